@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error that the director raises on purpose.
+
+One small tree. An error carries what a person needs (`detail`: what is wrong with which thing, and the
+remedy) and what a program needs (`slug`, `pointer`, the CLI's `exit_code`). This module knows nothing of
+HTTP: the status codes stand in one table in `xdpdirector.api.problems`.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class DirectorError(Exception):
+    """Base of the tree. `detail` is one paragraph; `pointer` a JSON pointer (RFC 6901) to the field at fault."""
+
+    slug: ClassVar[str] = "internal"
+    title: ClassVar[str] = "Something went wrong"
+    exit_code: ClassVar[int] = 1
+
+    def __init__(self, detail: str, *, pointer: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.pointer = pointer
+
+
+class InvalidRequestError(DirectorError):
+    """A value that cannot be used, whoever sent it."""
+
+    slug, title, exit_code = "invalid", "The request is not valid", 2
+
+
+class ConfigurationError(InvalidRequestError):
+    """The configuration file is broken or contradicts itself."""
+
+    slug, title = "configuration", "The configuration is not valid"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        source: str = "",
+        line: int | None = None,
+        column: int | None = None,
+        pointer: str | None = None,
+    ) -> None:
+        """`line` and `column` count from 1."""
+        place = ":".join(str(part) for part in (source, line, column) if part)
+        super().__init__(f"{place}: {detail}" if place else detail, pointer=pointer)
+        self.source, self.line, self.column = source, line, column
+
+
+class NotFoundError(DirectorError):
+    """A service, backend or interface of that name does not exist."""
+
+    slug, title, exit_code = "not-found", "There is no such thing", 2
+
+
+class ConflictError(DirectorError):
+    """The request is sound, but what exists stands against it."""
+
+    slug, title, exit_code = "conflict", "That conflicts with what exists", 4
+
+
+class ForeignProgramError(ConflictError):
+    """An interface carries an XDP program that is not ours."""
+
+    slug, title = "foreign-program", "The interface carries another XDP program"
+
+
+class AlreadyRunningError(ConflictError):
+    """A daemon for this instance runs already."""
+
+    slug, title = "already-running", "A daemon for this instance runs already"
+
+
+class UnreachableError(DirectorError):
+    """The daemon does not answer on its socket."""
+
+    slug, title, exit_code = "unreachable", "The daemon cannot be reached", 3
+
+
+class TimedOutError(DirectorError):
+    """What was waited for did not happen in time."""
+
+    slug, title, exit_code = "timed-out", "That did not happen in time", 5
+
+
+class NotAllowedError(DirectorError):
+    """Privileges or a role are missing."""
+
+    slug, title, exit_code = "not-allowed", "That is not allowed", 6
+
+
+class CapacityError(DirectorError):
+    """A map of the data plane is full."""
+
+    slug, title, exit_code = "capacity", "The data plane has no room for that", 4
+
+
+class DataplaneError(DirectorError):
+    """The kernel refused something, or what is loaded is not what it should be."""
+
+    slug, title = "dataplane", "The data plane refused that"
+
+
+class LoaderError(DataplaneError):
+    """The packet program could not be compiled, verified, pinned or attached."""
+
+    slug, title = "loader", "The packet program could not be loaded"
+
+
+class BccMissingError(LoaderError):
+    """`bcc` is missing or is the unrelated package of that name."""
+
+    slug, title = "bcc", "BCC is not usable"

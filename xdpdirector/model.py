@@ -1,0 +1,337 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator may ask for: the one model behind the configuration file, REST and the core.
+
+Frozen pydantic models; an option is written here once. Knows nothing of files, HTTP, maps or live state.
+Times are seconds (float) inside and accept `300ms`, `2s`, `5m`, `1h` or a number outside.
+"""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetPydanticSchema,
+    PlainSerializer,
+    WithJsonSchema,
+    model_validator,
+)
+from pydantic_core import core_schema
+
+Address = IPv4Address | IPv6Address
+
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
+_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from `300ms`, `2s`, `1.5m` or a plain number of seconds; ValueError otherwise."""
+    if isinstance(value, bool):
+        raise ValueError("write a duration like 300ms, 2s or 5m")
+    match = _DURATION.fullmatch(str(value).strip())
+    if not match:
+        raise ValueError(f"'{value}' is not a duration: write it like 300ms, 2s or 5m")
+    return float(match[1]) * _UNITS[match[2]]
+
+
+def format_duration(seconds: float) -> str:
+    """The shortest exact spelling that `parse_duration` reads back."""
+    milliseconds = round(seconds * 1000)
+    if milliseconds % 1000:
+        return f"{milliseconds}ms"
+    return f"{milliseconds // 1000}s"
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(parse_duration),
+    PlainSerializer(format_duration, return_type=str),
+    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)?$", "examples": ["300ms", "2s", "5m"]}),
+]
+
+
+def _positive(seconds: float) -> float:
+    if seconds < 0.001:
+        raise ValueError("must be at least 1ms")
+    if seconds > 31 * 86400:
+        raise ValueError("must be at most 31 days")
+    return seconds
+
+
+Timeout = Annotated[Duration, AfterValidator(_positive)]
+Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
+
+
+class Listener:
+    """Address + protocol + port, written `192.0.2.10:80/tcp` or `[2001:db8::10]:80/udp`. A value: hashable, ordered."""
+
+    __slots__ = ("address", "port", "protocol")
+    _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?P<port>[^/]*)/(?P<protocol>\w+)")
+
+    def __init__(self, address: Address, port: int, protocol: str) -> None:
+        self.address, self.port, self.protocol = address, port, protocol
+
+    @classmethod
+    def parse(cls, text: object) -> Listener:
+        """From its written form; ValueError says which part is wrong."""
+        if isinstance(text, Listener):
+            return text
+        match = cls._PATTERN.fullmatch(str(text))
+        if not match:
+            raise ValueError(
+                f"'{text}' is not a listener: write ADDRESS:PORT/PROTOCOL, "
+                "for example 192.0.2.10:80/tcp or [2001:db8::10]:53/udp"
+            )
+        if match["protocol"] not in ("tcp", "udp"):
+            raise ValueError(f"'{match['protocol']}' in listener '{text}' is not a protocol: use tcp or udp")
+        if not match["port"].isascii() or not match["port"].isdigit() or not 1 <= int(match["port"]) <= 65535:
+            raise ValueError(f"port '{match['port']}' in listener '{text}' is out of range: use 1 to 65535")
+        try:
+            address = unicast_address(match["v4"] or match["v6"])
+        except ValueError as error:
+            raise ValueError(f"in listener '{text}': {error}") from error
+        if (address.version == 6) != (match["v6"] is not None):
+            raise ValueError(f"in listener '{text}': an IPv6 address, and only that, stands in square brackets")
+        return cls(address, int(match["port"]), match["protocol"])
+
+    def _key(self) -> tuple[int, bytes, int, str]:
+        return (self.address.version, self.address.packed, self.port, self.protocol)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Listener) and self._key() == other._key()
+
+    def __lt__(self, other: Listener) -> bool:
+        return self._key() < other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}/{self.protocol}"
+
+    def __repr__(self) -> str:
+        return f"Listener({str(self)!r})"
+
+
+def unicast_address(value: object) -> Address:
+    """An IPv4 or IPv6 address a host can have; ValueError for anything else."""
+    try:
+        address = ip_address(str(value))
+    except ValueError:
+        raise ValueError(f"'{value}' is not an IPv4 or IPv6 address") from None
+    if address.is_multicast or address.is_unspecified or address.is_loopback or str(address) == "255.255.255.255":
+        raise ValueError(f"{address} is not a unicast address on a network")
+    if isinstance(address, IPv6Address) and (address.is_link_local or address.scope_id or address.ipv4_mapped):
+        raise ValueError(f"{address} is link-local, scoped or IPv4-mapped: use a plain routable address")
+    return address
+
+
+HostAddress = Annotated[
+    Address,
+    BeforeValidator(unicast_address),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
+]
+
+ListenerField = Annotated[
+    Listener,
+    GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(Listener.parse)),
+    PlainSerializer(str, return_type=str),
+    WithJsonSchema({"type": "string", "examples": ["192.0.2.10:80/tcp", "[2001:db8::10]:53/udp"]}),
+]
+
+
+class Frozen(BaseModel):
+    """Unknown keys are errors; values cannot change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AdminState(StrEnum):
+    """What the operator wants of a backend."""
+
+    ENABLED = "enabled"
+    DRAIN = "drain"
+    MAINTENANCE = "maintenance"
+
+
+class Scheduler(StrEnum):
+    """ipvsadm's names. `mh`: weighted Maglev hashing; `wlc`: weighted least connections."""
+
+    MH = "mh"
+    WLC = "wlc"
+
+
+class CheckBase(Frozen):
+    """Fields that every health check has. `interval` runs from start to start, `timeout` bounds one try."""
+
+    interval: Timeout = 2.0
+    timeout: Timeout = 1.0
+    rise: Annotated[int, Field(ge=1, le=100)] = 2
+    fall: Annotated[int, Field(ge=1, le=100)] = 3
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    via: Literal["address"] = "address"
+
+    @model_validator(mode="after")
+    def _timeout_fits(self) -> Self:
+        if self.timeout > self.interval:
+            raise ValueError(
+                f"timeout {format_duration(self.timeout)} is longer than interval {format_duration(self.interval)}: "
+                "make it shorter, or the interval longer"
+            )
+        return self
+
+
+class TcpCheck(CheckBase):
+    """Healthy when a TCP connection to the port opens in time."""
+
+    type: Literal["tcp"]
+
+
+class HttpCheck(CheckBase):
+    """Healthy when GET `path` answers with a status in `status` in time."""
+
+    type: Literal["http"]
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
+    host: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
+    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(min_length=1)] = (200,)
+
+
+CheckSpec = Annotated[TcpCheck | HttpCheck, Field(discriminator="type")]
+
+
+class BackendSpec(Frozen):
+    """A real server. It has no port: in direct routing the destination port cannot change."""
+
+    address: HostAddress
+    weight: Annotated[int, Field(ge=0, le=65535)] = 1
+    admin: AdminState = AdminState.ENABLED
+
+
+class Timeouts(Frozen):
+    """How long an idle connection is remembered; defaults are those of IPVS (`ipvsadm --set 900 120 300`)."""
+
+    tcp: Timeout = 900.0
+    tcpfin: Timeout = 120.0
+    udp: Timeout = 300.0
+    syn: Timeout = 60.0
+
+
+class ServiceSpec(Frozen):
+    """A virtual service: listeners, one scheduler, one check, backends by name.
+
+    `on_empty`: no backend takes new connections. `on_down`: a running TCP connection's backend is down, removed
+    or in maintenance. `on_unknown` (`wlc` only): a TCP packet that opens nothing and belongs to no connection.
+    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new.
+    """
+
+    listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
+    scheduler: Scheduler = Scheduler.WLC
+    ring_slots: Annotated[int, Field(ge=251, le=131071)] = 16381
+    on_empty: Literal["reject", "drop"] = "reject"
+    on_down: Literal["reject", "drop", "schedule"] = "reject"
+    on_unknown: Literal["reject", "drop", "schedule"] = "reject"
+    timeouts: Timeouts = Timeouts()
+    check: CheckSpec | None = None
+    backends: Annotated[dict[Name, BackendSpec], Field(max_length=256)] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _listeners_differ(self) -> Self:
+        seen: set[Listener] = set()
+        for listener in self.listeners:
+            if listener in seen:
+                raise ValueError(f"listener {listener} stands twice: remove one")
+            seen.add(listener)
+        return self
+
+    @model_validator(mode="after")
+    def _backends_differ(self) -> Self:
+        owners: dict[Address, str] = {}
+        for name, backend in self.backends.items():
+            other = owners.setdefault(backend.address, name)
+            if other != name:
+                raise ValueError(f"backends '{other}' and '{name}' both have the address {backend.address}")
+        for listener in self.listeners:
+            if listener.address in owners:
+                raise ValueError(
+                    f"backend '{owners[listener.address]}' has the service's own VIP {listener.address}: "
+                    "a backend needs an address of its own beside the VIP on its loopback"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ring_is_prime(self) -> Self:
+        n = self.ring_slots
+        if any(n % d == 0 for d in range(2, int(n**0.5) + 1)):
+            raise ValueError(f"ring_slots {n} is not prime: use 4093, 16381, 65537 or another prime number")
+        return self
+
+
+class Sizes(Frozen):
+    """Entries of the maps; a change makes new maps."""
+
+    services: Annotated[int, Field(ge=1, le=4096)] = 256
+    backends: Annotated[int, Field(ge=1, le=65000)] = 4096
+    listeners: Annotated[int, Field(ge=1, le=65536)] = 4096
+    connections: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 18
+    connections6: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
+    pending: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 16
+    ring_slots: Annotated[int, Field(ge=251, le=1 << 26)] = 1 << 21
+
+
+InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
+
+
+class Configuration(Frozen):
+    """The configuration file."""
+
+    interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)]
+    mode: Literal["auto", "native", "generic"] = "auto"
+    vips: Literal["manage", "external"] = "manage"
+    sizes: Sizes = Sizes()
+    services: dict[Name, ServiceSpec] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.interfaces)) != len(self.interfaces):
+            raise ValueError("an interface stands twice in interfaces")
+        check_listeners(self.services)
+        return self
+
+
+def check_listeners(services: dict[str, ServiceSpec]) -> None:
+    """ValueError when two services have the same listener."""
+    owners: dict[Listener, str] = {}
+    for name, service in services.items():
+        for listener in service.listeners:
+            other = owners.setdefault(listener, name)
+            if other != name:
+                raise ValueError(f"listener {listener} belongs to service '{other}' and to service '{name}'")
+
+
+def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:
+    """`spec` as a document with `patch` laid over it (RFC 7396: null removes, objects merge); not validated."""
+
+    def lay(base: object, over: object) -> object:
+        if not isinstance(base, dict) or not isinstance(over, dict):
+            return over
+        result = dict(base)
+        for key, value in over.items():
+            if value is None:
+                result.pop(key, None)
+            else:
+                result[key] = lay(base.get(key), value)
+        return result
+
+    document = lay(spec.model_dump(mode="json"), patch)
+    assert isinstance(document, dict)
+    return document

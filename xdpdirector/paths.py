@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where an instance keeps its things. Knows names only: nothing here opens or makes a file."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from xdpdirector.errors import InvalidRequestError
+
+BPFFS = Path("/sys/fs/bpf")
+DEFAULT_INSTANCE = "default"
+DEFAULT_CONFIGURATION = Path("/etc/xdpdirector/director.yaml")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
+
+
+@dataclass(frozen=True)
+class InstancePaths:
+    """The paths of one instance; `name` is lower-case letters, digits, `-` and `_`, 32 at most."""
+
+    name: str = DEFAULT_INSTANCE
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise InvalidRequestError(
+                f"'{self.name}' cannot be an instance's name: use 1 to 32 lower-case letters, digits, '-' and '_'"
+            )
+
+    @property
+    def pins(self) -> Path:
+        """Directory on bpffs: `program`, and the maps in `maps-<layout>/`."""
+        return BPFFS / "xdpdirector" / self.name
+
+    @property
+    def run(self) -> Path:
+        return Path("/run/xdpdirector") / self.name
+
+    @property
+    def layout(self) -> Path:
+        return self.run / "layout.json"
+
+    @property
+    def socket(self) -> Path:
+        return self.run / "api.sock"
+
+    @property
+    def lock(self) -> Path:
+        """Held (flock) by the daemon of this instance."""
+        return self.run / "daemon.lock"
+
+    @property
+    def loader_lock(self) -> Path:
+        """Held (flock) while maps and program are made or replaced."""
+        return self.run / "loader.lock"
+
+    @property
+    def state(self) -> Path:
+        return Path("/var/lib/xdpdirector") / self.name / "state.db"

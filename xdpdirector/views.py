@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the director reports: desired state joined with live state, as the API and the CLI show it.
+
+Plain frozen models without behaviour. Counters count since the data plane was loaded; `packets` and `bytes` are
+requests only (replies bypass a direct-routing director), `bytes` without the Ethernet header.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from xdpdirector.model import AdminState, CheckSpec, Frozen, HostAddress, ListenerField, Name, Scheduler, Timeouts
+
+
+class Operational(StrEnum):
+    """The health check's verdict; `drained` when a draining backend has no connection left."""
+
+    UP = "up"
+    DOWN = "down"
+    UNKNOWN = "unknown"
+    DRAINED = "drained"
+
+
+class Traffic(Frozen):
+    """Counters. `connections` counts opened ones: SYNs for `mh`, scheduled connections otherwise."""
+
+    packets: int = 0
+    bytes: int = 0
+    connections: int = 0
+
+
+class ConnectionCounts(Frozen):
+    """Connections in the table now. `pending` have shown one packet only. With `mh` only exceptions are stored."""
+
+    active: int = 0
+    inactive: int = 0
+    pending: int = 0
+
+
+class DrainView(Frozen):
+    """Progress of a drain. `settled` is false while an `mh` service may still have flows without a record."""
+
+    since: datetime
+    reason: str = ""
+    deadline: datetime | None = None
+    on_deadline: Literal["keep", "cut"] = "keep"
+    connections_at_start: int = 0
+    remaining: int = 0
+    settled: bool = True
+
+
+class BackendView(Frozen):
+    service: Name
+    name: Name
+    address: HostAddress
+    weight: int
+    admin: AdminState
+    operational: Operational
+    reason: str
+    since: datetime
+    mac: str | None
+    interface: str | None
+    serving: bool
+    connections: ConnectionCounts
+    traffic: Traffic
+    drain: DrainView | None = None
+
+
+class ServiceView(Frozen):
+    name: Name
+    listeners: tuple[ListenerField, ...]
+    scheduler: Scheduler
+    ring_slots: int
+    on_empty: str
+    on_down: str
+    on_unknown: str
+    timeouts: Timeouts
+    check: CheckSpec | None
+    backends: tuple[BackendView, ...]
+    operational: Operational
+    traffic: Traffic
+
+
+class ConnectionView(Frozen):
+    service: Name
+    backend: Name | None
+    client: HostAddress
+    client_port: int
+    vip: HostAddress
+    port: int
+    protocol: str
+    state: str
+    idle: float
+
+
+class AttachmentView(Frozen):
+    interface: str
+    mode: str
+    program_id: int
+
+
+class Statistics(Frozen):
+    """`verdicts`: packets by reason, as named in bpf/types.h `struct verdicts`."""
+
+    verdicts: dict[str, int]
+    services: dict[str, Traffic]
+    backends: dict[str, dict[str, Traffic]]
+    attachments: tuple[AttachmentView, ...]
+    connections: int
+    drift_repaired: int
+
+
+class Readiness(Frozen):
+    """`ready` is false while maps and desired state may differ; `problems` says why, a sentence each."""
+
+    ready: bool
+    problems: tuple[str, ...]
+    revision: int

@@ -93,6 +93,7 @@ class XdpVerdict(IntEnum):
 
 
 TEST_RUN_LIVE_FRAMES = 2
+BPF_PROG_TYPE_XDP = 6
 
 
 _C_TYPES = {
@@ -177,6 +178,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "bpf_xdp_detach": (_FD, _U32, _PTR),
     "bpf_xdp_query": (_FD, _FD, _PTR),
     "bpf_prog_test_run_opts": (_FD, _PTR),
+    "bpf_prog_load": (_FD, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, _PTR),
     "libbpf_num_possible_cpus": (),
 }
 
@@ -316,6 +318,14 @@ def prog_info(fd: int) -> ProgramInfo:
 def prog_fd(program_id: int) -> int:
     """A descriptor of a loaded program; ENOENT when it is gone. Needs CAP_SYS_ADMIN."""
     return _checked(_c().bpf_prog_get_fd_by_id(program_id), f"opening program {program_id}")
+
+
+def xdp_prog_load(name: str, instructions: bytes) -> int:
+    """Load an XDP program that is written as instructions (struct bpf_insn, 8 bytes each), without a compiler."""
+    return _checked(
+        _c().bpf_prog_load(BPF_PROG_TYPE_XDP, name.encode(), b"GPL", instructions, len(instructions) // 8, None),
+        f"loading the program '{name}'",
+    )
 
 
 # Entries

@@ -25,6 +25,8 @@ from typing import Any, NamedTuple
 from xdpdirector.errors import DataplaneError
 
 SONAME = "libbpf.so.1"
+WARNING = 0
+EXTACK_PREFIX = "libbpf: Kernel error message: "
 MAX_MESSAGES = 8
 TEST_FRAME_ROOM = 4096
 LIVE_BATCH = 64
@@ -178,7 +180,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "bpf_xdp_detach": (_FD, _U32, _PTR),
     "bpf_xdp_query": (_FD, _FD, _PTR),
     "bpf_prog_test_run_opts": (_FD, _PTR),
-    "bpf_prog_load": (_FD, ct.c_char_p, ct.c_char_p, ct.c_char_p, ct.c_size_t, _PTR),
+    "bpf_prog_load": (_FD, ct._TEXT, _TEXT, _TEXT, ct.c_size_t, _PTR),
     "libbpf_num_possible_cpus": (),
 }
 
@@ -203,10 +205,11 @@ class _Library:
         self.c.libbpf_set_print.restype = ct.c_void_p
         self.c.libbpf_set_print(self._print)
 
-    def _keep(self, _level: int, template: bytes, arguments: int) -> int:
-        text = ct.create_string_buffer(512)
-        self._format(text, len(text), template, arguments)
-        self.messages.append(text.value.decode(errors="replace").strip())
+    def _keep(self, level: int, template: bytes, arguments: int) -> int:
+        if level == WARNING:
+            text = ct.create_string_buffer(512)
+            self._format(text, len(text), template, arguments)
+            self.messages.append(text.value.decode(errors="replace").strip().removeprefix(EXTACK_PREFIX))
         return 0
 
 
@@ -321,9 +324,11 @@ def prog_fd(program_id: int) -> int:
 
 
 def xdp_prog_load(name: str, instructions: bytes) -> int:
-    """Load an XDP program that is written as instructions (struct bpf_insn, 8 bytes each), without a compiler."""
+    """Load an XDP program written as instructions (struct bpf_insn, 8 bytes each): no compiler."""
     return _checked(
-        _c().bpf_prog_load(BPF_PROG_TYPE_XDP, name.encode(), b"GPL", instructions, len(instructions) // 8, None),
+        _c().bpf_prog_load(
+            BPF_PROG_TYPE_XDP, name.encode(), b"GPL", instructions, len(instructions) // 8, None
+        ),
         f"loading the program '{name}'",
     )
 

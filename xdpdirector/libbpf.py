@@ -180,7 +180,7 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "bpf_xdp_detach": (_FD, _U32, _PTR),
     "bpf_xdp_query": (_FD, _FD, _PTR),
     "bpf_prog_test_run_opts": (_FD, _PTR),
-    "bpf_prog_load": (_FD, ct._TEXT, _TEXT, _TEXT, ct.c_size_t, _PTR),
+    "bpf_prog_load": (_FD, _TEXT, _TEXT, _TEXT, ct.c_size_t, _PTR),
     "libbpf_num_possible_cpus": (),
 }
 

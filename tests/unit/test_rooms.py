@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rooms of the house: who may import whom, where the special modules may be, how long a file may be.
+
+A new module gets a name in LEVELS. Imports go to the same level or a lower one, and never in a circle.
+"""
+
+import ast
+import itertools
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGE = "xdpdirector"
+LONGEST = 350
+
+# From the bottom up. A name stands for the module and all below it, unless one below has its own row.
+LEVELS = [
+    {"", "errors", "paths", "bpf"},
+    {"model", "views"},
+    {"maglev", "health", "source", "headers", "layout", "libbpf", "interfaces"},
+    {"config", "store", "checks", "monitor", "neighbours", "vips", "schedule", "tables", "loader"},
+    {"sweep", "dataplane"},
+    {"director"},
+    {"api"},
+    {"daemon"},
+    {"lab", "cli", "__main__"},
+]
+
+# Who alone may import it.
+RESERVED = {
+    "bcc": {"loader"},
+    "fastapi": {"api"},
+    "ctypes": {"libbpf", "tables", "loader"},
+    "numpy": {"maglev", "sweep", "tables", "dataplane"},
+}
+
+
+def python_files() -> list[Path]:
+    return sorted(
+        itertools.chain(*((CHECKOUT / root).rglob("*.py") for root in (PACKAGE, "api", "bpf", "tests")))
+    )
+
+
+def source_files() -> list[Path]:
+    scripts = [CHECKOUT / "lab", *(path for path in (CHECKOUT / ".ci").iterdir() if path.is_file())]
+    return [*python_files(), *sorted((CHECKOUT / "bpf").glob("*.[ch]")), *scripts]
+
+
+def module_of(path: Path) -> str:
+    """Its name below the package: `cli.client`; the package itself is the empty name."""
+    parts = path.relative_to(CHECKOUT).with_suffix("").parts
+    parts = parts[1:] if parts[0] == PACKAGE else parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_of(path): path for path in python_files() if "tests" not in path.parts}
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Absolute names of what is imported anywhere in the file: modules, and names that may be modules."""
+    name = f"{PACKAGE}.{module_of(path)}".rstrip(".").split(".")
+    package = name if path.name == "__init__.py" else name[:-1]
+    for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) - node.level + 1] if node.level else []
+            start = ".".join([*base, node.module] if node.module else base)
+            yield from (f"{start}.{alias.name}" for alias in node.names)
+
+
+def imported(module: str) -> set[str]:
+    """The modules of the package that this one imports; a name from a module counts as that module."""
+    found = set()
+    for name in imports(MODULES[module]):
+        top, _, inside = name.partition(".")
+        if top == PACKAGE:
+            while inside not in MODULES:
+                inside = inside.rpartition(".")[0]
+            found.add(inside)
+    return found - {module}
+
+
+def level(module: str) -> int:
+    name = module
+    while name:
+        for number, names in enumerate(LEVELS):
+            if name in names:
+                return number
+        name = name.rpartition(".")[0]
+    assert module == "", f"{module} has no level: give it a row in LEVELS"
+    return 0
+
+
+def allowed(module: str, rooms: set[str]) -> bool:
+    return module.split(".")[0] in rooms or module in rooms
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_downward(module: str) -> None:
+    own = level(module)
+
+    upward = {other for other in imported(module) if level(other) > own}
+
+    assert upward == set(), f"{module or PACKAGE} is below what it imports"
+
+
+def test_imports_make_no_circle() -> None:
+    graph = {module: imported(module) for module in MODULES}
+
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        pytest.fail(" -> ".join(name or PACKAGE for name in error.args[1]))
+
+
+@pytest.mark.parametrize("library", RESERVED)
+def test_special_libraries_stay_in_their_rooms(library: str) -> None:
+    users = {
+        module
+        for module, path in MODULES.items()
+        if any(name.split(".")[0] == library for name in imports(path))
+    }
+
+    assert {user for user in users if not allowed(user, RESERVED[library])} == set()
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_source_names_its_licence(path: Path) -> None:
+    licence = "GPL-2.0-only" if path.parent == CHECKOUT / "bpf" else "Apache-2.0"
+    first = next(line for line in path.read_text().splitlines() if not line.startswith("#!"))
+
+    assert f"SPDX-License-Identifier: {licence}" in first
+
+
+@pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(CHECKOUT)))
+def test_source_is_short_enough_to_read(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST

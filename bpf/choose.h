@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Which backend gets this packet, and why.
+ *
+ * With `mh` a slot at rest answers alone: no record is made or read, so a flood stores nothing and the cost does
+ * not grow with the flows. When a slot passes from one backend to another it is in flux: a SYN goes to the new
+ * owner and is recorded; a packet that opens nothing and has no record belongs to a flow from before, goes to the
+ * owner before and is recorded. After the time-out every flow that still lives has a record, and flux ends; the
+ * slot keeps its exceptions mark while a record disagrees with it. A datagram opens nothing visibly: in flux it
+ * counts as of before, while that backend serves.
+ * The other schedulers record every flow, as if each had a slot that is always in flux and never had an owner.
+ */
+#ifndef XDPDIRECTOR_CHOOSE_H
+#define XDPDIRECTOR_CHOOSE_H
+
+#include "connection.h"
+#include "schedule.h"
+
+#define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
+
+struct choice {
+	struct backend *backend;
+	u32 index;
+	bool is_new;
+};
+
+union slot_word {
+	u64 word; /* read at once: owner and flags belong together */
+	struct ring_slot slot;
+};
+
+/* Point the choice at a backend; true when its packets are forwarded. */
+static __always_inline bool take(struct choice *choice, u32 index)
+{
+	choice->index = index;
+	choice->backend = backends.lookup(&index);
+	return choice->backend && choice->backend->state == BACKEND_SERVING;
+}
+
+static __always_inline struct ring_slot read_slot(u32 position)
+{
+	union slot_word read = {.slot = {.backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX}};
+	void *slot = ring.lookup(&position);
+
+	if (slot)
+		read.word = *(volatile u64 *)slot;
+	return read.slot;
+}
+
+/* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
+static __always_inline enum reason follow_record(struct packet *packet, const struct service *service,
+						 struct connection *record, struct choice *choice)
+{
+	if (take(choice, record->backend) && choice->backend->generation == record->generation)
+		return FORWARD_CONNECTION;
+	if (is_midstream(packet) && service->on_down == POLICY_DROP)
+		return DROP_DOWN; /* the record stays: the backend may come back */
+	forget(packet, record);
+	if (is_midstream(packet) && service->on_down == POLICY_REJECT)
+		return REJECT_DOWN;
+	return UNDECIDED;
+}
+
+/* A flow without a record that began before this packet: it runs where its slot says. */
+static __always_inline enum reason follow_slot(struct packet *packet, const struct service *service,
+					       const struct ring_slot *slot, struct choice *choice)
+{
+	u32 owner = slot->flags & SLOT_FLUX ? slot->before : slot->backend;
+	u8 policy = owner == NO_BACKEND ? service->on_unknown : service->on_down;
+
+	if (take(choice, owner))
+		return slot->flags & SLOT_FLUX ? FORWARD_BEFORE : FORWARD_RING;
+	if (!is_midstream(packet) || policy == POLICY_SCHEDULE)
+		return UNDECIDED;
+	if (owner == NO_BACKEND)
+		return policy == POLICY_REJECT ? REJECT_UNKNOWN : DROP_UNKNOWN;
+	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
+}
+
+static __always_inline enum reason take_new(const struct packet *packet, const struct service *service,
+					    u32 service_index, const struct ring_slot *slot, struct choice *choice)
+{
+	u32 index = service->ring_slots ? slot->backend : least_busy(service, service_index);
+
+	if (!take(choice, index))
+		return service->on_empty == POLICY_REJECT && packet->protocol == IPPROTO_TCP ? REJECT_EMPTY
+											      : DROP_EMPTY;
+	choice->is_new = true;
+	if (!(slot->flags & SLOT_FLUX))
+		return FORWARD_RING;
+	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
+}
+
+/* Remember the flow. It waits among the pending, also when it is mid-stream: its next packet will show. */
+static __always_inline void remember(struct packet *packet, u32 service_index, const struct choice *choice,
+				     u32 position, u32 now)
+{
+	struct connection record = {.backend = choice->index,
+				    .generation = choice->backend ? choice->backend->generation : 0,
+				    .service = service_index,
+				    .seen = now,
+				    .position = position};
+
+	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN, packet);
+	store_pending(packet, &record);
+	add_load(record.backend, record.state, 1);
+}
+
+static __always_inline enum reason choose(struct packet *packet, struct service *service, u32 service_index,
+					  struct choice *choice)
+{
+	struct ring_slot slot = {.backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX};
+	struct connection record = {};
+	u32 position = 0, now;
+	enum reason reason = UNDECIDED;
+
+	if (service->ring_slots) {
+		position = ring_position(packet, service);
+		slot = read_slot(position);
+		if (!slot.flags && take(choice, slot.backend)) {
+			choice->is_new = is_opening(packet);
+			return FORWARD_RING;
+		}
+	}
+	now = bpf_jiffies64();
+	if (recall(packet, service, now, &record))
+		reason = follow_record(packet, service, &record, choice);
+	else if (!is_opening(packet))
+		reason = follow_slot(packet, service, &slot, choice);
+	if (reason == UNDECIDED)
+		reason = take_new(packet, service, service_index, &slot, choice);
+	if (reason == FORWARD_NEW || reason == FORWARD_BEFORE || reason == FORWARD_REOPENED)
+		remember(packet, service_index, choice, position, now);
+	return reason;
+}
+
+#endif

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The director at the XDP hook: parse -> service -> connection -> schedule -> forward. Read it from the end. */
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/in.h>
+#include <uapi/linux/in6.h>
+#include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
+#include <uapi/linux/tcp.h>
+#include <uapi/linux/udp.h>
+
+#include "types.h"
+#include "maps.h"
+#include "verdict.h"
+#include "parse.h"
+#include "service.h"
+#include "connection.h"
+#include "schedule.h"
+#include "choose.h"
+#include "reply.h"
+#include "forward.h"
+
+static __always_inline bool parse_network(struct cursor *cursor, struct packet *packet)
+{
+	__be16 type = parse_ethernet(cursor);
+
+	packet->network = cursor->at - cursor->start;
+	if (type == htons(ETH_P_IP))
+		return parse_ipv4(cursor, packet);
+	if (type == htons(ETH_P_IPV6))
+		return parse_ipv6(cursor, packet);
+	return false;
+}
+
+static __always_inline int act(struct xdp_md *ctx, const struct packet *packet, const struct choice *choice,
+			       enum reason reason)
+{
+	switch (reason) {
+	case FORWARD_RING:
+	case FORWARD_CONNECTION:
+	case FORWARD_NEW:
+	case FORWARD_BEFORE:
+	case FORWARD_REOPENED:
+		return forward(ctx, packet, choice, reason);
+	case REJECT_EMPTY:
+	case REJECT_DOWN:
+	case REJECT_UNKNOWN:
+		return reject(ctx, packet, reason);
+	default:
+		return verdict(XDP_DROP, reason);
+	}
+}
+
+/* The time as the path sees it, for the daemon: run by hand only, writes its jiffies over the frame's start. */
+int clock(struct xdp_md *ctx)
+{
+	u64 *start = (void *)(long)ctx->data;
+
+	if ((void *)(start + 1) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+	*start = bpf_jiffies64();
+	return XDP_PASS;
+}
+
+int director(struct xdp_md *ctx)
+{
+	void *start = (void *)(long)ctx->data;
+	struct cursor cursor = {.start = start, .at = start, .end = (void *)(long)ctx->data_end};
+	struct packet packet = {};
+	struct choice choice = {};
+	struct service *service;
+	u32 *index;
+
+	if (!parse_network(&cursor, &packet))
+		return verdict(XDP_PASS, PASS_NOT_IP);
+	if (!may_be_vip(&packet))
+		return verdict(XDP_PASS, PASS_NOT_VIP);
+
+	parse_transport(&cursor, &packet);
+	if (packet.error)
+		return is_vip(&packet) ? verdict(XDP_DROP, packet.error) : verdict(XDP_PASS, PASS_NOT_VIP);
+
+	index = find_listener(&packet);
+	service = index ? services.lookup(index) : NULL;
+	if (!service)
+		return verdict(XDP_PASS, PASS_NO_LISTENER);
+
+	return act(ctx, &packet, &choice, choose(&packet, service, *index, &choice));
+}

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The maps, each pinned under its own name. Sizes come from the loader (-D). Arrays that the daemon writes can be
+ * mapped into its memory, where one aligned 8-byte store is one change. */
+#ifndef XDPDIRECTOR_MAPS_H
+#define XDPDIRECTOR_MAPS_H
+
+#include "types.h"
+
+#define VIP_FILTER_WORDS 1024
+#define MAX_PORTS 64
+
+#define PINNED(type, key, value, name, entries) BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
+#define SHARED_ARRAY(value, name, entries) \
+	BPF_TABLE_PINNED("array", u32, value, name, entries, PIN_DIR #name, BPF_F_MMAPABLE)
+
+/* One bit per hashed address: most packets that are not for a VIP are told by it, without a hash look-up. */
+SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
+/* The VIPs, exactly: consulted for malformed packets only. */
+PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
+
+/* Listener -> index in `services`. */
+PINNED("hash", struct listener4, u32, listeners4, MAX_LISTENERS);
+PINNED("hash", struct listener6, u32, listeners6, MAX_LISTENERS);
+SHARED_ARRAY(struct service, services, MAX_SERVICES);
+
+/* The rings of all `mh` services, one after another; the members of the others, MAX_MEMBERS places a service. */
+SHARED_ARRAY(struct ring_slot, ring, MAX_RING_SLOTS);
+SHARED_ARRAY(struct member, members, (MAX_SERVICES * MAX_MEMBERS));
+
+SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
+SHARED_ARRAY(struct load, loads, MAX_BACKENDS);
+
+/* Running connections, and those that have shown one packet only: a flood fills the second pair, not the first. */
+PINNED("lru_hash", struct flow4, struct connection, connections4, MAX_CONNECTIONS);
+PINNED("lru_hash", struct flow6, struct connection, connections6, MAX_CONNECTIONS6);
+PINNED("lru_hash", struct flow4, struct connection, pending4, MAX_PENDING);
+PINNED("lru_hash", struct flow6, struct connection, pending6, MAX_PENDING);
+
+/* Counters: packets by reason, traffic by backend. */
+PINNED("percpu_array", u32, u64, verdicts, REASONS);
+PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
+
+/* Interfaces to redirect to. BCC's own macro for this type of map has no pin. */
+struct ports_table_t {
+	u32 key;
+	int leaf;
+	u64 (*redirect_map)(int, int);
+	u32 max_entries;
+};
+__attribute__((section("maps/devmap:" PIN_DIR "ports"))) struct ports_table_t ports = {.max_entries = MAX_PORTS};
+
+/* Names of services and backends by index; for people and for a daemon that adopts these maps. */
+SHARED_ARRAY(struct label, service_labels, MAX_SERVICES);
+SHARED_ARRAY(struct label, backend_labels, MAX_BACKENDS);
+
+#endif

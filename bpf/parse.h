@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* From a frame to a flow. A parser moves the cursor past its header and returns what comes next, or says by a
+ * reason why it cannot. Nothing here knows of services or VIPs.
+ *
+ * Tags: 802.1Q and 802.1ad, two at most. IPv4 with options, IPv6 with MAX_EXTENSIONS extension headers (RFC 8200).
+ * What a packet says of its own length is checked against the frame; checksums are left to the backend.
+ */
+#ifndef XDPDIRECTOR_PARSE_H
+#define XDPDIRECTOR_PARSE_H
+
+#include "types.h"
+
+#define MAX_TAGS 2
+#define MAX_EXTENSIONS 6
+#define FRAGMENT_BITS 0x3fff /* more fragments, and the offset (RFC 791) */
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+struct tag {
+	__be16 control;
+	__be16 next;
+};
+
+struct extension {
+	u8 next;
+	u8 length; /* in 8 bytes, without the first 8 */
+};
+
+struct cursor {
+	void *start;
+	void *at;
+	void *end;
+};
+
+struct packet {
+	union {
+		struct flow4 v4;
+		struct flow6 v6;
+	} flow;
+	u32 error;   /* enum reason; 0 (PASS_NOT_IP) when there is none */
+	u16 length;  /* of the IP packet */
+	u16 payload; /* of it, what the transport header and its data take */
+	u16 network;   /* offset of the IP header in the frame */
+	u16 transport; /* and of the TCP or UDP header */
+	u8 ipv6;
+	u8 protocol;
+	u8 flags; /* of TCP, else 0 */
+};
+
+/* The EtherType after the tags; 0 when the frame is too short to tell, or goes to a group. */
+static __always_inline __be16 parse_ethernet(struct cursor *cursor)
+{
+	struct ethhdr *eth = cursor->at;
+	struct tag *tag;
+	__be16 type;
+
+	if ((void *)(eth + 1) > cursor->end || eth->h_dest[0] & 1)
+		return 0;
+	type = eth->h_proto;
+	cursor->at = eth + 1;
+#pragma unroll
+	for (int i = 0; i < MAX_TAGS; i++) {
+		if (type != htons(ETH_P_8021Q) && type != htons(ETH_P_8021AD))
+			break;
+		tag = cursor->at;
+		if ((void *)(tag + 1) > cursor->end)
+			return 0;
+		type = tag->next;
+		cursor->at = tag + 1;
+	}
+	return type;
+}
+
+/* False when the addresses cannot be read; `error` when they can but the rest contradicts itself. */
+static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
+{
+	struct iphdr *ip = cursor->at;
+	u32 header;
+
+	if ((void *)(ip + 1) > cursor->end || ip->version != 4)
+		return false;
+	header = ip->ihl * 4;
+	packet->flow.v4.client = ip->saddr;
+	packet->flow.v4.vip = ip->daddr;
+	packet->protocol = ip->protocol;
+	packet->length = ntohs(ip->tot_len);
+	packet->payload = packet->length - header;
+	if (header < sizeof(*ip) || packet->length < header || cursor->at + packet->length > cursor->end)
+		packet->error = DROP_MALFORMED_IP;
+	else if (ip->frag_off & htons(FRAGMENT_BITS))
+		packet->error = DROP_FRAGMENT;
+	cursor->at += header;
+	return true;
+}
+
+static __always_inline bool is_extension(u8 next)
+{
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS;
+}
+
+static __always_inline void parse_extensions(struct cursor *cursor, struct packet *packet)
+{
+	struct extension *extension;
+	u32 size;
+
+#pragma unroll
+	for (int i = 0; i < MAX_EXTENSIONS; i++) {
+		if (!is_extension(packet->protocol))
+			break;
+		extension = cursor->at;
+		if ((void *)(extension + 1) > cursor->end) {
+			packet->error = DROP_MALFORMED_IP;
+			return;
+		}
+		size = (extension->length + 1) * 8;
+		if (size > packet->payload) {
+			packet->error = DROP_MALFORMED_IP;
+			return;
+		}
+		packet->protocol = extension->next;
+		packet->payload -= size;
+		cursor->at += size;
+	}
+	if (packet->protocol == IPPROTO_FRAGMENT)
+		packet->error = DROP_FRAGMENT;
+	else if (is_extension(packet->protocol))
+		packet->error = DROP_EXTENSION_HEADERS;
+}
+
+static __always_inline bool parse_ipv6(struct cursor *cursor, struct packet *packet)
+{
+	struct ipv6hdr *ip = cursor->at;
+
+	if ((void *)(ip + 1) > cursor->end || ip->version != 6)
+		return false;
+	packet->ipv6 = 1;
+	__builtin_memcpy(packet->flow.v6.client, &ip->saddr, sizeof(packet->flow.v6.client));
+	__builtin_memcpy(packet->flow.v6.vip, &ip->daddr, sizeof(packet->flow.v6.vip));
+	packet->protocol = ip->nexthdr;
+	packet->payload = ntohs(ip->payload_len);
+	packet->length = packet->payload + sizeof(*ip);
+	cursor->at = ip + 1;
+	if (cursor->at + packet->payload > cursor->end)
+		packet->error = DROP_MALFORMED_IP;
+	return true;
+}
+
+static __always_inline void set_ports(struct packet *packet, __be16 client_port, __be16 port)
+{
+	if (packet->ipv6) {
+		packet->flow.v6.client_port = client_port;
+		packet->flow.v6.port = port;
+		packet->flow.v6.protocol = packet->protocol;
+	} else {
+		packet->flow.v4.client_port = client_port;
+		packet->flow.v4.port = port;
+		packet->flow.v4.protocol = packet->protocol;
+	}
+}
+
+static __always_inline void parse_tcp(struct cursor *cursor, struct packet *packet)
+{
+	struct tcphdr *tcp = cursor->at;
+	u32 header;
+
+	if (packet->payload < sizeof(*tcp) || (void *)(tcp + 1) > cursor->end) {
+		packet->error = DROP_MALFORMED_TCP;
+		return;
+	}
+	header = tcp->doff * 4;
+	if (header < sizeof(*tcp) || header > packet->payload)
+		packet->error = DROP_MALFORMED_TCP;
+	packet->flags = ((u8 *)tcp)[13];
+	packet->transport = cursor->at - cursor->start;
+	set_ports(packet, tcp->source, tcp->dest);
+}
+
+static __always_inline void parse_udp(struct cursor *cursor, struct packet *packet)
+{
+	struct udphdr *udp = cursor->at;
+	u16 length;
+
+	if (packet->payload < sizeof(*udp) || (void *)(udp + 1) > cursor->end) {
+		packet->error = DROP_MALFORMED_UDP;
+		return;
+	}
+	length = ntohs(udp->len);
+	if (length < sizeof(*udp) || length > packet->payload)
+		packet->error = DROP_MALFORMED_UDP;
+	set_ports(packet, udp->source, udp->dest);
+}
+
+/* Ports and flags. Protocols other than TCP and UDP are left as they are: port 0. */
+static __always_inline void parse_transport(struct cursor *cursor, struct packet *packet)
+{
+	if (packet->ipv6 && !packet->error)
+		parse_extensions(cursor, packet);
+	if (packet->error)
+		return;
+	if (packet->protocol == IPPROTO_TCP)
+		parse_tcp(cursor, packet);
+	else if (packet->protocol == IPPROTO_UDP)
+		parse_udp(cursor, packet);
+}
+
+/* Opens a TCP connection (RFC 9293, 3.5). */
+static __always_inline bool is_opening(const struct packet *packet)
+{
+	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
+}
+
+static __always_inline bool is_midstream(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP && !is_opening(packet);
+}
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* From a flow to its service. */
+#ifndef XDPDIRECTOR_SERVICE_H
+#define XDPDIRECTOR_SERVICE_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* False for most addresses that are no VIP, true for all that are. xdpdirector/tables.py sets the same bits. */
+static __always_inline bool may_be_vip(const struct packet *packet)
+{
+	const __be32 *v6 = packet->flow.v6.vip;
+	u32 hash = packet->ipv6 ? v6[0] ^ v6[1] ^ v6[2] ^ v6[3] : packet->flow.v4.vip;
+	u32 word;
+	u64 *bits;
+
+	hash ^= hash >> 16;
+	word = (hash & 0xffff) >> 6;
+	bits = vip_filter.lookup(&word);
+	return bits && (*bits >> (hash & 63) & 1);
+}
+
+/* Exact, for the rare packet that has no ports to look a listener up by. */
+static __always_inline bool is_vip(const struct packet *packet)
+{
+	struct vip vip = {};
+
+	if (packet->ipv6) {
+		__builtin_memcpy(vip.address, packet->flow.v6.vip, sizeof(vip.address));
+	} else {
+		vip.address[2] = htonl(0xffff);
+		vip.address[3] = packet->flow.v4.vip;
+	}
+	return vips.lookup(&vip) != NULL;
+}
+
+static __always_inline u32 *find_listener(const struct packet *packet)
+{
+	struct listener4 v4 = {};
+	struct listener6 v6 = {};
+
+	if (packet->ipv6) {
+		__builtin_memcpy(v6.address, packet->flow.v6.vip, sizeof(v6.address));
+		v6.port = packet->flow.v6.port;
+		v6.protocol = packet->protocol;
+		return listeners6.lookup(&v6);
+	}
+	v4.address = packet->flow.v4.vip;
+	v4.port = packet->flow.v4.port;
+	v4.protocol = packet->protocol;
+	return listeners4.lookup(&v4);
+}
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What the maps hold. These structs are the only definition of the layout: the loader writes it down as BCC
+ * sees it (layout.json) and Python builds its types from there. Enums are read from this text, so each
+ * constant has a plain number. Addresses, ports and protocols are in network byte order, the rest in the host's.
+ */
+#ifndef XDPDIRECTOR_TYPES_H
+#define XDPDIRECTOR_TYPES_H
+
+#define NO_BACKEND 0xffff
+#define MAX_MEMBERS 256 /* backends of one service */
+#define MAX_STATES 8
+
+/* Why a packet got its verdict; the name's first word is the verdict. Index of the map `verdicts`. */
+enum reason {
+	PASS_NOT_IP = 0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
+	PASS_NOT_VIP = 1, /* for another address than a VIP */
+	PASS_NO_LISTENER = 2, /* for a VIP, but another port or protocol (ping too): the host answers */
+	PASS_LOCAL = 3, /* the chosen backend is the director itself */
+	FORWARD_RING = 4, /* by the ring alone */
+	FORWARD_CONNECTION = 5, /* of a known connection */
+	FORWARD_NEW = 6, /* opens a connection that is recorded */
+	FORWARD_BEFORE = 7, /* of a flow from before its slot changed owner */
+	FORWARD_REOPENED = 8, /* mid-stream without a usable backend, scheduled as the service says */
+	REJECT_EMPTY = 9, /* RST: no backend takes new connections */
+	REJECT_DOWN = 10, /* RST: the connection's backend is down, removed or in maintenance */
+	REJECT_UNKNOWN = 11, /* RST: mid-stream TCP of no known connection */
+	DROP_MALFORMED_IP = 12, /* for a VIP: lengths in the IP header contradict the frame */
+	DROP_MALFORMED_TCP = 13, /* for a VIP: TCP header cut short, or its offset wrong */
+	DROP_MALFORMED_UDP = 14, /* for a VIP: UDP header cut short, or its length wrong */
+	DROP_EXTENSION_HEADERS = 15, /* for a VIP: more IPv6 extension headers than are followed */
+	DROP_FRAGMENT = 16, /* for a VIP: a fragment */
+	DROP_EMPTY = 17, /* no backend takes new connections */
+	DROP_DOWN = 18, /* the connection's backend is down, removed or in maintenance */
+	DROP_UNKNOWN = 19, /* mid-stream TCP of no known connection */
+	DROP_RESET = 20, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
+	DROP_UNRESOLVED = 21, /* the backend's MAC is not known */
+	DROP_INTERNAL = 22, /* cannot happen */
+	REASONS = 23,
+};
+
+enum scheduler {
+	SCHEDULER_MH = 0,  /* weighted Maglev hashing, on the ring */
+	SCHEDULER_WLC = 1, /* weighted least connections, on the members */
+};
+
+/* What becomes of a packet that has no usable backend. */
+enum policy {
+	POLICY_REJECT = 0,
+	POLICY_DROP = 1,
+	POLICY_SCHEDULE = 2,
+};
+
+/* What a backend does for connections; whether it takes new ones is said by ring and members. */
+enum backend_state {
+	BACKEND_ABSENT = 0,	 /* no such backend, or removed */
+	BACKEND_SERVING = 1,	 /* its packets are forwarded */
+	BACKEND_DOWN = 2,	 /* its check failed */
+	BACKEND_MAINTENANCE = 3, /* cut off by the operator */
+};
+
+enum backend_flags {
+	BACKEND_LOCAL = 1,    /* the director itself */
+	BACKEND_RESOLVED = 2, /* `addresses` are valid */
+};
+
+/* TCP as the client's side shows it: the replies never come this way. */
+enum connection_state {
+	CONNECTION_SYN = 0,
+	CONNECTION_ESTABLISHED = 1,
+	CONNECTION_FIN = 2,
+	CONNECTION_CLOSED = 3,
+	CONNECTION_UDP = 4,
+};
+
+enum slot_flags {
+	SLOT_FLUX = 1,	     /* changed owner lately: flows from before may run without a record */
+	SLOT_EXCEPTIONS = 2, /* some record may disagree with the slot */
+};
+
+/* Keys. */
+
+struct listener4 {
+	__be32 address;
+	__be16 port;
+	u8 protocol;
+	u8 pad;
+};
+
+struct listener6 {
+	__be32 address[4];
+	__be16 port;
+	u8 protocol;
+	u8 pad;
+};
+
+struct vip {
+	__be32 address[4]; /* IPv4: the last word, after ::ffff */
+};
+
+struct flow4 {
+	__be32 client;
+	__be32 vip;
+	__be16 client_port;
+	__be16 port;
+	u8 protocol;
+	u8 pad[3];
+};
+
+struct flow6 {
+	__be32 client[4];
+	__be32 vip[4];
+	__be16 client_port;
+	__be16 port;
+	u8 protocol;
+	u8 pad[3];
+};
+
+/* Values. */
+
+struct service {
+	u32 ring_start; /* first slot in `ring` */
+	u32 ring_slots; /* 0: not a ring scheduler */
+	u32 members;	/* how many entries of `members`, from index service * MAX_MEMBERS */
+	u8 scheduler;
+	u8 on_empty;
+	u8 on_down;
+	u8 on_unknown;
+	u32 timeouts[MAX_STATES]; /* by connection state, in jiffies */
+};
+
+struct ring_slot {
+	u16 backend; /* NO_BACKEND: nobody */
+	u16 before;  /* the owner before, while in flux */
+	u32 flags;   /* enum slot_flags */
+};
+
+struct member {
+	u16 backend;
+	u16 weight; /* 0: takes no new connections */
+	u32 pad;
+};
+
+struct backend {
+	u8 addresses[12]; /* the new frame's first bytes: Ethernet destination and source */
+	u16 generation;	  /* of this index: a record of an earlier one is void */
+	u8 state;
+	u8 flags;
+	u32 ifindex; /* where it is reached */
+	u32 port;    /* index in the devmap `ports` */
+	u32 pad[2];
+};
+
+/* Connections of a backend. XDP adds to the first three; the daemon's sweep corrects them for what was evicted
+ * or has timed out, in fields of its own, so that neither overwrites the other. */
+struct load {
+	s32 active;
+	s32 inactive;
+	s32 active_correction;
+	s32 inactive_correction;
+};
+
+/* One running connection: 16 bytes. */
+struct connection {
+	u16 backend;
+	u16 generation; /* of the backend's index when this was recorded */
+	u8 state;
+	u8 pad;
+	u16 service;
+	u32 seen;     /* jiffies of its last packet */
+	u32 position; /* its slot in `ring` */
+};
+
+struct traffic {
+	u64 packets;
+	u64 bytes; /* of the IP packets */
+	u64 connections;
+};
+
+/* Who an index is, for people and for a daemon that adopts these maps. */
+struct label {
+	char service[64];
+	char backend[64]; /* empty: the label of a service */
+};
+
+#endif

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A verdict and its count are one statement: `return verdict(XDP_PASS, PASS_NOT_IP);`. */
+#ifndef XDPDIRECTOR_VERDICT_H
+#define XDPDIRECTOR_VERDICT_H
+
+#include "maps.h"
+
+static __always_inline int verdict(int action, enum reason reason)
+{
+	u32 index = reason;
+	u64 *count = verdicts.lookup(&index);
+
+	if (count)
+		*count += 1;
+	return action;
+}
+
+#endif

@@ -109,7 +109,7 @@ def _ancestors() -> set[int]:
 
 
 def kill(find: Callable[[], Iterable[Process]], what: str, timeout: float = 5.0) -> None:
-    """SIGKILL what `find` finds, again and again until it finds nothing that runs (a fork may slip through)."""
+    """SIGKILL what `find` finds, until it finds nothing that runs: a fork may slip through once."""
 
     def none_left() -> bool:
         running = [process for process in find() if process.alive]

@@ -166,9 +166,7 @@ def draw(topology: Topology) -> str:
         backend = right[row] if row < len(right) else ""
         lines.append(f"{text:<{width}} {cable_left}│ br0 │{cable_right} {backend}".rstrip())
     if topology.two_arm:
-        lines.append(
-            f"second network br1, eth1 of director and backends: {SECOND_ARM.net4}.0/24, {SECOND_ARM.net6}::/64"
-        )
+        lines.append(f"br1 (eth1 of director and backends): {SECOND_ARM.net4}.0/24, {SECOND_ARM.net6}::/64")
     return "\n".join(lines)
 
 

@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`xdpdirector lab ...`: build a lab, look at it, enter it, remove it; and the demo.
+
+Errors of the tree are left to the caller's command line, which knows how to show them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.lab import network
+from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.demo import CALM, QUICK, Options, run_demo
+from xdpdirector.lab.host import enter
+from xdpdirector.lab.lab import Lab, all_names, take_down
+from xdpdirector.lab.record import Record
+from xdpdirector.lab.status import show_status
+from xdpdirector.lab.summary import show
+
+REPORT_WIDTH = 150
+app = typer.Typer(
+    help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
+)
+Name = Annotated[str, typer.Option("--name", help="The lab's name: several may be up at once.")]
+
+
+@app.command()
+def up(
+    name: Name = "lab",
+    backends: Annotated[int, typer.Option(help="How many backends.")] = 3,
+    two_arm: Annotated[bool, typer.Option("--two-arm", help="Give the backends a second network.")] = False,
+    with_director: Annotated[bool, typer.Option("--with-director", help="Start a director too.")] = False,
+    scheduler: Annotated[str, typer.Option(help="Of that director's service: wlc or mh.")] = "wlc",
+) -> None:
+    """Build a lab with nginx on every backend; it stays until `lab down`."""
+    lab = Lab(name, backends=backends, two_arm=two_arm)
+    standing = Record(name).topology
+    if standing == lab.topology and len(network.namespaces(name)) == len(standing.nodes):
+        Console(stderr=True).print(f"lab '{name}' is up already.")
+        lab = Lab.standing(name)
+    else:
+        lab.up(stay=True)
+        for host in lab.backends:
+            lab.nginx(host.name)
+        if with_director:
+            lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler))
+    show_status(lab.topology, Console())
+
+
+@app.command()
+def status(name: Annotated[str | None, typer.Option("--name", help="One lab only.")] = None) -> None:
+    """Show what is up: the topology, what runs where, how to enter."""
+    names = [name] if name else all_names()
+    if not names:
+        Console().print("no lab is up: `xdpdirector lab up` builds one.")
+    for one in names:
+        topology = Record(one).topology
+        if topology is None:
+            Console().print(f"lab '{one}' is half built: `xdpdirector lab down --name {one}` removes it.")
+        else:
+            show_status(topology, Console())
+
+
+@app.command(name="exec", context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+def execute(
+    host: Annotated[str, typer.Argument(help="client, director, switch, backend1 ...")],
+    command: Annotated[list[str] | None, typer.Argument(help="What to run; a shell if nothing.")] = None,
+    name: Name = "lab",
+) -> None:
+    """Run a command on a host of a lab, in the terminal; its exit status becomes ours."""
+    lab = Lab.standing(name)
+    node = lab.topology.node(host)
+    network.check_machine()
+    shell = os.environ.get("SHELL", "/bin/sh")
+    line = enter(node, *(command or [shell]))
+    os.environ["XDPDIRECTOR_INSTANCE"] = lab.topology.instance.name
+    os.execvp(line[0], line)
+
+
+@app.command()
+def down(
+    name: Name = "lab",
+    every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
+) -> None:
+    """End what runs in a lab and remove it; also what a crash left."""
+    for one in all_names() if every else [name]:
+        take_down(one)
+
+
+@app.command()
+def demo(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    scheduler: Annotated[str, typer.Option(help="wlc or mh.")] = "wlc",
+    rate: Annotated[float, typer.Option(min=20, max=2000, help="New connections a second.")] = 200.0,
+    quick: Annotated[bool, typer.Option("--quick", help="Watch each step for a shorter time.")] = False,
+    name: Name = "demo",
+) -> None:
+    """Real clients and servers, and a director that is put through its paces; status 1 if it disappoints."""
+    if scheduler not in ("wlc", "mh"):
+        raise InvalidRequestError(f"the demo knows no scheduler '{scheduler}': use wlc or mh")
+    _end_like_ctrl_c()
+    progress = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    options = Options(name=name, scheduler=scheduler, rate=rate, pace=QUICK if quick else CALM)
+    report = run_demo(options, progress.print)
+    if as_json:
+        json.dump(report.document(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        console = Console()
+        show(report, console if console.is_terminal else Console(width=REPORT_WIDTH))
+    raise typer.Exit(0 if report.passed else 1)
+
+
+def _end_like_ctrl_c() -> None:
+    """SIGTERM and SIGHUP take the lab down too."""
+
+    def leave(number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + number)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, leave)

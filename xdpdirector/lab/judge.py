@@ -1,0 +1,256 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Was the demo as it should be? Pure decisions over what happened and what the clients saw."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from xdpdirector.lab.request import Request
+from xdpdirector.lab.story import Joined, Killed, Step, Story
+
+JOIN_SECONDS = 3.0  # a new or returned backend gets its first request within this time
+LEAST_SHARE = 0.5  # of the share that its weight gives, where shares are judged
+WEIGHT_SHIFT = 1.25  # by this factor at least a much raised weight raises the share
+STEADY = 0.7  # of the planned requests must have been made, or the figures mean nothing
+NOTICE_SLACK = 0.3  # the demo asks the API this late at most
+SILENCE = frozenset({"reset", "timeout", "closed", "unreachable"})  # how a request fails whose server is gone
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation and what was seen of it."""
+
+    name: str
+    expected: str
+    seen: str
+    met: bool
+
+
+def excused(request: Request, killed: Killed | None, client_timeout: float) -> bool:
+    """Whether a failed request was in flight on the backend that was killed, before the director could know.
+
+    It may have begun before the kill, then it was under way at that moment; who answered earlier on its
+    connection, if anyone did, is the killed backend.
+    """
+    if killed is None:
+        return False
+    if request.outcome not in SILENCE:
+        return False
+    in_flight = killed.at - client_timeout <= request.start <= killed.until and request.end >= killed.at
+    return in_flight and request.backend in (None, killed.backend)
+
+
+def unexcused(requests: Iterable[Request], story: Story) -> list[Request]:
+    return [
+        request
+        for request in requests
+        if request.failed and not excused(request, story.killed, story.client_timeout)
+    ]
+
+
+def within(requests: Iterable[Request], begin: float, end: float) -> list[Request]:
+    """Those that started then."""
+    return [request for request in requests if begin <= request.start < end]
+
+
+def served(requests: Iterable[Request]) -> Counter[str]:
+    """Good answers by backend."""
+    return Counter(request.backend for request in requests if request.backend and not request.failed)
+
+
+def shares(requests: Sequence[Request]) -> dict[str, float]:
+    counts = served(requests)
+    return {name: count / counts.total() for name, count in counts.items()}
+
+
+def judge(story: Story, requests: Sequence[Request]) -> list[Check]:
+    """Every expectation, in the order of the demo; a fact that is missing is an expectation missed."""
+    rules: tuple[Callable[[Story, Sequence[Request]], list[Check]], ...] = (
+        _steady,
+        _baseline,
+        _failures,
+        _added,
+        _drained,
+        _killed,
+        _returned,
+        _restarted,
+        _reweighted,
+    )
+    checks = [check for rule in rules for check in rule(story, requests)]
+    return [*checks, *(Check("demo", "every step runs through", trouble, False) for trouble in story.trouble)]
+
+
+def _steady(story: Story, requests: Sequence[Request]) -> list[Check]:
+    planned = story.rate * (story.ended - story.began)
+    made = sum(request.kind == "fresh" for request in requests)
+    families = Counter(request.family for request in requests if not request.failed)
+    both = min(families[4], families[6]) >= LEAST_SHARE * max(families[4], families[6]) > 0
+    return [
+        Check(
+            "load",
+            f"{story.rate:g} new connections a second",
+            f"{made} of {planned:.0f} made",
+            made >= STEADY * planned,
+        ),
+        Check(
+            "families",
+            "IPv4 and IPv6 are served alike",
+            f"{families[4]} requests over IPv4, {families[6]} over IPv6",
+            both,
+        ),
+    ]
+
+
+def _baseline(story: Story, requests: Sequence[Request]) -> list[Check]:
+    step = story.step("baseline")
+    if step is None:
+        return [Check("baseline", "every backend serves", "the step was not reached", False)]
+    seen = shares(within(requests, step.settled, step.ended))
+    met = all(seen.get(name, 0) >= LEAST_SHARE * share for name, share in step.expected_shares.items())
+    return [Check("baseline", "every backend serves its share", _show(seen), met)]
+
+
+def _show(seen: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.0%}" for name, share in sorted(seen.items())) or "no requests"
+
+
+def _failures(story: Story, requests: Sequence[Request]) -> list[Check]:
+    """One check a step. Failures of the kill are excused in whichever step their requests began."""
+    return [_step_failures(step, story, requests) for step in story.steps]
+
+
+def _step_failures(step: Step, story: Story, requests: Sequence[Request]) -> Check:
+    failed = [request for request in within(requests, step.began, step.ended) if request.failed]
+    bad = unexcused(failed, story)
+    expected = "no request fails"
+    if step.name == "kill" and story.killed:
+        expected = (
+            f"only requests in flight on {story.killed.backend} fail, none that starts later than "
+            f"{story.killed.window:g} s (+ {story.killed.allowance:g} s) after the kill"
+        )
+    if bad:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.outcome for one in bad).items())
+        seen = f"{len(bad)} failed against expectation ({kinds})"
+    elif failed:
+        seen = f"{len(failed)} failed in flight on the killed backend"
+    else:
+        seen = "none failed"
+    return Check(step.name, expected, seen, not bad)
+
+
+def _first(joined: Joined, requests: Sequence[Request]) -> float | None:
+    """Seconds until the backend's first good answer to a connection opened since."""
+    ends = [
+        request.end
+        for request in requests
+        if request.backend == joined.backend and not request.failed and request.opened >= joined.at
+    ]
+    return min(ends) - joined.at if ends else None
+
+
+def _joins(name: str, joined: Joined | None, requests: Sequence[Request]) -> list[Check]:
+    if joined is None:
+        return [Check(name, "the backend takes connections", "the step was not reached", False)]
+    first = _first(joined, requests)
+    return [
+        Check(
+            name,
+            f"{joined.backend} takes connections within {JOIN_SECONDS:g} s",
+            "it took none" if first is None else f"its first after {first:.2f} s",
+            first is not None and first <= JOIN_SECONDS,
+        )
+    ]
+
+
+def _added(story: Story, requests: Sequence[Request]) -> list[Check]:
+    return _joins("add", story.added, requests)
+
+
+def _returned(story: Story, requests: Sequence[Request]) -> list[Check]:
+    return _joins("return", story.returned, requests)
+
+
+def _drained(story: Story, requests: Sequence[Request]) -> list[Check]:
+    drained = story.drained
+    if drained is None:
+        return [Check("drain", "the backend is drained", "the step was not reached", False)]
+    late = [one for one in requests if one.backend == drained.backend and one.opened > drained.at]
+    return [
+        Check(
+            "drain",
+            f"{drained.backend} takes no new connection once the API has answered",
+            f"{len(late)} new ones",
+            not late,
+        ),
+        Check(
+            "drain",
+            "its last connection ends, and the API says so",
+            "it did not" if drained.empty is None else f"after {drained.empty - drained.at:.1f} s",
+            drained.empty is not None,
+        ),
+        Check(
+            "remove",
+            "the API removes it without force",
+            "it did not" if drained.removed is None else "removed",
+            drained.removed is not None,
+        ),
+    ]
+
+
+def _killed(story: Story, _requests: Sequence[Request]) -> list[Check]:
+    killed = story.killed
+    if killed is None:
+        return [Check("kill", "the backend is called down", "the step was not reached", False)]
+    limit = killed.window + killed.allowance
+    took = None if killed.noticed is None else killed.noticed - killed.at
+    return [
+        Check(
+            "kill",
+            f"the director calls {killed.backend} down within {limit:g} s",
+            "it did not" if took is None else f"after {took:.2f} s",
+            took is not None and took <= limit + NOTICE_SLACK,
+        )
+    ]
+
+
+def _restarted(story: Story, requests: Sequence[Request]) -> list[Check]:
+    restarted = story.restarted
+    if restarted is None:
+        return [Check("restart", "the daemon is restarted", "the step was not reached", False)]
+    ids = (restarted.before, restarted.between, restarted.after)
+    gap = restarted.ready - restarted.at
+    made = [one for one in within(requests, restarted.at, restarted.ready) if one.kind == "fresh"]
+    good = sum(not one.failed for one in made)
+    return [
+        Check(
+            "restart",
+            "the program in the kernel stays the same",
+            f"program id {' / '.join(str(one) for one in ids)} before / without / with the new daemon",
+            ids[0] is not None and len(set(ids)) == 1,
+        ),
+        Check(
+            "restart",
+            "new connections are served while no daemon runs",
+            f"{good} in {gap:.1f} s",
+            good >= LEAST_SHARE * story.rate * gap > 0,
+        ),
+    ]
+
+
+def _reweighted(story: Story, requests: Sequence[Request]) -> list[Check]:
+    change, step = story.reweighted, story.step("weight")
+    if change is None or step is None:
+        return [Check("weight", "the share follows the weight", "the step was not reached", False)]
+    previous = story.steps[story.steps.index(step) - 1]
+    before = shares(within(requests, previous.settled, previous.ended)).get(change.backend, 0.0)
+    after = shares(within(requests, step.settled, step.ended)).get(change.backend, 0.0)
+    return [
+        Check(
+            "weight",
+            f"{change.backend}'s share rises with its weight, {change.before} to {change.after}",
+            f"{before:.0%} to {after:.0%} of the requests",
+            after >= WEIGHT_SHIFT * before > 0,
+        )
+    ]

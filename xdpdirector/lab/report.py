@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's figures in one document: rows by step, a time line, the checks and the verdict. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from xdpdirector.lab import judge
+from xdpdirector.lab.judge import Check
+from xdpdirector.lab.request import Request
+from xdpdirector.lab.story import Step, Story
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds of good requests, from when they were due."""
+
+    p50: float
+    p99: float
+    worst: float
+
+    @classmethod
+    def of(cls, requests: Sequence[Request]) -> Latency | None:
+        times = sorted(request.latency * 1000 for request in requests if not request.failed)
+        if not times:
+            return None
+        return cls(*(round(times[min(len(times) - 1, int(len(times) * part))], 2) for part in (0.5, 0.99, 1)))
+
+
+@dataclass(frozen=True)
+class Row:
+    """One step. `shares` and `expected_shares` are fractions of the good requests since the step settled.
+
+    `failed` counts all failures, `excused` those that the kill explains; `resent` TCP segments sent again.
+    """
+
+    step: str
+    title: str
+    seconds: float
+    requests: int
+    served: dict[str, int]
+    shares: dict[str, float]
+    expected_shares: dict[str, float]
+    failed: int
+    excused: int
+    outcomes: dict[str, int]
+    resent: int
+    latency_ms: Latency | None
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """Good requests by backend in slices of `slice_seconds` from the begin on; `marks`: step to slice."""
+
+    slice_seconds: float
+    served: dict[str, list[int]]
+    marks: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Report:
+    verdict: str
+    scheduler: str
+    seconds: float
+    requests: int
+    failed: int
+    excused: int
+    program_id: int | None
+    steps: tuple[Row, ...]
+    checks: tuple[Check, ...]
+    timeline: Timeline
+    statistics: dict[str, Any]
+
+    @property
+    def passed(self) -> bool:
+        return self.verdict == "pass"
+
+    @property
+    def backends(self) -> list[str]:
+        return sorted(self.timeline.served)
+
+    def document(self) -> dict[str, Any]:
+        """As plain types, for JSON."""
+        return asdict(self)
+
+
+def report(
+    story: Story,
+    requests: Sequence[Request],
+    statistics: dict[str, Any] | None = None,
+    slice_seconds: float = 0.5,
+) -> Report:
+    """`statistics` is what the director says of itself at the end, passed on as it is."""
+    checks = tuple(judge.judge(story, requests))
+    failed = [request for request in requests if request.failed]
+    return Report(
+        verdict="pass" if all(check.met for check in checks) else "fail",
+        scheduler=story.scheduler,
+        seconds=round(story.ended - story.began, 1),
+        requests=len(requests),
+        failed=len(failed),
+        excused=len(failed) - len(judge.unexcused(failed, story)),
+        program_id=story.restarted.after if story.restarted else None,
+        steps=tuple(_row(step, story, requests) for step in story.steps),
+        checks=checks,
+        timeline=_timeline(story, requests, slice_seconds),
+        statistics=statistics or {},
+    )
+
+
+def _row(step: Step, story: Story, requests: Sequence[Request]) -> Row:
+    begun = judge.within(requests, step.began, step.ended)
+    failed = [request for request in begun if request.failed]
+    shares = judge.shares(judge.within(begun, step.settled, step.ended))
+    return Row(
+        step=step.name,
+        title=step.title,
+        seconds=round(step.ended - step.began, 1),
+        requests=len(begun),
+        served=dict(sorted(judge.served(begun).items())),
+        shares={name: round(share, 3) for name, share in sorted(shares.items())},
+        expected_shares={name: round(share, 3) for name, share in sorted(step.expected_shares.items())},
+        failed=len(failed),
+        excused=len(failed) - len(judge.unexcused(failed, story)),
+        outcomes=dict(Counter(request.outcome for request in failed)),
+        resent=sum(request.resent for request in begun),
+        latency_ms=Latency.of(begun),
+    )
+
+
+def _timeline(story: Story, requests: Sequence[Request], slice_seconds: float) -> Timeline:
+    slices = max(1, int((story.ended - story.began) / slice_seconds) + 1)
+    names = sorted(judge.served(requests))
+    served = {name: [0] * slices for name in names}
+    for request in requests:
+        index = int((request.start - story.began) / slice_seconds)
+        if request.backend and not request.failed and 0 <= index < slices:
+            served[request.backend][index] += 1
+    marks = {step.name: int((step.began - story.began) / slice_seconds) for step in story.steps}
+    return Timeline(slice_seconds, served, marks)

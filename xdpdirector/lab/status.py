@@ -1,0 +1,42 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a lab shows of itself to a person: its drawing, what runs where, and what to type next."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from xdpdirector.lab.processes import inside
+from xdpdirector.lab.record import Record
+from xdpdirector.lab.topology import VIP4, Topology, draw
+
+
+def show_status(topology: Topology, console: Console) -> None:
+    console.print(status_text(topology), highlight=False, markup=False, soft_wrap=True)
+
+
+def status_text(topology: Topology) -> str:
+    name = topology.name
+    owner = Record(name).owner
+    held = f"held by process {owner.pid}" if owner else "stays until it is taken down"
+    lines = [f"lab '{name}' is up ({held}); its director's instance is {topology.instance.name}", ""]
+    lines += [draw(topology), "", "running:"]
+    lines += _running(topology) or ["  nothing"]
+    option = "" if name == "lab" else f" --name {name}"
+    lines += [
+        "",
+        f"enter:   xdpdirector lab exec{option} client curl http://{VIP4}/who",
+        f"         xdpdirector lab exec{option} director",
+        f"ask:     xdpdirector -i {topology.instance.name} status",
+        f"remove:  xdpdirector lab down{option}",
+    ]
+    return "\n".join(lines)
+
+
+def _running(topology: Topology) -> list[str]:
+    lines = []
+    for node in topology.nodes:
+        for process in inside([node.namespace_path]):
+            command = process.command
+            if command:
+                lines.append(f"  {node.name:<10} {process.pid:>7}  {command[:100]}")
+    return lines

@@ -1,0 +1,249 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The demo's judge: a demo told by the book passes, and each thing that can go wrong is named."""
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from xdpdirector.lab import judge
+from xdpdirector.lab.report import Report, report
+from xdpdirector.lab.request import Request
+from xdpdirector.lab.story import Drained, Joined, Killed, Restarted, Reweighted, Step, Story
+from xdpdirector.lab.summary import summary
+
+RATE, STEP, CLIENT_TIMEOUT = 20.0, 4.0, 3.0
+WEIGHTS = {
+    "baseline": {"backend1": 1, "backend2": 1, "backend3": 1},
+    "add": {"backend1": 1, "backend2": 1, "backend3": 1, "backend4": 1},
+    "drain": {"backend2": 1, "backend3": 1, "backend4": 1},
+    "remove": {"backend2": 1, "backend3": 1, "backend4": 1},
+    "kill": {"backend3": 1, "backend4": 1},
+    "return": {"backend2": 1, "backend3": 1, "backend4": 1},
+    "restart": {"backend2": 1, "backend3": 1, "backend4": 1},
+    "weight": {"backend2": 1, "backend3": 4, "backend4": 1},
+}
+BEGIN = {name: number * STEP for number, name in enumerate(WEIGHTS)}
+KILL = Killed("backend2", BEGIN["kill"], window=1.0, allowance=0.2, noticed=BEGIN["kill"] + 0.9)
+
+STORY = Story(
+    scheduler="wlc",
+    rate=RATE,
+    client_timeout=CLIENT_TIMEOUT,
+    began=0.0,
+    ended=STEP * len(WEIGHTS),
+    steps=tuple(
+        Step(name, f"title of {name}", BEGIN[name], BEGIN[name], BEGIN[name] + STEP, weights)
+        for name, weights in WEIGHTS.items()
+    ),
+    added=Joined("backend4", BEGIN["add"]),
+    drained=Drained("backend1", BEGIN["drain"], BEGIN["drain"] + 2, BEGIN["remove"]),
+    killed=KILL,
+    returned=Joined("backend2", BEGIN["return"]),
+    restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, 7, 7),
+    reweighted=Reweighted("backend3", BEGIN["weight"], 1, 4),
+)
+
+
+def request(
+    start: float, backend: str | None, outcome: str = "ok", took: float = 0.01, **more: object
+) -> Request:
+    good = Request("fresh", 4, start, start, start, start + took, backend, outcome)
+    return replace(good, **more)
+
+
+def requests() -> list[Request]:
+    """One in 1/RATE s, backends in turn by weight, families in turn."""
+    made = []
+    for number in range(int(RATE * STORY.ended)):
+        start = number / RATE
+        name = next(name for name in reversed(BEGIN) if BEGIN[name] <= start)
+        turn = [backend for backend, weight in WEIGHTS[name].items() for _ in range(weight)]
+        made.append(request(start, turn[number % len(turn)], family=4 + number % 2 * 2))
+    return made
+
+
+def missed(result: Report) -> set[str]:
+    return {check.name for check in result.checks if not check.met}
+
+
+def test_demo_by_the_book_passes() -> None:
+    result = report(STORY, requests())
+
+    assert missed(result) == set()
+    assert result.passed
+    assert result.program_id == 7
+    assert [row.step for row in result.steps] == list(WEIGHTS)
+    assert sum(row.requests for row in result.steps) == result.requests == len(requests())
+    assert sum(map(sum, result.timeline.served.values())) == result.requests
+
+
+EXCUSED = {
+    "started after the kill": request(KILL.at + 0.5, None, "timeout", CLIENT_TIMEOUT),
+    "started at the last moment": request(KILL.until, None, "reset"),
+    "was under way at the kill": request(KILL.at - 0.01, None, "reset", 1.5),
+    "on a kept connection to the dead": request(KILL.at + 0.5, "backend2", "reset", kind="kept"),
+}
+UNEXCUSED = {
+    "started too late": request(KILL.until + 0.01, None, "timeout", CLIENT_TIMEOUT),
+    "ended before the kill": request(KILL.at - 0.5, None, "reset", 0.1),
+    "started long before": request(KILL.at - CLIENT_TIMEOUT - 0.1, None, "timeout", 3.5),
+    "on a kept connection to a living one": request(KILL.at + 0.5, "backend3", "reset", kind="kept"),
+    "was refused": request(KILL.at + 0.5, None, "refused"),
+    "was answered, and badly": request(KILL.at + 0.5, None, "status"),
+}
+
+
+@pytest.mark.parametrize("failed", EXCUSED.values(), ids=EXCUSED.keys())
+def test_failure_in_flight_on_the_killed_backend_is_excused(failed: Request) -> None:
+    result = report(STORY, [*requests(), failed])
+
+    assert result.passed
+    assert (result.failed, result.excused) == (1, 1)
+
+
+@pytest.mark.parametrize("failed", UNEXCUSED.values(), ids=UNEXCUSED.keys())
+def test_failure_with_another_cause_is_not_excused(failed: Request) -> None:
+    result = report(STORY, [*requests(), failed])
+
+    assert not result.passed
+    assert (result.failed, result.excused) == (1, 0)
+
+
+@pytest.mark.parametrize("step", WEIGHTS)
+def test_failure_counts_against_its_step(step: str) -> None:
+    failed = request(BEGIN[step] + STEP - 0.1, None, "reset")
+
+    result = report(STORY, [*requests(), failed])
+
+    assert missed(result) == {step}
+    assert [row.failed for row in result.steps] == [int(row.step == step) for row in result.steps]
+
+
+def without(condition: Callable[[Request], bool]) -> list[Request]:
+    return [one for one in requests() if not condition(one)]
+
+
+def moved(step: str, source: str, target: str) -> list[Request]:
+    """As if `target` had served what `source` did in that step."""
+    begin = BEGIN[step]
+    return [
+        replace(one, backend=target) if one.backend == source and begin <= one.start < begin + STEP else one
+        for one in requests()
+    ]
+
+
+DISAPPOINTMENTS: dict[str, tuple[Story, list[Request], str]] = {
+    "half the load is missing": (STORY, requests()[::3], "load"),
+    "no IPv6": (STORY, [replace(one, family=4) for one in requests()], "families"),
+    "a backend idle at first": (STORY, moved("baseline", "backend1", "backend2"), "baseline"),
+    "the added one idle": (STORY, moved("add", "backend4", "backend3"), "add"),
+    "not added": (replace(STORY, added=None), requests(), "add"),
+    "a new connection to the drained one": (
+        STORY,
+        [*requests(), request(BEGIN["drain"] + 0.01, "backend1")],
+        "drain",
+    ),
+    "never empty": (
+        replace(STORY, drained=Drained("backend1", BEGIN["drain"], None, None)),
+        requests(),
+        "drain",
+    ),
+    "not removed": (
+        replace(STORY, drained=Drained("backend1", BEGIN["drain"], BEGIN["remove"], None)),
+        requests(),
+        "remove",
+    ),
+    "death not noticed": (replace(STORY, killed=replace(KILL, noticed=None)), requests(), "kill"),
+    "death noticed late": (replace(STORY, killed=replace(KILL, noticed=KILL.at + 1.6)), requests(), "kill"),
+    "not killed": (replace(STORY, killed=None), requests(), "kill"),
+    "idle after its return": (STORY, moved("return", "backend2", "backend3"), "return"),
+    "another program afterwards": (
+        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, 7, 8)),
+        requests(),
+        "restart",
+    ),
+    "detached while no daemon ran": (
+        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, None, 7)),
+        requests(),
+        "restart",
+    ),
+    "no program at all": (
+        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, None, None, None)),
+        requests(),
+        "restart",
+    ),
+    "nothing served without the daemon": (
+        STORY,
+        without(lambda one: BEGIN["restart"] <= one.start < BEGIN["restart"] + 1),
+        "restart",
+    ),
+    "weight without effect": (STORY, moved("weight", "backend3", "backend4"), "weight"),
+    "a step that broke": (replace(STORY, trouble=("add: refused",)), requests(), "demo"),
+}
+
+
+@pytest.mark.parametrize(("story", "seen", "name"), DISAPPOINTMENTS.values(), ids=DISAPPOINTMENTS.keys())
+def test_disappointment_is_called_by_its_name(story: Story, seen: list[Request], name: str) -> None:
+    result = report(story, seen)
+
+    assert result.verdict == "fail"
+    assert name in missed(result)
+
+
+def test_kept_connection_may_go_on_while_its_backend_drains() -> None:
+    drain = BEGIN["drain"]
+    going_on = request(drain + 0.5, "backend1", kind="kept", opened=drain - 0.5)
+
+    assert report(STORY, [*requests(), going_on]).passed
+
+
+def test_empty_demo_fails_without_breaking() -> None:
+    story = Story("mh", RATE, CLIENT_TIMEOUT, 0.0, 1.0, ())
+
+    result = report(story, [])
+
+    assert not result.passed
+    assert result.timeline.served == {}
+
+
+def test_document_survives_json() -> None:
+    document = report(STORY, requests(), {"verdicts": {"forwarded": 1}}).document()
+
+    again = json.loads(json.dumps(document))
+
+    assert again["verdict"] == "pass"
+    assert again["steps"][0]["shares"]["backend1"] == pytest.approx(1 / 3, abs=0.05)
+    assert again["steps"][0]["latency_ms"]["p50"] == pytest.approx(10)
+    assert again["statistics"] == {"verdicts": {"forwarded": 1}}
+
+
+@pytest.mark.parametrize(
+    ("story", "word"), [(STORY, "PASS"), (replace(STORY, added=None), "MISSED")], ids=["good", "bad"]
+)
+def test_summary_says_the_verdict(story: Story, word: str) -> None:
+    screen = StringIO()
+    console = Console(width=150, file=screen)
+
+    console.print(summary(report(story, requests())))
+
+    assert word in screen.getvalue()
+
+
+def test_request_survives_its_line() -> None:
+    one = request(1.0, "backend1", resent=2, kind="kept")
+
+    assert Request.from_line(one.to_line()) == one
+
+
+def test_latency_counts_from_when_it_was_due() -> None:
+    late = request(2.0, "backend1", took=0.5, due=1.0)
+
+    assert late.latency == pytest.approx(1.5)
+
+
+def test_shares_ignore_failures() -> None:
+    assert judge.shares([request(0, "backend1"), request(0, "backend2", "reset")]) == {"backend1": 1.0}

@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The prepared program on the interfaces: attached, replaced in place, taken off. Needs libbpf only.
+
+Knows nothing of compilers or of what the maps hold. An interface's program is never taken off to put another
+one on: a native NIC would bounce its link.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Literal
+
+from xdpdirector import bpffs, headers, layout, libbpf
+from xdpdirector.errors import (
+    ConflictError,
+    ForeignProgramError,
+    InvalidRequestError,
+    LoaderError,
+    NotAllowedError,
+)
+from xdpdirector.libbpf import XdpFlags, XdpMode
+from xdpdirector.paths import InstancePaths
+
+Mode = Literal["native", "generic", "auto"]
+
+_FLAGS = {"native": XdpFlags.NATIVE, "generic": XdpFlags.GENERIC}
+_NAMES = {XdpMode.NATIVE: "native", XdpMode.GENERIC: "generic"}
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """An interface that carries our program. `note`: a sentence when the mode is not the first choice."""
+
+    interface: str
+    ifindex: int
+    mode: str
+    program_id: int
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class _Present:
+    """An interface before the change; `fd` is its program's, None when it has none."""
+
+    interface: str
+    ifindex: int
+    mode: XdpMode
+    fd: int | None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """What is to be done at one interface: `modes` in the order of trying."""
+
+    interface: str
+    ifindex: int
+    modes: tuple[str, ...]
+    old_fd: int | None
+
+
+def attach(
+    paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto", force: bool = False
+) -> list[Attachment]:
+    """Bring the prepared program to each interface, on all or on none.
+
+    `auto` keeps the mode of an interface that carries us, and else tries native, then generic. `force` replaces
+    a foreign program. InvalidRequestError: no such interface. ForeignProgramError, ConflictError: something
+    stands against it. LoaderError: nothing is prepared, or the kernel refuses.
+    """
+    names = list(interfaces)
+    with bpffs.locked(paths), ExitStack() as stack, bpffs.translated("attaching the program"):
+        fd = _prepared(paths, stack)
+        present = [_look(paths, stack, name, force) for name in names]
+        done = _carry_out(fd, [_plan(found, mode) for found in present])
+        _clean(paths)
+        return done
+
+
+def attachments(paths: InstancePaths) -> list[Attachment]:
+    """The interfaces of this network namespace that carry this instance's program, also a retired one."""
+    with bpffs.translated("asking for the attached programs"):
+        ours = _ours(paths)
+        return [found for found in _attached() if found.program_id in ours]
+
+
+def detach(paths: InstancePaths, interfaces: Iterable[str]) -> list[str]:
+    """Take our program off these interfaces; which ones carried it. Other programs stay."""
+    names = set(interfaces)
+    with bpffs.locked(paths):
+        return _take_off(paths, names)
+
+
+def unload(paths: InstancePaths) -> list[str]:
+    """Take everything down: off all interfaces, pins, layout, header tree; the interfaces that carried it.
+
+    Works with whatever is left of a half-made or half-removed instance.
+    """
+    bpffs.require_privileges()
+    with bpffs.locked(paths):
+        freed = _take_off(paths, {found.interface for found in attachments(paths)})
+        with bpffs.translated(f"removing {paths.pins} and {paths.run}"):
+            bpffs.remove_tree(paths.pins)
+            with suppress(OSError):  # other instances have theirs there
+                paths.pins.parent.rmdir()
+            paths.layout.unlink(missing_ok=True)
+            headers.remove(paths.run)
+            paths.loader_lock.unlink(missing_ok=True)
+            with suppress(OSError):  # the daemon's files are there
+                paths.run.rmdir()
+    return freed
+
+
+def _prepared(paths: InstancePaths, stack: ExitStack) -> int:
+    try:
+        return stack.enter_context(libbpf.opened(paths.pins / bpffs.PROGRAM))
+    except FileNotFoundError as error:
+        raise LoaderError(
+            f"instance '{paths.name}' has no prepared program: run `xdpdirector load` first"
+        ) from error
+
+
+def _ours(paths: InstancePaths) -> set[int]:
+    """Ids of this instance's programs; layout.json still knows one whose pin somebody removed."""
+    loaded = layout.read(paths)
+    return set(bpffs.pinned_programs(paths)) | ({loaded.program_id} if loaded else set())
+
+
+def _attached() -> Iterator[Attachment]:
+    for ifindex, name in socket.if_nameindex():
+        with suppress(FileNotFoundError):  # the interface went away meanwhile
+            state = libbpf.xdp_query(ifindex)
+            if state.program_id:
+                yield Attachment(name, ifindex, _NAMES.get(state.mode, "hardware"), state.program_id)
+
+
+def _look(paths: InstancePaths, stack: ExitStack, name: str, force: bool) -> _Present:
+    ifindex = _index(name)
+    state = libbpf.xdp_query(ifindex)
+    if not state.program_id:
+        return _Present(name, ifindex, state.mode, None)
+    if state.program_id not in _ours(paths) and not force:
+        raise ForeignProgramError(_foreign(name, state.program_id))
+    fd = bpffs.open_program(paths, state.program_id)
+    stack.callback(os.close, fd)
+    return _Present(name, ifindex, state.mode, fd)
+
+
+def _plan(present: _Present, mode: Mode) -> _Step:
+    if present.fd is None:
+        modes = ("native", "generic") if mode == "auto" else (mode,)
+        return _Step(present.interface, present.ifindex, modes, None)
+    name, running = present.interface, _NAMES.get(present.mode)
+    if running is None or mode not in ("auto", running):
+        raise ConflictError(
+            f"{name} carries an XDP program in {running or 'hardware'} mode and {mode} mode is asked for: a mode "
+            "cannot be changed in place. Ask for the present mode or auto, or take the program off first with "
+            f"`xdpdirector unload` (or `ip link set dev {name} xdp off`), which interrupts the traffic"
+        )
+    return _Step(name, present.ifindex, (running,), present.fd)
+
+
+def _index(name: str) -> int:
+    try:
+        return socket.if_nametoindex(name)
+    except OSError as error:
+        present = ", ".join(other for _, other in socket.if_nameindex())
+        raise InvalidRequestError(f"there is no interface '{name}' here; there are: {present}") from error
+
+
+def _foreign(name: str, program_id: int) -> str:
+    title = "unknown"
+    with suppress(OSError):
+        fd = libbpf.prog_fd(program_id)
+        title = libbpf.prog_info(fd).name or "without a name"
+        os.close(fd)
+    return (
+        f"{name} carries an XDP program that is not this director's: id {program_id}, name '{title}'. "
+        f"Stop what attached it or run `ip link set dev {name} xdp off`; or replace it with "
+        "`xdpdirector load --force`"
+    )
+
+
+def _carry_out(fd: int, steps: list[_Step]) -> list[Attachment]:
+    done: list[tuple[_Step, Attachment]] = []
+    try:
+        for step in steps:
+            done.append((step, _put_on(fd, step)))
+    except (LoaderError, NotAllowedError, ConflictError) as error:
+        problems = [problem for step, made in reversed(done) for problem in _put_back(fd, step, made.mode)]
+        if not problems:
+            raise
+        raise type(error)(f"{error.detail}; and putting things back failed: {'; '.join(problems)}") from error
+    return [attachment for _, attachment in done]
+
+
+def _put_on(fd: int, step: _Step) -> Attachment:
+    """In the first of the step's modes that works."""
+    refusals: list[str] = []
+    for mode in step.modes:
+        try:
+            _exchange(fd, step, mode)
+        except OSError as error:
+            _raise_unless_another_mode_may_help(step, error)
+            refusals.append(f"{mode} mode: {error}")
+        else:
+            note = f"{step.interface} runs in {mode} mode, because {'; '.join(refusals)}" if refusals else ""
+            return Attachment(step.interface, step.ifindex, mode, libbpf.prog_info(fd).id, note)
+    raise LoaderError(f"the program cannot be attached to {step.interface}: {'; '.join(refusals)}")
+
+
+def _exchange(fd: int, step: _Step, mode: str) -> None:
+    if step.old_fd is None:
+        libbpf.xdp_attach(step.ifindex, fd, _FLAGS[mode] | XdpFlags.UPDATE_IF_NOEXIST)
+    else:
+        libbpf.xdp_attach(step.ifindex, fd, _FLAGS[mode], step.old_fd)
+
+
+def _raise_unless_another_mode_may_help(step: _Step, error: OSError) -> None:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        raise NotAllowedError(
+            f"attaching to {step.interface} is not allowed: run as root, or give CAP_BPF and CAP_NET_ADMIN"
+        ) from error
+    if error.errno == errno.EBUSY:
+        raise ConflictError(
+            f"{step.interface} carries a program attached through a BPF link: end the process that holds it"
+        ) from error
+    if error.errno == errno.EEXIST:
+        raise ConflictError(f"somebody else changed the program on {step.interface} at this moment") from error
+
+
+def _put_back(fd: int, step: _Step, mode: str) -> list[str]:
+    try:
+        if step.old_fd is None:
+            libbpf.xdp_detach(step.ifindex, _FLAGS[mode], fd)
+        else:
+            libbpf.xdp_attach(step.ifindex, step.old_fd, _FLAGS[mode], fd)
+    except OSError as error:
+        return [f"{step.interface}: {error}"]
+    return []
+
+
+def _clean(paths: InstancePaths) -> None:
+    """Unpin retired programs that run nowhere, and then maps of an earlier layout."""
+    running = {found.program_id for found in _attached()}
+    retired = {number: path for number, path in bpffs.pinned_programs(paths).items() if path.name != bpffs.PROGRAM}
+    for number, path in retired.items():
+        if number not in running:
+            path.unlink(missing_ok=True)
+    loaded = layout.read(paths)
+    if loaded and not running & set(retired):
+        for directory in paths.pins.glob(f"{bpffs.MAPS}*"):
+            if directory != loaded.pins:
+                bpffs.remove_tree(directory)
+
+
+def _take_off(paths: InstancePaths, names: set[str]) -> list[str]:
+    freed = []
+    with bpffs.translated("detaching the program"):
+        for found in attachments(paths):
+            if found.interface in names:
+                fd = bpffs.open_program(paths, found.program_id)
+                try:
+                    libbpf.xdp_detach(found.ifindex, _FLAGS[found.mode], fd)
+                finally:
+                    os.close(fd)
+                freed.append(found.interface)
+    return freed

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""layout.json: what the loader loaded, for everyone who opens the maps afterwards.
+
+Knows names, digests and shapes; opens no map and imports neither bcc nor ctypes.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What `prepare` made.
+
+    `pins` holds the maps and `program` is the pinned program, whose id `program_id` lasts until the reboot.
+    `maps`: by name, type, key_size, value_size (of one CPU), max_entries, flags, and the shapes `key` and
+    `value`: a scalar {"size", "type"} or a struct {"name", "size", "fields": [{"name", "offset", "size",
+    "type"}]}. A type is u8 to u64, s8 to s64, bytes or such a struct; the field of an array has "count" (its
+    size is the whole array's), a bit field "bits": [shift, width] in the number at its offset.
+    `enums`: the constants of the C enums.
+    """
+
+    program_digest: str
+    layout_digest: str
+    program: Path
+    program_id: int
+    pins: Path
+    sizes: Sizes
+    maps: dict[str, Any]
+    enums: dict[str, dict[str, int]]
+    bcc: str
+
+    def document(self) -> dict[str, Any]:
+        """As JSON values."""
+        text = {"program": str(self.program), "pins": str(self.pins), "sizes": self.sizes.model_dump()}
+        return {"version": VERSION} | {name: text.get(name, value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> Loaded:
+        """ValueError, TypeError or KeyError when it is not such a document."""
+        values = dict(document)
+        if values.pop("version") != VERSION:
+            raise ValueError("of another version")
+        values |= {"program": Path(values["program"]), "pins": Path(values["pins"])}
+        return cls(**values | {"sizes": Sizes.model_validate(values["sizes"])})
+
+
+def read(paths: InstancePaths) -> Loaded | None:
+    """What layout.json says; None when it is missing or not usable."""
+    try:
+        return Loaded.from_document(json.loads(paths.layout.read_text()))
+    except (OSError, ValueError, TypeError, KeyError, ValidationError):
+        return None
+
+
+def write(paths: InstancePaths, loaded: Loaded) -> None:
+    """In one step: readers see the old document or the new one."""
+    paths.run.mkdir(parents=True, exist_ok=True)
+    unfinished = paths.layout.with_suffix(".new")
+    unfinished.write_text(json.dumps(loaded.document(), indent=1))
+    unfinished.replace(paths.layout)

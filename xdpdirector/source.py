@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The packet program as text: found, put together, fingerprinted, and its enums read.
+
+Knows nothing of compilers, the kernel or instances. BCC rewrites map calls in the main file only, so the
+local headers are pasted into it; `#line` marks keep every message at the file and line that a person edits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from xdpdirector.errors import LoaderError
+from xdpdirector.model import Sizes
+
+PROGRAM = "director.c"
+LAYOUT_HEADERS = ("types.h", "maps.h")
+
+_INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
+_ONCE = re.compile(r"\s*#\s*pragma\s+once\b")
+_MARK = re.compile(r'#line (\d+) "(.*)"')
+_STRING_OR_COMMENT = re.compile(r'"(?:\\.|[^"\\\n])*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+_ENUM = re.compile(r"\benum\s+(\w+)\s*\{([^}]*)\}")
+_CONSTANT = re.compile(r"(\w+)(?:\s*=\s*(0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)[uUlL]*)?")
+
+
+def program() -> Path:
+    """The installed `director.c`."""
+    try:
+        path = Path(str(importlib.resources.files("xdpdirector.bpf"))) / PROGRAM
+    except ModuleNotFoundError as error:
+        raise LoaderError(
+            "the packet program (package xdpdirector.bpf) is not installed: install xdpdirector with pip"
+        ) from error
+    if not path.is_file():
+        raise LoaderError(f"the packet program {path} is missing: install xdpdirector again")
+    return path
+
+
+def inline(path: Path) -> str:
+    """The file with each local header (`#include "x.h"`) in the place of its first mention.
+
+    Every stretch starts with a mark `#line N "bpf/file"`, named from the directory that holds the program.
+    LoaderError names a header that is missing.
+    """
+    path = path.resolve()
+    return "\n".join(_inlined(path, path.parent, set())) + "\n"
+
+
+def _inlined(path: Path, root: Path, seen: set[Path]) -> Iterator[str]:
+    seen.add(path)
+    name = _name(path, root)
+    yield f'#line 1 "{name}"'
+    for number, line in enumerate(_read(path).splitlines(), start=1):
+        match = _INCLUDE.match(line)
+        if match:
+            header = (path.parent / match[1]).resolve()
+            if not header.is_file():
+                raise LoaderError(f"{name}:{number}: there is no header '{match[1]}' beside this file")
+            if header not in seen:
+                yield from _inlined(header, root, seen)
+            yield f'#line {number + 1} "{name}"'
+        else:
+            yield "" if _ONCE.match(line) else line
+
+
+def _name(path: Path, root: Path) -> str:
+    inside = path.is_relative_to(root)
+    return f"{root.name}/{path.relative_to(root)}" if inside else str(path)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoaderError(f"{path} cannot be read: {error}") from error
+
+
+def pinpointed(text: str, root: Path) -> str:
+    """`text` for BCC: a mark before each statement, names under `root`'s full path.
+
+    BCC puts lines of its own before functions, which would shift what the verifier's log says; and clang
+    takes the statements that the log quotes from the named file, so the name must lead there.
+    """
+    return "\n".join(_pinpointed(text, root.resolve())) + "\n"
+
+
+def _pinpointed(text: str, root: Path) -> Iterator[str]:
+    number, name, statement_ended = 1, "", False
+    for line, code in zip(text.splitlines(), without_comments(text).splitlines(), strict=True):
+        mark = _MARK.fullmatch(line)
+        if mark:
+            number, name, statement_ended = int(mark[1]), str(root.parent / mark[2]), True
+            continue
+        if statement_ended and name:
+            yield f'#line {number} "{name}"'
+        yield line
+        statement_ended = code.rstrip().endswith((";", "{", "}"))
+        number += 1
+
+
+def without_comments(text: str) -> str:
+    """The lines stay the same lines."""
+    return _STRING_OR_COMMENT.sub(lambda match: _blank(match[0]), text)
+
+
+def _blank(match: str) -> str:
+    return match if match.startswith('"') else " " + "\n" * match.count("\n")
+
+
+def enums(text: str) -> dict[str, dict[str, int]]:
+    """The constants of each named enum. LoaderError for a value that is not a plain decimal or hex number."""
+    return {match[1]: _constants(match[1], match[2]) for match in _ENUM.finditer(without_comments(text))}
+
+
+def _constants(enum: str, body: str) -> dict[str, int]:
+    constants: dict[str, int] = {}
+    following = 0
+    for entry in filter(None, (part.strip() for part in body.split(","))):
+        match = _CONSTANT.fullmatch(entry)
+        if not match:
+            raise LoaderError(f"enum {enum}: '{entry}' has no plain decimal or hexadecimal value")
+        value = int(match[2], 0) if match[2] else following
+        constants[match[1]] = value
+        following = value + 1
+    return constants
+
+
+def program_digest(text: str, flags: Sequence[str]) -> str:
+    """SHA-256 over everything that the compiler is given, in hex."""
+    return _digest(text, *flags)
+
+
+def layout_digest(directory: Path, sizes: Sizes) -> str:
+    """SHA-256 over all that gives the maps their shape, in hex; comments and spaces do not count."""
+    headers = (directory / name for name in LAYOUT_HEADERS)
+    return _digest(
+        *(_substance(inline(header)) for header in headers if header.is_file()), sizes.model_dump_json()
+    )
+
+
+def _substance(text: str) -> str:
+    lines = (line for line in text.splitlines() if not _MARK.fullmatch(line))
+    return " ".join(without_comments("\n".join(lines)).split())
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()

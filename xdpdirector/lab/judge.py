@@ -66,7 +66,7 @@ def shares(requests: Sequence[Request]) -> dict[str, float]:
 
 
 def judge(story: Story, requests: Sequence[Request]) -> list[Check]:
-    """Every expectation, in the order of the demo; a fact that is missing is an expectation missed."""
+    """Every expectation, in the order of the steps; a fact that is missing is an expectation missed."""
     rules: tuple[Callable[[Story, Sequence[Request]], list[Check]], ...] = (
         _steady,
         _baseline,
@@ -79,7 +79,9 @@ def judge(story: Story, requests: Sequence[Request]) -> list[Check]:
         _reweighted,
     )
     checks = [check for rule in rules for check in rule(story, requests)]
-    return [*checks, *(Check("demo", "every step runs through", trouble, False) for trouble in story.trouble)]
+    checks += [Check("demo", "every step runs through", trouble, False) for trouble in story.trouble]
+    order = [step.name for step in story.steps]
+    return sorted(checks, key=lambda check: order.index(check.name) if check.name in order else -1)
 
 
 def _steady(story: Story, requests: Sequence[Request]) -> list[Check]:

@@ -79,13 +79,13 @@ static __always_inline enum reason follow_slot(struct packet *packet, const stru
 static __always_inline enum reason take_new(const struct packet *packet, const struct service *service,
 					    u32 service_index, const struct ring_slot *slot, struct choice *choice)
 {
-	u32 index = service->ring_slots ? slot->backend : least_busy(service, service_index);
+	u32 index = service->scheduler == SCHEDULER_MH ? slot->backend : least_busy(service, service_index);
 
 	if (!take(choice, index))
 		return service->on_empty == POLICY_REJECT && packet->protocol == IPPROTO_TCP ? REJECT_EMPTY
 											      : DROP_EMPTY;
 	choice->is_new = true;
-	if (!(slot->flags & SLOT_FLUX))
+	if (service->scheduler == SCHEDULER_MH && !(slot->flags & SLOT_FLUX))
 		return FORWARD_RING;
 	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
 }

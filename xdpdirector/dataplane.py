@@ -1,0 +1,321 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Brings plans into the maps, in an order that shows packets no half-made service.
+
+What takes traffic is made first and named last: backends, then ring or members, then the service, then its
+listeners. What loses traffic goes the other way: listeners, ring or members, then the backend. Every write is a
+comparison first, so applying a plan twice changes nothing, and applying it to maps that somebody else touched
+repairs them. The maps are the memory: a new daemon goes on from what it finds.
+
+Knows plans and tables; nothing of health, neighbours, configuration or who wants a change.
+"""
+
+from __future__ import annotations
+
+import struct
+from typing import Any
+
+import numpy as np
+
+from xdpdirector import maglev, schedule
+from xdpdirector.errors import CapacityError
+from xdpdirector.indices import Backend, Indices
+from xdpdirector.model import Address, Listener, Scheduler
+from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
+from xdpdirector.tables import Array, Clock, Tables
+from xdpdirector.views import Traffic
+
+_STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
+
+
+class Dataplane:
+    """The one writer of an instance's maps. `now` is monotonic seconds, given by the caller."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self.tables, self.clock = tables, clock
+        self.indices = Indices(tables)
+        self._listeners = tables.listeners()
+        self._flux_until: dict[str, float] = {}
+        self._writes = 0
+
+    # What is there
+
+    def adopted(self) -> dict[Backend, State]:
+        """The backends that the maps already know, and how they serve: what a new daemon starts from."""
+        states = {
+            self._constant("backend_state", f"BACKEND_{name}"): state for state, name in _STATES.items()
+        }
+        return {
+            key: states[int(self.tables.backends[index]["state"])]
+            for key, index in self.indices.backends.items()
+            if int(self.tables.backends[index]["state"]) in states
+        }
+
+    def services(self) -> set[str]:
+        """The services that have an index."""
+        return set(self.indices.services)
+
+    def is_settled(self, service: str) -> bool:
+        """False while flows of this service may run without a record."""
+        return service not in self._flux_until
+
+    def traffic(self, key: Backend) -> Traffic:
+        packets, octets, connections = self.tables.per_cpu_sum("traffic", self.indices.backends[key])
+        return Traffic(packets=int(packets), bytes=int(octets), connections=int(connections))
+
+    def verdicts(self) -> dict[str, int]:
+        """Packets by reason."""
+        reasons = {name.lower(): i for name, i in self.tables.enums["reason"].items() if name != "REASONS"}
+        return {name: int(self.tables.per_cpu_sum("verdicts", index)[0]) for name, index in reasons.items()}
+
+    def load(self, key: Backend) -> tuple[int, int]:
+        """Active and inactive connections of a backend."""
+        load = self.tables.loads[self.indices.backends[key]]
+        active = int(load["active"]) + int(load["active_correction"])
+        inactive = int(load["inactive"]) + int(load["inactive_correction"])
+        return max(0, active), max(0, inactive)
+
+    # Changes
+
+    def apply(self, plan: ServicePlan, now: float) -> int:
+        """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
+        self._writes = 0
+        service = self.indices.add_service(plan.name)
+        wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
+        gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
+        for member in plan.members:
+            if member.state is State.SERVING:
+                self._store_backend(wanted[member.name], member)
+        self._distribute(service, plan, wanted, now)
+        for member in plan.members:
+            if member.state is not State.SERVING:
+                self._store_backend(wanted[member.name], member)
+        for key in gone:
+            self._remove_backend(key)
+        self._listen(service, set(plan.listeners))
+        return self._writes
+
+    def remove(self, name: str) -> None:
+        """Take a service away: its listeners first, so that no packet finds half of it."""
+        service = self.indices.services[name]
+        self._listen(service, set())
+        self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
+        for key in self.indices.of_service(name):
+            self._remove_backend(key)
+        self.indices.remove_service(name)
+        self._flux_until.pop(name, None)
+
+    def settle(self, exceptions: Array, now: float) -> None:
+        """End flux where its time is up, and drop the marks that no record needs any more. `exceptions`:
+        positions in the ring at which a record disagrees with the owner, as the last sweep saw them."""
+        for name, index in self.indices.services.items():
+            region = self._region(index)
+            if not region:
+                continue
+            words = self.tables.ring[region]
+            flags = schedule.flags_of(words)
+            if not flags.any():
+                self._flux_until.pop(name, None)
+                continue
+            if (flags & np.uint64(FLUX)).any() and now < self._flux_until.setdefault(
+                name, now + self._flux(index)
+            ):
+                continue
+            self._flux_until.pop(name, None)
+            inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
+            self._store_ring(region, schedule.settle(words, set(inside.tolist())))
+            if int(self.tables.services[index]["scheduler"]) != self._constant("scheduler", "SCHEDULER_MH"):
+                self._store(self.tables.services, index, {"ring_slots": 0, "ring_start": 0})
+
+    # Backends
+
+    def _backend_index(self, service: str, member: MemberPlan) -> int:
+        key = (service, member.name)
+        if key in self.indices.backends:
+            return self.indices.backends[key]
+        index = self.indices.add_backend(key, self._is_unused)
+        load = self.tables.loads[index]
+        load["active_correction"] = -load["active"]
+        load["inactive_correction"] = -load["inactive"]
+        self.tables.per_cpu_zero("traffic", index)
+        generation = (int(self.tables.backends[index]["generation"]) + 1) & 0xFFFF
+        self._store(self.tables.backends, index, {"generation": generation})
+        return index
+
+    def _is_unused(self, backend: int) -> bool:
+        """Whether no slot of a ring speaks of it, not even as the owner before."""
+        for index in self.indices.services.values():
+            region = self._region(index)
+            if region:
+                words = self.tables.ring[region]
+                in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
+                before = in_flux & (schedule.before_of(words) == backend)
+                if (before | (schedule.backends_of(words) == backend)).any():
+                    return False
+        return True
+
+    def _store_backend(self, index: int, member: MemberPlan) -> None:
+        fields: dict[str, Any] = {
+            "state": self._constant("backend_state", f"BACKEND_{_STATES[member.state]}")
+        }
+        if member.hop:
+            fields["addresses"] = list(member.hop.mac + member.hop.source_mac)
+            fields["ifindex"] = member.hop.ifindex
+            fields["port"] = 0 if member.hop.local else self._port(member.hop.ifindex)
+            flag = "BACKEND_LOCAL" if member.hop.local else "BACKEND_RESOLVED"
+            fields["flags"] = self._constant("backend_flags", flag)
+        else:
+            fields["flags"] = 0
+        self._store(self.tables.backends, index, fields)
+
+    def _remove_backend(self, key: Backend) -> None:
+        index = self.indices.backends[key]
+        absent = self._constant("backend_state", "BACKEND_ABSENT")
+        self._store(self.tables.backends, index, {"state": absent, "flags": 0})
+        self.indices.remove_backend(key)
+
+    def _port(self, ifindex: int) -> int:
+        """The place of an interface in the devmap, a free one if it has none."""
+        free = None
+        for port in range(self.tables.entries("ports")):
+            present = self.tables.port(port)
+            if present == ifindex:
+                return port
+            if present is None and free is None:
+                free = port
+        if free is None:
+            raise CapacityError(f"there is room for {self.tables.entries('ports')} interfaces")
+        self.tables.set_port(free, ifindex)
+        return free
+
+    # Rings and members
+
+    def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
+        region = self._region(service)
+        if plan.scheduler is Scheduler.MH:
+            region = self._distribute_ring(region, plan, wanted, is_new=not self._is_listening(service))
+        else:
+            self._distribute_members(service, plan, wanted)
+            if region:
+                self._leave_ring(region)
+        if region and (schedule.flags_of(self.tables.ring[region]) & np.uint64(FLUX)).any():
+            self._flux_until.setdefault(plan.name, now + plan.flux_seconds)
+        self._store(self.tables.services, service, self._service_fields(plan, region))
+
+    def _distribute_ring(
+        self, region: slice | None, plan: ServicePlan, wanted: dict[str, int], *, is_new: bool
+    ) -> slice:
+        weights = {member.name: member.weight for member in plan.members}
+        accepting = [member.name for member in plan.members if member.accepts]
+        ring = maglev.fill(weights, accepting, plan.ring_slots)
+        by_name = np.array([*(wanted[name] for name in ring.names), NO_BACKEND], np.uint64)
+        owners = by_name[ring.owners]  # NOBODY is -1: the last
+        if region and region.stop - region.start == plan.ring_slots:
+            self._store_ring(region, schedule.advance(self.tables.ring[region], owners))
+            return region
+        region = self._allocate(plan.ring_slots)
+        self._store_ring(region, schedule.fresh(owners, recorded=not is_new))
+        return region
+
+    def _leave_ring(self, region: slice) -> None:
+        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
+        words = self.tables.ring[region]
+        at_rest = (schedule.flags_of(words) & np.uint64(FLUX)) == 0
+        owners = schedule.backends_of(words)
+        self._store_ring(region, np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words))
+
+    def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
+        places = self.tables.entries("members") // self.tables.entries("services")
+        if len(plan.members) > places:
+            raise CapacityError(
+                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {places}"
+            )
+        for place, member in enumerate(plan.members):
+            weight = member.weight if member.accepts else 0
+            self._store(
+                self.tables.members,
+                service * places + place,
+                {"backend": wanted[member.name], "weight": weight},
+            )
+
+    def _region(self, service: int) -> slice | None:
+        entry = self.tables.services[service]
+        start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
+        return slice(start, start + slots) if slots else None
+
+    def _allocate(self, slots: int) -> slice:
+        """The first gap in the ring map that is wide enough."""
+        regions = [region for i in self.indices.services.values() if (region := self._region(i))]
+        start = 0
+        for region in sorted(regions, key=lambda r: int(r.start)):
+            if region.start - start >= slots:
+                break
+            start = max(start, region.stop)
+        if start + slots > self.tables.entries("ring"):
+            raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
+        return slice(start, start + slots)
+
+    def _store_ring(self, region: slice, words: schedule.Words) -> None:
+        """Each slot is one 8-byte store: packets see the old one or the new one."""
+        differs = np.flatnonzero(self.tables.ring[region] != words)
+        self.tables.ring[region.start + differs] = words[differs]
+        self._writes += len(differs)
+
+    # Services and listeners
+
+    def _service_fields(self, plan: ServicePlan, region: slice | None) -> dict[str, Any]:
+        states = self.tables.enums["connection_state"]
+        seconds = {"SYN": plan.timeouts.syn, "ESTABLISHED": plan.timeouts.tcp, "FIN": plan.timeouts.tcpfin,
+                   "CLOSED": 10.0, "UDP": plan.timeouts.udp}  # fmt: skip
+        timeouts = [0] * len(self.tables.services[0]["timeouts"])
+        for name, value in seconds.items():
+            timeouts[states[f"CONNECTION_{name}"]] = self.clock.jiffies(value)
+        policy = self.tables.enums["policy"]
+        return {
+            "ring_start": region.start if region else 0,
+            "ring_slots": region.stop - region.start if region else 0,
+            "members": len(plan.members) if plan.scheduler is not Scheduler.MH else 0,
+            "scheduler": self._constant("scheduler", f"SCHEDULER_{plan.scheduler.upper()}"),
+            "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
+            "on_down": policy[f"POLICY_{plan.on_down.upper()}"],
+            "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
+            "timeouts": timeouts,
+        }
+
+    def _flux(self, service: int) -> float:
+        return int(self.tables.services[service]["timeouts"].max()) / self.clock.hz
+
+    def _is_listening(self, service: int) -> bool:
+        return service in self._listeners.values()
+
+    def _listen(self, service: int, wanted: set[Listener]) -> None:
+        """Exactly these listeners lead to the service."""
+        for listener in [known for known in self._listeners if self._leads_astray(known, service, wanted)]:
+            self.tables.delete_listener(listener)
+            del self._listeners[listener]
+            self._writes += 1
+        missing = [listener for listener in wanted if self._listeners.get(listener) != service]
+        addresses: set[Address] = {listener.address for listener in (*self._listeners, *missing)}
+        self.tables.set_vips(addresses)
+        for listener in missing:
+            self.tables.set_listener(listener, service)
+            self._listeners[listener] = service
+            self._writes += 1
+
+    def _leads_astray(self, listener: Listener, service: int, wanted: set[Listener]) -> bool:
+        return self._listeners[listener] == service and listener not in wanted
+
+    # Writing
+
+    def _constant(self, enum: str, name: str) -> int:
+        return self.tables.enums[enum][name]
+
+    def _store(self, array: Array, index: int, fields: dict[str, Any]) -> None:
+        """Change fields of one entry, by whole 8-byte words, from the last to the first."""
+        record = array[index : index + 1].copy()
+        for name, value in fields.items():
+            record[0][name] = value
+        words = array[index : index + 1].view(np.uint64)
+        for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
+            if int(words[position]) != word:
+                words[position] = word
+                self._writes += 1

@@ -1,0 +1,74 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which index a service and a backend have in the maps. The labels in the maps are the memory, so that a daemon
+that adopts them knows the indices again. Knows labels and free places; nothing of what an index is used for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdpdirector.errors import CapacityError
+from xdpdirector.tables import Tables
+
+Backend = tuple[str, str]
+
+
+class Indices:
+    """`services`: name -> index. `backends`: (service, backend) -> index."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self.services = {
+            label["service"].decode(): index
+            for index, label in enumerate(tables.service_labels)
+            if label["service"]
+        }
+        self.backends: dict[Backend, int] = {
+            (label["service"].decode(), label["backend"].decode()): index
+            for index, label in enumerate(tables.backend_labels)
+            if label["service"]
+        }
+        self._next_backend = max(self.backends.values(), default=-1) + 1
+
+    def of_service(self, name: str) -> list[Backend]:
+        """The backends that have an index in this service."""
+        return [key for key in self.backends if key[0] == name]
+
+    def add_service(self, name: str) -> int:
+        """The index of a service, a new one if it has none; CapacityError when all are taken."""
+        if name not in self.services:
+            taken = set(self.services.values())
+            limit = self._tables.entries("services")
+            index = next((i for i in range(limit) if i not in taken), None)
+            if index is None:
+                raise CapacityError(f"there is room for {limit} services: raise sizes.services")
+            self._tables.service_labels[index]["service"] = name.encode()
+            self.services[name] = index
+        return self.services[name]
+
+    def remove_service(self, name: str) -> None:
+        index = self.services.pop(name)
+        self._tables.service_labels[index]["service"] = b""
+
+    def add_backend(self, key: Backend, is_free: Callable[[int], bool]) -> int:
+        """The index of a backend; a new one is the free index that has rested longest. `is_free` says whether
+        nothing in the maps refers to it any more."""
+        if key not in self.backends:
+            limit = self._tables.entries("backends")
+            taken = set(self.backends.values())
+            order = ((self._next_backend + step) % limit for step in range(limit))
+            index = next((i for i in order if i not in taken and is_free(i)), None)
+            if index is None:
+                raise CapacityError(f"there is room for {limit} backends: raise sizes.backends")
+            self._next_backend = (index + 1) % limit
+            label = self._tables.backend_labels[index]
+            label["backend"] = key[1].encode()
+            label["service"] = key[0].encode()
+            self.backends[key] = index
+        return self.backends[key]
+
+    def remove_backend(self, key: Backend) -> None:
+        index = self.backends.pop(key)
+        label = self._tables.backend_labels[index]
+        label["service"] = b""
+        label["backend"] = b""

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a service shall look like to packets, and how a ring gets from one owner to the next. Pure.
+
+A plan is desired state joined with health and neighbours: no names of maps, no kernel, no clock in here.
+The rules of flux are those of bpf/choose.h: a slot that changes owner keeps the one before until every flow from
+then has a record; marks that records still need stay as exceptions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpdirector.model import Address, Listener, Scheduler, Timeouts
+
+Words: TypeAlias = npt.NDArray[np.uint64]
+
+NO_BACKEND = 0xFFFF
+FLUX = 1
+EXCEPTIONS = 2
+
+
+class State(StrEnum):
+    """What a backend does for its connections: `enum backend_state` in bpf/types.h."""
+
+    SERVING = "serving"
+    DOWN = "down"
+    MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True)
+class Hop:
+    """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director."""
+
+    mac: bytes
+    source_mac: bytes
+    ifindex: int
+    local: bool = False
+
+
+@dataclass(frozen=True)
+class MemberPlan:
+    """A backend: `weight` is the configured one, `accepts` whether it takes new connections now."""
+
+    name: str
+    address: Address
+    weight: int
+    state: State
+    accepts: bool
+    hop: Hop | None
+
+
+@dataclass(frozen=True)
+class ServicePlan:
+    """A service as packets shall see it. Policies by name as in the model; members in configured order."""
+
+    name: str
+    listeners: tuple[Listener, ...]
+    scheduler: Scheduler
+    ring_slots: int
+    on_empty: str
+    on_down: str
+    on_unknown: str
+    timeouts: Timeouts
+    members: tuple[MemberPlan, ...]
+
+    @property
+    def flux_seconds(self) -> float:
+        """After this time every flow that still lives has shown a packet."""
+        return max(self.timeouts.tcp, self.timeouts.tcpfin, self.timeouts.udp)
+
+
+def pack(backend: Any, before: Any, flags: Any) -> Words:
+    """Slots as 8-byte words (`struct ring_slot`, little-endian)."""
+    words: Words = (
+        np.asarray(backend, np.uint64)
+        | np.asarray(before, np.uint64) << np.uint64(16)
+        | np.asarray(flags, np.uint64) << np.uint64(32)
+    )
+    return words
+
+
+def backends_of(words: Words) -> Words:
+    return words & np.uint64(0xFFFF)
+
+
+def before_of(words: Words) -> Words:
+    return words >> np.uint64(16) & np.uint64(0xFFFF)
+
+
+def flags_of(words: Words) -> Words:
+    return words >> np.uint64(32)
+
+
+def fresh(owners: Any, *, recorded: bool) -> Words:
+    """A new ring. `recorded`: the service's flows so far have records that may disagree with it."""
+    owners = np.asarray(owners, np.uint64)
+    return pack(owners, NO_BACKEND, EXCEPTIONS if recorded else 0)
+
+
+def advance(words: Words, owners: Any) -> Words:
+    """The ring with new owners. Slots that change enter flux, unless nobody had them; the owner before stays
+    the one from the first change."""
+    owners = np.asarray(owners, np.uint64)
+    present, flags = backends_of(words), flags_of(words)
+    changed = present != owners
+    in_flux = (flags & np.uint64(FLUX)) != 0
+    vacant = present == np.uint64(NO_BACKEND)
+    before = np.where(in_flux, before_of(words), present)
+    flags = np.where(changed & ~vacant, flags | np.uint64(FLUX), flags)
+    return np.where(changed, pack(owners, before, flags), words)
+
+
+def settle(words: Words, exceptions: Collection[int]) -> Words:
+    """Flux has ended: at rest, but for the slots in `exceptions`, where a record disagrees with the owner."""
+    flags = np.zeros(len(words), np.uint64)
+    if exceptions:
+        flags[np.fromiter(exceptions, np.int64, len(exceptions))] = EXCEPTIONS
+    return pack(backends_of(words), NO_BACKEND, flags)

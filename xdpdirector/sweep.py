@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One pass over the connection tables: deletes what has timed out or lost its backend, and counts the rest.
+
+The path counts connections as they come and go, but an entry that the kernel evicts, or that times out, leaves
+without a word. So the counts are taken anew here and handed over as corrections; in between they are off by at
+most what was evicted or timed out since the last sweep, plus what came during it. Runs in a thread: it must
+touch nothing but its tables.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from xdpdirector import schedule
+from xdpdirector.tables import Array, Clock, Tables
+
+TABLES = ("connections4", "connections6", "pending4", "pending6")
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    """By backend index: `active` (with the pending ones), `inactive`, `pending`. `exceptions`: positions in the
+    ring at which a record disagrees with the owner."""
+
+    active: Array
+    inactive: Array
+    pending: Array
+    exceptions: Array
+    total: int
+    deleted: int
+
+
+def sweep(tables: Tables, clock: Clock) -> SweepResult:
+    """Sweep once, and correct the loads."""
+    count = tables.entries("backends")
+    active, inactive, pending = (np.zeros(count, np.int64) for _ in range(3))
+    exceptions = [np.zeros(0, np.int64)]
+    total = deleted = 0
+    seen_active, seen_inactive = tables.loads["active"].copy(), tables.loads["inactive"].copy()
+    for name in TABLES:
+        for keys, values in tables.read(name):
+            lives = _lives(tables, values, clock.now())
+            deleted += tables.delete(name, keys[~lives])
+            values = values[lives]
+            is_active = ~np.isin(values["state"], _ended(tables))
+            active += np.bincount(values["backend"][is_active], minlength=count)
+            inactive += np.bincount(values["backend"][~is_active], minlength=count)
+            if name.startswith("pending"):
+                pending += np.bincount(values["backend"], minlength=count)
+            exceptions.append(_exceptions(tables, values))
+            total += len(values)
+    tables.loads["active_correction"] = active - seen_active
+    tables.loads["inactive_correction"] = inactive - seen_inactive
+    return SweepResult(active, inactive, pending, np.unique(np.concatenate(exceptions)), total, deleted)
+
+
+def _ended(tables: Tables) -> list[int]:
+    states = tables.enums["connection_state"]
+    return [states["CONNECTION_FIN"], states["CONNECTION_CLOSED"]]
+
+
+def _lives(tables: Tables, values: Array, now: int) -> Array:
+    """Not timed out, and of a backend that is still the one it was."""
+    idle = (np.uint32(now) - values["seen"]).astype(np.int32)
+    timeouts = tables.services["timeouts"][values["service"], values["state"]]
+    same = tables.backends["generation"][values["backend"]] == values["generation"]
+    present = tables.backends["state"][values["backend"]] != tables.enums["backend_state"]["BACKEND_ABSENT"]
+    lives: Array = (idle <= timeouts.astype(np.int64)) & same & present
+    return lives
+
+
+def _exceptions(tables: Tables, values: Array) -> Array:
+    """Where a record of a service with a ring disagrees with its slot."""
+    entry = tables.services[values["service"]]
+    position = values["position"].astype(np.int64)
+    inside = (position >= entry["ring_start"]) & (position < entry["ring_start"] + entry["ring_slots"])
+    owners = schedule.backends_of(tables.ring[position])
+    disagrees: Array = position[inside & (owners != values["backend"])]
+    return disagrees

@@ -1,0 +1,287 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The pinned maps as typed numpy views. Types come from layout.json, which the loader wrote from the C structs.
+
+Knows bytes, byte order and the kernel; knows nothing of services' meaning, health or order of changes.
+A shared array is memory that the packets read: an aligned 8-byte store is one change to them.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from xdpdirector import libbpf
+from xdpdirector.errors import DataplaneError
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Address, Listener
+
+Array: TypeAlias = npt.NDArray[Any]
+
+PROTOCOLS = {"tcp": 6, "udp": 17}
+_SCALARS = {
+    "u8": "u1",
+    "u16": "u2",
+    "u32": "u4",
+    "u64": "u8",
+    "s8": "i1",
+    "s16": "i2",
+    "s32": "i4",
+    "s64": "i8",
+}
+_KNOWN_HZ = (100, 250, 300, 1000)
+_BATCH = 16384
+
+
+def dtype_of(shape: dict[str, Any], *, stride: int | None = None) -> np.dtype[Any]:
+    """The numpy type of a scalar or struct of layout.json; `stride`: its distance in an array, in bytes."""
+    if "fields" not in shape:
+        scalar = np.dtype(_SCALARS[shape["type"]])
+        return scalar if not stride or stride == scalar.itemsize else _padded(scalar, stride)
+    names, formats, offsets = [], [], []
+    for field in shape["fields"]:
+        names.append(field["name"])
+        offsets.append(field["offset"])
+        formats.append(_format(field))
+    spec = {"names": names, "formats": formats, "offsets": offsets, "itemsize": stride or shape["size"]}
+    return np.dtype(spec)  # type: ignore[call-overload,no-any-return]
+
+
+def _padded(scalar: np.dtype[Any], stride: int) -> np.dtype[Any]:
+    return np.dtype({"names": ["value"], "formats": [scalar], "offsets": [0], "itemsize": stride})
+
+
+def _format(field: dict[str, Any]) -> Any:
+    if field["type"] == "bytes":
+        return f"S{field['size']}"
+    if isinstance(field["type"], dict):
+        base: Any = dtype_of(field["type"])
+    else:
+        base = np.dtype(_SCALARS[field["type"]])
+    return (base, (field["count"],)) if field.get("count") else base
+
+
+def address_words(address: Address) -> tuple[int, ...]:
+    """The address as the 32-bit numbers that the program reads from a packet."""
+    packed = address.packed
+    return tuple(int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4))
+
+
+def network16(number: int) -> int:
+    """A port as the 16-bit number that the program reads from a packet."""
+    return int.from_bytes(number.to_bytes(2, "big"), sys.byteorder)
+
+
+class Tables:
+    """Opens all maps of one loaded data plane. Close it, or use it as a context manager."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """DataplaneError when a map is missing or is not what the layout says."""
+        self.loaded = loaded
+        self.enums = loaded.enums
+        self._fds: dict[str, int] = {}
+        self._memory: list[mmap.mmap] = []
+        try:
+            for name in loaded.maps:
+                self._fds[name] = self._open(name)
+            self.services = self._shared("services")
+            self.ring = self._shared("ring").view(np.uint64)
+            self.ring_slots = self.ring.view(dtype_of(loaded.maps["ring"]["value"]))
+            self.members = self._shared("members")
+            self.backends = self._shared("backends")
+            self.loads = self._shared("loads")
+            self.service_labels = self._shared("service_labels")
+            self.backend_labels = self._shared("backend_labels")
+            self._vip_filter = self._shared("vip_filter")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Tables:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of everything; the maps live on."""
+        for view in ("services", "ring", "ring_slots", "members", "backends", "loads", "service_labels",
+                     "backend_labels", "_vip_filter"):  # fmt: skip
+            self.__dict__.pop(view, None)
+        while self._memory:
+            self._memory.pop().close()
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+
+    def _open(self, name: str) -> int:
+        path = Path(self.loaded.pins) / name
+        try:
+            fd = libbpf.obj_get(path)
+        except OSError as error:
+            raise DataplaneError(
+                f"the map {path} cannot be opened ({os.strerror(error.errno or 0)}): load the data plane anew"
+            ) from error
+        info, said = libbpf.map_info(fd), self.loaded.maps[name]
+        if (info.key_size, info.value_size, info.max_entries) != (
+            said["key_size"], said["value_size"], said["max_entries"],
+        ):  # fmt: skip
+            os.close(fd)
+            raise DataplaneError(f"the map {path} is not the one that layout.json describes: load anew")
+        return fd
+
+    def _shared(self, name: str) -> Array:
+        said = self.loaded.maps[name]
+        stride = (said["value_size"] + 7) & ~7
+        memory = mmap.mmap(
+            self._fds[name],
+            (said["max_entries"] * stride + mmap.PAGESIZE - 1) & ~(mmap.PAGESIZE - 1),
+            mmap.MAP_SHARED,
+            mmap.PROT_READ | mmap.PROT_WRITE,
+        )
+        self._memory.append(memory)
+        return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
+
+    def entries(self, name: str) -> int:
+        """How many entries a map can hold."""
+        return int(self.loaded.maps[name]["max_entries"])
+
+    # Listeners and VIPs
+
+    def _listener_key(self, listener: Listener) -> tuple[str, bytes]:
+        name = "listeners4" if listener.address.version == 4 else "listeners6"
+        key = np.zeros(1, dtype_of(self.loaded.maps[name]["key"]))
+        words = address_words(listener.address)
+        key["address"] = words[0] if len(words) == 1 else words
+        key["port"] = network16(listener.port)
+        key["protocol"] = PROTOCOLS[listener.protocol]
+        return name, key.tobytes()
+
+    def set_listener(self, listener: Listener, service: int) -> None:
+        name, key = self._listener_key(listener)
+        libbpf.update(self._fds[name], key, np.uint32(service).tobytes())
+
+    def delete_listener(self, listener: Listener) -> None:
+        name, key = self._listener_key(listener)
+        libbpf.delete(self._fds[name], key)
+
+    def listeners(self) -> dict[Listener, int]:
+        """What stands in the maps now."""
+        found: dict[Listener, int] = {}
+        protocols = {number: name for name, number in PROTOCOLS.items()}
+        for name in ("listeners4", "listeners6"):
+            for keys, values in self.read(name, 8192):
+                for key, value in zip(keys, values, strict=True):
+                    address = address_of(key["address"])
+                    port = int.from_bytes(key["port"].tobytes(), "big")
+                    listener = Listener(address, port, protocols[int(key["protocol"])])
+                    found[listener] = int(value)
+        return found
+
+    def _vip_key(self, address: Address) -> bytes:
+        return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
+
+    def vips(self) -> set[bytes]:
+        """The addresses in the map `vips`, as its 16-byte keys."""
+        return {key.tobytes() for keys, _ in self.read("vips", 8192) for key in keys}
+
+    def set_vips(self, addresses: set[Address]) -> None:
+        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest."""
+        wanted = {self._vip_key(address) for address in addresses}
+        filter_words = self._filter_words(addresses)
+        self._vip_filter[:] = self._vip_filter | filter_words
+        present = self.vips()
+        for key in wanted - present:
+            libbpf.update(self._fds["vips"], key, np.uint32(1).tobytes())
+        for key in present - wanted:
+            libbpf.delete(self._fds["vips"], key)
+        self._vip_filter[:] = filter_words
+
+    def _filter_words(self, addresses: set[Address]) -> Array:
+        """The bits that bpf/service.h `may_be_vip` reads."""
+        words = np.zeros(len(self._vip_filter), np.uint64)
+        for address in addresses:
+            hashed = 0
+            for word in address_words(address):
+                hashed ^= word
+            hashed = (hashed ^ hashed >> 16) & 0xFFFF
+            words[hashed >> 6] |= np.uint64(1 << (hashed & 63))
+        return words
+
+    # Hash maps, whole
+
+    def read(self, name: str, capacity: int = _BATCH) -> Iterator[tuple[Array, Array]]:
+        """A hash map in pieces of at most `capacity` entries: keys and values, valid until the next piece."""
+        said = self.loaded.maps[name]
+        keys = np.zeros(capacity, dtype_of(said["key"]))
+        values = np.zeros(capacity, dtype_of(said["value"]))
+        for count in libbpf.lookup_batches(self._fds[name], keys.ctypes.data, values.ctypes.data, capacity):
+            yield keys[:count], values[:count]
+
+    def delete(self, name: str, keys: Array) -> int:
+        """Delete these keys; how many were there. They may go away meanwhile."""
+        return sum(libbpf.delete(self._fds[name], key.tobytes()) for key in keys)
+
+    # Counters and ports
+
+    def per_cpu_sum(self, name: str, index: int) -> Array:
+        """An entry of a per-CPU array, summed over the processors, field by field."""
+        said = self.loaded.maps[name]
+        stride = (said["value_size"] + 7) & ~7
+        size = stride * libbpf.possible_cpus()
+        raw = libbpf.lookup(self._fds[name], np.uint32(index).tobytes(), size)
+        assert raw is not None
+        sums: Array = np.frombuffer(raw, np.uint64).reshape(-1, stride // 8).sum(axis=0)
+        return sums
+
+    def per_cpu_zero(self, name: str, index: int) -> None:
+        stride = (self.loaded.maps[name]["value_size"] + 7) & ~7
+        libbpf.update(self._fds[name], np.uint32(index).tobytes(), bytes(stride * libbpf.possible_cpus()))
+
+    def set_port(self, port: int, ifindex: int) -> None:
+        """Make an interface reachable for XDP_REDIRECT."""
+        libbpf.update(self._fds["ports"], np.int32(port).tobytes(), np.int32(ifindex).tobytes())
+
+    def port(self, port: int) -> int | None:
+        """The interface behind a port."""
+        raw = libbpf.lookup(self._fds["ports"], np.int32(port).tobytes(), 4)
+        return int.from_bytes(raw, sys.byteorder) if raw and any(raw) else None
+
+
+def address_of(words: Any) -> Address:
+    """The address whose 32-bit numbers these are."""
+    from ipaddress import ip_address
+
+    return ip_address(np.asarray(words, np.uint32).tobytes())
+
+
+class Clock:
+    """Jiffies, as the packet path reads them: asked of the kernel by running the program `clock` once."""
+
+    def __init__(self, program: Path) -> None:
+        self._fd = libbpf.obj_get(program)
+        self.hz = self._measure()
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+    def now(self) -> int:
+        """Jiffies, the low 32 bits."""
+        return int.from_bytes(libbpf.prog_test_run(self._fd, bytes(64)).frame[:4], sys.byteorder)
+
+    def jiffies(self, seconds: float) -> int:
+        """A span of time in jiffies, at least 1."""
+        return min(max(1, round(seconds * self.hz)), 0x7FFFFFFF)
+
+    def _measure(self) -> int:
+        """Jiffies a second. The kernel does not tell, so two readings 50 ms apart do."""
+        started, first = time.monotonic(), self.now()
+        time.sleep(0.05)
+        elapsed, ticks = time.monotonic() - started, (self.now() - first) & 0xFFFFFFFF
+        return min(_KNOWN_HZ, key=lambda hz: abs(hz - ticks / elapsed))

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The network interfaces of this network namespace, as rtnetlink reports them.
+
+Never /sys/class/net: a process that entered a namespace through setns or `nsenter --net` still sees another
+one's interfaces there. This module only reads, and knows nothing of what the interfaces are for.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+
+from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.model import Address
+from xdpdirector.netlink import Message, Requests
+
+IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
+SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
+ARPHRD_ETHER = 1
+
+
+@dataclass(frozen=True)
+class Interface:
+    """`mac` is empty for what is not Ethernet; `up` is set up by the operator and with a carrier.
+
+    `networks` are its own addresses with their prefix lengths.
+    """
+
+    name: str
+    index: int
+    mac: bytes
+    up: bool
+    networks: tuple[IPv4Interface | IPv6Interface, ...] = ()
+
+    def same_link(self, other: Interface) -> bool:
+        """Equal but for the addresses."""
+        return replace(self, networks=()) == replace(other, networks=())
+
+    def reaches(self, address: Address) -> bool:
+        """Whether one of its networks contains the address."""
+        return any(address in network.network for network in self.networks)
+
+
+@dataclass(frozen=True)
+class Held:
+    """One address on one interface. `protocol` is IFA_PROTO, who put it there; 0 when nobody said."""
+
+    address: Address
+    prefix: int
+    index: int
+    protocol: int
+
+
+def find(names: Sequence[str]) -> tuple[Interface, ...]:
+    """The interfaces of these names, in this order; InvalidRequestError for one that does not exist."""
+    with Requests() as requests:
+        present = {interface.name: interface for interface in everything(requests)}
+    for position, name in enumerate(names):
+        if name not in present:
+            raise InvalidRequestError(
+                f"interface '{name}' does not exist here; there are: {', '.join(sorted(present))}",
+                pointer=f"/interfaces/{position}",
+            )
+    return tuple(present[name] for name in names)
+
+
+def everything(requests: Requests) -> list[Interface]:
+    """All interfaces with their addresses."""
+    networks: dict[int, list[IPv4Interface | IPv6Interface]] = defaultdict(list)
+    for held in addresses(requests):
+        networks[held.index].append(ip_interface((held.address, held.prefix)))
+    links = requests.dump(RTM_GETLINK, _link_request(0))
+    return [interface_of(link, networks[link["index"]]) for link in links]
+
+
+def one(requests: Requests, index: int) -> Interface | None:
+    """The interface of this index, without its addresses; None when there is none."""
+    try:
+        return interface_of(requests.get(RTM_GETLINK, _link_request(index)))
+    except OSError:
+        return None
+
+
+def addresses(requests: Requests) -> list[Held]:
+    """All addresses of all interfaces."""
+    return [_held(message) for message in requests.dump(RTM_GETADDR, ifaddrmsg())]
+
+
+def _link_request(index: int) -> Message:
+    request = ifinfmsg()
+    request["index"] = index
+    request["attrs"] = [("IFLA_EXT_MASK", SKIP_STATISTICS)]
+    return request
+
+
+def interface_of(link: Message, networks: Iterable[IPv4Interface | IPv6Interface] = ()) -> Interface:
+    """From an RTM_NEWLINK message."""
+    up = IFF_UP | IFF_LOWER_UP
+    return Interface(
+        name=link.get_attr("IFLA_IFNAME"),
+        index=link["index"],
+        mac=mac_bytes(link.get_attr("IFLA_ADDRESS")) if link["ifi_type"] == ARPHRD_ETHER else b"",
+        up=link["flags"] & up == up,
+        networks=tuple(networks),
+    )
+
+
+def _held(message: Message) -> Held:
+    # On a point-to-point link IFA_ADDRESS is the other end; IPv6 has IFA_LOCAL only there.
+    text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return Held(ip_address(text), message["prefixlen"], message["index"], message.get_attr("IFA_PROTO") or 0)
+
+
+def mac_bytes(text: str | None) -> bytes:
+    """From pyroute2's `02:00:00:00:00:01`; empty when there is none or it is not written so."""
+    try:
+        return bytes.fromhex((text or "").replace(":", ""))
+    except ValueError:
+        return b""

@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Follows where watched addresses are: their MACs, live from the kernel's tables, kept resolved and probed.
+
+Events of rtnetlink say only where to look; what is true is always read then, so neither an event that was
+lost nor one that came late can leave an old MAC behind. This module knows nothing of services, backends or
+maps; what the tables mean is decided in `routes`, how the kernel is asked stands in `neighbourhood`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from itertools import islice
+from socket import AF_INET, AF_INET6, AF_UNSPEC
+from typing import Protocol
+
+from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
+
+from xdpdirector.interfaces import Interface, interface_of
+from xdpdirector.model import Address
+from xdpdirector.neighbourhood import Neighbourhood
+from xdpdirector.netlink import Events, Message, Requests
+from xdpdirector.routes import STATIC, Neighbour, Route, judge
+
+__all__ = ["FakeNeighbours", "NeighbourTable", "Neighbours", "Route"]
+
+log = logging.getLogger(__name__)
+
+# RTNLGRP_* of linux/rtnetlink.h: link, neigh; IPv4 address, route, rule; the same of IPv6; next hop objects.
+GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 32)
+DECODED = (RTM_NEWLINK, RTM_DELLINK, RTM_NEWNEIGH, RTM_DELNEIGH)
+
+ASK_AGAIN = 1.0  # seconds
+READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
+PASSES_APART = 0.2  # seconds between two reads of everything, however many routes flap
+AT_ONCE = 64  # addresses read before the loop gets a turn
+
+OnChange = Callable[[Address], None]
+
+
+class NeighbourTable(Protocol):
+    """What the director needs; `Neighbours` and `FakeNeighbours` are both one."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+    def watch(self, address: Address) -> None:
+        """From now on, follow it; twice is the same as once. What is found first is also a change."""
+
+    def unwatch(self, address: Address) -> None:
+        """Stop; unknown addresses are fine."""
+
+    def get(self, address: Address) -> Route:
+        """The present route; of an address that is not watched, as it is at this moment."""
+
+
+@dataclass
+class _Kept:
+    """What the kernel was asked to resolve: where, when last, and whether it goes on by itself."""
+
+    ifindex: int
+    asked: float
+    managed: bool = False
+
+
+class Neighbours:
+    """The real table. All calls on one asyncio loop; `on_change(address)` comes there, for real changes only.
+
+    `watch` reads at once, so `get` is right after it.
+    """
+
+    def __init__(self, on_change: OnChange) -> None:
+        self._on_change = on_change
+        self._routes: dict[Address, Route] = {}
+        self._links: dict[int, Interface] = {}
+        self._kept: dict[Address, _Kept] = {}
+        self._dirty: dict[Address, None] = {}
+        self._flush_handle: asyncio.Handle | None = None
+        self._pass_handle: asyncio.Handle | None = None
+        self._last_pass = 0.0
+        self._upkeep_task: asyncio.Task[None] | None = None
+        self._sockets = contextlib.ExitStack()
+
+    async def start(self) -> None:
+        """Opens the sockets in the calling thread's network namespace; OSError when the kernel refuses."""
+        self._loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            self._kernel = Neighbourhood(stack.enter_context(Requests()))
+            self._events = Events(GROUPS, self._heard, self._overflown, decode=DECODED)
+            stack.callback(self._events.close)
+            self._links = self._kernel.links()
+            self._kernel.release_leftovers()
+            self._last_pass = self._loop.time()
+            self._sockets = stack.pop_all()
+        self._upkeep_task = asyncio.create_task(self._upkeep())
+
+    async def close(self) -> None:
+        """Gives the watched entries back to the kernel's ordinary care."""
+        if self._upkeep_task:
+            self._upkeep_task.cancel()
+            await asyncio.wait([self._upkeep_task])
+        for handle in (self._flush_handle, self._pass_handle):
+            if handle:
+                handle.cancel()
+        for address in list(self._routes):
+            self.unwatch(address)
+        self._sockets.close()
+
+    def watch(self, address: Address) -> None:
+        if address not in self._routes:
+            self._routes[address] = Route("unresolved", why=f"{address} was not looked for yet")
+            self._refresh(address)
+
+    def unwatch(self, address: Address) -> None:
+        self._routes.pop(address, None)
+        kept = self._kept.pop(address, None)
+        if kept:
+            self._kernel.release(address, kept.ifindex)
+
+    def get(self, address: Address) -> Route:
+        return self._routes.get(address) or self._read(address)[0]
+
+    # Reading
+
+    def _read(self, address: Address) -> tuple[Route, Neighbour | None]:
+        hop = self._kernel.hop(address)
+        if hop and hop.ifindex not in self._links:
+            self._links = self._kernel.links()
+        neighbour = self._kernel.neighbour(address, hop.ifindex) if hop else None
+        return judge(address, hop, neighbour, self._links), neighbour
+
+    # Keeping it resolved
+
+    def _keep(self, address: Address, route: Route, neighbour: Neighbour | None) -> None:
+        kept = self._kept.get(address)
+        if kept and kept.ifindex != route.ifindex:
+            del self._kept[address]
+            self._kernel.release(address, kept.ifindex)
+            kept = None
+        if not self._keepable(route, neighbour):
+            return
+        now = self._loop.time()
+        managed = neighbour is not None and neighbour.managed
+        if kept:
+            kept.managed = managed
+        if (managed and kept and route.kind == "neighbour") or (kept and now - kept.asked < ASK_AGAIN):
+            return
+        self._kept[address] = _Kept(route.ifindex, now, managed)
+        self._kernel.ask(address, route.ifindex)
+
+    def _keepable(self, route: Route, neighbour: Neighbour | None) -> bool:
+        """Not what an operator set by hand: NTF_USE would make a permanent entry an ordinary one."""
+        link = self._links.get(route.ifindex)
+        by_hand = neighbour is not None and neighbour.state & STATIC
+        return route.kind in ("neighbour", "unresolved") and link is not None and link.up and not by_hand
+
+    async def _upkeep(self) -> None:
+        while True:
+            await asyncio.sleep(ASK_AGAIN)
+            for address, route in self._routes.items():
+                kept = self._kept.get(address)
+                if route.kind == "unresolved" or (kept and not kept.managed):
+                    self._mark(address)
+            if self._loop.time() - self._last_pass > READ_ALL_AGAIN:
+                self._mark_all()
+
+    # Following changes
+
+    def _heard(self, kind: int, message: Message | None) -> None:
+        if message is not None and kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
+            if message["family"] in (AF_INET, AF_INET6):
+                self._mark(ip_address(message.get_attr("NDA_DST")))
+        elif message is None or kind not in (RTM_NEWLINK, RTM_DELLINK) or self._link_changed(kind, message):
+            self._mark_all()
+
+    def _link_changed(self, kind: int, message: Message) -> bool:
+        """Bridges announce their ports as links of another family; links change in what is not read here."""
+        if message["family"] != AF_UNSPEC:
+            return False
+        known, now = self._links.get(message["index"]), interface_of(message)
+        return kind == RTM_DELLINK or known is None or not now.same_link(known)
+
+    def _overflown(self) -> None:
+        log.info("more network changes than could be heard: reading all again")
+        self._mark_all()
+
+    def _mark(self, address: Address) -> None:
+        if address in self._routes:
+            self._dirty[address] = None
+            self._flush_soon()
+
+    def _mark_all(self) -> None:
+        if not self._pass_handle:
+            self._pass_handle = self._loop.call_at(self._last_pass + PASSES_APART, self._pass)
+
+    def _pass(self) -> None:
+        self._pass_handle = None
+        self._last_pass = self._loop.time()
+        try:
+            self._links = self._kernel.links()
+        except OSError as error:
+            log.warning("the interfaces cannot be read, trying again: %s", error)
+            self._mark_all()
+            return
+        self._dirty.update(dict.fromkeys(self._routes))
+        self._flush_soon()
+
+    def _flush_soon(self) -> None:
+        if self._dirty and not self._flush_handle:
+            self._flush_handle = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flush_handle = None
+        for address in list(islice(self._dirty, AT_ONCE)):
+            del self._dirty[address]
+            if address in self._routes:
+                self._refresh(address)
+        self._flush_soon()
+
+    def _refresh(self, address: Address) -> None:
+        route, neighbour = self._read(address)
+        if route != self._routes[address]:
+            self._routes[address] = route
+            self._loop.call_soon(self._tell, address)
+        self._keep(address, route, neighbour)
+
+    def _tell(self, address: Address) -> None:
+        if address in self._routes:
+            self._on_change(address)
+
+
+class FakeNeighbours:
+    """A table that learns what a test tells it; `on_change` is called at once, for watched addresses only."""
+
+    def __init__(self, on_change: OnChange) -> None:
+        self.watched: set[Address] = set()
+        self._on_change = on_change
+        self._routes: dict[Address, Route] = {}
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def watch(self, address: Address) -> None:
+        if address not in self.watched:
+            self.watched.add(address)
+            self._on_change(address)
+
+    def unwatch(self, address: Address) -> None:
+        self.watched.discard(address)
+
+    def get(self, address: Address) -> Route:
+        return self._routes.get(address) or Route(
+            "unresolved", ifindex=2, interface="eth0", why=f"{address} does not answer on eth0"
+        )
+
+    def learn(
+        self,
+        address: Address,
+        mac: bytes,
+        *,
+        source_mac: bytes = bytes.fromhex("020000000001"),
+        ifindex: int = 2,
+        interface: str = "eth0",
+    ) -> None:
+        self.put(address, Route("neighbour", mac, source_mac, ifindex, interface))
+
+    def put(self, address: Address, route: Route) -> None:
+        """Any route: local, off-link."""
+        changed = self.get(address) != route
+        self._routes[address] = route
+        if changed and address in self.watched:
+            self._on_change(address)
+
+    def forget(self, address: Address) -> None:
+        """It does not answer any more."""
+        before = self.get(address)
+        self._routes.pop(address, None)
+        if self.get(address) != before and address in self.watched:
+            self._on_change(address)

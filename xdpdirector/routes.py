@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the director reaches a backend's address: one verdict out of what the kernel's tables say.
+
+Pure: knows neither sockets nor time. The caller reads the tables (route, neighbour, links) and hands them in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from xdpdirector.interfaces import Interface
+from xdpdirector.model import Address
+
+# linux/neighbour.h
+NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY = 0x01, 0x02, 0x04, 0x08
+NUD_PROBE, NUD_FAILED, NUD_NOARP, NUD_PERMANENT = 0x10, 0x20, 0x40, 0x80
+USABLE = NUD_REACHABLE | NUD_STALE | NUD_DELAY | NUD_PROBE | NUD_NOARP | NUD_PERMANENT
+STATIC = NUD_NOARP | NUD_PERMANENT
+
+# linux/rtnetlink.h
+RTN_UNICAST, RTN_LOCAL = 1, 2
+
+MAC_LENGTH = 6
+
+
+@dataclass(frozen=True)
+class Route:
+    """Where frames for an address go. Both MACs are set exactly when `kind` is `neighbour`.
+
+    `local`: an address of this machine. `off-link`: no Ethernet network of this machine has it, so direct
+    routing cannot reach it. `unresolved`: it should be there, but its MAC is not known now. `why` is a
+    sentence for all but `neighbour`. `ifindex` is 0 and `interface` empty when no interface leads there.
+    """
+
+    kind: Literal["neighbour", "local", "unresolved", "off-link"]
+    mac: bytes | None = None
+    source_mac: bytes | None = None
+    ifindex: int = 0
+    interface: str = ""
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Hop:
+    """The kernel's answer to `ip route get`: route type (RTN_*), outgoing interface, gateway if any."""
+
+    type: int
+    ifindex: int
+    gateway: str = ""
+
+
+@dataclass(frozen=True)
+class Neighbour:
+    """An entry of the neighbour table: state (NUD_*), MAC if any, whether the kernel keeps it resolved."""
+
+    state: int
+    mac: bytes = b""
+    managed: bool = False
+
+
+def judge(
+    address: Address, hop: Hop | None, neighbour: Neighbour | None, links: Mapping[int, Interface]
+) -> Route:
+    """`hop` is None without a route, `neighbour` without an entry; `links` are all interfaces by index."""
+    if hop is None:
+        return _without_route(address, links)
+    link = links.get(hop.ifindex)
+    if hop.type == RTN_LOCAL:
+        return _at(link, Route("local", why=f"{address} is an address of this machine"))
+    if hop.type != RTN_UNICAST or link is None:
+        return _at(link, Route("off-link", why=f"no route leads to {address}"))
+    return _at(link, _over(link, address, hop, neighbour, links))
+
+
+def _over(
+    link: Interface, address: Address, hop: Hop, neighbour: Neighbour | None, links: Mapping[int, Interface]
+) -> Route:
+    if hop.gateway:
+        return Route(
+            "off-link",
+            why=f"{address} is behind the gateway {hop.gateway} on {link.name}: "
+            "direct routing reaches only backends on a network of the director's own",
+        )
+    if not link.mac:
+        return Route(
+            "off-link", why=f"{address} is reached over {link.name}, which is not an Ethernet interface"
+        )
+    if not link.up:
+        return Route("unresolved", why=f"interface {link.name} is down or has no carrier")
+    if neighbour is None or not neighbour.state & USABLE:
+        return Route("unresolved", why=f"{address} does not answer {_question(address)} on {link.name}")
+    fault = mac_fault(neighbour.mac, {other.mac for other in links.values()})
+    if fault:
+        return Route(
+            "unresolved",
+            why=f"{address} on {link.name} answers with the MAC {neighbour.mac.hex(':')}: {fault}",
+        )
+    return Route("neighbour", mac=neighbour.mac, source_mac=link.mac)
+
+
+def mac_fault(mac: bytes, own: set[bytes]) -> str:
+    """Why frames must not be sent to this MAC; empty when they may."""
+    if len(mac) != MAC_LENGTH or not any(mac):
+        return "not the address of a network card"
+    if mac[0] & 1:
+        return "a multicast address"
+    if mac in own:
+        return "the director's own"
+    return ""
+
+
+def _without_route(address: Address, links: Mapping[int, Interface]) -> Route:
+    """A link that went down takes its routes with it: that is a fault, not another network."""
+    for link in links.values():
+        if not link.up and link.reaches(address):
+            return _at(link, Route("unresolved", why=f"interface {link.name} is down or has no carrier"))
+    return Route(
+        "off-link", why=f"no route leads to {address}: a backend must be on a network of the director's own"
+    )
+
+
+def _at(link: Interface | None, route: Route) -> Route:
+    return replace(route, ifindex=link.index, interface=link.name) if link else route
+
+
+def _question(address: Address) -> str:
+    return "ARP" if address.version == 4 else "neighbour discovery"

@@ -1,0 +1,294 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts virtual addresses on the director's interfaces, announces them, and takes away only what it put there.
+
+What is ours carries a mark in the kernel (IFA_PROTO, Linux 5.18), so a restarted daemon knows it again; on an
+older kernel, which forgets the mark, only addresses put there by this process are ever removed. An address that
+stands there by someone else's hand counts as present and is left alone. Nothing is removed at the end: packets
+go on. This module knows nothing of services or backends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Protocol
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
+from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
+
+from xdpdirector.announcements import announcement
+from xdpdirector.errors import DataplaneError, NotAllowedError
+from xdpdirector.interfaces import Held, Interface, addresses, everything
+from xdpdirector.model import Address
+from xdpdirector.netlink import Events, Message, Requests
+
+log = logging.getLogger(__name__)
+
+GROUPS = (1, 5, 9)  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
+PROTOCOL = 0xD1  # IFA_PROTO: values below 4 are the kernel's own
+FOREVER = 0xFFFFFFFF
+TIMES, APART = 3, 0.1  # how often an address is announced; seconds between
+LOOKS_APART = 0.2  # seconds
+
+
+class VipTable(Protocol):
+    """What the director needs; `Vips` and `FakeVips` are both one."""
+
+    async def start(self) -> None: ...
+    async def close(self) -> None: ...
+
+    async def ensure(self, wanted: Iterable[Address]) -> None:
+        """These and no others; DataplaneError or NotAllowedError name those that could not be put there."""
+
+    def present(self, address: Address) -> bool:
+        """Whether some interface has it now."""
+
+
+class Vips:
+    """On the running loop, in the network namespace of its thread.
+
+    With `manage=False` it only reports. `on_change(address)` is called when a wanted address came or went.
+    A wanted address that someone removes, or that went with its interface, is put back.
+    """
+
+    def __init__(
+        self,
+        interfaces: Sequence[Interface],
+        *,
+        manage: bool = True,
+        on_change: Callable[[Address], None] = lambda address: None,
+    ) -> None:
+        self._names = [interface.name for interface in interfaces]
+        self._manage, self._on_change = manage, on_change
+        self._wanted: frozenset[Address] | None = None
+        self._present: frozenset[Address] = frozenset()
+        self._told: frozenset[Address] = frozenset()
+        self._links: dict[str, Interface] = {}
+        self._placed: set[tuple[int, Address]] = set()
+        self._complaints: list[str] = []
+        self._look_handle: asyncio.Handle | None = None
+        self._announcements: set[asyncio.Task[None]] = set()
+        self._sockets = contextlib.ExitStack()
+
+    async def start(self) -> None:
+        """Begins to follow the interfaces; changes nothing."""
+        self._loop = asyncio.get_running_loop()
+        with contextlib.ExitStack() as stack:
+            self._requests = stack.enter_context(Requests())
+            events = Events(GROUPS, lambda *_: self._look_soon(), self._look_soon)
+            stack.callback(events.close)
+            self._read()
+            self._sockets = stack.pop_all()
+
+    async def close(self) -> None:
+        """Stops following and announcing; the addresses stay."""
+        if self._look_handle:
+            self._look_handle.cancel()
+        for task in self._announcements:
+            task.cancel()
+        if self._announcements:
+            await asyncio.wait(self._announcements)
+        self._sockets.close()
+
+    async def ensure(self, wanted: Iterable[Address]) -> None:
+        self._wanted = frozenset(wanted)
+        self._told &= self._wanted
+        refusals = self._reconcile(self._wanted) if self._manage else []
+        self._tell(self._wanted)
+        if refusals:
+            raise _error(refusals)
+
+    def present(self, address: Address) -> bool:
+        return address in self._present
+
+    # Following
+
+    def _look_soon(self) -> None:
+        if not self._look_handle:
+            self._look_handle = self._loop.call_later(LOOKS_APART, self._look)
+
+    def _look(self) -> None:
+        self._look_handle = None
+        links = self._links
+        try:
+            self._read()
+        except OSError as error:
+            log.warning("the interfaces cannot be read, trying again: %s", error)
+            self._look_soon()
+            return
+        if self._wanted is None:
+            return
+        if self._manage:
+            self._complain(self._reconcile(self._wanted))
+            self._announce_again(links)
+        self._tell(self._wanted)
+
+    def _tell(self, wanted: frozenset[Address]) -> None:
+        before, self._told = self._told, self._present & wanted
+        for address in sorted(before ^ self._told, key=_order):
+            self._loop.call_soon(self._on_change, address)
+
+    def _read(self) -> list[Held]:
+        held = addresses(self._requests)
+        self._links = {link.name: link for link in everything(self._requests) if link.name in self._names}
+        self._present = frozenset(each.address for each in held)
+        return held
+
+    def _complain(self, refusals: Collection[_Refusal]) -> None:
+        complaints = [str(refusal) for refusal in refusals]
+        if complaints != self._complaints:
+            self._complaints = complaints
+            for complaint in complaints:
+                log.warning("%s", complaint)
+
+    # Changing
+
+    def _reconcile(self, wanted: frozenset[Address]) -> list[_Refusal]:
+        """Removes first: an address may move from one interface to another."""
+        held = self._read()
+        ours = {link.index for link in self._links.values()}
+        for each in held:
+            if each.index in ours and each.address not in wanted and self._is_ours(each):
+                self._remove(each)
+        refusals = []
+        placed = []
+        for address in sorted(wanted - self._present, key=_order):
+            try:
+                placed.append((address, self._place(address)))
+            except OSError as error:
+                refusals.append(_Refusal(address, self._home(address), error))
+        self._read()
+        self._announce(placed)
+        return refusals
+
+    def _is_ours(self, held: Held) -> bool:
+        return held.protocol == PROTOCOL or (held.index, held.address) in self._placed
+
+    def _home(self, address: Address) -> Interface | None:
+        """The first interface whose network contains the address, else the first."""
+        links = [self._links[name] for name in self._names if name in self._links]
+        return next((link for link in links if link.reaches(address)), links[0] if links else None)
+
+    def _place(self, address: Address) -> Interface:
+        link = self._home(address)
+        if link is None:
+            raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        request = _request(address, link.index)
+        request["attrs"].append(("IFA_PROTO", PROTOCOL))
+        if address.version == 6:
+            # Deprecated at birth: good for answering, never chosen as the source of the director's own traffic
+            # (RFC 6724, rule 3), which a backend that has the VIP on its loopback could not answer.
+            request["flags"] = IFA_F_NODAD
+            lifetime = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
+            request["attrs"].append(("IFA_CACHEINFO", lifetime))
+        with contextlib.suppress(FileExistsError):
+            self._requests.change(RTM_NEWADDR, request, NLM_F_CREATE | NLM_F_EXCL)
+            self._placed.add((link.index, address))
+            log.info("put %s on %s", address, link.name)
+        return link
+
+    def _remove(self, held: Held) -> None:
+        self._placed.discard((held.index, held.address))
+        try:
+            self._requests.change(RTM_DELADDR, _request(held.address, held.index))
+            log.info("removed %s from interface %d", held.address, held.index)
+        except OSError as error:
+            log.warning(
+                "%s cannot be removed from interface %d: %s", held.address, held.index, error.strerror
+            )
+
+    # Announcing
+
+    def _announce_again(self, before: dict[str, Interface]) -> None:
+        """An interface that got another MAC, or a carrier, has neighbours that must hear of it."""
+        changed = {
+            link.index: link
+            for name, link in self._links.items()
+            if link.up and name in before and not link.same_link(before[name])
+        }
+        held = addresses(self._requests) if changed else []
+        self._announce(
+            [
+                (each.address, changed[each.index])
+                for each in held
+                if each.index in changed and self._is_ours(each)
+            ]
+        )
+
+    def _announce(self, placed: Sequence[tuple[Address, Interface]]) -> None:
+        frames = [(announcement(address, link.mac), link.name) for address, link in placed if link.mac]
+        if frames:
+            task = self._loop.create_task(_send(frames))
+            self._announcements.add(task)
+            task.add_done_callback(self._announcements.discard)
+
+
+class _Refusal:
+    """The kernel did not take an address."""
+
+    def __init__(self, address: Address, link: Interface | None, error: OSError) -> None:
+        self.error = error
+        where = link.name if link else "any of the configured interfaces"
+        self._sentence = f"the VIP {address} cannot be put on {where}: {error.strerror}"
+
+    def __str__(self) -> str:
+        return self._sentence
+
+
+def _error(refusals: Sequence[_Refusal]) -> DataplaneError | NotAllowedError:
+    detail = "; ".join(map(str, refusals))
+    if any(refusal.error.errno == errno.EPERM for refusal in refusals):
+        return NotAllowedError(f"{detail}. Give the daemon CAP_NET_ADMIN, or set `vips: external`")
+    return DataplaneError(detail)
+
+
+async def _send(frames: Sequence[tuple[bytes, str]]) -> None:
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
+        sock.setblocking(False)
+        for turn in range(TIMES):
+            if turn:
+                await asyncio.sleep(APART)
+            for frame, interface in frames:
+                try:
+                    sock.sendto(frame, (interface, 0))
+                except OSError as error:  # down, or gone: announced again when it comes up
+                    log.debug("an announcement on %s was not sent: %s", interface, error)
+
+
+def _request(address: Address, index: int) -> Message:
+    request = ifaddrmsg()
+    request["family"] = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    request["prefixlen"], request["index"] = address.max_prefixlen, index
+    request["attrs"] = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(address))]
+    return request
+
+
+def _order(address: Address) -> tuple[int, bytes]:
+    return address.version, address.packed
+
+
+class FakeVips:
+    """Remembers what was wanted; `refuse` makes `ensure` fail."""
+
+    def __init__(self) -> None:
+        self.wanted: frozenset[Address] = frozenset()
+        self.elsewhere: set[Address] = set()
+        self.refuse: DataplaneError | None = None
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    async def ensure(self, wanted: Iterable[Address]) -> None:
+        if self.refuse:
+            raise self.refuse
+        self.wanted = frozenset(wanted)
+
+    def present(self, address: Address) -> bool:
+        return address in self.wanted or address in self.elsewhere

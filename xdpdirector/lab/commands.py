@@ -16,7 +16,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from xdpdirector.errors import InvalidRequestError
+from xdpdirector.errors import ConflictError, InvalidRequestError
 from xdpdirector.lab import network
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.demo import CALM, QUICK, Options, run_demo
@@ -43,17 +43,28 @@ def up(
 ) -> None:
     """Build a lab with nginx on every backend; it stays until `lab down`."""
     lab = Lab(name, backends=backends, two_arm=two_arm)
-    standing = Record(name).topology
-    if standing == lab.topology and len(network.namespaces(name)) == len(standing.nodes):
-        Console(stderr=True).print(f"lab '{name}' is up already.")
-        lab = Lab.standing(name)
+    if Record(name).topology == lab.topology and len(network.namespaces(name)) == len(lab.topology.nodes):
+        _say(f"lab '{name}' is up already")
     else:
-        lab.up(stay=True)
+        _build(lab, with_director, scheduler)
+    show_status(lab.topology, Console())
+
+
+def _build(lab: Lab, with_director: bool, scheduler: str) -> None:
+    """All of it or nothing."""
+    lab.up(stay=True)
+    try:
         for host in lab.backends:
             lab.nginx(host.name)
         if with_director:
             lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler))
-    show_status(lab.topology, Console())
+    except BaseException:
+        lab.down()
+        raise
+
+
+def _say(text: str) -> None:
+    Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -81,7 +92,8 @@ def execute(
     node = lab.topology.node(host)
     network.check_machine()
     shell = os.environ.get("SHELL", "/bin/sh")
-    line = enter(node, *(command or [shell]))
+    wanted = command[1:] if command and command[0] == "--" else command
+    line = enter(node, *(wanted or [shell]))
     os.environ["XDPDIRECTOR_INSTANCE"] = lab.topology.instance.name
     os.execvp(line[0], line)
 
@@ -92,8 +104,15 @@ def down(
     every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
 ) -> None:
     """End what runs in a lab and remove it; also what a crash left."""
+    held: ConflictError | None = None
     for one in all_names() if every else [name]:
-        take_down(one)
+        try:
+            take_down(one)
+            _say(f"lab '{one}' is down")
+        except ConflictError as error:
+            held = error
+    if held:
+        raise held
 
 
 @app.command()
@@ -108,9 +127,8 @@ def demo(
     if scheduler not in ("wlc", "mh"):
         raise InvalidRequestError(f"the demo knows no scheduler '{scheduler}': use wlc or mh")
     _end_like_ctrl_c()
-    progress = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     options = Options(name=name, scheduler=scheduler, rate=rate, pace=QUICK if quick else CALM)
-    report = run_demo(options, progress.print)
+    report = run_demo(options, _say)
     if as_json:
         json.dump(report.document(), sys.stdout, indent=2)
         sys.stdout.write("\n")

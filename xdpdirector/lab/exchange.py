@@ -7,6 +7,7 @@ import asyncio
 import errno
 import socket
 import struct
+import time
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -37,9 +38,11 @@ class Connection:
         self._host, self._port = host, port
         self._http = h11.Connection(h11.CLIENT)
         self._writer: asyncio.StreamWriter | None = None
+        self.opened: float | None = None  # when opening began, on the monotonic clock
         self.server: str | None = None  # who answered last
 
     async def open(self) -> None:
+        self.opened = time.monotonic()
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
 
     async def ask(self, path: str, *, last: bool) -> str:

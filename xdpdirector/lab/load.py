@@ -74,9 +74,10 @@ class Load:
         targets = cycle(self._plan.targets)
         keepers = [asyncio.create_task(self._keep(next(targets), n)) for n in range(self._plan.kept)]
         begin = time.monotonic()
+        end = begin + self._plan.duration
         for number in count():
             due = begin + number / self._plan.rate
-            if due > begin + self._plan.duration or await self._stopped_before(due):
+            if await self._stopped_before(min(due, end)) or due >= end:
                 break
             await self._room.acquire()
             task = asyncio.create_task(self._fresh(next(targets), due))
@@ -102,30 +103,35 @@ class Load:
         return True
 
     async def _fresh(self, target: Target, due: float) -> None:
-        await self._ask(Connection(target.host, target.port), target, due, None, last=True)
+        await self._ask(Connection(target.host, target.port), target, "fresh", due, last=True)
 
     async def _keep(self, target: Target, number: int) -> None:
         """One client with a kept connection; clients begin one after the other so as not to march in step."""
         due = time.monotonic() + self._plan.pause * number / max(1, self._plan.kept)
         while not await self._stopped_before(due):
-            connection, opened = Connection(target.host, target.port), time.monotonic()
+            connection = Connection(target.host, target.port)
             for turn in range(self._plan.reuse):
                 last = turn == self._plan.reuse - 1 or self._stop.is_set()
-                good = await self._ask(connection, target, due, opened if turn else None, last=last)
+                good = await self._ask(connection, target, "kept", due, last=last)
                 due = max(due + self._plan.pause, time.monotonic())
                 if not good or last or await self._stopped_before(due):
                     break
             connection.close()
 
     async def _ask(
-        self, connection: Connection, target: Target, due: float, opened: float | None, *, last: bool
+        self,
+        connection: Connection,
+        target: Target,
+        kind: Literal["fresh", "kept"],
+        due: float,
+        *,
+        last: bool,
     ) -> bool:
-        """One request, on the connection opened then or on a new one; its line. Whether it went well."""
-        start = time.monotonic()
-        resent = connection.resent
+        """One request, the first of its connection opens it; writes its line. Whether it went well."""
+        start, resent = time.monotonic(), connection.resent
         try:
             async with asyncio.timeout(self._plan.timeout):
-                if opened is None:
+                if connection.opened is None:
                     await connection.open()
                 await connection.ask(PATH, last=last)
                 result = OK
@@ -133,11 +139,11 @@ class Load:
             result = outcome(error)
         end = time.monotonic()
         request = Request(
-            kind="fresh" if last and opened is None else "kept",
+            kind=kind,
             family=target.family,
             due=due,
             start=start,
-            opened=start if opened is None else opened,
+            opened=connection.opened or start,
             end=end,
             backend=connection.server,
             outcome=result,

@@ -68,9 +68,9 @@ def attach(
 ) -> list[Attachment]:
     """Bring the prepared program to each interface, on all or on none.
 
-    `auto` keeps the mode of an interface that carries us, and else tries native, then generic. `force` replaces
-    a foreign program. InvalidRequestError: no such interface. ForeignProgramError, ConflictError: something
-    stands against it. LoaderError: nothing is prepared, or the kernel refuses.
+    `auto` keeps the mode of an interface that carries us, and else tries native, then generic. `force`
+    replaces a foreign program. InvalidRequestError: no such interface. ForeignProgramError, ConflictError:
+    something stands against it. LoaderError: nothing is prepared, or the kernel refuses.
     """
     names = list(interfaces)
     with bpffs.locked(paths), ExitStack() as stack, bpffs.translated("attaching the program"):
@@ -157,9 +157,9 @@ def _plan(present: _Present, mode: Mode) -> _Step:
     name, running = present.interface, _NAMES.get(present.mode)
     if running is None or mode not in ("auto", running):
         raise ConflictError(
-            f"{name} carries an XDP program in {running or 'hardware'} mode and {mode} mode is asked for: a mode "
-            "cannot be changed in place. Ask for the present mode or auto, or take the program off first with "
-            f"`xdpdirector unload` (or `ip link set dev {name} xdp off`), which interrupts the traffic"
+            f"{name} carries an XDP program in {running or 'hardware'} mode and {mode} mode is asked for: "
+            "a mode cannot be changed in place. Ask for the present mode or auto, or first take the program "
+            f"off with `xdpdirector unload` (or `ip link set dev {name} xdp off`), which interrupts the traffic"
         )
     return _Step(name, present.ifindex, (running,), present.fd)
 
@@ -230,7 +230,9 @@ def _raise_unless_another_mode_may_help(step: _Step, error: OSError) -> None:
             f"{step.interface} carries a program attached through a BPF link: end the process that holds it"
         ) from error
     if error.errno == errno.EEXIST:
-        raise ConflictError(f"somebody else changed the program on {step.interface} at this moment") from error
+        raise ConflictError(
+            f"somebody else changed the program on {step.interface} at this moment"
+        ) from error
 
 
 def _put_back(fd: int, step: _Step, mode: str) -> list[str]:
@@ -247,7 +249,9 @@ def _put_back(fd: int, step: _Step, mode: str) -> list[str]:
 def _clean(paths: InstancePaths) -> None:
     """Unpin retired programs that run nowhere, and then maps of an earlier layout."""
     running = {found.program_id for found in _attached()}
-    retired = {number: path for number, path in bpffs.pinned_programs(paths).items() if path.name != bpffs.PROGRAM}
+    retired = {
+        number: path for number, path in bpffs.pinned_programs(paths).items() if path.name != bpffs.PROGRAM
+    }
     for number, path in retired.items():
         if number not in running:
             path.unlink(missing_ok=True)

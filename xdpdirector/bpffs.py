@@ -64,7 +64,8 @@ def ensure_mounted() -> None:
     if not _mounts_are_shared_with_init():
         raise LoaderError(
             f"no bpffs is mounted on {BPFFS} in this mount namespace, "
-            "and one mounted now would vanish with it. Instead of `ip netns exec NAME` use `nsenter --net=/run/netns/NAME`, "
+            "and one mounted now would vanish with it. Instead of `ip netns exec NAME` use "
+            "`nsenter --net=/run/netns/NAME`, "
             f"or first run `mount -t bpf bpf {BPFFS}` in this mount namespace"
         )
     mount = subprocess.run(

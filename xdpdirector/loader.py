@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Compiles the packet program, makes and pins maps and program, and writes layout.json. The only user of bcc.
+
+BCC brings LLVM along, so the work is done in a process of its own (`prepare_in_child`); importing this module
+is cheap. Knows nothing of services or interfaces. Whatever fails here leaves what runs as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes as ct
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from xdpdirector import bpffs, diagnosis, headers, layout, libbpf, shapes, source
+from xdpdirector.errors import BccMissingError, DirectorError, LoaderError
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+
+ENTRY = "director"
+RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
+
+_ADVICE = "install it with `apt install python3-bpfcc`"
+_COMPARED = ("type", "key_size", "value_size", "max_entries")
+
+
+@dataclass(frozen=True)
+class _Build:
+    """One thing to compile, fully determined."""
+
+    paths: InstancePaths
+    sizes: Sizes
+    path: Path
+
+    @property
+    def text(self) -> str:
+        return source.inline(self.path)
+
+    @property
+    def layout_digest(self) -> str:
+        return source.layout_digest(self.path.parent, self.sizes)
+
+    @property
+    def pins(self) -> Path:
+        return self.paths.pins / f"{bpffs.MAPS}{self.layout_digest[:12]}"
+
+    @property
+    def flags(self) -> list[str]:
+        sizes = [f"-DMAX_{name.upper()}={value}" for name, value in self.sizes.model_dump().items()]
+        return [*sizes, f'-DPIN_DIR="{self.pins}/"']
+
+    @property
+    def program_digest(self) -> str:
+        return source.program_digest(self.text, self.flags)
+
+
+def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
+    """Compile and load in this process; maps that are pinned already are adopted after a comparison.
+
+    Afterwards `<pins>/program` is the new program; nothing is attached. BccMissingError, NotAllowedError, or
+    LoaderError with file and line.
+    """
+    bpffs.require_privileges()
+    bcc = _bcc()
+    build = _Build(paths, sizes, program or source.program())
+    with bpffs.locked(paths):
+        bpffs.ensure_mounted()
+        with bpffs.translated("making the header tree"):
+            tree = headers.make(paths.run)
+        with _removed_on_failure(build.pins):
+            bpffs.make_directory(build.pins)
+            return _load(bcc, build, tree)
+
+
+def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:
+    """What is loaded, when it is just what `prepare` would load again; None otherwise. Needs no bcc."""
+    loaded = layout.read(paths)
+    build = _Build(paths, sizes, program or source.program())
+    if not loaded or loaded.program_digest != build.program_digest or loaded.pins != build.pins:
+        return None
+    try:
+        with libbpf.opened(loaded.program) as fd:
+            same = libbpf.prog_info(fd).id == loaded.program_id
+        for name, shape in loaded.maps.items():
+            with libbpf.opened(loaded.pins / name) as fd:
+                same = same and not _differences(libbpf.map_info(fd), shape)
+    except FileNotFoundError:
+        return None
+    return loaded if same else None
+
+
+def prepare_in_child(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
+    """`prepare` in a process of its own; the same errors. Blocks for a second or two."""
+    command = [sys.executable, "-m", __spec__.name, "prepare"]
+    command += ["--instance", paths.name, "--sizes", sizes.model_dump_json()]
+    command += ["--program", str(program)] if program else []
+    search = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    child = subprocess.run(
+        command,
+        env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    try:
+        document = json.loads(child.stdout)
+    except ValueError:
+        tail = " / ".join(child.stderr.strip().splitlines()[-3:])
+        raise LoaderError(
+            f"the loader's process ended with status {child.returncode} and no answer: {tail}"
+        ) from None
+    if "error" in document:
+        raise _error_class(document["error"]["slug"])(document["error"]["detail"])
+    return Loaded.from_document(document)
+
+
+def ensure(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
+    """What is loaded when it is up to date, else prepared anew in a child."""
+    return current(paths, sizes, program) or prepare_in_child(paths, sizes, program)
+
+
+def _error_class(slug: str) -> type[DirectorError]:
+    def family(parent: type[DirectorError]) -> Iterator[type[DirectorError]]:
+        yield parent
+        for child in parent.__subclasses__():
+            yield from family(child)
+
+    return next((found for found in family(DirectorError) if found.slug == slug), LoaderError)
+
+
+# bcc
+
+
+def _bcc() -> Any:
+    """The module bcc, or BccMissingError with the remedy."""
+    spec = importlib.util.find_spec("bcc")
+    if spec is None:
+        raise BccMissingError(
+            f"the Python package bcc (BPF Compiler Collection) is missing for {sys.executable}: {_ADVICE}; a "
+            "virtual environment must be made with `/usr/bin/python3 -m venv --system-site-packages`"
+        )
+    places = [Path(place) for place in spec.submodule_search_locations or ()]
+    if not any((place / "libbcc.py").is_file() for place in places):
+        raise BccMissingError(
+            f"the package bcc in {', '.join(map(str, places)) or spec.origin} is not the BPF Compiler "
+            f"Collection but an unrelated one from PyPI: run `{sys.executable} -m pip uninstall bcc`, and {_ADVICE}"
+        )
+    try:
+        import bcc
+    except (ImportError, OSError) as error:
+        raise BccMissingError(f"the package bcc cannot be used ({error}): {_ADVICE}") from error
+    return bcc
+
+
+def _load(bcc: Any, build: _Build, tree: Path) -> Loaded:
+    """Maps are made, or adopted, while compiling; the program takes its place only when all is well."""
+    module, functions = _compile(bcc, build, tree)
+    maps = _maps(bcc, module, build.pins)
+    with bpffs.translated("pinning the program"):
+        for name, fd in functions.items():
+            bpffs.pin_program(build.paths, fd, bpffs.PROGRAM if name == ENTRY else name)
+        loaded = Loaded(
+            program_digest=build.program_digest,
+            layout_digest=build.layout_digest,
+            program=build.paths.pins / bpffs.PROGRAM,
+            program_id=libbpf.prog_info(functions[ENTRY]).id,
+            pins=build.pins,
+            sizes=build.sizes,
+            maps=maps,
+            enums=source.enums(build.text),
+            bcc=str(bcc.__version__),
+        )
+        layout.write(build.paths, loaded)
+    return loaded
+
+
+def _compile(bcc: Any, build: _Build, tree: Path) -> tuple[Any, dict[str, int]]:
+    """BCC's module, and the loaded programs' descriptors by function; both live as long as the module."""
+    with tempfile.TemporaryFile() as log:
+        try:
+            with _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
+                text = source.pinpointed(build.text, build.path.parent)
+                module = bcc.BPF(text=text, cflags=build.flags)
+                count = bcc.lib.bpf_num_functions(module.module)
+                names = [bcc.lib.bpf_function_name(module.module, number) for number in range(count)]
+                functions = {name.decode(): module.load_func(name, bcc.BPF.XDP).fd for name in names}
+        except Exception as error:  # BCC raises nothing more precise
+            log.seek(0)
+            said = log.read().decode(errors="replace")
+            raise diagnosis.explained(str(error), said, build.path.parent) from error
+    if ENTRY not in functions:
+        raise LoaderError(f"{build.path} has no function '{ENTRY}', only: {', '.join(functions) or 'none'}")
+    return module, functions
+
+
+@contextmanager
+def _environment(name: str, value: str) -> Iterator[None]:
+    before = os.environ.get(name)
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name)
+        os.environ.update({name: before} if before is not None else {})
+
+
+@contextmanager
+def _stderr_into(fd: int) -> Iterator[None]:
+    """LLVM and libbcc print their complaints."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    os.dup2(fd, 2)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
+
+
+@contextmanager
+def _removed_on_failure(directory: Path) -> Iterator[None]:
+    """The directory, if it is not there yet and the block fails: half a set of maps is of no use."""
+    existed = directory.is_dir()
+    try:
+        yield
+    except BaseException:
+        if not existed:
+            bpffs.remove_tree(directory)
+        raise
+
+
+# Maps
+
+
+def _maps(bcc: Any, module: Any, pins: Path) -> dict[str, Any]:
+    """All maps for layout.json. LoaderError when a pinned map is not what the source declares."""
+    lib, handle = bcc.lib, module.module
+    lib.bpf_table_name.restype, lib.bpf_table_name.argtypes = ct.c_char_p, (ct.c_void_p, ct.c_size_t)
+    lib.bpf_table_key_size_id.argtypes = lib.bpf_table_leaf_size_id.argtypes = (ct.c_void_p, ct.c_size_t)
+    lib.bpf_table_key_size_id.restype = lib.bpf_table_leaf_size_id.restype = ct.c_size_t
+    maps = {}
+    for number in range(lib.bpf_num_tables(handle)):
+        name = lib.bpf_table_name(handle, number)
+        maps[name.decode()] = {
+            "type": lib.bpf_table_type_id(handle, number),
+            "key_size": lib.bpf_table_key_size_id(handle, number),
+            "value_size": lib.bpf_table_leaf_size_id(handle, number),
+            "max_entries": lib.bpf_table_max_entries_id(handle, number),
+            "flags": lib.bpf_table_flags_id(handle, number),
+            "key": _shape(bcc, lib.bpf_table_key_desc(handle, name)),
+            "value": _shape(bcc, lib.bpf_table_leaf_desc(handle, name)),
+        }
+    for map_name, declared in sorted(maps.items()):
+        _check(pins / map_name, declared)
+    return maps
+
+
+def _shape(bcc: Any, description: bytes) -> dict[str, Any]:
+    return shapes.of(bcc.BPF._decode_table_type(json.loads(description)))
+
+
+def _check(pin: Path, declared: dict[str, Any]) -> None:
+    """BCC adopts whatever map it finds pinned, and would write past its values."""
+    if (declared["key"]["size"], declared["value"]["size"]) != (declared["key_size"], declared["value_size"]):
+        raise LoaderError(
+            f"map {pin.name}: BCC's description of its key or value has not the size that C gives it"
+        )
+    try:
+        with libbpf.opened(pin) as fd:
+            differences = _differences(libbpf.map_info(fd), declared)
+    except FileNotFoundError as error:
+        raise LoaderError(
+            f'map {pin.name} is not pinned: declare it with a pin, PIN_DIR "{pin.name}"'
+        ) from error
+    if differences:
+        raise LoaderError(
+            f"the map pinned at {pin} is not the one that the program declares ({differences}): "
+            "somebody changed it. Remove what is loaded with `xdpdirector unload`, then load again"
+        )
+
+
+def _differences(found: libbpf.MapInfo, declared: dict[str, Any]) -> str:
+    flags = found.flags & ~RDONLY_PROG if found.type == libbpf.MapType.DEVMAP else found.flags
+    pairs = {name: (getattr(found, name), declared[name]) for name in _COMPARED} | {
+        "flags": (flags, declared["flags"])
+    }
+    return ", ".join(
+        f"{name} {is_} instead of {ought}" for name, (is_, ought) in pairs.items() if is_ != ought
+    )
+
+
+def main() -> int:
+    """`python -m xdpdirector.loader prepare`: one JSON document on stdout, the layout or the error."""
+    parser = argparse.ArgumentParser(prog="python -m xdpdirector.loader", description=main.__doc__)
+    parser.add_argument("verb", choices=["prepare"])
+    parser.add_argument("--instance", default=InstancePaths().name)
+    parser.add_argument(
+        "--sizes", default="{}", type=Sizes.model_validate_json, help="entries of the maps, as JSON"
+    )
+    parser.add_argument("--program", type=Path, help="another director.c than the installed one")
+    arguments = parser.parse_args()
+    try:
+        loaded = prepare(InstancePaths(arguments.instance), arguments.sizes, arguments.program)
+    except DirectorError as error:
+        print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}))
+        return 1
+    print(json.dumps(loaded.document()))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,196 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2034,SC2154
+# Sourced by ./lab, at the top of the checkout: installs what is missing (Debian packages, a virtual environment in .venv),
+# shows that it goes on, and repairs what a killed run left. Does not know what the verbs do.
+# Uses say, die, $here and $verb of ./lab. The entry, ensure, is the last function.
+
+readonly packages=(
+    python3 python3-venv python3-bpfcc linux-libc-dev # the director
+    iproute2 ethtool procps nginx curl iputils-ping   # the lab and its demo
+    iperf3 clang-format                               # tests and lint
+    ca-certificates                                   # pip
+)
+readonly lint_packages=(python3 python3-venv clang-format ca-certificates)
+
+readonly log=.lab/install.log
+readonly stamp=.venv/.lab-stamp
+readonly policy=/usr/sbin/policy-rc.d
+readonly policy_mark='put here by the lab script of XDP Director'
+readonly patience=120 # seconds to wait for another apt or dpkg
+
+child= # the process group that is installing
+
+# step TITLE COMMAND...: run COMMAND with its output in the log, and show that it goes on. A terminal gets a line that moves.
+step() {
+    local title=$1 status=0 started=$SECONDS
+    shift
+    printf '\n== %s\n' "$title" >>"$log"
+    set -m # a process group of its own, so that an interrupt can end all of it
+    "$@" >>"$log" 2>&1 </dev/null &
+    child=$!
+    set +m
+    if [ -t 2 ]; then spin "$title" "$started"; else say "$title ..."; fi
+    wait "$child" || status=$?
+    child=
+    [ "$status" = 0 ] || failed "$title"
+    say "$title: $((SECONDS - started)) s"
+}
+
+spin() {
+    local title=$1 started=$2 turn=0 line last width wheel='-oO0Oo'
+    width=$(tput cols 2>/dev/null) || width=80
+    while kill -0 "$child" 2>/dev/null; do
+        last=$(tail -n 1 "$log" | tr -cd '[:print:]')
+        line="lab: ${wheel:turn++ % 6:1} $title, $((SECONDS - started)) s  $last"
+        printf '\r\033[K%s' "${line:0:width-1}" >&2
+        sleep 0.2
+    done
+    printf '\r\033[K' >&2
+}
+
+# failed TITLE: end with what the log says last, and the likely remedy.
+failed() {
+    local remedy='Put that right'
+    if tail -n 40 "$log" | grep -qiE 'resolv|unreachable|timed out|failed to (connect|establish)|could not connect'; then
+        remedy="This machine seems to have no way to Debian's or Python's package servers: give it one, or a proxy in http_proxy"
+    fi
+    tail -n 15 "$log" | sed 's/^/  | /' >&2
+    die 1 "could not finish: $1. Above are the last lines of $here/$log. $(foreign)$remedy; then run ./lab $verb again."
+}
+
+interrupted() {
+    trap '' INT TERM HUP
+    if [ -n "$child" ]; then
+        kill -TERM -- "-$child" 2>/dev/null || true
+        wait "$child" || true
+    fi
+    printf '\n' >&2
+    die 130 "interrupted; the next run repairs what is half installed"
+}
+
+# Says what is unusual about this machine, or nothing.
+foreign() {
+    local system
+    # shellcheck source=/dev/null
+    system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID-}") || system='another system'
+    [ "$system" = 'debian 12' ] || printf 'It is made for Debian 12 and this is %s. ' "$system"
+}
+
+# Prints those of the named packages that are not wholly installed.
+missing() {
+    local name installed
+    installed=$(dpkg-query -W -f '${db:Status-Status}:${Package} ' "$@" 2>/dev/null) || true
+    for name; do
+        [[ " $installed" == *" installed:$name "* ]] || echo "$name"
+    done
+}
+
+# While we install nginx, Debian must not start it on port 80: the lab runs its own in namespaces.
+hold_nginx() {
+    if holds_nginx; then return; fi
+    rm -f "$policy.before-lab"
+    [ ! -e "$policy" ] || cp -p "$policy" "$policy.before-lab"
+    cat >"$policy.new" <<END
+#!/bin/sh
+# $policy_mark while it installs nginx, which must not be started; removed afterwards
+case \$1 in nginx | nginx.service) exit 101 ;; esac
+[ ! -x $policy.before-lab ] || exec $policy.before-lab "\$@"
+END
+    chmod 755 "$policy.new"
+    mv "$policy.new" "$policy"
+}
+
+holds_nginx() {
+    [ -r "$policy" ] && grep -q "$policy_mark" "$policy"
+}
+
+# Undoes hold_nginx, also one of a run that was killed, and keeps nginx from starting at the next boot.
+release_nginx() {
+    holds_nginx || return 0
+    deb-systemd-helper disable nginx.service >/dev/null 2>&1 || true
+    update-rc.d nginx disable >/dev/null 2>&1 || true
+    if [ -e "$policy.before-lab" ]; then
+        mv "$policy.before-lab" "$policy"
+    else
+        rm "$policy"
+    fi
+}
+
+# patiently COMMAND...: again while it fails because another apt or dpkg holds a lock.
+patiently() {
+    local output until=$((SECONDS + patience))
+    while true; do
+        output=$("$@" 2>&1) && break
+        printf '%s\n' "$output"
+        [[ $output == *lock* ]] && [ "$SECONDS" -lt "$until" ] || return 1
+        sleep 2
+    done
+    printf '%s\n' "$output"
+}
+
+install_packages() {
+    local names=("$@")
+    local -x DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+    command -v apt-get >/dev/null ||
+        die 1 "this machine lacks what the lab needs, and apt-get to install it. $(foreign)Looked for apt-get, dpkg-query and the packages\
+ ${names[*]}. Use a Debian 12 machine, virtual machine or container."
+    [ -z "$(foreign)" ] || say "$(foreign)Trying all the same."
+    trap release_nginx EXIT
+    [[ " ${names[*]} " != *' nginx '* ]] || hold_nginx
+    step 'looking for half-installed packages' patiently dpkg --configure -a
+    step "reading Debian's package lists" patiently apt-get update -q
+    step "installing ${#names[@]} Debian packages" \
+        apt-get install -q -y --fix-broken --no-install-recommends -o DPkg::Lock::Timeout=$patience \
+        -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "${names[@]}"
+    release_nginx
+    trap - EXIT
+}
+
+# What .venv was made from; another text means that it is stale. The path counts: a virtual environment cannot be moved.
+fingerprint() {
+    { echo "$here $(readlink -f /usr/bin/python3) ${packages[*]}" && cat pyproject.toml; } | sha256sum
+}
+
+fresh() {
+    [ -f "$stamp" ] && [ "$(<"$stamp")" = "$(fingerprint)" ]
+}
+
+# Always made anew, never mended: what a killed pip leaves behind cannot be told from what is whole. The stamp comes last.
+make_environment() {
+    local pip=(.venv/bin/python -m pip install --no-input --disable-pip-version-check) requires
+    step 'making the virtual environment .venv' make_venv
+    mapfile -t requires < <(.venv/bin/python -c 'import sys, tomllib
+print(*tomllib.load(sys.stdin.buffer)["build-system"]["requires"], sep="\n")' <pyproject.toml)
+    step 'installing the build tools' "${pip[@]}" "${requires[@]}"
+    step 'installing the Python packages' "${pip[@]}" --no-build-isolation --editable '.[dev]'
+    fingerprint >"$stamp.new"
+    ((EUID != 0)) || chown -R --reference=. .venv ./*.egg-info # under sudo: the checkout's owner may remake it
+    mv "$stamp.new" "$stamp"
+}
+
+make_venv() {
+    rm -rf --one-file-system .venv && /usr/bin/python3 -m venv --system-site-packages .venv
+}
+
+# ensure PACKAGE...: the packages and the environment are there when this returns. Costs some 30 ms when they were.
+ensure() {
+    local lacking
+    if [ -z "$(missing "$@")" ] && fresh && ! holds_nginx; then
+        return
+    fi
+    mkdir -p .lab 2>/dev/null || true
+    [ -w .lab ] || die 6 "$here/.lab does not belong to you. Run: sudo ./lab $verb"
+    ((EUID != 0)) || chown --reference=. .lab
+    exec 9<.lab # its lock is inherited by what installs, so a killed run's apt or pip is waited for too
+    flock -n 9 || step 'waiting for another ./lab that installs' flock -w 1800 9
+    rm -f "$log"
+    mapfile -t lacking < <(missing "$@")
+    if [ ${#lacking[@]} != 0 ]; then
+        ((EUID == 0)) || die 6 "not installed: ${lacking[*]}. Installing them needs root. Run: sudo ./lab $verb"
+        install_packages "${lacking[@]}"
+    fi
+    ((EUID != 0)) || release_nginx
+    fresh || make_environment
+    exec 9>&-
+    say "ready after $SECONDS s"
+}

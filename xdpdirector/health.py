@@ -62,7 +62,7 @@ class Health:
         self._successes = self._failures = 0
 
     def observe(self, ok: bool, reason: str, now: float) -> Transition | None:
-        """Take in one check's result; the transition, if that was the deciding one. `reason` is of a failure."""
+        """Take in one result; the transition, if it was the deciding one. `reason` is of a failure."""
         if ok:
             self._successes, self._failures = self._successes + 1, 0
         else:

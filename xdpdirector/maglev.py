@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Weighted Maglev hashing: which backend owns which slot of a ring. Pure.
 
-The algorithm is that of section 3.4 of "Maglev: A Fast and Reliable Software Network Load Balancer" (NSDI 2016):
-every backend has its own permutation of the slots, and in turns each takes its next free one. A backend of weight
-w takes its k-th turn at time k / w, so a turn costs the same for weight 1 and for 65535. Names alone decide the
-permutations: directors that know the same backends agree, whatever their order.
+The algorithm is that of section 3.4 of "Maglev: A Fast and Reliable Software Network Load Balancer" (NSDI
+2016): every backend has its own permutation of the slots, and in turns each takes its next free one. A
+backend of weight w takes its k-th turn at time k / w, so a turn costs the same for weight 1 and for 65535.
+Names alone decide the permutations: directors that know the same backends agree, whatever their order.
 
 This module knows names and weights; it must not know maps, indices of backends, health or time.
 """
@@ -27,7 +27,7 @@ NOBODY = -1
 
 @dataclass(frozen=True, eq=False)
 class Ring:
-    """`owners[slot]` is an index into `names` (sorted), or `NOBODY`. The array is read-only and may be shared."""
+    """`owners[slot]` is an index into `names` (sorted), or `NOBODY`. The array is shared and read-only."""
 
     names: tuple[str, ...]
     owners: Owners
@@ -44,10 +44,10 @@ class Ring:
 
 
 def table(weights: Mapping[str, int], slots: int) -> Ring:
-    """The ring of all backends with a weight above 0, each with a share of the slots in proportion to its weight.
+    """The ring of all backends with a weight above 0; their shares of the slots are as their weights.
 
-    Every one of them owns a slot at least, as long as there are as many slots as backends. `slots` must be prime,
-    or the permutations would not reach every slot: ValueError.
+    Every one of them owns a slot at least, as long as there are as many slots as backends. `slots` must be
+    prime, or the permutations would not reach every slot: ValueError.
     """
     return _table(_frozen(weights), slots)
 
@@ -55,9 +55,9 @@ def table(weights: Mapping[str, int], slots: int) -> Ring:
 def fill(weights: Mapping[str, int], eligible: Collection[str], slots: int) -> Ring:
     """The ring in which only the `eligible` backends own slots, and no slot moves without need.
 
-    Where the owner in the ring of all (`table(weights, slots)`) is eligible it stays. The other slots go to their
-    owners in a ring of the eligible ones alone. So a backend that goes down or drains moves its own slots only,
-    and gets the very same ones back.
+    Where the owner in the ring of all (`table(weights, slots)`) is eligible it stays. The other slots go to
+    their owners in a ring of the eligible ones alone. So a backend that goes down or drains moves its own
+    slots only, and gets the very same ones back.
     """
     frozen = _frozen(weights)
     return _fill(frozen, tuple(name for name, _ in frozen if name in eligible), slots)
@@ -96,7 +96,7 @@ def _table(weights: tuple[tuple[str, int], ...], slots: int) -> Ring:
 
 
 def _turns(weights: list[int], slots: int) -> list[int]:
-    """Who takes the 1st, 2nd, ... slot. Equal times go by name; quotients of such small integers compare exactly."""
+    """Who takes the 1st, 2nd, ... slot. Equal times go by name; such small quotients compare exactly."""
     total = sum(weights)
     quotas = [min(slots, slots * weight // total + 1) for weight in weights]
     times = np.concatenate([np.arange(quota) / weight for quota, weight in zip(quotas, weights, strict=True)])
@@ -122,7 +122,7 @@ def _populate(names: tuple[str, ...], order: list[int], slots: int) -> list[int]
 
 
 def _permutation(name: str, slots: int) -> tuple[int, int]:
-    """Offset and skip. The seeds are part of the format: changing them moves every connection of every director."""
+    """Offset and skip. The seeds stay as they are: others would move the connections of every director."""
     offset = blake2b(name.encode(), digest_size=8, person=b"maglev offset").digest()
     skip = blake2b(name.encode(), digest_size=8, person=b"maglev skip").digest()
     return int.from_bytes(offset, "big") % slots, int.from_bytes(skip, "big") % (slots - 1) + 1

@@ -1,0 +1,328 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probes against real servers on loopback, good ones and odd ones."""
+
+import asyncio
+import errno
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, registry, tcp
+from xdpdirector.model import Address, HttpCheck, TcpCheck
+
+HERE = ip_address("127.0.0.1")
+HERE6 = ip_address("::1")
+ELSEWHERE = ip_address("192.0.2.21")
+PATIENT, SHORT, HASTY = 20.0, 1.0, 0.05
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+def tcp_check(timeout: float = PATIENT) -> TcpCheck:
+    return TcpCheck(type="tcp", timeout=timeout, interval=PATIENT)
+
+
+def http_check(timeout: float = PATIENT, **options: Any) -> HttpCheck:
+    document = {"type": "http", "path": "/healthz", "timeout": timeout, "interval": PATIENT, **options}
+    return HttpCheck.model_validate(document)
+
+
+@asynccontextmanager
+async def serving(answer: Answer, address: Address = HERE) -> AsyncIterator[int]:
+    """A TCP server that handles each connection with `answer`; its port. At the end every handler has ended."""
+    handlers: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        handlers.add(task)
+        try:
+            await answer(reader, writer)
+        finally:
+            writer.transport.abort()
+
+    server = await asyncio.start_server(handle, str(address), 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in handlers:
+            task.cancel()
+        await asyncio.gather(*handlers, return_exceptions=True)
+
+
+def saying(*parts: bytes) -> Answer:
+    """Reads the request's head, says the parts, closes."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+        writer.write_eof()
+        await reader.read()
+
+    return answer
+
+
+def silent(*parts: bytes) -> Answer:
+    """Says the parts and then nothing more, while the connection stays."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.writelines(parts)
+        await reader.read()
+
+    return answer
+
+
+async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """An answer whose body never ends."""
+    writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        writer.write(b"x" * 16384)
+        await writer.drain()
+
+
+@contextmanager
+def deaf_port() -> Iterator[int]:
+    """A port that is taken and does not listen: the kernel refuses connections to it."""
+    with socket.socket() as taken:
+        taken.bind((str(HERE), 0))
+        yield taken.getsockname()[1]
+
+
+@contextmanager
+def full_port() -> Iterator[int]:
+    """A listening port whose queue is full: further connections get no answer."""
+    with socket.socket() as full:
+        full.bind((str(HERE), 0))
+        full.listen(0)
+        address = full.getsockname()
+        waiting = [socket.socket() for _ in range(4)]
+        for one in waiting:
+            one.setblocking(False)
+            one.connect_ex(address)
+        yield address[1]
+        for one in waiting:
+            one.close()
+
+
+async def failure_of(answer: Answer, spec: HttpCheck) -> str:
+    """The sentence, with the server's place as HOST."""
+    async with serving(answer) as port:
+        with pytest.raises(CheckFailed) as failed:
+            await registry.probe(spec, HERE, port)
+    return str(failed.value).replace(f"{HERE}:{port}", "HOST")
+
+
+@pytest.mark.parametrize("address", [HERE, HERE6], ids=str)
+def test_tcp_is_content_with_a_connection(address: Address) -> None:
+    ended = []
+
+    async def note_end(reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
+        ended.append(await reader.read())
+
+    async def main() -> None:
+        async with serving(note_end, address) as port, asyncio.timeout(PATIENT):
+            await registry.probe(tcp_check(), address, port)
+            while not ended:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+    assert ended == [b""]
+
+
+def test_refused() -> None:
+    with deaf_port() as port, pytest.raises(CheckFailed) as failed:
+        asyncio.run(registry.probe(tcp_check(), HERE, port))
+
+    assert str(failed.value) == f"connection refused by 127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize("spec", [tcp_check(HASTY), http_check(HASTY)], ids=["tcp", "http"])
+def test_no_answer(spec: TcpCheck | HttpCheck) -> None:
+    with full_port() as port, pytest.raises(CheckFailed) as failed:
+        asyncio.run(registry.probe(spec, HERE, port))
+
+    assert str(failed.value) == f"no answer from 127.0.0.1:{port} within 50ms"
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.EHOSTUNREACH, "no route to host 192.0.2.21: it does not answer ARP or neighbour discovery"),
+        (errno.ENETUNREACH, "no route to the network of 192.0.2.21"),
+        (errno.EPERM, "a firewall on this director forbids connections to 192.0.2.21:80"),
+        (errno.ETIMEDOUT, "no answer from 192.0.2.21:80"),
+        (errno.EPROTO, "192.0.2.21:80: Protocol error"),
+    ],
+)
+def test_a_system_error_is_a_sentence(number: int, sentence: str) -> None:
+    verdict = tcp.sentence(OSError(number, os.strerror(number)), ELSEWHERE, 80)
+
+    assert isinstance(verdict, CheckFailed)
+    assert str(verdict) == sentence
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL])
+def test_our_own_lack_is_no_failure_of_the_backend(number: int) -> None:
+    verdict = tcp.sentence(OSError(number, os.strerror(number)), ELSEWHERE, 80)
+
+    assert isinstance(verdict, CheckImpossible)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(saying(OK), id="length"),
+        pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), id="chunks"
+        ),
+        pytest.param(saying(b"HTTP/1.0 200 OK\r\n\r\nok"), id="body until the end"),
+        pytest.param(saying(b"HTTP/1.1 103 Early Hints\r\n\r\n", OK), id="an informational answer first"),
+        pytest.param(saying(*(bytes([octet]) for octet in OK)), id="octet by octet"),
+        pytest.param(silent(OK), id="connection kept open"),
+        pytest.param(endless, id="endless body"),
+    ],
+)
+def test_http_is_content(answer: Answer) -> None:
+    async def main() -> None:
+        async with serving(answer) as port:
+            await registry.probe(http_check(), HERE, port)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        pytest.param(
+            saying(b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n"),
+            "GET /healthz answered 503, expected 200 or 204",
+            id="other status",
+        ),
+        pytest.param(
+            saying(b"SSH-2.0-OpenSSH_9.2\r\n"),
+            "the answer from HOST is not HTTP: it begins with 'SSH-2.0-OpenSSH_9.2'",
+            id="another protocol",
+        ),
+        pytest.param(
+            saying(), "HOST closed the connection without an answer to GET /healthz", id="closed at once"
+        ),
+        pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
+            r"the answer to GET /healthz from HOST is broken: .*received 2 bytes, expected 9.*",
+            id="body broken off",
+        ),
+        pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
+            r"the answer to GET /healthz from HOST is broken: .*Content-Length.*",
+            id="bad header",
+        ),
+        pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\n", *[b"A: " + b"x" * 16000 + b"\r\n"] * 5),
+            "GET /healthz answered with 64 KiB of headers, which is too much",
+            id="huge headers",
+        ),
+        pytest.param(
+            saying(*[b"HTTP/1.1 103 Wait\r\n\r\n" * 100] * 50),
+            "GET /healthz answered with 64 KiB of headers, which is too much",
+            id="informational answers without end",
+        ),
+    ],
+)
+def test_http_is_not_content(answer: Answer, sentence: str) -> None:
+    found = asyncio.run(failure_of(answer, http_check(status=[200, 204])))
+
+    assert found == sentence or re.fullmatch(sentence, found)
+
+
+@pytest.mark.parametrize(
+    ("answer", "sentence"),
+    [
+        pytest.param(
+            silent(), "HOST opened the connection but did not answer GET /healthz within 1s", id="mute"
+        ),
+        pytest.param(
+            silent(OK[:-1]),
+            "the answer to GET /healthz from HOST did not end within 1s",
+            id="stops in the body",
+        ),
+    ],
+)
+def test_http_waits_only_so_long(answer: Answer, sentence: str) -> None:
+    assert asyncio.run(failure_of(answer, http_check(SHORT))) == sentence
+
+
+@pytest.mark.parametrize(
+    ("address", "options", "host"),
+    [
+        pytest.param(HERE, {}, "127.0.0.1:PORT", id="address and port"),
+        pytest.param(HERE6, {}, "[::1]:PORT", id="IPv6 in brackets"),
+        pytest.param(HERE, {"host": "www.example.org"}, "www.example.org", id="the name that is asked for"),
+    ],
+)
+def test_http_request(address: Address, options: dict[str, Any], host: str) -> None:
+    heads = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heads.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(OK)
+        await reader.read()
+
+    async def main() -> int:
+        async with serving(note, address) as port:
+            await registry.probe(http_check(**options), address, port)
+        return port
+
+    port = asyncio.run(main())
+
+    first, *fields = heads[0].decode().split("\r\n")
+    assert first == "GET /healthz HTTP/1.1"
+    assert f"Host: {host.replace('PORT', str(port))}" in fields
+    assert "Connection: close" in fields
+
+
+def test_a_cancelled_probe_leaves_no_socket() -> None:
+    """An unclosed socket would be a ResourceWarning, which is an error in this suite."""
+    arrived = []
+
+    async def note(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        arrived.append(await reader.readuntil(b"\r\n\r\n"))
+        assert await reader.read() == b""
+        arrived.append(b"closed")
+
+    async def main() -> None:
+        async with serving(note) as port, asyncio.timeout(PATIENT):
+            probing = asyncio.create_task(registry.probe(http_check(), HERE, port))
+            while not arrived:
+                await asyncio.sleep(0.001)
+            probing.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await probing
+            while len(arrived) < 2:
+                await asyncio.sleep(0.001)
+
+    asyncio.run(main())
+
+    assert arrived[-1] == b"closed"
+
+
+def test_the_fake_fails_where_it_is_told() -> None:
+    fake = FakeProbe()
+    fake.failures[HERE] = "is tired"
+
+    with pytest.raises(CheckFailed, match="is tired"):
+        asyncio.run(fake(tcp_check(), HERE, 80))
+    asyncio.run(fake(tcp_check(), HERE6, 80))
+
+    assert fake.asked == {(HERE, 80): 1, (HERE6, 80): 1}

@@ -1,0 +1,113 @@
+# SPDX-License-Identifier: Apache-2.0
+"""XDP programs: loaded from instructions, attached, asked for, and run by hand."""
+
+from __future__ import annotations
+
+import ctypes as ct
+import struct
+from typing import NamedTuple
+
+from xdpdirector.libbpf.constants import BPF_PROG_TYPE_XDP, TEST_RUN_LIVE_FRAMES, XdpMode
+from xdpdirector.libbpf.library import Options, checked, fields, functions, library
+
+TEST_FRAME_ROOM = 4096
+LIVE_BATCH = 64
+
+
+class _AttachOptions(Options):
+    _fields_ = fields("size_t sz; int old_prog_fd padding")
+
+
+class _QueryOptions(Options):
+    _fields_ = fields("size_t sz; u32 program native hardware generic; u8 mode")
+
+
+class _TestRunOptions(Options):
+    _fields_ = fields(
+        "size_t sz; pointer data_in data_out; u32 data_size_in data_size_out;"
+        "pointer ctx_in ctx_out; u32 ctx_size_in ctx_size_out;"
+        "u32 retval; int repeat; u32 duration flags cpu batch_size"
+    )
+
+
+def xdp_prog_load(name: str, instructions: bytes) -> int:
+    """Load an XDP program written as instructions (struct bpf_insn, 8 bytes each): no compiler."""
+    return checked(
+        functions().bpf_prog_load(
+            BPF_PROG_TYPE_XDP, name.encode(), b"GPL", instructions, len(instructions) // 8, None
+        ),
+        f"loading the program '{name}'",
+    )
+
+
+class XdpState(NamedTuple):
+    """`program_id` 0: none attached. `native` and `generic` are the ids by mode."""
+
+    program_id: int
+    mode: XdpMode
+    native: int
+    generic: int
+
+
+def xdp_query(ifindex: int) -> XdpState:
+    options = _QueryOptions()
+    checked(
+        functions().bpf_xdp_query(ifindex, 0, ct.addressof(options)),
+        f"asking interface {ifindex} for its XDP program",
+    )
+    native, generic = options.native, options.generic
+    return XdpState(options.program or native or generic, XdpMode(options.mode), native, generic)
+
+
+def xdp_attach(ifindex: int, fd: int, flags: int, old_fd: int | None = None) -> None:
+    """Attach a program; with `old_fd` only in place of exactly that program (EEXIST otherwise)."""
+    _xdp("bpf_xdp_attach", (ifindex, fd, flags), old_fd, f"attaching to interface {ifindex}")
+
+
+def xdp_detach(ifindex: int, flags: int, old_fd: int | None = None) -> None:
+    """Detach; with `old_fd` only exactly that program (EEXIST otherwise)."""
+    _xdp("bpf_xdp_detach", (ifindex, flags), old_fd, f"detaching from interface {ifindex}")
+
+
+def _xdp(function: str, arguments: tuple[int, ...], old_fd: int | None, what: str) -> None:
+    loaded = library()
+    loaded.messages.clear()
+    options = _AttachOptions(old_prog_fd=old_fd or 0)
+    result = getattr(loaded.c, function)(*arguments, ct.addressof(options))
+    if result < 0 and loaded.messages:
+        what += f" ({'; '.join(loaded.messages)})"
+    checked(result, what)
+
+
+class RunResult(NamedTuple):
+    """`frame`: as the program left it (empty for live frames); `nanoseconds`: the mean of one run."""
+
+    verdict: int
+    frame: bytes
+    nanoseconds: int
+
+
+def prog_test_run(
+    fd: int, frame: bytes, ingress_ifindex: int = 0, rx_queue: int = 0, repeat: int = 1, live: bool = False
+) -> RunResult:
+    """Run an XDP program on a frame of 14 to about 4,000 bytes.
+
+    The interface must exist in this network namespace. With `repeat` neither frame nor maps are restored
+    between runs. `live`: verdicts happen, the frames really leave (BPF_F_TEST_XDP_LIVE_FRAMES).
+    """
+    data_in = ct.create_string_buffer(frame, len(frame))
+    data_out = ct.create_string_buffer(max(TEST_FRAME_ROOM, len(frame) + 512))
+    context = struct.pack("=6I", 0, len(frame), 0, ingress_ifindex, rx_queue, 0)
+    context_in = ct.create_string_buffer(context, len(context))
+    options = _TestRunOptions(repeat=repeat)
+    options.data_in, options.data_size_in = ct.addressof(data_in), len(frame)
+    options.ctx_in, options.ctx_size_in = ct.addressof(context_in), len(context)
+    if live:
+        options.flags, options.batch_size = TEST_RUN_LIVE_FRAMES, LIVE_BATCH
+    else:
+        options.data_out, options.data_size_out = ct.addressof(data_out), len(data_out)
+    checked(
+        functions().bpf_prog_test_run_opts(fd, ct.addressof(options)),
+        f"test-running a frame of {len(frame)} bytes",
+    )
+    return RunResult(options.retval, b"" if live else data_out.raw[: options.data_size_out], options.duration)

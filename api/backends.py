@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/services/{service}/backends: HTTP in, facade call, view out. No decision is made here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Query, Response, status
+
+from xdpdirector.api.deps import AuthorDep, BackendName, DirectorDep, ServiceName
+from xdpdirector.api.requests import AdminChange, BackendCreate, DrainChange, Items, MergePatch, Wait
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.model import AdminState
+from xdpdirector.views import BackendView
+
+router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"])
+
+
+@router.get("")
+async def list_backends(service: ServiceName, director: DirectorDep) -> Items[BackendView]:
+    """The backends of a service."""
+    return Items(items=list(director.service(service).backends))
+
+
+@router.post("", status_code=status.HTTP_201_CREATED)
+async def create_backend(
+    service: ServiceName, body: BackendCreate, director: DirectorDep, author: AuthorDep, response: Response
+) -> BackendView:
+    """Add a backend; it serves once its neighbour entry is known and its check, if any, is up."""
+    view = await director.create_backend(service, body.name, body.spec(), author=author)
+    response.headers["location"] = f"/v1/services/{service}/backends/{view.name}"
+    return view
+
+
+@router.get("/{backend}")
+async def get_backend(
+    service: ServiceName,
+    backend: BackendName,
+    director: DirectorDep,
+    wait: Annotated[Literal["drained"] | None, Query(description="Answer only when it is so")] = None,
+    timeout: Annotated[Wait, Query(description="How long to wait; then 504")] = 60.0,
+) -> BackendView:
+    """One backend; with `wait=drained` a long poll that ends when no connection is left."""
+    if wait == "drained":
+        return await director.wait_drained(service, backend, timeout)
+    return director.backend(service, backend)
+
+
+@router.patch("/{backend}")
+async def patch_backend(
+    service: ServiceName, backend: BackendName, body: MergePatch, director: DirectorDep, author: AuthorDep
+) -> BackendView:
+    """Change some fields: an RFC 7396 merge patch, null takes a field back to its default."""
+    return await director.patch_backend(service, backend, body, author=author)
+
+
+@router.delete("/{backend}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_backend(
+    service: ServiceName,
+    backend: BackendName,
+    director: DirectorDep,
+    author: AuthorDep,
+    force: Annotated[bool, Query(description="Remove it even with connections")] = False,
+    drain: Annotated[Wait | None, Query(description="Drain it first, this long at most")] = None,
+) -> None:
+    """Remove a backend; 409 while it has connections, unless forced, or drained first (504 if still busy)."""
+    if force and drain is not None:
+        raise InvalidRequestError("force and drain exclude each other: force does not wait, drain does")
+    await director.delete_backend(service, backend, force=force, drain=drain, author=author)
+
+
+@router.post("/{backend}/drain")
+async def drain_backend(
+    service: ServiceName,
+    backend: BackendName,
+    director: DirectorDep,
+    author: AuthorDep,
+    body: DrainChange | None = None,
+) -> BackendView:
+    """Send it no new connections; running ones go on."""
+    change = body or DrainChange()
+    return await director.set_admin(
+        service,
+        backend,
+        AdminState.DRAIN,
+        reason=change.reason,
+        deadline=change.deadline,
+        on_deadline=change.on_deadline,
+        author=author,
+    )
+
+
+@router.post("/{backend}/enable")
+async def enable_backend(
+    service: ServiceName,
+    backend: BackendName,
+    director: DirectorDep,
+    author: AuthorDep,
+    body: AdminChange | None = None,
+) -> BackendView:
+    """Take it into service again."""
+    reason = body.reason if body else ""
+    return await director.set_admin(service, backend, AdminState.ENABLED, reason=reason, author=author)
+
+
+@router.post("/{backend}/maintenance")
+async def maintain_backend(
+    service: ServiceName,
+    backend: BackendName,
+    director: DirectorDep,
+    author: AuthorDep,
+    body: AdminChange | None = None,
+) -> BackendView:
+    """Send it nothing at all; running connections are cut."""
+    reason = body.reason if body else ""
+    return await director.set_admin(service, backend, AdminState.MAINTENANCE, reason=reason, author=author)

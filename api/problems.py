@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""RFC 9457 problem documents for every error, and the one table of HTTP status codes.
+
+Nobody else in the project knows a status code of an error. `errors` lists each fault with a JSON pointer
+(RFC 6901) into the request's body, or with the name of the parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from xdpdirector import errors
+
+TYPE = "urn:xdpdirector:problem:"
+STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
+    errors.DirectorError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotFoundError: HTTPStatus.NOT_FOUND,
+    errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.UnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TimedOutError: HTTPStatus.GATEWAY_TIMEOUT,
+    errors.NotAllowedError: HTTPStatus.FORBIDDEN,
+    errors.CapacityError: HTTPStatus.INSUFFICIENT_STORAGE,
+    errors.DataplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
+}
+_SLUGS = {  # errors that have no class: phrases differ between releases of Python, these words do not
+    HTTPStatus.NOT_FOUND: "not-found",
+    HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type",
+}
+
+
+class Fault(BaseModel):
+    """One thing that is wrong: where it stands, and what."""
+
+    detail: str
+    pointer: str | None = None
+    parameter: str | None = None
+
+
+class Problem(BaseModel):
+    """An RFC 9457 problem; `type` ends in a stable word such as `conflict`."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[Fault] = []
+
+
+REFERENCE = {"$ref": "#/components/schemas/Problem"}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "Any error, as an RFC 9457 problem",
+        "content": {"application/problem+json": {"schema": REFERENCE}},
+    }
+}
+
+
+def install(app: FastAPI) -> None:
+    """Make every error of `app` a problem document."""
+    app.add_exception_handler(errors.DirectorError, _director_error)
+    app.add_exception_handler(RequestValidationError, _validation_error)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _unexpected_error)
+
+
+def status_of(kind: type[errors.DirectorError]) -> HTTPStatus:
+    """The status of an error class: its own row, or that of its nearest parent."""
+    return next(STATUS[parent] for parent in kind.__mro__ if parent in STATUS)
+
+
+def answer(
+    request: Request,
+    status: int,
+    slug: str,
+    title: str,
+    detail: str,
+    *,
+    faults: Sequence[Fault] = (),
+    headers: dict[str, str] | None = None,
+) -> JSONResponse:
+    """A problem as a response; `errors` is left out when there is none."""
+    problem = Problem(
+        type=TYPE + slug,
+        title=title,
+        status=status,
+        detail=detail,
+        instance=request.url.path,
+        errors=list(faults),
+    )
+    return JSONResponse(
+        problem.model_dump(exclude_none=True, exclude_defaults=True),
+        status_code=status,
+        media_type="application/problem+json",
+        headers=headers,
+    )
+
+
+async def _director_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.DirectorError)
+    faults = [Fault(detail=error.detail, pointer=error.pointer)] if error.pointer is not None else []
+    return answer(request, status_of(type(error)), error.slug, error.title, error.detail, faults=faults)
+
+
+async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    faults = [_fault(item, error.body) for item in error.errors()]
+    broken = any(item["type"] == "json_invalid" for item in error.errors())
+    status = HTTPStatus.BAD_REQUEST if broken else HTTPStatus.UNPROCESSABLE_ENTITY
+    kind = errors.InvalidRequestError
+    return answer(request, status, kind.slug, kind.title, _sentence(faults), faults=faults)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    """Errors that the framework raises by itself: unknown path, wrong method, body too large."""
+    assert isinstance(error, HTTPException)
+    status, path = HTTPStatus(error.status_code), request.url.path
+    details = {
+        HTTPStatus.NOT_FOUND: f"There is nothing at {path}: /openapi.json lists what there is.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible on {path}.",
+    }
+    detail = details.get(status, status.phrase) if error.detail == status.phrase else error.detail
+    slug = _SLUGS.get(status, "http")
+    return answer(request, status, slug, status.phrase, detail, headers=dict(error.headers or {}))
+
+
+async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+    """A bug of ours: the server logs the traceback, the client learns nothing about the inside."""
+    kind = errors.DirectorError
+    detail = "The director met an error that it does not know. Its log has the details."
+    return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, kind.slug, kind.title, detail)
+
+
+def _sentence(faults: Sequence[Fault], shown: int = 3) -> str:
+    parts = [f"{fault.pointer or fault.parameter}: {fault.detail}".removeprefix("None: ") for fault in faults]
+    rest = f" (and {len(parts) - shown} more)" if len(parts) > shown else ""
+    return "; ".join(parts[:shown]) + rest
+
+
+def _fault(item: dict[str, Any], body: object) -> Fault:
+    place, *path = item["loc"]
+    detail = str(item["msg"]).removeprefix("Value error, ")
+    if place != "body":
+        return Fault(detail=detail, parameter=".".join(str(part) for part in path))
+    if item["type"] == "json_invalid":
+        return Fault(detail=f"The body is not JSON: {item.get('ctx', {}).get('error', detail)}")
+    return Fault(detail=detail, pointer=_pointer(path, body))
+
+
+def _pointer(path: Iterable[Any], body: object) -> str:
+    """A JSON pointer from pydantic's location, without the parts that are not in the document.
+
+    Such are a union's tag (`check`, `http`, `path`) and the mark of a bad key (`backends`, `a b`, `[key]`).
+    """
+    steps = [step for step in path if step != "[key]"]
+    pointer = ""
+    for number, step in enumerate(steps, start=1):
+        inside = _has(body, step)
+        if inside:
+            body = body[step]  # type: ignore[index]
+        if inside or number == len(steps):
+            pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
+    return pointer
+
+
+def _has(body: object, step: object) -> bool:
+    if isinstance(body, list):
+        return isinstance(step, int) and step < len(body)
+    return isinstance(body, dict) and step in body

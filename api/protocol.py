@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The seam between HTTP and the director: what the API asks of it, and nothing else.
+
+`xdpdirector.director.Director` has this shape, and so has the tests' fake. All calls happen on one asyncio
+loop; the reading ones are cheap and do not wait. Errors are those of `xdpdirector.errors`.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
+
+
+class Control(Protocol):
+    """Writes return when the maps hold the change. `patch` is an RFC 7396 merge patch, times are seconds."""
+
+    def services(self) -> list[ServiceView]: ...
+
+    def service(self, name: str) -> ServiceView: ...
+
+    def backend(self, service: str, name: str) -> BackendView: ...
+
+    def connections(
+        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+    ) -> list[ConnectionView]: ...
+
+    def statistics(self) -> Statistics: ...
+
+    def readiness(self) -> Readiness: ...
+
+    async def create_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView: ...
+
+    async def replace_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView: ...
+
+    async def patch_service(self, name: str, patch: dict[str, object], *, author: str) -> ServiceView: ...
+
+    async def delete_service(self, name: str, *, author: str) -> None: ...
+
+    async def create_backend(
+        self, service: str, name: str, spec: BackendSpec, *, author: str
+    ) -> BackendView: ...
+
+    async def patch_backend(
+        self, service: str, name: str, patch: dict[str, object], *, author: str
+    ) -> BackendView: ...
+
+    async def delete_backend(
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, author: str
+    ) -> None: ...
+
+    async def set_admin(
+        self,
+        service: str,
+        name: str,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        author: str,
+    ) -> BackendView: ...
+
+    async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView: ...

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The command tree: global options, the commands that look at the whole director, and where the groups hang."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from xdpdirector import __version__
+from xdpdirector.cli import backend, daemon, service, show
+from xdpdirector.cli.lazy import LazyGroup
+from xdpdirector.cli.render import answer
+from xdpdirector.cli.target import Format, Output, Target, target
+from xdpdirector.paths import DEFAULT_INSTANCE
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok, 1 differences or unhealthy, 2 usage, 3 daemon unreachable, 4 conflict, "
+    "5 timed out, 6 not allowed.",
+)
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    instance: Annotated[
+        str,
+        typer.Option(
+            "--instance",
+            "-i",
+            envvar="XDPDIRECTOR_INSTANCE",
+            metavar="NAME",
+            help="Which director on this host.",
+        ),
+    ] = DEFAULT_INSTANCE,
+    socket: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="XDPDIRECTOR_SOCKET",
+            metavar="PATH",
+            show_default=False,
+            help="The daemon's socket where it is not in the usual place, as when forwarded by ssh -L.",
+        ),
+    ] = None,
+) -> None:
+    """Layer-2 direct routing at the XDP hook: runs a director, or talks to the one that runs."""
+    context.obj = Target(instance, socket)
+
+
+@app.command(epilog="Example: xdpdirector status")
+def status(context: typer.Context, output: Output = Format.TABLE) -> None:
+    """The director at a glance; exit code 1 when it is not ready or a backend is down."""
+    client = target(context).client()
+    report = {
+        "readiness": client.get("/readyz"),
+        "statistics": client.get("/v1/stats"),
+        "services": client.get("/v1/services")["items"],
+    }
+    answer(output, report, lambda: show.status(target(context).instance, report))
+    backends = [each for one in report["services"] for each in one["backends"]]
+    if not report["readiness"]["ready"] or any(each["operational"] == "down" for each in backends):
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: xdpdirector connections --service web --client 198.51.100.7")
+def connections(
+    context: typer.Context,
+    service: Annotated[str | None, typer.Option(help="Only of this service.", show_default=False)] = None,
+    backend: Annotated[str | None, typer.Option(help="Only to this backend.", show_default=False)] = None,
+    client: Annotated[
+        str | None, typer.Option(help="Only of this client address.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    output: Output = Format.TABLE,
+) -> None:
+    """The connections that the data plane remembers."""
+    query = {"service": service, "backend": backend, "client": client, "limit": limit}
+    document = target(context).client().get("/v1/connections", query)
+    answer(output, document, lambda: show.connections(document["items"]))
+
+
+@app.command(epilog="Example: xdpdirector stats -o json")
+def stats(context: typer.Context, output: Output = Format.TABLE) -> None:
+    """Packets by verdict, and traffic by service and backend."""
+    document = target(context).client().get("/v1/stats")
+    answer(output, document, lambda: show.statistics(document))
+
+
+@app.command(epilog="Example: xdpdirector version")
+def version(output: Output = Format.TABLE) -> None:
+    """The version of this program."""
+    answer(output, {"version": __version__}, lambda: [f"xdpdirector {__version__}"])
+
+
+app.command(epilog="Example: xdpdirector -i edge run --config /etc/xdpdirector/edge.yaml")(daemon.run)
+app.command(epilog="Example: xdpdirector load --config /etc/xdpdirector/director.yaml")(daemon.load)
+app.command(epilog="Example: xdpdirector -i edge unload")(daemon.unload)
+app.add_typer(service.app, name="service", no_args_is_help=True)
+app.add_typer(backend.app, name="backend", no_args_is_help=True)
+
+
+def command() -> Any:
+    """The whole tree, ready to be called with arguments."""
+    tree: Any = typer.main.get_command(app)
+    tree.add_command(
+        LazyGroup("lab", "xdpdirector.lab.commands:app", help="A LAN of network namespaces to try things in.")
+    )
+    return tree

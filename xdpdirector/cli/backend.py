@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`xdpdirector backend ...`. Values are handed on as they were typed: the daemon's model judges them."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated, Any
+
+import typer
+
+from xdpdirector.cli import show
+from xdpdirector.cli.render import answer
+from xdpdirector.cli.target import Backend, BackendName, Format, Output, Reason, Target, target
+from xdpdirector.client import Client, backend_path, service_path
+from xdpdirector.errors import ConflictError, TimedOutError
+
+app = typer.Typer(help="Backends: list, show, add, set, drain, enable, maintenance, remove.")
+LONGEST_POLL = timedelta(seconds=30)
+LIVELY_POLL = timedelta(seconds=2)
+CUT_TAKES = timedelta(seconds=5)
+Weight = Annotated[
+    int | None, typer.Option(help="Its share; 0 takes no new connections.", show_default=False)
+]
+
+
+@app.command("list", epilog="Example: xdpdirector backend list web")
+def list_(
+    context: typer.Context,
+    service: Annotated[
+        str | None, typer.Argument(metavar="[SERVICE]", help="Of this service; else all.", show_default=False)
+    ] = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """The backends of a service, or of all."""
+    client = target(context).client()
+    if service is not None:
+        document = client.get(f"{service_path(service)}/backends")
+    else:
+        services = client.get("/v1/services")["items"]
+        document = {"items": [backend for one in services for backend in one["backends"]]}
+    answer(output, document, lambda: show.backends(document["items"]))
+
+
+@app.command("show", epilog="Example: xdpdirector backend show web/web1")
+def show_(context: typer.Context, name: Backend, output: Output = Format.TABLE) -> None:
+    """One backend with all that is known of it."""
+    document = target(context).client().get(_path(name))
+    answer(output, document, lambda: show.backend(document))
+
+
+@app.command(epilog="Example: xdpdirector backend add web/web3 192.0.2.23 --weight 2")
+def add(
+    context: typer.Context,
+    name: Backend,
+    address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its own address, not the VIP.")],
+    weight: Weight = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Add a backend to a service."""
+    body = {"name": name.backend, "address": address} | ({} if weight is None else {"weight": weight})
+    document = target(context).client().post(f"{service_path(name.service)}/backends", body)
+    answer(output, document, lambda: show.backends([document]))
+
+
+@app.command("set", epilog="Example: xdpdirector backend set web/web1 --weight 5")
+def set_(context: typer.Context, name: Backend, weight: Weight = None, output: Output = Format.TABLE) -> None:
+    """Change a backend; running connections stay."""
+    if weight is None:
+        raise typer.BadParameter("say what to change, like --weight 5")
+    document = target(context).client().patch(_path(name), {"weight": weight})
+    answer(output, document, lambda: show.backends([document]))
+
+
+@app.command(epilog="Example: xdpdirector backend drain web/web2 --wait --deadline 10m")
+def drain(
+    context: typer.Context,
+    name: Backend,
+    wait: Annotated[
+        bool,
+        typer.Option("--wait", help="Return when no connection is left; exit code 5 after the deadline."),
+    ] = False,
+    deadline: Annotated[
+        str | None, typer.Option(metavar="TIME", help="When the drain ends, like 10m.", show_default=False)
+    ] = None,
+    on_deadline: Annotated[
+        str | None, typer.Option(help="keep or cut the connections left then.", show_default="keep")
+    ] = None,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Send a backend no new connections; running ones go on."""
+    wishes = {"reason": reason or None, "deadline": deadline, "on_deadline": on_deadline}
+    body = {field: wish for field, wish in wishes.items() if wish is not None}
+    client = target(context).client()
+    document = client.post(f"{_path(name)}/drain", body)
+    if wait:
+        document = _drained(client, name, document)
+    answer(output, document, lambda: show.backends([document]))
+
+
+@app.command(epilog="Example: xdpdirector backend enable web/web2")
+def enable(context: typer.Context, name: Backend, reason: Reason = "", output: Output = Format.TABLE) -> None:
+    """Take a backend into service again."""
+    _set_admin(target(context), name, "enable", reason, output)
+
+
+@app.command(epilog="Example: xdpdirector backend maintenance web/web2 --reason 'new disk'")
+def maintenance(
+    context: typer.Context, name: Backend, reason: Reason = "", output: Output = Format.TABLE
+) -> None:
+    """Send a backend nothing at all; running connections are cut."""
+    _set_admin(target(context), name, "maintenance", reason, output)
+
+
+@app.command(epilog="Example: xdpdirector backend remove web/web2 --drain 60s")
+def remove(
+    context: typer.Context,
+    name: Backend,
+    force: Annotated[bool, typer.Option("--force", help="Also with running connections.")] = False,
+    drain: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="Drain it first, this long at most (10m).", show_default=False),
+    ] = None,
+) -> None:
+    """Remove a backend; refused while it has connections, unless forced or drained."""
+    query = {"force": "true" if force else None, "drain": drain}
+    target(context).client().delete(_path(name), query, timeout=None)
+
+
+def _path(name: BackendName) -> str:
+    return backend_path(name.service, name.backend)
+
+
+def _set_admin(chosen: Target, name: BackendName, verb: str, reason: str, output: Format) -> None:
+    document = chosen.client().post(f"{_path(name)}/{verb}", {"reason": reason})
+    answer(output, document, lambda: show.backends([document]))
+
+
+def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dict[str, Any]:
+    """The backend once it is drained; TimedOutError past the deadline, ConflictError when the drain was ended."""
+    end = _end(document)
+    while True:
+        left = LONGEST_POLL if end is None else end - datetime.now(UTC)
+        step = min(left, LIVELY_POLL if sys.stderr.isatty() else LONGEST_POLL).total_seconds()
+        try:
+            query = {"wait": "drained", "timeout": f"{max(step, 0.1):.3f}s"}
+            drained: dict[str, Any] = client.get(_path(name), query, timeout=None)
+            return drained
+        except TimedOutError:
+            document = client.get(_path(name))
+        if document["admin"] != "drain":
+            raise ConflictError(
+                f"Backend '{name.service}/{name.backend}' is no longer draining: it was set to "
+                f"{document['admin']} meanwhile."
+            )
+        remaining = show.remaining(document)
+        if end is not None and datetime.now(UTC) >= end:
+            raise TimedOutError(
+                f"Backend '{name.service}/{name.backend}' still has {remaining} at its deadline. "
+                "It takes no new ones: wait longer, or cut them with `xdpdirector backend maintenance`."
+            )
+        if sys.stderr.isatty():
+            print(f"{name.service}/{name.backend}: {remaining} left", file=sys.stderr)
+
+
+def _end(document: dict[str, Any]) -> datetime | None:
+    """When waiting is over: the deadline, and with `cut` the moment that cutting takes."""
+    progress = document["drain"] or {}
+    if not progress.get("deadline"):
+        return None
+    cut = progress["on_deadline"] == "cut"
+    return datetime.fromisoformat(progress["deadline"]) + (CUT_TAKES if cut else timedelta())

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A group of commands that is imported when one of them is called, and not before."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import typer
+from typer.core import TyperGroup
+
+
+class LazyGroup(TyperGroup):
+    """Stands in for the Typer app `source` (`package.module:attribute`); knows only its name and help line."""
+
+    def __init__(self, name: str, source: str, *, help: str) -> None:  # noqa: A002
+        super().__init__(name=name, help=help)
+        self._source = source
+
+    def make_context(self, *args: Any, **options: Any) -> Any:
+        """The real group's context: whoever goes on with it never meets the stand-in again."""
+        module, _, attribute = self._source.partition(":")
+        app: typer.Typer = getattr(import_module(module), attribute)
+        return typer.main.get_command(app).make_context(*args, **options)

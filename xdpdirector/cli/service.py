@@ -1,0 +1,158 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`xdpdirector service ...`. Values are handed on as they were typed: the daemon's model judges them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from xdpdirector.cli import show
+from xdpdirector.cli.render import answer
+from xdpdirector.cli.target import Format, Output, Service, target
+from xdpdirector.client import service_path
+
+app = typer.Typer(help="Virtual services: list, show, add, set, remove.")
+
+
+def _option(text: str) -> Any:
+    return typer.Option(help=text, show_default=False)
+
+
+Listen = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ADDRESS:PORT/PROTOCOL",
+        show_default=False,
+        help="A listener, like 192.0.2.10:80/tcp or [2001:db8::10]:53/udp; may be repeated.",
+    ),
+]
+Scheduler = Annotated[str | None, _option("wlc (least busy) or mh (Maglev hashing).")]
+Check = Annotated[str | None, _option("tcp, http, http:/path, or none.")]
+Interval = Annotated[str | None, _option("Time between checks, like 2s.")]
+Timeout = Annotated[str | None, _option("Time for one check, like 500ms.")]
+Rise = Annotated[int | None, _option("Good checks in a row until up.")]
+Fall = Annotated[int | None, _option("Bad checks in a row until down.")]
+OnEmpty = Annotated[str | None, _option("Without a usable backend: reject or drop.")]
+OnDown = Annotated[str | None, _option("A connection's backend is down: reject, drop or schedule.")]
+OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
+
+
+@app.command("list", epilog="Example: xdpdirector service list -o json")
+def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
+    """All services."""
+    document = target(context).client().get("/v1/services")
+    answer(output, document, lambda: show.services(document["items"]))
+
+
+@app.command("show", epilog="Example: xdpdirector service show web")
+def show_(context: typer.Context, name: Service, output: Output = Format.TABLE) -> None:
+    """One service with its backends."""
+    document = target(context).client().get(service_path(name))
+    answer(output, document, lambda: show.service(document))
+
+
+@app.command(
+    epilog="Example: xdpdirector service add web --listen 192.0.2.10:80/tcp --scheduler wlc --check http:/healthz"
+)
+def add(
+    context: typer.Context,
+    name: Service,
+    listen: Listen = None,
+    scheduler: Scheduler = None,
+    check: Check = None,
+    interval: Interval = None,
+    timeout: Timeout = None,
+    rise: Rise = None,
+    fall: Fall = None,
+    on_empty: OnEmpty = None,
+    on_down: OnDown = None,
+    on_unknown: OnUnknown = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Add a service; what is left out takes its default."""
+    if not listen:
+        raise typer.BadParameter("say what to listen on, like --listen 192.0.2.10:80/tcp")
+    body = _given(
+        name=name,
+        listeners=listen,
+        scheduler=scheduler,
+        check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        on_empty=on_empty,
+        on_down=on_down,
+        on_unknown=on_unknown,
+    )
+    document = target(context).client().post("/v1/services", _without_nulls(body))
+    answer(output, document, lambda: show.service(document))
+
+
+@app.command("set", epilog="Example: xdpdirector service set web --scheduler mh --check none")
+def set_(
+    context: typer.Context,
+    name: Service,
+    listen: Listen = None,
+    scheduler: Scheduler = None,
+    check: Check = None,
+    interval: Interval = None,
+    timeout: Timeout = None,
+    rise: Rise = None,
+    fall: Fall = None,
+    on_empty: OnEmpty = None,
+    on_down: OnDown = None,
+    on_unknown: OnUnknown = None,
+    output: Output = Format.TABLE,
+) -> None:
+    """Change a service; what is left out stays. --listen names all listeners anew."""
+    body = _given(
+        listeners=listen or None,
+        scheduler=scheduler,
+        check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        on_empty=on_empty,
+        on_down=on_down,
+        on_unknown=on_unknown,
+    )
+    if check == "none":
+        body["check"] = None
+    if not body:
+        raise typer.BadParameter("say what to change, like --scheduler mh")
+    document = target(context).client().patch(service_path(name), body)
+    answer(output, document, lambda: show.service(document))
+
+
+@app.command(epilog="Example: xdpdirector service remove web")
+def remove(context: typer.Context, name: Service) -> None:
+    """Remove a service with its backends."""
+    target(context).client().delete(service_path(name))
+
+
+def _given(**fields: Any) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
+    """`document` as a whole and not a patch: there is nothing yet that a null could remove."""
+    return {
+        name: _without_nulls(value) if isinstance(value, dict) else value
+        for name, value in document.items()
+        if value is not None
+    }
+
+
+def _check(text: str | None, **timing: Any) -> dict[str, Any] | None:
+    """The merge patch of a check, None for no change.
+
+    A change to `tcp` takes away what only `http` has, as the model refuses it there.
+    """
+    fields = _given(**timing)
+    if text == "none" and fields:
+        raise typer.BadParameter("--check none has no interval, timeout, rise or fall")
+    if text is None or text == "none":
+        return fields or None
+    kind, colon, path = text.partition(":")
+    if kind == "http":
+        fields |= {"path": path} if colon else {}
+    elif colon:
+        raise typer.BadParameter(f"check '{text}' is not known: write tcp, http, http:/path or none")
+    else:
+        fields |= {"path": None, "host": None, "status": None}
+    return {"type": kind} | fields

@@ -1,0 +1,187 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What people see of the API's documents. Asks nobody anything and decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from xdpdirector.cli.render import Parts, facts, number, plural, size, state, table
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+Document = dict[str, Any]
+
+
+def status(instance: str, report: Document) -> Parts:
+    """Everything that matters at a glance, in one table."""
+    readiness, statistics = report["readiness"], report["statistics"]
+    ready = "ready" if readiness["ready"] else "NOT ready"
+    yield f"Director '{instance}' is {ready} (revision {readiness['revision']})."
+    yield from (f"  - {problem}" for problem in readiness["problems"])
+    places = [f"{each['interface']} ({each['mode']})" for each in statistics["attachments"]]
+    yield f"Attached to {', '.join(places) or 'no interface'}; {plural(statistics['connections'], 'connection')}."
+    yield ""
+    rows = table("SERVICE BACKEND ADDRESS >WEIGHT ADMIN STATE >ACTIVE >INACTIVE >PACKETS REASON")
+    for one in report["services"]:
+        listeners = "\n".join(one["listeners"])
+        packets = number(one["traffic"]["packets"])
+        rows.add_row(
+            one["name"], "", listeners, one["scheduler"], "", state(one["operational"]), "", "", packets
+        )
+        for each in one["backends"]:
+            rows.add_row(
+                "",
+                each["name"],
+                each["address"],
+                *_condition(each),
+                number(each["traffic"]["packets"]),
+                _why(each),
+            )
+    yield rows if report["services"] else "There are no services: `xdpdirector service add` makes one."
+
+
+def services(items: Sequence[Document]) -> Parts:
+    rows = table("SERVICE LISTENERS SCHEDULER CHECK STATE >SERVING >CONNECTIONS >PACKETS >BYTES")
+    for one in items:
+        serving = sum(each["serving"] for each in one["backends"])
+        rows.add_row(
+            one["name"],
+            ", ".join(one["listeners"]),
+            one["scheduler"],
+            _check(one["check"]),
+            state(one["operational"]),
+            f"{serving}/{len(one['backends'])}",
+            *_traffic(one["traffic"]),
+        )
+    yield rows
+
+
+def service(one: Document) -> Parts:
+    yield facts(
+        ("service", one["name"]),
+        ("state", state(one["operational"])),
+        *(("listener", listener) for listener in one["listeners"]),
+        ("scheduler", one["scheduler"]),
+        ("check", _check(one["check"])),
+        ("timeouts", ", ".join(f"{name} {time}" for name, time in one["timeouts"].items())),
+        ("on empty", one["on_empty"]),
+        ("on down", one["on_down"]),
+        ("on unknown", one["on_unknown"]),
+    )
+    yield ""
+    yield from backends(one["backends"]) if one["backends"] else ("It has no backends.",)
+
+
+def backends(items: Sequence[Document]) -> Parts:
+    rows = table(
+        "BACKEND ADDRESS >WEIGHT ADMIN STATE >ACTIVE >INACTIVE SERVING >CONNECTIONS >PACKETS >BYTES REASON"
+    )
+    for each in items:
+        rows.add_row(
+            f"{each['service']}/{each['name']}",
+            each["address"],
+            *_condition(each),
+            state("yes" if each["serving"] else "no"),
+            *_traffic(each["traffic"]),
+            _why(each),
+        )
+    yield rows
+
+
+def backend(each: Document) -> Parts:
+    counts, traffic = each["connections"], each["traffic"]
+    yield facts(
+        ("backend", f"{each['service']}/{each['name']}"),
+        ("address", each["address"]),
+        ("MAC address", each["mac"] or "not known"),
+        ("interface", each["interface"] or "not known"),
+        ("weight", str(each["weight"])),
+        ("admin", state(each["admin"])),
+        ("state", state(each["operational"])),
+        ("since", each["since"]),
+        ("reason", _why(each)),
+        ("serving", state("yes" if each["serving"] else "no")),
+        (
+            "connections",
+            f"{counts['active']} active, {counts['inactive']} inactive, {counts['pending']} pending",
+        ),
+        ("opened", number(traffic["connections"])),
+        ("packets", number(traffic["packets"])),
+        ("bytes", f"{number(traffic['bytes'])} ({size(traffic['bytes'])})"),
+    )
+
+
+def connections(items: Sequence[Document]) -> Parts:
+    rows = table("CLIENT VIP PROTOCOL BACKEND STATE >IDLE")
+    for each in items:
+        rows.add_row(
+            _endpoint(each["client"], each["client_port"]),
+            _endpoint(each["vip"], each["port"]),
+            each["protocol"],
+            f"{each['service']}/{each['backend'] or '-'}",
+            each["state"],
+            f"{each['idle']:.0f}s",
+        )
+    yield rows
+
+
+def statistics(document: Document) -> Parts:
+    verdicts = table("VERDICT >PACKETS")
+    for reason, count in document["verdicts"].items():
+        if count:
+            verdicts.add_row(reason, number(count))
+    traffic = table("TRAFFIC >CONNECTIONS >PACKETS >BYTES")
+    for name, total in document["services"].items():
+        traffic.add_row(name, *_traffic(total))
+        for one, count in document["backends"].get(name, {}).items():
+            traffic.add_row(f"  {name}/{one}", *_traffic(count))
+    yield verdicts
+    yield ""
+    yield traffic
+    yield ""
+    for each in document["attachments"]:
+        yield f"Program {each['program_id']} is attached to {each['interface']} ({each['mode']})."
+    yield f"{plural(document['connections'], 'connection')} stored; drift repaired: {document['drift_repaired']}."
+
+
+def remaining(each: Document) -> str:
+    """How many connections a draining backend still has, in words."""
+    return plural((each["drain"] or {}).get("remaining", each["connections"]["active"]), "connection")
+
+
+def _condition(each: Document) -> tuple[Text | str, ...]:
+    counts = each["connections"]
+    return (
+        str(each["weight"]),
+        state(each["admin"]),
+        state(each["operational"]),
+        number(counts["active"]),
+        number(counts["inactive"]),
+    )
+
+
+def _why(each: Document) -> str:
+    progress = each["drain"]
+    if not progress:
+        return str(each["reason"])
+    words = f"{remaining(each)} left of {progress['connections_at_start']}"
+    if progress["deadline"]:
+        words += f", {progress['on_deadline']} them at {progress['deadline']}"
+    return f"{words}: {progress['reason']}" if progress["reason"] else words
+
+
+def _check(check: Document | None) -> str:
+    if check is None:
+        return "none"
+    path = f":{check['path']}" if "path" in check else ""
+    return f"{check['type']}{path} every {check['interval']}"
+
+
+def _traffic(total: Document) -> tuple[str, str, str]:
+    return number(total["connections"]), number(total["packets"]), size(total["bytes"])
+
+
+def _endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

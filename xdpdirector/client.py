@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client of the daemon's API over its unix socket: JSON in, JSON out, errors as exceptions.
+
+Standard library only, and no pydantic: documents stay plain dicts, so that a command starts at once. A problem
+document (RFC 9457) comes back as the error of `xdpdirector.errors` whose slug it names.
+"""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException, HTTPResponse
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, urlencode
+
+from xdpdirector.errors import DirectorError, NotAllowedError, UnreachableError
+from xdpdirector.paths import DEFAULT_INSTANCE
+
+Query = Mapping[str, object]
+PATIENCE = 30.0
+
+
+class Client:
+    """Requests to the daemon behind `path`; every request is a connection of its own.
+
+    `timeout` of a method is in seconds; None waits as long as the daemon takes. Methods raise UnreachableError when
+    there is no answer, NotAllowedError when the socket may not be opened, else what the daemon reports.
+    """
+
+    def __init__(self, path: Path, *, instance: str = DEFAULT_INSTANCE) -> None:
+        self._path, self._instance = path, instance
+
+    def get(self, path: str, query: Query | None = None, *, timeout: float | None = PATIENCE) -> Any:
+        return self._request("GET", path, query=query, timeout=timeout)
+
+    def post(self, path: str, body: object = None, *, timeout: float | None = PATIENCE) -> Any:
+        return self._request("POST", path, body=body, timeout=timeout)
+
+    def put(self, path: str, body: object, *, timeout: float | None = PATIENCE) -> Any:
+        return self._request("PUT", path, body=body, timeout=timeout)
+
+    def patch(self, path: str, body: object, *, timeout: float | None = PATIENCE) -> Any:
+        return self._request("PATCH", path, body=body, timeout=timeout)
+
+    def delete(self, path: str, query: Query | None = None, *, timeout: float | None = PATIENCE) -> Any:
+        return self._request("DELETE", path, query=query, timeout=timeout)
+
+    def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Query | None = None,
+        body: object = None,
+        timeout: float | None = PATIENCE,
+    ) -> Any:
+        parameters = urlencode({name: value for name, value in (query or {}).items() if value is not None})
+        target = f"{path}?{parameters}" if parameters else path
+        content = None if body is None else json.dumps(body).encode()
+        headers = {"accept": "application/json"} | ({"content-type": "application/json"} if content else {})
+        connection = _UnixConnection(self._path, timeout)
+        try:
+            connection.request(method, target, body=content, headers=headers)
+            answer = connection.getresponse()
+            return _decode(answer, answer.read())
+        except PermissionError as error:
+            raise NotAllowedError(
+                f"The socket {self._path} of instance '{self._instance}' may not be opened by this user: "
+                "run the command as root (sudo), or as a member of the socket's group."
+            ) from error
+        except (OSError, HTTPException) as error:
+            raise UnreachableError(self._unreachable(error, timeout)) from error
+        finally:
+            connection.close()
+
+    def _unreachable(self, error: Exception, timeout: float | None) -> str:
+        if isinstance(error, TimeoutError):
+            return (
+                f"The daemon of instance '{self._instance}' did not answer on {self._path} within "
+                f"{timeout:g} seconds: look into its log."
+            )
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        return (
+            f"No daemon of instance '{self._instance}' answers on {self._path} ({why}). Is it running? "
+            f"Start it with `xdpdirector -i {self._instance} run`, or name another instance with -i."
+        )
+
+
+class _UnixConnection(HTTPConnection):
+    def __init__(self, path: Path, timeout: float | None) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def service_path(service: str) -> str:
+    """The path of a service; any text may be asked for, the daemon says whether it exists."""
+    return f"/v1/services/{quote(service, safe='')}"
+
+
+def backend_path(service: str, backend: str) -> str:
+    """The path of a backend."""
+    return f"{service_path(service)}/backends/{quote(backend, safe='')}"
+
+
+def _decode(answer: HTTPResponse, content: bytes) -> Any:
+    kind = answer.headers.get_content_type()
+    if kind == "application/problem+json":
+        raise _error(json.loads(content))
+    if kind == "application/json" and content:
+        return json.loads(content)
+    if answer.status >= 400:
+        raise DirectorError(f"The daemon answered {answer.status} {answer.reason} without saying why.")
+    return content.decode() if content else None
+
+
+def _error(problem: dict[str, Any]) -> DirectorError:
+    """The error that the daemon raised; of the base class when this release does not know its slug."""
+    slug = str(problem.get("type", "")).rpartition(":")[2]
+    kind = next((known for known in _tree(DirectorError) if known.slug == slug), DirectorError)
+    pointers = [fault.get("pointer") for fault in problem.get("errors", [])]
+    return kind(str(problem.get("detail") or problem.get("title")), pointer=next(iter(pointers), None))
+
+
+def _tree(kind: type[DirectorError]) -> Iterator[type[DirectorError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from _tree(child)

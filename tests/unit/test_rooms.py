@@ -32,8 +32,8 @@ LEVELS: list[set[str | None]] = [
 RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
-    "ctypes": {"libbpf", "tables", "loader"},
-    "numpy": {"maglev", "sweep", "tables", "dataplane"},
+    "ctypes": {"libbpf", "shapes", "tables", "loader"},
+    "numpy": {"maglev", "schedule", "sweep", "tables", "dataplane"},
 }
 
 

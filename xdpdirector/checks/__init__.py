@@ -27,7 +27,7 @@ class Probe(Protocol):
     Raises CheckFailed or CheckImpossible.
     """
 
-    async def __call__(self, spec: CheckSpec, address: Address, port: int) -> None: ...
+    async def __call__(self, spec: CheckSpec, address: Address, port: int, /) -> None: ...
 
 
 class FakeProbe:

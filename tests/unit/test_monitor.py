@@ -1,0 +1,343 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The monitor with fake probes, and once with real servers on loopback."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Probe
+from xdpdirector.model import Address, CheckSpec, TcpCheck
+from xdpdirector.monitor import Key, Monitor
+from xdpdirector.views import Operational
+
+UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN
+WEB1, WEB2 = ("web", "web1"), ("web", "web2")
+ADDRESS1, ADDRESS2 = ip_address("192.0.2.21"), ip_address("192.0.2.22")
+HERE = ip_address("127.0.0.1")
+DEADLINE = 20.0
+
+QUICK = TcpCheck(type="tcp", interval=0.001, timeout=0.001, rise=2, fall=3)
+QUICK_TOO = TcpCheck(type="tcp", interval=0.001, timeout=0.001, rise=2, fall=4)
+RARE = TcpCheck(type="tcp", interval=3600.0, timeout=20.0)
+
+
+class Diary:
+    """An `on_change` that remembers."""
+
+    def __init__(self) -> None:
+        self.entries: list[tuple[Key, Operational, str]] = []
+
+    def __call__(self, key: Key, operational: Operational, reason: str) -> None:
+        self.entries.append((key, operational, reason))
+
+    def verdicts(self) -> list[Operational]:
+        return [operational for _, operational, _ in self.entries]
+
+
+async def until(condition: Callable[[], object]) -> None:
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def run(story: Coroutine[Any, Any, None]) -> None:
+    """Runs the story, and sees that it leaves no task behind."""
+
+    async def main() -> None:
+        await story
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+
+    asyncio.run(main())
+
+
+def raising(error: Exception) -> Probe:
+    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+        raise error
+
+    return probe
+
+
+def test_transitions_are_announced_and_nothing_else() -> None:
+    fake, diary = FakeProbe(), Diary()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: monitor.state(WEB1).successes >= 3)
+        fake.failures[ADDRESS1] = "is tired"
+        await until(lambda: monitor.state(WEB1).failures >= 6)
+        fake.failures.clear()
+        await until(lambda: monitor.state(WEB1).successes >= 4)
+        await monitor.close()
+
+    run(story())
+
+    assert diary.entries == [(WEB1, UP, ""), (WEB1, DOWN, "is tired"), (WEB1, UP, "")]
+    assert set(fake.asked) == {(ADDRESS1, 80)}
+
+
+def test_each_backend_has_its_own_verdict() -> None:
+    fake, diary = FakeProbe(), Diary()
+    fake.failures[ADDRESS2] = "is tired"
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        monitor.set(WEB2, RARE, ADDRESS2, 80)
+        await until(lambda: len(diary.entries) == 2)
+        assert monitor.state(WEB1).operational is UP
+        assert monitor.state(WEB2).operational is DOWN
+        assert monitor.state(WEB2).reason == "is tired"
+        await monitor.close()
+
+    run(story())
+
+    assert sorted(diary.entries) == [(WEB1, UP, ""), (WEB2, DOWN, "is tired")]
+
+
+def test_the_same_again_goes_on_undisturbed() -> None:
+    diary = Diary()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=FakeProbe())
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: monitor.state(WEB1).successes >= 3)
+        monitor.set(WEB1, QUICK.model_copy(), ip_address(str(ADDRESS1)), 80)
+        assert monitor.state(WEB1).successes >= 3
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts() == [UP]
+
+
+def test_other_options_keep_the_verdict() -> None:
+    diary, fake = Diary(), FakeProbe()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        fake.failures[ADDRESS1] = "is tired"
+        monitor.set(WEB1, QUICK_TOO, ADDRESS1, 80)
+        assert monitor.state(WEB1).operational is UP
+        await until(lambda: monitor.state(WEB1).operational is DOWN)
+        assert monitor.state(WEB1).failures >= QUICK_TOO.fall
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts() == [UP, DOWN]
+
+
+@pytest.mark.parametrize(("address", "port"), [(ADDRESS2, 80), (ADDRESS1, 81)], ids=["address", "port"])
+def test_another_place_begins_anew(address: Address, port: int) -> None:
+    diary, fake = Diary(), FakeProbe()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        await until(lambda: diary.entries)
+        monitor.set(WEB1, RARE, address, port)
+        assert monitor.state(WEB1).operational is UNKNOWN
+        await until(lambda: fake.asked[address, port])
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts() == [UP, UP]
+
+
+def test_what_is_removed_is_not_heard_of_again() -> None:
+    diary, gate = Diary(), asyncio.Event()
+
+    async def waiting(_spec: CheckSpec, _address: Address, _port: int) -> None:
+        await gate.wait()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=waiting)
+        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        monitor.set(WEB2, RARE, ADDRESS2, 80)
+        monitor.remove(WEB1)
+        monitor.remove(WEB1)
+        assert monitor.state(WEB1).operational is UNKNOWN
+        assert monitor.state(WEB1).reason == "it is not checked"
+        gate.set()
+        await until(lambda: diary.entries)
+        await monitor.close()
+        await monitor.close()
+
+    run(story())
+
+    assert diary.entries == [(WEB2, UP, "")]
+
+
+def test_a_listener_may_remove_what_it_hears_of() -> None:
+    heard = []
+
+    async def story() -> None:
+        def remove(key: Key, operational: Operational, _reason: str) -> None:
+            heard.append((key, operational))
+            monitor.remove(key)
+
+        monitor = Monitor(remove, probe=FakeProbe())
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: heard)
+        await monitor.close()
+
+    run(story())
+
+    assert heard == [(WEB1, UP)]
+
+
+def test_a_listener_that_fails_stops_no_check(caplog: pytest.LogCaptureFixture) -> None:
+    def fail(_key: Key, _operational: Operational, _reason: str) -> None:
+        raise RuntimeError("the listener is broken")
+
+    async def story() -> None:
+        monitor = Monitor(fail, probe=FakeProbe())
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: monitor.state(WEB1).successes >= 3)
+        await monitor.close()
+
+    run(story())
+
+    assert "check web/web1: up could not be announced" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        pytest.param(CheckImpossible("no file descriptor left"), "no file descriptor left", id="impossible"),
+        pytest.param(KeyError("x"), "the tcp check itself failed: KeyError('x')", id="defect"),
+    ],
+)
+def test_a_try_that_could_not_be_made_changes_no_verdict(
+    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    diary, tries = Diary(), []
+
+    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+        tries.append(1)
+        if len(tries) > 1:
+            raise error
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=probe)
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: len(tries) >= 10)
+        assert monitor.state(WEB1).operational is UP
+        assert monitor.state(WEB1).reason == reason
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts() == [UP]
+    assert caplog.text.count(reason) == 1
+
+
+def test_a_reason_passes_with_its_trouble() -> None:
+    problems: list[Exception] = [CheckImpossible("no port left")]
+
+    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+        if problems:
+            raise problems[0]
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe)
+        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        await until(lambda: monitor.state(WEB1).reason == "no port left")
+        problems.clear()
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        assert monitor.state(WEB1).reason == ""
+        await monitor.close()
+
+    run(story())
+
+
+def test_only_so_many_probes_run_at_once() -> None:
+    running, most, done = 0, 0, 0
+
+    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+        nonlocal running, most, done
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0.001)
+        running -= 1
+        done += 1
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe, at_once=4)
+        for number in range(40):
+            monitor.set(("web", f"web{number}"), RARE, ADDRESS1, 80)
+        await until(lambda: done == 40)
+        await monitor.close()
+
+    run(story())
+
+    assert most <= 4
+
+
+def test_closing_ends_probes_in_the_middle() -> None:
+    begun = []
+
+    async def probe(_spec: CheckSpec, address: Address, _port: int) -> None:
+        begun.append(address)
+        await asyncio.Event().wait()
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe)
+        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        monitor.set(WEB2, RARE, ADDRESS2, 80)
+        await until(lambda: len(begun) == 2)
+        await monitor.close()
+
+    run(story())
+
+
+def test_a_real_server_goes_and_comes_back() -> None:
+    diary = Diary()
+    check = TcpCheck(type="tcp", interval=0.02, timeout=0.02, rise=2, fall=2)
+
+    async def hang_up(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async def serve(port: int) -> asyncio.Server:
+        return await asyncio.start_server(hang_up, str(HERE), port, reuse_address=True)
+
+    async def story() -> None:
+        server = await serve(0)
+        port = server.sockets[0].getsockname()[1]
+        monitor = Monitor(diary)
+        monitor.set(WEB1, check, HERE, port)
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        server.close()
+        await until(lambda: monitor.state(WEB1).reason == f"connection refused by 127.0.0.1:{port}")
+        await until(lambda: monitor.state(WEB1).operational is DOWN)
+        server = await serve(port)
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        await monitor.close()
+        server.close()
+        await server.wait_closed()
+
+    run(story())
+
+    assert UP in diary.verdicts()
+    assert DOWN in diary.verdicts()
+
+
+def test_a_failure_that_is_raised_is_the_reason() -> None:
+    diary = Diary()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=raising(CheckFailed("connection refused by 192.0.2.21:80")))
+        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        await until(lambda: diary.entries)
+        await monitor.close()
+
+    run(story())
+
+    assert diary.entries == [(WEB1, DOWN, "connection refused by 192.0.2.21:80")]

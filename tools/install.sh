@@ -164,7 +164,7 @@ print(*tomllib.load(sys.stdin.buffer)["build-system"]["requires"], sep="\n")' <p
     step 'installing the build tools' "${pip[@]}" "${requires[@]}"
     step 'installing the Python packages' "${pip[@]}" --no-build-isolation --editable '.[dev]'
     fingerprint >"$stamp.new"
-    ((EUID != 0)) || chown -R --reference=. .venv ./*.egg-info # under sudo: the checkout's owner may remake it
+    ((EUID != 0)) || chown -R --reference=. .venv # under sudo: the checkout's owner may remake it
     mv "$stamp.new" "$stamp"
 }
 

@@ -158,7 +158,7 @@ class Dataplane:
             "state": self._constant("backend_state", f"BACKEND_{_STATES[member.state]}")
         }
         if member.hop:
-            fields["addresses"] = list(member.hop.mac + member.hop.source_mac)
+            fields["addresses"] = member.hop.mac + member.hop.source_mac
             fields["ifindex"] = member.hop.ifindex
             fields["port"] = 0 if member.hop.local else self._port(member.hop.ifindex)
             flag = "BACKEND_LOCAL" if member.hop.local else "BACKEND_RESOLVED"
@@ -313,7 +313,7 @@ class Dataplane:
         """Change fields of one entry, by whole 8-byte words, from the last to the first."""
         record = array[index : index + 1].copy()
         for name, value in fields.items():
-            record[0][name] = value
+            record[name][0] = value
         words = array[index : index + 1].view(np.uint64)
         for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
             if int(words[position]) != word:

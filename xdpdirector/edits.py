@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of the desired state: from the services that are to the services that shall be. Pure.
+
+Each edit returns a new mapping and leaves the old one alone; what is wrong is an error that names the field by a
+JSON pointer. Knows the model; nothing of live state, storage or maps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+
+from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
+from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
+
+Services = Mapping[str, ServiceSpec]
+Model = TypeVar("Model", bound=Frozen)
+
+
+def find_service(services: Services, name: str) -> ServiceSpec:
+    """NotFoundError when there is none."""
+    if name not in services:
+        raise NotFoundError(f"there is no service '{name}'")
+    return services[name]
+
+
+def find_backend(services: Services, service: str, name: str) -> BackendSpec:
+    """NotFoundError when service or backend do not exist."""
+    backends = find_service(services, service).backends
+    if name not in backends:
+        raise NotFoundError(f"there is no backend '{name}' in service '{service}'")
+    return backends[name]
+
+
+def create_service(services: Services, name: str, spec: ServiceSpec) -> Services:
+    """ConflictError when the name is taken."""
+    if name in services:
+        raise ConflictError(f"there is a service '{name}' already")
+    return _consistent({**services, name: spec})
+
+
+def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
+    find_service(services, name)
+    return _consistent({**services, name: spec})
+
+
+def patch_service(services: Services, name: str, patch: dict[str, Any]) -> Services:
+    """`patch`: RFC 7396."""
+    spec = find_service(services, name)
+    return replace_service(services, name, _validated(ServiceSpec, merged(spec, patch)))
+
+
+def delete_service(services: Services, name: str) -> Services:
+    find_service(services, name)
+    return {other: spec for other, spec in services.items() if other != name}
+
+
+def create_backend(services: Services, service: str, name: str, spec: BackendSpec) -> Services:
+    """ConflictError when the name is taken."""
+    if name in find_service(services, service).backends:
+        raise ConflictError(f"there is a backend '{name}' in service '{service}' already")
+    return _with_backends(services, service, lambda backends: backends | {name: spec})
+
+
+def patch_backend(services: Services, service: str, name: str, patch: dict[str, Any]) -> Services:
+    """`patch`: RFC 7396."""
+    spec = _validated(BackendSpec, merged(find_backend(services, service, name), patch))
+    return _with_backends(services, service, lambda backends: backends | {name: spec})
+
+
+def delete_backend(services: Services, service: str, name: str) -> Services:
+    find_backend(services, service, name)
+    return _with_backends(
+        services, service, lambda backends: {key: spec for key, spec in backends.items() if key != name}
+    )
+
+
+def _with_backends(
+    services: Services, service: str, change: Callable[[dict[str, BackendSpec]], dict[str, BackendSpec]]
+) -> Services:
+    spec = services[service]
+    document = spec.model_dump() | {"backends": change(dict(spec.backends))}
+    return {**services, service: _validated(ServiceSpec, document)}
+
+
+def _consistent(services: Services) -> Services:
+    try:
+        check_listeners(dict(services))
+    except ValueError as error:
+        raise ConflictError(str(error), pointer="/listeners") from error
+    return services
+
+
+def _validated(model: type[Model], document: object) -> Model:
+    """InvalidRequestError that names the first field at fault."""
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        pointer = "".join(f"/{part}" for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        where = f"{pointer[1:]}: " if pointer else ""
+        raise InvalidRequestError(f"{where}{message}", pointer=pointer) from error

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Joins what is wanted with what is: from a service's spec, its health and its neighbours to its plan. Pure.
+
+    admin         reachable and not down     down or unreachable
+    enabled       serves, accepts            down
+    drain         serves                     down
+    maintenance   maintenance                maintenance
+
+A backend that was never checked yet serves what it has, but accepts nothing new before its first check.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.routes import Route
+from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
+from xdpdirector.views import Operational
+
+
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a backend: the check's verdict (`up` when there is no check), the way to it, and why."""
+
+    verdict: Operational
+    reason: str
+    route: Route
+
+    @property
+    def hop(self) -> Hop | None:
+        """None when no frame can reach the backend."""
+        if self.route.kind == "local":
+            return Hop(bytes(6), bytes(6), self.route.ifindex, local=True)
+        if self.route.mac is None or self.route.source_mac is None:
+            return None
+        return Hop(self.route.mac, self.route.source_mac, self.route.ifindex)
+
+    @property
+    def operational(self) -> Operational:
+        """An unreachable backend is down, whatever its check last said."""
+        return self.verdict if self.hop else Operational.DOWN
+
+    @property
+    def why(self) -> str:
+        return self.reason if self.hop else self.route.why
+
+
+def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> ServicePlan:
+    """`standings` has every backend of the spec."""
+    return ServicePlan(
+        name=name,
+        listeners=spec.listeners,
+        scheduler=spec.scheduler,
+        ring_slots=spec.ring_slots,
+        on_empty=spec.on_empty,
+        on_down=spec.on_down,
+        on_unknown=spec.on_unknown,
+        timeouts=spec.timeouts,
+        members=tuple(_member(key, backend, standings[key]) for key, backend in spec.backends.items()),
+    )
+
+
+def _member(name: str, spec: BackendSpec, standing: Standing) -> MemberPlan:
+    if spec.admin is AdminState.MAINTENANCE:
+        state = State.MAINTENANCE
+    elif standing.operational is Operational.DOWN:
+        state = State.DOWN
+    else:
+        state = State.SERVING
+    accepts = (
+        state is State.SERVING
+        and spec.admin is AdminState.ENABLED
+        and spec.weight > 0
+        and standing.operational is Operational.UP
+    )
+    return MemberPlan(name, spec.address, spec.weight, state, accepts, standing.hop)

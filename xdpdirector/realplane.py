@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The data plane in the kernel, as the director sees it: maps, sweep and attachments behind one seam."""
+
+from __future__ import annotations
+
+import asyncio
+
+from xdpdirector import attachment
+from xdpdirector.connections import Connections
+from xdpdirector.dataplane import Dataplane
+from xdpdirector.layout import Loaded
+from xdpdirector.paths import InstancePaths
+from xdpdirector.plane import Key
+from xdpdirector.schedule import ServicePlan, State
+from xdpdirector.sweep import SweepResult, sweep
+from xdpdirector.tables import Clock, Tables
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Traffic
+
+
+class RealPlane:
+    """Opens what the loader made; a context manager. Implements `xdpdirector.plane.Plane`."""
+
+    def __init__(self, paths: InstancePaths, loaded: Loaded) -> None:
+        """DataplaneError when maps or programs are not there."""
+        self._paths = paths
+        self._tables = Tables(loaded)
+        self._clock = Clock(paths.pins / "clock")
+        self._dataplane = Dataplane(self._tables, self._clock)
+        self._connections = Connections(self._tables, self._clock, self._dataplane.indices)
+        self._last: SweepResult | None = None
+
+    def __enter__(self) -> RealPlane:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tables.close()
+        self._clock.close()
+
+    def adopted(self) -> dict[Key, State]:
+        return self._dataplane.adopted()
+
+    def services(self) -> set[str]:
+        return self._dataplane.services()
+
+    def apply(self, plan: ServicePlan, now: float) -> int:
+        return self._dataplane.apply(plan, now)
+
+    def remove(self, name: str) -> None:
+        self._dataplane.remove(name)
+
+    def is_settled(self, service: str) -> bool:
+        return self._dataplane.is_settled(service)
+
+    def counts(self, key: Key) -> ConnectionCounts:
+        """Nothing for a backend that is not in the maps (yet)."""
+        index = self._dataplane.indices.backends.get(key)
+        if index is None:
+            return ConnectionCounts()
+        active, inactive = self._dataplane.load(key)
+        pending = int(self._last.pending[index]) if self._last else 0
+        return ConnectionCounts(active=active, inactive=inactive, pending=pending)
+
+    def traffic(self, key: Key) -> Traffic:
+        return self._dataplane.traffic(key) if key in self._dataplane.indices.backends else Traffic()
+
+    def verdicts(self) -> dict[str, int]:
+        return self._dataplane.verdicts()
+
+    def connections(
+        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+    ) -> list[ConnectionView]:
+        return self._connections.list(service=service, backend=backend, client=client, limit=limit)
+
+    def total_connections(self) -> int:
+        return self._last.total if self._last else 0
+
+    def attachments(self) -> tuple[AttachmentView, ...]:
+        return tuple(
+            AttachmentView(interface=found.interface, mode=found.mode, program_id=found.program_id)
+            for found in attachment.attachments(self._paths)
+        )
+
+    async def sweep(self, now: float) -> None:
+        self._last = await asyncio.to_thread(sweep, self._tables, self._clock)
+        self._dataplane.settle(self._last.exceptions, now)

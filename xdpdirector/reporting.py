@@ -1,0 +1,79 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From what is wanted and what is known to what is shown. Builds views; changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from xdpdirector.drains import Drain
+from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.plane import Key, Plane
+from xdpdirector.planning import Standing
+from xdpdirector.views import BackendView, Operational, ServiceView, Traffic
+
+
+def backend_view(
+    key: Key, spec: BackendSpec, standing: Standing, drain: Drain | None, since: datetime, plane: Plane
+) -> BackendView:
+    counts = plane.counts(key)
+    settled = plane.is_settled(key[0])
+    operational = standing.operational
+    if spec.admin is AdminState.DRAIN and settled and not counts.active:
+        operational = Operational.DRAINED
+    return BackendView(
+        service=key[0],
+        name=key[1],
+        address=spec.address,
+        weight=spec.weight,
+        admin=spec.admin,
+        operational=operational,
+        reason=standing.why,
+        since=since,
+        mac=standing.hop.mac.hex(":") if standing.hop and not standing.hop.local else None,
+        interface=standing.route.interface or None,
+        serving=spec.admin is AdminState.ENABLED
+        and spec.weight > 0
+        and standing.operational is Operational.UP,
+        connections=counts,
+        traffic=plane.traffic(key),
+        drain=drain.view(counts.active, settled) if drain else None,
+    )
+
+
+def service_view(name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
+    """The service is up when a backend takes new connections."""
+    if any(backend.serving for backend in backends):
+        operational = Operational.UP
+    elif any(backend.operational is Operational.UNKNOWN for backend in backends):
+        operational = Operational.UNKNOWN
+    else:
+        operational = Operational.DOWN
+    return ServiceView(
+        name=name,
+        listeners=spec.listeners,
+        scheduler=spec.scheduler,
+        ring_slots=spec.ring_slots,
+        on_empty=spec.on_empty,
+        on_down=spec.on_down,
+        on_unknown=spec.on_unknown,
+        timeouts=spec.timeouts,
+        check=spec.check,
+        backends=backends,
+        operational=operational,
+        traffic=total(backend.traffic for backend in backends),
+    )
+
+
+def total(parts: Iterable[Traffic]) -> Traffic:
+    """The sum, field by field."""
+    traffics = list(parts)
+    return Traffic(
+        packets=sum(part.packets for part in traffics),
+        bytes=sum(part.bytes for part in traffics),
+        connections=sum(part.connections for part in traffics),
+    )
+
+
+def now() -> datetime:
+    return datetime.now(UTC)

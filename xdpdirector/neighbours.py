@@ -24,7 +24,7 @@ from xdpdirector.interfaces import Interface, interface_of
 from xdpdirector.model import Address
 from xdpdirector.neighbourhood import Neighbourhood
 from xdpdirector.netlink import Events, Message, Requests
-from xdpdirector.routes import STATIC, Neighbour, Route, judge
+from xdpdirector.routes import NUD_INCOMPLETE, NUD_STALE, STATIC, Hop, Neighbour, Route, judge
 
 __all__ = ["FakeNeighbours", "NeighbourTable", "Neighbours", "Route"]
 
@@ -35,6 +35,8 @@ GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 32)
 DECODED = (RTM_NEWLINK, RTM_DELLINK, RTM_NEWNEIGH, RTM_DELNEIGH)
 
 ASK_AGAIN = 1.0  # seconds
+ASK_FOR_MISSING = 0.1  # seconds; not at once, because a full table drops entries as fast as they are made
+REMEMBER = 0.3  # seconds that a MAC serves after its entry vanished; under one second in all is promised
 READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
 PASSES_APART = 0.2  # seconds between two reads of everything, however many routes flap
 AT_ONCE = 64  # addresses read before the loop gets a turn
@@ -70,14 +72,17 @@ class _Kept:
 class Neighbours:
     """The real table. All calls on one asyncio loop; `on_change(address)` comes there, for real changes only.
 
-    `watch` reads at once, so `get` is right after it.
+    `watch` reads at once, so `get` is right after it. `overflows` counts how often the kernel had more to say
+    than could be heard, and all was read again.
     """
 
     def __init__(self, on_change: OnChange) -> None:
+        self.overflows = 0
         self._on_change = on_change
         self._routes: dict[Address, Route] = {}
         self._links: dict[int, Interface] = {}
         self._kept: dict[Address, _Kept] = {}
+        self._remembered_until: dict[Address, float] = {}
         self._dirty: dict[Address, None] = {}
         self._flush_handle: asyncio.Handle | None = None
         self._pass_handle: asyncio.Handle | None = None
@@ -117,6 +122,7 @@ class Neighbours:
 
     def unwatch(self, address: Address) -> None:
         self._routes.pop(address, None)
+        self._remembered_until.pop(address, None)
         kept = self._kept.pop(address, None)
         if kept:
             self._kernel.release(address, kept.ifindex)
@@ -131,7 +137,26 @@ class Neighbours:
         if hop and hop.ifindex not in self._links:
             self._links = self._kernel.links()
         neighbour = self._kernel.neighbour(address, hop.ifindex) if hop else None
-        return judge(address, hop, neighbour, self._links), neighbour
+        if hop and (neighbour is None or not neighbour.state & ~NUD_INCOMPLETE):
+            shown = self._remembered(address, hop)
+        else:
+            self._remembered_until.pop(address, None)
+            shown = None
+        return judge(address, hop, shown or neighbour, self._links), neighbour
+
+    def _remembered(self, address: Address, hop: Hop) -> Neighbour | None:
+        """An entry that was deleted or flushed is asked for at once; until the answer its last MAC still serves."""
+        before = self._routes.get(address)
+        if before is None or before.mac is None or before.ifindex != hop.ifindex:
+            return None
+        now = self._loop.time()
+        if address not in self._remembered_until:
+            self._remembered_until[address] = now + REMEMBER
+            self._loop.call_later(REMEMBER, self._mark, address)
+        if now < self._remembered_until[address]:
+            return Neighbour(NUD_STALE, before.mac)
+        del self._remembered_until[address]
+        return None
 
     # Keeping it resolved
 
@@ -147,7 +172,12 @@ class Neighbours:
         managed = neighbour is not None and neighbour.managed
         if kept:
             kept.managed = managed
-        if (managed and kept and route.kind == "neighbour") or (kept and now - kept.asked < ASK_AGAIN):
+        if kept and managed and route.kind == "neighbour":
+            return
+        patience = ASK_AGAIN if neighbour else ASK_FOR_MISSING
+        if kept and now < kept.asked + patience:
+            if not neighbour:
+                self._loop.call_at(kept.asked + patience, self._mark, address)
             return
         self._kept[address] = _Kept(route.ifindex, now, managed)
         self._kernel.ask(address, route.ifindex)
@@ -185,6 +215,7 @@ class Neighbours:
         return kind == RTM_DELLINK or known is None or not now.same_link(known)
 
     def _overflown(self) -> None:
+        self.overflows += 1
         log.info("more network changes than could be heard: reading all again")
         self._mark_all()
 

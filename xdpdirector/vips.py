@@ -70,6 +70,7 @@ class Vips:
         self._present: frozenset[Address] = frozenset()
         self._told: frozenset[Address] = frozenset()
         self._links: dict[str, Interface] = {}
+        self._announced_as: dict[str, Interface] = {}
         self._placed: set[tuple[int, Address]] = set()
         self._complaints: list[str] = []
         self._look_handle: asyncio.Handle | None = None
@@ -84,6 +85,7 @@ class Vips:
             events = Events(GROUPS, lambda *_: self._look_soon(), self._look_soon)
             stack.callback(events.close)
             self._read()
+            self._announced_as = self._links
             self._sockets = stack.pop_all()
 
     async def close(self) -> None:
@@ -115,7 +117,6 @@ class Vips:
 
     def _look(self) -> None:
         self._look_handle = None
-        links = self._links
         try:
             self._read()
         except OSError as error:
@@ -126,7 +127,7 @@ class Vips:
             return
         if self._manage:
             self._complain(self._reconcile(self._wanted))
-            self._announce_again(links)
+            self._announce_again()
         self._tell(self._wanted)
 
     def _tell(self, wanted: frozenset[Address]) -> None:
@@ -205,21 +206,17 @@ class Vips:
 
     # Announcing
 
-    def _announce_again(self, before: dict[str, Interface]) -> None:
+    def _announce_again(self) -> None:
         """An interface that got another MAC, or a carrier, has neighbours that must hear of it."""
+        before, self._announced_as = self._announced_as, self._links
         changed = {
             link.index: link
             for name, link in self._links.items()
             if link.up and name in before and not link.same_link(before[name])
         }
         held = addresses(self._requests) if changed else []
-        self._announce(
-            [
-                (each.address, changed[each.index])
-                for each in held
-                if each.index in changed and self._is_ours(each)
-            ]
-        )
+        ours = [each for each in held if each.index in changed and self._is_ours(each)]
+        self._announce([(each.address, changed[each.index]) for each in ours])
 
     def _announce(self, placed: Sequence[tuple[Address, Interface]]) -> None:
         frames = [(announcement(address, link.mac), link.name) for address, link in placed if link.mac]

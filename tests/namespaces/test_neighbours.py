@@ -1,0 +1,411 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Neighbours over the real kernel: what is watched is resolved, and each change arrives while it is fresh."""
+
+import asyncio
+import contextlib
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from ipaddress import IPv4Address
+
+import pytest
+from pair import (
+    ABSENT4,
+    ABSENT6,
+    DIRECTOR4,
+    DIRECTOR6,
+    DIRECTOR_MAC,
+    FAR4,
+    FAR6,
+    OTHER_MAC,
+    PEER4,
+    PEER6,
+    PEER_MAC,
+    Namespace,
+    Pair,
+    until,
+)
+
+from xdpdirector.announcements import announcement
+from xdpdirector.model import Address
+from xdpdirector.neighbours import Neighbours, Route
+
+pytestmark = pytest.mark.root
+
+FRESH = 1.0  # seconds in which a change of the kernel's table must have arrived
+
+WATCHER = """
+import asyncio, ipaddress, sys
+from xdpdirector.neighbours import Neighbours
+
+async def main():
+    table = Neighbours(lambda address: print("resolved", flush=True) if table.get(address).mac else None)
+    await table.start()
+    table.watch(ipaddress.ip_address(sys.argv[1]))
+    await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+both_families = pytest.mark.parametrize("peer", [PEER4, PEER6], ids=["IPv4", "IPv6"])
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Pair() as pair:
+        yield pair
+
+
+class Watch:
+    """Neighbours, with everything they said."""
+
+    def __init__(self) -> None:
+        self.changes: list[tuple[Address, Route]] = []
+        self.table = Neighbours(self._on_change)
+
+    def _on_change(self, address: Address) -> None:
+        self.changes.append((address, self.table.get(address)))
+
+    async def becomes(
+        self, address: Address, what: Callable[[Route], object], timeout: float = 10.0
+    ) -> float:
+        """Waits for the news, not for the state behind it."""
+
+        def told() -> bool:
+            return any(each == address and what(route) for each, route in self.changes[-1:])
+
+        return await until(told, f"{address} as wanted (now {self.table.get(address)})", timeout)
+
+    async def resolves(self, address: Address, mac: bytes = PEER_MAC) -> None:
+        self.table.watch(address)
+        await self.becomes(address, lambda route: route.mac == mac)
+
+
+@contextlib.asynccontextmanager
+async def watching() -> AsyncIterator[Watch]:
+    watch = Watch()
+    await watch.table.start()
+    try:
+        yield watch
+    finally:
+        await watch.table.close()
+
+
+def story(namespace: Namespace, tell: Callable[[Watch], Awaitable[None]]) -> None:
+    """Runs `tell` with a started table inside the namespace."""
+
+    async def told() -> None:
+        async with watching() as watch:
+            await tell(watch)
+
+    namespace.run_loop(told)
+
+
+def entry(namespace: Namespace, address: Address) -> str:
+    return namespace.ip("neighbour", "show", str(address))
+
+
+@both_families
+def test_watched_neighbour_is_resolved_and_kept_by_the_kernel(pair: Pair, peer: Address) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(peer)
+
+        route = watch.table.get(peer)
+        assert (route.kind, route.mac, route.source_mac) == ("neighbour", PEER_MAC, DIRECTOR_MAC)
+        assert (route.interface, route.why) == ("eth0", "")
+        assert route.ifindex > 1
+        assert "managed" in entry(pair.director, peer)
+
+    story(pair.director, tell)
+
+    assert "managed" not in entry(pair.director, peer)
+
+
+@both_families
+def test_unwatched_neighbour_becomes_ordinary(pair: Pair, peer: Address) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(peer)
+        watch.table.unwatch(peer)
+        watch.table.unwatch(peer)
+
+        assert "managed" not in entry(pair.director, peer)
+        assert PEER_MAC.hex(":") in entry(pair.director, peer)
+        assert watch.table.get(peer).mac == PEER_MAC
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_changed_mac_is_news_at_once(pair: Pair, peer: Address) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(peer)
+        pair.peer.set_mac(OTHER_MAC)
+
+        pair.peer.send(announcement(peer, OTHER_MAC))
+
+        assert await watch.becomes(peer, lambda route: route.mac == OTHER_MAC) < FRESH
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_silent_neighbour_becomes_unresolved_and_returns(pair: Pair, peer: Address) -> None:
+    pair.quick_neighbours()
+    length = 24 if peer.version == 4 else 64
+
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(peer)
+
+        pair.peer.ip("address", "delete", f"{peer}/{length}", "dev", "eth0")
+        await watch.becomes(peer, lambda route: route.kind == "unresolved")
+        assert str(peer) in watch.table.get(peer).why
+        assert watch.table.get(peer).mac is None
+
+        pair.peer.ip("address", "add", f"{peer}/{length}", "dev", "eth0")
+        await watch.becomes(peer, lambda route: route.mac == PEER_MAC)
+
+    story(pair.director, tell)
+
+
+def test_pulled_cable_is_news_at_once(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+
+        pair.peer.ip("link", "set", "eth0", "down")
+        assert await watch.becomes(PEER4, lambda route: route.kind == "unresolved") < FRESH
+        await until(lambda: "no carrier" in watch.table.get(PEER4).why, "the reason named")
+
+        pair.peer.ip("link", "set", "eth0", "up")
+        await watch.becomes(PEER4, lambda route: route.mac == PEER_MAC)
+
+    story(pair.director, tell)
+
+
+def test_own_interface_down_is_a_fault_not_another_network(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+
+        pair.director.ip("link", "set", "eth0", "down")
+        await watch.becomes(PEER4, lambda route: route.kind == "unresolved" and "eth0 is down" in route.why)
+        assert watch.table.get(PEER4).interface == "eth0"
+
+        pair.director.ip("link", "set", "eth0", "up")
+        await watch.becomes(PEER4, lambda route: route.mac == PEER_MAC)
+
+    story(pair.director, tell)
+
+
+def test_own_mac_change_is_news_at_once(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+
+        pair.director.set_mac(OTHER_MAC)
+
+        assert await watch.becomes(PEER4, lambda route: route.source_mac == OTHER_MAC) < FRESH
+
+    story(pair.director, tell)
+
+
+def test_directors_own_mac_is_never_given(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        pair.director.ip(
+            "neighbour",
+            "add",
+            str(ABSENT4),
+            "lladdr",
+            DIRECTOR_MAC.hex(":"),
+            "dev",
+            "eth0",
+            "nud",
+            "permanent",
+        )
+
+        watch.table.watch(ABSENT4)
+
+        route = watch.table.get(ABSENT4)
+        assert (route.kind, route.mac) == ("unresolved", None)
+        assert "the director's own" in route.why
+
+    story(pair.director, tell)
+
+
+@pytest.mark.parametrize(
+    ("address", "kind", "why"),
+    [
+        pytest.param(DIRECTOR4, "local", "an address of this machine", id="own IPv4"),
+        pytest.param(DIRECTOR6, "local", "an address of this machine", id="own IPv6"),
+        pytest.param(FAR4, "off-link", "behind the gateway 192.0.2.21 on eth0", id="IPv4 behind a gateway"),
+        pytest.param(FAR6, "off-link", "behind the gateway 2001:db8::21 on eth0", id="IPv6 behind a gateway"),
+        pytest.param(IPv4Address("203.0.113.5"), "off-link", "no route leads to", id="no route"),
+        pytest.param(IPv4Address("203.0.113.129"), "off-link", "no route leads to", id="black hole"),
+        pytest.param(
+            IPv4Address("203.0.113.200"), "off-link", "not an Ethernet interface", id="loopback route"
+        ),
+        pytest.param(ABSENT4, "unresolved", "does not answer ARP on eth0", id="IPv4 without a host"),
+        pytest.param(
+            ABSENT6, "unresolved", "does not answer neighbour discovery on eth0", id="IPv6 without a host"
+        ),
+    ],
+)
+def test_route_decides(pair: Pair, address: Address, kind: str, why: str) -> None:
+    pair.director.ip("route", "add", "198.51.100.0/24", "via", str(PEER4))
+    pair.director.ip("route", "add", "2001:db8:ffff::/48", "via", str(PEER6))
+    pair.director.ip("route", "add", "blackhole", "203.0.113.128/26")
+    pair.director.ip("route", "add", "203.0.113.192/26", "dev", "lo")
+
+    async def tell(watch: Watch) -> None:
+        unwatched = watch.table.get(address)
+        watch.table.watch(address)
+
+        route = watch.table.get(address)
+        assert route.kind == unwatched.kind == kind
+        assert why in route.why
+        assert (route.mac, route.source_mac) == (None, None)
+
+    story(pair.director, tell)
+
+
+def test_changed_routes_are_followed(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        watch.table.watch(FAR4)
+        await watch.becomes(FAR4, lambda route: route.kind == "off-link")
+
+        pair.director.ip("route", "add", "198.51.100.0/24", "dev", "eth0")
+        assert await watch.becomes(FAR4, lambda route: route.kind == "unresolved") < FRESH
+
+        pair.director.ip("address", "add", f"{FAR4}/32", "dev", "lo")
+        assert await watch.becomes(FAR4, lambda route: route.kind == "local") < FRESH
+
+    story(pair.director, tell)
+
+
+def test_watching_twice_and_steady_state_are_no_news(pair: Pair) -> None:
+    pair.quick_neighbours()
+
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+        watch.table.watch(PEER4)
+        states: set[str] = set()
+
+        def probed() -> bool:
+            states.update({"STALE", "DELAY", "PROBE", "REACHABLE"} & set(entry(pair.director, PEER4).split()))
+            return len(states) > 1
+
+        await until(probed, "the entry passing from state to state")
+        pair.director.ip("route", "add", "198.51.100.0/24", "dev", "eth0")
+        watch.table.watch(ABSENT4)
+        await watch.becomes(ABSENT4, lambda route: route.kind == "unresolved")
+
+        assert [address for address, _ in watch.changes] == [PEER4, PEER4, ABSENT4]
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_deleted_entry_is_resolved_again_without_a_gap(pair: Pair, peer: Address) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(peer)
+        seen = len(watch.changes)
+
+        pair.director.ip("neighbour", "delete", str(peer), "dev", "eth0")
+        await until(lambda: "managed" in entry(pair.director, peer), "the kernel keeping it again", FRESH)
+        await until(lambda: PEER_MAC.hex(":") in entry(pair.director, peer), "the MAC being known again")
+
+        assert watch.changes[seen:] == []
+
+    story(pair.director, tell)
+
+
+def test_deleted_entry_of_a_silent_neighbour_is_soon_unresolved(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+        pair.peer.ip("address", "delete", f"{PEER4}/24", "dev", "eth0")
+
+        pair.director.ip("neighbour", "delete", str(PEER4), "dev", "eth0")
+
+        assert await watch.becomes(PEER4, lambda route: route.kind == "unresolved") < FRESH
+
+    story(pair.director, tell)
+
+
+def test_entry_set_by_hand_is_used_and_left_alone(pair: Pair) -> None:
+    by_hand = (
+        "neighbour",
+        "add",
+        str(ABSENT4),
+        "lladdr",
+        OTHER_MAC.hex(":"),
+        "dev",
+        "eth0",
+        "nud",
+        "permanent",
+    )
+    pair.director.ip(*by_hand)
+    before = entry(pair.director, ABSENT4)
+
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(ABSENT4, OTHER_MAC)
+
+    story(pair.director, tell)
+
+    assert entry(pair.director, ABSENT4) == before
+
+
+def test_overflow_is_survived_by_reading_all(pair: Pair) -> None:
+    addresses = [IPv4Address(f"192.0.2.{number}") for number in range(100, 250)]
+    flood = "\n".join(
+        f"neighbour replace {address} lladdr 02:00:00:00:{turn:02x}:{address.packed[-1]:02x} dev eth0 nud permanent"
+        for turn in range(40)
+        for address in addresses
+    )
+
+    async def tell(watch: Watch) -> None:
+        for address in addresses:
+            watch.table.watch(address)
+        # The loop stands still meanwhile, so nobody empties the socket.
+        subprocess.run(["ip", "-n", pair.director.name, "-batch", "-"], input=flood, text=True, check=True)
+        await until(lambda: watch.table.overflows, "an overflow")
+
+        for address in addresses:
+            mac = bytes((2, 0, 0, 0, 39, address.packed[-1]))
+            await until(
+                lambda a=address, m=mac: watch.table.get(a).mac == m, f"the last MAC of {address}", 2.0
+            )
+        await watch.resolves(PEER4)
+
+    story(pair.director, tell)
+
+
+def test_vanished_interface_leaves_a_quiet_loop(pair: Pair) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+
+        pair.director.ip("link", "delete", "eth0")
+        await watch.becomes(PEER4, lambda route: route.kind == "off-link")
+
+        seen = len(watch.changes)
+        await asyncio.sleep(1.5)  # longer than one turn of the upkeep
+        assert len(watch.changes) == seen
+
+    story(pair.director, tell)
+
+
+def test_leftovers_of_a_killed_process_are_released(pair: Pair) -> None:
+    command = [
+        "nsenter",
+        f"--net=/var/run/netns/{pair.director.name}",
+        sys.executable,
+        "-c",
+        WATCHER,
+        str(PEER4),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "resolved\n"
+        process.kill()
+    assert "managed" in entry(pair.director, PEER4)
+
+    async def tell(watch: Watch) -> None:
+        assert "managed" not in entry(pair.director, PEER4)
+        await watch.resolves(PEER4)
+
+    story(pair.director, tell)

@@ -1,0 +1,283 @@
+# SPDX-License-Identifier: Apache-2.0
+"""VIPs on a real interface: put there, announced, and only our own taken away."""
+
+import asyncio
+import contextlib
+import socket
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from ipaddress import ip_address
+
+import pytest
+from pair import DIRECTOR_MAC, OTHER_MAC, PEER6, VIP4, VIP6, Namespace, Pair, until
+
+from xdpdirector.announcements import announcement
+from xdpdirector.errors import DataplaneError
+from xdpdirector.interfaces import find
+from xdpdirector.model import Address
+from xdpdirector.vips import APART, TIMES, Vips
+
+pytestmark = pytest.mark.root
+
+ETH_P_ALL = 0x0003
+FAR_VIP = ip_address("203.0.113.10")
+SECOND_VIP = ip_address("198.51.100.10")
+both_families = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["IPv4", "IPv6"])
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    with Pair() as pair:
+        yield pair
+
+
+@contextlib.asynccontextmanager
+async def vips(*names: str, manage: bool = True, changes: list[Address] | None = None) -> AsyncIterator[Vips]:
+    said = [] if changes is None else changes
+    table = Vips(find(names or ["eth0"]), manage=manage, on_change=said.append)
+    await table.start()
+    try:
+        yield table
+    finally:
+        await table.close()
+
+
+def story(namespace: Namespace, tell: Callable[[], Awaitable[None]]) -> None:
+    async def told() -> None:
+        await tell()
+
+    namespace.run_loop(told)
+
+
+def listen() -> socket.socket:
+    """Every frame that arrives on eth0."""
+    sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL))
+    sock.bind(("eth0", ETH_P_ALL))
+    return sock
+
+
+def where(namespace: Namespace, vip: Address) -> str:
+    """What `ip address` prints of it: the interface is the second word."""
+    return namespace.ip("-o", "address", "show", "to", f"{vip}/{vip.max_prefixlen}")
+
+
+def add(namespace: Namespace, vip: Address, interface: str = "eth0") -> None:
+    namespace.ip("address", "add", f"{vip}/{vip.max_prefixlen}", "dev", interface)
+
+
+def delete(namespace: Namespace, vip: Address, interface: str = "eth0") -> None:
+    namespace.ip("address", "delete", f"{vip}/{vip.max_prefixlen}", "dev", interface)
+
+
+@both_families
+def test_wanted_address_is_there_and_answers(pair: Pair, vip: Address) -> None:
+    async def tell() -> None:
+        async with vips() as table:
+            assert not table.present(vip)
+            await table.ensure({vip})
+
+            assert table.present(vip)
+            assert f"{vip}/{vip.max_prefixlen}" in where(pair.director, vip)
+            assert "tentative" not in where(pair.director, vip)
+
+    story(pair.director, tell)
+    pair.peer.ip("neighbour", "add", str(vip), "dev", "eth0", "nud", "none", "use")
+
+    async def answered() -> None:
+        await until(
+            lambda: DIRECTOR_MAC.hex(":") in pair.peer.ip("neighbour", "show", str(vip)), "the VIP answering"
+        )
+
+    pair.peer.run_loop(answered)
+
+
+@both_families
+def test_new_address_is_announced(pair: Pair, vip: Address) -> None:
+    pair.peer.ip("neighbour", "add", str(vip), "lladdr", OTHER_MAC.hex(":"), "dev", "eth0", "nud", "stale")
+
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure({vip})
+            await until(
+                lambda: DIRECTOR_MAC.hex(":") in pair.peer.ip("neighbour", "show", str(vip)),
+                "the peer hearing",
+            )
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_announcement_is_sent_three_times_without_blocking(pair: Pair, vip: Address) -> None:
+    frame = announcement(vip, DIRECTOR_MAC)
+    seen: list[bytes] = []
+
+    async def tell() -> None:
+        async with vips() as table:
+            start = time.monotonic()
+            await table.ensure({vip})
+            assert time.monotonic() - start < TIMES * APART
+
+            while seen.count(frame) < TIMES:
+                seen.append(await asyncio.wait_for(asyncio.get_running_loop().sock_recv(wire, 2048), 5.0))
+
+    with pair.peer.call(listen) as wire:
+        story(pair.director, tell)
+
+    assert seen.count(frame) == TIMES
+
+
+@both_families
+def test_changed_mac_is_announced(pair: Pair, vip: Address) -> None:
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure({vip})
+            old = DIRECTOR_MAC.hex(":")
+            pair.peer.ip("neighbour", "replace", str(vip), "lladdr", old, "dev", "eth0", "nud", "stale")
+
+            pair.director.set_mac(OTHER_MAC)
+
+            await until(
+                lambda: OTHER_MAC.hex(":") in pair.peer.ip("neighbour", "show", str(vip)), "the peer hearing"
+            )
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_restart_adopts_its_own_and_removes_what_is_not_wanted(pair: Pair, vip: Address) -> None:
+    async def before() -> None:
+        async with vips() as table:
+            await table.ensure({vip, FAR_VIP})
+
+    async def tell() -> None:
+        async with vips() as table:
+            assert table.present(vip)
+            assert table.present(FAR_VIP)
+            await table.ensure({vip})
+
+            assert table.present(vip)
+            assert not table.present(FAR_VIP)
+            await table.ensure(set())
+
+    story(pair.director, before)
+    assert where(pair.director, FAR_VIP)
+    story(pair.director, tell)
+
+    assert where(pair.director, vip) == where(pair.director, FAR_VIP) == ""
+
+
+@both_families
+@pytest.mark.parametrize("interface", ["eth0", "lo"])
+def test_address_of_someone_else_is_left_alone(pair: Pair, vip: Address, interface: str) -> None:
+    add(pair.director, vip, interface)
+    before = where(pair.director, vip)
+
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure({vip})
+            assert table.present(vip)
+            await table.ensure(set())
+            assert table.present(vip)
+
+    story(pair.director, tell)
+
+    assert where(pair.director, vip) == before
+
+
+@both_families
+def test_lost_address_is_put_back(pair: Pair, vip: Address) -> None:
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure({vip})
+
+            delete(pair.director, vip)
+            await until(lambda: where(pair.director, vip), "the VIP being back")
+
+            pair.director.ip("link", "set", "eth0", "down")
+            pair.director.ip("link", "set", "eth0", "up")
+            await until(lambda: where(pair.director, vip), "the VIP surviving its interface's fall")
+            await until(lambda: table.present(vip), "the table knowing it")
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_external_addresses_are_followed_only(pair: Pair, vip: Address) -> None:
+    changes: list[Address] = []
+
+    async def tell() -> None:
+        async with vips(manage=False, changes=changes) as table:
+            await table.ensure({vip})
+            assert not table.present(vip)
+            assert where(pair.director, vip) == ""
+
+            add(pair.director, vip)
+            await until(lambda: changes == [vip] and table.present(vip), "its coming told")
+
+            delete(pair.director, vip)
+            await until(lambda: changes == [vip, vip] and not table.present(vip), "its going told")
+
+    story(pair.director, tell)
+
+
+@pytest.mark.parametrize(
+    ("vip", "interface"),
+    [
+        pytest.param(SECOND_VIP, "eth1", id="the one whose network has it"),
+        pytest.param(VIP4, "eth0", id="the first of two"),
+        pytest.param(FAR_VIP, "eth0", id="no network has it"),
+    ],
+)
+def test_interface_is_chosen_by_network(pair: Pair, vip: Address, interface: str) -> None:
+    pair.director.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", pair.peer.name)
+    pair.director.ip("address", "add", "198.51.100.2/24", "dev", "eth1")
+
+    async def tell() -> None:
+        async with vips("eth0", "eth1") as table:
+            await table.ensure({vip})
+
+    story(pair.director, tell)
+
+    assert where(pair.director, vip).split()[1] == interface
+
+
+def test_ipv6_vip_is_never_a_source_address(pair: Pair) -> None:
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure({VIP6})
+
+    # Given a VIP that has more bits in common with the peer than the director's own address has.
+    story(pair.director, tell)
+
+    assert f"src {VIP6} " not in pair.director.ip("route", "get", str(PEER6))
+    assert "deprecated" in where(pair.director, VIP6)
+
+
+def test_refused_address_is_named_and_the_others_are_put(pair: Pair) -> None:
+    pair.director.sysctl("net.ipv6.conf.eth0.disable_ipv6=1")
+
+    async def tell() -> None:
+        async with vips() as table:
+            with pytest.raises(DataplaneError, match=f"the VIP {VIP6} cannot be put on eth0: "):
+                await table.ensure({VIP4, VIP6})
+            assert table.present(VIP4)
+
+    story(pair.director, tell)
+
+
+def test_vanished_interface_is_named_and_served_again(pair: Pair) -> None:
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure({VIP4})
+
+            pair.director.ip("link", "delete", "eth0")
+            await until(lambda: not table.present(VIP4), "the VIP being missed")
+            with pytest.raises(DataplaneError, match=f"the VIP {VIP4} cannot be put on any of"):
+                await table.ensure({VIP4})
+
+            pair.director.ip(
+                "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", pair.peer.name
+            )
+            await until(lambda: table.present(VIP4), "the VIP being back")
+
+    story(pair.director, tell)

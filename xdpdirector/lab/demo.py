@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError, TimedOutError
 from xdpdirector.lab import judge
 from xdpdirector.lab.clients import Clients
@@ -79,14 +80,14 @@ def run_demo(options: Options, say: Say) -> Report:
 
 
 def _all_up(director: LabDirector) -> bool:
-    view = director.request("GET", f"/v1/services/{SERVICE}")
+    view = director.client.get(service_path(SERVICE))
     return all(backend["serving"] for backend in view["backends"])
 
 
 def _statistics(director: LabDirector) -> dict[str, Any]:
     try:
-        answer = director.request("GET", "/v1/stats")
-    except (DirectorError, OSError):
+        answer = director.client.get("/v1/stats")
+    except DirectorError:
         return {}
     return answer if isinstance(answer, dict) else {}
 
@@ -108,7 +109,7 @@ class Demo:
     """One telling: the lab is up, three of four backends serve, the clients are at work."""
 
     def __init__(self, lab: Lab, director: LabDirector, clients: Clients, options: Options, say: Say) -> None:
-        self._lab, self._director, self._clients = lab, director, clients
+        self._lab, self._director, self._clients, self._api = lab, director, clients, director.client
         self._options, self._pace, self._say = options, options.pace, say
         self._weights = {node.name: 1 for node in lab.topology.backend_nodes[:3]}
         self._facts = _Facts()
@@ -172,10 +173,10 @@ class Demo:
             self._say(f"         {what}: {error}")
 
     def _backend(self, name: str) -> str:
-        return f"/v1/services/{SERVICE}/backends/{name}"
+        return backend_path(SERVICE, name)
 
     def _is_up(self, name: str, verdict: str) -> bool:
-        return bool(self._director.request("GET", self._backend(name))["operational"] == verdict)
+        return bool(self._api.get(self._backend(name))["operational"] == verdict)
 
     def _baseline(self) -> None:
         self._watch()
@@ -183,25 +184,26 @@ class Demo:
     def _add(self) -> None:
         node = self._lab.topology.node(ADDED)
         body = {"name": ADDED, "address": str(node.ipv4), "weight": 1}
-        self._director.request("POST", f"/v1/services/{SERVICE}/backends", body)
+        self._api.post(f"{service_path(SERVICE)}/backends", body)
         self._weights[ADDED] = 1
         self._settled = time.monotonic()
         self._facts.added = Joined(ADDED, self._settled)
         self._watch()
 
     def _drain(self) -> None:
-        self._director.request("POST", self._backend(DRAINED) + "/drain", {"reason": "the demo"})
+        self._api.post(f"{self._backend(DRAINED)}/drain", {"reason": "the demo"})
         answered = self._settled = time.monotonic()
         del self._weights[DRAINED]
         self._facts.drained = Drained(DRAINED, answered, None, None)
         limit = self._pace.drain
-        path = f"{self._backend(DRAINED)}?wait=drained&timeout={limit:g}s"
-        self._director.request("GET", path, timeout=limit + 5)
-        self._facts.drained = Drained(DRAINED, answered, time.monotonic(), None)
+        with self._noting(f"{DRAINED} is not drained"):
+            wait = {"wait": "drained", "timeout": f"{limit:g}s"}
+            self._api.get(self._backend(DRAINED), wait, timeout=limit + 5)
+            self._facts.drained = Drained(DRAINED, answered, time.monotonic(), None)
         self._watch(max(0.0, self._pace.watch - (time.monotonic() - answered)))
 
     def _remove(self) -> None:
-        self._director.request("DELETE", self._backend(DRAINED))
+        self._api.delete(self._backend(DRAINED))
         if facts := self._facts.drained:
             self._facts.drained = Drained(DRAINED, facts.at, facts.empty, time.monotonic())
         self._watch(self._pace.watch / 2)
@@ -242,7 +244,7 @@ class Demo:
 
     def _weigh(self) -> None:
         before = self._weights[REWEIGHTED]
-        self._director.request("PATCH", self._backend(REWEIGHTED), {"weight": HEAVY})
+        self._api.patch(self._backend(REWEIGHTED), {"weight": HEAVY})
         self._weights[REWEIGHTED] = HEAVY
         self._settled = time.monotonic()
         self._facts.reweighted = Reweighted(REWEIGHTED, self._settled, before, HEAVY)

@@ -7,10 +7,7 @@ answers.
 
 from __future__ import annotations
 
-import http.client
-import json
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -19,6 +16,8 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from xdpdirector.client import Client
+from xdpdirector.errors import DirectorError
 from xdpdirector.lab import processes
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host
@@ -27,14 +26,6 @@ from xdpdirector.lab.waiting import wait_until
 from xdpdirector.paths import InstancePaths
 
 ROLE = "director"
-
-
-class ApiError(LabError):
-    """The API answered with a problem; `status` is HTTP's."""
-
-    def __init__(self, status: int, detail: str) -> None:
-        super().__init__(detail)
-        self.status = status
 
 
 class LabDirector:
@@ -96,33 +87,11 @@ class LabDirector:
     @property
     def ready(self) -> bool:
         try:
-            self.request("GET", "/readyz")
-        except (OSError, http.client.HTTPException, ApiError):
+            return bool(self.client.get("/readyz")["ready"])
+        except DirectorError:
             return False
-        return True
 
-    def request(self, method: str, path: str, body: object = None, timeout: float = 30.0) -> Any:
-        """One HTTP request over the unix socket; the answer's document. ApiError unless the status is 2xx."""
-        connection = _UnixConnection(self.paths.socket, timeout)
-        try:
-            content = None if body is None else json.dumps(body)
-            connection.request(method, path, content, {"Content-Type": "application/json"} if content else {})
-            answer = connection.getresponse()
-            text = answer.read().decode()
-        finally:
-            connection.close()
-        document = json.loads(text) if text else None
-        if not 200 <= answer.status < 300:
-            raise ApiError(answer.status, f"{method} {path} answered {answer.status}: {text[:1000]}")
-        return document
-
-
-class _UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: Path, timeout: float) -> None:
-        super().__init__("localhost", timeout=timeout)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+    @property
+    def client(self) -> Client:
+        """The API; its errors are those of `xdpdirector.errors`."""
+        return Client(self.paths.socket, instance=self.paths.name)

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One data plane for all packet tests, emptied between them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from xdpdirector import attachment, loader
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from world import World
+
+SIZES = Sizes(
+    services=16,
+    backends=64,
+    listeners=64,
+    connections=4096,
+    connections6=4096,
+    pending=4096,
+    ring_slots=1 << 16,
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.root)
+
+
+@pytest.fixture(scope="session")
+def loaded_world() -> Iterator[World]:
+    paths = InstancePaths(f"packets-{os.getpid()}")
+    try:
+        with World(paths, loader.prepare_in_child(paths, SIZES)) as world:
+            yield world
+    finally:
+        attachment.unload(paths)
+
+
+@pytest.fixture
+def world(loaded_world: World) -> World:
+    loaded_world.empty()
+    return loaded_world

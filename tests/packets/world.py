@@ -1,0 +1,169 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A data plane of its own with named hosts, for frames sent through the real program by test-run.
+
+No interface carries the program. Frames come in on `lo` (index 1), so a backend on index 1 is answered by XDP_TX.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from ipaddress import ip_address
+from types import TracebackType
+
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import Ether
+from scapy.packet import Packet
+
+from xdpdirector import libbpf
+from xdpdirector.dataplane import Dataplane
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Listener, Scheduler, Timeouts
+from xdpdirector.paths import InstancePaths
+from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
+from xdpdirector.sweep import TABLES
+from xdpdirector.tables import Clock, Tables
+
+LOOPBACK = 1
+PASS, DROP, TX, REDIRECT = 2, 1, 3, 4
+
+CLIENT, CLIENT6 = "192.0.2.100", "2001:db8::100"
+VIP, VIP6 = "192.0.2.10", "2001:db8::10"
+STRANGER, STRANGER6 = "198.51.100.7", "2001:db8:7::7"
+
+ROUTER_MAC = "02:00:00:00:00:99"
+DIRECTOR_MAC = "02:00:00:00:00:01"
+WEB1_MAC = "02:00:00:00:00:21"
+WEB2_MAC = "02:00:00:00:00:22"
+
+MACS = {"web1": WEB1_MAC, "web2": WEB2_MAC, "web3": "02:00:00:00:00:23"}
+WEB1 = MemberPlan("web1", ip_address("192.0.2.21"), 1, State.SERVING, True, None)
+
+
+def mac(text: str) -> bytes:
+    return bytes.fromhex(text.replace(":", ""))
+
+
+def hop(name: str, ifindex: int = LOOPBACK) -> Hop:
+    return Hop(mac(MACS[name]), mac(DIRECTOR_MAC), ifindex)
+
+
+def backend(name: str, **changes: object) -> MemberPlan:
+    """Up, weight 1, on loopback; `changes` are fields of MemberPlan."""
+    number = list(MACS).index(name) + 1
+    plain = replace(WEB1, name=name, address=ip_address(f"192.0.2.{20 + number}"), hop=hop(name))
+    return replace(plain, **changes)  # type: ignore[arg-type]
+
+
+LISTENERS = tuple(
+    Listener.parse(text)
+    for text in (f"{VIP}:80/tcp", f"[{VIP6}]:80/tcp", f"{VIP}:53/udp", f"[{VIP6}]:53/udp")
+)
+
+SERVICE = ServicePlan(
+    name="web",
+    listeners=LISTENERS,
+    scheduler=Scheduler.WLC,
+    ring_slots=251,
+    on_empty="reject",
+    on_down="reject",
+    on_unknown="reject",
+    timeouts=Timeouts(),
+    members=(backend("web1"),),
+)
+
+
+def service(**changes: object) -> ServicePlan:
+    """`wlc` with web1 alone, on the VIPs' 80/tcp and 53/udp; `changes` are fields of ServicePlan."""
+    return replace(SERVICE, **changes)  # type: ignore[arg-type]
+
+
+def ethernet(source: str = ROUTER_MAC, destination: str = DIRECTOR_MAC) -> Ether:
+    return Ether(src=source, dst=destination)
+
+
+def tcp(flags: str = "S", sport: int = 1024, dport: int = 80, **fields: object) -> Packet:
+    """A frame from the client to the VIP's web port."""
+    return ethernet() / IP(src=CLIENT, dst=VIP) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+
+
+def tcp6(flags: str = "S", sport: int = 1024, dport: int = 80, **fields: object) -> Packet:
+    return ethernet() / IPv6(src=CLIENT6, dst=VIP6) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+
+
+def udp(sport: int = 1024, dport: int = 53, data: bytes = b"question") -> Packet:
+    return ethernet() / IP(src=CLIENT, dst=VIP) / UDP(sport=sport, dport=dport) / data
+
+
+def udp6(sport: int = 1024, dport: int = 53, data: bytes = b"question") -> Packet:
+    return ethernet() / IPv6(src=CLIENT6, dst=VIP6) / UDP(sport=sport, dport=dport) / data
+
+
+def to(name: str, frame: Packet | bytes) -> bytes:
+    """The frame as the director sends it to a backend: its Ethernet addresses, and nothing else, are new."""
+    return mac(MACS[name]) + mac(DIRECTOR_MAC) + bytes(frame)[12:]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a frame: XDP verdict, the reason that was counted, the frame as it left."""
+
+    verdict: int
+    reason: str
+    frame: bytes
+
+
+class World:
+    """One loaded program and its maps. A context manager."""
+
+    def __init__(self, paths: InstancePaths, loaded: Loaded) -> None:
+        self.tables = Tables(loaded)
+        self.clock = Clock(paths.pins / "clock")
+        self.plane = Dataplane(self.tables, self.clock)
+        self._program = libbpf.obj_get(loaded.program)
+        self._counted = self.plane.verdicts()
+
+    def __enter__(self) -> World:
+        return self
+
+    def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self.empty()
+        self.tables.close()
+        self.clock.close()
+        os.close(self._program)
+
+    def empty(self) -> None:
+        """No services, no connections."""
+        for name in list(self.plane.services()):
+            self.plane.remove(name)
+        self.forget_connections()
+
+    def forget_connections(self) -> None:
+        """As if every connection had timed out long ago."""
+        for name in TABLES:
+            for keys in [keys.copy() for keys, _ in self.tables.read(name)]:
+                self.tables.delete(name, keys)
+
+    def apply(self, *plans: ServicePlan, now: float = 0.0) -> None:
+        for plan in plans:
+            self.plane.apply(plan, now)
+
+    def send(self, frame: Packet | bytes, ifindex: int = LOOPBACK) -> Outcome:
+        """Run the program once. Exactly one reason must have been counted."""
+        result = libbpf.prog_test_run(self._program, bytes(frame), ifindex)
+        grown = self.recount()
+        reasons = [name for name, by in grown.items() if by]
+        assert sum(grown.values()) == 1, f"one packet was counted as {reasons}"
+        return Outcome(result.verdict, reasons[0], result.frame)
+
+    def run(self, frame: bytes) -> int:
+        """Run the program once and look at the verdict only; call `recount` before the next `send`."""
+        return libbpf.prog_test_run(self._program, frame, LOOPBACK).verdict
+
+    def recount(self) -> dict[str, int]:
+        """Packets by reason since the last time."""
+        counted = self.plane.verdicts()
+        grown = {name: counted[name] - self._counted[name] for name in counted}
+        self._counted = counted
+        return grown

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration file: read, understood, or refused with line, column and remedy.
+
+Brings the text, the model and the sentences together. Must not know what is stored or what runs.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from xdpdirector import document
+from xdpdirector.document import Document, Place
+from xdpdirector.errors import ConfigurationError
+from xdpdirector.model import Configuration
+from xdpdirector.sentences import Problem, problems
+
+LARGEST = 4 << 20
+MOST_SHOWN = 20
+
+
+def load(path: Path) -> Configuration:
+    """The configuration in the file; ConfigurationError for everything that is wrong with it, all at once."""
+    found = document.parse(_text(path), str(path))
+    if found.data is None:
+        raise ConfigurationError(
+            "the file is empty: it needs 'interfaces: [NAME]' at least", source=found.source, line=1, column=1
+        )
+    try:
+        return Configuration.model_validate(found.data)
+    except ValidationError as error:
+        raise _all_wrong(found, error) from None
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of the configuration file, for editors."""
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        **Configuration.model_json_schema(),
+        "title": "XDP Director configuration",
+    }
+
+
+def digest(configuration: Configuration) -> str:
+    """Changes when what the file says about services changes; comments, order and layout do not count."""
+    said = configuration.model_dump(mode="json", include={"services"}, exclude_unset=True)
+    return sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _text(path: Path) -> str:
+    content = _content(path)
+    if len(content) > LARGEST:
+        raise _refused(path, f"the file is larger than {LARGEST >> 20} MiB: is it a configuration at all?")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        raise ConfigurationError(
+            f"the octet 0x{content[error.start]:02x} is not UTF-8: save the file as UTF-8",
+            source=str(path),
+            line=before.count(b"\n") + 1,
+            column=len(before) - before.rfind(b"\n"),
+        ) from error
+
+
+def _content(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(LARGEST + 1)
+    except FileNotFoundError as error:
+        raise _refused(path, "there is no such file: write one, or name another with --config") from error
+    except PermissionError as error:
+        raise _refused(path, "the file may not be read by this user: change its mode or owner") from error
+    except IsADirectoryError as error:
+        raise _refused(path, "this is a directory: name the file in it") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise _refused(path, f"the file cannot be read: {reason}") from error
+
+
+def _refused(source: Path | str, detail: str) -> ConfigurationError:
+    return ConfigurationError(detail, source=str(source))
+
+
+def _all_wrong(found: Document, error: ValidationError) -> ConfigurationError:
+    """One error for all problems, in the file's order, a line each; the first one's place is the error's."""
+    placed = [(_place(found, problem), problem) for problem in problems(error, found.data, Configuration)]
+    placed.sort(key=lambda one: one[0])
+    (line, column), first = placed[0]
+    lines = [first.sentence]
+    lines += [
+        f"{found.source}:{row}:{position}: {one.sentence}" for (row, position), one in placed[1:MOST_SHOWN]
+    ]
+    if len(placed) > MOST_SHOWN:
+        lines.append(f"... and {len(placed) - MOST_SHOWN} more")
+    return ConfigurationError(
+        "\n".join(lines), source=found.source, line=line, column=column, pointer=first.pointer
+    )
+
+
+def _place(found: Document, problem: Problem) -> Place:
+    if problem.of_whole:
+        return found.place_within(problem.path, problem.sentence)
+    return found.place(problem.path)

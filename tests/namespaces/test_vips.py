@@ -242,11 +242,12 @@ def test_interface_is_chosen_by_network(pair: Pair, vip: Address, interface: str
 
 
 def test_ipv6_vip_is_never_a_source_address(pair: Pair) -> None:
+    """Without care it would be: as a /128 it has more bits in common with any peer than a /64 can have."""
+
     async def tell() -> None:
         async with vips() as table:
             await table.ensure({VIP6})
 
-    # Given a VIP that has more bits in common with the peer than the director's own address has.
     story(pair.director, tell)
 
     assert f"src {VIP6} " not in pair.director.ip("route", "get", str(PEER6))

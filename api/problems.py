@@ -7,18 +7,20 @@ Nobody else in the project knows a status code of an error. `errors` lists each 
 
 from __future__ import annotations
 
+import json
+import logging
 from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from xdpdirector import errors
 
+log = logging.getLogger(__name__)
 TYPE = "urn:xdpdirector:problem:"
 STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
     errors.DirectorError: HTTPStatus.INTERNAL_SERVER_ERROR,
@@ -32,6 +34,7 @@ STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
     errors.DataplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
 }
 _SLUGS = {  # errors that have no class: phrases differ between releases of Python, these words do not
+    HTTPStatus.BAD_REQUEST: "invalid",
     HTTPStatus.NOT_FOUND: "not-found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
@@ -72,6 +75,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(errors.DirectorError, _director_error)
     app.add_exception_handler(RequestValidationError, _validation_error)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(UnicodeEncodeError, _unicode_error)
     app.add_exception_handler(Exception, _unexpected_error)
 
 
@@ -89,7 +93,7 @@ def answer(
     *,
     faults: Sequence[Fault] = (),
     headers: dict[str, str] | None = None,
-) -> JSONResponse:
+) -> Response:
     """A problem as a response; `errors` is left out when there is none."""
     problem = Problem(
         type=TYPE + slug,
@@ -99,30 +103,34 @@ def answer(
         instance=request.url.path,
         errors=list(faults),
     )
-    return JSONResponse(
-        problem.model_dump(exclude_none=True, exclude_defaults=True),
+    return Response(
+        json.dumps(problem.model_dump(exclude_defaults=True)),  # ASCII: what it quotes may be no Unicode
         status_code=status,
         media_type="application/problem+json",
         headers=headers,
     )
 
 
-async def _director_error(request: Request, error: Exception) -> JSONResponse:
+async def _director_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.DirectorError)
     faults = [Fault(detail=error.detail, pointer=error.pointer)] if error.pointer is not None else []
-    return answer(request, status_of(type(error)), error.slug, error.title, error.detail, faults=faults)
+    status = status_of(type(error))
+    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s %s: %s", request.method, request.url.path, error.detail)
+    return answer(request, status, error.slug, error.title, error.detail, faults=faults)
 
 
-async def _validation_error(request: Request, error: Exception) -> JSONResponse:
+async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    faults = [_fault(item, error.body) for item in error.errors()]
-    broken = any(item["type"] == "json_invalid" for item in error.errors())
+    items = _causes(error.errors())
+    faults = [_fault(item, error.body) for item in items]
+    broken = any(item["type"] == "json_invalid" for item in items)
     status = HTTPStatus.BAD_REQUEST if broken else HTTPStatus.UNPROCESSABLE_ENTITY
     kind = errors.InvalidRequestError
     return answer(request, status, kind.slug, kind.title, _sentence(faults), faults=faults)
 
 
-async def _http_error(request: Request, error: Exception) -> JSONResponse:
+async def _http_error(request: Request, error: Exception) -> Response:
     """Errors that the framework raises by itself: unknown path, wrong method, body too large."""
     assert isinstance(error, HTTPException)
     status, path = HTTPStatus(error.status_code), request.url.path
@@ -135,11 +143,26 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     return answer(request, status, slug, status.phrase, detail, headers=dict(error.headers or {}))
 
 
-async def _unexpected_error(request: Request, error: Exception) -> JSONResponse:
+async def _unicode_error(request: Request, error: Exception) -> Response:
+    """JSON can spell half a surrogate pair, which nothing behind the API can store or show."""
+    kind = errors.InvalidRequestError
+    detail = (
+        "The request has text that is not Unicode: a surrogate (\\ud800 to \\udfff) without its other half."
+    )
+    return answer(request, HTTPStatus.BAD_REQUEST, kind.slug, kind.title, detail)
+
+
+async def _unexpected_error(request: Request, error: Exception) -> Response:
     """A bug of ours: the server logs the traceback, the client learns nothing about the inside."""
     kind = errors.DirectorError
     detail = "The director met an error that it does not know. Its log has the details."
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, kind.slug, kind.title, detail)
+
+
+def _causes(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """`items` without what only follows from another: a list is not too short because an item in it is wrong."""
+    inside = {tuple(item["loc"][:-1]) for item in items}
+    return [item for item in items if item["type"] != "too_short" or tuple(item["loc"]) not in inside]
 
 
 def _sentence(faults: Sequence[Fault], shown: int = 3) -> str:
@@ -155,13 +178,14 @@ def _fault(item: dict[str, Any], body: object) -> Fault:
         return Fault(detail=detail, parameter=".".join(str(part) for part in path))
     if item["type"] == "json_invalid":
         return Fault(detail=f"The body is not JSON: {item.get('ctx', {}).get('error', detail)}")
-    return Fault(detail=detail, pointer=_pointer(path, body))
+    return Fault(detail=detail, pointer=_pointer(path, body, missing=item["type"] == "missing"))
 
 
-def _pointer(path: Iterable[Any], body: object) -> str:
+def _pointer(path: Iterable[Any], body: object, *, missing: bool) -> str:
     """A JSON pointer from pydantic's location, without the parts that are not in the document.
 
-    Such are a union's tag (`check`, `http`, `path`) and the mark of a bad key (`backends`, `a b`, `[key]`).
+    Such are a union's tag (`check`, `http`, `path`) and the mark of a bad key (`backends`, `a b`, `[key]`). What is
+    not in the document because it is `missing` stays.
     """
     steps = [step for step in path if step != "[key]"]
     pointer = ""
@@ -169,7 +193,7 @@ def _pointer(path: Iterable[Any], body: object) -> str:
         inside = _has(body, step)
         if inside:
             body = body[step]  # type: ignore[index]
-        if inside or number == len(steps):
+        if inside or (missing and number == len(steps)):
             pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
     return pointer
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """A client of the daemon's API over its unix socket: JSON in, JSON out, errors as exceptions.
 
-Standard library only, and no pydantic: documents stay plain dicts, so that a command starts at once. A problem
-document (RFC 9457) comes back as the error of `xdpdirector.errors` whose slug it names.
+Standard library only: documents stay plain dicts, so that a command starts at once. A problem document
+(RFC 9457) comes back as the error of `xdpdirector.errors` whose slug it names.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class Client:
         target = f"{path}?{parameters}" if parameters else path
         content = None if body is None else json.dumps(body).encode()
         headers = {"accept": "application/json"} | ({"content-type": "application/json"} if content else {})
-        connection = _UnixConnection(self._path, timeout)
+        connection = UnixConnection(self._path, timeout)
         try:
             connection.request(method, target, body=content, headers=headers)
             answer = connection.getresponse()
@@ -88,7 +88,9 @@ class Client:
         )
 
 
-class _UnixConnection(HTTPConnection):
+class UnixConnection(HTTPConnection):
+    """HTTP/1.1 over the socket at `path`."""
+
     def __init__(self, path: Path, timeout: float | None) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path

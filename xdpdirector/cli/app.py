@@ -12,7 +12,7 @@ from xdpdirector import __version__
 from xdpdirector.cli import backend, daemon, service, show
 from xdpdirector.cli.lazy import LazyGroup
 from xdpdirector.cli.render import answer
-from xdpdirector.cli.target import Format, Output, Target, target
+from xdpdirector.cli.target import Format, Output, Target, example, target
 from xdpdirector.paths import DEFAULT_INSTANCE
 
 app = typer.Typer(
@@ -53,9 +53,12 @@ def options(
     context.obj = Target(instance, socket)
 
 
-@app.command(epilog="Example: xdpdirector status")
+@app.command(epilog=example("xdpdirector status"))
 def status(context: typer.Context, output: Output = Format.TABLE) -> None:
-    """The director at a glance; exit code 1 when it is not ready or a backend is down."""
+    """The director at a glance.
+
+    Exit code 1 when it is not ready, or a backend is down that is not in maintenance.
+    """
     client = target(context).client()
     report = {
         "readiness": client.get("/readyz"),
@@ -64,11 +67,12 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     }
     answer(output, report, lambda: show.status(target(context).instance, report))
     backends = [each for one in report["services"] for each in one["backends"]]
-    if not report["readiness"]["ready"] or any(each["operational"] == "down" for each in backends):
+    down = any(each["operational"] == "down" and each["admin"] != "maintenance" for each in backends)
+    if down or not report["readiness"]["ready"]:
         raise typer.Exit(1)
 
 
-@app.command(epilog="Example: xdpdirector connections --service web --client 198.51.100.7")
+@app.command(epilog=example("xdpdirector connections --service web --client 198.51.100.7"))
 def connections(
     context: typer.Context,
     service: Annotated[str | None, typer.Option(help="Only of this service.", show_default=False)] = None,
@@ -85,22 +89,22 @@ def connections(
     answer(output, document, lambda: show.connections(document["items"]))
 
 
-@app.command(epilog="Example: xdpdirector stats -o json")
+@app.command(epilog=example("xdpdirector stats -o json"))
 def stats(context: typer.Context, output: Output = Format.TABLE) -> None:
-    """Packets by verdict, and traffic by service and backend."""
+    """Packets by verdict; traffic by service and backend."""
     document = target(context).client().get("/v1/stats")
     answer(output, document, lambda: show.statistics(document))
 
 
-@app.command(epilog="Example: xdpdirector version")
+@app.command(epilog=example("xdpdirector version"))
 def version(output: Output = Format.TABLE) -> None:
     """The version of this program."""
     answer(output, {"version": __version__}, lambda: [f"xdpdirector {__version__}"])
 
 
-app.command(epilog="Example: xdpdirector -i edge run --config /etc/xdpdirector/edge.yaml")(daemon.run)
-app.command(epilog="Example: xdpdirector load --config /etc/xdpdirector/director.yaml")(daemon.load)
-app.command(epilog="Example: xdpdirector -i edge unload")(daemon.unload)
+app.command(epilog=example("xdpdirector -i edge run --config /etc/xdpdirector/edge.yaml"))(daemon.run)
+app.command(epilog=example("xdpdirector load --config /etc/xdpdirector/director.yaml"))(daemon.load)
+app.command(epilog=example("xdpdirector -i edge unload"))(daemon.unload)
 app.add_typer(service.app, name="service", no_args_is_help=True)
 app.add_typer(backend.app, name="backend", no_args_is_help=True)
 

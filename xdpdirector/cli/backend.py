@@ -11,20 +11,20 @@ import typer
 
 from xdpdirector.cli import show
 from xdpdirector.cli.render import answer
-from xdpdirector.cli.target import Backend, BackendName, Format, Output, Reason, Target, target
+from xdpdirector.cli.target import Backend, BackendName, Format, Output, Reason, Target, example, target
 from xdpdirector.client import Client, backend_path, service_path
 from xdpdirector.errors import ConflictError, TimedOutError
 
-app = typer.Typer(help="Backends: list, show, add, set, drain, enable, maintenance, remove.")
+app = typer.Typer(help="Backends: list, show, add, set, drain, remove ...")
 LONGEST_POLL = timedelta(seconds=30)
 LIVELY_POLL = timedelta(seconds=2)
-CUT_TAKES = timedelta(seconds=5)
+CUT_TAKES = timedelta(seconds=20)
 Weight = Annotated[
     int | None, typer.Option(help="Its share; 0 takes no new connections.", show_default=False)
 ]
 
 
-@app.command("list", epilog="Example: xdpdirector backend list web")
+@app.command("list", epilog=example("xdpdirector backend list web"))
 def list_(
     context: typer.Context,
     service: Annotated[
@@ -42,14 +42,14 @@ def list_(
     answer(output, document, lambda: show.backends(document["items"]))
 
 
-@app.command("show", epilog="Example: xdpdirector backend show web/web1")
+@app.command("show", epilog=example("xdpdirector backend show web/web1"))
 def show_(context: typer.Context, name: Backend, output: Output = Format.TABLE) -> None:
     """One backend with all that is known of it."""
     document = target(context).client().get(_path(name))
     answer(output, document, lambda: show.backend(document))
 
 
-@app.command(epilog="Example: xdpdirector backend add web/web3 192.0.2.23 --weight 2")
+@app.command(epilog=example("xdpdirector backend add web/web3 192.0.2.23 --weight 2"))
 def add(
     context: typer.Context,
     name: Backend,
@@ -63,7 +63,7 @@ def add(
     answer(output, document, lambda: show.backends([document]))
 
 
-@app.command("set", epilog="Example: xdpdirector backend set web/web1 --weight 5")
+@app.command("set", epilog=example("xdpdirector backend set web/web1 --weight 5"))
 def set_(context: typer.Context, name: Backend, weight: Weight = None, output: Output = Format.TABLE) -> None:
     """Change a backend; running connections stay."""
     if weight is None:
@@ -72,7 +72,7 @@ def set_(context: typer.Context, name: Backend, weight: Weight = None, output: O
     answer(output, document, lambda: show.backends([document]))
 
 
-@app.command(epilog="Example: xdpdirector backend drain web/web2 --wait --deadline 10m")
+@app.command(epilog=example("xdpdirector backend drain web/web2 --wait --deadline 10m"))
 def drain(
     context: typer.Context,
     name: Backend,
@@ -99,13 +99,13 @@ def drain(
     answer(output, document, lambda: show.backends([document]))
 
 
-@app.command(epilog="Example: xdpdirector backend enable web/web2")
+@app.command(epilog=example("xdpdirector backend enable web/web2"))
 def enable(context: typer.Context, name: Backend, reason: Reason = "", output: Output = Format.TABLE) -> None:
     """Take a backend into service again."""
     _set_admin(target(context), name, "enable", reason, output)
 
 
-@app.command(epilog="Example: xdpdirector backend maintenance web/web2 --reason 'new disk'")
+@app.command(epilog=example("xdpdirector backend maintenance web/web2 --reason 'new disk'"))
 def maintenance(
     context: typer.Context, name: Backend, reason: Reason = "", output: Output = Format.TABLE
 ) -> None:
@@ -113,7 +113,7 @@ def maintenance(
     _set_admin(target(context), name, "maintenance", reason, output)
 
 
-@app.command(epilog="Example: xdpdirector backend remove web/web2 --drain 60s")
+@app.command(epilog=example("xdpdirector backend remove web/web2 --drain 60s"))
 def remove(
     context: typer.Context,
     name: Backend,
@@ -123,7 +123,10 @@ def remove(
         typer.Option(metavar="TIME", help="Drain it first, this long at most (10m).", show_default=False),
     ] = None,
 ) -> None:
-    """Remove a backend; refused while it has connections, unless forced or drained."""
+    """Remove a backend.
+
+    Refused while it has connections, unless forced or drained first.
+    """
     query = {"force": "true" if force else None, "drain": drain}
     target(context).client().delete(_path(name), query, timeout=None)
 
@@ -138,8 +141,11 @@ def _set_admin(chosen: Target, name: BackendName, verb: str, reason: str, output
 
 
 def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dict[str, Any]:
-    """The backend once it is drained; TimedOutError past the deadline, ConflictError when the drain was ended."""
-    end = _end(document)
+    """The backend once it is drained, or cut at its deadline as was asked.
+
+    TimedOutError past the deadline, ConflictError when somebody ended the drain.
+    """
+    end, cut = _end(document), (document["drain"] or {}).get("on_deadline") == "cut"
     while True:
         left = LONGEST_POLL if end is None else end - datetime.now(UTC)
         step = min(left, LIVELY_POLL if sys.stderr.isatty() else LONGEST_POLL).total_seconds()
@@ -147,8 +153,10 @@ def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dic
             query = {"wait": "drained", "timeout": f"{max(step, 0.1):.3f}s"}
             drained: dict[str, Any] = client.get(_path(name), query, timeout=None)
             return drained
-        except TimedOutError:
+        except (TimedOutError, ConflictError):
             document = client.get(_path(name))
+        if document["admin"] == "maintenance" and cut:
+            return document
         if document["admin"] != "drain":
             raise ConflictError(
                 f"Backend '{name.service}/{name.backend}' is no longer draining: it was set to "

@@ -15,7 +15,10 @@ Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="Th
 
 
 def run(context: typer.Context, config: Config = DEFAULT_CONFIGURATION) -> None:
-    """Run the daemon in the foreground until SIGTERM; packets are forwarded after that, too."""
+    """Run the daemon in the foreground until SIGTERM.
+
+    Packets are forwarded after that, too: only `unload` ends it.
+    """
     from xdpdirector import daemon
 
     raise typer.Exit(daemon.run(target(context).instance, config))
@@ -28,14 +31,20 @@ def load(
         bool, typer.Option("--force", help="Replace an XDP program that is not the director's.")
     ] = False,
 ) -> None:
-    """Compile the packet program and attach it, or replace it in place; then exit."""
+    """Compile and attach the packet program, then exit.
+
+    One that is attached is replaced in place, without a gap.
+    """
     from xdpdirector import daemon
 
     raise typer.Exit(daemon.load(target(context).instance, config, force=force))
 
 
 def unload(context: typer.Context) -> None:
-    """Detach the packet program and forget its maps: forwarding ends."""
+    """Detach the packet program: forwarding ends.
+
+    Its maps, and with them all connections, are forgotten.
+    """
     from xdpdirector import daemon
 
     raise typer.Exit(daemon.unload(target(context).instance))

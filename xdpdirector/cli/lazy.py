@@ -21,4 +21,7 @@ class LazyGroup(TyperGroup):
         """The real group's context: whoever goes on with it never meets the stand-in again."""
         module, _, attribute = self._source.partition(":")
         app: typer.Typer = getattr(import_module(module), attribute)
-        return typer.main.get_command(app).make_context(*args, **options)
+        parent = typer.Typer(rich_markup_mode=None, add_completion=False)  # they show in the same way
+        parent.add_typer(app, name=self.name)
+        tree: Any = typer.main.get_command(parent)
+        return tree.commands[self.name].make_context(*args, **options)

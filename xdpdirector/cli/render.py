@@ -7,8 +7,10 @@ Without a terminal there are no colours, and never is a name cut short: a narrow
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterable
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from xdpdirector.cli.target import Format
@@ -28,6 +30,7 @@ _COLOURS = {
     "no": "yellow",
 }
 _WIDEST = 10_000
+_PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 
 
 def answer(output: Format, document: object, parts: Callable[[], Parts]) -> None:
@@ -68,6 +71,11 @@ def number(count: int) -> str:
     return f"{count:,}"
 
 
+def moment(text: str) -> str:
+    """An ISO 8601 time as a clock on the wall shows it."""
+    return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
 def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
@@ -91,5 +99,11 @@ def _render(parts: Parts) -> str:
 
 
 def _write(text: str) -> None:
-    sys.stdout.write(text)
-    sys.stdout.flush()
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except (
+        BrokenPipeError
+    ):  # the reader has gone (`| head`): nothing to say, and nothing to flush at exit either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(_PIPE_CLOSED) from None

@@ -9,7 +9,7 @@ import typer
 
 from xdpdirector.cli import show
 from xdpdirector.cli.render import answer
-from xdpdirector.cli.target import Format, Output, Service, target
+from xdpdirector.cli.target import Format, Output, Service, example, target
 from xdpdirector.client import service_path
 
 app = typer.Typer(help="Virtual services: list, show, add, set, remove.")
@@ -38,14 +38,14 @@ OnDown = Annotated[str | None, _option("A connection's backend is down: reject, 
 OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
 
 
-@app.command("list", epilog="Example: xdpdirector service list -o json")
+@app.command("list", epilog=example("xdpdirector service list -o json"))
 def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
     """All services."""
     document = target(context).client().get("/v1/services")
     answer(output, document, lambda: show.services(document["items"]))
 
 
-@app.command("show", epilog="Example: xdpdirector service show web")
+@app.command("show", epilog=example("xdpdirector service show web"))
 def show_(context: typer.Context, name: Service, output: Output = Format.TABLE) -> None:
     """One service with its backends."""
     document = target(context).client().get(service_path(name))
@@ -53,7 +53,9 @@ def show_(context: typer.Context, name: Service, output: Output = Format.TABLE) 
 
 
 @app.command(
-    epilog="Example: xdpdirector service add web --listen 192.0.2.10:80/tcp --scheduler wlc --check http:/healthz"
+    epilog=example(
+        "xdpdirector service add web --listen 192.0.2.10:80/tcp --scheduler wlc --check http:/healthz"
+    )
 )
 def add(
     context: typer.Context,
@@ -86,7 +88,7 @@ def add(
     answer(output, document, lambda: show.service(document))
 
 
-@app.command("set", epilog="Example: xdpdirector service set web --scheduler mh --check none")
+@app.command("set", epilog=example("xdpdirector service set web --scheduler mh --check none"))
 def set_(
     context: typer.Context,
     name: Service,
@@ -119,7 +121,7 @@ def set_(
     answer(output, document, lambda: show.service(document))
 
 
-@app.command(epilog="Example: xdpdirector service remove web")
+@app.command(epilog=example("xdpdirector service remove web"))
 def remove(context: typer.Context, name: Service) -> None:
     """Remove a service with its backends."""
     target(context).client().delete(service_path(name))

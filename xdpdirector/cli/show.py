@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from xdpdirector.cli.render import Parts, facts, number, plural, size, state, table
+from xdpdirector.cli.render import Parts, facts, moment, number, plural, size, state, table
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -28,7 +28,15 @@ def status(instance: str, report: Document) -> Parts:
         listeners = "\n".join(one["listeners"])
         packets = number(one["traffic"]["packets"])
         rows.add_row(
-            one["name"], "", listeners, one["scheduler"], "", state(one["operational"]), "", "", packets
+            one["name"],
+            f"({one['scheduler']})",
+            listeners,
+            "",
+            "",
+            state(one["operational"]),
+            "",
+            "",
+            packets,
         )
         for each in one["backends"]:
             rows.add_row(
@@ -100,12 +108,12 @@ def backend(each: Document) -> Parts:
         ("weight", str(each["weight"])),
         ("admin", state(each["admin"])),
         ("state", state(each["operational"])),
-        ("since", each["since"]),
+        ("since", moment(each["since"])),
         ("reason", _why(each)),
         ("serving", state("yes" if each["serving"] else "no")),
         (
             "connections",
-            f"{counts['active']} active, {counts['inactive']} inactive, {counts['pending']} pending",
+            ", ".join(f"{number(counts[kind])} {kind}" for kind in ("active", "inactive", "pending")),
         ),
         ("opened", number(traffic["connections"])),
         ("packets", number(traffic["packets"])),
@@ -166,9 +174,10 @@ def _why(each: Document) -> str:
     progress = each["drain"]
     if not progress:
         return str(each["reason"])
-    words = f"{remaining(each)} left of {progress['connections_at_start']}"
+    words = f"{remaining(each)} left of {number(progress['connections_at_start'])}"
+    words += "" if progress["settled"] else " (and some unseen, perhaps)"
     if progress["deadline"]:
-        words += f", {progress['on_deadline']} them at {progress['deadline']}"
+        words += f", {progress['on_deadline']} them at {moment(progress['deadline'])}"
     return f"{words}: {progress['reason']}" if progress["reason"] else words
 
 

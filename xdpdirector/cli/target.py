@@ -63,3 +63,8 @@ Backend = Annotated[
     typer.Argument(parser=BackendName.parse, metavar="SERVICE/BACKEND", help="For example web/web1."),
 ]
 Reason = Annotated[str, typer.Option(help="Why; kept with the change.", show_default=False)]
+
+
+def example(line: str) -> str:
+    """A command's closing help line; the mark keeps it from being wrapped."""
+    return f"\b\nExample: {line}"

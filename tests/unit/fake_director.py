@@ -1,0 +1,202 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A director without a data plane: the real edits, errors and drains over connections that a test writes down."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any, Literal
+
+from xdpdirector import edits
+from xdpdirector.drains import Drains
+from xdpdirector.errors import ConflictError, TimedOutError
+from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.views import (
+    AttachmentView,
+    BackendView,
+    ConnectionCounts,
+    ConnectionView,
+    Operational,
+    Readiness,
+    ServiceView,
+    Statistics,
+    Traffic,
+)
+
+CLIENT = "198.51.100.7"
+Key = tuple[str, str]
+
+
+class FakeDirector:
+    """`busy`: connections of a backend; `down`: why a check fails; `broken`: raised by whatever is asked next."""
+
+    def __init__(self) -> None:
+        self.busy: dict[Key, int] = {}
+        self.down: dict[Key, str] = {}
+        self.problems: tuple[str, ...] = ()
+        self.broken: Exception | None = None
+        self.authors: list[str] = []
+        self._services: Mapping[str, ServiceSpec] = {}
+        self._drains = Drains()
+        self._began = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
+
+    def services(self) -> list[ServiceView]:
+        self._break()
+        return [self.service(name) for name in self._services]
+
+    def service(self, name: str) -> ServiceView:
+        self._break()
+        spec = edits.find_service(self._services, name)
+        backends = tuple(self.backend(name, backend) for backend in spec.backends)
+        shown = {field: getattr(spec, field) for field in ServiceSpec.model_fields if field != "backends"}
+        up = any(backend.serving for backend in backends)
+        operational = Operational.UP if up else Operational.DOWN
+        return ServiceView(
+            name=name, **shown, backends=backends, operational=operational, traffic=_traffic(len(backends))
+        )
+
+    def backend(self, service: str, name: str) -> BackendView:
+        self._break()
+        spec, key = edits.find_backend(self._services, service, name), (service, name)
+        count, drain = self.busy.get(key, 0), self._drains.get(key)
+        operational = Operational.DOWN if key in self.down else Operational.UP
+        if spec.admin is AdminState.DRAIN and not count:
+            operational = Operational.DRAINED
+        return BackendView(
+            service=service,
+            name=name,
+            address=spec.address,
+            weight=spec.weight,
+            admin=spec.admin,
+            operational=operational,
+            reason=self.down.get(key, ""),
+            since=self._began,
+            mac="02:00:00:00:00:15",
+            interface="eth0",
+            serving=spec.admin is AdminState.ENABLED and operational is Operational.UP and spec.weight > 0,
+            connections=ConnectionCounts(active=count),
+            traffic=_traffic(1),
+            drain=drain.view(count, True) if drain else None,
+        )
+
+    def connections(
+        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+    ) -> list[ConnectionView]:
+        self._break()
+        found = [
+            ConnectionView(
+                service=key[0],
+                backend=key[1],
+                client=ip_address(CLIENT),
+                client_port=40000 + number,
+                vip=self._services[key[0]].listeners[0].address,
+                port=self._services[key[0]].listeners[0].port,
+                protocol="tcp",
+                state="established",
+                idle=1.5,
+            )
+            for key, count in self.busy.items()
+            for number in range(count)
+            if service in (None, key[0]) and backend in (None, key[1]) and client in (None, CLIENT)
+        ]
+        return found[:limit]
+
+    def statistics(self) -> Statistics:
+        views = self.services()
+        return Statistics(
+            verdicts={"forwarded": 1234567, "malformed": 0, "no_backend": 8},
+            services={view.name: view.traffic for view in views},
+            backends={view.name: {each.name: each.traffic for each in view.backends} for view in views},
+            attachments=(AttachmentView(interface="eth0", mode="native", program_id=42),),
+            connections=sum(self.busy.values()),
+            drift_repaired=0,
+        )
+
+    def readiness(self) -> Readiness:
+        return Readiness(ready=not self.problems, problems=self.problems, revision=len(self.authors))
+
+    async def create_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView:
+        self._write(edits.create_service(self._services, name, spec), author)
+        return self.service(name)
+
+    async def replace_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView:
+        self._write(edits.replace_service(self._services, name, spec), author)
+        return self.service(name)
+
+    async def patch_service(self, name: str, patch: dict[str, Any], *, author: str) -> ServiceView:
+        self._write(edits.patch_service(self._services, name, patch), author)
+        return self.service(name)
+
+    async def delete_service(self, name: str, *, author: str) -> None:
+        self._write(edits.delete_service(self._services, name), author)
+
+    async def create_backend(self, service: str, name: str, spec: BackendSpec, *, author: str) -> BackendView:
+        self._write(edits.create_backend(self._services, service, name, spec), author)
+        return self.backend(service, name)
+
+    async def patch_backend(
+        self, service: str, name: str, patch: dict[str, Any], *, author: str
+    ) -> BackendView:
+        self._write(edits.patch_backend(self._services, service, name, patch), author)
+        return self.backend(service, name)
+
+    async def delete_backend(
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, author: str
+    ) -> None:
+        if drain is not None:
+            await self.set_admin(service, name, AdminState.DRAIN, author=author)
+            await self.wait_drained(service, name, drain)
+        count = self.backend(service, name).connections.active
+        if count and not force:
+            raise ConflictError(f"backend '{service}/{name}' has {count} connections")
+        self._write(edits.delete_backend(self._services, service, name), author)
+
+    async def set_admin(
+        self,
+        service: str,
+        name: str,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        author: str,
+    ) -> BackendView:
+        self._write(edits.patch_backend(self._services, service, name, {"admin": admin}), author)
+        key = (service, name)
+        if admin is AdminState.DRAIN:
+            count = self.busy.get(key, 0)
+            self._drains.begin(key, count, reason=reason, deadline=deadline, on_deadline=on_deadline)
+        else:
+            self._drains.end(key)
+        if admin is AdminState.MAINTENANCE:
+            self.busy.pop(key, None)
+        return self.backend(service, name)
+
+    async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
+        until = time.monotonic() + timeout
+        while (view := self.backend(service, name)).operational is not Operational.DRAINED:
+            if view.admin is not AdminState.DRAIN:
+                raise ConflictError(f"backend '{service}/{name}' is {view.admin}, not draining")
+            if time.monotonic() >= until:
+                raise TimedOutError(f"backend '{service}/{name}' is still draining")
+            await asyncio.sleep(0.01)
+            for key in self._drains.due(datetime.now(UTC)):
+                await self.set_admin(*key, AdminState.MAINTENANCE, author="director")
+        return view
+
+    def _write(self, services: Mapping[str, ServiceSpec], author: str) -> None:
+        self._break()
+        self._services = services
+        self.authors.append(author)
+
+    def _break(self) -> None:
+        if self.broken is not None:
+            raise self.broken
+
+
+def _traffic(times: int) -> Traffic:
+    return Traffic(packets=1500 * times, bytes=2_000_000 * times, connections=20 * times)

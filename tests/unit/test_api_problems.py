@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every error is a problem document: raw HTTP, as any client sees it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import Any
+
+import pytest
+from api_server import ApiServer
+from fake_director import FakeDirector
+
+from xdpdirector import errors
+from xdpdirector.api import problems
+from xdpdirector.client import UnixConnection
+
+JSON = {"content-type": "application/json"}
+WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"]}
+LARGE = b'{"name": "' + b"x" * (1 << 20) + b'"}'
+
+
+def tree(kind: type[errors.DirectorError] = errors.DirectorError) -> list[type[errors.DirectorError]]:
+    return [kind, *(found for child in kind.__subclasses__() for found in tree(child))]
+
+
+STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decision
+    "internal": (500, 1),
+    "invalid": (422, 2),
+    "configuration": (422, 2),
+    "not-found": (404, 2),
+    "conflict": (409, 4),
+    "foreign-program": (409, 4),
+    "already-running": (409, 4),
+    "unreachable": (503, 3),
+    "timed-out": (504, 5),
+    "not-allowed": (403, 6),
+    "capacity": (507, 4),
+    "dataplane": (500, 1),
+    "loader": (500, 1),
+    "bcc": (500, 1),
+}
+
+
+@pytest.fixture(scope="module")
+def director() -> FakeDirector:
+    return FakeDirector()
+
+
+@pytest.fixture(scope="module")
+def server(director: FakeDirector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with ApiServer(director, tmp_path_factory.mktemp("api") / "api.sock") as server:
+        yield server
+
+
+@pytest.fixture(autouse=True)
+def mended(director: FakeDirector) -> Iterator[None]:
+    yield
+    director.broken = None
+
+
+def ask(
+    path: Path, method: str, target: str, body: Any = None, headers: dict[str, str] = JSON
+) -> HTTPResponse:
+    connection = UnixConnection(path, 30)
+    content = json.dumps(body).encode() if isinstance(body, dict | list) else body
+    try:
+        connection.request(method, target, body=content, headers=headers)
+        answer = connection.getresponse()
+        answer.content = answer.read()  # type: ignore[attr-defined]
+        return answer
+    finally:
+        connection.close()
+
+
+def problem(answer: HTTPResponse) -> dict[str, Any]:
+    assert answer.headers["content-type"] == "application/problem+json"
+    document: dict[str, Any] = json.loads(answer.content)  # type: ignore[attr-defined]
+    assert document["status"] == answer.status
+    assert {"type", "title", "detail", "instance"} <= set(document)
+    return document
+
+
+@pytest.mark.parametrize("kind", tree(), ids=lambda kind: kind.__name__)
+def test_each_error_has_its_status_and_comes_back(
+    server: ApiServer, director: FakeDirector, kind: type[errors.DirectorError]
+) -> None:
+    director.broken = kind("the thing and the remedy", pointer="/a/0")
+    status, exit_code = STATUS_AND_EXIT[kind.slug]
+
+    document = problem(ask(server.path, "GET", "/v1/services"))
+    with pytest.raises(errors.DirectorError) as caught:
+        server.client.get("/v1/services")
+
+    assert document == {
+        "type": problems.TYPE + kind.slug,
+        "title": kind.title,
+        "status": status,
+        "detail": "the thing and the remedy",
+        "instance": "/v1/services",
+        "errors": [{"detail": "the thing and the remedy", "pointer": "/a/0"}],
+    }
+    assert type(caught.value) is kind
+    assert (caught.value.detail, caught.value.pointer) == ("the thing and the remedy", "/a/0")
+    assert caught.value.exit_code == exit_code
+
+
+def test_a_bug_says_nothing_of_the_inside(server: ApiServer, director: FakeDirector) -> None:
+    director.broken = RuntimeError("secret")
+
+    document = problem(ask(server.path, "GET", "/v1/services"))
+
+    assert (document["status"], document["type"]) == (500, problems.TYPE + "internal")
+    assert "secret" not in json.dumps(document)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "headers", "status", "slug"),
+    [
+        ("GET", "/v2", None, JSON, 404, "not-found"),
+        ("GET", "/v1/services/nope", None, JSON, 404, "not-found"),
+        ("GET", "/v1/services/%2e%2e%00", None, JSON, 404, "not-found"),
+        ("GET", "/docs", None, JSON, 404, "not-found"),
+        ("DELETE", "/v1/services", None, JSON, 405, "method-not-allowed"),
+        ("POST", "/v1/services", LARGE, JSON, 413, "too-large"),
+        ("POST", "/v1/services", iter([LARGE]), JSON, 413, "too-large"),
+        ("POST", "/v1/services", b"name=web", {}, 415, "unsupported-media-type"),
+        ("POST", "/v1/services", b"{", JSON, 400, "invalid"),
+        ("POST", "/v1/services", b'{"name": "\xff"}', JSON, 400, "invalid"),
+        ("POST", "/v1/services", b"[" * 100_000, JSON, 400, "invalid"),
+        ("POST", "/v1/services", None, JSON, 422, "invalid"),
+        ("POST", "/v1/services", b"[]", JSON, 422, "invalid"),
+        ("POST", "/v1/services", b'{"name": "w", "listeners": ["\\ud800"]}', JSON, 400, "invalid"),
+        ("PATCH", "/v1/services/web", b"null", JSON, 422, "invalid"),
+        ("GET", "/v1/connections?limit=0", None, JSON, 422, "invalid"),
+        ("GET", "/v1/connections?client=here", None, JSON, 422, "invalid"),
+    ],
+    ids=[
+        "unknown path", "unknown service", "odd name", "docs are off", "wrong method", "declared too large",
+        "chunked too large", "not JSON by its type", "not JSON", "not UTF-8", "nested too deep", "no body",
+        "a list", "lone surrogate", "null as a patch", "limit 0", "client is no address",
+    ],
+)  # fmt: skip
+def test_what_the_framework_refuses_is_a_problem_too(
+    server: ApiServer, method: str, target: str, body: Any, headers: dict[str, str], status: int, slug: str
+) -> None:
+    document = problem(ask(server.path, method, target, body, headers))
+
+    assert (document["status"], document["type"]) == (status, problems.TYPE + slug)
+
+
+def test_method_not_allowed_names_the_methods(server: ApiServer) -> None:
+    assert ask(server.path, "DELETE", "/healthz").headers["allow"] == "GET"
+
+
+@pytest.mark.parametrize(
+    ("change", "pointers"),
+    [
+        ({"listeners": ["192.0.2.10:80/tcp", "192.0.2.10:0/tcp"]}, ["/listeners/1"]),
+        ({"listeners": []}, ["/listeners"]),
+        ({"listeners": ["a"], "ring_slots": 1}, ["/listeners/0", "/ring_slots"]),
+        ({"name": "a b"}, ["/name"]),
+        ({"colour": "red", "a/b~c": 1}, ["/colour", "/a~1b~0c"]),
+        ({"scheduler": "best"}, ["/scheduler"]),
+        ({"check": {"type": "smoke"}}, ["/check"]),
+        ({"check": {"type": "http", "path": "x"}}, ["/check/path"]),
+        ({"check": {"type": "tcp", "path": "/x"}}, ["/check/path"]),
+        ({"check": {"type": "tcp", "timeout": "9s"}}, ["/check"]),
+        ({"backends": {"web1": {"address": "here"}}}, ["/backends/web1/address"]),
+        ({"backends": {"web1": {}}}, ["/backends/web1/address"]),
+        ({"backends": {"a b": {"address": "192.0.2.21"}}}, ["/backends/a b"]),
+        ({"backends": {"web1": {"address": "192.0.2.10"}}}, [""]),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_faults_point_into_the_body(server: ApiServer, change: dict[str, Any], pointers: list[str]) -> None:
+    document = problem(ask(server.path, "POST", "/v1/services", {**WEB, **change}))
+
+    assert document["status"] == 422
+    assert [fault["pointer"] for fault in document["errors"]] == pointers
+    assert all(fault["detail"] for fault in document["errors"])
+
+
+def test_a_fault_of_a_parameter_names_it(server: ApiServer) -> None:
+    document = problem(ask(server.path, "GET", "/v1/connections?limit=many"))
+
+    assert [fault["parameter"] for fault in document["errors"]] == ["limit"]

@@ -53,18 +53,19 @@ class VipTable(Protocol):
 class Vips:
     """On the running loop, in the network namespace of its thread.
 
-    With `manage=False` it only reports. `on_change(address)` is called when a wanted address came or went.
-    A wanted address that someone removes, or that went with its interface, is put back.
+    `interfaces` are names, the preferred one first. With `manage=False` it only reports. `on_change(address)` is
+    called when a wanted address came or went. A wanted address that someone removes, or that went with its
+    interface, is put back.
     """
 
     def __init__(
         self,
-        interfaces: Sequence[Interface],
+        interfaces: Sequence[str],
         *,
         manage: bool = True,
         on_change: Callable[[Address], None] = lambda address: None,
     ) -> None:
-        self._names = [interface.name for interface in interfaces]
+        self._names = tuple(interfaces)
         self._manage, self._on_change = manage, on_change
         self._wanted: frozenset[Address] | None = None
         self._present: frozenset[Address] = frozenset()

@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neighbours over the real kernel: what is watched is resolved, and each change arrives while it is fresh."""
 
-import asyncio
-import contextlib
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
@@ -21,31 +17,15 @@ from pair import (
     PEER4,
     PEER6,
     PEER_MAC,
-    Namespace,
     Pair,
     until,
 )
+from watching import FRESH, Watch, entry, story
 
 from xdpdirector.announcements import announcement
 from xdpdirector.model import Address
-from xdpdirector.neighbours import Neighbours, Route
 
 pytestmark = pytest.mark.root
-
-FRESH = 1.0  # seconds in which a change of the kernel's table must have arrived
-
-WATCHER = """
-import asyncio, ipaddress, sys
-from xdpdirector.neighbours import Neighbours
-
-async def main():
-    table = Neighbours(lambda address: print("resolved", flush=True) if table.get(address).mac else None)
-    await table.start()
-    table.watch(ipaddress.ip_address(sys.argv[1]))
-    await asyncio.sleep(60)
-
-asyncio.run(main())
-"""
 
 both_families = pytest.mark.parametrize("peer", [PEER4, PEER6], ids=["IPv4", "IPv6"])
 
@@ -54,55 +34,6 @@ both_families = pytest.mark.parametrize("peer", [PEER4, PEER6], ids=["IPv4", "IP
 def pair() -> Iterator[Pair]:
     with Pair() as pair:
         yield pair
-
-
-class Watch:
-    """Neighbours, with everything they said."""
-
-    def __init__(self) -> None:
-        self.changes: list[tuple[Address, Route]] = []
-        self.table = Neighbours(self._on_change)
-
-    def _on_change(self, address: Address) -> None:
-        self.changes.append((address, self.table.get(address)))
-
-    async def becomes(
-        self, address: Address, what: Callable[[Route], object], timeout: float = 10.0
-    ) -> float:
-        """Waits for the news, not for the state behind it."""
-
-        def told() -> bool:
-            return any(each == address and what(route) for each, route in self.changes[-1:])
-
-        return await until(told, f"{address} as wanted (now {self.table.get(address)})", timeout)
-
-    async def resolves(self, address: Address, mac: bytes = PEER_MAC) -> None:
-        self.table.watch(address)
-        await self.becomes(address, lambda route: route.mac == mac)
-
-
-@contextlib.asynccontextmanager
-async def watching() -> AsyncIterator[Watch]:
-    watch = Watch()
-    await watch.table.start()
-    try:
-        yield watch
-    finally:
-        await watch.table.close()
-
-
-def story(namespace: Namespace, tell: Callable[[Watch], Awaitable[None]]) -> None:
-    """Runs `tell` with a started table inside the namespace."""
-
-    async def told() -> None:
-        async with watching() as watch:
-            await tell(watch)
-
-    namespace.run_loop(told)
-
-
-def entry(namespace: Namespace, address: Address) -> str:
-    return namespace.ip("neighbour", "show", str(address))
 
 
 @both_families
@@ -297,115 +228,5 @@ def test_watching_twice_and_steady_state_are_no_news(pair: Pair) -> None:
         await watch.becomes(ABSENT4, lambda route: route.kind == "unresolved")
 
         assert [address for address, _ in watch.changes] == [PEER4, PEER4, ABSENT4]
-
-    story(pair.director, tell)
-
-
-@both_families
-def test_deleted_entry_is_resolved_again_without_a_gap(pair: Pair, peer: Address) -> None:
-    async def tell(watch: Watch) -> None:
-        await watch.resolves(peer)
-        seen = len(watch.changes)
-
-        pair.director.ip("neighbour", "delete", str(peer), "dev", "eth0")
-        await until(lambda: "managed" in entry(pair.director, peer), "the kernel keeping it again", FRESH)
-        await until(lambda: PEER_MAC.hex(":") in entry(pair.director, peer), "the MAC being known again")
-
-        assert watch.changes[seen:] == []
-
-    story(pair.director, tell)
-
-
-def test_deleted_entry_of_a_silent_neighbour_is_soon_unresolved(pair: Pair) -> None:
-    async def tell(watch: Watch) -> None:
-        await watch.resolves(PEER4)
-        pair.peer.ip("address", "delete", f"{PEER4}/24", "dev", "eth0")
-
-        pair.director.ip("neighbour", "delete", str(PEER4), "dev", "eth0")
-
-        assert await watch.becomes(PEER4, lambda route: route.kind == "unresolved") < FRESH
-
-    story(pair.director, tell)
-
-
-def test_entry_set_by_hand_is_used_and_left_alone(pair: Pair) -> None:
-    by_hand = (
-        "neighbour",
-        "add",
-        str(ABSENT4),
-        "lladdr",
-        OTHER_MAC.hex(":"),
-        "dev",
-        "eth0",
-        "nud",
-        "permanent",
-    )
-    pair.director.ip(*by_hand)
-    before = entry(pair.director, ABSENT4)
-
-    async def tell(watch: Watch) -> None:
-        await watch.resolves(ABSENT4, OTHER_MAC)
-
-    story(pair.director, tell)
-
-    assert entry(pair.director, ABSENT4) == before
-
-
-def test_overflow_is_survived_by_reading_all(pair: Pair) -> None:
-    addresses = [IPv4Address(f"192.0.2.{number}") for number in range(100, 250)]
-    flood = "\n".join(
-        f"neighbour replace {address} lladdr 02:00:00:00:{turn:02x}:{address.packed[-1]:02x} dev eth0 nud permanent"
-        for turn in range(40)
-        for address in addresses
-    )
-
-    async def tell(watch: Watch) -> None:
-        for address in addresses:
-            watch.table.watch(address)
-        # The loop stands still meanwhile, so nobody empties the socket.
-        subprocess.run(["ip", "-n", pair.director.name, "-batch", "-"], input=flood, text=True, check=True)
-        await until(lambda: watch.table.overflows, "an overflow")
-
-        for address in addresses:
-            mac = bytes((2, 0, 0, 0, 39, address.packed[-1]))
-            await until(
-                lambda a=address, m=mac: watch.table.get(a).mac == m, f"the last MAC of {address}", 2.0
-            )
-        await watch.resolves(PEER4)
-
-    story(pair.director, tell)
-
-
-def test_vanished_interface_leaves_a_quiet_loop(pair: Pair) -> None:
-    async def tell(watch: Watch) -> None:
-        await watch.resolves(PEER4)
-
-        pair.director.ip("link", "delete", "eth0")
-        await watch.becomes(PEER4, lambda route: route.kind == "off-link")
-
-        seen = len(watch.changes)
-        await asyncio.sleep(1.5)  # longer than one turn of the upkeep
-        assert len(watch.changes) == seen
-
-    story(pair.director, tell)
-
-
-def test_leftovers_of_a_killed_process_are_released(pair: Pair) -> None:
-    command = [
-        "nsenter",
-        f"--net=/var/run/netns/{pair.director.name}",
-        sys.executable,
-        "-c",
-        WATCHER,
-        str(PEER4),
-    ]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout.readline() == "resolved\n"
-        process.kill()
-    assert "managed" in entry(pair.director, PEER4)
-
-    async def tell(watch: Watch) -> None:
-        assert "managed" not in entry(pair.director, PEER4)
-        await watch.resolves(PEER4)
 
     story(pair.director, tell)

@@ -13,7 +13,6 @@ from pair import DIRECTOR_MAC, OTHER_MAC, PEER6, VIP4, VIP6, Namespace, Pair, un
 
 from xdpdirector.announcements import announcement
 from xdpdirector.errors import DataplaneError
-from xdpdirector.interfaces import find
 from xdpdirector.model import Address
 from xdpdirector.vips import APART, TIMES, Vips
 
@@ -34,7 +33,7 @@ def pair() -> Iterator[Pair]:
 @contextlib.asynccontextmanager
 async def vips(*names: str, manage: bool = True, changes: list[Address] | None = None) -> AsyncIterator[Vips]:
     said = [] if changes is None else changes
-    table = Vips(find(names or ["eth0"]), manage=manage, on_change=said.append)
+    table = Vips(names or ["eth0"], manage=manage, on_change=said.append)
     await table.start()
     try:
         yield table

@@ -114,3 +114,9 @@ class BccMissingError(LoaderError):
     """`bcc` is missing or is the unrelated package of that name."""
 
     slug, title = "bcc", "BCC is not usable"
+
+
+class StoreError(DirectorError):
+    """The stored desired state cannot be read or written."""
+
+    slug, title = "store", "The stored state cannot be used"

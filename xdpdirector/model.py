@@ -54,7 +54,9 @@ Duration = Annotated[
     float,
     BeforeValidator(parse_duration),
     PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema({"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)?$", "examples": ["300ms", "2s", "5m"]}),
+    WithJsonSchema(
+        {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)?$", "examples": ["300ms", "2s", "5m"]}
+    ),
 ]
 
 
@@ -74,7 +76,7 @@ class Listener:
     """Address + protocol + port, written `192.0.2.10:80/tcp` or `[2001:db8::10]:80/udp`. A value: hashable, ordered."""
 
     __slots__ = ("address", "port", "protocol")
-    _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?P<port>[^/]*)/(?P<protocol>\w+)")
+    _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?P<port>[^/:]*)/(?P<protocol>\w+)")
 
     def __init__(self, address: Address, port: int, protocol: str) -> None:
         self.address, self.port, self.protocol = address, port, protocol
@@ -99,7 +101,9 @@ class Listener:
         except ValueError as error:
             raise ValueError(f"in listener '{text}': {error}") from error
         if (address.version == 6) != (match["v6"] is not None):
-            raise ValueError(f"in listener '{text}': an IPv6 address, and only that, stands in square brackets")
+            raise ValueError(
+                f"in listener '{text}': an IPv6 address, and only that, stands in square brackets"
+            )
         return cls(address, int(match["port"]), match["protocol"])
 
     def _key(self) -> tuple[int, bytes, int, str]:
@@ -128,9 +132,16 @@ def unicast_address(value: object) -> Address:
         address = ip_address(str(value))
     except ValueError:
         raise ValueError(f"'{value}' is not an IPv4 or IPv6 address") from None
-    if address.is_multicast or address.is_unspecified or address.is_loopback or str(address) == "255.255.255.255":
+    if (
+        address.is_multicast
+        or address.is_unspecified
+        or address.is_loopback
+        or str(address) == "255.255.255.255"
+    ):
         raise ValueError(f"{address} is not a unicast address on a network")
-    if isinstance(address, IPv6Address) and (address.is_link_local or address.scope_id or address.ipv4_mapped):
+    if isinstance(address, IPv6Address) and (
+        address.is_link_local or address.scope_id or address.ipv4_mapped
+    ):
         raise ValueError(f"{address} is link-local, scoped or IPv4-mapped: use a plain routable address")
     return address
 
@@ -322,14 +333,14 @@ def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:
     """`spec` as a document with `patch` laid over it (RFC 7396: null removes, objects merge); not validated."""
 
     def lay(base: object, over: object) -> object:
-        if not isinstance(base, dict) or not isinstance(over, dict):
+        if not isinstance(over, dict):
             return over
-        result = dict(base)
+        result = dict(base) if isinstance(base, dict) else {}
         for key, value in over.items():
             if value is None:
                 result.pop(key, None)
             else:
-                result[key] = lay(base.get(key), value)
+                result[key] = lay(result.get(key), value)
         return result
 
     document = lay(spec.model_dump(mode="json"), patch)

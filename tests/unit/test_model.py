@@ -1,0 +1,242 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an operator may ask for, and what not."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from xdpdirector.model import (
+    BackendSpec,
+    Configuration,
+    Listener,
+    ServiceSpec,
+    TcpCheck,
+    format_duration,
+    merged,
+    parse_duration,
+    unicast_address,
+)
+
+VIP, VIP6 = "192.0.2.10", "2001:db8::10"
+HTTP = f"{VIP}:80/tcp"
+WEB1 = {"address": "192.0.2.21"}
+
+
+def service(**options: Any) -> ServiceSpec:
+    return ServiceSpec.model_validate({"listeners": [HTTP], **options})
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("300ms", 0.3),
+        ("2s", 2.0),
+        ("1.5m", 90.0),
+        ("1h", 3600.0),
+        ("1d", 86400.0),
+        ("7", 7.0),
+        (" 2s ", 2.0),
+        (2, 2.0),
+        (0.5, 0.5),
+    ],
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == pytest.approx(seconds)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "s", "2 s", "-1s", "1w", "1s2s", "soon", None, True, [], "1e3", float("inf")]
+)
+def test_what_is_no_duration(text: object) -> None:
+    with pytest.raises(ValueError, match="300ms, 2s or 5m"):
+        parse_duration(text)
+
+
+@given(st.integers(1, 31 * 86400 * 1000))
+def test_a_duration_survives_being_written(milliseconds: int) -> None:
+    seconds = milliseconds / 1000
+
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, abs=1e-9)
+
+
+@pytest.mark.parametrize("interval", ["0s", "0.5ms", "32d"])
+def test_durations_have_bounds(interval: str) -> None:
+    with pytest.raises(ValidationError, match="must be at"):
+        TcpCheck.model_validate({"type": "tcp", "interval": interval, "timeout": interval})
+
+
+@pytest.mark.parametrize("text", [HTTP, f"[{VIP6}]:53/udp", "192.0.2.10:1/udp", "192.0.2.10:65535/tcp"])
+def test_listeners(text: str) -> None:
+    assert str(Listener.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        pytest.param(VIP, "is not a listener", id="no port"),
+        pytest.param(f"{VIP}:80", "is not a listener", id="no protocol"),
+        pytest.param(f"{VIP}/tcp", "is not a listener", id="no port but a protocol"),
+        pytest.param(f"{VIP6}:80/tcp", "is not a listener", id="IPv6 without brackets"),
+        pytest.param(f"[{VIP}]:80/tcp", "square brackets", id="IPv4 in brackets"),
+        pytest.param(f"{VIP}:0/tcp", "out of range", id="port 0"),
+        pytest.param(f"{VIP}:65536/tcp", "out of range", id="port too high"),
+        pytest.param(f"{VIP}:http/tcp", "out of range", id="port by name"),
+        pytest.param(f"{VIP}:٨٠/tcp", "out of range", id="other digits"),
+        pytest.param(f"{VIP}:80/sctp", "is not a protocol", id="protocol"),
+        pytest.param("192.0.2.256:80/tcp", "not an IPv4 or IPv6 address", id="address"),
+        pytest.param("192.0.2.010:80/tcp", "not an IPv4 or IPv6 address", id="leading zero"),
+        pytest.param(":80/tcp", "not an IPv4 or IPv6 address", id="no address"),
+        pytest.param("[fe80::1%eth0]:80/tcp", "link-local", id="scope"),
+        pytest.param(f"{HTTP}\n", "is not", id="newline"),
+    ],
+)
+def test_what_is_no_listener(text: str, why: str) -> None:
+    with pytest.raises(ValueError, match=why):
+        Listener.parse(text)
+
+
+def test_listeners_are_values() -> None:
+    long, short = Listener.parse("[2001:db8:0::0010]:80/tcp"), Listener.parse(f"[{VIP6}]:80/tcp")
+
+    assert long == short
+    assert len({long, short}) == 1
+    assert sorted([short, Listener.parse(HTTP)])[0] == Listener.parse(HTTP)
+    assert short != Listener.parse(f"[{VIP6}]:80/udp")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "127.0.0.1",
+        "::1",
+        "0.0.0.0",
+        "::",
+        "224.0.0.1",
+        "ff02::1",
+        "255.255.255.255",
+        "fe80::1",
+        "::ffff:192.0.2.1",
+        "",
+    ],
+)
+def test_addresses_that_no_host_on_the_network_has(text: str) -> None:
+    with pytest.raises(ValueError, match=r"address"):
+        unicast_address(text)
+
+
+def test_defaults() -> None:
+    spec = service(check={"type": "http"}, backends={"web1": WEB1})
+
+    assert spec.model_dump(mode="json") == {
+        "listeners": [HTTP],
+        "scheduler": "wlc",
+        "ring_slots": 16381,
+        "on_empty": "reject",
+        "on_down": "reject",
+        "on_unknown": "reject",
+        "timeouts": {"tcp": "900s", "tcpfin": "120s", "udp": "300s", "syn": "60s"},
+        "check": {
+            "interval": "2s",
+            "timeout": "1s",
+            "rise": 2,
+            "fall": 3,
+            "port": None,
+            "via": "address",
+            "type": "http",
+            "path": "/",
+            "host": None,
+            "status": [200],
+        },
+        "backends": {"web1": {"address": "192.0.2.21", "weight": 1, "admin": "enabled"}},
+    }
+
+
+def test_a_service_survives_being_written() -> None:
+    spec = service(
+        listeners=[HTTP, f"[{VIP6}]:443/tcp"],
+        scheduler="mh",
+        check={"type": "tcp", "interval": "300ms", "timeout": "0.25"},
+        backends={"web1": WEB1, "web2": {"address": "2001:db8::22", "weight": 0, "admin": "drain"}},
+    )
+
+    assert ServiceSpec.model_validate_json(spec.model_dump_json()) == spec
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        pytest.param({"listeners": []}, "at least 1", id="no listener"),
+        pytest.param({"listeners": [HTTP, HTTP]}, "stands twice", id="listener twice"),
+        pytest.param({"scheduler": "lc"}, "'mh' or 'wlc'", id="scheduler"),
+        pytest.param({"ring_slots": 1000}, "not prime", id="composite ring"),
+        pytest.param({"ring_slots": 131073}, "less than or equal", id="huge ring"),
+        pytest.param({"backends": {"web1": WEB1, "web2": WEB1}}, "both have the address", id="address twice"),
+        pytest.param({"backends": {"web1": {"address": VIP}}}, "own VIP", id="backend with the VIP"),
+        pytest.param({"backends": {"-web": WEB1}}, "match pattern", id="backend's name"),
+        pytest.param({"backends": {"web1": {**WEB1, "port": 80}}}, "not permitted", id="unknown key"),
+        pytest.param({"backends": {"web1": {**WEB1, "weight": 65536}}}, "65535", id="weight"),
+        pytest.param({"check": {"type": "http", "path": "no slash"}}, "match pattern", id="path"),
+        pytest.param({"check": {"type": "http", "path": "/a b"}}, "match pattern", id="space in path"),
+        pytest.param({"check": {"type": "http", "host": "a\r\nb"}}, "match pattern", id="header in host"),
+        pytest.param({"check": {"type": "tcp", "interval": 1, "timeout": 2}}, "is longer", id="timeout"),
+    ],
+)
+def test_services_that_are_refused(options: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        service(**options)
+
+
+@pytest.mark.parametrize(
+    ("document", "why"),
+    [
+        pytest.param({"interfaces": []}, "at least 1", id="no interface"),
+        pytest.param({"interfaces": ["eth0", "eth0"]}, "stands twice", id="interface twice"),
+        pytest.param({"interfaces": ["an-interface-of-16"]}, "match pattern", id="interface's name"),
+        pytest.param(
+            {"interfaces": ["eth0"], "services": {"a": {"listeners": [HTTP]}, "b": {"listeners": [HTTP]}}},
+            "belongs to service 'a' and to service 'b'",
+            id="listener in two services",
+        ),
+    ],
+)
+def test_configurations_that_are_refused(document: dict[str, Any], why: str) -> None:
+    with pytest.raises(ValidationError, match=why):
+        Configuration.model_validate(document)
+
+
+@pytest.mark.parametrize(
+    ("patch", "expected"),
+    [
+        pytest.param({}, {"address": "192.0.2.21", "weight": 3, "admin": "enabled"}, id="nothing"),
+        pytest.param({"weight": 5}, {"address": "192.0.2.21", "weight": 5, "admin": "enabled"}, id="change"),
+        pytest.param({"weight": None}, {"address": "192.0.2.21", "admin": "enabled"}, id="remove"),
+        pytest.param(
+            {"new": {"a": None, "b": 1}},
+            {"address": "192.0.2.21", "weight": 3, "admin": "enabled", "new": {"b": 1}},
+            id="null inside something new",
+        ),
+    ],
+)
+def test_merge_patch(patch: dict[str, Any], expected: dict[str, Any]) -> None:
+    """RFC 7396."""
+    spec = BackendSpec.model_validate({**WEB1, "weight": 3})
+
+    assert merged(spec, patch) == expected
+
+
+def test_merge_patch_reaches_inside() -> None:
+    spec = service(backends={"web1": WEB1, "web2": {"address": "192.0.2.22"}})
+
+    document = merged(spec, {"backends": {"web1": {"weight": 7}, "web2": None}})
+
+    assert ServiceSpec.model_validate(document) == service(backends={"web1": {**WEB1, "weight": 7}})
+
+
+def test_a_value_cannot_be_changed() -> None:
+    spec = service()
+
+    with pytest.raises(ValidationError, match="frozen"):
+        spec.ring_slots = 251

@@ -73,7 +73,7 @@ Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 
 class Listener:
-    """Address + protocol + port, written `192.0.2.10:80/tcp` or `[2001:db8::10]:80/udp`. A value: hashable, ordered."""
+    """Address + port + protocol, written `192.0.2.10:80/tcp` or `[2001:db8::10]:80/udp`. Hashable and ordered."""
 
     __slots__ = ("address", "port", "protocol")
     _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?P<port>[^/:]*)/(?P<protocol>\w+)")
@@ -196,8 +196,8 @@ class CheckBase(Frozen):
     def _timeout_fits(self) -> Self:
         if self.timeout > self.interval:
             raise ValueError(
-                f"timeout {format_duration(self.timeout)} is longer than interval {format_duration(self.interval)}: "
-                "make it shorter, or the interval longer"
+                f"timeout {format_duration(self.timeout)} is longer than interval "
+                f"{format_duration(self.interval)}: make it shorter, or the interval longer"
             )
         return self
 

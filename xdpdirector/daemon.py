@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's life, in order: configuration, lock, program and maps, director, API, until a signal ends it.
+"""The daemon's life, in order: privileges, configuration, lock, program, director, API, until a signal ends it.
 
 Nothing is taken down at the end: packets never depend on this process. Knows every room, decides nothing.
 """
@@ -12,42 +12,48 @@ import fcntl
 import logging
 import os
 import signal
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
 import uvicorn
 
-from xdpdirector import attachment, config, interfaces, loader
+from xdpdirector import attachment, bpffs, config, interfaces, loader
 from xdpdirector.api.app import create_app
 from xdpdirector.director import Director
-from xdpdirector.errors import AlreadyRunningError, NotAllowedError
+from xdpdirector.errors import AlreadyRunningError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.monitor import Monitor
 from xdpdirector.neighbours import Neighbours
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
-from xdpdirector.store import Store
+from xdpdirector.reconciler import Reconciler
+from xdpdirector.store import Store, reconcile_with_file
 from xdpdirector.vips import Vips
+
+GRACE = 2  # seconds for requests under way when the end comes
 
 log = logging.getLogger("xdpdirector")
 
 
 def run(instance: str, configuration: Path) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status."""
+    """Serve until SIGTERM or SIGINT; the exit status. Errors come before anything that runs is touched."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
+    bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     with _only_one(paths):
         loaded = loader.ensure(paths, wanted.sizes)
-        asyncio.run(_serve(paths, wanted, config.digest(configuration), loaded))
+        asyncio.run(_serve(paths, wanted, loaded))
     return 0
 
 
 def load(instance: str, configuration: Path, *, force: bool = False) -> int:
     """Prepare and attach the program without a daemon; an attached one is replaced in place."""
     paths = InstancePaths(instance)
+    bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     loaded = loader.ensure(paths, wanted.sizes)
@@ -58,78 +64,102 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
 
 def unload(instance: str) -> int:
     """Take the program off its interfaces and remove its maps: all forwarding of this instance ends."""
+    bpffs.require_privileges()
     names = attachment.unload(InstancePaths(instance))
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
     return 0
 
 
-async def _serve(paths: InstancePaths, wanted: Configuration, digest: str, loaded: Loaded) -> None:
-    async with contextlib.AsyncExitStack() as stack:
+async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) -> None:
+    """The maps are filled before the program is attached, so that packets never meet an empty director."""
+    with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(paths.state))
+        services = reconcile_with_file(store, wanted, digest := config.digest(wanted))
+        stored = store.latest()
+        is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
-        services, revision = store.reconcile(wanted, digest)
-        director = Director(
+        reconciler = Reconciler(
             services,
-            revision=revision,
             plane=plane,
-            history=store,
             vips=Vips(wanted.interfaces, manage=wanted.vips == "manage"),
             neighbours=Neighbours,
             checks=Monitor,
         )
-        stack.push_async_callback(director.close)
-        await director.start()
-        for done in attachment.attach(paths, wanted.interfaces, wanted.mode):
-            log.info(
-                "program %d runs on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note
-            )
-        await _answer(director, paths)
+        director = Director(reconciler, plane, store, stored.id if stored else 0)
+        try:
+            await director.start(strict=is_new)
+            if is_new:
+                director.take_in(digest, frozenset(wanted.services))
+            for done in attachment.attach(paths, wanted.interfaces, wanted.mode):
+                log.info(
+                    "program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note
+                )
+            await _answer(director, paths)
+        finally:
+            await director.close()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to the daemon, whose end is no death by signal."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
 
 
 async def _answer(director: Director, paths: InstancePaths) -> None:
     """Serve the API on the unix socket until a signal comes."""
-    paths.socket.unlink(missing_ok=True)
-    server = uvicorn.Server(
+    server = _Server(
         uvicorn.Config(
             create_app(director),
-            uds=str(paths.socket),
             http="h11",
             ws="none",
             lifespan="off",
             access_log=False,
             log_config=None,
-            timeout_graceful_shutdown=2,
+            log_level="warning",
+            timeout_graceful_shutdown=GRACE,
         )
     )
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    with contextlib.suppress(FileNotFoundError):
-        serving = asyncio.create_task(server._serve(sockets=None))
-        waiting = asyncio.create_task(stop.wait())
-        await asyncio.wait({serving, waiting}, return_when=asyncio.FIRST_COMPLETED)
+
+    def stop() -> None:
         server.should_exit = True
-        waiting.cancel()
-        await serving
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    with _listening(paths.socket) as listening:
+        await server.serve(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _listening(path: Path) -> Iterator[socket.socket]:
+    """The API's socket, for user and group (0660). The lock is held, so an old one belongs to nobody."""
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        before = os.umask(0o117)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        listening.setblocking(False)
+        yield listening
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def _only_one(paths: InstancePaths) -> Iterator[None]:
     """Hold the instance's lock; AlreadyRunningError when another daemon has it."""
-    try:
-        paths.run.mkdir(parents=True, exist_ok=True)
-        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except PermissionError as error:
-        raise NotAllowedError(f"{paths.lock} cannot be opened: run as root") from error
+    paths.run.mkdir(parents=True, exist_ok=True)
+    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
             raise AlreadyRunningError(
-                f"a daemon for instance '{paths.name}' runs already (process {holder}): stop it first, or use "
-                "another name with --instance"
+                f"a daemon for instance '{paths.name}' runs already (process {holder}): stop it first, or give "
+                "this one another name with --instance"
             ) from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -71,9 +71,6 @@ class Drains:
     def get(self, key: Key) -> Drain | None:
         return self._running.get(key)
 
-    def running(self) -> list[Key]:
-        return list(self._running)
-
     def due(self, now: datetime) -> list[Key]:
         """Whose deadline has passed and who shall be cut then."""
         return [

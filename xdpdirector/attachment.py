@@ -206,7 +206,7 @@ def _put_on(fd: int, step: _Step) -> Attachment:
             _exchange(fd, step, mode)
         except OSError as error:
             _raise_unless_another_mode_may_help(step, error)
-            refusals.append(f"{mode} mode: {error}")
+            refusals.append(f"{mode} mode: {error.strerror}")
         else:
             note = f"{step.interface} runs in {mode} mode, because {'; '.join(refusals)}" if refusals else ""
             return Attachment(step.interface, step.ifindex, mode, libbpf.prog_info(fd).id, note)

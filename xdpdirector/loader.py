@@ -17,51 +17,22 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from xdpdirector import bpffs, diagnosis, headers, layout, libbpf, shapes, source
+from xdpdirector.build import Build, current, differences
 from xdpdirector.errors import BccMissingError, DirectorError, LoaderError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
+__all__ = ["current", "ensure", "prepare", "prepare_in_child"]
+
 ENTRY = "director"
-RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
+DEBUG_SOURCE = 8  # makes BCC print a disassembly
 
 _ADVICE = "install it with `apt install python3-bpfcc`"
-_COMPARED = ("type", "key_size", "value_size", "max_entries")
-
-
-@dataclass(frozen=True)
-class _Build:
-    """One thing to compile, fully determined."""
-
-    paths: InstancePaths
-    sizes: Sizes
-    path: Path
-
-    @property
-    def text(self) -> str:
-        return source.inline(self.path)
-
-    @property
-    def layout_digest(self) -> str:
-        return source.layout_digest(self.path.parent, self.sizes)
-
-    @property
-    def pins(self) -> Path:
-        return self.paths.pins / f"{bpffs.MAPS}{self.layout_digest[:12]}"
-
-    @property
-    def flags(self) -> list[str]:
-        sizes = [f"-DMAX_{name.upper()}={value}" for name, value in self.sizes.model_dump().items()]
-        return [*sizes, f'-DPIN_DIR="{self.pins}/"']
-
-    @property
-    def program_digest(self) -> str:
-        return source.program_digest(self.text, self.flags)
 
 
 def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
@@ -72,7 +43,7 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
     """
     bpffs.require_privileges()
     bcc = _bcc()
-    build = _Build(paths, sizes, program or source.program())
+    build = Build(paths, sizes, program or source.program())
     with bpffs.locked(paths):
         bpffs.ensure_mounted()
         with bpffs.translated("making the header tree"):
@@ -80,23 +51,6 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
         with _removed_on_failure(build.pins):
             bpffs.make_directory(build.pins)
             return _load(bcc, build, tree)
-
-
-def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:
-    """What is loaded, when it is just what `prepare` would load again; None otherwise. Needs no bcc."""
-    loaded = layout.read(paths)
-    build = _Build(paths, sizes, program or source.program())
-    if not loaded or loaded.program_digest != build.program_digest or loaded.pins != build.pins:
-        return None
-    try:
-        with libbpf.opened(loaded.program) as fd:
-            same = libbpf.prog_info(fd).id == loaded.program_id
-        for name, shape in loaded.maps.items():
-            with libbpf.opened(loaded.pins / name) as fd:
-                same = same and not _differences(libbpf.map_info(fd), shape)
-    except FileNotFoundError:
-        return None
-    return loaded if same else None
 
 
 def prepare_in_child(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
@@ -163,10 +117,11 @@ def _bcc() -> Any:
     return bcc
 
 
-def _load(bcc: Any, build: _Build, tree: Path) -> Loaded:
+def _load(bcc: Any, build: Build, tree: Path) -> Loaded:
     """Maps are made, or adopted, while compiling; the program takes its place only when all is well."""
     module, functions = _compile(bcc, build, tree)
     maps = _maps(bcc, module, build.pins)
+    enums = source.enums(build.text)
     with bpffs.translated("pinning the program"):
         for name, fd in functions.items():
             bpffs.pin_program(build.paths, fd, bpffs.PROGRAM if name == ENTRY else name)
@@ -178,14 +133,14 @@ def _load(bcc: Any, build: _Build, tree: Path) -> Loaded:
             pins=build.pins,
             sizes=build.sizes,
             maps=maps,
-            enums=source.enums(build.text),
+            enums=enums,
             bcc=str(bcc.__version__),
         )
         layout.write(build.paths, loaded)
     return loaded
 
 
-def _compile(bcc: Any, build: _Build, tree: Path) -> tuple[Any, dict[str, int]]:
+def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
     """BCC's module, and the loaded programs' descriptors by function; both live as long as the module."""
     with tempfile.TemporaryFile() as log:
         try:
@@ -198,10 +153,26 @@ def _compile(bcc: Any, build: _Build, tree: Path) -> tuple[Any, dict[str, int]]:
         except Exception as error:  # BCC raises nothing more precise
             log.seek(0)
             said = log.read().decode(errors="replace")
-            raise diagnosis.explained(str(error), said, build.path.parent) from error
+            place = _place(bcc, build, tree, diagnosis.stopped_at(str(error), said))
+            raise diagnosis.explained(str(error), said, build.path.parent, place) from error
     if ENTRY not in functions:
         raise LoaderError(f"{build.path} has no function '{ENTRY}', only: {', '.join(functions) or 'none'}")
     return module, functions
+
+
+def _place(bcc: Any, build: Build, tree: Path, stop: tuple[str, int] | None) -> str:
+    """File and line of an instruction; costs another compilation."""
+    if not stop:
+        return ""
+    with tempfile.TemporaryFile() as log:
+        with _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
+            bcc.BPF(text=source.numbered(build.text), cflags=build.flags, debug=DEBUG_SOURCE)
+        log.seek(0)
+        index = diagnosis.source_line(log.read().decode(errors="replace"), *stop)
+    if index is None:
+        return ""
+    line = source.lines(build.text)[index]
+    return f"{line.name}:{line.number}"
 
 
 @contextmanager
@@ -278,26 +249,16 @@ def _check(pin: Path, declared: dict[str, Any]) -> None:
         )
     try:
         with libbpf.opened(pin) as fd:
-            differences = _differences(libbpf.map_info(fd), declared)
+            differing = differences(libbpf.map_info(fd), declared)
     except FileNotFoundError as error:
         raise LoaderError(
             f'map {pin.name} is not pinned: declare it with a pin, PIN_DIR "{pin.name}"'
         ) from error
-    if differences:
+    if differing:
         raise LoaderError(
-            f"the map pinned at {pin} is not the one that the program declares ({differences}): "
+            f"the map pinned at {pin} is not the one that the program declares ({differing}): "
             "somebody changed it. Remove what is loaded with `xdpdirector unload`, then load again"
         )
-
-
-def _differences(found: libbpf.MapInfo, declared: dict[str, Any]) -> str:
-    flags = found.flags & ~RDONLY_PROG if found.type == libbpf.MapType.DEVMAP else found.flags
-    pairs = {name: (getattr(found, name), declared[name]) for name in _COMPARED} | {
-        "flags": (flags, declared["flags"])
-    }
-    return ", ".join(
-        f"{name} {is_} instead of {ought}" for name, (is_, ought) in pairs.items() if is_ != ought
-    )
 
 
 def main() -> int:

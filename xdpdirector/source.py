@@ -10,14 +10,16 @@ from __future__ import annotations
 import hashlib
 import importlib.resources
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from xdpdirector.errors import LoaderError
 from xdpdirector.model import Sizes
 
 PROGRAM = "director.c"
 LAYOUT_HEADERS = ("types.h", "maps.h")
+MAIN = "/virtual/main.c"  # BCC's name for the text that it is given
 
 _INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
 _ONCE = re.compile(r"\s*#\s*pragma\s+once\b")
@@ -79,27 +81,52 @@ def _read(path: Path) -> str:
         raise LoaderError(f"{path} cannot be read: {error}") from error
 
 
+class Line(NamedTuple):
+    """A line of the joined text, and where it comes from. `starts`: no statement or comment spans its start."""
+
+    text: str
+    name: str
+    number: int
+    starts: bool
+
+
+def lines(text: str) -> list[Line]:
+    """What `inline` gave, taken apart again; the marks are gone."""
+    found = []
+    number, name, starts = 1, "", True
+    for line, code in zip(text.splitlines(), without_comments(text).splitlines(), strict=True):
+        mark = _MARK.fullmatch(line)
+        if mark:
+            number, name, starts = int(mark[1]), mark[2], True
+        else:
+            found.append(Line(line, name, number, starts))
+            number += 1
+            starts = code.rstrip().endswith((";", "{", "}"))
+    return found
+
+
 def pinpointed(text: str, root: Path) -> str:
     """`text` for BCC: a mark before each statement, names under `root`'s full path.
 
     BCC puts lines of its own before functions, which would shift what the verifier's log says; and clang
     takes the statements that the log quotes from the named file, so the name must lead there.
     """
-    return "\n".join(_pinpointed(text, root.resolve())) + "\n"
+    parent = root.resolve().parent
+    return _marked((line, line.number, str(parent / line.name)) for line in lines(text))
 
 
-def _pinpointed(text: str, root: Path) -> Iterator[str]:
-    number, name, statement_ended = 1, "", False
-    for line, code in zip(text.splitlines(), without_comments(text).splitlines(), strict=True):
-        mark = _MARK.fullmatch(line)
-        if mark:
-            number, name, statement_ended = int(mark[1]), str(root.parent / mark[2]), True
-            continue
-        if statement_ended and name:
-            yield f'#line {number} "{name}"'
-        yield line
-        statement_ended = code.rstrip().endswith((";", "{", "}"))
-        number += 1
+def numbered(text: str) -> str:
+    """`text` for BCC's disassembler, which knows one file only: the marks count the elements of `lines`."""
+    return _marked((line, index, MAIN) for index, line in enumerate(lines(text)))
+
+
+def _marked(marked: Iterable[tuple[Line, int, str]]) -> str:
+    result = []
+    for line, number, name in marked:
+        if line.starts:
+            result.append(f'#line {number} "{name}"')
+        result.append(line.text)
+    return "\n".join(result) + "\n"
 
 
 def without_comments(text: str) -> str:
@@ -143,8 +170,7 @@ def layout_digest(directory: Path, sizes: Sizes) -> str:
 
 
 def _substance(text: str) -> str:
-    lines = (line for line in text.splitlines() if not _MARK.fullmatch(line))
-    return " ".join(without_comments("\n".join(lines)).split())
+    return " ".join(without_comments("\n".join(line.text for line in lines(text))).split())
 
 
 def _digest(*parts: str) -> str:

@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What would be loaded for an instance, and whether just that is loaded already. Needs no compiler."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xdpdirector import bpffs, layout, libbpf, source
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+
+RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
+
+_COMPARED = ("type", "key_size", "value_size", "max_entries")
+
+
+@dataclass(frozen=True)
+class Build:
+    """One thing to compile; its files are read once."""
+
+    paths: InstancePaths
+    sizes: Sizes
+    path: Path
+
+    @cached_property
+    def text(self) -> str:
+        return source.inline(self.path)
+
+    @cached_property
+    def layout_digest(self) -> str:
+        return source.layout_digest(self.path.parent, self.sizes)
+
+    @property
+    def program_digest(self) -> str:
+        return source.program_digest(self.text, self.flags)
+
+    @property
+    def pins(self) -> Path:
+        """Maps of another layout get another directory."""
+        return self.paths.pins / f"{bpffs.MAPS}{self.layout_digest[:12]}"
+
+    @property
+    def flags(self) -> list[str]:
+        sizes = [f"-DMAX_{name.upper()}={value}" for name, value in self.sizes.model_dump().items()]
+        return [*sizes, f'-DPIN_DIR="{self.pins}/"']
+
+
+def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:
+    """What is loaded, when it is just what the loader would load again; None otherwise."""
+    loaded = layout.read(paths)
+    build = Build(paths, sizes, program or source.program())
+    if not loaded or loaded.program_digest != build.program_digest or loaded.pins != build.pins:
+        return None
+    try:
+        with libbpf.opened(loaded.program) as fd:
+            same = libbpf.prog_info(fd).id == loaded.program_id
+        for name, shape in loaded.maps.items():
+            with libbpf.opened(loaded.pins / name) as fd:
+                same = same and not differences(libbpf.map_info(fd), shape)
+    except FileNotFoundError:
+        return None
+    return loaded if same else None
+
+
+def differences(found: libbpf.MapInfo, declared: dict[str, Any]) -> str:
+    """Where a map is not what layout.json, or the source, says; empty when it is."""
+    flags = found.flags & ~RDONLY_PROG if found.type == libbpf.MapType.DEVMAP else found.flags
+    pairs = {name: (getattr(found, name), declared[name]) for name in _COMPARED}
+    pairs["flags"] = (flags, declared["flags"])
+    return ", ".join(
+        f"{name} {is_} instead of {ought}" for name, (is_, ought) in pairs.items() if is_ != ought
+    )

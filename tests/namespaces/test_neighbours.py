@@ -103,6 +103,8 @@ def test_pulled_cable_is_news_at_once(pair: Pair) -> None:
         await watch.resolves(PEER4)
 
         pair.peer.ip("link", "set", "eth0", "down")
+        # The kernel itself lets a second pass between two carrier events (net/core/link_watch.c).
+        await until(lambda: "LOWER_UP" not in pair.director.ip("link", "show", "eth0"), "the kernel noticing")
         assert await watch.becomes(PEER4, lambda route: route.kind == "unresolved") < FRESH
         await until(lambda: "no carrier" in watch.table.get(PEER4).why, "the reason named")
 

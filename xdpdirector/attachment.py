@@ -223,7 +223,7 @@ def _exchange(fd: int, step: _Step, mode: str) -> None:
 def _raise_unless_another_mode_may_help(step: _Step, error: OSError) -> None:
     if error.errno in (errno.EPERM, errno.EACCES):
         raise NotAllowedError(
-            f"attaching to {step.interface} is not allowed: run as root, or give CAP_BPF and CAP_NET_ADMIN"
+            f"attaching to {step.interface} is not allowed: run as root, or give CAP_NET_ADMIN and CAP_BPF"
         ) from error
     if error.errno == errno.EBUSY:
         raise ConflictError(

@@ -24,18 +24,25 @@ RETIRED = "program-"
 MAPS = "maps-"
 LOCK_PATIENCE = 120.0
 
-_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_BPF = 12, 21, 39
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_ENOUGH = {"CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"}  # the program computes with pointers: CAP_PERFMON
+_REMEDY = "run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 _DIRECTORY_MODE = 0o700
 
 
-def require_privileges() -> None:
-    """NotAllowedError unless this process may load a program and attach it."""
+def require_privileges(*, adopting: bool = False) -> None:
+    """NotAllowedError unless this process may load a program and attach it; `adopting`: onto pinned maps."""
     status = Path("/proc/self/status").read_text()
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
-    held = {bit for bit in (_CAP_NET_ADMIN, _CAP_SYS_ADMIN, _CAP_BPF) if effective >> bit & 1}
-    if _CAP_NET_ADMIN not in held or not held & {_CAP_SYS_ADMIN, _CAP_BPF}:
+    held = {name for name, bit in _CAPABILITIES.items() if effective >> bit & 1}
+    if {"CAP_SYS_ADMIN", "CAP_NET_ADMIN"} <= held:
+        return
+    if not held >= _ENOUGH:
+        raise NotAllowedError(f"loading the packet program needs privileges: {_REMEDY}")
+    if adopting:
         raise NotAllowedError(
-            "loading the packet program needs privileges: run as root, or give CAP_BPF and CAP_NET_ADMIN"
+            "loading onto maps that are pinned already needs CAP_SYS_ADMIN besides, since BCC opens them by "
+            "their ids: run as root"
         )
 
 
@@ -45,9 +52,7 @@ def translated(what: str) -> Iterator[None]:
     try:
         yield
     except PermissionError as error:
-        raise NotAllowedError(
-            f"{what} is not allowed ({error}): run as root, or give CAP_BPF and CAP_NET_ADMIN"
-        ) from error
+        raise NotAllowedError(f"{what} is not allowed ({error}): {_REMEDY}") from error
     except OSError as error:
         raise LoaderError(f"{what} failed: {error}") from error
 

@@ -48,6 +48,7 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
         bpffs.ensure_mounted()
         with bpffs.translated("making the header tree"):
             tree = headers.make(paths.run)
+        bpffs.require_privileges(adopting=build.pins.is_dir())
         with _removed_on_failure(build.pins):
             bpffs.make_directory(build.pins)
             return _load(bcc, build, tree)

@@ -118,7 +118,18 @@ def test_without_privileges_it_says_so(paths: InstancePaths, program: Path) -> N
     document = answer("setpriv", "--bounding-set=-all", instance=paths.name, program=program)
 
     assert document["error"]["slug"] == NotAllowedError.slug
-    assert "CAP_BPF and CAP_NET_ADMIN" in document["error"]["detail"]
+    assert "give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" in document["error"]["detail"]
+
+
+def test_a_few_capabilities_load_once_but_cannot_adopt(paths: InstancePaths, program: Path) -> None:
+    few = ("setpriv", "--bounding-set=-all,+bpf,+net_admin,+perfmon")
+
+    first = answer(*few, instance=paths.name, program=program)
+    second = answer(*few, instance=paths.name, program=program)
+
+    assert first["program_id"] == pinned_id(paths.pins / "program")
+    assert second["error"]["slug"] == NotAllowedError.slug
+    assert "needs CAP_SYS_ADMIN" in second["error"]["detail"]
 
 
 def test_a_hidden_bpffs_is_not_mounted_over(namespace: str, paths: InstancePaths, program: Path) -> None:

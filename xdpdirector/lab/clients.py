@@ -27,6 +27,8 @@ class Clients:
         *,
         rate: float = 200.0,
         kept: int = 4,
+        pause: float = 0.1,
+        reuse: int = 20,
         timeout: float = 3.0,
         longest: float = 300.0,
     ) -> None:
@@ -37,7 +39,8 @@ class Clients:
         self._requests: list[Request] = []
         self._child: subprocess.Popen[str] | None = None
         self._command = [sys.executable, "-m", "xdpdirector.lab.load", *targets]
-        for option, value in (("rate", rate), ("kept", kept), ("timeout", timeout), ("duration", longest)):
+        numbers = {"rate": rate, "kept": kept, "pause": pause, "reuse": reuse}
+        for option, value in {**numbers, "timeout": timeout, "duration": longest}.items():
             self._command += [f"--{option}", f"{value:g}"]
 
     def __enter__(self) -> Self:

@@ -27,6 +27,7 @@ from xdpdirector.lab.waiting import wait_until
 ALLOWANCE = 0.2
 ADDED, DRAINED, KILLED, REWEIGHTED = "backend4", "backend1", "backend2", "backend3"
 HEAVY = 4
+KEPT_PAUSE = 0.2
 Say = Callable[[str], None]
 
 
@@ -38,12 +39,15 @@ class Pace:
     without_daemon: float
     check: HealthCheck
     timeouts: dict[str, str]
+    reuse: int  # requests on a kept connection
     drain: float = 45.0
     recovery: float = 15.0
 
 
-CALM = Pace(6.0, 2.0, HealthCheck(), {"tcp": "8s", "tcpfin": "2s", "syn": "4s"})
-QUICK = Pace(2.0, 1.0, HealthCheck(interval=0.3, timeout=0.2), {"tcp": "3s", "tcpfin": "1s", "syn": "3s"})
+CALM = Pace(6.0, 2.0, HealthCheck(), {"tcp": "8s", "tcpfin": "2s", "syn": "4s"}, reuse=20)
+QUICK = Pace(
+    2.0, 1.0, HealthCheck(interval=0.3, timeout=0.2), {"tcp": "3s", "tcpfin": "1s", "syn": "3s"}, reuse=10
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ class Options:
     name: str = "demo"
     scheduler: str = "wlc"
     rate: float = 200.0
-    kept: int = 4
+    kept: int = 12  # a multiple of 3 and 4, so that "least busy" can share them out evenly
     pace: Pace = CALM
 
 
@@ -71,7 +75,14 @@ def run_demo(options: Options, say: Say) -> Report:
         director = lab.director(configuration)
         wait_until(lambda: _all_up(director), "every backend is up", 10.0)
         say(f"clients begin: {options.rate:g} new connections a second and {options.kept} kept ones")
-        with Clients(lab.client, list(TARGETS), rate=options.rate, kept=options.kept) as clients:
+        with Clients(
+            lab.client,
+            list(TARGETS),
+            rate=options.rate,
+            kept=options.kept,
+            pause=KEPT_PAUSE,
+            reuse=options.pace.reuse,
+        ) as clients:
             demo = Demo(lab, director, clients, options, say)
             demo.run()
         statistics = _statistics(director)

@@ -51,6 +51,10 @@ def _is_root() -> bool:
 def build(topology: Topology) -> None:
     """Make everything; nothing of a lab of this name may be there."""
     _batch(f"netns add {node.namespace}" for node in topology.nodes)
+    for node in topology.hosts:
+        _sysctl(
+            node, _EVERYWHERE
+        )  # before there is an interface, for that takes the defaults when it is made
     _switch(topology)
     for node in topology.hosts:
         _host(node)
@@ -95,7 +99,6 @@ def _host(node: Node) -> None:
             f"addr add {node.interface6(arm)} dev {arm.interface} nodad",
             f"link set {arm.interface} up",
         ]
-    _sysctl(node, _EVERYWHERE)
     _batch(lines, node)
 
 

@@ -57,7 +57,7 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     loaded = loader.ensure(paths, wanted.sizes)
-    for done in attachment.attach(paths, wanted.interfaces, wanted.mode, force):
+    for done in _attach(paths, wanted, force):
         print(f"program {loaded.program_id} runs on {done.interface}, {done.mode} mode. {done.note}".rstrip())
     return 0
 
@@ -90,13 +90,24 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
             await director.start(strict=is_new)
             if is_new:
                 director.take_in(digest, frozenset(wanted.services))
-            for done in attachment.attach(paths, wanted.interfaces, wanted.mode):
+            for done in _attach(paths, wanted):
                 log.info(
                     "program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note
                 )
             await _answer(director, paths)
         finally:
             await director.close()
+
+
+def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> list[attachment.Attachment]:
+    """On the interfaces that are wanted, and on no others any more."""
+    done = attachment.attach(paths, wanted.interfaces, wanted.mode, force)
+    stale = [
+        found.interface for found in attachment.attachments(paths) if found.interface not in wanted.interfaces
+    ]
+    for name in attachment.detach(paths, stale) if stale else []:
+        log.info("program taken off %s, which is no longer in the configuration", name)
+    return done
 
 
 class _Server(uvicorn.Server):

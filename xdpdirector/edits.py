@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from xdpdirector import sentences
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
 
@@ -98,8 +99,5 @@ def _validated(model: type[Model], document: object) -> Model:
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        pointer = "".join(f"/{part}" for part in first["loc"])
-        message = first["msg"].removeprefix("Value error, ")
-        where = f"{pointer[1:]}: " if pointer else ""
-        raise InvalidRequestError(f"{where}{message}", pointer=pointer) from error
+        first = sentences.problems(error, document, model)[0]
+        raise InvalidRequestError(first.sentence, pointer=first.pointer) from error

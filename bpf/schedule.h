@@ -24,7 +24,8 @@ static __always_inline u32 flow_hash(const struct packet *packet)
 		hash = client[0] * SPREAD ^ client[1];
 		hash = hash * SPREAD ^ client[2];
 		hash = hash * SPREAD ^ client[3];
-		hash = hash * SPREAD ^ ((u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port);
+		hash = hash * SPREAD ^
+		       ((u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port);
 	} else {
 		hash = packet->flow.v4.client * SPREAD;
 		hash ^= (u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port;

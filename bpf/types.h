@@ -6,35 +6,39 @@
 #ifndef XDPDIRECTOR_TYPES_H
 #define XDPDIRECTOR_TYPES_H
 
-#define NO_BACKEND 0xffff
+#define NO_BACKEND  0xffff
 #define MAX_MEMBERS 256 /* backends of one service */
-#define MAX_STATES 8
+#define MAX_STATES  8
 
 /* Why a packet got its verdict; the name's first word is the verdict. Index of the map `verdicts`. */
 enum reason {
-	PASS_NOT_IP = 0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
+	PASS_NOT_IP =
+		0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
 	PASS_NOT_VIP = 1, /* for another address than a VIP */
-	PASS_NO_LISTENER = 2, /* for a VIP, but another port or protocol (ping too): the host answers */
-	PASS_LOCAL = 3, /* the chosen backend is the director itself */
+	PASS_NO_LISTENER =
+		2,	  /* for a VIP, but another port or protocol (ping too): the host answers */
+	PASS_LOCAL = 3,	  /* the chosen backend is the director itself */
 	FORWARD_RING = 4, /* by the ring alone */
 	FORWARD_CONNECTION = 5, /* of a known connection */
-	FORWARD_NEW = 6, /* opens a connection that is recorded */
-	FORWARD_BEFORE = 7, /* of a flow from before its slot changed owner */
-	FORWARD_REOPENED = 8, /* mid-stream without a usable backend, scheduled as the service says */
+	FORWARD_NEW = 6,	/* opens a connection that is recorded */
+	FORWARD_BEFORE = 7,	/* of a flow from before its slot changed owner */
+	FORWARD_REOPENED =
+		8,	  /* mid-stream without a usable backend, scheduled as the service says */
 	REJECT_EMPTY = 9, /* RST: no backend takes new connections */
 	REJECT_DOWN = 10, /* RST: the connection's backend is down, removed or in maintenance */
-	REJECT_UNKNOWN = 11, /* RST: mid-stream TCP of no known connection */
-	DROP_MALFORMED_IP = 12, /* for a VIP: lengths in the IP header contradict the frame */
-	DROP_MALFORMED_TCP = 13, /* for a VIP: TCP header cut short, or its offset wrong */
-	DROP_MALFORMED_UDP = 14, /* for a VIP: UDP header cut short, or its length wrong */
+	REJECT_UNKNOWN = 11,	     /* RST: mid-stream TCP of no known connection */
+	DROP_MALFORMED_IP = 12,	     /* for a VIP: lengths in the IP header contradict the frame */
+	DROP_MALFORMED_TCP = 13,     /* for a VIP: TCP header cut short, or its offset wrong */
+	DROP_MALFORMED_UDP = 14,     /* for a VIP: UDP header cut short, or its length wrong */
 	DROP_EXTENSION_HEADERS = 15, /* for a VIP: more IPv6 extension headers than are followed */
-	DROP_FRAGMENT = 16, /* for a VIP: a fragment */
-	DROP_EMPTY = 17, /* no backend takes new connections */
-	DROP_DOWN = 18, /* the connection's backend is down, removed or in maintenance */
+	DROP_FRAGMENT = 16,	     /* for a VIP: a fragment */
+	DROP_EMPTY = 17,	     /* no backend takes new connections */
+	DROP_DOWN = 18,	   /* the connection's backend is down, removed or in maintenance */
 	DROP_UNKNOWN = 19, /* mid-stream TCP of no known connection */
-	DROP_RESET = 20, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
+	DROP_RESET =
+		20, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
 	DROP_UNRESOLVED = 21, /* the backend's MAC is not known */
-	DROP_INTERNAL = 22, /* cannot happen */
+	DROP_INTERNAL = 22,   /* cannot happen */
 	REASONS = 23,
 };
 

@@ -44,9 +44,13 @@ class Pace:
     recovery: float = 15.0
 
 
-CALM = Pace(6.0, 2.0, HealthCheck(), {"tcp": "8s", "tcpfin": "2s", "syn": "4s"}, reuse=20)
+CALM = Pace(6.0, 2.0, HealthCheck(), {"tcp": "8s", "tcpfin": "2s", "syn": "4s", "udp": "8s"}, reuse=20)
 QUICK = Pace(
-    2.0, 1.0, HealthCheck(interval=0.3, timeout=0.2), {"tcp": "3s", "tcpfin": "1s", "syn": "3s"}, reuse=10
+    2.0,
+    1.0,
+    HealthCheck(interval=0.3, timeout=0.2),
+    {"tcp": "3s", "tcpfin": "1s", "syn": "3s", "udp": "3s"},
+    reuse=10,
 )
 
 

@@ -26,7 +26,7 @@ from xdpdirector.lab.record import Record
 from xdpdirector.lab.status import show_status
 from xdpdirector.lab.summary import show
 
-REPORT_WIDTH = 150
+REPORT_WIDTH = 110  # where no terminal says otherwise
 app = typer.Typer(
     help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
 )

@@ -57,7 +57,7 @@ def _build(lab: Lab, with_director: bool, scheduler: str) -> None:
         for host in lab.backends:
             lab.nginx(host.name)
         if with_director:
-            lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler))
+            lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler)).wait_serving()
     except BaseException:
         lab.down()
         raise

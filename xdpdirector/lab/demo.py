@@ -77,7 +77,7 @@ def run_demo(options: Options, say: Say) -> Report:
             timeouts=options.pace.timeouts,
         )
         director = lab.director(configuration)
-        wait_until(lambda: _all_up(director), "every backend is up", 10.0)
+        director.wait_serving()
         say(f"clients begin: {options.rate:g} new connections a second and {options.kept} kept ones")
         with Clients(
             lab.client,
@@ -92,11 +92,6 @@ def run_demo(options: Options, say: Say) -> Report:
         statistics = _statistics(director)
         director.stop()
         return report(demo.story(), clients.requests(), statistics)
-
-
-def _all_up(director: LabDirector) -> bool:
-    view = director.client.get(service_path(SERVICE))
-    return all(backend["serving"] for backend in view["backends"])
 
 
 def _statistics(director: LabDirector) -> dict[str, Any]:

@@ -189,6 +189,8 @@ class Demo:
         return bool(self._api.get(self._backend(name))["operational"] == verdict)
 
     def _baseline(self) -> None:
+        self._watch(self._pace.watch / 4)  # until the kept clients have found their places
+        self._settled = time.monotonic()
         self._watch()
 
     def _add(self) -> None:

@@ -52,6 +52,7 @@ class Reconciler:
         self._plane, self._vips = plane, vips
         self._news = asyncio.Event()
         self._standings = Standings(neighbours, checks, self._news.set)
+        self._applied: dict[Key, Standing] = {}
         self._not_applied: dict[str, str] = {}
         self._vip_trouble = self._sweep_trouble = ""
         self._tasks: list[asyncio.Task[None]] = []
@@ -73,6 +74,7 @@ class Reconciler:
         await self._standings.resolve(RESOLVE_WITHIN)
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
+        self._take_news()  # all of it is applied here
         for name in self.services:
             self._apply(name)
         await self.ensure_vips()
@@ -89,8 +91,10 @@ class Reconciler:
     # What is known
 
     def standing(self, key: Key) -> Standing:
-        """Health of a wanted backend, and the way to it."""
-        return self._standings.of(key)
+        """Health of a wanted backend, and the way to it. Another verdict shows once the plane holds it, so that
+        who sees `up` can connect."""
+        known, applied = self._standings.of(key), self._applied.get(key)
+        return applied if applied and applied.operational is not known.operational else known
 
     def since(self, key: Key) -> datetime:
         """See `Standings.since`."""
@@ -150,6 +154,8 @@ class Reconciler:
     def _bring(self, services: Services, touched: Collection[str], memory: Memory | None = None) -> None:
         self.services = services
         self._standings.follow(services, memory)
+        present = {(name, key) for name, spec in services.items() for key in spec.backends}
+        self._applied = {key: standing for key, standing in self._applied.items() if key in present}
         self._not_applied = {name: why for name, why in self._not_applied.items() if name in services}
         for name in touched:
             if name in services:
@@ -159,12 +165,13 @@ class Reconciler:
 
     def _apply(self, name: str) -> int:
         try:
-            wanted = plan(name, self.services[name], self._standings.of_service(name))
-            writes = self._plane.apply(wanted, time.monotonic())
+            standings = self._standings.of_service(name)
+            writes = self._plane.apply(plan(name, self.services[name], standings), time.monotonic())
         except Exception as error:
             self._not_applied[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise
         self._not_applied.pop(name, None)
+        self._applied.update({(name, key): standing for key, standing in standings.items()})
         return writes
 
     def _repair(self, name: str) -> int:
@@ -186,11 +193,14 @@ class Reconciler:
         """Apply news: at once, then no more than every APPLY_APART seconds."""
         while True:
             await self._news.wait()
-            self._news.clear()
             async with self.lock:
-                for name in self._standings.take_news():
+                for name in self._take_news():
                     self._repair(name)
             await asyncio.sleep(APPLY_APART)
+
+    def _take_news(self) -> list[str]:
+        self._news.clear()
+        return self._standings.take_news()
 
     async def _keep_true(self) -> None:
         while True:
@@ -206,7 +216,7 @@ class Reconciler:
             log.exception("the sweep of the connections failed")
             self._sweep_trouble = f"the sweep of the connections failed: {error}"
         async with self.lock:
-            for name in {*self._standings.take_news(), *self._not_applied}:
+            for name in {*self._take_news(), *self._not_applied}:
                 self._repair(name)  # not drift: it was to come, or failed before
             unwanted = self._plane.services() - set(self.services)
             repaired = sum(self._repair(name) for name in (*self.services, *unwanted))

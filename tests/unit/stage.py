@@ -22,7 +22,7 @@ from xdpdirector.model import Address, BackendSpec, CheckSpec, ServiceSpec
 from xdpdirector.neighbours import FakeNeighbours, Route
 from xdpdirector.plane import FakePlane, Key
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.schedule import MemberPlan, ServicePlan, State
+from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner
 from xdpdirector.store import Revision
 from xdpdirector.views import Operational
@@ -142,8 +142,8 @@ class Stage:
     checks: FakeChecks
     neighbours: FakeNeighbours
 
-    def __init__(self, *, adopted: dict[Key, State] | None = None, **services: ServiceSpec) -> None:
-        self.plane, self.vips, self.history = FakePlane(adopted), FakeVips(), FakeHistory()
+    def __init__(self, plane: FakePlane | None = None, **services: ServiceSpec) -> None:
+        self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.reconciler = Reconciler(
             services,
             plane=self.plane,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpdirector lab ...`: build a lab, look at it, enter it, remove it; and the demo.
+"""`xdpdirector lab ...`: build a lab, look at it, enter it, remove it; the demo and the bench.
 
 Errors of the tree are left to the caller's command line, which knows how to show them.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -136,6 +137,25 @@ def demo(
         console = Console()
         show(report, console if console.is_terminal else Console(width=REPORT_WIDTH))
     raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Some 20 seconds, and not end to end.")] = False,
+    document: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the cost by number of flows.")
+    ] = None,
+    name: Name = "bench",
+) -> None:
+    """What a packet costs, beside the least it could; what comes through; status 1 if a target is missed."""
+    from xdpdirector.lab.bench.command import bench as run_command
+
+    _end_like_ctrl_c()
+    raise typer.Exit(0 if run_command(name, quick, document, plot, _say) else 1)
 
 
 def _end_like_ctrl_c() -> None:

@@ -179,6 +179,22 @@ async def test_changes_come_one_after_the_other() -> None:
         assert len(stage.plane.plans["web"].members) == 4
 
 
+@every_change
+@story
+async def test_a_change_waits_for_another_that_is_under_way(change: Change) -> None:
+    async with two() as stage:
+        before = stage.shown()
+        async with stage.reconciler.lock:
+            changing = asyncio.ensure_future(change(stage.director))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            meanwhile = stage.shown()
+        await changing
+
+        assert meanwhile == before
+        assert len(stage.history.revisions) == 1
+
+
 # What is refused, and where the error points
 
 

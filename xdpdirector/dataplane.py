@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
-from xdpdirector.model import Address, Listener, Scheduler
-from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
+from xdpdirector.listening import Listening
+from xdpdirector.model import Listener, Scheduler
+from xdpdirector.rings import Rings
+from xdpdirector.schedule import MemberPlan, ServicePlan, State
 from xdpdirector.tables import Array, Clock, Tables
 from xdpdirector.views import Traffic
 
@@ -33,8 +34,8 @@ class Dataplane:
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self.tables, self.clock = tables, clock
         self.indices = Indices(tables)
-        self._listeners = tables.listeners()
-        self._flux_until: dict[str, float] = {}
+        self.rings = Rings(tables, clock, self.indices.services)
+        self._listening = Listening(tables)
         self._writes = 0
 
     # What is there
@@ -56,7 +57,7 @@ class Dataplane:
 
     def is_settled(self, service: str) -> bool:
         """False while flows of this service may run without a record."""
-        return service not in self._flux_until
+        return self.rings.is_settled(service)
 
     def traffic(self, key: Backend) -> Traffic:
         packets, octets, connections = self.tables.per_cpu_sum("traffic", self.indices.backends[key])
@@ -79,6 +80,9 @@ class Dataplane:
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
         self._writes = 0
+        before = self.rings.writes + self._listening.writes
+        listeners = frozenset(plan.listeners)
+        self._require_room(plan, listeners)
         service = self.indices.add_service(plan.name)
         wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
         gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
@@ -91,38 +95,26 @@ class Dataplane:
                 self._store_backend(wanted[member.name], member)
         for key in gone:
             self._remove_backend(key)
-        self._listen(service, set(plan.listeners))
-        return self._writes
+        self._listening.bring(service, listeners)
+        return self._writes + self.rings.writes + self._listening.writes - before
 
     def remove(self, name: str) -> None:
         """Take a service away: its listeners first, so that no packet finds half of it."""
         service = self.indices.services[name]
-        self._listen(service, set())
+        self._listening.bring(service, frozenset())
         self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
         for key in self.indices.of_service(name):
             self._remove_backend(key)
         self.indices.remove_service(name)
-        self._flux_until.pop(name, None)
+        self.rings.forget(name)
+
+    def read_again(self) -> None:
+        """Look again at what is remembered, so that the next `apply` repairs it."""
+        self._listening.check()
 
     def settle(self, exceptions: Array, now: float) -> None:
-        """End flux where its time is up, and drop the marks that no record needs any more. `exceptions`:
-        positions in the ring at which a record disagrees with the owner, as the last sweep saw them."""
-        for name, index in self.indices.services.items():
-            region = self._region(index)
-            if not region:
-                continue
-            words = self.tables.ring[region]
-            flags = schedule.flags_of(words)
-            if not flags.any():
-                self._flux_until.pop(name, None)
-                continue
-            if (flags & np.uint64(FLUX)).any() and now < self._flux_until.setdefault(
-                name, now + self._flux(index)
-            ):
-                continue
-            self._flux_until.pop(name, None)
-            inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
-            self._store_ring(region, schedule.settle(words, set(inside.tolist())))
+        """See `Rings.settle`; a ring that its service has left is given up when it is at rest."""
+        for index in self.rings.settle(exceptions, now):
             if int(self.tables.services[index]["scheduler"]) != self._constant("scheduler", "SCHEDULER_MH"):
                 self._store(self.tables.services, index, {"ring_slots": 0, "ring_start": 0})
 
@@ -132,26 +124,18 @@ class Dataplane:
         key = (service, member.name)
         if key in self.indices.backends:
             return self.indices.backends[key]
-        index = self.indices.add_backend(key, self._is_unused)
+        index = self.indices.add_backend(key, self._is_free)
         load = self.tables.loads[index]
         load["active_correction"] = -load["active"]
         load["inactive_correction"] = -load["inactive"]
         self.tables.per_cpu_zero("traffic", index)
-        generation = (int(self.tables.backends[index]["generation"]) + 1) & 0xFFFF
+        generation = int(self.tables.backends[index]["generation"]) % 0xFFFF + 1  # 0: never used
         self._store(self.tables.backends, index, {"generation": generation})
         return index
 
-    def _is_unused(self, backend: int) -> bool:
-        """Whether no slot of a ring speaks of it, not even as the owner before."""
-        for index in self.indices.services.values():
-            region = self._region(index)
-            if region:
-                words = self.tables.ring[region]
-                in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
-                before = in_flux & (schedule.before_of(words) == backend)
-                if (before | (schedule.backends_of(words) == backend)).any():
-                    return False
-        return True
+    def _is_free(self, index: int) -> bool:
+        never_used = not int(self.tables.backends[index]["generation"])
+        return never_used or not self.rings.mentions(index)
 
     def _store_backend(self, index: int, member: MemberPlan) -> None:
         fields: dict[str, Any] = {
@@ -190,45 +174,19 @@ class Dataplane:
     # Rings and members
 
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
-        region = self._region(service)
         if plan.scheduler is Scheduler.MH:
-            region = self._distribute_ring(region, plan, wanted, is_new=not self._is_listening(service))
+            recorded = self._listening.has(service)
+            region: slice | None = self.rings.distribute(plan, service, wanted, now, recorded=recorded)
         else:
             self._distribute_members(service, plan, wanted)
-            if region:
-                self._leave_ring(region)
-        if region and (schedule.flags_of(self.tables.ring[region]) & np.uint64(FLUX)).any():
-            self._flux_until.setdefault(plan.name, now + plan.flux_seconds)
-        self._store(self.tables.services, service, self._service_fields(plan, region))
-
-    def _distribute_ring(
-        self, region: slice | None, plan: ServicePlan, wanted: dict[str, int], *, is_new: bool
-    ) -> slice:
-        weights = {member.name: member.weight for member in plan.members}
-        accepting = [member.name for member in plan.members if member.accepts]
-        ring = maglev.fill(weights, accepting, plan.ring_slots)
-        by_name = np.array([*(wanted[name] for name in ring.names), NO_BACKEND], np.uint64)
-        owners = by_name[ring.owners]  # NOBODY is -1: the last
-        if region and region.stop - region.start == plan.ring_slots:
-            self._store_ring(region, schedule.advance(self.tables.ring[region], owners))
-            return region
-        region = self._allocate(plan.ring_slots)
-        self._store_ring(region, schedule.fresh(owners, recorded=not is_new))
-        return region
-
-    def _leave_ring(self, region: slice) -> None:
-        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
-        words = self.tables.ring[region]
-        at_rest = (schedule.flags_of(words) & np.uint64(FLUX)) == 0
-        owners = schedule.backends_of(words)
-        self._store_ring(region, np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words))
+            region = self.rings.leave(plan, service, now)
+        fields = self._service_fields(plan, region)
+        place = {name: fields[name] for name in ("ring_start", "ring_slots")}
+        self._store(self.tables.services, service, place)  # first, or `mh` would stand there without its ring
+        self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        places = self.tables.entries("members") // self.tables.entries("services")
-        if len(plan.members) > places:
-            raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {places}"
-            )
+        places = self._places()
         for place, member in enumerate(plan.members):
             weight = member.weight if member.accepts else 0
             self._store(
@@ -237,30 +195,18 @@ class Dataplane:
                 {"backend": wanted[member.name], "weight": weight},
             )
 
-    def _region(self, service: int) -> slice | None:
-        entry = self.tables.services[service]
-        start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
-        return slice(start, start + slots) if slots else None
+    def _places(self) -> int:
+        """Members that a service has room for."""
+        return self.tables.entries("members") // self.tables.entries("services")
 
-    def _allocate(self, slots: int) -> slice:
-        """The first gap in the ring map that is wide enough."""
-        regions = [region for i in self.indices.services.values() if (region := self._region(i))]
-        start = 0
-        for region in sorted(regions, key=lambda r: int(r.start)):
-            if region.start - start >= slots:
-                break
-            start = max(start, region.stop)
-        if start + slots > self.tables.entries("ring"):
-            raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
-        return slice(start, start + slots)
+    # Services
 
-    def _store_ring(self, region: slice, words: schedule.Words) -> None:
-        """Each slot is one 8-byte store: packets see the old one or the new one."""
-        differs = np.flatnonzero(self.tables.ring[region] != words)
-        self.tables.ring[region.start + differs] = words[differs]
-        self._writes += len(differs)
-
-    # Services and listeners
+    def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
+        if plan.scheduler is not Scheduler.MH and len(plan.members) > self._places():
+            raise CapacityError(
+                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {self._places()}"
+            )
+        self._listening.require_room(self.indices.services.get(plan.name), listeners)
 
     def _service_fields(self, plan: ServicePlan, region: slice | None) -> dict[str, Any]:
         states = self.tables.enums["connection_state"]
@@ -280,29 +226,6 @@ class Dataplane:
             "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
             "timeouts": timeouts,
         }
-
-    def _flux(self, service: int) -> float:
-        return int(self.tables.services[service]["timeouts"].max()) / self.clock.hz
-
-    def _is_listening(self, service: int) -> bool:
-        return service in self._listeners.values()
-
-    def _listen(self, service: int, wanted: set[Listener]) -> None:
-        """Exactly these listeners lead to the service."""
-        for listener in [known for known in self._listeners if self._leads_astray(known, service, wanted)]:
-            self.tables.delete_listener(listener)
-            del self._listeners[listener]
-            self._writes += 1
-        missing = [listener for listener in wanted if self._listeners.get(listener) != service]
-        addresses: set[Address] = {listener.address for listener in (*self._listeners, *missing)}
-        self.tables.set_vips(addresses)
-        for listener in missing:
-            self.tables.set_listener(listener, service)
-            self._listeners[listener] = service
-            self._writes += 1
-
-    def _leads_astray(self, listener: Listener, service: int, wanted: set[Listener]) -> bool:
-        return self._listeners[listener] == service and listener not in wanted
 
     # Writing
 

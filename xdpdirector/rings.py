@@ -1,0 +1,147 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rings in the map `ring`: where each one stands, how its slots pass to new owners, and when flux ends.
+
+Writes slots only, each by one 8-byte store: packets see the old one or the new one. What a slot becomes is decided
+in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states of backends or other schedulers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from xdpdirector import maglev, schedule
+from xdpdirector.errors import CapacityError
+from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, ServicePlan, Words
+from xdpdirector.tables import Array, Clock, Tables
+
+_FLUX = np.uint64(FLUX)
+
+
+class Rings:
+    """`services`: their indices by name, kept by the caller. `now` is monotonic seconds.
+
+    `writes` grows with each slot that was written: what a sweep saw of the rings is true for one such number.
+    """
+
+    def __init__(self, tables: Tables, clock: Clock, services: Mapping[str, int]) -> None:
+        self.writes = 0
+        self._tables, self._clock, self._services = tables, clock, services
+        self._flux_until: dict[str, float] = {}
+        self._filled: dict[str, tuple[object, maglev.Ring]] = {}
+
+    def region(self, service: int) -> slice | None:
+        """Where the service's ring stands, if it has one."""
+        entry = self._tables.services[service]
+        start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
+        return slice(start, start + slots) if slots else None
+
+    def is_settled(self, name: str) -> bool:
+        """False while flows of this service may run without a record."""
+        return name not in self._flux_until
+
+    def mentions(self, backend: int) -> bool:
+        """Whether some slot speaks of it, and be it as the owner before."""
+        for index in self._services.values():
+            region = self.region(index)
+            if region:
+                words = self._tables.ring[region]
+                in_flux = (schedule.flags_of(words) & _FLUX) != 0
+                before = in_flux & (schedule.before_of(words) == backend)
+                if (before | (schedule.backends_of(words) == backend)).any():
+                    return True
+        return False
+
+    def distribute(
+        self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
+    ) -> slice:
+        """Slots to the members that accept new connections; where the ring stands then. `indices` of backends by
+        name; `recorded`: the service had flows, with records, before it had a ring. CapacityError."""
+        ring = self._ring(plan)
+        by_name = np.array([*(indices[name] for name in ring.names), NO_BACKEND], np.uint64)
+        owners = by_name[ring.owners]  # NOBODY is -1: the last
+        region = self.region(service)
+        if region and region.stop - region.start == plan.ring_slots:
+            self._write(plan, region, schedule.advance(self._tables.ring[region], owners), now)
+        else:
+            region = self._allocate(plan.ring_slots)
+            self._write(plan, region, schedule.fresh(owners, recorded=recorded), now)
+        return region
+
+    def leave(self, plan: ServicePlan, service: int, now: float) -> slice | None:
+        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
+        region = self.region(service)
+        if region:
+            words = self._tables.ring[region]
+            at_rest = (schedule.flags_of(words) & _FLUX) == 0
+            owners = schedule.backends_of(words)
+            all_in_flux = np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words)
+            self._write(plan, region, all_in_flux, now)
+        return region
+
+    def forget(self, name: str) -> None:
+        """The service is gone."""
+        self._flux_until.pop(name, None)
+        self._filled.pop(name, None)
+
+    def settle(self, exceptions: Array, now: float) -> list[int]:
+        """End flux where its time is up, and drop the marks that no record needs any more; the services at rest.
+
+        `exceptions`: positions in the ring at which a record disagrees with the owner, as a sweep saw them that
+        began at `now` or later, and since then no slot was written.
+        """
+        rest = []
+        for name, index in self._services.items():
+            region = self.region(index)
+            if not region:
+                continue
+            words = self._tables.ring[region]
+            flags = schedule.flags_of(words)
+            if (flags & _FLUX).any() and now < self._flux_until.setdefault(name, now + self._longest(index)):
+                continue
+            self._flux_until.pop(name, None)
+            rest.append(index)
+            if flags.any():
+                inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
+                self._store(region, schedule.settle(words, set(inside.tolist())))
+        return rest
+
+    def _longest(self, service: int) -> float:
+        return int(self._tables.services[service]["timeouts"].max()) / self._clock.hz
+
+    def _ring(self, plan: ServicePlan) -> maglev.Ring:
+        """Filled when it changes only: the same plan comes every few seconds."""
+        weights = {member.name: member.weight for member in plan.members}
+        accepting = {member.name for member in plan.members if member.accepts}
+        known = self._filled.get(plan.name)
+        if known is None or known[0] != (weights, accepting, plan.ring_slots):
+            ring = maglev.fill(weights, accepting, plan.ring_slots)
+            known = self._filled[plan.name] = ((weights, accepting, plan.ring_slots), ring)
+        return known[1]
+
+    def _allocate(self, slots: int) -> slice:
+        """The first gap in the ring map that is wide enough."""
+        regions = [region for i in self._services.values() if (region := self.region(i))]
+        start = 0
+        for region in sorted(regions, key=lambda r: int(r.start)):
+            if region.start - start >= slots:
+                break
+            start = max(start, region.stop)
+        if start + slots > self._tables.entries("ring"):
+            raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
+        return slice(start, start + slots)
+
+    def _write(self, plan: ServicePlan, region: slice, words: Words, now: float) -> None:
+        """Slots that enter flux have all their time from now on; those that were in it need no more."""
+        entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
+        self._store(region, words)
+        in_flux = (schedule.flags_of(words) & _FLUX).any()
+        if in_flux and (entered.any() or self.is_settled(plan.name)):
+            until = now + plan.flux_seconds
+            self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
+
+    def _store(self, region: slice, words: Words) -> None:
+        differs = np.flatnonzero(self._tables.ring[region] != words)
+        self._tables.ring[region.start + differs] = words[differs]
+        self.writes += len(differs)

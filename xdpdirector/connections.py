@@ -4,14 +4,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import ip_network
-from typing import Any
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import islice
+from typing import Any, TypeAlias
+
+import numpy as np
 
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.sweep import TABLES
-from xdpdirector.tables import PROTOCOLS, Clock, Tables, address_of
+from xdpdirector.tables import PROTOCOLS, Array, Clock, Tables, address_of, address_words
 from xdpdirector.views import ConnectionView
+
+Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Connections:
@@ -28,28 +33,33 @@ class Connections:
             clients = ip_network(client, strict=False) if client else None
         except ValueError as error:
             raise InvalidRequestError(f"'{client}' is no address and no prefix", pointer="/client") from error
-        found: list[ConnectionView] = []
-        for view in self._all():
-            if len(found) >= limit:
-                break
-            if (
-                (service is None or view.service == service)
-                and (backend is None or view.backend == backend)
-                and (clients is None or view.client in clients)
-            ):
-                found.append(view)
-        return found
+        matching = (
+            view
+            for view in self._like(service, backend, clients)
+            if backend is None or view.backend == backend
+        )
+        return [*islice(matching, limit)]
 
-    def _all(self) -> Iterator[ConnectionView]:
+    def _like(
+        self, service: str | None, backend: str | None, clients: Network | None
+    ) -> Iterator[ConnectionView]:
+        """Those that match, and records of earlier backends of the same index."""
         services = {index: name for name, index in self._indices.services.items()}
         backends = {index: key for key, index in self._indices.backends.items()}
         now = self._clock.now()
+        ours = [index for index, label in services.items() if service in (None, label)]
+        theirs = [index for index, key in backends.items() if backend in (None, key[1])]
         for name in TABLES:
             for keys, values in self._tables.read(name):
-                for key, value in zip(keys, values, strict=True):
-                    owner = services.get(int(value["service"]))
-                    if owner is not None:
-                        yield self._view(key, value, owner, self._backend(value, backends), now)
+                # Whole columns are compared, as there may be millions of rows.
+                chosen = np.isin(values["service"], ours)
+                if backend is not None:
+                    chosen &= np.isin(values["backend"], theirs)
+                if clients is not None:
+                    chosen &= _from(keys["client"], clients)
+                for key, value in zip(keys[chosen], values[chosen], strict=True):
+                    owner = self._backend(value, backends)
+                    yield self._view(key, value, services[int(value["service"])], owner, now)
 
     def _backend(self, value: Any, backends: dict[int, Backend]) -> str | None:
         """None for a record of an earlier backend of that index."""
@@ -72,3 +82,15 @@ class Connections:
             state=states[int(value["state"])].removeprefix("CONNECTION_").lower(),
             idle=round(idle / self._clock.hz, 3),
         )
+
+
+def _from(clients: Array, network: Network) -> Array:
+    """Where an address is one of the network's; of the other version none is."""
+    words = clients.reshape(len(clients), -1)
+    if words.shape[1] * 32 != network.max_prefixlen:
+        return np.zeros(len(clients), bool)
+    mask = np.array(address_words(network.netmask), np.uint32)
+    inside: Array = ((words & mask) == np.array(address_words(network.network_address), np.uint32)).all(
+        axis=1
+    )
+    return inside

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import Literal
 
 from xdpdirector.model import (
+    Address,
     AdminState,
     CheckSpec,
     Frozen,
@@ -93,11 +94,13 @@ class ServiceView(Frozen):
 
 
 class ConnectionView(Frozen):
+    """`client` is what the packets say: it may be an address that no host should have."""
+
     service: Name
     backend: Name | None
-    client: HostAddress
+    client: Address
     client_port: int
-    vip: HostAddress
+    vip: Address
     port: int
     protocol: str
     state: str
@@ -111,7 +114,7 @@ class AttachmentView(Frozen):
 
 
 class Statistics(Frozen):
-    """`verdicts`: packets by reason, as named in bpf/types.h `struct verdicts`."""
+    """`verdicts`: packets by reason, named as in `enum reason` of bpf/types.h."""
 
     verdicts: dict[str, int]
     services: dict[str, Traffic]

@@ -12,6 +12,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -37,6 +38,7 @@ _SCALARS = {
     "s64": "i8",
 }
 _KNOWN_HZ = (100, 250, 300, 1000)
+_PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds
 _BATCH = 16384
 
 
@@ -256,8 +258,6 @@ class Tables:
 
 def address_of(words: Any) -> Address:
     """The address whose 32-bit numbers these are."""
-    from ipaddress import ip_address
-
     return ip_address(np.asarray(words, np.uint32).tobytes())
 
 
@@ -280,8 +280,19 @@ class Clock:
         return min(max(1, round(seconds * self.hz)), 0x7FFFFFFF)
 
     def _measure(self) -> int:
-        """Jiffies a second. The kernel does not tell, so two readings 50 ms apart do."""
-        started, first = time.monotonic(), self.now()
-        time.sleep(0.05)
-        elapsed, ticks = time.monotonic() - started, (self.now() - first) & 0xFFFFFFFF
-        return min(_KNOWN_HZ, key=lambda hz: abs(hz - ticks / elapsed))
+        """Jiffies a second. The kernel does not tell, so two readings do, further apart until they leave no doubt:
+        a busy machine may delay each of them."""
+        for pause in _PAUSES:
+            before, first, after = time.monotonic(), self.now(), time.monotonic()
+            time.sleep(pause)
+            again, last, end = time.monotonic(), self.now(), time.monotonic()
+            ticks = (last - first) & 0xFFFFFFFF
+            possible = frequencies(ticks, again - after, end - before)
+            if len(possible) == 1:
+                return possible[0]
+        return min(_KNOWN_HZ, key=lambda hz: abs(hz - ticks / (end - before)))
+
+
+def frequencies(ticks: int, shortest: float, longest: float) -> list[int]:
+    """At which of the kernel's tick rates (CONFIG_HZ) so many ticks can fall into a time of these bounds."""
+    return [hz for hz in _KNOWN_HZ if shortest * hz - 1 < ticks < longest * hz + 1]

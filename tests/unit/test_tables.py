@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xdpdirector.tables import address_of, address_words, dtype_of, network16
+from xdpdirector.tables import address_of, address_words, dtype_of, frequencies, network16
 
 INNER = {
     "name": "inner",
@@ -104,3 +104,22 @@ def test_an_address_is_the_words_that_a_packet_has(text: str, count: int) -> Non
 @pytest.mark.parametrize(("port", "packed"), [(80, "0050"), (1, "0001"), (65535, "ffff"), (8080, "1f90")])
 def test_a_port_is_the_number_that_a_packet_has(port: int, packed: str) -> None:
     assert np.uint16(network16(port)).tobytes() == bytes.fromhex(packed)
+
+
+@pytest.mark.parametrize(
+    ("ticks", "shortest", "longest", "possible"),
+    [
+        pytest.param(5, 0.050, 0.0501, [100], id="100"),
+        pytest.param(12, 0.050, 0.0501, [250], id="250, rounded down"),
+        pytest.param(13, 0.050, 0.0501, [250], id="250, rounded up"),
+        pytest.param(15, 0.050, 0.0501, [300], id="300"),
+        pytest.param(50, 0.050, 0.0501, [1000], id="1000"),
+        pytest.param(25, 0.050, 0.1001, [250, 300], id="the second reading came late: in doubt"),
+        pytest.param(0, 0.0001, 0.0002, [100, 250, 300, 1000], id="too short to tell"),
+        pytest.param(500, 0.050, 0.0501, [], id="of no kernel"),
+    ],
+)
+def test_ticks_in_a_time_tell_their_rate(
+    ticks: int, shortest: float, longest: float, possible: list[int]
+) -> None:
+    assert frequencies(ticks, shortest, longest) == possible

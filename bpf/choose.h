@@ -38,7 +38,9 @@ static __always_inline bool take(struct choice *choice, u32 index)
 
 static __always_inline struct ring_slot read_slot(u32 position)
 {
-	union slot_word read = {.slot = {.backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX}};
+	union slot_word read = {
+		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	};
 	void *slot = ring.lookup(&position);
 
 	if (slot)
@@ -47,7 +49,8 @@ static __always_inline struct ring_slot read_slot(u32 position)
 }
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
-static __always_inline enum reason follow_record(struct packet *packet, const struct service *service,
+static __always_inline enum reason follow_record(struct packet *packet,
+						 const struct service *service,
 						 struct connection *record, struct choice *choice)
 {
 	if (take(choice, record->backend) && choice->backend->generation == record->generation)
@@ -76,39 +79,55 @@ static __always_inline enum reason follow_slot(struct packet *packet, const stru
 	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
 }
 
-static __always_inline enum reason take_new(const struct packet *packet, const struct service *service,
-					    u32 service_index, const struct ring_slot *slot, struct choice *choice)
+static __always_inline void count_served(u32 backend)
 {
-	u32 index = service->scheduler == SCHEDULER_MH ? slot->backend : least_busy(service, service_index);
+	struct load *load = loads.lookup(&backend);
 
-	if (!take(choice, index))
-		return service->on_empty == POLICY_REJECT && packet->protocol == IPPROTO_TCP ? REJECT_EMPTY
-											      : DROP_EMPTY;
+	if (load)
+		__sync_fetch_and_add(&load->served, 1);
+}
+
+static __always_inline enum reason take_new(const struct packet *packet,
+					    const struct service *service, u32 service_index,
+					    const struct ring_slot *slot, struct choice *choice)
+{
+	bool is_ring = service->flags & SERVICE_RING;
+	u32 index = is_ring ? slot->backend : least_costly(service, service_index);
+
 	choice->is_new = true;
-	if (service->scheduler == SCHEDULER_MH && !(slot->flags & SLOT_FLUX))
-		return FORWARD_RING;
+	if (take(choice, index)) {
+		if (is_ring && !(slot->flags & SLOT_FLUX))
+			return FORWARD_RING;
+	} else if (!take(choice, service->fallback)) {
+		return service->on_empty == POLICY_REJECT && packet->protocol == IPPROTO_TCP
+			       ? REJECT_EMPTY
+			       : DROP_EMPTY;
+	}
+	count_served(choice->index);
 	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
 }
 
 /* Remember the flow. It waits among the pending, also when it is mid-stream: its next packet will show. */
-static __always_inline void remember(struct packet *packet, u32 service_index, const struct choice *choice,
-				     u32 position, u32 now)
+static __always_inline void remember(struct packet *packet, u32 service_index,
+				     const struct choice *choice, u32 position, u32 now)
 {
-	struct connection record = {.backend = choice->index,
-				    .generation = choice->backend ? choice->backend->generation : 0,
-				    .service = service_index,
-				    .seen = now,
-				    .position = position};
+	struct connection record = { .backend = choice->index,
+				     .generation =
+					     choice->backend ? choice->backend->generation : 0,
+				     .service = service_index,
+				     .seen = now,
+				     .position = position };
 
-	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN, packet);
+	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN,
+				  packet);
 	store_pending(packet, &record);
 	add_load(record.backend, record.state, 1);
 }
 
-static __always_inline enum reason choose(struct packet *packet, struct service *service, u32 service_index,
-					  struct choice *choice)
+static __always_inline enum reason choose(struct packet *packet, struct service *service,
+					  u32 service_index, struct choice *choice)
 {
-	struct ring_slot slot = {.backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX};
+	struct ring_slot slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX };
 	struct connection record = {};
 	u32 position = 0, now;
 	enum reason reason = UNDECIDED;

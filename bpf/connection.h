@@ -13,7 +13,8 @@
 
 static __always_inline struct connection *find_connection(struct packet *packet)
 {
-	return packet->ipv6 ? connections6.lookup(&packet->flow.v6) : connections4.lookup(&packet->flow.v4);
+	return packet->ipv6 ? connections6.lookup(&packet->flow.v6)
+			    : connections4.lookup(&packet->flow.v4);
 }
 
 static __always_inline struct connection *find_pending(struct packet *packet)
@@ -89,14 +90,16 @@ static __always_inline void change_state(struct connection *record, u8 state)
 		record->state = state;
 }
 
-static __always_inline bool has_expired(const struct connection *record, const struct service *service, u32 now)
+static __always_inline bool has_expired(const struct connection *record,
+					const struct service *service, u32 now)
 {
 	return now - record->seen > service->timeouts[record->state % MAX_STATES];
 }
 
 /* The flow's record as it stands after this packet. False when there is none, or none that still holds: it has
  * timed out, or a SYN opens the connection anew after its end (RFC 9293, 3.6.1). */
-static __always_inline bool recall(struct packet *packet, struct service *service, u32 now, struct connection *record)
+static __always_inline bool recall(struct packet *packet, struct service *service, u32 now,
+				   struct connection *record)
 {
 	struct connection *found = find_connection(packet);
 	bool is_pending = !found;

@@ -32,8 +32,8 @@ static __always_inline bool parse_network(struct cursor *cursor, struct packet *
 	return false;
 }
 
-static __always_inline int act(struct xdp_md *ctx, const struct packet *packet, const struct choice *choice,
-			       enum reason reason)
+static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
+			       const struct choice *choice, enum reason reason)
 {
 	switch (reason) {
 	case FORWARD_RING:
@@ -65,7 +65,7 @@ int clock(struct xdp_md *ctx)
 int director(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
-	struct cursor cursor = {.start = start, .at = start, .end = (void *)(long)ctx->data_end};
+	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
 	struct packet packet = {};
 	struct choice choice = {};
 	struct service *service;
@@ -78,7 +78,8 @@ int director(struct xdp_md *ctx)
 
 	parse_transport(&cursor, &packet);
 	if (packet.error)
-		return is_vip(&packet) ? verdict(XDP_DROP, packet.error) : verdict(XDP_PASS, PASS_NOT_VIP);
+		return is_vip(&packet) ? verdict(XDP_DROP, packet.error)
+				       : verdict(XDP_PASS, PASS_NOT_VIP);
 
 	index = find_listener(&packet);
 	service = index ? services.lookup(index) : NULL;

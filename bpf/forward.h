@@ -18,8 +18,8 @@ static __always_inline void count_traffic(const struct packet *packet, const str
 	count->connections += choice->is_new;
 }
 
-static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet, const struct choice *choice,
-				   enum reason reason)
+static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
+				   const struct choice *choice, enum reason reason)
 {
 	struct backend *backend = choice->backend;
 	struct ethhdr *eth = (void *)(long)ctx->data;

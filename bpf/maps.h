@@ -7,9 +7,10 @@
 #include "types.h"
 
 #define VIP_FILTER_WORDS 1024
-#define MAX_PORTS 64
+#define MAX_PORTS	 64
 
-#define PINNED(type, key, value, name, entries) BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
+#define PINNED(type, key, value, name, entries) \
+	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
 #define SHARED_ARRAY(value, name, entries) \
 	BPF_TABLE_PINNED("array", u32, value, name, entries, PIN_DIR #name, BPF_F_MMAPABLE)
 
@@ -47,7 +48,8 @@ struct ports_table_t {
 	u64 (*redirect_map)(int, int);
 	u32 max_entries;
 };
-__attribute__((section("maps/devmap:" PIN_DIR "ports"))) struct ports_table_t ports = {.max_entries = MAX_PORTS};
+__attribute__((section("maps/devmap:" PIN_DIR
+		       "ports"))) struct ports_table_t ports = { .max_entries = MAX_PORTS };
 
 /* Names of services and backends by index; for people and for a daemon that adopts these maps. */
 SHARED_ARRAY(struct label, service_labels, MAX_SERVICES);

@@ -10,9 +10,9 @@
 
 #include "types.h"
 
-#define MAX_TAGS 2
+#define MAX_TAGS       2
 #define MAX_EXTENSIONS 6
-#define FRAGMENT_BITS 0x3fff /* more fragments, and the offset (RFC 791) */
+#define FRAGMENT_BITS  0x3fff /* more fragments, and the offset (RFC 791) */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -40,9 +40,9 @@ struct packet {
 		struct flow4 v4;
 		struct flow6 v6;
 	} flow;
-	u32 error;   /* enum reason; 0 (PASS_NOT_IP) when there is none */
-	u16 length;  /* of the IP packet */
-	u16 payload; /* of it, what the transport header and its data take */
+	u32 error;     /* enum reason; 0 (PASS_NOT_IP) when there is none */
+	u16 length;    /* of the IP packet */
+	u16 payload;   /* of it, what the transport header and its data take */
 	u16 network;   /* offset of the IP header in the frame */
 	u16 transport; /* and of the TCP or UDP header */
 	u8 ipv6;
@@ -88,7 +88,8 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 	packet->protocol = ip->protocol;
 	packet->length = ntohs(ip->tot_len);
 	packet->payload = packet->length - header;
-	if (header < sizeof(*ip) || packet->length < header || cursor->at + packet->length > cursor->end)
+	if (header < sizeof(*ip) || packet->length < header ||
+	    cursor->at + packet->length > cursor->end)
 		packet->error = DROP_MALFORMED_IP;
 	else if (ip->frag_off & htons(FRAGMENT_BITS))
 		packet->error = DROP_FRAGMENT;

@@ -6,7 +6,7 @@
 #include "parse.h"
 #include "verdict.h"
 
-#define REPLY_TTL 64
+#define REPLY_TTL  64
 #define MAX_OFFSET 0x3fff /* of a transport header: what parse.h follows ends well below */
 
 struct pseudo4 {
@@ -31,7 +31,8 @@ static __always_inline __be16 fold(s64 sum)
 }
 
 /* The RST for this segment, without checksum. False when there is none: a RST is never answered. */
-static __always_inline bool make_reset(struct xdp_md *ctx, const struct packet *packet, struct tcphdr *reset)
+static __always_inline bool make_reset(struct xdp_md *ctx, const struct packet *packet,
+				       struct tcphdr *reset)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & MAX_OFFSET);
@@ -46,7 +47,8 @@ static __always_inline bool make_reset(struct xdp_md *ctx, const struct packet *
 		reset->seq = tcp->ack_seq;
 	} else {
 		reset->ack = 1;
-		reset->ack_seq = htonl(ntohl(tcp->seq) + packet->payload - tcp->doff * 4 + tcp->syn + tcp->fin);
+		reset->ack_seq = htonl(ntohl(tcp->seq) + packet->payload - tcp->doff * 4 +
+				       tcp->syn + tcp->fin);
 	}
 	return true;
 }
@@ -64,20 +66,21 @@ static __always_inline bool write_ethernet(struct xdp_md *ctx)
 	return true;
 }
 
-static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet *packet, struct tcphdr *reset)
+static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet *packet,
+					 struct tcphdr *reset)
 {
-	struct pseudo4 pseudo = {.source = packet->flow.v4.vip,
-				 .destination = packet->flow.v4.client,
-				 .protocol = htons(IPPROTO_TCP),
-				 .length = htons(sizeof(*reset))};
-	struct iphdr header = {.version = 4,
-			       .ihl = sizeof(header) / 4,
-			       .tot_len = htons(sizeof(header) + sizeof(*reset)),
-			       .frag_off = htons(0x4000), /* don't fragment */
-			       .ttl = REPLY_TTL,
-			       .protocol = IPPROTO_TCP,
-			       .saddr = packet->flow.v4.vip,
-			       .daddr = packet->flow.v4.client};
+	struct pseudo4 pseudo = { .source = packet->flow.v4.vip,
+				  .destination = packet->flow.v4.client,
+				  .protocol = htons(IPPROTO_TCP),
+				  .length = htons(sizeof(*reset)) };
+	struct iphdr header = { .version = 4,
+				.ihl = sizeof(header) / 4,
+				.tot_len = htons(sizeof(header) + sizeof(*reset)),
+				.frag_off = htons(0x4000), /* don't fragment */
+				.ttl = REPLY_TTL,
+				.protocol = IPPROTO_TCP,
+				.saddr = packet->flow.v4.vip,
+				.daddr = packet->flow.v4.client };
 	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
@@ -90,9 +93,10 @@ static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet
 	return true;
 }
 
-static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet *packet, struct tcphdr *reset)
+static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet *packet,
+					 struct tcphdr *reset)
 {
-	struct pseudo6 pseudo = {.length = htonl(sizeof(*reset)), .protocol = htonl(IPPROTO_TCP)};
+	struct pseudo6 pseudo = { .length = htonl(sizeof(*reset)), .protocol = htonl(IPPROTO_TCP) };
 	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
@@ -112,7 +116,8 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 }
 
 /* Answer the segment with a RST. */
-static __always_inline int reject(struct xdp_md *ctx, const struct packet *packet, enum reason reason)
+static __always_inline int reject(struct xdp_md *ctx, const struct packet *packet,
+				  enum reason reason)
 {
 	int size = packet->network + sizeof(struct tcphdr) +
 		   (packet->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
@@ -123,7 +128,8 @@ static __always_inline int reject(struct xdp_md *ctx, const struct packet *packe
 		return verdict(XDP_DROP, DROP_RESET);
 	if (bpf_xdp_adjust_tail(ctx, size - (int)(ctx->data_end - ctx->data)))
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	is_written = packet->ipv6 ? write_reset6(ctx, packet, &reset) : write_reset4(ctx, packet, &reset);
+	is_written = packet->ipv6 ? write_reset6(ctx, packet, &reset)
+				  : write_reset4(ctx, packet, &reset);
 	if (!is_written || !write_ethernet(ctx))
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	return verdict(XDP_TX, reason);

@@ -6,41 +6,50 @@
 #ifndef XDPDIRECTOR_TYPES_H
 #define XDPDIRECTOR_TYPES_H
 
-#define NO_BACKEND 0xffff
-#define MAX_MEMBERS 256 /* backends of one service */
-#define MAX_STATES 8
+#define NO_BACKEND  0xffff
+#define MAX_MEMBERS 32
+#define MAX_STATES  8
 
 /* Why a packet got its verdict; the name's first word is the verdict. Index of the map `verdicts`. */
 enum reason {
-	PASS_NOT_IP = 0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
+	PASS_NOT_IP =
+		0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
 	PASS_NOT_VIP = 1, /* for another address than a VIP */
-	PASS_NO_LISTENER = 2, /* for a VIP, but another port or protocol (ping too): the host answers */
-	PASS_LOCAL = 3, /* the chosen backend is the director itself */
+	PASS_NO_LISTENER =
+		2,	  /* for a VIP, but another port or protocol (ping too): the host answers */
+	PASS_LOCAL = 3,	  /* the chosen backend is the director itself */
 	FORWARD_RING = 4, /* by the ring alone */
 	FORWARD_CONNECTION = 5, /* of a known connection */
-	FORWARD_NEW = 6, /* opens a connection that is recorded */
-	FORWARD_BEFORE = 7, /* of a flow from before its slot changed owner */
-	FORWARD_REOPENED = 8, /* mid-stream without a usable backend, scheduled as the service says */
+	FORWARD_NEW = 6,	/* opens a connection that is recorded */
+	FORWARD_BEFORE = 7,	/* of a flow from before its slot changed owner */
+	FORWARD_REOPENED =
+		8,	  /* mid-stream without a usable backend, scheduled as the service says */
 	REJECT_EMPTY = 9, /* RST: no backend takes new connections */
 	REJECT_DOWN = 10, /* RST: the connection's backend is down, removed or in maintenance */
-	REJECT_UNKNOWN = 11, /* RST: mid-stream TCP of no known connection */
-	DROP_MALFORMED_IP = 12, /* for a VIP: lengths in the IP header contradict the frame */
-	DROP_MALFORMED_TCP = 13, /* for a VIP: TCP header cut short, or its offset wrong */
-	DROP_MALFORMED_UDP = 14, /* for a VIP: UDP header cut short, or its length wrong */
+	REJECT_UNKNOWN = 11,	     /* RST: mid-stream TCP of no known connection */
+	DROP_MALFORMED_IP = 12,	     /* for a VIP: lengths in the IP header contradict the frame */
+	DROP_MALFORMED_TCP = 13,     /* for a VIP: TCP header cut short, or its offset wrong */
+	DROP_MALFORMED_UDP = 14,     /* for a VIP: UDP header cut short, or its length wrong */
 	DROP_EXTENSION_HEADERS = 15, /* for a VIP: more IPv6 extension headers than are followed */
-	DROP_FRAGMENT = 16, /* for a VIP: a fragment */
-	DROP_EMPTY = 17, /* no backend takes new connections */
-	DROP_DOWN = 18, /* the connection's backend is down, removed or in maintenance */
+	DROP_FRAGMENT = 16,	     /* for a VIP: a fragment */
+	DROP_EMPTY = 17,	     /* no backend takes new connections */
+	DROP_DOWN = 18,	   /* the connection's backend is down, removed or in maintenance */
 	DROP_UNKNOWN = 19, /* mid-stream TCP of no known connection */
-	DROP_RESET = 20, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
+	DROP_RESET =
+		20, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
 	DROP_UNRESOLVED = 21, /* the backend's MAC is not known */
-	DROP_INTERNAL = 22, /* cannot happen */
+	DROP_INTERNAL = 22,   /* cannot happen */
 	REASONS = 23,
 };
 
-enum scheduler {
-	SCHEDULER_MH = 0,  /* weighted Maglev hashing, on the ring */
-	SCHEDULER_WLC = 1, /* weighted least connections, on the members */
+/* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
+enum service_flags {
+	SERVICE_RING = 1,	  /* by the ring (mh, sh) */
+	SERVICE_HASH_ADDRESS = 2, /* the ring's hash leaves the client's port out */
+	SERVICE_WEIGHTED = 4,	  /* cost is divided by weight; else any weight but 0 is the same */
+	SERVICE_IDLE_FIRST = 8,	  /* a member without active connections costs nothing (nq) */
+	SERVICE_WITHIN_WEIGHT =
+		16, /* a member with more active connections than weight takes none (ovf) */
 };
 
 /* What becomes of a packet that has no usable backend. */
@@ -119,12 +128,18 @@ struct flow6 {
 
 struct service {
 	u32 ring_start; /* first slot in `ring` */
-	u32 ring_slots; /* 0: not a ring scheduler */
+	u32 ring_slots; /* 0: it has none */
 	u32 members;	/* how many entries of `members`, from index service * MAX_MEMBERS */
-	u8 scheduler;
-	u8 on_empty;
+	u8 flags;	/* enum service_flags */
+	u8 on_empty;	/* enum policy, three times */
 	u8 on_down;
 	u8 on_unknown;
+	u16 cost_active; /* what a member's connections cost: so much for each active one */
+	u16 cost_inactive;
+	u16 cost_served; /* for each one ever given to it */
+	u16 cost_fixed;
+	u16 fallback; /* the backend that takes new connections when no other does, or NO_BACKEND */
+	u16 pad[3];
 	u32 timeouts[MAX_STATES]; /* by connection state, in jiffies */
 };
 
@@ -150,13 +165,19 @@ struct backend {
 	u32 pad[2];
 };
 
-/* Connections of a backend. XDP adds to the first three; the daemon's sweep corrects them for what was evicted
- * or has timed out, in fields of its own, so that neither overwrites the other. */
+/* Connections of a backend: a cache line. XDP writes the first four; the daemon's sweep corrects them for what was
+ * evicted or has timed out, in fields of its own, so that neither overwrites the other. */
 struct load {
 	s32 active;
 	s32 inactive;
+	s32 served;	/* given to it since its service last changed */
+	u32 overloaded; /* reached `upper` and not yet back below `lower` */
 	s32 active_correction;
 	s32 inactive_correction;
+	s32 served_correction;
+	u32 upper; /* thresholds of all its connections; 0: none */
+	u32 lower;
+	u32 pad[7];
 };
 
 /* One running connection: 16 bytes. */

@@ -11,7 +11,16 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from xdpdirector.model import AdminState, CheckSpec, Frozen, HostAddress, ListenerField, Name, Scheduler, Timeouts
+from xdpdirector.model import (
+    AdminState,
+    CheckSpec,
+    Frozen,
+    HostAddress,
+    ListenerField,
+    Name,
+    Scheduler,
+    Timeouts,
+)
 
 
 class Operational(StrEnum):

@@ -80,7 +80,7 @@ def test_a_syn_after_the_end_is_scheduled_anew(world: w.World) -> None:
     assert world.plane.load(("web", "web1")) == (1, 0)
 
 
-@pytest.mark.parametrize("flags, load", [("FA", (0, 1)), ("R", (0, 1)), ("PA", (1, 0))])
+@pytest.mark.parametrize(("flags", "load"), [("FA", (0, 1)), ("R", (0, 1)), ("PA", (1, 0))])
 def test_the_end_of_a_connection_is_counted(world: w.World, flags: str, load: tuple[int, int]) -> None:
     world.apply(w.service())
     world.send(w.tcp("S"))
@@ -104,7 +104,7 @@ def test_a_draining_backend_keeps_its_connections_and_gets_no_new_one(world: w.W
 
 
 @pytest.mark.parametrize(
-    "policy, reason", [("reject", "reject_down"), ("drop", "drop_down"), ("schedule", "forward_reopened")]
+    ("policy", "reason"), [("reject", "reject_down"), ("drop", "drop_down"), ("schedule", "forward_reopened")]
 )
 @pytest.mark.parametrize("lost", ["down", "maintenance", "removed"])
 def test_mid_stream_without_its_backend(world: w.World, lost: str, policy: str, reason: str) -> None:

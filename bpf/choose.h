@@ -79,6 +79,48 @@ static __always_inline enum reason follow_slot(struct packet *packet, const stru
 	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
 }
 
+/* Remember the flow. It waits among the pending, also when it is mid-stream: its next packet will show. */
+static __always_inline void remember(struct packet *packet, const struct aside *aside,
+				     const struct choice *choice)
+{
+	struct connection record = { .backend = choice->index,
+				     .generation =
+					     choice->backend ? choice->backend->generation : 0,
+				     .service = aside->service,
+				     .seen = aside->now,
+				     .position = aside->position };
+
+	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN,
+				  packet);
+	store_pending(packet, &record);
+	add_load(record.backend, record.state, 1);
+}
+
+/* The way of most packets: by a slot at rest, or by a record. Undecided: it is to be scheduled. */
+static __always_inline enum reason choose(struct packet *packet, struct service *service,
+					  struct aside *aside, struct choice *choice)
+{
+	struct connection record = {};
+	enum reason reason = UNDECIDED;
+
+	if (service->ring_slots) {
+		aside->position = ring_position(packet, service);
+		aside->slot = read_slot(aside->position);
+		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
+			choice->is_new = is_opening(packet);
+			return FORWARD_RING;
+		}
+	}
+	aside->now = bpf_jiffies64();
+	if (recall(packet, service, aside->now, &record))
+		reason = follow_record(packet, service, &record, choice);
+	else if (!is_opening(packet))
+		reason = follow_slot(packet, service, &aside->slot, choice);
+	if (reason == FORWARD_BEFORE)
+		remember(packet, aside, choice);
+	return reason;
+}
+
 static __always_inline void count_served(u32 backend)
 {
 	struct load *load = loads.lookup(&backend);
@@ -87,16 +129,16 @@ static __always_inline void count_served(u32 backend)
 		__sync_fetch_and_add(&load->served, 1);
 }
 
-static __always_inline enum reason take_new(const struct packet *packet,
-					    const struct service *service, u32 service_index,
-					    const struct ring_slot *slot, struct choice *choice)
+/* The way of a new connection: by the scheduler, or to the fallback. */
+static __always_inline enum reason schedule(struct packet *packet, const struct service *service,
+					    const struct aside *aside, struct choice *choice)
 {
 	bool is_ring = service->flags & SERVICE_RING;
-	u32 index = is_ring ? slot->backend : least_costly(service, service_index);
+	u32 index = is_ring ? aside->slot.backend : least_costly(service, aside->service);
 
 	choice->is_new = true;
 	if (take(choice, index)) {
-		if (is_ring && !(slot->flags & SLOT_FLUX))
+		if (is_ring && !(aside->slot.flags & SLOT_FLUX))
 			return FORWARD_RING;
 	} else if (!take(choice, service->fallback)) {
 		return service->on_empty == POLICY_REJECT && packet->protocol == IPPROTO_TCP
@@ -104,52 +146,8 @@ static __always_inline enum reason take_new(const struct packet *packet,
 			       : DROP_EMPTY;
 	}
 	count_served(choice->index);
+	remember(packet, aside, choice);
 	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
-}
-
-/* Remember the flow. It waits among the pending, also when it is mid-stream: its next packet will show. */
-static __always_inline void remember(struct packet *packet, u32 service_index,
-				     const struct choice *choice, u32 position, u32 now)
-{
-	struct connection record = { .backend = choice->index,
-				     .generation =
-					     choice->backend ? choice->backend->generation : 0,
-				     .service = service_index,
-				     .seen = now,
-				     .position = position };
-
-	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN,
-				  packet);
-	store_pending(packet, &record);
-	add_load(record.backend, record.state, 1);
-}
-
-static __always_inline enum reason choose(struct packet *packet, struct service *service,
-					  u32 service_index, struct choice *choice)
-{
-	struct ring_slot slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX };
-	struct connection record = {};
-	u32 position = 0, now;
-	enum reason reason = UNDECIDED;
-
-	if (service->ring_slots) {
-		position = ring_position(packet, service);
-		slot = read_slot(position);
-		if (!slot.flags && take(choice, slot.backend)) {
-			choice->is_new = is_opening(packet);
-			return FORWARD_RING;
-		}
-	}
-	now = bpf_jiffies64();
-	if (recall(packet, service, now, &record))
-		reason = follow_record(packet, service, &record, choice);
-	else if (!is_opening(packet))
-		reason = follow_slot(packet, service, &slot, choice);
-	if (reason == UNDECIDED)
-		reason = take_new(packet, service, service_index, &slot, choice);
-	if (reason == FORWARD_NEW || reason == FORWARD_BEFORE || reason == FORWARD_REOPENED)
-		remember(packet, service_index, choice, position, now);
-	return reason;
 }
 
 #endif

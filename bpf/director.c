@@ -32,10 +32,32 @@ static __always_inline bool parse_network(struct cursor *cursor, struct packet *
 	return false;
 }
 
+/* On to another stage, with what this one found out. */
+static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet,
+				 const struct aside *found, enum reason reason, u32 stage)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+
+	if (aside) {
+		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
+		aside->service = found->service;
+		aside->slot = found->slot;
+		aside->position = found->position;
+		aside->now = found->now;
+		aside->reason = reason;
+		stages.call(ctx, STAGES_AT + stage);
+	}
+	return verdict(XDP_DROP, DROP_INTERNAL);
+}
+
 static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
-			       const struct choice *choice, enum reason reason)
+			       const struct aside *aside, const struct choice *choice,
+			       enum reason reason)
 {
 	switch (reason) {
+	case UNDECIDED:
+		return go_on(ctx, packet, aside, reason, STAGE_SCHEDULE);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 	case FORWARD_NEW:
@@ -45,10 +67,36 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 	case REJECT_EMPTY:
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
-		return reject(ctx, packet, reason);
+		return go_on(ctx, packet, aside, reason, STAGE_ANSWER);
 	default:
 		return verdict(XDP_DROP, reason);
 	}
+}
+
+int stage_answer(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+
+	return aside ? reject(ctx, &aside->packet, aside->reason)
+		     : verdict(XDP_DROP, DROP_INTERNAL);
+}
+
+int stage_schedule(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+	struct choice choice = {};
+	struct service *service;
+	struct packet packet;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	__builtin_memcpy(&packet, &aside->packet, sizeof(packet));
+	service = services.lookup(&aside->service);
+	if (!service)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return act(ctx, &packet, aside, &choice, schedule(&packet, service, aside, &choice));
 }
 
 /* The time as the path sees it, for the daemon: run by hand only, writes its jiffies over the frame's start. */
@@ -66,6 +114,9 @@ int director(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
+	struct aside aside = {
+		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	};
 	struct packet packet = {};
 	struct choice choice = {};
 	struct service *service;
@@ -86,5 +137,6 @@ int director(struct xdp_md *ctx)
 	if (!service)
 		return verdict(XDP_PASS, PASS_NO_LISTENER);
 
-	return act(ctx, &packet, &choice, choose(&packet, service, *index, &choice));
+	aside.service = *index;
+	return act(ctx, &packet, &aside, &choice, choose(&packet, service, &aside, &choice));
 }

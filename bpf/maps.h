@@ -41,6 +41,10 @@ PINNED("lru_hash", struct flow6, struct connection, pending6, MAX_PENDING);
 PINNED("percpu_array", u32, u64, verdicts, REASONS);
 PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
 
+/* The stages of the program that runs, and of the one it replaces; and what one hands to the next. */
+PINNED("prog", u32, u32, stages, 1024);
+PINNED("percpu_array", u32, struct aside, asides, 1);
+
 /* Interfaces to redirect to. BCC's own macro for this type of map has no pin. */
 struct ports_table_t {
 	u32 key;

@@ -35,21 +35,6 @@ struct cursor {
 	void *end;
 };
 
-struct packet {
-	union {
-		struct flow4 v4;
-		struct flow6 v6;
-	} flow;
-	u32 error;     /* enum reason; 0 (PASS_NOT_IP) when there is none */
-	u16 length;    /* of the IP packet */
-	u16 payload;   /* of it, what the transport header and its data take */
-	u16 network;   /* offset of the IP header in the frame */
-	u16 transport; /* and of the TCP or UDP header */
-	u8 ipv6;
-	u8 protocol;
-	u8 flags; /* of TCP, else 0 */
-};
-
 /* The EtherType after the tags; 0 when the frame is too short to tell, or goes to a group. */
 static __always_inline __be16 parse_ethernet(struct cursor *cursor)
 {

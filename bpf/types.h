@@ -7,7 +7,7 @@
 #define XDPDIRECTOR_TYPES_H
 
 #define NO_BACKEND  0xffff
-#define MAX_MEMBERS 32
+#define MAX_MEMBERS 256 /* backends of one service */
 #define MAX_STATES  8
 
 /* Why a packet got its verdict; the name's first word is the verdict. Index of the map `verdicts`. */
@@ -40,6 +40,14 @@ enum reason {
 	DROP_UNRESOLVED = 21, /* the backend's MAC is not known */
 	DROP_INTERNAL = 22,   /* cannot happen */
 	REASONS = 23,
+};
+
+/* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x
+ * stands at STAGES_AT + STAGE_X in `stages`. */
+enum stage {
+	STAGE_SCHEDULE = 0, /* find a backend for a new connection */
+	STAGE_ANSWER = 1,   /* turn the packet into its answer */
+	STAGES = 2,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
@@ -189,6 +197,32 @@ struct connection {
 	u16 service;
 	u32 seen;     /* jiffies of its last packet */
 	u32 position; /* its slot in `ring` */
+};
+
+/* What a frame says, as bpf/parse.h reads it. */
+struct packet {
+	union {
+		struct flow4 v4;
+		struct flow6 v6;
+	} flow;
+	u32 error;     /* enum reason; 0 (PASS_NOT_IP) when there is none */
+	u16 length;    /* of the IP packet */
+	u16 payload;   /* of it, what the transport header and its data take */
+	u16 network;   /* offset of the IP header in the frame */
+	u16 transport; /* and of the TCP or UDP header */
+	u8 ipv6;
+	u8 protocol;
+	u8 flags; /* of TCP, else 0 */
+};
+
+/* A packet put aside for the next stage, on this processor. */
+struct aside {
+	struct packet packet;
+	u32 service; /* index */
+	struct ring_slot slot;
+	u32 position; /* of the slot, in `ring` */
+	u32 now;      /* jiffies */
+	u32 reason;   /* why it is answered */
 };
 
 struct traffic {

@@ -11,7 +11,7 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,9 @@ import numpy as np
 from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
-from xdpdirector.model import Address, Listener, Scheduler
-from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
+from xdpdirector.model import Address, Listener
+from xdpdirector.rings import Rings
+from xdpdirector.schedule import COSTS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
 from xdpdirector.tables import Array, Clock, Tables
 from xdpdirector.views import Traffic
 
@@ -33,6 +34,7 @@ class Dataplane:
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self.tables, self.clock = tables, clock
         self.indices = Indices(tables)
+        self._rings = Rings(tables)
         self._listeners = tables.listeners()
         self._flux_until: dict[str, float] = {}
         self._writes = 0
@@ -108,7 +110,7 @@ class Dataplane:
         """End flux where its time is up, and drop the marks that no record needs any more. `exceptions`:
         positions in the ring at which a record disagrees with the owner, as the last sweep saw them."""
         for name, index in self.indices.services.items():
-            region = self._region(index)
+            region = self._rings.region(index)
             if not region:
                 continue
             words = self.tables.ring[region]
@@ -122,8 +124,10 @@ class Dataplane:
                 continue
             self._flux_until.pop(name, None)
             inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
-            self._store_ring(region, schedule.settle(words, set(inside.tolist())))
-            if int(self.tables.services[index]["scheduler"]) != self._constant("scheduler", "SCHEDULER_MH"):
+            self._rings.write(region, schedule.settle(words, set(inside.tolist())))
+            if not int(self.tables.services[index]["flags"]) & self._constant(
+                "service_flags", "SERVICE_RING"
+            ):
                 self._store(self.tables.services, index, {"ring_slots": 0, "ring_start": 0})
 
     # Backends
@@ -134,24 +138,16 @@ class Dataplane:
             return self.indices.backends[key]
         index = self.indices.add_backend(key, self._is_unused)
         load = self.tables.loads[index]
-        load["active_correction"] = -load["active"]
-        load["inactive_correction"] = -load["inactive"]
+        for field in ("active", "inactive", "served"):
+            load[f"{field}_correction"] = -load[field]
+        load["overloaded"] = 0
         self.tables.per_cpu_zero("traffic", index)
         generation = (int(self.tables.backends[index]["generation"]) + 1) & 0xFFFF
         self._store(self.tables.backends, index, {"generation": generation})
         return index
 
     def _is_unused(self, backend: int) -> bool:
-        """Whether no slot of a ring speaks of it, not even as the owner before."""
-        for index in self.indices.services.values():
-            region = self._region(index)
-            if region:
-                words = self.tables.ring[region]
-                in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
-                before = in_flux & (schedule.before_of(words) == backend)
-                if (before | (schedule.backends_of(words) == backend)).any():
-                    return False
-        return True
+        return not any(self._rings.speaks_of(index, backend) for index in self.indices.services.values())
 
     def _store_backend(self, index: int, member: MemberPlan) -> None:
         fields: dict[str, Any] = {
@@ -166,6 +162,8 @@ class Dataplane:
         else:
             fields["flags"] = 0
         self._store(self.tables.backends, index, fields)
+        load = self.tables.loads[index]
+        load["upper"], load["lower"] = member.upper, member.lower
 
     def _remove_backend(self, key: Backend) -> None:
         index = self.indices.backends[key]
@@ -190,38 +188,31 @@ class Dataplane:
     # Rings and members
 
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
-        region = self._region(service)
-        if plan.scheduler is Scheduler.MH:
+        region = self._rings.region(service)
+        if plan.scheduler.is_ring:
             region = self._distribute_ring(region, plan, wanted, is_new=not self._is_listening(service))
         else:
             self._distribute_members(service, plan, wanted)
             if region:
-                self._leave_ring(region)
+                self._writes += self._rings.leave(region)
         if region and (schedule.flags_of(self.tables.ring[region]) & np.uint64(FLUX)).any():
             self._flux_until.setdefault(plan.name, now + plan.flux_seconds)
-        self._store(self.tables.services, service, self._service_fields(plan, region))
+        self._store(self.tables.services, service, self._service_fields(plan, region, wanted))
 
     def _distribute_ring(
         self, region: slice | None, plan: ServicePlan, wanted: dict[str, int], *, is_new: bool
     ) -> slice:
-        weights = {member.name: member.weight for member in plan.members}
+        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
         accepting = [member.name for member in plan.members if member.accepts]
         ring = maglev.fill(weights, accepting, plan.ring_slots)
         by_name = np.array([*(wanted[name] for name in ring.names), NO_BACKEND], np.uint64)
         owners = by_name[ring.owners]  # NOBODY is -1: the last
         if region and region.stop - region.start == plan.ring_slots:
-            self._store_ring(region, schedule.advance(self.tables.ring[region], owners))
+            self._writes += self._rings.write(region, schedule.advance(self.tables.ring[region], owners))
             return region
-        region = self._allocate(plan.ring_slots)
-        self._store_ring(region, schedule.fresh(owners, recorded=not is_new))
+        region = self._rings.allocate(self.indices.services.values(), plan.ring_slots)
+        self._writes += self._rings.write(region, schedule.fresh(owners, recorded=not is_new))
         return region
-
-    def _leave_ring(self, region: slice) -> None:
-        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
-        words = self.tables.ring[region]
-        at_rest = (schedule.flags_of(words) & np.uint64(FLUX)) == 0
-        owners = schedule.backends_of(words)
-        self._store_ring(region, np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words))
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
         places = self.tables.entries("members") // self.tables.entries("services")
@@ -229,57 +220,59 @@ class Dataplane:
             raise CapacityError(
                 f"service '{plan.name}' has {len(plan.members)} backends; there is room for {places}"
             )
+        before = self._writes
         for place, member in enumerate(plan.members):
-            weight = member.weight if member.accepts else 0
-            self._store(
-                self.tables.members,
-                service * places + place,
-                {"backend": wanted[member.name], "weight": weight},
-            )
+            fields = {"backend": wanted[member.name], "weight": member.weight if member.accepts else 0}
+            self._store(self.tables.members, service * places + place, fields)
+        if self._writes != before:
+            self._count_served_anew(wanted.values())
 
-    def _region(self, service: int) -> slice | None:
-        entry = self.tables.services[service]
-        start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
-        return slice(start, start + slots) if slots else None
-
-    def _allocate(self, slots: int) -> slice:
-        """The first gap in the ring map that is wide enough."""
-        regions = [region for i in self.indices.services.values() if (region := self._region(i))]
-        start = 0
-        for region in sorted(regions, key=lambda r: int(r.start)):
-            if region.start - start >= slots:
-                break
-            start = max(start, region.stop)
-        if start + slots > self.tables.entries("ring"):
-            raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
-        return slice(start, start + slots)
-
-    def _store_ring(self, region: slice, words: schedule.Words) -> None:
-        """Each slot is one 8-byte store: packets see the old one or the new one."""
-        differs = np.flatnonzero(self.tables.ring[region] != words)
-        self.tables.ring[region.start + differs] = words[differs]
-        self._writes += len(differs)
+    def _count_served_anew(self, backends: Iterable[int]) -> None:
+        """A newcomer shall not be given all that the others have had before."""
+        for backend in backends:
+            load = self.tables.loads[backend]
+            load["served_correction"] = -load["served"]
 
     # Services and listeners
 
-    def _service_fields(self, plan: ServicePlan, region: slice | None) -> dict[str, Any]:
+    def _service_fields(
+        self, plan: ServicePlan, region: slice | None, wanted: dict[str, int]
+    ) -> dict[str, Any]:
         states = self.tables.enums["connection_state"]
         seconds = {"SYN": plan.timeouts.syn, "ESTABLISHED": plan.timeouts.tcp, "FIN": plan.timeouts.tcpfin,
                    "CLOSED": 10.0, "UDP": plan.timeouts.udp}  # fmt: skip
         timeouts = [0] * len(self.tables.services[0]["timeouts"])
         for name, value in seconds.items():
             timeouts[states[f"CONNECTION_{name}"]] = self.clock.jiffies(value)
-        policy = self.tables.enums["policy"]
+        policy, cost = self.tables.enums["policy"], COSTS[plan.scheduler]
         return {
             "ring_start": region.start if region else 0,
             "ring_slots": region.stop - region.start if region else 0,
-            "members": len(plan.members) if plan.scheduler is not Scheduler.MH else 0,
-            "scheduler": self._constant("scheduler", f"SCHEDULER_{plan.scheduler.upper()}"),
+            "members": 0 if plan.scheduler.is_ring else len(plan.members),
+            "flags": self._service_flags(plan),
+            "cost_active": cost.active,
+            "cost_inactive": cost.inactive,
+            "cost_served": cost.served,
+            "cost_fixed": cost.fixed,
+            "fallback": wanted[plan.fallback] if plan.fallback else NO_BACKEND,
             "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
             "on_down": policy[f"POLICY_{plan.on_down.upper()}"],
             "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
             "timeouts": timeouts,
         }
+
+    def _service_flags(self, plan: ServicePlan) -> int:
+        cost = COSTS[plan.scheduler]
+        said = {
+            "RING": plan.scheduler.is_ring,
+            "HASH_ADDRESS": not plan.hashes_port,
+            "WEIGHTED": cost.weighted,
+            "IDLE_FIRST": cost.idle_first,
+            "WITHIN_WEIGHT": cost.within_weight,
+        }
+        return sum(
+            self._constant("service_flags", f"SERVICE_{name}") for name, is_so in said.items() if is_so
+        )
 
     def _flux(self, service: int) -> float:
         return int(self.tables.services[service]["timeouts"].max()) / self.clock.hz
@@ -310,12 +303,4 @@ class Dataplane:
         return self.tables.enums[enum][name]
 
     def _store(self, array: Array, index: int, fields: dict[str, Any]) -> None:
-        """Change fields of one entry, by whole 8-byte words, from the last to the first."""
-        record = array[index : index + 1].copy()
-        for name, value in fields.items():
-            record[name][0] = value
-        words = array[index : index + 1].view(np.uint64)
-        for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
-            if int(words[position]) != word:
-                words[position] = word
-                self._writes += 1
+        self._writes += self.tables.store(array, index, fields)

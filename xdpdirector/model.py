@@ -176,10 +176,23 @@ class AdminState(StrEnum):
 
 
 class Scheduler(StrEnum):
-    """ipvsadm's names. `mh`: weighted Maglev hashing; `wlc`: weighted least connections."""
+    """ipvsadm's names and meanings; `wrr` interleaves smoothly, `sh` is consistent as `mh` is."""
 
-    MH = "mh"
+    RR = "rr"
+    WRR = "wrr"
+    LC = "lc"
     WLC = "wlc"
+    SED = "sed"
+    NQ = "nq"
+    SH = "sh"
+    MH = "mh"
+    FO = "fo"
+    OVF = "ovf"
+
+    @property
+    def is_ring(self) -> bool:
+        """Whether it hashes clients onto a ring, and needs no connection table at rest."""
+        return self in (Scheduler.MH, Scheduler.SH)
 
 
 class CheckBase(Frozen):
@@ -221,11 +234,29 @@ CheckSpec = Annotated[TcpCheck | HttpCheck, Field(discriminator="type")]
 
 
 class BackendSpec(Frozen):
-    """A real server. It has no port: in direct routing the destination port cannot change."""
+    """A real server. It has no port: in direct routing the destination port cannot change.
+
+    At `max_connections`, running and ended ones in the table together, it takes no new ones, until it has fewer
+    than `resume_connections` (three quarters of the maximum by default).
+    """
 
     address: HostAddress
     weight: Annotated[int, Field(ge=0, le=65535)] = 1
+    max_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1)] | None = None
+    resume_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1)] | None = None
     admin: AdminState = AdminState.ENABLED
+
+    @model_validator(mode="after")
+    def _thresholds_fit(self) -> Self:
+        if self.resume_connections and self.resume_connections > (self.max_connections or 0):
+            raise ValueError("resume_connections must not be above max_connections, and needs it")
+        return self
+
+    @property
+    def thresholds(self) -> tuple[int, int]:
+        """Upper and lower, as ipvsadm's -x and -y; zeros when there are none."""
+        upper = self.max_connections or 0
+        return upper, self.resume_connections or upper - upper // 4
 
 
 class Timeouts(Frozen):
@@ -242,12 +273,16 @@ class ServiceSpec(Frozen):
 
     `on_empty`: no backend takes new connections. `on_down`: a running TCP connection's backend is down, removed
     or in maintenance. `on_unknown` (`wlc` only): a TCP packet that opens nothing and belongs to no connection.
-    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new.
+    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
+    client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
+    connections only when no other does.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
     scheduler: Scheduler = Scheduler.WLC
     ring_slots: Annotated[int, Field(ge=251, le=131071)] = 16381
+    hash: Literal["address", "flow"] | None = None
+    fallback: Name | None = None
     on_empty: Literal["reject", "drop"] = "reject"
     on_down: Literal["reject", "drop", "schedule"] = "reject"
     on_unknown: Literal["reject", "drop", "schedule"] = "reject"
@@ -278,6 +313,25 @@ class ServiceSpec(Frozen):
                     "a backend needs an address of its own beside the VIP on its loopback"
                 )
         return self
+
+    @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if self.fallback is not None and self.fallback not in self.backends:
+            raise ValueError(f"fallback '{self.fallback}' is none of the service's backends: add it there")
+        if self.scheduler.is_ring:
+            limited = [name for name, backend in self.backends.items() if backend.max_connections]
+            if limited:
+                raise ValueError(
+                    f"backend '{limited[0]}' has max_connections, but {self.scheduler} counts no connections: "
+                    "use another scheduler, or leave it out"
+                )
+        elif self.hash is not None:
+            raise ValueError(f"hash is for mh and sh, and this service's scheduler is {self.scheduler}")
+        return self
+
+    @property
+    def hashes_port(self) -> bool:
+        return (self.hash or ("flow" if self.scheduler is Scheduler.MH else "address")) == "flow"
 
     @model_validator(mode="after")
     def _ring_is_prime(self) -> Self:

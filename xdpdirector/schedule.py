@@ -34,6 +34,33 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What makes a member dear: `struct service` in bpf/types.h; the table in bpf/schedule.h says why."""
+
+    active: int = 0
+    inactive: int = 0
+    served: int = 0
+    fixed: int = 0
+    weighted: bool = False
+    idle_first: bool = False
+    within_weight: bool = False
+
+
+COSTS = {
+    Scheduler.RR: Cost(served=1, fixed=1),
+    Scheduler.WRR: Cost(served=1, fixed=1, weighted=True),
+    Scheduler.LC: Cost(active=257, inactive=1),
+    Scheduler.WLC: Cost(active=257, inactive=1, weighted=True),
+    Scheduler.SED: Cost(active=1, fixed=1, weighted=True),
+    Scheduler.NQ: Cost(active=1, fixed=1, weighted=True, idle_first=True),
+    Scheduler.FO: Cost(fixed=1, weighted=True),
+    Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
+    Scheduler.MH: Cost(),
+    Scheduler.SH: Cost(),
+}
+
+
+@dataclass(frozen=True)
 class Hop:
     """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director."""
 
@@ -45,7 +72,8 @@ class Hop:
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """A backend: `weight` is the configured one, `accepts` whether it takes new connections now."""
+    """A backend: `weight` is the configured one, `accepts` whether it takes new connections now. `upper`, `lower`:
+    thresholds of its connections, 0 for none."""
 
     name: str
     address: Address
@@ -53,6 +81,8 @@ class MemberPlan:
     state: State
     accepts: bool
     hop: Hop | None
+    upper: int = 0
+    lower: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,6 +98,8 @@ class ServicePlan:
     on_unknown: str
     timeouts: Timeouts
     members: tuple[MemberPlan, ...]
+    hashes_port: bool = True
+    fallback: str | None = None
 
     @property
     def flux_seconds(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -151,6 +152,19 @@ class Tables:
     def entries(self, name: str) -> int:
         """How many entries a map can hold."""
         return int(self.loaded.maps[name]["max_entries"])
+
+    def store(self, array: Array, index: int, fields: dict[str, Any]) -> int:
+        """Change fields of one entry of a shared array, by whole 8-byte words, from the last to the first; how many
+        words differed."""
+        record = array[index : index + 1].copy()
+        for name, value in fields.items():
+            record[name][0] = value
+        words, writes = array[index : index + 1].view(np.uint64), 0
+        for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
+            if int(words[position]) != word:
+                words[position] = word
+                writes += 1
+        return writes
 
     # Listeners and VIPs
 

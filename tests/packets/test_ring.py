@@ -27,18 +27,14 @@ def ring(names: Iterable[str], draining: Collection[str] = (), down: Collection[
     return w.service(scheduler=Scheduler.MH, ring_slots=1021, members=tuple(member(name) for name in names))
 
 
-def owner(outcome: w.Outcome) -> str:
-    return {w.mac(text): name for name, text in w.MACS.items()}[outcome.frame[:6]]
-
-
 def opened(world: w.World, flows: Iterable[int] = FLOWS) -> dict[int, str]:
     """Open flows; who serves them."""
-    return {sport: owner(world.send(w.tcp("S", sport=sport))) for sport in flows}
+    return {sport: w.owner(world.send(w.tcp("S", sport=sport))) for sport in flows}
 
 
 def asked(world: w.World, flows: Iterable[int]) -> dict[int, str]:
     """Who serves these running flows now, by the frame that left."""
-    return {sport: owner(world.send(w.tcp("PA", sport=sport))) for sport in flows}
+    return {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in flows}
 
 
 def records(world: w.World) -> int:
@@ -150,11 +146,11 @@ def test_only_the_flows_of_a_backend_that_went_down_are_reset(world: w.World) ->
 
 def test_datagrams_stay_while_their_backend_serves(world: w.World) -> None:
     world.apply(ring(NAMES[:2]))
-    owners = {sport: owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
+    owners = {sport: w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
 
     world.apply(ring(NAMES))
 
-    assert {sport: owner(world.send(w.udp(sport=sport))) for sport in FLOWS} == owners
+    assert {sport: w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS} == owners
 
 
 def test_changing_the_scheduler_moves_no_flow(world: w.World) -> None:

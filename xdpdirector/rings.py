@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The rings of all services in one map: who has which part of it, and how words get there.
+
+Knows slots and stores; what the words say is decided in `schedule`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from xdpdirector import schedule
+from xdpdirector.errors import CapacityError
+from xdpdirector.schedule import EXCEPTIONS, FLUX, Words
+from xdpdirector.tables import Tables
+
+
+class Rings:
+    """A region is a slice of the map `ring`; which one a service has stands in its entry."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+
+    def region(self, service: int) -> slice | None:
+        entry = self._tables.services[service]
+        start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
+        return slice(start, start + slots) if slots else None
+
+    def allocate(self, services: Iterable[int], slots: int) -> slice:
+        """The first gap between the services' regions that is wide enough; CapacityError when none is."""
+        regions = [region for service in services if (region := self.region(service))]
+        start = 0
+        for region in sorted(regions, key=lambda region: int(region.start)):
+            if region.start - start >= slots:
+                break
+            start = max(start, region.stop)
+        if start + slots > self._tables.entries("ring"):
+            raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
+        return slice(start, start + slots)
+
+    def write(self, region: slice, words: Words) -> int:
+        """Each slot is one 8-byte store: packets see the old one or the new one. How many differed."""
+        differs = np.flatnonzero(self._tables.ring[region] != words)
+        self._tables.ring[region.start + differs] = words[differs]
+        return len(differs)
+
+    def leave(self, region: slice) -> int:
+        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
+        words = self._tables.ring[region]
+        at_rest = (schedule.flags_of(words) & np.uint64(FLUX)) == 0
+        owners = schedule.backends_of(words)
+        return self.write(region, np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words))
+
+    def speaks_of(self, service: int, backend: int) -> bool:
+        """Whether a slot of this service's ring has this backend as its owner, or as the one before."""
+        region = self.region(service)
+        if region is None:
+            return False
+        words = self._tables.ring[region]
+        in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
+        before = in_flux & (schedule.before_of(words) == backend)
+        return bool((before | (schedule.backends_of(words) == backend)).any())

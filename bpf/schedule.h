@@ -54,6 +54,23 @@ static __always_inline u32 ring_position(const struct packet *packet, const stru
 	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
 }
 
+union slot_word {
+	u64 word; /* read at once: owner and flags belong together */
+	struct ring_slot slot;
+};
+
+static __always_inline struct ring_slot read_slot(u32 position)
+{
+	union slot_word read = {
+		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	};
+	void *slot = ring.lookup(&position);
+
+	if (slot)
+		read.word = *(volatile u64 *)slot;
+	return read.slot;
+}
+
 /* Keeps the compiler from turning the code around it into branches: the loop below is verified once for each way
  * through it, in each of its rounds. */
 static __always_inline u64 opaque(u64 value)

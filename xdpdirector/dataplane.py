@@ -11,6 +11,7 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,13 +20,16 @@ import numpy as np
 from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
-from xdpdirector.model import Address, Listener
+from xdpdirector.model import Listener, Persistence
 from xdpdirector.rings import Rings
 from xdpdirector.schedule import COSTS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
-from xdpdirector.tables import Array, Clock, Tables
+from xdpdirector.tables import Array, Clock, Entry, Tables
 from xdpdirector.views import Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
+
+
+VLAN_AS_IT_CAME = 0xFFFF
 
 
 class Dataplane:
@@ -36,6 +40,7 @@ class Dataplane:
         self.indices = Indices(tables)
         self._rings = Rings(tables)
         self._listeners = tables.listeners()
+        self._wanted: dict[int, tuple[Listener, ...]] = {}
         self._flux_until: dict[str, float] = {}
         self._writes = 0
 
@@ -93,13 +98,14 @@ class Dataplane:
                 self._store_backend(wanted[member.name], member)
         for key in gone:
             self._remove_backend(key)
-        self._listen(service, set(plan.listeners))
+        self._listen(service, plan.listeners)
         return self._writes
 
     def remove(self, name: str) -> None:
         """Take a service away: its listeners first, so that no packet finds half of it."""
         service = self.indices.services[name]
-        self._listen(service, set())
+        self._listen(service, ())
+        del self._wanted[service]
         self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
         for key in self.indices.of_service(name):
             self._remove_backend(key)
@@ -116,6 +122,11 @@ class Dataplane:
             words = self.tables.ring[region]
             flags = schedule.flags_of(words)
             if not flags.any():
+                self._flux_until.pop(name, None)
+                continue
+            if int(self.tables.services[index]["flags"]) & self._constant(
+                "service_flags", "SERVICE_PERSISTENT"
+            ):
                 self._flux_until.pop(name, None)
                 continue
             if (flags & np.uint64(FLUX)).any() and now < self._flux_until.setdefault(
@@ -159,8 +170,11 @@ class Dataplane:
             fields["port"] = 0 if member.hop.local else self._port(member.hop.ifindex)
             flag = "BACKEND_LOCAL" if member.hop.local else "BACKEND_RESOLVED"
             fields["flags"] = self._constant("backend_flags", flag)
+            fields["vlan"] = VLAN_AS_IT_CAME if member.hop.vlan is None else member.hop.vlan
         else:
             fields["flags"] = 0
+        if member.accepts:
+            fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
         self._store(self.tables.backends, index, fields)
         load = self.tables.loads[index]
         load["upper"], load["lower"] = member.upper, member.lower
@@ -189,15 +203,22 @@ class Dataplane:
 
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
         region = self._rings.region(service)
+        before = self._rings.in_flux(region)
         if plan.scheduler.is_ring:
             region = self._distribute_ring(region, plan, wanted, is_new=not self._is_listening(service))
         else:
             self._distribute_members(service, plan, wanted)
             if region:
                 self._writes += self._rings.leave(region)
-        if region and (schedule.flags_of(self.tables.ring[region]) & np.uint64(FLUX)).any():
-            self._flux_until.setdefault(plan.name, now + plan.flux_seconds)
+        if plan.persistence is None:
+            self._time_flux(plan, before, self._rings.in_flux(region), now)
         self._store(self.tables.services, service, self._service_fields(plan, region, wanted))
+
+    def _time_flux(self, plan: ServicePlan, before: Array, after: Array, now: float) -> None:
+        """Flux lasts from its last slot's change; of one that is found under way nobody knows when it began."""
+        is_new = len(before) != len(after) or bool((after & ~before).any())
+        if after.any() and (is_new or plan.name not in self._flux_until):
+            self._flux_until[plan.name] = now + plan.flux_seconds
 
     def _distribute_ring(
         self, region: slice | None, plan: ServicePlan, wanted: dict[str, int], *, is_new: bool
@@ -208,10 +229,12 @@ class Dataplane:
         by_name = np.array([*(wanted[name] for name in ring.names), NO_BACKEND], np.uint64)
         owners = by_name[ring.owners]  # NOBODY is -1: the last
         if region and region.stop - region.start == plan.ring_slots:
-            self._writes += self._rings.write(region, schedule.advance(self.tables.ring[region], owners))
+            words = schedule.advance(self.tables.ring[region], owners)
+            self._writes += self._rings.write(region, schedule.unrest(words) if plan.persistence else words)
             return region
         region = self._rings.allocate(self.indices.services.values(), plan.ring_slots)
-        self._writes += self._rings.write(region, schedule.fresh(owners, recorded=not is_new))
+        words = schedule.fresh(owners, recorded=not is_new)
+        self._writes += self._rings.write(region, schedule.unrest(words) if plan.persistence else words)
         return region
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
@@ -245,6 +268,7 @@ class Dataplane:
         for name, value in seconds.items():
             timeouts[states[f"CONNECTION_{name}"]] = self.clock.jiffies(value)
         policy, cost = self.tables.enums["policy"], COSTS[plan.scheduler]
+        keeps = plan.persistence or Persistence()
         return {
             "ring_start": region.start if region else 0,
             "ring_slots": region.stop - region.start if region else 0,
@@ -259,6 +283,9 @@ class Dataplane:
             "on_down": policy[f"POLICY_{plan.on_down.upper()}"],
             "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
             "timeouts": timeouts,
+            "client_mask": _mask(keeps.prefix, 1)[0],
+            "client_mask6": _mask(keeps.prefix6, 4),
+            "persistence": self.clock.jiffies(keeps.timeout) if plan.persistence else 0,
         }
 
     def _service_flags(self, plan: ServicePlan) -> int:
@@ -269,6 +296,9 @@ class Dataplane:
             "WEIGHTED": cost.weighted,
             "IDLE_FIRST": cost.idle_first,
             "WITHIN_WEIGHT": cost.within_weight,
+            "PERSISTENT": plan.persistence is not None,
+            "KEEP_DRAINING": plan.persistence is not None and plan.persistence.on_drain == "keep",
+            "ONE_PACKET": plan.one_packet,
         }
         return sum(
             self._constant("service_flags", f"SERVICE_{name}") for name, is_so in said.items() if is_so
@@ -280,22 +310,45 @@ class Dataplane:
     def _is_listening(self, service: int) -> bool:
         return service in self._listeners.values()
 
-    def _listen(self, service: int, wanted: set[Listener]) -> None:
-        """Exactly these listeners lead to the service."""
-        for listener in [known for known in self._listeners if self._leads_astray(known, service, wanted)]:
-            self.tables.delete_listener(listener)
-            del self._listeners[listener]
-            self._writes += 1
-        missing = [listener for listener in wanted if self._listeners.get(listener) != service]
-        addresses: set[Address] = {listener.address for listener in (*self._listeners, *missing)}
+    def _listen(self, service: int, wanted: Iterable[Listener]) -> None:
+        """Exactly these listeners lead to the service. Where ranges meet, the narrower one counts."""
+        self._wanted[service] = tuple(wanted)
+        entries = {entry for listener in wanted for entry in self.tables.listener_entries(listener)}
+        for entry in [known for known, owner in self._listeners.items() if owner == service]:
+            if entry not in entries:
+                self._give(entry, None)
+        addresses = {self.tables.address_in(entry) for entry in (*self._listeners, *entries)}
         self.tables.set_vips(addresses)
-        for listener in missing:
-            self.tables.set_listener(listener, service)
-            self._listeners[listener] = service
-            self._writes += 1
+        for entry in entries:
+            self._give(entry, self._owner(entry))
 
-    def _leads_astray(self, listener: Listener, service: int, wanted: set[Listener]) -> bool:
-        return self._listeners[listener] == service and listener not in wanted
+    def _owner(self, entry: Entry) -> int:
+        """Of all services that want it, the one with the narrowest listener there."""
+        claims = [
+            (listener.ports.last - listener.ports.first, service)
+            for service, listeners in self._wanted.items()
+            for listener in listeners
+            if entry in self.tables.listener_entries(listener)
+        ]
+        return min(claims)[1]
+
+    def _give(self, entry: Entry, service: int | None) -> None:
+        if service is None:
+            claims = [other for other, listeners in self._wanted.items() if self._claims(listeners, entry)]
+            if claims:
+                return self._give(entry, self._owner(entry))
+            self.tables.delete_listener(entry)
+            del self._listeners[entry]
+        elif self._listeners.get(entry) != service:
+            self.tables.set_listener(entry, service)
+            self._listeners[entry] = service
+        else:
+            return None
+        self._writes += 1
+        return None
+
+    def _claims(self, listeners: Iterable[Listener], entry: Entry) -> bool:
+        return any(entry in self.tables.listener_entries(listener) for listener in listeners)
 
     # Writing
 
@@ -304,3 +357,10 @@ class Dataplane:
 
     def _store(self, array: Array, index: int, fields: dict[str, Any]) -> None:
         self._writes += self.tables.store(array, index, fields)
+
+
+def _mask(prefix: int, words: int) -> list[int]:
+    """An address mask as the program reads it."""
+    bits = (1 << 32 * words) - (1 << 32 * words - prefix)
+    packed = bits.to_bytes(4 * words, "big")
+    return [int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4)]

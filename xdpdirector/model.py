@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv6Address, ip_address
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import (
     AfterValidator,
@@ -72,14 +72,34 @@ Timeout = Annotated[Duration, AfterValidator(_positive)]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 
+class Ports(NamedTuple):
+    """A range of ports, both ends included."""
+
+    first: int
+    last: int
+
+    def __str__(self) -> str:
+        if self == ANY_PORT:
+            return "*"
+        return str(self.first) if self.first == self.last else f"{self.first}-{self.last}"
+
+
+ANY_PORT = Ports(0, 65535)
+WITH_PORTS = ("tcp", "udp")
+WITHOUT_PORTS = {"esp": 50, "ah": 51, "gre": 47, "sctp": 132}
+
+
 class Listener:
-    """Address + port + protocol, written `192.0.2.10:80/tcp` or `[2001:db8::10]:80/udp`. Hashable and ordered."""
+    """Address, ports and protocol, written `192.0.2.10:80/tcp`, `[2001:db8::10]:8000-8099/udp`, `192.0.2.10:*/tcp`.
 
-    __slots__ = ("address", "port", "protocol")
-    _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?P<port>[^/:]*)/(?P<protocol>\w+)")
+    Protocols other than TCP and UDP have no ports: `192.0.2.10:*/gre`. A value: hashable, ordered.
+    """
 
-    def __init__(self, address: Address, port: int, protocol: str) -> None:
-        self.address, self.port, self.protocol = address, port, protocol
+    __slots__ = ("address", "ports", "protocol")
+    _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^\[\]]*?)):(?P<ports>[^/:]*)/(?P<protocol>\w+)")
+
+    def __init__(self, address: Address, ports: Ports, protocol: str) -> None:
+        self.address, self.ports, self.protocol = address, ports, protocol
 
     @classmethod
     def parse(cls, text: object) -> Listener:
@@ -92,10 +112,13 @@ class Listener:
                 f"'{text}' is not a listener: write ADDRESS:PORT/PROTOCOL, "
                 "for example 192.0.2.10:80/tcp or [2001:db8::10]:53/udp"
             )
-        if match["protocol"] not in ("tcp", "udp"):
-            raise ValueError(f"'{match['protocol']}' in listener '{text}' is not a protocol: use tcp or udp")
-        if not match["port"].isascii() or not match["port"].isdigit() or not 1 <= int(match["port"]) <= 65535:
-            raise ValueError(f"port '{match['port']}' in listener '{text}' is out of range: use 1 to 65535")
+        protocol = match["protocol"]
+        if protocol not in WITH_PORTS and protocol not in WITHOUT_PORTS:
+            known = ", ".join((*WITH_PORTS, *WITHOUT_PORTS))
+            raise ValueError(f"'{protocol}' in listener '{text}' is not a protocol: use one of {known}")
+        ports = _parse_ports(match["ports"], str(text))
+        if protocol in WITHOUT_PORTS and ports != ANY_PORT:
+            raise ValueError(f"in listener '{text}': {protocol} has no ports: write ADDRESS:*/{protocol}")
         try:
             address = unicast_address(match["v4"] or match["v6"])
         except ValueError as error:
@@ -104,10 +127,22 @@ class Listener:
             raise ValueError(
                 f"in listener '{text}': an IPv6 address, and only that, stands in square brackets"
             )
-        return cls(address, int(match["port"]), match["protocol"])
+        return cls(address, ports, protocol)
 
-    def _key(self) -> tuple[int, bytes, int, str]:
-        return (self.address.version, self.address.packed, self.port, self.protocol)
+    @property
+    def is_exact(self) -> bool:
+        """One port of TCP or UDP."""
+        return self.ports.first == self.ports.last
+
+    def overlaps(self, other: Listener) -> bool:
+        """Whether a packet can be for both, and neither is inside the other: then nobody could say whose it is."""
+        if (self.address, self.protocol) != (other.address, other.protocol):
+            return False
+        first, last = max(self.ports.first, other.ports.first), min(self.ports.last, other.ports.last)
+        return first <= last and Ports(first, last) not in (self.ports, other.ports)
+
+    def _key(self) -> tuple[int, bytes, Ports, str]:
+        return (self.address.version, self.address.packed, self.ports, self.protocol)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Listener) and self._key() == other._key()
@@ -120,10 +155,25 @@ class Listener:
 
     def __str__(self) -> str:
         host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{host}:{self.port}/{self.protocol}"
+        return f"{host}:{self.ports}/{self.protocol}"
 
     def __repr__(self) -> str:
         return f"Listener({str(self)!r})"
+
+
+def _parse_ports(text: str, listener: str) -> Ports:
+    if text == "*":
+        return ANY_PORT
+    first, _, last = text.partition("-")
+    numbers = [first, last or first] if "-" not in text or last else []
+    if not numbers or not all(
+        part.isascii() and part.isdigit() and 1 <= int(part) <= 65535 for part in numbers
+    ):
+        raise ValueError(f"port '{text}' in listener '{listener}' is out of range: use 1 to 65535, A-B, or *")
+    ports = Ports(int(numbers[0]), int(numbers[1]))
+    if ports.first > ports.last:
+        raise ValueError(f"port range '{text}' in listener '{listener}' runs backwards")
+    return ports
 
 
 def unicast_address(value: object) -> Address:
@@ -259,6 +309,18 @@ class BackendSpec(Frozen):
         return upper, self.resume_connections or upper - upper // 4
 
 
+class Persistence(Frozen):
+    """A client keeps its backend for new connections to any listener of the service, until it has opened none for
+    `timeout`. Clients under one prefix are one client. `on_drain`: whether it stays (`keep`) with a backend that
+    drains or has weight 0, as with IPVS, or is given another one (`leave`). One that is down never keeps anybody.
+    """
+
+    timeout: Timeout = 300.0
+    prefix: Annotated[int, Field(ge=1, le=32)] = 32
+    prefix6: Annotated[int, Field(ge=1, le=128)] = 128
+    on_drain: Literal["keep", "leave"] = "leave"
+
+
 class Timeouts(Frozen):
     """How long an idle connection is remembered; defaults are those of IPVS (`ipvsadm --set 900 120 300`)."""
 
@@ -275,7 +337,7 @@ class ServiceSpec(Frozen):
     or in maintenance. `on_unknown` (`wlc` only): a TCP packet that opens nothing and belongs to no connection.
     `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
     client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
-    connections only when no other does.
+    connections only when no other does. `one_packet`: each datagram is scheduled anew and nothing is remembered.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
@@ -287,6 +349,8 @@ class ServiceSpec(Frozen):
     on_down: Literal["reject", "drop", "schedule"] = "reject"
     on_unknown: Literal["reject", "drop", "schedule"] = "reject"
     timeouts: Timeouts = Timeouts()
+    persistence: Persistence | None = None
+    one_packet: bool = False
     check: CheckSpec | None = None
     backends: Annotated[dict[Name, BackendSpec], Field(max_length=256)] = Field(default_factory=dict)
 
@@ -318,6 +382,10 @@ class ServiceSpec(Frozen):
     def _options_fit(self) -> Self:
         if self.fallback is not None and self.fallback not in self.backends:
             raise ValueError(f"fallback '{self.fallback}' is none of the service's backends: add it there")
+        if self.check is not None and self.check_port is None:
+            raise ValueError("the check needs a port: no listener of the service has just one")
+        if self.one_packet and self.persistence:
+            raise ValueError("one_packet remembers nothing, and persistence does: use one of them")
         if self.scheduler.is_ring:
             limited = [name for name, backend in self.backends.items() if backend.max_connections]
             if limited:
@@ -328,6 +396,12 @@ class ServiceSpec(Frozen):
         elif self.hash is not None:
             raise ValueError(f"hash is for mh and sh, and this service's scheduler is {self.scheduler}")
         return self
+
+    @property
+    def check_port(self) -> int | None:
+        """Where the check asks: its own port, or the first listener's that has just one."""
+        exact = [listener.ports.first for listener in self.listeners if listener.is_exact]
+        return (self.check.port if self.check else None) or next(iter(exact), None)
 
     @property
     def hashes_port(self) -> bool:
@@ -351,6 +425,8 @@ class Sizes(Frozen):
     connections6: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
     pending: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 16
     ring_slots: Annotated[int, Field(ge=251, le=1 << 26)] = 1 << 21
+    clients: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
+    fragments: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 13
 
 
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
@@ -374,13 +450,23 @@ class Configuration(Frozen):
 
 
 def check_listeners(services: dict[str, ServiceSpec]) -> None:
-    """ValueError when two services have the same listener."""
+    """ValueError when two services have the same listener, or ranges of which neither is inside the other."""
     owners: dict[Listener, str] = {}
+    ranges: list[tuple[Listener, str]] = []
     for name, service in services.items():
         for listener in service.listeners:
             other = owners.setdefault(listener, name)
             if other != name:
                 raise ValueError(f"listener {listener} belongs to service '{other}' and to service '{name}'")
+            if not listener.is_exact:
+                ranges.append((listener, name))
+    for number, (listener, name) in enumerate(ranges):
+        for other_listener, other in ranges[:number]:
+            if other != name and listener.overlaps(other_listener):
+                raise ValueError(
+                    f"listener {other_listener} of service '{other}' and listener {listener} of service '{name}' "
+                    "overlap: let one be inside the other, or divide the ports"
+                )
 
 
 def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:

@@ -59,6 +59,8 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
         timeouts=spec.timeouts,
         hashes_port=spec.hashes_port,
         fallback=spec.fallback,
+        persistence=spec.persistence,
+        one_packet=spec.one_packet,
         members=tuple(
             _member(key, backend, standings[key], is_fallback=key == spec.fallback)
             for key, backend in spec.backends.items()

@@ -185,7 +185,8 @@ class Reconciler:
             if spec.check is None:
                 self._checks.remove((name, key))
             else:
-                port = spec.check.port or spec.listeners[0].port
+                port = spec.check_port
+                assert port is not None  # the model sees to it
                 earlier = (adopted or {}).get((name, key))
                 self._checks.set((name, key), spec.check, backend.address, port, earlier)
 

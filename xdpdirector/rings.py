@@ -12,8 +12,8 @@ import numpy as np
 
 from xdpdirector import schedule
 from xdpdirector.errors import CapacityError
-from xdpdirector.schedule import EXCEPTIONS, FLUX, Words
-from xdpdirector.tables import Tables
+from xdpdirector.schedule import FLUX, Words
+from xdpdirector.tables import Array, Tables
 
 
 class Rings:
@@ -45,12 +45,15 @@ class Rings:
         self._tables.ring[region.start + differs] = words[differs]
         return len(differs)
 
+    def in_flux(self, region: slice | None) -> Array:
+        """Which slots of a region are in flux, as booleans."""
+        words = self._tables.ring[region] if region else np.zeros(0, np.uint64)
+        mask: Array = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
+        return mask
+
     def leave(self, region: slice) -> int:
         """From a ring to members: flows without a record still run where their slot says, until flux ends."""
-        words = self._tables.ring[region]
-        at_rest = (schedule.flags_of(words) & np.uint64(FLUX)) == 0
-        owners = schedule.backends_of(words)
-        return self.write(region, np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words))
+        return self.write(region, schedule.unrest(self._tables.ring[region]))
 
     def speaks_of(self, service: int, backend: int) -> bool:
         """Whether a slot of this service's ring has this backend as its owner, or as the one before."""

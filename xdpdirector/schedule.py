@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdpdirector.model import Address, Listener, Scheduler, Timeouts
+from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeouts
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -62,12 +62,14 @@ COSTS = {
 
 @dataclass(frozen=True)
 class Hop:
-    """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director."""
+    """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director.
+    `vlan`: its VLAN there, 0 for none, None for that of the request."""
 
     mac: bytes
     source_mac: bytes
     ifindex: int
     local: bool = False
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,11 +102,17 @@ class ServicePlan:
     members: tuple[MemberPlan, ...]
     hashes_port: bool = True
     fallback: str | None = None
+    persistence: Persistence | None = None
+    one_packet: bool = False
 
     @property
     def flux_seconds(self) -> float:
         """After this time every flow that still lives has shown a packet."""
-        return max(self.timeouts.tcp, self.timeouts.tcpfin, self.timeouts.udp)
+        tcp = any(listener.protocol == "tcp" for listener in self.listeners)
+        others = any(listener.protocol != "tcp" for listener in self.listeners)
+        return max(
+            max(self.timeouts.tcp, self.timeouts.tcpfin) if tcp else 0.0, self.timeouts.udp if others else 0.0
+        )
 
 
 def pack(backend: Any, before: Any, flags: Any) -> Words:
@@ -146,6 +154,13 @@ def advance(words: Words, owners: Any) -> Words:
     before = np.where(in_flux, before_of(words), present)
     flags = np.where(changed & ~vacant, flags | np.uint64(FLUX), flags)
     return np.where(changed, pack(owners, before, flags), words)
+
+
+def unrest(words: Words) -> Words:
+    """All in flux: for a service whose flows may be elsewhere than the ring says, and so are always recorded."""
+    at_rest = (flags_of(words) & np.uint64(FLUX)) == 0
+    owners = backends_of(words)
+    return np.where(at_rest, pack(owners, owners, FLUX | EXCEPTIONS), words)
 
 
 def settle(words: Words, exceptions: Collection[int]) -> Words:

@@ -81,6 +81,13 @@ def attach(
         return done
 
 
+def refuse_obstacles(paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto") -> None:
+    """The ForeignProgramError or ConflictError that `attach` would raise, before anything is prepared."""
+    with ExitStack() as stack, bpffs.translated("asking for the attached programs"):
+        for name in interfaces:
+            _plan(_look(paths, stack, name, force=False), mode)
+
+
 def attachments(paths: InstancePaths) -> list[Attachment]:
     """The interfaces of this network namespace that carry this instance's program, also a retired one."""
     with bpffs.translated("asking for the attached programs"):

@@ -45,6 +45,7 @@ def run(instance: str, configuration: Path) -> int:
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     with _only_one(paths):
+        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loader.ensure(paths, wanted.sizes)
         asyncio.run(_serve(paths, wanted, loaded))
     return 0
@@ -56,6 +57,8 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
     bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
+    if not force:
+        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
     loaded = loader.ensure(paths, wanted.sizes)
     for done in _attach(paths, wanted, force):
         print(f"program {loaded.program_id} runs on {done.interface}, {done.mode} mode. {done.note}".rstrip())

@@ -11,14 +11,15 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Any, Literal, Protocol
 
 from xdpdirector import edits, reporting
 from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError
-from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import AdminState, BackendSpec, Scheduler, ServiceSpec
+from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.store import Revision
 from xdpdirector.views import BackendView, ConnectionView, Operational, Readiness, ServiceView, Statistics
@@ -57,12 +58,12 @@ class Director:
         return self._reconciler.services
 
     async def start(self, *, strict: bool = False) -> None:
-        """Bring the plane to what is wanted, and keep it there. `strict`: see `Reconciler.start`."""
+        """Bring the plane to what is wanted, and keep it there. `strict`: see `Reconciler.start`.
+
+        Drains go on, but from now, and without deadline: those are not stored.
+        """
         await self._reconciler.start(strict=strict)
-        for name, spec in self._services.items():
-            for key, backend in spec.backends.items():
-                if backend.admin is AdminState.DRAIN:
-                    self._drains.begin((name, key), self._plane.counts((name, key)).active)
+        self._follow_drains()
         self._deadlines = asyncio.create_task(self._keep_deadlines())
 
     def take_in(self, file_digest: str, file_services: frozenset[str]) -> None:
@@ -140,7 +141,7 @@ class Director:
         def edit(now: Services) -> Services:
             return edits.create_backend(now, service, name, spec)
 
-        await self._change(edit, service, author, f"create {service}/{name}")
+        await self._change(edit, service, author, f"create {service}/{name}", backend=name)
         return self.backend(service, name)
 
     async def patch_backend(
@@ -149,8 +150,7 @@ class Director:
         def edit(now: Services) -> Services:
             return edits.patch_backend(now, service, name, patch)
 
-        await self._change(edit, service, author, f"patch {service}/{name}")
-        self._follow_admin((service, name))
+        await self._change(edit, service, author, f"patch {service}/{name}", backend=name)
         return self.backend(service, name)
 
     async def delete_backend(
@@ -162,16 +162,15 @@ class Director:
             await self.wait_drained(service, name, drain)
 
         def edit(now: Services) -> Services:
-            left = self.backend(service, name).connections.active
-            if left and not force:
+            busy = _busy(self.backend(service, name), now[service].scheduler)
+            if busy and not force:
                 raise ConflictError(
-                    f"backend '{service}/{name}' has {left} connections: drain it first, or say drain=60s to "
-                    "wait for them, or force=true to cut them off"
+                    f"backend '{service}/{name}' {busy}: drain it first, or say drain=60s to wait for them, "
+                    "or force=true to cut them off"
                 )
             return edits.delete_backend(now, service, name)
 
         await self._change(edit, service, author, f"delete {service}/{name}")
-        self._drains.end((service, name))
 
     async def set_admin(
         self,
@@ -185,15 +184,14 @@ class Director:
         author: str,
     ) -> BackendView:
         why = f"{admin} {service}/{name}" + (f": {reason}" if reason else "")
-        key, connections = (service, name), self.backend(service, name).connections.active
 
         def edit(now: Services) -> Services:
             return edits.patch_backend(now, service, name, {"admin": admin})
 
         await self._change(edit, service, author, why)
         if admin is AdminState.DRAIN:
-            self._drains.begin(key, connections, reason=reason, deadline=deadline, on_deadline=on_deadline)
-        self._follow_admin(key)
+            key, left = (service, name), self.backend(service, name).connections.active
+            self._drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
         return self.backend(service, name)
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
@@ -209,45 +207,74 @@ class Director:
             await asyncio.sleep(LOOK_APART)
         return view
 
+    async def cut_overdue(self) -> None:
+        """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
+        for service, name in self._drains.due(reporting.now()):
+            try:
+                await self._change(
+                    partial(self._cut, service, name), service, "director", f"deadline of {service}/{name}"
+                )
+            except Exception as error:  # tried again in a second
+                known = isinstance(error, DirectorError)
+                log.warning("%s/%s is not cut off: %s", service, name, error, exc_info=not known)
+
+    def _cut(self, service: str, name: str, now: Services) -> Services:
+        if (service, name) not in self._drains.due(reporting.now()):
+            raise ConflictError("its drain ended, or has another deadline now")
+        return edits.patch_backend(now, service, name, {"admin": AdminState.MAINTENANCE})
+
     async def _change(
-        self, edit: Callable[[Services], Services], touched: str, author: str, reason: str
+        self,
+        edit: Callable[[Services], Services],
+        service: str,
+        author: str,
+        reason: str,
+        *,
+        backend: str | None = None,
     ) -> None:
+        """`edit` touches this service only; `backend`: the caller handed in a document of that backend."""
+        document = f"/services/{service}" + (f"/backends/{backend}" if backend else "")
         async with self._reconciler.lock:
             before = self._services
             wanted = edit(before)
-            self._reconciler.refuse_unreachable(wanted, before)
-            try:
-                self._reconciler.bring(wanted, [touched])
+            self._reconciler.refuse_unreachable(wanted, before, document)
+            with self._reconciler.trying(wanted, [service]):
                 self._revision = self._history.append(wanted, author=author, reason=reason).id
-            except BaseException:
-                self._reconciler.bring(before, [touched])
-                raise
+            log.info("revision %d by %s: %s", self._revision, author, reason)
+            self._follow_drains()
             await self._reconciler.ensure_vips()
-        log.info("revision %d by %s: %s", self._revision, author, reason)
 
-    def _follow_admin(self, key: Key) -> None:
-        """A drain runs exactly while the backend is to be drained."""
-        admin = self._services[key[0]].backends[key[1]].admin
-        if admin is not AdminState.DRAIN:
+    def _follow_drains(self) -> None:
+        """A drain runs exactly while its backend is to be drained, whoever changed that, and how."""
+        draining = {
+            (name, key)
+            for name, spec in self._services.items()
+            for key, backend in spec.backends.items()
+            if backend.admin is AdminState.DRAIN
+        }
+        for key in self._drains.running() - draining:
             self._drains.end(key)
-        elif self._drains.get(key) is None:
+        for key in draining - self._drains.running():
             self._drains.begin(key, self._plane.counts(key).active)
 
     async def _keep_deadlines(self) -> None:
         while True:
             await asyncio.sleep(DEADLINES_APART)
-            for service, name in self._drains.due(reporting.now()):
-                try:
-                    await self.set_admin(
-                        service,
-                        name,
-                        AdminState.MAINTENANCE,
-                        reason="the drain's deadline",
-                        author="director",
-                    )
-                except DirectorError as error:
-                    log.warning("%s/%s could not be cut off at its deadline: %s", service, name, error.detail)
-                    self._drains.end((service, name))
+            await self.cut_overdue()
+
+
+def _busy(view: BackendView, scheduler: Scheduler) -> str:
+    """What running connections it has; empty when there are none. A ring records few of them, so that only a
+    drain can tell."""
+    if view.connections.active:
+        return f"has {view.connections.active} connections"
+    serves = view.admin is not AdminState.MAINTENANCE and view.operational in (
+        Operational.UP,
+        Operational.UNKNOWN,
+    )
+    if scheduler is Scheduler.MH and serves and view.traffic.packets:
+        return "may have connections that 'mh' keeps no record of"
+    return ""
 
 
 def _still_busy(view: BackendView) -> str:

@@ -68,6 +68,9 @@ class Drains:
     def end(self, key: Key) -> None:
         self._running.pop(key, None)
 
+    def running(self) -> set[Key]:
+        return set(self._running)
+
     def get(self, key: Key) -> Drain | None:
         return self._running.get(key)
 

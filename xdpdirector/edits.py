@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Changes of the desired state: from the services that are to the services that shall be. Pure.
 
-Each edit returns a new mapping and leaves the old one alone; what is wrong is an error that names the field by a
-JSON pointer. Knows the model; nothing of live state, storage or maps.
+Each edit returns a new mapping and leaves the old one alone. What is wrong is an error with a JSON pointer into
+the document that was handed in: the spec or patch of a service, or of a backend. Knows the model; nothing of live
+state, storage or maps.
 """
 
 from __future__ import annotations
@@ -12,9 +13,9 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from xdpdirector import sentences
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
+from xdpdirector.sentences import Problem, problems
 
 Services = Mapping[str, ServiceSpec]
 Model = TypeVar("Model", bound=Frozen)
@@ -43,6 +44,7 @@ def create_service(services: Services, name: str, spec: ServiceSpec) -> Services
 
 
 def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
+    """NotFoundError when there is none."""
     find_service(services, name)
     return _consistent({**services, name: spec})
 
@@ -54,6 +56,7 @@ def patch_service(services: Services, name: str, patch: dict[str, Any]) -> Servi
 
 
 def delete_service(services: Services, name: str) -> Services:
+    """NotFoundError when there is none."""
     find_service(services, name)
     return {other: spec for other, spec in services.items() if other != name}
 
@@ -72,6 +75,7 @@ def patch_backend(services: Services, service: str, name: str, patch: dict[str, 
 
 
 def delete_backend(services: Services, service: str, name: str) -> Services:
+    """NotFoundError when there is none."""
     find_backend(services, service, name)
     return _with_backends(
         services, service, lambda backends: {key: spec for key, spec in backends.items() if key != name}
@@ -83,7 +87,12 @@ def _with_backends(
 ) -> Services:
     spec = services[service]
     document = spec.model_dump() | {"backends": change(dict(spec.backends))}
-    return {**services, service: _validated(ServiceSpec, document)}
+    return {**services, service: _validated(ServiceSpec, document, _of_one_backend)}
+
+
+def _of_one_backend(problem: Problem) -> str:
+    """What one backend does to a sound service: its address is not free, or it is one too many."""
+    return "/address" if problem.of_whole else ""
 
 
 def _consistent(services: Services) -> Services:
@@ -94,10 +103,12 @@ def _consistent(services: Services) -> Services:
     return services
 
 
-def _validated(model: type[Model], document: object) -> Model:
+def _validated(
+    model: type[Model], document: object, pointer: Callable[[Problem], str] = lambda problem: problem.pointer
+) -> Model:
     """InvalidRequestError that names the first field at fault."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        first = sentences.problems(error, document, model)[0]
-        raise InvalidRequestError(first.sentence, pointer=first.pointer) from error
+        first = problems(error, document, model)[0]
+        raise InvalidRequestError(first.sentence, pointer=pointer(first)) from error

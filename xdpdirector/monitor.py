@@ -71,8 +71,8 @@ class Monitor:
         watch = self._watches.get(key)
         if watch and watch.spec == spec and watch.is_of(address, port):
             return
-        if watch:
-            earlier = watch.health.report() if watch.is_of(address, port) else None
+        if watch and watch.is_of(address, port):
+            earlier = watch.health.report()
         self.remove(key)
         health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
         watch = self._watches[key] = _Watch(key, spec, address, port, health)

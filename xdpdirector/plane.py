@@ -1,13 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between deciding and the kernel: what the director needs of a data plane, and a fake that remembers.
 
-`xdpdirector.dataplane` and its companions fill it for real (`RealPlane` in `xdpdirector.daemon`).
+`RealPlane` in `xdpdirector.realplane` fills it for real.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from xdpdirector.errors import CapacityError
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Traffic
 
@@ -23,11 +24,14 @@ class Plane(Protocol):
     def services(self) -> set[str]: ...
 
     def apply(self, plan: ServicePlan, now: float) -> int:
-        """Bring it to this plan; how many places had to be written."""
+        """Bring it to this plan; how many places had to be written. CapacityError or DataplaneError when it
+        cannot be; then part of it may be there, and applying the plan before brings that back."""
 
-    def remove(self, name: str) -> None: ...
+    def remove(self, name: str) -> None:
+        """Of a service that it has."""
 
-    def is_settled(self, service: str) -> bool: ...
+    def is_settled(self, service: str) -> bool:
+        """Whether all running flows that need a record have one: only then are counts of 0 the truth."""
 
     def counts(self, key: Key) -> ConnectionCounts: ...
 
@@ -48,14 +52,22 @@ class Plane(Protocol):
 
 
 class FakePlane:
-    """Remembers plans; tests set `active` and `settled`."""
+    """Remembers plans; `applied` has the name for each time. A test says what runs on them, and what goes wrong.
+
+    `active` connections and `packets` by backend; `unsettled` services; `room`: backends that it has room for;
+    `broken`: raised by every change.
+    """
 
     def __init__(self, adopted: dict[Key, State] | None = None) -> None:
         self.plans: dict[str, ServicePlan] = {}
+        self.applied: list[str] = []
+        self.swept: list[float] = []
         self.active: dict[Key, int] = {}
+        self.packets: dict[Key, int] = {}
         self.unsettled: set[str] = set()
-        self.refusal: Exception | None = None
-        self._adopted = adopted or {}
+        self.room = 1000
+        self.broken: Exception | None = None
+        self._adopted = dict(adopted or {})
 
     def adopted(self) -> dict[Key, State]:
         return self._adopted
@@ -64,15 +76,21 @@ class FakePlane:
         return set(self.plans) | {service for service, _ in self._adopted}
 
     def apply(self, plan: ServicePlan, now: float) -> int:
-        if self.refusal:
-            refusal, self.refusal = self.refusal, None
-            raise refusal
+        if self.broken:
+            raise self.broken
+        wanted = self.plans | {plan.name: plan}
+        if sum(len(each.members) for each in wanted.values()) > self.room:
+            raise CapacityError(f"there is room for {self.room} backends")
         changed = self.plans.get(plan.name) != plan
-        self.plans[plan.name] = plan
+        self.plans = wanted
+        self.applied.append(plan.name)
         return int(changed)
 
     def remove(self, name: str) -> None:
+        if self.broken:
+            raise self.broken
         self.plans.pop(name, None)
+        self._adopted = {key: state for key, state in self._adopted.items() if key[0] != name}
 
     def is_settled(self, service: str) -> bool:
         return service not in self.unsettled
@@ -81,7 +99,7 @@ class FakePlane:
         return ConnectionCounts(active=self.active.get(key, 0))
 
     def traffic(self, key: Key) -> Traffic:
-        return Traffic()
+        return Traffic(packets=self.packets.get(key, 0))
 
     def verdicts(self) -> dict[str, int]:
         return {}
@@ -98,4 +116,6 @@ class FakePlane:
         return ()
 
     async def sweep(self, now: float) -> None:
-        pass
+        if self.broken:
+            raise self.broken
+        self.swept.append(now)

@@ -1,53 +1,40 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps the plane equal to what is wanted and to what is true: health, neighbours, VIPs.
 
-Verdicts of checks and news of neighbours make services dirty; a dirty service is applied at once, but not more
-than ten times a second. Every few seconds all of them are applied again, which repairs what drifted. Knows
-nothing of revisions, drains or who wants a change. Everything happens on one asyncio loop.
+News of checks and neighbours are applied at once, but not more than ten times a second. Every few seconds all
+services are applied again, which repairs what drifted or could not be applied before. Knows nothing of revisions,
+drains or who wants a change. Everything happens on one asyncio loop.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from datetime import datetime
-from typing import Protocol
 
-from xdpdirector import reporting
 from xdpdirector.edits import Services
 from xdpdirector.errors import DirectorError, InvalidRequestError
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address, BackendSpec, CheckSpec, ServiceSpec
-from xdpdirector.neighbours import NeighbourTable
+from xdpdirector.model import Address
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing, plan
 from xdpdirector.schedule import State
+from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of
 from xdpdirector.views import Operational
 from xdpdirector.vips import VipTable
 
-APPLY_APART = 0.1  # seconds between two applies of dirty services
-SWEEP_APART = 5.0
-RESOLVE_WITHIN = 1.5  # how long a start waits for neighbours
+APPLY_APART = 0.1  # seconds between two applies of news
+UPKEEP_APART = 5.0
+RESOLVE_WITHIN = 1.5  # how long a start waits for neighbours, so that a restart withdraws nobody
 
 log = logging.getLogger(__name__)
 
 
-class CheckRunner(Protocol):
-    """What is needed of `xdpdirector.monitor.Monitor`."""
-
-    def set(
-        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
-    ) -> None: ...
-    def remove(self, key: Key) -> None: ...
-    def state(self, key: Key) -> HealthReport: ...
-    async def close(self) -> None: ...
-
-
 class Reconciler:
-    """`services` are what is wanted now; `bring` changes that."""
+    """`services` are what is wanted now; `trying` changes that."""
 
     def __init__(
         self,
@@ -55,21 +42,19 @@ class Reconciler:
         *,
         plane: Plane,
         vips: VipTable,
-        neighbours: Callable[[Callable[[Address], None]], NeighbourTable],
-        checks: Callable[[Callable[[Key, Operational, str], None]], CheckRunner],
+        neighbours: MakeNeighbours,
+        checks: MakeChecks,
     ) -> None:
         self.services = services
         self.lock = asyncio.Lock()
-        """Held while wishes change, so that nothing applies half of a change."""
+        """Held by whoever changes wishes or applies them."""
         self.drift_repaired = 0
         self._plane, self._vips = plane, vips
-        self._neighbours = neighbours(self._on_neighbour)
-        self._checks = checks(self._on_verdict)
-        self._watched: set[Address] = set()
-        self._dirty: set[str] = set()
-        self._dirt = asyncio.Event()
-        self._since: dict[Key, tuple[Operational, datetime]] = {}
-        self._problems: dict[str, str] = {}
+        self._news = asyncio.Event()
+        self._standings = Standings(neighbours, checks, self._news.set)
+        self._applied: dict[Key, Standing] = {}
+        self._not_applied: dict[str, str] = {}
+        self._vip_trouble = self._sweep_trouble = ""
         self._tasks: list[asyncio.Task[None]] = []
 
     # Life
@@ -80,17 +65,16 @@ class Reconciler:
         `strict`: InvalidRequestError, before anything is changed, for a backend on another network. Else such a
         one is just down: a network that is away for a while must not keep a director from starting.
         """
-        await self._neighbours.start()
+        await self._standings.start()
         if strict:
             self.refuse_unreachable(self.services, {})
         await self._vips.start()
-        self._watch_neighbours()
-        await self._resolve()
         adopted = {key: _health_of(state) for key, state in self._plane.adopted().items()}
-        for name, spec in self.services.items():
-            self._set_checks(name, spec, adopted)
+        self._standings.follow(self.services, Memory(adopted))
+        await self._standings.resolve(RESOLVE_WITHIN)
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
+        self._take_news()  # all of it is applied here
         for name in self.services:
             self._apply(name)
         await self.ensure_vips()
@@ -101,163 +85,145 @@ class Reconciler:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._checks.close()
-        await self._neighbours.close()
+        await self._standings.close()
         await self._vips.close()
 
     # What is known
 
     def standing(self, key: Key) -> Standing:
-        """Health of a wanted backend, and the way to it."""
-        service = self.services[key[0]]
-        route = self._neighbours.get(service.backends[key[1]].address)
-        if service.check is None:
-            return Standing(Operational.UP, "", route)
-        report = self._checks.state(key)
-        return Standing(report.operational, report.reason, route)
+        """Health of a wanted backend, and the way to it. Another verdict shows once the plane holds it, so that
+        who sees `up` can connect."""
+        known, applied = self._standings.of(key), self._applied.get(key)
+        return applied if applied and applied.operational is not known.operational else known
 
     def since(self, key: Key) -> datetime:
-        """When its operational state last changed."""
-        return self._since[key][1] if key in self._since else reporting.now()
+        """See `Standings.since`."""
+        return self._standings.since(key)
 
     def problems(self) -> list[str]:
         """A sentence for each thing that is not as wanted."""
         missing = [
             str(vip) for vip in sorted(_vips_of(self.services), key=str) if not self._vips.present(vip)
         ]
-        absent = [f"VIP {', '.join(missing)} stands on no interface of this director"] if missing else []
-        return [*self._problems.values(), *absent]
+        absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
+        troubles = (self._vip_trouble, self._sweep_trouble, absent)
+        return [*self._not_applied.values(), *filter(None, troubles)]
 
     # Changing what is wanted
 
-    def bring(self, services: Services, touched: Iterable[str]) -> None:
-        """These are the services now, and those of `touched` differ; DirectorError when the plane has no room."""
-        self.services = services
-        self._watch_neighbours()
-        for name in touched:
-            if name in services:
-                self._set_checks(name, services[name])
-                self._apply(name)
-            elif name in self._plane.services():
-                self._plane.remove(name)
-                self._problems.pop(name, None)
-        self._forget_gone()
+    @contextmanager
+    def trying(self, services: Services, touched: Collection[str]) -> Iterator[None]:
+        """These are the services from now on, for the plane too; only those of `touched` differ. When the plane
+        refuses them, or the block fails, everything is as it was before."""
+        before, memory = self.services, self._standings.memory(touched)
+        try:
+            self._bring(services, touched)
+            yield
+        except BaseException:
+            try:
+                self._bring(before, touched, memory)
+            except Exception:  # the upkeep tries again
+                log.exception("the data plane could not be brought back to what it was")
+            raise
 
-    def refuse_unreachable(self, wanted: Services, before: Services) -> None:
-        """InvalidRequestError for an address, new since `before`, that stands on another network."""
-        known = {backend.address for backend in _backends_of(before)}
+    def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
+        """InvalidRequestError for an address, new since `before`, that stands on another network. `document`:
+        the pointer to what the error's pointer leads into, when that is not all that is wanted."""
+        known = {backend.address for backend in backends_of(before)}
         for name, spec in wanted.items():
             for key, backend in spec.backends.items():
-                route = self._neighbours.get(backend.address)
-                if backend.address not in known and route.kind == "off-link":
-                    raise InvalidRequestError(f"backend '{name}/{key}': {route.why}", pointer="/address")
+                if backend.address in known:
+                    continue
+                route = self._standings.route(backend.address)
+                if route.kind == "off-link":
+                    pointer = f"/services/{name}/backends/{key}/address"
+                    raise InvalidRequestError(
+                        f"backend '{name}/{key}': {route.why}", pointer=pointer.removeprefix(document)
+                    )
 
     async def ensure_vips(self) -> None:
         """VIPs stand where they should, or a problem says why not."""
         try:
             await self._vips.ensure(_vips_of(self.services))
-            self._problems.pop("vips", None)
-        except DirectorError as error:
-            self._problems["vips"] = error.detail
+            self._vip_trouble = ""
+        except (DirectorError, OSError) as error:
+            self._vip_trouble = str(error)
 
     # From wish to plane
 
+    def _bring(self, services: Services, touched: Collection[str], memory: Memory | None = None) -> None:
+        self.services = services
+        self._standings.follow(services, memory)
+        present = {(name, key) for name, spec in services.items() for key in spec.backends}
+        self._applied = {key: standing for key, standing in self._applied.items() if key in present}
+        self._not_applied = {name: why for name, why in self._not_applied.items() if name in services}
+        for name in touched:
+            if name in services:
+                self._apply(name)
+            elif name in self._plane.services():
+                self._plane.remove(name)
+
     def _apply(self, name: str) -> int:
-        spec = self.services[name]
-        standings = {key: self.standing((name, key)) for key in spec.backends}
         try:
-            writes = self._plane.apply(plan(name, spec, standings), time.monotonic())
-        except DirectorError as error:
-            self._problems[name] = f"service '{name}' is not in the data plane as wanted: {error.detail}"
+            standings = self._standings.of_service(name)
+            writes = self._plane.apply(plan(name, self.services[name], standings), time.monotonic())
+        except Exception as error:
+            self._not_applied[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise
-        self._problems.pop(name, None)
-        for key, standing in standings.items():
-            known = self._since.get((name, key))
-            if known is None or known[0] is not standing.operational:
-                self._since[name, key] = (standing.operational, reporting.now())
-                log.info("%s/%s is %s %s", name, key, standing.operational, standing.why)
+        self._not_applied.pop(name, None)
+        self._applied.update({(name, key): standing for key, standing in standings.items()})
         return writes
 
-    def _set_checks(
-        self, name: str, spec: ServiceSpec, adopted: dict[Key, HealthReport] | None = None
-    ) -> None:
-        for key, backend in spec.backends.items():
-            if spec.check is None:
-                self._checks.remove((name, key))
-            else:
-                port = spec.check_port
-                assert port is not None  # the model sees to it
-                earlier = (adopted or {}).get((name, key))
-                self._checks.set((name, key), spec.check, backend.address, port, earlier)
+    def _repair(self, name: str) -> int:
+        """Apply a service, or remove one that is not wanted; how much was to do. What fails stays a problem."""
+        known = self._not_applied.get(name)
+        try:
+            if name in self.services:
+                return self._apply(name)
+            self._plane.remove(name)
+            return 1
+        except Exception as error:
+            if known is None or self._not_applied.get(name) != known:
+                log.warning("%s: %s", name, error, exc_info=not isinstance(error, DirectorError))
+            return 0
 
-    def _watch_neighbours(self) -> None:
-        wanted = {backend.address for backend in _backends_of(self.services)}
-        for address in wanted - self._watched:
-            self._neighbours.watch(address)
-        for address in self._watched - wanted:
-            self._neighbours.unwatch(address)
-        self._watched = wanted
-
-    def _forget_gone(self) -> None:
-        present = {(name, key) for name, spec in self.services.items() for key in spec.backends}
-        for key in set(self._since) - present:
-            del self._since[key]
-            self._checks.remove(key)
-
-    async def _resolve(self) -> None:
-        """Give the kernel a moment to find the backends' MACs, so that a restart withdraws nobody."""
-        until = time.monotonic() + RESOLVE_WITHIN
-        while time.monotonic() < until:
-            if all(self._neighbours.get(address).kind != "unresolved" for address in self._watched):
-                return
-            await asyncio.sleep(0.02)
-
-    # News
-
-    def _on_verdict(self, key: Key, operational: Operational, reason: str) -> None:
-        self._touch({key[0]})
-
-    def _on_neighbour(self, address: Address) -> None:
-        self._touch(
-            {
-                name
-                for name, spec in self.services.items()
-                if any(backend.address == address for backend in spec.backends.values())
-            }
-        )
-
-    def _touch(self, names: set[str]) -> None:
-        self._dirty |= names
-        self._dirt.set()
+    # Keeping it so
 
     async def _keep_up(self) -> None:
-        """Apply what became dirty: at once, then no more than every APPLY_APART seconds."""
+        """Apply news: at once, then no more than every APPLY_APART seconds."""
         while True:
-            await self._dirt.wait()
-            self._dirt.clear()
-            dirty, self._dirty = self._dirty, set()
+            await self._news.wait()
             async with self.lock:
-                for name in dirty & set(self.services):
-                    with contextlib.suppress(DirectorError):  # stays among the problems
-                        self._apply(name)
+                for name in self._take_news():
+                    self._repair(name)
             await asyncio.sleep(APPLY_APART)
 
+    def _take_news(self) -> list[str]:
+        self._news.clear()
+        return self._standings.take_news()
+
     async def _keep_true(self) -> None:
-        """Sweep connections and repair drift."""
         while True:
-            await asyncio.sleep(SWEEP_APART)
-            try:
-                await self._plane.sweep(time.monotonic())
-                async with self.lock:
-                    self.drift_repaired += sum(self._apply(name) for name in self.services)
-                self._problems.pop("upkeep", None)
-            except Exception as error:
-                log.exception("the upkeep of the data plane failed")
-                self._problems["upkeep"] = f"the upkeep of the data plane failed: {error}"
+            await asyncio.sleep(UPKEEP_APART)
+            await self.upkeep()
 
-
-def _backends_of(services: Services) -> list[BackendSpec]:
-    return [backend for spec in services.values() for backend in spec.backends.values()]
+    async def upkeep(self) -> None:
+        """One round: sweep connections, repair drift, see to the VIPs."""
+        try:
+            await self._plane.sweep(time.monotonic())
+            self._sweep_trouble = ""
+        except Exception as error:
+            log.exception("the sweep of the connections failed")
+            self._sweep_trouble = f"the sweep of the connections failed: {error}"
+        async with self.lock:
+            for name in {*self._take_news(), *self._not_applied}:
+                self._repair(name)  # not drift: it was to come, or failed before
+            unwanted = self._plane.services() - set(self.services)
+            repaired = sum(self._repair(name) for name in (*self.services, *unwanted))
+            await self.ensure_vips()
+        if repaired:
+            log.warning("%d places of the data plane had drifted and were repaired", repaired)
+            self.drift_repaired += repaired
 
 
 def _vips_of(services: Services) -> set[Address]:

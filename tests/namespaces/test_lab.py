@@ -20,6 +20,7 @@ from xdpdirector.lab.lab import all_names, take_down
 from xdpdirector.lab.network import namespaces
 from xdpdirector.lab.processes import Process, inside
 from xdpdirector.lab.record import ROOT, Record
+from xdpdirector.lab.status import status_text
 from xdpdirector.lab.topology import VIP4, VIP6, Topology, draw
 from xdpdirector.lab.waiting import wait_until
 
@@ -250,6 +251,7 @@ def test_killed_owner_leaves_nothing_to_the_next(
     child.wait()
     assert namespaces(TRIAL)
     assert outside.alive
+    assert "left by a process that died" in status_text(Topology(TRIAL, 1))
 
     if way == "up":
         with Lab(TRIAL, backends=2):
@@ -292,6 +294,7 @@ def test_lab_that_stays_can_be_found_again(trial_name: str) -> None:
     assert again.topology == Topology(trial_name, 2)
     assert trial_name in all_names()
     assert Record(trial_name).owner is None
+    assert "until it is taken down" in status_text(again.topology)
     assert again.client.run("ip", "-brief", "address", "show", "eth0").stdout.startswith("eth0")
 
 

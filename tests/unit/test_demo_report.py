@@ -221,16 +221,25 @@ def test_document_survives_json() -> None:
     assert again["statistics"] == {"verdicts": {"forwarded": 1}}
 
 
+def shown(story: Story, width: int) -> str:
+    screen = StringIO()
+    Console(width=width, file=screen).print(summary(report(story, requests()), width))
+    return screen.getvalue()
+
+
 @pytest.mark.parametrize(
     ("story", "word"), [(STORY, "PASS"), (replace(STORY, added=None), "MISSED")], ids=["good", "bad"]
 )
 def test_summary_says_the_verdict(story: Story, word: str) -> None:
-    screen = StringIO()
-    console = Console(width=150, file=screen)
+    assert word in shown(story, 110)
 
-    console.print(summary(report(story, requests())))
 
-    assert word in screen.getvalue()
+@pytest.mark.parametrize("width", [80, 100, 200])
+def test_summary_fits_the_screen(width: int) -> None:
+    text = shown(STORY, width)
+
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_request_survives_its_line() -> None:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpdirector lab ...`: build a lab, look at it, enter it, remove it; and the demo.
+"""`xdpdirector lab ...`: build a lab, look at it, enter it, remove it; the demo and the bench.
 
 Errors of the tree are left to the caller's command line, which knows how to show them.
 """
@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import sys
+from pathlib import Path
 from types import FrameType
 from typing import Annotated
 
@@ -26,7 +27,7 @@ from xdpdirector.lab.record import Record
 from xdpdirector.lab.status import show_status
 from xdpdirector.lab.summary import show
 
-REPORT_WIDTH = 150
+REPORT_WIDTH = 110  # where no terminal says otherwise
 app = typer.Typer(
     help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
 )
@@ -57,7 +58,7 @@ def _build(lab: Lab, with_director: bool, scheduler: str) -> None:
         for host in lab.backends:
             lab.nginx(host.name)
         if with_director:
-            lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler))
+            lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler)).wait_serving()
     except BaseException:
         lab.down()
         raise
@@ -138,6 +139,25 @@ def demo(
     raise typer.Exit(0 if report.passed else 1)
 
 
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option("--quick", help="Some 20 seconds, and not end to end.")] = False,
+    document: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the cost by number of flows.")
+    ] = None,
+    name: Name = "bench",
+) -> None:
+    """What a packet costs, beside the least it could; what comes through; status 1 if a target is missed."""
+    from xdpdirector.lab.bench.command import bench as run_command
+
+    _end_like_ctrl_c()
+    raise typer.Exit(0 if run_command(name, quick, document, plot, _say) else 1)
+
+
 def _end_like_ctrl_c() -> None:
     """SIGTERM and SIGHUP take the lab down too."""
 
@@ -145,4 +165,5 @@ def _end_like_ctrl_c() -> None:
         raise SystemExit(128 + number)
 
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, leave)
+        if signal.getsignal(number) != signal.SIG_IGN:  # nohup
+            signal.signal(number, leave)

@@ -44,9 +44,13 @@ class Pace:
     recovery: float = 15.0
 
 
-CALM = Pace(6.0, 2.0, HealthCheck(), {"tcp": "8s", "tcpfin": "2s", "syn": "4s"}, reuse=20)
+CALM = Pace(6.0, 2.0, HealthCheck(), {"tcp": "8s", "tcpfin": "2s", "syn": "4s", "udp": "8s"}, reuse=20)
 QUICK = Pace(
-    2.0, 1.0, HealthCheck(interval=0.3, timeout=0.2), {"tcp": "3s", "tcpfin": "1s", "syn": "3s"}, reuse=10
+    2.0,
+    1.0,
+    HealthCheck(interval=0.3, timeout=0.2),
+    {"tcp": "3s", "tcpfin": "1s", "syn": "3s", "udp": "3s"},
+    reuse=10,
 )
 
 
@@ -73,7 +77,7 @@ def run_demo(options: Options, say: Say) -> Report:
             timeouts=options.pace.timeouts,
         )
         director = lab.director(configuration)
-        wait_until(lambda: _all_up(director), "every backend is up", 10.0)
+        director.wait_serving()
         say(f"clients begin: {options.rate:g} new connections a second and {options.kept} kept ones")
         with Clients(
             lab.client,
@@ -88,11 +92,6 @@ def run_demo(options: Options, say: Say) -> Report:
         statistics = _statistics(director)
         director.stop()
         return report(demo.story(), clients.requests(), statistics)
-
-
-def _all_up(director: LabDirector) -> bool:
-    view = director.client.get(service_path(SERVICE))
-    return all(backend["serving"] for backend in view["backends"])
 
 
 def _statistics(director: LabDirector) -> dict[str, Any]:
@@ -190,6 +189,8 @@ class Demo:
         return bool(self._api.get(self._backend(name))["operational"] == verdict)
 
     def _baseline(self) -> None:
+        self._watch(self._pace.watch / 4)  # until the kept clients have found their places
+        self._settled = time.monotonic()
         self._watch()
 
     def _add(self) -> None:

@@ -91,6 +91,14 @@ class LabDirector:
         except DirectorError:
             return False
 
+    def wait_serving(self, timeout: float = 10.0) -> None:
+        """Wait until every backend of every service takes connections; ready alone does not say that."""
+        wait_until(self._all_serve, "every backend serves", timeout, interval=0.05)
+
+    def _all_serve(self) -> bool:
+        services = self.client.get("/v1/services")["items"]
+        return all(backend["serving"] for service in services for backend in service["backends"])
+
     @property
     def client(self) -> Client:
         """The API; its errors are those of `xdpdirector.errors`."""

@@ -12,7 +12,7 @@ from xdpdirector.lab.story import Joined, Killed, Step, Story
 
 JOIN_SECONDS = 3.0  # a new or returned backend gets its first request within this time
 LEAST_SHARE = 0.5  # of the share that its weight gives, where shares are judged
-WEIGHT_SHIFT = 1.25  # by this factor at least a much raised weight raises the share
+WEIGHED_SHARE = 0.75  # of the share that a new weight gives
 STEADY = 0.7  # of the planned requests must have been made, or the figures mean nothing
 NOTICE_SLACK = 0.3  # the demo asks the API this late at most
 SILENCE = frozenset({"reset", "timeout", "closed", "unreachable"})  # how a request fails whose server is gone
@@ -248,11 +248,12 @@ def _reweighted(story: Story, requests: Sequence[Request]) -> list[Check]:
     previous = story.steps[story.steps.index(step) - 1]
     before = shares(within(requests, previous.settled, previous.ended)).get(change.backend, 0.0)
     after = shares(within(requests, step.settled, step.ended)).get(change.backend, 0.0)
+    goal = step.expected_shares[change.backend]
     return [
         Check(
             "weight",
-            f"{change.backend}'s share rises with its weight, {change.before} to {change.after}",
+            f"{change.backend}'s share follows its weight, {change.before} to {change.after}, towards {goal:.0%}",
             f"{before:.0%} to {after:.0%} of the requests",
-            after >= WEIGHT_SHIFT * before > 0,
+            after > before > 0 and after >= WEIGHED_SHARE * goal,
         )
     ]

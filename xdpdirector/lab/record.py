@@ -79,14 +79,23 @@ class Record:
     @property
     def owner(self) -> Process | None:
         """The process that holds the lab, if it still runs."""
+        process = self._maker()
+        return process if process and process.alive else None
+
+    @property
+    def is_orphaned(self) -> bool:
+        """Whether its owner died without taking it down."""
+        process = self._maker()
+        return process is not None and not process.alive
+
+    def _maker(self) -> Process | None:
         owner = self._read().get("owner")
         if not isinstance(owner, dict):
             return None
         try:
-            process = Process(int(owner["pid"]), int(owner["started"]))
+            return Process(int(owner["pid"]), int(owner["started"]))
         except (KeyError, TypeError, ValueError):
             return None
-        return process if process.alive else None
 
     def add(self, started: Started) -> None:
         """One short write in append mode: whole, or not at all."""

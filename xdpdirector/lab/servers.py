@@ -114,7 +114,7 @@ class Nginx(Server):
 
     def command(self) -> list[str]:
         if not shutil.which("nginx"):
-            raise LabError("the command 'nginx' is missing: apt-get install nginx-light")
+            raise LabError("the command 'nginx' is missing: apt-get install nginx")
         self.www.mkdir(exist_ok=True)
         configuration = self.directory / "nginx.conf"
         configuration.write_text(_NGINX.format(directory=self.directory, name=self.host.name))

@@ -16,9 +16,7 @@ def show_status(topology: Topology, console: Console) -> None:
 
 def status_text(topology: Topology) -> str:
     name = topology.name
-    owner = Record(name).owner
-    held = f"held by process {owner.pid}" if owner else "stays until it is taken down"
-    lines = [f"lab '{name}' is up ({held}); its director's instance is {topology.instance.name}", ""]
+    lines = [f"lab '{name}' is up, {_holder(name)}; its director's instance is {topology.instance.name}", ""]
     lines += [draw(topology), "", "running:"]
     lines += _running(topology) or ["  nothing"]
     option = "" if name == "lab" else f" --name {name}"
@@ -30,6 +28,13 @@ def status_text(topology: Topology) -> str:
         f"remove:  xdpdirector lab down{option}",
     ]
     return "\n".join(lines)
+
+
+def _holder(name: str) -> str:
+    record = Record(name)
+    if record.owner:
+        return f"held by process {record.owner.pid}"
+    return "left by a process that died" if record.is_orphaned else "until it is taken down"
 
 
 def _running(topology: Topology) -> list[str]:

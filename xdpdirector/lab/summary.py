@@ -10,55 +10,58 @@ from rich.text import Text
 from xdpdirector.lab.report import Report, Row
 
 _BARS = "▁▂▃▄▅▆▇█"
+_MARGIN = 14  # columns beside the bars
 
 
 def show(report: Report, console: Console) -> None:
-    console.print(summary(report))
+    console.print(summary(report, console.width))
 
 
-def summary(report: Report) -> RenderableType:
-    return Group(
-        Text(),
-        _steps(report),
-        Text(),
-        _timeline(report),
-        Text(),
-        _checks(report),
-        Text(),
-        _verdict(report),
-    )
+def summary(report: Report, width: int) -> RenderableType:
+    """For a screen of that many columns, 80 at least."""
+    parts: list[RenderableType] = [_steps(report), _shares(report), _timeline(report, width), _checks(report)]
+    return Group(*(piece for part in parts for piece in (Text(), part)), Text(), _verdict(report))
+
+
+def _table(title: str) -> Table:
+    return Table(title=title, title_justify="left", box=None, padding=(0, 2, 0, 0))
 
 
 def _steps(report: Report) -> Table:
-    table = Table(
-        title="Requests by step and backend (share, expected share)", title_justify="left", box=None
-    )
+    table = _table("What was done, and what the clients saw")
     table.add_column("step", no_wrap=True)
-    table.add_column("seconds", justify="right")
-    table.add_column("requests", justify="right")
-    for name in report.backends:
-        table.add_column(name, justify="right", no_wrap=True)
-    for name in ("failed", "expected", "resent", "p50 ms", "p99 ms", "max ms"):
-        table.add_column(name, justify="right")
+    table.add_column("")
+    for name in ("seconds", "requests", "failed", "expected", "p50 ms", "p99 ms", "max ms"):
+        first, _, unit = name.partition(" ")
+        table.add_column(f"{first}\n{unit}" if unit else name, justify="right")
     for row in report.steps:
-        table.add_row(*_cells(row, report.backends))
+        table.add_row(*_step(row))
     return table
 
 
-def _cells(row: Row, backends: list[str]) -> list[str | Text]:
+def _step(row: Row) -> list[str | Text]:
     good = row.failed == row.excused
     latency = row.latency_ms
     times = (latency.p50, latency.p99, latency.worst) if latency else ()
     return [
         row.step,
+        row.title,
         f"{row.seconds:.1f}",
         str(row.requests),
-        *(_share(row, name) for name in backends),
         Text(str(row.failed), style="green" if good else "bold red"),
         "in flight" if row.step == "kill" else "0",
-        str(row.resent),
         *(f"{time:.1f}" for time in times),
     ]
+
+
+def _shares(report: Report) -> Table:
+    table = _table("Requests by backend: served, share (share by weight)")
+    table.add_column("step", no_wrap=True)
+    for name in report.backends:
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in report.steps:
+        table.add_row(row.step, *(_share(row, name) for name in report.backends))
+    return table
 
 
 def _share(row: Row, name: str) -> Text:
@@ -72,19 +75,24 @@ def _share(row: Row, name: str) -> Text:
     return text
 
 
-def _timeline(report: Report) -> Table:
+def _timeline(report: Report, width: int) -> Table:
     timeline = report.timeline
-    table = Table(
-        title=f"Requests over time ({timeline.slice_seconds:g} s a bar)", title_justify="left", box=None
-    )
-    table.add_column("", no_wrap=True)
-    table.add_column("", no_wrap=True)
-    highest = max((max(counts) for counts in timeline.served.values()), default=0)
-    for name, counts in timeline.served.items():
-        table.add_row(name, Text("".join(_bar(count, highest) for count in counts), style="cyan"))
     slices = max((len(counts) for counts in timeline.served.values()), default=0)
-    table.add_row("", Text(_marks(timeline.marks, slices), style="dim"))
+    merged = max(1, -(-slices // (width - _MARGIN)))
+    table = _table(f"Requests over time, {timeline.slice_seconds * merged:g} s a bar")
+    table.add_column("", no_wrap=True)
+    table.add_column("", no_wrap=True)
+    bars = {name: _merge(counts, merged) for name, counts in timeline.served.items()}
+    highest = max((max(counts) for counts in bars.values()), default=0)
+    for name, counts in bars.items():
+        table.add_row(name, Text("".join(_bar(count, highest) for count in counts), style="cyan"))
+    marks = {name: begin // merged for name, begin in timeline.marks.items()}
+    table.add_row("", Text(_marks(marks, -(-slices // merged)), style="dim"))
     return table
+
+
+def _merge(counts: list[int], size: int) -> list[int]:
+    return [sum(counts[begin : begin + size]) for begin in range(0, len(counts), size)]
 
 
 def _bar(count: int, highest: int) -> str:
@@ -102,7 +110,7 @@ def _marks(marks: dict[str, int], slices: int) -> str:
 
 
 def _checks(report: Report) -> Table:
-    table = Table(title="Expectations", title_justify="left", box=None)
+    table = _table("Expectations")
     table.add_column("", no_wrap=True)
     table.add_column("step", no_wrap=True)
     table.add_column("expected")

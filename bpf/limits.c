@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* What a packet costs at the least: the limits that `xdpdirector lab bench` measures the director against. Each
+ * forwards IPv4 TCP by rewriting Ethernet addresses, as cheaply as it can be written, and does nothing that its
+ * comment does not name.
+ *
+ * The drivers give the frame the next flow and then go on in the program under test, by a tail call: so a program
+ * that knows nothing of it, the director too, is run over many flows, and all carry the same load.
+ */
+#include <uapi/linux/bpf.h>
+#include <uapi/linux/if_ether.h>
+#include <uapi/linux/in.h>
+#include <uapi/linux/ip.h>
+#include <uapi/linux/ipv6.h>
+#include <uapi/linux/tcp.h>
+
+#define RING_SLOTS   65537
+#define TARGET	     0
+#define PORT_BITS    6 /* so many flows of an address: 2^6, and the rest are other addresses */
+#define FIRST_CLIENT 0xc6120000 /* 198.18.0.0/15: benchmarks (RFC 2544) */
+#define FIRST_PORT   1024
+
+struct flow {
+	__be32 client;
+	__be32 vip;
+	__be16 client_port;
+	__be16 port;
+	u32 protocol;
+};
+
+struct listener {
+	__be32 address;
+	__be16 port;
+	__be16 protocol;
+};
+
+struct service {
+	u32 index;
+	u32 ring_start;
+};
+
+struct backend {
+	u32 addresses[3]; /* the new frame's first 12 bytes */
+	u32 pad;
+};
+
+struct count {
+	u64 packets;
+	u64 bytes;
+};
+
+/* Which flows a driver makes: first + (a number below 2^bits, by mask). */
+struct drive {
+	u64 next;
+	u32 first;
+	u32 mask;
+	u32 random;	  /* in random order; else each once, and then again */
+	u32 addresses[3]; /* for `generate` */
+};
+
+#define PINNED(type, key, value, name, entries) \
+	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
+
+PINNED("lru_hash", struct flow, u32, flows, MAX_CONNECTIONS);
+PINNED("hash", struct listener, struct service, listeners, MAX_LISTENERS);
+PINNED("array", u32, u32, ring, RING_SLOTS);
+PINNED("array", u32, struct backend, backends, MAX_BACKENDS);
+PINNED("percpu_array", u32, struct count, service_counts, MAX_SERVICES);
+PINNED("percpu_array", u32, struct count, backend_counts, MAX_BACKENDS);
+
+PINNED("array", u32, struct drive, drives, 1);
+PINNED("prog", u32, u32, targets, 1);
+PINNED("percpu_array", u32, u64, received, 1);
+
+struct segment {
+	struct flow flow;
+	u16 length;
+};
+
+/* MurmurHash3's finalizer. */
+static __always_inline u32 mix(u32 hash)
+{
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6b;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35;
+	return hash ^ hash >> 16;
+}
+
+/* The limits. */
+
+static __always_inline bool parse(struct xdp_md *ctx, struct segment *segment)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct iphdr *ip = (void *)(eth + 1);
+	struct tcphdr *tcp = (void *)(ip + 1);
+
+	if ((void *)(tcp + 1) > (void *)(long)ctx->data_end)
+		return false;
+	if (eth->h_proto != htons(ETH_P_IP) || ip->ihl != 5 || ip->protocol != IPPROTO_TCP ||
+	    ip->frag_off & htons(0x3fff))
+		return false;
+	segment->flow.client = ip->saddr;
+	segment->flow.vip = ip->daddr;
+	segment->flow.client_port = tcp->source;
+	segment->flow.port = tcp->dest;
+	segment->flow.protocol = IPPROTO_TCP;
+	segment->length = ntohs(ip->tot_len);
+	return true;
+}
+
+static __always_inline struct service *find_service(const struct segment *segment)
+{
+	struct listener listener = { .address = segment->flow.vip,
+				     .port = segment->flow.port,
+				     .protocol = htons(IPPROTO_TCP) };
+
+	return listeners.lookup(&listener);
+}
+
+static __always_inline int rewrite(struct xdp_md *ctx, u32 index)
+{
+	struct backend *backend = backends.lookup(&index);
+	u32 *start = (void *)(long)ctx->data;
+
+	if (!backend || (void *)(start + 3) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+	start[0] = backend->addresses[0];
+	start[1] = backend->addresses[1];
+	start[2] = backend->addresses[2];
+	return XDP_TX;
+}
+
+static __always_inline void add(struct count *count, u16 bytes)
+{
+	if (count) {
+		count->packets += 1;
+		count->bytes += bytes;
+	}
+}
+
+int bare(struct xdp_md *ctx)
+{
+	return XDP_TX;
+}
+
+/* No parsing, no decision: one array look-up and the rewriting. */
+int rewrite_only(struct xdp_md *ctx)
+{
+	return rewrite(ctx, 1);
+}
+
+/* A: parse, a hit in a table of flows, backend, rewrite. */
+int limit_a(struct xdp_md *ctx)
+{
+	struct segment segment = {};
+	u32 *index;
+
+	if (!parse(ctx, &segment))
+		return XDP_PASS;
+	index = flows.lookup(&segment.flow);
+	return index ? rewrite(ctx, *index) : XDP_DROP;
+}
+
+/* A, for a flow that is not in the table: a miss, and its insertion, which evicts once the table is full. */
+int limit_a_insert(struct xdp_md *ctx)
+{
+	struct segment segment = {};
+	u32 *index, chosen;
+
+	if (!parse(ctx, &segment))
+		return XDP_PASS;
+	index = flows.lookup(&segment.flow);
+	if (index)
+		return rewrite(ctx, *index);
+	chosen = mix(segment.flow.client ^ segment.flow.client_port) & 15;
+	flows.update(&segment.flow, &chosen);
+	return rewrite(ctx, chosen);
+}
+
+/* B: parse, service, a hit in a table of flows, two counters, backend, rewrite. The loader wants this name. */
+int director(struct xdp_md *ctx)
+{
+	struct segment segment = {};
+	struct service *service;
+	u32 *index;
+
+	if (!parse(ctx, &segment))
+		return XDP_PASS;
+	service = find_service(&segment);
+	if (!service)
+		return XDP_PASS;
+	index = flows.lookup(&segment.flow);
+	if (!index)
+		return XDP_DROP;
+	add(service_counts.lookup(&service->index), segment.length);
+	add(backend_counts.lookup(index), segment.length);
+	return rewrite(ctx, *index);
+}
+
+/* C: parse, service, a slot of a ring, two counters, backend, rewrite. No table. */
+int limit_c(struct xdp_md *ctx)
+{
+	struct segment segment = {};
+	struct service *service;
+	u32 *index, slot;
+
+	if (!parse(ctx, &segment))
+		return XDP_PASS;
+	service = find_service(&segment);
+	if (!service)
+		return XDP_PASS;
+	slot = mix(segment.flow.client ^ ((u32)segment.flow.client_port << 16 | segment.flow.port));
+	slot = service->ring_start + ((u64)slot * RING_SLOTS >> 32);
+	index = ring.lookup(&slot);
+	if (!index)
+		return XDP_DROP;
+	add(service_counts.lookup(&service->index), segment.length);
+	add(backend_counts.lookup(index), segment.length);
+	return rewrite(ctx, *index);
+}
+
+/* The drivers. */
+
+/* The next flow's number. An odd factor visits each number once, far from the one before. */
+static __always_inline u32 advance(struct drive *drive)
+{
+	u32 number = drive->next;
+
+	drive->next += 1;
+	number = drive->random ? mix(number) : number * 0x9e3779b1;
+	return drive->first + (number & drive->mask);
+}
+
+static __always_inline bool vary4(struct xdp_md *ctx, struct drive *drive)
+{
+	struct iphdr *ip = (void *)(long)ctx->data + ETH_HLEN;
+	__be16 *port = (void *)(ip + 1);
+	u32 number = advance(drive);
+
+	if ((void *)(port + 1) > (void *)(long)ctx->data_end)
+		return false;
+	ip->saddr = htonl(FIRST_CLIENT + (number >> PORT_BITS));
+	*port = htons(FIRST_PORT + (number & ((1 << PORT_BITS) - 1)));
+	return true;
+}
+
+static __always_inline bool vary6(struct xdp_md *ctx, struct drive *drive)
+{
+	struct ipv6hdr *ip = (void *)(long)ctx->data + ETH_HLEN;
+	__be16 *port = (void *)(ip + 1);
+	u32 number = advance(drive);
+
+	if ((void *)(port + 1) > (void *)(long)ctx->data_end)
+		return false;
+	ip->saddr.in6_u.u6_addr32[3] = htonl(number >> PORT_BITS);
+	*port = htons(FIRST_PORT + (number & ((1 << PORT_BITS) - 1)));
+	return true;
+}
+
+int drive4(struct xdp_md *ctx)
+{
+	struct drive *drive = drives.lookup(&(u32){ 0 });
+
+	if (!drive || !vary4(ctx, drive))
+		return XDP_ABORTED;
+	targets.call(ctx, TARGET);
+	return XDP_ABORTED;
+}
+
+int drive6(struct xdp_md *ctx)
+{
+	struct drive *drive = drives.lookup(&(u32){ 0 });
+
+	if (!drive || !vary6(ctx, drive))
+		return XDP_ABORTED;
+	targets.call(ctx, TARGET);
+	return XDP_ABORTED;
+}
+
+/* The far end of a cable: sends frames of many flows, as live frames of test-run. */
+int generate(struct xdp_md *ctx)
+{
+	struct drive *drive = drives.lookup(&(u32){ 0 });
+	u32 *start = (void *)(long)ctx->data;
+
+	if (!drive || !vary4(ctx, drive) || (void *)(start + 3) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	start[0] = drive->addresses[0];
+	start[1] = drive->addresses[1];
+	start[2] = drive->addresses[2];
+	return XDP_TX;
+}
+
+/* And counts what comes back. */
+int sink(struct xdp_md *ctx)
+{
+	u64 *count = received.lookup(&(u32){ 0 });
+
+	if (count)
+		*count += 1;
+	return XDP_DROP;
+}

@@ -1,0 +1,188 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A director on a stage: the real director and reconciler between fakes, for stories without root.
+
+Backends are named hosts. Their MACs are known from the start, so that nothing waits for neighbours.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import time
+from collections.abc import Callable, Collection, Coroutine, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any, ParamSpec
+
+from xdpdirector.director import Director
+from xdpdirector.errors import DirectorError
+from xdpdirector.health import HealthReport
+from xdpdirector.model import Address, BackendSpec, CheckSpec, ServiceSpec
+from xdpdirector.neighbours import FakeNeighbours, Route
+from xdpdirector.plane import FakePlane, Key
+from xdpdirector.reconciler import Reconciler
+from xdpdirector.schedule import MemberPlan, ServicePlan
+from xdpdirector.standings import CheckRunner
+from xdpdirector.store import Revision
+from xdpdirector.views import Operational
+from xdpdirector.vips import FakeVips
+
+P = ParamSpec("P")
+DEADLINE = 10.0
+
+VIP, OTHER_VIP = ip_address("192.0.2.10"), ip_address("192.0.2.11")
+HOSTS: dict[str, Address] = {f"web{number}": ip_address(f"192.0.2.{20 + number}") for number in range(1, 5)}
+MACS = {name: bytes.fromhex("0200000000") + address.packed[-1:] for name, address in HOSTS.items()}
+FAR = ip_address("198.51.100.21")
+FAR_AWAY = Route("off-link", why=f"{FAR} is behind the gateway 192.0.2.1 on eth0")
+WEB1, WEB2 = ("web", "web1"), ("web", "web2")
+CHECK = {"type": "tcp", "port": 80}
+ME = "operator"
+
+
+def story(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
+    """Runs a test that is a coroutine, and sees that it leaves no task behind."""
+
+    @functools.wraps(test)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        async def main() -> None:
+            await test(*args, **kwargs)
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+
+        asyncio.run(main())
+
+    return run
+
+
+async def until(condition: Callable[[], object]) -> None:
+    """Wait for something to become true; TimeoutError when it does not."""
+    async with asyncio.timeout(DEADLINE):
+        while not condition():
+            await asyncio.sleep(0.001)
+
+
+def backend(name: str, **fields: Any) -> BackendSpec:
+    return BackendSpec.model_validate({"address": str(HOSTS[name]), **fields})
+
+
+def service(*names: str, listener: str = f"{VIP}:80/tcp", **fields: Any) -> ServiceSpec:
+    """Of these hosts, without a check; `fields` are the model's."""
+    backends = {name: backend(name) for name in names} | fields.pop("backends", {})
+    return ServiceSpec.model_validate({"listeners": [listener], **fields, "backends": backends})
+
+
+class FakeChecks:
+    """A CheckRunner whose verdicts a test speaks. `running` is what would be probed; `began` counts by key how
+    often a check began anew."""
+
+    def __init__(self, on_change: Callable[[Key, Operational, str], None]) -> None:
+        self.running: dict[Key, tuple[CheckSpec, Address, int]] = {}
+        self.began: dict[Key, int] = {}
+        self._on_change = on_change
+        self._reports: dict[Key, HealthReport] = {}
+
+    def set(
+        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
+    ) -> None:
+        wanted = (spec, address, port)
+        before = self.running.get(key)
+        if before == wanted:
+            return
+        self.running[key] = wanted
+        self.began[key] = self.began.get(key, 0) + 1
+        if before is None or before[1:] != wanted[1:]:
+            self._reports[key] = earlier or HealthReport(Operational.UNKNOWN, "", time.time())
+
+    def remove(self, key: Key) -> None:
+        self.running.pop(key, None)
+        self._reports.pop(key, None)
+
+    def state(self, key: Key) -> HealthReport:
+        return self._reports.get(key) or HealthReport(Operational.UNKNOWN, "it is not checked", 0.0)
+
+    async def close(self) -> None:
+        self.running.clear()
+
+    def say(self, key: Key, operational: Operational, reason: str = "") -> None:
+        """The verdict from now on; announced when it is another one."""
+        before = self._reports[key]
+        self._reports[key] = replace(before, operational=operational, reason=reason)
+        if before.operational is not operational:
+            self._on_change(key, operational, reason)
+
+
+class FakeHistory:
+    """Remembers revisions; `full`: what is raised instead."""
+
+    def __init__(self) -> None:
+        self.revisions: list[Revision] = []
+        self.full: DirectorError | None = None
+
+    def append(
+        self,
+        services: Mapping[str, ServiceSpec],
+        *,
+        author: str,
+        reason: str,
+        file_digest: str | None = None,
+        file_services: Collection[str] = (),
+    ) -> Revision:
+        if self.full:
+            raise self.full
+        number, names = len(self.revisions) + 1, frozenset(file_services)
+        now = datetime.now(UTC)
+        self.revisions.append(Revision(number, now, author, reason, dict(services), file_digest, names))
+        return self.revisions[-1]
+
+
+class Stage:
+    """The director runs inside the `async with`; before it, the fakes can be prepared."""
+
+    checks: FakeChecks
+    neighbours: FakeNeighbours
+
+    def __init__(self, plane: FakePlane | None = None, **services: ServiceSpec) -> None:
+        self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
+        self.reconciler = Reconciler(
+            services,
+            plane=self.plane,
+            vips=self.vips,
+            neighbours=self._neighbours,
+            checks=self._checks,
+        )
+        self.director = Director(self.reconciler, self.plane, self.history, 0)
+        for name, address in HOSTS.items():
+            self.neighbours.learn(address, MACS[name])
+        self.neighbours.put(FAR, FAR_AWAY)
+
+    async def __aenter__(self) -> Stage:
+        await self.director.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.director.close()
+
+    def _neighbours(self, on_change: Callable[[Address], None]) -> FakeNeighbours:
+        self.neighbours = FakeNeighbours(on_change)
+        return self.neighbours
+
+    def _checks(self, on_change: Callable[[Key, Operational, str], None]) -> CheckRunner:
+        self.checks = FakeChecks(on_change)
+        return self.checks
+
+    def member(self, key: Key) -> MemberPlan:
+        """As the plane was told last."""
+        return next(member for member in self.plane.plans[key[0]].members if member.name == key[1])
+
+    def wanted(self) -> dict[str, ServiceSpec]:
+        return dict(self.reconciler.services)
+
+    def shown(self) -> tuple[dict[str, ServicePlan], dict[str, ServiceSpec], set[Key], set[Address]]:
+        """All that a change that fails must leave alone: plans, wishes, what is checked, what is followed."""
+        return (
+            dict(self.plane.plans),
+            self.wanted(),
+            set(self.checks.running),
+            set(self.neighbours.watched),
+        )

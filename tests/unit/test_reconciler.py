@@ -1,0 +1,363 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The plane follows what is wanted and what is true, and one thing that fails stops nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+import stage as s
+from stage import FAR, HOSTS, MACS, ME, VIP, WEB1, WEB2, Stage, story
+
+from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
+from xdpdirector.health import HealthReport
+from xdpdirector.neighbours import Route
+from xdpdirector.plane import FakePlane, Key
+from xdpdirector.reconciler import APPLY_APART
+from xdpdirector.schedule import ServicePlan, State
+from xdpdirector.views import Operational
+
+WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")
+
+
+class Picky(FakePlane):
+    """Does not take the services in `refused`, nor sweep when `stuck`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: set[str] = set()
+        self.stuck = False
+
+    def apply(self, plan: ServicePlan, now: float) -> int:
+        if plan.name in self.refused:
+            raise CapacityError("there is no room")
+        return super().apply(plan, now)
+
+    async def sweep(self, now: float) -> None:
+        if self.stuck:
+            raise OSError(12, "Cannot allocate memory")
+        await super().sweep(now)
+
+
+def two(plane: FakePlane | None = None) -> Stage:
+    """`web` on web1 and web2, `mail` on web3; all are checked."""
+    mail = s.service("web3", listener=f"{VIP}:25/tcp", check=s.CHECK)
+    return Stage(plane, web=s.service("web1", "web2", check=s.CHECK), mail=mail)
+
+
+def accepting(stage: Stage, name: str = "web") -> list[str]:
+    return [member.name for member in stage.plane.plans[name].members if member.accepts]
+
+
+# Start and end
+
+
+@story
+async def test_a_start_brings_everything() -> None:
+    async with two() as stage:
+        assert set(stage.plane.plans) == {"web", "mail"}
+        assert set(stage.checks.running) == {WEB1, WEB2, MAIL3}
+        assert stage.neighbours.watched == {HOSTS[name] for name in ("web1", "web2", "web3")}
+        assert stage.vips.wanted == {VIP}
+        assert stage.director.readiness().ready
+
+
+@pytest.mark.parametrize(
+    ("adopted", "state", "accepts"),
+    [
+        pytest.param(State.SERVING, State.SERVING, True, id="serving: it goes on"),
+        pytest.param(State.DOWN, State.DOWN, False, id="down: it must prove itself"),
+        pytest.param(State.MAINTENANCE, State.SERVING, False, id="maintenance: nothing is known"),
+        pytest.param(None, State.SERVING, False, id="new: nothing is known"),
+    ],
+)
+@story
+async def test_a_restart_goes_on_from_what_the_plane_holds(
+    adopted: State | None, state: State, accepts: bool
+) -> None:
+    plane = FakePlane({WEB1: adopted} if adopted else {})
+
+    async with two(plane) as stage:
+        assert (stage.member(WEB1).state, stage.member(WEB1).accepts) == (state, accepts)
+
+
+@story
+async def test_a_restart_removes_what_is_not_wanted_any_more() -> None:
+    async with two(FakePlane({OLD: State.SERVING})) as stage:
+        assert stage.plane.services() == {"web", "mail"}
+
+
+@story
+async def test_a_strict_start_refuses_another_network_before_it_changes_anything() -> None:
+    stage = Stage(FakePlane({OLD: State.SERVING}), web=s.service(backends={"far": {"address": str(FAR)}}))
+
+    with pytest.raises(InvalidRequestError, match="web/far") as caught:
+        await stage.director.start(strict=True)
+    await stage.director.close()
+
+    assert caught.value.pointer == "/services/web/backends/far/address"
+    assert stage.plane.services() == {"old"}
+    assert stage.vips.wanted == set()
+
+
+@story
+async def test_the_end_leaves_the_plane_as_it_is() -> None:
+    async with two() as stage:
+        plans = dict(stage.plane.plans)
+
+    assert stage.plane.plans == plans
+    assert stage.vips.wanted == {VIP}
+
+
+# News
+
+
+@story
+async def test_a_verdict_reaches_the_plane() -> None:
+    async with two() as stage:
+        stage.plane.applied.clear()
+        stage.checks.say(WEB1, Operational.UP)
+        await s.until(lambda: accepting(stage) == ["web1"])
+        stage.checks.say(WEB1, Operational.DOWN, "the connection was refused")
+        await s.until(lambda: stage.member(WEB1).state is State.DOWN)
+
+        assert stage.plane.applied == ["web", "web"]
+        assert stage.director.backend(*WEB1).reason == "the connection was refused"
+
+
+@story
+async def test_a_change_of_a_neighbour_reaches_every_service_that_has_it() -> None:
+    web, shop = s.service("web1", "web2"), s.service("web1", listener=f"{VIP}:81/tcp")
+    other = s.service("web3", listener=f"{VIP}:82/tcp")
+    async with Stage(web=web, shop=shop, other=other) as stage:
+        stage.plane.applied.clear()
+        stage.neighbours.learn(HOSTS["web1"], MACS["web4"])
+        await s.until(lambda: len(stage.plane.applied) == 2)
+
+        hops = [stage.member((name, "web1")).hop for name in ("web", "shop")]
+        assert [hop.mac for hop in hops if hop] == [MACS["web4"]] * 2
+        assert set(stage.plane.applied) == {"web", "shop"}
+
+
+@story
+async def test_a_backend_that_nobody_finds_is_down_and_comes_back() -> None:
+    async with Stage(web=s.service("web1", "web2")) as stage:
+        stage.neighbours.forget(HOSTS["web1"])
+        await s.until(lambda: stage.member(WEB1).state is State.DOWN)
+        lost = stage.director.backend(*WEB1)
+        stage.neighbours.learn(HOSTS["web1"], MACS["web1"])
+        await s.until(lambda: stage.member(WEB1).accepts)
+
+        assert (lost.operational, lost.mac) == (Operational.DOWN, None)
+        assert "does not answer" in lost.reason
+        assert stage.director.backend(*WEB1).since > lost.since
+
+
+@story
+async def test_a_storm_of_verdicts_is_applied_ten_times_a_second_at_most() -> None:
+    async with two() as stage:
+        clock = asyncio.get_running_loop().time
+        stage.plane.applied.clear()
+        began = clock()
+        while len(stage.plane.applied) < 4:
+            for key in (WEB1, WEB2):
+                stage.checks.say(key, Operational.DOWN)
+                stage.checks.say(key, Operational.UP)
+            await asyncio.sleep(0)
+        took = clock() - began
+
+        assert took >= 3 * APPLY_APART * 0.99
+        await s.until(lambda: accepting(stage) == ["web1", "web2"])
+
+
+@story
+async def test_news_wait_for_a_change_under_way() -> None:
+    async with two() as stage:
+        stage.plane.applied.clear()
+        async with stage.reconciler.lock:
+            stage.checks.say(WEB1, Operational.UP)
+            for _ in range(5):
+                await asyncio.sleep(0)
+            meanwhile = list(stage.plane.applied)
+        await s.until(lambda: accepting(stage) == ["web1"])
+
+        assert meanwhile == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [DataplaneError("the kernel said no"), OSError(12, "Cannot allocate memory"), KeyError("web1")],
+    ids=["of ours", "of the kernel", "a bug"],
+)
+@story
+async def test_news_are_followed_also_after_a_failure(error: Exception) -> None:
+    async with two() as stage:
+        stage.plane.broken = error
+        stage.checks.say(WEB1, Operational.UP)
+        await s.until(lambda: stage.director.readiness().problems)
+        problems = stage.director.readiness().problems
+        stage.plane.broken = None
+        stage.checks.say(WEB2, Operational.UP)
+        await s.until(lambda: accepting(stage) == ["web1", "web2"])
+
+        assert [problem.split(":")[0] for problem in problems] == [
+            "service 'web' is not in the data plane as wanted"
+        ]
+        assert stage.director.readiness().ready
+
+
+# Upkeep
+
+
+@story
+async def test_drift_is_repaired_and_counted() -> None:
+    async with two() as stage:
+        wanted = dict(stage.plane.plans)
+        stage.plane.plans["web"] = replace(wanted["web"], members=())
+        stage.plane.plans["foreign"] = replace(wanted["web"], name="foreign")
+        await stage.reconciler.upkeep()
+        await stage.reconciler.upkeep()
+
+        assert stage.plane.plans == wanted
+        assert stage.director.statistics().drift_repaired == 2
+        assert len(stage.plane.swept) == 2
+
+
+@story
+async def test_news_that_wait_are_no_drift() -> None:
+    async with two() as stage:
+        stage.checks.say(WEB1, Operational.UP)
+        await stage.reconciler.upkeep()
+
+        assert accepting(stage) == ["web1"]
+        assert stage.reconciler.drift_repaired == 0
+
+
+@story
+async def test_one_service_that_fails_keeps_no_other_from_repair() -> None:
+    plane = Picky()
+    async with two(plane) as stage:
+        wanted = dict(plane.plans)
+        plane.refused = {"web"}
+        plane.plans["mail"] = replace(wanted["mail"], members=())
+        await stage.reconciler.upkeep()
+
+        assert plane.plans == wanted
+        assert ["'web'" in problem for problem in stage.director.readiness().problems] == [True]
+
+
+@story
+async def test_a_sweep_that_fails_is_a_problem_but_drift_is_repaired() -> None:
+    plane = Picky()
+    async with two(plane) as stage:
+        wanted = dict(plane.plans)
+        plane.plans["web"] = replace(wanted["web"], members=())
+        plane.stuck = True
+        await stage.reconciler.upkeep()
+        problems = stage.director.readiness().problems
+        plane.stuck = False
+        await stage.reconciler.upkeep()
+
+        assert plane.plans == wanted
+        assert len(problems) == 1
+        assert "sweep" in problems[0]
+        assert "Cannot allocate memory" in problems[0]
+        assert stage.director.readiness().ready
+
+
+# VIPs
+
+
+@story
+async def test_a_vip_that_stands_nowhere_is_a_problem() -> None:
+    async with two() as stage:
+        stage.vips.wanted = frozenset()
+        missing = stage.director.readiness()
+        stage.vips.elsewhere = {VIP}
+
+        assert (missing.ready, missing.problems) == (
+            False,
+            (f"VIP {VIP} stands on no interface of this director",),
+        )
+        assert stage.director.readiness().ready
+
+
+@story
+async def test_a_vip_that_cannot_be_placed_is_tried_again() -> None:
+    stage = two()
+    stage.vips.refuse = DataplaneError("eth0 is gone")
+    async with stage:
+        refused = stage.director.readiness().problems
+        stage.vips.refuse = None
+        await stage.reconciler.upkeep()
+
+        assert "eth0 is gone" in refused
+        assert stage.director.readiness().ready
+
+
+@story
+async def test_problems_of_services_and_of_vips_do_not_mix() -> None:
+    stage = Stage(vips=s.service("web1"), sweep=s.service("web2", listener=f"{VIP}:25/tcp"))
+    stage.vips.refuse = DataplaneError("eth0 is gone")
+    async with stage:
+        await stage.director.patch_service("vips", {"on_empty": "drop"}, author=ME)
+
+        assert "eth0 is gone" in stage.director.readiness().problems
+
+
+# Checks and neighbours are those of what is wanted
+
+
+@story
+async def test_checks_go_to_the_first_listener_unless_they_name_a_port() -> None:
+    plain, named = (
+        s.service("web1", check={"type": "tcp"}),
+        s.service("web1", listener=f"{VIP}:81/tcp", check={"type": "tcp", "port": 8080}),
+    )
+    async with Stage(web=plain, named=named) as stage:
+        ports = {key[0]: port for key, (_, _, port) in stage.checks.running.items()}
+
+        assert ports == {"web": 80, "named": 8080}
+
+
+@story
+async def test_a_change_elsewhere_disturbs_no_check() -> None:
+    async with two() as stage:
+        await stage.director.create_backend("mail", "web4", s.backend("web4"), author=ME)
+        await stage.director.patch_backend("web", "web1", {"weight": 5}, author=ME)
+
+        assert stage.checks.began == {WEB1: 1, WEB2: 1, MAIL3: 1, ("mail", "web4"): 1}
+
+
+@story
+async def test_an_address_is_followed_until_its_last_backend_goes() -> None:
+    shop = s.service("web1", listener=f"{VIP}:81/tcp")
+    async with Stage(web=s.service("web1"), shop=shop) as stage:
+        await stage.director.delete_service("web", author=ME)
+        both = set(stage.neighbours.watched)
+        await stage.director.delete_service("shop", author=ME)
+
+        assert both == {HOSTS["web1"]}
+        assert stage.neighbours.watched == set()
+
+
+@story
+async def test_the_director_itself_can_be_a_backend() -> None:
+    stage = Stage(web=s.service("web1"))
+    stage.neighbours.put(HOSTS["web1"], Route("local", ifindex=1, interface="lo", why="it is this machine"))
+    async with stage:
+        hop = stage.member(WEB1).hop
+
+        assert hop
+        assert (hop.local, hop.ifindex) == (True, 1)
+        assert stage.director.backend(*WEB1).mac is None
+
+
+@pytest.mark.parametrize("key", [WEB1, WEB3], ids=["checked", "never heard of"])
+@story
+async def test_the_fake_checks_forget_what_was_removed(key: Key) -> None:
+    async with two() as stage:
+        stage.checks.remove(key)
+
+        assert stage.checks.state(key) == HealthReport(Operational.UNKNOWN, "it is not checked", 0.0)

@@ -1,0 +1,91 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run of the bench, in order: load, measure in the kernel, over a cable, through the lab, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from xdpdirector.lab.bench.costs import Costs
+from xdpdirector.lab.bench.figure import Figure, by_key
+from xdpdirector.lab.bench.flood import Flood
+from xdpdirector.lab.bench.footprint import footprint
+from xdpdirector.lab.bench.limits import Limits
+from xdpdirector.lab.bench.live import Live
+from xdpdirector.lab.bench.machine import Machine, Stolen, last_cpu, pinned
+from xdpdirector.lab.bench.ours import Ours
+from xdpdirector.lab.bench.report import Program, Report
+from xdpdirector.lab.bench.servers import Servers
+from xdpdirector.lab.bench.target import judge
+from xdpdirector.lab.bench.wire import Wire
+from xdpdirector.lab.bench.workload import CALM, Pace, Workload
+from xdpdirector.lab.lab import Lab
+from xdpdirector.model import Sizes
+
+Say = Callable[[str], None]
+ENTRIES = 1 << 20  # of both tables of running connections, and of the limits' own
+SIZES = Sizes(connections=ENTRIES, connections6=ENTRIES, pending=1 << 16)
+
+
+@dataclass(frozen=True)
+class Options:
+    name: str = "bench"
+    pace: Pace = CALM
+
+
+def run_bench(options: Options, say: Say) -> Report:
+    """Everything is gone again afterwards; what a killed run left is cleared first, with the lab of that name."""
+    begin, cpu, pace = time.monotonic(), last_cpu(), options.pace
+    machine, stolen = Machine.here(cpu), Stolen(cpu)
+    figures: list[Figure] = []
+    with Lab(options.name, backends=2) as lab:
+        with Wire(options.name) as wire, pinned(cpu):
+            say("compiling the limit programs and the director's")
+            with Limits(f"{lab.topology.instance.name}-limits", SIZES) as limits:
+                program = _in_kernel(options, limits, wire, figures, say)
+        if pace.server_rounds:
+            say("real clients and servers: connections a second, upload and download")
+            figures += Servers(lab, pace).run()
+            say("the daemon with 100 services: memory, and how soon it is back")
+            figures += footprint(lab, pace.server_rounds)
+    found = by_key(figures)
+    verdicts = judge(found, pace, program.verified_instructions)
+    return Report(machine, pace, program, found, verdicts, time.monotonic() - begin, stolen.share())
+
+
+def _in_kernel(options: Options, limits: Limits, wire: Wire, figures: list[Figure], say: Say) -> Program:
+    """Loads the director's program anew where its tables must be empty."""
+    pace = options.pace
+    instance = f"{limits.paths.name}-ours"
+    drivers = (limits.pin("drive4"), limits.pin("drive6"))
+    wire.keep(*drivers)
+    with Ours(instance, SIZES) as ours:
+        program = describe(ours)
+        costs = Costs(limits, ours, pace)
+        figures += _told(say, "packets that are not for us", costs.not_for_us())
+        what = f"established TCP and new flows, up to {pace.flows[-1]:,} flows, {pace.rounds} rounds"
+        figures += _told(say, what, costs.established(Workload.TCP4, Workload.TCP6, with_new=True))
+        figures += _told(say, "packets over a cable", Live(wire, limits, ours, pace).run())
+    wire.keep(*drivers)
+    with Ours(instance, SIZES) as ours:
+        figures += _told(say, "established UDP", Costs(limits, ours, pace).established(Workload.UDP4))
+    with Ours(instance, SIZES) as ours:
+        figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(limits, ours, pace).run())
+    return program
+
+
+def _told(say: Say, what: str, figures: Iterable[Figure]) -> Iterator[Figure]:
+    say(what)
+    yield from figures
+
+
+def describe(ours: Ours) -> Program:
+    information, maps = ours.information(), ours.layout.maps
+    tables = [name for name in maps if name.startswith(("connections", "pending"))]
+    return Program(
+        information.verified_instructions,
+        information.xlated_length,
+        information.jited_length,
+        {name: maps[name]["max_entries"] for name in tables},
+    )

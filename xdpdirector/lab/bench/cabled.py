@@ -1,0 +1,26 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m xdpdirector.lab.bench.cabled INSTANCE INTERFACE`: let the bench's services reach their backends by an
+interface of this network namespace. Connections stay as they are."""
+
+from __future__ import annotations
+
+import socket
+import sys
+
+from xdpdirector import layout
+from xdpdirector.errors import NotFoundError
+from xdpdirector.lab.bench.ours import dataplane, serve
+from xdpdirector.paths import InstancePaths
+
+
+def main(instance: str, interface: str) -> None:
+    paths = InstancePaths(instance)
+    loaded = layout.read(paths)
+    if loaded is None:
+        raise NotFoundError(f"nothing is loaded for instance '{instance}'")
+    with dataplane(paths, loaded) as plane:
+        serve(plane, socket.if_nametoindex(interface))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon takes while nothing happens, and how soon it is back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xdpdirector.lab.bench.figure import Figure, Key
+from xdpdirector.lab.bench.series import Series
+from xdpdirector.lab.lab import Lab
+from xdpdirector.lab.topology import VIP4
+
+SERVICES, BACKENDS = 100, 10
+FIRST_PORT, FIRST_HOST = 1001, 21
+SETTLING = 3.0
+DAEMON = "daemon"
+_WHAT = f"{SERVICES} services with {BACKENDS} backends each"
+
+
+def big_configuration() -> dict[str, Any]:
+    """No checks; the same addresses in every service."""
+    backends = {f"backend{n}": {"address": f"192.0.2.{FIRST_HOST + n}"} for n in range(BACKENDS)}
+    return {
+        "interfaces": ["eth0"],
+        "services": {
+            f"service{n}": {"listeners": [f"{VIP4}:{FIRST_PORT + n}/tcp"], "backends": backends}
+            for n in range(SERVICES)
+        },
+    }
+
+
+def footprint(lab: Lab, rounds: int) -> Iterator[Figure]:
+    """In a lab whose director does not run."""
+    director = lab.director(big_configuration())
+    time.sleep(SETTLING)
+    memory = _resident_megabytes(director.pid or 0)
+    times = []
+    for _ in range(rounds):
+        director.stop()
+        begin = time.monotonic()
+        director.start()
+        times.append(time.monotonic() - begin)
+    director.stop()
+    yield Figure(
+        Key("resident memory", DAEMON),
+        Series.of([memory]),
+        f"VmRSS {SETTLING:g} s after it was ready, {_WHAT}, nothing happening.",
+        unit="MB",
+    )
+    yield Figure(
+        Key("start to ready, adopting", DAEMON),
+        Series.of(times),
+        f"From starting the process to /readyz saying so, {_WHAT}, over the data plane that the one before left.",
+        unit="s",
+    )
+
+
+def _resident_megabytes(pid: int) -> float:
+    text = Path(f"/proc/{pid}/status").read_text()
+    kilobytes = next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:"))
+    return int(kilobytes) / 1024

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A loaded packet program with descriptors of its functions and maps, gone again when the block ends."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from xdpdirector import attachment, bpffs, libbpf, loader
+from xdpdirector.layout import Loaded
+from xdpdirector.libbpf import ProgramInfo
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+
+
+class Programs:
+    """Compiled by the real loader, as an instance of its own."""
+
+    def __init__(self, instance: str, sizes: Sizes, source: Path | None = None) -> None:
+        self.paths = InstancePaths(instance)
+        self.layout: Loaded = loader.prepare_in_child(self.paths, sizes, source)
+        self._fds: dict[Path, int] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._fds:
+            os.close(self._fds.popitem()[1])
+        attachment.unload(self.paths)
+
+    def function(self, name: str = bpffs.PROGRAM) -> int:
+        """The descriptor of a function of the program; of its entry if none is named."""
+        return self._open(self.pin(name))
+
+    def pin(self, name: str = bpffs.PROGRAM) -> Path:
+        return self.paths.pins / name
+
+    def map(self, name: str) -> int:
+        return self._open(self.layout.pins / name)
+
+    def information(self) -> ProgramInfo:
+        return libbpf.prog_info(self.function())
+
+    def _open(self, path: Path) -> int:
+        if path not in self._fds:
+            self._fds[path] = libbpf.obj_get(path)
+        return self._fds[path]

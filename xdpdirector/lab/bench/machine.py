@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where numbers were measured, and how quiet it was there."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+CPUINFO, STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`cpu`: the one that was measured on. `load`: processes that wanted to run over the last minute."""
+
+    model: str
+    kernel: str
+    cpus: int
+    cpu: int
+    load: float
+    jit: bool
+
+    def document(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def here(cls, cpu: int) -> Machine:
+        return cls(
+            model_of(CPUINFO.read_text()),
+            platform.release(),
+            os.cpu_count() or 1,
+            cpu,
+            round(os.getloadavg()[0], 2),
+            Path("/proc/sys/net/core/bpf_jit_enable").read_text().strip() != "0",
+        )
+
+
+def model_of(cpuinfo: str) -> str:
+    for line in cpuinfo.splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() in ("model name", "Model"):
+            return value.strip()
+    return platform.machine()
+
+
+def last_cpu() -> int:
+    """Interrupts and other processes like the first one."""
+    return max(os.sched_getaffinity(0))
+
+
+@contextmanager
+def pinned(cpu: int) -> Iterator[None]:
+    """This thread and what it starts stay on one CPU."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {cpu})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@dataclass
+class Stolen:
+    """Share of a CPU's time that the hypervisor gave to others, and that other processes had, while measured."""
+
+    cpu: int
+
+    def __post_init__(self) -> None:
+        self._begin = _ticks(STAT.read_text(), self.cpu)
+
+    def share(self) -> float:
+        end = _ticks(STAT.read_text(), self.cpu)
+        total = sum(end) - sum(self._begin)
+        return round((end[7] - self._begin[7]) / total, 4) if total else 0.0
+
+
+def _ticks(stat: str, cpu: int) -> list[int]:
+    """proc(5): user nice system idle iowait irq softirq steal."""
+    line = next(line for line in stat.splitlines() if line.startswith(f"cpu{cpu} "))
+    return [int(field) for field in line.split()[1:9]]

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The director's own program, loaded as an instance of its own and filled through `Dataplane`: one service for
+each variant, told apart by port."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from types import TracebackType
+from typing import Any, Self
+
+from xdpdirector import planning
+from xdpdirector.dataplane import Dataplane
+from xdpdirector.lab.bench.driver import LOOPBACK
+from xdpdirector.lab.bench.frames import FAR_MAC, NEAR_MAC
+from xdpdirector.lab.bench.limits import BACKENDS
+from xdpdirector.lab.bench.loaded import Programs
+from xdpdirector.lab.topology import VIP4, VIP6
+from xdpdirector.layout import Loaded
+from xdpdirector.model import ServiceSpec, Sizes
+from xdpdirector.paths import InstancePaths
+from xdpdirector.planning import Standing
+from xdpdirector.routes import Route
+from xdpdirector.schedule import ServicePlan
+from xdpdirector.tables import Clock, Tables
+from xdpdirector.views import Operational
+
+MH, WLC, PERSISTENT = "mh", "wlc", "wlc persistent"
+_FIRST_PORT = 80
+_VARIANTS: dict[str, dict[str, Any]] = {
+    MH: {"scheduler": "mh", "ring_slots": 65537},
+    WLC: {"scheduler": "wlc"},
+    PERSISTENT: {"scheduler": "wlc", "persistence": {"timeout": "300s"}},
+}
+# A variant is measured as soon as the model knows its fields.
+VARIANTS = {
+    name: fields for name, fields in _VARIANTS.items() if fields.keys() <= ServiceSpec.model_fields.keys()
+}
+PORTS = {name: _FIRST_PORT + index for index, name in enumerate(_VARIANTS)}
+_FIRST_BACKEND = IPv4Address("192.0.2.21")
+
+
+def plan(variant: str, ifindex: int) -> ServicePlan:
+    """TCP over both families and UDP, to backends that are all up, behind one MAC on that interface."""
+    port = PORTS[variant]
+    spec = ServiceSpec.model_validate(
+        {
+            "listeners": [f"{VIP4}:{port}/tcp", f"[{VIP6}]:{port}/tcp", f"{VIP4}:{port}/udp"],
+            "backends": {f"backend{n}": {"address": str(_FIRST_BACKEND + n)} for n in range(BACKENDS)},
+            **VARIANTS[variant],
+        }
+    )
+    standing = Standing(Operational.UP, "", Route("neighbour", FAR_MAC, NEAR_MAC, ifindex))
+    return planning.plan(variant.replace(" ", "-"), spec, dict.fromkeys(spec.backends, standing))
+
+
+@contextmanager
+def dataplane(paths: InstancePaths, layout: Loaded) -> Iterator[Dataplane]:
+    clock = Clock(paths.pins / "clock")
+    try:
+        with Tables(layout) as tables:
+            yield Dataplane(tables, clock)
+    finally:
+        clock.close()
+
+
+def serve(plane: Dataplane, ifindex: int) -> None:
+    """All variants, with backends on that interface of this network namespace."""
+    for variant in VARIANTS:
+        plane.apply(plan(variant, ifindex), 0.0)
+
+
+class Ours(Programs):
+    """Ready to forward; packets that come in on loopback are answered by XDP_TX."""
+
+    def __init__(self, instance: str, sizes: Sizes) -> None:
+        super().__init__(instance, sizes)
+        self._open_plane = dataplane(self.paths, self.layout)
+
+    def __enter__(self) -> Self:
+        try:
+            self.plane = self._open_plane.__enter__()
+            serve(self.plane, LOOPBACK)
+        except BaseException:
+            super().__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._open_plane.__exit__(kind, error, trace)
+        super().__exit__(kind, error, trace)
+
+    def counted(self) -> dict[str, int]:
+        """Packets by reason so far."""
+        return self.plane.verdicts()

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of the wanted backends: the verdicts of their checks, and the ways to them.
+
+Exactly the wanted ones are checked and followed, and services with news are remembered until somebody takes them.
+Knows nothing of plans, of the plane, or of what news are good for. Everything happens on one asyncio loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Protocol
+
+from xdpdirector import reporting
+from xdpdirector.edits import Services
+from xdpdirector.health import HealthReport
+from xdpdirector.model import Address, BackendSpec, CheckSpec
+from xdpdirector.neighbours import NeighbourTable
+from xdpdirector.plane import Key
+from xdpdirector.planning import Standing
+from xdpdirector.routes import Route
+from xdpdirector.views import Operational
+
+log = logging.getLogger(__name__)
+
+
+class CheckRunner(Protocol):
+    """What is needed of `xdpdirector.monitor.Monitor`."""
+
+    def set(
+        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
+    ) -> None: ...
+    def remove(self, key: Key) -> None: ...
+    def state(self, key: Key) -> HealthReport: ...
+    async def close(self) -> None: ...
+
+
+MakeNeighbours = Callable[[Callable[[Address], None]], NeighbourTable]
+MakeChecks = Callable[[Callable[[Key, Operational, str], None]], CheckRunner]
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What was known of some backends: to go on from there."""
+
+    health: Mapping[Key, HealthReport] = field(default_factory=dict)
+    since: Mapping[Key, tuple[Operational, datetime]] = field(default_factory=dict)
+
+
+class Standings:
+    """`on_news` is called when a check decided or a neighbour changed, perhaps often: `take_news` says for whom."""
+
+    def __init__(self, neighbours: MakeNeighbours, checks: MakeChecks, on_news: Callable[[], None]) -> None:
+        self._services: Services = {}
+        self._on_news = on_news
+        self._judged: set[str] = set()
+        self._moved: set[Address] = set()
+        self._watched: set[Address] = set()
+        self._checked: set[Key] = set()
+        self._since: dict[Key, tuple[Operational, datetime]] = {}
+        self._neighbours = neighbours(self._on_neighbour)
+        self._checks = checks(self._on_verdict)
+
+    async def start(self) -> None:
+        """From now on `route` answers."""
+        await self._neighbours.start()
+
+    async def close(self) -> None:
+        """Stop checking and following."""
+        await self._checks.close()
+        await self._neighbours.close()
+
+    # Whom to watch
+
+    def follow(self, services: Services, memory: Memory | None = None) -> None:
+        """From now on the backends of these services, and no others. What `memory` says of a backend holds until
+        there is something newer."""
+        memory = memory or Memory()
+        before, self._services = self._services, services
+        self._follow_neighbours()
+        for name, spec in services.items():
+            if before.get(name) is not spec:
+                self._set_checks(name, memory)
+        present = {(name, key) for name, spec in services.items() for key in spec.backends}
+        for gone in self._checked - {key for key in present if services[key[0]].check}:
+            self._checks.remove(gone)
+            self._checked.discard(gone)
+        self._since = {key: at for key, at in {**self._since, **memory.since}.items() if key in present}
+
+    def _follow_neighbours(self) -> None:
+        wanted = {backend.address for backend in backends_of(self._services)}
+        for address in wanted - self._watched:
+            self._neighbours.watch(address)
+        for address in self._watched - wanted:
+            self._neighbours.unwatch(address)
+        self._watched = wanted
+
+    def _set_checks(self, name: str, memory: Memory) -> None:
+        spec = self._services[name]
+        if spec.check is None:
+            return
+        port = spec.check_port
+        assert port is not None  # the model sees to it
+        for key, backend in spec.backends.items():
+            self._checks.set((name, key), spec.check, backend.address, port, memory.health.get((name, key)))
+            self._checked.add((name, key))
+
+    async def resolve(self, within: float) -> None:
+        """Give the kernel that many seconds to find the MACs of all backends."""
+        until = time.monotonic() + within
+        while time.monotonic() < until:
+            if all(self._neighbours.get(address).kind != "unresolved" for address in self._watched):
+                return
+            await asyncio.sleep(0.02)
+
+    # What is known
+
+    def route(self, address: Address) -> Route:
+        """The way to an address, also to one that is not watched."""
+        return self._neighbours.get(address)
+
+    def of(self, key: Key) -> Standing:
+        """Of a wanted backend."""
+        service = self._services[key[0]]
+        route = self._neighbours.get(service.backends[key[1]].address)
+        if service.check is None:
+            return Standing(Operational.UP, "", route)
+        report = self._checks.state(key)
+        return Standing(report.operational, report.reason, route)
+
+    def of_service(self, name: str) -> dict[str, Standing]:
+        """Of all backends of a wanted service, noting when they change."""
+        standings = {key: self.of((name, key)) for key in self._services[name].backends}
+        for key, standing in standings.items():
+            known = self._since.get((name, key))
+            if known is None or known[0] is not standing.operational:
+                self._since[name, key] = (standing.operational, reporting.now())
+                log.info("%s/%s is %s %s", name, key, standing.operational, standing.why)
+        return standings
+
+    def since(self, key: Key) -> datetime:
+        """Since when its operational state is the one that was seen last; now, if nobody looked yet."""
+        return self._since[key][1] if key in self._since else reporting.now()
+
+    def memory(self, names: Collection[str]) -> Memory:
+        """All that is known of the backends of these services."""
+        return Memory(
+            {key: self._checks.state(key) for key in self._checked if key[0] in names},
+            {key: at for key, at in self._since.items() if key[0] in names},
+        )
+
+    # News
+
+    def take_news(self) -> list[str]:
+        """The services of which something may have changed since this was asked last."""
+        judged, self._judged = self._judged, set()
+        moved, self._moved = self._moved, set()
+        return [
+            name
+            for name, spec in self._services.items()
+            if name in judged or any(backend.address in moved for backend in spec.backends.values())
+        ]
+
+    def _on_verdict(self, key: Key, operational: Operational, reason: str) -> None:
+        self._judged.add(key[0])
+        self._on_news()
+
+    def _on_neighbour(self, address: Address) -> None:
+        self._moved.add(address)
+        self._on_news()
+
+
+def backends_of(services: Services) -> list[BackendSpec]:
+    """All of them."""
+    return [backend for spec in services.values() for backend in spec.backends.values()]

@@ -20,10 +20,11 @@ import numpy as np
 from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
-from xdpdirector.model import Listener, Persistence
+from xdpdirector.listening import Listening
+from xdpdirector.model import Persistence
 from xdpdirector.rings import Rings
 from xdpdirector.schedule import COSTS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
-from xdpdirector.tables import Array, Clock, Entry, Tables
+from xdpdirector.tables import Array, Clock, Tables
 from xdpdirector.views import Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
@@ -39,8 +40,7 @@ class Dataplane:
         self.tables, self.clock = tables, clock
         self.indices = Indices(tables)
         self._rings = Rings(tables)
-        self._listeners = tables.listeners()
-        self._wanted: dict[int, tuple[Listener, ...]] = {}
+        self._listening = Listening(tables)
         self._flux_until: dict[str, float] = {}
         self._writes = 0
 
@@ -98,14 +98,13 @@ class Dataplane:
                 self._store_backend(wanted[member.name], member)
         for key in gone:
             self._remove_backend(key)
-        self._listen(service, plan.listeners)
+        self._writes += self._listening.lead(service, plan.listeners)
         return self._writes
 
     def remove(self, name: str) -> None:
         """Take a service away: its listeners first, so that no packet finds half of it."""
         service = self.indices.services[name]
-        self._listen(service, ())
-        del self._wanted[service]
+        self._listening.forget(service)
         self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
         for key in self.indices.of_service(name):
             self._remove_backend(key)
@@ -205,7 +204,7 @@ class Dataplane:
         region = self._rings.region(service)
         before = self._rings.in_flux(region)
         if plan.scheduler.is_ring:
-            region = self._distribute_ring(region, plan, wanted, is_new=not self._is_listening(service))
+            region = self._distribute_ring(region, plan, wanted, is_new=not self._listening.leads_to(service))
         else:
             self._distribute_members(service, plan, wanted)
             if region:
@@ -306,49 +305,6 @@ class Dataplane:
 
     def _flux(self, service: int) -> float:
         return int(self.tables.services[service]["timeouts"].max()) / self.clock.hz
-
-    def _is_listening(self, service: int) -> bool:
-        return service in self._listeners.values()
-
-    def _listen(self, service: int, wanted: Iterable[Listener]) -> None:
-        """Exactly these listeners lead to the service. Where ranges meet, the narrower one counts."""
-        self._wanted[service] = tuple(wanted)
-        entries = {entry for listener in wanted for entry in self.tables.listener_entries(listener)}
-        for entry in [known for known, owner in self._listeners.items() if owner == service]:
-            if entry not in entries:
-                self._give(entry, None)
-        addresses = {self.tables.address_in(entry) for entry in (*self._listeners, *entries)}
-        self.tables.set_vips(addresses)
-        for entry in entries:
-            self._give(entry, self._owner(entry))
-
-    def _owner(self, entry: Entry) -> int:
-        """Of all services that want it, the one with the narrowest listener there."""
-        claims = [
-            (listener.ports.last - listener.ports.first, service)
-            for service, listeners in self._wanted.items()
-            for listener in listeners
-            if entry in self.tables.listener_entries(listener)
-        ]
-        return min(claims)[1]
-
-    def _give(self, entry: Entry, service: int | None) -> None:
-        if service is None:
-            claims = [other for other, listeners in self._wanted.items() if self._claims(listeners, entry)]
-            if claims:
-                return self._give(entry, self._owner(entry))
-            self.tables.delete_listener(entry)
-            del self._listeners[entry]
-        elif self._listeners.get(entry) != service:
-            self.tables.set_listener(entry, service)
-            self._listeners[entry] = service
-        else:
-            return None
-        self._writes += 1
-        return None
-
-    def _claims(self, listeners: Iterable[Listener], entry: Entry) -> bool:
-        return any(entry in self.tables.listener_entries(listener) for listener in listeners)
 
     # Writing
 

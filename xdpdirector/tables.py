@@ -22,7 +22,7 @@ import numpy.typing as npt
 from xdpdirector import libbpf
 from xdpdirector.errors import DataplaneError
 from xdpdirector.layout import Loaded
-from xdpdirector.model import WITHOUT_PORTS, Address, Listener, Ports
+from xdpdirector.listener import WITHOUT_PORTS, Address, Listener, Ports
 
 Array: TypeAlias = npt.NDArray[Any]
 

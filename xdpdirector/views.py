@@ -18,6 +18,7 @@ from xdpdirector.model import (
     HostAddress,
     ListenerField,
     Name,
+    Persistence,
     Scheduler,
     Timeouts,
 )
@@ -65,6 +66,8 @@ class BackendView(Frozen):
     name: Name
     address: HostAddress
     weight: int
+    max_connections: int | None = None
+    resume_connections: int | None = None
     admin: AdminState
     operational: Operational
     reason: str
@@ -82,6 +85,10 @@ class ServiceView(Frozen):
     listeners: tuple[ListenerField, ...]
     scheduler: Scheduler
     ring_slots: int
+    hash: str | None
+    fallback: Name | None
+    persistence: Persistence | None
+    one_packet: bool
     on_empty: str
     on_down: str
     on_unknown: str

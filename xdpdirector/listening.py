@@ -1,0 +1,58 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which listeners lead to which service, and the VIPs that follow from it.
+
+Where ranges meet, the narrower one counts: its prefixes are inside the wider one's or the same as they, so the
+longest match finds it, and only who has a shared prefix is to be decided. Knows listeners and indices of services.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from xdpdirector.model import Listener
+from xdpdirector.tables import Entry, Tables
+
+
+class Listening:
+    """Goes on from what the maps hold; each call says how much it wrote."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._present = tables.listeners()
+        self._wanted: dict[int, dict[Entry, int]] = {}
+        """By service: its entries, and how wide the narrowest of its listeners is there."""
+
+    def leads_to(self, service: int) -> bool:
+        return service in self._present.values()
+
+    def lead(self, service: int, listeners: Iterable[Listener]) -> int:
+        """Exactly these listeners lead to the service."""
+        wanted: dict[Entry, int] = {}
+        self._wanted[service] = wanted
+        for listener in listeners:
+            width = listener.ports.last - listener.ports.first
+            for entry in self._tables.listener_entries(listener):
+                wanted[entry] = min(width, wanted.get(entry, width))
+        lost = [entry for entry, owner in self._present.items() if owner == service and entry not in wanted]
+        writes = sum(self._give(entry) for entry in lost)
+        self._tables.set_vips({self._tables.address_in(entry) for entry in (*self._present, *wanted)})
+        return writes + sum(self._give(entry) for entry in wanted)
+
+    def forget(self, service: int) -> None:
+        """Nothing leads there any more."""
+        self.lead(service, ())
+        del self._wanted[service]
+
+    def _give(self, entry: Entry) -> int:
+        """The entry to whoever wants it most narrowly, or to nobody."""
+        claims = [(wanted[entry], service) for service, wanted in self._wanted.items() if entry in wanted]
+        owner = min(claims)[1] if claims else None
+        if self._present.get(entry) == owner:
+            return 0
+        if owner is None:
+            self._tables.delete_listener(entry)
+            del self._present[entry]
+        else:
+            self._tables.set_listener(entry, owner)
+            self._present[entry] = owner
+        return 1

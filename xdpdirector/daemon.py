@@ -66,9 +66,14 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
 
 
 def unload(instance: str) -> int:
-    """Take the program off its interfaces and remove its maps: all forwarding of this instance ends."""
+    """Take the program off its interfaces and remove its maps: all forwarding of this instance ends.
+
+    Not under a running daemon, which would go on writing into maps that no packet sees.
+    """
     bpffs.require_privileges()
-    names = attachment.unload(InstancePaths(instance))
+    paths = InstancePaths(instance)
+    with _only_one(paths) if paths.lock.exists() else contextlib.nullcontext():
+        names = attachment.unload(paths)
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
     return 0
 
@@ -88,7 +93,8 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
             neighbours=Neighbours,
             checks=Monitor,
         )
-        director = Director(reconciler, plane, store, stored.id if stored else 0)
+        revision = stored.id if stored else 0
+        director = Director(reconciler, plane, store, revision, interfaces=wanted.interfaces)
         try:
             await director.start(strict=is_new)
             if is_new:
@@ -137,6 +143,7 @@ async def _answer(director: Director, paths: InstancePaths) -> None:
     )
 
     def stop() -> None:
+        director.stop_waiting()
         server.should_exit = True
 
     loop = asyncio.get_running_loop()
@@ -172,8 +179,8 @@ def _only_one(paths: InstancePaths) -> Iterator[None]:
         except BlockingIOError as error:
             holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
             raise AlreadyRunningError(
-                f"a daemon for instance '{paths.name}' runs already (process {holder}): stop it first, or give "
-                "this one another name with --instance"
+                f"a daemon for instance '{paths.name}' runs already (process {holder}): stop it first, or name "
+                "another instance with --instance"
             ) from error
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)

@@ -17,7 +17,7 @@ from typing import Any, Literal, Protocol
 from xdpdirector import edits, reporting
 from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
-from xdpdirector.errors import ConflictError, DirectorError, TimedOutError
+from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
 from xdpdirector.model import AdminState, BackendSpec, Scheduler, ServiceSpec
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
@@ -47,10 +47,20 @@ class History(Protocol):
 class Director:
     """Satisfies `xdpdirector.api.protocol.Control`."""
 
-    def __init__(self, reconciler: Reconciler, plane: Plane, history: History, revision: int) -> None:
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        plane: Plane,
+        history: History,
+        revision: int,
+        *,
+        interfaces: Collection[str] = (),
+    ) -> None:
+        """`interfaces` are those that shall carry the packet program."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
-        self._revision = revision
+        self._revision, self._interfaces = revision, interfaces
         self._drains = Drains()
+        self._stopping = False
         self._deadlines: asyncio.Task[None] | None = None
 
     @property
@@ -75,6 +85,10 @@ class Director:
             file_digest=file_digest,
             file_services=file_services,
         ).id
+
+    def stop_waiting(self) -> None:
+        """The end is near: whoever waits for a drain gets an UnreachableError now."""
+        self._stopping = True
 
     async def close(self) -> None:
         """Stop watching; the plane stays as it is."""
@@ -115,8 +129,17 @@ class Director:
         )
 
     def readiness(self) -> Readiness:
-        problems = self._reconciler.problems()
+        problems = [*self._reconciler.problems(), *self._unattached()]
         return Readiness(ready=not problems, problems=tuple(problems), revision=self._revision)
+
+    def _unattached(self) -> list[str]:
+        """Somebody took the program off, or the interface went away and another one has its name now."""
+        carrying = {found.interface for found in self._plane.attachments()} if self._interfaces else set()
+        return [
+            f"interface {name} does not carry the packet program: attach it with `xdpdirector load`"
+            for name in self._interfaces
+            if name not in carrying
+        ]
 
     # Writing
 
@@ -195,12 +218,17 @@ class Director:
         return self.backend(service, name)
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
-        """TimedOutError says how many connections are left; ConflictError when nobody drains it."""
+        """TimedOutError says how many connections are left; ConflictError when nobody drains it;
+        UnreachableError when the daemon ends."""
         until = time.monotonic() + timeout
         while (view := self.backend(service, name)).operational is not Operational.DRAINED:
             if view.admin is not AdminState.DRAIN:
                 raise ConflictError(
                     f"backend '{service}/{name}' is {view.admin}, not draining: drain it first"
+                )
+            if self._stopping:
+                raise UnreachableError(
+                    f"the daemon is stopping; backend '{service}/{name}' goes on draining: ask again when it runs"
                 )
             if time.monotonic() >= until:
                 raise TimedOutError(_still_busy(view))

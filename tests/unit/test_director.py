@@ -19,6 +19,7 @@ from xdpdirector.errors import (
     InvalidRequestError,
     NotFoundError,
     StoreError,
+    UnreachableError,
 )
 from xdpdirector.model import AdminState, BackendSpec
 from xdpdirector.schedule import State
@@ -176,6 +177,22 @@ async def test_changes_come_one_after_the_other() -> None:
 
         assert [len(each.services["web"].backends) for each in stage.history.revisions] == [1, 2, 3, 4]
         assert len(stage.plane.plans["web"].members) == 4
+
+
+@every_change
+@story
+async def test_a_change_waits_for_another_that_is_under_way(change: Change) -> None:
+    async with two() as stage:
+        before = stage.shown()
+        async with stage.reconciler.lock:
+            changing = asyncio.ensure_future(change(stage.director))
+            for _ in range(5):
+                await asyncio.sleep(0)
+            meanwhile = stage.shown()
+        await changing
+
+        assert meanwhile == before
+        assert len(stage.history.revisions) == 1
 
 
 # What is refused, and where the error points
@@ -384,3 +401,30 @@ async def test_statistics_have_every_service_and_backend() -> None:
         assert statistics.services["web"].packets == 5
         assert statistics.backends["web"]["web2"].packets == 3
         assert statistics.connections == 1
+
+
+@story
+async def test_it_is_not_ready_while_an_interface_lacks_the_program() -> None:
+    async with two() as stage:
+        director = Director(stage.reconciler, stage.plane, stage.history, 0, interfaces=("eth0",))
+
+        readiness = director.readiness()
+
+        assert not readiness.ready
+        assert readiness.problems == (
+            "interface eth0 does not carry the packet program: attach it with `xdpdirector load`",
+        )
+
+
+@story
+async def test_who_waits_for_a_drain_is_told_when_the_daemon_stops() -> None:
+    async with two() as stage:
+        stage.plane.active[WEB1] = 1
+        await stage.director.set_admin("web", "web1", AdminState.DRAIN, author=ME)
+        waiting = asyncio.create_task(stage.director.wait_drained("web", "web1", 60.0))
+        await asyncio.sleep(0)
+
+        stage.director.stop_waiting()
+
+        with pytest.raises(UnreachableError, match="is stopping"):
+            await waiting

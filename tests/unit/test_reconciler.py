@@ -204,7 +204,20 @@ async def test_news_are_followed_also_after_a_failure(error: Exception) -> None:
         assert [problem.split(":")[0] for problem in problems] == [
             "service 'web' is not in the data plane as wanted"
         ]
+        assert stage.plane.swept == []  # it was no upkeep that mended it
         assert stage.director.readiness().ready
+
+
+@story
+async def test_a_verdict_is_shown_once_the_plane_holds_it() -> None:
+    async with two() as stage:
+        async with stage.reconciler.lock:
+            stage.checks.say(WEB1, Operational.UP)
+            meanwhile = stage.director.backend(*WEB1).operational
+        await s.until(lambda: accepting(stage) == ["web1"])
+
+        assert meanwhile is Operational.UNKNOWN
+        assert stage.director.backend(*WEB1).operational is Operational.UP
 
 
 # Upkeep
@@ -231,6 +244,20 @@ async def test_news_that_wait_are_no_drift() -> None:
         await stage.reconciler.upkeep()
 
         assert accepting(stage) == ["web1"]
+        assert stage.reconciler.drift_repaired == 0
+
+
+@story
+async def test_news_that_could_not_be_applied_are_tried_again_and_are_no_drift() -> None:
+    async with two() as stage:
+        stage.plane.broken = DataplaneError("the kernel said no")
+        stage.checks.say(WEB1, Operational.UP)
+        await s.until(lambda: stage.director.readiness().problems)
+        stage.plane.broken = None
+        await stage.reconciler.upkeep()
+
+        assert accepting(stage) == ["web1"]
+        assert stage.director.readiness().ready
         assert stage.reconciler.drift_repaired == 0
 
 

@@ -54,6 +54,11 @@ class LabDirector:
         return self._child.pid if self._child and self._child.poll() is None else None
 
     @property
+    def exit_status(self) -> int | None:
+        """Of the daemon that was started last; None while it runs."""
+        return self._child.poll() if self._child else None
+
+    @property
     def log(self) -> Path:
         return self.host.log(ROLE)
 

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Who serves and who takes new connections: the table of planning, row by row."""
+
+from __future__ import annotations
+
+import pytest
+import stage as s
+from stage import HOSTS, MACS
+
+from xdpdirector.planning import Standing, plan
+from xdpdirector.routes import Route
+from xdpdirector.schedule import Hop, State
+from xdpdirector.views import Operational
+
+SOURCE = bytes.fromhex("020000000001")
+FOUND = Route("neighbour", MACS["web1"], SOURCE, 2, "eth0")
+HERE = Route("local", ifindex=1, interface="lo", why="it is this machine")
+LOST = Route("unresolved", ifindex=2, interface="eth0", why="it does not answer on eth0")
+UP, DOWN, UNKNOWN = Operational.UP, Operational.DOWN, Operational.UNKNOWN
+SERVING, MAINTENANCE = State.SERVING, State.MAINTENANCE
+
+
+@pytest.mark.parametrize(
+    ("admin", "verdict", "route", "weight", "state", "accepts"),
+    [
+        pytest.param("enabled", UP, FOUND, 1, SERVING, True, id="enabled, up"),
+        pytest.param("enabled", UNKNOWN, FOUND, 1, SERVING, False, id="enabled, never checked"),
+        pytest.param("enabled", DOWN, FOUND, 1, State.DOWN, False, id="enabled, down"),
+        pytest.param("enabled", UP, LOST, 1, State.DOWN, False, id="enabled, up, not found"),
+        pytest.param("enabled", UNKNOWN, LOST, 1, State.DOWN, False, id="enabled, never checked, not found"),
+        pytest.param("enabled", UP, s.FAR_AWAY, 1, State.DOWN, False, id="enabled, up, on another network"),
+        pytest.param("enabled", UP, HERE, 1, SERVING, True, id="enabled, up, the director itself"),
+        pytest.param("enabled", UP, FOUND, 0, SERVING, False, id="enabled, up, weight 0"),
+        pytest.param("drain", UP, FOUND, 1, SERVING, False, id="drain, up"),
+        pytest.param("drain", UNKNOWN, FOUND, 1, SERVING, False, id="drain, never checked"),
+        pytest.param("drain", DOWN, FOUND, 1, State.DOWN, False, id="drain, down"),
+        pytest.param("drain", UP, LOST, 1, State.DOWN, False, id="drain, not found"),
+        pytest.param("maintenance", UP, FOUND, 1, MAINTENANCE, False, id="maintenance, up"),
+        pytest.param("maintenance", DOWN, FOUND, 1, MAINTENANCE, False, id="maintenance, down"),
+        pytest.param("maintenance", UP, LOST, 1, MAINTENANCE, False, id="maintenance, not found"),
+    ],
+)
+def test_a_backend_by_wish_and_standing(
+    admin: str, verdict: Operational, route: Route, weight: int, state: State, accepts: bool
+) -> None:
+    spec = s.service(backends={"web1": s.backend("web1", admin=admin, weight=weight)})
+
+    [member] = plan("web", spec, {"web1": Standing(verdict, "", route)}).members
+
+    assert (member.state, member.accepts, member.weight) == (state, accepts, weight)
+
+
+@pytest.mark.parametrize(
+    ("route", "hop"),
+    [
+        pytest.param(FOUND, Hop(MACS["web1"], SOURCE, 2), id="a neighbour"),
+        pytest.param(HERE, Hop(bytes(6), bytes(6), 1, local=True), id="the director itself"),
+        pytest.param(LOST, None, id="not found"),
+        pytest.param(s.FAR_AWAY, None, id="on another network"),
+    ],
+)
+def test_the_way_to_a_backend(route: Route, hop: Hop | None) -> None:
+    [member] = plan("web", s.service("web1"), {"web1": Standing(UP, "", route)}).members
+
+    assert (member.address, member.hop) == (HOSTS["web1"], hop)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "route", "operational", "why"),
+    [
+        pytest.param(DOWN, FOUND, DOWN, "refused", id="the check's reason"),
+        pytest.param(DOWN, LOST, DOWN, LOST.why, id="no way: the check could not succeed"),
+        pytest.param(UP, LOST, DOWN, LOST.why, id="no way: down whatever the check said"),
+    ],
+)
+def test_why_a_backend_is_down(
+    verdict: Operational, route: Route, operational: Operational, why: str
+) -> None:
+    standing = Standing(verdict, "refused", route)
+
+    assert (standing.operational, standing.why) == (operational, why)
+
+
+def test_a_plan_says_all_that_packets_need_in_configured_order() -> None:
+    spec = s.service(
+        "web2", "web1", scheduler="mh", ring_slots=251, on_empty="drop", on_down="schedule", on_unknown="drop",
+        timeouts={"tcp": 10, "tcpfin": 20, "udp": 15, "syn": 30},
+    )  # fmt: skip
+
+    made = plan("web", spec, {name: Standing(UP, "", FOUND) for name in ("web1", "web2")})
+
+    assert [member.name for member in made.members] == ["web2", "web1"]
+    assert (made.name, made.listeners, made.scheduler, made.ring_slots) == (
+        "web", spec.listeners, spec.scheduler, 251,
+    )  # fmt: skip
+    assert (made.on_empty, made.on_down, made.on_unknown) == ("drop", "schedule", "drop")
+    assert made.flux_seconds == 20

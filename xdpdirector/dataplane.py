@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector import maglev, schedule
+from xdpdirector import schedule
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
@@ -86,6 +86,7 @@ class Dataplane:
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
         self._writes = 0
+        self._require_room(plan)
         service = self.indices.add_service(plan.name)
         wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
         gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
@@ -110,10 +111,21 @@ class Dataplane:
             self._remove_backend(key)
         self.indices.remove_service(name)
         self._flux_until.pop(name, None)
+        self._rings.forget(name)
+
+    @property
+    def ring_writes(self) -> int:
+        """Grows with each change of a slot."""
+        return self._rings.writes
+
+    def read_again(self) -> None:
+        """Somebody else may have touched the listeners, which are remembered for speed."""
+        self._listening.read_again()
 
     def settle(self, exceptions: Array, now: float) -> None:
         """End flux where its time is up, and drop the marks that no record needs any more. `exceptions`:
-        positions in the ring at which a record disagrees with the owner, as the last sweep saw them."""
+        positions in the ring at which a record disagrees with the owner, as a sweep saw them that began at `now`
+        or later, and since then no slot has changed."""
         for name, index in self.indices.services.items():
             region = self._rings.region(index)
             if not region:
@@ -211,7 +223,12 @@ class Dataplane:
                 self._writes += self._rings.leave(region)
         if plan.persistence is None:
             self._time_flux(plan, before, self._rings.in_flux(region), now)
-        self._store(self.tables.services, service, self._service_fields(plan, region, wanted))
+        fields = self._service_fields(plan, region, wanted)
+        place = {name: fields[name] for name in ("ring_start", "ring_slots")}
+        self._store(
+            self.tables.services, service, place
+        )  # first, or it would be scheduled by a ring it has not
+        self._store(self.tables.services, service, fields)
 
     def _time_flux(self, plan: ServicePlan, before: Array, after: Array, now: float) -> None:
         """Flux lasts from its last slot's change; of one that is found under way nobody knows when it began."""
@@ -222,9 +239,7 @@ class Dataplane:
     def _distribute_ring(
         self, region: slice | None, plan: ServicePlan, wanted: dict[str, int], *, is_new: bool
     ) -> slice:
-        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
-        accepting = [member.name for member in plan.members if member.accepts]
-        ring = maglev.fill(weights, accepting, plan.ring_slots)
+        ring = self._rings.filled(plan)
         by_name = np.array([*(wanted[name] for name in ring.names), NO_BACKEND], np.uint64)
         owners = by_name[ring.owners]  # NOBODY is -1: the last
         if region and region.stop - region.start == plan.ring_slots:
@@ -237,17 +252,24 @@ class Dataplane:
         return region
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        places = self.tables.entries("members") // self.tables.entries("services")
-        if len(plan.members) > places:
-            raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {places}"
-            )
+        places = self._places()
         before = self._writes
         for place, member in enumerate(plan.members):
             fields = {"backend": wanted[member.name], "weight": member.weight if member.accepts else 0}
             self._store(self.tables.members, service * places + place, fields)
         if self._writes != before:
             self._count_served_anew(wanted.values())
+
+    def _places(self) -> int:
+        """Members that a service has room for."""
+        return self.tables.entries("members") // self.tables.entries("services")
+
+    def _require_room(self, plan: ServicePlan) -> None:
+        if not plan.scheduler.is_ring and len(plan.members) > self._places():
+            raise CapacityError(
+                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {self._places()}"
+            )
+        self._listening.require_room(self.indices.services.get(plan.name), plan.listeners)
 
     def _count_served_anew(self, backends: Iterable[int]) -> None:
         """A newcomer shall not be given all that the others have had before."""

@@ -7,8 +7,10 @@ longest match finds it, and only who has a shared prefix is to be decided. Knows
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
 
+from xdpdirector.errors import CapacityError
 from xdpdirector.model import Listener
 from xdpdirector.tables import Entry, Tables
 
@@ -21,6 +23,20 @@ class Listening:
         self._present = tables.listeners()
         self._wanted: dict[int, dict[Entry, int]] = {}
         """By service: its entries, and how wide the narrowest of its listeners is there."""
+
+    def read_again(self) -> None:
+        self._present = self._tables.listeners()
+
+    def require_room(self, service: int | None, listeners: Iterable[Listener]) -> None:
+        """CapacityError when these, for that service, and those of all others do not fit into a map."""
+        entries = {entry for listener in listeners for entry in self._tables.listener_entries(listener)}
+        entries |= {entry for entry, owner in self._present.items() if owner != service}
+        for name, count in Counter(entry.map for entry in entries).items():
+            if count > self._tables.entries(name):
+                raise CapacityError(
+                    f"there is room for {self._tables.entries(name)} listeners in {name}, and {count} are wanted: "
+                    "raise sizes.listeners"
+                )
 
     def leads_to(self, service: int) -> bool:
         return service in self._present.values()

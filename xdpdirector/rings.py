@@ -10,9 +10,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from xdpdirector import schedule
+from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
-from xdpdirector.schedule import FLUX, Words
+from xdpdirector.schedule import FLUX, ServicePlan, Words
 from xdpdirector.tables import Array, Tables
 
 
@@ -21,6 +21,22 @@ class Rings:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._filled: dict[str, tuple[object, maglev.Ring]] = {}
+        self.writes = 0
+        """Grows with each change of a slot: what a sweep saw of the rings is of one such number."""
+
+    def filled(self, plan: ServicePlan) -> maglev.Ring:
+        """Who is to own which slot. Filled when that changes only: the same plan comes every few seconds."""
+        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
+        accepting = {member.name for member in plan.members if member.accepts}
+        wanted = (weights, accepting, plan.ring_slots)
+        known = self._filled.get(plan.name)
+        if known is None or known[0] != wanted:
+            known = self._filled[plan.name] = (wanted, maglev.fill(weights, accepting, plan.ring_slots))
+        return known[1]
+
+    def forget(self, service: str) -> None:
+        self._filled.pop(service, None)
 
     def region(self, service: int) -> slice | None:
         entry = self._tables.services[service]
@@ -43,6 +59,7 @@ class Rings:
         """Each slot is one 8-byte store: packets see the old one or the new one. How many differed."""
         differs = np.flatnonzero(self._tables.ring[region] != words)
         self._tables.ring[region.start + differs] = words[differs]
+        self.writes += len(differs)
         return len(differs)
 
     def in_flux(self, region: slice | None) -> Array:

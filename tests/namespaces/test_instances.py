@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two directors on one machine, in one network namespace: each has an interface of its own and leaves the other alone.
+"""Two directors on one machine, in one network namespace: each on an interface of its own.
 
 The first serves the lab's client on eth0. The second has a VIP on the second arm, where backend2 is its client
 and backend1 its only backend.

@@ -11,25 +11,20 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
-
-from xdpdirector import schedule
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
-from xdpdirector.model import Persistence
+from xdpdirector.model import Listener
 from xdpdirector.rings import Rings
-from xdpdirector.schedule import COSTS, FLUX, NO_BACKEND, MemberPlan, ServicePlan, State
+from xdpdirector.schedule import MemberPlan, ServicePlan, State
+from xdpdirector.service_entry import service_fields
 from xdpdirector.tables import Array, Clock, Tables
 from xdpdirector.views import Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
-
-
 VLAN_AS_IT_CAME = 0xFFFF
 
 
@@ -39,9 +34,8 @@ class Dataplane:
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self.tables, self.clock = tables, clock
         self.indices = Indices(tables)
-        self._rings = Rings(tables)
+        self.rings = Rings(tables, clock, self.indices.services)
         self._listening = Listening(tables)
-        self._flux_until: dict[str, float] = {}
         self._writes = 0
 
     # What is there
@@ -63,7 +57,7 @@ class Dataplane:
 
     def is_settled(self, service: str) -> bool:
         """False while flows of this service may run without a record."""
-        return service not in self._flux_until
+        return self.rings.is_settled(service)
 
     def traffic(self, key: Backend) -> Traffic:
         packets, octets, connections = self.tables.per_cpu_sum("traffic", self.indices.backends[key])
@@ -86,7 +80,9 @@ class Dataplane:
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
         self._writes = 0
-        self._require_room(plan)
+        before = self.rings.writes + self._listening.writes
+        listeners = frozenset(plan.listeners)
+        self._require_room(plan, listeners)
         service = self.indices.add_service(plan.name)
         wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
         gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
@@ -99,54 +95,26 @@ class Dataplane:
                 self._store_backend(wanted[member.name], member)
         for key in gone:
             self._remove_backend(key)
-        self._writes += self._listening.lead(service, plan.listeners)
-        return self._writes
+        self._listening.bring(service, listeners)
+        return self._writes + self.rings.writes + self._listening.writes - before
 
     def remove(self, name: str) -> None:
         """Take a service away: its listeners first, so that no packet finds half of it."""
         service = self.indices.services[name]
-        self._listening.forget(service)
+        self._listening.bring(service, frozenset())
         self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
         for key in self.indices.of_service(name):
             self._remove_backend(key)
         self.indices.remove_service(name)
-        self._flux_until.pop(name, None)
-        self._rings.forget(name)
-
-    @property
-    def ring_writes(self) -> int:
-        """Grows with each change of a slot."""
-        return self._rings.writes
+        self.rings.forget(name)
 
     def read_again(self) -> None:
-        """Somebody else may have touched the listeners, which are remembered for speed."""
-        self._listening.read_again()
+        """Look again at what is remembered, so that the next `apply` repairs it."""
+        self._listening.check()
 
     def settle(self, exceptions: Array, now: float) -> None:
-        """End flux where its time is up, and drop the marks that no record needs any more. `exceptions`:
-        positions in the ring at which a record disagrees with the owner, as a sweep saw them that began at `now`
-        or later, and since then no slot has changed."""
-        for name, index in self.indices.services.items():
-            region = self._rings.region(index)
-            if not region:
-                continue
-            words = self.tables.ring[region]
-            flags = schedule.flags_of(words)
-            if not flags.any():
-                self._flux_until.pop(name, None)
-                continue
-            if int(self.tables.services[index]["flags"]) & self._constant(
-                "service_flags", "SERVICE_PERSISTENT"
-            ):
-                self._flux_until.pop(name, None)
-                continue
-            if (flags & np.uint64(FLUX)).any() and now < self._flux_until.setdefault(
-                name, now + self._flux(index)
-            ):
-                continue
-            self._flux_until.pop(name, None)
-            inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
-            self._rings.write(region, schedule.settle(words, set(inside.tolist())))
+        """See `Rings.settle`; a ring that its service has left is given up when it is at rest."""
+        for index in self.rings.settle(exceptions, now):
             if not int(self.tables.services[index]["flags"]) & self._constant(
                 "service_flags", "SERVICE_RING"
             ):
@@ -158,18 +126,19 @@ class Dataplane:
         key = (service, member.name)
         if key in self.indices.backends:
             return self.indices.backends[key]
-        index = self.indices.add_backend(key, self._is_unused)
+        index = self.indices.add_backend(key, self._is_free)
         load = self.tables.loads[index]
         for field in ("active", "inactive", "served"):
             load[f"{field}_correction"] = -load[field]
         load["overloaded"] = 0
         self.tables.per_cpu_zero("traffic", index)
-        generation = (int(self.tables.backends[index]["generation"]) + 1) & 0xFFFF
+        generation = int(self.tables.backends[index]["generation"]) % 0xFFFF + 1  # 0: never used
         self._store(self.tables.backends, index, {"generation": generation})
         return index
 
-    def _is_unused(self, backend: int) -> bool:
-        return not any(self._rings.speaks_of(index, backend) for index in self.indices.services.values())
+    def _is_free(self, index: int) -> bool:
+        never_used = not int(self.tables.backends[index]["generation"])
+        return never_used or not self.rings.mentions(index)
 
     def _store_backend(self, index: int, member: MemberPlan) -> None:
         fields: dict[str, Any] = {
@@ -213,63 +182,26 @@ class Dataplane:
     # Rings and members
 
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
-        region = self._rings.region(service)
-        before = self._rings.in_flux(region)
         if plan.scheduler.is_ring:
-            region = self._distribute_ring(region, plan, wanted, is_new=not self._listening.leads_to(service))
+            recorded = self._listening.has(service)
+            region: slice | None = self.rings.distribute(plan, service, wanted, now, recorded=recorded)
         else:
             self._distribute_members(service, plan, wanted)
-            if region:
-                self._writes += self._rings.leave(region)
-        if plan.persistence is None:
-            self._time_flux(plan, before, self._rings.in_flux(region), now)
-        fields = self._service_fields(plan, region, wanted)
+            region = self.rings.leave(plan, service, now)
+        fields = service_fields(plan, region, wanted, self.tables.enums, self.clock.jiffies)
         place = {name: fields[name] for name in ("ring_start", "ring_slots")}
         self._store(
             self.tables.services, service, place
-        )  # first, or it would be scheduled by a ring it has not
+        )  # first: no ring, no use of it
         self._store(self.tables.services, service, fields)
 
-    def _time_flux(self, plan: ServicePlan, before: Array, after: Array, now: float) -> None:
-        """Flux lasts from its last slot's change; of one that is found under way nobody knows when it began."""
-        is_new = len(before) != len(after) or bool((after & ~before).any())
-        if after.any() and (is_new or plan.name not in self._flux_until):
-            self._flux_until[plan.name] = now + plan.flux_seconds
-
-    def _distribute_ring(
-        self, region: slice | None, plan: ServicePlan, wanted: dict[str, int], *, is_new: bool
-    ) -> slice:
-        ring = self._rings.filled(plan)
-        by_name = np.array([*(wanted[name] for name in ring.names), NO_BACKEND], np.uint64)
-        owners = by_name[ring.owners]  # NOBODY is -1: the last
-        if region and region.stop - region.start == plan.ring_slots:
-            words = schedule.advance(self.tables.ring[region], owners)
-            self._writes += self._rings.write(region, schedule.unrest(words) if plan.persistence else words)
-            return region
-        region = self._rings.allocate(self.indices.services.values(), plan.ring_slots)
-        words = schedule.fresh(owners, recorded=not is_new)
-        self._writes += self._rings.write(region, schedule.unrest(words) if plan.persistence else words)
-        return region
-
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        places = self._places()
-        before = self._writes
+        places, before = self._places(), self._writes
         for place, member in enumerate(plan.members):
             fields = {"backend": wanted[member.name], "weight": member.weight if member.accepts else 0}
             self._store(self.tables.members, service * places + place, fields)
         if self._writes != before:
             self._count_served_anew(wanted.values())
-
-    def _places(self) -> int:
-        """Members that a service has room for."""
-        return self.tables.entries("members") // self.tables.entries("services")
-
-    def _require_room(self, plan: ServicePlan) -> None:
-        if not plan.scheduler.is_ring and len(plan.members) > self._places():
-            raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {self._places()}"
-            )
-        self._listening.require_room(self.indices.services.get(plan.name), plan.listeners)
 
     def _count_served_anew(self, backends: Iterable[int]) -> None:
         """A newcomer shall not be given all that the others have had before."""
@@ -277,56 +209,18 @@ class Dataplane:
             load = self.tables.loads[backend]
             load["served_correction"] = -load["served"]
 
-    # Services and listeners
+    def _places(self) -> int:
+        """Members that a service has room for."""
+        return self.tables.entries("members") // self.tables.entries("services")
 
-    def _service_fields(
-        self, plan: ServicePlan, region: slice | None, wanted: dict[str, int]
-    ) -> dict[str, Any]:
-        states = self.tables.enums["connection_state"]
-        seconds = {"SYN": plan.timeouts.syn, "ESTABLISHED": plan.timeouts.tcp, "FIN": plan.timeouts.tcpfin,
-                   "CLOSED": 10.0, "UDP": plan.timeouts.udp}  # fmt: skip
-        timeouts = [0] * len(self.tables.services[0]["timeouts"])
-        for name, value in seconds.items():
-            timeouts[states[f"CONNECTION_{name}"]] = self.clock.jiffies(value)
-        policy, cost = self.tables.enums["policy"], COSTS[plan.scheduler]
-        keeps = plan.persistence or Persistence()
-        return {
-            "ring_start": region.start if region else 0,
-            "ring_slots": region.stop - region.start if region else 0,
-            "members": 0 if plan.scheduler.is_ring else len(plan.members),
-            "flags": self._service_flags(plan),
-            "cost_active": cost.active,
-            "cost_inactive": cost.inactive,
-            "cost_served": cost.served,
-            "cost_fixed": cost.fixed,
-            "fallback": wanted[plan.fallback] if plan.fallback else NO_BACKEND,
-            "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
-            "on_down": policy[f"POLICY_{plan.on_down.upper()}"],
-            "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
-            "timeouts": timeouts,
-            "client_mask": _mask(keeps.prefix, 1)[0],
-            "client_mask6": _mask(keeps.prefix6, 4),
-            "persistence": self.clock.jiffies(keeps.timeout) if plan.persistence else 0,
-        }
+    # Services
 
-    def _service_flags(self, plan: ServicePlan) -> int:
-        cost = COSTS[plan.scheduler]
-        said = {
-            "RING": plan.scheduler.is_ring,
-            "HASH_ADDRESS": not plan.hashes_port,
-            "WEIGHTED": cost.weighted,
-            "IDLE_FIRST": cost.idle_first,
-            "WITHIN_WEIGHT": cost.within_weight,
-            "PERSISTENT": plan.persistence is not None,
-            "KEEP_DRAINING": plan.persistence is not None and plan.persistence.on_drain == "keep",
-            "ONE_PACKET": plan.one_packet,
-        }
-        return sum(
-            self._constant("service_flags", f"SERVICE_{name}") for name, is_so in said.items() if is_so
-        )
-
-    def _flux(self, service: int) -> float:
-        return int(self.tables.services[service]["timeouts"].max()) / self.clock.hz
+    def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
+        if not plan.scheduler.is_ring and len(plan.members) > self._places():
+            raise CapacityError(
+                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {self._places()}"
+            )
+        self._listening.require_room(self.indices.services.get(plan.name), listeners)
 
     # Writing
 
@@ -335,10 +229,3 @@ class Dataplane:
 
     def _store(self, array: Array, index: int, fields: dict[str, Any]) -> None:
         self._writes += self.tables.store(array, index, fields)
-
-
-def _mask(prefix: int, words: int) -> list[int]:
-    """An address mask as the program reads it."""
-    bits = (1 << 32 * words) - (1 << 32 * words - prefix)
-    packed = bits.to_bytes(4 * words, "big")
-    return [int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4)]

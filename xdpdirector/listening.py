@@ -1,74 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which listeners lead to which service, and the VIPs that follow from it.
+"""Which listeners lead to which service, and the VIPs that follow from them.
 
 Where ranges meet, the narrower one counts: its prefixes are inside the wider one's or the same as they, so the
-longest match finds it, and only who has a shared prefix is to be decided. Knows listeners and indices of services.
+longest match finds it, and only who has a shared prefix is to be decided. Remembers what stands in the maps, as
+reading them takes long; `check` looks again. Knows listeners and indices of services, nothing of what a service is.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Set
 
 from xdpdirector.errors import CapacityError
-from xdpdirector.model import Listener
+from xdpdirector.model import Address, Listener
 from xdpdirector.tables import Entry, Tables
 
 
 class Listening:
-    """Goes on from what the maps hold; each call says how much it wrote."""
+    """`writes` grows with each entry that was set or deleted."""
 
     def __init__(self, tables: Tables) -> None:
+        self.writes = 0
         self._tables = tables
         self._present = tables.listeners()
         self._wanted: dict[int, dict[Entry, int]] = {}
         """By service: its entries, and how wide the narrowest of its listeners is there."""
+        self._brought: dict[int, Set[Listener]] = {}
 
-    def read_again(self) -> None:
-        self._present = self._tables.listeners()
+    def has(self, service: int) -> bool:
+        """Whether some listener leads to this service."""
+        return service in self._present.values()
 
-    def require_room(self, service: int | None, listeners: Iterable[Listener]) -> None:
-        """CapacityError when these, for that service, and those of all others do not fit into a map."""
-        entries = {entry for listener in listeners for entry in self._tables.listener_entries(listener)}
+    def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
+        """CapacityError when these would not fit."""
+        if service is not None and self._brought.get(service) == wanted:
+            return
+        entries = {entry for listener in wanted for entry in self._tables.listener_entries(listener)}
         entries |= {entry for entry, owner in self._present.items() if owner != service}
         for name, count in Counter(entry.map for entry in entries).items():
             if count > self._tables.entries(name):
                 raise CapacityError(
-                    f"there is room for {self._tables.entries(name)} listeners in {name}, and {count} are wanted: "
+                    f"there is room for {self._tables.entries(name)} entries in {name}, and {count} are wanted: "
                     "raise sizes.listeners"
                 )
+        if len({self._tables.address_in(entry) for entry in entries}) > self._tables.entries("vips"):
+            raise CapacityError(
+                f"there is room for {self._tables.entries('vips')} VIPs: raise sizes.listeners"
+            )
 
-    def leads_to(self, service: int) -> bool:
-        return service in self._present.values()
-
-    def lead(self, service: int, listeners: Iterable[Listener]) -> int:
-        """Exactly these listeners lead to the service."""
+    def bring(self, service: int, listeners: Set[Listener]) -> None:
+        """Exactly these listeners lead to the service, whoever had them before."""
+        if self._brought.get(service) == listeners:
+            return
         wanted: dict[Entry, int] = {}
-        self._wanted[service] = wanted
         for listener in listeners:
             width = listener.ports.last - listener.ports.first
             for entry in self._tables.listener_entries(listener):
                 wanted[entry] = min(width, wanted.get(entry, width))
+        self._wanted[service] = wanted
         lost = [entry for entry, owner in self._present.items() if owner == service and entry not in wanted]
-        writes = sum(self._give(entry) for entry in lost)
-        self._tables.set_vips({self._tables.address_in(entry) for entry in (*self._present, *wanted)})
-        return writes + sum(self._give(entry) for entry in wanted)
+        for entry in lost:
+            self._give(entry)
+        self._tables.set_vips(self._addresses({*self._present, *wanted}))
+        for entry in wanted:
+            self._give(entry)
+        self._brought[service] = frozenset(listeners)
+        if not listeners:
+            del self._wanted[service], self._brought[service]
 
-    def forget(self, service: int) -> None:
-        """Nothing leads there any more."""
-        self.lead(service, ())
-        del self._wanted[service]
+    def check(self) -> None:
+        """Read again what stands in the maps, where somebody else may have changed it; the next `bring` repairs
+        listeners. VIPs are repaired here."""
+        wanted = {entry for entries in self._wanted.values() for entry in entries}
+        self._present = self._tables.listeners()
+        self._brought.clear()
+        self._tables.set_vips(self._addresses(wanted | self._present.keys()))
 
-    def _give(self, entry: Entry) -> int:
+    def _give(self, entry: Entry) -> None:
         """The entry to whoever wants it most narrowly, or to nobody."""
         claims = [(wanted[entry], service) for service, wanted in self._wanted.items() if entry in wanted]
         owner = min(claims)[1] if claims else None
         if self._present.get(entry) == owner:
-            return 0
+            return
         if owner is None:
             self._tables.delete_listener(entry)
             del self._present[entry]
         else:
             self._tables.set_listener(entry, owner)
             self._present[entry] = owner
-        return 1
+        self.writes += 1
+
+    def _addresses(self, entries: Set[Entry]) -> set[Address]:
+        return {self._tables.address_in(entry) for entry in entries}

@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from xdpdirector import attachment
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
+from xdpdirector.errors import CapacityError, DataplaneError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
@@ -43,10 +47,12 @@ class RealPlane:
         return self._dataplane.services()
 
     def apply(self, plan: ServicePlan, now: float) -> int:
-        return self._dataplane.apply(plan, now)
+        with _explained():
+            return self._dataplane.apply(plan, now)
 
     def remove(self, name: str) -> None:
-        self._dataplane.remove(name)
+        with _explained():
+            self._dataplane.remove(name)
 
     def is_settled(self, service: str) -> bool:
         return self._dataplane.is_settled(service)
@@ -81,5 +87,22 @@ class RealPlane:
         )
 
     async def sweep(self, now: float) -> None:
-        self._last = await asyncio.to_thread(sweep, self._tables, self._clock)
-        self._dataplane.settle(self._last.exceptions, now)
+        rings = self._dataplane.rings.writes
+        sweeping = asyncio.create_task(asyncio.to_thread(sweep, self._tables, self._clock))
+        try:
+            self._last = await asyncio.shield(sweeping)
+        finally:
+            await asyncio.wait([sweeping])  # also when cancelled: the thread uses the maps until it ends
+        if rings == self._dataplane.rings.writes:  # else it saw owners that are not the present ones
+            self._dataplane.settle(self._last.exceptions, now)
+        self._dataplane.read_again()
+
+
+@contextmanager
+def _explained() -> Iterator[None]:
+    """What the kernel says, as one of our errors."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.E2BIG, errno.ENOSPC)
+        raise (CapacityError if full else DataplaneError)(f"the kernel refused a change: {error}") from error

@@ -1,53 +1,128 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rings of all services in one map: who has which part of it, and how words get there.
+"""The rings in the map `ring`: where each one stands, how its slots pass to new owners, and when flux ends.
 
-Knows slots and stores; what the words say is decided in `schedule`.
+Writes slots only, each by one 8-byte store: packets see the old one or the new one. What a slot becomes is decided
+in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states of backends or other schedulers.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Mapping
 
 import numpy as np
 
 from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
-from xdpdirector.schedule import FLUX, ServicePlan, Words
-from xdpdirector.tables import Array, Tables
+from xdpdirector.schedule import FLUX, NO_BACKEND, ServicePlan, Words
+from xdpdirector.tables import Array, Clock, Tables
+
+_FLUX = np.uint64(FLUX)
 
 
 class Rings:
-    """A region is a slice of the map `ring`; which one a service has stands in its entry."""
+    """`services`: their indices by name, kept by the caller. `now` is monotonic seconds.
 
-    def __init__(self, tables: Tables) -> None:
-        self._tables = tables
-        self._filled: dict[str, tuple[object, maglev.Ring]] = {}
+    `writes` grows with each slot that was written: what a sweep saw of the rings is true for one such number.
+    """
+
+    def __init__(self, tables: Tables, clock: Clock, services: Mapping[str, int]) -> None:
         self.writes = 0
-        """Grows with each change of a slot: what a sweep saw of the rings is of one such number."""
-
-    def filled(self, plan: ServicePlan) -> maglev.Ring:
-        """Who is to own which slot. Filled when that changes only: the same plan comes every few seconds."""
-        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
-        accepting = {member.name for member in plan.members if member.accepts}
-        wanted = (weights, accepting, plan.ring_slots)
-        known = self._filled.get(plan.name)
-        if known is None or known[0] != wanted:
-            known = self._filled[plan.name] = (wanted, maglev.fill(weights, accepting, plan.ring_slots))
-        return known[1]
-
-    def forget(self, service: str) -> None:
-        self._filled.pop(service, None)
+        self._tables, self._clock, self._services = tables, clock, services
+        self._flux_until: dict[str, float] = {}
+        self._filled: dict[str, tuple[object, maglev.Ring]] = {}
 
     def region(self, service: int) -> slice | None:
+        """Where the service's ring stands, if it has one."""
         entry = self._tables.services[service]
         start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
         return slice(start, start + slots) if slots else None
 
-    def allocate(self, services: Iterable[int], slots: int) -> slice:
-        """The first gap between the services' regions that is wide enough; CapacityError when none is."""
-        regions = [region for service in services if (region := self.region(service))]
+    def is_settled(self, name: str) -> bool:
+        """False while flows of this service may run without a record."""
+        return self._flux_until.get(name, math.inf) == math.inf
+
+    def mentions(self, backend: int) -> bool:
+        """Whether some slot speaks of it, and be it as the owner before."""
+        for index in self._services.values():
+            region = self.region(index)
+            if region:
+                words = self._tables.ring[region]
+                in_flux = (schedule.flags_of(words) & _FLUX) != 0
+                before = in_flux & (schedule.before_of(words) == backend)
+                if (before | (schedule.backends_of(words) == backend)).any():
+                    return True
+        return False
+
+    def distribute(
+        self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
+    ) -> slice:
+        """Slots to the members that accept new connections; where the ring stands then. `indices` of backends by
+        name; `recorded`: the service had flows, with records, before it had a ring. CapacityError."""
+        ring = self._ring(plan)
+        by_name = np.array([*(indices[name] for name in ring.names), NO_BACKEND], np.uint64)
+        owners = by_name[ring.owners]  # NOBODY is -1: the last
+        region = self.region(service)
+        if region and region.stop - region.start == plan.ring_slots:
+            words = schedule.advance(self._tables.ring[region], owners)
+        else:
+            region = self._allocate(plan.ring_slots)
+            words = schedule.fresh(owners, recorded=recorded)
+        self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
+        return region
+
+    def leave(self, plan: ServicePlan, service: int, now: float) -> slice | None:
+        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
+        region = self.region(service)
+        if region:
+            self._write(plan, region, schedule.unrest(self._tables.ring[region]), now)
+        return region
+
+    def forget(self, name: str) -> None:
+        """The service is gone."""
+        self._flux_until.pop(name, None)
+        self._filled.pop(name, None)
+
+    def settle(self, exceptions: Array, now: float) -> list[int]:
+        """End flux where its time is up, and drop the marks that no record needs any more; the services at rest.
+
+        `exceptions`: positions in the ring at which a record disagrees with the owner, as a sweep saw them that
+        began at `now` or later, and since then no slot was written.
+        """
+        rest = []
+        for name, index in self._services.items():
+            region = self.region(index)
+            if not region:
+                continue
+            words = self._tables.ring[region]
+            flags = schedule.flags_of(words)
+            if (flags & _FLUX).any() and now < self._flux_until.setdefault(name, now + self._longest(index)):
+                continue
+            self._flux_until.pop(name, None)
+            rest.append(index)
+            if flags.any():
+                inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
+                self._store(region, schedule.settle(words, set(inside.tolist())))
+        return rest
+
+    def _longest(self, service: int) -> float:
+        return int(self._tables.services[service]["timeouts"].max()) / self._clock.hz
+
+    def _ring(self, plan: ServicePlan) -> maglev.Ring:
+        """Filled when it changes only: the same plan comes every few seconds."""
+        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
+        accepting = {member.name for member in plan.members if member.accepts}
+        known = self._filled.get(plan.name)
+        if known is None or known[0] != (weights, accepting, plan.ring_slots):
+            ring = maglev.fill(weights, accepting, plan.ring_slots)
+            known = self._filled[plan.name] = ((weights, accepting, plan.ring_slots), ring)
+        return known[1]
+
+    def _allocate(self, slots: int) -> slice:
+        """The first gap in the ring map that is wide enough."""
+        regions = [region for i in self._services.values() if (region := self.region(i))]
         start = 0
-        for region in sorted(regions, key=lambda region: int(region.start)):
+        for region in sorted(regions, key=lambda r: int(r.start)):
             if region.start - start >= slots:
                 break
             start = max(start, region.stop)
@@ -55,29 +130,20 @@ class Rings:
             raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
         return slice(start, start + slots)
 
-    def write(self, region: slice, words: Words) -> int:
-        """Each slot is one 8-byte store: packets see the old one or the new one. How many differed."""
+    def _write(self, plan: ServicePlan, region: slice, words: Words, now: float) -> None:
+        """Slots that enter flux have all their time from now on; those that were in it need no more."""
+        entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
+        self._store(region, words)
+        in_flux = (schedule.flags_of(words) & _FLUX).any()
+        if plan.persistence:
+            self._flux_until[plan.name] = math.inf  # where a client goes, only its records say
+        elif self._flux_until.get(plan.name) == math.inf:
+            self._flux_until[plan.name] = now + plan.flux_seconds
+        elif in_flux and (entered.any() or self.is_settled(plan.name)):
+            until = now + plan.flux_seconds
+            self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
+
+    def _store(self, region: slice, words: Words) -> None:
         differs = np.flatnonzero(self._tables.ring[region] != words)
         self._tables.ring[region.start + differs] = words[differs]
         self.writes += len(differs)
-        return len(differs)
-
-    def in_flux(self, region: slice | None) -> Array:
-        """Which slots of a region are in flux, as booleans."""
-        words = self._tables.ring[region] if region else np.zeros(0, np.uint64)
-        mask: Array = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
-        return mask
-
-    def leave(self, region: slice) -> int:
-        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
-        return self.write(region, schedule.unrest(self._tables.ring[region]))
-
-    def speaks_of(self, service: int, backend: int) -> bool:
-        """Whether a slot of this service's ring has this backend as its owner, or as the one before."""
-        region = self.region(service)
-        if region is None:
-            return False
-        words = self._tables.ring[region]
-        in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
-        before = in_flux & (schedule.before_of(words) == backend)
-        return bool((before | (schedule.backends_of(words) == backend)).any())

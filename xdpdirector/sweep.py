@@ -5,6 +5,9 @@ The path counts connections as they come and go, but an entry that the kernel ev
 without a word. So the counts are taken anew here and handed over as corrections; in between they are off by at
 most what was evicted or timed out since the last sweep, plus what came during it. Runs in a thread: it must
 touch nothing but its tables.
+
+A record that is confirmed moves from pending to connections: read in that order it may be seen twice, but never
+missed. A mark that is still needed stays, and who is said to have no connection has none.
 """
 
 from __future__ import annotations
@@ -16,13 +19,13 @@ import numpy as np
 from xdpdirector import schedule
 from xdpdirector.tables import Array, Clock, Tables
 
-TABLES = ("connections4", "connections6", "pending4", "pending6")
+TABLES = ("pending4", "pending6", "connections4", "connections6")
 
 
 @dataclass(frozen=True)
 class SweepResult:
     """By backend index: `active` (with the pending ones), `inactive`, `pending`. `exceptions`: positions in the
-    ring at which a record disagrees with the owner."""
+    ring at which a record disagrees with the owner, or may."""
 
     active: Array
     inactive: Array
@@ -51,8 +54,9 @@ def sweep(tables: Tables, clock: Clock) -> SweepResult:
                 pending += np.bincount(values["backend"], minlength=count)
             exceptions.append(_exceptions(tables, values))
             total += len(values)
-    tables.loads["active_correction"] = active - seen_active
-    tables.loads["inactive_correction"] = inactive - seen_inactive
+    # What ended during the sweep must not be taken off twice.
+    tables.loads["active_correction"] = active - np.minimum(seen_active, tables.loads["active"])
+    tables.loads["inactive_correction"] = inactive - np.minimum(seen_inactive, tables.loads["inactive"])
     return SweepResult(active, inactive, pending, np.unique(np.concatenate(exceptions)), total, deleted)
 
 
@@ -72,10 +76,21 @@ def _lives(tables: Tables, values: Array, now: int) -> Array:
 
 
 def _exceptions(tables: Tables, values: Array) -> Array:
-    """Where a record of a service with a ring disagrees with its slot."""
+    """Where a record of a service with a ring disagrees with its slot. A record from before that ring says nothing
+    of its slot (its position is 0, or of the former ring): while there is one, all marks of the service stay."""
     entry = tables.services[values["service"]]
     position = values["position"].astype(np.int64)
-    inside = (position >= entry["ring_start"]) & (position < entry["ring_start"] + entry["ring_slots"])
+    start, stop = entry["ring_start"], entry["ring_start"] + entry["ring_slots"]
+    inside = (position >= start) & (position < stop)
     owners = schedule.backends_of(tables.ring[position])
-    disagrees: Array = position[inside & (owners != values["backend"])]
-    return disagrees
+    from_before = np.unique(values["service"][(start < stop) & (~inside | (position == 0))])
+    marked = [_marked(tables, service) for service in from_before]
+    return np.concatenate([position[inside & (owners != values["backend"])], *marked])
+
+
+def _marked(tables: Tables, service: int) -> Array:
+    """The positions of a service's ring that are marked to have exceptions."""
+    entry = tables.services[service]
+    start, stop = int(entry["ring_start"]), int(entry["ring_start"]) + int(entry["ring_slots"])
+    flags = schedule.flags_of(tables.ring[start:stop])
+    return start + np.flatnonzero(flags & np.uint64(schedule.EXCEPTIONS))

@@ -3,51 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
-
 import world as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rings import FLOWS, NAMES, asked, flags, opened, records, ring, settle
 
-from xdpdirector import schedule, sweep
-from xdpdirector.model import Scheduler
-from xdpdirector.schedule import MemberPlan, ServicePlan, State
-
-NAMES = ("web1", "web2", "web3")
-FLOWS = range(1, 301)
-
-
-def ring(names: Iterable[str], draining: Collection[str] = (), down: Collection[str] = ()) -> ServicePlan:
-    """A ring of these backends, some draining or down."""
-
-    def member(name: str) -> MemberPlan:
-        state = State.DOWN if name in down else State.SERVING
-        return w.backend(name, state=state, accepts=name not in draining and name not in down)
-
-    return w.service(scheduler=Scheduler.MH, ring_slots=1021, members=tuple(member(name) for name in names))
-
-
-def opened(world: w.World, flows: Iterable[int] = FLOWS) -> dict[int, str]:
-    """Open flows; who serves them."""
-    return {sport: w.owner(world.send(w.tcp("S", sport=sport))) for sport in flows}
-
-
-def asked(world: w.World, flows: Iterable[int]) -> dict[int, str]:
-    """Who serves these running flows now, by the frame that left."""
-    return {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in flows}
-
-
-def records(world: w.World) -> int:
-    return sum(len(keys) for name in sweep.TABLES for keys, _ in world.tables.read(name))
-
-
-def settle(world: w.World, now: float) -> None:
-    world.plane.settle(sweep.sweep(world.tables, world.clock).exceptions, now)
-
-
-def flags(world: w.World) -> set[int]:
-    start, slots = (int(world.tables.services[0][name]) for name in ("ring_start", "ring_slots"))
-    return set(schedule.flags_of(world.tables.ring[start : start + slots]).tolist())
+from xdpdirector import schedule
 
 
 def test_at_rest_nothing_is_recorded(world: w.World) -> None:

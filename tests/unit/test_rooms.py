@@ -34,7 +34,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "ctypes": {"libbpf", "shapes", "tables", "loader"},
-    "numpy": {"maglev", "schedule", "sweep", "tables", "dataplane", "rings"},
+    "numpy": {"maglev", "schedule", "rings", "sweep", "tables", "dataplane"},
 }
 
 

@@ -12,48 +12,18 @@
 #ifndef XDPDIRECTOR_CHOOSE_H
 #define XDPDIRECTOR_CHOOSE_H
 
+#include "client.h"
 #include "connection.h"
 #include "schedule.h"
 
 #define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
-
-struct choice {
-	struct backend *backend;
-	u32 index;
-	bool is_new;
-};
-
-union slot_word {
-	u64 word; /* read at once: owner and flags belong together */
-	struct ring_slot slot;
-};
-
-/* Point the choice at a backend; true when its packets are forwarded. */
-static __always_inline bool take(struct choice *choice, u32 index)
-{
-	choice->index = index;
-	choice->backend = backends.lookup(&index);
-	return choice->backend && choice->backend->state == BACKEND_SERVING;
-}
-
-static __always_inline struct ring_slot read_slot(u32 position)
-{
-	union slot_word read = {
-		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
-	};
-	void *slot = ring.lookup(&position);
-
-	if (slot)
-		read.word = *(volatile u64 *)slot;
-	return read.slot;
-}
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
 static __always_inline enum reason follow_record(struct packet *packet,
 						 const struct service *service,
 						 struct connection *record, struct choice *choice)
 {
-	if (take(choice, record->backend) && choice->backend->generation == record->generation)
+	if (take_again(choice, record->backend, record->generation))
 		return FORWARD_CONNECTION;
 	if (is_midstream(packet) && service->on_down == POLICY_DROP)
 		return DROP_DOWN; /* the record stays: the backend may come back */
@@ -79,33 +49,16 @@ static __always_inline enum reason follow_slot(struct packet *packet, const stru
 	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
 }
 
-static __always_inline enum reason take_new(const struct packet *packet,
-					    const struct service *service, u32 service_index,
-					    const struct ring_slot *slot, struct choice *choice)
-{
-	u32 index = service->scheduler == SCHEDULER_MH ? slot->backend
-						       : least_busy(service, service_index);
-
-	if (!take(choice, index))
-		return service->on_empty == POLICY_REJECT && packet->protocol == IPPROTO_TCP
-			       ? REJECT_EMPTY
-			       : DROP_EMPTY;
-	choice->is_new = true;
-	if (service->scheduler == SCHEDULER_MH && !(slot->flags & SLOT_FLUX))
-		return FORWARD_RING;
-	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
-}
-
 /* Remember the flow. It waits among the pending, also when it is mid-stream: its next packet will show. */
-static __always_inline void remember(struct packet *packet, u32 service_index,
-				     const struct choice *choice, u32 position, u32 now)
+static __always_inline void remember(struct packet *packet, const struct aside *aside,
+				     const struct choice *choice)
 {
 	struct connection record = { .backend = choice->index,
 				     .generation =
 					     choice->backend ? choice->backend->generation : 0,
-				     .service = service_index,
-				     .seen = now,
-				     .position = position };
+				     .service = aside->service,
+				     .seen = aside->now,
+				     .position = aside->position };
 
 	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN,
 				  packet);
@@ -113,32 +66,89 @@ static __always_inline void remember(struct packet *packet, u32 service_index,
 	add_load(record.backend, record.state, 1);
 }
 
-static __always_inline enum reason choose(struct packet *packet, struct service *service,
-					  u32 service_index, struct choice *choice)
+/* Whether a packet without a record goes where its client goes: anything but mid-stream TCP. A server's connection to
+ * its client (active FTP) shows here as the client's SYN and ACK. */
+static __always_inline bool follows_client(const struct packet *packet,
+					   const struct service *service)
 {
-	struct ring_slot slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX };
+	bool answers = (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK);
+
+	return service->flags & SERVICE_PERSISTENT && (answers || !is_midstream(packet));
+}
+
+static __always_inline bool is_unrecorded(const struct packet *packet,
+					  const struct service *service)
+{
+	return packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET;
+}
+
+/* The way of most packets: by a slot at rest, or by a record. Undecided: it is to be scheduled. */
+static __always_inline enum reason choose(struct packet *packet, struct service *service,
+					  struct aside *aside, struct choice *choice)
+{
 	struct connection record = {};
-	u32 position = 0, now;
 	enum reason reason = UNDECIDED;
 
 	if (service->ring_slots) {
-		position = ring_position(packet, service);
-		slot = read_slot(position);
-		if (!slot.flags && take(choice, slot.backend)) {
+		aside->position = ring_position(packet, service);
+		aside->slot = read_slot(aside->position);
+		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
 			choice->is_new = is_opening(packet);
 			return FORWARD_RING;
 		}
 	}
-	now = bpf_jiffies64();
-	if (recall(packet, service, now, &record))
+	aside->now = bpf_jiffies64();
+	if (is_unrecorded(packet, service))
+		return UNDECIDED;
+	if (recall(packet, service, aside->now, &record))
 		reason = follow_record(packet, service, &record, choice);
-	else if (!is_opening(packet))
-		reason = follow_slot(packet, service, &slot, choice);
-	if (reason == UNDECIDED)
-		reason = take_new(packet, service, service_index, &slot, choice);
-	if (reason == FORWARD_NEW || reason == FORWARD_BEFORE || reason == FORWARD_REOPENED)
-		remember(packet, service_index, choice, position, now);
+	else if (!is_opening(packet) && !follows_client(packet, service))
+		reason = follow_slot(packet, service, &aside->slot, choice);
+	if (reason == FORWARD_BEFORE)
+		remember(packet, aside, choice);
 	return reason;
+}
+
+static __always_inline void count_served(u32 backend)
+{
+	struct load *load = loads.lookup(&backend);
+
+	if (load)
+		__sync_fetch_and_add(&load->served, 1);
+}
+
+static __always_inline enum reason nobody(const struct packet *packet,
+					  const struct service *service)
+{
+	bool answers = packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP;
+
+	return answers && service->on_empty == POLICY_REJECT ? REJECT_EMPTY : DROP_EMPTY;
+}
+
+/* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. */
+static __always_inline enum reason schedule(struct packet *packet, const struct service *service,
+					    const struct aside *aside, struct choice *choice)
+{
+	bool is_ring = service->flags & SERVICE_RING, is_flux = aside->slot.flags & SLOT_FLUX;
+	struct client client = {};
+
+	choice->is_new = true;
+	if (service->flags & SERVICE_PERSISTENT)
+		name_client(packet, service, aside->service, &client);
+	if (recall_client(&client, service, aside->now, choice))
+		; /* goes where its client goes */
+	else if (take(choice,
+		      is_ring ? aside->slot.backend : least_costly(service, aside->service)))
+		count_served(choice->index);
+	else if (!take(choice, service->fallback))
+		return nobody(packet, service);
+	remember_client(&client, service, aside->now, choice);
+	if (is_ring && !is_flux)
+		return FORWARD_RING;
+	if (is_unrecorded(packet, service))
+		return FORWARD_UNRECORDED;
+	remember(packet, aside, choice);
+	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
 }
 
 #endif

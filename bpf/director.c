@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The director at the XDP hook: parse -> service -> connection -> schedule -> forward. Read it from the end. */
 #include <uapi/linux/bpf.h>
+#include <uapi/linux/icmp.h>
+#include <uapi/linux/icmpv6.h>
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/in.h>
 #include <uapi/linux/in6.h>
@@ -14,9 +16,12 @@
 #include "verdict.h"
 #include "parse.h"
 #include "service.h"
+#include "choice.h"
+#include "client.h"
 #include "connection.h"
 #include "schedule.h"
 #include "choose.h"
+#include "related.h"
 #include "reply.h"
 #include "forward.h"
 
@@ -32,23 +37,105 @@ static __always_inline bool parse_network(struct cursor *cursor, struct packet *
 	return false;
 }
 
+/* On to another stage, with what this one found out. */
+static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet,
+				 const struct aside *found, enum reason reason, u32 stage)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+
+	if (aside) {
+		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
+		aside->service = found->service;
+		aside->slot = found->slot;
+		aside->position = found->position;
+		aside->now = found->now;
+		aside->reason = reason;
+		stages.call(ctx, STAGES_AT + stage);
+	}
+	return verdict(XDP_DROP, DROP_INTERNAL);
+}
+
 static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
-			       const struct choice *choice, enum reason reason)
+			       const struct aside *aside, const struct choice *choice,
+			       enum reason reason)
 {
 	switch (reason) {
+	case UNDECIDED:
+		return go_on(ctx, packet, aside, reason, STAGE_SCHEDULE);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 	case FORWARD_NEW:
 	case FORWARD_BEFORE:
 	case FORWARD_REOPENED:
+	case FORWARD_UNRECORDED:
 		return forward(ctx, packet, choice, reason);
 	case REJECT_EMPTY:
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
-		return reject(ctx, packet, reason);
+		return go_on(ctx, packet, aside, reason, STAGE_ANSWER);
 	default:
 		return verdict(XDP_DROP, reason);
 	}
+}
+
+int stage_answer(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+
+	return aside ? reject(ctx, &aside->packet, aside->now, aside->reason)
+		     : verdict(XDP_DROP, DROP_INTERNAL);
+}
+
+int stage_schedule(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+	struct choice choice = {};
+	struct service *service;
+	struct packet packet;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	__builtin_memcpy(&packet, &aside->packet, sizeof(packet));
+	service = services.lookup(&aside->service);
+	if (!service)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return act(ctx, &packet, aside, &choice, schedule(&packet, service, aside, &choice));
+}
+
+int stage_fragment(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+	struct choice choice = {};
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (follow_fragment(&aside->packet, &choice))
+		return forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
+	return is_vip(&aside->packet) ? verdict(XDP_DROP, DROP_FRAGMENT)
+				      : verdict(XDP_PASS, PASS_NOT_VIP);
+}
+
+int stage_error(struct xdp_md *ctx)
+{
+	u32 zero = 0, *index;
+	struct aside *aside = asides.lookup(&zero);
+	struct packet quoted = {};
+	struct choice choice = {};
+	struct service *service;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!read_quoted(ctx, &aside->packet, &quoted))
+		return verdict(XDP_PASS, PASS_NO_LISTENER);
+	index = find_listener(&quoted);
+	service = index ? services.lookup(index) : NULL;
+	if (!service || !follow_quoted(&quoted, service, &choice))
+		return verdict(XDP_PASS, PASS_NO_CONNECTION);
+	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
 }
 
 /* The time as the path sees it, for the daemon: run by hand only, writes its jiffies over the frame's start. */
@@ -66,6 +153,9 @@ int director(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
+	struct aside aside = {
+		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	};
 	struct packet packet = {};
 	struct choice choice = {};
 	struct service *service;
@@ -81,10 +171,15 @@ int director(struct xdp_md *ctx)
 		return is_vip(&packet) ? verdict(XDP_DROP, packet.error)
 				       : verdict(XDP_PASS, PASS_NOT_VIP);
 
+	if (packet.fragment == FRAGMENT_LATER)
+		return go_on(ctx, &packet, &aside, UNDECIDED, STAGE_FRAGMENT);
+
 	index = find_listener(&packet);
 	service = index ? services.lookup(index) : NULL;
 	if (!service)
-		return verdict(XDP_PASS, PASS_NO_LISTENER);
+		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, UNDECIDED, STAGE_ERROR)
+					: verdict(XDP_PASS, PASS_NO_LISTENER);
 
-	return act(ctx, &packet, &choice, choose(&packet, service, *index, &choice));
+	aside.service = *index;
+	return act(ctx, &packet, &aside, &choice, choose(&packet, service, &aside, &choice));
 }

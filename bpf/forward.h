@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Send the frame to the chosen backend: nothing but its Ethernet addresses changes. */
+/* Send the frame to the chosen backend: its Ethernet addresses change, its tags where the backend is in another VLAN,
+ * and nothing else. */
 #ifndef XDPDIRECTOR_FORWARD_H
 #define XDPDIRECTOR_FORWARD_H
 
-#include "choose.h"
+#include "choice.h"
+#include "related.h"
 #include "verdict.h"
 
 static __always_inline void count_traffic(const struct packet *packet, const struct choice *choice)
@@ -18,21 +20,62 @@ static __always_inline void count_traffic(const struct packet *packet, const str
 	count->connections += choice->is_new;
 }
 
+/* New addresses, and in place of all tags the backend's own, or none. */
+static __always_inline bool write_tagged(struct xdp_md *ctx, const struct packet *packet,
+					 const struct backend *backend)
+{
+	__be16 type = packet->ipv6 ? htons(ETH_P_IPV6) : htons(ETH_P_IP);
+	int size =
+		backend->vlan ? sizeof(struct ethhdr) + sizeof(struct tag) : sizeof(struct ethhdr);
+	struct ethhdr *eth;
+	struct tag *tag;
+
+	if (bpf_xdp_adjust_head(ctx, (int)packet->network - size))
+		return false;
+	eth = (void *)(long)ctx->data;
+	tag = (void *)(eth + 1);
+	if ((void *)(tag + 1) > (void *)(long)ctx->data_end)
+		return false;
+	__builtin_memcpy(eth, backend->addresses, sizeof(backend->addresses));
+	eth->h_proto = type;
+	if (backend->vlan) {
+		eth->h_proto = htons(ETH_P_8021Q);
+		tag->control = htons(backend->vlan);
+		tag->next = type;
+	}
+	return true;
+}
+
+static __always_inline bool write_addresses(struct xdp_md *ctx, const struct backend *backend)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return false;
+	__builtin_memcpy(eth, backend->addresses, sizeof(backend->addresses));
+	return true;
+}
+
 static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
 				   const struct choice *choice, enum reason reason)
 {
 	struct backend *backend = choice->backend;
-	struct ethhdr *eth = (void *)(long)ctx->data;
+	bool is_written;
 
-	if (!backend || (void *)(eth + 1) > (void *)(long)ctx->data_end)
+	if (!backend)
 		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember_fragment(packet, choice);
 	if (backend->flags & BACKEND_LOCAL) {
 		count_traffic(packet, choice);
 		return verdict(XDP_PASS, PASS_LOCAL);
 	}
 	if (!(backend->flags & BACKEND_RESOLVED))
 		return verdict(XDP_DROP, DROP_UNRESOLVED);
-	__builtin_memcpy(eth, backend->addresses, sizeof(backend->addresses));
+	is_written = backend->vlan == VLAN_AS_IT_CAME ? write_addresses(ctx, backend)
+						      : write_tagged(ctx, packet, backend);
+	if (!is_written)
+		return verdict(XDP_DROP, DROP_INTERNAL);
 	count_traffic(packet, choice);
 	if (backend->ifindex == ctx->ingress_ifindex)
 		return verdict(XDP_TX, reason);

@@ -10,9 +10,12 @@
 
 #include "types.h"
 
-#define MAX_TAGS       2
-#define MAX_EXTENSIONS 6
-#define FRAGMENT_BITS  0x3fff /* more fragments, and the offset (RFC 791) */
+#define MAX_TAGS	 2
+#define MAX_EXTENSIONS	 6
+#define FRAGMENT_BITS	 0x3fff /* more fragments, and the offset (RFC 791) */
+#define FRAGMENT_OFFSET	 0x1fff
+#define FRAGMENT6_BITS	 0xfff9 /* the same in IPv6 (RFC 8200, 4.5) */
+#define FRAGMENT6_OFFSET 0xfff8
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -29,25 +32,17 @@ struct extension {
 	u8 length; /* in 8 bytes, without the first 8 */
 };
 
+struct fragment_header {
+	u8 next;
+	u8 reserved;
+	__be16 offset; /* and whether more follow */
+	__be32 id;
+};
+
 struct cursor {
 	void *start;
 	void *at;
 	void *end;
-};
-
-struct packet {
-	union {
-		struct flow4 v4;
-		struct flow6 v6;
-	} flow;
-	u32 error;     /* enum reason; 0 (PASS_NOT_IP) when there is none */
-	u16 length;    /* of the IP packet */
-	u16 payload;   /* of it, what the transport header and its data take */
-	u16 network;   /* offset of the IP header in the frame */
-	u16 transport; /* and of the TCP or UDP header */
-	u8 ipv6;
-	u8 protocol;
-	u8 flags; /* of TCP, else 0 */
 };
 
 /* The EtherType after the tags; 0 when the frame is too short to tell, or goes to a group. */
@@ -74,6 +69,12 @@ static __always_inline __be16 parse_ethernet(struct cursor *cursor)
 	return type;
 }
 
+static __always_inline void set_fragment(struct packet *packet, __be16 offset, u32 id)
+{
+	packet->fragment = offset ? FRAGMENT_LATER : FRAGMENT_FIRST;
+	packet->id = id;
+}
+
 /* False when the addresses cannot be read; `error` when they can but the rest contradicts itself. */
 static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
 {
@@ -92,14 +93,27 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 	    cursor->at + packet->length > cursor->end)
 		packet->error = DROP_MALFORMED_IP;
 	else if (ip->frag_off & htons(FRAGMENT_BITS))
-		packet->error = DROP_FRAGMENT;
+		set_fragment(packet, ip->frag_off & htons(FRAGMENT_OFFSET), ip->id);
 	cursor->at += header;
 	return true;
 }
 
 static __always_inline bool is_extension(u8 next)
 {
-	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS;
+	return next == IPPROTO_HOPOPTS || next == IPPROTO_ROUTING || next == IPPROTO_DSTOPTS ||
+	       next == IPPROTO_FRAGMENT;
+}
+
+/* The size of an extension header whose first 8 bytes are in the frame. */
+static __always_inline u32 read_extension(const struct extension *extension, struct packet *packet)
+{
+	const struct fragment_header *fragment = (void *)extension;
+
+	if (packet->protocol != IPPROTO_FRAGMENT)
+		return (extension->length + 1) * 8;
+	if (fragment->offset & htons(FRAGMENT6_BITS))
+		set_fragment(packet, fragment->offset & htons(FRAGMENT6_OFFSET), fragment->id);
+	return sizeof(*fragment);
 }
 
 static __always_inline void parse_extensions(struct cursor *cursor, struct packet *packet)
@@ -109,14 +123,14 @@ static __always_inline void parse_extensions(struct cursor *cursor, struct packe
 
 #pragma unroll
 	for (int i = 0; i < MAX_EXTENSIONS; i++) {
-		if (!is_extension(packet->protocol))
+		if (!is_extension(packet->protocol) || packet->fragment == FRAGMENT_LATER)
 			break;
 		extension = cursor->at;
-		if ((void *)(extension + 1) > cursor->end) {
+		if ((void *)extension + sizeof(struct fragment_header) > cursor->end) {
 			packet->error = DROP_MALFORMED_IP;
 			return;
 		}
-		size = (extension->length + 1) * 8;
+		size = read_extension(extension, packet);
 		if (size > packet->payload) {
 			packet->error = DROP_MALFORMED_IP;
 			return;
@@ -125,9 +139,7 @@ static __always_inline void parse_extensions(struct cursor *cursor, struct packe
 		packet->payload -= size;
 		cursor->at += size;
 	}
-	if (packet->protocol == IPPROTO_FRAGMENT)
-		packet->error = DROP_FRAGMENT;
-	else if (is_extension(packet->protocol))
+	if (is_extension(packet->protocol) && packet->fragment != FRAGMENT_LATER)
 		packet->error = DROP_EXTENSION_HEADERS;
 }
 
@@ -175,7 +187,6 @@ static __always_inline void parse_tcp(struct cursor *cursor, struct packet *pack
 	if (header < sizeof(*tcp) || header > packet->payload)
 		packet->error = DROP_MALFORMED_TCP;
 	packet->flags = ((u8 *)tcp)[13];
-	packet->transport = cursor->at - cursor->start;
 	set_ports(packet, tcp->source, tcp->dest);
 }
 
@@ -189,22 +200,32 @@ static __always_inline void parse_udp(struct cursor *cursor, struct packet *pack
 		return;
 	}
 	length = ntohs(udp->len);
-	if (length < sizeof(*udp) || length > packet->payload)
+	if (length < sizeof(*udp) || (length > packet->payload && !packet->fragment))
 		packet->error = DROP_MALFORMED_UDP;
 	set_ports(packet, udp->source, udp->dest);
 }
 
-/* Ports and flags. Protocols other than TCP and UDP are left as they are: port 0. */
+/* Ports and flags. Other protocols than TCP and UDP have port 0, later fragments none. */
 static __always_inline void parse_transport(struct cursor *cursor, struct packet *packet)
 {
 	if (packet->ipv6 && !packet->error)
 		parse_extensions(cursor, packet);
 	if (packet->error)
 		return;
+	packet->transport = cursor->at - cursor->start;
+	if (packet->fragment == FRAGMENT_LATER)
+		return;
 	if (packet->protocol == IPPROTO_TCP)
 		parse_tcp(cursor, packet);
 	else if (packet->protocol == IPPROTO_UDP)
 		parse_udp(cursor, packet);
+	else
+		set_ports(packet, 0, 0);
+}
+
+static __always_inline bool is_icmp(const struct packet *packet)
+{
+	return packet->protocol == (packet->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
 /* Opens a TCP connection (RFC 9293, 3.5). */

@@ -1,13 +1,22 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Answers made here. A TCP RST (RFC 9293, 3.10.7.1) turns the frame round: same tags, no IP options, no data. */
+/* Answers made here, which turn the frame round and keep its tags.
+ *
+ * To TCP a RST (RFC 9293, 3.10.7.1), without IP options and data. To a datagram an ICMP port unreachable: the packet,
+ * as far as it is to be quoted (RFC 792: its header and 8 bytes of data; RFC 4443: as much as fits into 1280 bytes),
+ * behind new IP and ICMP headers. Their number is limited (RFC 4443, 2.4 f).
+ */
 #ifndef XDPDIRECTOR_REPLY_H
 #define XDPDIRECTOR_REPLY_H
 
 #include "parse.h"
+#include "related.h"
 #include "verdict.h"
 
-#define REPLY_TTL  64
-#define MAX_OFFSET 0x3fff /* of a transport header: what parse.h follows ends well below */
+#define REPLY_TTL	64
+#define QUOTED6		1232 /* what the smallest MTU of IPv6 leaves for the packet */
+#define ANSWERS_A_JIFFY 4
+#define BLOCK		64 /* bytes that are summed at once */
+#define LONGEST_LINK	22 /* Ethernet and two tags */
 
 struct pseudo4 {
 	__be32 source;
@@ -25,6 +34,7 @@ struct pseudo6 {
 
 static __always_inline __be16 fold(s64 sum)
 {
+	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~sum;
@@ -93,6 +103,17 @@ static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet
 	return true;
 }
 
+static __always_inline void write_ipv6(struct ipv6hdr *ip, const struct pseudo6 *pseudo, u16 length,
+				       u8 protocol)
+{
+	*(__be32 *)ip = htonl(6 << 28);
+	ip->payload_len = htons(length);
+	ip->nexthdr = protocol;
+	ip->hop_limit = REPLY_TTL;
+	__builtin_memcpy(&ip->saddr, pseudo->source, sizeof(pseudo->source));
+	__builtin_memcpy(&ip->daddr, pseudo->destination, sizeof(pseudo->destination));
+}
+
 static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet *packet,
 					 struct tcphdr *reset)
 {
@@ -105,19 +126,14 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 	__builtin_memcpy(pseudo.destination, packet->flow.v6.client, sizeof(pseudo.destination));
 	reset->check = fold(bpf_csum_diff(0, 0, (void *)reset, sizeof(*reset),
 					  bpf_csum_diff(0, 0, (void *)&pseudo, sizeof(pseudo), 0)));
-	*(__be32 *)ip = htonl(6 << 28);
-	ip->payload_len = htons(sizeof(*reset));
-	ip->nexthdr = IPPROTO_TCP;
-	ip->hop_limit = REPLY_TTL;
-	__builtin_memcpy(&ip->saddr, pseudo.source, sizeof(pseudo.source));
-	__builtin_memcpy(&ip->daddr, pseudo.destination, sizeof(pseudo.destination));
+	write_ipv6(ip, &pseudo, sizeof(*reset), IPPROTO_TCP);
 	__builtin_memcpy(ip + 1, reset, sizeof(*reset));
 	return true;
 }
 
 /* Answer the segment with a RST. */
-static __always_inline int reject(struct xdp_md *ctx, const struct packet *packet,
-				  enum reason reason)
+static __always_inline int answer_segment(struct xdp_md *ctx, const struct packet *packet,
+					  enum reason reason)
 {
 	int size = packet->network + sizeof(struct tcphdr) +
 		   (packet->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
@@ -133,6 +149,164 @@ static __always_inline int reject(struct xdp_md *ctx, const struct packet *packe
 	if (!is_written || !write_ethernet(ctx))
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	return verdict(XDP_TX, reason);
+}
+
+/* Whether one more ICMP answer may go out in this jiffy, on this processor. */
+static __always_inline bool may_answer(u32 now)
+{
+	u32 zero = 0;
+	struct allowance *allowance = allowances.lookup(&zero);
+
+	if (!allowance)
+		return false;
+	if (allowance->jiffy != now) {
+		allowance->jiffy = now;
+		allowance->used = 0;
+	}
+	return allowance->used++ < ANSWERS_A_JIFFY;
+}
+
+/* The Internet checksum's sum over the quoted packet; its length need not be even. */
+static __always_inline u64 sum_quoted(void *from, void *end, u32 length, u64 sum)
+{
+	u8 *byte = from;
+
+	for (u32 i = 0; i + BLOCK <= QUOTED6; i += BLOCK) {
+		asm volatile(""
+			     : "+r"(byte)); /* the verifier wants the comparison as it is written */
+		if (i + BLOCK > length || (void *)(byte + BLOCK) > end)
+			break;
+		sum = bpf_csum_diff(0, 0, (void *)byte, BLOCK, sum);
+		byte += BLOCK;
+	}
+	byte = from +
+	       (length &
+		0x7c0); /* the same for however many blocks: the verifier goes on from here once */
+	for (u32 i = 0; i < BLOCK; i += 4) {
+		asm volatile("" : "+r"(byte));
+		if (i + 4 > length % BLOCK || (void *)(byte + 4) > end)
+			break;
+		sum += *(u32 *)byte;
+		byte += 4;
+	}
+	byte = from + (length & 0x7fc);
+	for (u32 i = 0; i < 3; i++) {
+		asm volatile("" : "+r"(byte));
+		if (i >= (length & 3) || (void *)(byte + 1) > end)
+			break;
+		sum += i & 1 ? (u32)*byte << 8 : *byte;
+		byte += 1;
+	}
+	return sum;
+}
+
+/* Open room for the answer's headers between the tags and the packet, and cut the frame to `length` bytes of it. */
+static __always_inline bool make_room(struct xdp_md *ctx, const struct packet *packet, int headers,
+				      int length)
+{
+	u32 link = packet->network & 0x3f;
+	void *from, *to, *end;
+
+	if (bpf_xdp_adjust_tail(ctx, (int)link + length - (int)(ctx->data_end - ctx->data)) ||
+	    bpf_xdp_adjust_head(ctx, -headers))
+		return false;
+	to = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	from = to + headers;
+	if (from + LONGEST_LINK > end)
+		return false;
+	__builtin_memcpy(to, from, sizeof(struct ethhdr));
+	if (link > sizeof(struct ethhdr))
+		__builtin_memcpy(to + sizeof(struct ethhdr), from + sizeof(struct ethhdr),
+				 sizeof(struct tag));
+	if (link > sizeof(struct ethhdr) + sizeof(struct tag))
+		__builtin_memcpy(to + sizeof(struct ethhdr) + sizeof(struct tag),
+				 from + sizeof(struct ethhdr) + sizeof(struct tag),
+				 sizeof(struct tag));
+	return true;
+}
+
+static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct packet *packet,
+					       u32 length)
+{
+	struct icmphdr *icmp;
+	struct iphdr header = { .version = 4,
+				.ihl = sizeof(header) / 4,
+				.tot_len = htons(sizeof(header) + sizeof(*icmp) + length),
+				.ttl = REPLY_TTL,
+				.protocol = IPPROTO_ICMP,
+				.saddr = packet->flow.v4.vip,
+				.daddr = packet->flow.v4.client };
+	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
+	void *end = (void *)(long)ctx->data_end;
+	u64 sum;
+
+	icmp = (void *)(ip + 1);
+	if ((void *)(icmp + 1) > end)
+		return false;
+	header.check = fold(bpf_csum_diff(0, 0, (void *)&header, sizeof(header), 0));
+	__builtin_memcpy(ip, &header, sizeof(header));
+	__builtin_memset(icmp, 0, sizeof(*icmp));
+	icmp->type = ICMP_DEST_UNREACH;
+	icmp->code = ICMP_PORT_UNREACH;
+	sum = sum_quoted(icmp + 1, end, length, *(u16 *)icmp);
+	icmp->checksum = fold(sum);
+	return true;
+}
+
+static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct packet *packet,
+					       u32 length)
+{
+	struct pseudo6 pseudo = { .protocol = htonl(IPPROTO_ICMPV6) };
+	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
+	struct icmp6hdr *icmp = (void *)(ip + 1);
+	void *end = (void *)(long)ctx->data_end;
+	u64 sum;
+
+	if ((void *)(icmp + 1) > end)
+		return false;
+	pseudo.length = htonl(sizeof(*icmp) + length);
+	__builtin_memcpy(pseudo.source, packet->flow.v6.vip, sizeof(pseudo.source));
+	__builtin_memcpy(pseudo.destination, packet->flow.v6.client, sizeof(pseudo.destination));
+	write_ipv6(ip, &pseudo, sizeof(*icmp) + length, IPPROTO_ICMPV6);
+	__builtin_memset(icmp, 0, sizeof(*icmp));
+	icmp->icmp6_type = ICMPV6_DEST_UNREACH;
+	icmp->icmp6_code = ICMPV6_PORT_UNREACH;
+	sum = bpf_csum_diff(0, 0, (void *)&pseudo, sizeof(pseudo), *(u16 *)icmp);
+	sum = sum_quoted(icmp + 1, end, length, sum);
+	icmp->icmp6_cksum = fold(sum);
+	return true;
+}
+
+/* Answer the datagram with a port unreachable. */
+static __always_inline int answer_datagram(struct xdp_md *ctx, const struct packet *packet, u32 now,
+					   enum reason reason)
+{
+	u32 quoted = packet->ipv6 ? QUOTED6 : packet->transport - packet->network + 8;
+	u32 headers = packet->ipv6 ? sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr)
+				   : sizeof(struct iphdr) + sizeof(struct icmphdr);
+	bool is_written;
+
+	if (!may_answer(now))
+		return verdict(XDP_DROP, DROP_ANSWER);
+	if (quoted > packet->length)
+		quoted = packet->length;
+	quoted &= 0x7ff;
+	if (!make_room(ctx, packet, headers, quoted))
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	is_written = packet->ipv6 ? write_unreachable6(ctx, packet, quoted)
+				  : write_unreachable4(ctx, packet, quoted);
+	if (!is_written || !write_ethernet(ctx))
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return verdict(XDP_TX, reason);
+}
+
+static __always_inline int reject(struct xdp_md *ctx, const struct packet *packet, u32 now,
+				  enum reason reason)
+{
+	if (packet->protocol == IPPROTO_UDP)
+		return answer_datagram(ctx, packet, now, reason);
+	return answer_segment(ctx, packet, reason);
 }
 
 #endif

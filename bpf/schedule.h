@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Which backend takes a new connection.
  *
- * mh: the ring. A slot holds its present owner, the one before, and whether it is in flux. Nothing else is looked
- * at while a slot is at rest; see choose.h for what flux means.
- * wlc: the member with the least overhead per weight, overhead = 256 x active + all, ties to the first in order
- * (kernel net/netfilter/ipvs/ip_vs_wlc.c and ip_vs_dest_conn_overhead()).
+ * mh, sh: the ring. A slot holds its present owner, the one before, and whether it is in flux. Nothing else is
+ * looked at while a slot is at rest; see choose.h for what flux means.
+ * The others: the member with the least cost per weight, ties to the first in order. What costs how much is data:
+ *
+ *        cost                      per weight
+ *   rr   served + 1                no            served: connections given to it so far; with weights this
+ *   wrr  served + 1                yes           interleaves smoothly (d'Hondt's method)
+ *   lc   257 active + inactive     no            kernel net/netfilter/ipvs: ip_vs_dest_conn_overhead()
+ *   wlc  257 active + inactive     yes
+ *   sed  active + 1                yes
+ *   nq   active + 1, or 0 if idle  yes
+ *   fo   1                         yes           so the highest weight
+ *   ovf  1                         yes           only those whose active do not exceed their weight
  */
 #ifndef XDPDIRECTOR_SCHEDULE_H
 #define XDPDIRECTOR_SCHEDULE_H
@@ -15,21 +24,23 @@
 /* An odd constant near 2^32 / golden ratio (Knuth, TAOCP 3, 6.4), and MurmurHash3's finalizer. */
 #define SPREAD 0x9e3779b1
 
-static __always_inline u32 flow_hash(const struct packet *packet)
+static __always_inline u32 flow_hash(const struct packet *packet, const struct service *service)
 {
 	const __be32 *client = packet->flow.v6.client;
-	u32 hash;
+	u32 hash, ports;
 
 	if (packet->ipv6) {
 		hash = client[0] * SPREAD ^ client[1];
 		hash = hash * SPREAD ^ client[2];
 		hash = hash * SPREAD ^ client[3];
-		hash = hash * SPREAD ^
-		       ((u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port);
+		ports = (u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port;
 	} else {
-		hash = packet->flow.v4.client * SPREAD;
-		hash ^= (u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port;
+		hash = packet->flow.v4.client;
+		ports = (u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port;
 	}
+	hash *= SPREAD;
+	if (!(service->flags & SERVICE_HASH_ADDRESS))
+		hash ^= ports;
 	hash ^= hash >> 16;
 	hash *= 0x85ebca6b;
 	hash ^= hash >> 13;
@@ -40,7 +51,24 @@ static __always_inline u32 flow_hash(const struct packet *packet)
 /* Where the flow stands in `ring`: the hash scaled to the service's slots, without a division. */
 static __always_inline u32 ring_position(const struct packet *packet, const struct service *service)
 {
-	return service->ring_start + ((u64)flow_hash(packet) * service->ring_slots >> 32);
+	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
+}
+
+union slot_word {
+	u64 word; /* read at once: owner and flags belong together */
+	struct ring_slot slot;
+};
+
+static __always_inline struct ring_slot read_slot(u32 position)
+{
+	union slot_word read = {
+		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	};
+	void *slot = ring.lookup(&position);
+
+	if (slot)
+		read.word = *(volatile u64 *)slot;
+	return read.slot;
 }
 
 /* Keeps the compiler from turning the code around it into branches: the loop below is verified once for each way
@@ -57,24 +85,40 @@ static __always_inline u64 at_least_zero(s64 count)
 	return count & ~opaque(count >> 63);
 }
 
-static __always_inline u64 overhead(const struct load *load)
+/* 1 when the number is below zero, else 0. */
+static __always_inline u64 is_negative(s64 number)
 {
-	return at_least_zero((s64)load->active + load->active_correction) * 257 +
-	       at_least_zero((s64)load->inactive + load->inactive_correction);
+	return opaque((u64)number >> 63);
 }
 
-/* NO_BACKEND when no member has a weight. */
-static __always_inline u32 least_busy(const struct service *service, u32 service_index)
+/* Whether a backend has as many connections as it may have; it stays so until it is below the lower threshold. */
+static __always_inline bool is_full(struct load *load, u64 connections)
 {
-	u32 best = NO_BACKEND, best_weight = 0;
-	u64 best_overhead = 1;
+	u32 overloaded;
 
+	if (!load->upper)
+		return false;
+	overloaded = connections >= (load->overloaded ? load->lower : load->upper);
+	if (load->overloaded != overloaded)
+		load->overloaded = overloaded;
+	return overloaded;
+}
+
+/* NO_BACKEND when no member can take a connection. */
+static __always_inline u32 least_costly(const struct service *service, u32 service_index)
+{
+	u64 best_cost = 1, best_weight = 0, anyhow, unweighted, unbounded;
+	u32 best = NO_BACKEND;
+
+	anyhow = opaque(!(service->flags & SERVICE_IDLE_FIRST));
+	unweighted = opaque(!(service->flags & SERVICE_WEIGHTED));
+	unbounded = opaque(!(service->flags & SERVICE_WITHIN_WEIGHT));
 	for (u32 i = 0; i < MAX_MEMBERS; i++) {
 		u32 place = service_index * MAX_MEMBERS + i;
 		struct member *member = members.lookup(&place);
+		u64 active, inactive, cost, weight;
 		struct load *load;
 		u32 backend;
-		u64 busy;
 
 		if (i >= service->members || !member)
 			break;
@@ -82,11 +126,21 @@ static __always_inline u32 least_busy(const struct service *service, u32 service
 		load = loads.lookup(&backend);
 		if (!load)
 			break;
-		busy = overhead(load);
-		if (busy * best_weight < best_overhead * member->weight) {
+		active = at_least_zero((s64)load->active + load->active_correction);
+		inactive = at_least_zero((s64)load->inactive + load->inactive_correction);
+		cost = active * service->cost_active + inactive * service->cost_inactive +
+		       (u64)(u32)(load->served + load->served_correction) * service->cost_served +
+		       service->cost_fixed;
+		cost *= anyhow | is_negative(-active);
+		weight = member->weight;
+		weight *= unbounded | (is_negative(weight - active) ^ 1);
+		weight = weight * (unweighted ^ 1) + is_negative(-weight) * unweighted;
+		if (is_full(load, active + inactive))
+			continue;
+		if (cost * best_weight < best_cost * weight) {
 			best = opaque(backend);
-			best_weight = member->weight;
-			best_overhead = busy;
+			best_weight = weight;
+			best_cost = cost;
 		}
 	}
 	return best;

@@ -34,7 +34,25 @@ static __always_inline bool is_vip(const struct packet *packet)
 	return vips.lookup(&vip) != NULL;
 }
 
-static __always_inline u32 *find_listener(const struct packet *packet)
+/* Port ranges, any port, other protocols: for what no exact listener is there. */
+static __always_inline u32 *find_range(const struct packet *packet)
+{
+	struct range4 v4 = { .prefix = 8 * (sizeof(v4) - sizeof(v4.prefix)) };
+	struct range6 v6 = { .prefix = 8 * (sizeof(v6) - sizeof(v6.prefix)) };
+
+	if (packet->ipv6) {
+		__builtin_memcpy(v6.address, packet->flow.v6.vip, sizeof(v6.address));
+		v6.port = packet->flow.v6.port;
+		v6.protocol = packet->protocol;
+		return ranges6.lookup(&v6);
+	}
+	v4.address = packet->flow.v4.vip;
+	v4.port = packet->flow.v4.port;
+	v4.protocol = packet->protocol;
+	return ranges4.lookup(&v4);
+}
+
+static __always_inline u32 *find_exact(const struct packet *packet)
 {
 	struct listener4 v4 = {};
 	struct listener6 v6 = {};
@@ -49,6 +67,13 @@ static __always_inline u32 *find_listener(const struct packet *packet)
 	v4.port = packet->flow.v4.port;
 	v4.protocol = packet->protocol;
 	return listeners4.lookup(&v4);
+}
+
+static __always_inline u32 *find_listener(const struct packet *packet)
+{
+	u32 *service = find_exact(packet);
+
+	return service ? service : find_range(packet);
 }
 
 #endif

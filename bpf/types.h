@@ -6,9 +6,10 @@
 #ifndef XDPDIRECTOR_TYPES_H
 #define XDPDIRECTOR_TYPES_H
 
-#define NO_BACKEND  0xffff
-#define MAX_MEMBERS 256 /* backends of one service */
-#define MAX_STATES  8
+#define NO_BACKEND	0xffff
+#define VLAN_AS_IT_CAME 0xffff
+#define MAX_MEMBERS	256 /* backends of one service */
+#define MAX_STATES	8
 
 /* Why a packet got its verdict; the name's first word is the verdict. Index of the map `verdicts`. */
 enum reason {
@@ -16,35 +17,59 @@ enum reason {
 		0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
 	PASS_NOT_VIP = 1, /* for another address than a VIP */
 	PASS_NO_LISTENER =
-		2,	  /* for a VIP, but another port or protocol (ping too): the host answers */
-	PASS_LOCAL = 3,	  /* the chosen backend is the director itself */
-	FORWARD_RING = 4, /* by the ring alone */
-	FORWARD_CONNECTION = 5, /* of a known connection */
-	FORWARD_NEW = 6,	/* opens a connection that is recorded */
-	FORWARD_BEFORE = 7,	/* of a flow from before its slot changed owner */
+		2, /* for a VIP, but another port or protocol (ping too): the host answers */
+	PASS_NO_CONNECTION = 3, /* an ICMP error about no known connection: the host's */
+	PASS_LOCAL = 4,		/* the chosen backend is the director itself */
+	FORWARD_RING = 5,	/* by the ring alone */
+	FORWARD_CONNECTION = 6, /* of a known connection */
+	FORWARD_NEW = 7,	/* opens a connection that is recorded */
+	FORWARD_BEFORE = 8,	/* of a flow from before its slot changed owner */
 	FORWARD_REOPENED =
-		8,	  /* mid-stream without a usable backend, scheduled as the service says */
-	REJECT_EMPTY = 9, /* RST: no backend takes new connections */
-	REJECT_DOWN = 10, /* RST: the connection's backend is down, removed or in maintenance */
-	REJECT_UNKNOWN = 11,	     /* RST: mid-stream TCP of no known connection */
-	DROP_MALFORMED_IP = 12,	     /* for a VIP: lengths in the IP header contradict the frame */
-	DROP_MALFORMED_TCP = 13,     /* for a VIP: TCP header cut short, or its offset wrong */
-	DROP_MALFORMED_UDP = 14,     /* for a VIP: UDP header cut short, or its length wrong */
-	DROP_EXTENSION_HEADERS = 15, /* for a VIP: more IPv6 extension headers than are followed */
-	DROP_FRAGMENT = 16,	     /* for a VIP: a fragment */
-	DROP_EMPTY = 17,	     /* no backend takes new connections */
-	DROP_DOWN = 18,	   /* the connection's backend is down, removed or in maintenance */
-	DROP_UNKNOWN = 19, /* mid-stream TCP of no known connection */
+		9, /* mid-stream without a usable backend, scheduled as the service says */
+	FORWARD_UNRECORDED = 10, /* a datagram of a service that schedules each anew */
+	FORWARD_FRAGMENT = 11,	 /* follows the fragment that had the ports */
+	FORWARD_ERROR = 12,	 /* an ICMP error, to the backend whose connection it speaks of */
+	REJECT_EMPTY = 13,	 /* RST or port unreachable: no backend takes new connections */
+	REJECT_DOWN = 14,    /* RST: the connection's backend is down, removed or in maintenance */
+	REJECT_UNKNOWN = 15, /* RST: mid-stream TCP of no known connection */
+	DROP_MALFORMED_IP = 16,	     /* for a VIP: lengths in the IP header contradict the frame */
+	DROP_MALFORMED_TCP = 17,     /* for a VIP: TCP header cut short, or its offset wrong */
+	DROP_MALFORMED_UDP = 18,     /* for a VIP: UDP header cut short, or its length wrong */
+	DROP_EXTENSION_HEADERS = 19, /* for a VIP: more IPv6 extension headers than are followed */
+	DROP_FRAGMENT =
+		20,	   /* for a VIP: a fragment whose first one has not come, or went nowhere */
+	DROP_EMPTY = 21,   /* no backend takes new connections */
+	DROP_DOWN = 22,	   /* the connection's backend is down, removed or in maintenance */
+	DROP_UNKNOWN = 23, /* mid-stream TCP of no known connection */
 	DROP_RESET =
-		20, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
-	DROP_UNRESOLVED = 21, /* the backend's MAC is not known */
-	DROP_INTERNAL = 22,   /* cannot happen */
-	REASONS = 23,
+		24, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
+	DROP_ANSWER = 25, /* would be answered, but so many were a moment ago (RFC 4443, 2.4 f) */
+	DROP_UNRESOLVED = 26, /* the backend's MAC is not known */
+	DROP_INTERNAL = 27,   /* cannot happen */
+	REASONS = 28,
 };
 
-enum scheduler {
-	SCHEDULER_MH = 0,  /* weighted Maglev hashing, on the ring */
-	SCHEDULER_WLC = 1, /* weighted least connections, on the members */
+/* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x
+ * stands at STAGES_AT + STAGE_X in `stages`. */
+enum stage {
+	STAGE_SCHEDULE = 0, /* find a backend for a new connection */
+	STAGE_ANSWER = 1,   /* turn the packet into its answer */
+	STAGE_FRAGMENT = 2, /* a fragment without ports follows the one that had them */
+	STAGE_ERROR = 3,    /* an ICMP error follows the connection that it speaks of */
+	STAGES = 4,
+};
+
+/* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
+enum service_flags {
+	SERVICE_RING = 1,	  /* by the ring (mh, sh) */
+	SERVICE_HASH_ADDRESS = 2, /* the ring's hash leaves the client's port out */
+	SERVICE_WEIGHTED = 4,	  /* cost is divided by weight; else any weight but 0 is the same */
+	SERVICE_IDLE_FIRST = 8,	  /* a member without active connections costs nothing (nq) */
+	SERVICE_WITHIN_WEIGHT =
+		16, /* a member with more active connections than weight takes none (ovf) */
+	SERVICE_PERSISTENT = 32,    /* a client keeps its backend for a time, over all listeners */
+	SERVICE_KEEP_DRAINING = 64, /* also when that backend takes no other new connections */
+	SERVICE_ONE_PACKET = 128,   /* datagrams are not remembered (UDP) */
 };
 
 /* What becomes of a packet that has no usable backend. */
@@ -65,6 +90,7 @@ enum backend_state {
 enum backend_flags {
 	BACKEND_LOCAL = 1,    /* the director itself */
 	BACKEND_RESOLVED = 2, /* `addresses` are valid */
+	BACKEND_ACCEPTS = 4,  /* takes new connections */
 };
 
 /* TCP as the client's side shows it: the replies never come this way. */
@@ -74,6 +100,12 @@ enum connection_state {
 	CONNECTION_FIN = 2,
 	CONNECTION_CLOSED = 3,
 	CONNECTION_UDP = 4,
+};
+
+enum fragment_kind {
+	FRAGMENT_NONE = 0,
+	FRAGMENT_FIRST = 1, /* has the ports */
+	FRAGMENT_LATER = 2,
 };
 
 enum slot_flags {
@@ -119,16 +151,65 @@ struct flow6 {
 	u8 pad[3];
 };
 
+/* Port ranges, any port, and protocols without ports: the longest prefix of address, protocol and port. */
+struct range4 {
+	u32 prefix; /* in bits, of what follows */
+	__be32 address;
+	u8 protocol;
+	u8 pad;
+	__be16 port;
+};
+
+struct range6 {
+	u32 prefix;
+	__be32 address[4];
+	u8 protocol;
+	u8 pad;
+	__be16 port;
+};
+
+struct fragment {
+	__be32 client[4]; /* IPv4: the first word */
+	__be32 vip[4];
+	u32 id;
+	u8 protocol;
+	u8 ipv6;
+	u16 pad;
+};
+
+struct client {
+	__be32 address[4]; /* masked; IPv4: the first word */
+	u32 service;
+	u32 ipv6;
+};
+
 /* Values. */
+
+/* Which backend a client, or a fragmented packet, goes to. */
+struct affinity {
+	u16 backend;
+	u16 generation;
+	u32 seen; /* jiffies */
+};
 
 struct service {
 	u32 ring_start; /* first slot in `ring` */
-	u32 ring_slots; /* 0: not a ring scheduler */
+	u32 ring_slots; /* 0: it has none */
 	u32 members;	/* how many entries of `members`, from index service * MAX_MEMBERS */
-	u8 scheduler;
-	u8 on_empty;
+	u8 flags;	/* enum service_flags */
+	u8 on_empty;	/* enum policy, three times */
 	u8 on_down;
 	u8 on_unknown;
+	u16 cost_active; /* what a member's connections cost: so much for each active one */
+	u16 cost_inactive;
+	u16 cost_served; /* for each one ever given to it */
+	u16 cost_fixed;
+	u16 fallback; /* the backend that takes new connections when no other does, or NO_BACKEND */
+	u16 pad;
+	__be32 client_mask; /* persistence: what of a client's address counts, IPv4 and IPv6 */
+	__be32 client_mask6[4];
+	u32 persistence; /* for how long after its last new connection, in jiffies */
+	u32 pad2;
 	u32 timeouts[MAX_STATES]; /* by connection state, in jiffies */
 };
 
@@ -151,16 +232,23 @@ struct backend {
 	u8 flags;
 	u32 ifindex; /* where it is reached */
 	u32 port;    /* index in the devmap `ports` */
-	u32 pad[2];
+	u16 vlan;    /* its VLAN there: 0 for none, VLAN_AS_IT_CAME for that of the request */
+	u16 pad[3];
 };
 
-/* Connections of a backend. XDP adds to the first three; the daemon's sweep corrects them for what was evicted
- * or has timed out, in fields of its own, so that neither overwrites the other. */
+/* Connections of a backend: a cache line. XDP writes the first four; the daemon's sweep corrects them for what was
+ * evicted or has timed out, in fields of its own, so that neither overwrites the other. */
 struct load {
 	s32 active;
 	s32 inactive;
+	s32 served;	/* given to it since its service last changed */
+	u32 overloaded; /* reached `upper` and not yet back below `lower` */
 	s32 active_correction;
 	s32 inactive_correction;
+	s32 served_correction;
+	u32 upper; /* thresholds of all its connections; 0: none */
+	u32 lower;
+	u32 pad[7];
 };
 
 /* One running connection: 16 bytes. */
@@ -174,10 +262,43 @@ struct connection {
 	u32 position; /* its slot in `ring` */
 };
 
+/* What a frame says, as bpf/parse.h reads it. */
+struct packet {
+	union {
+		struct flow4 v4;
+		struct flow6 v6;
+	} flow;
+	u32 error;     /* enum reason; 0 (PASS_NOT_IP) when there is none */
+	u32 id;	       /* of a fragment's packet */
+	u16 length;    /* of the IP packet */
+	u16 payload;   /* of it, what the transport header and its data take */
+	u16 network;   /* offset of the IP header in the frame */
+	u16 transport; /* and of the TCP or UDP header */
+	u8 ipv6;
+	u8 protocol;
+	u8 flags;    /* of TCP, else 0 */
+	u8 fragment; /* enum fragment_kind */
+};
+
+/* A packet put aside for the next stage, on this processor. */
+struct aside {
+	struct packet packet;
+	u32 service; /* index */
+	struct ring_slot slot;
+	u32 position; /* of the slot, in `ring` */
+	u32 now;      /* jiffies */
+	u32 reason;   /* why it is answered */
+};
+
 struct traffic {
 	u64 packets;
 	u64 bytes; /* of the IP packets */
 	u64 connections;
+};
+
+struct allowance {
+	u32 jiffy;
+	u32 used;
 };
 
 /* Who an index is, for people and for a daemon that adopts these maps. */

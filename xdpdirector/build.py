@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
+STAGES_APART = 4  # the map `stages` has room for 256 programs
 RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
 
 _COMPARED = ("type", "key_size", "value_size", "max_entries")
@@ -44,9 +46,14 @@ class Build:
         return self.paths.pins / f"{bpffs.MAPS}{self.layout_digest[:12]}"
 
     @property
+    def stages_at(self) -> int:
+        """The program's place in the map `stages`: another one than its predecessor's, by its text."""
+        return sha256(self.text.encode()).digest()[0] * STAGES_APART
+
+    @property
     def flags(self) -> list[str]:
         sizes = [f"-DMAX_{name.upper()}={value}" for name, value in self.sizes.model_dump().items()]
-        return [*sizes, f'-DPIN_DIR="{self.pins}/"']
+        return [*sizes, f"-DSTAGES_AT={self.stages_at}", f'-DPIN_DIR="{self.pins}/"']
 
 
 def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:

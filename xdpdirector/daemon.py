@@ -60,8 +60,9 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
     if not force:
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
     loaded = loader.ensure(paths, wanted.sizes)
-    for done in _attach(paths, wanted, force):
-        print(f"program {loaded.program_id} runs on {done.interface}, {done.mode} mode. {done.note}".rstrip())
+    _attach(paths, wanted, force)
+    for found in attachment.attachments(paths):
+        print(f"program {loaded.program_id} runs on {found.interface}, {found.mode} mode")
     return 0
 
 
@@ -96,27 +97,23 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
         revision = stored.id if stored else 0
         director = Director(reconciler, plane, store, revision, interfaces=wanted.interfaces)
         try:
-            await director.start(strict=is_new)
+            await director.start(strict=is_new, ready=lambda: _attach(paths, wanted))
             if is_new:
                 director.take_in(digest, frozenset(wanted.services))
-            for done in _attach(paths, wanted):
-                log.info(
-                    "program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note
-                )
             await _answer(director, paths)
         finally:
             await director.close()
 
 
-def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> list[attachment.Attachment]:
+def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:
     """On the interfaces that are wanted, and on no others any more."""
-    done = attachment.attach(paths, wanted.interfaces, wanted.mode, force)
+    for done in attachment.attach(paths, wanted.interfaces, wanted.mode, force):
+        log.info("program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note)
     stale = [
         found.interface for found in attachment.attachments(paths) if found.interface not in wanted.interfaces
     ]
     for name in attachment.detach(paths, stale) if stale else []:
         log.info("program taken off %s, which is no longer in the configuration", name)
-    return done
 
 
 class _Server(uvicorn.Server):

@@ -11,21 +11,21 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 
 from __future__ import annotations
 
-import struct
+from collections.abc import Iterable
 from typing import Any
-
-import numpy as np
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
-from xdpdirector.model import Listener, Scheduler
+from xdpdirector.model import Listener
 from xdpdirector.rings import Rings
 from xdpdirector.schedule import MemberPlan, ServicePlan, State
+from xdpdirector.service_entry import service_fields
 from xdpdirector.tables import Array, Clock, Tables
 from xdpdirector.views import Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
+VLAN_AS_IT_CAME = 0xFFFF
 
 
 class Dataplane:
@@ -115,7 +115,9 @@ class Dataplane:
     def settle(self, exceptions: Array, now: float) -> None:
         """See `Rings.settle`; a ring that its service has left is given up when it is at rest."""
         for index in self.rings.settle(exceptions, now):
-            if int(self.tables.services[index]["scheduler"]) != self._constant("scheduler", "SCHEDULER_MH"):
+            if not int(self.tables.services[index]["flags"]) & self._constant(
+                "service_flags", "SERVICE_RING"
+            ):
                 self._store(self.tables.services, index, {"ring_slots": 0, "ring_start": 0})
 
     # Backends
@@ -126,8 +128,9 @@ class Dataplane:
             return self.indices.backends[key]
         index = self.indices.add_backend(key, self._is_free)
         load = self.tables.loads[index]
-        load["active_correction"] = -load["active"]
-        load["inactive_correction"] = -load["inactive"]
+        for field in ("active", "inactive", "served"):
+            load[f"{field}_correction"] = -load[field]
+        load["overloaded"] = 0
         self.tables.per_cpu_zero("traffic", index)
         generation = int(self.tables.backends[index]["generation"]) % 0xFFFF + 1  # 0: never used
         self._store(self.tables.backends, index, {"generation": generation})
@@ -147,9 +150,14 @@ class Dataplane:
             fields["port"] = 0 if member.hop.local else self._port(member.hop.ifindex)
             flag = "BACKEND_LOCAL" if member.hop.local else "BACKEND_RESOLVED"
             fields["flags"] = self._constant("backend_flags", flag)
+            fields["vlan"] = VLAN_AS_IT_CAME if member.hop.vlan is None else member.hop.vlan
         else:
             fields["flags"] = 0
+        if member.accepts:
+            fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
         self._store(self.tables.backends, index, fields)
+        load = self.tables.loads[index]
+        load["upper"], load["lower"] = member.upper, member.lower
 
     def _remove_backend(self, key: Backend) -> None:
         index = self.indices.backends[key]
@@ -174,26 +182,32 @@ class Dataplane:
     # Rings and members
 
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
-        if plan.scheduler is Scheduler.MH:
+        if plan.scheduler.is_ring:
             recorded = self._listening.has(service)
             region: slice | None = self.rings.distribute(plan, service, wanted, now, recorded=recorded)
         else:
             self._distribute_members(service, plan, wanted)
             region = self.rings.leave(plan, service, now)
-        fields = self._service_fields(plan, region)
+        fields = service_fields(plan, region, wanted, self.tables.enums, self.clock.jiffies)
         place = {name: fields[name] for name in ("ring_start", "ring_slots")}
-        self._store(self.tables.services, service, place)  # first, or `mh` would stand there without its ring
+        self._store(
+            self.tables.services, service, place
+        )  # first: no ring, no use of it
         self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        places = self._places()
+        places, before = self._places(), self._writes
         for place, member in enumerate(plan.members):
-            weight = member.weight if member.accepts else 0
-            self._store(
-                self.tables.members,
-                service * places + place,
-                {"backend": wanted[member.name], "weight": weight},
-            )
+            fields = {"backend": wanted[member.name], "weight": member.weight if member.accepts else 0}
+            self._store(self.tables.members, service * places + place, fields)
+        if self._writes != before:
+            self._count_served_anew(wanted.values())
+
+    def _count_served_anew(self, backends: Iterable[int]) -> None:
+        """A newcomer shall not be given all that the others have had before."""
+        for backend in backends:
+            load = self.tables.loads[backend]
+            load["served_correction"] = -load["served"]
 
     def _places(self) -> int:
         """Members that a service has room for."""
@@ -202,30 +216,11 @@ class Dataplane:
     # Services
 
     def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
-        if plan.scheduler is not Scheduler.MH and len(plan.members) > self._places():
+        if not plan.scheduler.is_ring and len(plan.members) > self._places():
             raise CapacityError(
                 f"service '{plan.name}' has {len(plan.members)} backends; there is room for {self._places()}"
             )
         self._listening.require_room(self.indices.services.get(plan.name), listeners)
-
-    def _service_fields(self, plan: ServicePlan, region: slice | None) -> dict[str, Any]:
-        states = self.tables.enums["connection_state"]
-        seconds = {"SYN": plan.timeouts.syn, "ESTABLISHED": plan.timeouts.tcp, "FIN": plan.timeouts.tcpfin,
-                   "CLOSED": 10.0, "UDP": plan.timeouts.udp}  # fmt: skip
-        timeouts = [0] * len(self.tables.services[0]["timeouts"])
-        for name, value in seconds.items():
-            timeouts[states[f"CONNECTION_{name}"]] = self.clock.jiffies(value)
-        policy = self.tables.enums["policy"]
-        return {
-            "ring_start": region.start if region else 0,
-            "ring_slots": region.stop - region.start if region else 0,
-            "members": len(plan.members) if plan.scheduler is not Scheduler.MH else 0,
-            "scheduler": self._constant("scheduler", f"SCHEDULER_{plan.scheduler.upper()}"),
-            "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
-            "on_down": policy[f"POLICY_{plan.on_down.upper()}"],
-            "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
-            "timeouts": timeouts,
-        }
 
     # Writing
 
@@ -233,12 +228,4 @@ class Dataplane:
         return self.tables.enums[enum][name]
 
     def _store(self, array: Array, index: int, fields: dict[str, Any]) -> None:
-        """Change fields of one entry, by whole 8-byte words, from the last to the first."""
-        record = array[index : index + 1].copy()
-        for name, value in fields.items():
-            record[name][0] = value
-        words = array[index : index + 1].view(np.uint64)
-        for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
-            if int(words[position]) != word:
-                words[position] = word
-                self._writes += 1
+        self._writes += self.tables.store(array, index, fields)

@@ -67,12 +67,12 @@ class Director:
     def _services(self) -> Services:
         return self._reconciler.services
 
-    async def start(self, *, strict: bool = False) -> None:
-        """Bring the plane to what is wanted, and keep it there. `strict`: see `Reconciler.start`.
+    async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
+        """Bring the plane to what is wanted, and keep it there. `strict`, `ready`: see `Reconciler.start`.
 
         Drains go on, but from now, and without deadline: those are not stored.
         """
-        await self._reconciler.start(strict=strict)
+        await self._reconciler.start(strict=strict, ready=ready)
         self._follow_drains()
         self._deadlines = asyncio.create_task(self._keep_deadlines())
 

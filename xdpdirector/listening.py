@@ -1,81 +1,94 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which listeners lead to which service, and the VIPs that follow from them.
 
-Remembers what stands in the maps, as reading them takes long; `check` looks again. Knows indices of services, but
-nothing of what a service is.
+Where ranges meet, the narrower one counts: its prefixes are inside the wider one's or the same as they, so the
+longest match finds it, and only who has a shared prefix is to be decided. Remembers what stands in the maps, as
+reading them takes long; `check` looks again. Knows listeners and indices of services, nothing of what a service is.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Set
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Address, Listener
-from xdpdirector.tables import Tables
+from xdpdirector.tables import Entry, Tables
 
 
 class Listening:
-    """`writes` grows with each listener that was set or deleted."""
+    """`writes` grows with each entry that was set or deleted."""
 
     def __init__(self, tables: Tables) -> None:
         self.writes = 0
         self._tables = tables
-        self._read()
+        self._present = tables.listeners()
+        self._wanted: dict[int, dict[Entry, int]] = {}
+        """By service: its entries, and how wide the narrowest of its listeners is there."""
+        self._brought: dict[int, Set[Listener]] = {}
 
     def has(self, service: int) -> bool:
         """Whether some listener leads to this service."""
-        return bool(self._of[service])
+        return service in self._present.values()
 
     def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
         """CapacityError when these would not fit."""
-        own = set() if service is None else self._of[service]
-        if wanted <= own:
+        if service is not None and self._brought.get(service) == wanted:
             return
-        all_then = (self._owners.keys() - own) | wanted
-        for version in (4, 6):
-            room = self._tables.entries(f"listeners{version}")
-            if sum(listener.address.version == version for listener in all_then) > room:
-                raise CapacityError(f"there is room for {room} IPv{version} listeners: raise sizes.listeners")
-        if len({listener.address for listener in all_then}) > self._tables.entries("vips"):
+        entries = {entry for listener in wanted for entry in self._tables.listener_entries(listener)}
+        entries |= {entry for entry, owner in self._present.items() if owner != service}
+        for name, count in Counter(entry.map for entry in entries).items():
+            if count > self._tables.entries(name):
+                raise CapacityError(
+                    f"there is room for {self._tables.entries(name)} entries in {name}, and {count} are wanted: "
+                    "raise sizes.listeners"
+                )
+        if len({self._tables.address_in(entry) for entry in entries}) > self._tables.entries("vips"):
             raise CapacityError(
                 f"there is room for {self._tables.entries('vips')} VIPs: raise sizes.listeners"
             )
 
-    def bring(self, service: int, wanted: Set[Listener]) -> None:
+    def bring(self, service: int, listeners: Set[Listener]) -> None:
         """Exactly these listeners lead to the service, whoever had them before."""
-        present = self._of[service]
-        gone, missing = present - wanted, wanted - present
-        if not gone and not missing:
+        if self._brought.get(service) == listeners:
             return
-        for listener in gone:
-            self._tables.delete_listener(listener)
-            self._forget(listener)
-        self._tables.set_vips(self._addresses() | {listener.address for listener in missing})
-        for listener in missing:
-            self._tables.set_listener(listener, service)
-            self._forget(listener)
-            self._owners[listener] = service
-            self._of[service].add(listener)
-        self.writes += len(gone) + len(missing)
+        wanted: dict[Entry, int] = {}
+        for listener in listeners:
+            width = listener.ports.last - listener.ports.first
+            for entry in self._tables.listener_entries(listener):
+                wanted[entry] = min(width, wanted.get(entry, width))
+        self._wanted[service] = wanted
+        lost = [entry for entry, owner in self._present.items() if owner == service and entry not in wanted]
+        for entry in lost:
+            self._give(entry)
+        self._tables.set_vips(self._addresses({*self._present, *wanted}))
+        for entry in wanted:
+            self._give(entry)
+        self._brought[service] = frozenset(listeners)
+        if not listeners:
+            del self._wanted[service], self._brought[service]
 
     def check(self) -> None:
         """Read again what stands in the maps, where somebody else may have changed it; the next `bring` repairs
         listeners. VIPs are repaired here."""
-        wanted = self._addresses()
-        self._read()
-        self._tables.set_vips(wanted | self._addresses())
+        wanted = {entry for entries in self._wanted.values() for entry in entries}
+        self._present = self._tables.listeners()
+        self._brought.clear()
+        self._tables.set_vips(self._addresses(wanted | self._present.keys()))
 
-    def _read(self) -> None:
-        self._owners = self._tables.listeners()
-        self._of: defaultdict[int, set[Listener]] = defaultdict(set)
-        for listener, service in self._owners.items():
-            self._of[service].add(listener)
+    def _give(self, entry: Entry) -> None:
+        """The entry to whoever wants it most narrowly, or to nobody."""
+        claims = [(wanted[entry], service) for service, wanted in self._wanted.items() if entry in wanted]
+        owner = min(claims)[1] if claims else None
+        if self._present.get(entry) == owner:
+            return
+        if owner is None:
+            self._tables.delete_listener(entry)
+            del self._present[entry]
+        else:
+            self._tables.set_listener(entry, owner)
+            self._present[entry] = owner
+        self.writes += 1
 
-    def _forget(self, listener: Listener) -> None:
-        owner = self._owners.pop(listener, None)
-        if owner is not None:
-            self._of[owner].discard(listener)
-
-    def _addresses(self) -> set[Address]:
-        return {listener.address for listener in self._owners}
+    def _addresses(self, entries: Set[Entry]) -> set[Address]:
+        return {self._tables.address_in(entry) for entry in entries}

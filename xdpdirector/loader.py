@@ -123,9 +123,12 @@ def _load(bcc: Any, build: Build, tree: Path) -> Loaded:
     module, functions = _compile(bcc, build, tree)
     maps = _maps(bcc, module, build.pins)
     enums = source.enums(build.text)
+    with bpffs.translated("linking the program's stages"):
+        stages = _link(build, functions, enums.get("stage", {}))
     with bpffs.translated("pinning the program"):
         for name, fd in functions.items():
-            bpffs.pin_program(build.paths, fd, bpffs.PROGRAM if name == ENTRY else name)
+            if name not in stages:
+                bpffs.pin_program(build.paths, fd, bpffs.PROGRAM if name == ENTRY else name)
         loaded = Loaded(
             program_digest=build.program_digest,
             layout_digest=build.layout_digest,
@@ -139,6 +142,19 @@ def _load(bcc: Any, build: Build, tree: Path) -> Loaded:
         )
         layout.write(build.paths, loaded)
     return loaded
+
+
+def _link(build: Build, functions: dict[str, int], stages: dict[str, int]) -> set[str]:
+    """Tell the program where its stages are, and return their functions. Those of the one that runs stay."""
+    linked = {
+        name.lower(): build.stages_at + number for name, number in stages.items() if name.lower() in functions
+    }
+    for function, place in linked.items():
+        with libbpf.opened(build.pins / "stages") as fd:
+            libbpf.update(
+                fd, place.to_bytes(4, sys.byteorder), functions[function].to_bytes(4, sys.byteorder)
+            )
+    return set(linked)
 
 
 def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:

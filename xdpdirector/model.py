@@ -7,9 +7,7 @@ Times are seconds (float) inside and accept `300ms`, `2s`, `5m`, `1h` or a numbe
 
 from __future__ import annotations
 
-import re
 from enum import StrEnum
-from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -25,30 +23,12 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-Address = IPv4Address | IPv6Address
+from xdpdirector.durations import format_duration, parse_duration
+from xdpdirector.listener import Address as Address
+from xdpdirector.listener import Listener as Listener
+from xdpdirector.listener import unicast_address
 
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "": 1.0}
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|)")
 _NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-
-
-def parse_duration(value: object) -> float:
-    """Seconds from `300ms`, `2s`, `1.5m` or a plain number of seconds; ValueError otherwise."""
-    if isinstance(value, bool):
-        raise ValueError("write a duration like 300ms, 2s or 5m")
-    match = _DURATION.fullmatch(str(value).strip())
-    if not match:
-        raise ValueError(f"'{value}' is not a duration: write it like 300ms, 2s or 5m")
-    return float(match[1]) * _UNITS[match[2]]
-
-
-def format_duration(seconds: float) -> str:
-    """The shortest exact spelling that `parse_duration` reads back."""
-    milliseconds = round(seconds * 1000)
-    if milliseconds % 1000:
-        return f"{milliseconds}ms"
-    return f"{milliseconds // 1000}s"
-
 
 Duration = Annotated[
     float,
@@ -70,80 +50,6 @@ def _positive(seconds: float) -> float:
 
 Timeout = Annotated[Duration, AfterValidator(_positive)]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
-
-
-class Listener:
-    """Address + port + protocol, written `192.0.2.10:80/tcp` or `[2001:db8::10]:80/udp`. Hashable and ordered."""
-
-    __slots__ = ("address", "port", "protocol")
-    _PATTERN = re.compile(r"(?:\[(?P<v6>[^\]]*)\]|(?P<v4>[^:\[\]]*)):(?P<port>[^/:]*)/(?P<protocol>\w+)")
-
-    def __init__(self, address: Address, port: int, protocol: str) -> None:
-        self.address, self.port, self.protocol = address, port, protocol
-
-    @classmethod
-    def parse(cls, text: object) -> Listener:
-        """From its written form; ValueError says which part is wrong."""
-        if isinstance(text, Listener):
-            return text
-        match = cls._PATTERN.fullmatch(str(text))
-        if not match:
-            raise ValueError(
-                f"'{text}' is not a listener: write ADDRESS:PORT/PROTOCOL, "
-                "for example 192.0.2.10:80/tcp or [2001:db8::10]:53/udp"
-            )
-        if match["protocol"] not in ("tcp", "udp"):
-            raise ValueError(f"'{match['protocol']}' in listener '{text}' is not a protocol: use tcp or udp")
-        if not match["port"].isascii() or not match["port"].isdigit() or not 1 <= int(match["port"]) <= 65535:
-            raise ValueError(f"port '{match['port']}' in listener '{text}' is out of range: use 1 to 65535")
-        try:
-            address = unicast_address(match["v4"] or match["v6"])
-        except ValueError as error:
-            raise ValueError(f"in listener '{text}': {error}") from error
-        if (address.version == 6) != (match["v6"] is not None):
-            raise ValueError(
-                f"in listener '{text}': an IPv6 address, and only that, stands in square brackets"
-            )
-        return cls(address, int(match["port"]), match["protocol"])
-
-    def _key(self) -> tuple[int, bytes, int, str]:
-        return (self.address.version, self.address.packed, self.port, self.protocol)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Listener) and self._key() == other._key()
-
-    def __lt__(self, other: Listener) -> bool:
-        return self._key() < other._key()
-
-    def __hash__(self) -> int:
-        return hash(self._key())
-
-    def __str__(self) -> str:
-        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
-        return f"{host}:{self.port}/{self.protocol}"
-
-    def __repr__(self) -> str:
-        return f"Listener({str(self)!r})"
-
-
-def unicast_address(value: object) -> Address:
-    """An IPv4 or IPv6 address a host can have; ValueError for anything else."""
-    try:
-        address = ip_address(str(value))
-    except ValueError:
-        raise ValueError(f"'{value}' is not an IPv4 or IPv6 address") from None
-    if (
-        address.is_multicast
-        or address.is_unspecified
-        or address.is_loopback
-        or str(address) == "255.255.255.255"
-    ):
-        raise ValueError(f"{address} is not a unicast address on a network")
-    if isinstance(address, IPv6Address) and (
-        address.is_link_local or address.scope_id or address.ipv4_mapped
-    ):
-        raise ValueError(f"{address} is link-local, scoped or IPv4-mapped: use a plain routable address")
-    return address
 
 
 HostAddress = Annotated[
@@ -176,10 +82,23 @@ class AdminState(StrEnum):
 
 
 class Scheduler(StrEnum):
-    """ipvsadm's names. `mh`: weighted Maglev hashing; `wlc`: weighted least connections."""
+    """ipvsadm's names and meanings; `wrr` interleaves smoothly, `sh` is consistent as `mh` is."""
 
-    MH = "mh"
+    RR = "rr"
+    WRR = "wrr"
+    LC = "lc"
     WLC = "wlc"
+    SED = "sed"
+    NQ = "nq"
+    SH = "sh"
+    MH = "mh"
+    FO = "fo"
+    OVF = "ovf"
+
+    @property
+    def is_ring(self) -> bool:
+        """Whether it hashes clients onto a ring, and needs no connection table at rest."""
+        return self in (Scheduler.MH, Scheduler.SH)
 
 
 class CheckBase(Frozen):
@@ -221,11 +140,41 @@ CheckSpec = Annotated[TcpCheck | HttpCheck, Field(discriminator="type")]
 
 
 class BackendSpec(Frozen):
-    """A real server. It has no port: in direct routing the destination port cannot change."""
+    """A real server. It has no port: in direct routing the destination port cannot change.
+
+    At `max_connections`, running and ended ones in the table together, it takes no new ones, until it has fewer
+    than `resume_connections` (three quarters of the maximum by default).
+    """
 
     address: HostAddress
     weight: Annotated[int, Field(ge=0, le=65535)] = 1
+    max_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1)] | None = None
+    resume_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1)] | None = None
     admin: AdminState = AdminState.ENABLED
+
+    @model_validator(mode="after")
+    def _thresholds_fit(self) -> Self:
+        if self.resume_connections and self.resume_connections > (self.max_connections or 0):
+            raise ValueError("resume_connections must not be above max_connections, and needs it")
+        return self
+
+    @property
+    def thresholds(self) -> tuple[int, int]:
+        """Upper and lower, as ipvsadm's -x and -y; zeros when there are none."""
+        upper = self.max_connections or 0
+        return upper, self.resume_connections or upper - upper // 4
+
+
+class Persistence(Frozen):
+    """A client keeps its backend for new connections to any listener of the service, until it has opened none for
+    `timeout`. Clients under one prefix are one client. `on_drain`: whether it stays (`keep`) with a backend that
+    drains or has weight 0, as with IPVS, or is given another one (`leave`). One that is down never keeps anybody.
+    """
+
+    timeout: Timeout = 300.0
+    prefix: Annotated[int, Field(ge=1, le=32)] = 32
+    prefix6: Annotated[int, Field(ge=1, le=128)] = 128
+    on_drain: Literal["keep", "leave"] = "leave"
 
 
 class Timeouts(Frozen):
@@ -242,16 +191,22 @@ class ServiceSpec(Frozen):
 
     `on_empty`: no backend takes new connections. `on_down`: a running TCP connection's backend is down, removed
     or in maintenance. `on_unknown` (`wlc` only): a TCP packet that opens nothing and belongs to no connection.
-    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new.
+    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
+    client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
+    connections only when no other does. `one_packet`: each datagram is scheduled anew and nothing is remembered.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
     scheduler: Scheduler = Scheduler.WLC
     ring_slots: Annotated[int, Field(ge=251, le=131071)] = 16381
+    hash: Literal["address", "flow"] | None = None
+    fallback: Name | None = None
     on_empty: Literal["reject", "drop"] = "reject"
     on_down: Literal["reject", "drop", "schedule"] = "reject"
     on_unknown: Literal["reject", "drop", "schedule"] = "reject"
     timeouts: Timeouts = Timeouts()
+    persistence: Persistence | None = None
+    one_packet: bool = False
     check: CheckSpec | None = None
     backends: Annotated[dict[Name, BackendSpec], Field(max_length=256)] = Field(default_factory=dict)
 
@@ -280,6 +235,35 @@ class ServiceSpec(Frozen):
         return self
 
     @model_validator(mode="after")
+    def _options_fit(self) -> Self:
+        if self.fallback is not None and self.fallback not in self.backends:
+            raise ValueError(f"fallback '{self.fallback}' is none of the service's backends: add it there")
+        if self.check is not None and self.check_port is None:
+            raise ValueError("the check needs a port: no listener of the service has just one")
+        if self.one_packet and self.persistence:
+            raise ValueError("one_packet remembers nothing, and persistence does: use one of them")
+        if self.scheduler.is_ring:
+            limited = [name for name, backend in self.backends.items() if backend.max_connections]
+            if limited:
+                raise ValueError(
+                    f"backend '{limited[0]}' has max_connections, but {self.scheduler} counts no connections: "
+                    "use another scheduler, or leave it out"
+                )
+        elif self.hash is not None:
+            raise ValueError(f"hash is for mh and sh, and this service's scheduler is {self.scheduler}")
+        return self
+
+    @property
+    def check_port(self) -> int | None:
+        """Where the check asks: its own port, or the first listener's that has just one."""
+        exact = [listener.ports.first for listener in self.listeners if listener.is_exact]
+        return (self.check.port if self.check else None) or next(iter(exact), None)
+
+    @property
+    def hashes_port(self) -> bool:
+        return (self.hash or ("flow" if self.scheduler is Scheduler.MH else "address")) == "flow"
+
+    @model_validator(mode="after")
     def _ring_is_prime(self) -> Self:
         n = self.ring_slots
         if any(n % d == 0 for d in range(2, int(n**0.5) + 1)):
@@ -297,6 +281,8 @@ class Sizes(Frozen):
     connections6: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
     pending: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 16
     ring_slots: Annotated[int, Field(ge=251, le=1 << 26)] = 1 << 21
+    clients: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
+    fragments: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 13
 
 
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
@@ -320,13 +306,23 @@ class Configuration(Frozen):
 
 
 def check_listeners(services: dict[str, ServiceSpec]) -> None:
-    """ValueError when two services have the same listener."""
+    """ValueError when two services have the same listener, or ranges of which neither is inside the other."""
     owners: dict[Listener, str] = {}
+    ranges: list[tuple[Listener, str]] = []
     for name, service in services.items():
         for listener in service.listeners:
             other = owners.setdefault(listener, name)
             if other != name:
                 raise ValueError(f"listener {listener} belongs to service '{other}' and to service '{name}'")
+            if not listener.is_exact:
+                ranges.append((listener, name))
+    for number, (listener, name) in enumerate(ranges):
+        for other_listener, other in ranges[:number]:
+            if other != name and listener.overlaps(other_listener):
+                raise ValueError(
+                    f"listener {other_listener} of service '{other}' and listener {listener} of service '{name}' "
+                    "overlap: let one be inside the other, or divide the ports"
+                )
 
 
 def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:

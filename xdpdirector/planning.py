@@ -57,11 +57,18 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
         on_down=spec.on_down,
         on_unknown=spec.on_unknown,
         timeouts=spec.timeouts,
-        members=tuple(_member(key, backend, standings[key]) for key, backend in spec.backends.items()),
+        hashes_port=spec.hashes_port,
+        fallback=spec.fallback,
+        persistence=spec.persistence,
+        one_packet=spec.one_packet,
+        members=tuple(
+            _member(key, backend, standings[key], is_fallback=key == spec.fallback)
+            for key, backend in spec.backends.items()
+        ),
     )
 
 
-def _member(name: str, spec: BackendSpec, standing: Standing) -> MemberPlan:
+def _member(name: str, spec: BackendSpec, standing: Standing, *, is_fallback: bool) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
     elif standing.operational is Operational.DOWN:
@@ -72,6 +79,7 @@ def _member(name: str, spec: BackendSpec, standing: Standing) -> MemberPlan:
         state is State.SERVING
         and spec.admin is AdminState.ENABLED
         and spec.weight > 0
+        and not is_fallback
         and standing.operational is Operational.UP
     )
-    return MemberPlan(name, spec.address, spec.weight, state, accepts, standing.hop)
+    return MemberPlan(name, spec.address, spec.weight, state, accepts, standing.hop, *spec.thresholds)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 
@@ -59,8 +59,9 @@ class Reconciler:
 
     # Life
 
-    async def start(self, *, strict: bool = False) -> None:
-        """Adopt what the plane holds, bring it to what is wanted, and keep it there.
+    async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
+        """Adopt what the plane holds, bring it to what is wanted, and keep it there. `ready` is called when the
+        plane can take packets, before VIPs draw them here.
 
         `strict`: InvalidRequestError, before anything is changed, for a backend on another network. Else such a
         one is just down: a network that is away for a while must not keep a director from starting.
@@ -77,6 +78,7 @@ class Reconciler:
         self._take_news()  # all of it is applied here
         for name in self.services:
             self._apply(name)
+        ready()
         await self.ensure_vips()
         self._tasks = [asyncio.create_task(self._keep_up()), asyncio.create_task(self._keep_true())]
 

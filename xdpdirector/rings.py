@@ -7,13 +7,14 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import numpy as np
 
 from xdpdirector import maglev, schedule
 from xdpdirector.errors import CapacityError
-from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, ServicePlan, Words
+from xdpdirector.schedule import FLUX, NO_BACKEND, ServicePlan, Words
 from xdpdirector.tables import Array, Clock, Tables
 
 _FLUX = np.uint64(FLUX)
@@ -39,7 +40,7 @@ class Rings:
 
     def is_settled(self, name: str) -> bool:
         """False while flows of this service may run without a record."""
-        return name not in self._flux_until
+        return self._flux_until.get(name, math.inf) == math.inf
 
     def mentions(self, backend: int) -> bool:
         """Whether some slot speaks of it, and be it as the owner before."""
@@ -63,21 +64,18 @@ class Rings:
         owners = by_name[ring.owners]  # NOBODY is -1: the last
         region = self.region(service)
         if region and region.stop - region.start == plan.ring_slots:
-            self._write(plan, region, schedule.advance(self._tables.ring[region], owners), now)
+            words = schedule.advance(self._tables.ring[region], owners)
         else:
             region = self._allocate(plan.ring_slots)
-            self._write(plan, region, schedule.fresh(owners, recorded=recorded), now)
+            words = schedule.fresh(owners, recorded=recorded)
+        self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
         return region
 
     def leave(self, plan: ServicePlan, service: int, now: float) -> slice | None:
         """From a ring to members: flows without a record still run where their slot says, until flux ends."""
         region = self.region(service)
         if region:
-            words = self._tables.ring[region]
-            at_rest = (schedule.flags_of(words) & _FLUX) == 0
-            owners = schedule.backends_of(words)
-            all_in_flux = np.where(at_rest, schedule.pack(owners, owners, FLUX | EXCEPTIONS), words)
-            self._write(plan, region, all_in_flux, now)
+            self._write(plan, region, schedule.unrest(self._tables.ring[region]), now)
         return region
 
     def forget(self, name: str) -> None:
@@ -112,7 +110,7 @@ class Rings:
 
     def _ring(self, plan: ServicePlan) -> maglev.Ring:
         """Filled when it changes only: the same plan comes every few seconds."""
-        weights = {member.name: member.weight for member in plan.members}
+        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
         accepting = {member.name for member in plan.members if member.accepts}
         known = self._filled.get(plan.name)
         if known is None or known[0] != (weights, accepting, plan.ring_slots):
@@ -137,7 +135,11 @@ class Rings:
         entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
         self._store(region, words)
         in_flux = (schedule.flags_of(words) & _FLUX).any()
-        if in_flux and (entered.any() or self.is_settled(plan.name)):
+        if plan.persistence:
+            self._flux_until[plan.name] = math.inf  # where a client goes, only its records say
+        elif self._flux_until.get(plan.name) == math.inf:
+            self._flux_until[plan.name] = now + plan.flux_seconds
+        elif in_flux and (entered.any() or self.is_settled(plan.name)):
             until = now + plan.flux_seconds
             self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
 

@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdpdirector.model import Address, Listener, Scheduler, Timeouts
+from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeouts
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -34,18 +34,48 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
+class Cost:
+    """What makes a member dear: `struct service` in bpf/types.h; the table in bpf/schedule.h says why."""
+
+    active: int = 0
+    inactive: int = 0
+    served: int = 0
+    fixed: int = 0
+    weighted: bool = False
+    idle_first: bool = False
+    within_weight: bool = False
+
+
+COSTS = {
+    Scheduler.RR: Cost(served=1, fixed=1),
+    Scheduler.WRR: Cost(served=1, fixed=1, weighted=True),
+    Scheduler.LC: Cost(active=257, inactive=1),
+    Scheduler.WLC: Cost(active=257, inactive=1, weighted=True),
+    Scheduler.SED: Cost(active=1, fixed=1, weighted=True),
+    Scheduler.NQ: Cost(active=1, fixed=1, weighted=True, idle_first=True),
+    Scheduler.FO: Cost(fixed=1, weighted=True),
+    Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
+    Scheduler.MH: Cost(),
+    Scheduler.SH: Cost(),
+}
+
+
+@dataclass(frozen=True)
 class Hop:
-    """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director."""
+    """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director.
+    `vlan`: its VLAN there, 0 for none, None for that of the request."""
 
     mac: bytes
     source_mac: bytes
     ifindex: int
     local: bool = False
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """A backend: `weight` is the configured one, `accepts` whether it takes new connections now."""
+    """A backend: `weight` is the configured one, `accepts` whether it takes new connections now. `upper`, `lower`:
+    thresholds of its connections, 0 for none."""
 
     name: str
     address: Address
@@ -53,6 +83,8 @@ class MemberPlan:
     state: State
     accepts: bool
     hop: Hop | None
+    upper: int = 0
+    lower: int = 0
 
 
 @dataclass(frozen=True)
@@ -68,11 +100,19 @@ class ServicePlan:
     on_unknown: str
     timeouts: Timeouts
     members: tuple[MemberPlan, ...]
+    hashes_port: bool = True
+    fallback: str | None = None
+    persistence: Persistence | None = None
+    one_packet: bool = False
 
     @property
     def flux_seconds(self) -> float:
         """After this time every flow that still lives has shown a packet."""
-        return max(self.timeouts.tcp, self.timeouts.tcpfin, self.timeouts.udp)
+        tcp = any(listener.protocol == "tcp" for listener in self.listeners)
+        others = any(listener.protocol != "tcp" for listener in self.listeners)
+        return max(
+            max(self.timeouts.tcp, self.timeouts.tcpfin) if tcp else 0.0, self.timeouts.udp if others else 0.0
+        )
 
 
 def pack(backend: Any, before: Any, flags: Any) -> Words:
@@ -114,6 +154,13 @@ def advance(words: Words, owners: Any) -> Words:
     before = np.where(in_flux, before_of(words), present)
     flags = np.where(changed & ~vacant, flags | np.uint64(FLUX), flags)
     return np.where(changed, pack(owners, before, flags), words)
+
+
+def unrest(words: Words) -> Words:
+    """All in flux: for a service whose flows may be elsewhere than the ring says, and so are always recorded."""
+    at_rest = (flags_of(words) & np.uint64(FLUX)) == 0
+    owners = backends_of(words)
+    return np.where(at_rest, pack(owners, owners, FLUX | EXCEPTIONS), words)
 
 
 def settle(words: Words, exceptions: Collection[int]) -> Words:

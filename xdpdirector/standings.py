@@ -103,7 +103,8 @@ class Standings:
         spec = self._services[name]
         if spec.check is None:
             return
-        port = spec.check.port or spec.listeners[0].port
+        port = spec.check_port
+        assert port is not None  # the model sees to it
         for key, backend in spec.backends.items():
             self._checks.set((name, key), spec.check, backend.address, port, memory.health.get((name, key)))
             self._checked.add((name, key))

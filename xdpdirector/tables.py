@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import mmap
 import os
+import struct
 import sys
 import time
 from collections.abc import Iterator
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,11 +23,11 @@ import numpy.typing as npt
 from xdpdirector import libbpf
 from xdpdirector.errors import DataplaneError
 from xdpdirector.layout import Loaded
-from xdpdirector.model import Address, Listener
+from xdpdirector.listener import WITHOUT_PORTS, Address, Listener, Ports
 
 Array: TypeAlias = npt.NDArray[Any]
 
-PROTOCOLS = {"tcp": 6, "udp": 17}
+PROTOCOLS = {"tcp": 6, "udp": 17, **WITHOUT_PORTS}
 _SCALARS = {
     "u8": "u1",
     "u16": "u2",
@@ -79,6 +80,24 @@ def address_words(address: Address) -> tuple[int, ...]:
 def network16(number: int) -> int:
     """A port as the 16-bit number that the program reads from a packet."""
     return int.from_bytes(number.to_bytes(2, "big"), sys.byteorder)
+
+
+class Entry(NamedTuple):
+    """A place in one of the maps that lead to services."""
+
+    map: str
+    key: bytes
+
+
+def port_prefixes(ports: Ports) -> Iterator[tuple[int, int]]:
+    """The fewest prefixes that make up a range of ports: (first port, bits)."""
+    first, last = ports
+    while first <= last:
+        size = first & -first or 1 << 16
+        while first + size - 1 > last:
+            size >>= 1
+        yield first, 17 - size.bit_length()
+        first += size
 
 
 class Tables:
@@ -154,37 +173,59 @@ class Tables:
         """How many entries a map can hold."""
         return int(self.loaded.maps[name]["max_entries"])
 
+    def store(self, array: Array, index: int, fields: dict[str, Any]) -> int:
+        """Change fields of one entry of a shared array, by whole 8-byte words, from the last to the first; how many
+        words differed."""
+        record = array[index : index + 1].copy()
+        for name, value in fields.items():
+            record[name][0] = value
+        words, writes = array[index : index + 1].view(np.uint64), 0
+        for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
+            if int(words[position]) != word:
+                words[position] = word
+                writes += 1
+        return writes
+
     # Listeners and VIPs
 
-    def _listener_key(self, listener: Listener) -> tuple[str, bytes]:
-        name = "listeners4" if listener.address.version == 4 else "listeners6"
-        key = np.zeros(1, dtype_of(self.loaded.maps[name]["key"]))
+    def listener_entries(self, listener: Listener) -> list[Entry]:
+        """Where a listener stands: one key of a hash map, or the prefixes that its port range falls into."""
+        version, protocol = listener.address.version, PROTOCOLS[listener.protocol]
         words = address_words(listener.address)
-        key["address"] = words[0] if len(words) == 1 else words
-        key["port"] = network16(listener.port)
-        key["protocol"] = PROTOCOLS[listener.protocol]
-        return name, key.tobytes()
+        if listener.is_exact:
+            name, prefixes = f"listeners{version if version == 6 else 4}", [(listener.ports.first, 16)]
+        else:
+            name, prefixes = f"ranges{version if version == 6 else 4}", list(port_prefixes(listener.ports))
+        key = np.zeros(1, dtype_of(self.loaded.maps[name]["key"]))
+        entries = []
+        for port, bits in prefixes:
+            key["address"] = words[0] if len(words) == 1 else words
+            key["port"] = network16(port)
+            key["protocol"] = protocol
+            if name.startswith("ranges"):
+                key["prefix"] = len(words) * 32 + 16 + bits
+            entries.append(Entry(name, key.tobytes()))
+        return entries
 
-    def set_listener(self, listener: Listener, service: int) -> None:
-        name, key = self._listener_key(listener)
-        libbpf.update(self._fds[name], key, np.uint32(service).tobytes())
+    def set_listener(self, entry: Entry, service: int) -> None:
+        libbpf.update(self._fds[entry.map], entry.key, np.uint32(service).tobytes())
 
-    def delete_listener(self, listener: Listener) -> None:
-        name, key = self._listener_key(listener)
-        libbpf.delete(self._fds[name], key)
+    def delete_listener(self, entry: Entry) -> None:
+        libbpf.delete(self._fds[entry.map], entry.key)
 
-    def listeners(self) -> dict[Listener, int]:
-        """What stands in the maps now."""
-        found: dict[Listener, int] = {}
-        protocols = {number: name for name, number in PROTOCOLS.items()}
-        for name in ("listeners4", "listeners6"):
-            for keys, values in self.read(name, 8192):
-                for key, value in zip(keys, values, strict=True):
-                    address = address_of(key["address"])
-                    port = int.from_bytes(key["port"].tobytes(), "big")
-                    listener = Listener(address, port, protocols[int(key["protocol"])])
-                    found[listener] = int(value)
-        return found
+    def listeners(self) -> dict[Entry, int]:
+        """What stands in the maps now: the service's index by entry."""
+        return {
+            Entry(name, key.tobytes()): int(value)
+            for name in ("listeners4", "listeners6", "ranges4", "ranges6")
+            for keys, values in self.read(name, 8192)
+            for key, value in zip(keys, values, strict=True)
+        }
+
+    def address_in(self, entry: Entry) -> Address:
+        """The address in an entry's key."""
+        key = np.frombuffer(entry.key, dtype_of(self.loaded.maps[entry.map]["key"]))
+        return address_of(key["address"][0])
 
     def _vip_key(self, address: Address) -> bytes:
         return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed

@@ -19,6 +19,7 @@ from xdpdirector.model import (
     HostAddress,
     ListenerField,
     Name,
+    Persistence,
     Scheduler,
     Timeouts,
 )
@@ -66,6 +67,8 @@ class BackendView(Frozen):
     name: Name
     address: HostAddress
     weight: int
+    max_connections: int | None = None
+    resume_connections: int | None = None
     admin: AdminState
     operational: Operational
     reason: str
@@ -83,6 +86,10 @@ class ServiceView(Frozen):
     listeners: tuple[ListenerField, ...]
     scheduler: Scheduler
     ring_slots: int
+    hash: str | None
+    fallback: Name | None
+    persistence: Persistence | None
+    one_packet: bool
     on_empty: str
     on_down: str
     on_unknown: str

@@ -58,3 +58,8 @@ def becomes(
         f"{service}/{backend} is {state}",
         timeout,
     )
+
+
+def verdict(director: LabDirector, reason: str) -> int:
+    """How many packets had it so far, by its name in bpf/types.h in lower case."""
+    return int(director.client.get("/v1/stats")["verdicts"][reason])

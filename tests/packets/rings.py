@@ -25,18 +25,14 @@ def ring(names: Iterable[str], draining: Collection[str] = (), down: Collection[
     return w.service(scheduler=Scheduler.MH, ring_slots=1021, members=tuple(member(name) for name in names))
 
 
-def owner(outcome: w.Outcome) -> str:
-    return {w.mac(text): name for name, text in w.MACS.items()}[outcome.frame[:6]]
-
-
 def opened(world: w.World, flows: Iterable[int] = FLOWS) -> dict[int, str]:
     """Open flows; who serves them."""
-    return {sport: owner(world.send(w.tcp("S", sport=sport))) for sport in flows}
+    return {sport: w.owner(world.send(w.tcp("S", sport=sport))) for sport in flows}
 
 
 def asked(world: w.World, flows: Iterable[int]) -> dict[int, str]:
     """Who serves these running flows now, by the frame that left."""
-    return {sport: owner(world.send(w.tcp("PA", sport=sport))) for sport in flows}
+    return {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in flows}
 
 
 def records(world: w.World) -> int:

@@ -15,11 +15,6 @@ from xdpdirector.schedule import ServicePlan, State
 TWO = (w.backend("web1"), w.backend("web2"))
 
 
-def owner(outcome: w.Outcome) -> str:
-    """Which backend a frame went to."""
-    return {w.mac(text): name for name, text in w.MACS.items()}[outcome.frame[:6]]
-
-
 def drained(name: str) -> object:
     return w.backend(name, accepts=False)
 
@@ -30,42 +25,42 @@ def down(name: str) -> object:
 
 def test_a_connection_keeps_its_backend_while_others_come(world: w.World) -> None:
     world.apply(w.service(members=TWO))
-    first = owner(world.send(w.tcp("S", sport=1)))
+    first = w.owner(world.send(w.tcp("S", sport=1)))
     for sport in range(2, 20):
         world.send(w.tcp("S", sport=sport))
 
     outcomes = [world.send(w.tcp(flags, sport=1)) for flags in ("A", "PA", "A", "FA", "A")]
 
-    assert [owner(outcome) for outcome in outcomes] == [first] * 5
+    assert [w.owner(outcome) for outcome in outcomes] == [first] * 5
     assert {outcome.reason for outcome in outcomes} == {"forward_connection"}
 
 
 def test_a_syn_sent_again_goes_to_the_same_backend(world: w.World) -> None:
     world.apply(w.service(members=TWO))
-    first = owner(world.send(w.tcp("S", sport=1)))
+    first = w.owner(world.send(w.tcp("S", sport=1)))
 
     again = world.send(w.tcp("S", sport=1))
 
-    assert (owner(again), again.reason) == (first, "forward_connection")
+    assert (w.owner(again), again.reason) == (first, "forward_connection")
 
 
 @pytest.mark.parametrize("frame", [w.tcp, w.tcp6], ids=["IPv4", "IPv6"])
 def test_new_connections_go_to_the_least_busy_by_weight(world: w.World, frame: object) -> None:
     world.apply(w.service(members=(w.backend("web1", weight=1), w.backend("web2", weight=3))))
 
-    owners = [owner(world.send(frame("S", sport=sport))) for sport in range(1, 41)]  # type: ignore[operator]
+    owners = [w.owner(world.send(frame("S", sport=sport))) for sport in range(1, 41)]  # type: ignore[operator]
 
     assert (owners.count("web1"), owners.count("web2")) == (10, 30)
 
 
 def test_ended_connections_make_a_backend_less_busy(world: w.World) -> None:
     world.apply(w.service(members=TWO))
-    owners = {sport: owner(world.send(w.tcp("S", sport=sport))) for sport in range(1, 5)}
+    owners = {sport: w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(1, 5)}
     for sport, name in owners.items():
         if name == "web2":
             world.send(w.tcp("FA", sport=sport))
 
-    assert owner(world.send(w.tcp("S", sport=9))) == "web2"
+    assert w.owner(world.send(w.tcp("S", sport=9))) == "web2"
     assert world.plane.load(("web", "web2")) == (1, 2)
 
 
@@ -93,14 +88,14 @@ def test_the_end_of_a_connection_is_counted(world: w.World, flags: str, load: tu
 
 def test_a_draining_backend_keeps_its_connections_and_gets_no_new_one(world: w.World) -> None:
     world.apply(w.service(members=TWO))
-    owners = {sport: owner(world.send(w.tcp("S", sport=sport))) for sport in range(1, 11)}
+    owners = {sport: w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(1, 11)}
     for sport in owners:
         world.send(w.tcp("A", sport=sport))
 
     world.apply(w.service(members=(drained("web1"), TWO[1])))
 
-    assert {sport: owner(world.send(w.tcp("PA", sport=sport))) for sport in owners} == owners
-    assert {owner(world.send(w.tcp("S", sport=sport))) for sport in range(20, 40)} == {"web2"}
+    assert {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in owners} == owners
+    assert {w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(20, 40)} == {"web2"}
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import world as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rings import FLOWS, NAMES, asked, flags, opened, owner, records, ring, settle
+from rings import FLOWS, NAMES, asked, flags, opened, records, ring, settle
 
 from xdpdirector import schedule
 
@@ -107,11 +107,11 @@ def test_only_the_flows_of_a_backend_that_went_down_are_reset(world: w.World) ->
 
 def test_datagrams_stay_while_their_backend_serves(world: w.World) -> None:
     world.apply(ring(NAMES[:2]))
-    owners = {sport: owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
+    owners = {sport: w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
 
     world.apply(ring(NAMES))
 
-    assert {sport: owner(world.send(w.udp(sport=sport))) for sport in FLOWS} == owners
+    assert {sport: w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS} == owners
 
 
 def test_changing_the_scheduler_moves_no_flow(world: w.World) -> None:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import pytest
 import world as w
-from scapy.layers.inet import ICMP, IP, TCP, IPOption
+from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
     ICMPv6EchoRequest,
     IPv6,
     IPv6ExtHdrDestOpt,
@@ -17,7 +18,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrRouting,
 )
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
-from scapy.packet import Packet
+from scapy.packet import Packet, Raw
 
 from xdpdirector.model import Scheduler
 from xdpdirector.schedule import Hop, ServicePlan
@@ -60,6 +61,19 @@ def reset(request: Packet, **fields: object) -> bytes:
     return bytes(turned / TCP(sport=request[TCP].dport, dport=request[TCP].sport, window=0, **fields))
 
 
+def unreachable(request: Packet) -> bytes:
+    """The ICMP port unreachable that answers `request`: RFC 792 quotes 8 bytes of data, RFC 4443 all that fits."""
+    turned = w.ethernet(source=w.DIRECTOR_MAC, destination=w.ROUTER_MAC)
+    if Dot1Q in request:
+        turned /= Dot1Q(vlan=request[Dot1Q].vlan)
+    if IP in request:
+        quoted = bytes(request[IP])
+        icmp = ICMP(type=3, code=3) / Raw(quoted[: (quoted[0] & 15) * 4 + 8])
+        return bytes(turned / IP(src=w.VIP, dst=w.CLIENT, id=0, ttl=64) / icmp)
+    quoted = bytes(request[IPv6])[:1232]
+    return bytes(turned / IPv6(src=w.VIP6, dst=w.CLIENT6, hlim=64) / ICMPv6DestUnreach(code=4) / Raw(quoted))
+
+
 @dataclass(frozen=True)
 class Row:
     """`out`: the frame that leaves; None when it leaves as it came."""
@@ -76,6 +90,13 @@ def forwarded(what: str, given: ServicePlan, frame: Packet | bytes, reason: str)
     return Row(what, given, frame, w.TX, reason, w.to("web1", frame))
 
 
+TAGGED_DATAGRAM = (
+    w.ethernet()
+    / Dot1Q(vlan=10)
+    / IP(src=w.CLIENT, dst=w.VIP, options=[IPOption(b"\x94\x04\x00\x00")])
+    / UDP(sport=1024, dport=53)
+    / b"question"
+)
 TAGGED = w.ethernet() / Dot1Q(vlan=10) / CLIENT_TO_VIP / WEB
 QINQ = w.ethernet() / Dot1AD(vlan=100) / Dot1Q(vlan=10) / CLIENT_TO_VIP / WEB
 TRIPLE = w.ethernet() / Dot1AD(vlan=1) / Dot1Q(vlan=2) / Dot1Q(vlan=3) / CLIENT_TO_VIP / WEB
@@ -198,25 +219,32 @@ ROWS = [
     ),
     Row("seven extension headers", WLC, SEVEN, w.DROP, "drop_extension_headers"),
     Row(
-        "a first fragment",
-        WLC,
-        w.ethernet() / IP(src=w.CLIENT, dst=w.VIP, flags="MF") / WEB,
-        w.DROP,
-        "drop_fragment",
-    ),
-    Row(
-        "a later fragment",
+        "a later fragment without its first",
         WLC,
         w.ethernet() / IP(src=w.CLIENT, dst=w.VIP, frag=3, proto=17) / bytes(24),
         w.DROP,
         "drop_fragment",
     ),
     Row(
-        "an IPv6 fragment",
+        "a later IPv6 fragment without its first",
         WLC,
-        w.ethernet() / CLIENT_TO_VIP6 / IPv6ExtHdrFragment(m=1, nh=17) / bytes(16),
+        w.ethernet() / CLIENT_TO_VIP6 / IPv6ExtHdrFragment(offset=2, m=1, nh=17) / bytes(16),
         w.DROP,
         "drop_fragment",
+    ),
+    Row(
+        "a first fragment too short for TCP",
+        WLC,
+        w.ethernet() / IP(src=w.CLIENT, dst=w.VIP, flags="MF", proto=6) / bytes(16),
+        w.DROP,
+        "drop_malformed_tcp",
+    ),
+    Row(
+        "a later fragment for another address passes",
+        WLC,
+        w.ethernet() / IP(src=w.CLIENT, dst=w.STRANGER, frag=3, proto=17) / bytes(24),
+        w.PASS,
+        "pass_not_vip",
     ),
     Row(
         "a malformed packet for another address passes",
@@ -266,7 +294,54 @@ ROWS = [
     # the director itself, and nobody
     Row("the backend is the director", LOCAL, w.tcp(), w.PASS, "pass_local"),
     Row("the backend's MAC is not known", UNRESOLVED, w.tcp(), w.DROP, "drop_unresolved"),
-    Row("nobody: datagram", EMPTY, w.udp(), w.DROP, "drop_empty"),
+    Row("nobody: datagram", EMPTY, w.udp(), w.TX, "reject_empty", unreachable(w.udp())),
+    Row("nobody: datagram over IPv6", EMPTY, w.udp6(), w.TX, "reject_empty", unreachable(w.udp6())),
+    Row(
+        "nobody: an odd datagram",
+        EMPTY,
+        w.udp6(data=b"odd"),
+        w.TX,
+        "reject_empty",
+        unreachable(w.udp6(data=b"odd")),
+    ),
+    *(
+        Row(
+            f"nobody: {size} bytes over IPv6",
+            EMPTY,
+            w.udp6(data=bytes(range(256)) * 6 + bytes(size)),
+            w.TX,
+            "reject_empty",
+            unreachable(w.udp6(data=bytes(range(256)) * 6 + bytes(size))),
+        )
+        for size in (0, 1, 2, 3)
+    ),
+    *(
+        Row(
+            f"nobody: {size} bytes quoted whole",
+            EMPTY,
+            w.udp6(data=bytes(range(1, size - 47))),
+            w.TX,
+            "reject_empty",
+            unreachable(w.udp6(data=bytes(range(1, size - 47)))),
+        )
+        for size in (111, 112, 113, 127, 128, 129, 191)
+    ),
+    Row(
+        "nobody: a tagged datagram with IP options",
+        EMPTY,
+        TAGGED_DATAGRAM,
+        w.TX,
+        "reject_empty",
+        unreachable(TAGGED_DATAGRAM),
+    ),
+    Row(
+        "nobody: a datagram with padding",
+        EMPTY,
+        bytes(w.udp(data=b"x")) + bytes(17),
+        w.TX,
+        "reject_empty",
+        unreachable(w.udp(data=b"x")),
+    ),
     Row("nobody, and the service says drop", EMPTY_DROP, w.tcp(), w.DROP, "drop_empty"),
     Row("nobody: SYN", EMPTY, w.tcp(seq=41), w.TX, "reject_empty", reset(w.tcp(), flags="RA", seq=0, ack=42)),
     Row(

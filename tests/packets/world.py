@@ -22,8 +22,8 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
 from xdpdirector.paths import InstancePaths
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
-from xdpdirector.sweep import TABLES
-from xdpdirector.tables import Clock, Tables
+from xdpdirector.sweep import TABLES, sweep
+from xdpdirector.tables import Clock, Tables, network16
 
 LOOPBACK = 1
 PASS, DROP, TX, REDIRECT = 2, 1, 3, 4
@@ -83,9 +83,11 @@ def ethernet(source: str = ROUTER_MAC, destination: str = DIRECTOR_MAC) -> Ether
     return Ether(src=source, dst=destination)
 
 
-def tcp(flags: str = "S", sport: int = 1024, dport: int = 80, **fields: object) -> Packet:
+def tcp(
+    flags: str = "S", sport: int = 1024, dport: int = 80, client: str = CLIENT, **fields: object
+) -> Packet:
     """A frame from the client to the VIP's web port."""
-    return ethernet() / IP(src=CLIENT, dst=VIP) / TCP(sport=sport, dport=dport, flags=flags, **fields)
+    return ethernet() / IP(src=client, dst=VIP) / TCP(sport=sport, dport=dport, flags=flags, **fields)
 
 
 def tcp6(flags: str = "S", sport: int = 1024, dport: int = 80, **fields: object) -> Packet:
@@ -103,6 +105,11 @@ def udp6(sport: int = 1024, dport: int = 53, data: bytes = b"question") -> Packe
 def to(name: str, frame: Packet | bytes) -> bytes:
     """The frame as the director sends it to a backend: its Ethernet addresses, and nothing else, are new."""
     return mac(MACS[name]) + mac(DIRECTOR_MAC) + bytes(frame)[12:]
+
+
+def owner(outcome: Outcome) -> str:
+    """Which backend a frame went to."""
+    return {mac(text): name for name, text in MACS.items()}[outcome.frame[:6]]
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,13 @@ class World:
         for name in TABLES:
             for keys in [keys.copy() for keys, _ in self.tables.read(name)]:
                 self.tables.delete(name, keys)
+
+    def end_connection(self, sport: int) -> None:
+        """As if the client's connection from that port had timed out."""
+        self.send(tcp("A", sport=sport))
+        for keys in [keys.copy() for keys, _ in self.tables.read("connections4")]:
+            self.tables.delete("connections4", keys[keys["client_port"] == network16(sport)])
+        sweep(self.tables, self.clock)
 
     def apply(self, *plans: ServicePlan, now: float = 0.0) -> None:
         for plan in plans:

@@ -93,7 +93,7 @@ class FakeDirector:
                 client=ip_address(CLIENT),
                 client_port=40000 + number,
                 vip=self._services[key[0]].listeners[0].address,
-                port=self._services[key[0]].listeners[0].port,
+                port=self._services[key[0]].listeners[0].ports.first,
                 protocol="tcp",
                 state="established",
                 idle=1.5,

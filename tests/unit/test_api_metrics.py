@@ -18,7 +18,7 @@ from xdpdirector.model import BackendSpec, Listener, ServiceSpec
 
 WEB1 = {"service": "web", "backend": "web1", "address": "192.0.2.21"}
 SPEC = ServiceSpec(
-    listeners=(Listener(ip_address("192.0.2.10"), 80, "tcp"),),
+    listeners=(Listener.parse("192.0.2.10:80/tcp"),),
     backends={"web1": BackendSpec(address=ip_address("192.0.2.21"), weight=3)},
 )
 

@@ -111,8 +111,9 @@ def test_accepted(text: str, write: Writer) -> None:
             id="port of a backend",
         ),
         pytest.param(
-            "    scheduler: rr\n",
-            "5:5: scheduler of service 'web': unknown scheduler 'rr': use 'mh' or 'wlc'",
+            "    scheduler: wlq\n",
+            "5:5: scheduler of service 'web': unknown scheduler 'wlq': "
+            "use 'rr', 'wrr', 'lc', 'wlc', 'sed', 'nq', 'sh', 'mh', 'fo' or 'ovf'",
             id="unknown scheduler",
         ),
         pytest.param(
@@ -212,7 +213,7 @@ def test_accepted(text: str, write: Writer) -> None:
         pytest.param(
             "  mail: {listeners: ['192.0.2.10:25/tcp', '192.0.2.10:99999/tcp']}\n",
             "5:43: item 2 of listeners of service 'mail': "
-            "port '99999' in listener '192.0.2.10:99999/tcp' is out of range: use 1 to 65535",
+            "port '99999' in listener '192.0.2.10:99999/tcp' is out of range: use 1 to 65535, A-B, or *",
             id="port of a listener",
         ),
         pytest.param(

@@ -22,6 +22,7 @@ from xdpdirector.model import (
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 HTTP = f"{VIP}:80/tcp"
+NO_LIMITS = {"max_connections": None, "resume_connections": None}
 WEB1 = {"address": "192.0.2.21"}
 
 
@@ -79,13 +80,17 @@ def test_listeners(text: str) -> None:
         pytest.param(VIP, "is not a listener", id="no port"),
         pytest.param(f"{VIP}:80", "is not a listener", id="no protocol"),
         pytest.param(f"{VIP}/tcp", "is not a listener", id="no port but a protocol"),
-        pytest.param(f"{VIP6}:80/tcp", "is not a listener", id="IPv6 without brackets"),
+        pytest.param(f"{VIP6}:80/tcp", "square brackets", id="IPv6 without brackets"),
         pytest.param(f"[{VIP}]:80/tcp", "square brackets", id="IPv4 in brackets"),
         pytest.param(f"{VIP}:0/tcp", "out of range", id="port 0"),
         pytest.param(f"{VIP}:65536/tcp", "out of range", id="port too high"),
         pytest.param(f"{VIP}:http/tcp", "out of range", id="port by name"),
         pytest.param(f"{VIP}:٨٠/tcp", "out of range", id="other digits"),
-        pytest.param(f"{VIP}:80/sctp", "is not a protocol", id="protocol"),
+        pytest.param(f"{VIP}:80/icmp", "is not a protocol", id="protocol"),
+        pytest.param(f"{VIP}:80/gre", "has no ports", id="a port where there are none"),
+        pytest.param(f"{VIP}:90-80/tcp", "runs backwards", id="range backwards"),
+        pytest.param(f"{VIP}:80-/tcp", "out of range", id="range without end"),
+        pytest.param(f"{VIP}:0-80/tcp", "out of range", id="range from 0"),
         pytest.param("192.0.2.256:80/tcp", "not an IPv4 or IPv6 address", id="address"),
         pytest.param("192.0.2.010:80/tcp", "not an IPv4 or IPv6 address", id="leading zero"),
         pytest.param(":80/tcp", "not an IPv4 or IPv6 address", id="no address"),
@@ -134,10 +139,14 @@ def test_defaults() -> None:
         "listeners": [HTTP],
         "scheduler": "wlc",
         "ring_slots": 16381,
+        "hash": None,
+        "fallback": None,
         "on_empty": "reject",
         "on_down": "reject",
         "on_unknown": "reject",
         "timeouts": {"tcp": "900s", "tcpfin": "120s", "udp": "300s", "syn": "60s"},
+        "persistence": None,
+        "one_packet": False,
         "check": {
             "interval": "2s",
             "timeout": "1s",
@@ -150,7 +159,7 @@ def test_defaults() -> None:
             "host": None,
             "status": [200],
         },
-        "backends": {"web1": {"address": "192.0.2.21", "weight": 1, "admin": "enabled"}},
+        "backends": {"web1": {"address": "192.0.2.21", "weight": 1, **NO_LIMITS, "admin": "enabled"}},
     }
 
 
@@ -170,7 +179,22 @@ def test_a_service_survives_being_written() -> None:
     [
         pytest.param({"listeners": []}, "at least 1", id="no listener"),
         pytest.param({"listeners": [HTTP, HTTP]}, "stands twice", id="listener twice"),
-        pytest.param({"scheduler": "lc"}, "'mh' or 'wlc'", id="scheduler"),
+        pytest.param({"scheduler": "dh"}, "'wlc'", id="scheduler"),
+        pytest.param({"fallback": "web9"}, "none of the service's backends", id="fallback"),
+        pytest.param({"hash": "flow"}, "for mh and sh", id="hash without a ring"),
+        pytest.param(
+            {"one_packet": True, "persistence": {}}, "use one of them", id="one packet and persistence"
+        ),
+        pytest.param(
+            {"scheduler": "mh", "backends": {"web1": {"address": "192.0.2.21", "max_connections": 9}}},
+            "counts no connections",
+            id="thresholds on a ring",
+        ),
+        pytest.param(
+            {"backends": {"web1": {"address": "192.0.2.21", "resume_connections": 9}}},
+            "needs it",
+            id="lower threshold alone",
+        ),
         pytest.param({"ring_slots": 1000}, "not prime", id="composite ring"),
         pytest.param({"ring_slots": 131073}, "less than or equal", id="huge ring"),
         pytest.param({"backends": {"web1": WEB1, "web2": WEB1}}, "both have the address", id="address twice"),
@@ -224,7 +248,7 @@ def test_merge_patch(patch: dict[str, Any], expected: dict[str, Any]) -> None:
     """RFC 7396."""
     spec = BackendSpec.model_validate({**WEB1, "weight": 3})
 
-    assert merged(spec, patch) == expected
+    assert merged(spec, patch) == NO_LIMITS | expected
 
 
 def test_merge_patch_reaches_inside() -> None:

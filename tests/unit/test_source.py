@@ -179,4 +179,4 @@ def test_the_installed_program_can_be_put_together() -> None:
 
     assert "int director(struct xdp_md *ctx)" in text
     assert '#include "' not in text
-    assert {"reason", "scheduler", "policy"} <= source.enums(text).keys()
+    assert {"reason", "stage", "policy"} <= source.enums(text).keys()

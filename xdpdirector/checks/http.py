@@ -13,7 +13,8 @@ import socket
 import h11
 
 from xdpdirector.checks import CheckFailed, place, tcp
-from xdpdirector.model import Address, CheckSpec, HttpCheck, format_duration
+from xdpdirector.durations import format_duration
+from xdpdirector.model import Address, CheckSpec, HttpCheck
 
 LIMIT = 65536
 

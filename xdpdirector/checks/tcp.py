@@ -14,7 +14,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, place
-from xdpdirector.model import Address, CheckSpec, format_duration
+from xdpdirector.durations import format_duration
+from xdpdirector.model import Address, CheckSpec
 
 _FAILURES = {
     errno.ECONNREFUSED: "connection refused by {place}",

@@ -35,6 +35,7 @@ from xdpdirector.libbpf.objects import (
     prog_info,
 )
 from xdpdirector.libbpf.xdp import (
+    RepeatedRun,
     RunResult,
     XdpState,
     prog_test_run,
@@ -49,6 +50,7 @@ __all__ = [
     "MapInfo",
     "MapType",
     "ProgramInfo",
+    "RepeatedRun",
     "RunResult",
     "Update",
     "XdpFlags",

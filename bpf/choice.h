@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* A backend that a packet may go to. */
+#ifndef XDPDIRECTOR_CHOICE_H
+#define XDPDIRECTOR_CHOICE_H
+
+#include "maps.h"
+
+struct choice {
+	struct backend *backend;
+	u32 index;
+	bool is_new;
+};
+
+/* Point the choice at a backend; true when its packets are forwarded. */
+static __always_inline bool take(struct choice *choice, u32 index)
+{
+	choice->index = index;
+	choice->backend = backends.lookup(&index);
+	return choice->backend && choice->backend->state == BACKEND_SERVING;
+}
+
+/* The same for a backend that was remembered: its index may have gone to another one since. */
+static __always_inline bool take_again(struct choice *choice, u32 index, u16 generation)
+{
+	return take(choice, index) && choice->backend->generation == generation;
+}
+
+#endif

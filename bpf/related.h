@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Packets that belong to a connection without having its ports: later fragments, and ICMP errors about it.
+ *
+ * The first fragment goes the way of its ports and leaves its packet's id behind for the others; one that overtakes
+ * it is dropped. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
+ * so the ports; it goes to that backend as it is, and path MTU discovery works.
+ */
+#ifndef XDPDIRECTOR_RELATED_H
+#define XDPDIRECTOR_RELATED_H
+
+#include "choice.h"
+#include "connection.h"
+#include "schedule.h"
+
+#define MAX_OFFSET 0x3fff /* of a transport header: what parse.h follows ends well below */
+
+struct ports {
+	__be16 source;
+	__be16 destination;
+};
+
+static __always_inline void name_fragment(const struct packet *packet, struct fragment *fragment)
+{
+	fragment->id = packet->id;
+	fragment->protocol = packet->protocol;
+	fragment->ipv6 = packet->ipv6;
+	if (packet->ipv6) {
+		__builtin_memcpy(fragment->client, packet->flow.v6.client,
+				 sizeof(fragment->client));
+		__builtin_memcpy(fragment->vip, packet->flow.v6.vip, sizeof(fragment->vip));
+	} else {
+		fragment->client[0] = packet->flow.v4.client;
+		fragment->vip[0] = packet->flow.v4.vip;
+	}
+}
+
+/* Leave behind where the rest of a fragmented packet goes. */
+static __always_inline void remember_fragment(const struct packet *packet,
+					      const struct choice *choice)
+{
+	struct affinity affinity = { .backend = choice->index };
+	struct fragment fragment = {};
+
+	if (!choice->backend)
+		return;
+	affinity.generation = choice->backend->generation;
+	name_fragment(packet, &fragment);
+	fragments.update(&fragment, &affinity);
+}
+
+static __always_inline bool follow_fragment(const struct packet *packet, struct choice *choice)
+{
+	struct fragment fragment = {};
+	struct affinity *found;
+
+	name_fragment(packet, &fragment);
+	found = fragments.lookup(&fragment);
+	return found && take_again(choice, found->backend, found->generation);
+}
+
+static __always_inline bool is_error(const struct packet *packet, u8 type)
+{
+	if (packet->ipv6)
+		return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
+	return type == ICMP_DEST_UNREACH || type == ICMP_SOURCE_QUENCH ||
+	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
+}
+
+static __always_inline struct ports *
+quoted_ports4(struct iphdr *ip, void *end, const struct packet *error, struct packet *quoted)
+{
+	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5 ||
+	    ip->saddr != error->flow.v4.vip || ip->frag_off & htons(FRAGMENT_OFFSET))
+		return NULL;
+	quoted->protocol = ip->protocol;
+	quoted->flow.v4.client = ip->daddr;
+	quoted->flow.v4.vip = ip->saddr;
+	return (void *)ip + ip->ihl * 4;
+}
+
+static __always_inline struct ports *
+quoted_ports6(struct ipv6hdr *ip, void *end, const struct packet *error, struct packet *quoted)
+{
+	if ((void *)(ip + 1) > end || ip->version != 6)
+		return NULL;
+	quoted->ipv6 = 1;
+	quoted->protocol = ip->nexthdr;
+	__builtin_memcpy(quoted->flow.v6.client, &ip->daddr, sizeof(quoted->flow.v6.client));
+	__builtin_memcpy(quoted->flow.v6.vip, &ip->saddr, sizeof(quoted->flow.v6.vip));
+	for (int i = 0; i < 4; i++)
+		if (quoted->flow.v6.vip[i] != error->flow.v6.vip[i])
+			return NULL;
+	return (void *)(ip + 1);
+}
+
+/* The packet that an ICMP error quotes, as if its receiver had sent it. False: it is no error, or quotes no ports. */
+static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet *error,
+					struct packet *quoted)
+{
+	void *end = (void *)(long)ctx->data_end;
+	struct icmphdr *icmp = (void *)(long)ctx->data + (error->transport & MAX_OFFSET);
+	struct ports *ports;
+
+	if ((void *)(icmp + 1) > end || !is_error(error, icmp->type))
+		return false;
+	ports = error->ipv6 ? quoted_ports6((void *)(icmp + 1), end, error, quoted)
+			    : quoted_ports4((void *)(icmp + 1), end, error, quoted);
+	if (!ports || (void *)(ports + 1) > end ||
+	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
+		return false;
+	set_ports(quoted, ports->destination, ports->source);
+	return true;
+}
+
+/* Point the choice at the backend of the flow, without making or touching a record. */
+static __always_inline bool follow_quoted(struct packet *quoted, const struct service *service,
+					  struct choice *choice)
+{
+	struct connection *found = find_connection(quoted);
+	struct ring_slot slot;
+
+	if (!found)
+		found = find_pending(quoted);
+	if (found)
+		return take_again(choice, found->backend, found->generation);
+	if (!service->ring_slots)
+		return false;
+	slot = read_slot(ring_position(quoted, service));
+	return take(choice, slot.flags & SLOT_FLUX ? slot.before : slot.backend);
+}
+
+#endif

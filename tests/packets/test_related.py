@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packets that belong to a connection without saying so by their ports: fragments and ICMP errors."""
+
+from __future__ import annotations
+
+import pytest
+import world as w
+from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
+from scapy.layers.inet6 import (
+    ICMPv6DestUnreach,
+    ICMPv6PacketTooBig,
+    ICMPv6TimeExceeded,
+    IPv6,
+    IPv6ExtHdrFragment,
+    fragment6,
+)
+from scapy.packet import Packet, Raw
+
+from xdpdirector.model import Scheduler
+from xdpdirector.schedule import ServicePlan
+
+BIG = bytes(range(256)) * 12
+TWO = (w.backend("web1"), w.backend("web2"))
+ROUTER, ROUTER6 = "198.51.100.1", "2001:db8:1::1"
+
+
+def ring(**changes: object) -> ServicePlan:
+    return w.service(scheduler=Scheduler.MH, ring_slots=1021, members=TWO, **changes)
+
+
+def cut4(sport: int) -> list[Packet]:
+    return fragment(
+        w.ethernet() / IP(src=w.CLIENT, dst=w.VIP, id=sport) / UDP(sport=sport, dport=53) / BIG, 1000
+    )
+
+
+def cut6(sport: int) -> list[Packet]:
+    whole = IPv6(src=w.CLIENT6, dst=w.VIP6) / IPv6ExtHdrFragment(id=sport) / UDP(sport=sport, dport=53) / BIG
+    return [w.ethernet() / piece for piece in fragment6(whole, 1280)]
+
+
+@pytest.mark.parametrize("cut", [cut4, cut6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("plan", [w.service(members=TWO), ring()], ids=["wlc", "mh"])
+def test_fragments_follow_the_first(world: w.World, plan: ServicePlan, cut: object) -> None:
+    world.apply(plan)
+    for sport in range(1, 20):
+        first, *others = cut(sport)  # type: ignore[operator]
+        name = w.owner(world.send(first))
+
+        outcomes = [world.send(piece) for piece in others]
+
+        assert len(outcomes) >= 2
+        assert outcomes == [w.Outcome(w.TX, "forward_fragment", w.to(name, piece)) for piece in others]
+
+
+def test_a_fragment_that_overtakes_its_first_is_dropped(world: w.World) -> None:
+    world.apply(w.service())
+    first, second, *_ = cut4(1)
+
+    assert world.send(second).reason == "drop_fragment"
+    world.send(first)
+    assert world.send(second).reason == "forward_fragment"
+
+
+def test_fragments_of_another_packet_do_not_follow(world: w.World) -> None:
+    world.apply(w.service())
+    world.send(cut4(1)[0])
+
+    assert world.send(cut4(2)[1]).reason == "drop_fragment"
+
+
+def test_fragments_do_not_follow_to_a_backend_that_went(world: w.World) -> None:
+    world.apply(w.service())
+    first, second, *_ = cut4(1)
+    world.send(first)
+
+    world.apply(w.service(members=(w.backend("web2"),)))
+
+    assert world.send(second).reason == "drop_fragment"
+
+
+def test_an_atomic_fragment_is_a_whole_packet(world: w.World) -> None:
+    world.apply(w.service())
+    frame = (
+        w.ethernet() / IPv6(src=w.CLIENT6, dst=w.VIP6) / IPv6ExtHdrFragment(id=7) / TCP(dport=80, flags="S")
+    )
+
+    assert world.send(frame) == w.Outcome(w.TX, "forward_new", w.to("web1", frame))
+
+
+def quoted(sport: int, protocol: str, *, length: int = 8) -> bytes:
+    """What a router quotes of the backend's answer: its IPv4 header and `length` bytes."""
+    transport = TCP(sport=80, dport=sport, flags="PA") if protocol == "tcp" else UDP(sport=53, dport=sport)
+    return bytes(IP(src=w.VIP, dst=w.CLIENT) / transport / b"answer")[: 20 + length]
+
+
+def quoted6(sport: int, protocol: str) -> bytes:
+    transport = TCP(sport=80, dport=sport, flags="PA") if protocol == "tcp" else UDP(sport=53, dport=sport)
+    return bytes(IPv6(src=w.VIP6, dst=w.CLIENT6) / transport / b"answer")[:48]
+
+
+def error4(sport: int, protocol: str, kind: ICMP) -> Packet:
+    return w.ethernet() / IP(src=ROUTER, dst=w.VIP) / kind / Raw(quoted(sport, protocol))
+
+
+def error6(sport: int, protocol: str, kind: Packet) -> Packet:
+    return w.ethernet() / IPv6(src=ROUTER6, dst=w.VIP6) / kind / Raw(quoted6(sport, protocol))
+
+
+KINDS4 = {
+    "too big": ICMP(type=3, code=4, nexthopmtu=1280),
+    "unreachable": ICMP(type=3, code=1),
+    "time exceeded": ICMP(type=11),
+    "parameter problem": ICMP(type=12),
+}
+KINDS6 = {
+    "too big": ICMPv6PacketTooBig(mtu=1280),
+    "unreachable": ICMPv6DestUnreach(code=0),
+    "time exceeded": ICMPv6TimeExceeded(),
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS4))
+@pytest.mark.parametrize("plan", [w.service(members=TWO), ring()], ids=["wlc", "mh"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_an_icmp_error_goes_to_the_connections_backend(
+    world: w.World, protocol: str, plan: ServicePlan, kind: str
+) -> None:
+    world.apply(plan)
+    for sport in range(1, 10):
+        name = w.owner(world.send(w.tcp("S", sport=sport) if protocol == "tcp" else w.udp(sport=sport)))
+        frame = error4(sport, protocol, KINDS4[kind])
+
+        assert world.send(frame) == w.Outcome(w.TX, "forward_error", w.to(name, frame))
+
+
+@pytest.mark.parametrize("kind", list(KINDS6))
+@pytest.mark.parametrize("plan", [w.service(members=TWO), ring()], ids=["wlc", "mh"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_an_icmpv6_error_goes_to_the_connections_backend(
+    world: w.World, protocol: str, plan: ServicePlan, kind: str
+) -> None:
+    world.apply(plan)
+    for sport in range(1, 10):
+        name = w.owner(world.send(w.tcp6("S", sport=sport) if protocol == "tcp" else w.udp6(sport=sport)))
+        frame = error6(sport, protocol, KINDS6[kind])
+
+        assert world.send(frame) == w.Outcome(w.TX, "forward_error", w.to(name, frame))
+
+
+def test_an_icmp_error_changes_no_connection(world: w.World) -> None:
+    world.apply(w.service())
+    world.send(w.tcp("S", sport=1))
+    world.send(error4(1, "tcp", KINDS4["too big"]))
+
+    assert world.plane.load(("web", "web1")) == (1, 0)
+    assert world.send(w.tcp("S", sport=1)).reason == "forward_connection"
+
+
+@pytest.mark.parametrize(
+    ("frame", "reason"),
+    [
+        (error4(9, "tcp", KINDS4["too big"]), "pass_no_connection"),
+        (error6(9, "udp", KINDS6["too big"]), "pass_no_connection"),
+        (w.ethernet() / IP(src=ROUTER, dst=w.VIP) / ICMP(type=3, code=4) / Raw(b"short"), "pass_no_listener"),
+        (
+            w.ethernet() / IP(src=ROUTER, dst=w.VIP) / ICMP(type=3) / Raw(quoted(1, "tcp", length=3)),
+            "pass_no_listener",
+        ),
+        (
+            w.ethernet()
+            / IP(src=ROUTER, dst=w.VIP)
+            / ICMP(type=3)
+            / IP(src=w.STRANGER, dst=w.CLIENT)
+            / UDP(),
+            "pass_no_listener",
+        ),
+        (
+            w.ethernet() / IP(src=ROUTER, dst=w.VIP) / ICMP(type=3) / IP(src=w.VIP, dst=w.CLIENT) / ICMP(),
+            "pass_no_listener",
+        ),
+        (w.ethernet() / IP(src=w.CLIENT, dst=w.VIP) / ICMP(type=8), "pass_no_listener"),
+    ],
+    ids=[
+        "unknown",
+        "unknown over IPv6",
+        "nothing quoted",
+        "no ports quoted",
+        "not ours",
+        "quotes a ping",
+        "echo",
+    ],
+)
+def test_other_icmp_is_the_hosts(world: w.World, frame: Packet, reason: str) -> None:
+    world.apply(w.service())
+
+    assert world.send(frame) == w.Outcome(w.PASS, reason, bytes(frame))

@@ -1,0 +1,189 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Each scheduler against its definition (ipvsadm(8)), on a few backends and connections that come and go."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import world as w
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from xdpdirector.model import Scheduler
+from xdpdirector.schedule import ServicePlan
+
+NAMES = ("web1", "web2", "web3")
+
+
+def pool(scheduler: str, weights: tuple[int, ...], **changes: object) -> ServicePlan:
+    members = tuple(
+        w.backend(name, weight=weight, accepts=weight > 0)
+        for name, weight in zip(NAMES, weights, strict=False)
+    )
+    return w.service(scheduler=Scheduler(scheduler), members=members, **changes)
+
+
+def opened(world: w.World, count: int, first: int = 1) -> list[str]:
+    """Open so many connections from ports in a row; who got them."""
+    return [w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(first, first + count)]
+
+
+@dataclass
+class Load:
+    """What an observer knows of a backend."""
+
+    weight: int
+    active: int = 0
+    inactive: int = 0
+    served: int = 0
+
+
+Cost = Callable[[Load], float]
+
+COSTS: dict[str, Cost] = {
+    "rr": lambda load: load.served,
+    "wrr": lambda load: (load.served + 1) / load.weight,
+    "lc": lambda load: 257 * load.active + load.inactive,
+    "wlc": lambda load: (257 * load.active + load.inactive) / load.weight,
+    "sed": lambda load: (load.active + 1) / load.weight,
+    "nq": lambda load: 0 if load.active == 0 else (load.active + 1) / load.weight,
+    "fo": lambda load: -load.weight,
+    "ovf": lambda load: -load.weight,
+}
+
+
+def expected(scheduler: str, loads: dict[str, Load]) -> str | None:
+    """Who the definition gives the next connection to: the cheapest, ties to the first; None for nobody."""
+    able = {
+        name: load
+        for name, load in loads.items()
+        if load.weight > 0 and (scheduler != "ovf" or load.active <= load.weight)
+    }
+    return min(able, key=lambda name: COSTS[scheduler](able[name])) if able else None
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    weights=st.tuples(*[st.integers(0, 5)] * 3),
+    ends=st.lists(st.booleans(), min_size=1, max_size=25),
+)
+@pytest.mark.parametrize("scheduler", list(COSTS))
+def test_each_scheduler_does_what_it_is_defined_to_do(
+    world: w.World, scheduler: str, weights: tuple[int, ...], ends: list[bool]
+) -> None:
+    """After each new connection, an old one may end: the oldest that runs."""
+    world.empty()
+    world.apply(pool(scheduler, weights))
+    loads = {name: Load(weight) for name, weight in zip(NAMES, weights, strict=True)}
+    running: list[tuple[int, str]] = []
+    for sport, one_ends in enumerate(ends, start=1):
+        name = expected(scheduler, loads)
+
+        outcome = world.send(w.tcp("S", sport=sport))
+
+        if name is None:
+            assert outcome.reason == "reject_empty"
+            continue
+        assert w.owner(outcome) == name
+        loads[name].active += 1
+        loads[name].served += 1
+        running.append((sport, name))
+        if one_ends:
+            ended, by = running.pop(0)
+            world.send(w.tcp("R", sport=ended))
+            loads[by].active -= 1
+            loads[by].inactive += 1
+
+
+def test_weighted_round_robin_interleaves(world: w.World) -> None:
+    world.apply(pool("wrr", (3, 1)))
+
+    owners = opened(world, 8)
+
+    assert Counter(owners[:4]) == Counter(owners[4:]) == {"web1": 3, "web2": 1}
+    assert owners[:4] != ["web1", "web1", "web1", "web2"] or owners[3:5] != ["web2", "web2"]
+
+
+def test_a_newcomer_is_not_given_all_that_the_others_had(world: w.World) -> None:
+    world.apply(pool("rr", (1, 1)))
+    opened(world, 20)
+
+    world.apply(pool("rr", (1, 1, 1)))
+
+    assert Counter(opened(world, 9, first=100)) == {"web1": 3, "web2": 3, "web3": 3}
+
+
+def test_fail_over_comes_back(world: w.World) -> None:
+    world.apply(pool("fo", (1, 3, 2)))
+    assert set(opened(world, 3)) == {"web2"}
+    world.apply(w.service(scheduler=Scheduler.FO, members=(w.backend("web1"), w.backend("web3", weight=2))))
+    assert set(opened(world, 3, first=10)) == {"web3"}
+
+    world.apply(pool("fo", (1, 3, 2)))
+
+    assert set(opened(world, 3, first=20)) == {"web2"}
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_source_hashing_gives_a_client_one_backend(world: w.World, family: str) -> None:
+    world.apply(pool("sh", (1, 1, 1), hashes_port=False, ring_slots=1021))
+    frame = w.tcp if family == "IPv4" else w.tcp6
+
+    owners = {w.owner(world.send(frame("S", sport=sport))) for sport in range(1, 50)}
+
+    assert len(owners) == 1
+
+
+def test_source_hashing_spreads_clients(world: w.World) -> None:
+    world.apply(pool("sh", (1, 1, 1), hashes_port=False, ring_slots=1021))
+
+    owners = Counter(w.owner(world.send(w.tcp("S", client=f"198.51.100.{n}"))) for n in range(1, 250))
+
+    assert set(owners) == set(NAMES)
+
+
+@pytest.mark.parametrize("scheduler", ["wlc", "mh"])
+def test_the_fallback_serves_only_when_nobody_else_does(world: w.World, scheduler: str) -> None:
+    fallback = w.backend("web3", accepts=False)
+    world.apply(
+        w.service(scheduler=Scheduler(scheduler), members=(w.backend("web1"), fallback), fallback="web3")
+    )
+    assert set(opened(world, 5)) == {"web1"}
+
+    gone = w.backend("web1", accepts=False)
+    world.apply(w.service(scheduler=Scheduler(scheduler), members=(gone, fallback), fallback="web3"))
+
+    assert set(opened(world, 5, first=100)) == {"web3"}
+    assert w.owner(world.send(w.tcp("A", sport=100))) == "web3"
+
+
+def test_a_full_backend_takes_none_until_it_is_below_its_lower_threshold(world: w.World) -> None:
+    world.apply(w.service(members=(w.backend("web1", weight=100, upper=4, lower=3), w.backend("web2"))))
+    owners = opened(world, 6)
+    assert Counter(owners) == {"web1": 4, "web2": 2}
+    first, *others = [sport for sport, name in enumerate(owners, start=1) if name == "web1"]
+
+    world.end_connection(first)
+    assert opened(world, 1, first=50) == ["web2"]
+    world.end_connection(others[0])
+
+    assert opened(world, 2, first=60) == ["web1", "web1"]
+    assert opened(world, 1, first=70) == ["web2"]
+
+
+def test_all_full_is_empty(world: w.World) -> None:
+    world.apply(w.service(members=(w.backend("web1", upper=1, lower=1),)))
+    opened(world, 1)
+
+    assert world.send(w.tcp("S", sport=99)).reason == "reject_empty"
+
+
+def test_address_and_flow_hashing_differ_by_the_port_alone(world: w.World) -> None:
+    world.apply(pool("mh", (1, 1, 1), ring_slots=1021))
+
+    owners = Counter(opened(world, 60))
+
+    assert set(owners) == set(NAMES)

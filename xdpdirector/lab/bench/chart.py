@@ -4,13 +4,16 @@
 from __future__ import annotations
 
 from importlib import import_module
+from math import ceil, log2
 from typing import Any
 
 from xdpdirector.lab.bench.report import Report
 from xdpdirector.lab.bench.workload import Workload
 from xdpdirector.lab.errors import LabError
 
-_REMEDY = "pip install 'pygal>=3,<4'"
+_REMEDY = "pip install 'leather>=0.4,<0.5'"
+_WIDTH, _HEIGHT = 900, 500
+_STEP = 100  # nanoseconds
 
 
 def lines(report: Report, workload: Workload = Workload.TCP4) -> dict[str, dict[int, float]]:
@@ -25,25 +28,26 @@ def lines(report: Report, workload: Workload = Workload.TCP4) -> dict[str, dict[
 def library() -> Any:
     """What draws; LabError when it is missing."""
     try:
-        return import_module("pygal")
+        return import_module("leather")
     except ImportError as error:
-        raise LabError(f"plots are drawn by the Python package pygal, which is missing: {_REMEDY}") from error
+        raise LabError(
+            f"plots are drawn by the Python package leather, which is missing: {_REMEDY}"
+        ) from error
 
 
-def svg(report: Report) -> bytes:
+def svg(report: Report) -> str:
+    """Flows on a logarithmic axis."""
     points = lines(report)
     counts = sorted({count for line in points.values() for count in line})
-    chart = library().Line(
-        title=f"Cost of a packet, {Workload.TCP4}",
-        x_title=f"flows ({report.machine.model}, kernel {report.machine.kernel})",
-        y_title="nanoseconds, minimum",
-        include_x_axis=True,  # from zero
-        js=[],  # nothing is fetched when somebody looks at it
-        show_minor_y_labels=False,
-        legend_at_bottom=True,
-    )
-    chart.x_labels = [f"{count:,}" for count in counts]
+    chart = library().Chart(f"Nanoseconds a packet, {Workload.TCP4} ({report.machine.model})")
     for name, line in points.items():
-        chart.add(name, [line.get(count) for count in counts])
-    rendered: bytes = chart.render()
-    return rendered
+        chart.add_line([(log2(count), cost) for count, cost in sorted(line.items())], name=name)
+    highest = max(cost for line in points.values() for cost in line.values())
+    chart.add_y_scale(0, ceil(highest / _STEP) * _STEP)
+    chart.add_x_axis(ticks=[log2(count) for count in counts], tick_formatter=_flows, name="flows")
+    drawn: str = chart.to_svg(width=_WIDTH, height=_HEIGHT)
+    return drawn
+
+
+def _flows(exponent: float, _index: int, _count: int) -> str:
+    return f"{round(2**exponent):,}"

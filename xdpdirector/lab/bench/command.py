@@ -30,7 +30,7 @@ def bench(
     if document and document != STANDARD_OUTPUT:
         Path(document).write_text(text + "\n")
     if plot:
-        plot.write_bytes(chart.svg(report))
+        plot.write_text(chart.svg(report))
     if document == STANDARD_OUTPUT:
         sys.stdout.write(text + "\n")
     else:

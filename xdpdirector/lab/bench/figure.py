@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from xdpdirector.lab.bench.series import Series
 
-NANOSECONDS = "ns"
+NANOSECONDS, SECONDS, MEGABYTES, LOST = "ns", "s", "MB", "lost"
+LESS_IS_BETTER = frozenset({NANOSECONDS, SECONDS, MEGABYTES, LOST})
 
 
 class Key(NamedTuple):
@@ -25,8 +26,8 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Figure:
-    """`unit` is "ns" for costs (less is better); for anything else more is. `paths`: packets by reason, as our
-    program counted them."""
+    """`unit`: of LESS_IS_BETTER, or of something of which more is. `paths`: packets by reason, as our program
+    counted them."""
 
     key: Key
     series: Series
@@ -37,7 +38,11 @@ class Figure:
     @property
     def best(self) -> float:
         """The value that noise has spoilt least."""
-        return self.series.least if self.unit == NANOSECONDS else self.series.most
+        return self.series.least if self.unit in LESS_IS_BETTER else self.series.most
+
+    @property
+    def worst(self) -> float:
+        return self.series.most if self.unit in LESS_IS_BETTER else self.series.least
 
     def document(self) -> dict[str, Any]:
         return {

@@ -9,7 +9,7 @@ from xdpdirector import libbpf
 from xdpdirector.lab.bench import frames
 from xdpdirector.lab.bench.costs import Costs
 from xdpdirector.lab.bench.driver import LOOPBACK, Driver, Flows
-from xdpdirector.lab.bench.figure import Figure, Key
+from xdpdirector.lab.bench.figure import LOST, Figure, Key
 from xdpdirector.lab.bench.frames import ACK, SYN
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A_INSERT, PORT, Limits
 from xdpdirector.lab.bench.ours import PORTS, VARIANTS, Ours
@@ -18,7 +18,6 @@ from xdpdirector.lab.bench.workload import RUNNING, Pace, Workload
 
 ETHERNET = 12  # bytes that say where a frame went
 _OPENED = 1 << 14  # flows that run meanwhile: the power of two above RUNNING
-_LOST = "connections"
 
 
 class Flood:
@@ -101,4 +100,4 @@ class Flood:
             f"Of {RUNNING:,} established connections, those whose next packet after the flood of "
             f"{self._pace.flood:,} SYNs got another verdict or other Ethernet addresses than before."
         )
-        return Figure(Key(Workload.LOST, variant), Series.of([lost]), how, unit=_LOST, paths=paths)
+        return Figure(Key(Workload.LOST, variant), Series.of([lost]), how, unit=LOST, paths=paths)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xdpdirector.lab.bench.figure import Figure, Key
+from xdpdirector.lab.bench.figure import MEGABYTES, SECONDS, Figure, Key
 from xdpdirector.lab.bench.series import Series
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.topology import VIP4
@@ -48,13 +48,13 @@ def footprint(lab: Lab, rounds: int) -> Iterator[Figure]:
         Key("resident memory", DAEMON),
         Series.of([memory]),
         f"VmRSS {SETTLING:g} s after it was ready, {_WHAT}, nothing happening.",
-        unit="MB",
+        unit=MEGABYTES,
     )
     yield Figure(
         Key("start to ready, adopting", DAEMON),
         Series.of(times),
         f"From starting the process to /readyz saying so, {_WHAT}, over the data plane that the one before left.",
-        unit="s",
+        unit=SECONDS,
     )
 
 

@@ -64,19 +64,18 @@ def pinned(cpu: int) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-@dataclass
 class Stolen:
-    """Share of a CPU's time that the hypervisor gave to others, and that other processes had, while measured."""
+    """Share of a CPU's time that the hypervisor has given to others since this was made."""
 
-    cpu: int
-
-    def __post_init__(self) -> None:
-        self._begin = _ticks(STAT.read_text(), self.cpu)
+    def __init__(self, cpu: int) -> None:
+        self._cpu = cpu
+        self._begin = _ticks(STAT.read_text(), cpu)
 
     def share(self) -> float:
-        end = _ticks(STAT.read_text(), self.cpu)
-        total = sum(end) - sum(self._begin)
-        return round((end[7] - self._begin[7]) / total, 4) if total else 0.0
+        passed = [
+            end - begin for begin, end in zip(self._begin, _ticks(STAT.read_text(), self._cpu), strict=True)
+        ]
+        return round(passed[-1] / sum(passed), 4) if sum(passed) else 0.0
 
 
 def _ticks(stat: str, cpu: int) -> list[int]:

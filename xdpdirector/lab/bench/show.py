@@ -22,15 +22,18 @@ def show(report: Report, console: Console) -> None:
 
 
 def summary(report: Report) -> RenderableType:
-    parts = [
-        _machine(report),
-        _costs(report),
-        _rates(report),
-        _targets(report),
-        _how(report),
-        _verdict(report),
-    ]
-    return Group(*(Padding(part, (1, 0, 0, 0)) for part in parts))
+    return Group(
+        _spaced(_machine(report)),
+        _spaced(_costs(report)),
+        _spaced(_rates(report)),
+        _spaced(_targets(report)),
+        _spaced(_how(report)),
+        _spaced(_verdict(report)),
+    )
+
+
+def _spaced(part: RenderableType) -> Padding:
+    return Padding(part, (1, 0, 0, 0))
 
 
 def _table(title: str) -> Table:
@@ -79,29 +82,33 @@ def _cost(figure: Figure | None, bare: float) -> Text:
 
 def _rates(report: Report) -> Table:
     """Everything that is not a cost, beside the first program of its workload."""
-    table = _table("End to end and otherwise: best (median, worst), and the share of the first of its kind")
+    table = _table("End to end, and otherwise: best (median, worst), and the share of the first of its kind")
     for name in ("what", "way"):
         table.add_column(name, no_wrap=True)
     for name in ("flows", "best", "", "share"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("unit", no_wrap=True)
-    first: dict[str, Figure] = {}
+    by_workload: dict[str, list[Figure]] = {}
     for figure in report.figures.values():
-        if figure.unit == NANOSECONDS:
-            continue
-        reference = first.setdefault(figure.key.workload, figure)
-        share = f"{figure.best / reference.best:.0%}" if reference.best and figure is not reference else ""
-        worst = figure.series.least if figure.best == figure.series.most else figure.series.most
-        table.add_row(
-            figure.key.workload if figure is reference else "",
-            figure.key.program,
-            f"{figure.key.flows:,}" if figure.key.flows > 1 else "",
-            _number(figure.best),
-            Text(f"({_number(figure.series.median)}, {_number(worst)})", style="dim"),
-            share,
-            figure.unit,
-        )
+        if figure.unit != NANOSECONDS:
+            by_workload.setdefault(figure.key.workload, []).append(figure)
+    for figures in by_workload.values():
+        for figure in figures:
+            table.add_row(*_rate(figure, figures[0]))
     return table
+
+
+def _rate(figure: Figure, first: Figure) -> list[str | Text]:
+    is_first = figure is first
+    return [
+        figure.key.workload if is_first else "",
+        figure.key.program,
+        f"{figure.key.flows:,}" if figure.key.flows > 1 else "",
+        _number(figure.best),
+        Text(f"({_number(figure.series.median)}, {_number(figure.worst)})", style="dim"),
+        "" if is_first or not first.best else f"{figure.best / first.best:.0%}",
+        figure.unit,
+    ]
 
 
 def _number(value: float) -> str:

@@ -38,7 +38,9 @@ class Verdict:
         return {None: "not measured", True: "met", False: "missed"}[self.met]
 
     def document(self) -> dict[str, Any]:
-        return {**vars(self), "verdict": self.word}
+        ratios = {"ratio": self.ratio, "median_ratio": self.median_ratio}
+        rounded = {name: ratio if ratio is None else round(ratio, 3) for name, ratio in ratios.items()}
+        return {**vars(self), **rounded, "verdict": self.word}
 
 
 @dataclass(frozen=True)
@@ -58,8 +60,8 @@ class Target:
         series, held_to = figures[ours].series, figures[other].series
         return Verdict(
             self.name,
-            round(_ratio(figures, (ours, other)), 3),
-            round(series.median / held_to.median, 3),
+            _ratio(figures, (ours, other)),
+            series.median / held_to.median,
             self.allowed,
             f"{ours}: {series.least:.0f} ns; {other}: {held_to.least:.0f} ns",
             self.is_prize,
@@ -124,7 +126,7 @@ def verified(instructions: int) -> Verdict:
     name = f"verified instructions, of {INSTRUCTIONS:,}"
     if not instructions:
         return Verdict(name, None, None, 1.0, "")
-    ratio = round(instructions / INSTRUCTIONS, 3)
+    ratio = instructions / INSTRUCTIONS
     return Verdict(name, ratio, ratio, 1.0, f"{instructions:,}")
 
 

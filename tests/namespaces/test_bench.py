@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench at work, small and short: what it says of our program has sane structure. No time is asserted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from xdpdirector.lab.bench.costs import OURS, Costs
+from xdpdirector.lab.bench.figure import Figure, Key, by_key
+from xdpdirector.lab.bench.flood import Flood
+from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C, REWRITE_ONLY, Limits
+from xdpdirector.lab.bench.live import FLOWS, PACKETS_PER_SECOND, Live
+from xdpdirector.lab.bench.ours import MH, VARIANTS, WLC, Ours
+from xdpdirector.lab.bench.wire import Wire
+from xdpdirector.lab.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
+from xdpdirector.lab.lab import take_down
+from xdpdirector.model import Sizes
+
+pytestmark = pytest.mark.root
+
+LAB = "t_bench"
+SIZES = Sizes(connections=1 << 18, connections6=1 << 12, pending=1 << 16, ring_slots=1 << 18)
+PACE = Pace(
+    flows=(1, 1 << 10),
+    rounds=2,
+    burst=1 << 10,
+    flood=1 << 18,
+    flood_bursts=2,
+    live_seconds=0.2,
+    live_rounds=1,
+    server_rounds=0,
+)
+
+
+@dataclass
+class Bench:
+    wire: Wire
+    limits: Limits
+    ours: Ours
+
+
+@pytest.fixture(scope="module")
+def bench() -> Iterator[Bench]:
+    """On a cable of its own; goes as a lab's things go, whatever happens."""
+    take_down(LAB)
+    try:
+        with (
+            Wire(LAB) as wire,
+            Limits(f"lab-{LAB}-limits", SIZES) as limits,
+            Ours(f"lab-{LAB}-ours", SIZES) as ours,
+        ):
+            wire.keep(limits.pin("drive4"), limits.pin("drive6"))
+            yield Bench(wire, limits, ours)
+    finally:
+        take_down(LAB)
+
+
+def sane(figure: Figure) -> bool:
+    return 0 <= figure.series.least <= figure.series.median <= figure.series.most < 1_000_000 and bool(
+        figure.how
+    )
+
+
+def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Bench) -> None:
+    costs = Costs(bench.limits, bench.ours, PACE)
+
+    figures = by_key(costs.established(Workload.TCP4, with_new=True))
+
+    assert all(sane(figure) for figure in figures.values())
+    assert {key.program for key in figures} == {LIMIT_A, LIMIT_B, LIMIT_C, LIMIT_A_INSERT, *VARIANTS}
+    assert {key.flows for key in figures} == set(PACE.flows)
+    paths = {program: set(figures[Key(Workload.TCP4, program, 1 << 10)].paths) for program in (MH, WLC)}
+    assert paths == {MH: {"forward_ring"}, WLC: {"forward_connection"}}
+    assert set(figures[Key(Workload.SYN, WLC, 1)].paths) == {"forward_new"}
+
+
+def test_packets_that_are_not_for_us_pass(bench: Bench) -> None:
+    figures = by_key(Costs(bench.limits, bench.ours, PACE).not_for_us())
+
+    assert {key.workload for key in figures if key.program == OURS} == set(NOT_FOR_US)
+    assert all(sane(figure) for figure in figures.values())
+    assert Key(Workload.NOTHING, BARE) in figures
+
+
+def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -> None:
+    figures = by_key(Flood(bench.limits, bench.ours, PACE).run())
+
+    assert all(figures[Key(Workload.LOST, variant)].best == 0 for variant in VARIANTS)
+    assert all(sum(figures[Key(Workload.LOST, variant)].paths.values()) == RUNNING for variant in VARIANTS)
+    assert all(sane(figures[Key(Workload.FLOOD, variant, PACE.flood)]) for variant in VARIANTS)
+
+
+def test_frames_come_back_over_the_cable(bench: Bench) -> None:
+    figures = by_key(Live(bench.wire, bench.limits, bench.ours, PACE).run())
+
+    assert {REWRITE_ONLY, LIMIT_C, *VARIANTS} <= {key.program for key in figures}
+    assert all(figure.series.least > 0 and figure.unit == PACKETS_PER_SECOND for figure in figures.values())
+    assert {key.flows for key in figures} == {FLOWS}

@@ -1,0 +1,317 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The bench's pure parts: series, frames, packed entries, targets, and the report in its three forms."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+from scapy.layers.inet import IP, TCP, UDP
+from scapy.layers.inet6 import IPv6
+from scapy.layers.l2 import ARP, Ether
+
+from xdpdirector.lab.bench import chart, frames
+from xdpdirector.lab.bench.costs import OURS
+from xdpdirector.lab.bench.driver import Flows
+from xdpdirector.lab.bench.entry import pack
+from xdpdirector.lab.bench.figure import NANOSECONDS, Figure, Key, by_key
+from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C
+from xdpdirector.lab.bench.live import PACKETS_PER_SECOND
+from xdpdirector.lab.bench.machine import Machine, model_of
+from xdpdirector.lab.bench.ours import MH, WLC, plan
+from xdpdirector.lab.bench.report import Program, Report
+from xdpdirector.lab.bench.series import Series, interleaved
+from xdpdirector.lab.bench.show import summary
+from xdpdirector.lab.bench.target import FEW, MANY, Target, Verdict, judge, targets
+from xdpdirector.lab.bench.workload import CALM, NOT_FOR_US, QUICK, RUNNING, Workload
+from xdpdirector.lab.topology import VIP4, VIP6
+
+TCP4, TCP6 = Workload.TCP4, Workload.TCP6
+
+
+def figure(key: Key, *values: float, unit: str = NANOSECONDS) -> Figure:
+    return Figure(
+        key, Series.of(values), f"how {key.workload} was obtained", unit=unit, paths={"forward_ring": 7}
+    )
+
+
+GOOD = {
+    Key(Workload.NOTHING, BARE): 10,
+    Key(TCP4, LIMIT_A, FEW): 300,
+    Key(TCP4, LIMIT_B): 40,
+    Key(TCP4, LIMIT_C): 32,
+    Key(TCP4, MH): 40,
+    Key(TCP4, MH, MANY): 50,
+    Key(TCP4, WLC): 50,
+    Key(TCP4, WLC, FEW): 300,
+    Key(TCP6, MH): 52,
+    Key(TCP6, WLC): 65,
+    Key(Workload.FLOOD, LIMIT_A_INSERT, CALM.flood): 600,
+    Key(Workload.FLOOD, MH, CALM.flood): 60,
+    Key(Workload.FLOOD, WLC, CALM.flood): 300,
+    **{Key(workload, OURS): 20 for workload in NOT_FOR_US},
+    Key(Workload.LOST, MH): 0,
+    Key(Workload.LOST, WLC): 0,
+}
+
+
+def judged(instructions: int = 150_000) -> dict[str, Verdict]:
+    """A good run's verdicts, by name."""
+    figures = by_key(figure(key, value, value + 4) for key, value in GOOD.items())
+    return {verdict.name: verdict for verdict in judge(figures, CALM, instructions)}
+
+
+def with_value(key: Key, value: float) -> list[Verdict]:
+    figures = by_key(figure(one, value if one == key else good) for one, good in GOOD.items())
+    return judge(figures, CALM, 150_000)
+
+
+@pytest.fixture
+def report() -> Report:
+    figures = by_key(
+        [
+            *(figure(key, value, value + 4) for key, value in GOOD.items()),
+            figure(Key(Workload.LIVE, "rewrite only", FEW), 2e6, 3e6, unit=PACKETS_PER_SECOND),
+            figure(Key(Workload.LIVE, MH, FEW), 1.5e6, 2.4e6, unit=PACKETS_PER_SECOND),
+        ]
+    )
+    machine = Machine("A processor", "6.1.0", 2, 1, 0.5, True)
+    program = Program(210_000, 8_000, 6_000, {"connections4": 1024})
+    return Report(machine, CALM, program, figures, judge(figures, CALM, 210_000), 12.3, 0.01)
+
+
+# Series
+
+
+def test_a_series_says_its_least_median_and_most() -> None:
+    series = Series.of([5, 1, 9, 3])
+
+    assert (series.least, series.median, series.most) == (1, 4, 9)
+    assert series.document() == {"min": 1, "median": 4, "max": 9, "samples": 4}
+
+
+def test_a_constant_is_taken_from_every_value() -> None:
+    assert Series.of([5, 8]).less(2).values == (3, 6)
+
+
+def test_an_empty_series_is_refused() -> None:
+    with pytest.raises(ValueError, match="needs a value"):
+        Series.of([])
+
+
+def test_cases_take_turns() -> None:
+    order: list[str] = []
+
+    def case(name: str) -> float:
+        order.append(name)
+        return len(order)
+
+    series = interleaved({"a": lambda: case("a"), "b": lambda: case("b")}, 2)
+
+    assert order == ["a", "b", "a", "b"]
+    assert (series["a"].values, series["b"].values) == ((1, 3), (2, 4))
+
+
+# Figures
+
+
+def test_what_is_measured_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="measured twice: mh, established IPv4 TCP"):
+        by_key([figure(Key(TCP4, MH), 1), figure(Key(TCP4, MH), 2)])
+
+
+def test_the_best_cost_is_the_least_and_the_best_rate_the_most() -> None:
+    cost, rate = figure(Key("a", "b"), 1, 2), figure(Key("c", "d"), 1, 2, unit=PACKETS_PER_SECOND)
+
+    assert (cost.best, cost.worst, rate.best, rate.worst) == (1, 2, 2, 1)
+
+
+# Entries and frames
+
+SHAPE = {
+    "size": 12,
+    "fields": [
+        {"name": "number", "offset": 0, "size": 4, "type": "u32"},
+        {"name": "text", "offset": 6, "size": 4, "type": "bytes"},
+    ],
+}
+
+
+def test_an_entry_is_packed_as_its_shape_says() -> None:
+    assert pack(SHAPE, text=b"ab", number=1) == (1).to_bytes(4, "little") + b"\0\0ab\0\0\0\0"
+
+
+@pytest.mark.parametrize("wrong", [{"other": 1}, {"text": b"abcde"}])
+def test_an_entry_that_does_not_fit_is_refused(wrong: dict[str, int | bytes]) -> None:
+    with pytest.raises((KeyError, ValueError)):
+        pack(SHAPE, **wrong)
+
+
+@pytest.mark.parametrize(("family", "vip"), [(4, VIP4), (6, VIP6)], ids=["IPv4", "IPv6"])
+def test_a_segment_is_what_scapy_reads(family: int, vip: object) -> None:
+    frame = frames.tcp(frames.SYN, 80, vip)  # type: ignore[arg-type]
+
+    read = Ether(frame.data)
+    network, segment = read[IP if family == 4 else IPv6], read[TCP]
+    assert (frame.family, read.dst) == (family, frames.NEAR_MAC.hex(":"))
+    assert (network.dst, segment.dport, segment.flags, segment.dataofs) == (str(vip), 80, "S", 5)
+
+
+def test_a_datagram_is_what_scapy_reads() -> None:
+    read = Ether(frames.udp(53).data)
+
+    assert (read[IP].dst, read[UDP].dport, bytes(read[UDP].payload)[:8]) == (str(VIP4), 53, b"question")
+
+
+def test_an_arp_request_asks_for_the_vip() -> None:
+    assert Ether(frames.arp().data)[ARP].pdst == str(VIP4)
+
+
+def test_flows_differ_in_port_and_then_in_address() -> None:
+    read = [Ether(frames.flow(number, frames.ACK, 80).data) for number in (0, 63, 64)]
+
+    assert [(each[IP].src, each[TCP].sport) for each in read] == [
+        ("198.18.0.0", 1024),
+        ("198.18.0.0", 1087),
+        ("198.18.0.1", 1024),
+    ]
+
+
+@pytest.mark.parametrize("count", [0, 3, 100])
+def test_flows_come_in_powers_of_two(count: int) -> None:
+    with pytest.raises(ValueError, match="not a power of two"):
+        Flows(count)
+
+
+def test_a_variants_plan_has_backends_that_take_connections() -> None:
+    members = plan(WLC, ifindex=7).members
+
+    assert all(member.accepts and member.hop and member.hop.ifindex == 7 for member in members)
+    assert len(members) > 1
+
+
+# Targets
+
+
+def test_a_good_run_meets_every_target_but_the_prize() -> None:
+    verdicts = judged().values()
+
+    assert [verdict.name for verdict in verdicts if not verdict.met] == [
+        "wlc at half of limit A, 131,072 flows"
+    ]
+    assert all(verdict.word == "met" for verdict in verdicts if not verdict.is_prize)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        (Key(TCP4, MH), 41),
+        (Key(TCP4, MH, MANY), 51),
+        (Key(TCP4, WLC), 51),
+        (Key(TCP4, WLC, FEW), 301),
+        (Key(TCP6, MH), 53),
+        (Key(Workload.FLOOD, MH, CALM.flood), 301),
+        (Key(Workload.FLOOD, WLC, CALM.flood), 301),
+        (Key(Workload.ARP, OURS), 21),
+        (Key(Workload.LOST, WLC), 1),
+    ],
+    ids=str,
+)
+def test_one_step_beyond_is_missed(key: Key, value: float) -> None:
+    missed = [verdict for verdict in with_value(key, value) if verdict.met is False and not verdict.is_prize]
+
+    assert len(missed) == 1
+    assert missed[0].word == "missed"
+
+
+def test_too_many_instructions_are_missed() -> None:
+    assert judged(instructions=200_001)["verified instructions, of 200,000"].met is False
+
+
+def test_nothing_measured_is_nothing_met_or_missed() -> None:
+    assert {verdict.word for verdict in judge({}, QUICK, 0)} == {"not measured"}
+
+
+def test_the_worst_pair_counts_and_is_named() -> None:
+    target = Target("all", 2.0, [(Key("a", "x"), Key("b", "y")), (Key("c", "x"), Key("b", "y"))])
+    figures = by_key(
+        [figure(Key("a", "x"), 10), figure(Key("c", "x"), 30, 50), figure(Key("b", "y"), 10, 20)]
+    )
+
+    verdict = target.judged(figures)
+
+    assert (verdict.ratio, verdict.median_ratio, verdict.met) == (3.0, 40 / 15, False)
+    assert verdict.seen == "x, c: 30 ns; y, b: 10 ns"
+
+
+@pytest.mark.parametrize("pace", [CALM, QUICK], ids=["calm", "quick"])
+def test_every_target_is_about_flows_that_are_measured(pace: object) -> None:
+    counts = {key.flows for target in targets(pace) for pair in target.pairs for key in pair}  # type: ignore[arg-type]
+
+    assert counts <= {1, pace.flood, *pace.flows}  # type: ignore[attr-defined]
+
+
+# The report
+
+
+def test_the_document_is_json_with_a_sentence_for_each_figure(report: Report) -> None:
+    document = json.loads(json.dumps(report.document()))
+
+    assert len(document["figures"]) == len(GOOD) + 2
+    assert all(each["how"] and each["min"] <= each["median"] <= each["max"] for each in document["figures"])
+    assert {each["verdict"] for each in document["targets"]} == {"met", "missed"}
+    assert document["machine"]["model"] == "A processor"
+    assert document["pace"]["flood"] == CALM.flood
+
+
+def shown(report: Report) -> str:
+    console = Console(width=150, record=True, file=StringIO())
+    console.print(summary(report))
+    return console.export_text()
+
+
+def test_the_tables_show_costs_rates_targets_and_how(report: Report) -> None:
+    text = shown(report)
+
+    for expected in (
+        "A processor, 2 CPUs, kernel 6.1.0",
+        "40 (42, 44) 30",  # mh with one flow: min (median, max), and without bare TX's 10
+        "2,400,000",
+        "80%",  # of the rewriting alone
+        "MISSED    verified instructions",
+        "no prize  wlc at half of limit A",
+        "how SYN flood was obtained",
+        "11 of 12 targets met",
+        f"of {RUNNING:,}",
+    ):
+        assert expected in text
+
+
+def test_the_plot_has_a_line_for_each_program_and_fetches_nothing(report: Report) -> None:
+    drawn = chart.svg(report)
+
+    assert chart.lines(report)[MH] == {1: 40, MANY: 50}
+    for name in (MH, WLC, LIMIT_A, LIMIT_B, LIMIT_C, "524,288"):
+        assert f">{name}</text>" in drawn
+    assert "src=" not in drawn
+    assert "href=" not in drawn
+
+
+def test_a_figure_that_is_missing_leaves_a_gap(report: Report) -> None:
+    figures = {key: found for key, found in report.figures.items() if key.program != BARE}
+
+    assert LIMIT_C in shown(replace(report, figures=figures))
+
+
+@pytest.mark.parametrize(
+    ("text", "model"),
+    [
+        ("processor : 0\nmodel name\t: Intel(R) Xeon(R)\n", "Intel(R) Xeon(R)"),
+        ("Model\t\t: A board\n", "A board"),
+    ],
+)
+def test_the_processor_is_named(text: str, model: str) -> None:
+    assert model_of(text) == model

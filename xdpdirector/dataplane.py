@@ -190,9 +190,7 @@ class Dataplane:
             region = self.rings.leave(plan, service, now)
         fields = service_fields(plan, region, wanted, self.tables.enums, self.clock.jiffies)
         place = {name: fields[name] for name in ("ring_start", "ring_slots")}
-        self._store(
-            self.tables.services, service, place
-        )  # first: no ring, no use of it
+        self._store(self.tables.services, service, place)  # first: no ring, no use of it
         self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdpdirector import schedule
+from xdpdirector import clients, schedule
 from xdpdirector.tables import Array, Clock, Tables
 
 TABLES = ("pending4", "pending6", "connections4", "connections6")
@@ -44,9 +44,11 @@ def sweep(tables: Tables, clock: Clock) -> SweepResult:
     seen_active, seen_inactive = tables.loads["active"].copy(), tables.loads["inactive"].copy()
     for name in TABLES:
         for keys, values in tables.read(name):
-            lives = _lives(tables, values, clock.now())
+            now = clock.now()
+            lives = _lives(tables, values, now)
             deleted += tables.delete(name, keys[~lives])
-            values = values[lives]
+            keys, values = keys[lives], values[lives]
+            clients.renew(tables, keys, values, now)
             is_active = ~np.isin(values["state"], _ended(tables))
             active += np.bincount(values["backend"][is_active], minlength=count)
             inactive += np.bincount(values["backend"][~is_active], minlength=count)

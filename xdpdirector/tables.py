@@ -271,6 +271,17 @@ class Tables:
         """Delete these keys; how many were there. They may go away meanwhile."""
         return sum(libbpf.delete(self._fds[name], key.tobytes()) for key in keys)
 
+    def renew_client(self, key: bytes, backend: int, now: int) -> None:
+        """Say of a client's entry that it was seen now, if it is there and of that backend."""
+        said = self.loaded.maps["clients"]
+        raw = libbpf.lookup(self._fds["clients"], key, said["value_size"])
+        if raw is None:
+            return
+        value = np.frombuffer(raw, dtype_of(said["value"])).copy()
+        if int(value["backend"][0]) == backend:
+            value["seen"] = now
+            libbpf.update(self._fds["clients"], key, value.tobytes(), libbpf.Update.EXISTING)
+
     # Counters and ports
 
     def per_cpu_sum(self, name: str, index: int) -> Array:

@@ -14,6 +14,7 @@ from scapy.packet import Packet
 
 from xdpdirector.model import Listener, Persistence, Scheduler
 from xdpdirector.schedule import Hop, ServicePlan
+from xdpdirector.sweep import sweep
 
 TWO = (w.backend("web1"), w.backend("web2"))
 
@@ -104,6 +105,29 @@ def test_a_client_keeps_its_backend_over_all_listeners(world: w.World, family: s
     frames = [tcp("S", sport=sport) for sport in range(1, 20)] + [udp(sport=sport) for sport in range(1, 20)]
 
     assert len({w.owner(world.send(frame)) for frame in frames}) == 1
+
+
+@pytest.mark.parametrize("family", ["IPv4", "IPv6"])
+def test_a_running_connection_keeps_its_client(world: w.World, family: str) -> None:
+    world.apply(persistent("rr"))
+    tcp = w.tcp if family == "IPv4" else w.tcp6
+    first = w.owner(world.send(tcp("S", sport=1)))
+    world.send(tcp("A", sport=1))
+    world.age_clients(by=200)
+
+    sweep(world.tables, world.clock)
+    world.age_clients(by=200)
+
+    assert {w.owner(world.send(tcp("S", sport=sport))) for sport in range(2, 6)} == {first}
+
+
+def test_an_old_client_is_nobodys(world: w.World) -> None:
+    world.apply(persistent("rr"))
+    first = w.owner(world.send(w.tcp("S", sport=1)))
+
+    world.age_clients(by=301)
+
+    assert w.owner(world.send(w.tcp("S", sport=2))) != first
 
 
 def test_clients_under_one_prefix_are_one_client(world: w.World) -> None:

@@ -159,6 +159,13 @@ class World:
             self.tables.delete("connections4", keys[keys["client_port"] == network16(sport)])
         sweep(self.tables, self.clock)
 
+    def age_clients(self, by: float) -> None:
+        """As if the entries of persistence had been renewed so many seconds earlier."""
+        for keys, values in [(k.copy(), v.copy()) for k, v in self.tables.read("clients")]:
+            for key, value in zip(keys, values, strict=True):
+                seen = int(value["seen"]) - self.clock.jiffies(by)
+                self.tables.renew_client(key.tobytes(), int(value["backend"]), seen & 0xFFFFFFFF)
+
     def apply(self, *plans: ServicePlan, now: float = 0.0) -> None:
         for plan in plans:
             self.plane.apply(plan, now)

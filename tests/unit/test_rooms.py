@@ -34,7 +34,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "ctypes": {"libbpf", "shapes", "tables", "loader"},
-    "numpy": {"connections", "maglev", "schedule", "rings", "sweep", "tables", "dataplane"},
+    "numpy": {"clients", "connections", "maglev", "schedule", "rings", "sweep", "tables", "dataplane"},
 }
 
 

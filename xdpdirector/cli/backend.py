@@ -22,6 +22,9 @@ CUT_TAKES = timedelta(seconds=20)
 Weight = Annotated[
     int | None, typer.Option(help="Its share; 0 takes no new connections.", show_default=False)
 ]
+MaxConnections = Annotated[
+    int | None, typer.Option(help="At so many connections it takes no new ones.", show_default=False)
+]
 
 
 @app.command("list", epilog=example("xdpdirector backend list web"))
@@ -55,20 +58,28 @@ def add(
     name: Backend,
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its own address, not the VIP.")],
     weight: Weight = None,
+    max_connections: MaxConnections = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Add a backend to a service."""
-    body = {"name": name.backend, "address": address} | ({} if weight is None else {"weight": weight})
+    body = {"name": name.backend, "address": address} | _given(weight, max_connections)
     document = target(context).client().post(f"{service_path(name.service)}/backends", body)
     answer(output, document, lambda: show.backends([document]))
 
 
 @app.command("set", epilog=example("xdpdirector backend set web/web1 --weight 5"))
-def set_(context: typer.Context, name: Backend, weight: Weight = None, output: Output = Format.TABLE) -> None:
+def set_(
+    context: typer.Context,
+    name: Backend,
+    weight: Weight = None,
+    max_connections: MaxConnections = None,
+    output: Output = Format.TABLE,
+) -> None:
     """Change a backend; running connections stay."""
-    if weight is None:
+    body = _given(weight, max_connections)
+    if not body:
         raise typer.BadParameter("say what to change, like --weight 5")
-    document = target(context).client().patch(_path(name), {"weight": weight})
+    document = target(context).client().patch(_path(name), body)
     answer(output, document, lambda: show.backends([document]))
 
 
@@ -179,3 +190,8 @@ def _end(document: dict[str, Any]) -> datetime | None:
         return None
     cut = progress["on_deadline"] == "cut"
     return datetime.fromisoformat(progress["deadline"]) + (CUT_TAKES if cut else timedelta())
+
+
+def _given(weight: int | None, max_connections: int | None) -> dict[str, int]:
+    said = {"weight": weight, "max_connections": max_connections}
+    return {name: value for name, value in said.items() if value is not None}

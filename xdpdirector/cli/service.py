@@ -27,7 +27,12 @@ Listen = Annotated[
         help="A listener, like 192.0.2.10:80/tcp or [2001:db8::10]:53/udp; may be repeated.",
     ),
 ]
-Scheduler = Annotated[str | None, _option("wlc (least busy) or mh (Maglev hashing).")]
+Scheduler = Annotated[
+    str | None, _option("wlc (least busy), mh (Maglev hashing), rr, wrr, lc, sed, nq, sh, fo or ovf.")
+]
+Hash = Annotated[str | None, _option("For mh and sh: by flow or by address.")]
+Persistence = Annotated[str | None, _option("How long a client keeps its backend, like 300s, or none.")]
+Fallback = Annotated[str | None, _option("The backend that serves only when no other does, or none.")]
 Check = Annotated[str | None, _option("tcp, http, http:/path, or none.")]
 Interval = Annotated[str | None, _option("Time between checks, like 2s.")]
 Timeout = Annotated[str | None, _option("Time for one check, like 500ms.")]
@@ -62,6 +67,9 @@ def add(
     name: Service,
     listen: Listen = None,
     scheduler: Scheduler = None,
+    hash: Hash = None,  # noqa: A002 the option's name
+    persistence: Persistence = None,
+    fallback: Fallback = None,
     check: Check = None,
     interval: Interval = None,
     timeout: Timeout = None,
@@ -79,6 +87,9 @@ def add(
         name=name,
         listeners=listen,
         scheduler=scheduler,
+        hash=hash,
+        persistence={"timeout": persistence} if persistence not in (None, "none") else None,
+        fallback=fallback if fallback != "none" else None,
         check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
         on_empty=on_empty,
         on_down=on_down,
@@ -94,6 +105,9 @@ def set_(
     name: Service,
     listen: Listen = None,
     scheduler: Scheduler = None,
+    hash: Hash = None,  # noqa: A002 the option's name
+    persistence: Persistence = None,
+    fallback: Fallback = None,
     check: Check = None,
     interval: Interval = None,
     timeout: Timeout = None,
@@ -108,13 +122,16 @@ def set_(
     body = _given(
         listeners=listen or None,
         scheduler=scheduler,
+        hash=hash,
+        persistence={"timeout": persistence} if persistence not in (None, "none") else None,
+        fallback=fallback if fallback != "none" else None,
         check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
         on_empty=on_empty,
         on_down=on_down,
         on_unknown=on_unknown,
     )
-    if check == "none":
-        body["check"] = None
+    said = {"check": check, "persistence": persistence, "fallback": fallback}
+    body |= {name: None for name, value in said.items() if value == "none"}
     if not body:
         raise typer.BadParameter("say what to change, like --scheduler mh")
     document = target(context).client().patch(service_path(name), body)

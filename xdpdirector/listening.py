@@ -26,6 +26,7 @@ class Listening:
         self._wanted: dict[int, dict[Entry, int]] = {}
         """By service: its entries, and how wide the narrowest of its listeners is there."""
         self._brought: dict[int, Set[Listener]] = {}
+        self._address: dict[Entry, Address] = {}
 
     def has(self, service: int) -> bool:
         """Whether some listener leads to this service."""
@@ -43,7 +44,7 @@ class Listening:
                     f"there is room for {self._tables.entries(name)} entries in {name}, and {count} are wanted: "
                     "raise sizes.listeners"
                 )
-        if len({self._tables.address_in(entry) for entry in entries}) > self._tables.entries("vips"):
+        if len(self._addresses(entries)) > self._tables.entries("vips"):
             raise CapacityError(
                 f"there is room for {self._tables.entries('vips')} VIPs: raise sizes.listeners"
             )
@@ -72,9 +73,12 @@ class Listening:
         """Read again what stands in the maps, where somebody else may have changed it; the next `bring` repairs
         listeners. VIPs are repaired here."""
         wanted = {entry for entries in self._wanted.values() for entry in entries}
-        self._present = self._tables.listeners()
-        self._brought.clear()
-        self._tables.set_vips(self._addresses(wanted | self._present.keys()))
+        before, self._present = self._present, self._tables.listeners()
+        if self._present != before:
+            self._brought.clear()
+        entries = wanted | self._present.keys()
+        self._address = {entry: address for entry, address in self._address.items() if entry in entries}
+        self._tables.set_vips(self._addresses(entries))
 
     def _give(self, entry: Entry) -> None:
         """The entry to whoever wants it most narrowly, or to nobody."""
@@ -91,4 +95,6 @@ class Listening:
         self.writes += 1
 
     def _addresses(self, entries: Set[Entry]) -> set[Address]:
-        return {self._tables.address_in(entry) for entry in entries}
+        for entry in entries - self._address.keys():
+            self._address[entry] = self._tables.address_in(entry)
+        return {self._address[entry] for entry in entries}

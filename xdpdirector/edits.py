@@ -44,8 +44,15 @@ def create_service(services: Services, name: str, spec: ServiceSpec) -> Services
 
 
 def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
-    """NotFoundError when there is none."""
-    find_service(services, name)
+    """NotFoundError when there is none. ConflictError for another size of a ring that flows run on: nobody could say
+    which slots would be theirs."""
+    before = find_service(services, name)
+    if before.scheduler.is_ring and spec.scheduler.is_ring and before.ring_slots != spec.ring_slots:
+        raise ConflictError(
+            f"the ring of service '{name}' has {before.ring_slots} slots, and its flows would lose their backends "
+            "with another size: delete the service and create it anew, or leave ring_slots as it is",
+            pointer="/ring_slots",
+        )
     return _consistent({**services, name: spec})
 
 

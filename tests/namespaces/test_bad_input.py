@@ -153,7 +153,7 @@ ROWS: list[Any] = [
         lambda top, web: web.update(listen="x"), r"yaml:\d+:\d+: .*'listen'", id="unknown key inside"
     ),
     pytest.param(
-        lambda top, web: web.update(scheduler="fastest"), "fastest", "mh.*wlc", id="unknown scheduler"
+        lambda top, web: web.update(scheduler="fastest"), "fastest", "wlc.*mh", id="unknown scheduler"
     ),
     pytest.param(
         lambda top, web: web.update(listeners=[f"{VIP4}:65536/tcp"]),

@@ -210,3 +210,16 @@ def test_a_backend_that_was_validated_already_stays_what_it_is() -> None:
     edited = edits.create_backend(SERVICES, "web", "web4", spec)
 
     assert edited["web"].backends["web4"] is spec
+
+
+def test_the_size_of_a_ring_that_flows_run_on_does_not_change() -> None:
+    with pytest.raises(ConflictError, match="4093|16381") as raised:
+        edits.patch_service(SERVICES, "web", {"ring_slots": 4093})
+
+    assert raised.value.pointer == "/ring_slots"
+
+
+def test_a_service_that_gets_a_ring_may_choose_its_size() -> None:
+    after = edits.patch_service(SERVICES, "mail", {"scheduler": "mh", "ring_slots": 4093})
+
+    assert after["mail"].ring_slots == 4093

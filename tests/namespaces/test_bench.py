@@ -13,7 +13,7 @@ from xdpdirector.lab.bench.figure import Figure, Key, by_key
 from xdpdirector.lab.bench.flood import Flood
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C, REWRITE_ONLY, Limits
 from xdpdirector.lab.bench.live import FLOWS, PACKETS_PER_SECOND, Live
-from xdpdirector.lab.bench.ours import MH, VARIANTS, WLC, Ours
+from xdpdirector.lab.bench.ours import MH, VARIANTS, WLC, Fleet
 from xdpdirector.lab.bench.wire import Wire
 from xdpdirector.lab.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 from xdpdirector.lab.lab import take_down
@@ -39,7 +39,7 @@ PACE = Pace(
 class Bench:
     wire: Wire
     limits: Limits
-    ours: Ours
+    fleet: Fleet
 
 
 @pytest.fixture(scope="module")
@@ -50,10 +50,10 @@ def bench() -> Iterator[Bench]:
         with (
             Wire(LAB) as wire,
             Limits(f"lab-{LAB}-limits", SIZES) as limits,
-            Ours(f"lab-{LAB}-ours", SIZES) as ours,
+            Fleet(f"lab-{LAB}-ours", SIZES) as fleet,
         ):
             wire.keep(limits.pin("drive4"), limits.pin("drive6"))
-            yield Bench(wire, limits, ours)
+            yield Bench(wire, limits, fleet)
     finally:
         take_down(LAB)
 
@@ -65,7 +65,7 @@ def sane(figure: Figure) -> bool:
 
 
 def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Bench) -> None:
-    costs = Costs(bench.limits, bench.ours, PACE)
+    costs = Costs(bench.limits, bench.fleet, PACE)
 
     figures = by_key(costs.established(Workload.TCP4, with_new=True))
 
@@ -78,7 +78,7 @@ def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Ben
 
 
 def test_packets_that_are_not_for_us_pass(bench: Bench) -> None:
-    figures = by_key(Costs(bench.limits, bench.ours, PACE).not_for_us())
+    figures = by_key(Costs(bench.limits, bench.fleet, PACE).not_for_us())
 
     assert {key.workload for key in figures if key.program == OURS} == set(NOT_FOR_US)
     assert all(sane(figure) for figure in figures.values())
@@ -86,7 +86,7 @@ def test_packets_that_are_not_for_us_pass(bench: Bench) -> None:
 
 
 def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -> None:
-    figures = by_key(Flood(bench.limits, bench.ours, PACE).run())
+    figures = by_key(Flood(bench.limits, bench.fleet, PACE).run())
 
     assert all(figures[Key(Workload.LOST, variant)].best == 0 for variant in VARIANTS)
     assert all(sum(figures[Key(Workload.LOST, variant)].paths.values()) == RUNNING for variant in VARIANTS)
@@ -94,7 +94,7 @@ def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -
 
 
 def test_frames_come_back_over_the_cable(bench: Bench) -> None:
-    figures = by_key(Live(bench.wire, bench.limits, bench.ours, PACE).run())
+    figures = by_key(Live(bench.wire, bench.limits, bench.fleet, PACE).run())
 
     assert {REWRITE_ONLY, LIMIT_C, *VARIANTS} <= {key.program for key in figures}
     assert all(figure.series.least > 0 and figure.unit == PACKETS_PER_SECOND for figure in figures.values())

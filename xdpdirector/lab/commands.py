@@ -141,7 +141,9 @@ def demo(
 
 @app.command()
 def bench(
-    quick: Annotated[bool, typer.Option("--quick", help="Some 20 seconds, and not end to end.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Half a minute; without UDP, servers and daemon.")
+    ] = False,
     document: Annotated[
         str | None,
         typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),

@@ -14,7 +14,7 @@ from xdpdirector.lab.bench.footprint import footprint
 from xdpdirector.lab.bench.limits import Limits
 from xdpdirector.lab.bench.live import Live
 from xdpdirector.lab.bench.machine import Machine, Stolen, last_cpu, pinned
-from xdpdirector.lab.bench.ours import Ours
+from xdpdirector.lab.bench.ours import MH, Fleet, Ours
 from xdpdirector.lab.bench.report import Program, Report
 from xdpdirector.lab.bench.servers import Servers
 from xdpdirector.lab.bench.target import judge
@@ -60,18 +60,20 @@ def _in_kernel(options: Options, limits: Limits, wire: Wire, figures: list[Figur
     instance = f"{limits.paths.name}-ours"
     drivers = (limits.pin("drive4"), limits.pin("drive6"))
     wire.keep(*drivers)
-    with Ours(instance, SIZES) as ours:
-        program = describe(ours)
-        costs = Costs(limits, ours, pace)
+    with Fleet(instance, SIZES) as fleet:
+        program = describe(fleet[MH])
+        costs = Costs(limits, fleet, pace)
         figures += _told(say, "packets that are not for us", costs.not_for_us())
         what = f"established TCP and new flows, up to {pace.flows[-1]:,} flows, {pace.rounds} rounds"
         figures += _told(say, what, costs.established(Workload.TCP4, Workload.TCP6, with_new=True))
-        figures += _told(say, "packets over a cable", Live(wire, limits, ours, pace).run())
+        figures += _told(say, "packets over a cable", Live(wire, limits, fleet, pace).run())
     wire.keep(*drivers)
-    with Ours(instance, SIZES) as ours:
-        figures += _told(say, "established UDP", Costs(limits, ours, pace).established(Workload.UDP4))
-    with Ours(instance, SIZES) as ours:
-        figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(limits, ours, pace).run())
+    if pace.with_udp:
+        with Fleet(instance, SIZES) as fleet:
+            udp = Costs(limits, fleet, pace).established(Workload.UDP4)
+            figures += _told(say, "established UDP", udp)
+    with Fleet(instance, SIZES) as fleet:
+        figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(limits, fleet, pace).run())
     return program
 
 

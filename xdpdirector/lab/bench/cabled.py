@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m xdpdirector.lab.bench.cabled INSTANCE INTERFACE`: let the bench's services reach their backends by an
-interface of this network namespace. Connections stay as they are."""
+"""`python -m xdpdirector.lab.bench.cabled INSTANCE INTERFACE VARIANT...`: let the bench's services reach their
+backends by an interface of this network namespace. Connections stay as they are."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from xdpdirector.lab.bench.ours import dataplane, serve
 from xdpdirector.paths import InstancePaths
 
 
-def main(instance: str, interface: str) -> None:
+def main(instance: str, interface: str, *variants: str) -> None:
     paths = InstancePaths(instance)
     loaded = layout.read(paths)
     if loaded is None:
         raise NotFoundError(f"nothing is loaded for instance '{instance}'")
     with dataplane(paths, loaded) as plane:
-        serve(plane, socket.if_nametoindex(interface))
+        serve(plane, variants, socket.if_nametoindex(interface))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from importlib import import_module
+from itertools import cycle
 from math import ceil, log2
 from typing import Any
 
@@ -13,6 +14,8 @@ from xdpdirector.lab.errors import LabError
 
 _REMEDY = "pip install 'leather>=0.4,<0.5'"
 _WIDTH, _HEIGHT = 900, 500
+# Told apart by most eyes: Okabe and Ito's palette.
+_COLORS = ("#000000", "#e69f00", "#56b4e9", "#009e73", "#cc79a7", "#0072b2", "#d55e00", "#f0e442")
 _STEP = 100  # nanoseconds
 
 
@@ -40,8 +43,9 @@ def svg(report: Report) -> str:
     points = lines(report)
     counts = sorted({count for line in points.values() for count in line})
     chart = library().Chart(f"Nanoseconds a packet, {Workload.TCP4} ({report.machine.model})")
-    for name, line in points.items():
-        chart.add_line([(log2(count), cost) for count, cost in sorted(line.items())], name=name)
+    for (name, line), color in zip(points.items(), cycle(_COLORS)):
+        data = [(log2(count), cost) for count, cost in sorted(line.items())]
+        chart.add_line(data, name=name, stroke_color=color)
     highest = max(cost for line in points.values() for cost in line.values())
     chart.add_y_scale(0, ceil(highest / _STEP) * _STEP)
     chart.add_x_axis(ticks=[log2(count) for count in counts], tick_formatter=_flows, name="flows")

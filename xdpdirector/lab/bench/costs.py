@@ -12,7 +12,7 @@ from xdpdirector.lab.bench.driver import LOOPBACK, Driver, Flows
 from xdpdirector.lab.bench.figure import Figure, Key
 from xdpdirector.lab.bench.frames import ACK, SYN, Frame
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C, PORT, Limits
-from xdpdirector.lab.bench.ours import PORTS, VARIANTS, Ours
+from xdpdirector.lab.bench.ours import MH, PORTS, VARIANTS, Fleet, Ours
 from xdpdirector.lab.bench.series import Series, interleaved
 from xdpdirector.lab.bench.workload import Pace, Workload
 from xdpdirector.lab.errors import LabError
@@ -21,7 +21,7 @@ from xdpdirector.lab.topology import VIP4, VIP6
 OURS = "director"
 CHUNK = 1 << 14  # flows that are opened before their next packet; all of them fit into `pending`
 SYNS = 1 << 14
-WARM_UP = 1 << 16
+WARM_UP = range(1 << 13, (1 << 18) + 1)  # packets: twice the flows, within these bounds
 NEW = Flows(1 << 22, first=1 << 22, random=False)  # nothing else has these numbers
 STRAYS = 0.001
 
@@ -32,7 +32,7 @@ _HOW_DRIVEN = (
 )
 _HOW_ESTABLISHED = (
     f"{_HOW_DRIVEN} Flows in random order; each was opened beforehand by its own first packets, and each burst "
-    "follows one that is not timed."
+    "follows one of twice as many packets as flows (at most 262,144) that is not timed."
 )
 _HOW_NEW = (
     f"{_HOW_DRIVEN} Every packet is a SYN of a flow not seen before, after as many that are not timed; the tables "
@@ -52,10 +52,10 @@ def established_frame(workload: Workload, port: int) -> tuple[Frame, Frame]:
 
 
 class Costs:
-    """Measures one loaded program of ours beside the limits."""
+    """Measures ours beside the limits."""
 
-    def __init__(self, limits: Limits, ours: Ours, pace: Pace) -> None:
-        self._limits, self._ours, self._pace = limits, ours, pace
+    def __init__(self, limits: Limits, fleet: Fleet, pace: Pace) -> None:
+        self._limits, self._fleet, self._pace = limits, fleet, pace
         self._driver = Driver(limits)
         self._fresh = 0
         self._paths: dict[Key, Counter[str]] = {}
@@ -81,9 +81,10 @@ class Costs:
         cases: dict[Key, Callable[[], float]] = {
             Key(Workload.NOTHING, BARE): self._direct(self._limits.limit(BARE), frames.arp())
         }
+        ours = self._fleet[MH]
         for workload, frame in packets.items():
             key = Key(workload, OURS)
-            cases[key] = self._counted(key, "pass", self._direct(self._ours.function(), frame))
+            cases[key] = self._counted(key, ours, "pass", self._direct(ours.function(), frame))
         for key, series in interleaved(cases, self._pace.rounds).items():
             yield self._figure(key, series, _HOW_DIRECT)
 
@@ -109,7 +110,7 @@ class Costs:
         flows = Flows(count, random=False)
         for start in range(0, count, CHUNK):
             for frame in (opening, following):
-                self._driver.run(self._ours.function(), frame, flows, min(count, CHUNK), start)
+                self._driver.run(self._fleet[variant].function(), frame, flows, min(count, CHUNK), start)
 
     # Cases
 
@@ -123,8 +124,8 @@ class Costs:
         for variant in VARIANTS:
             key = Key(workload, variant, count)
             _, frame = established_frame(workload, PORTS[variant])
-            burst = self._burst(self._ours.function(), frame, flows)
-            cases[key] = self._counted(key, "forward", burst)
+            ours = self._fleet[variant]
+            cases[key] = self._counted(key, ours, "forward", self._burst(ours.function(), frame, flows))
         return cases
 
     def _new_cases(self, count: int) -> dict[Key, Callable[[], float]]:
@@ -136,35 +137,46 @@ class Costs:
         for variant in VARIANTS:
             key = Key(Workload.SYN, variant, count)
             opening, following = established_frame(Workload.TCP4, PORTS[variant])
-            cases[key] = self._new(self._ours.function(), opening, following, key)
+            cases[key] = self._new_ours(key, opening, following)
         return cases
 
     def _burst(self, program: int, frame: Frame, flows: Flows) -> Callable[[], float]:
+        warm_up = min(max(2 * flows.count, WARM_UP[0]), WARM_UP[-1])
+
         def measure() -> float:
-            self._driver.run(program, frame, flows, min(WARM_UP, self._pace.burst))
+            self._driver.run(program, frame, flows, warm_up)
             return self._driver.run(program, frame, flows, self._pace.burst).nanoseconds
 
         return measure
 
-    def _new(
-        self, program: int, frame: Frame, following: Frame | None = None, ours: Key | None = None
-    ) -> Callable[[], float]:
-        """The flows' next packets are not timed: they make room again among those that wait for one."""
-
-        def timed() -> float:
+    def _new(self, program: int, frame: Frame) -> Callable[[], float]:
+        def measure() -> float:
+            self._driver.run(program, frame, NEW, SYNS, self._unseen())
             return self._driver.run(program, frame, NEW, SYNS).nanoseconds
 
-        burst = self._counted(ours, "forward", timed) if ours else timed
+        return measure
+
+    def _new_ours(self, key: Key, frame: Frame, following: Frame) -> Callable[[], float]:
+        """The flows' next packets are not timed: they make room again among those that wait for one."""
+        ours = self._fleet[key.program]
+        program = ours.function()
+        timed = self._counted(
+            key, ours, "forward", lambda: self._driver.run(program, frame, NEW, SYNS).nanoseconds
+        )
 
         def measure() -> float:
-            start, self._fresh = self._fresh, self._fresh + 2 * SYNS
+            start = self._unseen()
             self._driver.run(program, frame, NEW, SYNS, start)
-            cost = burst()
-            if following:
-                self._driver.run(program, following, NEW, 2 * SYNS, start)
+            cost = timed()
+            self._driver.run(program, following, NEW, 2 * SYNS, start)
             return cost
 
         return measure
+
+    def _unseen(self) -> int:
+        """The first of enough flows that were never sent."""
+        self._fresh += 2 * SYNS
+        return self._fresh - 2 * SYNS
 
     def _direct(self, program: int, frame: Frame) -> Callable[[], float]:
         def measure() -> float:
@@ -172,18 +184,16 @@ class Costs:
 
         return measure
 
-    def _counted(self, key: Key, verdict: str, measure: Callable[[], float]) -> Callable[[], float]:
+    def _counted(
+        self, key: Key, ours: Ours, verdict: str, measure: Callable[[], float]
+    ) -> Callable[[], float]:
         """LabError when packets did not get that verdict: another path would have been measured."""
 
         def counting() -> float:
-            before = self._ours.counted()
+            before = ours.counted()
             cost = measure()
             grown = Counter(
-                {
-                    name: count - before[name]
-                    for name, count in self._ours.counted().items()
-                    if count > before[name]
-                }
+                {name: n - before[name] for name, n in ours.counted().items() if n > before[name]}
             )
             strays = sum(count for name, count in grown.items() if not name.startswith(f"{verdict}_"))
             if strays > STRAYS * grown.total():

@@ -12,7 +12,7 @@ from xdpdirector.lab.bench.driver import LOOPBACK, Driver, Flows
 from xdpdirector.lab.bench.figure import LOST, Figure, Key
 from xdpdirector.lab.bench.frames import ACK, SYN
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A_INSERT, PORT, Limits
-from xdpdirector.lab.bench.ours import PORTS, VARIANTS, Ours
+from xdpdirector.lab.bench.ours import PORTS, VARIANTS, Fleet
 from xdpdirector.lab.bench.series import Series, interleaved
 from xdpdirector.lab.bench.workload import RUNNING, Pace, Workload
 
@@ -21,11 +21,11 @@ _OPENED = 1 << 14  # flows that run meanwhile: the power of two above RUNNING
 
 
 class Flood:
-    """On a program of ours that nothing has filled yet."""
+    """On programs of ours that nothing has filled yet."""
 
-    def __init__(self, limits: Limits, ours: Ours, pace: Pace) -> None:
-        self._limits, self._ours, self._pace = limits, ours, pace
-        self._driver, self._costs = Driver(limits), Costs(limits, ours, pace)
+    def __init__(self, limits: Limits, fleet: Fleet, pace: Pace) -> None:
+        self._limits, self._fleet, self._pace = limits, fleet, pace
+        self._driver, self._costs = Driver(limits), Costs(limits, fleet, pace)
         self._first = _OPENED  # SYNs begin behind the running connections
         self._burst = pace.flood // pace.flood_bursts
 
@@ -52,7 +52,8 @@ class Flood:
     def _cases(self) -> dict[str, Callable[[], float]]:
         cases = {name: self._send(name, self._limits.limit(name), PORT) for name in (BARE, LIMIT_A_INSERT)}
         return cases | {
-            variant: self._send(variant, self._ours.function(), PORTS[variant]) for variant in VARIANTS
+            variant: self._send(variant, self._fleet[variant].function(), PORTS[variant])
+            for variant in VARIANTS
         }
 
     def _send(self, name: str, program: int, port: int) -> Callable[[], float]:
@@ -84,7 +85,7 @@ class Flood:
 
     def _owners(self, variant: str) -> list[bytes]:
         """Where a packet of each running connection goes: verdict and Ethernet addresses."""
-        program, port = self._ours.function(), PORTS[variant]
+        program, port = self._fleet[variant].function(), PORTS[variant]
         owners = []
         for number in range(RUNNING):
             result = libbpf.prog_test_run(program, frames.flow(number, ACK, port).data, LOOPBACK)
@@ -92,9 +93,10 @@ class Flood:
         return owners
 
     def _lost(self, variant: str, before: list[bytes]) -> Figure:
-        counted = self._ours.counted()
+        ours = self._fleet[variant]
+        counted = ours.counted()
         after = self._owners(variant)
-        paths = {name: n - counted[name] for name, n in self._ours.counted().items() if n > counted[name]}
+        paths = {name: n - counted[name] for name, n in ours.counted().items() if n > counted[name]}
         lost = sum(was != is_ for was, is_ in zip(before, after, strict=True))
         how = (
             f"Of {RUNNING:,} established connections, those whose next packet after the flood of "

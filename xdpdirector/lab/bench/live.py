@@ -15,7 +15,7 @@ from xdpdirector.lab.bench.driver import Driver, Flows
 from xdpdirector.lab.bench.figure import Figure, Key
 from xdpdirector.lab.bench.frames import ACK, Frame
 from xdpdirector.lab.bench.limits import LIMIT_B, LIMIT_C, PORT, REWRITE_ONLY, Limits
-from xdpdirector.lab.bench.ours import PORTS, VARIANTS, Ours
+from xdpdirector.lab.bench.ours import PORTS, VARIANTS, Fleet
 from xdpdirector.lab.bench.series import Series
 from xdpdirector.lab.bench.wire import INTERFACE, Wire
 from xdpdirector.lab.bench.workload import Pace, Workload
@@ -34,17 +34,19 @@ _HOW = (
 
 
 class Live:
-    def __init__(self, wire: Wire, limits: Limits, ours: Ours, pace: Pace) -> None:
-        self._wire, self._limits, self._ours, self._pace = wire, limits, ours, pace
+    def __init__(self, wire: Wire, limits: Limits, fleet: Fleet, pace: Pace) -> None:
+        self._wire, self._limits, self._fleet, self._pace = wire, limits, fleet, pace
         self._driver = Driver(limits)
 
     def run(self) -> Iterator[Figure]:
         """Leaves our services on the cable."""
-        costs = Costs(self._limits, self._ours, self._pace)
+        costs = Costs(self._limits, self._fleet, self._pace)
         for variant in VARIANTS:
             costs.open(Workload.TCP4, variant, FLOWS)
-        wire, instance = self._wire, self._ours.paths.name
-        run(*wire.python(wire.near, "xdpdirector.lab.bench.cabled", instance, INTERFACE))
+        wire = self._wire
+        for ours in self._fleet.instances:
+            module = "xdpdirector.lab.bench.cabled"
+            run(*wire.python(wire.near, module, ours.paths.name, INTERFACE, *ours.variants))
         wire.attach(wire.far, self._limits.pin("sink"))
         wire.keep(self._limits.pin("generate"))
         ways = self._ways()
@@ -61,7 +63,7 @@ class Live:
         limits = {
             name: (Path(self._limits.limit_pin(name)), frame) for name in (REWRITE_ONLY, LIMIT_C, LIMIT_B)
         }
-        ours = {name: (self._ours.pin(), frames.tcp(ACK, PORTS[name])) for name in VARIANTS}
+        ours = {name: (self._fleet[name].pin(), frames.tcp(ACK, PORTS[name])) for name in VARIANTS}
         return limits | ours
 
     def _measure(self, name: str, program: Path, frame: Frame) -> list[float]:

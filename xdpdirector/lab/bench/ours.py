@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The director's own program, loaded as an instance of its own and filled through `Dataplane`: one service for
-each variant, told apart by port."""
+"""The director's own program, loaded by the real loader and filled through `Dataplane`: one service for each
+variant, told apart by port.
+
+Variants that remember connections have an instance each: then a table holds as many flows as the limits' own.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Any, Self
@@ -37,6 +40,10 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 VARIANTS = {
     name: fields for name, fields in _VARIANTS.items() if fields.keys() <= ServiceSpec.model_fields.keys()
 }
+# Who shares an instance: mh stores no connection.
+_SHARES = [
+    share for each in ((MH, WLC), (PERSISTENT,)) if (share := [name for name in each if name in VARIANTS])
+]
 PORTS = {name: _FIRST_PORT + index for index, name in enumerate(_VARIANTS)}
 _FIRST_BACKEND = IPv4Address("192.0.2.21")
 
@@ -65,23 +72,24 @@ def dataplane(paths: InstancePaths, layout: Loaded) -> Iterator[Dataplane]:
         clock.close()
 
 
-def serve(plane: Dataplane, ifindex: int) -> None:
-    """All variants, with backends on that interface of this network namespace."""
-    for variant in VARIANTS:
+def serve(plane: Dataplane, variants: Iterable[str], ifindex: int) -> None:
+    """These variants, with backends on that interface of this network namespace."""
+    for variant in variants:
         plane.apply(plan(variant, ifindex), 0.0)
 
 
 class Ours(Programs):
     """Ready to forward; packets that come in on loopback are answered by XDP_TX."""
 
-    def __init__(self, instance: str, sizes: Sizes) -> None:
+    def __init__(self, instance: str, sizes: Sizes, variants: Iterable[str]) -> None:
         super().__init__(instance, sizes)
+        self.variants = tuple(variants)
         self._open_plane = dataplane(self.paths, self.layout)
 
     def __enter__(self) -> Self:
         try:
             self.plane = self._open_plane.__enter__()
-            serve(self.plane, LOOPBACK)
+            serve(self.plane, self.variants, LOOPBACK)
         except BaseException:
             super().__exit__(None, None, None)
             raise
@@ -96,3 +104,28 @@ class Ours(Programs):
     def counted(self) -> dict[str, int]:
         """Packets by reason so far."""
         return self.plane.verdicts()
+
+
+class Fleet:
+    """All instances of ours, their tables empty. A context manager; `fleet[variant]` serves that variant."""
+
+    def __init__(self, prefix: str, sizes: Sizes) -> None:
+        self._prefix, self._sizes = prefix, sizes
+        self._stack = ExitStack()
+        self.instances: list[Ours] = []
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for number, variants in enumerate(_SHARES):
+                ours = Ours(f"{self._prefix}{number}", self._sizes, variants)
+                self.instances.append(stack.enter_context(ours))
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def __getitem__(self, variant: str) -> Ours:
+        return next(ours for ours in self.instances if variant in ours.variants)

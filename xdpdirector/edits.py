@@ -44,8 +44,8 @@ def create_service(services: Services, name: str, spec: ServiceSpec) -> Services
 
 
 def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
-    """NotFoundError when there is none. ConflictError for another size of a ring that flows run on: nobody could say
-    which slots would be theirs."""
+    """NotFoundError when there is none. ConflictError for another size of a ring that flows run on: nobody could
+    say which slots would be theirs."""
     before = find_service(services, name)
     if before.scheduler.is_ring and spec.scheduler.is_ring and before.ring_slots != spec.ring_slots:
         raise ConflictError(

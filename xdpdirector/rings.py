@@ -7,7 +7,6 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -31,6 +30,8 @@ class Rings:
         self._tables, self._clock, self._services = tables, clock, services
         self._flux_until: dict[str, float] = {}
         self._filled: dict[str, tuple[object, maglev.Ring]] = {}
+        self._persistent: set[str] = set()
+        """Always in flux: where a client goes, only its records say."""
 
     def region(self, service: int) -> slice | None:
         """Where the service's ring stands, if it has one."""
@@ -40,7 +41,7 @@ class Rings:
 
     def is_settled(self, name: str) -> bool:
         """False while flows of this service may run without a record."""
-        return self._flux_until.get(name, math.inf) == math.inf
+        return name not in self._flux_until
 
     def mentions(self, backend: int) -> bool:
         """Whether some slot speaks of it, and be it as the owner before."""
@@ -68,7 +69,10 @@ class Rings:
         else:
             region = self._allocate(plan.ring_slots)
             words = schedule.fresh(owners, recorded=recorded)
+        had_flows = recorded or self.region(service) is not None
         self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
+        if not had_flows:
+            self._flux_until.pop(plan.name, None)
         return region
 
     def leave(self, plan: ServicePlan, service: int, now: float) -> slice | None:
@@ -82,6 +86,7 @@ class Rings:
         """The service is gone."""
         self._flux_until.pop(name, None)
         self._filled.pop(name, None)
+        self._persistent.discard(name)
 
     def settle(self, exceptions: Array, now: float) -> list[int]:
         """End flux where its time is up, and drop the marks that no record needs any more; the services at rest.
@@ -96,9 +101,15 @@ class Rings:
                 continue
             words = self._tables.ring[region]
             flags = schedule.flags_of(words)
-            if (flags & _FLUX).any() and now < self._flux_until.setdefault(name, now + self._longest(index)):
+            if name not in self._persistent:
+                self._flux_until.setdefault(
+                    name, now + self._longest(index) if (flags & _FLUX).any() else now
+                )
+            if now < self._flux_until.get(name, now):
                 continue
             self._flux_until.pop(name, None)
+            if name in self._persistent:
+                continue
             rest.append(index)
             if flags.any():
                 inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
@@ -135,11 +146,9 @@ class Rings:
         entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
         self._store(region, words)
         in_flux = (schedule.flags_of(words) & _FLUX).any()
-        if plan.persistence:
-            self._flux_until[plan.name] = math.inf  # where a client goes, only its records say
-        elif self._flux_until.get(plan.name) == math.inf:
-            self._flux_until[plan.name] = now + plan.flux_seconds
-        elif in_flux and (entered.any() or self.is_settled(plan.name)):
+        begins = entered.any() or (plan.name in self._persistent) != bool(plan.persistence)
+        (self._persistent.add if plan.persistence else self._persistent.discard)(plan.name)
+        if in_flux and (begins or (self.is_settled(plan.name) and not plan.persistence)):
             until = now + plan.flux_seconds
             self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
 

@@ -325,7 +325,7 @@ def epoch(duel: Duel, kind: str, number: int, *, careful: bool = False) -> None:
 @pytest.fixture
 def other_interface() -> Iterator[int]:
     """The index of an interface other than loopback."""
-    names = ("xdpref0", "xdpref1")
+    names = (f"ref{os.getpid()}a", f"ref{os.getpid()}b")
     subprocess.run(["ip", "link", "add", names[0], "type", "veth", "peer", "name", names[1]], check=True)
     try:
         shown = subprocess.run(

@@ -70,7 +70,7 @@ def test_max_connections_holds(lab: Lab, director: LabDirector) -> None:
     wait_until(lambda: not any(held(director, name) for name in names(lab)), "earlier ones are gone", SWEPT)
 
     with ExitStack() as stack:
-        vips = [VIP4, VIP6, VIP4] * LIMIT  # a place for each
+        vips: list[Address] = [VIP4, VIP6, VIP4] * LIMIT  # a place for each
         running = [stack.enter_context(Conversation(lab.client, vip)) for vip in vips]
         assert Counter(one.backend for one in running) == dict.fromkeys(names(lab), LIMIT)
         for vip in (VIP4, VIP6):

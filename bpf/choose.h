@@ -63,7 +63,7 @@ static __always_inline void remember(struct packet *packet, const struct aside *
 	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN,
 				  packet);
 	store_pending(packet, &record);
-	add_load(record.backend, record.state, 1);
+	add_load(&record, record.state, 1);
 }
 
 /* Whether a packet without a record goes where its client goes: anything but mid-stream TCP. A server's connection to

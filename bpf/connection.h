@@ -60,12 +60,15 @@ static __always_inline bool is_active(u8 state)
 	return state != CONNECTION_FIN && state != CONNECTION_CLOSED;
 }
 
-/* One connection of this backend more (by = 1) or less (-1), active or not. */
-static __always_inline void add_load(u32 backend, u8 state, s32 by)
+/* One connection of the record's backend more (by = 1) or less (-1), active or not. A backend that has the index of an
+ * earlier one was never counted that one's connections. */
+static __always_inline void add_load(const struct connection *record, u8 state, s32 by)
 {
-	struct load *load = loads.lookup(&backend);
+	u32 index = record->backend;
+	struct backend *backend = backends.lookup(&index);
+	struct load *load = loads.lookup(&index);
 
-	if (load)
+	if (backend && load && backend->generation == record->generation)
 		__sync_fetch_and_add(is_active(state) ? &load->active : &load->inactive, by);
 }
 
@@ -83,8 +86,8 @@ static __always_inline u8 next_state(u8 state, const struct packet *packet)
 static __always_inline void change_state(struct connection *record, u8 state)
 {
 	if (is_active(record->state) != is_active(state)) {
-		add_load(record->backend, record->state, -1);
-		add_load(record->backend, state, 1);
+		add_load(record, record->state, -1);
+		add_load(record, state, 1);
 	}
 	if (record->state != state)
 		record->state = state;
@@ -109,7 +112,7 @@ static __always_inline bool recall(struct packet *packet, struct service *servic
 	if (!found)
 		return false;
 	if (has_expired(found, service, now) || (is_opening(packet) && !is_active(found->state))) {
-		add_load(found->backend, found->state, -1);
+		add_load(found, found->state, -1);
 		delete_records(packet);
 		return false;
 	}
@@ -127,7 +130,7 @@ static __always_inline bool recall(struct packet *packet, struct service *servic
 /* Forget the flow, so that it can be scheduled anew. */
 static __always_inline void forget(struct packet *packet, struct connection *record)
 {
-	add_load(record->backend, record->state, -1);
+	add_load(record, record->state, -1);
 	delete_records(packet);
 }
 

@@ -19,10 +19,12 @@ struct ports {
 	__be16 destination;
 };
 
+/* What the fragments of a packet have in common. In IPv6 the protocol is not part of it: fragments may differ in their
+ * next header, and the first one's may be an extension header (RFC 8200, 4.5). */
 static __always_inline void name_fragment(const struct packet *packet, struct fragment *fragment)
 {
 	fragment->id = packet->id;
-	fragment->protocol = packet->protocol;
+	fragment->protocol = packet->ipv6 ? 0 : packet->protocol;
 	fragment->ipv6 = packet->ipv6;
 	if (packet->ipv6) {
 		__builtin_memcpy(fragment->client, packet->flow.v6.client,
@@ -106,6 +108,7 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 	ports = error->ipv6 ? quoted_ports6((void *)(icmp + 1), end, error, quoted)
 			    : quoted_ports4((void *)(icmp + 1), end, error, quoted);
 	if (!ports || (void *)(ports + 1) > end ||
+	    (void *)(ports + 1) - (void *)icmp > error->payload || /* padding is no quote */
 	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
 		return false;
 	set_ports(quoted, ports->destination, ports->source);

@@ -301,9 +301,37 @@ static __always_inline int answer_datagram(struct xdp_md *ctx, const struct pack
 	return verdict(XDP_TX, reason);
 }
 
+static __always_inline bool is_one_station(struct xdp_md *ctx)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	u8 any = 0, other = 0;
+
+	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
+		return false;
+#pragma unroll
+	for (int i = 0; i < ETH_ALEN; i++) {
+		any |= eth->h_source[i];
+		other |= eth->h_source[i] ^ eth->h_dest[i];
+	}
+	return any && other && !(eth->h_source[0] & 1);
+}
+
+/* No group, no broadcast, not the unspecified address, no loopback, not class E (RFC 1122, 3.2.2; RFC 4443, 2.4 e). */
+static __always_inline bool is_one_host(const struct packet *packet)
+{
+	const __be32 *v6 = packet->flow.v6.client;
+	u8 first = ntohl(packet->ipv6 ? v6[0] : packet->flow.v4.client) >> 24;
+
+	if (packet->ipv6)
+		return first != 0xff && (v6[0] | v6[1] | v6[2] || ntohl(v6[3]) > 1);
+	return first != 0 && first != 127 && first < 224;
+}
+
 static __always_inline int reject(struct xdp_md *ctx, const struct packet *packet, u32 now,
 				  enum reason reason)
 {
+	if (!is_one_station(ctx) || !is_one_host(packet))
+		return verdict(XDP_DROP, DROP_UNANSWERABLE);
 	if (packet->protocol == IPPROTO_UDP)
 		return answer_datagram(ctx, packet, now, reason);
 	return answer_segment(ctx, packet, reason);

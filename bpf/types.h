@@ -45,8 +45,10 @@ enum reason {
 		24, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
 	DROP_ANSWER = 25, /* would be answered, but so many were a moment ago (RFC 4443, 2.4 f) */
 	DROP_UNRESOLVED = 26, /* the backend's MAC is not known */
-	DROP_INTERNAL = 27,   /* cannot happen */
-	REASONS = 28,
+	DROP_UNANSWERABLE =
+		27, /* would be answered, but its sender is no single host (RFC 1122, 3.2.2) */
+	DROP_INTERNAL = 28, /* cannot happen */
+	REASONS = 29,
 };
 
 /* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x

@@ -7,10 +7,11 @@
 readonly packages=(
     python3 python3-venv python3-bpfcc linux-libc-dev # the director
     iproute2 ethtool procps nginx curl iputils-ping   # the lab and its demo
-    iperf3 clang-format                               # tests and lint
+    iperf3 vsftpd clang-format                        # tests and lint
     ca-certificates                                   # pip
 )
 readonly lint_packages=(python3 python3-venv clang-format ca-certificates)
+readonly servers=(nginx vsftpd) # of these packages, services of the same names
 
 readonly log=.lab/install.log
 readonly stamp=.venv/.lab-stamp
@@ -85,30 +86,49 @@ missing() {
     done
 }
 
-# While we install nginx, Debian must not start it on port 80: the lab runs its own in namespaces.
-hold_nginx() {
-    if holds_nginx; then return; fi
+# hold_servers NAME...: while we install these, Debian must not start them on this machine's ports, for the lab runs its own in
+# namespaces. Servers that are there already are left alone.
+hold_servers() {
+    local before=()
+    (($# != 0)) || return 0
+    if holds_servers; then
+        read -ra before < <(held_servers)
+        set -- "${before[@]}" "$@"
+        release_policy
+    fi
     rm -f "$policy.before-lab"
     [ ! -e "$policy" ] || cp -p "$policy" "$policy.before-lab"
     cat >"$policy.new" <<END
 #!/bin/sh
-# $policy_mark while it installs nginx, which must not be started; removed afterwards
-case \$1 in nginx | nginx.service) exit 101 ;; esac
+# $policy_mark while it installs servers, which must not be started; removed afterwards
+# servers: $*
+case " $* " in *" \${1%.service} "*) exit 101 ;; esac
 [ ! -x $policy.before-lab ] || exec $policy.before-lab "\$@"
 END
     chmod 755 "$policy.new"
     mv "$policy.new" "$policy"
 }
 
-holds_nginx() {
+holds_servers() {
     [ -r "$policy" ] && grep -q "$policy_mark" "$policy"
 }
 
-# Undoes hold_nginx, also one of a run that was killed, and keeps nginx from starting at the next boot.
-release_nginx() {
-    holds_nginx || return 0
-    deb-systemd-helper disable nginx.service >/dev/null 2>&1 || true
-    update-rc.d nginx disable >/dev/null 2>&1 || true
+held_servers() {
+    sed -n 's/^# servers: //p' "$policy"
+}
+
+# Undoes hold_servers, also one of a run that was killed, and keeps the servers from starting at the next boot.
+release_servers() {
+    local server
+    holds_servers || return 0
+    for server in $(held_servers); do
+        deb-systemd-helper disable "$server.service" >/dev/null 2>&1 || true
+        update-rc.d "$server" disable >/dev/null 2>&1 || true
+    done
+    release_policy
+}
+
+release_policy() {
     if [ -e "$policy.before-lab" ]; then
         mv "$policy.before-lab" "$policy"
     else
@@ -129,20 +149,23 @@ patiently() {
 }
 
 install_packages() {
-    local names=("$@")
+    local names=("$@") lacking_servers=() name
     local -x DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
     command -v apt-get >/dev/null ||
         die 1 "this machine lacks what the lab needs, and apt-get to install it. $(foreign)Looked for apt-get, dpkg-query and the packages\
  ${names[*]}. Use a Debian 12 machine, virtual machine or container."
     [ -z "$(foreign)" ] || say "$(foreign)Trying all the same."
-    trap release_nginx EXIT
-    [[ " ${names[*]} " != *' nginx '* ]] || hold_nginx
+    trap release_servers EXIT
+    for name in "${servers[@]}"; do
+        [[ " ${names[*]} " != *" $name "* ]] || lacking_servers+=("$name")
+    done
+    hold_servers "${lacking_servers[@]}"
     step 'looking for half-installed packages' patiently dpkg --configure -a
     step "reading Debian's package lists" patiently apt-get update -q
     step "installing ${#names[@]} Debian packages" \
         apt-get install -q -y --fix-broken --no-install-recommends -o DPkg::Lock::Timeout=$patience \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "${names[@]}"
-    release_nginx
+    release_servers
     trap - EXIT
 }
 
@@ -175,7 +198,7 @@ make_venv() {
 # ensure PACKAGE...: the packages and the environment are there when this returns. Costs some 30 ms when they were.
 ensure() {
     local lacking
-    if [ -z "$(missing "$@")" ] && fresh && ! holds_nginx; then
+    if [ -z "$(missing "$@")" ] && fresh && ! holds_servers; then
         return
     fi
     mkdir -p .lab 2>/dev/null || true
@@ -189,7 +212,7 @@ ensure() {
         ((EUID == 0)) || die 6 "not installed: ${lacking[*]}. Installing them needs root. Run: sudo ./lab $verb"
         install_packages "${lacking[@]}"
     fi
-    ((EUID != 0)) || release_nginx
+    ((EUID != 0)) || release_servers
     fresh || make_environment
     exec 9>&-
     say "ready after $SECONDS s"

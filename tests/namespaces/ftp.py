@@ -1,10 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""FTP on a lab's hosts: vsftpd as a server on backends, curl as a client. Knows nothing of directors."""
+"""FTP on a lab's hosts: vsftpd on backends, and clients. Knows nothing of directors."""
 
-import re
+import ftplib
+import os
 import shutil
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from io import BytesIO
+
+from conversation import PATIENCE
+from pyroute2 import netns
 
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host
@@ -31,8 +37,6 @@ pasv_max_port={last}
 connect_from_port_20=YES
 seccomp_sandbox=NO
 """
-_GREETING = re.compile(r"^< 220 (\S+)", re.MULTILINE)
-_PASSIVE = re.compile(r"^< 227 .*\((\d+),(\d+),(\d+),(\d+),\d+,\d+\)", re.MULTILINE)
 
 
 class Vsftpd(Server):
@@ -80,36 +84,40 @@ class Vsftpd(Server):
         return path.read_bytes() if path.is_file() else None
 
 
-@dataclass(frozen=True)
-class Session:
-    """One control connection that has ended. `passive`: the addresses that the server told (RFC 959; a server
-    tells none in answer to EPSV, RFC 2428)."""
+class Session(ftplib.FTP):
+    """A client's control connection from an address of its own; a data connection for each file.
 
-    greeting: str
-    passive: frozenset[str]
+    To be made on a thread in the client's network namespace. `told`: where the server said in passive mode that it
+    waits, of which the client believes the address too. `backend`: who greeted.
+    """
+
+    trust_server_pasv_ipv4_address = True
+
+    def __init__(self, vip: Address, source: str, *, active: bool) -> None:
+        super().__init__(timeout=PATIENCE, source_address=(source, 0))
+        self.told: set[str] = set()
+        self.backend = self.connect(str(vip)).removeprefix("220 ")
+        self.set_pasv(not active)
+        self.login()
+
+    def makepasv(self) -> tuple[str, int]:
+        host, port = super().makepasv()
+        self.told.add(host)
+        return host, port
+
+    def fetch(self, name: str) -> bytes:
+        parts: list[bytes] = []
+        self.retrbinary(f"RETR {name}", parts.append)
+        return b"".join(parts)
+
+    def store(self, name: str, content: bytes) -> None:
+        self.storbinary(f"STOR incoming/{name}", BytesIO(content))
 
 
-class Client:
-    """curl with an address of its own. Passive or active, and one control connection for all files of a call."""
-
-    def __init__(self, host: Host, vip: Address, source: str, *, active: bool) -> None:
-        self._host, self._source = host, source
-        self._url = f"ftp://[{vip}]" if vip.version == 6 else f"ftp://{vip}"
-        self._mode = ["--ftp-port", source] if active else ["--no-ftp-skip-pasv-ip"]
-        if vip.version == 4:
-            self._mode += ["--disable-eprt"] if active else ["--disable-epsv"]
-
-    def fetch(self, names: list[str], into: Path) -> Session:
-        into.mkdir(parents=True, exist_ok=True)
-        urls = [f"{self._url}/{name}" for name in names]
-        return self._curl("--remote-name-all", "--output-dir", str(into), *urls)
-
-    def store(self, path: Path) -> Session:
-        return self._curl("--upload-file", str(path), f"{self._url}/incoming/")
-
-    def _curl(self, *arguments: str) -> Session:
-        options = ["--silent", "--show-error", "--verbose", "--max-time", "20", "--interface", self._source]
-        said = self._host.run("curl", *options, *self._mode, *arguments).stderr
-        greetings = _GREETING.findall(said)
-        assert len(greetings) == 1, said
-        return Session(greetings[0], frozenset(".".join(match) for match in _PASSIVE.findall(said)))
+@contextmanager
+def clients_of(host: Host, number: int = 1) -> Iterator[ThreadPoolExecutor]:
+    """Threads in the network namespace of a host."""
+    with ThreadPoolExecutor(
+        number, initializer=lambda: netns.setns(str(host.node.namespace_path), flags=os.O_RDONLY)
+    ) as pool:
+        yield pool

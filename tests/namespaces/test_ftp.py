@@ -2,14 +2,12 @@
 """A real FTP server on each backend and real clients: control and data connections of a client stay together."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from random import Random
 
 import pytest
 from clientele import sources
 from directing import CHECK, directing
-from ftp import DATA_PORT, PASSIVE_PORTS, Client, Session, Vsftpd
+from ftp import DATA_PORT, PASSIVE_PORTS, Session, Vsftpd, clients_of
 
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.root
 
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 MODES = pytest.mark.parametrize("active", [False, True], ids=["passive", "active"])
-CLIENTS = 9
+CLIENTS, AT_ONCE, VISITS = 9, 3, 2
 CONTENTS = {f"file{number}": Random(number).randbytes(1 + number * 150_000) for number in range(4)}
 ANY_PORT = ("*",)
 ITS_PORTS = ("21", str(DATA_PORT), "{}-{}".format(*PASSIVE_PORTS))
@@ -63,41 +61,38 @@ def director(lab: Lab, servers: dict[str, Vsftpd], request: pytest.FixtureReques
 @VIPS
 @MODES
 def test_clients_fetch_files_from_one_backend_each(
-    lab: Lab, director: LabDirector, tmp_path: Path, vip: Address, active: bool
+    lab: Lab, director: LabDirector, vip: Address, active: bool
 ) -> None:
-    def visit(source: str) -> list[Session]:
-        client = Client(lab.client, vip, source, active=active)
-        return [client.fetch(list(CONTENTS), tmp_path / source / visit) for visit in ("first", "second")]
+    def visit(source: str) -> set[str]:
+        homes = set()
+        for _ in range(VISITS):
+            with Session(vip, source, active=active) as session:
+                for name, content in CONTENTS.items():
+                    assert session.fetch(name) == session.backend.encode() + content
+                assert session.told == (set() if active else {str(vip)})
+                homes.add(session.backend)
+        return homes
 
-    with ThreadPoolExecutor(3) as pool:
-        visits = dict(zip(clients := sources(lab, vip, CLIENTS), pool.map(visit, clients), strict=True))
+    with clients_of(lab.client, AT_ONCE) as pool:
+        homes = list(pool.map(visit, sources(lab, vip, CLIENTS)))
 
-    homes = {source: {session.greeting for session in sessions} for source, sessions in visits.items()}
-    assert all(len(home) == 1 for home in homes.values()), homes
-    assert len(set.union(*homes.values())) > 1
-    for source, (home,) in homes.items():
-        for place in (tmp_path / source).iterdir():
-            arrived = {path.name: path.read_bytes() for path in place.iterdir()}
-            assert arrived == {file: home.encode() + content for file, content in CONTENTS.items()}
-    told = frozenset() if active or vip.version == 6 else frozenset([str(VIP4)])
-    assert {session.passive for sessions in visits.values() for session in sessions} == {told}
+    assert {len(home) for home in homes} == {1}
+    assert len(set.union(*homes)) > 1
 
 
 @VIPS
 @MODES
 def test_a_client_stores_a_file(
-    lab: Lab,
-    servers: dict[str, Vsftpd],
-    director: LabDirector,
-    tmp_path: Path,
-    vip: Address,
-    active: bool,
+    lab: Lab, servers: dict[str, Vsftpd], director: LabDirector, vip: Address, active: bool
 ) -> None:
-    source = sources(lab, vip, 1)[0]
-    path = tmp_path / f"stored-{director.pid}-{vip.version}-{active}"
-    path.write_bytes(CONTENTS["file3"])
+    name, content = f"stored-{director.pid}-{vip.version}-{active}", CONTENTS["file3"]
 
-    session = Client(lab.client, vip, source, active=active).store(path)
+    def visit(source: str) -> str:
+        with Session(vip, source, active=active) as session:
+            session.store(name, content)
+            return session.backend
 
-    found = {name for name, server in servers.items() if server.received(path.name) == CONTENTS["file3"]}
-    assert found == {session.greeting}
+    with clients_of(lab.client) as pool:
+        (home,) = pool.map(visit, sources(lab, vip, 1))
+
+    assert [each for each, server in servers.items() if server.received(name) == content] == [home]

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
+from clientele import sources
 from conversation import Conversation, answering, family_of, socket_on
 from directing import CHECK, becomes, directing, view
 
@@ -14,7 +15,7 @@ from xdpdirector.client import service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
-from xdpdirector.lab.topology import FIRST_ARM, VIP4, VIP6
+from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
@@ -22,7 +23,7 @@ pytestmark = pytest.mark.root
 
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 QUICK = {"tcp": "60s", "tcpfin": "1s", "syn": "5s", "udp": "5s"}
-CLIENTS = range(101, 117)  # numbers of further addresses of the client
+CLIENTS = 16
 LIMIT = 3
 SWEPT = 20.0  # seconds until an ended connection is surely forgotten
 
@@ -69,7 +70,7 @@ def test_max_connections_holds(lab: Lab, director: LabDirector) -> None:
     wait_until(lambda: not any(held(director, name) for name in names(lab)), "earlier ones are gone", SWEPT)
 
     with ExitStack() as stack:
-        vips = [VIP4, VIP6, VIP4] * LIMIT  # a place for each
+        vips: list[Address] = [VIP4, VIP6, VIP4] * LIMIT  # a place for each
         running = [stack.enter_context(Conversation(lab.client, vip)) for vip in vips]
         assert Counter(one.backend for one in running) == dict.fromkeys(names(lab), LIMIT)
         for vip in (VIP4, VIP6):
@@ -111,19 +112,10 @@ def test_wrr_gives_exact_shares_by_weight(lab: Lab, director: LabDirector) -> No
 def test_sh_keeps_each_client_on_one_backend(lab: Lab, director: LabDirector, vip: Address) -> None:
     serve(lab, director, "sh")
 
-    homes = [who_serves(lab, vip, source) for source in sources(lab, vip)]
+    homes = [who_serves(lab, vip, source) for source in sources(lab, vip, CLIENTS)]
 
     assert {len(home) for home in homes} == {1}
     assert set.union(*homes) == set(names(lab))
-
-
-def sources(lab: Lab, vip: Address) -> list[str]:
-    """Addresses of many clients, which the client's host has from now on."""
-    net = FIRST_ARM.net4 + "." if vip.version == 4 else FIRST_ARM.net6 + "::"
-    addresses = [f"{net}{number}" for number in CLIENTS]
-    lines = [f"addr replace {each}/{24 if vip.version == 4 else 64} dev eth0" for each in addresses]
-    lab.client.run("ip", "-batch", "-", text="".join(line + "\n" for line in lines))
-    return addresses
 
 
 def who_serves(lab: Lab, vip: Address, source: str) -> set[str]:

@@ -156,6 +156,22 @@ def test_an_index_that_is_used_again_does_not_inherit_connections(world: w.World
     assert world.send(w.tcp("PA", ack=6)).reason == "reject_down"
 
 
+def test_an_index_that_is_used_again_is_not_less_busy_for_it(world: w.World) -> None:
+    world.apply(w.service())
+    for sport in range(1, 6):
+        world.send(w.tcp("S", sport=sport))
+    index = world.plane.indices.backends["web", "web1"]
+    world.apply(w.service(members=()))
+    world.plane.indices._next_backend = index
+    world.apply(w.service(members=(w.backend("web2"),)))
+    world.send(w.tcp("S", sport=9))
+
+    for sport in range(1, 6):
+        world.send(w.tcp("FA", sport=sport))
+
+    assert world.plane.load(("web", "web2")) == (1, 0)
+
+
 def test_a_changed_mac_takes_effect_on_running_connections(world: w.World) -> None:
     world.apply(w.service())
     world.send(w.tcp("S"))

@@ -11,6 +11,7 @@ from scapy.layers.inet6 import (
     ICMPv6PacketTooBig,
     ICMPv6TimeExceeded,
     IPv6,
+    IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
     fragment6,
 )
@@ -77,6 +78,18 @@ def test_fragments_do_not_follow_to_a_backend_that_went(world: w.World) -> None:
     world.apply(w.service(members=(w.backend("web2"),)))
 
     assert world.send(second).reason == "drop_fragment"
+
+
+def test_fragments_follow_a_first_one_that_has_more_extension_headers(world: w.World) -> None:
+    """RFC 8200, 4.5: the fragments of a packet have addresses and identification in common, not the next header."""
+    world.apply(w.service())
+    whole = IPv6(src=w.CLIENT6, dst=w.VIP6)
+    options, datagram = IPv6ExtHdrDestOpt(nh=17), UDP(sport=1, dport=53, len=64, chksum=7) / bytes(8)
+    first = w.ethernet() / whole / IPv6ExtHdrFragment(id=7, m=1, nh=60) / options / datagram
+    second = w.ethernet() / whole / IPv6ExtHdrFragment(id=7, offset=3, nh=60) / bytes(40)
+
+    assert world.send(first) == w.Outcome(w.TX, "forward_new", w.to("web1", first))
+    assert world.send(second) == w.Outcome(w.TX, "forward_fragment", w.to("web1", second))
 
 
 def test_an_atomic_fragment_is_a_whole_packet(world: w.World) -> None:
@@ -195,3 +208,12 @@ def test_other_icmp_is_the_hosts(world: w.World, frame: Packet, reason: str) -> 
     world.apply(w.service())
 
     assert world.send(frame) == w.Outcome(w.PASS, reason, bytes(frame))
+
+
+def test_padding_is_no_quote(world: w.World) -> None:
+    world.apply(w.service())
+    world.send(w.tcp("S", sport=1))
+    frame = bytearray(bytes(error4(1, "tcp", ICMP(type=3, code=1))))
+    frame[16:18] = (20 + 8 + 20).to_bytes(2, "big")  # without the quoted ports
+
+    assert world.send(bytes(frame)) == w.Outcome(w.PASS, "pass_no_listener", bytes(frame))

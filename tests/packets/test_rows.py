@@ -429,6 +429,43 @@ ROWS = [
         "reject_unknown",
         reset(w.tcp(), flags="RA", seq=0, ack=10),
     ),
+    # nobody to answer (RFC 1122, 3.2.2; RFC 4443, 2.4 e)
+    *(
+        Row(
+            f"no answer to {source}",
+            EMPTY,
+            w.ethernet() / IP(src=source, dst=w.VIP) / request,
+            w.DROP,
+            "drop_unanswerable",
+        )
+        for source, request in (
+            ("224.0.0.1", UDP(dport=53)),
+            ("255.255.255.255", UDP(dport=53)),
+            ("240.0.0.1", WEB),
+            ("127.0.0.1", WEB),
+            ("0.0.0.0", WEB),
+        )
+    ),
+    *(
+        Row(
+            f"no answer to {source}",
+            EMPTY,
+            w.ethernet() / IPv6(src=source, dst=w.VIP6) / request,
+            w.DROP,
+            "drop_unanswerable",
+        )
+        for source, request in (("ff02::1", UDP(dport=53)), ("::", WEB), ("::1", WEB))
+    ),
+    *(
+        Row(
+            f"no answer to the station {source}",
+            EMPTY,
+            w.ethernet(source=source) / CLIENT_TO_VIP / WEB,
+            w.DROP,
+            "drop_unanswerable",
+        )
+        for source in ("00:00:00:00:00:00", "ff:ff:ff:ff:ff:ff", "01:00:5e:00:00:01", w.DIRECTOR_MAC)
+    ),
 ]
 
 

@@ -143,6 +143,7 @@ class RepeatedRun:
         options = self._options
         options.data_size_in = self._context[1] = size
         options.data_size_out = 2 * TEST_FRAME_ROOM
-        if self._function(self._fd, self._pointer) < 0:
-            checked(-1, f"test-running a frame of {size} bytes")
+        result = self._function(self._fd, self._pointer)
+        if result < 0:
+            checked(result, f"test-running a frame of {size} bytes")
         return options.retval, ct.string_at(self._out, options.data_size_out)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the director answers itself, to the byte: a RST (RFC 9293, 3.10.7.1) and an ICMP port unreachable (RFC 792,
+RFC 4443, 3.1). The link's tags stay, its addresses change places.
+"""
+
+from __future__ import annotations
+
+from struct import pack, unpack, unpack_from
+
+from reference.frame import ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, Packet
+
+TTL = 64
+DONT_FRAGMENT = 0x4000
+LARGEST_QUOTE6 = 1280 - 40 - 8  # the smallest MTU, without the headers of the answer
+
+
+def has_sender(frame: bytes, packet: Packet) -> bool:
+    """Whether there is one host to answer: RFC 1122, 3.2.2; RFC 4443, 2.4 e. On the link: an address of one other
+    station."""
+    station = frame[6:12]
+    if station[0] & 1 or not any(station) or station == frame[:6]:
+        return False
+    if packet.is_ipv6:
+        return packet.client[0] != 0xFF and packet.client not in (bytes(16), bytes(15) + b"\1")
+    return packet.client[0] not in (0, 127) and packet.client[0] < 224
+
+
+def checksum(data: bytes) -> int:
+    """RFC 1071."""
+    if len(data) % 2:
+        data += b"\0"
+    total = sum(unpack(f"!{len(data) // 2}H", data))
+    while total >> 16:
+        total = (total & 0xFFFF) + (total >> 16)
+    return ~total & 0xFFFF
+
+
+def _link(frame: bytes, packet: Packet) -> bytes:
+    return frame[6:12] + frame[:6] + frame[12 : packet.ip_at]
+
+
+def _ipv4(packet: Packet, protocol: int, flags: int, body: bytes) -> bytes:
+    header = (
+        pack("!BBHHHBBH", 0x45, 0, 20 + len(body), 0, flags, TTL, protocol, 0) + packet.vip + packet.client
+    )
+    return header[:10] + pack("!H", checksum(header)) + header[12:] + body
+
+
+def _ipv6(packet: Packet, protocol: int, body: bytes) -> bytes:
+    return pack("!IHBB", 6 << 28, len(body), protocol, TTL) + packet.vip + packet.client + body
+
+
+def _pseudo(packet: Packet, protocol: int, length: int) -> bytes:
+    form = "!I3xB" if packet.is_ipv6 else "!xBH"
+    numbers = (length, protocol) if packet.is_ipv6 else (protocol, length)
+    return packet.vip + packet.client + pack(form, *numbers)
+
+
+def reset(frame: bytes, packet: Packet) -> bytes | None:
+    """None: a RST is never answered."""
+    if packet.flags & RST:
+        return None
+    sequence, acknowledged, offset = unpack_from("!IIB", frame, packet.at + 4)
+    if packet.flags & ACK:
+        numbers = (acknowledged, 0, 0x50, RST)
+    else:
+        came = packet.room - (offset >> 4) * 4 + bool(packet.flags & SYN) + bool(packet.flags & FIN)
+        numbers = (0, (sequence + came) & 0xFFFFFFFF, 0x50, RST | ACK)
+    segment = pack("!HHIIBBHHH", packet.port, packet.client_port, *numbers, 0, 0, 0)
+    check = checksum(_pseudo(packet, TCP, len(segment)) + segment)
+    segment = segment[:16] + pack("!H", check) + segment[18:]
+    if packet.is_ipv6:
+        return _link(frame, packet) + _ipv6(packet, TCP, segment)
+    return _link(frame, packet) + _ipv4(packet, TCP, DONT_FRAGMENT, segment)
+
+
+def unreachable(frame: bytes, packet: Packet) -> bytes:
+    """Quotes the IPv4 header and 8 bytes, or as much of the IPv6 packet as fits."""
+    came = frame[packet.ip_at : packet.ip_at + packet.length]
+    if packet.is_ipv6:
+        quote = came[:LARGEST_QUOTE6]
+        pseudo = _pseudo(packet, ICMPV6, 8 + len(quote))
+        check = checksum(pseudo + pack("!BBHI", 1, 4, 0, 0) + quote)
+        return _link(frame, packet) + _ipv6(packet, ICMPV6, pack("!BBHI", 1, 4, check, 0) + quote)
+    quote = came[: (came[0] & 15) * 4 + 8]
+    check = checksum(pack("!BBHI", 3, 3, 0, 0) + quote)
+    return _link(frame, packet) + _ipv4(packet, ICMP, 0, pack("!BBHI", 3, 3, check, 0) + quote)

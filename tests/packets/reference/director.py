@@ -1,0 +1,274 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What becomes of a frame: verdict, reason, the frame that leaves, and what is remembered and counted.
+
+The rules are those of the design, section 4. No time passes in here: nothing times out.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from struct import pack
+from typing import NamedTuple
+
+from reference import answers
+from reference.frame import ACK, FIN, RST, SYN, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
+from reference.state import Backend, Listeners, Service, Slot, ring_of
+from xdpdirector.schedule import ServicePlan
+
+DROP, PASS, TX, REDIRECT = 1, 2, 3, 4
+
+
+class Fate(NamedTuple):
+    """`may_be_silent`: it is an answer of which only so many go out at a time (DROP, drop_answer otherwise)."""
+
+    verdict: int
+    reason: str
+    frame: bytes
+    may_be_silent: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Record:
+    """A connection: `stage` is syn, established, fin, closed or udp."""
+
+    backend: Backend
+    stage: str
+
+    @property
+    def is_active(self) -> bool:
+        return self.stage not in ("fin", "closed")
+
+
+class Director:
+    """`ingress`: the interface that frames come in on."""
+
+    def __init__(self, ingress: int) -> None:
+        self._ingress = ingress
+        self.services: dict[str, Service] = {}
+        self.counts: Counter[str] = Counter()
+        self._listeners = Listeners([])
+        self._records: dict[Flow, Record] = {}
+        self._clients: dict[tuple[str, int, bytes], Backend] = {}
+        self._fragments: dict[tuple[bytes, ...], Backend] = {}
+        self._backends: dict[int, Backend] = {}
+
+    # What the operator does
+
+    def apply(self, plan: ServicePlan, indices: dict[str, int], words: list[int]) -> None:
+        """`indices`: of the backends, by name, and `words`: of the ring, as the maps have them now."""
+        service = self.services.get(plan.name)
+        if service is None or service.plan.listeners != plan.listeners:
+            service = self.services.setdefault(plan.name, Service(plan))
+            service.plan = plan
+            self._listeners = Listeners(list(self.services.values()))
+        service.update(plan)
+        self._backends |= {indices[name]: backend for name, backend in service.backends.items()}
+        service.ring = ring_of(words, self._backends)
+
+    def forget(self) -> None:
+        """No connections, no clients, no fragments, and nobody has had any."""
+        for memory in (self._records, self._clients, self._fragments):
+            memory.clear()
+        for service in self.services.values():
+            for backend in service.backends.values():
+                backend.active = backend.inactive = backend.served = 0
+                backend.packets = backend.bytes = backend.connections = 0
+                backend.is_full = False
+
+    # What comes in
+
+    def direct(self, frame: bytes) -> Fate:
+        """What becomes of this frame. `count` it afterwards."""
+        packet = dissect(frame)
+        if packet is None:
+            return Fate(PASS, "pass_not_ip", frame)
+        if not self._listeners.seems_vip(packet.vip):
+            return Fate(PASS, "pass_not_vip", frame)
+        is_vip = packet.vip in self._listeners.vips
+        if packet.fault:
+            return Fate(DROP, packet.fault, frame) if is_vip else Fate(PASS, "pass_not_vip", frame)
+        if packet.piece is Piece.LATER:
+            return self._follow_first(frame, packet, is_vip=is_vip)
+        service = self._listeners.find(packet.vip, packet.protocol, packet.port)
+        if service:
+            return self._serve(frame, packet, service)
+        if is_icmp(packet):
+            return self._follow_quoted(frame, packet)
+        return Fate(PASS, "pass_no_listener", frame)
+
+    def count(self, reason: str) -> None:
+        self.counts[reason] += 1
+
+    def _follow_first(self, frame: bytes, packet: Packet, *, is_vip: bool) -> Fate:
+        backend = self._fragments.get(packet.whole)
+        if backend and backend.serves:
+            return self._forward(frame, packet, backend, "forward_fragment")
+        return Fate(DROP, "drop_fragment", frame) if is_vip else Fate(PASS, "pass_not_vip", frame)
+
+    def _follow_quoted(self, frame: bytes, packet: Packet) -> Fate:
+        flow = quoted_flow(frame, packet)
+        if flow is None:
+            return Fate(PASS, "pass_no_listener", frame)
+        service = self._listeners.find(flow.vip, flow.protocol, flow.port)
+        backend = self._backend_of(packet, flow, service) if service else None
+        if backend is None or not backend.serves:
+            return Fate(PASS, "pass_no_connection", frame)
+        return self._forward(frame, packet, backend, "forward_error")
+
+    def _backend_of(self, error: Packet, flow: Flow, service: Service) -> Backend | None:
+        if flow in self._records:
+            return self._records[flow].backend
+        quoted = replace(error, client=flow.client, client_port=flow.client_port, port=flow.port)
+        slot = service.slot(quoted)
+        return slot.was if slot else None
+
+    def _serve(self, frame: bytes, packet: Packet, service: Service) -> Fate:
+        slot = service.slot(packet)
+        if slot and not slot.in_flux and not slot.has_exceptions and slot.owner and slot.owner.serves:
+            return self._forward(frame, packet, slot.owner, "forward_ring", is_new=packet.opens)
+        if packet.protocol == UDP and service.plan.one_packet:
+            return self._schedule(frame, packet, service, slot)
+        record = self._recall(packet)
+        if record:
+            return self._go_on(frame, packet, service, slot, record)
+        answers_server = packet.flags & (SYN | ACK | RST) == SYN | ACK
+        follows_client = service.plan.persistence and (answers_server or not packet.is_midstream)
+        if packet.opens or follows_client:
+            return self._schedule(frame, packet, service, slot)
+        return self._go_on_unknown(frame, packet, service, slot)
+
+    def _go_on(
+        self, frame: bytes, packet: Packet, service: Service, slot: Slot | None, record: Record
+    ) -> Fate:
+        if record.backend.serves:
+            return self._forward(frame, packet, record.backend, "forward_connection")
+        if packet.is_midstream and service.plan.on_down == "drop":
+            return Fate(DROP, "drop_down", frame)
+        self._drop_record(packet.flow)
+        if packet.is_midstream and service.plan.on_down == "reject":
+            return self._reject(frame, packet, "reject_down")
+        return self._schedule(frame, packet, service, slot)
+
+    def _go_on_unknown(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
+        """Began before this packet, and has no record."""
+        was = slot.was if slot else None
+        if slot and was and was.serves:
+            if not slot.in_flux:
+                return self._forward(frame, packet, was, "forward_ring")
+            self._remember(packet, was)
+            return self._forward(frame, packet, was, "forward_before")
+        policy = service.plan.on_down if was else service.plan.on_unknown
+        if not packet.is_midstream or policy == "schedule":
+            return self._schedule(frame, packet, service, slot)
+        what = "down" if was else "unknown"
+        if policy == "reject":
+            return self._reject(frame, packet, f"reject_{what}")
+        return Fate(DROP, f"drop_{what}", frame)
+
+    def _schedule(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
+        name = service.client(packet)
+        client = (service.plan.name, *name) if name else None
+        backend = self._kept(service, client)
+        if backend is None:
+            backend = slot.owner if slot else service.least_costly()
+            if backend and backend.serves:
+                backend.served += 1
+            else:
+                backend = service.fallback
+                if not backend or not backend.serves:
+                    return self._nobody(frame, packet, service)
+        if client:
+            self._clients[client] = backend
+        if slot and not slot.in_flux:
+            return self._forward(frame, packet, backend, "forward_ring", is_new=True)
+        if packet.protocol == UDP and service.plan.one_packet:
+            return self._forward(frame, packet, backend, "forward_unrecorded", is_new=True)
+        self._remember(packet, backend)
+        reason = "forward_reopened" if packet.is_midstream else "forward_new"
+        return self._forward(frame, packet, backend, reason, is_new=True)
+
+    def _kept(self, service: Service, client: tuple[str, int, bytes] | None) -> Backend | None:
+        backend = self._clients.get(client) if client else None
+        keeps = service.plan.persistence
+        if not backend or not keeps or not backend.serves:
+            return None
+        return backend if backend.plan.accepts or keeps.on_drain == "keep" else None
+
+    # Records
+
+    def _remember(self, packet: Packet, backend: Backend) -> None:
+        record = Record(backend, "syn" if packet.protocol != UDP else "udp")
+        record.stage = _next_stage(record.stage, packet)
+        self._records[packet.flow] = record
+        _add_load(record, 1)
+
+    def _drop_record(self, flow: Flow) -> None:
+        _add_load(self._records.pop(flow), -1)
+
+    def _recall(self, packet: Packet) -> Record | None:
+        """The flow's record as it stands after this packet; a SYN after the end begins anew."""
+        record = self._records.get(packet.flow)
+        if record is None:
+            return None
+        if packet.opens and not record.is_active:
+            self._drop_record(packet.flow)
+            return None
+        _add_load(record, -1)
+        record.stage = _next_stage(record.stage, packet)
+        _add_load(record, 1)
+        return record
+
+    # What goes out
+
+    def _forward(
+        self, frame: bytes, packet: Packet, backend: Backend, reason: str, *, is_new: bool = False
+    ) -> Fate:
+        hop = backend.plan.hop
+        if packet.piece is Piece.FIRST:
+            self._fragments[packet.whole] = backend
+        if hop is None:
+            return Fate(DROP, "drop_unresolved", frame)
+        backend.packets += 1
+        backend.bytes += packet.length
+        backend.connections += is_new
+        if hop.local:
+            return Fate(PASS, "pass_local", frame)
+        link = hop.mac + hop.source_mac
+        if hop.vlan is None:
+            out = link + frame[12:]
+        else:
+            tag = pack("!HH", 0x8100, hop.vlan) if hop.vlan else b""
+            out = link + tag + (b"\x86\xdd" if packet.is_ipv6 else b"\x08\x00") + frame[packet.ip_at :]
+        return Fate(TX if hop.ifindex == self._ingress else REDIRECT, reason, out)
+
+    def _nobody(self, frame: bytes, packet: Packet, service: Service) -> Fate:
+        if packet.protocol in (TCP, UDP) and service.plan.on_empty == "reject":
+            return self._reject(frame, packet, "reject_empty")
+        return Fate(DROP, "drop_empty", frame)
+
+    def _reject(self, frame: bytes, packet: Packet, reason: str) -> Fate:
+        if not answers.has_sender(frame, packet):
+            return Fate(DROP, "drop_unanswerable", frame)
+        if packet.protocol == UDP:
+            return Fate(TX, reason, answers.unreachable(frame, packet), may_be_silent=True)
+        out = answers.reset(frame, packet)
+        return Fate(TX, reason, out) if out else Fate(DROP, "drop_reset", frame)
+
+
+def _add_load(record: Record, by: int) -> None:
+    if record.is_active:
+        record.backend.active += by
+    else:
+        record.backend.inactive += by
+
+
+def _next_stage(stage: str, packet: Packet) -> str:
+    """As the client's side shows it. Protocols without flags are established by their second packet."""
+    if stage == "udp":
+        return stage
+    if packet.flags & RST:
+        return "closed"
+    if packet.flags & FIN and stage != "closed":
+        return "fin"
+    return "established" if stage == "syn" and not packet.opens else stage

@@ -1,0 +1,212 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the model knows: backends, services, and who may have a new connection. Made from the plans that the real
+maps are made from; what only the maps can know (which slot of a ring is whose) is given as words.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+
+from reference.frame import Packet
+from xdpdirector.model import Scheduler
+from xdpdirector.schedule import EXCEPTIONS, FLUX, Cost, MemberPlan, ServicePlan, State
+
+PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
+AT_ONCE = 0xFFFF
+
+# ipvsadm(8), and the sources of ip_vs_*.c: what a connection costs, and whether it is seen per weight.
+COSTS = {
+    Scheduler.RR: Cost(served=1, fixed=1),
+    Scheduler.WRR: Cost(served=1, fixed=1, weighted=True),
+    Scheduler.LC: Cost(active=257, inactive=1),
+    Scheduler.WLC: Cost(active=257, inactive=1, weighted=True),
+    Scheduler.SED: Cost(active=1, fixed=1, weighted=True),
+    Scheduler.NQ: Cost(active=1, fixed=1, weighted=True, idle_first=True),
+    Scheduler.FO: Cost(fixed=1, weighted=True),
+    Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
+}
+
+
+@dataclass(slots=True, eq=False)
+class Backend:
+    """One incarnation of a backend: removed and added again it is another one."""
+
+    plan: MemberPlan
+    is_present: bool = True
+    active: int = 0
+    inactive: int = 0
+    served: int = 0
+    is_full: bool = False
+    packets: int = 0
+    bytes: int = 0
+    connections: int = 0
+
+    @property
+    def serves(self) -> bool:
+        return self.is_present and self.plan.state is State.SERVING
+
+    def takes_more(self) -> bool:
+        """Full from the upper threshold on, until below the lower one."""
+        if not self.plan.upper:
+            return True
+        bound = self.plan.lower if self.is_full else self.plan.upper
+        self.is_full = self.active + self.inactive >= bound
+        return not self.is_full
+
+
+@dataclass(slots=True)
+class Slot:
+    """A slot of a ring: None is nobody."""
+
+    owner: Backend | None
+    before: Backend | None
+    in_flux: bool
+    has_exceptions: bool
+
+    @property
+    def was(self) -> Backend | None:
+        """Where a flow without a record runs."""
+        return self.before if self.in_flux else self.owner
+
+
+@dataclass(slots=True, eq=False)
+class Service:
+    plan: ServicePlan
+    backends: dict[str, Backend] = field(default_factory=dict)
+    places: list[tuple[Backend, int]] = field(default_factory=list)
+    ring: list[Slot] = field(default_factory=list)
+
+    @property
+    def fallback(self) -> Backend | None:
+        return self.backends[self.plan.fallback] if self.plan.fallback else None
+
+    def update(self, plan: ServicePlan) -> list[Backend]:
+        """The backends that are new."""
+        new = []
+        self.plan = plan
+        for member in plan.members:
+            if member.name in self.backends:
+                self.backends[member.name].plan = member
+            else:
+                self.backends[member.name] = Backend(member)
+                new.append(self.backends[member.name])
+        for name in set(self.backends) - {member.name for member in plan.members}:
+            self.backends.pop(name).is_present = False
+        if not plan.scheduler.is_ring:
+            self._seat()
+        return new
+
+    def _seat(self) -> None:
+        """Where a place is another's, or another's weight, connections served are counted anew."""
+        seats = [
+            (self.backends[member.name], member.weight if member.accepts else 0)
+            for member in self.plan.members
+        ]
+        if seats != self.places[: len(seats)]:
+            for backend, _ in seats:
+                backend.served = 0
+        self.places[: len(seats)] = seats
+
+    def least_costly(self) -> Backend | None:
+        """The first of those that cost least."""
+        cost = COSTS[self.plan.scheduler]
+        best, least = None, float("inf")
+        for backend, weight in self.places[: len(self.plan.members)]:
+            if not backend.takes_more() or not weight:
+                continue
+            active, inactive = max(0, backend.active), max(0, backend.inactive)
+            if cost.within_weight and active > weight:
+                continue
+            price = (
+                cost.active * active + cost.inactive * inactive + cost.served * backend.served + cost.fixed
+            )
+            if cost.idle_first and not active:
+                price = 0
+            quotient = price / weight if cost.weighted else price / 1
+            if quotient < least:
+                best, least = backend, quotient
+        return best
+
+    def slot(self, packet: Packet) -> Slot | None:
+        if not self.ring:
+            return None
+        return self.ring[ring_hash(packet, hashes_port=self.plan.hashes_port) * len(self.ring) >> 32]
+
+    def client(self, packet: Packet) -> tuple[int, bytes] | None:
+        """What of a client's address counts."""
+        keeps = self.plan.persistence
+        if keeps is None:
+            return None
+        bits = keeps.prefix6 if packet.is_ipv6 else keeps.prefix
+        size = 8 * len(packet.client)
+        return bits, (int.from_bytes(packet.client, "big") >> (size - bits)).to_bytes(16, "big")
+
+
+def ring_of(words: list[int], backends: dict[int, Backend]) -> list[Slot]:
+    """The ring that these words describe; `backends` by index."""
+    return [
+        Slot(
+            backends.get(word & 0xFFFF),
+            backends.get(word >> 16 & 0xFFFF),
+            bool(word >> 32 & FLUX),
+            bool(word >> 32 & EXCEPTIONS),
+        )
+        for word in words
+    ]
+
+
+def ring_hash(packet: Packet, *, hashes_port: bool) -> int:
+    """Taken over from bpf/schedule.h, as an oracle: any hash would do."""
+    words = [int.from_bytes(packet.client[i : i + 4], "little") for i in range(0, len(packet.client), 4)]
+    value = 0
+    for word in words:
+        value = (value * 0x9E3779B1 & 0xFFFFFFFF) ^ word
+    value = value * 0x9E3779B1 & 0xFFFFFFFF
+    if hashes_port:
+        ports = packet.client_port.to_bytes(2, "big"), packet.port.to_bytes(2, "big")
+        value ^= int.from_bytes(ports[0], "little") << 16 | int.from_bytes(ports[1], "little")
+    value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
+    value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
+    return value ^ value >> 16
+
+
+def filter_bit(vip: bytes) -> int:
+    """Taken over from bpf/service.h: strangers that share a VIP's bit are told apart later, by their port."""
+    value = 0
+    for i in range(0, len(vip), 4):
+        value ^= int.from_bytes(vip[i : i + 4], "little")
+    return (value ^ value >> 16) & 0xFFFF
+
+
+class Listeners:
+    """Address, protocol and port -> service; of ranges the narrowest counts."""
+
+    def __init__(self, services: list[Service]) -> None:
+        self._exact: dict[tuple[bytes, int, int], Service] = {}
+        self._ranges: dict[tuple[bytes, int], list[tuple[int, int, Service]]] = {}
+        self.vips: set[bytes] = set()
+        for service in services:
+            for listener in service.plan.listeners:
+                vip, protocol = ip_address(str(listener.address)).packed, PROTOCOLS[listener.protocol]
+                first, last = listener.ports
+                self.vips.add(vip)
+                if first == last:
+                    self._exact[vip, protocol, first] = service
+                else:
+                    self._ranges.setdefault((vip, protocol), []).append((first, last, service))
+        for ranges in self._ranges.values():
+            ranges.sort(key=lambda entry: entry[1] - entry[0])
+        self._bits = {filter_bit(vip) for vip in self.vips}
+
+    def seems_vip(self, address: bytes) -> bool:
+        return address in self.vips or filter_bit(address) in self._bits
+
+    def find(self, vip: bytes, protocol: int, port: int) -> Service | None:
+        exact = self._exact.get((vip, protocol, port))
+        if exact:
+            return exact
+        for first, last, service in self._ranges.get((vip, protocol), ()):
+            if first <= port <= last:
+                return service
+        return None

@@ -61,7 +61,8 @@ class Rings:
         """Slots to the members that accept new connections; where the ring stands then. `indices` of backends by
         name; `recorded`: the service had flows, with records, before it had a ring. CapacityError."""
         ring = self._ring(plan)
-        by_name = np.array([*(indices[name] for name in ring.names), NO_BACKEND], np.uint64)
+        nobody = indices[plan.fallback] if plan.fallback else NO_BACKEND
+        by_name = np.array([*(indices[name] for name in ring.names), nobody], np.uint64)
         owners = by_name[ring.owners]  # NOBODY is -1: the last
         region = self.region(service)
         if region and region.stop - region.start == plan.ring_slots:

@@ -160,6 +160,23 @@ def test_the_fallback_serves_only_when_nobody_else_does(world: w.World, schedule
     assert w.owner(world.send(w.tcp("A", sport=100))) == "web3"
 
 
+@pytest.mark.parametrize("scheduler", ["wlc", "mh"])
+def test_connections_of_the_fallback_stay_there_when_the_others_are_back(
+    world: w.World, scheduler: str
+) -> None:
+    fallback, kind = w.backend("web3", accepts=False), Scheduler(scheduler)
+    world.apply(
+        w.service(scheduler=kind, members=(w.backend("web1", accepts=False), fallback), fallback="web3")
+    )
+    opened(world, 9)
+    assert {w.owner(world.send(w.tcp("A", sport=sport))) for sport in range(1, 10)} == {"web3"}
+
+    world.apply(w.service(scheduler=kind, members=(w.backend("web1"), fallback), fallback="web3"))
+
+    assert {w.owner(world.send(w.tcp("PA", sport=sport))) for sport in range(1, 10)} == {"web3"}
+    assert set(opened(world, 9, first=100)) == {"web1"}
+
+
 def test_a_full_backend_takes_none_until_it_is_below_its_lower_threshold(world: w.World) -> None:
     world.apply(w.service(members=(w.backend("web1", weight=100, upper=4, lower=3), w.backend("web2"))))
     owners = opened(world, 6)

@@ -213,7 +213,7 @@ def test_a_backend_that_was_validated_already_stays_what_it_is() -> None:
 
 
 def test_the_size_of_a_ring_that_flows_run_on_does_not_change() -> None:
-    with pytest.raises(ConflictError, match="4093|16381") as raised:
+    with pytest.raises(ConflictError, match="16381 slots") as raised:
         edits.patch_service(SERVICES, "web", {"ring_slots": 4093})
 
     assert raised.value.pointer == "/ring_slots"

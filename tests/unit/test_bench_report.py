@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from io import StringIO
 
 import pytest
@@ -102,17 +103,19 @@ def test_an_empty_series_is_refused() -> None:
         Series.of([])
 
 
-def test_cases_take_turns() -> None:
+def test_every_case_has_its_turn_in_every_round_in_changing_order() -> None:
     order: list[str] = []
 
     def case(name: str) -> float:
         order.append(name)
         return len(order)
 
-    series = interleaved({"a": lambda: case("a"), "b": lambda: case("b")}, 2)
+    series = interleaved({name: partial(case, name) for name in "abc"}, 8)
 
-    assert order == ["a", "b", "a", "b"]
-    assert (series["a"].values, series["b"].values) == ((1, 3), (2, 4))
+    rounds = ["".join(order[start : start + 3]) for start in range(0, 24, 3)]
+    assert {"".join(sorted(each)) for each in rounds} == {"abc"}
+    assert len(set(rounds)) > 1
+    assert [len(each.values) for each in series.values()] == [8, 8, 8]
 
 
 # Figures
@@ -175,7 +178,7 @@ def test_flows_differ_in_port_and_then_in_address() -> None:
 
     assert [(each[IP].src, each[TCP].sport) for each in read] == [
         ("198.18.0.0", 1024),
-        ("198.18.0.0", 1087),
+        ("198.18.0.0", 1024 + 63 * 1009),
         ("198.18.0.1", 1024),
     ]
 

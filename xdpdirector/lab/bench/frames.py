@@ -17,8 +17,7 @@ from xdpdirector.model import Address
 NEAR_MAC, FAR_MAC = bytes.fromhex("0200000000b1"), bytes.fromhex("0200000000b2")
 CLIENT4, CLIENT6 = IPv4Address("198.18.0.0"), IPv6Address("2001:2::")  # benchmarks: RFC 2544, RFC 5180
 STRANGER4, STRANGER6 = IPv4Address("203.0.113.9"), IPv6Address("2001:db8:9::9")
-PORT_BITS = 6  # a client address has 2^6 flows, as in bpf/limits.c
-FIRST_PORT = 1024
+PORT_BITS, FIRST_PORT, PORT_STEP = 6, 1024, 1009  # as in bpf/limits.c
 SHORTEST = 60
 SYN, ACK = 0x02, 0x10
 _TCP, _UDP = 6, 17
@@ -61,7 +60,7 @@ def arp() -> Frame:
 def flow(number: int, flags: int, port: int) -> Frame:
     """A segment of the flow that `drive4` makes of this number."""
     client = CLIENT4 + (number >> PORT_BITS)
-    return tcp(flags, port, client=client, sport=FIRST_PORT + number % (1 << PORT_BITS))
+    return tcp(flags, port, client=client, sport=FIRST_PORT + number % (1 << PORT_BITS) * PORT_STEP)
 
 
 def _packet(protocol: int, payload: bytes, destination: Address, client: Address | None) -> Frame:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import statistics
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from random import Random
 from typing import TypeVar
 
 Name = TypeVar("Name", bound=Hashable)
@@ -47,9 +48,12 @@ class Series:
 
 
 def interleaved(cases: Mapping[Name, Callable[[], float]], rounds: int) -> dict[Name, Series]:
-    """Each case once in every round, so that a noisy moment spoils a sample of all and not all of one."""
+    """Each case once in every round, so that a noisy moment spoils a sample of all and not all of one; and in an
+    order of its own, so that none always profits from what the one before it left in the caches."""
     values: dict[Name, list[float]] = {name: [] for name in cases}
-    for _ in range(rounds):
-        for name, measure in cases.items():
-            values[name].append(measure())
+    for number in range(rounds):
+        order = list(cases)
+        Random(number).shuffle(order)
+        for name in order:
+            values[name].append(cases[name]())
     return {name: Series.of(found) for name, found in values.items()}

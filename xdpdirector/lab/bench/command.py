@@ -15,7 +15,7 @@ from xdpdirector.lab.bench.bench import Options, run_bench
 from xdpdirector.lab.bench.show import show
 from xdpdirector.lab.bench.workload import CALM, QUICK
 
-WIDTH = 150
+WIDTH = 160
 STANDARD_OUTPUT = "-"
 
 

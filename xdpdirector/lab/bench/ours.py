@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from xdpdirector import planning
+from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.lab.bench.driver import LOOPBACK
 from xdpdirector.lab.bench.frames import FAR_MAC, NEAR_MAC
@@ -26,7 +27,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
-from xdpdirector.tables import Clock, Tables
+from xdpdirector.tables import Tables
 from xdpdirector.views import Operational
 
 MH, WLC, PERSISTENT = "mh", "wlc", "wlc persistent"

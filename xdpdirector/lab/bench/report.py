@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from xdpdirector.lab.bench.figure import Figures, Key
+from xdpdirector.lab.bench.figure import Figures
 from xdpdirector.lab.bench.machine import Machine
 from xdpdirector.lab.bench.target import Verdict
 from xdpdirector.lab.bench.workload import Pace
@@ -42,11 +42,6 @@ class Report:
     verdicts: Sequence[Verdict]
     seconds: float
     stolen: float
-
-    def figure_of(self, workload: str, program: str, flows: int = 1) -> float | None:
-        """The best value, if it was measured."""
-        figure = self.figures.get(Key(workload, program, flows))
-        return figure.best if figure else None
 
     def document(self) -> dict[str, Any]:
         return {

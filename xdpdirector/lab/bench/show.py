@@ -9,10 +9,8 @@ from rich.table import Table
 from rich.text import Text
 
 from xdpdirector.lab.bench.figure import NANOSECONDS, Figure
-from xdpdirector.lab.bench.limits import BARE
 from xdpdirector.lab.bench.report import Report
 from xdpdirector.lab.bench.target import Verdict
-from xdpdirector.lab.bench.workload import Workload
 
 _STYLES = {None: "dim", True: "green", False: "bold red"}
 
@@ -54,29 +52,28 @@ def _costs(report: Report) -> Table:
     """A row for a workload and program, a column for a number of flows."""
     costs = [figure for figure in report.figures.values() if figure.unit == NANOSECONDS]
     counts = sorted({figure.key.flows for figure in costs})
-    table = _table("Nanoseconds a packet: min (median, max), and the minimum without bare TX's")
+    table = _table("Nanoseconds a packet: min (median, max)")
     for name in ("packets", "program"):
         table.add_column(name, no_wrap=True)
     for count in counts:
         table.add_column(f"{count:,} flow{'s' if count > 1 else ''}", justify="right", no_wrap=True)
-    bare = report.figure_of(Workload.NOTHING, BARE) or 0.0
     rows: dict[tuple[str, str], dict[int, Figure]] = {}
     for figure in costs:
         rows.setdefault((figure.key.workload, figure.key.program), {})[figure.key.flows] = figure
     previous = ""
     for (workload, program), found in rows.items():
-        cells = [_cost(found.get(count), bare) for count in counts]
+        cells = [_cost(found.get(count)) for count in counts]
         table.add_row("" if workload == previous else workload, program, *cells)
         previous = workload
     return table
 
 
-def _cost(figure: Figure | None, bare: float) -> Text:
+def _cost(figure: Figure | None) -> Text:
     if figure is None:
         return Text("")
     series = figure.series
     text = Text(f"{series.least:.0f}")
-    text.append(f" ({series.median:.0f}, {series.most:.0f}) {series.least - bare:.0f}", style="dim")
+    text.append(f" ({series.median:.0f}, {series.most:.0f})", style="dim")
     return text
 
 

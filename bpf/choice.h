@@ -11,6 +11,13 @@ struct choice {
 	bool is_new;
 };
 
+/* Whether a span of jiffies is over since `seen`. Another processor may have seen the flow after `now` was read: that is
+ * no time at all, and not almost 2^32. */
+static __always_inline bool has_passed(u32 seen, u32 span, u32 now)
+{
+	return (s32)(now - seen) > (s32)span;
+}
+
 /* Point the choice at a backend; true when its packets are forwarded. */
 static __always_inline bool take(struct choice *choice, u32 index)
 {

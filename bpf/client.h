@@ -30,7 +30,7 @@ static __always_inline bool recall_client(struct client *client, const struct se
 	if (!(service->flags & SERVICE_PERSISTENT))
 		return false;
 	found = clients.lookup(client);
-	if (!found || now - found->seen > service->persistence)
+	if (!found || has_passed(found->seen, service->persistence, now))
 		return false;
 	return take_again(choice, found->backend, found->generation) &&
 	       (choice->backend->flags & BACKEND_ACCEPTS || service->flags & SERVICE_KEEP_DRAINING);

@@ -8,6 +8,7 @@
 #ifndef XDPDIRECTOR_CONNECTION_H
 #define XDPDIRECTOR_CONNECTION_H
 
+#include "choice.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -96,7 +97,7 @@ static __always_inline void change_state(struct connection *record, u8 state)
 static __always_inline bool has_expired(const struct connection *record,
 					const struct service *service, u32 now)
 {
-	return now - record->seen > service->timeouts[record->state % MAX_STATES];
+	return has_passed(record->seen, service->timeouts[record->state % MAX_STATES], now);
 }
 
 /* The flow's record as it stands after this packet. False when there is none, or none that still holds: it has
@@ -109,6 +110,11 @@ static __always_inline bool recall(struct packet *packet, struct service *servic
 
 	if (is_pending)
 		found = find_pending(packet);
+	if (!found) {
+		found = find_connection(
+			packet); /* where another processor may have moved it just now */
+		is_pending = false;
+	}
 	if (!found)
 		return false;
 	if (has_expired(found, service, now) || (is_opening(packet) && !is_active(found->state))) {

@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from xdpdirector.clock import Clock
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.sweep import TABLES
-from xdpdirector.tables import PROTOCOLS, Array, Clock, Tables, address_of, address_words
+from xdpdirector.tables import PROTOCOLS, Array, Tables, address_of, address_words
 from xdpdirector.views import ConnectionView
 
 Network: TypeAlias = IPv4Network | IPv6Network

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
@@ -21,7 +22,7 @@ from xdpdirector.model import Listener
 from xdpdirector.rings import Rings
 from xdpdirector.schedule import MemberPlan, ServicePlan, State
 from xdpdirector.service_entry import service_fields
-from xdpdirector.tables import Array, Clock, Tables
+from xdpdirector.tables import Array, Tables
 from xdpdirector.views import Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}

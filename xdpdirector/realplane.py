@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from xdpdirector import attachment
+from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.errors import CapacityError, DataplaneError
@@ -17,7 +18,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
-from xdpdirector.tables import Clock, Tables
+from xdpdirector.tables import Tables
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Traffic
 
 

@@ -12,9 +12,10 @@ from collections.abc import Mapping
 import numpy as np
 
 from xdpdirector import maglev, schedule
+from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
 from xdpdirector.schedule import FLUX, NO_BACKEND, ServicePlan, Words
-from xdpdirector.tables import Array, Clock, Tables
+from xdpdirector.tables import Array, Tables
 
 _FLUX = np.uint64(FLUX)
 

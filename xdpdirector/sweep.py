@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from xdpdirector import clients, schedule
-from xdpdirector.tables import Array, Clock, Tables
+from xdpdirector.clock import Clock
+from xdpdirector.tables import Array, Tables
 
 TABLES = ("pending4", "pending6", "connections4", "connections6")
 

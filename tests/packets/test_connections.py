@@ -35,6 +35,27 @@ def test_a_connection_keeps_its_backend_while_others_come(world: w.World) -> Non
     assert {outcome.reason for outcome in outcomes} == {"forward_connection"}
 
 
+def test_a_packet_that_another_processor_overtook_is_not_late(world: w.World) -> None:
+    """Its clock was read before the other packet's: the record was seen in its future."""
+    world.apply(w.service(members=TWO))
+    first = w.owner(world.send(w.tcp("S", sport=1)))
+    world.send(w.tcp("A", sport=1))
+    world.shift_connections(by=1.0)
+
+    outcome = world.send(w.tcp("A", sport=1))
+
+    assert (w.owner(outcome), outcome.reason) == (first, "forward_connection")
+
+
+def test_a_connection_that_was_idle_for_too_long_is_unknown(world: w.World) -> None:
+    world.apply(w.service(members=TWO))
+    world.send(w.tcp("S", sport=1))
+    world.send(w.tcp("A", sport=1))
+    world.shift_connections(by=-901.0)
+
+    assert world.send(w.tcp("A", sport=1)).reason == "reject_unknown"
+
+
 def test_a_syn_sent_again_goes_to_the_same_backend(world: w.World) -> None:
     world.apply(w.service(members=TWO))
     first = w.owner(world.send(w.tcp("S", sport=1)))

@@ -11,19 +11,21 @@ from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from types import TracebackType
 
+import numpy as np
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from xdpdirector import libbpf
+from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
 from xdpdirector.paths import InstancePaths
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.sweep import TABLES, sweep
-from xdpdirector.tables import Clock, Tables, network16
+from xdpdirector.tables import Tables, network16
 
 LOOPBACK = 1
 PASS, DROP, TX, REDIRECT = 2, 1, 3, 4
@@ -158,6 +160,12 @@ class World:
         for keys in [keys.copy() for keys, _ in self.tables.read("connections4")]:
             self.tables.delete("connections4", keys[keys["client_port"] == network16(sport)])
         sweep(self.tables, self.clock)
+
+    def shift_connections(self, by: float) -> None:
+        """As if each recorded connection had shown its last packet so many seconds later."""
+        for keys, values in [(k.copy(), v.copy()) for k, v in self.tables.read("connections4")]:
+            values["seen"] += np.uint32(self.clock.jiffies(abs(by)) * (1 if by > 0 else -1) & 0xFFFFFFFF)
+            self.tables.write("connections4", keys, values)
 
     def age_clients(self, by: float) -> None:
         """As if the entries of persistence had been renewed so many seconds earlier."""

@@ -14,45 +14,56 @@
 
 static __always_inline struct connection *find_connection(struct packet *packet)
 {
-	return packet->ipv6 ? connections6.lookup(&packet->flow.v6)
-			    : connections4.lookup(&packet->flow.v4);
+	if (packet->ipv6)
+		return apart(connections6.lookup(&packet->flow.v6));
+	return connections4.lookup(&packet->flow.v4);
 }
 
 static __always_inline struct connection *find_pending(struct packet *packet)
 {
-	return packet->ipv6 ? pending6.lookup(&packet->flow.v6) : pending4.lookup(&packet->flow.v4);
+	if (packet->ipv6)
+		return apart(pending6.lookup(&packet->flow.v6));
+	return pending4.lookup(&packet->flow.v4);
 }
 
 static __always_inline void store_connection(struct packet *packet, struct connection *record)
 {
-	if (packet->ipv6)
+	if (packet->ipv6) {
 		connections6.update(&packet->flow.v6, record);
-	else
+		apart(NULL);
+	} else {
 		connections4.update(&packet->flow.v4, record);
+	}
 }
 
 static __always_inline void store_pending(struct packet *packet, struct connection *record)
 {
-	if (packet->ipv6)
+	if (packet->ipv6) {
 		pending6.update(&packet->flow.v6, record);
-	else
+		apart(NULL);
+	} else {
 		pending4.update(&packet->flow.v4, record);
+	}
 }
 
 static __always_inline void delete_pending(struct packet *packet)
 {
-	if (packet->ipv6)
+	if (packet->ipv6) {
 		pending6.delete(&packet->flow.v6);
-	else
+		apart(NULL);
+	} else {
 		pending4.delete(&packet->flow.v4);
+	}
 }
 
 static __always_inline void delete_records(struct packet *packet)
 {
-	if (packet->ipv6)
+	if (packet->ipv6) {
 		connections6.delete(&packet->flow.v6);
-	else
+		apart(NULL);
+	} else {
 		connections4.delete(&packet->flow.v4);
+	}
 	delete_pending(packet);
 }
 

@@ -46,13 +46,23 @@ static __always_inline bool write_tagged(struct xdp_md *ctx, const struct packet
 	return true;
 }
 
+/* By words: a copy of bytes is made byte by byte. */
+static __always_inline void copy_addresses(void *to, const struct backend *backend)
+{
+	const u32 *from = (const void *)backend->addresses;
+
+	((u32 *)to)[0] = from[0];
+	((u32 *)to)[1] = from[1];
+	((u32 *)to)[2] = from[2];
+}
+
 static __always_inline bool write_addresses(struct xdp_md *ctx, const struct backend *backend)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 
 	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
 		return false;
-	__builtin_memcpy(eth, backend->addresses, sizeof(backend->addresses));
+	copy_addresses(eth, backend);
 	return true;
 }
 

@@ -21,31 +21,33 @@
 #include "maps.h"
 #include "parse.h"
 
-/* An odd constant near 2^32 / golden ratio (Knuth, TAOCP 3, 6.4), and MurmurHash3's finalizer. */
-#define SPREAD 0x9e3779b1
+/* An odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
+#define SPREAD 0x9e3779b97f4a7c15ULL
+
+/* Each bit of the result depends on all below it in the product, so the upper half is used, twice. */
+static __always_inline u64 spread(u64 value)
+{
+	value *= SPREAD;
+	return value ^ value >> 32;
+}
 
 static __always_inline u32 flow_hash(const struct packet *packet, const struct service *service)
 {
 	const __be32 *client = packet->flow.v6.client;
-	u32 hash, ports;
+	u64 hash = 0;
+	u32 ports;
 
 	if (packet->ipv6) {
-		hash = client[0] * SPREAD ^ client[1];
-		hash = hash * SPREAD ^ client[2];
-		hash = hash * SPREAD ^ client[3];
+		hash = spread((u64)client[0] << 32 | client[1]);
+		hash = spread(hash ^ ((u64)client[2] << 32 | client[3]));
 		ports = (u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port;
 	} else {
-		hash = packet->flow.v4.client;
+		hash = (u64)packet->flow.v4.client << 32;
 		ports = (u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port;
 	}
-	hash *= SPREAD;
 	if (!(service->flags & SERVICE_HASH_ADDRESS))
 		hash ^= ports;
-	hash ^= hash >> 16;
-	hash *= 0x85ebca6b;
-	hash ^= hash >> 13;
-	hash *= 0xc2b2ae35;
-	return hash ^ hash >> 16;
+	return spread(hash) * SPREAD >> 32;
 }
 
 /* Where the flow stands in `ring`: the hash scaled to the service's slots, without a division. */

@@ -44,7 +44,7 @@ static __always_inline u32 *find_range(const struct packet *packet)
 		__builtin_memcpy(v6.address, packet->flow.v6.vip, sizeof(v6.address));
 		v6.port = packet->flow.v6.port;
 		v6.protocol = packet->protocol;
-		return ranges6.lookup(&v6);
+		return apart(ranges6.lookup(&v6));
 	}
 	v4.address = packet->flow.v4.vip;
 	v4.port = packet->flow.v4.port;
@@ -52,21 +52,27 @@ static __always_inline u32 *find_range(const struct packet *packet)
 	return ranges4.lookup(&v4);
 }
 
+/* An IPv4 listener as one word: what is stored in parts and read at once makes the processor wait. */
+union listener4_word {
+	struct listener4 listener;
+	u64 word;
+};
+
 static __always_inline u32 *find_exact(const struct packet *packet)
 {
-	struct listener4 v4 = {};
+	union listener4_word v4;
 	struct listener6 v6 = {};
 
 	if (packet->ipv6) {
 		__builtin_memcpy(v6.address, packet->flow.v6.vip, sizeof(v6.address));
 		v6.port = packet->flow.v6.port;
 		v6.protocol = packet->protocol;
-		return listeners6.lookup(&v6);
+		return apart(listeners6.lookup(&v6));
 	}
-	v4.address = packet->flow.v4.vip;
-	v4.port = packet->flow.v4.port;
-	v4.protocol = packet->protocol;
-	return listeners4.lookup(&v4);
+	/* little-endian, as the rest of what Python reads from here */
+	v4.word =
+		(u64)packet->protocol << 48 | (u64)packet->flow.v4.port << 32 | packet->flow.v4.vip;
+	return listeners4.lookup(&v4.listener);
 }
 
 static __always_inline u32 *find_listener(const struct packet *packet)

@@ -156,19 +156,24 @@ def ring_of(words: list[int], backends: dict[int, Backend]) -> list[Slot]:
     ]
 
 
+SPREAD, MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
+
+
 def ring_hash(packet: Packet, *, hashes_port: bool) -> int:
     """Taken over from bpf/schedule.h, as an oracle: any hash would do."""
     words = [int.from_bytes(packet.client[i : i + 4], "little") for i in range(0, len(packet.client), 4)]
-    value = 0
-    for word in words:
-        value = (value * 0x9E3779B1 & 0xFFFFFFFF) ^ word
-    value = value * 0x9E3779B1 & 0xFFFFFFFF
+    value = words[0] << 32
+    if len(words) == 4:
+        value = _spread(_spread(words[0] << 32 | words[1]) ^ (words[2] << 32 | words[3]))
     if hashes_port:
         ports = packet.client_port.to_bytes(2, "big"), packet.port.to_bytes(2, "big")
         value ^= int.from_bytes(ports[0], "little") << 16 | int.from_bytes(ports[1], "little")
-    value = (value ^ value >> 16) * 0x85EBCA6B & 0xFFFFFFFF
-    value = (value ^ value >> 13) * 0xC2B2AE35 & 0xFFFFFFFF
-    return value ^ value >> 16
+    return (_spread(value) * SPREAD & MASK) >> 32
+
+
+def _spread(value: int) -> int:
+    value = value * SPREAD & MASK
+    return value ^ value >> 32
 
 
 def filter_bit(vip: bytes) -> int:

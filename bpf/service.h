@@ -52,22 +52,28 @@ static __always_inline u32 *find_range(const struct packet *packet)
 	return ranges4.lookup(&v4);
 }
 
-/* An IPv4 listener as one word: what is stored in parts and read at once makes the processor wait. */
+/* Listeners as words: what is stored in parts and read at once makes the processor wait. */
 union listener4_word {
 	struct listener4 listener;
 	u64 word;
 };
 
+union listener6_words {
+	struct listener6 listener;
+	u32 words[5];
+};
+
 static __always_inline u32 *find_exact(const struct packet *packet)
 {
 	union listener4_word v4;
-	struct listener6 v6 = {};
+	union listener6_words v6;
 
 	if (packet->ipv6) {
-		__builtin_memcpy(v6.address, packet->flow.v6.vip, sizeof(v6.address));
-		v6.port = packet->flow.v6.port;
-		v6.protocol = packet->protocol;
-		return apart(listeners6.lookup(&v6));
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			v6.words[i] = packet->flow.v6.vip[i];
+		v6.words[4] = (u32)packet->protocol << 16 | packet->flow.v6.port;
+		return apart(listeners6.lookup(&v6.listener));
 	}
 	/* little-endian, as the rest of what Python reads from here */
 	v4.word =

@@ -120,3 +120,7 @@ class StoreError(DirectorError):
     """The stored desired state cannot be read or written."""
 
     slug, title = "store", "The stored state cannot be used"
+
+
+class DamagedStoreError(StoreError):
+    """What is in the file makes no sense: it is broken, not merely out of reach."""

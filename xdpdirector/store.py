@@ -8,10 +8,7 @@ in last: its digest and the names of its services. Knows the model and SQL; must
 from __future__ import annotations
 
 import json
-import os
-import sqlite3
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,37 +17,35 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from xdpdirector.database import Database, Format, Row
 from xdpdirector.errors import ConfigurationError, StoreError
 from xdpdirector.model import Configuration, ServiceSpec
 
 KEPT = 1000
 
-_APPLICATION_ID = 0x58445044  # "XDPD"
-_MIGRATIONS = [
-    """
-    CREATE TABLE revisions (
-        id INTEGER PRIMARY KEY,
-        at TEXT NOT NULL,
-        author TEXT NOT NULL,
-        reason TEXT NOT NULL,
-        document TEXT NOT NULL,
-        file_digest TEXT,
-        file_services TEXT NOT NULL
-    )
-    """,
-]
+_OR_START_ANEW = "or move the file away to start from the configuration file"
+_FORMAT = Format(
+    name="state database",
+    application_id=0x58445044,  # "XDPD"
+    migrations=[
+        [
+            """
+            CREATE TABLE revisions (
+                id INTEGER PRIMARY KEY,
+                at TEXT NOT NULL,
+                author TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                document TEXT NOT NULL,
+                file_digest TEXT,
+                file_services TEXT NOT NULL
+            )
+            """
+        ],
+    ],
+    anew=_OR_START_ANEW,
+)
 _COLUMNS = "id, at, author, reason, document, file_digest, file_services"
 _SERVICES = TypeAdapter(dict[str, ServiceSpec])
-_REMEDIES = {
-    "SQLITE_BUSY": "another process uses it: is a second daemon of this instance running?",
-    "SQLITE_CANTOPEN": "it cannot be opened: look at the directory and its permissions",
-    "SQLITE_FULL": "the disk is full: make room",
-    "SQLITE_IOERR": "the disk fails: look at the kernel's log",
-    "SQLITE_PERM": "this user may not use it: change its owner or mode",
-    "SQLITE_READONLY": "this user may not write it: change its owner or mode, or the mount",
-}
-_OR_START_ANEW = "or move the file away to start from the configuration file"
-_DAMAGED = f"it is damaged: restore it, {_OR_START_ANEW}"
 
 
 @dataclass(frozen=True)
@@ -74,16 +69,7 @@ class Store:
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = path
-        with self._explained():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
-            self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
-        try:
-            with self._explained():
-                self._prepare()
-        except BaseException:
-            self._db.close()
-            raise
+        self._db = Database(path, _FORMAT, patience=patience)
 
     def __enter__(self) -> Self:
         return self
@@ -99,8 +85,7 @@ class Store:
 
     def latest(self) -> Revision | None:
         """The state that is wanted now; None as long as nothing was stored."""
-        with self._explained():
-            row = self._db.execute(f"SELECT {_COLUMNS} FROM revisions ORDER BY id DESC LIMIT 1").fetchone()
+        row = self._db.row(f"SELECT {_COLUMNS} FROM revisions ORDER BY id DESC LIMIT 1")
         return self._revision(row) if row else None
 
     def append(
@@ -119,53 +104,25 @@ class Store:
         """
         now = datetime.now(UTC)
         document = json.dumps({"services": _SERVICES.dump_python(dict(services), mode="json")})
-        with self._explained(), self._transaction():
+        with self._db.transaction():
             if file_digest is None:
                 file_digest, before = self._last_file()
                 file_services = before & services.keys()
             names = json.dumps(sorted(file_services))
             row = (now.isoformat(), author, reason, document, file_digest, names)
-            number = self._db.execute(
+            number = self._db.write(
                 "INSERT INTO revisions (at, author, reason, document, file_digest, file_services) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 row,
-            ).lastrowid
-            assert number is not None
-            self._db.execute("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
+            )
+            self._db.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
         return Revision(number, now, author, reason, dict(services), file_digest, frozenset(file_services))
 
-    def _prepare(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
-        self._db.execute("PRAGMA synchronous = FULL")
-        with self._transaction():
-            self._migrate()
-
-    def _migrate(self) -> None:
-        version = self._number("PRAGMA user_version")
-        if version > len(_MIGRATIONS):
-            raise StoreError(
-                f"the state database {self._path} was written by a newer release (format {version}, "
-                f"this one knows {len(_MIGRATIONS)}): install that release, {_OR_START_ANEW}"
-            )
-        if self._number("PRAGMA application_id") != _APPLICATION_ID and self._number(
-            "SELECT count(*) FROM sqlite_master"
-        ):
-            raise StoreError(f"{self._path} is a database of another program: move it away")
-        for statement in _MIGRATIONS[version:]:
-            self._db.execute(statement)
-        self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        self._db.execute(f"PRAGMA user_version = {len(_MIGRATIONS)}")
-
-    def _number(self, query: str) -> int:
-        return int(self._db.execute(query).fetchone()[0])
-
     def _last_file(self) -> tuple[str | None, frozenset[str]]:
-        row = self._db.execute(
-            "SELECT file_digest, file_services FROM revisions ORDER BY id DESC LIMIT 1"
-        ).fetchone()
+        row = self._db.row("SELECT file_digest, file_services FROM revisions ORDER BY id DESC LIMIT 1")
         return (row[0], frozenset(json.loads(row[1]))) if row else (None, frozenset())
 
-    def _revision(self, row: tuple[int, str, str, str, str, str | None, str]) -> Revision:
+    def _revision(self, row: Row) -> Revision:
         number, at, author, reason, document, digest, names = row
         try:
             services = _SERVICES.validate_python(json.loads(document)["services"])
@@ -176,32 +133,6 @@ class Store:
                 f"install the one that wrote it, {_OR_START_ANEW}"
             ) from error
         return Revision(number, when, author, reason, services, digest, from_file)
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-            self._db.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        try:
-            yield
-        except sqlite3.Error as error:
-            name = getattr(error, "sqlite_errorname", "")
-            remedy = next((text for start, text in _REMEDIES.items() if name.startswith(start)), None)
-            if remedy is None:
-                remedy = _DAMAGED if name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")) else str(error)
-            raise StoreError(f"the state database {self._path}: {remedy}") from error
-        except OSError as error:
-            raise StoreError(
-                f"the state database {self._path} cannot be opened: {error.strerror}: "
-                "look at the directory and its permissions"
-            ) from error
 
 
 def reconcile_with_file(

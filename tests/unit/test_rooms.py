@@ -33,6 +33,7 @@ LEVELS: list[set[str | None]] = [
 RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
+    "sqlite3": {"database"},
     "ctypes": {"libbpf", "shapes", "tables", "loader"},
     "numpy": {"clients", "connections", "maglev", "schedule", "rings", "sweep", "tables", "dataplane"},
 }

@@ -1,0 +1,149 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One SQLite file: opened, brought to its newest format, and spoken to with errors that say what to do.
+
+Knows SQLite and files; must not know what the tables hold.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from xdpdirector.errors import DamagedStoreError, StoreError
+
+Row = tuple[Any, ...]
+
+_REMEDIES = {
+    "SQLITE_BUSY": "another process uses it: is a second daemon of this instance running?",
+    "SQLITE_CANTOPEN": "it cannot be opened: look at the directory and its permissions",
+    "SQLITE_FULL": "the disk is full: make room",
+    "SQLITE_IOERR": "the disk fails: look at the kernel's log",
+    "SQLITE_PERM": "this user may not use it: change its owner or mode",
+    "SQLITE_READONLY": "this user may not write it: change its owner or mode, or the mount",
+}
+_DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
+
+
+@dataclass(frozen=True)
+class Format:
+    """What a kind of database is.
+
+    `name` stands in sentences: "state database". `application_id`: 32 bits that tell it from other programs' files.
+    `migrations`: step n holds the statements that lead from format n to n + 1; a step that was released never
+    changes. `anew` ends the sentences that offer to begin again: "or move the file away to ...".
+    """
+
+    name: str
+    application_id: int
+    migrations: Sequence[Sequence[str]]
+    anew: str
+
+    @property
+    def version(self) -> int:
+        return len(self.migrations)
+
+
+class Database:
+    """The file at `path`, made (mode 0600) when it is not there; one process at a time.
+
+    What is written is on the disk when `transaction` ends. Every failure is a StoreError that names the file and
+    the remedy; a DamagedStoreError when the file's content is at fault. `patience`: how many seconds to wait for
+    another process.
+    """
+
+    def __init__(self, path: Path, form: Format, *, patience: float = 5.0) -> None:
+        self.path, self._format = path, form
+        with self._explained():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+        try:
+            with self._explained():
+                self._db.execute("PRAGMA journal_mode = WAL")
+                self._db.execute("PRAGMA synchronous = FULL")
+                with self.transaction():
+                    self._migrate()
+        except BaseException:
+            self._db.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Can be called twice."""
+        self._db.close()
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+        with self._explained():
+            return self._db.execute(query, parameters).fetchall()
+
+    def row(self, query: str, parameters: Sequence[object] = ()) -> Row | None:
+        """The first row; None when there is none."""
+        with self._explained():
+            found: Row | None = self._db.execute(query, parameters).fetchone()
+        return found
+
+    def write(self, statement: str, parameters: Sequence[object] = ()) -> int:
+        """Inside a `transaction`. The id of the row that was inserted, if one was."""
+        with self._explained():
+            return self._db.execute(statement, parameters).lastrowid or 0
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All of the block's writes, or none when it raises."""
+        with self._explained():
+            self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            with self._explained():
+                self._db.execute("COMMIT")
+        finally:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+
+    def _migrate(self) -> None:
+        form, version = self._format, self._number("PRAGMA user_version")
+        if version > form.version:
+            raise StoreError(
+                f"the {form.name} {self.path} was written by a newer release (format {version}, "
+                f"this one knows {form.version}): install that release, {form.anew}"
+            )
+        foreign = self._number("PRAGMA application_id") != form.application_id
+        if foreign and self._number("SELECT count(*) FROM sqlite_master"):
+            raise StoreError(f"{self.path} is a database of another program: move it away")
+        for step in form.migrations[version:]:
+            for statement in step:
+                self._db.execute(statement)
+        self._db.execute(f"PRAGMA application_id = {form.application_id}")
+        self._db.execute(f"PRAGMA user_version = {form.version}")
+
+    def _number(self, query: str) -> int:
+        return int(self._db.execute(query).fetchone()[0])
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        about = f"the {self._format.name} {self.path}"
+        try:
+            yield
+        except sqlite3.Error as error:
+            name = getattr(error, "sqlite_errorname", "")
+            if name.startswith(_DAMAGE):
+                raise DamagedStoreError(f"{about}: it is damaged: restore it, {self._format.anew}") from error
+            remedy = next((text for start, text in _REMEDIES.items() if name.startswith(start)), str(error))
+            raise StoreError(f"{about}: {remedy}") from error
+        except OSError as error:
+            raise StoreError(
+                f"{about} cannot be opened: {error.strerror}: look at the directory and its permissions"
+            ) from error

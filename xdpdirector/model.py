@@ -2,7 +2,6 @@
 """What an operator may ask for: the one model behind the configuration file, REST and the core.
 
 Frozen pydantic models; an option is written here once. Knows nothing of files, HTTP, maps or live state.
-Times are seconds (float) inside and accept `300ms`, `2s`, `5m`, `1h` or a number outside.
 """
 
 from __future__ import annotations
@@ -10,67 +9,16 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    GetPydanticSchema,
-    PlainSerializer,
-    WithJsonSchema,
-    model_validator,
-)
-from pydantic_core import core_schema
+from pydantic import Field, model_validator
 
-from xdpdirector.durations import format_duration, parse_duration
+from xdpdirector.checkspec import CheckSpec as CheckSpec
+from xdpdirector.fields import Frozen as Frozen
+from xdpdirector.fields import HostAddress as HostAddress
+from xdpdirector.fields import ListenerField as ListenerField
+from xdpdirector.fields import Name as Name
+from xdpdirector.fields import Timeout as Timeout
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
-from xdpdirector.listener import unicast_address
-
-_NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
-
-Duration = Annotated[
-    float,
-    BeforeValidator(parse_duration),
-    PlainSerializer(format_duration, return_type=str),
-    WithJsonSchema(
-        {"type": "string", "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)?$", "examples": ["300ms", "2s", "5m"]}
-    ),
-]
-
-
-def _positive(seconds: float) -> float:
-    if seconds < 0.001:
-        raise ValueError("must be at least 1ms")
-    if seconds > 31 * 86400:
-        raise ValueError("must be at most 31 days")
-    return seconds
-
-
-Timeout = Annotated[Duration, AfterValidator(_positive)]
-Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
-
-
-HostAddress = Annotated[
-    Address,
-    BeforeValidator(unicast_address),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "anyOf": [{"format": "ipv4"}, {"format": "ipv6"}]}),
-]
-
-ListenerField = Annotated[
-    Listener,
-    GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(Listener.parse)),
-    PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["192.0.2.10:80/tcp", "[2001:db8::10]:53/udp"]}),
-]
-
-
-class Frozen(BaseModel):
-    """Unknown keys are errors; values cannot change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class AdminState(StrEnum):
@@ -99,44 +47,6 @@ class Scheduler(StrEnum):
     def is_ring(self) -> bool:
         """Whether it hashes clients onto a ring, and needs no connection table at rest."""
         return self in (Scheduler.MH, Scheduler.SH)
-
-
-class CheckBase(Frozen):
-    """Fields that every health check has. `interval` runs from start to start, `timeout` bounds one try."""
-
-    interval: Timeout = 2.0
-    timeout: Timeout = 1.0
-    rise: Annotated[int, Field(ge=1, le=100)] = 2
-    fall: Annotated[int, Field(ge=1, le=100)] = 3
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    via: Literal["address"] = "address"
-
-    @model_validator(mode="after")
-    def _timeout_fits(self) -> Self:
-        if self.timeout > self.interval:
-            raise ValueError(
-                f"timeout {format_duration(self.timeout)} is longer than interval "
-                f"{format_duration(self.interval)}: make it shorter, or the interval longer"
-            )
-        return self
-
-
-class TcpCheck(CheckBase):
-    """Healthy when a TCP connection to the port opens in time."""
-
-    type: Literal["tcp"]
-
-
-class HttpCheck(CheckBase):
-    """Healthy when GET `path` answers with a status in `status` in time."""
-
-    type: Literal["http"]
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
-    host: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
-    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(min_length=1)] = (200,)
-
-
-CheckSpec = Annotated[TcpCheck | HttpCheck, Field(discriminator="type")]
 
 
 class BackendSpec(Frozen):

@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Probe, registry
+from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import Health, HealthReport
-from xdpdirector.model import Address, CheckSpec
+from xdpdirector.model import Address
 from xdpdirector.views import Operational
 
 Key = tuple[str, str]

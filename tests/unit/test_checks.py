@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, registry, tcp
-from xdpdirector.model import Address, HttpCheck, TcpCheck
+from xdpdirector.checkspec import HttpCheck, TcpCheck
+from xdpdirector.model import Address
 
 HERE = ip_address("127.0.0.1")
 HERE6 = ip_address("::1")

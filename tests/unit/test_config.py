@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from xdpdirector import config, document
+from xdpdirector.checkspec import HttpCheck
 from xdpdirector.errors import ConfigurationError
-from xdpdirector.model import AdminState, HttpCheck, Listener, Scheduler, ServiceSpec
+from xdpdirector.model import AdminState, Listener, Scheduler, ServiceSpec
 from xdpdirector.sentences import problems
 
 GOOD = """\

@@ -8,17 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xdpdirector.model import (
-    BackendSpec,
-    Configuration,
-    Listener,
-    ServiceSpec,
-    TcpCheck,
-    format_duration,
-    merged,
-    parse_duration,
-    unicast_address,
-)
+from xdpdirector.checkspec import TcpCheck
+from xdpdirector.durations import format_duration, parse_duration
+from xdpdirector.listener import unicast_address
+from xdpdirector.model import BackendSpec, Configuration, Listener, ServiceSpec, merged
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 HTTP = f"{VIP}:80/tcp"

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Probe
-from xdpdirector.model import Address, CheckSpec, TcpCheck
+from xdpdirector.checkspec import CheckSpec, TcpCheck
+from xdpdirector.model import Address
 from xdpdirector.monitor import Key, Monitor
 from xdpdirector.views import Operational
 

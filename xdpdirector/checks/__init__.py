@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import Protocol
 
-from xdpdirector.model import Address, CheckSpec
+from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model import Address
 
 
 class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an error of ours)

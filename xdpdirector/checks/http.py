@@ -13,8 +13,9 @@ import socket
 import h11
 
 from xdpdirector.checks import CheckFailed, place, tcp
+from xdpdirector.checkspec import CheckSpec, HttpCheck
 from xdpdirector.durations import format_duration
-from xdpdirector.model import Address, CheckSpec, HttpCheck
+from xdpdirector.model import Address
 
 LIMIT = 65536
 

@@ -4,7 +4,8 @@
 from __future__ import annotations
 
 from xdpdirector.checks import Probe, http, tcp
-from xdpdirector.model import Address, CheckSpec
+from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model import Address
 
 PROBES: dict[str, Probe] = {"tcp": tcp.probe, "http": http.probe}
 

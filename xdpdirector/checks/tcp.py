@@ -14,8 +14,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, place
+from xdpdirector.checkspec import CheckSpec
 from xdpdirector.durations import format_duration
-from xdpdirector.model import Address, CheckSpec
+from xdpdirector.model import Address
 
 _FAILURES = {
     errno.ECONNREFUSED: "connection refused by {place}",

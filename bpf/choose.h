@@ -19,22 +19,22 @@
 #define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
-static __always_inline enum reason follow_record(struct packet *packet,
+static __always_inline enum reason follow_record(const struct packet *packet,
 						 const struct service *service,
-						 struct connection *record, struct choice *choice)
+						 const struct entry *entry, struct choice *choice)
 {
-	if (take_again(choice, record->backend, record->generation))
+	if (take_again(choice, entry->is.record.backend, entry->is.record.generation))
 		return FORWARD_CONNECTION;
 	if (is_midstream(packet) && service->on_down == POLICY_DROP)
 		return DROP_DOWN; /* the record stays: the backend may come back */
-	forget(packet, record);
+	forget(entry);
 	if (is_midstream(packet) && service->on_down == POLICY_REJECT)
 		return REJECT_DOWN;
 	return UNDECIDED;
 }
 
 /* A flow without a record that began before this packet: it runs where its slot says. */
-static __always_inline enum reason follow_slot(struct packet *packet, const struct service *service,
+static __always_inline enum reason follow_slot(const struct packet *packet, const struct service *service,
 					       const struct ring_slot *slot, struct choice *choice)
 {
 	u32 owner = slot->flags & SLOT_FLUX ? slot->before : slot->backend;
@@ -49,21 +49,29 @@ static __always_inline enum reason follow_slot(struct packet *packet, const stru
 	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
 }
 
-/* Remember the flow. It waits among the pending, also when it is mid-stream: its next packet will show. */
-static __always_inline void remember(struct packet *packet, const struct aside *aside,
-				     const struct choice *choice)
+/* Remember the flow: as pending, also when it is mid-stream: its next packet will show. False when there is no room. */
+static __always_inline bool remember(const struct packet *packet, const struct service *service,
+				     const struct aside *aside, const struct choice *choice)
 {
-	struct connection record = { .backend = choice->index,
-				     .generation =
-					     choice->backend ? choice->backend->generation : 0,
-				     .service = aside->service,
-				     .seen = aside->now,
-				     .position = aside->position };
+	union record_word is = {};
+	u32 now = ticks(aside->now);
+	union record_word evicted;
+	struct place place;
 
-	record.state = next_state(packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN,
-				  packet);
-	store_pending(packet, &record);
-	add_load(&record, record.state, 1);
+	is.record.backend = choice->index;
+	is.record.front = aside->front;
+	is.record.state = next_state(
+		packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN, packet);
+	is.record.pending = 1;
+	is.record.generation = choice->backend ? choice->backend->generation : 0;
+	is.record.seen = now;
+	find_place(packet, service, aside->front, &place);
+	if (!insert(packet, &place, is.word, now, service->timeouts[CONNECTION_SYN], &evicted.word))
+		return false;
+	if (evicted.word)
+		add_load(evicted, -1);
+	add_load(is, 1);
+	return true;
 }
 
 /* Whether a packet without a record goes where its client goes: anything but mid-stream TCP. A server's connection to
@@ -83,15 +91,14 @@ static __always_inline bool is_unrecorded(const struct packet *packet,
 }
 
 /* The way of most packets: by a slot at rest, or by a record. Undecided: it is to be scheduled. */
-static __always_inline enum reason choose(struct packet *packet, struct service *service,
+static __always_inline enum reason choose(const struct packet *packet, struct service *service,
 					  struct aside *aside, struct choice *choice)
 {
-	struct connection record = {};
 	enum reason reason = UNDECIDED;
+	struct entry entry = {};
 
 	if (service->ring_slots) {
-		aside->position = ring_position(packet, service);
-		aside->slot = read_slot(aside->position);
+		aside->slot = read_slot(ring_position(packet, service));
 		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
 			choice->is_new = is_opening(packet);
 			return FORWARD_RING;
@@ -100,12 +107,10 @@ static __always_inline enum reason choose(struct packet *packet, struct service 
 	aside->now = bpf_jiffies64();
 	if (is_unrecorded(packet, service))
 		return UNDECIDED;
-	if (recall(packet, service, aside->now, &record))
-		reason = follow_record(packet, service, &record, choice);
+	if (recall(packet, service, aside->front, ticks(aside->now), &entry))
+		reason = follow_record(packet, service, &entry, choice);
 	else if (!is_opening(packet) && !follows_client(packet, service))
 		reason = follow_slot(packet, service, &aside->slot, choice);
-	if (reason == FORWARD_BEFORE)
-		remember(packet, aside, choice);
 	return reason;
 }
 
@@ -126,7 +131,7 @@ static __always_inline enum reason nobody(const struct packet *packet,
 }
 
 /* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. */
-static __always_inline enum reason schedule(struct packet *packet, const struct service *service,
+static __always_inline enum reason schedule(const struct packet *packet, const struct service *service,
 					    const struct aside *aside, struct choice *choice)
 {
 	bool is_ring = service->flags & SERVICE_RING, is_flux = aside->slot.flags & SLOT_FLUX;
@@ -147,7 +152,8 @@ static __always_inline enum reason schedule(struct packet *packet, const struct 
 		return FORWARD_RING;
 	if (is_unrecorded(packet, service))
 		return FORWARD_UNRECORDED;
-	remember(packet, aside, choice);
+	if (!remember(packet, service, aside, choice))
+		return is_ring ? FORWARD_RING : DROP_FULL;
 	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
 }
 

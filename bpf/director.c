@@ -47,8 +47,8 @@ static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet
 	if (aside) {
 		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
 		aside->service = found->service;
+		aside->front = found->front;
 		aside->slot = found->slot;
-		aside->position = found->position;
 		aside->now = found->now;
 		aside->reason = reason;
 		stages.call(ctx, STAGES_AT + stage);
@@ -66,10 +66,11 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 	case FORWARD_NEW:
-	case FORWARD_BEFORE:
 	case FORWARD_REOPENED:
 	case FORWARD_UNRECORDED:
 		return forward(ctx, packet, choice, reason);
+	case FORWARD_BEFORE:
+		return go_on(ctx, packet, aside, reason, STAGE_REMEMBER);
 	case REJECT_EMPTY:
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
@@ -105,6 +106,22 @@ int stage_schedule(struct xdp_md *ctx)
 	return act(ctx, &packet, aside, &choice, schedule(&packet, service, aside, &choice));
 }
 
+int stage_remember(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+	struct choice choice = {};
+	struct service *service;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	service = services.lookup(&aside->service);
+	if (!service || !take(&choice, aside->slot.before))
+		return verdict(XDP_DROP, DROP_DOWN);
+	remember(&aside->packet, service, aside, &choice);
+	return forward(ctx, &aside->packet, &choice, FORWARD_BEFORE);
+}
+
 int stage_fragment(struct xdp_md *ctx)
 {
 	u32 zero = 0;
@@ -121,19 +138,20 @@ int stage_fragment(struct xdp_md *ctx)
 
 int stage_error(struct xdp_md *ctx)
 {
-	u32 zero = 0, *index;
+	u32 zero = 0;
 	struct aside *aside = asides.lookup(&zero);
+	struct service *service = NULL;
 	struct packet quoted = {};
+	struct listener listener;
 	struct choice choice = {};
-	struct service *service;
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	if (!read_quoted(ctx, &aside->packet, &quoted))
 		return verdict(XDP_PASS, PASS_NO_LISTENER);
-	index = find_listener(&quoted);
-	service = index ? services.lookup(index) : NULL;
-	if (!service || !follow_quoted(&quoted, service, &choice))
+	if (find_listener(&quoted, &listener))
+		service = services.lookup(&listener.service);
+	if (!service || !follow_quoted(&quoted, service, listener.front, &choice))
 		return verdict(XDP_PASS, PASS_NO_CONNECTION);
 	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
 }
@@ -149,6 +167,23 @@ int clock(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
+/* Records to be forgotten, in the frame of a test-run: for the daemon's sweep, which cannot compare and swap. */
+int reap(struct xdp_md *ctx)
+{
+	struct reaped *reaped = (void *)(long)ctx->data;
+
+	for (int i = 0; i < MAX_REAPED; i++, reaped++) {
+		u64 *bucket;
+
+		if ((void *)(reaped + 1) > (void *)(long)ctx->data_end)
+			break;
+		bucket = reaped->ipv6 ? bucket6(reaped->bucket) : bucket4(reaped->bucket);
+		if (bucket)
+			reap_entry(bucket, reaped);
+	}
+	return XDP_PASS;
+}
+
 int director(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
@@ -156,10 +191,10 @@ int director(struct xdp_md *ctx)
 	struct aside aside = {
 		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
 	};
+	struct service *service = NULL;
 	struct packet packet = {};
 	struct choice choice = {};
-	struct service *service;
-	u32 *index;
+	struct listener listener;
 
 	if (!parse_network(&cursor, &packet))
 		return verdict(XDP_PASS, PASS_NOT_IP);
@@ -174,12 +209,13 @@ int director(struct xdp_md *ctx)
 	if (packet.fragment == FRAGMENT_LATER)
 		return go_on(ctx, &packet, &aside, UNDECIDED, STAGE_FRAGMENT);
 
-	index = find_listener(&packet);
-	service = index ? services.lookup(index) : NULL;
+	if (find_listener(&packet, &listener))
+		service = services.lookup(&listener.service);
 	if (!service)
 		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, UNDECIDED, STAGE_ERROR)
 					: verdict(XDP_PASS, PASS_NO_LISTENER);
 
-	aside.service = *index;
+	aside.service = listener.service;
+	aside.front = listener.front;
 	return act(ctx, &packet, &aside, &choice, choose(&packet, service, &aside, &choice));
 }

@@ -7,6 +7,16 @@
 #include "types.h"
 
 #define VIP_FILTER_WORDS 1024
+#define MAX_FRONTS	 (MAX_LISTENERS < 16384 ? MAX_LISTENERS + 1 : 16384)
+
+/* The power of two that is not below a number of at most 32 bits. */
+#define FILL1(n)	((n) | (n) >> 1)
+#define FILL2(n)	(FILL1(n) | FILL1(n) >> 2)
+#define FILL4(n)	(FILL2(n) | FILL2(n) >> 4)
+#define FILL8(n)	(FILL4(n) | FILL4(n) >> 8)
+#define POWER_OF_TWO(n) ((FILL8((n) - 1) | FILL8((n) - 1) >> 16) + 1)
+#define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / WAYS)
+#define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / WAYS)
 #define MAX_PORTS	 64
 
 #define PINNED(type, key, value, name, entries) \
@@ -23,7 +33,7 @@ SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
 /* The VIPs, exactly: consulted for malformed packets only. */
 PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 
-/* Listener -> index in `services`. */
+/* Listener -> index in `services`, and in `fronts`: see enum listener_bits. */
 PINNED("hash", struct listener4, u32, listeners4, MAX_LISTENERS);
 PINNED("hash", struct listener6, u32, listeners6, MAX_LISTENERS);
 PINNED_TRIE(struct range4, ranges4);
@@ -37,11 +47,10 @@ SHARED_ARRAY(struct member, members, (MAX_SERVICES * MAX_MEMBERS));
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
 SHARED_ARRAY(struct load, loads, MAX_BACKENDS);
 
-/* Running connections, and those that have shown one packet only: a flood fills the second pair, not the first. */
-PINNED("lru_hash", struct flow4, struct connection, connections4, MAX_CONNECTIONS);
-PINNED("lru_hash", struct flow6, struct connection, connections6, MAX_CONNECTIONS6);
-PINNED("lru_hash", struct flow4, struct connection, pending4, MAX_PENDING);
-PINNED("lru_hash", struct flow6, struct connection, pending6, MAX_PENDING);
+/* Connections, by bucket: see table.h. Mapped arrays begin at a page, so that a bucket is whole cache lines. */
+SHARED_ARRAY(struct bucket4, connections4, BUCKETS4);
+SHARED_ARRAY(struct bucket6, connections6, BUCKETS6);
+SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
 
 /* Persistence: client -> backend. Fragmented packets on their way: from the first fragment to the others. */
 PINNED("lru_hash", struct client, struct affinity, clients, MAX_CLIENTS);

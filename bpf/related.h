@@ -116,16 +116,14 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 }
 
 /* Point the choice at the backend of the flow, without making or touching a record. */
-static __always_inline bool follow_quoted(struct packet *quoted, const struct service *service,
-					  struct choice *choice)
+static __always_inline bool follow_quoted(const struct packet *quoted, const struct service *service,
+					  u32 front, struct choice *choice)
 {
-	struct connection *found = find_connection(quoted);
+	struct entry entry;
 	struct ring_slot slot;
 
-	if (!found)
-		found = find_pending(quoted);
-	if (found)
-		return take_again(choice, found->backend, found->generation);
+	if (find_entry(quoted, service, front, &entry))
+		return take_again(choice, entry.is.record.backend, entry.is.record.generation);
 	if (!service->ring_slots)
 		return false;
 	slot = read_slot(ring_position(quoted, service));

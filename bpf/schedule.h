@@ -73,21 +73,14 @@ static __always_inline struct ring_slot read_slot(u32 position)
 	return read.slot;
 }
 
-/* Keeps the compiler from turning the code around it into branches: the loop below is verified once for each way
- * through it, in each of its rounds. */
-static __always_inline u64 opaque(u64 value)
-{
-	asm volatile("" : "+r"(value));
-	return value;
-}
-
 /* Counts can lag behind the truth until the next sweep, but never below zero. */
 static __always_inline u64 at_least_zero(s64 count)
 {
 	return count & ~opaque(count >> 63);
 }
 
-/* 1 when the number is below zero, else 0. */
+/* 1 when the number is below zero, else 0. Without branches: the loop below is verified once for each way through it, in each
+ * of its rounds. */
 static __always_inline u64 is_negative(s64 number)
 {
 	return opaque((u64)number >> 63);

@@ -81,11 +81,23 @@ static __always_inline u32 *find_exact(const struct packet *packet)
 	return listeners4.lookup(&v4.listener);
 }
 
-static __always_inline u32 *find_listener(const struct packet *packet)
-{
-	u32 *service = find_exact(packet);
+/* Numbers of a service and of one of its fronts. */
+struct listener {
+	u32 service;
+	u32 front;
+};
 
-	return service ? service : find_range(packet);
+static __always_inline bool find_listener(const struct packet *packet, struct listener *listener)
+{
+	u32 *found = find_exact(packet);
+
+	if (!found)
+		found = find_range(packet);
+	if (!found)
+		return false;
+	listener->service = *found & ((1 << LISTENER_FRONT) - 1);
+	listener->front = *found >> LISTENER_FRONT;
+	return true;
 }
 
 #endif

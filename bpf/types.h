@@ -10,6 +10,7 @@
 #define VLAN_AS_IT_CAME 0xffff
 #define MAX_MEMBERS	256 /* backends of one service */
 #define MAX_STATES	8
+#define WAYS		4 /* flows in a bucket of the table of connections */
 
 /* Why a packet got its verdict; the name's first word is the verdict. Index of the map `verdicts`. */
 enum reason {
@@ -48,7 +49,8 @@ enum reason {
 	DROP_UNANSWERABLE =
 		27, /* would be answered, but its sender is no single host (RFC 1122, 3.2.2) */
 	DROP_INTERNAL = 28, /* cannot happen */
-	REASONS = 29,
+	DROP_FULL = 29,	    /* opens a connection, and the table has no room beside running ones */
+	REASONS = 30,
 };
 
 /* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x
@@ -58,7 +60,8 @@ enum stage {
 	STAGE_ANSWER = 1,   /* turn the packet into its answer */
 	STAGE_FRAGMENT = 2, /* a fragment without ports follows the one that had them */
 	STAGE_ERROR = 3,    /* an ICMP error follows the connection that it speaks of */
-	STAGES = 4,
+	STAGE_REMEMBER = 4, /* record a flow from before its slot changed owner */
+	STAGES = 5,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
@@ -113,6 +116,17 @@ enum fragment_kind {
 enum slot_flags {
 	SLOT_FLUX = 1,	     /* changed owner lately: flows from before may run without a record */
 	SLOT_EXCEPTIONS = 2, /* some record may disagree with the slot */
+};
+
+enum front_use {
+	FRONT_FREE = 0,
+	FRONT_SERVING = 1,
+	FRONT_RESTING = 2, /* has no listener any more, but records may speak of it */
+};
+
+/* What a listener leads to: index of the service, and behind these bits the front's. */
+enum listener_bits {
+	LISTENER_FRONT = 16,
 };
 
 /* Keys. */
@@ -212,7 +226,26 @@ struct service {
 	__be32 client_mask6[4];
 	u32 persistence; /* for how long after its last new connection, in jiffies */
 	u32 pad2;
-	u32 timeouts[MAX_STATES]; /* by connection state, in jiffies */
+	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/table.h) */
+	u64 multipliers[2];	  /* secret, odd: where its flows stand in the table */
+};
+
+/* A service at one of its VIPs and protocols: what a record says of where its flow goes in. Number 0 is nobody's. */
+struct front {
+	__be32 address[4]; /* IPv4: the first word */
+	u32 service;
+	u8 protocol;
+	u8 ipv6;
+	u8 use; /* enum front_use */
+	u8 pad;
+};
+
+/* A record that is to be forgotten, if it is still as it was. */
+struct reaped {
+	u64 word;
+	u32 bucket;
+	u16 entry;
+	u16 ipv6;
 };
 
 struct ring_slot {
@@ -253,15 +286,38 @@ struct load {
 	u32 pad[7];
 };
 
-/* One running connection: 16 bytes. */
-struct connection {
-	u16 backend;
-	u16 generation; /* of the backend's index when this was recorded */
-	u8 state;
-	u8 pad;
-	u16 service;
-	u32 seen;     /* jiffies of its last packet */
-	u32 position; /* its slot in `ring` */
+/* What is remembered of a flow, in one word, so that it is read and changed at once. All 0: nothing. */
+struct record {
+	u64 backend : 16;
+	u64 front : 14;
+	u64 state : 3;	 /* enum connection_state */
+	u64 pending : 1; /* has shown one packet only */
+	u64 generation : 8; /* of the backend's index when this was recorded: the low bits */
+	u64 seen : 22;	    /* when its last packet came, in ticks (bpf/table.h) */
+};
+
+/* A flow and its record: 16 and 32 bytes. The client as it stands in the packet; VIP and protocol are the front's. */
+struct entry4 {
+	__be32 client;
+	__be16 client_port;
+	__be16 port;
+	struct record record;
+};
+
+struct entry6 {
+	__be32 client[4];
+	__be16 client_port;
+	__be16 port;
+	u32 pad;
+	struct record record;
+};
+
+struct bucket4 {
+	struct entry4 entries[WAYS];
+};
+
+struct bucket6 {
+	struct entry6 entries[WAYS];
 };
 
 /* What a frame says, as bpf/parse.h reads it. */
@@ -286,10 +342,11 @@ struct packet {
 struct aside {
 	struct packet packet;
 	u32 service; /* index */
+	u32 front;   /* index */
 	struct ring_slot slot;
-	u32 position; /* of the slot, in `ring` */
-	u32 now;      /* jiffies */
-	u32 reason;   /* why it is answered */
+	u64 now;    /* jiffies */
+	u32 reason; /* why it is answered */
+	u32 pad;
 };
 
 struct traffic {

@@ -1,0 +1,262 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The table of connections: buckets of four entries; one cache line holds an IPv4 flow's, two an IPv6 flow's.
+ *
+ * A flow has two buckets and stands in the first, unless that was rather full when it came. The last word of an entry is
+ * its record, and its lock: a record changes by compare-and-swap only, and says RECORD_BUSY while another flow moves
+ * in. Who finds the flow's key before and after the record has the flow's record, where stores are seen in their order
+ * (x86-64; elsewhere one packet may take the record of a flow that moves in for that of the flow that moves out).
+ *
+ * A flow that finds no free entry takes one over: rather of a closed flow than of one that has shown a single packet,
+ * rather of that than of one that ends, and of its like the one that was idle for longest. It never takes a running
+ * flow's that was not idle for some time. So a flood of SYNs, or of datagrams from made-up addresses, takes its own.
+ *
+ * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice, with multipliers that are secret and each service's own,
+ * so that nobody can aim flows at a bucket.
+ */
+#ifndef XDPDIRECTOR_TABLE_H
+#define XDPDIRECTOR_TABLE_H
+
+#include "maps.h"
+#include "parse.h"
+
+#define WORDS4	    2 /* in an entry; the last is the record */
+#define WORDS6	    4
+#define KEY_WORDS   3
+#define EASY	    2 /* so many flows in its first bucket, and a newcomer does not look at the second */
+#define RECORD_BUSY 1ULL
+#define TICK_SHIFT  6 /* a tick is 64 jiffies */
+#define SEEN_BITS   22
+#define RANK_SHIFT  24
+#define RANKS	    0x2222222244441344ULL /* 4 bits by state; from the ninth on, of those that are pending */
+#define TOP_RANK    4
+#define MAX_REAPED  200 /* records in one frame */
+
+/* A flow as its entry has it, and where it may stand. */
+struct place {
+	u64 key[KEY_WORDS];
+	u32 buckets[2];
+};
+
+union record_word {
+	struct record record;
+	u64 word;
+};
+
+/* A record where it stands, and what it said. */
+struct entry {
+	u64 *at;
+	union record_word is;
+};
+
+static __always_inline u32 ticks(u64 jiffies)
+{
+	return jiffies >> TICK_SHIFT & ((1 << SEEN_BITS) - 1);
+}
+
+/* Since the record was seen. Below zero when another processor saw it after `now` was read. */
+static __always_inline s32 idle_ticks(union record_word is, u32 now)
+{
+	return (s32)((now - (u32)is.record.seen) << (32 - SEEN_BITS)) >> (32 - SEEN_BITS);
+}
+
+static __always_inline u64 read_word(const u64 *at)
+{
+	return *(const volatile u64 *)at;
+}
+
+static __always_inline bool swap_word(u64 *at, u64 from, u64 to)
+{
+	return __sync_val_compare_and_swap(at, from, to) == from;
+}
+
+static __always_inline u64 folded(u64 value)
+{
+	return value ^ value >> 32;
+}
+
+static __always_inline void find_place(const struct packet *packet, const struct service *service,
+				       u32 front, struct place *place)
+{
+	const struct flow4 *v4 = &packet->flow.v4;
+	const struct flow6 *v6 = &packet->flow.v6;
+	const u64 *secret = service->multipliers;
+	u32 buckets;
+	u64 hash;
+
+	if (packet->ipv6) {
+		buckets = BUCKETS6;
+		place->key[0] = (u64)v6->client[1] << 32 | v6->client[0];
+		place->key[1] = (u64)v6->client[3] << 32 | v6->client[2];
+		place->key[2] = (u64)v6->port << 16 | v6->client_port;
+		hash = folded(place->key[0] * secret[1]) + place->key[1];
+		hash = folded(hash * secret[1]) + place->key[2];
+	} else {
+		buckets = BUCKETS4;
+		place->key[0] = (u64)v4->port << 48 | (u64)v4->client_port << 32 | v4->client;
+		hash = place->key[0];
+	}
+	hash = folded((hash + front) * secret[0]) * secret[1];
+	place->buckets[0] = hash >> 42 & (buckets - 1);
+	place->buckets[1] = hash >> 20 & (buckets - 1);
+}
+
+/* A bucket, or NULL (never). Which map it is of is known where the compiler knows `packet->ipv6`. */
+static __always_inline u64 *bucket4(u32 number)
+{
+	return (u64 *)connections4.lookup(&number);
+}
+
+static __always_inline u64 *bucket6(u32 number)
+{
+	return apart(connections6.lookup(&number));
+}
+
+static __always_inline bool is_flow(const u64 *entry, const struct place *place, int words)
+{
+#pragma unroll
+	for (int i = 0; i < KEY_WORDS; i++)
+		if (i < words - 1 && read_word(entry + i) != place->key[i])
+			return false;
+	return true;
+}
+
+static __always_inline bool search(u64 *bucket, int words, const struct place *place, u32 front,
+				   struct entry *found)
+{
+	if (!bucket)
+		return false;
+#pragma unroll
+	for (int i = 0; i < WAYS; i++) {
+		u64 *entry = bucket + i * words;
+
+		if (!is_flow(entry, place, words))
+			continue;
+		found->at = entry + words - 1;
+		found->is.word = read_word(found->at);
+		if (found->is.record.front == front && is_flow(entry, place, words))
+			return true;
+	}
+	return false;
+}
+
+/* The flow's record, wherever it stands. */
+static __always_inline bool find_entry(const struct packet *packet, const struct service *service,
+				       u32 front, struct entry *found)
+{
+	struct place place;
+
+	find_place(packet, service, front, &place);
+	if (packet->ipv6)
+		return search(bucket6(place.buckets[0]), WORDS6, &place, front, found) ||
+		       search(bucket6(place.buckets[1]), WORDS6, &place, front, found);
+	return search(bucket4(place.buckets[0]), WORDS4, &place, front, found) ||
+	       search(bucket4(place.buckets[1]), WORDS4, &place, front, found);
+}
+
+/* Forget a record, when it still is as the daemon saw it. */
+static __always_inline void reap_entry(u64 *bucket, const struct reaped *reaped)
+{
+	u64 *entry = bucket;
+
+	if (reaped->ipv6)
+		entry += (reaped->entry & (WAYS - 1)) * WORDS6 + WORDS6 - 1;
+	else
+		entry += (reaped->entry & (WAYS - 1)) * WORDS4 + WORDS4 - 1;
+	swap_word(entry, reaped->word, 0);
+}
+
+/* The entry of a bucket that a newcomer would take. */
+struct room {
+	u64 word;
+	u32 worth;
+	u32 number;
+	u32 used; /* in the bucket */
+};
+
+/* What is lost with a record; 0: nothing. */
+static __always_inline u32 worth_of(u64 word, u32 now)
+{
+	union record_word is = { .word = word };
+	u32 kind = (u32)is.record.pending << 3 | is.record.state;
+	u32 idle = idle_ticks(is, now) + (1 << (SEEN_BITS - 1));
+	u32 worth = ((u32)(RANKS >> kind * 4 & 15) << RANK_SHIFT) - idle;
+
+	worth |= -(u32)opaque(word == RECORD_BUSY);
+	return worth & -(u32)opaque(word != 0);
+}
+
+static __always_inline void look_for_room(const u64 *bucket, int words, u32 now, struct room *room)
+{
+	room->worth = ~0;
+	if (!bucket)
+		return;
+#pragma unroll
+	for (int i = 0; i < WAYS; i++) {
+		u64 word = read_word(bucket + i * words + words - 1);
+		u32 worth = worth_of(word, now);
+		u64 less = -opaque(worth < room->worth);
+
+		room->used += opaque(word != 0);
+		room->worth = less ? worth : room->worth;
+		room->number = (i & less) | (room->number & ~less);
+		room->word = (word & less) | (room->word & ~less);
+	}
+}
+
+/* Let the flow in: its key first, then the record, which shows it. */
+static __always_inline bool move_in(u64 *bucket, int words, const struct room *room,
+				    const struct place *place, u64 word)
+{
+	u64 *entry = bucket;
+
+	if (!entry)
+		return false;
+	entry += (room->number & (WAYS - 1)) * words;
+	if (!swap_word(entry + words - 1, room->word, RECORD_BUSY))
+		return false;
+#pragma unroll
+	for (int i = 0; i < KEY_WORDS; i++)
+		if (i < words - 1)
+			*(volatile u64 *)(entry + i) = place->key[i];
+	return swap_word(entry + words - 1, RECORD_BUSY, word);
+}
+
+/* Which of the two buckets. */
+static __always_inline bool is_second_better(const struct room *first, const struct room *second)
+{
+	if (!first->worth && !second->worth)
+		return second->used < first->used;
+	return second->worth < first->worth;
+}
+
+/* Put a flow that has no record into the table; `evicted` is the record that made room, or 0. False when none is worth less
+ * than a running flow that was idle for `patience` ticks. */
+static __always_inline bool insert(const struct packet *packet, const struct place *place, u64 word,
+				   u32 now, u32 patience, u64 *evicted)
+{
+	struct room rooms[2] = {};
+	u32 second = 0, bucket;
+
+	if (packet->ipv6)
+		look_for_room(bucket6(place->buckets[0]), WORDS6, now, &rooms[0]);
+	else
+		look_for_room(bucket4(place->buckets[0]), WORDS4, now, &rooms[0]);
+	if (rooms[0].used > EASY) {
+		if (packet->ipv6)
+			look_for_room(bucket6(place->buckets[1]), WORDS6, now, &rooms[1]);
+		else
+			look_for_room(bucket4(place->buckets[1]), WORDS4, now, &rooms[1]);
+		second = opaque(is_second_better(&rooms[0], &rooms[1]));
+	}
+	if (second)
+		rooms[0] = rooms[1];
+	if (rooms[0].worth > (TOP_RANK << RANK_SHIFT) - (1 << (SEEN_BITS - 1)) - patience)
+		return false;
+	*evicted = rooms[0].word;
+	bucket = second ? place->buckets[1] : place->buckets[0];
+	if (packet->ipv6)
+		return move_in(bucket6(bucket), WORDS6, &rooms[0], place, word);
+	return move_in(bucket4(bucket), WORDS4, &rooms[0], place, word);
+}
+
+#endif

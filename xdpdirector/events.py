@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """What happened, in the order in which it happened: a bounded ring that anybody may publish to and follow.
 
-Knows neither who publishes nor who listens. Everything happens on one asyncio loop. A follower keeps nothing but its
-place in the ring, so that a slow one costs no memory: it is told how many it missed.
+Knows neither who publishes nor who listens. Everything happens on one asyncio loop. A follower keeps nothing but
+its place in the ring, so that a slow one costs no memory: it is told how many it missed.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Event(Frozen):
     kind: str
     subject: str
     text: str
-    data: dict[str, Any] = {}
+    data: dict[str, Any]
 
 
 class Gap(NamedTuple):
@@ -43,7 +43,7 @@ class Gap(NamedTuple):
 
 
 class Events:
-    """Ids increase by one, and those of a later daemon are higher: they start at its milliseconds since the epoch."""
+    """Ids increase by one. Those of a later daemon are higher: they start at its milliseconds since the epoch."""
 
     def __init__(self, capacity: int = CAPACITY) -> None:
         self._ring: deque[Event] = deque(maxlen=capacity)
@@ -109,7 +109,7 @@ class Subscription:
         self._events._followers.discard(self)
 
     async def take(self, within: float) -> tuple[Gap | None, list[Event]]:
-        """What has happened since it was asked last; waits so many seconds for something, and then there is nothing.
+        """What has happened since it was asked last; waits so many seconds for something, then there is nothing.
         Nothing comes at once when the events are at their end (`Events.closed`)."""
         try:
             async with asyncio.timeout(within):

@@ -92,6 +92,28 @@ class NotAllowedError(DirectorError):
     slug, title, exit_code = "not-allowed", "That is not allowed", 6
 
 
+class NotAuthenticatedError(NotAllowedError):
+    """Nobody knows who asks: no token, or one that is not valid."""
+
+    slug, title = "not-authenticated", "A token is needed"
+
+
+class OverloadedError(DirectorError):
+    """The daemon has too much to do; `retry_after` seconds later it may have less."""
+
+    slug, title = "overloaded", "The daemon has too much to do"
+
+    def __init__(self, detail: str, *, pointer: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(detail, pointer=pointer)
+        self.retry_after = retry_after
+
+
+class TooManyRequestsError(OverloadedError):
+    """One who asks has asked too much."""
+
+    slug, title = "too-many-requests", "Too many requests"
+
+
 class CapacityError(DirectorError):
     """A map of the data plane is full."""
 

@@ -62,6 +62,18 @@ class ConflictError(DirectorError):
     slug, title, exit_code = "conflict", "That conflicts with what exists", 4
 
 
+class StaleError(ConflictError):
+    """What is to be changed is no longer what the client saw."""
+
+    slug, title = "stale", "It was changed meanwhile"
+
+
+class ReusedKeyError(InvalidRequestError):
+    """An Idempotency-Key comes again with another request."""
+
+    slug, title = "reused-key", "The Idempotency-Key belongs to another request"
+
+
 class ForeignProgramError(ConflictError):
     """An interface carries an XDP program that is not ours."""
 
@@ -146,3 +158,5 @@ class StoreError(DirectorError):
 
 class DamagedStoreError(StoreError):
     """What is in the file makes no sense: it is broken, not merely out of reach."""
+
+    slug, title = "damaged-store", "The stored state is damaged"

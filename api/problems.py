@@ -27,11 +27,13 @@ STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
     errors.ConflictError: HTTPStatus.CONFLICT,
+    errors.StaleError: HTTPStatus.PRECONDITION_FAILED,
     errors.UnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TimedOutError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.NotAllowedError: HTTPStatus.FORBIDDEN,
     errors.CapacityError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.DataplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
+    errors.StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 _SLUGS = {  # errors that have no class: phrases differ between releases of Python, these words do not
     HTTPStatus.BAD_REQUEST: "invalid",

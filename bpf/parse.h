@@ -90,6 +90,15 @@ static __always_inline void set_fragment(struct packet *packet, __be16 offset, u
 	packet->id = id;
 }
 
+/*
+ * Whether the frame goes on for so many bytes. Sizes are compared, not pointers: Linux 6.1's verifier knows no bounds of a number
+ * whose bytes were swapped, and refuses to add it to a pointer.
+ */
+static __always_inline bool goes_on_for(const struct cursor *cursor, u16 bytes)
+{
+	return bytes <= cursor->end - cursor->at;
+}
+
 /* False when the addresses cannot be read; `error` when they can but the rest contradicts itself. */
 static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
 {
@@ -104,8 +113,7 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 	packet->protocol = ip->protocol;
 	packet->length = ntohs(ip->tot_len);
 	packet->payload = packet->length - header;
-	if (header < sizeof(*ip) || packet->length < header ||
-	    cursor->at + packet->length > cursor->end)
+	if (header < sizeof(*ip) || packet->length < header || !goes_on_for(cursor, packet->length))
 		packet->error = DROP_MALFORMED_IP;
 	else if (ip->frag_off & htons(FRAGMENT_BITS))
 		set_fragment(packet, ip->frag_off & htons(FRAGMENT_OFFSET), ip->id);
@@ -171,7 +179,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, struct packet *pac
 	packet->payload = ntohs(ip->payload_len);
 	packet->length = packet->payload + sizeof(*ip);
 	cursor->at = ip + 1;
-	if (cursor->at + packet->payload > cursor->end)
+	if (!goes_on_for(cursor, packet->payload))
 		packet->error = DROP_MALFORMED_IP;
 	return true;
 }

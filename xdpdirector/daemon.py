@@ -22,8 +22,9 @@ from xdpdirector import attachment, bpffs, config, interfaces, loader
 from xdpdirector.api.app import create_app
 from xdpdirector.director import Director
 from xdpdirector.errors import AlreadyRunningError
+from xdpdirector.events import Events
 from xdpdirector.layout import Loaded
-from xdpdirector.model import Configuration
+from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
 from xdpdirector.neighbours import Neighbours
 from xdpdirector.paths import InstancePaths
@@ -87,12 +88,14 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
         stored = store.latest()
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
+        events = Events()
         reconciler = Reconciler(
             services,
             plane=plane,
-            vips=Vips(wanted.interfaces, manage=wanted.vips == "manage"),
+            vips=_vips(wanted, events),
             neighbours=Neighbours,
             checks=Monitor,
+            events=events,
         )
         revision = stored.id if stored else 0
         director = Director(reconciler, plane, store, revision, interfaces=wanted.interfaces)
@@ -103,6 +106,18 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
             await _answer(director, paths)
         finally:
             await director.close()
+
+
+def _vips(wanted: Configuration, events: Events) -> Vips:
+    def tell(address: Address) -> None:
+        come = vips.present(address)
+        text = (
+            "the VIP stands on this director" if come else "the VIP stands on no interface of this director"
+        )
+        events.publish("vip.present" if come else "vip.absent", str(address), text)
+
+    vips = Vips(wanted.interfaces, manage=wanted.vips == "manage", on_change=tell)
+    return vips
 
 
 def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:

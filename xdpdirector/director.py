@@ -15,10 +15,13 @@ from functools import partial
 from typing import Any, Literal, Protocol
 
 from xdpdirector import edits, reporting
-from xdpdirector.drains import Drains
+from xdpdirector.changes import happenings
+from xdpdirector.drains import Drains, announced, busy, still_busy
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
-from xdpdirector.model import AdminState, BackendSpec, Scheduler, ServiceSpec
+from xdpdirector.events import Events
+from xdpdirector.lookout import Lookout
+from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.store import Revision
@@ -60,8 +63,14 @@ class Director:
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._revision, self._interfaces = revision, interfaces
         self._drains = Drains()
+        self._lookout = Lookout(reconciler.events)
         self._stopping = False
         self._deadlines: asyncio.Task[None] | None = None
+
+    @property
+    def events(self) -> Events:
+        """What happens, to be followed."""
+        return self._reconciler.events
 
     @property
     def _services(self) -> Services:
@@ -87,8 +96,9 @@ class Director:
         ).id
 
     def stop_waiting(self) -> None:
-        """The end is near: whoever waits for a drain gets an UnreachableError now."""
+        """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
         self._stopping = True
+        self.events.close()
 
     async def close(self) -> None:
         """Stop watching; the plane stays as it is."""
@@ -185,10 +195,10 @@ class Director:
             await self.wait_drained(service, name, drain)
 
         def edit(now: Services) -> Services:
-            busy = _busy(self.backend(service, name), now[service].scheduler)
-            if busy and not force:
+            running = busy(self.backend(service, name), now[service].scheduler)
+            if running and not force:
                 raise ConflictError(
-                    f"backend '{service}/{name}' {busy}: drain it first, or say drain=60s to wait for them, "
+                    f"backend '{service}/{name}' {running}: drain it first, or say drain=60s to wait for them, "
                     "or force=true to cut them off"
                 )
             return edits.delete_backend(now, service, name)
@@ -215,6 +225,7 @@ class Director:
         if admin is AdminState.DRAIN:
             key, left = (service, name), self.backend(service, name).connections.active
             self._drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
+            self.events.publish("backend.drain", "/".join(key), announced(self.backend(*key)))
         return self.backend(service, name)
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
@@ -231,7 +242,7 @@ class Director:
                     f"the daemon is stopping; backend '{service}/{name}' goes on draining: ask again when it runs"
                 )
             if time.monotonic() >= until:
-                raise TimedOutError(_still_busy(view))
+                raise TimedOutError(still_busy(view))
             await asyncio.sleep(LOOK_APART)
         return view
 
@@ -239,9 +250,12 @@ class Director:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
         for service, name in self._drains.due(reporting.now()):
             try:
+                left = self.backend(service, name).connections.active
                 await self._change(
                     partial(self._cut, service, name), service, "director", f"deadline of {service}/{name}"
                 )
+                text = f"the drain's deadline has passed; connections that are cut: {left}"
+                self.events.publish("backend.cut", f"{service}/{name}", text, connections=left)
             except Exception as error:  # tried again in a second
                 known = isinstance(error, DirectorError)
                 log.warning("%s/%s is not cut off: %s", service, name, error, exc_info=not known)
@@ -268,9 +282,16 @@ class Director:
             self._reconciler.refuse_unreachable(wanted, before, document)
             with self._reconciler.trying(wanted, [service]):
                 self._revision = self._history.append(wanted, author=author, reason=reason).id
-            log.info("revision %d by %s: %s", self._revision, author, reason)
+            self._tell(before, wanted, author, reason)
             self._follow_drains()
             await self._reconciler.ensure_vips()
+
+    def _tell(self, before: Services, after: Services, author: str, reason: str) -> None:
+        log.info("revision %d by %s: %s", self._revision, author, reason)
+        for kind, subject, text, data in happenings(before, after):
+            self.events.publish(
+                kind, subject, text, **data, author=author, reason=reason, revision=self._revision
+            )
 
     def _follow_drains(self) -> None:
         """A drain runs exactly while its backend is to be drained, whoever changed that, and how."""
@@ -289,24 +310,13 @@ class Director:
         while True:
             await asyncio.sleep(DEADLINES_APART)
             await self.cut_overdue()
+            self._look()
 
-
-def _busy(view: BackendView, scheduler: Scheduler) -> str:
-    """What running connections it has; empty when there are none. A ring records few of them, so that only a
-    drain can tell."""
-    if view.connections.active:
-        return f"has {view.connections.active} connections"
-    serves = view.admin is not AdminState.MAINTENANCE and view.operational in (
-        Operational.UP,
-        Operational.UNKNOWN,
-    )
-    if scheduler is Scheduler.MH and serves and view.traffic.packets:
-        return "may have connections that 'mh' keeps no record of"
-    return ""
-
-
-def _still_busy(view: BackendView) -> str:
-    left = f"{view.connections.active} connections left"
-    if view.drain and not view.drain.settled:
-        left += ", and more may be unseen until the service's time-outs have passed"
-    return f"backend '{view.service}/{view.name}' is still draining: {left}"
+    def _look(self) -> None:
+        try:
+            views = [self.backend(*key) for key in self._drains.running()]
+            drained = {(view.service, view.name) for view in views if view.operational is Operational.DRAINED}
+            self._lookout.look(self.readiness().problems, drained, self._plane.attachments())
+        except Exception as error:  # looked at again in a second
+            known = isinstance(error, DirectorError)
+            log.warning("the data plane cannot be looked at: %s", error, exc_info=not known)

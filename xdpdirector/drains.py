@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from xdpdirector.views import DrainView
+from xdpdirector.model import AdminState, Scheduler
+from xdpdirector.views import BackendView, DrainView, Operational
 
 Key = tuple[str, str]
 
@@ -81,3 +82,34 @@ class Drains:
             for key, drain in self._running.items()
             if drain.on_deadline == "cut" and drain.deadline and drain.deadline <= now
         ]
+
+
+def busy(view: BackendView, scheduler: Scheduler) -> str:
+    """What running connections it has; empty when there are none. A ring records few of them, so that only a
+    drain can tell."""
+    if view.connections.active:
+        return f"has {view.connections.active} connections"
+    serves = view.admin is not AdminState.MAINTENANCE and view.operational in (
+        Operational.UP,
+        Operational.UNKNOWN,
+    )
+    if scheduler is Scheduler.MH and serves and view.traffic.packets:
+        return "may have connections that 'mh' keeps no record of"
+    return ""
+
+
+def still_busy(view: BackendView) -> str:
+    left = f"{view.connections.active} connections left"
+    if view.drain and not view.drain.settled:
+        left += ", and more may be unseen until the service's time-outs have passed"
+    return f"backend '{view.service}/{view.name}' is still draining: {left}"
+
+
+def announced(view: BackendView) -> str:
+    """What a drain that begins has to say; empty when there is none."""
+    if view.drain is None:
+        return ""
+    text = f"draining, connections now: {view.drain.connections_at_start}"
+    if view.drain.deadline:
+        text += f", {view.drain.on_deadline} them at {view.drain.deadline:%H:%M:%S} UTC"
+    return text + (f" ({view.drain.reason})" if view.drain.reason else "")

@@ -62,6 +62,18 @@ class ConflictError(DirectorError):
     slug, title, exit_code = "conflict", "That conflicts with what exists", 4
 
 
+class StaleError(ConflictError):
+    """What is to be changed is no longer what the client saw."""
+
+    slug, title = "stale", "It was changed meanwhile"
+
+
+class ReusedKeyError(InvalidRequestError):
+    """An Idempotency-Key comes again with another request."""
+
+    slug, title = "reused-key", "The Idempotency-Key belongs to another request"
+
+
 class ForeignProgramError(ConflictError):
     """An interface carries an XDP program that is not ours."""
 
@@ -90,6 +102,28 @@ class NotAllowedError(DirectorError):
     """Privileges or a role are missing."""
 
     slug, title, exit_code = "not-allowed", "That is not allowed", 6
+
+
+class NotAuthenticatedError(NotAllowedError):
+    """Nobody knows who asks: no token, or one that is not valid."""
+
+    slug, title = "not-authenticated", "A token is needed"
+
+
+class OverloadedError(DirectorError):
+    """The daemon has too much to do; `retry_after` seconds later it may have less."""
+
+    slug, title = "overloaded", "The daemon has too much to do"
+
+    def __init__(self, detail: str, *, pointer: str | None = None, retry_after: int = 1) -> None:
+        super().__init__(detail, pointer=pointer)
+        self.retry_after = retry_after
+
+
+class TooManyRequestsError(OverloadedError):
+    """One who asks has asked too much."""
+
+    slug, title = "too-many-requests", "Too many requests"
 
 
 class CapacityError(DirectorError):
@@ -124,3 +158,5 @@ class StoreError(DirectorError):
 
 class DamagedStoreError(StoreError):
     """What is in the file makes no sense: it is broken, not merely out of reach."""
+
+    slug, title = "damaged-store", "The stored state is damaged"

@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from xdpdirector.accessspec import ApiSpec
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
@@ -204,6 +205,7 @@ class Configuration(Frozen):
     interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)]
     mode: Literal["auto", "native", "generic"] = "auto"
     vips: Literal["manage", "external"] = "manage"
+    api: ApiSpec = ApiSpec()
     sizes: Sizes = Sizes()
     services: dict[Name, ServiceSpec] = Field(default_factory=dict)
 

@@ -17,6 +17,7 @@ from datetime import datetime
 
 from xdpdirector.edits import Services
 from xdpdirector.errors import DirectorError, InvalidRequestError
+from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address
 from xdpdirector.plane import Key, Plane
@@ -44,8 +45,10 @@ class Reconciler:
         vips: VipTable,
         neighbours: MakeNeighbours,
         checks: MakeChecks,
+        events: Events | None = None,
     ) -> None:
         self.services = services
+        self.events = events or Events()
         self.lock = asyncio.Lock()
         """Held by whoever changes wishes or applies them."""
         self.drift_repaired = 0
@@ -173,8 +176,18 @@ class Reconciler:
             self._not_applied[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise
         self._not_applied.pop(name, None)
-        self._applied.update({(name, key): standing for key, standing in standings.items()})
+        for key, standing in standings.items():
+            self._tell((name, key), self._applied.get((name, key)), standing)
+            self._applied[name, key] = standing
         return writes
+
+    def _tell(self, key: Key, before: Standing | None, standing: Standing) -> None:
+        """A backend that is new, or seen for the first time, is news only when it is down."""
+        known, now = before.operational if before else None, standing.operational
+        if known is now or (known is None and now is not Operational.DOWN):
+            return
+        text = f"{now}: {standing.why}" if standing.why else str(now)
+        self.events.publish(f"backend.{now}", "/".join(key), text, before=known, reason=standing.why)
 
     def _repair(self, name: str) -> int:
         """Apply a service, or remove one that is not wanted; how much was to do. What fails stays a problem."""
@@ -221,11 +234,13 @@ class Reconciler:
             for name in {*self._take_news(), *self._not_applied}:
                 self._repair(name)  # not drift: it was to come, or failed before
             unwanted = self._plane.services() - set(self.services)
-            repaired = sum(self._repair(name) for name in (*self.services, *unwanted))
+            repaired = {name: self._repair(name) for name in (*self.services, *unwanted)}
             await self.ensure_vips()
-        if repaired:
-            log.warning("%d places of the data plane had drifted and were repaired", repaired)
-            self.drift_repaired += repaired
+        for name, places in repaired.items():
+            if places:
+                text = f"places of the data plane that had drifted and were repaired: {places}"
+                self.events.publish("dataplane.drift", name, text, places=places)
+                self.drift_repaired += places
 
 
 def _vips_of(services: Services) -> set[Address]:

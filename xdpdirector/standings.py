@@ -139,7 +139,6 @@ class Standings:
             known = self._since.get((name, key))
             if known is None or known[0] is not standing.operational:
                 self._since[name, key] = (standing.operational, reporting.now())
-                log.info("%s/%s is %s %s", name, key, standing.operational, standing.why)
         return standings
 
     def since(self, key: Key) -> datetime:

@@ -33,6 +33,8 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "configuration": (422, 2),
     "not-found": (404, 2),
     "conflict": (409, 4),
+    "stale": (412, 4),
+    "reused-key": (422, 2),
     "foreign-program": (409, 4),
     "already-running": (409, 4),
     "unreachable": (503, 3),
@@ -42,7 +44,8 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "dataplane": (500, 1),
     "loader": (500, 1),
     "bcc": (500, 1),
-    "store": (500, 1),
+    "store": (503, 1),
+    "damaged-store": (503, 1),
 }
 
 

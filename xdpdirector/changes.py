@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a change of the desired state did, service by service and backend by backend, as one would tell it. Pure.
+
+Knows the model; neither who changed it nor who is told.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from xdpdirector.edits import Services
+from xdpdirector.model import BackendSpec, Frozen, ServiceSpec
+
+
+class Happening(NamedTuple):
+    """What `xdpdirector.events.Events.publish` is to be told."""
+
+    kind: str
+    subject: str
+    text: str
+    data: dict[str, Any]
+
+
+def happenings(before: Services, after: Services) -> Iterator[Happening]:
+    """From one desired state to another; services in the order of the names."""
+    for name in sorted({*before, *after}):
+        earlier, later = before.get(name), after.get(name)
+        if earlier is later:
+            continue
+        if earlier is None and later is not None:
+            yield _created(name, later)
+        elif later is None:
+            yield Happening("service.removed", name, "the service is removed", {})
+        elif earlier is not None:
+            yield from _changed_service(name, earlier, later)
+
+
+def _created(name: str, spec: ServiceSpec) -> Happening:
+    listeners = [str(listener) for listener in spec.listeners]
+    text = (
+        f"new service on {', '.join(listeners)}, scheduler {spec.scheduler}, backends: {len(spec.backends)}"
+    )
+    return Happening(
+        "service.created", name, text, {"listeners": listeners, "backends": sorted(spec.backends)}
+    )
+
+
+def _changed_service(name: str, before: ServiceSpec, after: ServiceSpec) -> Iterator[Happening]:
+    changes = _differing(before, after, leaving_out="backends")
+    if changes:
+        yield Happening("service.changed", name, _sentence(changes), {"changes": changes})
+    for key in sorted({*before.backends, *after.backends}):
+        yield from _changed_backend(f"{name}/{key}", before.backends.get(key), after.backends.get(key))
+
+
+def _changed_backend(
+    subject: str, before: BackendSpec | None, after: BackendSpec | None
+) -> Iterator[Happening]:
+    if after is None:
+        yield Happening("backend.removed", subject, "the backend is removed", {})
+        return
+    if before is None:
+        text = f"new backend {after.address}, weight {after.weight}"
+        yield Happening(
+            "backend.created", subject, text, {"address": str(after.address), "weight": after.weight}
+        )
+        return
+    if before.admin is not after.admin:
+        data = {"before": str(before.admin), "after": str(after.admin)}
+        yield Happening("backend.admin", subject, f"{before.admin} -> {after.admin}", data)
+    changes = _differing(before, after, leaving_out="admin")
+    if changes:
+        yield Happening("backend.changed", subject, _sentence(changes), {"changes": changes})
+
+
+def _differing(before: Frozen, after: Frozen, *, leaving_out: str) -> dict[str, dict[str, Any]]:
+    """Field -> its values before and after, as JSON has them."""
+    earlier = before.model_dump(mode="json", exclude={leaving_out})
+    later = after.model_dump(mode="json", exclude={leaving_out})
+    return {
+        field: {"before": earlier[field], "after": later[field]}
+        for field in earlier
+        if earlier[field] != later[field]
+    }
+
+
+def _sentence(changes: dict[str, dict[str, Any]]) -> str:
+    """Values where they are short."""
+    return ", ".join(
+        field
+        if isinstance(change["before"], dict) or isinstance(change["after"], dict)
+        else f"{field} {_value(change['before'])} -> {_value(change['after'])}"
+        for field, change in changes.items()
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return "none" if value is None else str(value)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happened, in the order in which it happened: a bounded ring that anybody may publish to and follow.
+
+Knows neither who publishes nor who listens. Everything happens on one asyncio loop. A follower keeps nothing but
+its place in the ring, so that a slow one costs no memory: it is told how many it missed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections import deque
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+from xdpdirector.fields import Frozen
+
+CAPACITY = 10_000
+
+log = logging.getLogger(__name__)
+
+
+class Event(Frozen):
+    """`kind` is dotted, the family first (`backend.down`); `subject` is whom it is about, such as `web/web1`, an
+    address or an interface; `text` a sentence for people; `data` the same for programs."""
+
+    id: int
+    at: datetime
+    kind: str
+    subject: str
+    text: str
+    data: dict[str, Any]
+
+
+class Gap(NamedTuple):
+    """`missed`: how many events are lost to the follower, None when that cannot be told: its place is of another
+    daemon's life. `oldest`: the id of the first one that is there, or that will be."""
+
+    missed: int | None
+    oldest: int
+
+
+class Events:
+    """Ids increase by one. Those of a later daemon are higher: they start at its milliseconds since the epoch."""
+
+    def __init__(self, capacity: int = CAPACITY) -> None:
+        self._ring: deque[Event] = deque(maxlen=capacity)
+        self._first = self._next = time.time_ns() // 1_000_000
+        self._followers: set[Subscription] = set()
+        self._closed = False
+
+    @property
+    def last(self) -> int:
+        """The id of the latest event, or the one before the first."""
+        return self._next - 1
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def publish(self, kind: str, subject: str, text: str, **data: Any) -> Event:
+        """Say it to all who follow, and to the log. `data` is what JSON can hold."""
+        event = Event(id=self._next, at=datetime.now(UTC), kind=kind, subject=subject, text=text, data=data)
+        self._next += 1
+        self._ring.append(event)
+        log.info("%s %s: %s", kind, subject, text)
+        self._wake()
+        return event
+
+    def since(self, after: int) -> tuple[Gap | None, list[Event]]:
+        """All events behind the one of that id, and the gap before them if they do not follow on it."""
+        oldest = self._ring[0].id if self._ring else self._next
+        if after > self.last or after < self._first - 1:
+            return Gap(None, oldest), list(self._ring)
+        if after + 1 < oldest:
+            return Gap(oldest - after - 1, oldest), list(self._ring)
+        return None, list(itertools.islice(self._ring, after + 1 - oldest, None))
+
+    def subscribe(self, after: int | None = None) -> Subscription:
+        """Follow from behind that id, or from now on. Use it in a `with`."""
+        return Subscription(self, self.last if after is None else after)
+
+    def close(self) -> None:
+        """The end: followers get what is there, and then are told."""
+        self._closed = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for follower in self._followers:
+            follower.news.set()
+
+
+class Subscription:
+    """A place in the ring."""
+
+    def __init__(self, events: Events, after: int) -> None:
+        self._events, self._after = events, after
+        self.news = asyncio.Event()
+        """Set by `Events` when there may be something to take."""
+
+    def __enter__(self) -> Subscription:
+        self._events._followers.add(self)
+        self.news.set()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._events._followers.discard(self)
+
+    async def take(self, within: float) -> tuple[Gap | None, list[Event]]:
+        """What has happened since it was asked last; waits so many seconds for something, then there is nothing.
+        Nothing comes at once when the events are at their end (`Events.closed`)."""
+        try:
+            async with asyncio.timeout(within):
+                await self.news.wait()
+        except TimeoutError:
+            return None, []
+        if not self._events.closed:
+            self.news.clear()
+        gap, found = self._events.since(self._after)
+        self._after = self._events.last
+        return gap, found

@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Notices what nobody announces, by looking again and again: problems that come and go, drains that are done, and
+programs that somebody attached or took off.
+
+Compares one look with the one before. Knows neither where it looks nor when.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from xdpdirector.events import Events
+from xdpdirector.plane import Key
+from xdpdirector.views import AttachmentView
+
+
+class Lookout:
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._problems: frozenset[str] = frozenset()
+        self._drained: frozenset[Key] = frozenset()
+        self._carrying: dict[str, AttachmentView] = {}
+
+    def look(
+        self, problems: Iterable[str], drained: Collection[Key], carrying: Iterable[AttachmentView]
+    ) -> None:
+        """`problems` are sentences; `drained`: the draining backends that have no connection left."""
+        self._tell_problems(frozenset(problems))
+        for service, name in sorted(frozenset(drained) - self._drained):
+            self._events.publish("backend.drained", f"{service}/{name}", "drained: no connection is left")
+        self._drained = frozenset(drained)
+        self._tell_programs({each.interface: each for each in carrying})
+
+    def _tell_problems(self, problems: frozenset[str]) -> None:
+        for sentence in sorted(problems - self._problems):
+            self._events.publish("director.problem", "director", sentence)
+        for sentence in sorted(self._problems - problems):
+            self._events.publish("director.recovered", "director", f"no more: {sentence}")
+        self._problems = problems
+
+    def _tell_programs(self, carrying: dict[str, AttachmentView]) -> None:
+        before, self._carrying = self._carrying, carrying
+        for name in sorted(before.keys() - carrying.keys()):
+            self._events.publish(
+                "dataplane.lost", name, f"{name} carries program {before[name].program_id} no more"
+            )
+        for name, each in sorted(carrying.items()):
+            if before.get(name) != each:
+                text = f"program {each.program_id} runs on {name}, {each.mode} mode"
+                self._events.publish(
+                    "dataplane.attached", name, text, program_id=each.program_id, mode=each.mode
+                )

@@ -71,6 +71,7 @@ static __always_inline bool remember(const struct packet *packet, const struct s
 	if (evicted.word)
 		add_load(evicted, -1);
 	add_load(is, 1);
+	note_thresholds(choice->index);
 	return true;
 }
 
@@ -130,7 +131,8 @@ static __always_inline enum reason nobody(const struct packet *packet,
 	return answers && service->on_empty == POLICY_REJECT ? REJECT_EMPTY : DROP_EMPTY;
 }
 
-/* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. */
+/* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. FORWARD_NEW, FORWARD_REOPENED:
+ * it is to be remembered. */
 static __always_inline enum reason schedule(const struct packet *packet, const struct service *service,
 					    const struct aside *aside, struct choice *choice)
 {
@@ -152,8 +154,6 @@ static __always_inline enum reason schedule(const struct packet *packet, const s
 		return FORWARD_RING;
 	if (is_unrecorded(packet, service))
 		return FORWARD_UNRECORDED;
-	if (!remember(packet, service, aside, choice))
-		return is_ring ? FORWARD_RING : DROP_FULL;
 	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
 }
 

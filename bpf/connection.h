@@ -25,9 +25,22 @@ static __always_inline void add_load(union record_word is, s32 by)
 	struct backend *backend = backends.lookup(&index);
 	struct load *load = loads.lookup(&index);
 
-	if (backend && load && (u8)backend->generation == is.record.generation)
-		__sync_fetch_and_add(is_active(is.record.state) ? &load->active : &load->inactive,
-				     by);
+	if (!backend || !load || (u8)backend->generation != is.record.generation)
+		return;
+	__sync_fetch_and_add(is_active(is.record.state) ? &load->active : &load->inactive, by);
+}
+
+/* One of its connections ended, or is active again. */
+static __always_inline void move_load(union record_word is, s32 active)
+{
+	u32 index = is.record.backend;
+	struct backend *backend = backends.lookup(&index);
+	struct load *load = loads.lookup(&index);
+
+	if (!backend || !load || (u8)backend->generation != is.record.generation)
+		return;
+	__sync_fetch_and_add(&load->active, active);
+	__sync_fetch_and_add(&load->inactive, -active);
 }
 
 static __always_inline u8 next_state(u8 state, const struct packet *packet)
@@ -59,16 +72,14 @@ static __always_inline void renew(struct entry *entry, const struct packet *pack
 {
 	union record_word before = entry->is, after = before;
 
-	after.record.state = next_state(before.record.state, packet);
-	after.record.pending = before.record.pending && is_opening(packet);
+	after.record.state = opaque(next_state(before.record.state, packet));
+	after.record.pending &= opaque(is_opening(packet));
 	after.record.seen = now;
 	if (after.word == before.word || !swap_word(entry->at, before.word, after.word))
 		return;
 	entry->is = after;
-	if (is_active(before.record.state) != is_active(after.record.state)) {
-		add_load(before, -1);
-		add_load(after, 1);
-	}
+	if (is_active(before.record.state) != is_active(after.record.state))
+		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
 }
 
 /* The flow's record as it stands after this packet. False when there is none, or none that still holds: it has

@@ -37,23 +37,30 @@ static __always_inline bool parse_network(struct cursor *cursor, struct packet *
 	return false;
 }
 
+static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
+{
+	stages.call(ctx, STAGES_AT + stage);
+	return verdict(XDP_DROP, DROP_INTERNAL);
+}
+
 /* On to another stage, with what this one found out. */
 static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet,
-				 const struct aside *found, enum reason reason, u32 stage)
+				 const struct aside *found, const struct choice *choice,
+				 enum reason reason, u32 stage)
 {
 	u32 zero = 0;
 	struct aside *aside = asides.lookup(&zero);
 
-	if (aside) {
-		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
-		aside->service = found->service;
-		aside->front = found->front;
-		aside->slot = found->slot;
-		aside->now = found->now;
-		aside->reason = reason;
-		stages.call(ctx, STAGES_AT + stage);
-	}
-	return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
+	aside->service = found->service;
+	aside->front = found->front;
+	aside->slot = found->slot;
+	aside->now = found->now;
+	aside->backend = choice->index;
+	aside->reason = reason;
+	return call_stage(ctx, stage);
 }
 
 static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
@@ -62,19 +69,16 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 {
 	switch (reason) {
 	case UNDECIDED:
-		return go_on(ctx, packet, aside, reason, STAGE_SCHEDULE);
+		return go_on(ctx, packet, aside, choice, reason, STAGE_SCHEDULE);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
-	case FORWARD_NEW:
-	case FORWARD_REOPENED:
-	case FORWARD_UNRECORDED:
 		return forward(ctx, packet, choice, reason);
 	case FORWARD_BEFORE:
-		return go_on(ctx, packet, aside, reason, STAGE_REMEMBER);
+		return go_on(ctx, packet, aside, choice, reason, STAGE_REMEMBER);
 	case REJECT_EMPTY:
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
-		return go_on(ctx, packet, aside, reason, STAGE_ANSWER);
+		return go_on(ctx, packet, aside, choice, reason, STAGE_ANSWER);
 	default:
 		return verdict(XDP_DROP, reason);
 	}
@@ -95,15 +99,26 @@ int stage_schedule(struct xdp_md *ctx)
 	struct aside *aside = asides.lookup(&zero);
 	struct choice choice = {};
 	struct service *service;
-	struct packet packet;
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	__builtin_memcpy(&packet, &aside->packet, sizeof(packet));
 	service = services.lookup(&aside->service);
 	if (!service)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	return act(ctx, &packet, aside, &choice, schedule(&packet, service, aside, &choice));
+	aside->reason = schedule(&aside->packet, service, aside, &choice);
+	aside->backend = choice.index;
+	switch (aside->reason) {
+	case FORWARD_RING:
+	case FORWARD_UNRECORDED:
+		return forward(ctx, &aside->packet, &choice, aside->reason);
+	case FORWARD_NEW:
+	case FORWARD_REOPENED:
+		return call_stage(ctx, STAGE_REMEMBER);
+	case REJECT_EMPTY:
+		return call_stage(ctx, STAGE_ANSWER);
+	default:
+		return verdict(XDP_DROP, aside->reason);
+	}
 }
 
 int stage_remember(struct xdp_md *ctx)
@@ -116,10 +131,12 @@ int stage_remember(struct xdp_md *ctx)
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	service = services.lookup(&aside->service);
-	if (!service || !take(&choice, aside->slot.before))
-		return verdict(XDP_DROP, DROP_DOWN);
-	remember(&aside->packet, service, aside, &choice);
-	return forward(ctx, &aside->packet, &choice, FORWARD_BEFORE);
+	if (!service || !take(&choice, aside->backend))
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	choice.is_new = aside->reason != FORWARD_BEFORE;
+	if (!remember(&aside->packet, service, aside, &choice) && !service->ring_slots)
+		return verdict(XDP_DROP, DROP_FULL);
+	return forward(ctx, &aside->packet, &choice, aside->reason);
 }
 
 int stage_fragment(struct xdp_md *ctx)
@@ -173,13 +190,12 @@ int reap(struct xdp_md *ctx)
 	struct reaped *reaped = (void *)(long)ctx->data;
 
 	for (int i = 0; i < MAX_REAPED; i++, reaped++) {
-		u64 *bucket;
-
 		if ((void *)(reaped + 1) > (void *)(long)ctx->data_end)
 			break;
-		bucket = reaped->ipv6 ? bucket6(reaped->bucket) : bucket4(reaped->bucket);
-		if (bucket)
-			reap_entry(bucket, reaped);
+		if (reaped->ipv6)
+			reap_entry(bucket6(reaped->bucket), WORDS6, reaped);
+		else
+			reap_entry(bucket4(reaped->bucket), WORDS4, reaped);
 	}
 	return XDP_PASS;
 }
@@ -207,12 +223,12 @@ int director(struct xdp_md *ctx)
 				       : verdict(XDP_PASS, PASS_NOT_VIP);
 
 	if (packet.fragment == FRAGMENT_LATER)
-		return go_on(ctx, &packet, &aside, UNDECIDED, STAGE_FRAGMENT);
+		return go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_FRAGMENT);
 
 	if (find_listener(&packet, &listener))
 		service = services.lookup(&listener.service);
 	if (!service)
-		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, UNDECIDED, STAGE_ERROR)
+		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_ERROR)
 					: verdict(XDP_PASS, PASS_NO_LISTENER);
 
 	aside.service = listener.service;

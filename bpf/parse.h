@@ -47,13 +47,6 @@ static __always_inline void *apart(void *found)
 	return found;
 }
 
-/* Keeps the compiler from turning the code around it into branches, or from knowing more than the verifier does. */
-static __always_inline u64 opaque(u64 value)
-{
-	asm volatile("" : "+r"(value));
-	return value;
-}
-
 struct cursor {
 	void *start;
 	void *at;

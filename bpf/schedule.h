@@ -18,6 +18,7 @@
 #ifndef XDPDIRECTOR_SCHEDULE_H
 #define XDPDIRECTOR_SCHEDULE_H
 
+#include "branchless.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -76,42 +77,53 @@ static __always_inline struct ring_slot read_slot(u32 position)
 /* Counts can lag behind the truth until the next sweep, but never below zero. */
 static __always_inline u64 at_least_zero(s64 count)
 {
-	return count & ~opaque(count >> 63);
+	return either(is_negative(count), 0, count);
 }
 
-/* 1 when the number is below zero, else 0. Without branches: the loop below is verified once for each way through it, in each
- * of its rounds. */
-static __always_inline u64 is_negative(s64 number)
+static __always_inline u64 active_of(const struct load *load)
 {
-	return opaque((u64)number >> 63);
+	return at_least_zero((s64)load->active + load->active_correction);
 }
 
-/* Whether a backend has as many connections as it may have; it stays so until it is below the lower threshold. */
-static __always_inline bool is_full(struct load *load, u64 connections)
+static __always_inline u64 inactive_of(const struct load *load)
 {
-	u32 overloaded;
+	return at_least_zero((s64)load->inactive + load->inactive_correction);
+}
 
-	if (!load->upper)
-		return false;
-	overloaded = connections >= (load->overloaded ? load->lower : load->upper);
+/* 1 when a backend has as many connections as it may have; it stays so until it is below the lower threshold. */
+static __always_inline u64 is_full(const struct load *load, u64 connections)
+{
+	u64 bound = either(is_some(load->overloaded), load->lower, load->upper);
+
+	return is_some(load->upper) & ~is_negative(connections - bound);
+}
+
+/* A backend that may have so many connections only has got one more (kernel net/netfilter/ipvs: ip_vs_bind_dest()). */
+static __always_inline void note_thresholds(u32 backend)
+{
+	struct load *load = loads.lookup(&backend);
+	u32 connections, overloaded;
+
+	if (!load || !load->upper)
+		return;
+	connections = active_of(load) + inactive_of(load);
+	overloaded = connections >= load->upper || (load->overloaded && connections > load->lower);
 	if (load->overloaded != overloaded)
 		load->overloaded = overloaded;
-	return overloaded;
 }
 
 /* NO_BACKEND when no member can take a connection. */
 static __always_inline u32 least_costly(const struct service *service, u32 service_index)
 {
-	u64 best_cost = 1, best_weight = 0, anyhow, unweighted, unbounded;
-	u32 best = NO_BACKEND;
+	u64 best_cost = 1, best_weight = 0, best = NO_BACKEND;
+	u64 is_idle_first = is_some(service->flags & SERVICE_IDLE_FIRST);
+	u64 is_weighted = is_some(service->flags & SERVICE_WEIGHTED);
+	u64 is_bounded = is_some(service->flags & SERVICE_WITHIN_WEIGHT);
 
-	anyhow = opaque(!(service->flags & SERVICE_IDLE_FIRST));
-	unweighted = opaque(!(service->flags & SERVICE_WEIGHTED));
-	unbounded = opaque(!(service->flags & SERVICE_WITHIN_WEIGHT));
 	for (u32 i = 0; i < MAX_MEMBERS; i++) {
 		u32 place = service_index * MAX_MEMBERS + i;
 		struct member *member = members.lookup(&place);
-		u64 active, inactive, cost, weight;
+		u64 active, inactive, cost, weight, is_better;
 		struct load *load;
 		u32 backend;
 
@@ -121,22 +133,20 @@ static __always_inline u32 least_costly(const struct service *service, u32 servi
 		load = loads.lookup(&backend);
 		if (!load)
 			break;
-		active = at_least_zero((s64)load->active + load->active_correction);
-		inactive = at_least_zero((s64)load->inactive + load->inactive_correction);
+		active = active_of(load);
+		inactive = inactive_of(load);
 		cost = active * service->cost_active + inactive * service->cost_inactive +
 		       (u64)(u32)(load->served + load->served_correction) * service->cost_served +
 		       service->cost_fixed;
-		cost *= anyhow | is_negative(-active);
-		weight = member->weight;
-		weight *= unbounded | (is_negative(weight - active) ^ 1);
-		weight = weight * (unweighted ^ 1) + is_negative(-weight) * unweighted;
-		if (is_full(load, active + inactive))
-			continue;
-		if (cost * best_weight < best_cost * weight) {
-			best = opaque(backend);
-			best_weight = weight;
-			best_cost = cost;
-		}
+		cost = either(is_idle_first & ~is_some(active), 0, cost);
+		weight = either(is_weighted, member->weight, is_some(member->weight));
+		weight = either((is_bounded & is_negative(member->weight - active)) |
+					is_full(load, active + inactive),
+				0, weight);
+		is_better = is_negative(cost * best_weight - best_cost * weight);
+		best = either(is_better, backend, best);
+		best_weight = either(is_better, weight, best_weight);
+		best_cost = either(is_better, cost, best_cost);
 	}
 	return best;
 }

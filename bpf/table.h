@@ -16,6 +16,7 @@
 #ifndef XDPDIRECTOR_TABLE_H
 #define XDPDIRECTOR_TABLE_H
 
+#include "branchless.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -29,7 +30,7 @@
 #define RANK_SHIFT  24
 #define RANKS	    0x2222222244441344ULL /* 4 bits by state; from the ninth on, of those that are pending */
 #define TOP_RANK    4
-#define MAX_REAPED  200 /* records in one frame */
+#define MAX_REAPED  64  /* records in one frame */
 
 /* A flow as its entry has it, and where it may stand. */
 struct place {
@@ -123,6 +124,8 @@ static __always_inline bool is_flow(const u64 *entry, const struct place *place,
 static __always_inline bool search(u64 *bucket, int words, const struct place *place, u32 front,
 				   struct entry *found)
 {
+	u64 at = 0;
+
 	if (!bucket)
 		return false;
 #pragma unroll
@@ -131,12 +134,14 @@ static __always_inline bool search(u64 *bucket, int words, const struct place *p
 
 		if (!is_flow(entry, place, words))
 			continue;
-		found->at = entry + words - 1;
-		found->is.word = read_word(found->at);
-		if (found->is.record.front == front && is_flow(entry, place, words))
-			return true;
+		found->is.word = read_word(entry + words - 1);
+		if (found->is.record.front == front && is_flow(entry, place, words)) {
+			at = opaque(i * words + words - 1);
+			break;
+		}
 	}
-	return false;
+	found->at = bucket + (at & (WAYS * words - 1));
+	return at;
 }
 
 /* The flow's record, wherever it stands. */
@@ -154,15 +159,12 @@ static __always_inline bool find_entry(const struct packet *packet, const struct
 }
 
 /* Forget a record, when it still is as the daemon saw it. */
-static __always_inline void reap_entry(u64 *bucket, const struct reaped *reaped)
+static __always_inline void reap_entry(u64 *bucket, int words, const struct reaped *reaped)
 {
-	u64 *entry = bucket;
+	u64 at = opaque((reaped->entry & (WAYS - 1)) * words + words - 1);
 
-	if (reaped->ipv6)
-		entry += (reaped->entry & (WAYS - 1)) * WORDS6 + WORDS6 - 1;
-	else
-		entry += (reaped->entry & (WAYS - 1)) * WORDS4 + WORDS4 - 1;
-	swap_word(entry, reaped->word, 0);
+	if (bucket)
+		swap_word(bucket + at, reaped->word, 0);
 }
 
 /* The entry of a bucket that a newcomer would take. */
@@ -177,12 +179,11 @@ struct room {
 static __always_inline u32 worth_of(u64 word, u32 now)
 {
 	union record_word is = { .word = word };
-	u32 kind = (u32)is.record.pending << 3 | is.record.state;
-	u32 idle = idle_ticks(is, now) + (1 << (SEEN_BITS - 1));
-	u32 worth = ((u32)(RANKS >> kind * 4 & 15) << RANK_SHIFT) - idle;
+	u64 rank = RANKS >> ((u32)is.record.pending << 3 | is.record.state) * 4 & 15;
+	u64 worth = (rank << RANK_SHIFT) - idle_ticks(is, now) - (1 << (SEEN_BITS - 1));
 
-	worth |= -(u32)opaque(word == RECORD_BUSY);
-	return worth & -(u32)opaque(word != 0);
+	worth = either(is_some(word ^ RECORD_BUSY), worth, ~0U);
+	return either(is_some(word), worth, 0);
 }
 
 static __always_inline void look_for_room(const u64 *bucket, int words, u32 now, struct room *room)
@@ -194,12 +195,12 @@ static __always_inline void look_for_room(const u64 *bucket, int words, u32 now,
 	for (int i = 0; i < WAYS; i++) {
 		u64 word = read_word(bucket + i * words + words - 1);
 		u32 worth = worth_of(word, now);
-		u64 less = -opaque(worth < room->worth);
+		u64 is_less = is_negative((s64)worth - room->worth);
 
-		room->used += opaque(word != 0);
-		room->worth = less ? worth : room->worth;
-		room->number = (i & less) | (room->number & ~less);
-		room->word = (word & less) | (room->word & ~less);
+		room->used += is_some(word);
+		room->worth = either(is_less, worth, room->worth);
+		room->number = either(is_less, i, room->number);
+		room->word = either(is_less, word, room->word);
 	}
 }
 

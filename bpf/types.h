@@ -60,7 +60,7 @@ enum stage {
 	STAGE_ANSWER = 1,   /* turn the packet into its answer */
 	STAGE_FRAGMENT = 2, /* a fragment without ports follows the one that had them */
 	STAGE_ERROR = 3,    /* an ICMP error follows the connection that it speaks of */
-	STAGE_REMEMBER = 4, /* record a flow from before its slot changed owner */
+	STAGE_REMEMBER = 4, /* record a connection, and forward the packet that showed it */
 	STAGES = 5,
 };
 
@@ -344,9 +344,9 @@ struct aside {
 	u32 service; /* index */
 	u32 front;   /* index */
 	struct ring_slot slot;
-	u64 now;    /* jiffies */
-	u32 reason; /* why it is answered */
-	u32 pad;
+	u64 now;     /* jiffies */
+	u32 backend; /* index: the one that was chosen */
+	u32 reason;  /* enum reason, as far as it is decided */
 };
 
 struct traffic {

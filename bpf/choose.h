@@ -14,9 +14,8 @@
 
 #include "client.h"
 #include "connection.h"
+#include "guard.h"
 #include "schedule.h"
-
-#define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
 static __always_inline enum reason follow_record(struct packet *packet,
@@ -94,16 +93,22 @@ static __always_inline enum reason choose(struct packet *packet, struct service 
 		aside->slot = read_slot(aside->position);
 		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
 			choice->is_new = is_opening(packet);
-			return FORWARD_RING;
+			if (!is_limited(packet, service))
+				return FORWARD_RING;
+			aside->now = bpf_jiffies64();
+			aside->stage = STAGE_ADMIT;
+			return UNDECIDED;
 		}
 	}
 	aside->now = bpf_jiffies64();
-	if (is_unrecorded(packet, service))
-		return UNDECIDED;
-	if (recall(packet, service, aside->now, &record))
-		reason = follow_record(packet, service, &record, choice);
-	else if (!is_opening(packet) && !follows_client(packet, service))
-		reason = follow_slot(packet, service, &aside->slot, choice);
+	if (!is_unrecorded(packet, service)) {
+		if (recall(packet, service, aside->now, &record))
+			return follow_record(packet, service, &record, choice);
+		if (!is_opening(packet) && !follows_client(packet, service))
+			reason = follow_slot(packet, service, &aside->slot, choice);
+	}
+	if (reason == UNDECIDED && is_limited(packet, service))
+		aside->stage = STAGE_ADMIT;
 	if (reason == FORWARD_BEFORE)
 		remember(packet, aside, choice);
 	return reason;

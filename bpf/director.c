@@ -19,6 +19,7 @@
 #include "choice.h"
 #include "client.h"
 #include "connection.h"
+#include "guard.h"
 #include "schedule.h"
 #include "choose.h"
 #include "related.h"
@@ -62,7 +63,7 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 {
 	switch (reason) {
 	case UNDECIDED:
-		return go_on(ctx, packet, aside, reason, STAGE_SCHEDULE);
+		return go_on(ctx, packet, aside, reason, aside->stage);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 	case FORWARD_NEW:
@@ -86,6 +87,21 @@ int stage_answer(struct xdp_md *ctx)
 
 	return aside ? reject(ctx, &aside->packet, aside->now, aside->reason)
 		     : verdict(XDP_DROP, DROP_INTERNAL);
+}
+
+int stage_admit(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+	enum reason reason;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	reason = admit(&aside->packet, aside->service);
+	if (reason != UNDECIDED)
+		return verdict(XDP_DROP, reason);
+	stages.call(ctx, STAGES_AT + STAGE_SCHEDULE);
+	return verdict(XDP_DROP, DROP_INTERNAL);
 }
 
 int stage_schedule(struct xdp_md *ctx)
@@ -114,7 +130,9 @@ int stage_fragment(struct xdp_md *ctx)
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	if (follow_fragment(&aside->packet, &choice))
-		return forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
+		return is_denied(&aside->packet)
+			       ? verdict(XDP_DROP, DROP_DENIED)
+			       : forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
 	return is_vip(&aside->packet) ? verdict(XDP_DROP, DROP_FRAGMENT)
 				      : verdict(XDP_PASS, PASS_NOT_VIP);
 }
@@ -135,6 +153,8 @@ int stage_error(struct xdp_md *ctx)
 	service = index ? services.lookup(index) : NULL;
 	if (!service || !follow_quoted(&quoted, service, &choice))
 		return verdict(XDP_PASS, PASS_NO_CONNECTION);
+	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))
+		return verdict(XDP_DROP, DROP_DENIED);
 	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
 }
 
@@ -179,6 +199,9 @@ int director(struct xdp_md *ctx)
 	if (!service)
 		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, UNDECIDED, STAGE_ERROR)
 					: verdict(XDP_PASS, PASS_NO_LISTENER);
+
+	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
+		return verdict(XDP_DROP, DROP_DENIED);
 
 	aside.service = *index;
 	return act(ctx, &packet, &aside, &choice, choose(&packet, service, &aside, &choice));

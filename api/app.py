@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from fastapi.routing import APIRoute
 
 from xdpdirector import __version__
-from xdpdirector.api import backends, connections, metrics, problems, services, statistics, status
+from xdpdirector.api import backends, connections, events, metrics, problems, services, statistics, status
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
 
@@ -38,7 +38,7 @@ def create_app(director: Control, *, docs: bool = False) -> FastAPI:
     app.state.metrics = metrics.registry(director)
     app.add_middleware(BodyLimit)
     problems.install(app)
-    for module in (services, backends, connections, statistics, status, metrics):
+    for module in (services, backends, connections, statistics, events, status, metrics):
         app.include_router(module.router)
     return app
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from xdpdirector.events import Events
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
 
 
 class Control(Protocol):
     """Writes return when the maps hold the change. `patch` is an RFC 7396 merge patch, times are seconds."""
+
+    @property
+    def events(self) -> Events: ...
 
     def services(self) -> list[ServiceView]: ...
 

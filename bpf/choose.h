@@ -14,9 +14,8 @@
 
 #include "client.h"
 #include "connection.h"
+#include "guard.h"
 #include "schedule.h"
-
-#define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
 static __always_inline enum reason follow_record(const struct packet *packet,
@@ -34,7 +33,8 @@ static __always_inline enum reason follow_record(const struct packet *packet,
 }
 
 /* A flow without a record that began before this packet: it runs where its slot says. */
-static __always_inline enum reason follow_slot(const struct packet *packet, const struct service *service,
+static __always_inline enum reason follow_slot(const struct packet *packet,
+					       const struct service *service,
 					       const struct ring_slot *slot, struct choice *choice)
 {
 	u32 owner = slot->flags & SLOT_FLUX ? slot->before : slot->backend;
@@ -102,16 +102,22 @@ static __always_inline enum reason choose(const struct packet *packet, struct se
 		aside->slot = read_slot(ring_position(packet, service));
 		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
 			choice->is_new = is_opening(packet);
-			return FORWARD_RING;
+			if (!is_limited(packet, service))
+				return FORWARD_RING;
+			aside->now = bpf_jiffies64();
+			aside->stage = STAGE_ADMIT;
+			return UNDECIDED;
 		}
 	}
 	aside->now = bpf_jiffies64();
-	if (is_unrecorded(packet, service))
-		return UNDECIDED;
-	if (recall(packet, service, aside->front, ticks(aside->now), &entry))
-		reason = follow_record(packet, service, &entry, choice);
-	else if (!is_opening(packet) && !follows_client(packet, service))
-		reason = follow_slot(packet, service, &aside->slot, choice);
+	if (!is_unrecorded(packet, service)) {
+		if (recall(packet, service, aside->front, ticks(aside->now), &entry))
+			return follow_record(packet, service, &entry, choice);
+		if (!is_opening(packet) && !follows_client(packet, service))
+			reason = follow_slot(packet, service, &aside->slot, choice);
+	}
+	if (reason == UNDECIDED && is_limited(packet, service))
+		aside->stage = STAGE_ADMIT;
 	return reason;
 }
 
@@ -133,7 +139,8 @@ static __always_inline enum reason nobody(const struct packet *packet,
 
 /* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. FORWARD_NEW, FORWARD_REOPENED:
  * it is to be remembered. */
-static __always_inline enum reason schedule(const struct packet *packet, const struct service *service,
+static __always_inline enum reason schedule(const struct packet *packet,
+					    const struct service *service,
 					    const struct aside *aside, struct choice *choice)
 {
 	bool is_ring = service->flags & SERVICE_RING, is_flux = aside->slot.flags & SLOT_FLUX;

@@ -19,6 +19,7 @@
 #include "choice.h"
 #include "client.h"
 #include "connection.h"
+#include "guard.h"
 #include "schedule.h"
 #include "choose.h"
 #include "related.h"
@@ -69,7 +70,7 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 {
 	switch (reason) {
 	case UNDECIDED:
-		return go_on(ctx, packet, aside, choice, reason, STAGE_SCHEDULE);
+		return go_on(ctx, packet, aside, choice, reason, aside->stage);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 		return forward(ctx, packet, choice, reason);
@@ -91,6 +92,18 @@ int stage_answer(struct xdp_md *ctx)
 
 	return aside ? reject(ctx, &aside->packet, aside->now, aside->reason)
 		     : verdict(XDP_DROP, DROP_INTERNAL);
+}
+
+int stage_admit(struct xdp_md *ctx)
+{
+	u32 zero = 0;
+	struct aside *aside = asides.lookup(&zero);
+	enum reason reason;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	reason = admit(&aside->packet, aside->service);
+	return reason == UNDECIDED ? call_stage(ctx, STAGE_SCHEDULE) : verdict(XDP_DROP, reason);
 }
 
 int stage_schedule(struct xdp_md *ctx)
@@ -148,7 +161,9 @@ int stage_fragment(struct xdp_md *ctx)
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	if (follow_fragment(&aside->packet, &choice))
-		return forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
+		return is_denied(&aside->packet)
+			       ? verdict(XDP_DROP, DROP_DENIED)
+			       : forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
 	return is_vip(&aside->packet) ? verdict(XDP_DROP, DROP_FRAGMENT)
 				      : verdict(XDP_PASS, PASS_NOT_VIP);
 }
@@ -170,6 +185,8 @@ int stage_error(struct xdp_md *ctx)
 		service = services.lookup(&listener.service);
 	if (!service || !follow_quoted(&quoted, service, listener.front, &choice))
 		return verdict(XDP_PASS, PASS_NO_CONNECTION);
+	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))
+		return verdict(XDP_DROP, DROP_DENIED);
 	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
 }
 
@@ -228,8 +245,12 @@ int director(struct xdp_md *ctx)
 	if (find_listener(&packet, &listener))
 		service = services.lookup(&listener.service);
 	if (!service)
-		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_ERROR)
-					: verdict(XDP_PASS, PASS_NO_LISTENER);
+		return is_icmp(&packet)
+			       ? go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_ERROR)
+			       : verdict(XDP_PASS, PASS_NO_LISTENER);
+
+	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
+		return verdict(XDP_DROP, DROP_DENIED);
 
 	aside.service = listener.service;
 	aside.front = listener.front;

@@ -14,19 +14,18 @@
 #define FILL2(n)	(FILL1(n) | FILL1(n) >> 2)
 #define FILL4(n)	(FILL2(n) | FILL2(n) >> 4)
 #define FILL8(n)	(FILL4(n) | FILL4(n) >> 8)
-#define POWER_OF_TWO(n) ((FILL8((n) - 1) | FILL8((n) - 1) >> 16) + 1)
+#define POWER_OF_TWO(n) ((FILL8((n)-1) | FILL8((n)-1) >> 16) + 1)
 #define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / WAYS)
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / WAYS)
-#define MAX_PORTS	 64
+#define MAX_PORTS	64
 
 #define PINNED(type, key, value, name, entries) \
 	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
 #define SHARED_ARRAY(value, name, entries) \
 	BPF_TABLE_PINNED("array", u32, value, name, entries, PIN_DIR #name, BPF_F_MMAPABLE)
 
-#define PINNED_TRIE(key, name)                                                     \
-	BPF_TABLE_PINNED("lpm_trie", key, u32, name, MAX_LISTENERS, PIN_DIR #name, \
-			 BPF_F_NO_PREALLOC)
+#define PINNED_TRIE(key, name, entries) \
+	BPF_TABLE_PINNED("lpm_trie", key, u32, name, entries, PIN_DIR #name, BPF_F_NO_PREALLOC)
 
 /* One bit per hashed address: most packets that are not for a VIP are told by it, without a hash look-up. */
 SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
@@ -36,8 +35,8 @@ PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 /* Listener -> index in `services`, and in `fronts`: see enum listener_bits. */
 PINNED("hash", struct listener4, u32, listeners4, MAX_LISTENERS);
 PINNED("hash", struct listener6, u32, listeners6, MAX_LISTENERS);
-PINNED_TRIE(struct range4, ranges4);
-PINNED_TRIE(struct range6, ranges6);
+PINNED_TRIE(struct range4, ranges4, MAX_LISTENERS);
+PINNED_TRIE(struct range6, ranges6, MAX_LISTENERS);
 SHARED_ARRAY(struct service, services, MAX_SERVICES);
 
 /* The rings of all `mh` services, one after another; the members of the others, MAX_MEMBERS places a service. */
@@ -56,12 +55,22 @@ SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
 PINNED("lru_hash", struct client, struct affinity, clients, MAX_CLIENTS);
 PINNED("lru_hash", struct fragment, struct affinity, fragments, MAX_FRAGMENTS);
 
+/* The guard. Denied prefix -> index in `denials`, which counts the packets. Limits by service, and until when there has
+ * been paid for its connections; the same by source. Connections refused, by service. */
+PINNED_TRIE(struct prefix4, denied4, MAX_DENIED);
+PINNED_TRIE(struct prefix6, denied6, MAX_DENIED);
+PINNED("percpu_array", u32, u64, denials, MAX_DENIED);
+PINNED("array", u32, struct limit, limits, MAX_SERVICES);
+PINNED("array", u32, u64, paid, MAX_SERVICES);
+PINNED("lru_hash", struct source, u64, sources, MAX_SOURCES);
+PINNED("percpu_array", u32, struct refusals, refusals, MAX_SERVICES);
+
 /* Counters: packets by reason, traffic by backend. */
 PINNED("percpu_array", u32, u64, verdicts, REASONS);
 PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
 
 /* The stages of the program that runs, and of the one it replaces; and what one hands to the next. */
-PINNED("prog", u32, u32, stages, 1024);
+PINNED("prog", u32, u32, stages, 2048);
 PINNED("percpu_array", u32, struct aside, asides, 1);
 
 /* How many ICMP answers went out in the present jiffy. */

@@ -116,8 +116,9 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 }
 
 /* Point the choice at the backend of the flow, without making or touching a record. */
-static __always_inline bool follow_quoted(const struct packet *quoted, const struct service *service,
-					  u32 front, struct choice *choice)
+static __always_inline bool follow_quoted(const struct packet *quoted,
+					  const struct service *service, u32 front,
+					  struct choice *choice)
 {
 	struct entry entry;
 	struct ring_slot slot;

@@ -48,9 +48,13 @@ enum reason {
 	DROP_UNRESOLVED = 26, /* the backend's MAC is not known */
 	DROP_UNANSWERABLE =
 		27, /* would be answered, but its sender is no single host (RFC 1122, 3.2.2) */
-	DROP_INTERNAL = 28, /* cannot happen */
-	DROP_FULL = 29,	    /* opens a connection, and the table has no room beside running ones */
-	REASONS = 30,
+	DROP_DENIED = 28, /* the client is under a denied prefix */
+	DROP_LIMITED_SERVICE =
+		29,		  /* would open a connection, but its service had too many lately */
+	DROP_LIMITED_SOURCE = 30, /* would open a connection, but its client had too many lately */
+	DROP_FULL = 31, /* would open a connection, but the table has no room beside running ones */
+	DROP_INTERNAL = 32, /* cannot happen */
+	REASONS = 33,
 };
 
 /* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x
@@ -60,8 +64,9 @@ enum stage {
 	STAGE_ANSWER = 1,   /* turn the packet into its answer */
 	STAGE_FRAGMENT = 2, /* a fragment without ports follows the one that had them */
 	STAGE_ERROR = 3,    /* an ICMP error follows the connection that it speaks of */
-	STAGE_REMEMBER = 4, /* record a connection, and forward the packet that showed it */
-	STAGES = 5,
+	STAGE_ADMIT = 4,    /* has the service, or the client, had too many new connections? */
+	STAGE_REMEMBER = 5, /* record a connection, and forward the packet that showed it */
+	STAGES = 6,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
@@ -75,6 +80,17 @@ enum service_flags {
 	SERVICE_PERSISTENT = 32,    /* a client keeps its backend for a time, over all listeners */
 	SERVICE_KEEP_DRAINING = 64, /* also when that backend takes no other new connections */
 	SERVICE_ONE_PACKET = 128,   /* datagrams are not remembered (UDP) */
+};
+
+/* What the guard looks at. */
+enum guard_flags {
+	GUARD_PREFIXES = 1, /* there are denied prefixes */
+	GUARD_LIMITS = 2,   /* the service's new connections are limited */
+};
+
+/* A limit's times are in jiffies with so many bits behind the point. */
+enum fixed_point {
+	JIFFY_SHIFT = 24,
 };
 
 /* What becomes of a packet that has no usable backend. */
@@ -193,6 +209,25 @@ struct fragment {
 	u16 pad;
 };
 
+/* A client's address, in full, or part of it. */
+struct prefix4 {
+	u32 prefix; /* in bits, of what follows */
+	__be32 address;
+};
+
+struct prefix6 {
+	u32 prefix;
+	__be32 address[4];
+};
+
+/* Whose new connections are counted together. */
+struct source {
+	__be32 address[4]; /* masked; IPv4: the first word */
+	u16 service;
+	u16 generation; /* of the service's limit: another one begins anew */
+	u32 ipv6;
+};
+
 struct client {
 	__be32 address[4]; /* masked; IPv4: the first word */
 	u32 service;
@@ -221,7 +256,7 @@ struct service {
 	u16 cost_served; /* for each one ever given to it */
 	u16 cost_fixed;
 	u16 fallback; /* the backend that takes new connections when no other does, or NO_BACKEND */
-	u16 pad;
+	u16 guard;    /* enum guard_flags */
 	__be32 client_mask; /* persistence: what of a client's address counts, IPv4 and IPv6 */
 	__be32 client_mask6[4];
 	u32 persistence; /* for how long after its last new connection, in jiffies */
@@ -290,8 +325,8 @@ struct load {
 struct record {
 	u64 backend : 16;
 	u64 front : 14;
-	u64 state : 3;	 /* enum connection_state */
-	u64 pending : 1; /* has shown one packet only */
+	u64 state : 3;	    /* enum connection_state */
+	u64 pending : 1;    /* has shown one packet only */
 	u64 generation : 8; /* of the backend's index when this was recorded: the low bits */
 	u64 seen : 22;	    /* when its last packet came, in ticks (bpf/table.h) */
 };
@@ -318,6 +353,22 @@ struct bucket4 {
 
 struct bucket6 {
 	struct entry6 entries[WAYS];
+};
+
+/* How many connections a service may be given, and each source of them. Times in jiffies << JIFFY_SHIFT. */
+struct limit {
+	u64 cost;      /* of one connection; 0: no limit */
+	u64 tolerance; /* how far ahead payments may run */
+	u64 source_cost;
+	u64 source_tolerance;
+	__be32 source_mask; /* what of a client's address makes a source, IPv4 and IPv6 */
+	__be32 source_mask6[4];
+	u32 generation;
+};
+
+struct refusals {
+	u64 service;
+	u64 source;
 };
 
 /* What a frame says, as bpf/parse.h reads it. */
@@ -347,6 +398,8 @@ struct aside {
 	u64 now;     /* jiffies */
 	u32 backend; /* index: the one that was chosen */
 	u32 reason;  /* enum reason, as far as it is decided */
+	u32 stage;   /* enum stage: what a packet that is to be scheduled goes through first */
+	u32 pad;
 };
 
 struct traffic {

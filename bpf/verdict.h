@@ -5,6 +5,8 @@
 
 #include "maps.h"
 
+#define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
+
 static __always_inline int verdict(int action, enum reason reason)
 {
 	u32 index = reason;

@@ -6,6 +6,7 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
+from xdpdirector import checksum
 from xdpdirector.model import Address
 
 BROADCAST = b"\xff" * 6
@@ -45,9 +46,4 @@ def neighbour_advertisement(address: IPv6Address, mac: bytes) -> bytes:
 
 def icmpv6_checksum(source: IPv6Address, destination: IPv6Address, message: bytes) -> int:
     """RFC 4443, section 2.3: over the pseudo-header and the message with a checksum of zero."""
-    pseudo = source.packed + destination.packed + struct.pack("!II", len(message), IPPROTO_ICMPV6)
-    data = pseudo + message + bytes(len(message) % 2)
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total >> 16:
-        total = (total & 0xFFFF) + (total >> 16)
-    return ~total & 0xFFFF
+    return checksum.transport(source, destination, IPPROTO_ICMPV6, message)

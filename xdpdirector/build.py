@@ -14,7 +14,7 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
-STAGES_APART = 4  # the map `stages` has room for 256 programs
+STAGES_APART = 8  # the map `stages` has room for 256 programs
 RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
 
 _COMPARED = ("type", "key_size", "value_size", "max_entries")

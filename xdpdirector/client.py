@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import socket
 from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from urllib.parse import quote, urlencode
 
 from xdpdirector.errors import DirectorError, NotAllowedError, UnreachableError
 from xdpdirector.paths import DEFAULT_INSTANCE
+from xdpdirector.sse import Message, messages
 
 Query = Mapping[str, object]
 PATIENCE = 30.0
+SILENCE = 60.0  # seconds: a stream that is alive says something more often
 
 
 class Client:
@@ -47,6 +50,17 @@ class Client:
     def delete(self, path: str, query: Query | None = None, *, timeout: float | None = PATIENCE) -> Any:
         return self._request("DELETE", path, query=query, timeout=timeout)
 
+    def stream(self, path: str, query: Query | None = None, *, after: str | None = None) -> Iterator[Message]:
+        """Server-sent events as they come, until the daemon ends the stream. `after`: the id to go on behind."""
+        headers = {"accept": "text/event-stream"} | ({"last-event-id": after} if after is not None else {})
+        with self._translated(SILENCE), closing(UnixConnection(self._path, SILENCE)) as connection:
+            connection.request("GET", _target(path, query), headers=headers)
+            answer = connection.getresponse()
+            if answer.headers.get_content_type() != "text/event-stream":
+                _decode(answer, answer.read())
+                return
+            yield from messages(answer)
+
     def _request(
         self,
         method: str,
@@ -56,15 +70,17 @@ class Client:
         body: object = None,
         timeout: float | None = PATIENCE,
     ) -> Any:
-        parameters = urlencode({name: value for name, value in (query or {}).items() if value is not None})
-        target = f"{path}?{parameters}" if parameters else path
         content = None if body is None else json.dumps(body).encode()
         headers = {"accept": "application/json"} | ({"content-type": "application/json"} if content else {})
-        connection = UnixConnection(self._path, timeout)
-        try:
-            connection.request(method, target, body=content, headers=headers)
+        with self._translated(timeout), closing(UnixConnection(self._path, timeout)) as connection:
+            connection.request(method, _target(path, query), body=content, headers=headers)
             answer = connection.getresponse()
             return _decode(answer, answer.read())
+
+    @contextmanager
+    def _translated(self, timeout: float | None) -> Iterator[None]:
+        try:
+            yield
         except PermissionError as error:
             raise NotAllowedError(
                 f"The socket {self._path} of instance '{self._instance}' may not be opened by this user: "
@@ -72,8 +88,6 @@ class Client:
             ) from error
         except (OSError, HTTPException) as error:
             raise UnreachableError(self._unreachable(error, timeout)) from error
-        finally:
-            connection.close()
 
     def _unreachable(self, error: Exception, timeout: float | None) -> str:
         if isinstance(error, TimeoutError):
@@ -109,6 +123,11 @@ def service_path(service: str) -> str:
 def backend_path(service: str, backend: str) -> str:
     """The path of a backend."""
     return f"{service_path(service)}/backends/{quote(backend, safe='')}"
+
+
+def _target(path: str, query: Query | None) -> str:
+    parameters = urlencode({name: value for name, value in (query or {}).items() if value is not None})
+    return f"{path}?{parameters}" if parameters else path
 
 
 def _decode(answer: HTTPResponse, content: bytes) -> Any:

@@ -11,17 +11,19 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
+from xdpdirector.guarding import Guarding
+from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
 from xdpdirector.model import Listener
 from xdpdirector.rings import Rings
 from xdpdirector.schedule import MemberPlan, ServicePlan, State
-from xdpdirector.service_entry import service_fields
+from xdpdirector.service_entry import guard_flags, service_fields
 from xdpdirector.tables import Array, Tables
 from xdpdirector.views import Traffic
 
@@ -36,6 +38,7 @@ class Dataplane:
         self.tables, self.clock = tables, clock
         self.indices = Indices(tables)
         self.rings = Rings(tables, clock, self.indices.services)
+        self.guarding = Guarding(tables, clock)
         self._listening = Listening(tables)
         self._writes = 0
 
@@ -84,7 +87,7 @@ class Dataplane:
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
         self._require_room(plan, listeners)
-        service = self.indices.add_service(plan.name)
+        service = self._service_index(plan.name)
         wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
         gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
         for member in plan.members:
@@ -112,6 +115,7 @@ class Dataplane:
     def read_again(self) -> None:
         """Look again at what is remembered, so that the next `apply` repairs it."""
         self._listening.check()
+        self.guarding.check()
 
     def settle(self, exceptions: Array, now: float) -> None:
         """See `Rings.settle`; a ring that its service has left is given up when it is at rest."""
@@ -189,7 +193,11 @@ class Dataplane:
         else:
             self._distribute_members(service, plan, wanted)
             region = self.rings.leave(plan, service, now)
-        fields = service_fields(plan, region, wanted, self.tables.enums, self.clock.jiffies)
+        if plan.limit:
+            self._writes += self.guarding.limit(service, plan.limit)
+        fields = service_fields(
+            plan, region, wanted, self.tables.enums, self.clock.jiffies, denies=self.guarding.denies
+        )
         place = {name: fields[name] for name in ("ring_start", "ring_slots")}
         self._store(self.tables.services, service, place)  # first: no ring, no use of it
         self._store(self.tables.services, service, fields)
@@ -213,6 +221,22 @@ class Dataplane:
         return self.tables.entries("members") // self.tables.entries("services")
 
     # Services
+
+    def _service_index(self, name: str) -> int:
+        if name not in self.indices.services:
+            self.guarding.begin(self.indices.add_service(name))
+        return self.indices.services[name]
+
+    def deny(self, prefixes: Collection[Prefix]) -> int:
+        """Exactly these clients are denied, of all services; how many places were written. CapacityError."""
+        self._writes = self.guarding.deny(prefixes)
+        flags, denies = self.tables.enums["guard_flags"], self.guarding.denies
+        for index in self.indices.services.values():
+            limits = bool(int(self.tables.services[index]["guard"]) & flags["GUARD_LIMITS"])
+            self._store(
+                self.tables.services, index, {"guard": guard_flags(flags, denies=denies, limits=limits)}
+            )
+        return self._writes
 
     def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
         if not plan.scheduler.is_ring and len(plan.members) > self._places():

@@ -18,6 +18,7 @@ from xdpdirector.fields import HostAddress as HostAddress
 from xdpdirector.fields import ListenerField as ListenerField
 from xdpdirector.fields import Name as Name
 from xdpdirector.fields import Timeout as Timeout
+from xdpdirector.guardspec import MOST_DENIED, GuardSpec, ServiceLimit
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
 
@@ -118,6 +119,7 @@ class ServiceSpec(Frozen):
     timeouts: Timeouts = Timeouts()
     persistence: Persistence | None = None
     one_packet: bool = False
+    limit: ServiceLimit | None = None
     check: CheckSpec | None = None
     backends: Annotated[dict[Name, BackendSpec], Field(max_length=256)] = Field(default_factory=dict)
 
@@ -153,6 +155,11 @@ class ServiceSpec(Frozen):
             raise ValueError("the check needs a port: no listener of the service has just one")
         if self.one_packet and self.persistence:
             raise ValueError("one_packet remembers nothing, and persistence does: use one of them")
+        if self.limit and not self._shows_new:
+            raise ValueError(
+                f"limit counts new connections, and {self.scheduler} cannot tell which datagram opens one: use "
+                "another scheduler, persistence or one_packet, or leave the limit out"
+            )
         if self.scheduler.is_ring:
             limited = [name for name, backend in self.backends.items() if backend.max_connections]
             if limited:
@@ -163,6 +170,12 @@ class ServiceSpec(Frozen):
         elif self.hash is not None:
             raise ValueError(f"hash is for mh and sh, and this service's scheduler is {self.scheduler}")
         return self
+
+    @property
+    def _shows_new(self) -> bool:
+        """Whether some packet of some listener tells that it opens a connection."""
+        tcp = any(listener.protocol == "tcp" for listener in self.listeners)
+        return tcp or not self.scheduler.is_ring or bool(self.persistence) or self.one_packet
 
     @property
     def check_port(self) -> int | None:
@@ -194,6 +207,8 @@ class Sizes(Frozen):
     ring_slots: Annotated[int, Field(ge=251, le=1 << 26)] = 1 << 21
     clients: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
     fragments: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 13
+    denied: Annotated[int, Field(ge=16, le=MOST_DENIED)] = 1 << 14
+    sources: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
 
 
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
@@ -207,12 +222,17 @@ class Configuration(Frozen):
     vips: Literal["manage", "external"] = "manage"
     api: ApiSpec = ApiSpec()
     sizes: Sizes = Sizes()
+    guard: GuardSpec = GuardSpec()
     services: dict[Name, ServiceSpec] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if len(set(self.interfaces)) != len(self.interfaces):
             raise ValueError("an interface stands twice in interfaces")
+        if len(self.guard.deny) > self.sizes.denied:
+            raise ValueError(
+                f"guard denies {len(self.guard.deny)} prefixes: raise sizes.denied ({self.sizes.denied})"
+            )
         check_listeners(self.services)
         return self
 

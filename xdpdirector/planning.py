@@ -61,6 +61,7 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
         fallback=spec.fallback,
         persistence=spec.persistence,
         one_packet=spec.one_packet,
+        limit=spec.limit,
         members=tuple(
             _member(key, backend, standings[key], is_fallback=key == spec.fallback)
             for key, backend in spec.backends.items()

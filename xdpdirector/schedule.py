@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeouts
 
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -104,6 +105,7 @@ class ServicePlan:
     fallback: str | None = None
     persistence: Persistence | None = None
     one_packet: bool = False
+    limit: ServiceLimit | None = None
 
     @property
     def flux_seconds(self) -> float:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from xdpdirector.masks import mask_words
 from xdpdirector.model import Persistence
 from xdpdirector.schedule import COSTS, NO_BACKEND, ServicePlan
 
@@ -21,8 +21,11 @@ def service_fields(
     indices: Mapping[str, int],
     enums: Enums,
     jiffies: Callable[[float], int],
+    *,
+    denies: bool,
 ) -> dict[str, Any]:
-    """`region`: where its ring stands, if it has one; `indices` of its backends by name."""
+    """`region`: where its ring stands, if it has one; `indices` of its backends by name; `denies`: the guard denies
+    some prefix."""
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
         "ring_start": region.start if region else 0,
@@ -37,11 +40,17 @@ def service_fields(
         "cost_served": cost.served,
         "cost_fixed": cost.fixed,
         "fallback": indices[plan.fallback] if plan.fallback else NO_BACKEND,
-        "client_mask": _mask(keeps.prefix, 1)[0],
-        "client_mask6": _mask(keeps.prefix6, 4),
+        "guard": guard_flags(enums["guard_flags"], denies=denies, limits=plan.limit is not None),
+        "client_mask": mask_words(keeps.prefix, 1)[0],
+        "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
         "timeouts": _timeouts(plan, enums["connection_state"], jiffies),
     }
+
+
+def guard_flags(flags: Mapping[str, int], *, denies: bool, limits: bool) -> int:
+    """What the guard looks at for a service."""
+    return flags["GUARD_PREFIXES"] * denies | flags["GUARD_LIMITS"] * limits
 
 
 def _flags(plan: ServicePlan, flags: Mapping[str, int]) -> int:
@@ -71,10 +80,3 @@ def _timeouts(plan: ServicePlan, states: Mapping[str, int], jiffies: Callable[[f
     for name, value in seconds.items():
         timeouts[states[f"CONNECTION_{name}"]] = jiffies(value)
     return timeouts
-
-
-def _mask(prefix: int, words: int) -> list[int]:
-    """An address mask as the program reads it."""
-    bits = (1 << 32 * words) - (1 << 32 * words - prefix)
-    packed = bits.to_bytes(4 * words, "big")
-    return [int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4)]

@@ -11,6 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
+from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import (
     Address,
     AdminState,
@@ -81,6 +82,13 @@ class BackendView(Frozen):
     drain: DrainView | None = None
 
 
+class Refused(Frozen):
+    """New connections of a service that the guard refused: over the service's limit, or over their source's."""
+
+    by_service: int = 0
+    by_source: int = 0
+
+
 class ServiceView(Frozen):
     name: Name
     listeners: tuple[ListenerField, ...]
@@ -90,6 +98,7 @@ class ServiceView(Frozen):
     fallback: Name | None
     persistence: Persistence | None
     one_packet: bool
+    limit: ServiceLimit | None
     on_empty: str
     on_down: str
     on_unknown: str
@@ -98,6 +107,7 @@ class ServiceView(Frozen):
     backends: tuple[BackendView, ...]
     operational: Operational
     traffic: Traffic
+    refused: Refused = Refused()
 
 
 class ConnectionView(Frozen):

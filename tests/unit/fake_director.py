@@ -13,6 +13,7 @@ from typing import Any, Literal
 from xdpdirector import edits
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, TimedOutError
+from xdpdirector.events import Events
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.views import (
     AttachmentView,
@@ -34,6 +35,7 @@ class FakeDirector:
     """`busy`: connections of a backend; `down`: why a check fails; `broken`: raised by whatever is asked next."""
 
     def __init__(self) -> None:
+        self.events = Events()
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
         self.problems: tuple[str, ...] = ()

@@ -23,7 +23,7 @@ OPERATIONS = {
     "list_services", "create_service", "get_service", "replace_service", "patch_service", "delete_service",
     "list_backends", "create_backend", "get_backend", "patch_backend", "delete_backend",
     "drain_backend", "enable_backend", "maintain_backend",
-    "list_connections", "get_statistics", "get_liveness", "get_readiness", "get_metrics",
+    "list_connections", "follow_events", "get_statistics", "get_liveness", "get_readiness", "get_metrics",
 }  # fmt: skip
 
 

@@ -20,7 +20,7 @@ LONGEST_TEST = 500  # rows of cases are data
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
     {"", "errors", "paths", "bpf", "durations", "listener"},
-    {"fields", "accessspec", "checkspec", "model", "views"},
+    {"fields", "accessspec", "checkspec", "guardspec", "model", "views"},
     {"maglev", "health"},
     {None},
     {"director"},
@@ -35,7 +35,17 @@ RESERVED = {
     "fastapi": {"api"},
     "sqlite3": {"database"},
     "ctypes": {"libbpf", "shapes", "tables", "loader"},
-    "numpy": {"clients", "connections", "maglev", "schedule", "rings", "sweep", "tables", "dataplane"},
+    "numpy": {
+        "clients",
+        "connections",
+        "guarding",
+        "maglev",
+        "schedule",
+        "rings",
+        "sweep",
+        "tables",
+        "dataplane",
+    },  # fmt: skip
 }
 
 

@@ -1,0 +1,122 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The guard: who may not come at all, and how many new connections may.
+ *
+ * Denied: each packet of a client under a denied prefix, also of a running connection; the longest prefix counts it.
+ * Limited: what opens a connection pays; what belongs to one never does. A limit is a span of time that each connection
+ * costs, and a tolerance, which is how far ahead of the present the payments may run (the generic cell rate algorithm,
+ * ITU-T I.371). All that is kept is the time until which there has been paid.
+ */
+#ifndef XDPDIRECTOR_GUARD_H
+#define XDPDIRECTOR_GUARD_H
+
+#include "maps.h"
+#include "parse.h"
+
+static __always_inline u32 *find_denied(const struct packet *packet)
+{
+	struct prefix4 v4 = { .prefix = 8 * sizeof(v4.address) };
+	struct prefix6 v6 = { .prefix = 8 * sizeof(v6.address) };
+
+	if (packet->ipv6) {
+		__builtin_memcpy(v6.address, packet->flow.v6.client, sizeof(v6.address));
+		return apart(denied6.lookup(&v6));
+	}
+	v4.address = packet->flow.v4.client;
+	return denied4.lookup(&v4);
+}
+
+/* Counts the packet for its prefix. */
+static __always_inline bool is_denied(const struct packet *packet)
+{
+	u32 *rule = find_denied(packet);
+	u64 *count;
+
+	if (!rule)
+		return false;
+	count = denials.lookup(rule);
+	if (count)
+		*count += 1;
+	return true;
+}
+
+/* Whether a packet of no known connection opens one, as far as can be told: a ring without persistence makes no
+ * records, and a datagram does not show whether it is a flow's first. */
+static __always_inline bool is_limited(const struct packet *packet, const struct service *service)
+{
+	if (!(service->guard & GUARD_LIMITS))
+		return false;
+	if (packet->protocol == IPPROTO_TCP)
+		return is_opening(packet);
+	return !(service->flags & SERVICE_RING) || service->flags & SERVICE_PERSISTENT ||
+	       (packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET);
+}
+
+/* Pay for one connection. Without a lock: processors that look at the same time may let in one each where there was room
+ * for one, but their payments add up, so that the next ones wait the longer. */
+static __always_inline bool pay(u64 *paid_until, u64 cost, u64 tolerance, u64 now)
+{
+	s64 ahead = *(volatile u64 *)paid_until - now;
+
+	if (ahead > (s64)tolerance)
+		return false;
+	if (ahead < 0)
+		*(volatile u64 *)paid_until =
+			now + cost; /* nothing is saved up beyond the tolerance */
+	else
+		__sync_fetch_and_add(paid_until, cost);
+	return true;
+}
+
+static __always_inline bool pay_for_source(const struct packet *packet, const struct limit *limit,
+					   u32 service, u64 now)
+{
+	struct source source = { .service = service, .generation = limit->generation };
+	u64 first = now + limit->source_cost, *paid_until;
+
+	if (packet->ipv6) {
+#pragma unroll
+		for (int i = 0; i < 4; i++)
+			source.address[i] = packet->flow.v6.client[i] & limit->source_mask6[i];
+		source.ipv6 = 1;
+	} else {
+		source.address[0] = packet->flow.v4.client & limit->source_mask;
+	}
+	paid_until = sources.lookup(&source);
+	if (paid_until)
+		return pay(paid_until, limit->source_cost, limit->source_tolerance, now);
+	sources.update(&source, &first);
+	return true;
+}
+
+static __always_inline void count_refusal(u32 service, bool is_source)
+{
+	struct refusals *count = refusals.lookup(&service);
+
+	if (!count)
+		return;
+	count->service += !is_source;
+	count->source += is_source;
+}
+
+/* UNDECIDED: it may be scheduled. The source pays first, so that one that asks too much takes nothing from the others. */
+static __always_inline enum reason admit(const struct packet *packet, u32 service)
+{
+	u64 now = bpf_jiffies64() << JIFFY_SHIFT, *paid_until;
+	struct limit *limit = limits.lookup(&service);
+
+	if (!limit)
+		return DROP_INTERNAL;
+	if (limit->source_cost && !pay_for_source(packet, limit, service, now)) {
+		count_refusal(service, true);
+		return DROP_LIMITED_SOURCE;
+	}
+	if (!limit->cost)
+		return UNDECIDED;
+	paid_until = paid.lookup(&service);
+	if (paid_until && pay(paid_until, limit->cost, limit->tolerance, now))
+		return UNDECIDED;
+	count_refusal(service, false);
+	return DROP_LIMITED_SERVICE;
+}
+
+#endif

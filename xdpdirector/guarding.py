@@ -1,0 +1,143 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The guard in the maps: which prefixes are denied, how many new connections a service takes, and what was refused.
+
+Remembers what stands in the maps, as reading them takes long; `check` looks again, so that the next `deny` and
+`limit` repair it. Each denied prefix keeps its number, and so its count, as long as it is denied. Knows prefixes,
+limits and indices of services; nothing of who wants them, or why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from ipaddress import ip_network
+from typing import Any
+
+import numpy as np
+
+from xdpdirector.clock import Clock
+from xdpdirector.errors import CapacityError
+from xdpdirector.guardspec import Prefix, ServiceLimit
+from xdpdirector.masks import mask_words
+from xdpdirector.tables import Array, Tables, address_of, address_words, dtype_of
+from xdpdirector.views import Refused
+
+_TRIES = {4: "denied4", 6: "denied6"}
+
+
+class Guarding:
+    """The one writer of the guard's maps."""
+
+    def __init__(self, tables: Tables, clock: Clock) -> None:
+        self._tables, self._clock = tables, clock
+        self._shift = int(tables.enums["fixed_point"]["JIFFY_SHIFT"])
+        self.check()
+
+    def check(self) -> None:
+        """Read again what stands in the maps, where somebody else may have changed it."""
+        self._denied = {
+            _prefix_in(key): int(value)
+            for name in _TRIES.values()
+            for keys, values in self._tables.read(name)
+            for key, value in zip(keys, values, strict=True)
+        }
+        self._limits: Array = np.concatenate([values.copy() for _, values in self._tables.read("limits")])
+
+    # Denied prefixes
+
+    @property
+    def denies(self) -> bool:
+        """Whether any prefix is denied."""
+        return bool(self._denied)
+
+    def deny(self, prefixes: Collection[Prefix]) -> int:
+        """Exactly these are denied from now on; how many entries were written. CapacityError before anything is.
+
+        What is new comes before the rest goes, so that nobody slips through who is denied before and after.
+        """
+        room, wanted = self._tables.entries("denials"), set(prefixes)
+        if len(wanted) > room:
+            raise CapacityError(
+                f"there is room for {room} denied prefixes, and {len(wanted)} are wanted: raise sizes.denied"
+            )
+        new = [prefix for prefix in wanted if prefix not in self._denied]
+        lost = [prefix for prefix in self._denied if prefix not in wanted]
+        if len(self._denied) + len(new) > room:
+            self._allow(lost)
+            self._deny(new)
+        else:
+            self._deny(new)
+            self._allow(lost)
+        return len(new) + len(lost)
+
+    def _deny(self, prefixes: Collection[Prefix]) -> None:
+        taken = set(self._denied.values())
+        free = (number for number in range(self._tables.entries("denials")) if number not in taken)
+        for prefix, number in zip(prefixes, free, strict=False):
+            self._tables.per_cpu_zero("denials", number)
+            self._tables.write(_TRIES[prefix.version], self._key(prefix), np.array([number], np.uint32))
+            self._denied[prefix] = number
+
+    def _allow(self, prefixes: Collection[Prefix]) -> None:
+        for prefix in prefixes:
+            self._tables.delete(_TRIES[prefix.version], self._key(prefix))
+            del self._denied[prefix]
+
+    def denied_packets(self, prefix: Prefix) -> int:
+        """Packets dropped since it was denied; 0 when it is not. The longest prefix counts a packet."""
+        number = self._denied.get(prefix)
+        return 0 if number is None else int(self._tables.per_cpu_sum("denials", number)[0])
+
+    def _key(self, prefix: Prefix) -> Array:
+        key = np.zeros(1, dtype_of(self._tables.loaded.maps[_TRIES[prefix.version]]["key"]))
+        words = address_words(prefix.network_address)
+        key["prefix"], key["address"] = prefix.prefixlen, words[0] if len(words) == 1 else words
+        return key
+
+    # Limits
+
+    def limit(self, service: int, limit: ServiceLimit) -> int:
+        """A service's limit; how many entries were written. Another limit than before begins with full bursts."""
+        wanted, present = self._in_jiffies(limit), self._limits[service]
+        if all(np.array_equal(present[name], value) for name, value in wanted.items()):
+            return 0
+        entry = self._limits[service : service + 1]
+        for name, value in wanted.items():
+            entry[name] = value
+        entry["generation"] = (int(entry["generation"][0]) + 1) & 0xFFFF
+        self._tables.write("limits", np.array([service], np.uint32), entry)
+        self._tables.write("paid", np.array([service], np.uint32), np.zeros(1, np.uint64))
+        return 1
+
+    def _in_jiffies(self, limit: ServiceLimit) -> dict[str, Any]:
+        """The fields of `struct limit`. What a jiffy earns is always tolerated: time has no smaller steps."""
+        source = limit.per_source
+        cost, tolerance = self._price(limit.rate, limit.in_burst)
+        source_cost, source_tolerance = self._price(source.rate, source.in_burst) if source else (0, 0)
+        return {
+            "cost": cost,
+            "tolerance": tolerance,
+            "source_cost": source_cost,
+            "source_tolerance": source_tolerance,
+            "source_mask": mask_words(source.prefix, 1)[0] if source else 0,
+            "source_mask6": mask_words(source.prefix6, 4) if source else [0] * 4,
+        }
+
+    def _price(self, rate: float | None, burst: int) -> tuple[int, int]:
+        if not rate:
+            return 0, 0
+        jiffy = 1 << self._shift
+        cost = max(1, round(self._clock.hz * jiffy / rate))
+        return cost, max(jiffy, (burst - 1) * cost)
+
+    def refused(self, service: int) -> Refused:
+        """Connections refused since the service has this index."""
+        by_service, by_source = self._tables.per_cpu_sum("refusals", service)
+        return Refused(by_service=int(by_service), by_source=int(by_source))
+
+    def begin(self, service: int) -> None:
+        """The index is another service's from now on."""
+        self._tables.per_cpu_zero("refusals", service)
+
+
+def _prefix_in(key: Any) -> Prefix:
+    return ip_network((address_of(key["address"]), int(key["prefix"])))

@@ -1,0 +1,82 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which questions are put to the network, and how fast: a hundred a second to single machines, ten to all.
+
+Remembers what was found out about each backend's VIPs. Knows neither rounds nor what the answers are good for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Collection, Mapping
+from datetime import datetime
+
+from xdpdirector import reporting
+from xdpdirector.lan.inquiry import Inquiry
+from xdpdirector.lan.presence import Verdict, look
+from xdpdirector.lan.scene import Scene, Target, probe_source
+from xdpdirector.model import Address
+
+TO_ONE_APART, TO_ALL_APART = 0.01, 0.1  # seconds between two questions
+
+Key = tuple[Address, Address]
+
+
+class Asking:
+    """`on_news` when a verdict changes, `on_silence` when a backend stops to answer, with its address."""
+
+    def __init__(
+        self, inquiry: Inquiry, on_news: Callable[[], None], on_silence: Callable[[Address], None]
+    ) -> None:
+        self._inquiry, self._on_news, self._on_silence = inquiry, on_news, on_silence
+        self._known: dict[Key, tuple[Verdict, datetime]] = {}
+
+    @property
+    def known(self) -> Mapping[Key, tuple[Verdict, datetime]]:
+        """By the backend's address and the VIP: the verdict, and when it was asked for."""
+        return self._known
+
+    def keep(self, now: Scene) -> None:
+        """Forget what is not wanted any more."""
+        self._known = {
+            (address, vip): known
+            for (address, vip), known in self._known.items()
+            if address in now.targets and vip in now.targets[address].vips
+        }
+
+    async def owners(self, now: Scene, vips: Collection[Address]) -> None:
+        """Who has these VIPs; claims will tell."""
+        for vip in vips:
+            for place in now.held.get(vip, ()):
+                source = probe_source(vip, now.source(place, vip))
+                if source is not None:
+                    self._inquiry.who_has(place, vip, source, now.links[place].mac)
+                    await asyncio.sleep(TO_ALL_APART)
+
+    async def whereabouts(self, now: Scene, addresses: Collection[Address]) -> None:
+        """Where these backends are. The kernel hears the answers, too, and corrects its neighbour table."""
+        for address in addresses:
+            interface = now.targets[address].route.interface
+            source, link = now.source(interface, address), now.links.get(interface)
+            if source is not None and link and link.mac:
+                self._inquiry.who_has(interface, address, source, link.mac)
+                await asyncio.sleep(TO_ALL_APART)
+
+    async def presences(self, now: Scene, addresses: Collection[Address]) -> None:
+        """Whether those with a MAC have their VIPs."""
+        async with asyncio.TaskGroup() as tasks:
+            for address in addresses:
+                target = now.targets[address]
+                if not target.is_wanted or target.route.mac is None:
+                    continue
+                for vip in target.vips:
+                    tasks.create_task(self._presence(now, target, vip))
+                    await asyncio.sleep(TO_ONE_APART)
+
+    async def _presence(self, now: Scene, target: Target, vip: Address) -> None:
+        verdict, key = await look(self._inquiry, now, target, vip), (target.address, vip)
+        before = self._known[key][0] if key in self._known else None
+        self._known[key] = verdict, reporting.now()
+        if verdict != before:
+            self._on_news()
+        if not verdict.answers and (before is None or before.answers):
+            self._on_silence(target.address)

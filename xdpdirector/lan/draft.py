@@ -1,0 +1,175 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The words of each finding: what is wrong, how that is known, what to do about it. Decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from xdpdirector.lan.claims import Sight
+from xdpdirector.lan.hearing import Manner
+from xdpdirector.lan.scene import Target
+from xdpdirector.lan.view import FindingKind
+from xdpdirector.model import Address
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A finding without its time. `key` says which one it is, however its words change."""
+
+    kind: FindingKind
+    subject: str
+    text: str
+    evidence: str
+    remedy: str
+    vip: Address | None = None
+    backends: tuple[str, ...] = ()
+    mac: bytes | None = None
+    interface: str | None = None
+
+    @property
+    def key(self) -> tuple[FindingKind, str, Address | None, bytes | None]:
+        return self.kind, self.subject, self.vip, self.mac
+
+
+def blind(why: str) -> Draft:
+    """The network cannot be asked."""
+    return Draft(
+        FindingKind.BLIND,
+        "director",
+        "the director cannot ask its network: other owners of a VIP and backends without it go unnoticed",
+        f"opening a packet socket: {why}",
+        "give the daemon CAP_NET_RAW (AmbientCapabilities= in its systemd unit), or switch the questions off: "
+        "`lan: {probe: false}`",
+    )
+
+
+def claimed_by_backend(vip: Address, target: Target, mac: bytes, sight: Sight) -> Draft:
+    """The classic ARP problem."""
+    answers = Manner.ANSWER in sight.heard
+    does = f"answers {protocol(vip)} for" if answers else f"announces in {protocol(vip)} that it has"
+    return Draft(
+        FindingKind.VIP_ANSWERED if answers else FindingKind.VIP_ANNOUNCED,
+        target.names[0],
+        f"{target} {does} the VIP {vip} on {sight.interface}: clients that believe it bypass the director",
+        f"{_heard(vip, mac, sight)}; that is the MAC of {target.address}",
+        _keep_quiet(vip),
+        vip,
+        target.names,
+        mac,
+        sight.interface,
+    )
+
+
+def claimed_by_stranger(vip: Address, mac: bytes, sight: Sight, known_as: Collection[Address]) -> Draft:
+    """`known_as`: addresses that the neighbour table has for this MAC."""
+    others = ", ".join(str(address) for address in known_as if address != vip)
+    name = f"{mac.hex(':')} (also {others})" if others else mac.hex(":")
+    return Draft(
+        FindingKind.DUPLICATE_VIP,
+        str(vip),
+        f"another machine, {name}, has the VIP {vip} on {sight.interface}: "
+        "some clients go to it and not to the director",
+        _heard(vip, mac, sight),
+        f"take {vip} off that machine: the switch's MAC table tells its port. If it is a second director, let only "
+        "one of them hold the VIP: VRRP, with `vips: external`",
+        vip,
+        (),
+        mac,
+        sight.interface,
+    )
+
+
+def vip_missing(vip: Address, target: Target, evidence: str) -> Draft:
+    return Draft(
+        FindingKind.VIP_MISSING,
+        target.names[0],
+        f"{target} does not have the VIP {vip}: what clients send there is lost",
+        evidence,
+        f"on that backend: `ip address add {vip}/{vip.max_prefixlen} dev lo`; if it is there, a firewall of that "
+        f"backend drops what comes for {vip}",
+        vip,
+        target.names,
+        target.route.mac,
+        target.route.interface,
+    )
+
+
+def unreachable(target: Target) -> Draft:
+    remedy = {
+        "off-link": "give it, or the director, an address on a network that both are on",
+        "unresolved": "look whether it is switched on and cabled, in the same VLAN, and has that address",
+    }
+    return Draft(
+        FindingKind.BACKEND_UNREACHABLE,
+        target.names[0],
+        f"{target} cannot be reached: {target.route.why}",
+        f"the director's routes and neighbour table say: {target.route.kind}",
+        remedy[target.route.kind],
+        None,
+        target.names,
+        None,
+        target.route.interface or None,
+    )
+
+
+def duplicate_backend(target: Target, macs: Collection[bytes]) -> Draft:
+    return Draft(
+        FindingKind.DUPLICATE_BACKEND,
+        target.names[0],
+        f"{len(macs)} machines have the address of {target}: what is meant for it goes now to one, now to another",
+        f"one question by {protocol(target.address)} was answered by {_listed(macs)}",
+        "give each of them an address of its own: the switch's MAC table tells their ports",
+        None,
+        target.names,
+        None,
+        target.route.interface or None,
+    )
+
+
+def shared_mac(targets: Sequence[Target], mac: bytes) -> Draft:
+    names = tuple(name for target in targets for name in target.names)
+    interface = targets[0].route.interface
+    return Draft(
+        FindingKind.SHARED_MAC,
+        names[0],
+        f"{' and '.join(map(str, targets))} have the same MAC {mac.hex(':')}: one machine takes the load of "
+        f"{len(targets)}",
+        f"the director's neighbour table on {interface}",
+        "if they are clones of a virtual machine, give each a MAC of its own; if a router answers ARP for them, "
+        "switch its proxy_arp off; if it is one machine, name it once",
+        None,
+        names,
+        mac,
+        interface,
+    )
+
+
+def protocol(address: Address) -> str:
+    return "ARP" if address.version == 4 else "neighbour discovery"
+
+
+def _heard(vip: Address, mac: bytes, sight: Sight) -> str:
+    question = "an ARP probe" if vip.version == 4 else "a neighbour solicitation"
+    words = {
+        Manner.ANSWER: f"answered {question}",
+        Manner.ANNOUNCEMENT: "announced it unasked",
+        Manner.QUESTION: f"sent ARP requests with {vip} as their sender",
+    }
+    return f"{mac.hex(':')} " + " and ".join(words[manner] for manner in Manner if manner in sight.heard)
+
+
+def _keep_quiet(vip: Address) -> str:
+    if vip.version == 6:
+        return (
+            f"on that backend: take {vip} off its network card and put it on lo: "
+            f"`ip address add {vip}/128 dev lo nodad`"
+        )
+    return (
+        "on that backend: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2` (and in "
+        f"/etc/sysctl.d), and the VIP on lo only: `ip address add {vip}/32 dev lo`"
+    )
+
+
+def _listed(macs: Collection[bytes]) -> str:
+    return " and ".join(mac.hex(":") for mac in sorted(macs))

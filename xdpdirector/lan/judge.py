@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wrong with the network, out of what ought to be and what was heard. Pure, and made anew each time.
+
+    who claims a VIP that stands here                      finding
+    a backend's MAC, in an answer                          vip-answered-by-backend: the ARP problem (arp_ignore)
+    a backend's MAC, in an announcement or as a sender     vip-announced-by-backend (arp_announce)
+    another MAC, in an answer or as a sender               duplicate-vip
+
+A stranger's announcement alone is none: so begins a take-over by another director, and the next question to the VIP
+shows whether both have it. The director's own MACs claim nothing.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+
+from xdpdirector.lan import draft
+from xdpdirector.lan.claims import Claims
+from xdpdirector.lan.draft import Draft
+from xdpdirector.lan.hearing import Manner
+from xdpdirector.lan.presence import Presence, Verdict
+from xdpdirector.lan.scene import Scene, Target
+from xdpdirector.model import Address
+
+Verdicts = Mapping[tuple[Address, Address], Verdict]
+"""By the backend's address and the VIP."""
+KnownAs = Callable[[bytes], Collection[Address]]
+"""The addresses that the neighbour table has for a MAC."""
+
+
+def judge(scene: Scene, claims: Claims, verdicts: Verdicts, known_as: KnownAs) -> list[Draft]:
+    """All findings of this moment."""
+    return [
+        *_claimed_vips(scene, claims, known_as),
+        *_missing(scene, verdicts),
+        *_unreachable(scene),
+        *_claimed_backends(scene, claims),
+        *_shared_macs(scene),
+    ]
+
+
+def _claimed_vips(scene: Scene, claims: Claims, known_as: KnownAs) -> Iterator[Draft]:
+    own = scene.own_macs
+    for vip in scene.held:
+        for mac, sight in claims.of(vip).items():
+            if mac in own:
+                continue
+            targets = scene.by_mac(mac)
+            yield from (draft.claimed_by_backend(vip, target, mac, sight) for target in targets)
+            if not targets and sight.heard.keys() & {Manner.ANSWER, Manner.QUESTION}:
+                yield draft.claimed_by_stranger(vip, mac, sight, known_as(mac))
+
+
+def _missing(scene: Scene, verdicts: Verdicts) -> Iterator[Draft]:
+    for (address, vip), verdict in verdicts.items():
+        target = scene.targets.get(address)
+        if verdict.presence is Presence.MISSING and target and _shall_have(target, vip):
+            yield draft.vip_missing(vip, target, verdict.evidence)
+
+
+def _shall_have(target: Target, vip: Address) -> bool:
+    return target.is_wanted and vip in target.vips and target.route.kind == "neighbour"
+
+
+def _unreachable(scene: Scene) -> Iterator[Draft]:
+    for target in scene.targets.values():
+        if target.is_wanted and target.route.kind in ("unresolved", "off-link"):
+            yield draft.unreachable(target)
+
+
+def _claimed_backends(scene: Scene, claims: Claims) -> Iterator[Draft]:
+    for target in scene.targets.values():
+        macs = {mac for mac, sight in claims.of(target.address).items() if Manner.ANSWER in sight.heard}
+        if len(macs) > 1:
+            yield draft.duplicate_backend(target, macs)
+
+
+def _shared_macs(scene: Scene) -> Iterator[Draft]:
+    users: dict[tuple[int, bytes], list[Target]] = defaultdict(list)
+    for target in scene.targets.values():
+        if target.route.kind == "neighbour" and target.route.mac:
+            users[target.route.ifindex, target.route.mac].append(target)
+    yield from (draft.shared_mac(targets, mac) for (_, mac), targets in users.items() if len(targets) > 1)

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the network ought to look like: who is wanted to be where, and how this host speaks to them. Pure.
+
+Made anew for each look, out of the wanted services, the routes to their backends and this host's interfaces.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+
+from xdpdirector.edits import Services
+from xdpdirector.interfaces import Interface
+from xdpdirector.lan.frames import NOBODY
+from xdpdirector.model import Address, AdminState
+from xdpdirector.routes import Route
+
+
+@dataclass(frozen=True)
+class Target:
+    """The machine behind one address. `names`: the backends (SERVICE/BACKEND) that it is. `vips`: those that it
+    must have, each with a TCP port to knock at, None when there is none. `is_wanted`: not all in maintenance."""
+
+    address: Address
+    route: Route
+    names: tuple[str, ...]
+    vips: Mapping[Address, int | None]
+    is_wanted: bool
+
+    def __str__(self) -> str:
+        noun = "backend" if len(self.names) == 1 else "backends"
+        return f"{noun} {', '.join(self.names)} ({self.address})"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """`held`: each VIP that stands on this host, with the interfaces on whose networks others may claim it."""
+
+    targets: Mapping[Address, Target]
+    links: Mapping[str, Interface]
+    held: Mapping[Address, tuple[str, ...]]
+    vips: frozenset[Address] = field(default_factory=frozenset)
+
+    @property
+    def own_macs(self) -> set[bytes]:
+        return {link.mac for link in self.links.values() if link.mac}
+
+    def source(self, interface: str, target: Address) -> Address | None:
+        """This host's address to ask from: no VIP, of the target's family, of its network if there is one."""
+        own = [
+            network
+            for network in (self.links[interface].networks if interface in self.links else ())
+            if network.version == target.version and network.ip not in self.vips
+        ]
+        own.sort(key=lambda network: (target not in network.network, network.ip.is_link_local))
+        return own[0].ip if own else None
+
+    def by_mac(self, mac: bytes) -> list[Target]:
+        """Whose MAC it is."""
+        return [target for target in self.targets.values() if target.route.mac == mac]
+
+
+def scene(
+    services: Services,
+    route: Callable[[Address], Route],
+    links: Iterable[Interface],
+    interfaces: Collection[str],
+) -> Scene:
+    """`interfaces`: the names of those that carry the packet program."""
+    by_name = {link.name: link for link in links}
+    vips = frozenset(listener.address for spec in services.values() for listener in spec.listeners)
+    return Scene(
+        targets=_targets(services, route),
+        links=by_name,
+        held={vip: _places(vip, by_name, interfaces) for vip in vips if _stands(vip, by_name)},
+        vips=vips,
+    )
+
+
+def probe_source(vip: Address, own: Address | None) -> Address | None:
+    """From where to ask who has a VIP: ARP probes have no sender, so that they are believed by nobody."""
+    return NOBODY if isinstance(vip, IPv4Address) else own
+
+
+def _stands(vip: Address, links: Mapping[str, Interface]) -> bool:
+    return any(network.ip == vip for link in links.values() for network in link.networks)
+
+
+def _places(vip: Address, links: Mapping[str, Interface], interfaces: Collection[str]) -> tuple[str, ...]:
+    """Where it stands, and where its network is: a VIP on `lo` that is routed here is asked for nowhere."""
+    return tuple(
+        link.name
+        for link in links.values()
+        if link.mac and link.up and link.reaches(vip) and (link.name in interfaces or _has(link, vip))
+    )
+
+
+def _has(link: Interface, vip: Address) -> bool:
+    return any(network.ip == vip for network in link.networks)
+
+
+def _targets(services: Services, route: Callable[[Address], Route]) -> dict[Address, Target]:
+    names: dict[Address, list[str]] = {}
+    vips: dict[Address, dict[Address, int | None]] = {}
+    wanted: set[Address] = set()
+    for name, spec in services.items():
+        for key, backend in spec.backends.items():
+            names.setdefault(backend.address, []).append(f"{name}/{key}")
+            ports = vips.setdefault(backend.address, {})
+            for listener in spec.listeners:
+                exact = listener.ports.first if listener.is_exact and listener.protocol == "tcp" else None
+                ports[listener.address] = ports.get(listener.address) or exact
+            if backend.admin is not AdminState.MAINTENANCE:
+                wanted.add(backend.address)
+    return {
+        address: Target(address, route(address), tuple(names[address]), vips[address], address in wanted)
+        for address in names
+    }

@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the kernel knows of this host's network: its interfaces, and who has a MAC. Reads only, over netlink."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from socket import AF_INET, AF_INET6
+from typing import Protocol
+
+from pyroute2.netlink.rtnl import RTM_GETNEIGH
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+
+from xdpdirector import interfaces
+from xdpdirector.interfaces import Interface, mac_bytes
+from xdpdirector.model import Address
+from xdpdirector.netlink import Requests
+
+
+class Surroundings(Protocol):
+    """`Kernel` is one. OSError when the kernel does not answer."""
+
+    def open(self) -> None: ...
+
+    def close(self) -> None: ...
+
+    def links(self) -> list[Interface]:
+        """All interfaces of this host with their addresses."""
+
+    def known_as(self, mac: bytes) -> list[Address]:
+        """The addresses that the neighbour table has for a MAC."""
+
+
+class Kernel:
+    """Over a socket in the network namespace of the thread that opens it."""
+
+    def open(self) -> None:
+        self._requests = Requests()
+
+    def close(self) -> None:
+        self._requests.close()
+
+    def links(self) -> list[Interface]:
+        return interfaces.everything(self._requests)
+
+    def known_as(self, mac: bytes) -> list[Address]:
+        return sorted(
+            (
+                ip_address(message.get_attr("NDA_DST"))
+                for message in self._requests.dump(RTM_GETNEIGH, ndmsg())
+                if message["family"] in (AF_INET, AF_INET6)
+                and mac_bytes(message.get_attr("NDA_LLADDR")) == mac
+            ),
+            key=lambda address: (address.version, address.packed),
+        )

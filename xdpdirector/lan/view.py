@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is reported of the network: findings, and what they rest on. Frozen models without behaviour."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Literal
+
+from xdpdirector.fields import Frozen, HostAddress
+from xdpdirector.lan.presence import Presence
+
+
+class FindingKind(StrEnum):
+    """`blind`: the network cannot be asked. `duplicate-*`: two machines claim one address."""
+
+    DUPLICATE_VIP = "duplicate-vip"
+    VIP_ANSWERED = "vip-answered-by-backend"
+    VIP_ANNOUNCED = "vip-announced-by-backend"
+    VIP_MISSING = "vip-missing-on-backend"
+    BACKEND_UNREACHABLE = "backend-unreachable"
+    DUPLICATE_BACKEND = "duplicate-backend-address"
+    SHARED_MAC = "shared-mac"
+    BLIND = "blind"
+
+
+class Finding(Frozen):
+    """Something wrong: what it is (`text`), how that is known (`evidence`), what to do (`remedy`).
+
+    `subject`: the VIP, the backend (SERVICE/BACKEND) or the interface that it is about.
+    """
+
+    kind: FindingKind
+    subject: str
+    text: str
+    evidence: str
+    remedy: str
+    since: datetime
+    vip: HostAddress | None = None
+    backends: tuple[str, ...] = ()
+    mac: str | None = None
+    interface: str | None = None
+
+
+class NeighbourView(Frozen):
+    """A backend's address on the network. `mac_changes` count since the daemon began to look."""
+
+    address: HostAddress
+    backends: tuple[str, ...]
+    state: Literal["neighbour", "local", "unresolved", "off-link"]
+    mac: str | None
+    interface: str | None
+    why: str
+    mac_changes: int
+    mac_changed_at: datetime | None
+
+
+class PresenceView(Frozen):
+    """Whether the machine at a backend's address has a VIP, and how that is known."""
+
+    address: HostAddress
+    backends: tuple[str, ...]
+    vip: HostAddress
+    presence: Presence
+    evidence: str
+    asked_at: datetime
+
+
+class LanView(Frozen):
+    """`probing`: whether the network is being asked. `vips`: where others were looked for, empty when it does not
+    stand on this host."""
+
+    probing: bool
+    findings: tuple[Finding, ...]
+    vips: dict[str, tuple[str, ...]]
+    neighbours: tuple[NeighbourView, ...]
+    presence: tuple[PresenceView, ...]

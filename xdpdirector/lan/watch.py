@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looks after the truth of the network while the director runs: asks in rounds, listens, says what is wrong.
+
+Between the rounds it follows what it hears: a claim to a VIP, a changed MAC, a check that failed. Decides nothing
+(`judge`) and changes nothing on the network. Everything happens on one asyncio loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Callable, Collection
+
+from xdpdirector import reporting
+from xdpdirector.edits import Services
+from xdpdirector.interfaces import Interface
+from xdpdirector.lan.asking import TO_ALL_APART, Asking
+from xdpdirector.lan.claims import Claims
+from xdpdirector.lan.draft import Draft, blind
+from xdpdirector.lan.hearing import Claim, Manner
+from xdpdirector.lan.inquiry import Inquiry
+from xdpdirector.lan.judge import judge
+from xdpdirector.lan.ledger import Ledger, Publisher
+from xdpdirector.lan.macs import Macs
+from xdpdirector.lan.report import report
+from xdpdirector.lan.scene import Scene, scene
+from xdpdirector.lan.surroundings import Kernel, Surroundings
+from xdpdirector.lan.view import Finding, LanView
+from xdpdirector.lan.wire import PacketWire, Wire
+from xdpdirector.lanspec import LanSpec
+from xdpdirector.model import Address
+from xdpdirector.routes import Route
+
+ROUNDS_KEPT = 2.5  # for so many intervals an answer counts
+FOLLOW_UP_APART = 1.0  # seconds between two follow-ups on one address
+JUDGE_WITHIN = 0.2
+
+log = logging.getLogger(__name__)
+
+
+class Lan:
+    """`services` and `route` say what is wanted and how it is reached now; `interfaces` carry the program."""
+
+    def __init__(
+        self,
+        spec: LanSpec,
+        interfaces: Collection[str],
+        events: Publisher,
+        *,
+        services: Callable[[], Services],
+        route: Callable[[Address], Route],
+        wire: Wire | None = None,
+        surroundings: Surroundings | None = None,
+    ) -> None:
+        self._spec, self._interfaces = spec, interfaces
+        self._services, self._route = services, route
+        self._surroundings = surroundings or Kernel()
+        self._inquiry = Inquiry(wire or PacketWire(), self._on_claim)
+        self._asking = Asking(self._inquiry, self._judge_soon, self.suspect)
+        self._claims, self._ledger = Claims(ROUNDS_KEPT * spec.interval), Ledger(events)
+        self._macs = Macs(events)
+        self._links: list[Interface] = []
+        self._suspects: dict[Address, None] = {}
+        self._followed: dict[Address, float] = {}
+        self._blind: tuple[Draft, ...] = ()
+        self._probing = False
+        self._news = asyncio.Event()
+        self._judging: asyncio.Handle | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    # Life
+
+    async def start(self) -> None:
+        """From now on it asks and listens. Not being allowed to is a finding, not an error."""
+        self._loop = asyncio.get_running_loop()
+        self._surroundings.open()
+        if self._spec.probe:
+            try:
+                self._inquiry.open()
+                self._probing = True
+            except OSError as error:
+                self._blind = (blind(str(error)),)
+        self._tasks = [asyncio.create_task(self._rounds()), asyncio.create_task(self._follow_up())]
+
+    async def close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks = []
+        if self._judging:
+            self._judging.cancel()
+        if self._probing:
+            self._inquiry.close()
+        self._surroundings.close()
+
+    # What others tell
+
+    def route_changed(self, address: Address) -> None:
+        """The way to a backend is another one now."""
+        target = self._scene().targets.get(address)
+        if target and self._macs.note(target):
+            self.suspect(address)
+        self._judge_soon()
+
+    def suspect(self, address: Address) -> None:
+        """Something is wrong with the backend, or with the VIP, at this address: ask for it soon."""
+        if self._probing:
+            self._suspects[address] = None
+            self._news.set()
+
+    def _on_claim(self, interface: str, claim: Claim) -> None:
+        if any(link.mac == claim.mac for link in self._links):
+            return
+        if self._claims.note(interface, claim, self._loop.time()):
+            self._judge_soon()
+            if claim.manner is Manner.ANNOUNCEMENT:
+                self.suspect(claim.address)
+
+    # What is shown
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        return self._ledger.findings
+
+    def view(self) -> LanView:
+        return report(self._scene(), self.findings, self._macs, self._asking.known, probing=self._probing)
+
+    # Asking
+
+    async def _rounds(self) -> None:
+        while True:
+            try:
+                await self.round()
+            except Exception:
+                log.exception("a look at the network failed")
+            await asyncio.sleep(self._spec.interval * random.uniform(0.9, 1.1))
+
+    async def round(self) -> None:
+        """Ask for every VIP and every backend once, and judge."""
+        self._links = self._surroundings.links()
+        now, since = self._scene(), self._loop.time() - ROUNDS_KEPT * self._spec.interval
+        self._asking.keep(now)
+        self._macs.keep(now.targets)
+        self._followed = {address: at for address, at in self._followed.items() if at > since}
+        for target in now.targets.values():
+            self._macs.note(target)
+        if self._probing:
+            self._listen(now)
+            await self._asking.owners(now, now.held)
+            await self._asking.presences(now, now.targets)
+            await asyncio.sleep(self._inquiry.patience)
+        self._judge()
+
+    async def _follow_up(self) -> None:
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            try:
+                await self._follow(self._due())
+            except Exception:
+                log.exception("a look at suspected addresses failed")
+            await asyncio.sleep(TO_ALL_APART)
+
+    def _due(self) -> set[Address]:
+        """Whoever is suspected too soon again waits for the next suspicion, or the next round."""
+        suspects, self._suspects = self._suspects, {}
+        before = self._loop.time() - FOLLOW_UP_APART
+        due = {address for address in suspects if self._followed.get(address, before) <= before}
+        self._followed.update(dict.fromkeys(due, self._loop.time()))
+        return due
+
+    async def _follow(self, due: set[Address]) -> None:
+        now = self._scene()
+        backends = due & now.targets.keys()
+        for address in backends:
+            self._claims.forget(address)  # so that several who answer this question are several machines
+        self._listen(now)
+        await self._asking.owners(now, due & now.held.keys())
+        await self._asking.whereabouts(now, backends)
+        now = self._scene()
+        await self._asking.presences(now, backends & now.targets.keys())
+        self._judge_soon()
+
+    def _listen(self, now: Scene) -> None:
+        self._inquiry.listen({*now.held, *self._followed})
+
+    # Judging
+
+    def _scene(self) -> Scene:
+        return scene(self._services(), self._route, self._links, self._interfaces)
+
+    def _judge_soon(self) -> None:
+        if self._judging is None and self._tasks:
+            self._judging = self._loop.call_later(JUDGE_WITHIN, self._judge)
+
+    def _judge(self) -> None:
+        if self._judging:
+            self._judging.cancel()
+            self._judging = None
+        now = self._scene()
+        self._claims.forget_old(
+            self._loop.time(), lambda address: address in now.held or address in now.targets
+        )
+        verdicts = {key: verdict for key, (verdict, _) in self._asking.known.items()}
+        drafts = judge(now, self._claims, verdicts, self._surroundings.known_as)
+        self._ledger.settle([*drafts, *self._blind], reporting.now())

@@ -1,0 +1,102 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Packet sockets on all interfaces: frames out, and in those that the filters let pass.
+
+Needs CAP_NET_RAW. The sockets belong to the network namespace of the thread that makes them. What the XDP program
+sends on never comes here, so a busy data plane costs nothing. Knows nothing of what frames say.
+"""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import logging
+import socket
+import struct
+from collections.abc import Callable, Collection
+from typing import Protocol
+
+from xdpdirector.announcements import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
+from xdpdirector.lan import filters
+from xdpdirector.model import Address
+
+SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+READS_AT_ONCE = 64
+LARGEST = 2048
+
+OnFrame = Callable[[str, bytes], None]
+
+log = logging.getLogger(__name__)
+
+
+class Wire(Protocol):
+    """What is needed of a network; `PacketWire` is one. `on_frame(interface, frame)` is called on the loop."""
+
+    def open(self, on_frame: OnFrame) -> None:
+        """OSError, most likely PermissionError, when that is not to be had."""
+
+    def close(self) -> None: ...
+
+    def listen(self, addresses: Collection[Address], ident: int, port: int) -> None:
+        """From now on hear claims to these addresses, and returns of echoes with `ident`, of SYNs from `port`."""
+
+    def send(self, interface: str, frame: bytes) -> bool:
+        """Whether it could be sent."""
+
+
+class PacketWire:
+    """The real network."""
+
+    def __init__(self) -> None:
+        self._sockets: dict[int, socket.socket] = {}
+
+    def open(self, on_frame: OnFrame) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            for protocol in (ETH_P_ARP, ETH_P_IP, ETH_P_IPV6):
+                made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+                self._sockets[protocol] = made
+                made.setblocking(False)
+                _attach(made, filters.assembled([]))
+                loop.add_reader(made, _read, made, on_frame)
+        except OSError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        for made in self._sockets.values():
+            asyncio.get_running_loop().remove_reader(made)
+            made.close()
+        self._sockets.clear()
+
+    def listen(self, addresses: Collection[Address], ident: int, port: int) -> None:
+        _attach(self._sockets[ETH_P_ARP], filters.assembled(filters.arp(addresses)))
+        _attach(self._sockets[ETH_P_IP], filters.assembled(filters.ipv4(ident, port)))
+        _attach(self._sockets[ETH_P_IPV6], filters.assembled(filters.ipv6(ident, port, addresses)))
+
+    def send(self, interface: str, frame: bytes) -> bool:
+        try:
+            self._sockets[ETH_P_ARP].sendto(frame, (interface, 0))
+        except OSError as error:  # down, gone, or its queue is full
+            log.debug("a probe on %s was not sent: %s", interface, error)
+            return False
+        return True
+
+
+def _attach(made: socket.socket, program: bytes) -> None:
+    """struct sock_fprog points to the instructions, which the kernel copies."""
+    code = array.array("B", program)
+    made.setsockopt(
+        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, code.buffer_info()[0])
+    )
+
+
+def _read(made: socket.socket, on_frame: OnFrame) -> None:
+    for _ in range(READS_AT_ONCE):
+        try:
+            frame, (interface, *_) = made.recvfrom(LARGEST)
+        except BlockingIOError:
+            return
+        except OSError as error:  # an interface went down under it
+            log.debug("reading probes: %s", error)
+            return
+        on_frame(interface, frame)

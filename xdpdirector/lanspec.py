@@ -1,0 +1,14 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the director looks after its network, as an operator may wish it. Knows no sockets."""
+
+from __future__ import annotations
+
+from xdpdirector.fields import Frozen, Timeout
+
+
+class LanSpec(Frozen):
+    """Every `interval`, or as long as it takes at a hundred questions a second, each VIP and each backend is asked.
+    `probe: false`: nothing is sent; what the neighbour table says is still looked at."""
+
+    interval: Timeout = 10.0
+    probe: bool = True

@@ -201,13 +201,14 @@ int clock(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Records to be forgotten, in the frame of a test-run: for the daemon's sweep, which cannot compare and swap. */
+/* Forgets the records that stand in `reaping`, for the daemon's sweep, which cannot compare and swap: run by hand only. */
 int reap(struct xdp_md *ctx)
 {
-	struct reaped *reaped = (void *)(long)ctx->data;
+	for (u32 i = 0; i < MAX_REAPED; i++) {
+		u32 place = i;
+		struct reaped *reaped = reaping.lookup(&place);
 
-	for (int i = 0; i < MAX_REAPED; i++, reaped++) {
-		if ((void *)(reaped + 1) > (void *)(long)ctx->data_end)
+		if (!reaped || !reaped->word)
 			break;
 		if (reaped->ipv6)
 			reap_entry(bucket6(reaped->bucket), WORDS6, reaped);

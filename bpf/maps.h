@@ -7,7 +7,7 @@
 #include "types.h"
 
 #define VIP_FILTER_WORDS 1024
-#define MAX_FRONTS	 (MAX_LISTENERS < 16384 ? MAX_LISTENERS + 1 : 16384)
+#define MAX_FRONTS	 16384 /* what a record has bits for */
 
 /* The power of two that is not below a number of at most 32 bits. */
 #define FILL1(n)	((n) | (n) >> 1)
@@ -18,6 +18,7 @@
 #define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / WAYS)
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / WAYS)
 #define MAX_PORTS	64
+#define MAX_REAPED	 256
 
 #define PINNED(type, key, value, name, entries) \
 	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
@@ -50,6 +51,8 @@ SHARED_ARRAY(struct load, loads, MAX_BACKENDS);
 SHARED_ARRAY(struct bucket4, connections4, BUCKETS4);
 SHARED_ARRAY(struct bucket6, connections6, BUCKETS6);
 SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
+/* Which records the program `reap` shall forget; the first that is 0 ends the list. */
+SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
 
 /* Persistence: client -> backend. Fragmented packets on their way: from the first fragment to the others. */
 PINNED("lru_hash", struct client, struct affinity, clients, MAX_CLIENTS);

@@ -25,13 +25,10 @@
 #define KEY_WORDS   3
 #define EASY	    2 /* so many flows in its first bucket, and a newcomer does not look at the second */
 #define RECORD_BUSY 1ULL
-#define TICK_SHIFT  6 /* a tick is 64 jiffies */
-#define SEEN_BITS   22
 #define RANK_SHIFT  24
 #define RANKS \
 	0x2222222244441344ULL /* 4 bits by state; from the ninth on, of those that are pending */
 #define TOP_RANK   4
-#define MAX_REAPED 64 /* records in one frame */
 
 /* A flow as its entry has it, and where it may stand. */
 struct place {

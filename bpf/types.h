@@ -134,6 +134,12 @@ enum slot_flags {
 	SLOT_EXCEPTIONS = 2, /* some record may disagree with the slot */
 };
 
+/* Time in records is kept in ticks of 64 jiffies, in so many bits. */
+enum tick_numbers {
+	TICK_SHIFT = 6,
+	SEEN_BITS = 22,
+};
+
 enum front_use {
 	FRONT_FREE = 0,
 	FRONT_SERVING = 1,

@@ -9,24 +9,23 @@ import numpy as np
 from xdpdirector.tables import Array, Tables, dtype_of
 
 
-def renew(tables: Tables, keys: Array, values: Array, now: int) -> None:
-    """`keys`, `values`: living records of one table of connections; `now` in jiffies."""
+def renew(tables: Tables, rows: Array, now: int) -> None:
+    """`rows`: living records of one family (`Records.read`); `now` in jiffies."""
     flag = tables.enums["service_flags"]["SERVICE_PERSISTENT"]
-    kept = (tables.services["flags"][values["service"]] & flag) != 0
-    if not kept.any():
-        return
-    for client, backend in set(_clients(tables, keys[kept], values[kept])):
-        tables.renew_client(client, backend, now)
+    kept = rows[(tables.services["flags"][rows["service"]] & flag) != 0]
+    if len(kept):
+        for client, backend in set(_clients(tables, kept)):
+            tables.renew_client(client, backend, now)
 
 
-def _clients(tables: Tables, keys: Array, values: Array) -> list[tuple[bytes, int]]:
+def _clients(tables: Tables, rows: Array) -> list[tuple[bytes, int]]:
     """The keys in `clients` of these connections' clients, and the backends that they have."""
-    found = np.zeros(len(keys), dtype_of(tables.loaded.maps["clients"]["key"]))
-    services = tables.services[values["service"]]
-    if keys["client"].ndim == 2:
-        found["address"] = keys["client"] & services["client_mask6"]
+    found = np.zeros(len(rows), dtype_of(tables.loaded.maps["clients"]["key"]))
+    services = tables.services[rows["service"]]
+    if rows["client"].ndim == 2:
+        found["address"] = rows["client"] & services["client_mask6"]
         found["ipv6"] = 1
     else:
-        found["address"][:, 0] = keys["client"] & services["client_mask"]
-    found["service"] = values["service"]
-    return [(key.tobytes(), int(backend)) for key, backend in zip(found, values["backend"], strict=True)]
+        found["address"][:, 0] = rows["client"] & services["client_mask"]
+    found["service"] = rows["service"]
+    return [(key.tobytes(), int(backend)) for key, backend in zip(found, rows["backend"], strict=True)]

@@ -13,7 +13,8 @@ import numpy as np
 from xdpdirector.clock import Clock
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.indices import Backend, Indices
-from xdpdirector.sweep import TABLES
+from xdpdirector.records import Records
+from xdpdirector.sweep import idle_ticks
 from xdpdirector.tables import PROTOCOLS, Array, Tables, address_of, address_words
 from xdpdirector.views import ConnectionView
 
@@ -21,10 +22,10 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 
 class Connections:
-    """What stands in the tables of one data plane."""
+    """What stands in the table of one data plane."""
 
-    def __init__(self, tables: Tables, clock: Clock, indices: Indices) -> None:
-        self._tables, self._clock, self._indices = tables, clock, indices
+    def __init__(self, tables: Tables, records: Records, clock: Clock, indices: Indices) -> None:
+        self._tables, self._records, self._clock, self._indices = tables, records, clock, indices
 
     def list(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int
@@ -50,38 +51,44 @@ class Connections:
         now = self._clock.now()
         ours = [index for index, label in services.items() if service in (None, label)]
         theirs = [index for index, key in backends.items() if backend in (None, key[1])]
-        for name in TABLES:
-            for keys, values in self._tables.read(name):
-                # Whole columns are compared, as there may be millions of rows.
-                chosen = np.isin(values["service"], ours)
-                if backend is not None:
-                    chosen &= np.isin(values["backend"], theirs)
-                if clients is not None:
-                    chosen &= _from(keys["client"], clients)
-                for key, value in zip(keys[chosen], values[chosen], strict=True):
-                    owner = self._backend(value, backends)
-                    yield self._view(key, value, services[int(value["service"])], owner, now)
+        for rows in self._records.read():
+            # Whole columns are compared, as there may be millions of rows.
+            chosen = np.isin(rows["service"], ours)
+            if backend is not None:
+                chosen &= np.isin(rows["backend"], theirs)
+            if clients is not None:
+                chosen &= _from(rows["client"], clients)
+            rows = rows[chosen]
+            idle = np.maximum(idle_ticks(self._tables, rows["seen"], now), 0) * self._tick
+            for row, seconds in zip(rows, idle, strict=True):
+                owner = self._backend(row, backends)
+                yield self._view(row, services[int(row["service"])], owner, float(seconds))
 
-    def _backend(self, value: Any, backends: dict[int, Backend]) -> str | None:
+    @property
+    def _tick(self) -> float:
+        """Seconds."""
+        return (1 << self._tables.enums["tick_numbers"]["TICK_SHIFT"]) / self._clock.hz
+
+    def _backend(self, row: Any, backends: dict[int, Backend]) -> str | None:
         """None for a record of an earlier backend of that index."""
-        index = int(value["backend"])
-        same = int(self._tables.backends[index]["generation"]) == int(value["generation"])
+        index = int(row["backend"])
+        same = int(self._tables.backends[index]["generation"]) & 0xFF == int(row["generation"])
         return backends[index][1] if same and index in backends else None
 
-    def _view(self, key: Any, value: Any, service: str, backend: str | None, now: int) -> ConnectionView:
+    def _view(self, row: Any, service: str, backend: str | None, idle: float) -> ConnectionView:
         states = {number: name for name, number in self._tables.enums["connection_state"].items()}
         protocols = {number: name for name, number in PROTOCOLS.items()}
-        idle = max(0, ((now - int(value["seen"]) + (1 << 31)) & 0xFFFFFFFF) - (1 << 31))
+        front = self._tables.fronts[int(row["front"])]
         return ConnectionView(
             service=service,
             backend=backend,
-            client=address_of(key["client"]),
-            client_port=int.from_bytes(key["client_port"].tobytes(), "big"),
-            vip=address_of(key["vip"]),
-            port=int.from_bytes(key["port"].tobytes(), "big"),
-            protocol=protocols.get(int(key["protocol"]), str(key["protocol"])),
-            state=states[int(value["state"])].removeprefix("CONNECTION_").lower(),
-            idle=round(idle / self._clock.hz, 3),
+            client=address_of(row["client"]),
+            client_port=int.from_bytes(row["client_port"].tobytes(), "big"),
+            vip=address_of(front["address"] if front["ipv6"] else front["address"][0]),
+            port=int.from_bytes(row["port"].tobytes(), "big"),
+            protocol=protocols.get(int(front["protocol"]), str(front["protocol"])),
+            state=states[int(row["state"])].removeprefix("CONNECTION_").lower(),
+            idle=round(idle, 3),
         )
 
 

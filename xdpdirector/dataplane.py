@@ -11,11 +11,13 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
+from xdpdirector.fronts import Fronts
 from xdpdirector.guarding import Guarding
 from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
@@ -111,6 +113,10 @@ class Dataplane:
             self._remove_backend(key)
         self.indices.remove_service(name)
         self.rings.forget(name)
+
+    @property
+    def fronts(self) -> Fronts:
+        return self._listening.fronts
 
     def read_again(self) -> None:
         """Look again at what is remembered, so that the next `apply` repairs it."""
@@ -224,7 +230,11 @@ class Dataplane:
 
     def _service_index(self, name: str) -> int:
         if name not in self.indices.services:
-            self.guarding.begin(self.indices.add_service(name))
+            index = self.indices.add_service(name)
+            self.guarding.begin(index)
+            if not self.tables.services[index]["multipliers"].all():
+                # As for any hash table that clients fill: nobody may know who meets whom in a bucket.
+                self.tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]
         return self.indices.services[name]
 
     def deny(self, prefixes: Collection[Prefix]) -> int:

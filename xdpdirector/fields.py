@@ -48,7 +48,14 @@ def _positive(seconds: float) -> float:
     return seconds
 
 
+def _a_day_at_most(seconds: float) -> float:
+    if seconds > 86400:
+        raise ValueError("must be at most 24 hours")
+    return seconds
+
+
 Timeout = Annotated[Duration, AfterValidator(_positive)]
+DayAtMost = Annotated[Timeout, AfterValidator(_a_day_at_most)]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 

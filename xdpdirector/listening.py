@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Set
 
 from xdpdirector.errors import CapacityError
+from xdpdirector.fronts import Front, Fronts
 from xdpdirector.model import Address, Listener
 from xdpdirector.tables import Entry, Tables
 
@@ -21,23 +22,31 @@ class Listening:
 
     def __init__(self, tables: Tables) -> None:
         self.writes = 0
+        self.fronts = Fronts(tables)
         self._tables = tables
         self._present = tables.listeners()
         self._wanted: dict[int, dict[Entry, int]] = {}
         """By service: its entries, and how wide the narrowest of its listeners is there."""
         self._brought: dict[int, Set[Listener]] = {}
-        self._address: dict[Entry, Address] = {}
+        self._place: dict[Entry, tuple[Address, int]] = {}
 
     def has(self, service: int) -> bool:
         """Whether some listener leads to this service."""
-        return service in self._present.values()
+        return any(owner == service for owner, _ in self._present.values())
 
     def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
         """CapacityError when these would not fit."""
         if service is not None and self._brought.get(service) == wanted:
             return
         entries = {entry for listener in wanted for entry in self._tables.listener_entries(listener)}
-        entries |= {entry for entry, owner in self._present.items() if owner != service}
+        mine = {self._front(service, entry) for entry in entries}
+        new = sum(1 for front in mine if not self.fronts.knows(front))
+        if new > self.fronts.room():
+            raise CapacityError(
+                f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: those of "
+                "listeners that were removed come free within seconds"
+            )
+        entries |= {entry for entry, (owner, _) in self._present.items() if owner != service}
         for name, count in Counter(entry.map for entry in entries).items():
             if count > self._tables.entries(name):
                 raise CapacityError(
@@ -59,12 +68,15 @@ class Listening:
             for entry in self._tables.listener_entries(listener):
                 wanted[entry] = min(width, wanted.get(entry, width))
         self._wanted[service] = wanted
-        lost = [entry for entry, owner in self._present.items() if owner == service and entry not in wanted]
+        lost = [
+            entry for entry, (owner, _) in self._present.items() if owner == service and entry not in wanted
+        ]
         for entry in lost:
             self._give(entry)
         self._tables.set_vips(self._addresses({*self._present, *wanted}))
         for entry in wanted:
             self._give(entry)
+        self.fronts.keep({front for _, front in self._present.values()})
         self._brought[service] = frozenset(listeners)
         if not listeners:
             del self._wanted[service], self._brought[service]
@@ -77,24 +89,34 @@ class Listening:
         if self._present != before:
             self._brought.clear()
         entries = wanted | self._present.keys()
-        self._address = {entry: address for entry, address in self._address.items() if entry in entries}
+        self._place = {entry: place for entry, place in self._place.items() if entry in entries}
+        self.fronts.keep({front for _, front in self._present.values()})
         self._tables.set_vips(self._addresses(entries))
 
     def _give(self, entry: Entry) -> None:
         """The entry to whoever wants it most narrowly, or to nobody."""
         claims = [(wanted[entry], service) for service, wanted in self._wanted.items() if entry in wanted]
-        owner = min(claims)[1] if claims else None
-        if self._present.get(entry) == owner:
+        if not claims:
+            if entry in self._present:
+                self._tables.delete_listener(entry)
+                del self._present[entry]
+                self.writes += 1
             return
-        if owner is None:
-            self._tables.delete_listener(entry)
-            del self._present[entry]
-        else:
-            self._tables.set_listener(entry, owner)
-            self._present[entry] = owner
-        self.writes += 1
+        service = min(claims)[1]
+        target = service, self.fronts.number(self._front(service, entry))
+        if self._present.get(entry) != target:
+            self._tables.set_listener(entry, *target)
+            self._present[entry] = target
+            self.writes += 1
+
+    def _front(self, service: int | None, entry: Entry) -> Front:
+        """`service` is None for one that has no number yet, and so no front."""
+        return Front(-1 if service is None else service, *self._place_of(entry))
+
+    def _place_of(self, entry: Entry) -> tuple[Address, int]:
+        if entry not in self._place:
+            self._place[entry] = self._tables.place_of(entry)
+        return self._place[entry]
 
     def _addresses(self, entries: Set[Entry]) -> set[Address]:
-        for entry in entries - self._address.keys():
-            self._address[entry] = self._tables.address_in(entry)
-        return {self._address[entry] for entry in entries}
+        return {self._place_of(entry)[0] for entry in entries}

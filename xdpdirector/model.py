@@ -17,6 +17,7 @@ from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
 from xdpdirector.fields import ListenerField as ListenerField
 from xdpdirector.fields import Name as Name
+from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Timeout as Timeout
 from xdpdirector.guardspec import MOST_DENIED, GuardSpec, ServiceLimit
 from xdpdirector.listener import Address as Address
@@ -92,10 +93,10 @@ class Persistence(Frozen):
 class Timeouts(Frozen):
     """How long an idle connection is remembered; defaults are those of IPVS (`ipvsadm --set 900 120 300`)."""
 
-    tcp: Timeout = 900.0
-    tcpfin: Timeout = 120.0
-    udp: Timeout = 300.0
-    syn: Timeout = 60.0
+    tcp: DayAtMost = 900.0
+    tcpfin: DayAtMost = 120.0
+    udp: DayAtMost = 300.0
+    syn: DayAtMost = 60.0
 
 
 class ServiceSpec(Frozen):
@@ -203,7 +204,6 @@ class Sizes(Frozen):
     listeners: Annotated[int, Field(ge=1, le=65536)] = 4096
     connections: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 18
     connections6: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
-    pending: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 16
     ring_slots: Annotated[int, Field(ge=251, le=1 << 26)] = 1 << 21
     clients: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
     fragments: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 13

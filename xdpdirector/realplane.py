@@ -16,6 +16,7 @@ from xdpdirector.errors import CapacityError, DataplaneError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
+from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
@@ -30,8 +31,9 @@ class RealPlane:
         self._paths = paths
         self._tables = Tables(loaded)
         self._clock = Clock(paths.pins / "clock")
+        self._records = Records(self._tables, paths.pins / "reap")
         self._dataplane = Dataplane(self._tables, self._clock)
-        self._connections = Connections(self._tables, self._clock, self._dataplane.indices)
+        self._connections = Connections(self._tables, self._records, self._clock, self._dataplane.indices)
         self._last: SweepResult | None = None
 
     def __enter__(self) -> RealPlane:
@@ -39,6 +41,7 @@ class RealPlane:
 
     def __exit__(self, *_: object) -> None:
         self._tables.close()
+        self._records.close()
         self._clock.close()
 
     def adopted(self) -> dict[Key, State]:
@@ -89,13 +92,15 @@ class RealPlane:
 
     async def sweep(self, now: float) -> None:
         rings = self._dataplane.rings.writes
-        sweeping = asyncio.create_task(asyncio.to_thread(sweep, self._tables, self._clock))
+        resting = self._dataplane.fronts.resting()
+        sweeping = asyncio.create_task(asyncio.to_thread(sweep, self._tables, self._records, self._clock))
         try:
             self._last = await asyncio.shield(sweeping)
         finally:
             await asyncio.wait([sweeping])  # also when cancelled: the thread uses the maps until it ends
         if rings == self._dataplane.rings.writes:  # else it saw owners that are not the present ones
             self._dataplane.settle(self._last.exceptions, now)
+        self._dataplane.fronts.release(resting)
         self._dataplane.read_again()
 
 

@@ -119,7 +119,8 @@ class Rings:
         return rest
 
     def _longest(self, service: int) -> float:
-        return int(self._tables.services[service]["timeouts"].max()) / self._clock.hz
+        ticks = int(self._tables.services[service]["timeouts"].max()) + 1
+        return (ticks << self._tables.enums["tick_numbers"]["TICK_SHIFT"]) / self._clock.hz
 
     def _ring(self, plan: ServicePlan) -> maglev.Ring:
         """Filled when it changes only: the same plan comes every few seconds."""

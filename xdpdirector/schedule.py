@@ -22,6 +22,7 @@ from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeout
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 NO_BACKEND = 0xFFFF
+_SPREAD = np.uint64(0x9E3779B97F4A7C15)
 FLUX = 1
 EXCEPTIONS = 2
 
@@ -115,6 +116,26 @@ class ServicePlan:
         return max(
             max(self.timeouts.tcp, self.timeouts.tcpfin) if tcp else 0.0, self.timeouts.udp if others else 0.0
         )
+
+
+def ring_slots_of(client: Any, client_port: Any, port: Any, *, hashes_port: Any, slots: Any) -> Words:
+    """Which slot of its service's ring each flow has: `flow_hash` of bpf/schedule.h. Addresses and ports are as in the packet:
+    one 32-bit number a flow for IPv4, four for IPv6. `slots`: of the ring, flow by flow."""
+    half, words = np.uint64(32), np.asarray(client, np.uint64)
+    ports = np.asarray(client_port, np.uint64) << np.uint64(16) | np.asarray(port, np.uint64)
+    if words.ndim == 2:
+        mixed = _spread(words[:, 0] << half | words[:, 1])
+        mixed = _spread(mixed ^ (words[:, 2] << half | words[:, 3]))
+    else:
+        mixed = words << half
+    hashed = _spread(np.where(hashes_port, mixed ^ ports, mixed)) * _SPREAD >> half
+    found: Words = hashed * np.asarray(slots, np.uint64) >> half
+    return found
+
+
+def _spread(values: Words) -> Words:
+    values = values * _SPREAD
+    return values ^ values >> np.uint64(32)
 
 
 def pack(backend: Any, before: Any, flags: Any) -> Words:

@@ -44,7 +44,7 @@ def service_fields(
         "client_mask": mask_words(keeps.prefix, 1)[0],
         "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
-        "timeouts": _timeouts(plan, enums["connection_state"], jiffies),
+        "timeouts": _timeouts(plan, enums, jiffies),
     }
 
 
@@ -68,7 +68,9 @@ def _flags(plan: ServicePlan, flags: Mapping[str, int]) -> int:
     return sum(flags[f"SERVICE_{name}"] for name, is_so in said.items() if is_so)
 
 
-def _timeouts(plan: ServicePlan, states: Mapping[str, int], jiffies: Callable[[float], int]) -> list[int]:
+def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
+    """In ticks, by state."""
+    states, tick = enums["connection_state"], 1 << enums["tick_numbers"]["TICK_SHIFT"]
     seconds = {
         "SYN": plan.timeouts.syn,
         "ESTABLISHED": plan.timeouts.tcp,
@@ -78,5 +80,5 @@ def _timeouts(plan: ServicePlan, states: Mapping[str, int], jiffies: Callable[[f
     }
     timeouts = [0] * 8
     for name, value in seconds.items():
-        timeouts[states[f"CONNECTION_{name}"]] = jiffies(value)
+        timeouts[states[f"CONNECTION_{name}"]] = max(1, round(jiffies(value) / tick))
     return timeouts

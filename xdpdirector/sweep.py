@@ -1,13 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass over the connection tables: deletes what has timed out or lost its backend, and counts the rest.
+"""One pass over the table of connections: deletes what has timed out or lost its backend, and counts the rest.
 
-The path counts connections as they come and go, but an entry that the kernel evicts, or that times out, leaves
-without a word. So the counts are taken anew here and handed over as corrections; in between they are off by at
-most what was evicted or timed out since the last sweep, plus what came during it. Runs in a thread: it must
-touch nothing but its tables.
-
-A record that is confirmed moves from pending to connections: read in that order it may be seen twice, but never
-missed. A mark that is still needed stays, and who is said to have no connection has none.
+The path counts connections as they come and go, but one that times out leaves without a word. So the counts are taken
+anew here and handed over as corrections; in between they are off by at most what timed out since the last sweep, plus
+what came during it. Runs in a thread: it must touch nothing but its tables.
 """
 
 from __future__ import annotations
@@ -18,9 +14,8 @@ import numpy as np
 
 from xdpdirector import clients, schedule
 from xdpdirector.clock import Clock
+from xdpdirector.records import Records
 from xdpdirector.tables import Array, Tables
-
-TABLES = ("pending4", "pending6", "connections4", "connections6")
 
 
 @dataclass(frozen=True)
@@ -36,27 +31,26 @@ class SweepResult:
     deleted: int
 
 
-def sweep(tables: Tables, clock: Clock) -> SweepResult:
+def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
     """Sweep once, and correct the loads."""
     count = tables.entries("backends")
     active, inactive, pending = (np.zeros(count, np.int64) for _ in range(3))
     exceptions = [np.zeros(0, np.int64)]
     total = deleted = 0
     seen_active, seen_inactive = tables.loads["active"].copy(), tables.loads["inactive"].copy()
-    for name in TABLES:
-        for keys, values in tables.read(name):
-            now = clock.now()
-            lives = _lives(tables, values, now)
-            deleted += tables.delete(name, keys[~lives])
-            keys, values = keys[lives], values[lives]
-            clients.renew(tables, keys, values, now)
-            is_active = ~np.isin(values["state"], _ended(tables))
-            active += np.bincount(values["backend"][is_active], minlength=count)
-            inactive += np.bincount(values["backend"][~is_active], minlength=count)
-            if name.startswith("pending"):
-                pending += np.bincount(values["backend"], minlength=count)
-            exceptions.append(_exceptions(tables, values))
-            total += len(values)
+    for rows in records.read():
+        now = clock.now()
+        lives = _lives(tables, rows, now)
+        records.forget(rows[~lives])
+        deleted += int((~lives).sum())
+        rows = rows[lives]
+        clients.renew(tables, rows, now)
+        is_active = ~np.isin(rows["state"], _ended(tables))
+        active += np.bincount(rows["backend"][is_active], minlength=count)
+        inactive += np.bincount(rows["backend"][~is_active], minlength=count)
+        pending += np.bincount(rows["backend"][rows["pending"] == 1], minlength=count)
+        exceptions.append(_exceptions(tables, rows))
+        total += len(rows)
     # What ended during the sweep must not be taken off twice.
     tables.loads["active_correction"] = active - np.minimum(seen_active, tables.loads["active"])
     tables.loads["inactive_correction"] = inactive - np.minimum(seen_inactive, tables.loads["inactive"])
@@ -68,32 +62,41 @@ def _ended(tables: Tables) -> list[int]:
     return [states["CONNECTION_FIN"], states["CONNECTION_CLOSED"]]
 
 
-def _lives(tables: Tables, values: Array, now: int) -> Array:
-    """Not timed out, and of a backend that is still the one it was."""
-    idle = (np.uint32(now) - values["seen"]).astype(np.int32)
-    timeouts = tables.services["timeouts"][values["service"], values["state"]]
-    same = tables.backends["generation"][values["backend"]] == values["generation"]
-    present = tables.backends["state"][values["backend"]] != tables.enums["backend_state"]["BACKEND_ABSENT"]
-    lives: Array = (idle <= timeouts.astype(np.int64)) & same & present
+def _lives(tables: Tables, rows: Array, now: int) -> Array:
+    """Not timed out, of a listener that is there, and of a backend that is still the one it was."""
+    enums = tables.enums
+    timeouts = tables.services["timeouts"][rows["service"], rows["state"]]
+    same = (tables.backends["generation"][rows["backend"]] & 0xFF) == rows["generation"]
+    present = tables.backends["state"][rows["backend"]] != enums["backend_state"]["BACKEND_ABSENT"]
+    serving = tables.fronts["use"][rows["front"]] == enums["front_use"]["FRONT_SERVING"]
+    lives: Array = (
+        (idle_ticks(tables, rows["seen"], now) <= timeouts.astype(np.int64)) & same & present & serving
+    )
     return lives
 
 
-def _exceptions(tables: Tables, values: Array) -> Array:
-    """Where a record of a service with a ring disagrees with its slot. A record from before that ring says nothing
-    of its slot (its position is 0, or of the former ring): while there is one, all marks of the service stay."""
-    entry = tables.services[values["service"]]
-    position = values["position"].astype(np.int64)
-    start, stop = entry["ring_start"], entry["ring_start"] + entry["ring_slots"]
-    inside = (position >= start) & (position < stop)
-    owners = schedule.backends_of(tables.ring[position])
-    from_before = np.unique(values["service"][(start < stop) & (~inside | (position == 0))])
-    marked = [_marked(tables, service) for service in from_before]
-    return np.concatenate([position[inside & (owners != values["backend"])], *marked])
+def idle_ticks(tables: Tables, seen: Array, now: int) -> Array:
+    """Ticks since then; `now` in jiffies. Below zero when a packet came meanwhile."""
+    numbers = tables.enums["tick_numbers"]
+    spare = 32 - numbers["SEEN_BITS"]
+    passed = (np.uint32(now >> numbers["TICK_SHIFT"]) - seen) << np.uint32(spare)
+    idle: Array = passed.astype(np.int32) >> spare
+    return idle
 
 
-def _marked(tables: Tables, service: int) -> Array:
-    """The positions of a service's ring that are marked to have exceptions."""
-    entry = tables.services[service]
-    start, stop = int(entry["ring_start"]), int(entry["ring_start"]) + int(entry["ring_slots"])
-    flags = schedule.flags_of(tables.ring[start:stop])
-    return start + np.flatnonzero(flags & np.uint64(schedule.EXCEPTIONS))
+def _exceptions(tables: Tables, rows: Array) -> Array:
+    """Positions in the ring of records of a service with a ring that disagree with their slot."""
+    rows = rows[tables.services["ring_slots"][rows["service"]] > 0]
+    if not len(rows):
+        return np.zeros(0, np.int64)
+    entry, flag = tables.services[rows["service"]], tables.enums["service_flags"]["SERVICE_HASH_ADDRESS"]
+    slots = schedule.ring_slots_of(
+        rows["client"],
+        rows["client_port"],
+        rows["port"],
+        hashes_port=(entry["flags"] & flag) == 0,
+        slots=entry["ring_slots"],
+    )
+    position = entry["ring_start"].astype(np.int64) + slots.astype(np.int64)
+    disagrees: Array = position[schedule.backends_of(tables.ring[position]) != rows["backend"]]
+    return disagrees

@@ -117,6 +117,8 @@ class Tables:
             self.loads = self._shared("loads")
             self.service_labels = self._shared("service_labels")
             self.backend_labels = self._shared("backend_labels")
+            self.fronts = self._shared("fronts")
+            self.reaping = self._shared("reaping")
             self._vip_filter = self._shared("vip_filter")
         except BaseException:
             self.close()
@@ -131,7 +133,7 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "ring_slots", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "_vip_filter"):  # fmt: skip
+                     "backend_labels", "fronts", "reaping", "_vip_filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
             self._memory.pop().close()
@@ -204,25 +206,31 @@ class Tables:
             entries.append(Entry(name, key.tobytes()))
         return entries
 
-    def set_listener(self, entry: Entry, service: int) -> None:
-        libbpf.update(self._fds[entry.map], entry.key, np.uint32(service).tobytes())
+    def set_listener(self, entry: Entry, service: int, front: int) -> None:
+        target = service | front << self._front_bits
+        libbpf.update(self._fds[entry.map], entry.key, np.uint32(target).tobytes())
 
     def delete_listener(self, entry: Entry) -> None:
         libbpf.delete(self._fds[entry.map], entry.key)
 
-    def listeners(self) -> dict[Entry, int]:
-        """What stands in the maps now: the service's index by entry."""
+    def listeners(self) -> dict[Entry, tuple[int, int]]:
+        """What stands in the maps now: the numbers of service and front by entry."""
+        bits = self._front_bits
         return {
-            Entry(name, key.tobytes()): int(value)
+            Entry(name, key.tobytes()): (int(value) & (1 << bits) - 1, int(value) >> bits)
             for name in ("listeners4", "listeners6", "ranges4", "ranges6")
             for keys, values in self.read(name, 8192)
             for key, value in zip(keys, values, strict=True)
         }
 
-    def address_in(self, entry: Entry) -> Address:
-        """The address in an entry's key."""
+    @property
+    def _front_bits(self) -> int:
+        return self.enums["listener_bits"]["LISTENER_FRONT"]
+
+    def place_of(self, entry: Entry) -> tuple[Address, int]:
+        """The address in an entry's key, and the number of its protocol."""
         key = np.frombuffer(entry.key, dtype_of(self.loaded.maps[entry.map]["key"]))
-        return address_of(key["address"][0])
+        return address_of(key["address"][0]), int(key["protocol"][0])
 
     def _vip_key(self, address: Address) -> bytes:
         return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed

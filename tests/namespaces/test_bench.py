@@ -22,7 +22,7 @@ from xdpdirector.model import Sizes
 pytestmark = pytest.mark.root
 
 LAB = "t_bench"
-SIZES = Sizes(connections=1 << 18, connections6=1 << 12, pending=1 << 16, ring_slots=1 << 18)
+SIZES = Sizes(connections=1 << 18, connections6=1 << 12, ring_slots=1 << 18)
 PACE = Pace(
     flows=(1, 1 << 10),
     rounds=2,

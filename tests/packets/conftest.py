@@ -24,7 +24,6 @@ SIZES = Sizes(
     listeners=64,
     connections=4096,
     connections6=4096,
-    pending=4096,
     ring_slots=1 << 16,
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import world as w
 
-from xdpdirector import schedule, sweep
+from xdpdirector import schedule
 from xdpdirector.model import Scheduler
 from xdpdirector.schedule import MemberPlan, ServicePlan, State
 
@@ -36,12 +36,12 @@ def asked(world: w.World, flows: Iterable[int]) -> dict[int, str]:
 
 
 def records(world: w.World) -> int:
-    return sum(len(keys) for name in sweep.TABLES for keys, _ in world.tables.read(name))
+    return sum(len(rows) for rows in world.connections())
 
 
 def settle(world: w.World, now: float) -> None:
     """Sweep at this time."""
-    world.plane.settle(sweep.sweep(world.tables, world.clock).exceptions, now)
+    world.plane.settle(world.sweep().exceptions, now)
 
 
 def flags(world: w.World) -> set[int]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 import world as w
 
-from xdpdirector import sweep
 from xdpdirector.schedule import ServicePlan, State
 
 TWO = (w.backend("web1"), w.backend("web2"))
@@ -209,7 +208,7 @@ def test_a_flood_of_syns_evicts_no_running_connection(world: w.World) -> None:
         world.send(w.tcp("S", sport=sport))
         world.send(w.tcp("A", sport=sport))
     syn = bytes(w.tcp("S"))
-    for number in range(3 * world.tables.entries("pending4")):
+    for number in range(3 * 4 * world.tables.entries("connections4")):
         world.run(syn[:26] + (0x0A000000 + number).to_bytes(4, "big") + syn[30:])
     world.recount()
 
@@ -223,12 +222,11 @@ def test_the_sweep_corrects_counts_and_deletes_what_timed_out(world: w.World) ->
     for sport in range(1, 11):
         world.send(w.tcp("S", sport=sport))
         world.send(w.tcp("A", sport=sport))
-    for keys, _ in world.tables.read("connections4"):
-        world.tables.delete("connections4", keys[:4].copy())
-        break
+    for rows in world.connections():
+        world.records.forget(rows[:4])
     world.send(w.tcp("S", sport=99))
 
-    result = sweep.sweep(world.tables, world.clock)
+    result = world.sweep()
 
     assert (result.total, result.deleted) == (7, 0)
     assert world.plane.load(("web", "web1")) == (7, 0)
@@ -241,7 +239,7 @@ def test_the_sweep_deletes_the_records_of_a_removed_backend(world: w.World) -> N
         world.send(w.tcp("A", sport=sport))
     world.apply(w.service(members=TWO[1:]))
 
-    result = sweep.sweep(world.tables, world.clock)
+    result = world.sweep()
 
     assert (result.total, result.deleted) == (5, 5)
 

@@ -7,7 +7,7 @@ import pytest
 import world as w
 from rings import FLOWS, NAMES, asked, flags, opened, ring, settle
 
-from xdpdirector import schedule, sweep
+from xdpdirector import schedule
 from xdpdirector.model import Scheduler
 
 FLUX_SECONDS = ring(NAMES).flux_seconds
@@ -64,11 +64,6 @@ def test_flows_from_before_the_ring_stay_whatever_is_swept(world: w.World, first
     world.forget_connections()
     settle(world, now=3)
     assert flags(world) == {0}
-
-
-def test_a_record_is_seen_also_when_it_moves_meanwhile(world: w.World) -> None:
-    """A pending record that is confirmed during the sweep must not hide behind it: pending ones come first."""
-    assert [name.startswith("pending") for name in sweep.TABLES] == [True, True, False, False]
 
 
 def test_flux_is_what_the_slots_say(world: w.World) -> None:

@@ -103,7 +103,7 @@ def test_a_listener_that_somebody_took_away_comes_back(world: w.World, plane: Re
 def test_a_listener_that_somebody_led_astray_comes_back(world: w.World, plane: RealPlane) -> None:
     plane.apply(w.service(), 0)
     plane.apply(MAIL, 0)
-    world.tables.set_listener(world.tables.listener_entries(w.LISTENERS[0])[0], 1)
+    world.tables.set_listener(world.tables.listener_entries(w.LISTENERS[0])[0], 1, 1)
     asyncio.run(plane.sweep(0))
 
     repaired = plane.apply(w.service(), 0) + plane.apply(MAIL, 0)

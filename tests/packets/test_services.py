@@ -14,7 +14,6 @@ from scapy.packet import Packet
 
 from xdpdirector.model import Listener, Persistence, Scheduler
 from xdpdirector.schedule import Hop, ServicePlan
-from xdpdirector.sweep import sweep
 
 TWO = (w.backend("web1"), w.backend("web2"))
 
@@ -115,7 +114,7 @@ def test_a_running_connection_keeps_its_client(world: w.World, family: str) -> N
     world.send(tcp("A", sport=1))
     world.age_clients(by=200)
 
-    sweep(world.tables, world.clock)
+    world.sweep()
     world.age_clients(by=200)
 
     assert {w.owner(world.send(tcp("S", sport=sport))) for sport in range(2, 6)} == {first}
@@ -139,7 +138,7 @@ def test_persistence_that_is_switched_on_hides_no_running_flow(world: w.World) -
 
     assert not world.plane.is_settled("web")
     assert {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in owners} == owners
-    world.plane.settle(sweep(world.tables, world.clock).exceptions, now=plain.flux_seconds + 1)
+    world.plane.settle(world.sweep().exceptions, now=plain.flux_seconds + 1)
     assert world.plane.is_settled("web")
     assert len({w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(100, 120)}) == 1
 
@@ -206,7 +205,7 @@ def test_one_packet_scheduling_remembers_nothing(world: w.World, scheduler: str)
     outcomes = [world.send(w.udp(sport=7)) for _ in range(6)]
 
     assert {outcome.reason for outcome in outcomes} == {"forward_unrecorded"}
-    assert sum(len(keys) for keys, _ in world.tables.read("pending4")) == 0
+    assert world.connections() == []
     if scheduler == "rr":
         assert Counter(map(w.owner, outcomes)) == {"web1": 3, "web2": 3}
 

@@ -24,8 +24,9 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
 from xdpdirector.paths import InstancePaths
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
-from xdpdirector.sweep import TABLES, sweep
-from xdpdirector.tables import Tables, network16
+from xdpdirector.records import TABLES, Records
+from xdpdirector.sweep import SweepResult, sweep
+from xdpdirector.tables import Array, Tables, network16
 
 LOOPBACK = 1
 PASS, DROP, TX, REDIRECT = 2, 1, 3, 4
@@ -129,6 +130,7 @@ class World:
     def __init__(self, paths: InstancePaths, loaded: Loaded) -> None:
         self.tables = Tables(loaded)
         self.clock = Clock(paths.pins / "clock")
+        self.records = Records(self.tables, paths.pins / "reap")
         self.plane = Dataplane(self.tables, self.clock)
         self._program = libbpf.obj_get(loaded.program)
         self._counted = self.plane.verdicts()
@@ -139,6 +141,7 @@ class World:
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.empty()
         self.tables.close()
+        self.records.close()
         self.clock.close()
         os.close(self._program)
 
@@ -148,24 +151,36 @@ class World:
             self.plane.remove(name)
         self.forget_connections()
 
+    def connections(self) -> list[Array]:
+        """All records, a family at a time."""
+        return list(self.records.read())
+
     def forget_connections(self) -> None:
         """As if every connection had timed out long ago."""
-        for name in TABLES:
-            for keys in [keys.copy() for keys, _ in self.tables.read(name)]:
-                self.tables.delete(name, keys)
+        for rows in self.connections():
+            self.records.forget(rows)
 
     def end_connection(self, sport: int) -> None:
         """As if the client's connection from that port had timed out."""
         self.send(tcp("A", sport=sport))
-        for keys in [keys.copy() for keys, _ in self.tables.read("connections4")]:
-            self.tables.delete("connections4", keys[keys["client_port"] == network16(sport)])
-        sweep(self.tables, self.clock)
+        for rows in self.connections():
+            self.records.forget(rows[rows["client_port"] == network16(sport)])
+        self.sweep()
+
+    def sweep(self) -> SweepResult:
+        return sweep(self.tables, self.records, self.clock)
 
     def shift_connections(self, by: float) -> None:
         """As if each recorded connection had shown its last packet so many seconds later."""
-        for keys, values in [(k.copy(), v.copy()) for k, v in self.tables.read("connections4")]:
-            values["seen"] += np.uint32(self.clock.jiffies(abs(by)) * (1 if by > 0 else -1) & 0xFFFFFFFF)
-            self.tables.write("connections4", keys, values)
+        numbers = self.tables.enums["tick_numbers"]
+        shift, bits = np.uint64(64 - numbers["SEEN_BITS"]), np.uint64((1 << numbers["SEEN_BITS"]) - 1)
+        ticks = round(by * self.clock.hz) >> numbers["TICK_SHIFT"]
+        for name in TABLES:
+            for keys, buckets in [(k.copy(), v.copy()) for k, v in self.tables.read(name)]:
+                words = buckets.view(np.uint64).reshape(*buckets["entries"].shape, -1)[..., -1]
+                seen = (words >> shift) + np.uint64(ticks & (1 << 64) - 1) & bits
+                words[:] = np.where(words == 0, words, words & ~(bits << shift) | seen << shift)
+                self.tables.write(name, keys, buckets)
 
     def age_clients(self, by: float) -> None:
         """As if the entries of persistence had been renewed so many seconds earlier."""

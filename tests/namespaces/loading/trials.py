@@ -18,9 +18,7 @@ from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
 FRAME = bytes(64)
-SMALL = Sizes(
-    services=4, backends=8, listeners=16, connections=1024, connections6=1024, pending=1024, ring_slots=251
-)
+SMALL = Sizes(services=4, backends=8, listeners=16, connections=1024, connections6=1024, ring_slots=251)
 
 DIRECTOR = """\
 #include <uapi/linux/bpf.h>

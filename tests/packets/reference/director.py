@@ -202,6 +202,7 @@ class Director:
         record.stage = _next_stage(record.stage, packet)
         self._records[packet.flow] = record
         _add_load(record, 1)
+        record.backend.took_one()
 
     def _drop_record(self, flow: Flow) -> None:
         _add_load(self._records.pop(flow), -1)

@@ -48,11 +48,14 @@ class Backend:
 
     def takes_more(self) -> bool:
         """Full from the upper threshold on, until below the lower one."""
-        if not self.plan.upper:
-            return True
         bound = self.plan.lower if self.is_full else self.plan.upper
-        self.is_full = self.active + self.inactive >= bound
-        return not self.is_full
+        return not self.plan.upper or self.active + self.inactive < bound
+
+    def took_one(self) -> None:
+        """One more of its connections is counted."""
+        count = self.active + self.inactive
+        if self.plan.upper:
+            self.is_full = count >= self.plan.upper or (self.is_full and count > self.plan.lower)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of connections, record by record. Knows how bpf/table.h keeps them; nothing of what they are for.
+
+A record is one word. Reading looks at a copy of the buckets; forgetting goes through the program `reap`, which compares
+and swaps as packets do, and leaves alone what has changed since it was read.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xdpdirector import libbpf
+from xdpdirector.tables import Array, Tables
+
+TABLES = ("connections4", "connections6")
+_BUCKETS = 4096  # read at a time
+_BUSY = 1
+_FIELDS = ("backend", "front", "state", "pending", "generation", "seen")
+
+
+class Records:
+    """Reads and forgets. `program`: where `reap` is pinned."""
+
+    def __init__(self, tables: Tables, program: Path) -> None:
+        self._tables = tables
+        self._reap = libbpf.obj_get(program)
+        self._bits = {name: _bits_of(tables.loaded.maps[name]["value"]) for name in TABLES}
+
+    def close(self) -> None:
+        os.close(self._reap)
+
+    def read(self) -> Iterator[Array]:
+        """All records, some thousand rows at a time; of one family in each. Columns: `word` (the record), `bucket`, `entry`,
+        `ipv6` (where it is), `client`, `client_port`, `port` (as in the packet), `service`, and what the word says: `backend`,
+        `front`, `state`, `pending`, `generation`, `seen` (ticks)."""
+        for name in TABLES:
+            for numbers, buckets in self._tables.read(name, _BUCKETS):
+                rows = self._rows(name, numbers, buckets)
+                if len(rows):
+                    yield rows
+
+    def forget(self, rows: Array) -> None:
+        """Delete these records, where they are still what they were."""
+        reaping = self._tables.reaping
+        for start in range(0, len(rows), len(reaping)):
+            some = rows[start : start + len(reaping)]
+            reaping["word"] = 0
+            for column in ("bucket", "entry", "ipv6", "word"):
+                reaping[column][: len(some)] = some[column]
+            libbpf.prog_test_run(self._reap, bytes(64))
+
+    def _rows(self, name: str, numbers: Array, buckets: Array) -> Array:
+        entries = buckets["entries"]
+        words = buckets.view(np.uint64).reshape(*entries.shape, -1)[..., -1]
+        where, which = np.nonzero(words > _BUSY)
+        said = entries[where, which]
+        rows = np.zeros(len(said), self._row_dtype(name))
+        rows["word"], rows["bucket"], rows["entry"] = words[where, which], numbers[where], which
+        rows["ipv6"] = name.endswith("6")
+        for column in ("client", "client_port", "port"):
+            rows[column] = said[column]
+        for field, (shift, width) in self._bits[name].items():
+            rows[field] = rows["word"] >> np.uint64(shift) & np.uint64((1 << width) - 1)
+        rows["service"] = self._tables.fronts["service"][rows["front"]]
+        return rows
+
+    def _row_dtype(self, name: str) -> list[tuple[Any, ...]]:
+        client: tuple[Any, ...] = ("client", "u4", (4,)) if name.endswith("6") else ("client", "u4")
+        return [
+            ("word", "u8"), ("bucket", "u4"), ("entry", "u2"), ("ipv6", "u2"), client, ("client_port", "u2"), ("port", "u2"),
+            ("service", "u4"), *((field, "u4") for field in _FIELDS),
+        ]  # fmt: skip
+
+
+def _bits_of(bucket: dict[str, Any]) -> dict[str, tuple[int, int]]:
+    """Shift and width of each field of a record, as layout.json has them."""
+    (entries,) = bucket["fields"]
+    record = next(field for field in entries["type"]["fields"] if field["name"] == "record")
+    return {field["name"]: tuple(field["bits"]) for field in record["type"]["fields"]}

@@ -23,12 +23,13 @@
 #define WORDS4	    2 /* in an entry; the last is the record */
 #define WORDS6	    4
 #define KEY_WORDS   3
-#define EASY	    2 /* so many flows in its first bucket, and a newcomer does not look at the second */
+#define NEAR	    32 /* the second bucket is within so many, and so mostly in the same page of memory */
+#define EASY	    1 /* so many flows in its first bucket, and a newcomer does not look at the second */
 #define RECORD_BUSY 1ULL
 #define RANK_SHIFT  24
 #define RANKS \
 	0x2222222244441344ULL /* 4 bits by state; from the ninth on, of those that are pending */
-#define TOP_RANK   4
+#define TOP_RANK 4
 
 /* A flow as its entry has it, and where it may stand. */
 struct place {
@@ -96,7 +97,7 @@ static __always_inline void find_place(const struct packet *packet, const struct
 	}
 	hash = folded((hash + front) * secret[0]) * secret[1];
 	place->buckets[0] = hash >> 42 & (buckets - 1);
-	place->buckets[1] = hash >> 20 & (buckets - 1);
+	place->buckets[1] = place->buckets[0] ^ (1 + (hash >> 20 & (NEAR - 1)));
 }
 
 /* A bucket, or NULL (never). Which map it is of is known where the compiler knows `packet->ipv6`. */

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """A front is a service at one VIP and protocol: what a connection's record says of where its flow goes in.
 
-The map `fronts` is the memory. A front that no listener needs any more rests until a sweep has seen that no record speaks
-of it: another one that had its number would inherit its connections. Knows numbers; nothing of listeners' ports or rings.
+The map `fronts` is the memory. A front that no listener needs any more rests until a sweep has seen that no
+record speaks of it: another one that had its number would inherit its connections. Knows numbers; nothing of
+listeners' ports or rings.
 """
 
 from __future__ import annotations
@@ -69,8 +70,8 @@ class Fronts:
                 self._next = number + 1
                 return number
         raise CapacityError(
-            f"there is room for {last} pairs of VIP and protocol, and those of listeners that were removed come free "
-            "within seconds: try again, or use fewer"
+            f"there is room for {last} pairs of VIP and protocol, and those of listeners that were removed come "
+            "free within seconds: try again, or use fewer"
         )
 
     def keep(self, numbers: Set[int]) -> None:

@@ -43,8 +43,8 @@ class Listening:
         new = sum(1 for front in mine if not self.fronts.knows(front))
         if new > self.fronts.room():
             raise CapacityError(
-                f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: those of "
-                "listeners that were removed come free within seconds"
+                f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: "
+                "those of listeners that were removed come free within seconds"
             )
         entries |= {entry for entry, (owner, _) in self._present.items() if owner != service}
         for name, count in Counter(entry.map for entry in entries).items():

@@ -13,11 +13,11 @@ from pydantic import Field, model_validator
 
 from xdpdirector.accessspec import ApiSpec
 from xdpdirector.checkspec import CheckSpec as CheckSpec
+from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
 from xdpdirector.fields import ListenerField as ListenerField
 from xdpdirector.fields import Name as Name
-from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Timeout as Timeout
 from xdpdirector.guardspec import MOST_DENIED, GuardSpec, ServiceLimit
 from xdpdirector.listener import Address as Address

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The table of connections, record by record. Knows how bpf/table.h keeps them; nothing of what they are for.
 
-A record is one word. Reading looks at a copy of the buckets; forgetting goes through the program `reap`, which compares
-and swaps as packets do, and leaves alone what has changed since it was read.
+A record is one word. Reading looks at a copy of the buckets; forgetting goes through the program `reap`, which
+compares and swaps as packets do, and leaves alone what has changed since it was read.
 """
 
 from __future__ import annotations
@@ -35,9 +35,12 @@ class Records:
         os.close(self._reap)
 
     def read(self) -> Iterator[Array]:
-        """All records, some thousand rows at a time; of one family in each. Columns: `word` (the record), `bucket`, `entry`,
-        `ipv6` (where it is), `client`, `client_port`, `port` (as in the packet), `service`, and what the word says: `backend`,
-        `front`, `state`, `pending`, `generation`, `seen` (ticks)."""
+        """All records, some thousand rows at a time; of one family in each.
+
+        Columns: `word` (the record), `bucket`, `entry`, `ipv6` (where it is), `client`, `client_port`, `port` (as
+        in the packet), `service`, and what the word says: `backend`, `front`, `state`, `pending`, `generation`,
+        `seen` (ticks).
+        """
         for name in TABLES:
             for numbers, buckets in self._tables.read(name, _BUCKETS):
                 rows = self._rows(name, numbers, buckets)
@@ -72,8 +75,8 @@ class Records:
     def _row_dtype(self, name: str) -> list[tuple[Any, ...]]:
         client: tuple[Any, ...] = ("client", "u4", (4,)) if name.endswith("6") else ("client", "u4")
         return [
-            ("word", "u8"), ("bucket", "u4"), ("entry", "u2"), ("ipv6", "u2"), client, ("client_port", "u2"), ("port", "u2"),
-            ("service", "u4"), *((field, "u4") for field in _FIELDS),
+            ("word", "u8"), ("bucket", "u4"), ("entry", "u2"), ("ipv6", "u2"), client, ("client_port", "u2"),
+            ("port", "u2"), ("service", "u4"), *((field, "u4") for field in _FIELDS),
         ]  # fmt: skip
 
 

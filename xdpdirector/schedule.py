@@ -119,8 +119,11 @@ class ServicePlan:
 
 
 def ring_slots_of(client: Any, client_port: Any, port: Any, *, hashes_port: Any, slots: Any) -> Words:
-    """Which slot of its service's ring each flow has: `flow_hash` of bpf/schedule.h. Addresses and ports are as in the packet:
-    one 32-bit number a flow for IPv4, four for IPv6. `slots`: of the ring, flow by flow."""
+    """Which slot of its service's ring each flow has: `flow_hash` of bpf/schedule.h.
+
+    Addresses and ports are as in the packet: one 32-bit number a flow for IPv4, four for IPv6. `slots`: of the
+    ring, flow by flow.
+    """
     half, words = np.uint64(32), np.asarray(client, np.uint64)
     ports = np.asarray(client_port, np.uint64) << np.uint64(16) | np.asarray(port, np.uint64)
     if words.ndim == 2:

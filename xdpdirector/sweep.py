@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """One pass over the table of connections: deletes what has timed out or lost its backend, and counts the rest.
 
-The path counts connections as they come and go, but one that times out leaves without a word. So the counts are taken
-anew here and handed over as corrections; in between they are off by at most what timed out since the last sweep, plus
-what came during it. Runs in a thread: it must touch nothing but its tables.
+The path counts connections as they come and go, but one that times out leaves without a word. So the counts are
+taken anew here and handed over as corrections; in between they are off by at most what timed out since the last
+sweep, plus what came during it. Runs in a thread: it must touch nothing but its tables.
 """
 
 from __future__ import annotations

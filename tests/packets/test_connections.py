@@ -208,7 +208,7 @@ def test_a_flood_of_syns_evicts_no_running_connection(world: w.World) -> None:
         world.send(w.tcp("S", sport=sport))
         world.send(w.tcp("A", sport=sport))
     syn = bytes(w.tcp("S"))
-    for number in range(3 * 4 * world.tables.entries("connections4")):
+    for number in range(6 * world.tables.entries("connections4")):
         world.run(syn[:26] + (0x0A000000 + number).to_bytes(4, "big") + syn[30:])
     world.recount()
 

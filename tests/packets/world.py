@@ -23,8 +23,8 @@ from xdpdirector.dataplane import Dataplane
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
 from xdpdirector.paths import InstancePaths
-from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.records import TABLES, Records
+from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Array, Tables, network16
 

@@ -25,7 +25,7 @@ from xdpdirector.model import Sizes
 
 Say = Callable[[str], None]
 ENTRIES = 1 << 20  # of both tables of running connections, and of the limits' own
-SIZES = Sizes(connections=ENTRIES, connections6=ENTRIES, pending=1 << 16)
+SIZES = Sizes(connections=ENTRIES, connections6=ENTRIES)
 
 
 @dataclass(frozen=True)

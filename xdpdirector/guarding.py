@@ -100,13 +100,16 @@ class Guarding:
         wanted, present = self._in_jiffies(limit), self._limits[service]
         if all(np.array_equal(present[name], value) for name, value in wanted.items()):
             return 0
-        entry = self._limits[service : service + 1]
-        for name, value in wanted.items():
+        self._begin_anew(service, wanted)
+        return 1
+
+    def _begin_anew(self, service: int, fields: dict[str, Any]) -> None:
+        entry, index = self._limits[service : service + 1], np.array([service], np.uint32)
+        for name, value in fields.items():
             entry[name] = value
         entry["generation"] = (int(entry["generation"][0]) + 1) & 0xFFFF
-        self._tables.write("limits", np.array([service], np.uint32), entry)
-        self._tables.write("paid", np.array([service], np.uint32), np.zeros(1, np.uint64))
-        return 1
+        self._tables.write("limits", index, entry)
+        self._tables.write("paid", index, np.zeros(1, np.uint64))
 
     def _in_jiffies(self, limit: ServiceLimit) -> dict[str, Any]:
         """The fields of `struct limit`. What a jiffy earns is always tolerated: time has no smaller steps."""
@@ -135,8 +138,9 @@ class Guarding:
         return Refused(by_service=int(by_service), by_source=int(by_source))
 
     def begin(self, service: int) -> None:
-        """The index is another service's from now on."""
+        """The index is another service's from now on: nothing was refused, and nobody has paid."""
         self._tables.per_cpu_zero("refusals", service)
+        self._begin_anew(service, {})
 
 
 def _prefix_in(key: Any) -> Prefix:

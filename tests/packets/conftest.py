@@ -26,6 +26,8 @@ SIZES = Sizes(
     connections6=4096,
     pending=4096,
     ring_slots=1 << 16,
+    denied=64,
+    sources=1024,
 )
 
 

@@ -23,6 +23,7 @@ from xdpdirector.api.app import create_app
 from xdpdirector.director import Director
 from xdpdirector.errors import AlreadyRunningError
 from xdpdirector.events import Events
+from xdpdirector.filestate import merge_file
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
@@ -30,7 +31,7 @@ from xdpdirector.neighbours import Neighbours
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.store import Store, reconcile_with_file
+from xdpdirector.store import Store
 from xdpdirector.vips import Vips
 
 GRACE = 2  # seconds for requests under way when the end comes
@@ -84,8 +85,8 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(paths.state))
-        services = reconcile_with_file(store, wanted, digest := config.digest(wanted))
         stored = store.latest()
+        services = merge_file(stored, wanted, digest := config.digest(wanted))
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
         events = Events()
@@ -97,8 +98,7 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
             checks=Monitor,
             events=events,
         )
-        revision = stored.id if stored else 0
-        director = Director(reconciler, plane, store, revision, interfaces=wanted.interfaces)
+        director = Director(reconciler, plane, store, wanted, revision=stored.id if stored else 0)
         try:
             await director.start(strict=is_new, ready=lambda: _attach(paths, wanted))
             if is_new:

@@ -54,8 +54,8 @@ class Plane(Protocol):
 class FakePlane:
     """Remembers plans; `applied` has the name for each time. A test says what runs on them, and what goes wrong.
 
-    `active` connections and `packets` by backend; `unsettled` services; `room`: backends that it has room for;
-    `broken`: raised by every change.
+    `attached`: where the program is; `active` connections and `packets` by backend; `unsettled` services; `room`:
+    backends that it has room for; `broken`: raised by every change.
     """
 
     def __init__(self, adopted: dict[Key, State] | None = None) -> None:
@@ -66,6 +66,7 @@ class FakePlane:
         self.packets: dict[Key, int] = {}
         self.unsettled: set[str] = set()
         self.room = 1000
+        self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.broken: Exception | None = None
         self._adopted = dict(adopted or {})
 
@@ -113,7 +114,7 @@ class FakePlane:
         return sum(self.active.values())
 
     def attachments(self) -> tuple[AttachmentView, ...]:
-        return ()
+        return self.attached
 
     async def sweep(self, now: float) -> None:
         if self.broken:

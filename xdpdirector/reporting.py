@@ -6,17 +6,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from xdpdirector.drains import Drain
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing
-from xdpdirector.views import BackendView, Operational, ServiceView, Traffic
+from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational, ServiceView, Traffic
 
 
 def backend_view(
-    key: Key, spec: BackendSpec, standing: Standing, drain: Drain | None, since: datetime, plane: Plane
+    key: Key,
+    spec: BackendSpec,
+    standing: Standing,
+    counts: ConnectionCounts,
+    drain: DrainView | None,
+    since: datetime,
+    plane: Plane,
 ) -> BackendView:
-    counts = plane.counts(key)
     settled = plane.is_settled(key[0])
     operational = standing.operational
     if spec.admin is AdminState.DRAIN and settled and not counts.active:
@@ -39,7 +43,7 @@ def backend_view(
         and standing.operational is Operational.UP,
         connections=counts,
         traffic=plane.traffic(key),
-        drain=drain.view(counts.active, settled) if drain else None,
+        drain=drain,
     )
 
 

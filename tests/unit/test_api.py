@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from api_server import ApiServer
 from fake_director import CLIENT, FakeDirector
 
 from xdpdirector.api.app import create_app
+from xdpdirector.api.identity import user_name
 from xdpdirector.client import Client
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, TimedOutError
 
@@ -24,6 +26,7 @@ OPERATIONS = {
     "list_backends", "create_backend", "get_backend", "patch_backend", "delete_backend",
     "drain_backend", "enable_backend", "maintain_backend",
     "list_connections", "follow_events", "get_statistics", "get_liveness", "get_readiness", "get_metrics",
+    "list_tokens", "create_token", "delete_token", "list_audit",
 }  # fmt: skip
 
 
@@ -47,7 +50,7 @@ def test_a_service_is_created_with_defaults(api: Client, director: FakeDirector)
     assert view["scheduler"] == "wlc"
     assert view["timeouts"]["tcp"] == "900s"
     assert [backend["name"] for backend in view["backends"]] == ["web1"]
-    assert director.authors == ["api"]
+    assert director.authors == [user_name(os.getuid())]
 
 
 def test_lists_have_an_envelope(api: Client) -> None:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Opens the sockets that the API listens on: the unix socket always, TCP addresses when tokens can be told.
+
+Knows files, addresses and modes; no routes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import grp
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+from xdpdirector.accessspec import ApiSpec, Endpoint
+from xdpdirector.api import tls
+from xdpdirector.api.server import Door
+from xdpdirector.errors import ConfigurationError
+from xdpdirector.tokens import Tokens
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def opened(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[Door]]:
+    """All doors of the specification, the unix socket first. ConfigurationError: why one cannot be opened."""
+    with contextlib.ExitStack() as stack:
+        require_tokens(spec, tokens)
+        context = tls.context(spec.tls) if spec.tls else None
+        doors = [Door(stack.enter_context(unix_socket(path, spec.group)))]
+        doors += [Door(stack.enter_context(_tcp_socket(endpoint)), context) for endpoint in spec.listen]
+        for endpoint in spec.listen:
+            log.info("the API listens on %s%s", endpoint, ", with TLS" if context else "")
+        yield doors
+
+
+def require_tokens(spec: ApiSpec, tokens: Tokens) -> None:
+    """ConfigurationError when there is a TCP address and nobody could come in there."""
+    if spec.listen and not tokens.any_valid():
+        raise ConfigurationError(
+            f"api.listen has {spec.listen[0]}, and there is no valid token: make one with "
+            "`xdpdirector token add NAME --role admin`, or take the address out of api.listen"
+        )
+
+
+@contextlib.contextmanager
+def unix_socket(path: Path, group: str | None = None) -> Iterator[socket.socket]:
+    """For user and group (0660). The instance's lock is held, so an old one belongs to nobody."""
+    path.unlink(missing_ok=True)
+    with socket.socket(socket.AF_UNIX) as listening:
+        before = os.umask(0o117 if group is None else 0o177)
+        try:
+            listening.bind(str(path))
+        finally:
+            os.umask(before)
+        if group is not None:
+            _give_to(path, group)
+        yield listening
+        path.unlink(missing_ok=True)
+
+
+def _give_to(path: Path, group: str) -> None:
+    try:
+        os.chown(path, -1, grp.getgrnam(group).gr_gid)
+    except KeyError as error:
+        raise ConfigurationError(f"api.group: there is no group '{group}' on this host") from error
+    except PermissionError as error:
+        raise ConfigurationError(
+            f"api.group: the daemon's user is not in the group '{group}', and may not give it the socket: "
+            f"run `usermod -a -G {group} USER`, or start the daemon as root"
+        ) from error
+    path.chmod(0o660)
+
+
+@contextlib.contextmanager
+def _tcp_socket(endpoint: Endpoint) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if endpoint.address.version == 6 else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        try:
+            listening.bind((str(endpoint.address), endpoint.port))
+        except OSError as error:
+            raise ConfigurationError(f"api.listen: {endpoint} cannot be opened: {error.strerror}") from error
+        yield listening

@@ -11,29 +11,47 @@ import grp
 import logging
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xdpdirector.accessspec import ApiSpec, Endpoint
 from xdpdirector.api import tls
 from xdpdirector.api.server import Door
-from xdpdirector.errors import ConfigurationError
+from xdpdirector.errors import ConfigurationError, StoreError
 from xdpdirector.tokens import Tokens
 
 log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def opened(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[Door]]:
-    """All doors of the specification, the unix socket first. ConfigurationError: why one cannot be opened."""
+def opened_doors(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[Door]]:
+    """The unix socket first, then the TCP addresses. ConfigurationError: why one of them cannot be opened."""
     with contextlib.ExitStack() as stack:
-        require_tokens(spec, tokens)
         context = tls.context(spec.tls) if spec.tls else None
+        endpoints = spec.listen if _may_listen(spec, tokens) else ()
         doors = [Door(stack.enter_context(unix_socket(path, spec.group)))]
-        doors += [Door(stack.enter_context(_tcp_socket(endpoint)), context) for endpoint in spec.listen]
-        for endpoint in spec.listen:
+        doors += [Door(stack.enter_context(_tcp_socket(endpoint)), context) for endpoint in endpoints]
+        for endpoint in endpoints:
             log.info("the API listens on %s%s", endpoint, ", with TLS" if context else "")
         yield doors
+
+
+def load_certificates_anew(spec: ApiSpec, doors: Sequence[Door]) -> None:
+    """For connections from now on. ConfigurationError, and all stays as it is, when the files cannot be used."""
+    for context in {door.tls for door in doors if door.tls}:
+        assert spec.tls is not None
+        tls.load(context, spec.tls)
+        log.info("the API's certificate was read again from %s", spec.tls.certificate)
+
+
+def _may_listen(spec: ApiSpec, tokens: Tokens) -> bool:
+    """False when nobody can tell who may come in: a broken file must not keep the director from its work."""
+    try:
+        require_tokens(spec, tokens)
+    except StoreError as error:
+        log.error("the API listens on no TCP address, because no token can be told: %s", error.detail)
+        return False
+    return True
 
 
 def require_tokens(spec: ApiSpec, tokens: Tokens) -> None:

@@ -12,16 +12,16 @@ import fcntl
 import logging
 import os
 import signal
-import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import uvicorn
-
 from xdpdirector import attachment, bpffs, config, interfaces, loader
+from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
+from xdpdirector.api.doors import load_certificates_anew, opened_doors
+from xdpdirector.api.server import Door, Server
 from xdpdirector.director import Director
-from xdpdirector.errors import AlreadyRunningError
+from xdpdirector.errors import AlreadyRunningError, ConfigurationError
 from xdpdirector.events import Events
 from xdpdirector.filestate import merge_file
 from xdpdirector.layout import Loaded
@@ -31,10 +31,9 @@ from xdpdirector.neighbours import Neighbours
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
+from xdpdirector.recorded import Recorded
 from xdpdirector.store import Store
 from xdpdirector.vips import Vips
-
-GRACE = 2  # seconds for requests under way when the end comes
 
 log = logging.getLogger("xdpdirector")
 
@@ -46,10 +45,14 @@ def run(instance: str, configuration: Path) -> int:
     bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
-    with _only_one(paths):
+    with (
+        _only_one(paths),
+        contextlib.closing(Access.at(paths.access, wanted.api)) as access,
+        opened_doors(paths.socket, wanted.api, access.tokens) as doors,
+    ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loader.ensure(paths, wanted.sizes)
-        asyncio.run(_serve(paths, wanted, loaded))
+        asyncio.run(_serve(paths, wanted, loaded, access, doors))
     return 0
 
 
@@ -81,7 +84,9 @@ def unload(instance: str) -> int:
     return 0
 
 
-async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) -> None:
+async def _serve(
+    paths: InstancePaths, wanted: Configuration, loaded: Loaded, access: Access, doors: Sequence[Door]
+) -> None:
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
     with contextlib.ExitStack() as stack:
         store = stack.enter_context(Store(paths.state))
@@ -98,12 +103,13 @@ async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) ->
             checks=Monitor,
             events=events,
         )
-        director = Director(reconciler, plane, store, wanted, revision=stored.id if stored else 0)
+        history = Recorded(store, access.audit)
+        director = Director(reconciler, plane, history, wanted, revision=stored.id if stored else 0)
         try:
             await director.start(strict=is_new, ready=lambda: _attach(paths, wanted))
             if is_new:
                 director.take_in(digest, frozenset(wanted.services))
-            await _answer(director, paths)
+            await _answer(director, access, doors)
         finally:
             await director.close()
 
@@ -131,53 +137,25 @@ def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) ->
         log.info("program taken off %s, which is no longer in the configuration", name)
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the daemon, whose end is no death by signal."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _answer(director: Director, paths: InstancePaths) -> None:
-    """Serve the API on the unix socket until a signal comes."""
-    server = _Server(
-        uvicorn.Config(
-            create_app(director),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE,
-        )
-    )
+async def _answer(director: Director, access: Access, doors: Sequence[Door]) -> None:
+    """Serve the API until a signal comes."""
+    server = Server(create_app(director, access), doors)
 
     def stop() -> None:
         director.stop_waiting()
         server.should_exit = True
 
+    def reload() -> None:
+        try:
+            load_certificates_anew(access.spec, doors)
+        except ConfigurationError as error:
+            log.error("the certificates stay as they are: %s", error.detail)
+
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    with _listening(paths.socket) as listening:
-        await server.serve(sockets=[listening])
-
-
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """The API's socket, for user and group (0660). The lock is held, so an old one belongs to nobody."""
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listening:
-        before = os.umask(0o117)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        listening.setblocking(False)
-        yield listening
-        path.unlink(missing_ok=True)
+    await server.serve()
 
 
 @contextlib.contextmanager

@@ -28,6 +28,8 @@ static __always_inline struct connection *find_pending(struct packet *packet)
 
 static __always_inline void store_connection(struct packet *packet, struct connection *record)
 {
+	if (DRY_RUN)
+		return;
 	if (packet->ipv6) {
 		connections6.update(&packet->flow.v6, record);
 		apart(NULL);
@@ -38,6 +40,8 @@ static __always_inline void store_connection(struct packet *packet, struct conne
 
 static __always_inline void store_pending(struct packet *packet, struct connection *record)
 {
+	if (DRY_RUN)
+		return;
 	if (packet->ipv6) {
 		pending6.update(&packet->flow.v6, record);
 		apart(NULL);
@@ -48,6 +52,8 @@ static __always_inline void store_pending(struct packet *packet, struct connecti
 
 static __always_inline void delete_pending(struct packet *packet)
 {
+	if (DRY_RUN)
+		return;
 	if (packet->ipv6) {
 		pending6.delete(&packet->flow.v6);
 		apart(NULL);
@@ -58,6 +64,8 @@ static __always_inline void delete_pending(struct packet *packet)
 
 static __always_inline void delete_records(struct packet *packet)
 {
+	if (DRY_RUN)
+		return;
 	if (packet->ipv6) {
 		connections6.delete(&packet->flow.v6);
 		apart(NULL);
@@ -80,7 +88,7 @@ static __always_inline void add_load(const struct connection *record, u8 state, 
 	struct backend *backend = backends.lookup(&index);
 	struct load *load = loads.lookup(&index);
 
-	if (backend && load && backend->generation == record->generation)
+	if (backend && load && backend->generation == record->generation && !DRY_RUN)
 		__sync_fetch_and_add(is_active(state) ? &load->active : &load->inactive, by);
 }
 
@@ -133,9 +141,11 @@ static __always_inline bool recall(struct packet *packet, struct service *servic
 		delete_records(packet);
 		return false;
 	}
-	change_state(found, next_state(found->state, packet));
-	if (found->seen != now)
-		found->seen = now;
+	if (!DRY_RUN) {
+		change_state(found, next_state(found->state, packet));
+		if (found->seen != now)
+			found->seen = now;
+	}
 	*record = *found;
 	if (is_pending && !is_opening(packet)) {
 		store_connection(packet, record);

@@ -13,6 +13,7 @@
 
 #include "types.h"
 #include "maps.h"
+#include "explain.h"
 #include "verdict.h"
 #include "parse.h"
 #include "service.h"
@@ -42,8 +43,8 @@ static __always_inline bool parse_network(struct cursor *cursor, struct packet *
 static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet,
 				 const struct aside *found, enum reason reason, u32 stage)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 
 	if (aside) {
 		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
@@ -82,8 +83,8 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 
 int stage_answer(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 
 	return aside ? reject(ctx, &aside->packet, aside->now, aside->reason)
 		     : verdict(XDP_DROP, DROP_INTERNAL);
@@ -91,8 +92,8 @@ int stage_answer(struct xdp_md *ctx)
 
 int stage_admit(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	enum reason reason;
 
 	if (!aside)
@@ -106,8 +107,8 @@ int stage_admit(struct xdp_md *ctx)
 
 int stage_schedule(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	struct choice choice = {};
 	struct service *service;
 	struct packet packet;
@@ -123,8 +124,8 @@ int stage_schedule(struct xdp_md *ctx)
 
 int stage_fragment(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	struct choice choice = {};
 
 	if (!aside)
@@ -139,8 +140,8 @@ int stage_fragment(struct xdp_md *ctx)
 
 int stage_error(struct xdp_md *ctx)
 {
-	u32 zero = 0, *index;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN, *index;
+	struct aside *aside = asides.lookup(&mine);
 	struct packet quoted = {};
 	struct choice choice = {};
 	struct service *service;
@@ -200,6 +201,7 @@ int director(struct xdp_md *ctx)
 		return is_icmp(&packet) ? go_on(ctx, &packet, &aside, UNDECIDED, STAGE_ERROR)
 					: verdict(XDP_PASS, PASS_NO_LISTENER);
 
+	note_service(*index);
 	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
 		return verdict(XDP_DROP, DROP_DENIED);
 

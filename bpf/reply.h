@@ -163,6 +163,8 @@ static __always_inline bool may_answer(u32 now)
 
 	if (!allowance)
 		return false;
+	if (DRY_RUN)
+		return allowance->jiffy != now || allowance->used < ANSWERS_A_JIFFY;
 	if (allowance->jiffy != now) {
 		allowance->jiffy = now;
 		allowance->used = 0;

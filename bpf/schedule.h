@@ -101,7 +101,7 @@ static __always_inline bool is_full(struct load *load, u64 connections)
 	if (!load->upper)
 		return false;
 	overloaded = connections >= (load->overloaded ? load->lower : load->upper);
-	if (load->overloaded != overloaded)
+	if (load->overloaded != overloaded && !DRY_RUN)
 		load->overloaded = overloaded;
 	return overloaded;
 }

@@ -9,12 +9,16 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from xdpdirector import __version__
+from xdpdirector.answers import Answers, PassingAnswers
 from xdpdirector.api import (
     audit,
     backends,
+    configuration,
     connections,
     events,
+    idempotency,
     metrics,
+    negotiation,
     problems,
     roles,
     services,
@@ -26,6 +30,19 @@ from xdpdirector.api.access import Access
 from xdpdirector.api.gate import Gate, through_the_gate
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
+
+_ROUTERS = (
+    services.router,
+    backends.router,
+    configuration.router,
+    connections.router,
+    statistics.router,
+    events.router,
+    status.router,
+    metrics.router,
+    tokens.router,
+    audit.router,
+)
 
 
 class _Application(FastAPI):
@@ -40,9 +57,12 @@ class _Application(FastAPI):
         return document
 
 
-def create_app(director: Control, access: Access | None = None, *, docs: bool = False) -> FastAPI:
-    """The API over `director`, for whom `access` lets in; without it nothing can be changed. `docs` serves /docs,
-    whose scripts come from the internet: off by default."""
+def create_app(
+    director: Control, access: Access | None = None, answers: Answers | None = None, *, docs: bool = False
+) -> FastAPI:
+    """The API over `director`, for whom `access` lets in; without it nothing can be changed. `answers` remembers
+    what was answered to an Idempotency-Key. `docs` serves /docs, whose scripts come from the internet: off by
+    default."""
     app = _Application(
         title="XDP Director",
         version=__version__,
@@ -51,16 +71,17 @@ def create_app(director: Control, access: Access | None = None, *, docs: bool = 
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         responses=problems.RESPONSES,
-        dependencies=[Depends(through_the_gate)],
+        dependencies=[Depends(through_the_gate), Depends(negotiation.acceptable)],
     )
     app.state.director = director
     app.state.metrics = metrics.registry(director)
     app.state.access = access = access or Access.nowhere()
     problems.install(app)
+    idempotency.install(app, answers or PassingAnswers())
     routes = [*app.routes]
-    for module in (services, backends, connections, statistics, events, status, metrics, tokens, audit):
-        app.include_router(module.router)
-        routes += module.router.routes
+    for router in _ROUTERS:
+        app.include_router(router)
+        routes += router.routes
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, routes=routes, access=access)
     return app

@@ -9,12 +9,13 @@ from fastapi import APIRouter, Query, Response, status
 
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, ServiceName
+from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.requests import AdminChange, BackendCreate, DrainChange, Items, MergePatch, Wait
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView
 
-router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"])
+router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
 
 
 @router.get("")
@@ -27,7 +28,7 @@ async def list_backends(
     return Items(items=list(view.backends))
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])
 async def create_backend(
     service: ServiceName, body: BackendCreate, director: DirectorDep, intent: IntentDep, response: Response
 ) -> BackendView:
@@ -81,7 +82,7 @@ async def delete_backend(
     await director.delete_backend(service, backend, force=force, drain=drain, intent=intent)
 
 
-@router.post("/{backend}/drain")
+@router.post("/{backend}/drain", dependencies=[IdempotentDep])
 async def drain_backend(
     service: ServiceName,
     backend: BackendName,
@@ -104,7 +105,7 @@ async def drain_backend(
     return _tagged(view, director, response)
 
 
-@router.post("/{backend}/enable")
+@router.post("/{backend}/enable", dependencies=[IdempotentDep])
 async def enable_backend(
     service: ServiceName,
     backend: BackendName,
@@ -119,7 +120,7 @@ async def enable_backend(
     return _tagged(view, director, response)
 
 
-@router.post("/{backend}/maintenance")
+@router.post("/{backend}/maintenance", dependencies=[IdempotentDep])
 async def maintain_backend(
     service: ServiceName,
     backend: BackendName,

@@ -7,11 +7,12 @@ from fastapi import APIRouter, Response, status
 
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep, ServiceName
+from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.requests import Items, MergePatch, ServiceCreate
 from xdpdirector.model import ServiceSpec
 from xdpdirector.views import ServiceView
 
-router = APIRouter(prefix="/v1/services", tags=["services"])
+router = APIRouter(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
 
 
 @router.get("")
@@ -21,7 +22,7 @@ async def list_services(director: DirectorDep, response: Response) -> Items[Serv
     return Items(items=director.services())
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])
 async def create_service(
     body: ServiceCreate, director: DirectorDep, intent: IntentDep, response: Response
 ) -> ServiceView:

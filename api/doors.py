@@ -73,10 +73,12 @@ def unix_socket(path: Path, group: str | None = None) -> Iterator[socket.socket]
             listening.bind(str(path))
         finally:
             os.umask(before)
-        if group is not None:
-            _give_to(path, group)
-        yield listening
-        path.unlink(missing_ok=True)
+        try:
+            if group is not None:
+                _give_to(path, group)
+            yield listening
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def _give_to(path: Path, group: str) -> None:

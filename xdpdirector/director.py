@@ -95,7 +95,8 @@ class Director:
 
     def service(self, name: str) -> ServiceView:
         spec = edits.find_service(self._services, name)
-        return reporting.service_view(name, spec, tuple(self.backend(name, key) for key in spec.backends))
+        backends = tuple(self.backend(name, key) for key in spec.backends)
+        return reporting.service_view(name, spec, backends, self._plane.refused(name))
 
     def backend(self, service: str, name: str) -> BackendView:
         spec = edits.find_backend(self._services, service, name)

@@ -9,7 +9,15 @@ from datetime import UTC, datetime
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing
-from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational, ServiceView, Traffic
+from xdpdirector.views import (
+    BackendView,
+    ConnectionCounts,
+    DrainView,
+    Operational,
+    Refused,
+    ServiceView,
+    Traffic,
+)
 
 
 def backend_view(
@@ -47,7 +55,9 @@ def backend_view(
     )
 
 
-def service_view(name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
+def service_view(
+    name: str, spec: ServiceSpec, backends: tuple[BackendView, ...], refused: Refused
+) -> ServiceView:
     """The service is up when a backend takes new connections."""
     if any(backend.serving for backend in backends):
         operational = Operational.UP
@@ -61,6 +71,7 @@ def service_view(name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]
         backends=backends,
         operational=operational,
         traffic=total(backend.traffic for backend in backends),
+        refused=refused,
     )
 
 

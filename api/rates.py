@@ -16,6 +16,7 @@ from xdpdirector.errors import OverloadedError, TooManyRequestsError
 
 KEYS = 4096
 AT_ONCE, AT_ONCE_IN_ALL = 128, 256
+_NOTHING = 1e-6  # seconds, for what sums of fractions lose
 
 
 class Rates:
@@ -27,7 +28,7 @@ class Rates:
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float] = monotonic) -> None:
         self._interval, self._now = 1 / rate, now
-        self._depth = (burst - 1) * self._interval
+        self._depth = (burst - 1) * self._interval + _NOTHING
         self._full_at: OrderedDict[str, float] = OrderedDict()
 
     def __len__(self) -> int:

@@ -13,6 +13,7 @@ from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
 from xdpdirector.history import Summary
 from xdpdirector.intent import Intent
+from xdpdirector.lan.source import LanSource
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
 
@@ -39,6 +40,9 @@ class Control(Protocol):
 
     @property
     def events(self) -> Events: ...
+
+    @property
+    def lan(self) -> LanSource: ...
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there, or of all: another one after each change."""

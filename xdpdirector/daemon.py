@@ -12,34 +12,40 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
 from xdpdirector import attachment, bpffs, config, interfaces, loader
+from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.server import Door, Server
+from xdpdirector.archive import Archive
+from xdpdirector.carriers import Carriers
 from xdpdirector.director import Director
-from xdpdirector.errors import AlreadyRunningError, ConfigurationError
+from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError
 from xdpdirector.events import Events
 from xdpdirector.filestate import merge_file
+from xdpdirector.lan.watch import Lan
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
-from xdpdirector.neighbours import Neighbours
+from xdpdirector.neighbours import Neighbours, OnChange
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
-from xdpdirector.store import Store
 from xdpdirector.vips import Vips
 
 log = logging.getLogger("xdpdirector")
 
 
 def run(instance: str, configuration: Path) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Errors come before anything that runs is touched."""
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again. The exit status.
+
+    Errors come before anything that runs is touched.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
     bpffs.require_privileges()
@@ -52,7 +58,7 @@ def run(instance: str, configuration: Path) -> int:
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loader.ensure(paths, wanted.sizes)
-        asyncio.run(_serve(paths, wanted, loaded, access, doors))
+        asyncio.run(_serve(paths, configuration, wanted, loaded, access, doors))
     return 0
 
 
@@ -85,33 +91,65 @@ def unload(instance: str) -> int:
 
 
 async def _serve(
-    paths: InstancePaths, wanted: Configuration, loaded: Loaded, access: Access, doors: Sequence[Door]
+    paths: InstancePaths,
+    source: Path,
+    wanted: Configuration,
+    loaded: Loaded,
+    access: Access,
+    doors: Sequence[Door],
 ) -> None:
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(Store(paths.state))
-        stored = store.latest()
+        archive = stack.enter_context(Archive(paths.state, paths.run / "spare"))
+        stored = archive.latest()
         services = merge_file(stored, wanted, digest := config.digest(wanted))
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
         events = Events()
+
+        def neighbours(on_change: OnChange) -> Neighbours:
+            def tell(address: Address) -> None:
+                on_change(address)
+                lan.route_changed(address)
+
+            return Neighbours(tell)
+
         reconciler = Reconciler(
             services,
             plane=plane,
             vips=_vips(wanted, events),
-            neighbours=Neighbours,
+            neighbours=neighbours,
             checks=Monitor,
             events=events,
         )
-        history = Recorded(store, access.audit)
-        director = Director(reconciler, plane, history, wanted, revision=stored.id if stored else 0)
-        try:
+        history = Recorded(archive, access.audit)
+        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events)
+        lan = Lan(
+            wanted.lan,
+            wanted.interfaces,
+            events,
+            services=lambda: reconciler.services,
+            route=reconciler.route,
+        )
+        director = Director(
+            reconciler,
+            plane,
+            history,
+            wanted,
+            carriers=carriers,
+            lan=lan,
+            revision=stored.id if stored else 0,
+        )
+        async with contextlib.AsyncExitStack() as running:
+            running.push_async_callback(director.close)
             await director.start(strict=is_new, ready=lambda: _attach(paths, wanted))
             if is_new:
                 director.take_in(digest, frozenset(wanted.services))
-            await _answer(director, access, doors)
-        finally:
-            await director.close()
+            for watcher in (carriers, lan):
+                running.push_async_callback(watcher.close)
+                await watcher.start()
+            app = create_app(director, access, StoredAnswers(lambda: archive.database))
+            await _answer(director, Server(app, doors), lambda: _read_again(source, director, access, doors))
 
 
 def _vips(wanted: Configuration, events: Events) -> Vips:
@@ -137,25 +175,48 @@ def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) ->
         log.info("program taken off %s, which is no longer in the configuration", name)
 
 
-async def _answer(director: Director, access: Access, doors: Sequence[Door]) -> None:
+async def _answer(director: Director, server: Server, read_again: Callable[[], Awaitable[None]]) -> None:
     """Serve the API until a signal comes."""
-    server = Server(create_app(director, access), doors)
+    hung_up = asyncio.Event()
 
     def stop() -> None:
         director.stop_waiting()
         server.should_exit = True
 
-    def reload() -> None:
-        try:
-            load_certificates_anew(access.spec, doors)
-        except ConfigurationError as error:
-            log.error("the certificates stay as they are: %s", error.detail)
+    async def reload() -> None:
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            await read_again()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, reload)
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    await server.serve()
+    reloading = asyncio.create_task(reload())
+    try:
+        await server.serve()
+    finally:
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
+
+
+async def _read_again(source: Path, director: Director, access: Access, doors: Sequence[Door]) -> None:
+    """On SIGHUP: certificates and the configuration file. What is wrong with them is told, and changes nothing."""
+    try:
+        load_certificates_anew(access.spec, doors)
+    except ConfigurationError as error:
+        log.error("the certificates stay as they are: %s", error.detail)
+    try:
+        wanted = await asyncio.to_thread(config.load, source)
+        plan = await director.configuration.reload(wanted, config.digest(wanted))
+        log.info("the configuration file is read again: %d changes", len(plan.changes))
+    except DirectorError as error:
+        log.error("the configuration file is not taken in: %s", error.detail)
+        director.configuration.refuse_file(error.detail)
+    except Exception as error:  # a bug of ours: what runs goes on
+        log.exception("the configuration file is not taken in")
+        director.configuration.refuse_file(str(error))
 
 
 @contextlib.contextmanager

@@ -10,16 +10,19 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from itertools import count
 from typing import Any, Literal
 
 from xdpdirector import edits, reporting
+from xdpdirector.carriers import CarrierTable
 from xdpdirector.configuring import Configuring
 from xdpdirector.draining import Draining
 from xdpdirector.edits import Services
-from xdpdirector.errors import DirectorError, StoreError
+from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.history import History
 from xdpdirector.intent import Intent
+from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.plane import Plane
@@ -27,7 +30,8 @@ from xdpdirector.reconciler import Reconciler
 from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
-WATCH_APART = 1.0  # seconds between two looks at drains, the store and what nobody announces
+WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
+STORE_EVERY = 10  # looks between two trials of the store, while it is well
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +46,12 @@ class Director:
         history: History,
         configuration: Configuration,
         *,
+        carriers: CarrierTable,
+        lan: LanSource,
         revision: int = 0,
     ) -> None:
-        """`configuration`: what the daemon was started with; its interfaces shall carry the packet program."""
-        self._reconciler, self._plane = reconciler, plane
-        self._interfaces = configuration.interfaces
+        """`configuration`: what the daemon was started with."""
+        self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
         self.configuration = Configuring(self._wishes, history, plane, configuration)
@@ -69,12 +74,9 @@ class Director:
         self._watching = asyncio.create_task(self._watch())
 
     def take_in(self, file_digest: str, file_services: frozenset[str]) -> None:
-        """Store that the configuration file, as it is now, has become part of what is wanted. When it cannot be
-        stored, a warning says so, and the next start takes it in."""
-        try:
-            self._wishes.take_in(file_digest, file_services)
-        except StoreError as error:
-            log.error("%s", error.detail)
+        """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
+        cannot be done now."""
+        self._wishes.take_in(file_digest, file_services)
 
     def stop_waiting(self) -> None:
         """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
@@ -131,23 +133,17 @@ class Director:
         )
 
     def readiness(self) -> Readiness:
-        problems = [*self._reconciler.problems(), *self._unattached()]
-        warnings = [*filter(None, [self._wishes.trouble]), *self.configuration.warnings]
+        problems = [*self._reconciler.problems(), *self._carriers.problems()]
         return Readiness(
             ready=not problems,
             problems=tuple(problems),
-            warnings=tuple(warnings),
+            warnings=(*self._warnings(), *(finding.text for finding in self.lan.findings)),
             revision=self._wishes.revision,
         )
 
-    def _unattached(self) -> list[str]:
-        """Somebody took the program off, or the interface went away and another one has its name now."""
-        carrying = {found.interface for found in self._plane.attachments()} if self._interfaces else set()
-        return [
-            f"interface {name} does not carry the packet program: attach it with `xdpdirector load`"
-            for name in self._interfaces
-            if name not in carrying
-        ]
+    def _warnings(self) -> list[str]:
+        """But for findings on the network, which have events of their own."""
+        return [*self._wishes.warnings(), *self.configuration.warnings]
 
     # Writing
 
@@ -241,7 +237,9 @@ class Director:
         await self._draining.cut_overdue()
 
     async def _watch(self) -> None:
-        while True:
+        for turn in count():
+            if turn % STORE_EVERY == 0 or self._wishes.trouble:
+                self._wishes.try_storing()
             await asyncio.sleep(WATCH_APART)
             await self.cut_overdue()
             self._look()
@@ -249,10 +247,7 @@ class Director:
     def _look(self) -> None:
         try:
             self._draining.watch()
-            if self._wishes.trouble:
-                self._wishes.try_storing()
-            readiness = self.readiness()
-            problems = (*readiness.problems, *readiness.warnings)
+            problems = (*self.readiness().problems, *self._warnings())
             self._lookout.look(problems, self._draining.drained(), self._plane.attachments())
         except Exception as error:  # looked at again in a second
             known = isinstance(error, DirectorError)

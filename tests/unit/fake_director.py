@@ -19,6 +19,7 @@ from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.history import Revision, Summary
 from xdpdirector.intent import Intent
+from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.progress import Progress
 from xdpdirector.views import (
@@ -42,6 +43,7 @@ class FakeDirector:
 
     def __init__(self) -> None:
         self.events = Events()
+        self.lan = FakeLan()
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
         self.problems: tuple[str, ...] = ()

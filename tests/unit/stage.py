@@ -9,19 +9,23 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, ParamSpec
 
+from xdpdirector.carriers import FakeCarriers
+from xdpdirector.checks import Target
+from xdpdirector.checkspec import CheckSpec
 from xdpdirector.director import Director
 from xdpdirector.drains import Drain
 from xdpdirector.errors import DirectorError
 from xdpdirector.health import HealthReport
 from xdpdirector.history import Revision, Summary
 from xdpdirector.intent import Intent
-from xdpdirector.model import Address, BackendSpec, CheckSpec, Configuration, ServiceSpec
+from xdpdirector.lan.source import FakeLan
+from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.neighbours import FakeNeighbours, Route
 from xdpdirector.plane import FakePlane, Key
 from xdpdirector.reconciler import Reconciler
@@ -80,15 +84,15 @@ class FakeChecks:
     often a check began anew."""
 
     def __init__(self, on_change: Callable[[Key, Operational, str], None]) -> None:
-        self.running: dict[Key, tuple[CheckSpec, Address, int]] = {}
+        self.running: dict[Key, tuple[CheckSpec, list[Target]]] = {}
         self.began: dict[Key, int] = {}
         self._on_change = on_change
         self._reports: dict[Key, HealthReport] = {}
 
     def set(
-        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
+        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
     ) -> None:
-        wanted = (spec, address, port)
+        wanted = (spec, list(targets))
         before = self.running.get(key)
         if before == wanted:
             return
@@ -103,6 +107,9 @@ class FakeChecks:
 
     def state(self, key: Key) -> HealthReport:
         return self._reports.get(key) or HealthReport(Operational.UNKNOWN, "it is not checked", 0.0)
+
+    def notes(self) -> list[str]:
+        return []
 
     async def close(self) -> None:
         self.running.clear()
@@ -122,6 +129,7 @@ class FakeHistory:
         self.revisions: list[Revision] = []
         self.kept_drains: dict[Key, Drain] = {}
         self.full: DirectorError | None = None
+        self.notes: tuple[str, ...] = ()
 
     def latest(self) -> Revision | None:
         return self.revisions[-1] if self.revisions else None
@@ -176,7 +184,10 @@ class Stage:
             neighbours=self._neighbours,
             checks=self._checks,
         )
-        self.director = Director(self.reconciler, self.plane, self.history, BASE)
+        self.carriers, self.lan = FakeCarriers(), FakeLan()
+        self.director = Director(
+            self.reconciler, self.plane, self.history, BASE, carriers=self.carriers, lan=self.lan
+        )
         for name, address in HOSTS.items():
             self.neighbours.learn(address, MACS[name])
         self.neighbours.put(FAR, FAR_AWAY)
@@ -192,7 +203,9 @@ class Stage:
         self.neighbours = FakeNeighbours(on_change)
         return self.neighbours
 
-    def _checks(self, on_change: Callable[[Key, Operational, str], None]) -> CheckRunner:
+    def _checks(
+        self, on_change: Callable[[Key, Operational, str], None], _route: Callable[[Address], Route]
+    ) -> CheckRunner:
         self.checks = FakeChecks(on_change)
         return self.checks
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from xdpdirector.errors import (
     StoreError,
     UnreachableError,
 )
+from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
 from xdpdirector.schedule import State
 from xdpdirector.views import Operational
@@ -28,6 +30,14 @@ from xdpdirector.views import Operational
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 
 FULL = StoreError("the disk is full")
+FINDING = Finding(
+    kind=FindingKind.DUPLICATE_VIP,
+    subject=str(VIP),
+    text=f"another machine has the VIP {VIP}",
+    evidence="it answered an ARP probe",
+    remedy="take it off there",
+    since=datetime(2025, 1, 1, tzinfo=UTC),
+)
 
 CHANGES: dict[str, Change] = {
     "create a service": lambda d: d.create_service(
@@ -408,14 +418,23 @@ async def test_statistics_have_every_service_and_backend() -> None:
 @story
 async def test_it_is_not_ready_while_an_interface_lacks_the_program() -> None:
     async with two() as stage:
-        stage.plane.attached = ()
+        stage.carriers.troubles = ["interface eth0 does not carry the packet program: it will soon"]
 
         readiness = stage.director.readiness()
 
         assert not readiness.ready
-        assert readiness.problems == (
-            "interface eth0 does not carry the packet program: attach it with `xdpdirector load`",
-        )
+        assert readiness.problems == tuple(stage.carriers.troubles)
+
+
+@story
+async def test_what_is_wrong_with_the_network_is_a_warning() -> None:
+    async with two() as stage:
+        stage.lan.findings = (FINDING,)
+
+        readiness = stage.director.readiness()
+
+        assert readiness.ready
+        assert readiness.warnings == (FINDING.text,)
 
 
 @story

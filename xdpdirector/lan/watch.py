@@ -26,7 +26,7 @@ from xdpdirector.lan.judge import judge
 from xdpdirector.lan.ledger import Ledger, Publisher
 from xdpdirector.lan.macs import Macs
 from xdpdirector.lan.report import report
-from xdpdirector.lan.scene import Scene, scene
+from xdpdirector.lan.scene import Scene, Target, scene
 from xdpdirector.lan.surroundings import Kernel, Surroundings
 from xdpdirector.lan.view import Finding, LanView
 from xdpdirector.lan.wire import PacketWire, Wire
@@ -102,8 +102,7 @@ class Lan:
 
     def route_changed(self, address: Address) -> None:
         """The way to a backend is another one now."""
-        target = self._scene().targets.get(address)
-        if target and self._macs.note(target):
+        if self._macs.note(address, self._route(address).mac, self._target):
             self.suspect(address)
         self._judge_soon()
 
@@ -148,8 +147,8 @@ class Lan:
         self._asking.keep(now)
         self._macs.keep(now.targets)
         self._followed = {each: at for each, at in self._followed.items() if at >= self._rounds_begun[0]}
-        for target in now.targets.values():
-            self._macs.note(target)
+        for address, target in now.targets.items():
+            self._macs.note(address, target.route.mac, now.targets.get)
         if self._probing:
             self._listen(now)
             await self._asking.owners(now, now.held)
@@ -191,6 +190,9 @@ class Lan:
         self._inquiry.listen({*now.held, *self._followed})
 
     # Judging
+
+    def _target(self, address: Address) -> Target | None:
+        return self._scene().targets.get(address)
 
     def _scene(self) -> Scene:
         return scene(self._services(), self._route, self._links, self._interfaces)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -54,13 +54,13 @@ class PassingAnswers:
 
 
 class StoredAnswers:
-    """In the state database."""
+    """In the state database, which is asked for each time: it may be another one after a damage."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
 
     def find(self, key: str) -> Answer | None:
-        row = self._database.row(
+        row = self._database().row(
             "SELECT request, status, headers, body FROM answers WHERE id = ? AND at > ?",
             (key, time.time() - KEPT_FOR),
         )
@@ -74,14 +74,15 @@ class StoredAnswers:
             return
         now = time.time()
         row = (key, answer.request, now, answer.status, json.dumps(dict(answer.headers)), answer.body)
-        with self._database.transaction():
-            self._database.write(
+        database = self._database()
+        with database.transaction():
+            database.write(
                 "INSERT OR REPLACE INTO answers (id, request, at, status, headers, body) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 row,
             )
-            self._database.write("DELETE FROM answers WHERE at <= ?", (now - KEPT_FOR,))
-            self._database.write(
+            database.write("DELETE FROM answers WHERE at <= ?", (now - KEPT_FOR,))
+            database.write(
                 "DELETE FROM answers WHERE id IN (SELECT id FROM (SELECT id, row_number() OVER newest AS place, "
                 "sum(length(body)) OVER newest AS size FROM answers WINDOW newest AS (ORDER BY at DESC, id)) "
                 "WHERE place > ? OR size > ?)",

@@ -70,6 +70,10 @@ class Configuring:
         )
         return plan
 
+    def refuse_file(self, why: str) -> None:
+        """The file was to be read again, and cannot be taken in."""
+        self.warnings = (f"the configuration file is not taken in as it is now: {why}",)
+
     def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
         """Revisions, the newest first; `before`: a number."""
         return self._history.summaries(before=before, limit=limit)

@@ -156,6 +156,12 @@ class StoreError(DirectorError):
     slug, title = "store", "The stored state cannot be used"
 
 
+class ForeignStoreError(StoreError):
+    """The file is sound, but another program or a newer release wrote it."""
+
+    slug, title = "foreign-store", "The stored state belongs to somebody else"
+
+
 class DamagedStoreError(StoreError):
     """What is in the file makes no sense: it is broken, not merely out of reach."""
 

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -35,7 +35,11 @@ class Revision(Summary):
 
 
 class History(Protocol):
-    """Where wishes are kept; a DirectorError when they cannot be."""
+    """Where wishes are kept; a StoreError when they cannot be."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What its keeper should know of it, a sentence each."""
 
     def latest(self) -> Revision | None: ...
 
@@ -59,4 +63,4 @@ class History(Protocol):
         """What is wanted from now on, and the drains under way (None: those that were); kept when this returns."""
 
     def try_writing(self) -> None:
-        """A DirectorError when nothing can be kept now. Changes nothing."""
+        """A StoreError when nothing can be kept now. Changes nothing."""

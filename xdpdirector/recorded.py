@@ -6,7 +6,7 @@ Knows the seams of both, and neither's file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from xdpdirector.audit import Outcome, attempt_under_way
@@ -26,6 +26,10 @@ class Recorded:
 
     def __init__(self, history: History, notebook: Notebook) -> None:
         self._history, self._notebook = history, notebook
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._history.notes
 
     def latest(self) -> Revision | None:
         return self._history.latest()

@@ -19,7 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from xdpdirector.database import Database, Format, Row
 from xdpdirector.drains import Drain, Key
-from xdpdirector.errors import StoreError
+from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
 from xdpdirector.model import ServiceSpec
 
@@ -79,7 +79,8 @@ _DRAIN = TypeAdapter(Drain)
 class Store:
     """The database at `path`, made when it is not there; one user at a time. StoreError says what to do.
 
-    `patience` is how many seconds to wait for another process that uses it. A `xdpdirector.history.History`.
+    `patience` is how many seconds to wait for another process that uses it. `xdpdirector.archive` copes with a file
+    that cannot be used.
     """
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
@@ -204,7 +205,7 @@ class Store:
         return Revision(number, when, author, reason, services, digest, from_file)
 
     def _unknown(self, thing: str) -> StoreError:
-        return StoreError(
+        return ForeignStoreError(
             f"{thing} in the state database {self._path} means nothing to this release: "
             f"install the one that wrote it, {_OR_START_ANEW}"
         )

@@ -69,6 +69,7 @@ class Wishes:
         self.trouble = ""
         """Why nothing can be stored; empty when it can."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
+        self._unstored: tuple[str, frozenset[str]] | None = None
         self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services"})
 
     @property
@@ -83,6 +84,11 @@ class Wishes:
         if spec is None or target.backend is None:
             return None if spec is None else self._tags.of_service(target.service, spec)
         return tags.of_backend(spec.backends[target.backend]) if target.backend in spec.backends else None
+
+    def warnings(self) -> list[str]:
+        """What is wrong with keeping wishes, a sentence each."""
+        trouble = [f"changes are refused: {self.trouble}"] if self.trouble else []
+        return [*trouble, *self._history.notes]
 
     def resume(self) -> None:
         """Go on with the drains that were under way."""
@@ -127,17 +133,25 @@ class Wishes:
         return wanted
 
     def take_in(self, digest: str, names: frozenset[str]) -> None:
-        """Store that the configuration file, as it is now, has become part of what is wanted."""
-        intent = Intent("file", "the configuration file changed")
-        self._store(self.services, "start", intent, self.drains, (digest, names))
+        """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
+        cannot be done now."""
+        self._unstored = (digest, names)
+        self.try_storing()
 
     def try_storing(self) -> None:
-        """See whether the store is well; `trouble` says so."""
+        """See whether the store is well, and store what is left to store; `trouble` says what is wrong."""
+        before = self.trouble
         try:
             self._history.try_writing()
             self.trouble = ""
+            if self._unstored:
+                intent = Intent("file", "the configuration file changed")
+                self._store(self.services, "start", intent, self.drains, self._unstored)
+                self._unstored = None
         except StoreError as error:
             self.trouble = error.detail
+            if self.trouble != before:
+                log.error("changes cannot be stored: %s", error.detail)
 
     def _store(
         self,

@@ -49,6 +49,7 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "bcc": (500, 1),
     "store": (503, 1),
     "damaged-store": (503, 1),
+    "foreign-store": (503, 1),
 }
 
 

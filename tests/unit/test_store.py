@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xdpdirector import store as store_module
-from xdpdirector.errors import ConfigurationError, DamagedStoreError, StoreError
+from xdpdirector.errors import ConfigurationError, DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.filestate import merge_file
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.store import Store
@@ -153,13 +153,15 @@ def refusal(path: Path, kind: type[StoreError] = StoreError) -> str:
 def test_a_newer_database_is_refused(path: Path) -> None:
     prepared(path, "PRAGMA user_version = 7")
 
-    assert "written by a newer release (format 7, this one knows 2): install that release" in refusal(path)
+    assert "written by a newer release (format 7, this one knows 2): install that release" in refusal(
+        path, ForeignStoreError
+    )
 
 
 def test_a_foreign_database_is_refused(path: Path) -> None:
     prepared(path, "PRAGMA application_id = 1")
 
-    assert refusal(path) == f"{path} is a database of another program: move it away"
+    assert refusal(path, ForeignStoreError) == f"{path} is a database of another program: move it away"
 
 
 @pytest.mark.parametrize(
@@ -174,7 +176,9 @@ def test_a_foreign_database_is_refused(path: Path) -> None:
 def test_a_revision_that_is_not_understood_is_refused(document: str, path: Path) -> None:
     prepared(path, f"UPDATE revisions SET document = '{document}'")
 
-    assert refusal(path).startswith(f"revision 1 in the state database {path} means nothing to this release")
+    assert refusal(path, ForeignStoreError).startswith(
+        f"revision 1 in the state database {path} means nothing to this release"
+    )
 
 
 def test_what_is_no_database_is_refused(path: Path) -> None:

@@ -9,6 +9,7 @@
 #define XDPDIRECTOR_CONNECTION_H
 
 #include "choice.h"
+#include "explain.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -88,7 +89,11 @@ static __always_inline void add_load(const struct connection *record, u8 state, 
 	struct backend *backend = backends.lookup(&index);
 	struct load *load = loads.lookup(&index);
 
-	if (backend && load && backend->generation == record->generation && !DRY_RUN)
+	if (!backend || !load || backend->generation != record->generation)
+		return;
+	if (DRY_RUN)
+		note_load(index, is_active(state), by);
+	else
 		__sync_fetch_and_add(is_active(state) ? &load->active : &load->inactive, by);
 }
 

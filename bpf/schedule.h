@@ -18,6 +18,7 @@
 #ifndef XDPDIRECTOR_SCHEDULE_H
 #define XDPDIRECTOR_SCHEDULE_H
 
+#include "explain.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -106,10 +107,27 @@ static __always_inline bool is_full(struct load *load, u64 connections)
 	return overloaded;
 }
 
+/* 1 when they are the same, else 0. */
+static __always_inline u64 is_same(u32 one, u32 other)
+{
+	return is_negative((s64)(one ^ other) - 1);
+}
+
+static __always_inline s64 freed_active(const struct explanation *said, u32 backend)
+{
+	return DRY_RUN && said ? said->active * is_same(said->freed, backend) : 0;
+}
+
+static __always_inline s64 freed_inactive(const struct explanation *said, u32 backend)
+{
+	return DRY_RUN && said ? said->inactive * is_same(said->freed, backend) : 0;
+}
+
 /* NO_BACKEND when no member can take a connection. */
 static __always_inline u32 least_costly(const struct service *service, u32 service_index)
 {
 	u64 best_cost = 1, best_weight = 0, anyhow, unweighted, unbounded;
+	struct explanation *said = explained();
 	u32 best = NO_BACKEND;
 
 	anyhow = opaque(!(service->flags & SERVICE_IDLE_FIRST));
@@ -128,8 +146,10 @@ static __always_inline u32 least_costly(const struct service *service, u32 servi
 		load = loads.lookup(&backend);
 		if (!load)
 			break;
-		active = at_least_zero((s64)load->active + load->active_correction);
-		inactive = at_least_zero((s64)load->inactive + load->inactive_correction);
+		active = at_least_zero((s64)load->active + load->active_correction +
+				       freed_active(said, backend));
+		inactive = at_least_zero((s64)load->inactive + load->inactive_correction +
+					 freed_inactive(said, backend));
 		cost = active * service->cost_active + inactive * service->cost_inactive +
 		       (u64)(u32)(load->served + load->served_correction) * service->cost_served +
 		       service->cost_fixed;

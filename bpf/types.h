@@ -362,7 +362,9 @@ struct explanation {
 	u32 backend; /* the one that was looked at last, or NO_BACKEND */
 	struct ring_slot slot;
 	u32 position; /* of the slot, in `ring` */
-	u32 pad;
+	u32 freed;    /* the backend that would have so many connections more by now */
+	s32 active;
+	s32 inactive;
 };
 
 struct traffic {

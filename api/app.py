@@ -5,13 +5,46 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from xdpdirector import __version__
-from xdpdirector.api import backends, connections, events, metrics, problems, services, statistics, status
+from xdpdirector.answers import Answers, PassingAnswers
+from xdpdirector.api import (
+    audit,
+    backends,
+    configuration,
+    connections,
+    events,
+    idempotency,
+    lan,
+    metrics,
+    negotiation,
+    problems,
+    roles,
+    services,
+    statistics,
+    status,
+    tokens,
+)
+from xdpdirector.api.access import Access
+from xdpdirector.api.gate import Gate, through_the_gate
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
+
+_ROUTERS = (
+    services.router,
+    backends.router,
+    configuration.router,
+    connections.router,
+    lan.router,
+    statistics.router,
+    events.router,
+    status.router,
+    metrics.router,
+    tokens.router,
+    audit.router,
+)
 
 
 class _Application(FastAPI):
@@ -20,11 +53,18 @@ class _Application(FastAPI):
         document = super().openapi()
         schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         document["components"]["schemas"].update({**schema.pop("$defs"), "Problem": schema})
+        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+        for operation in (each for path in document["paths"].values() for each in path.values()):
+            operation |= roles.security(operation["operationId"])
         return document
 
 
-def create_app(director: Control, *, docs: bool = False) -> FastAPI:
-    """The API over `director`. `docs` serves /docs, whose scripts come from the internet: off by default."""
+def create_app(
+    director: Control, access: Access | None = None, answers: Answers | None = None, *, docs: bool = False
+) -> FastAPI:
+    """The API over `director`, for whom `access` lets in; without it nothing can be changed. `answers` remembers
+    what was answered to an Idempotency-Key. `docs` serves /docs, whose scripts come from the internet: off by
+    default."""
     app = _Application(
         title="XDP Director",
         version=__version__,
@@ -33,13 +73,19 @@ def create_app(director: Control, *, docs: bool = False) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         responses=problems.RESPONSES,
+        dependencies=[Depends(through_the_gate), Depends(negotiation.acceptable)],
     )
     app.state.director = director
     app.state.metrics = metrics.registry(director)
-    app.add_middleware(BodyLimit)
+    app.state.access = access = access or Access.nowhere()
     problems.install(app)
-    for module in (services, backends, connections, statistics, events, status, metrics):
-        app.include_router(module.router)
+    idempotency.install(app, answers or PassingAnswers())
+    routes = [*app.routes]
+    for router in _ROUTERS:
+        app.include_router(router)
+        routes += router.routes
+    app.add_middleware(BodyLimit)
+    app.add_middleware(Gate, routes=routes, access=access)
     return app
 
 

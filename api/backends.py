@@ -7,29 +7,35 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response, status
 
-from xdpdirector.api.deps import AuthorDep, BackendName, DirectorDep, ServiceName
+from xdpdirector.api.conditions import etag
+from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, ServiceName
+from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.requests import AdminChange, BackendCreate, DrainChange, Items, MergePatch, Wait
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView
 
-router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"])
+router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
 
 
 @router.get("")
-async def list_backends(service: ServiceName, director: DirectorDep) -> Items[BackendView]:
+async def list_backends(
+    service: ServiceName, director: DirectorDep, response: Response
+) -> Items[BackendView]:
     """The backends of a service."""
-    return Items(items=list(director.service(service).backends))
+    view = director.service(service)
+    response.headers["etag"] = etag(director.tag(service))
+    return Items(items=list(view.backends))
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])
 async def create_backend(
-    service: ServiceName, body: BackendCreate, director: DirectorDep, author: AuthorDep, response: Response
+    service: ServiceName, body: BackendCreate, director: DirectorDep, intent: IntentDep, response: Response
 ) -> BackendView:
     """Add a backend; it serves once its neighbour entry is known and its check, if any, is up."""
-    view = await director.create_backend(service, body.name, body.spec(), author=author)
+    view = await director.create_backend(service, body.name, body.spec(), intent=intent)
     response.headers["location"] = f"/v1/services/{service}/backends/{view.name}"
-    return view
+    return _tagged(view, director, response)
 
 
 @router.get("/{backend}")
@@ -37,21 +43,28 @@ async def get_backend(
     service: ServiceName,
     backend: BackendName,
     director: DirectorDep,
+    response: Response,
     wait: Annotated[Literal["drained"] | None, Query(description="Answer only when it is so")] = None,
     timeout: Annotated[Wait, Query(description="How long to wait; then 504")] = 60.0,
 ) -> BackendView:
     """One backend; with `wait=drained` a long poll that ends when no connection is left."""
     if wait == "drained":
-        return await director.wait_drained(service, backend, timeout)
-    return director.backend(service, backend)
+        return _tagged(await director.wait_drained(service, backend, timeout), director, response)
+    return _tagged(director.backend(service, backend), director, response)
 
 
 @router.patch("/{backend}")
 async def patch_backend(
-    service: ServiceName, backend: BackendName, body: MergePatch, director: DirectorDep, author: AuthorDep
+    service: ServiceName,
+    backend: BackendName,
+    body: MergePatch,
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
 ) -> BackendView:
     """Change some fields: an RFC 7396 merge patch, null takes a field back to its default."""
-    return await director.patch_backend(service, backend, body, author=author)
+    view = await director.patch_backend(service, backend, body, intent=intent)
+    return _tagged(view, director, response)
 
 
 @router.delete("/{backend}", status_code=status.HTTP_204_NO_CONTENT)
@@ -59,58 +72,69 @@ async def delete_backend(
     service: ServiceName,
     backend: BackendName,
     director: DirectorDep,
-    author: AuthorDep,
+    intent: IntentDep,
     force: Annotated[bool, Query(description="Remove it even with connections")] = False,
     drain: Annotated[Wait | None, Query(description="Drain it first, this long at most")] = None,
 ) -> None:
     """Remove a backend; 409 while it has connections, unless forced, or drained first (504 if still busy)."""
     if force and drain is not None:
         raise InvalidRequestError("force and drain exclude each other: force does not wait, drain does")
-    await director.delete_backend(service, backend, force=force, drain=drain, author=author)
+    await director.delete_backend(service, backend, force=force, drain=drain, intent=intent)
 
 
-@router.post("/{backend}/drain")
+@router.post("/{backend}/drain", dependencies=[IdempotentDep])
 async def drain_backend(
     service: ServiceName,
     backend: BackendName,
     director: DirectorDep,
-    author: AuthorDep,
+    intent: IntentDep,
+    response: Response,
     body: DrainChange | None = None,
 ) -> BackendView:
     """Send it no new connections; running ones go on."""
     change = body or DrainChange()
-    return await director.set_admin(
+    view = await director.set_admin(
         service,
         backend,
         AdminState.DRAIN,
         reason=change.reason,
         deadline=change.deadline,
         on_deadline=change.on_deadline,
-        author=author,
+        intent=intent,
     )
+    return _tagged(view, director, response)
 
 
-@router.post("/{backend}/enable")
+@router.post("/{backend}/enable", dependencies=[IdempotentDep])
 async def enable_backend(
     service: ServiceName,
     backend: BackendName,
     director: DirectorDep,
-    author: AuthorDep,
+    intent: IntentDep,
+    response: Response,
     body: AdminChange | None = None,
 ) -> BackendView:
     """Take it into service again."""
     reason = body.reason if body else ""
-    return await director.set_admin(service, backend, AdminState.ENABLED, reason=reason, author=author)
+    view = await director.set_admin(service, backend, AdminState.ENABLED, reason=reason, intent=intent)
+    return _tagged(view, director, response)
 
 
-@router.post("/{backend}/maintenance")
+@router.post("/{backend}/maintenance", dependencies=[IdempotentDep])
 async def maintain_backend(
     service: ServiceName,
     backend: BackendName,
     director: DirectorDep,
-    author: AuthorDep,
+    intent: IntentDep,
+    response: Response,
     body: AdminChange | None = None,
 ) -> BackendView:
     """Send it nothing at all; running connections are cut."""
     reason = body.reason if body else ""
-    return await director.set_admin(service, backend, AdminState.MAINTENANCE, reason=reason, author=author)
+    view = await director.set_admin(service, backend, AdminState.MAINTENANCE, reason=reason, intent=intent)
+    return _tagged(view, director, response)
+
+
+def _tagged(view: BackendView, director: DirectorDep, response: Response) -> BackendView:
+    response.headers["etag"] = etag(director.tag(view.service, view.name))
+    return view

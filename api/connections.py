@@ -7,10 +7,13 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query
 
+from xdpdirector.api import cursors
 from xdpdirector.api.deps import DirectorDep
-from xdpdirector.api.requests import Items
 from xdpdirector.model import HostAddress
 from xdpdirector.views import ConnectionView
+
+FARTHEST = 20_000
+ConnectionCursor = Annotated[cursors.Cursor, cursors.of("connections")]
 
 router = APIRouter(prefix="/v1/connections", tags=["connections"])
 
@@ -18,13 +21,21 @@ router = APIRouter(prefix="/v1/connections", tags=["connections"])
 @router.get("")
 async def list_connections(
     director: DirectorDep,
+    cursor: ConnectionCursor | None = None,
     service: Annotated[str | None, Query(description="Only of this service")] = None,
     backend: Annotated[str | None, Query(description="Only to the backend of this name")] = None,
     client: Annotated[HostAddress | None, Query(description="Only of this client address")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many")] = 100,
-) -> Items[ConnectionView]:
-    """Connections in the table; with `mh` only exceptions are stored."""
+) -> cursors.Page[ConnectionView]:
+    """Connections in the table; with `mh` only exceptions are stored.
+
+    A sample: the table changes between two pages, so that one may be missed or shown twice. Pages go as far as
+    20,000 connections: narrow the question for others.
+    """
+    begin = cursor or 0
+    wanted = min(begin + limit, FARTHEST)
     found = director.connections(
-        service=service, backend=backend, client=None if client is None else str(client), limit=limit
+        service=service, backend=backend, client=None if client is None else str(client), limit=wanted + 1
     )
-    return Items(items=found)
+    far = wanted == FARTHEST
+    return cursors.page("connections", found[begin : wanted if far else None], limit, wanted)

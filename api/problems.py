@@ -31,6 +31,9 @@ STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
     errors.UnreachableError: HTTPStatus.SERVICE_UNAVAILABLE,
     errors.TimedOutError: HTTPStatus.GATEWAY_TIMEOUT,
     errors.NotAllowedError: HTTPStatus.FORBIDDEN,
+    errors.NotAuthenticatedError: HTTPStatus.UNAUTHORIZED,
+    errors.OverloadedError: HTTPStatus.SERVICE_UNAVAILABLE,
+    errors.TooManyRequestsError: HTTPStatus.TOO_MANY_REQUESTS,
     errors.CapacityError: HTTPStatus.INSUFFICIENT_STORAGE,
     errors.DataplaneError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
@@ -113,13 +116,22 @@ def answer(
     )
 
 
+def of_error(request: Request, error: errors.DirectorError) -> Response:
+    """The problem document of an error."""
+    faults = [Fault(detail=error.detail, pointer=error.pointer)] if error.pointer is not None else []
+    status, headers = status_of(type(error)), {}
+    if isinstance(error, errors.OverloadedError):
+        headers["retry-after"] = str(error.retry_after)
+    elif status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("%s %s: %s", request.method, request.url.path, error.detail)
+    if isinstance(error, errors.NotAuthenticatedError):
+        headers["www-authenticate"] = 'Bearer realm="xdpdirector"'
+    return answer(request, status, error.slug, error.title, error.detail, faults=faults, headers=headers)
+
+
 async def _director_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.DirectorError)
-    faults = [Fault(detail=error.detail, pointer=error.pointer)] if error.pointer is not None else []
-    status = status_of(type(error))
-    if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-        log.warning("%s %s: %s", request.method, request.url.path, error.detail)
-    return answer(request, status, error.slug, error.title, error.detail, faults=faults)
+    return of_error(request, error)
 
 
 async def _validation_error(request: Request, error: Exception) -> Response:

@@ -9,16 +9,43 @@ from __future__ import annotations
 
 from typing import Literal, Protocol
 
+from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
-from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.history import Summary
+from xdpdirector.intent import Intent
+from xdpdirector.lan.source import LanSource
+from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
+
+
+class ConfigurationControl(Protocol):
+    """The configuration as a whole, and its past."""
+
+    def document(self) -> Configuration: ...
+
+    async def apply(self, wanted: Configuration, *, intent: Intent, dry_run: bool = False) -> Plan: ...
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]: ...
+
+    def revision(self, number: int) -> RevisionView: ...
+
+    async def roll_back(self, number: int, *, intent: Intent, dry_run: bool = False) -> Plan: ...
 
 
 class Control(Protocol):
     """Writes return when the maps hold the change. `patch` is an RFC 7396 merge patch, times are seconds."""
 
     @property
+    def configuration(self) -> ConfigurationControl: ...
+
+    @property
     def events(self) -> Events: ...
+
+    @property
+    def lan(self) -> LanSource: ...
+
+    def tag(self, service: str | None = None, backend: str | None = None) -> str:
+        """Of what is wanted there, or of all: another one after each change."""
 
     def services(self) -> list[ServiceView]: ...
 
@@ -34,24 +61,24 @@ class Control(Protocol):
 
     def readiness(self) -> Readiness: ...
 
-    async def create_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView: ...
+    async def create_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView: ...
 
-    async def replace_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView: ...
+    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView: ...
 
-    async def patch_service(self, name: str, patch: dict[str, object], *, author: str) -> ServiceView: ...
+    async def patch_service(self, name: str, patch: dict[str, object], *, intent: Intent) -> ServiceView: ...
 
-    async def delete_service(self, name: str, *, author: str) -> None: ...
+    async def delete_service(self, name: str, *, intent: Intent) -> None: ...
 
     async def create_backend(
-        self, service: str, name: str, spec: BackendSpec, *, author: str
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
     ) -> BackendView: ...
 
     async def patch_backend(
-        self, service: str, name: str, patch: dict[str, object], *, author: str
+        self, service: str, name: str, patch: dict[str, object], *, intent: Intent
     ) -> BackendView: ...
 
     async def delete_backend(
-        self, service: str, name: str, *, force: bool = False, drain: float | None = None, author: str
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
     ) -> None: ...
 
     async def set_admin(
@@ -63,7 +90,7 @@ class Control(Protocol):
         reason: str = "",
         deadline: float | None = None,
         on_deadline: Literal["keep", "cut"] = "keep",
-        author: str,
+        intent: Intent,
     ) -> BackendView: ...
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView: ...

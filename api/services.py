@@ -5,53 +5,63 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response, status
 
-from xdpdirector.api.deps import AuthorDep, DirectorDep, ServiceName
+from xdpdirector.api.conditions import etag
+from xdpdirector.api.deps import DirectorDep, IntentDep, ServiceName
+from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.requests import Items, MergePatch, ServiceCreate
 from xdpdirector.model import ServiceSpec
 from xdpdirector.views import ServiceView
 
-router = APIRouter(prefix="/v1/services", tags=["services"])
+router = APIRouter(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
 
 
 @router.get("")
-async def list_services(director: DirectorDep) -> Items[ServiceView]:
+async def list_services(director: DirectorDep, response: Response) -> Items[ServiceView]:
     """All services with their backends."""
+    response.headers["etag"] = etag(director.tag())
     return Items(items=director.services())
 
 
-@router.post("", status_code=status.HTTP_201_CREATED)
+@router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])
 async def create_service(
-    body: ServiceCreate, director: DirectorDep, author: AuthorDep, response: Response
+    body: ServiceCreate, director: DirectorDep, intent: IntentDep, response: Response
 ) -> ServiceView:
     """Make a service; 409 when the name or a listener is taken."""
-    view = await director.create_service(body.name, body.spec(), author=author)
+    view = await director.create_service(body.name, body.spec(), intent=intent)
     response.headers["location"] = f"/v1/services/{view.name}"
+    response.headers["etag"] = etag(director.tag(view.name))
     return view
 
 
 @router.get("/{service}")
-async def get_service(service: ServiceName, director: DirectorDep) -> ServiceView:
+async def get_service(service: ServiceName, director: DirectorDep, response: Response) -> ServiceView:
     """One service."""
-    return director.service(service)
+    view = director.service(service)
+    response.headers["etag"] = etag(director.tag(service))
+    return view
 
 
 @router.put("/{service}")
 async def replace_service(
-    service: ServiceName, body: ServiceSpec, director: DirectorDep, author: AuthorDep
+    service: ServiceName, body: ServiceSpec, director: DirectorDep, intent: IntentDep, response: Response
 ) -> ServiceView:
     """Replace a service whole; what the body leaves out takes its default."""
-    return await director.replace_service(service, body, author=author)
+    view = await director.replace_service(service, body, intent=intent)
+    response.headers["etag"] = etag(director.tag(service))
+    return view
 
 
 @router.patch("/{service}")
 async def patch_service(
-    service: ServiceName, body: MergePatch, director: DirectorDep, author: AuthorDep
+    service: ServiceName, body: MergePatch, director: DirectorDep, intent: IntentDep, response: Response
 ) -> ServiceView:
     """Change some fields: an RFC 7396 merge patch, null takes a field back to its default."""
-    return await director.patch_service(service, body, author=author)
+    view = await director.patch_service(service, body, intent=intent)
+    response.headers["etag"] = etag(director.tag(service))
+    return view
 
 
 @router.delete("/{service}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_service(service: ServiceName, director: DirectorDep, author: AuthorDep) -> None:
+async def delete_service(service: ServiceName, director: DirectorDep, intent: IntentDep) -> None:
     """Remove a service and its backends."""
-    await director.delete_service(service, author=author)
+    await director.delete_service(service, intent=intent)

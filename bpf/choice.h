@@ -3,6 +3,7 @@
 #ifndef XDPDIRECTOR_CHOICE_H
 #define XDPDIRECTOR_CHOICE_H
 
+#include "explain.h"
 #include "maps.h"
 
 struct choice {
@@ -21,6 +22,7 @@ static __always_inline bool has_passed(u32 seen, u32 span, u32 now)
 /* Point the choice at a backend; true when its packets are forwarded. */
 static __always_inline bool take(struct choice *choice, u32 index)
 {
+	note_backend(index);
 	choice->index = index;
 	choice->backend = backends.lookup(&index);
 	return choice->backend && choice->backend->state == BACKEND_SERVING;

@@ -99,7 +99,10 @@ static __always_inline enum reason choose(const struct packet *packet, struct se
 	struct entry entry = {};
 
 	if (service->ring_slots) {
-		aside->slot = read_slot(ring_position(packet, service));
+		u32 position = ring_position(packet, service);
+
+		aside->slot = read_slot(position);
+		note_slot(position, aside->slot);
 		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
 			choice->is_new = is_opening(packet);
 			if (!is_limited(packet, service))
@@ -111,8 +114,10 @@ static __always_inline enum reason choose(const struct packet *packet, struct se
 	}
 	aside->now = bpf_jiffies64();
 	if (!is_unrecorded(packet, service)) {
-		if (recall(packet, service, aside->front, ticks(aside->now), &entry))
+		if (recall(packet, service, aside->front, ticks(aside->now), &entry)) {
+			note_fact(FACT_RECORD);
 			return follow_record(packet, service, &entry, choice);
+		}
 		if (!is_opening(packet) && !follows_client(packet, service))
 			reason = follow_slot(packet, service, &aside->slot, choice);
 	}
@@ -125,7 +130,8 @@ static __always_inline void count_served(u32 backend)
 {
 	struct load *load = loads.lookup(&backend);
 
-	if (load)
+	note_fact(FACT_SCHEDULED);
+	if (load && !DRY_RUN)
 		__sync_fetch_and_add(&load->served, 1);
 }
 
@@ -150,11 +156,13 @@ static __always_inline enum reason schedule(const struct packet *packet,
 	if (service->flags & SERVICE_PERSISTENT)
 		name_client(packet, service, aside->service, &client);
 	if (recall_client(&client, service, aside->now, choice))
-		; /* goes where its client goes */
+		note_fact(FACT_CLIENT);
 	else if (take(choice,
 		      is_ring ? aside->slot.backend : least_costly(service, aside->service)))
 		count_served(choice->index);
-	else if (!take(choice, service->fallback))
+	else if (take(choice, service->fallback))
+		note_fact(FACT_FALLBACK);
+	else
 		return nobody(packet, service);
 	remember_client(&client, service, aside->now, choice);
 	if (is_ring && !is_flux)

@@ -41,7 +41,7 @@ static __always_inline void remember_client(struct client *client, const struct 
 {
 	struct affinity affinity = { .backend = choice->index, .seen = now };
 
-	if (!(service->flags & SERVICE_PERSISTENT) || !choice->backend)
+	if (!(service->flags & SERVICE_PERSISTENT) || !choice->backend || DRY_RUN)
 		return;
 	affinity.generation = choice->backend->generation;
 	clients.update(client, &affinity);

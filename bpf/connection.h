@@ -8,6 +8,7 @@
 #define XDPDIRECTOR_CONNECTION_H
 
 #include "choice.h"
+#include "explain.h"
 #include "maps.h"
 #include "parse.h"
 #include "table.h"
@@ -27,7 +28,11 @@ static __always_inline void add_load(union record_word is, s32 by)
 
 	if (!backend || !load || (u8)backend->generation != is.record.generation)
 		return;
-	__sync_fetch_and_add(is_active(is.record.state) ? &load->active : &load->inactive, by);
+	if (DRY_RUN)
+		note_load(index, is_active(is.record.state), by);
+	else
+		__sync_fetch_and_add(is_active(is.record.state) ? &load->active : &load->inactive,
+				     by);
 }
 
 /* One of its connections ended, or is active again. */
@@ -37,7 +42,7 @@ static __always_inline void move_load(union record_word is, s32 active)
 	struct backend *backend = backends.lookup(&index);
 	struct load *load = loads.lookup(&index);
 
-	if (!backend || !load || (u8)backend->generation != is.record.generation)
+	if (!backend || !load || (u8)backend->generation != is.record.generation || DRY_RUN)
 		return;
 	__sync_fetch_and_add(&load->active, active);
 	__sync_fetch_and_add(&load->inactive, -active);

@@ -13,6 +13,7 @@
 
 #include "types.h"
 #include "maps.h"
+#include "explain.h"
 #include "verdict.h"
 #include "parse.h"
 #include "service.h"
@@ -49,8 +50,8 @@ static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet
 				 const struct aside *found, const struct choice *choice,
 				 enum reason reason, u32 stage)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
@@ -87,8 +88,8 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 
 int stage_answer(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 
 	return aside ? reject(ctx, &aside->packet, aside->now, aside->reason)
 		     : verdict(XDP_DROP, DROP_INTERNAL);
@@ -96,8 +97,8 @@ int stage_answer(struct xdp_md *ctx)
 
 int stage_admit(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	enum reason reason;
 
 	if (!aside)
@@ -108,8 +109,8 @@ int stage_admit(struct xdp_md *ctx)
 
 int stage_schedule(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	struct choice choice = {};
 	struct service *service;
 
@@ -136,8 +137,8 @@ int stage_schedule(struct xdp_md *ctx)
 
 int stage_remember(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	struct choice choice = {};
 	struct service *service;
 
@@ -154,8 +155,8 @@ int stage_remember(struct xdp_md *ctx)
 
 int stage_fragment(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	struct choice choice = {};
 
 	if (!aside)
@@ -170,8 +171,8 @@ int stage_fragment(struct xdp_md *ctx)
 
 int stage_error(struct xdp_md *ctx)
 {
-	u32 zero = 0;
-	struct aside *aside = asides.lookup(&zero);
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
 	struct service *service = NULL;
 	struct packet quoted = {};
 	struct listener listener;
@@ -250,6 +251,7 @@ int director(struct xdp_md *ctx)
 			       ? go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_ERROR)
 			       : verdict(XDP_PASS, PASS_NO_LISTENER);
 
+	note_service(listener.service);
 	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
 		return verdict(XDP_DROP, DROP_DENIED);
 

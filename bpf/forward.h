@@ -13,7 +13,7 @@ static __always_inline void count_traffic(const struct packet *packet, const str
 	u32 index = choice->index;
 	struct traffic *count = traffic.lookup(&index);
 
-	if (!count)
+	if (!count || DRY_RUN)
 		return;
 	count->packets += 1;
 	count->bytes += packet->length;

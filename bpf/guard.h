@@ -34,7 +34,7 @@ static __always_inline bool is_denied(const struct packet *packet)
 	if (!rule)
 		return false;
 	count = denials.lookup(rule);
-	if (count)
+	if (count && !DRY_RUN)
 		*count += 1;
 	return true;
 }
@@ -59,6 +59,8 @@ static __always_inline bool pay(u64 *paid_until, u64 cost, u64 tolerance, u64 no
 
 	if (ahead > (s64)tolerance)
 		return false;
+	if (DRY_RUN)
+		return true;
 	if (ahead < 0)
 		*(volatile u64 *)paid_until =
 			now + cost; /* nothing is saved up beyond the tolerance */
@@ -84,7 +86,8 @@ static __always_inline bool pay_for_source(const struct packet *packet, const st
 	paid_until = sources.lookup(&source);
 	if (paid_until)
 		return pay(paid_until, limit->source_cost, limit->source_tolerance, now);
-	sources.update(&source, &first);
+	if (!DRY_RUN)
+		sources.update(&source, &first);
 	return true;
 }
 
@@ -92,7 +95,7 @@ static __always_inline void count_refusal(u32 service, bool is_source)
 {
 	struct refusals *count = refusals.lookup(&service);
 
-	if (!count)
+	if (!count || DRY_RUN)
 		return;
 	count->service += !is_source;
 	count->source += is_source;

@@ -43,7 +43,7 @@ static __always_inline void remember_fragment(const struct packet *packet,
 	struct affinity affinity = { .backend = choice->index };
 	struct fragment fragment = {};
 
-	if (!choice->backend)
+	if (!choice->backend || DRY_RUN)
 		return;
 	affinity.generation = choice->backend->generation;
 	name_fragment(packet, &fragment);

@@ -32,7 +32,13 @@ struct pseudo6 {
 	__be32 protocol;
 };
 
-static __always_inline __be16 fold(s64 sum)
+/* Over a multiple of 4 bytes. The kernel's sum has 32 bits in Linux 6.1, where BCC declares an int, whose sign would spread. */
+static __always_inline u32 sum_up(void *from, u32 size, u32 sum)
+{
+	return bpf_csum_diff(0, 0, from, size, sum);
+}
+
+static __always_inline __be16 fold(u64 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -95,9 +101,8 @@ static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
 		return false;
-	header.check = fold(bpf_csum_diff(0, 0, (void *)&header, sizeof(header), 0));
-	reset->check = fold(bpf_csum_diff(0, 0, (void *)reset, sizeof(*reset),
-					  bpf_csum_diff(0, 0, (void *)&pseudo, sizeof(pseudo), 0)));
+	header.check = fold(sum_up(&header, sizeof(header), 0));
+	reset->check = fold(sum_up(reset, sizeof(*reset), sum_up(&pseudo, sizeof(pseudo), 0)));
 	__builtin_memcpy(ip, &header, sizeof(header));
 	__builtin_memcpy(ip + 1, reset, sizeof(*reset));
 	return true;
@@ -124,8 +129,7 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 		return false;
 	__builtin_memcpy(pseudo.source, packet->flow.v6.vip, sizeof(pseudo.source));
 	__builtin_memcpy(pseudo.destination, packet->flow.v6.client, sizeof(pseudo.destination));
-	reset->check = fold(bpf_csum_diff(0, 0, (void *)reset, sizeof(*reset),
-					  bpf_csum_diff(0, 0, (void *)&pseudo, sizeof(pseudo), 0)));
+	reset->check = fold(sum_up(reset, sizeof(*reset), sum_up(&pseudo, sizeof(pseudo), 0)));
 	write_ipv6(ip, &pseudo, sizeof(*reset), IPPROTO_TCP);
 	__builtin_memcpy(ip + 1, reset, sizeof(*reset));
 	return true;
@@ -159,6 +163,8 @@ static __always_inline bool may_answer(u32 now)
 
 	if (!allowance)
 		return false;
+	if (DRY_RUN)
+		return allowance->jiffy != now || allowance->used < ANSWERS_A_JIFFY;
 	if (allowance->jiffy != now) {
 		allowance->jiffy = now;
 		allowance->used = 0;
@@ -176,7 +182,7 @@ static __always_inline u64 sum_quoted(void *from, void *end, u32 length, u64 sum
 			     : "+r"(byte)); /* the verifier wants the comparison as it is written */
 		if (i + BLOCK > length || (void *)(byte + BLOCK) > end)
 			break;
-		sum = bpf_csum_diff(0, 0, (void *)byte, BLOCK, sum);
+		sum = sum_up(byte, BLOCK, sum);
 		byte += BLOCK;
 	}
 	byte = from +
@@ -244,7 +250,7 @@ static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct 
 	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) > end)
 		return false;
-	header.check = fold(bpf_csum_diff(0, 0, (void *)&header, sizeof(header), 0));
+	header.check = fold(sum_up(&header, sizeof(header), 0));
 	__builtin_memcpy(ip, &header, sizeof(header));
 	__builtin_memset(icmp, 0, sizeof(*icmp));
 	icmp->type = ICMP_DEST_UNREACH;
@@ -272,7 +278,7 @@ static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct 
 	__builtin_memset(icmp, 0, sizeof(*icmp));
 	icmp->icmp6_type = ICMPV6_DEST_UNREACH;
 	icmp->icmp6_code = ICMPV6_PORT_UNREACH;
-	sum = bpf_csum_diff(0, 0, (void *)&pseudo, sizeof(pseudo), *(u16 *)icmp);
+	sum = sum_up(&pseudo, sizeof(pseudo), *(u16 *)icmp);
 	sum = sum_quoted(icmp + 1, end, length, sum);
 	icmp->icmp6_cksum = fold(sum);
 	return true;

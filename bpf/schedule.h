@@ -19,6 +19,7 @@
 #define XDPDIRECTOR_SCHEDULE_H
 
 #include "branchless.h"
+#include "explain.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -80,14 +81,15 @@ static __always_inline u64 at_least_zero(s64 count)
 	return either(is_negative(count), 0, count);
 }
 
-static __always_inline u64 active_of(const struct load *load)
+/* `freed`: how many more there would be by now. */
+static __always_inline u64 active_of(const struct load *load, s64 freed)
 {
-	return at_least_zero((s64)load->active + load->active_correction);
+	return at_least_zero((s64)load->active + load->active_correction + freed);
 }
 
-static __always_inline u64 inactive_of(const struct load *load)
+static __always_inline u64 inactive_of(const struct load *load, s64 freed)
 {
-	return at_least_zero((s64)load->inactive + load->inactive_correction);
+	return at_least_zero((s64)load->inactive + load->inactive_correction + freed);
 }
 
 /* 1 when a backend has as many connections as it may have; it stays so until it is below the lower threshold. */
@@ -104,12 +106,28 @@ static __always_inline void note_thresholds(u32 backend)
 	struct load *load = loads.lookup(&backend);
 	u32 connections, overloaded;
 
-	if (!load || !load->upper)
+	if (!load || !load->upper || DRY_RUN)
 		return;
-	connections = active_of(load) + inactive_of(load);
+	connections = active_of(load, 0) + inactive_of(load, 0);
 	overloaded = connections >= load->upper || (load->overloaded && connections > load->lower);
 	if (load->overloaded != overloaded)
 		load->overloaded = overloaded;
+}
+
+/* 1 when they are the same, else 0. */
+static __always_inline u64 is_same(u32 one, u32 other)
+{
+	return 1 - is_some(one ^ other);
+}
+
+static __always_inline s64 freed_active(const struct explanation *said, u32 backend)
+{
+	return DRY_RUN && said ? said->active * is_same(said->freed, backend) : 0;
+}
+
+static __always_inline s64 freed_inactive(const struct explanation *said, u32 backend)
+{
+	return DRY_RUN && said ? said->inactive * is_same(said->freed, backend) : 0;
 }
 
 /* NO_BACKEND when no member can take a connection. */
@@ -119,6 +137,7 @@ static __always_inline u32 least_costly(const struct service *service, u32 servi
 	u64 is_idle_first = is_some(service->flags & SERVICE_IDLE_FIRST);
 	u64 is_weighted = is_some(service->flags & SERVICE_WEIGHTED);
 	u64 is_bounded = is_some(service->flags & SERVICE_WITHIN_WEIGHT);
+	struct explanation *said = explained();
 
 	for (u32 i = 0; i < MAX_MEMBERS; i++) {
 		u32 place = service_index * MAX_MEMBERS + i;
@@ -133,8 +152,8 @@ static __always_inline u32 least_costly(const struct service *service, u32 servi
 		load = loads.lookup(&backend);
 		if (!load)
 			break;
-		active = active_of(load);
-		inactive = inactive_of(load);
+		active = active_of(load, freed_active(said, backend));
+		inactive = inactive_of(load, freed_inactive(said, backend));
 		cost = active * service->cost_active + inactive * service->cost_inactive +
 		       (u64)(u32)(load->served + load->served_correction) * service->cost_served +
 		       service->cost_fixed;

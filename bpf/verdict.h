@@ -3,6 +3,7 @@
 #ifndef XDPDIRECTOR_VERDICT_H
 #define XDPDIRECTOR_VERDICT_H
 
+#include "explain.h"
 #include "maps.h"
 
 #define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
@@ -12,7 +13,8 @@ static __always_inline int verdict(int action, enum reason reason)
 	u32 index = reason;
 	u64 *count = verdicts.lookup(&index);
 
-	if (count)
+	note_reason(reason);
+	if (count && !DRY_RUN)
 		*count += 1;
 	return action;
 }

@@ -22,6 +22,7 @@ PROGRAM = "program"
 UNFINISHED = "program-new"
 RETIRED = "program-"
 MAPS = "maps-"
+EXPLAINING = "explain-"
 LOCK_PATIENCE = 120.0
 
 _CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}

@@ -14,7 +14,8 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
-STAGES_APART = 8  # the map `stages` has room for 256 programs
+STAGES_APART = 16  # the map `stages` has room for 256 programs
+EXPLAINING = 8  # how far behind those of the program the stages of the one that explains are
 RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
 
 _COMPARED = ("type", "key_size", "value_size", "max_entries")
@@ -27,6 +28,8 @@ class Build:
     paths: InstancePaths
     sizes: Sizes
     path: Path
+    explains: bool = False
+    """Not the program that carries traffic, but the same one for explanations (bpf/explain.h)."""
 
     @cached_property
     def text(self) -> str:
@@ -48,12 +51,14 @@ class Build:
     @property
     def stages_at(self) -> int:
         """The program's place in the map `stages`: another one than its predecessor's, by its text."""
-        return sha256(self.text.encode()).digest()[0] * STAGES_APART
+        place = sha256(self.text.encode()).digest()[0] * STAGES_APART
+        return place + EXPLAINING if self.explains else place
 
     @property
     def flags(self) -> list[str]:
         sizes = [f"-DMAX_{name.upper()}={value}" for name, value in self.sizes.model_dump().items()]
-        return [*sizes, f"-DSTAGES_AT={self.stages_at}", f'-DPIN_DIR="{self.pins}/"']
+        places = [f"-DSTAGES_AT={self.stages_at}", f'-DPIN_DIR="{self.pins}/"']
+        return [*sizes, *places, f"-DDRY_RUN={int(self.explains)}"]
 
 
 def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from hashlib import sha256
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from ruamel.yaml import YAML
 
 from xdpdirector import document
 from xdpdirector.document import Document, Place
@@ -43,6 +45,16 @@ def schema() -> dict[str, Any]:
         **Configuration.model_json_schema(),
         "title": "XDP Director configuration",
     }
+
+
+def as_yaml(configuration: Configuration) -> str:
+    """As a configuration file says it."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
+    text = StringIO()
+    yaml.dump(configuration.model_dump(mode="json", exclude_none=True), text)
+    return text.getvalue()
 
 
 def digest(configuration: Configuration) -> str:

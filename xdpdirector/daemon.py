@@ -12,43 +12,53 @@ import fcntl
 import logging
 import os
 import signal
-import socket
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 
-import uvicorn
-
 from xdpdirector import attachment, bpffs, config, interfaces, loader
+from xdpdirector.answers import StoredAnswers
+from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
+from xdpdirector.api.doors import load_certificates_anew, opened_doors
+from xdpdirector.api.server import Door, Server
+from xdpdirector.archive import Archive
+from xdpdirector.carriers import Carriers
 from xdpdirector.director import Director
-from xdpdirector.errors import AlreadyRunningError
+from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError
 from xdpdirector.events import Events
+from xdpdirector.filestate import merge_file
+from xdpdirector.lan.watch import Lan
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
-from xdpdirector.neighbours import Neighbours
+from xdpdirector.neighbours import Neighbours, OnChange
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.store import Store, reconcile_with_file
+from xdpdirector.recorded import Recorded
 from xdpdirector.vips import Vips
-
-GRACE = 2  # seconds for requests under way when the end comes
 
 log = logging.getLogger("xdpdirector")
 
 
 def run(instance: str, configuration: Path) -> int:
-    """Serve until SIGTERM or SIGINT; the exit status. Errors come before anything that runs is touched."""
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again. The exit status.
+
+    Errors come before anything that runs is touched.
+    """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
     bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
-    with _only_one(paths):
+    with (
+        _only_one(paths),
+        contextlib.closing(Access.at(paths.access, wanted.api)) as access,
+        opened_doors(paths.socket, wanted.api, access.tokens) as doors,
+    ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loader.ensure(paths, wanted.sizes)
-        asyncio.run(_serve(paths, wanted, loaded))
+        asyncio.run(_serve(paths, configuration, wanted, loaded, access, doors))
     return 0
 
 
@@ -80,32 +90,66 @@ def unload(instance: str) -> int:
     return 0
 
 
-async def _serve(paths: InstancePaths, wanted: Configuration, loaded: Loaded) -> None:
+async def _serve(
+    paths: InstancePaths,
+    source: Path,
+    wanted: Configuration,
+    loaded: Loaded,
+    access: Access,
+    doors: Sequence[Door],
+) -> None:
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
     with contextlib.ExitStack() as stack:
-        store = stack.enter_context(Store(paths.state))
-        services = reconcile_with_file(store, wanted, digest := config.digest(wanted))
-        stored = store.latest()
+        archive = stack.enter_context(Archive(paths.state, paths.run / "spare"))
+        stored = archive.latest()
+        services = merge_file(stored, wanted, digest := config.digest(wanted))
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
         events = Events()
+
+        def neighbours(on_change: OnChange) -> Neighbours:
+            def tell(address: Address) -> None:
+                on_change(address)
+                lan.route_changed(address)
+
+            return Neighbours(tell)
+
         reconciler = Reconciler(
             services,
             plane=plane,
             vips=_vips(wanted, events),
-            neighbours=Neighbours,
+            neighbours=neighbours,
             checks=Monitor,
             events=events,
         )
-        revision = stored.id if stored else 0
-        director = Director(reconciler, plane, store, revision, interfaces=wanted.interfaces)
-        try:
+        history = Recorded(archive, access.audit)
+        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events)
+        lan = Lan(
+            wanted.lan,
+            wanted.interfaces,
+            events,
+            services=lambda: reconciler.services,
+            route=reconciler.route,
+        )
+        director = Director(
+            reconciler,
+            plane,
+            history,
+            wanted,
+            carriers=carriers,
+            lan=lan,
+            revision=stored.id if stored else 0,
+        )
+        async with contextlib.AsyncExitStack() as running:
+            running.push_async_callback(director.close)
             await director.start(strict=is_new, ready=lambda: _attach(paths, wanted))
             if is_new:
                 director.take_in(digest, frozenset(wanted.services))
-            await _answer(director, paths)
-        finally:
-            await director.close()
+            for watcher in (carriers, lan):
+                running.push_async_callback(watcher.close)
+                await watcher.start()
+            app = create_app(director, access, StoredAnswers(lambda: archive.database))
+            await _answer(director, Server(app, doors), lambda: _read_again(source, director, access, doors))
 
 
 def _vips(wanted: Configuration, events: Events) -> Vips:
@@ -131,53 +175,48 @@ def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) ->
         log.info("program taken off %s, which is no longer in the configuration", name)
 
 
-class _Server(uvicorn.Server):
-    """Leaves signals to the daemon, whose end is no death by signal."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-async def _answer(director: Director, paths: InstancePaths) -> None:
-    """Serve the API on the unix socket until a signal comes."""
-    server = _Server(
-        uvicorn.Config(
-            create_app(director),
-            http="h11",
-            ws="none",
-            lifespan="off",
-            access_log=False,
-            log_config=None,
-            log_level="warning",
-            timeout_graceful_shutdown=GRACE,
-        )
-    )
+async def _answer(director: Director, server: Server, read_again: Callable[[], Awaitable[None]]) -> None:
+    """Serve the API until a signal comes."""
+    hung_up = asyncio.Event()
 
     def stop() -> None:
         director.stop_waiting()
         server.should_exit = True
 
+    async def reload() -> None:
+        while True:
+            await hung_up.wait()
+            hung_up.clear()
+            await read_again()
+
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    with _listening(paths.socket) as listening:
-        await server.serve(sockets=[listening])
+    reloading = asyncio.create_task(reload())
+    try:
+        await server.serve()
+    finally:
+        reloading.cancel()
+        await asyncio.gather(reloading, return_exceptions=True)
 
 
-@contextlib.contextmanager
-def _listening(path: Path) -> Iterator[socket.socket]:
-    """The API's socket, for user and group (0660). The lock is held, so an old one belongs to nobody."""
-    path.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX) as listening:
-        before = os.umask(0o117)
-        try:
-            listening.bind(str(path))
-        finally:
-            os.umask(before)
-        listening.setblocking(False)
-        yield listening
-        path.unlink(missing_ok=True)
+async def _read_again(source: Path, director: Director, access: Access, doors: Sequence[Door]) -> None:
+    """On SIGHUP: certificates and the configuration file. What is wrong with them is told, and changes nothing."""
+    try:
+        load_certificates_anew(access.spec, doors)
+    except ConfigurationError as error:
+        log.error("the certificates stay as they are: %s", error.detail)
+    try:
+        wanted = await asyncio.to_thread(config.load, source)
+        plan = await director.configuration.reload(wanted, config.digest(wanted))
+        log.info("the configuration file is read again: %d changes", len(plan.changes))
+    except DirectorError as error:
+        log.error("the configuration file is not taken in: %s", error.detail)
+        director.configuration.refuse_file(error.detail)
+    except Exception as error:  # a bug of ours: what runs goes on
+        log.exception("the configuration file is not taken in")
+        director.configuration.refuse_file(str(error))
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from xdpdirector.errors import DamagedStoreError, StoreError
+from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 
 Row = tuple[Any, ...]
 
@@ -53,7 +53,8 @@ class Database:
     """The file at `path`, made (mode 0600) when it is not there; one process at a time.
 
     What is written is on the disk when `transaction` ends. Every failure is a StoreError that names the file and
-    the remedy; a DamagedStoreError when the file's content is at fault. `patience`: how many seconds to wait for
+    the remedy; a DamagedStoreError when the file's content is at fault, a ForeignStoreError when it is somebody
+    else's. `patience`: how many seconds to wait for
     another process.
     """
 
@@ -116,13 +117,13 @@ class Database:
     def _migrate(self) -> None:
         form, version = self._format, self._number("PRAGMA user_version")
         if version > form.version:
-            raise StoreError(
+            raise ForeignStoreError(
                 f"the {form.name} {self.path} was written by a newer release (format {version}, "
                 f"this one knows {form.version}): install that release, {form.anew}"
             )
         foreign = self._number("PRAGMA application_id") != form.application_id
         if foreign and self._number("SELECT count(*) FROM sqlite_master"):
-            raise StoreError(f"{self.path} is a database of another program: move it away")
+            raise ForeignStoreError(f"{self.path} is a database of another program: move it away")
         for step in form.migrations[version:]:
             for statement in step:
                 self._db.execute(statement)

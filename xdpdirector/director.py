@@ -1,50 +1,39 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The director: what API and daemon talk to. Every change of the desired state goes through here, one at a time.
+"""The director: what API and daemon talk to.
 
-A change is validated, brought to the plane and stored, in that order; when a step fails, the plane is brought
-back to what was. Knows wishes, revisions and drains; how the plane gets there is the reconciler's affair.
+Brings together wishes, drains, the configuration as a whole and what is seen. Decides little itself: how wishes
+change is in `wishes`, how the plane follows them in `reconciler`.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable, Collection
-from functools import partial
-from typing import Any, Literal, Protocol
+from collections.abc import Callable
+from itertools import count
+from typing import Any, Literal
 
 from xdpdirector import edits, reporting
-from xdpdirector.changes import happenings
-from xdpdirector.drains import Drains, announced, busy, still_busy
+from xdpdirector.carriers import CarrierTable
+from xdpdirector.configuring import Configuring
+from xdpdirector.draining import Draining
 from xdpdirector.edits import Services
-from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
+from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
+from xdpdirector.history import History
+from xdpdirector.intent import Intent
+from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
-from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.store import Revision
-from xdpdirector.views import BackendView, ConnectionView, Operational, Readiness, ServiceView, Statistics
+from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
+from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
-LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain
-DEADLINES_APART = 1.0
+WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
+STORE_EVERY = 10  # looks between two trials of the store, while it is well
 
 log = logging.getLogger(__name__)
-
-
-class History(Protocol):
-    """Where desired state is kept; a DirectorError when it cannot be."""
-
-    def append(
-        self,
-        services: Services,
-        *,
-        author: str,
-        reason: str,
-        file_digest: str | None = None,
-        file_services: Collection[str] = (),
-    ) -> Revision: ...
 
 
 class Director:
@@ -55,17 +44,19 @@ class Director:
         reconciler: Reconciler,
         plane: Plane,
         history: History,
-        revision: int,
+        configuration: Configuration,
         *,
-        interfaces: Collection[str] = (),
+        carriers: CarrierTable,
+        lan: LanSource,
+        revision: int = 0,
     ) -> None:
-        """`interfaces` are those that shall carry the packet program."""
-        self._reconciler, self._plane, self._history = reconciler, plane, history
-        self._revision, self._interfaces = revision, interfaces
-        self._drains = Drains()
+        """`configuration`: what the daemon was started with."""
+        self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
+        self._wishes = Wishes(reconciler, plane, history, configuration, revision)
+        self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
+        self.configuration = Configuring(self._wishes, history, plane, configuration)
         self._lookout = Lookout(reconciler.events)
-        self._stopping = False
-        self._deadlines: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
 
     @property
     def events(self) -> Events:
@@ -74,37 +65,29 @@ class Director:
 
     @property
     def _services(self) -> Services:
-        return self._reconciler.services
+        return self._wishes.services
 
     async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
-        """Bring the plane to what is wanted, and keep it there. `strict`, `ready`: see `Reconciler.start`.
-
-        Drains go on, but from now, and without deadline: those are not stored.
-        """
+        """Bring the plane to what is wanted, and keep it there. `strict`, `ready`: see `Reconciler.start`."""
+        self._wishes.resume()
         await self._reconciler.start(strict=strict, ready=ready)
-        self._follow_drains()
-        self._deadlines = asyncio.create_task(self._keep_deadlines())
+        self._watching = asyncio.create_task(self._watch())
 
     def take_in(self, file_digest: str, file_services: frozenset[str]) -> None:
-        """Store that the configuration file, as it is now, has become part of what is wanted."""
-        self._revision = self._history.append(
-            self._services,
-            author="file",
-            reason="the configuration file changed",
-            file_digest=file_digest,
-            file_services=file_services,
-        ).id
+        """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
+        cannot be done now."""
+        self._wishes.take_in(file_digest, file_services)
 
     def stop_waiting(self) -> None:
         """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
-        self._stopping = True
+        self._draining.stop_waiting()
         self.events.close()
 
     async def close(self) -> None:
         """Stop watching; the plane stays as it is."""
-        if self._deadlines:
-            self._deadlines.cancel()
-            await asyncio.gather(self._deadlines, return_exceptions=True)
+        if self._watching:
+            self._watching.cancel()
+            await asyncio.gather(self._watching, return_exceptions=True)
         await self._reconciler.close()
 
     # Reading
@@ -114,13 +97,24 @@ class Director:
 
     def service(self, name: str) -> ServiceView:
         spec = edits.find_service(self._services, name)
-        return reporting.service_view(name, spec, tuple(self.backend(name, key) for key in spec.backends))
+        backends = tuple(self.backend(name, key) for key in spec.backends)
+        return reporting.service_view(name, spec, backends, self._plane.refused(name))
 
     def backend(self, service: str, name: str) -> BackendView:
         spec = edits.find_backend(self._services, service, name)
         key = (service, name)
         standing, since = self._reconciler.standing(key), self._reconciler.since(key)
-        return reporting.backend_view(key, spec, standing, self._drains.get(key), since, self._plane)
+        counts = self._plane.counts(key)
+        drain = self._draining.view(key, counts)
+        return reporting.backend_view(key, spec, standing, counts, drain, since, self._plane)
+
+    def tag(self, service: str | None = None, backend: str | None = None) -> str:
+        """Of what is wanted there: another one after each change. Of all without names. NotFoundError."""
+        if service is not None:
+            edits.find_service(self._services, service)
+            if backend is not None:
+                edits.find_backend(self._services, service, backend)
+        return self._wishes.tag(Target(service, backend)) or ""
 
     def connections(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int
@@ -139,71 +133,75 @@ class Director:
         )
 
     def readiness(self) -> Readiness:
-        problems = [*self._reconciler.problems(), *self._unattached()]
-        return Readiness(ready=not problems, problems=tuple(problems), revision=self._revision)
+        problems = [*self._reconciler.problems(), *self._carriers.problems()]
+        return Readiness(
+            ready=not problems,
+            problems=tuple(problems),
+            warnings=(*self._warnings(), *(finding.text for finding in self.lan.findings)),
+            revision=self._wishes.revision,
+        )
 
-    def _unattached(self) -> list[str]:
-        """Somebody took the program off, or the interface went away and another one has its name now."""
-        carrying = {found.interface for found in self._plane.attachments()} if self._interfaces else set()
-        return [
-            f"interface {name} does not carry the packet program: attach it with `xdpdirector load`"
-            for name in self._interfaces
-            if name not in carrying
-        ]
+    def _warnings(self) -> list[str]:
+        """But for findings on the network, which have events of their own."""
+        return [*self._wishes.warnings(), *self.configuration.warnings]
 
     # Writing
 
-    async def create_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView:
-        await self._change(lambda now: edits.create_service(now, name, spec), name, author, f"create {name}")
-        return self.service(name)
-
-    async def replace_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView:
-        await self._change(
-            lambda now: edits.replace_service(now, name, spec), name, author, f"replace {name}"
+    async def create_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
+        await self._wishes.change(
+            lambda now: edits.create_service(now, name, spec),
+            f"create {name}",
+            intent,
+            EVERYTHING,
+            document=Target(name),
         )
         return self.service(name)
 
-    async def patch_service(self, name: str, patch: dict[str, Any], *, author: str) -> ServiceView:
-        await self._change(lambda now: edits.patch_service(now, name, patch), name, author, f"patch {name}")
+    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
+        await self._wishes.change(
+            lambda now: edits.replace_service(now, name, spec), f"replace {name}", intent, Target(name)
+        )
         return self.service(name)
 
-    async def delete_service(self, name: str, *, author: str) -> None:
-        await self._change(lambda now: edits.delete_service(now, name), name, author, f"delete {name}")
+    async def patch_service(self, name: str, patch: dict[str, Any], *, intent: Intent) -> ServiceView:
+        await self._wishes.change(
+            lambda now: edits.patch_service(now, name, patch), f"patch {name}", intent, Target(name)
+        )
+        return self.service(name)
 
-    async def create_backend(self, service: str, name: str, spec: BackendSpec, *, author: str) -> BackendView:
-        def edit(now: Services) -> Services:
-            return edits.create_backend(now, service, name, spec)
+    async def delete_service(self, name: str, *, intent: Intent) -> None:
+        await self._wishes.change(
+            lambda now: edits.delete_service(now, name), f"delete {name}", intent, Target(name)
+        )
 
-        await self._change(edit, service, author, f"create {service}/{name}", backend=name)
+    async def create_backend(
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
+    ) -> BackendView:
+        await self._wishes.change(
+            lambda now: edits.create_backend(now, service, name, spec),
+            f"create {service}/{name}",
+            intent,
+            Target(service),
+            document=Target(service, name),
+        )
         return self.backend(service, name)
 
     async def patch_backend(
-        self, service: str, name: str, patch: dict[str, Any], *, author: str
+        self, service: str, name: str, patch: dict[str, Any], *, intent: Intent
     ) -> BackendView:
-        def edit(now: Services) -> Services:
-            return edits.patch_backend(now, service, name, patch)
-
-        await self._change(edit, service, author, f"patch {service}/{name}", backend=name)
+        await self._wishes.change(
+            lambda now: edits.patch_backend(now, service, name, patch),
+            f"patch {service}/{name}",
+            intent,
+            Target(service, name),
+        )
         return self.backend(service, name)
 
     async def delete_backend(
-        self, service: str, name: str, *, force: bool = False, drain: float | None = None, author: str
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
     ) -> None:
         """`drain`: seconds to wait for its connections first; TimedOutError leaves it draining."""
-        if drain is not None:
-            await self.set_admin(service, name, AdminState.DRAIN, reason="to be removed", author=author)
-            await self.wait_drained(service, name, drain)
-
-        def edit(now: Services) -> Services:
-            running = busy(self.backend(service, name), now[service].scheduler)
-            if running and not force:
-                raise ConflictError(
-                    f"backend '{service}/{name}' {running}: drain it first, or say drain=60s to wait for them, "
-                    "or force=true to cut them off"
-                )
-            return edits.delete_backend(now, service, name)
-
-        await self._change(edit, service, author, f"delete {service}/{name}")
+        await self._draining.delete_backend(service, name, force=force, drain=drain, intent=intent)
 
     async def set_admin(
         self,
@@ -214,109 +212,43 @@ class Director:
         reason: str = "",
         deadline: float | None = None,
         on_deadline: Literal["keep", "cut"] = "keep",
-        author: str,
+        intent: Intent,
     ) -> BackendView:
-        why = f"{admin} {service}/{name}" + (f": {reason}" if reason else "")
-
-        def edit(now: Services) -> Services:
-            return edits.patch_backend(now, service, name, {"admin": admin})
-
-        await self._change(edit, service, author, why)
-        if admin is AdminState.DRAIN:
-            key, left = (service, name), self.backend(service, name).connections.active
-            self._drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
-            self.events.publish("backend.drain", "/".join(key), announced(self.backend(*key)))
-        return self.backend(service, name)
+        """`reason` and `deadline` (seconds from now) are the drain's."""
+        return await self._draining.set_admin(
+            service,
+            name,
+            admin,
+            reason=reason,
+            deadline=deadline,
+            on_deadline=on_deadline,
+            intent=intent,
+        )
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
         """TimedOutError says how many connections are left; ConflictError when nobody drains it;
         UnreachableError when the daemon ends."""
-        until = time.monotonic() + timeout
-        while (view := self.backend(service, name)).operational is not Operational.DRAINED:
-            if view.admin is not AdminState.DRAIN:
-                raise ConflictError(
-                    f"backend '{service}/{name}' is {view.admin}, not draining: drain it first"
-                )
-            if self._stopping:
-                raise UnreachableError(
-                    f"the daemon is stopping; backend '{service}/{name}' goes on draining: ask again when it runs"
-                )
-            if time.monotonic() >= until:
-                raise TimedOutError(still_busy(view))
-            await asyncio.sleep(LOOK_APART)
-        return view
+        return await self._draining.wait_drained(service, name, timeout)
+
+    # Watching
 
     async def cut_overdue(self) -> None:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
-        for service, name in self._drains.due(reporting.now()):
-            try:
-                left = self.backend(service, name).connections.active
-                await self._change(
-                    partial(self._cut, service, name), service, "director", f"deadline of {service}/{name}"
-                )
-                text = f"the drain's deadline has passed; connections that are cut: {left}"
-                self.events.publish("backend.cut", f"{service}/{name}", text, connections=left)
-            except Exception as error:  # tried again in a second
-                known = isinstance(error, DirectorError)
-                log.warning("%s/%s is not cut off: %s", service, name, error, exc_info=not known)
+        await self._draining.cut_overdue()
 
-    def _cut(self, service: str, name: str, now: Services) -> Services:
-        if (service, name) not in self._drains.due(reporting.now()):
-            raise ConflictError("its drain ended, or has another deadline now")
-        return edits.patch_backend(now, service, name, {"admin": AdminState.MAINTENANCE})
-
-    async def _change(
-        self,
-        edit: Callable[[Services], Services],
-        service: str,
-        author: str,
-        reason: str,
-        *,
-        backend: str | None = None,
-    ) -> None:
-        """`edit` touches this service only; `backend`: the caller handed in a document of that backend."""
-        document = f"/services/{service}" + (f"/backends/{backend}" if backend else "")
-        async with self._reconciler.lock:
-            before = self._services
-            wanted = edit(before)
-            self._reconciler.refuse_unreachable(wanted, before, document)
-            with self._reconciler.trying(wanted, [service]):
-                self._revision = self._history.append(wanted, author=author, reason=reason).id
-            self._tell(before, wanted, author, reason)
-            self._follow_drains()
-            await self._reconciler.ensure_vips()
-
-    def _tell(self, before: Services, after: Services, author: str, reason: str) -> None:
-        log.info("revision %d by %s: %s", self._revision, author, reason)
-        for kind, subject, text, data in happenings(before, after):
-            self.events.publish(
-                kind, subject, text, **data, author=author, reason=reason, revision=self._revision
-            )
-
-    def _follow_drains(self) -> None:
-        """A drain runs exactly while its backend is to be drained, whoever changed that, and how."""
-        draining = {
-            (name, key)
-            for name, spec in self._services.items()
-            for key, backend in spec.backends.items()
-            if backend.admin is AdminState.DRAIN
-        }
-        for key in self._drains.running() - draining:
-            self._drains.end(key)
-        for key in draining - self._drains.running():
-            self._drains.begin(key, self._plane.counts(key).active)
-
-    async def _keep_deadlines(self) -> None:
-        while True:
-            await asyncio.sleep(DEADLINES_APART)
+    async def _watch(self) -> None:
+        for turn in count():
+            if turn % STORE_EVERY == 0 or self._wishes.trouble:
+                self._wishes.try_storing()
+            await asyncio.sleep(WATCH_APART)
             await self.cut_overdue()
             self._look()
 
     def _look(self) -> None:
         try:
-            views = [self.backend(*key) for key in self._drains.running()]
-            drained = {(view.service, view.name) for view in views if view.operational is Operational.DRAINED}
-            self._lookout.look(self.readiness().problems, drained, self._plane.attachments())
+            self._draining.watch()
+            problems = (*self.readiness().problems, *self._warnings())
+            self._lookout.look(problems, self._draining.drained(), self._plane.attachments())
         except Exception as error:  # looked at again in a second
             known = isinstance(error, DirectorError)
             log.warning("the data plane cannot be looked at: %s", error, exc_info=not known)

@@ -8,11 +8,13 @@ running --(deadline, on_deadline = cut)--> due: the caller puts the backend into
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from xdpdirector.model import AdminState, Scheduler
+from xdpdirector.progress import Progress
 from xdpdirector.views import BackendView, DrainView, Operational
 
 Key = tuple[str, str]
@@ -28,23 +30,36 @@ class Drain:
     on_deadline: Literal["keep", "cut"]
     at_start: int
 
-    def view(self, remaining: int, settled: bool) -> DrainView:
+    def view(self, remaining: int, settled: bool, progress: Progress, now: datetime) -> DrainView:
+        """What is to be told of it. A connection that is left is as old as the drain at least, since no new ones
+        come: how old exactly, nobody keeps."""
+        ends_in = progress.ends_in(remaining) if settled else None
+        ends = None if ends_in is None else now + timedelta(seconds=ends_in)
+        if self.on_deadline == "cut" and self.deadline and remaining:
+            ends = min(ends or self.deadline, self.deadline)
         return DrainView(
             since=self.since,
             reason=self.reason,
             deadline=self.deadline,
             on_deadline=self.on_deadline,
-            connections_at_start=self.at_start,
+            connections_at_start=max(self.at_start, progress.most),
             remaining=remaining,
             settled=settled,
+            packets_per_second=progress.packets_per_second,
+            oldest_at_least=round((now - self.since).total_seconds(), 3) if remaining else None,
+            estimated_end=ends,
         )
 
 
 class Drains:
     """By (service, backend)."""
 
-    def __init__(self) -> None:
-        self._running: dict[Key, Drain] = {}
+    def __init__(self, running: Mapping[Key, Drain] | None = None) -> None:
+        self._running = dict(running or {})
+
+    def copy(self) -> Drains:
+        """To be changed beside this one."""
+        return Drains(self._running)
 
     def begin(
         self,
@@ -69,8 +84,9 @@ class Drains:
     def end(self, key: Key) -> None:
         self._running.pop(key, None)
 
-    def running(self) -> set[Key]:
-        return set(self._running)
+    def running(self) -> dict[Key, Drain]:
+        """All of them."""
+        return dict(self._running)
 
     def get(self, key: Key) -> Drain | None:
         return self._running.get(key)

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
+from xdpdirector.pointer import pointer
 from xdpdirector.sentences import Problem, problems
 
 Services = Mapping[str, ServiceSpec]
@@ -46,14 +47,19 @@ def create_service(services: Services, name: str, spec: ServiceSpec) -> Services
 def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
     """NotFoundError when there is none. ConflictError for another size of a ring that flows run on: nobody could
     say which slots would be theirs."""
-    before = find_service(services, name)
-    if before.scheduler.is_ring and spec.scheduler.is_ring and before.ring_slots != spec.ring_slots:
-        raise ConflictError(
-            f"the ring of service '{name}' has {before.ring_slots} slots, and its flows would lose their backends "
-            "with another size: delete the service and create it anew, or leave ring_slots as it is",
-            pointer="/ring_slots",
-        )
+    _keep_ring(name, find_service(services, name), spec)
     return _consistent({**services, name: spec})
+
+
+def replace_all(services: Services, wanted: Services) -> Services:
+    """Exactly those that are wanted; `services` themselves when that changes nothing. ConflictError as with each of
+    them alone."""
+    result = {name: spec if services.get(name) != spec else services[name] for name, spec in wanted.items()}
+    if result.keys() == services.keys() and all(services[name] is spec for name, spec in result.items()):
+        return services
+    for name in result.keys() & services.keys():
+        _keep_ring(name, services[name], result[name], pointer("services", name))
+    return _consistent(result, "/services")
 
 
 def patch_service(services: Services, name: str, patch: dict[str, Any]) -> Services:
@@ -102,20 +108,29 @@ def _of_one_backend(problem: Problem) -> str:
     return "/address" if problem.of_whole else ""
 
 
-def _consistent(services: Services) -> Services:
+def _keep_ring(name: str, before: ServiceSpec, after: ServiceSpec, place: str = "") -> None:
+    if before.scheduler.is_ring and after.scheduler.is_ring and before.ring_slots != after.ring_slots:
+        raise ConflictError(
+            f"the ring of service '{name}' has {before.ring_slots} slots, and its flows would lose their backends "
+            "with another size: delete the service and create it anew, or leave ring_slots as it is",
+            pointer=f"{place}/ring_slots",
+        )
+
+
+def _consistent(services: Services, place: str = "/listeners") -> Services:
     try:
         check_listeners(dict(services))
     except ValueError as error:
-        raise ConflictError(str(error), pointer="/listeners") from error
+        raise ConflictError(str(error), pointer=place) from error
     return services
 
 
 def _validated(
-    model: type[Model], document: object, pointer: Callable[[Problem], str] = lambda problem: problem.pointer
+    model: type[Model], document: object, place: Callable[[Problem], str] = lambda problem: problem.pointer
 ) -> Model:
     """InvalidRequestError that names the first field at fault."""
     try:
         return model.model_validate(document)
     except ValidationError as error:
         first = problems(error, document, model)[0]
-        raise InvalidRequestError(first.sentence, pointer=pointer(first)) from error
+        raise InvalidRequestError(first.sentence, pointer=place(first)) from error

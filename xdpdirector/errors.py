@@ -113,7 +113,7 @@ class NotAuthenticatedError(NotAllowedError):
 class OverloadedError(DirectorError):
     """The daemon has too much to do; `retry_after` seconds later it may have less."""
 
-    slug, title = "overloaded", "The daemon has too much to do"
+    slug, title, exit_code = "overloaded", "The daemon has too much to do", 3
 
     def __init__(self, detail: str, *, pointer: str | None = None, retry_after: int = 1) -> None:
         super().__init__(detail, pointer=pointer)
@@ -154,6 +154,12 @@ class StoreError(DirectorError):
     """The stored desired state cannot be read or written."""
 
     slug, title = "store", "The stored state cannot be used"
+
+
+class ForeignStoreError(StoreError):
+    """The file is sound, but another program or a newer release wrote it."""
+
+    slug, title = "foreign-store", "The stored state belongs to somebody else"
 
 
 class DamagedStoreError(StoreError):

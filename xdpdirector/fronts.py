@@ -63,7 +63,7 @@ class Fronts:
 
     def _find_free(self) -> int:
         """The one that has been free for longest, or so."""
-        last = len(self._array) - 1
+        last: int = len(self._array) - 1
         for step in range(last):
             number = (self._next + step - 1) % last + 1
             if number not in self._taken:

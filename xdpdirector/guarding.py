@@ -9,7 +9,6 @@ limits and indices of services; nothing of who wants them, or why.
 from __future__ import annotations
 
 from collections.abc import Collection
-from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix, ServiceLimit
 from xdpdirector.masks import mask_words
-from xdpdirector.tables import Array, Tables, address_of, address_words, dtype_of
+from xdpdirector.tables import Array, Entry, Tables, address_words, dtype_of
 from xdpdirector.views import Refused
 
 _TRIES = {4: "denied4", 6: "denied6"}
@@ -30,15 +29,16 @@ class Guarding:
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables, self._clock = tables, clock
         self._shift = int(tables.enums["fixed_point"]["JIFFY_SHIFT"])
+        self._entries: dict[Prefix, Entry] = {}
         self.check()
 
     def check(self) -> None:
         """Read again what stands in the maps, where somebody else may have changed it."""
         self._denied = {
-            _prefix_in(key): int(value)
+            Entry(name, key): number
             for name in _TRIES.values()
             for keys, values in self._tables.read(name)
-            for key, value in zip(keys, values, strict=True)
+            for key, number in zip(_octets(keys), values.tolist(), strict=True)
         }
         self._limits: Array = np.concatenate([values.copy() for _, values in self._tables.read("limits")])
 
@@ -54,13 +54,14 @@ class Guarding:
 
         What is new comes before the rest goes, so that nobody slips through who is denied before and after.
         """
-        room, wanted = self._tables.entries("denials"), set(prefixes)
+        room = self._tables.entries("denials")
+        self._entries = {prefix: self._entries.get(prefix) or self._entry(prefix) for prefix in prefixes}
+        wanted = set(self._entries.values())
         if len(wanted) > room:
             raise CapacityError(
                 f"there is room for {room} denied prefixes, and {len(wanted)} are wanted: raise sizes.denied"
             )
-        new = [prefix for prefix in wanted if prefix not in self._denied]
-        lost = [prefix for prefix in self._denied if prefix not in wanted]
+        new, lost = wanted - self._denied.keys(), self._denied.keys() - wanted
         if len(self._denied) + len(new) > room:
             self._allow(lost)
             self._deny(new)
@@ -69,29 +70,30 @@ class Guarding:
             self._allow(lost)
         return len(new) + len(lost)
 
-    def _deny(self, prefixes: Collection[Prefix]) -> None:
+    def _deny(self, entries: Collection[Entry]) -> None:
         taken = set(self._denied.values())
         free = (number for number in range(self._tables.entries("denials")) if number not in taken)
-        for prefix, number in zip(prefixes, free, strict=False):
+        for entry, number in zip(entries, free, strict=False):
             self._tables.per_cpu_zero("denials", number)
-            self._tables.write(_TRIES[prefix.version], self._key(prefix), np.array([number], np.uint32))
-            self._denied[prefix] = number
+            self._tables.write(entry.map, _array(entry), np.array([number], np.uint32))
+            self._denied[entry] = number
 
-    def _allow(self, prefixes: Collection[Prefix]) -> None:
-        for prefix in prefixes:
-            self._tables.delete(_TRIES[prefix.version], self._key(prefix))
-            del self._denied[prefix]
+    def _allow(self, entries: Collection[Entry]) -> None:
+        for entry in entries:
+            self._tables.delete(entry.map, _array(entry))
+            del self._denied[entry]
 
     def denied_packets(self, prefix: Prefix) -> int:
         """Packets dropped since it was denied; 0 when it is not. The longest prefix counts a packet."""
-        number = self._denied.get(prefix)
+        number = self._denied.get(self._entries.get(prefix) or self._entry(prefix))
         return 0 if number is None else int(self._tables.per_cpu_sum("denials", number)[0])
 
-    def _key(self, prefix: Prefix) -> Array:
-        key = np.zeros(1, dtype_of(self._tables.loaded.maps[_TRIES[prefix.version]]["key"]))
+    def _entry(self, prefix: Prefix) -> Entry:
+        name = _TRIES[prefix.version]
+        key = np.zeros(1, dtype_of(self._tables.loaded.maps[name]["key"]))
         words = address_words(prefix.network_address)
         key["prefix"], key["address"] = prefix.prefixlen, words[0] if len(words) == 1 else words
-        return key
+        return Entry(name, key.tobytes())
 
     # Limits
 
@@ -100,13 +102,16 @@ class Guarding:
         wanted, present = self._in_jiffies(limit), self._limits[service]
         if all(np.array_equal(present[name], value) for name, value in wanted.items()):
             return 0
-        entry = self._limits[service : service + 1]
-        for name, value in wanted.items():
+        self._begin_anew(service, wanted)
+        return 1
+
+    def _begin_anew(self, service: int, fields: dict[str, Any]) -> None:
+        entry, index = self._limits[service : service + 1], np.array([service], np.uint32)
+        for name, value in fields.items():
             entry[name] = value
         entry["generation"] = (int(entry["generation"][0]) + 1) & 0xFFFF
-        self._tables.write("limits", np.array([service], np.uint32), entry)
-        self._tables.write("paid", np.array([service], np.uint32), np.zeros(1, np.uint64))
-        return 1
+        self._tables.write("limits", index, entry)
+        self._tables.write("paid", index, np.zeros(1, np.uint64))
 
     def _in_jiffies(self, limit: ServiceLimit) -> dict[str, Any]:
         """The fields of `struct limit`. What a jiffy earns is always tolerated: time has no smaller steps."""
@@ -135,9 +140,15 @@ class Guarding:
         return Refused(by_service=int(by_service), by_source=int(by_source))
 
     def begin(self, service: int) -> None:
-        """The index is another service's from now on."""
+        """The index is another service's from now on: nothing was refused, and nobody has paid."""
         self._tables.per_cpu_zero("refusals", service)
+        self._begin_anew(service, {})
 
 
-def _prefix_in(key: Any) -> Prefix:
-    return ip_network((address_of(key["address"]), int(key["prefix"])))
+def _array(entry: Entry) -> Array:
+    return np.frombuffer(entry.key, f"V{len(entry.key)}")
+
+
+def _octets(keys: Array) -> list[bytes]:
+    found: list[bytes] = np.ascontiguousarray(keys).view(f"V{keys.itemsize}").tolist()
+    return found

@@ -27,7 +27,7 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
-__all__ = ["current", "ensure", "prepare", "prepare_in_child"]
+__all__ = ["current", "ensure", "ensure_explaining", "prepare", "prepare_explaining", "prepare_in_child"]
 
 ENTRY = "director"
 DEBUG_SOURCE = 8  # makes BCC print a disassembly
@@ -54,9 +54,43 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
             return _load(bcc, build, tree)
 
 
+def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Path:
+    """Compile and load the program that explains beside the one that is prepared; where it is pinned.
+
+    The same errors as `prepare`, and LoaderError when the source is no longer what is loaded.
+    """
+    bpffs.require_privileges()
+    bcc = _bcc()
+    with bpffs.locked(paths):
+        loaded = current(paths, sizes, program)
+        if loaded is None:
+            raise LoaderError(
+                "what is loaded is not the installed program of these sizes, so nothing can explain it: "
+                "restart the daemon, or run `xdpdirector load`"
+            )
+        build = Build(paths, sizes, program or source.program(), explains=True)
+        module, functions = _compile(bcc, build, headers.make(paths.run))  # `module` keeps them loaded
+        with bpffs.translated("pinning the program that explains"):
+            _link(build, functions, source.enums(build.text).get("stage", {}))
+            for stale in paths.pins.glob(f"{bpffs.EXPLAINING}*"):
+                stale.unlink()
+            pin = _explaining(paths, loaded)
+            bpffs.pin_program(paths, functions[ENTRY], pin.name)
+        del module
+        return pin
+
+
+def _explaining(paths: InstancePaths, loaded: Loaded) -> Path:
+    return paths.pins / f"{bpffs.EXPLAINING}{loaded.program_digest[:12]}"
+
+
 def prepare_in_child(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
     """`prepare` in a process of its own; the same errors. Blocks for a second or two."""
-    command = [sys.executable, "-m", __spec__.name, "prepare"]
+    return Loaded.from_document(_in_child("prepare", paths, sizes, program))
+
+
+def _in_child(verb: str, paths: InstancePaths, sizes: Sizes, program: Path | None) -> dict[str, Any]:
+    command = [sys.executable, "-m", __spec__.name, verb]
     command += ["--instance", paths.name, "--sizes", sizes.model_dump_json()]
     command += ["--program", str(program)] if program else []
     search = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
@@ -77,12 +111,18 @@ def prepare_in_child(paths: InstancePaths, sizes: Sizes, program: Path | None = 
         ) from None
     if "error" in document:
         raise _error_class(document["error"]["slug"])(document["error"]["detail"])
-    return Loaded.from_document(document)
+    return dict(document)
 
 
 def ensure(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
     """What is loaded when it is up to date, else prepared anew in a child."""
     return current(paths, sizes, program) or prepare_in_child(paths, sizes, program)
+
+
+def ensure_explaining(paths: InstancePaths, loaded: Loaded, program: Path | None = None) -> Path:
+    """Where the program that explains what is loaded is pinned; prepared in a child if it is not there yet."""
+    pin = _explaining(paths, loaded)
+    return pin if pin.exists() else Path(_in_child("explain", paths, loaded.sizes, program)["pin"])
 
 
 def _error_class(slug: str) -> type[DirectorError]:
@@ -279,9 +319,9 @@ def _check(pin: Path, declared: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """`python -m xdpdirector.loader prepare`: one JSON document on stdout, the layout or the error."""
+    """`python -m xdpdirector.loader VERB`: one JSON document on stdout, the layout or the pin, or the error."""
     parser = argparse.ArgumentParser(prog="python -m xdpdirector.loader", description=main.__doc__)
-    parser.add_argument("verb", choices=["prepare"])
+    parser.add_argument("verb", choices=["prepare", "explain"])
     parser.add_argument("--instance", default=InstancePaths().name)
     parser.add_argument(
         "--sizes", default="{}", type=Sizes.model_validate_json, help="entries of the maps, as JSON"
@@ -289,11 +329,13 @@ def main() -> int:
     parser.add_argument("--program", type=Path, help="another director.c than the installed one")
     arguments = parser.parse_args()
     try:
-        loaded = prepare(InstancePaths(arguments.instance), arguments.sizes, arguments.program)
+        made = (InstancePaths(arguments.instance), arguments.sizes, arguments.program)
+        explains = arguments.verb == "explain"
+        document = {"pin": str(prepare_explaining(*made))} if explains else prepare(*made).document()
     except DirectorError as error:
         print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}))
         return 1
-    print(json.dumps(loaded.document()))
+    print(json.dumps(document))
     return 0
 
 

@@ -20,6 +20,7 @@ from xdpdirector.fields import ListenerField as ListenerField
 from xdpdirector.fields import Name as Name
 from xdpdirector.fields import Timeout as Timeout
 from xdpdirector.guardspec import MOST_DENIED, GuardSpec, ServiceLimit
+from xdpdirector.lanspec import LanSpec
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
 
@@ -223,6 +224,7 @@ class Configuration(Frozen):
     api: ApiSpec = ApiSpec()
     sizes: Sizes = Sizes()
     guard: GuardSpec = GuardSpec()
+    lan: LanSpec = LanSpec()
     services: dict[Name, ServiceSpec] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -57,3 +57,8 @@ class InstancePaths:
     @property
     def state(self) -> Path:
         return Path("/var/lib/xdpdirector") / self.name / "state.db"
+
+    @property
+    def access(self) -> Path:
+        """Tokens and audit."""
+        return self.state.with_name("access.db")

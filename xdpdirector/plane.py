@@ -6,11 +6,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Protocol
 
 from xdpdirector.errors import CapacityError
+from xdpdirector.guardspec import Prefix
 from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
 
 Key = tuple[str, str]
 
@@ -39,6 +41,15 @@ class Plane(Protocol):
 
     def verdicts(self) -> dict[str, int]: ...
 
+    def deny(self, prefixes: Collection[Prefix]) -> int:
+        """Exactly these clients are denied from now on; how many places had to be written. CapacityError or
+        DataplaneError when it cannot be; denying what was denied before brings that back."""
+
+    def denied_packets(self, prefix: Prefix) -> int:
+        """Packets dropped since the prefix is denied."""
+
+    def refused(self, service: str) -> Refused: ...
+
     def connections(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int
     ) -> list[ConnectionView]: ...
@@ -54,8 +65,8 @@ class Plane(Protocol):
 class FakePlane:
     """Remembers plans; `applied` has the name for each time. A test says what runs on them, and what goes wrong.
 
-    `active` connections and `packets` by backend; `unsettled` services; `room`: backends that it has room for;
-    `broken`: raised by every change.
+    `attached`: where the program is; `active` connections and `packets` by backend; `unsettled` services; `room`:
+    backends that it has room for, and denied prefixes; `broken`: raised by every change.
     """
 
     def __init__(self, adopted: dict[Key, State] | None = None) -> None:
@@ -66,6 +77,10 @@ class FakePlane:
         self.packets: dict[Key, int] = {}
         self.unsettled: set[str] = set()
         self.room = 1000
+        self.denied: frozenset[Prefix] = frozenset()
+        self.dropped: dict[Prefix, int] = {}
+        self.refusals: dict[str, Refused] = {}
+        self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.broken: Exception | None = None
         self._adopted = dict(adopted or {})
 
@@ -104,6 +119,20 @@ class FakePlane:
     def verdicts(self) -> dict[str, int]:
         return {}
 
+    def deny(self, prefixes: Collection[Prefix]) -> int:
+        if self.broken:
+            raise self.broken
+        if len(prefixes) > self.room:
+            raise CapacityError(f"there is room for {self.room} denied prefixes")
+        before, self.denied = self.denied, frozenset(prefixes)
+        return len(before ^ self.denied)
+
+    def denied_packets(self, prefix: Prefix) -> int:
+        return self.dropped.get(prefix, 0)
+
+    def refused(self, service: str) -> Refused:
+        return self.refusals.get(service, Refused())
+
     def connections(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int
     ) -> list[ConnectionView]:
@@ -113,7 +142,7 @@ class FakePlane:
         return sum(self.active.values())
 
     def attachments(self) -> tuple[AttachmentView, ...]:
-        return ()
+        return self.attached
 
     async def sweep(self, now: float) -> None:
         if self.broken:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 from xdpdirector import attachment
@@ -13,6 +13,7 @@ from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.errors import CapacityError, DataplaneError
+from xdpdirector.guardspec import Prefix
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
@@ -20,7 +21,7 @@ from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
 
 
 class RealPlane:
@@ -75,6 +76,17 @@ class RealPlane:
 
     def verdicts(self) -> dict[str, int]:
         return self._dataplane.verdicts()
+
+    def deny(self, prefixes: Collection[Prefix]) -> int:
+        with _explained():
+            return self._dataplane.deny(prefixes)
+
+    def denied_packets(self, prefix: Prefix) -> int:
+        return self._dataplane.guarding.denied_packets(prefix)
+
+    def refused(self, service: str) -> Refused:
+        index = self._dataplane.indices.services.get(service)
+        return Refused() if index is None else self._dataplane.guarding.refused(index)
 
     def connections(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int

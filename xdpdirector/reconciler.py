@@ -22,6 +22,7 @@ from xdpdirector.health import HealthReport
 from xdpdirector.model import Address
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing, plan
+from xdpdirector.routes import Route
 from xdpdirector.schedule import State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of
 from xdpdirector.views import Operational
@@ -100,6 +101,10 @@ class Reconciler:
         who sees `up` can connect."""
         known, applied = self._standings.of(key), self._applied.get(key)
         return applied if applied and applied.operational is not known.operational else known
+
+    def route(self, address: Address) -> Route:
+        """The way to an address, also to one that no backend has."""
+        return self._standings.route(address)
 
     def since(self, key: Key) -> datetime:
         """See `Standings.since`."""

@@ -6,17 +6,29 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from xdpdirector.drains import Drain
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing
-from xdpdirector.views import BackendView, Operational, ServiceView, Traffic
+from xdpdirector.views import (
+    BackendView,
+    ConnectionCounts,
+    DrainView,
+    Operational,
+    Refused,
+    ServiceView,
+    Traffic,
+)
 
 
 def backend_view(
-    key: Key, spec: BackendSpec, standing: Standing, drain: Drain | None, since: datetime, plane: Plane
+    key: Key,
+    spec: BackendSpec,
+    standing: Standing,
+    counts: ConnectionCounts,
+    drain: DrainView | None,
+    since: datetime,
+    plane: Plane,
 ) -> BackendView:
-    counts = plane.counts(key)
     settled = plane.is_settled(key[0])
     operational = standing.operational
     if spec.admin is AdminState.DRAIN and settled and not counts.active:
@@ -39,11 +51,13 @@ def backend_view(
         and standing.operational is Operational.UP,
         connections=counts,
         traffic=plane.traffic(key),
-        drain=drain.view(counts.active, settled) if drain else None,
+        drain=drain,
     )
 
 
-def service_view(name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
+def service_view(
+    name: str, spec: ServiceSpec, backends: tuple[BackendView, ...], refused: Refused
+) -> ServiceView:
     """The service is up when a backend takes new connections."""
     if any(backend.serving for backend in backends):
         operational = Operational.UP
@@ -57,6 +71,7 @@ def service_view(name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]
         backends=backends,
         operational=operational,
         traffic=total(backend.traffic for backend in backends),
+        refused=refused,
     )
 
 

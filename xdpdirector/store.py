@@ -2,14 +2,14 @@
 """The desired state as it was last wanted, in SQLite: every change a revision with author, reason and time.
 
 A revision holds all services, so that it can be read alone. It also remembers the configuration file that was taken
-in last: its digest and the names of its services. Knows the model and SQL; must not know maps, health or the API.
+in last: its digest and the names of its services. Beside the revisions stand the drains under way, which are no
+wishes but must not be forgotten either. Knows the model and SQL; must not know maps, health or the API.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -18,8 +18,10 @@ from typing import Self
 from pydantic import TypeAdapter, ValidationError
 
 from xdpdirector.database import Database, Format, Row
-from xdpdirector.errors import ConfigurationError, StoreError
-from xdpdirector.model import Configuration, ServiceSpec
+from xdpdirector.drains import Drain, Key
+from xdpdirector.errors import ForeignStoreError, StoreError
+from xdpdirector.history import Revision, Summary
+from xdpdirector.model import ServiceSpec
 
 KEPT = 1000
 
@@ -41,35 +43,49 @@ _FORMAT = Format(
             )
             """
         ],
+        [
+            """
+            CREATE TABLE drains (
+                service TEXT NOT NULL,
+                backend TEXT NOT NULL,
+                since TEXT NOT NULL,
+                reason TEXT NOT NULL,
+                deadline TEXT,
+                on_deadline TEXT NOT NULL,
+                at_start INTEGER NOT NULL,
+                PRIMARY KEY (service, backend)
+            )
+            """,
+            """
+            CREATE TABLE answers (
+                id TEXT PRIMARY KEY,
+                request TEXT NOT NULL,
+                at REAL NOT NULL,
+                status INTEGER NOT NULL,
+                headers TEXT NOT NULL,
+                body BLOB NOT NULL
+            )
+            """,
+            "CREATE INDEX answers_at ON answers (at)",
+        ],
     ],
     anew=_OR_START_ANEW,
 )
 _COLUMNS = "id, at, author, reason, document, file_digest, file_services"
 _SERVICES = TypeAdapter(dict[str, ServiceSpec])
-
-
-@dataclass(frozen=True)
-class Revision:
-    """One state of the services. `file_digest` and `file_services` are of the file that was taken in last."""
-
-    id: int
-    at: datetime
-    author: str
-    reason: str
-    services: dict[str, ServiceSpec]
-    file_digest: str | None
-    file_services: frozenset[str]
+_DRAIN = TypeAdapter(Drain)
 
 
 class Store:
     """The database at `path`, made when it is not there; one user at a time. StoreError says what to do.
 
-    `patience` is how many seconds to wait for another process that uses it.
+    `patience` is how many seconds to wait for another process that uses it. `xdpdirector.archive` copes with a file
+    that cannot be used.
     """
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = path
-        self._db = Database(path, _FORMAT, patience=patience)
+        self.database = Database(path, _FORMAT, patience=patience)
 
     def __enter__(self) -> Self:
         return self
@@ -81,12 +97,42 @@ class Store:
 
     def close(self) -> None:
         """Can be called twice."""
-        self._db.close()
+        self.database.close()
+
+    # Reading
 
     def latest(self) -> Revision | None:
         """The state that is wanted now; None as long as nothing was stored."""
-        row = self._db.row(f"SELECT {_COLUMNS} FROM revisions ORDER BY id DESC LIMIT 1")
+        row = self.database.row(f"SELECT {_COLUMNS} FROM revisions ORDER BY id DESC LIMIT 1")
         return self._revision(row) if row else None
+
+    def revision(self, number: int) -> Revision | None:
+        """None when there is none of that number (any more)."""
+        row = self.database.row(f"SELECT {_COLUMNS} FROM revisions WHERE id = ?", (number,))
+        return self._revision(row) if row else None
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        """The newest first, at most `limit`, with numbers below `before`."""
+        rows = self.database.rows(
+            "SELECT id, at, author, reason FROM revisions WHERE ?1 IS NULL OR id < ?1 ORDER BY id DESC LIMIT ?2",
+            (before, limit),
+        )
+        return [Summary(number, datetime.fromisoformat(at), *rest) for number, at, *rest in rows]
+
+    def drains(self) -> dict[Key, Drain]:
+        """The drains under way."""
+        fields = "since, reason, deadline, on_deadline, at_start"
+        rows = self.database.rows(f"SELECT service, backend, {fields} FROM drains")
+        names = fields.split(", ")
+        try:
+            return {
+                (service, backend): _DRAIN.validate_python(dict(zip(names, values, strict=True)))
+                for service, backend, *values in rows
+            }
+        except ValidationError as error:
+            raise self._unknown("a drain") from error
+
+    # Writing
 
     def append(
         self,
@@ -94,32 +140,59 @@ class Store:
         *,
         author: str,
         reason: str,
+        drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
         file_services: Collection[str] = (),
     ) -> Revision:
-        """Make this the wanted state; it is on the disk when this returns.
+        """Make this the wanted state, and these the drains under way (None: those that are); it is on the disk when
+        this returns.
 
         A revision that takes in a file gives its digest and the names of the services in it; others leave both out,
         and the last file stays remembered.
         """
         now = datetime.now(UTC)
         document = json.dumps({"services": _SERVICES.dump_python(dict(services), mode="json")})
-        with self._db.transaction():
+        with self.database.transaction():
             if file_digest is None:
                 file_digest, before = self._last_file()
                 file_services = before & services.keys()
             names = json.dumps(sorted(file_services))
             row = (now.isoformat(), author, reason, document, file_digest, names)
-            number = self._db.write(
+            number = self.database.write(
                 "INSERT INTO revisions (at, author, reason, document, file_digest, file_services) "
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 row,
             )
-            self._db.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
+            self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
+            if drains is not None:
+                self._replace_drains(drains)
         return Revision(number, now, author, reason, dict(services), file_digest, frozenset(file_services))
 
+    def try_writing(self) -> None:
+        """StoreError when nothing can be stored. Changes nothing."""
+        with self.database.transaction():
+            self.database.write("UPDATE revisions SET id = id WHERE id = (SELECT max(id) FROM revisions)")
+
+    def _replace_drains(self, drains: Mapping[Key, Drain]) -> None:
+        self.database.write("DELETE FROM drains")
+        for (service, backend), drain in drains.items():
+            deadline = drain.deadline.isoformat() if drain.deadline else None
+            self.database.write(
+                "INSERT INTO drains (service, backend, since, reason, deadline, on_deadline, at_start) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    service,
+                    backend,
+                    drain.since.isoformat(),
+                    drain.reason,
+                    deadline,
+                    drain.on_deadline,
+                    drain.at_start,
+                ),
+            )
+
     def _last_file(self) -> tuple[str | None, frozenset[str]]:
-        row = self._db.row("SELECT file_digest, file_services FROM revisions ORDER BY id DESC LIMIT 1")
+        row = self.database.row("SELECT file_digest, file_services FROM revisions ORDER BY id DESC LIMIT 1")
         return (row[0], frozenset(json.loads(row[1]))) if row else (None, frozenset())
 
     def _revision(self, row: Row) -> Revision:
@@ -128,59 +201,11 @@ class Store:
             services = _SERVICES.validate_python(json.loads(document)["services"])
             when, from_file = datetime.fromisoformat(at), frozenset(json.loads(names))
         except (ValidationError, ValueError, TypeError, KeyError) as error:
-            raise StoreError(
-                f"revision {number} in the state database {self._path} means nothing to this release: "
-                f"install the one that wrote it, {_OR_START_ANEW}"
-            ) from error
+            raise self._unknown(f"revision {number}") from error
         return Revision(number, when, author, reason, services, digest, from_file)
 
-
-def reconcile_with_file(
-    store: Store, configuration: Configuration, file_digest: str
-) -> dict[str, ServiceSpec]:
-    """The services to want at a start: those of the file, and what was changed at run time since.
-
-    While the file says what it said when it was taken in, the stored state wins: drains, weights and additions
-    survive a restart. When it changed, its services are as it says, except that drain and maintenance of a backend
-    stay unless the file states `admin`; services that a former file had and this one has not go; those made through
-    the API stay. ConfigurationError when such a one has a listener of the file's. Writes nothing.
-    """
-    stored = store.latest()
-    if stored is None:
-        return dict(configuration.services)
-    if stored.file_digest == file_digest:
-        return stored.services
-    wanted = {
-        name: _with_admin_of(stored.services.get(name), service)
-        for name, service in configuration.services.items()
-    }
-    made_by_api = {
-        name: service
-        for name, service in stored.services.items()
-        if name not in wanted and name not in stored.file_services
-    }
-    _refuse_common_listeners(wanted, made_by_api)
-    return wanted | made_by_api
-
-
-def _with_admin_of(before: ServiceSpec | None, service: ServiceSpec) -> ServiceSpec:
-    if before is None:
-        return service
-    backends = {
-        name: backend.model_copy(update={"admin": before.backends[name].admin})
-        if name in before.backends and "admin" not in backend.model_fields_set
-        else backend
-        for name, backend in service.backends.items()
-    }
-    return service.model_copy(update={"backends": backends})
-
-
-def _refuse_common_listeners(of_file: dict[str, ServiceSpec], of_api: dict[str, ServiceSpec]) -> None:
-    owners = {listener: name for name, service in of_file.items() for listener in service.listeners}
-    for name, service in of_api.items():
-        for listener in service.listeners:
-            if listener in owners:
-                raise ConfigurationError(
-                    f"listener {listener} belongs to service '{owners[listener]}' of the file and to service "
-                    f"'{name}' that was made through the API: remove one of the two"
-                )
+    def _unknown(self, thing: str) -> StoreError:
+        return ForeignStoreError(
+            f"{thing} in the state database {self._path} means nothing to this release: "
+            f"install the one that wrote it, {_OR_START_ANEW}"
+        )

@@ -52,7 +52,11 @@ class ConnectionCounts(Frozen):
 
 
 class DrainView(Frozen):
-    """Progress of a drain. `settled` is false while an `mh` service may still have flows without a record."""
+    """Progress of a drain. `settled` is false while an `mh` service may still have flows without a record.
+
+    `oldest_at_least`: seconds; what is left is older than the drain, and how old exactly nobody keeps.
+    `packets_per_second` to this backend, over the last few seconds. `estimated_end` is null while nothing ends.
+    """
 
     since: datetime
     reason: str = ""
@@ -61,6 +65,9 @@ class DrainView(Frozen):
     connections_at_start: int = 0
     remaining: int = 0
     settled: bool = True
+    packets_per_second: float | None = None
+    oldest_at_least: float | None = None
+    estimated_end: datetime | None = None
 
 
 class BackendView(Frozen):
@@ -142,8 +149,10 @@ class Statistics(Frozen):
 
 
 class Readiness(Frozen):
-    """`ready` is false while maps and desired state may differ; `problems` says why, a sentence each."""
+    """`ready` is false while maps and desired state may differ; `problems` says why, a sentence each. `warnings`
+    stand in the way of changes, not of packets: a full disk, a configuration file that could not be read again."""
 
     ready: bool
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
     revision: int

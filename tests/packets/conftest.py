@@ -25,6 +25,8 @@ SIZES = Sizes(
     connections=4096,
     connections6=4096,
     ring_slots=1 << 16,
+    denied=64,
+    sources=1024,
 )
 
 

@@ -13,7 +13,7 @@ import subprocess
 from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from random import Random
 
 import numpy as np
@@ -24,6 +24,7 @@ from reference.frame import TCP, UDP, dissect
 from reference.grammar import Cast, Grammar, mended
 
 from xdpdirector import libbpf
+from xdpdirector.guardspec import Prefix, ServiceLimit
 from xdpdirector.model import Listener, Persistence, Scheduler
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 
@@ -33,6 +34,16 @@ EPOCH = 5000
 ENOUGH_FOR_ALL = 100000  # frames that lead to every reason
 CHANGE_EVERY = 250
 ANSWERS_A_JIFFY = 4
+
+# By the hour, so that nothing is earned during an epoch.
+WHOLE = ServiceLimit(rate="10/h", burst=40)
+EACH = ServiceLimit(per_source={"rate": "10/h", "burst": 4, "prefix": 24})
+BOTH = ServiceLimit(rate="10/h", burst=30, per_source={"rate": "10/h", "burst": 6})
+LIMITS = (WHOLE, EACH, BOTH)
+DENIABLE = tuple(
+    ip_network(prefix)
+    for prefix in ("203.0.113.0/24", "203.0.113.9", "198.51.100.1", "2001:db8:5::/48", "2001:db8:6::9")
+)
 
 VIPS = (w.VIP, "192.0.2.11")
 VIPS6 = (w.VIP6, "2001:db8::11")
@@ -75,9 +86,9 @@ def plans(other_interface: int) -> list[ServicePlan]:
     odd = (w.backend("web1", hop=here), w.backend("web2", hop=None), w.backend("web3"))
     return [
         named("wlc", "wlc", "80/tcp", "53/udp", members=mixed),
-        named("wrr", "wrr", "8080/tcp", "8080/udp", on_unknown="drop", on_down="drop"),
+        named("wrr", "wrr", "8080/tcp", "8080/udp", on_unknown="drop", on_down="drop", limit=WHOLE),
         named("rr", "rr", "25/tcp", "25/udp", members=full, on_empty="drop"),
-        named("mh", "mh", "443/tcp", "443/udp", "*/gre"),
+        named("mh", "mh", "443/tcp", "443/udp", "*/gre", limit=EACH),
         named("sh", "sh", "22/tcp", "22/udp", members=odd, hashes_port=False, on_down="schedule"),
         named("flux", "mh", "8443/tcp", "8443/udp", ".*/esp", members=mixed, on_down="drop"),
         named("sticky", "wlc", "21/tcp", "20/tcp", "500/udp", persistence=client),
@@ -89,9 +100,10 @@ def plans(other_interface: int) -> list[ServicePlan]:
             members=mixed,
             persistence=replace_keep(client),
             on_down="schedule",
+            limit=BOTH,
         ),
         named("once", "rr", "5353/udp", "5353/tcp", one_packet=True, members=mixed),
-        named("oncemh", "mh", ".5353/udp", ".5353/tcp", one_packet=True),
+        named("oncemh", "mh", ".5353/udp", ".5353/tcp", one_packet=True, limit=BOTH),
         named("empty", "wlc", "81/tcp", "81/udp", "*/sctp", members=()),
         named("emptymh", "mh", "82/tcp", "82/udp", members=(), on_unknown="schedule"),
         named(
@@ -152,6 +164,8 @@ class Duel:
         """As the plans say, and with empty tables."""
         tables, plane = self._world.tables, self._world.plane
         self._world.forget_connections()
+        self._world.fill_buckets()
+        self._deny([])
         for name in ("clients", "fragments"):
             for keys in [keys.copy() for keys, _ in tables.read(name)]:
                 tables.delete(name, keys)
@@ -171,14 +185,22 @@ class Duel:
         self._world.recount()
 
     def change(self, random: Random) -> None:
-        """The operator, or the health check, changes a service's backends."""
+        """The operator, or the health check, changes a service's backends, its limit, or who is denied."""
         plan = random.choice(self._plans)
+        if random.random() < 0.3:
+            self._deny([prefix for prefix in DENIABLE if random.random() < 0.3])
+        if plan.limit and random.random() < 0.3:
+            plan = replace(plan, limit=random.choice(LIMITS))
         members = [changed for member in plan.members if (changed := _changed(member, random))]
         if plan.fallback and all(member.name != plan.fallback for member in members):
             return
         plan = replace(plan, members=tuple(members))
         self._world.apply(plan)
         self._tell(plan)
+
+    def _deny(self, prefixes: list[Prefix]) -> None:
+        self._world.plane.deny(prefixes)
+        self.model.guard.deny(prefixes)
 
     def _tell(self, plan: ServicePlan) -> None:
         plane = self._world.plane
@@ -222,6 +244,9 @@ class Duel:
                     pairs[f"{key} {field}"] = getattr(backend, field), got
                 for field in TRAFFIC:
                     pairs[f"{key} {field}"] = getattr(backend, field), getattr(traffic, field)
+        for prefix in DENIABLE:
+            counted_packets = self._world.plane.guarding.denied_packets(prefix)
+            pairs[f"denied {prefix}"] = self.model.guard.counts[prefix], counted_packets
         self.seen += self.model.counts
         self.model.counts.clear()
         return {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}

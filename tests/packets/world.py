@@ -146,9 +146,10 @@ class World:
         os.close(self._program)
 
     def empty(self) -> None:
-        """No services, no connections."""
+        """No services, no connections, nobody denied."""
         for name in list(self.plane.services()):
             self.plane.remove(name)
+        self.plane.deny(())
         self.forget_connections()
 
     def connections(self) -> list[Array]:
@@ -188,6 +189,21 @@ class World:
             for key, value in zip(keys, values, strict=True):
                 seen = int(value["seen"]) - self.clock.jiffies(by)
                 self.tables.renew_client(key.tobytes(), int(value["backend"]), seen & 0xFFFFFFFF)
+
+    def fill_buckets(self) -> None:
+        """As if nobody had opened a connection for long."""
+        self._earn(None)
+
+    def earn(self, seconds: float) -> None:
+        """As if so much time had passed for the limits of new connections."""
+        self._earn(seconds)
+
+    def _earn(self, seconds: float | None) -> None:
+        shift = self.tables.enums["fixed_point"]["JIFFY_SHIFT"]
+        for name in ("paid", "sources"):
+            for keys, values in [(k.copy(), v.copy()) for k, v in self.tables.read(name)]:
+                earned = values if seconds is None else np.uint64(self.clock.jiffies(seconds) << shift)
+                self.tables.write(name, keys, values - np.minimum(values, earned))
 
     def apply(self, *plans: ServicePlan, now: float = 0.0) -> None:
         for plan in plans:

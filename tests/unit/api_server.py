@@ -1,32 +1,45 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The API on a real unix socket: uvicorn in a thread, over a director that the test brings."""
+"""The API on a real unix socket: the daemon's server in a thread, over a director that the test brings."""
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
-import uvicorn
-
+from xdpdirector.accessspec import ApiSpec
+from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.protocol import Control
+from xdpdirector.api.server import Door, Server
 from xdpdirector.client import Client
+
+PLENTY = ApiSpec(rate=100_000)
 
 
 class ApiServer:
-    """A context manager. The socket listens from the start, so no test waits for the thread."""
+    """A context manager. The socket listens from the start, so no test waits for the thread.
 
-    def __init__(self, director: Control, path: Path) -> None:
-        self.path = path
+    Tokens and audit are in the file `access.db` beside the socket. `doors`: more of them; `limits`: the server's.
+    """
+
+    def __init__(
+        self,
+        director: Control,
+        path: Path,
+        spec: ApiSpec = PLENTY,
+        doors: Sequence[Door] = (),
+        **limits: Any,
+    ) -> None:
+        self.path, self.access = path, Access.at(path.with_name("access.db"), spec)
         self._socket = socket.socket(socket.AF_UNIX)
-        config = uvicorn.Config(
-            create_app(director), lifespan="off", log_config=None, timeout_graceful_shutdown=1
-        )
-        self._server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]})
+        app = create_app(director, self.access)
+        self._server = Server(app, [Door(self._socket), *doors], grace=1, **limits)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve()))
 
     @property
     def client(self) -> Client:
@@ -43,4 +56,4 @@ class ApiServer:
     ) -> None:
         self._server.should_exit = True
         self._thread.join()
-        self._socket.close()
+        self.access.close()

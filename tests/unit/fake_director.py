@@ -10,11 +10,18 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Literal
 
-from xdpdirector import edits
+from stage import FakeHistory
+
+from xdpdirector import edits, tags
+from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
-from xdpdirector.errors import ConflictError, TimedOutError
+from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
-from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.history import Revision, Summary
+from xdpdirector.intent import Intent
+from xdpdirector.lan.source import FakeLan
+from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.progress import Progress
 from xdpdirector.views import (
     AttachmentView,
     BackendView,
@@ -36,12 +43,17 @@ class FakeDirector:
 
     def __init__(self) -> None:
         self.events = Events()
+        self.lan = FakeLan()
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
         self.problems: tuple[str, ...] = ()
         self.broken: Exception | None = None
         self.authors: list[str] = []
+        self.warnings: tuple[str, ...] = ()
+        self.history = FakeHistory()
+        self.configuration = FakeConfiguration(self)
         self._services: Mapping[str, ServiceSpec] = {}
+        self._tags = tags.Tags()
         self._drains = Drains()
         self._began = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -81,7 +93,7 @@ class FakeDirector:
             serving=spec.admin is AdminState.ENABLED and operational is Operational.UP and spec.weight > 0,
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
-            drain=drain.view(count, True) if drain else None,
+            drain=drain.view(count, True, Progress(), datetime.now(UTC)) if drain else None,
         )
 
     def connections(
@@ -118,43 +130,50 @@ class FakeDirector:
         )
 
     def readiness(self) -> Readiness:
-        return Readiness(ready=not self.problems, problems=self.problems, revision=len(self.authors))
+        return Readiness(
+            ready=not self.problems,
+            problems=self.problems,
+            warnings=self.warnings,
+            revision=len(self.authors),
+        )
 
-    async def create_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView:
-        self._write(edits.create_service(self._services, name, spec), author)
+    async def create_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
+        self._write(edits.create_service(self._services, name, spec), intent)
         return self.service(name)
 
-    async def replace_service(self, name: str, spec: ServiceSpec, *, author: str) -> ServiceView:
-        self._write(edits.replace_service(self._services, name, spec), author)
+    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
+        self._write(edits.replace_service(self._services, name, spec), intent, name)
         return self.service(name)
 
-    async def patch_service(self, name: str, patch: dict[str, Any], *, author: str) -> ServiceView:
-        self._write(edits.patch_service(self._services, name, patch), author)
+    async def patch_service(self, name: str, patch: dict[str, Any], *, intent: Intent) -> ServiceView:
+        self._write(edits.patch_service(self._services, name, patch), intent, name)
         return self.service(name)
 
-    async def delete_service(self, name: str, *, author: str) -> None:
-        self._write(edits.delete_service(self._services, name), author)
+    async def delete_service(self, name: str, *, intent: Intent) -> None:
+        self._write(edits.delete_service(self._services, name), intent, name)
 
-    async def create_backend(self, service: str, name: str, spec: BackendSpec, *, author: str) -> BackendView:
-        self._write(edits.create_backend(self._services, service, name, spec), author)
+    async def create_backend(
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
+    ) -> BackendView:
+        self._write(edits.create_backend(self._services, service, name, spec), intent, service)
         return self.backend(service, name)
 
     async def patch_backend(
-        self, service: str, name: str, patch: dict[str, Any], *, author: str
+        self, service: str, name: str, patch: dict[str, Any], *, intent: Intent
     ) -> BackendView:
-        self._write(edits.patch_backend(self._services, service, name, patch), author)
+        self._write(edits.patch_backend(self._services, service, name, patch), intent, service, name)
         return self.backend(service, name)
 
     async def delete_backend(
-        self, service: str, name: str, *, force: bool = False, drain: float | None = None, author: str
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
     ) -> None:
         if drain is not None:
-            await self.set_admin(service, name, AdminState.DRAIN, author=author)
+            await self.set_admin(service, name, AdminState.DRAIN, intent=intent)
             await self.wait_drained(service, name, drain)
         count = self.backend(service, name).connections.active
         if count and not force:
             raise ConflictError(f"backend '{service}/{name}' has {count} connections")
-        self._write(edits.delete_backend(self._services, service, name), author)
+        self._write(edits.delete_backend(self._services, service, name), intent, service, name)
 
     async def set_admin(
         self,
@@ -165,9 +184,10 @@ class FakeDirector:
         reason: str = "",
         deadline: float | None = None,
         on_deadline: Literal["keep", "cut"] = "keep",
-        author: str,
+        intent: Intent,
     ) -> BackendView:
-        self._write(edits.patch_backend(self._services, service, name, {"admin": admin}), author)
+        wanted = edits.patch_backend(self._services, service, name, {"admin": admin})
+        self._write(wanted, intent, service, name, what=f"{admin} {service}/{name}")
         key = (service, name)
         if admin is AdminState.DRAIN:
             count = self.busy.get(key, 0)
@@ -187,17 +207,81 @@ class FakeDirector:
                 raise TimedOutError(f"backend '{service}/{name}' is still draining")
             await asyncio.sleep(0.01)
             for key in self._drains.due(datetime.now(UTC)):
-                await self.set_admin(*key, AdminState.MAINTENANCE, author="director")
+                await self.set_admin(*key, AdminState.MAINTENANCE, intent=Intent("director"))
         return view
 
-    def _write(self, services: Mapping[str, ServiceSpec], author: str) -> None:
+    def tag(self, service: str | None = None, backend: str | None = None) -> str:
+        if service is None:
+            return self._tags.of_all(self._services)
+        spec = edits.find_service(self._services, service)
+        if backend is None:
+            return self._tags.of_service(service, spec)
+        return tags.of_backend(edits.find_backend(self._services, service, backend))
+
+    def _write(
+        self, services: Mapping[str, ServiceSpec], intent: Intent, *place: str, what: str = "change"
+    ) -> None:
         self._break()
+        intent.require("it", self.tag(*place))
         self._services = services
-        self.authors.append(author)
+        self.authors.append(intent.author)
+        self.history.append(services, author=intent.author, reason=intent.because(what))
 
     def _break(self) -> None:
         if self.broken is not None:
             raise self.broken
+
+
+class FakeConfiguration:
+    """The director's services as one document; nobody is ever cut off but who is removed."""
+
+    def __init__(self, director: FakeDirector) -> None:
+        self._director = director
+
+    def document(self) -> Configuration:
+        return Configuration(interfaces=("eth0",), services=dict(self._director._services))
+
+    async def apply(self, wanted: Configuration, *, intent: Intent, dry_run: bool = False) -> Plan:
+        return self._replace(wanted.services, "replace the configuration", intent, dry_run)
+
+    async def roll_back(self, number: int, *, intent: Intent, dry_run: bool = False) -> Plan:
+        wanted = self._kept(number).services
+        return self._replace(wanted, f"roll back to revision {number}", intent, dry_run)
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        return self._director.history.summaries(before=before, limit=limit)
+
+    def revision(self, number: int) -> RevisionView:
+        found = self._kept(number)
+        earlier = self._director.history.revision(number - 1)
+        return RevisionView(
+            revision=number,
+            at=found.at,
+            author=found.author,
+            reason=found.reason,
+            services=found.services,
+            changes=differences(earlier.services if earlier else {}, found.services),
+        )
+
+    def _kept(self, number: int) -> Revision:
+        found = self._director.history.revision(number)
+        if found is None:
+            raise NotFoundError(f"there is no revision {number}")
+        return found
+
+    def _replace(self, services: Mapping[str, ServiceSpec], what: str, intent: Intent, dry_run: bool) -> Plan:
+        before, busy = self._director._services, self._director.busy
+        wanted = edits.replace_all(before, services)
+        if dry_run:
+            intent.require("it", self._director.tag())
+        elif wanted is not before:
+            self._director._write(wanted, intent, what=what)
+        return Plan(
+            dry_run=dry_run,
+            revision=len(self._director.authors),
+            changes=differences(before, wanted),
+            affected=affected(before, wanted, lambda key: (busy.get(key, 0), False)),
+        )
 
 
 def _traffic(times: int) -> Traffic:

@@ -9,22 +9,28 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, ParamSpec
 
+from xdpdirector.carriers import FakeCarriers
+from xdpdirector.checks import Target
+from xdpdirector.checkspec import CheckSpec
 from xdpdirector.director import Director
+from xdpdirector.drains import Drain
 from xdpdirector.errors import DirectorError
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address, BackendSpec, CheckSpec, ServiceSpec
+from xdpdirector.history import Revision, Summary
+from xdpdirector.intent import Intent
+from xdpdirector.lan.source import FakeLan
+from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.neighbours import FakeNeighbours, Route
 from xdpdirector.plane import FakePlane, Key
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner
-from xdpdirector.store import Revision
 from xdpdirector.views import Operational
 from xdpdirector.vips import FakeVips
 
@@ -38,7 +44,8 @@ FAR = ip_address("198.51.100.21")
 FAR_AWAY = Route("off-link", why=f"{FAR} is behind the gateway 192.0.2.1 on eth0")
 WEB1, WEB2 = ("web", "web1"), ("web", "web2")
 CHECK = {"type": "tcp", "port": 80}
-ME = "operator"
+ME = Intent("operator")
+BASE = Configuration(interfaces=("eth0",))
 
 
 def story(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -77,15 +84,15 @@ class FakeChecks:
     often a check began anew."""
 
     def __init__(self, on_change: Callable[[Key, Operational, str], None]) -> None:
-        self.running: dict[Key, tuple[CheckSpec, Address, int]] = {}
+        self.running: dict[Key, tuple[CheckSpec, list[Target]]] = {}
         self.began: dict[Key, int] = {}
         self._on_change = on_change
         self._reports: dict[Key, HealthReport] = {}
 
     def set(
-        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
+        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
     ) -> None:
-        wanted = (spec, address, port)
+        wanted = (spec, list(targets))
         before = self.running.get(key)
         if before == wanted:
             return
@@ -101,6 +108,9 @@ class FakeChecks:
     def state(self, key: Key) -> HealthReport:
         return self._reports.get(key) or HealthReport(Operational.UNKNOWN, "it is not checked", 0.0)
 
+    def notes(self) -> list[str]:
+        return []
+
     async def close(self) -> None:
         self.running.clear()
 
@@ -113,11 +123,26 @@ class FakeChecks:
 
 
 class FakeHistory:
-    """Remembers revisions; `full`: what is raised instead."""
+    """Remembers revisions and drains; `full`: what is raised instead of remembering more."""
 
     def __init__(self) -> None:
         self.revisions: list[Revision] = []
+        self.kept_drains: dict[Key, Drain] = {}
         self.full: DirectorError | None = None
+        self.notes: tuple[str, ...] = ()
+
+    def latest(self) -> Revision | None:
+        return self.revisions[-1] if self.revisions else None
+
+    def revision(self, number: int) -> Revision | None:
+        return next((each for each in self.revisions if each.id == number), None)
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        found = [each for each in reversed(self.revisions) if before is None or each.id < before]
+        return [Summary(each.id, each.at, each.author, each.reason) for each in found[:limit]]
+
+    def drains(self) -> dict[Key, Drain]:
+        return dict(self.kept_drains)
 
     def append(
         self,
@@ -125,15 +150,23 @@ class FakeHistory:
         *,
         author: str,
         reason: str,
+        drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
         file_services: Collection[str] = (),
     ) -> Revision:
-        if self.full:
-            raise self.full
-        number, names = len(self.revisions) + 1, frozenset(file_services)
+        self.try_writing()
+        number, names, last = len(self.revisions) + 1, frozenset(file_services), self.latest()
+        if file_digest is None and last:
+            file_digest, names = last.file_digest, last.file_services
         now = datetime.now(UTC)
         self.revisions.append(Revision(number, now, author, reason, dict(services), file_digest, names))
+        if drains is not None:
+            self.kept_drains = dict(drains)
         return self.revisions[-1]
+
+    def try_writing(self) -> None:
+        if self.full:
+            raise self.full
 
 
 class Stage:
@@ -151,7 +184,10 @@ class Stage:
             neighbours=self._neighbours,
             checks=self._checks,
         )
-        self.director = Director(self.reconciler, self.plane, self.history, 0)
+        self.carriers, self.lan = FakeCarriers(), FakeLan()
+        self.director = Director(
+            self.reconciler, self.plane, self.history, BASE, carriers=self.carriers, lan=self.lan
+        )
         for name, address in HOSTS.items():
             self.neighbours.learn(address, MACS[name])
         self.neighbours.put(FAR, FAR_AWAY)
@@ -167,7 +203,9 @@ class Stage:
         self.neighbours = FakeNeighbours(on_change)
         return self.neighbours
 
-    def _checks(self, on_change: Callable[[Key, Operational, str], None]) -> CheckRunner:
+    def _checks(
+        self, on_change: Callable[[Key, Operational, str], None], _route: Callable[[Address], Route]
+    ) -> CheckRunner:
         self.checks = FakeChecks(on_change)
         return self.checks
 

@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from xdpdirector import __version__
 from xdpdirector.errors import DataplaneError
+from xdpdirector.intent import Intent
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
 
 WEB1 = {"service": "web", "backend": "web1", "address": "192.0.2.21"}
@@ -26,7 +27,7 @@ SPEC = ServiceSpec(
 @pytest.fixture(scope="module")
 def director() -> FakeDirector:
     director = FakeDirector()
-    asyncio.run(director.create_service("web", SPEC, author="test"))
+    asyncio.run(director.create_service("web", SPEC, intent=Intent("test")))
     director.busy["web", "web1"] = 5
     return director
 

@@ -40,12 +40,16 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "unreachable": (503, 3),
     "timed-out": (504, 5),
     "not-allowed": (403, 6),
+    "not-authenticated": (401, 6),
+    "overloaded": (503, 3),
+    "too-many-requests": (429, 3),
     "capacity": (507, 4),
     "dataplane": (500, 1),
     "loader": (500, 1),
     "bcc": (500, 1),
     "store": (503, 1),
     "damaged-store": (503, 1),
+    "foreign-store": (503, 1),
 }
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,6 +22,7 @@ from xdpdirector.errors import (
     StoreError,
     UnreachableError,
 )
+from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
 from xdpdirector.schedule import State
 from xdpdirector.views import Operational
@@ -28,21 +30,29 @@ from xdpdirector.views import Operational
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 
 FULL = StoreError("the disk is full")
+FINDING = Finding(
+    kind=FindingKind.DUPLICATE_VIP,
+    subject=str(VIP),
+    text=f"another machine has the VIP {VIP}",
+    evidence="it answered an ARP probe",
+    remedy="take it off there",
+    since=datetime(2025, 1, 1, tzinfo=UTC),
+)
 
 CHANGES: dict[str, Change] = {
     "create a service": lambda d: d.create_service(
-        "mail", s.service("web3", listener=f"{VIP}:25/tcp"), author=ME
+        "mail", s.service("web3", listener=f"{VIP}:25/tcp"), intent=ME
     ),
-    "replace a service": lambda d: d.replace_service("web", s.service("web3"), author=ME),
-    "patch a service": lambda d: d.patch_service("web", {"on_empty": "drop"}, author=ME),
-    "patch away a backend": lambda d: d.patch_service("web", {"backends": {"web1": None}}, author=ME),
-    "delete a service": lambda d: d.delete_service("web", author=ME),
-    "create a backend": lambda d: d.create_backend("web", "web3", s.backend("web3"), author=ME),
-    "patch a backend": lambda d: d.patch_backend("web", "web1", {"weight": 7}, author=ME),
-    "move a backend": lambda d: d.patch_backend("web", "web1", {"address": "192.0.2.24"}, author=ME),
-    "delete a backend": lambda d: d.delete_backend("web", "web1", author=ME),
-    "drain a backend": lambda d: d.set_admin("web", "web1", AdminState.DRAIN, author=ME),
-    "maintain a backend": lambda d: d.set_admin("web", "web1", AdminState.MAINTENANCE, author=ME),
+    "replace a service": lambda d: d.replace_service("web", s.service("web3"), intent=ME),
+    "patch a service": lambda d: d.patch_service("web", {"on_empty": "drop"}, intent=ME),
+    "patch away a backend": lambda d: d.patch_service("web", {"backends": {"web1": None}}, intent=ME),
+    "delete a service": lambda d: d.delete_service("web", intent=ME),
+    "create a backend": lambda d: d.create_backend("web", "web3", s.backend("web3"), intent=ME),
+    "patch a backend": lambda d: d.patch_backend("web", "web1", {"weight": 7}, intent=ME),
+    "move a backend": lambda d: d.patch_backend("web", "web1", {"address": "192.0.2.24"}, intent=ME),
+    "delete a backend": lambda d: d.delete_backend("web", "web1", intent=ME),
+    "drain a backend": lambda d: d.set_admin("web", "web1", AdminState.DRAIN, intent=ME),
+    "maintain a backend": lambda d: d.set_admin("web", "web1", AdminState.MAINTENANCE, intent=ME),
 }
 every_change = pytest.mark.parametrize("change", [pytest.param(c, id=name) for name, c in CHANGES.items()])
 
@@ -77,15 +87,17 @@ async def test_a_change_is_in_plane_and_store_when_it_returns(change: Change) ->
         assert {
             name: [member.name for member in plan.members] for name, plan in stage.plane.plans.items()
         } == {name: list(spec.backends) for name, spec in stage.wanted().items()}
-        assert [(each.author, each.services) for each in stage.history.revisions] == [(ME, stage.wanted())]
+        assert [(each.author, each.services) for each in stage.history.revisions] == [
+            (ME.author, stage.wanted())
+        ]
         assert stage.director.readiness().revision == 1
 
 
 @story
 async def test_what_was_made_is_answered() -> None:
     async with Stage() as stage:
-        made = await stage.director.create_service("web", s.service("web1", "web2"), author=ME)
-        more = await stage.director.create_backend("web", "web3", s.backend("web3", weight=3), author=ME)
+        made = await stage.director.create_service("web", s.service("web1", "web2"), intent=ME)
+        more = await stage.director.create_backend("web", "web3", s.backend("web3", weight=3), intent=ME)
 
         assert [view.name for view in made.backends] == ["web1", "web2"]
         assert made.operational is Operational.UP
@@ -96,9 +108,9 @@ async def test_what_was_made_is_answered() -> None:
 @story
 async def test_vips_follow_the_listeners() -> None:
     async with two() as stage:
-        await stage.director.create_service("mail", s.service(listener="192.0.2.11:25/tcp"), author=ME)
+        await stage.director.create_service("mail", s.service(listener="192.0.2.11:25/tcp"), intent=ME)
         both = stage.vips.wanted
-        await stage.director.delete_service("web", author=ME)
+        await stage.director.delete_service("web", intent=ME)
 
         assert both == {VIP, s.OTHER_VIP}
         assert stage.vips.wanted == {s.OTHER_VIP}
@@ -172,7 +184,7 @@ async def test_a_plane_that_refuses_everything_is_a_problem_until_it_is_mended()
 async def test_changes_come_one_after_the_other() -> None:
     async with Stage(web=s.service()) as stage:
         await asyncio.gather(
-            *(stage.director.create_backend("web", name, s.backend(name), author=ME) for name in s.HOSTS)
+            *(stage.director.create_backend("web", name, s.backend(name), intent=ME) for name in s.HOSTS)
         )
 
         assert [len(each.services["web"].backends) for each in stage.history.revisions] == [1, 2, 3, 4]
@@ -202,30 +214,30 @@ async def test_a_change_waits_for_another_that_is_under_way(change: Change) -> N
     ("change", "pointer"),
     [
         pytest.param(
-            lambda d: d.create_backend("web", "far", BackendSpec(address=FAR), author=ME),
+            lambda d: d.create_backend("web", "far", BackendSpec(address=FAR), intent=ME),
             "/address",
             id="create a backend",
         ),
         pytest.param(
-            lambda d: d.patch_backend("web", "web1", {"address": str(FAR)}, author=ME),
+            lambda d: d.patch_backend("web", "web1", {"address": str(FAR)}, intent=ME),
             "/address",
             id="patch a backend",
         ),
         pytest.param(
-            lambda d: d.patch_service("web", {"backends": {"far": {"address": str(FAR)}}}, author=ME),
+            lambda d: d.patch_service("web", {"backends": {"far": {"address": str(FAR)}}}, intent=ME),
             "/backends/far/address",
             id="patch a service",
         ),
         pytest.param(
             lambda d: d.replace_service(
-                "web", s.service("web1", backends={"far": {"address": str(FAR)}}), author=ME
+                "web", s.service("web1", backends={"far": {"address": str(FAR)}}), intent=ME
             ),
             "/backends/far/address",
             id="replace a service",
         ),
         pytest.param(
             lambda d: d.create_service(
-                "far", s.service(listener=f"{VIP}:25/tcp", backends={"far": {"address": str(FAR)}}), author=ME
+                "far", s.service(listener=f"{VIP}:25/tcp", backends={"far": {"address": str(FAR)}}), intent=ME
             ),
             "/backends/far/address",
             id="create a service",
@@ -248,7 +260,7 @@ async def test_a_backend_on_another_network_is_refused(change: Change, pointer: 
 @story
 async def test_a_network_that_went_away_does_not_forbid_other_changes() -> None:
     async with Stage(web=s.service("web1", backends={"far": {"address": str(FAR)}})) as stage:
-        view = await stage.director.patch_backend("web", "web1", {"weight": 2}, author=ME)
+        view = await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
 
         assert view.weight == 2
         far = stage.director.backend("web", "far")
@@ -260,7 +272,7 @@ async def test_a_network_that_went_away_does_not_forbid_other_changes() -> None:
 async def test_a_listener_that_is_taken_is_a_conflict_that_names_both() -> None:
     async with two() as stage:
         with pytest.raises(ConflictError, match=rf"{VIP}:80/tcp .*'web'.*'shop'") as caught:
-            await stage.director.create_service("shop", s.service("web3"), author=ME)
+            await stage.director.create_service("shop", s.service("web3"), intent=ME)
 
         assert caught.value.pointer == "/listeners"
         assert set(stage.plane.plans) == {"web"}
@@ -269,16 +281,16 @@ async def test_a_listener_that_is_taken_is_a_conflict_that_names_both() -> None:
 @pytest.mark.parametrize(
     "change",
     [
-        pytest.param(lambda d: d.patch_service("mail", {}, author=ME), id="patch a service"),
-        pytest.param(lambda d: d.delete_service("mail", author=ME), id="delete a service"),
-        pytest.param(lambda d: d.replace_service("mail", s.service(), author=ME), id="replace a service"),
+        pytest.param(lambda d: d.patch_service("mail", {}, intent=ME), id="patch a service"),
+        pytest.param(lambda d: d.delete_service("mail", intent=ME), id="delete a service"),
+        pytest.param(lambda d: d.replace_service("mail", s.service(), intent=ME), id="replace a service"),
         pytest.param(
-            lambda d: d.create_backend("mail", "web3", s.backend("web3"), author=ME), id="create a backend"
+            lambda d: d.create_backend("mail", "web3", s.backend("web3"), intent=ME), id="create a backend"
         ),
-        pytest.param(lambda d: d.patch_backend("web", "web3", {}, author=ME), id="patch a backend"),
-        pytest.param(lambda d: d.delete_backend("web", "web3", author=ME), id="delete a backend"),
-        pytest.param(lambda d: d.delete_backend("web", "web3", drain=1, author=ME), id="drain and delete"),
-        pytest.param(lambda d: d.set_admin("web", "web3", AdminState.DRAIN, author=ME), id="drain"),
+        pytest.param(lambda d: d.patch_backend("web", "web3", {}, intent=ME), id="patch a backend"),
+        pytest.param(lambda d: d.delete_backend("web", "web3", intent=ME), id="delete a backend"),
+        pytest.param(lambda d: d.delete_backend("web", "web3", drain=1, intent=ME), id="drain and delete"),
+        pytest.param(lambda d: d.set_admin("web", "web3", AdminState.DRAIN, intent=ME), id="drain"),
         pytest.param(lambda d: d.wait_drained("web", "web3", 1), id="wait for a drain"),
     ],
 )
@@ -314,9 +326,9 @@ async def test_a_busy_backend_is_deleted_by_force_only(
 
         if refused:
             with pytest.raises(ConflictError, match=refused):
-                await stage.director.delete_backend("web", "web1", author=ME)
+                await stage.director.delete_backend("web", "web1", intent=ME)
             assert stage.member(WEB1).accepts
-        await stage.director.delete_backend("web", "web1", force=refused is not None, author=ME)
+        await stage.director.delete_backend("web", "web1", force=refused is not None, intent=ME)
 
         assert list(stage.wanted()["web"].backends) == ["web2"]
 
@@ -332,11 +344,11 @@ async def go_down(stage: Stage) -> None:
     [
         pytest.param(go_down, id="down"),
         pytest.param(
-            lambda stage: stage.director.set_admin("web", "web1", AdminState.MAINTENANCE, author=ME),
+            lambda stage: stage.director.set_admin("web", "web1", AdminState.MAINTENANCE, intent=ME),
             id="in maintenance",
         ),
         pytest.param(
-            lambda stage: stage.director.set_admin("web", "web1", AdminState.DRAIN, author=ME), id="drained"
+            lambda stage: stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME), id="drained"
         ),
     ],
 )
@@ -346,7 +358,7 @@ async def test_a_ring_backend_that_serves_nobody_can_be_deleted(quiet: Callable[
         stage.plane.packets[WEB1] = 5
         await quiet(stage)
 
-        await stage.director.delete_backend("web", "web1", author=ME)
+        await stage.director.delete_backend("web", "web1", intent=ME)
 
         assert list(stage.wanted()["web"].backends) == ["web2"]
 
@@ -357,8 +369,8 @@ async def test_deleting_stops_checking_and_following() -> None:
         web=s.service("web1", "web2", check=s.CHECK),
         mail=s.service("web3", listener=f"{VIP}:25/tcp", check=s.CHECK),
     ) as stage:
-        await stage.director.delete_backend("web", "web1", author=ME)
-        await stage.director.delete_service("mail", author=ME)
+        await stage.director.delete_backend("web", "web1", intent=ME)
+        await stage.director.delete_service("mail", intent=ME)
 
         assert set(stage.checks.running) == {WEB2}
         assert stage.neighbours.watched == {s.HOSTS["web2"]}
@@ -370,7 +382,7 @@ async def test_a_service_that_loses_its_check_is_no_longer_checked() -> None:
         stage.checks.say(WEB1, Operational.DOWN, "refused")
         await s.until(lambda: stage.member(WEB1).state is State.DOWN)
 
-        await stage.director.patch_service("web", {"check": None}, author=ME)
+        await stage.director.patch_service("web", {"check": None}, intent=ME)
 
         assert stage.checks.running == {}
         assert stage.member(WEB1).accepts
@@ -406,21 +418,30 @@ async def test_statistics_have_every_service_and_backend() -> None:
 @story
 async def test_it_is_not_ready_while_an_interface_lacks_the_program() -> None:
     async with two() as stage:
-        director = Director(stage.reconciler, stage.plane, stage.history, 0, interfaces=("eth0",))
+        stage.carriers.troubles = ["interface eth0 does not carry the packet program: it will soon"]
 
-        readiness = director.readiness()
+        readiness = stage.director.readiness()
 
         assert not readiness.ready
-        assert readiness.problems == (
-            "interface eth0 does not carry the packet program: attach it with `xdpdirector load`",
-        )
+        assert readiness.problems == tuple(stage.carriers.troubles)
+
+
+@story
+async def test_what_is_wrong_with_the_network_is_a_warning() -> None:
+    async with two() as stage:
+        stage.lan.findings = (FINDING,)
+
+        readiness = stage.director.readiness()
+
+        assert readiness.ready
+        assert readiness.warnings == (FINDING.text,)
 
 
 @story
 async def test_who_waits_for_a_drain_is_told_when_the_daemon_stops() -> None:
     async with two() as stage:
         stage.plane.active[WEB1] = 1
-        await stage.director.set_admin("web", "web1", AdminState.DRAIN, author=ME)
+        await stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME)
         waiting = asyncio.create_task(stage.director.wait_drained("web", "web1", 60.0))
         await asyncio.sleep(0)
 

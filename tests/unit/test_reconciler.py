@@ -328,7 +328,7 @@ async def test_problems_of_services_and_of_vips_do_not_mix() -> None:
     stage = Stage(vips=s.service("web1"), sweep=s.service("web2", listener=f"{VIP}:25/tcp"))
     stage.vips.refuse = DataplaneError("eth0 is gone")
     async with stage:
-        await stage.director.patch_service("vips", {"on_empty": "drop"}, author=ME)
+        await stage.director.patch_service("vips", {"on_empty": "drop"}, intent=ME)
 
         assert "eth0 is gone" in stage.director.readiness().problems
 
@@ -351,8 +351,8 @@ async def test_checks_go_to_the_first_listener_unless_they_name_a_port() -> None
 @story
 async def test_a_change_elsewhere_disturbs_no_check() -> None:
     async with two() as stage:
-        await stage.director.create_backend("mail", "web4", s.backend("web4"), author=ME)
-        await stage.director.patch_backend("web", "web1", {"weight": 5}, author=ME)
+        await stage.director.create_backend("mail", "web4", s.backend("web4"), intent=ME)
+        await stage.director.patch_backend("web", "web1", {"weight": 5}, intent=ME)
 
         assert stage.checks.began == {WEB1: 1, WEB2: 1, MAIL3: 1, ("mail", "web4"): 1}
 
@@ -361,9 +361,9 @@ async def test_a_change_elsewhere_disturbs_no_check() -> None:
 async def test_an_address_is_followed_until_its_last_backend_goes() -> None:
     shop = s.service("web1", listener=f"{VIP}:81/tcp")
     async with Stage(web=s.service("web1"), shop=shop) as stage:
-        await stage.director.delete_service("web", author=ME)
+        await stage.director.delete_service("web", intent=ME)
         both = set(stage.neighbours.watched)
-        await stage.director.delete_service("shop", author=ME)
+        await stage.director.delete_service("shop", intent=ME)
 
         assert both == {HOSTS["web1"]}
         assert stage.neighbours.watched == set()

@@ -15,7 +15,7 @@ from xdpdirector.model import AdminState
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
-from xdpdirector.views import BackendView, ConnectionCounts, Operational, Traffic
+from xdpdirector.views import BackendView, ConnectionCounts, Operational, Refused, Traffic
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
 SINCE = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
@@ -133,7 +133,7 @@ def test_a_service_is_up_when_it_takes_new_connections(
 ) -> None:
     views = tuple(shown(**fields) for fields in backends)  # type: ignore[arg-type]
 
-    assert reporting.service_view("web", s.service(), views).operational is operational
+    assert reporting.service_view("web", s.service(), views, Refused()).operational is operational
 
 
 def test_a_service_shows_its_options_and_sums_its_backends() -> None:
@@ -141,7 +141,7 @@ def test_a_service_shows_its_options_and_sums_its_backends() -> None:
     plane.packets[WEB1] = 5
     spec = s.service("web1", scheduler="mh", check=s.CHECK, on_down="drop")
 
-    view = reporting.service_view("web", spec, (shown(plane), shown(plane)))
+    view = reporting.service_view("web", spec, (shown(plane), shown(plane)), Refused(by_source=7))
 
     assert view.traffic == Traffic(packets=10)
     common = set(type(spec).model_fields) - {"backends"}

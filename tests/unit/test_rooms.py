@@ -20,7 +20,7 @@ LONGEST_TEST = 500  # rows of cases are data
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
     {"", "errors", "paths", "bpf", "durations", "listener"},
-    {"fields", "accessspec", "checkspec", "guardspec", "model", "views"},
+    {"fields", "accessspec", "checkspec", "guardspec", "lanspec", "model", "views"},
     {"maglev", "health"},
     {None},
     {"director"},

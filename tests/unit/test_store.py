@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from xdpdirector import store as store_module
-from xdpdirector.errors import ConfigurationError, StoreError
+from xdpdirector.errors import ConfigurationError, DamagedStoreError, ForeignStoreError, StoreError
+from xdpdirector.filestate import merge_file
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
-from xdpdirector.store import Store, reconcile_with_file
+from xdpdirector.store import Store
 
 WEB1 = {"address": "192.0.2.21", "weight": 1}
 WEB2 = {"address": "192.0.2.22", "weight": 2}
@@ -48,7 +49,7 @@ def store(path: Path) -> Iterator[Store]:
 
 def take_in(store: Store, configuration: Configuration, digest: str = OLD) -> dict[str, ServiceSpec]:
     """What the daemon does at a start."""
-    services = reconcile_with_file(store, configuration, digest)
+    services = merge_file(store.latest(), configuration, digest)
     store.append(
         services, author="file", reason="start", file_digest=digest, file_services=configuration.services
     )
@@ -142,23 +143,25 @@ def prepared(path: Path, *statements: str) -> None:
         database.commit()
 
 
-def refusal(path: Path) -> str:
+def refusal(path: Path, kind: type[StoreError] = StoreError) -> str:
     with pytest.raises(StoreError) as refused, Store(path, patience=0.01) as opened:
         opened.latest()
-    assert (refused.value.exit_code, refused.value.slug) == (1, "store")
+    assert type(refused.value) is kind
     return refused.value.detail
 
 
 def test_a_newer_database_is_refused(path: Path) -> None:
     prepared(path, "PRAGMA user_version = 7")
 
-    assert "written by a newer release (format 7, this one knows 1): install that release" in refusal(path)
+    assert "written by a newer release (format 7, this one knows 2): install that release" in refusal(
+        path, ForeignStoreError
+    )
 
 
 def test_a_foreign_database_is_refused(path: Path) -> None:
     prepared(path, "PRAGMA application_id = 1")
 
-    assert refusal(path) == f"{path} is a database of another program: move it away"
+    assert refusal(path, ForeignStoreError) == f"{path} is a database of another program: move it away"
 
 
 @pytest.mark.parametrize(
@@ -173,14 +176,16 @@ def test_a_foreign_database_is_refused(path: Path) -> None:
 def test_a_revision_that_is_not_understood_is_refused(document: str, path: Path) -> None:
     prepared(path, f"UPDATE revisions SET document = '{document}'")
 
-    assert refusal(path).startswith(f"revision 1 in the state database {path} means nothing to this release")
+    assert refusal(path, ForeignStoreError).startswith(
+        f"revision 1 in the state database {path} means nothing to this release"
+    )
 
 
 def test_what_is_no_database_is_refused(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"something else entirely" * 100)
 
-    assert "is damaged: restore it, or move the file away" in refusal(path)
+    assert "is damaged: restore it, or move the file away" in refusal(path, DamagedStoreError)
 
 
 def test_a_damaged_database_is_refused(path: Path) -> None:
@@ -189,7 +194,7 @@ def test_a_damaged_database_is_refused(path: Path) -> None:
     content[4096:] = os.urandom(len(content) - 4096)
     path.write_bytes(content)
 
-    assert str(path) in refusal(path)
+    assert str(path) in refusal(path, DamagedStoreError)
 
 
 def test_a_database_in_use_is_refused(path: Path) -> None:
@@ -308,7 +313,7 @@ def test_a_listener_of_the_file_and_of_the_api_is_a_contradiction(store: Store) 
     change(store, ftp=service("192.0.2.10:21/tcp"))
 
     with pytest.raises(ConfigurationError) as refused:
-        reconcile_with_file(store, file(mail=service("192.0.2.10:21/tcp")), NEW)
+        merge_file(store.latest(), file(mail=service("192.0.2.10:21/tcp")), NEW)
 
     assert refused.value.detail == (
         "listener 192.0.2.10:21/tcp belongs to service 'mail' of the file and to service 'ftp' "

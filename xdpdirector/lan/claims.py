@@ -26,14 +26,9 @@ class Sight:
 
 
 class Claims:
-    """By address and MAC. `answered_for`: seconds that an answer counts, longer than until the next question."""
+    """By address and MAC."""
 
-    def __init__(self, answered_for: float) -> None:
-        self._lasts = {
-            Manner.ANSWER: answered_for,
-            Manner.ANNOUNCEMENT: ANNOUNCED_FOR,
-            Manner.QUESTION: ANNOUNCED_FOR,
-        }
+    def __init__(self) -> None:
         self._sights: dict[Address, dict[bytes, Sight]] = {}
 
     def note(self, interface: str, claim: Claim, now: float) -> bool:
@@ -54,13 +49,12 @@ class Claims:
         """All that was heard of it."""
         self._sights.pop(address, None)
 
-    def forget_old(self, now: float, wanted: Callable[[Address], bool]) -> None:
-        """Claims that are too old, and those to addresses that nobody wants to know of any more."""
+    def forget_old(self, now: float, answered_since: float, wanted: Callable[[Address], bool]) -> None:
+        """Answers from before `answered_since`, announcements that are old, and all that nobody wants to know."""
+        since = dict.fromkeys(Manner, now - ANNOUNCED_FOR) | {Manner.ANSWER: answered_since}
         for address, sights in list(self._sights.items()):
             for mac, sight in list(sights.items()):
-                sight.heard = {
-                    manner: at for manner, at in sight.heard.items() if now - at < self._lasts[manner]
-                }
+                sight.heard = {manner: at for manner, at in sight.heard.items() if at >= since[manner]}
                 if not sight.heard:
                     del sights[mac]
             if not sights or not wanted(address):

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -32,25 +32,29 @@ class Macs:
     def of(self, address: Address) -> Known | None:
         return self._known.get(address)
 
-    def note(self, target: Target) -> bool:
-        """Whether its MAC is another one than it was."""
-        mac, known = target.route.mac, self._known.get(target.address)
+    def note(self, address: Address, mac: bytes | None, whose: Callable[[Address], Target | None]) -> bool:
+        """Whether it is another one than it was. `whose` is only asked then."""
+        known = self._known.get(address)
         if mac is None or (known and known.mac == mac):
             return False
         if known is None:
-            self._known[target.address] = Known(mac)
+            self._known[address] = Known(mac)
             return False
-        self._known[target.address] = Known(mac, known.changes + 1, reporting.now())
+        self._known[address] = Known(mac, known.changes + 1, reporting.now())
+        if target := whose(address):
+            self._tell(target, mac, known.mac)
+        return True
+
+    def _tell(self, target: Target, mac: bytes, before: bytes) -> None:
         self._events.publish(
             "lan.mac-changed",
             target.names[0],
-            f"{target} has the MAC {mac.hex(':')} now, before {known.mac.hex(':')}",
+            f"{target} has the MAC {mac.hex(':')} now, before {before.hex(':')}",
             backends=list(target.names),
             mac=mac.hex(":"),
-            before=known.mac.hex(":"),
+            before=before.hex(":"),
             interface=target.route.interface,
         )
-        return True
 
     def keep(self, wanted: Collection[Address]) -> None:
         """Forget all others."""

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Callable, Collection
+from math import inf
 
 from xdpdirector import reporting
 from xdpdirector.edits import Services
@@ -19,12 +21,12 @@ from xdpdirector.lan.asking import TO_ALL_APART, Asking
 from xdpdirector.lan.claims import Claims
 from xdpdirector.lan.draft import Draft, blind
 from xdpdirector.lan.hearing import Claim, Manner
-from xdpdirector.lan.inquiry import Inquiry
+from xdpdirector.lan.inquiry import PATIENCE, Inquiry
 from xdpdirector.lan.judge import judge
 from xdpdirector.lan.ledger import Ledger, Publisher
 from xdpdirector.lan.macs import Macs
 from xdpdirector.lan.report import report
-from xdpdirector.lan.scene import Scene, scene
+from xdpdirector.lan.scene import Scene, Target, scene
 from xdpdirector.lan.surroundings import Kernel, Surroundings
 from xdpdirector.lan.view import Finding, LanView
 from xdpdirector.lan.wire import PacketWire, Wire
@@ -32,7 +34,7 @@ from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
 
-ROUNDS_KEPT = 2.5  # for so many intervals an answer counts
+ROUNDS_KEPT = 2  # for so many rounds an answer counts
 FOLLOW_UP_APART = 1.0  # seconds between two follow-ups on one address
 JUDGE_WITHIN = 0.2
 
@@ -52,17 +54,19 @@ class Lan:
         route: Callable[[Address], Route],
         wire: Wire | None = None,
         surroundings: Surroundings | None = None,
+        patience: float = PATIENCE,
     ) -> None:
         self._spec, self._interfaces = spec, interfaces
         self._services, self._route = services, route
         self._surroundings = surroundings or Kernel()
-        self._inquiry = Inquiry(wire or PacketWire(), self._on_claim)
+        self._inquiry = Inquiry(wire or PacketWire(), self._on_claim, patience=patience)
         self._asking = Asking(self._inquiry, self._judge_soon, self.suspect)
-        self._claims, self._ledger = Claims(ROUNDS_KEPT * spec.interval), Ledger(events)
+        self._claims, self._ledger = Claims(), Ledger(events)
         self._macs = Macs(events)
         self._links: list[Interface] = []
         self._suspects: dict[Address, None] = {}
         self._followed: dict[Address, float] = {}
+        self._rounds_begun = deque([-inf], maxlen=ROUNDS_KEPT)
         self._blind: tuple[Draft, ...] = ()
         self._probing = False
         self._news = asyncio.Event()
@@ -98,8 +102,7 @@ class Lan:
 
     def route_changed(self, address: Address) -> None:
         """The way to a backend is another one now."""
-        target = self._scene().targets.get(address)
-        if target and self._macs.note(target):
+        if self._macs.note(address, self._route(address).mac, self._target):
             self.suspect(address)
         self._judge_soon()
 
@@ -138,13 +141,14 @@ class Lan:
 
     async def round(self) -> None:
         """Ask for every VIP and every backend once, and judge."""
+        self._rounds_begun.append(self._loop.time())
         self._links = self._surroundings.links()
-        now, since = self._scene(), self._loop.time() - ROUNDS_KEPT * self._spec.interval
+        now = self._scene()
         self._asking.keep(now)
         self._macs.keep(now.targets)
-        self._followed = {address: at for address, at in self._followed.items() if at > since}
-        for target in now.targets.values():
-            self._macs.note(target)
+        self._followed = {each: at for each, at in self._followed.items() if at >= self._rounds_begun[0]}
+        for address, target in now.targets.items():
+            self._macs.note(address, target.route.mac, now.targets.get)
         if self._probing:
             self._listen(now)
             await self._asking.owners(now, now.held)
@@ -187,6 +191,9 @@ class Lan:
 
     # Judging
 
+    def _target(self, address: Address) -> Target | None:
+        return self._scene().targets.get(address)
+
     def _scene(self) -> Scene:
         return scene(self._services(), self._route, self._links, self._interfaces)
 
@@ -200,7 +207,7 @@ class Lan:
             self._judging = None
         now = self._scene()
         self._claims.forget_old(
-            self._loop.time(), lambda address: address in now.held or address in now.targets
+            self._loop.time(), self._rounds_begun[0], lambda each: each in now.held or each in now.targets
         )
         verdicts = {key: verdict for key, (verdict, _) in self._asking.known.items()}
         drafts = judge(now, self._claims, verdicts, self._surroundings.known_as)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from reference import answers
 from reference.frame import ACK, FIN, RST, SYN, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
+from reference.guard import Guard
 from reference.state import Backend, Listeners, Service, Slot, ring_of
 from xdpdirector.schedule import ServicePlan
 
@@ -47,6 +48,7 @@ class Director:
         self._ingress = ingress
         self.services: dict[str, Service] = {}
         self.counts: Counter[str] = Counter()
+        self.guard = Guard()
         self._listeners = Listeners([])
         self._records: dict[Flow, Record] = {}
         self._clients: dict[tuple[str, int, bytes], Backend] = {}
@@ -62,12 +64,15 @@ class Director:
             service = self.services.setdefault(plan.name, Service(plan))
             service.plan = plan
             self._listeners = Listeners(list(self.services.values()))
+        if service.plan.limit != plan.limit:
+            self.guard.renew(plan.name)
         service.update(plan)
         self._backends |= {indices[name]: backend for name, backend in service.backends.items()}
         service.ring = ring_of(words, self._backends)
 
     def forget(self) -> None:
         """No connections, no clients, no fragments, and nobody has had any."""
+        self.guard.fill_buckets()
         for memory in (self._records, self._clients, self._fragments):
             memory.clear()
         for service in self.services.values():
@@ -103,6 +108,8 @@ class Director:
     def _follow_first(self, frame: bytes, packet: Packet, *, is_vip: bool) -> Fate:
         backend = self._fragments.get(packet.whole)
         if backend and backend.serves:
+            if self.guard.denies(packet):
+                return Fate(DROP, "drop_denied", frame)
             return self._forward(frame, packet, backend, "forward_fragment")
         return Fate(DROP, "drop_fragment", frame) if is_vip else Fate(PASS, "pass_not_vip", frame)
 
@@ -114,6 +121,8 @@ class Director:
         backend = self._backend_of(packet, flow, service) if service else None
         if backend is None or not backend.serves:
             return Fate(PASS, "pass_no_connection", frame)
+        if self.guard.denies(packet):
+            return Fate(DROP, "drop_denied", frame)
         return self._forward(frame, packet, backend, "forward_error")
 
     def _backend_of(self, error: Packet, flow: Flow, service: Service) -> Backend | None:
@@ -124,18 +133,23 @@ class Director:
         return slot.was if slot else None
 
     def _serve(self, frame: bytes, packet: Packet, service: Service) -> Fate:
+        if self.guard.denies(packet):
+            return Fate(DROP, "drop_denied", frame)
         slot = service.slot(packet)
+        is_datagram = packet.protocol == UDP and service.plan.one_packet
         if slot and not slot.in_flux and not slot.has_exceptions and slot.owner and slot.owner.serves:
+            if service.plan.limit and (packet.opens or is_datagram):
+                return self._admit(frame, packet, service, slot)
             return self._forward(frame, packet, slot.owner, "forward_ring", is_new=packet.opens)
-        if packet.protocol == UDP and service.plan.one_packet:
-            return self._schedule(frame, packet, service, slot)
+        if is_datagram:
+            return self._admit(frame, packet, service, slot)
         record = self._recall(packet)
         if record:
             return self._go_on(frame, packet, service, slot, record)
         answers_server = packet.flags & (SYN | ACK | RST) == SYN | ACK
         follows_client = service.plan.persistence and (answers_server or not packet.is_midstream)
         if packet.opens or follows_client:
-            return self._schedule(frame, packet, service, slot)
+            return self._admit(frame, packet, service, slot)
         return self._go_on_unknown(frame, packet, service, slot)
 
     def _go_on(
@@ -160,11 +174,17 @@ class Director:
             return self._forward(frame, packet, was, "forward_before")
         policy = service.plan.on_down if was else service.plan.on_unknown
         if not packet.is_midstream or policy == "schedule":
-            return self._schedule(frame, packet, service, slot)
+            return self._admit(frame, packet, service, slot)
         what = "down" if was else "unknown"
         if policy == "reject":
             return self._reject(frame, packet, f"reject_{what}")
         return Fate(DROP, f"drop_{what}", frame)
+
+    def _admit(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
+        limit = self.guard.refuses(packet, service)
+        if limit:
+            return Fate(DROP, f"drop_limited_{limit}", frame)
+        return self._schedule(frame, packet, service, slot)
 
     def _schedule(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
         name = service.client(packet)

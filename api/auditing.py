@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Puts a changing request into the audit: before it is carried out, and what came of it.
+
+What cannot be written down is not carried out (503). Knows responses, not routes.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Any, Protocol
+
+from fastapi import Request
+from starlette.types import ASGIApp, Message, Receive, Send
+
+from xdpdirector.api.identity import Identity
+from xdpdirector.audit import Entry, Outcome, attempting
+from xdpdirector.errors import DirectorError
+
+_LARGEST_PROBLEM = 1 << 14
+
+
+class Recorder(Protocol):
+    """Where attempts are written down; see `xdpdirector.audit.Audit`."""
+
+    def begin(self, entry: Entry) -> int: ...
+
+    def finish(self, attempt: int, outcome: Outcome) -> None: ...
+
+    def refused(self, entry: Entry, outcome: Outcome) -> None: ...
+
+
+class Audited:
+    """One request that would change something."""
+
+    def __init__(self, audit: Recorder, request: Request, operation: str | None, identity: Identity) -> None:
+        self._audit, self._request = audit, request
+        url = request.url
+        self._entry = Entry(
+            author=identity.name,
+            role=str(identity.role),
+            source=str(identity.peer),
+            operation=operation or "",
+            request=f"{request.method} {url.path}" + (f"?{url.query}" if url.query else ""),
+            key=request.headers.get("idempotency-key"),
+        )
+
+    def refused(self, error: DirectorError) -> None:
+        """It is not begun."""
+        self._audit.refused(self._entry, Outcome(HTTPStatus.FORBIDDEN, detail=error.detail))
+
+    async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
+        """StoreError, and `app` is not called, when the attempt cannot be written down."""
+        attempt = self._audit.begin(self._entry)
+        watched = _Watched(send, lambda outcome: self._audit.finish(attempt, outcome))
+        with attempting(watched.outcome):
+            try:
+                await app(self._request.scope, receive, watched)
+            except Exception:
+                watched.end(HTTPStatus.INTERNAL_SERVER_ERROR)
+                raise
+
+
+class _Watched:
+    """Reads along what is sent: the status, and what a problem says. The outcome is written down before the answer
+    is complete: who has it finds it in the audit."""
+
+    def __init__(self, send: Send, finish: Callable[[Outcome], None]) -> None:
+        self.outcome = Outcome()
+        self._send, self._finish = send, finish
+        self._body, self._ended = b"", False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.outcome.status = message["status"]
+        elif message["type"] == "http.response.body":
+            if len(self._body) < _LARGEST_PROBLEM:
+                self._body += message.get("body", b"")
+            if not message.get("more_body", False):
+                self.end()
+        await self._send(message)
+
+    def end(self, status: int | None = None) -> None:
+        """Once; `status`: where no answer says one."""
+        if self._ended:
+            return
+        self._ended = True
+        self.outcome.status = self.outcome.status or status
+        if (self.outcome.status or 0) >= HTTPStatus.BAD_REQUEST:
+            self.outcome.detail = _detail(self._body)
+        self._finish(self.outcome)
+
+
+def _detail(body: bytes) -> str:
+    try:
+        problem: Any = json.loads(body)
+    except ValueError:
+        return ""
+    return str(problem.get("detail", "")) if isinstance(problem, dict) else ""

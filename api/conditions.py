@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""ETags and the conditions on them (RFC 9110, sections 8.8 and 13).
+
+An ETag is strong and names what is wanted, not what is seen: health and counters change without it. So it serves
+`If-Match` everywhere, and `If-None-Match` only where an answer has nothing but wishes in it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from fastapi import Request, Response, status
+
+_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+
+
+def etag(tag: str) -> str:
+    return f'"{tag}"'
+
+
+def expected(field: str | None) -> frozenset[str] | None:
+    """The tags in an If-Match; None when anything may be there (`*`, or no such header). Weak tags never match, and
+    what is no list of tags has none."""
+    if field is None or field.strip() == "*":
+        return None
+    return frozenset(tag for weak, tag in _tags(field) if not weak)
+
+
+def unchanged(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
+    """304 when the client has what `tag` names already; `headers` are those that 200 would have."""
+    field = request.headers.get("if-none-match")
+    if field is None or not (field.strip() == "*" or tag in {known for _, known in _tags(field)}):
+        return None
+    return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"etag": etag(tag), **headers})
+
+
+def _tags(field: str) -> list[tuple[str, str]]:
+    return _TAG.findall(field)

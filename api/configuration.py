@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/config and /v1/revisions: the configuration as a whole, and its past. No decision is made here."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import BaseModel
+
+from xdpdirector import config
+from xdpdirector.api import cursors
+from xdpdirector.api.conditions import etag, unchanged
+from xdpdirector.api.deps import DirectorDep, IntentDep
+from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.negotiation import JSON, chosen
+from xdpdirector.api.requests import AdminChange
+from xdpdirector.differences import Plan, RevisionView
+from xdpdirector.intent import Intent
+from xdpdirector.model import Configuration
+
+YAML = "application/yaml"
+
+router = APIRouter(tags=["configuration"], route_class=IdempotentRoute)
+DryRun = Annotated[bool, Query(description="Change nothing: only say what would change")]
+Number = Annotated[int, Path(ge=1, le=cursors.MOST, description="A revision's number")]
+RevisionCursor = Annotated[cursors.Cursor, cursors.of("revisions")]
+
+
+class RevisionSummary(BaseModel):
+    """A revision without what it says."""
+
+    revision: int
+    at: datetime
+    author: str
+    reason: str
+
+
+class Reason(AdminChange):
+    """Why it is rolled back."""
+
+
+@router.get(
+    "/v1/config",
+    response_model=Configuration,
+    response_model_exclude_none=True,
+    responses={200: {"content": {YAML: {}}}, 304: {"description": "It is what If-None-Match names"}},
+)
+async def get_configuration(director: DirectorDep, request: Request) -> Response:
+    """All that is wanted, in the form of the configuration file: JSON, or YAML where that is accepted."""
+    kind, tag = chosen(request, [JSON, YAML]), director.tag()
+    headers = {"etag": etag(tag), "vary": "accept"}
+    known = unchanged(request, tag, headers)
+    if known is not None:
+        return known
+    wanted = director.configuration.document()
+    text = config.as_yaml(wanted) if kind == YAML else wanted.model_dump_json(exclude_none=True)
+    return Response(text, media_type=kind, headers=headers)
+
+
+@router.put("/v1/config")
+async def replace_configuration(
+    body: Configuration,
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+    dry_run: DryRun = False,
+) -> Plan:
+    """Make this all that is wanted: what it leaves out goes. All of it or nothing; answers when the maps hold it.
+
+    `interfaces` and the other parts beside `services` cannot change while the daemon runs (409). The admin state of
+    a backend stays where the document does not state one.
+    """
+    plan = await director.configuration.apply(body, intent=intent, dry_run=dry_run)
+    response.headers["etag"] = etag(director.tag())
+    return plan
+
+
+@router.get("/v1/revisions")
+async def list_revisions(
+    director: DirectorDep,
+    cursor: RevisionCursor | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
+) -> cursors.Page[RevisionSummary]:
+    """Who changed what is wanted, when and why; the newest first."""
+    found = director.configuration.summaries(before=cursor, limit=limit + 1)
+    items = [
+        RevisionSummary(revision=each.id, at=each.at, author=each.author, reason=each.reason)
+        for each in found
+    ]
+    return cursors.page("revisions", items, limit, items[:limit][-1].revision if items else 0)
+
+
+@router.get("/v1/revisions/{revision}")
+async def get_revision(revision: Number, director: DirectorDep) -> RevisionView:
+    """What was wanted then, and what that changed."""
+    return director.configuration.revision(revision)
+
+
+@router.post("/v1/revisions/{revision}/rollback", dependencies=[IdempotentDep])
+async def roll_back(
+    revision: Number,
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+    body: Reason | None = None,
+    dry_run: DryRun = False,
+) -> Plan:
+    """Want again what was wanted then, admin states included: a new revision."""
+    reason = body.reason if body and body.reason else intent.reason
+    intent = Intent(intent.author, reason, intent.expected)
+    plan = await director.configuration.roll_back(revision, intent=intent, dry_run=dry_run)
+    response.headers["etag"] = etag(director.tag())
+    return plan

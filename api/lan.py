@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/lan: what is true on the network, and what is wrong with it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from xdpdirector.api.deps import DirectorDep
+from xdpdirector.lan.view import LanView
+
+router = APIRouter(prefix="/v1/lan", tags=["network"])
+
+
+@router.get("")
+async def get_lan(director: DirectorDep) -> LanView:
+    """Findings with evidence and remedy; each backend's MAC; and whether each backend has its VIPs."""
+    return director.lan.view()

@@ -1,0 +1,85 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which role each operation of the API needs. What has no row is refused to everybody.
+
+`read` looks; `operate` is the daily work on backends; `admin` changes services, the configuration and who may come
+in. Metrics and readiness tell of the inside, so they need `read`, also on loopback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from starlette.routing import BaseRoute, Match, Route
+from starlette.types import Scope
+
+from xdpdirector.accessspec import Role
+
+OPEN = frozenset({"get_liveness"})
+"""For all who can connect."""
+
+ROLES = {
+    "openapi": Role.READ,
+    "swagger_ui_html": Role.READ,
+    "swagger_ui_redirect": Role.READ,
+    "get_readiness": Role.READ,
+    "get_metrics": Role.READ,
+    "get_statistics": Role.READ,
+    "list_connections": Role.READ,
+    "list_services": Role.READ,
+    "get_service": Role.READ,
+    "list_backends": Role.READ,
+    "get_backend": Role.READ,
+    "create_backend": Role.OPERATE,
+    "patch_backend": Role.OPERATE,
+    "delete_backend": Role.OPERATE,
+    "drain_backend": Role.OPERATE,
+    "enable_backend": Role.OPERATE,
+    "maintain_backend": Role.OPERATE,
+    "create_service": Role.ADMIN,
+    "replace_service": Role.ADMIN,
+    "patch_service": Role.ADMIN,
+    "delete_service": Role.ADMIN,
+    "follow_events": Role.READ,
+    "get_lan": Role.READ,
+    "get_configuration": Role.READ,
+    "list_revisions": Role.READ,
+    "get_revision": Role.READ,
+    "replace_configuration": Role.ADMIN,
+    "roll_back": Role.ADMIN,
+    "list_audit": Role.OPERATE,
+    "list_tokens": Role.ADMIN,
+    "create_token": Role.ADMIN,
+    "delete_token": Role.ADMIN,
+}
+ASKING = frozenset({"explain"})
+"""Operations that are POST because a question has a body. All others that are not GET change something."""
+
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Operations:
+    """The operations of these routes, told from a request before anything of it is read."""
+
+    def __init__(self, routes: Iterable[BaseRoute]) -> None:
+        self._routes = [route for route in routes if isinstance(route, Route)]
+
+    def of(self, scope: Scope) -> str | None:
+        """The operation's id; None where the router will say 404 or 405."""
+        for route in self._routes:
+            if route.matches(scope)[0] is Match.FULL:
+                return str(route.name)
+        return None
+
+
+def security(operation: str) -> dict[str, Any]:
+    """What the OpenAPI document says of it: on the unix socket nobody needs a token."""
+    if operation in OPEN:
+        return {"security": []}
+    role = ROLES.get(operation)
+    return {"security": [{"token": []}, {}]} | ({"x-role": str(role)} if role else {})
+
+
+def changes(operation: str, method: str) -> bool:
+    """Whether it belongs into the audit."""
+    return method not in _SAFE and operation not in ASKING

@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server: uvicorn behind doors that count who is inside.
+
+Connections are counted before anything of them is read, TLS handshakes included, so that no crowd of clients can
+use up the daemon's descriptors. Knows sockets and limits, no routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from xdpdirector.api.connection import LARGEST_HEAD, Connection, Patience, problem
+from xdpdirector.api.identity import Peer
+
+GRACE = 2  # seconds for requests under way when the end comes
+ACCEPT_AGAIN = 1.0  # seconds, when descriptors are used up
+BACKLOG = 128
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many connections there may be: over TCP in all and from one address, and over the unix socket."""
+
+    tcp: int = 128
+    address: int = 32
+    unix: int = 256
+
+
+@dataclass(frozen=True)
+class Door:
+    """A bound socket to listen on, and the TLS that is spoken there."""
+
+    socket: socket.socket
+    tls: ssl.SSLContext | None = None
+
+
+class Guests:
+    """Counts connections that live."""
+
+    def __init__(self, room: Room) -> None:
+        self._room = room
+        self._unix, self._by_address = 0, Counter[str]()
+
+    def refusal(self, peer: Peer) -> str:
+        """Why this one cannot come in; empty when it can."""
+        if peer.uid is not None:
+            return f"{self._room.unix} connections are open on the socket" * (self._unix >= self._room.unix)
+        if self._by_address[peer.host] >= self._room.address:
+            return f"{self._room.address} connections from {peer.host} are open"
+        if self._by_address.total() >= self._room.tcp:
+            return f"{self._room.tcp} connections are open"
+        return ""
+
+    def enter(self, peer: Peer) -> None:
+        if peer.uid is not None:
+            self._unix += 1
+        else:
+            self._by_address[peer.host] += 1
+
+    def leave(self, peer: Peer) -> None:
+        if peer.uid is not None:
+            self._unix -= 1
+            return
+        self._by_address[peer.host] -= 1
+        if not self._by_address[peer.host]:
+            del self._by_address[peer.host]
+
+
+class Server(uvicorn.Server):
+    """`serve()` until `should_exit` is set. Leaves signals to the daemon, whose end is no death by signal."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        doors: Sequence[Door],
+        *,
+        patience: Patience | None = None,
+        room: Room | None = None,
+        grace: int = GRACE,
+    ) -> None:
+        self._doors, self._patience = doors, patience or Patience()
+        self._guests = Guests(room or Room())
+        self._accepting: list[asyncio.Task[None]] = []
+        self._shaking: set[asyncio.Task[None]] = set()
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                proxy_headers=False,  # who asks is whom the kernel names
+                server_header=False,
+                timeout_keep_alive=self._patience.idle,
+                timeout_graceful_shutdown=grace,
+                h11_max_incomplete_event_size=LARGEST_HEAD,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = []
+        for door in self._doors:
+            door.socket.setblocking(False)
+            door.socket.listen(BACKLOG)
+            self._accepting.append(asyncio.create_task(self._accept(door)))
+        self.started = True
+
+    async def on_tick(self, counter: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.check(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        tasks = [*self._accepting, *self._shaking]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for door in self._doors:
+            door.socket.close()
+        await super().shutdown(sockets)
+
+    async def _accept(self, door: Door) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(door.socket)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.warning("no connection can be accepted: %s", error.strerror)
+                    await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            self._admit(connection, door.tls)
+
+    def _admit(self, connection: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            peer = Peer.of(connection)
+        except OSError:  # it has gone already
+            connection.close()
+            return
+        refusal = self._guests.refusal(peer)
+        if refusal:
+            if tls is None:
+                detail = f"{refusal}: close some of them, or come back later."
+                with contextlib.suppress(OSError):
+                    connection.send(problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, "overloaded"))
+            connection.close()
+            return
+        self._guests.enter(peer)
+        task = asyncio.create_task(self._greet(connection, peer, tls))
+        self._shaking.add(task)
+        task.add_done_callback(self._shaking.discard)
+
+    async def _greet(self, connection: socket.socket, peer: Peer, tls: ssl.SSLContext | None) -> None:
+        """Ends when the client may speak: after the handshake, if there is one."""
+        inside = True
+
+        def leave() -> None:
+            nonlocal inside
+            if inside:
+                self._guests.leave(peer)
+            inside = False
+
+        def make() -> Connection:
+            return Connection(self.config, self.server_state, peer, self._patience, leave)
+
+        loop = asyncio.get_running_loop()
+        handshake = self._patience.handshake if tls else None
+        try:
+            await loop.connect_accepted_socket(make, connection, ssl=tls, ssl_handshake_timeout=handshake)
+        except OSError as error:  # ssl.SSLError is one
+            leave()
+            log.debug("%s does not come in: %s", peer, error)
+        except BaseException:
+            leave()
+            raise

@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The program that explains decides as the one that forwards, and changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from ipaddress import ip_network
+from itertools import islice
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+import world as w
+from test_reference import KINDS, Duel, other_interface, plans
+from world import World
+
+from xdpdirector import libbpf, loader
+from xdpdirector.explainer import Explainer, Finding, Slot
+from xdpdirector.guardspec import ServiceLimit
+from xdpdirector.model import Persistence, Scheduler
+from xdpdirector.paths import InstancePaths
+from xdpdirector.question import Question, frame_of
+from xdpdirector.schedule import State
+
+__all__ = ["other_interface"]
+
+LOOPBACK = "lo"
+ACTIONS = {w.PASS: "pass", w.DROP: "drop", w.TX: "tx", w.REDIRECT: "redirect"}
+SCRATCH = {
+    "explanations",
+    "asides",
+    "stages",
+    "ports",
+}  # what a program writes down while it looks at a packet
+SEED = 20
+FRAMES = {"conversations": 12000, "oddities": 6000}
+CHANGE_EVERY = 250
+TWO = (w.backend("web1"), w.backend("web2"))
+
+
+@pytest.fixture(scope="session")
+def program(loaded_world: World) -> Path:
+    loaded = loaded_world.tables.loaded
+    return loader.ensure_explaining(InstancePaths(loaded.pins.parent.name), loaded)
+
+
+@pytest.fixture
+def explainer(world: World, program: Path) -> Iterator[Explainer]:
+    with Explainer(program, world.tables, world.plane.indices) as explainer:
+        yield explainer
+
+
+def contents(world: World) -> dict[str, bytes]:
+    """All that stands in all maps."""
+    return {name: _content(world, name) for name in world.tables.loaded.maps if name not in SCRATCH}
+
+
+def _content(world: World, name: str) -> bytes:
+    said = world.tables.loaded.maps[name]
+    with libbpf.opened(world.tables.loaded.pins / name) as fd:
+        keys = np.zeros((said["max_entries"] + 1, said["key_size"]), np.uint8)
+        values = np.zeros((said["max_entries"] + 1, libbpf.map_info(fd).value_bytes), np.uint8)
+        counts = libbpf.lookup_batches(fd, keys.ctypes.data, values.ctypes.data, len(keys))
+        return b"".join(keys[:count].tobytes() + values[:count].tobytes() for count in counts)
+
+
+def question(flags: str = "S", sport: int = 1024, **fields: object) -> Question:
+    return Question.model_validate(
+        {"client": w.CLIENT, "client_port": sport, "vip": w.VIP, "port": 80, "flags": flags, **fields}
+    )
+
+
+def asked(explainer: Explainer, flags: str = "S", sport: int = 1024, **fields: object) -> Finding:
+    frame = frame_of(question(flags, sport, **fields), w.mac(w.ROUTER_MAC), w.mac(w.DIRECTOR_MAC))
+    return explainer.ask(frame, LOOPBACK)
+
+
+# As the real one, frame by frame
+
+
+@pytest.mark.parametrize("kind", list(FRAMES))
+def test_it_says_what_will_happen_and_leaves_no_trace(
+    world: World, explainer: Explainer, other_interface: int, kind: str
+) -> None:
+    """The reference model would notice any record, count or payment that an explanation left behind."""
+    # given
+    random = Random(f"explain {SEED} {kind}")
+    duel = Duel(world, plans(other_interface))
+    duel.begin()
+    for number, frame in enumerate(islice(KINDS[kind][0](random), FRAMES[kind])):
+        if number % CHANGE_EVERY == CHANGE_EVERY - 1:
+            duel.change(random)
+
+        # when
+        said = explainer.ask(frame, LOOPBACK)
+        fate = duel.send(frame)
+
+        # then
+        if not fate.may_be_silent:
+            assert (said.action, said.reason, said.frame) == (ACTIONS[fate.verdict], fate.reason, fate.frame)
+    assert duel.differences() == {}
+
+
+@pytest.mark.parametrize(
+    "frames",
+    [
+        pytest.param([], id="a new connection"),
+        pytest.param([w.tcp("S")], id="a pending one"),
+        pytest.param([w.tcp("S"), w.tcp("A")], id="a running one"),
+        pytest.param([w.tcp("S"), w.tcp("A"), w.tcp("FA")], id="one that ends"),
+    ],
+)
+@pytest.mark.parametrize("flags", ["S", "A", "FA", "R"])
+@pytest.mark.parametrize(
+    "plan",
+    [
+        pytest.param(w.service(members=TWO), id="wlc"),
+        pytest.param(w.service(members=TWO, scheduler=Scheduler.MH), id="mh"),
+        pytest.param(
+            w.service(members=TWO, scheduler=Scheduler.MH, persistence=Persistence()), id="sticky mh"
+        ),
+        pytest.param(
+            w.service(
+                members=(w.backend("web1", upper=1, lower=1), *TWO[1:]),
+                persistence=Persistence(),
+                limit=ServiceLimit(rate="1/h", burst=2, per_source={"rate": "1/h", "burst": 2}),
+            ),
+            id="thresholds, persistence and limits",
+        ),
+    ],
+)
+def test_no_map_changes(
+    world: World, explainer: Explainer, plan: w.ServicePlan, frames: list[w.Packet], flags: str
+) -> None:
+    # given
+    world.apply(plan)
+    for frame in frames:
+        world.send(frame)
+    before = contents(world)
+
+    # when
+    for sport in (1024, 1025):
+        asked(explainer, flags, sport)
+
+    # then
+    after = contents(world)
+    assert [name for name in before if before[name] != after[name]] == []
+
+
+# What it found on its way
+
+
+def test_the_scheduler_gives_a_new_connection(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO))
+    world.send(w.tcp("S", sport=1))
+
+    # when
+    said = asked(explainer, sport=2)
+
+    # then
+    assert (said.action, said.reason, said.service, said.backend) == ("tx", "forward_new", "web", "web2")
+    assert said.facts == {"service", "scheduled"}
+    assert said.frame[:6] == w.mac(w.WEB2_MAC)
+    assert (said.interface, said.way_out, said.slot) == (LOOPBACK, LOOPBACK, None)
+
+
+def test_a_record_holds_a_connection(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO))
+    world.send(w.tcp("S"))
+
+    # when
+    said = asked(explainer, "A")
+
+    # then
+    assert (said.reason, said.backend) == ("forward_connection", "web1")
+    assert said.facts == {"service", "record"}
+
+
+def test_a_lost_backend_is_named(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO))
+    world.send(w.tcp("S"))
+    world.apply(w.service(members=(w.backend("web1", state=State.DOWN, accepts=False), *TWO[1:])))
+
+    # when
+    said = asked(explainer, "A")
+
+    # then
+    assert (said.action, said.reason, said.backend) == ("tx", "reject_down", "web1")
+    assert said.facts == {"service", "record"}
+    assert said.frame[:6] == w.mac(w.ROUTER_MAC)
+
+
+def test_a_client_keeps_its_backend(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO, persistence=Persistence()))
+    world.send(w.tcp("S", sport=1))
+
+    # when
+    said = asked(explainer, sport=2)
+
+    # then
+    assert (said.reason, said.backend) == ("forward_new", "web1")
+    assert said.facts == {"service", "client"}
+
+
+def test_nobody_but_the_fallback(world: World, explainer: Explainer) -> None:
+    # given
+    members = (w.backend("web1", accepts=False, state=State.DOWN), w.backend("web2", accepts=False))
+    world.apply(w.service(members=members, fallback="web2"))
+
+    # when
+    said = asked(explainer)
+
+    # then
+    assert (said.reason, said.backend) == ("forward_new", "web2")
+    assert said.facts == {"service", "fallback"}
+
+
+def test_a_slot_at_rest_and_in_flux(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO[:1], scheduler=Scheduler.MH))
+    at_rest = asked(explainer, "A")
+    world.apply(w.service(members=TWO[1:], scheduler=Scheduler.MH))
+
+    # when
+    in_flux = asked(explainer, "A")
+
+    # then
+    assert at_rest.slot is not None
+    number = at_rest.slot.number
+    assert 0 <= number < w.SERVICE.ring_slots
+    assert (at_rest.reason, at_rest.backend) == ("forward_ring", "web1")
+    assert replace(at_rest.slot, before=None) == Slot(number, "web1", None, False)
+    assert in_flux.slot is not None
+    assert in_flux.slot.number == number
+    assert in_flux.slot.in_flux
+    assert in_flux.slot.backend == "web2"
+
+
+@pytest.mark.parametrize(
+    ("fields", "reason"),
+    [
+        pytest.param({"vip": w.STRANGER}, "pass_not_vip", id="no VIP"),
+        pytest.param({"port": 81}, "pass_no_listener", id="no listener"),
+        pytest.param({"protocol": "udp", "port": 53}, "forward_new", id="a datagram"),
+        pytest.param({"client": w.CLIENT6, "vip": w.VIP6}, "forward_new", id="IPv6"),
+        pytest.param(
+            {"client": w.CLIENT6, "vip": w.VIP6, "protocol": "udp", "port": 53}, "forward_new", id="v6 UDP"
+        ),
+        pytest.param({"protocol": "gre", "port": 80}, "pass_no_listener", id="no port"),
+        pytest.param({"flags": "A"}, "reject_unknown", id="mid-stream"),
+        pytest.param({"flags": "R"}, "drop_reset", id="a reset"),
+    ],
+)
+def test_questions_of_all_kinds(
+    world: World, explainer: Explainer, fields: dict[str, object], reason: str
+) -> None:
+    # given
+    world.apply(w.service(members=TWO))
+
+    # when
+    said = asked(explainer, **fields)  # type: ignore[arg-type]
+
+    # then
+    assert said.reason == reason
+
+
+def test_a_backend_behind_another_interface(world: World, explainer: Explainer, other_interface: int) -> None:
+    # given
+    world.apply(w.service(members=(w.backend("web1", hop=w.hop("web1", other_interface)),)))
+
+    # when
+    said = asked(explainer)
+
+    # then
+    assert (said.action, said.backend) == ("redirect", "web1")
+    assert said.way_out not in (None, LOOPBACK)
+
+
+def test_a_denied_client(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO))
+    world.plane.deny([ip_network(w.CLIENT)])
+
+    # when
+    said = asked(explainer)
+    world.plane.deny([])
+
+    # then
+    assert (said.action, said.reason, said.service) == ("drop", "drop_denied", "web")

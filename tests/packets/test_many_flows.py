@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The promise of `mh`: not one packet of a flow whose backend lives goes elsewhere, whatever is done to the others.
+
+Stories are made by hypothesis: backends are added, drained, weighed, taken down and up and removed in any order,
+among 100,000 running flows. XDPDIRECTOR_EXAMPLES says how many stories, XDPDIRECTOR_FLOWS how many flows.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import TypeAlias
+
+import pytest
+import world as w
+from crowd import NAMES, SILENCE, Condition, Crowd
+from driving import Driver
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from xdpdirector import attachment, loader
+from xdpdirector.model import Scheduler, Sizes
+from xdpdirector.paths import InstancePaths
+
+EXAMPLES = int(os.environ.get("XDPDIRECTOR_EXAMPLES", "25"))
+FLOWS = int(os.environ.get("XDPDIRECTOR_FLOWS", "100000"))
+SIZES = Sizes(connections=1 << 18, connections6=1 << 17, pending=1 << 18, ring_slots=1 << 16)
+
+Step: TypeAlias = tuple[Callable[..., None], tuple[object, ...]]
+
+
+@pytest.fixture(scope="module")
+def large_world() -> Iterator[w.World]:
+    """With room for a record of each flow."""
+    paths = InstancePaths(f"crowd-{os.getpid()}")
+    try:
+        with w.World(paths, loader.prepare_in_child(paths, SIZES)) as world:
+            yield world
+    finally:
+        attachment.unload(paths)
+
+
+@pytest.fixture(scope="module")
+def driver(large_world: w.World) -> Iterator[Driver]:
+    with Driver(large_world) as driver:
+        yield driver
+
+
+def speak(crowd: Crowd, share: float, seed: int) -> None:
+    crowd.speak(crowd.some(share, seed))
+
+
+CONDITIONS = st.builds(
+    Condition,
+    weight=st.sampled_from((1, 2, 7)),
+    admin=st.sampled_from(("enabled", "enabled", "drain", "maintenance")),
+    up=st.sampled_from((True, True, False)),
+)
+CHANGES = st.tuples(st.just(Crowd.change), st.tuples(st.sampled_from(NAMES), st.none() | CONDITIONS))
+EVENTS = st.one_of(
+    st.tuples(st.just(speak), st.tuples(st.sampled_from((0.1, 0.5, 1.0)), st.integers(0, 9))),
+    st.tuples(st.just(Crowd.fill), st.tuples(st.just(FLOWS // 10))),
+    st.tuples(st.just(Crowd.reopen), st.just(())),
+    st.tuples(st.just(Crowd.sweep), st.just(())),
+    st.tuples(st.just(Crowd.wait), st.tuples(st.sampled_from((1.0, 450.0, 899.0, 901.0, 2000.0)))),
+    st.tuples(st.just(Crowd.restart), st.just(())),
+    st.tuples(st.just(Crowd.use), st.tuples(st.sampled_from((Scheduler.MH, Scheduler.MH, Scheduler.WLC)))),
+)
+
+
+GONE = (Crowd.change, ("web1", None))
+DRAINED = (Crowd.change, ("web2", Condition(admin="drain")))
+BACK = (Crowd.change, ("web2", Condition()))
+ALL_SPEAK = (speak, (1.0, 0))
+
+
+def later(seconds: float) -> Step:
+    return Crowd.wait, (seconds,)
+
+
+TWICE_IN_FLUX = [GONE, later(450.0), ALL_SPEAK, DRAINED, later(899.0)]
+ADOPTED_IN_FLUX = [DRAINED, GONE, later(1.0), (Crowd.restart, ()), later(899.0), BACK, later(2000.0)]
+OFF_THE_RING_AND_BACK = [
+    *(DRAINED, later(901.0), GONE, (Crowd.use, (Scheduler.WLC,)), (Crowd.fill, (FLOWS // 10,)), BACK),
+    *((Crowd.use, (Scheduler.MH,)), later(2000.0)),
+]
+
+
+@example(story=TWICE_IN_FLUX)
+@example(story=ADOPTED_IN_FLUX)
+@example(story=OFF_THE_RING_AND_BACK)
+@settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    report_multiple_bugs=False,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
+@given(story=st.lists(CHANGES | EVENTS, min_size=5, max_size=25))
+def test_no_flow_of_a_living_backend_goes_elsewhere(
+    large_world: w.World, driver: Driver, story: list[Step]
+) -> None:
+    large_world.empty()
+    crowd = Crowd(large_world, driver, FLOWS)
+    for name in NAMES[:3]:
+        crowd.change(name, Condition())
+    crowd.wait(SILENCE)
+    crowd.fill()
+
+    for act, arguments in story:
+        act(crowd, *arguments)
+
+    crowd.speak(crowd.running)

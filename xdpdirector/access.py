@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""access.db: the file that tokens and audit share. Knows its format and when to open it, not what it says.
+
+It is opened when it is first needed, so that a file that cannot be used keeps nobody from looking.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from xdpdirector.database import Database, Format
+
+KEPT = {"change": 100_000, "refusal": 10_000}
+"""Rows of the audit by kind; refusals have room of their own, so that who is refused cannot wash out the rest."""
+
+_TOKENS = """
+CREATE TABLE tokens (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    role TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    created TEXT NOT NULL,
+    expires TEXT,
+    used TEXT
+)
+"""
+_AUDIT = """
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    number INTEGER NOT NULL,
+    at TEXT NOT NULL,
+    author TEXT NOT NULL,
+    role TEXT NOT NULL,
+    source TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    request TEXT NOT NULL,
+    key TEXT,
+    UNIQUE (kind, number)
+)
+"""
+_OUTCOMES = """
+CREATE TABLE outcomes (
+    attempt INTEGER PRIMARY KEY REFERENCES audit (id),
+    at TEXT NOT NULL,
+    status INTEGER,
+    revision INTEGER,
+    reason TEXT NOT NULL,
+    detail TEXT NOT NULL
+)
+"""
+
+
+def _forbid(name: str, event: str, table: str, condition: str = "TRUE") -> str:
+    return (
+        f"CREATE TRIGGER {name} BEFORE {event} ON {table} WHEN {condition} "
+        "BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END"
+    )
+
+
+def _is_recent(kind: str) -> str:
+    newest = f"(SELECT max(number) FROM audit WHERE kind = '{kind}')"
+    return f"OLD.kind = '{kind}' AND OLD.number > {newest} - {KEPT[kind]}"
+
+
+_APPEND_ONLY = [
+    _forbid("audit_update", "UPDATE", "audit"),
+    _forbid("outcomes_update", "UPDATE", "outcomes"),
+    _forbid("audit_replace", "INSERT", "audit", "EXISTS (SELECT 1 FROM audit WHERE id = NEW.id)"),
+    _forbid(
+        "outcomes_replace",
+        "INSERT",
+        "outcomes",
+        "EXISTS (SELECT 1 FROM outcomes WHERE attempt = NEW.attempt)",
+    ),
+    *(_forbid(f"audit_delete_{kind}", "DELETE", "audit", _is_recent(kind)) for kind in KEPT),
+    _forbid("outcomes_delete", "DELETE", "outcomes", "EXISTS (SELECT 1 FROM audit WHERE id = OLD.attempt)"),
+    "CREATE TRIGGER audit_pruned AFTER DELETE ON audit "
+    "BEGIN DELETE FROM outcomes WHERE attempt = OLD.id; END",
+]
+FORMAT = Format(
+    name="access database",
+    application_id=0x58445041,  # "XDPA"
+    migrations=[[_TOKENS, _AUDIT, _OUTCOMES, *_APPEND_ONLY]],
+    anew="or move the file away to start without tokens",
+)
+
+
+class AccessFile:
+    """`database` is the open file; StoreError, each time, as long as it cannot be opened."""
+
+    def __init__(self, path: Path, *, patience: float = 1.0) -> None:
+        self.path, self._patience = path, patience
+        self._database: Database | None = None
+
+    @property
+    def database(self) -> Database:
+        if self._database is None:
+            self._database = Database(self.path, FORMAT, patience=self._patience)
+        return self._database
+
+    def close(self) -> None:
+        """It is opened again when it is needed again."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None

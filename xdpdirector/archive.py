@@ -1,0 +1,165 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store as far as it can be used: a disk that is full, read-only or broken keeps no director from serving.
+
+    the file can be used         everything
+    it cannot be used now        a copy of it is read, nothing is written; tried again whenever somebody asks
+    its content is damaged       it is moved aside, and a new one begins
+
+Knows files; what is stored is the store's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+from xdpdirector.database import Database
+from xdpdirector.drains import Drain, Key
+from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
+from xdpdirector.history import Revision, Summary
+from xdpdirector.model import ServiceSpec
+from xdpdirector.store import Store
+
+_HASTE = 0.5
+_PARTS = ("-shm", "-wal", "")  # the file itself last: its log must not be taken for the next one's
+
+Found = TypeVar("Found")
+log = logging.getLogger(__name__)
+
+
+class Archive:
+    """A `xdpdirector.history.History`. ForeignStoreError when the file is another release's or another program's.
+
+    `path`: the store's file; `spare`: a directory in which a copy of it may stand.
+    """
+
+    def __init__(self, path: Path, spare: Path, *, patience: float = 5.0) -> None:
+        self._path, self._spare, self._patience = path, spare, patience
+        self._note = ""
+        self._store: Store | None = None
+        self._copy: Store | None = None
+        try:
+            self._opened().latest()
+            self._opened().drains()
+        except ForeignStoreError:
+            self.close()
+            raise
+        except DamagedStoreError as error:
+            self._begin_anew(error)
+        except StoreError as error:
+            log.error("%s", error.detail)
+            self._read_copy()
+        self._patience = min(patience, _HASTE)  # from now on others wait meanwhile
+
+    def __enter__(self) -> Archive:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Can be called twice."""
+        for store in (self._store, self._copy):
+            if store:
+                store.close()
+        self._store = self._copy = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        return (self._note,) if self._note else ()
+
+    @property
+    def database(self) -> Database:
+        """The one that can be written; StoreError when there is none."""
+        return self._opened().database
+
+    def latest(self) -> Revision | None:
+        return self._read(Store.latest, None)
+
+    def revision(self, number: int) -> Revision | None:
+        return self._read(lambda store: store.revision(number), None)
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        return self._read(lambda store: store.summaries(before=before, limit=limit), [])
+
+    def drains(self) -> dict[Key, Drain]:
+        return self._read(Store.drains, {})
+
+    def append(
+        self,
+        services: Mapping[str, ServiceSpec],
+        *,
+        author: str,
+        reason: str,
+        drains: Mapping[Key, Drain] | None = None,
+        file_digest: str | None = None,
+        file_services: Collection[str] = (),
+    ) -> Revision:
+        def write() -> Revision:
+            return self._opened().append(
+                services,
+                author=author,
+                reason=reason,
+                drains=drains,
+                file_digest=file_digest,
+                file_services=file_services,
+            )
+
+        try:
+            return write()
+        except DamagedStoreError as error:
+            self._begin_anew(error)
+            return write()
+
+    def try_writing(self) -> None:
+        """StoreError when nothing can be stored now."""
+        self._opened().try_writing()
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = Store(self._path, patience=self._patience)
+        return self._store
+
+    def _read(self, ask: Callable[[Store], Found], nothing: Found) -> Found:
+        store = self._store or self._copy
+        return ask(store) if store else nothing
+
+    def _begin_anew(self, error: DamagedStoreError) -> None:
+        """Move the damaged file aside; a new one is made when it can be."""
+        self.close()
+        moment = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
+        aside = self._path.with_name(f"{self._path.name}.damaged-{moment}")
+        try:
+            for part in _PARTS:
+                with suppress(FileNotFoundError):
+                    Path(f"{self._path}{part}").rename(f"{aside}{part}")
+            self._note = (
+                f"the state database {self._path} was damaged and is kept as {aside}; "
+                "what it knew of former changes is lost"
+            )
+            self._opened()
+        except (OSError, StoreError):
+            self._note = self._note or error.detail
+        log.error("%s", self._note)
+
+    def _read_copy(self) -> None:
+        """What the file says, and its log, without writing where it stands."""
+        copy = self._spare / self._path.name
+        try:
+            self._spare.mkdir(parents=True, exist_ok=True)
+            for part in _PARTS:
+                Path(f"{copy}{part}").unlink(missing_ok=True)
+            for part in ("", "-wal"):
+                if Path(f"{self._path}{part}").exists():
+                    shutil.copyfile(f"{self._path}{part}", f"{copy}{part}")
+            self._copy = Store(copy)
+            self._copy.latest()
+        except (OSError, StoreError) as error:
+            self._copy = None
+            self._note = f"what was stored cannot be read ({error}): the configuration file counts alone"
+            log.error("%s", self._note)

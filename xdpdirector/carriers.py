@@ -1,0 +1,128 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The interfaces that shall carry the packet program: whether each has a carrier, and the program.
+
+A program that somebody took off is attached again, with the maps that run; never in place of somebody else's. Knows
+nothing of what the program does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from xdpdirector import attachment, interfaces
+from xdpdirector.attachment import Attachment, Mode
+from xdpdirector.errors import DirectorError
+from xdpdirector.events import Events
+from xdpdirector.interfaces import Interface
+from xdpdirector.netlink import Requests
+from xdpdirector.paths import InstancePaths
+
+LOOKS_APART = 1.0  # seconds
+
+log = logging.getLogger(__name__)
+
+
+class CarrierTable(Protocol):
+    """What the director needs; `Carriers` and `FakeCarriers` are both one."""
+
+    def problems(self) -> list[str]:
+        """A sentence for each thing that keeps packets from the program."""
+
+
+class Carriers:
+    """All of `names` shall carry the program of this instance, in this mode."""
+
+    def __init__(self, paths: InstancePaths, names: Sequence[str], mode: Mode, events: Events) -> None:
+        self._paths, self._names, self._mode, self._events = paths, names, mode, events
+        self._refusals: dict[str, str] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """From now on the program is attached where it is missing. It must have been attached before."""
+        self._task = asyncio.create_task(self._keep())
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    def problems(self) -> list[str]:
+        with Requests() as requests:
+            links = {link.name: link for link in interfaces.everything(requests)}
+        bare = self._bare()
+        faults = [_fault(name, links) for name in self._names]
+        return [*filter(None, faults), *(self._without(name) for name in bare if name in links)]
+
+    def _bare(self) -> list[str]:
+        """Those that do not carry the program."""
+        carrying = {found.interface for found in attachment.attachments(self._paths)}
+        return [name for name in self._names if name not in carrying]
+
+    def _without(self, name: str) -> str:
+        return self._refusals.get(name, f"interface {name} does not carry the packet program: it will soon")
+
+    async def _keep(self) -> None:
+        while True:
+            await asyncio.sleep(LOOKS_APART)
+            try:
+                bare = self._bare()
+                self._refusals = {name: why for name, why in self._refusals.items() if name in bare}
+                for name in bare:
+                    await self._put_back(name)
+            except DirectorError as error:
+                log.warning("the attached programs cannot be seen: %s", error.detail)
+
+    async def _put_back(self, name: str) -> None:
+        """In a thread: another loader may be at work for a while, and is waited for."""
+        attaching = asyncio.create_task(
+            asyncio.to_thread(attachment.attach, self._paths, [name], self._mode)
+        )
+        try:
+            [done] = await asyncio.shield(attaching)
+        except DirectorError as error:
+            self._refuse(name, f"interface {name} does not carry the packet program: {error.detail}")
+        else:
+            self._tell(done)
+        finally:
+            await asyncio.wait([attaching])  # also when cancelled: the thread goes on until it is done
+
+    def _refuse(self, name: str, why: str) -> None:
+        if self._refusals.get(name) != why:
+            log.warning("%s", why)
+        self._refusals[name] = why
+
+    def _tell(self, done: Attachment) -> None:
+        self._refusals.pop(done.interface, None)
+        self._events.publish(
+            "dataplane.reattached",
+            done.interface,
+            f"somebody had taken the program off {done.interface}: program {done.program_id} is back, "
+            f"{done.mode} mode",
+            program_id=done.program_id,
+            mode=done.mode,
+        )
+
+
+def _fault(name: str, links: Mapping[str, Interface]) -> str:
+    """What is wrong with the interface itself; empty when nothing is."""
+    if name not in links:
+        return f"interface {name} does not exist any more; there are: {', '.join(sorted(links))}"
+    if not links[name].up:
+        return (
+            f"interface {name} is down or has no carrier, so that no packet reaches this director: look at its "
+            f"cable and at the switch's port, or `ip link set {name} up`"
+        )
+    return ""
+
+
+class FakeCarriers:
+    """`troubles`: what is wrong."""
+
+    def __init__(self) -> None:
+        self.troubles: list[str] = []
+
+    def problems(self) -> list[str]:
+        return self.troubles

@@ -1,0 +1,141 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The configuration as a whole: shown, planned, replaced, rolled back, read again from its file.
+
+What the document says beside services (interfaces, sizes ...) is fixed while the daemon runs. Knows wishes and
+revisions; nothing of files or HTTP.
+"""
+
+from __future__ import annotations
+
+from xdpdirector import edits
+from xdpdirector.differences import Plan, RevisionView, affected, differences
+from xdpdirector.edits import Services
+from xdpdirector.errors import ConflictError, NotFoundError
+from xdpdirector.filestate import keep_admin, merge_file
+from xdpdirector.history import History, Revision, Summary
+from xdpdirector.intent import Intent
+from xdpdirector.model import Configuration, Scheduler
+from xdpdirector.plane import Key, Plane
+from xdpdirector.pointer import pointer
+from xdpdirector.wishes import EVERYTHING, Edit, Wishes
+
+FIXED = tuple(name for name in Configuration.model_fields if name != "services")
+
+
+class Configuring:
+    """`base`: what the daemon was started with; of it counts what is fixed."""
+
+    def __init__(self, wishes: Wishes, history: History, plane: Plane, base: Configuration) -> None:
+        self._wishes, self._history, self._plane, self._base = wishes, history, plane, base
+        self.warnings: tuple[str, ...] = ()
+        """What the file says that only a restart will make so."""
+
+    def document(self) -> Configuration:
+        """All that is wanted now."""
+        return self._base.model_copy(update={"services": dict(self._wishes.services)})
+
+    async def apply(self, wanted: Configuration, *, intent: Intent, dry_run: bool = False) -> Plan:
+        """Make this all that is wanted; `dry_run`: only say what that would change. The admin state of a backend
+        stays where the document does not state one. ConflictError for another value of what is fixed."""
+        changed = _fixed_differences(self._base, wanted)
+        if changed:
+            raise ConflictError(
+                f"{', '.join(changed)} cannot change while the daemon runs: change the configuration file and "
+                "restart the daemon; no packet is lost",
+                pointer=pointer(changed[0]),
+            )
+        return await self._replace(
+            lambda now: keep_admin(now, wanted.services), "replace the configuration", intent, dry_run
+        )
+
+    async def roll_back(self, number: int, *, intent: Intent, dry_run: bool = False) -> Plan:
+        """Want again what a revision wanted, as a new revision. NotFoundError when it is not kept."""
+        services = self._kept(number).services
+        return await self._replace(lambda now: services, f"roll back to revision {number}", intent, dry_run)
+
+    async def reload(self, configuration: Configuration, digest: str) -> Plan:
+        """Take the file in as it is now; what was changed at run time since stays as at a start."""
+        stored = self._history.latest()
+        known = stored is not None and stored.file_digest == digest
+        plan = await self._replace(
+            lambda now: merge_file(self._history.latest(), configuration, digest),
+            "read the configuration file again",
+            Intent("file"),
+            file=None if known else (digest, frozenset(configuration.services)),
+        )
+        names = _fixed_differences(self._base, configuration)
+        self.warnings = tuple(
+            f"the configuration file has another value of '{name}': restart the daemon to use it"
+            for name in names
+        )
+        return plan
+
+    def refuse_file(self, why: str) -> None:
+        """The file was to be read again, and cannot be taken in."""
+        self.warnings = (f"the configuration file is not taken in as it is now: {why}",)
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        """Revisions, the newest first; `before`: a number."""
+        return self._history.summaries(before=before, limit=limit)
+
+    def revision(self, number: int) -> RevisionView:
+        """NotFoundError when it is not kept."""
+        found, earlier = self._kept(number), self._history.revision(number - 1)
+        changes = differences(earlier.services if earlier else {}, found.services)
+        return RevisionView(
+            revision=number,
+            at=found.at,
+            author=found.author,
+            reason=found.reason,
+            services=found.services,
+            changes=changes if earlier or number == 1 else None,
+        )
+
+    def _kept(self, number: int) -> Revision:
+        found = self._history.revision(number)
+        if found is None:
+            raise NotFoundError(
+                f"there is no revision {number}, or it is not kept any more: `GET /v1/revisions` lists them"
+            )
+        return found
+
+    async def _replace(
+        self,
+        make: Edit,
+        what: str,
+        intent: Intent,
+        dry_run: bool = False,
+        *,
+        file: tuple[str, frozenset[str]] | None = None,
+    ) -> Plan:
+        plan = self._plan(self._wishes.services, self._wishes.services, dry_run)
+
+        def edit(now: Services) -> Services:
+            nonlocal plan
+            wanted = edits.replace_all(now, make(now))
+            plan = self._plan(now, wanted, dry_run)
+            return wanted
+
+        if dry_run:
+            self._wishes.tried(edit, intent, EVERYTHING)
+        else:
+            await self._wishes.change(edit, what, intent, EVERYTHING, file=file)
+        return plan.model_copy(update={"revision": self._wishes.revision})
+
+    def _plan(self, before: Services, after: Services, dry_run: bool) -> Plan:
+        return Plan(
+            dry_run=dry_run,
+            revision=self._wishes.revision,
+            changes=differences(before, after),
+            affected=affected(before, after, self._running),
+        )
+
+    def _running(self, key: Key) -> tuple[int, bool]:
+        """See `xdpdirector.differences.Running`."""
+        spec = self._wishes.services[key[0]]
+        unseen = spec.scheduler is Scheduler.MH and bool(self._plane.traffic(key).packets)
+        return self._plane.counts(key).active, unseen
+
+
+def _fixed_differences(before: Configuration, after: Configuration) -> list[str]:
+    return [name for name in FIXED if getattr(before, name) != getattr(after, name)]

@@ -1,0 +1,154 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Drains as they go: begun, watched, waited for, ended by their deadline; and what goes only when it is empty.
+
+Knows wishes and how a backend looks; where the numbers come from is the plane's affair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Literal
+
+from xdpdirector import edits, reporting
+from xdpdirector.drains import Drains, announced, busy, still_busy
+from xdpdirector.edits import Services
+from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
+from xdpdirector.events import Events
+from xdpdirector.intent import Intent
+from xdpdirector.model import AdminState
+from xdpdirector.plane import Key, Plane
+from xdpdirector.progress import Progress, Sample
+from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational
+from xdpdirector.wishes import Target, Wishes
+
+LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain
+
+log = logging.getLogger(__name__)
+
+
+class Draining:
+    """`look` shows a backend as it is now."""
+
+    def __init__(
+        self, wishes: Wishes, plane: Plane, events: Events, look: Callable[[str, str], BackendView]
+    ) -> None:
+        self._wishes, self._plane, self._events, self._look = wishes, plane, events, look
+        self._progress: dict[Key, Progress] = {}
+        self._stopping = False
+
+    def view(self, key: Key, counts: ConnectionCounts) -> DrainView | None:
+        """None for a backend that does not drain."""
+        drain = self._wishes.drains.get(key)
+        if drain is None:
+            return None
+        progress = self._progress.setdefault(key, Progress())
+        return drain.view(counts.active, self._plane.is_settled(key[0]), progress, reporting.now())
+
+    def watch(self) -> None:
+        """Look how far each drain is; to be called every second."""
+        running = self._wishes.drains.running()
+        self._progress = {key: seen for key, seen in self._progress.items() if key in running}
+        for key in running:
+            sample = Sample(
+                time.monotonic(), self._plane.counts(key).active, self._plane.traffic(key).packets
+            )
+            self._progress.setdefault(key, Progress()).see(sample)
+
+    def drained(self) -> set[Key]:
+        """The draining backends that have no connection left."""
+        views = [self._look(*key) for key in self._wishes.drains.running()]
+        return {(view.service, view.name) for view in views if view.operational is Operational.DRAINED}
+
+    def stop_waiting(self) -> None:
+        """Whoever waits gets an UnreachableError."""
+        self._stopping = True
+
+    async def set_admin(
+        self,
+        service: str,
+        name: str,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        intent: Intent,
+    ) -> BackendView:
+        """`reason` is the drain's, and the revision's if the intent has none. `deadline`: seconds from now."""
+        key = (service, name)
+
+        def edit(now: Services) -> Services:
+            return edits.patch_backend(now, service, name, {"admin": admin})
+
+        def drain(drains: Drains) -> None:
+            if admin is AdminState.DRAIN:
+                left = self._plane.counts(key).active
+                drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
+
+        intent = Intent(intent.author, intent.reason or reason, intent.expected)
+        await self._wishes.change(edit, f"{admin} {service}/{name}", intent, Target(*key), drain=drain)
+        view = self._look(*key)
+        if admin is AdminState.DRAIN:
+            self._events.publish("backend.drain", "/".join(key), announced(view))
+        return view
+
+    async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
+        """TimedOutError says how many connections are left; ConflictError when nobody drains it;
+        UnreachableError when the daemon ends."""
+        until = time.monotonic() + timeout
+        while (view := self._look(service, name)).operational is not Operational.DRAINED:
+            if view.admin is not AdminState.DRAIN:
+                raise ConflictError(
+                    f"backend '{service}/{name}' is {view.admin}, not draining: drain it first"
+                )
+            if self._stopping:
+                raise UnreachableError(
+                    f"the daemon is stopping; backend '{service}/{name}' goes on draining: ask again when it runs"
+                )
+            if time.monotonic() >= until:
+                raise TimedOutError(still_busy(view))
+            await asyncio.sleep(LOOK_APART)
+        return view
+
+    async def delete_backend(
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
+    ) -> None:
+        """`drain`: seconds to wait for its connections first; TimedOutError leaves it draining."""
+        if drain is not None:
+            await self.set_admin(service, name, AdminState.DRAIN, reason="to be removed", intent=intent)
+            await self.wait_drained(service, name, drain)
+            intent = Intent(intent.author, intent.reason)  # it is not what was expected: it drains
+
+        def edit(now: Services) -> Services:
+            edits.find_backend(now, service, name)
+            running = busy(self._look(service, name), now[service].scheduler)
+            if running and not force:
+                raise ConflictError(
+                    f"backend '{service}/{name}' {running}: drain it first, or say drain=60s to wait for them, "
+                    "or force=true to cut them off"
+                )
+            return edits.delete_backend(now, service, name)
+
+        await self._wishes.change(edit, f"delete {service}/{name}", intent, Target(service, name))
+
+    async def cut_overdue(self) -> None:
+        """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
+        for key in self._wishes.drains.due(reporting.now()):
+            try:
+                left = self._look(*key).connections.active
+                what = f"deadline of {'/'.join(key)}"
+                await self._wishes.change(partial(self._cut, key), what, Intent("director"), Target(*key))
+                text = f"the drain's deadline has passed; connections that are cut: {left}"
+                self._events.publish("backend.cut", "/".join(key), text, connections=left)
+            except Exception as error:  # tried again in a second
+                known = isinstance(error, DirectorError)
+                log.warning("%s is not cut off: %s", "/".join(key), error, exc_info=not known)
+
+    def _cut(self, key: Key, now: Services) -> Services:
+        if key not in self._wishes.drains.due(reporting.now()):
+            raise ConflictError("its drain ended, or has another deadline now")
+        return edits.patch_backend(now, *key, {"admin": AdminState.MAINTENANCE})

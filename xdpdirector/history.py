@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is remembered of wishes: revisions, and the drains under way; and the seam to where they are kept.
+
+`xdpdirector.store.Store` keeps them. Knows nothing of files and databases.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from xdpdirector.drains import Drain, Key
+from xdpdirector.model import ServiceSpec
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A revision without what it says."""
+
+    id: int
+    at: datetime
+    author: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Revision(Summary):
+    """One state of the services. `file_digest` and `file_services` are of the file that was taken in last."""
+
+    services: dict[str, ServiceSpec]
+    file_digest: str | None
+    file_services: frozenset[str]
+
+
+class History(Protocol):
+    """Where wishes are kept; a StoreError when they cannot be."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What its keeper should know of it, a sentence each."""
+
+    def latest(self) -> Revision | None: ...
+
+    def revision(self, number: int) -> Revision | None: ...
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        """The newest first, at most `limit`, with numbers below `before`."""
+
+    def drains(self) -> dict[Key, Drain]: ...
+
+    def append(
+        self,
+        services: Mapping[str, ServiceSpec],
+        *,
+        author: str,
+        reason: str,
+        drains: Mapping[Key, Drain] | None = None,
+        file_digest: str | None = None,
+        file_services: Collection[str] = (),
+    ) -> Revision:
+        """What is wanted from now on, and the drains under way (None: those that were); kept when this returns."""
+
+    def try_writing(self) -> None:
+        """A StoreError when nothing can be kept now. Changes nothing."""

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A history whose every revision appears in the audit: beside the request that made it, or as the daemon's own.
+
+Knows the seams of both, and neither's file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Protocol
+
+from xdpdirector.audit import Outcome, attempt_under_way
+from xdpdirector.drains import Drain, Key
+from xdpdirector.history import History, Revision, Summary
+from xdpdirector.model import ServiceSpec
+
+
+class Notebook(Protocol):
+    """See `xdpdirector.audit.Audit`."""
+
+    def note_own(self, author: str, outcome: Outcome) -> None: ...
+
+
+class Recorded:
+    """Is itself a `History`."""
+
+    def __init__(self, history: History, notebook: Notebook) -> None:
+        self._history, self._notebook = history, notebook
+
+    @property
+    def notes(self) -> Sequence[str]:
+        return self._history.notes
+
+    def latest(self) -> Revision | None:
+        return self._history.latest()
+
+    def revision(self, number: int) -> Revision | None:
+        return self._history.revision(number)
+
+    def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
+        return self._history.summaries(before=before, limit=limit)
+
+    def drains(self) -> dict[Key, Drain]:
+        return self._history.drains()
+
+    def try_writing(self) -> None:
+        self._history.try_writing()
+
+    def append(
+        self,
+        services: Mapping[str, ServiceSpec],
+        *,
+        author: str,
+        reason: str,
+        drains: Mapping[Key, Drain] | None = None,
+        file_digest: str | None = None,
+        file_services: Collection[str] = (),
+    ) -> Revision:
+        made = self._history.append(
+            services,
+            author=author,
+            reason=reason,
+            drains=drains,
+            file_digest=file_digest,
+            file_services=file_services,
+        )
+        attempt = attempt_under_way()
+        if attempt is None:
+            self._notebook.note_own(author, Outcome(revision=made.id, reason=reason))
+        else:
+            attempt.revision, attempt.reason = made.id, reason
+        return made

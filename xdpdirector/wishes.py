@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The desired state and how it changes: one change at a time, all of it or nothing, in the plane and in the store.
+
+A change is checked, brought to the plane and stored, in that order; when a step fails, the plane is brought back to
+what was. Knows revisions and drains; how the plane gets there is the reconciler's affair.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdpdirector import tags
+from xdpdirector.changes import happenings
+from xdpdirector.drains import Drains
+from xdpdirector.edits import Services
+from xdpdirector.errors import StoreError
+from xdpdirector.history import History
+from xdpdirector.intent import Intent
+from xdpdirector.model import AdminState, Configuration
+from xdpdirector.plane import Plane
+from xdpdirector.pointer import pointer
+from xdpdirector.reconciler import Reconciler
+
+log = logging.getLogger(__name__)
+
+Edit = Callable[[Services], Services]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What is changed: all, a service, or a backend."""
+
+    service: str | None = None
+    backend: str | None = None
+
+    @property
+    def name(self) -> str:
+        if self.service is None:
+            return "the configuration"
+        if self.backend is None:
+            return f"service '{self.service}'"
+        return f"backend '{self.service}/{self.backend}'"
+
+    @property
+    def pointer(self) -> str:
+        """To it in the configuration."""
+        here = pointer("services", self.service) if self.service is not None else ""
+        return here + (pointer("backends", self.backend) if self.backend is not None else "")
+
+
+EVERYTHING = Target()
+
+
+class Wishes:
+    """`revision`: the number of what is wanted now; `drains`: those under way. Only `change` replaces them."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        plane: Plane,
+        history: History,
+        base: Configuration,
+        revision: int,
+    ) -> None:
+        """`base`: what beside the services belongs to the configuration, and does not change."""
+        self.revision, self.drains = revision, Drains()
+        self.trouble = ""
+        """Why nothing can be stored; empty when it can."""
+        self._reconciler, self._plane, self._history = reconciler, plane, history
+        self._unstored: tuple[str, frozenset[str]] | None = None
+        self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services"})
+
+    @property
+    def services(self) -> Services:
+        return self._reconciler.services
+
+    def tag(self, target: Target = EVERYTHING) -> str | None:
+        """Of what is wanted there; None when it does not exist."""
+        if target.service is None:
+            return tags.tag(self._fixed, self._tags.of_all(self.services))
+        spec = self.services.get(target.service)
+        if spec is None or target.backend is None:
+            return None if spec is None else self._tags.of_service(target.service, spec)
+        return tags.of_backend(spec.backends[target.backend]) if target.backend in spec.backends else None
+
+    def warnings(self) -> list[str]:
+        """What is wrong with keeping wishes, a sentence each."""
+        trouble = [f"changes are refused: {self.trouble}"] if self.trouble else []
+        return [*trouble, *self._history.notes]
+
+    def resume(self) -> None:
+        """Go on with the drains that were under way."""
+        self.drains = self._following(self.services, Drains(self._history.drains()))
+
+    async def change(
+        self,
+        edit: Edit,
+        what: str,
+        intent: Intent,
+        target: Target,
+        *,
+        document: Target | None = None,
+        drain: Callable[[Drains], None] = lambda drains: None,
+        file: tuple[str, frozenset[str]] | None = None,
+    ) -> None:
+        """An `edit` that gives back what it was given changes nothing, and makes no revision.
+
+        StaleError when the target is not as the intent expects it. `document`: whose document the client handed
+        in, when that is not the target's; errors point into it. `drain` may begin one; `file`: the digest of the
+        configuration file that becomes part of what is wanted, and its services."""
+        async with self._reconciler.lock:
+            before = self.services
+            wanted = self.tried(edit, intent, target, document)
+            if wanted is before and file is None:
+                return
+            drains = self.drains.copy()
+            drain(drains)
+            drains = self._following(wanted, drains)
+            with self._reconciler.trying(wanted, _touched(before, wanted)):
+                self._store(wanted, what, intent, drains, file)
+            self._tell(before, wanted, intent.author, intent.because(what))
+            await self._reconciler.ensure_vips()
+
+    def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
+        """What `edit` would make of the present services; the errors that can be told beforehand."""
+        tag = self.tag(target)
+        if tag is not None:
+            intent.require(target.name, tag)
+        wanted = edit(self.services)
+        self._reconciler.refuse_unreachable(wanted, self.services, (document or target).pointer)
+        return wanted
+
+    def take_in(self, digest: str, names: frozenset[str]) -> None:
+        """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
+        cannot be done now."""
+        self._unstored = (digest, names)
+        self.try_storing()
+
+    def try_storing(self) -> None:
+        """See whether the store is well, and store what is left to store; `trouble` says what is wrong."""
+        before = self.trouble
+        try:
+            self._history.try_writing()
+            self.trouble = ""
+            if self._unstored:
+                intent = Intent("file", "the configuration file changed")
+                self._store(self.services, "start", intent, self.drains, self._unstored)
+                self._unstored = None
+        except StoreError as error:
+            self.trouble = error.detail
+            if self.trouble != before:
+                log.error("changes cannot be stored: %s", error.detail)
+
+    def _store(
+        self,
+        wanted: Services,
+        what: str,
+        intent: Intent,
+        drains: Drains,
+        file: tuple[str, frozenset[str]] | None,
+    ) -> None:
+        digest, names = file or (None, frozenset())
+        try:
+            stored = self._history.append(
+                wanted,
+                author=intent.author,
+                reason=intent.because(what),
+                drains=drains.running(),
+                file_digest=digest,
+                file_services=names,
+            )
+        except StoreError as error:
+            self.trouble = error.detail
+            raise
+        self.revision, self.drains, self.trouble = stored.id, drains, ""
+
+    def _following(self, wanted: Services, drains: Drains) -> Drains:
+        """A drain runs exactly while its backend is to be drained, whoever changed that, and how."""
+        draining = {
+            (name, key)
+            for name, spec in wanted.items()
+            for key, backend in spec.backends.items()
+            if backend.admin is AdminState.DRAIN
+        }
+        for key in drains.running().keys() - draining:
+            drains.end(key)
+        for key in draining - drains.running().keys():
+            drains.begin(key, self._plane.counts(key).active)
+        return drains
+
+    def _tell(self, before: Services, after: Services, author: str, reason: str) -> None:
+        log.info("revision %d by %s: %s", self.revision, author, reason)
+        for kind, subject, text, data in happenings(before, after):
+            self._reconciler.events.publish(
+                kind, subject, text, **data, author=author, reason=reason, revision=self.revision
+            )
+
+
+def _touched(before: Services, after: Services) -> list[str]:
+    """The services that differ. Those that go come last, so that a listener passes to its new service without a
+    moment in which it belongs to nobody."""
+    changed = [name for name, spec in after.items() if before.get(name) is not spec]
+    return changed + [name for name in before if name not in after]

@@ -65,7 +65,7 @@ class Fronts:
         """The one that has been free for longest, or so."""
         last: int = len(self._array) - 1
         for step in range(last):
-            number = (self._next + step - 1) % last + 1
+            number: int = (self._next + step - 1) % last + 1
             if number not in self._taken:
                 self._next = number + 1
                 return number

@@ -24,7 +24,7 @@ from xdpdirector.paths import InstancePaths
 
 EXAMPLES = int(os.environ.get("XDPDIRECTOR_EXAMPLES", "25"))
 FLOWS = int(os.environ.get("XDPDIRECTOR_FLOWS", "100000"))
-SIZES = Sizes(connections=1 << 18, connections6=1 << 17, pending=1 << 18, ring_slots=1 << 16)
+SIZES = Sizes(connections=1 << 18, connections6=1 << 17, ring_slots=1 << 16)
 
 Step: TypeAlias = tuple[Callable[..., None], tuple[object, ...]]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -19,6 +19,7 @@ from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from xdpdirector import errors
+from xdpdirector.api.faults import Fault, faults, not_json
 
 log = logging.getLogger(__name__)
 TYPE = "urn:xdpdirector:problem:"
@@ -42,17 +43,10 @@ _SLUGS = {  # errors that have no class: phrases differ between releases of Pyth
     HTTPStatus.BAD_REQUEST: "invalid",
     HTTPStatus.NOT_FOUND: "not-found",
     HTTPStatus.METHOD_NOT_ALLOWED: "method-not-allowed",
+    HTTPStatus.NOT_ACCEPTABLE: "not-acceptable",
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too-large",
     HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "unsupported-media-type",
 }
-
-
-class Fault(BaseModel):
-    """One thing that is wrong: where it stands, and what."""
-
-    detail: str
-    pointer: str | None = None
-    parameter: str | None = None
 
 
 class Problem(BaseModel):
@@ -136,12 +130,11 @@ async def _director_error(request: Request, error: Exception) -> Response:
 
 async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    items = _causes(error.errors())
-    faults = [_fault(item, error.body) for item in items]
-    broken = any(item["type"] == "json_invalid" for item in items)
+    broken = not_json(error)
+    found = [broken] if broken else faults(request, error)
     status = HTTPStatus.BAD_REQUEST if broken else HTTPStatus.UNPROCESSABLE_ENTITY
     kind = errors.InvalidRequestError
-    return answer(request, status, kind.slug, kind.title, _sentence(faults), faults=faults)
+    return answer(request, status, kind.slug, kind.title, _sentence(found), faults=found)
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
@@ -173,46 +166,6 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, kind.slug, kind.title, detail)
 
 
-def _causes(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """`items` without what only follows from another: a list is not too short because an item in it is wrong."""
-    inside = {tuple(item["loc"][:-1]) for item in items}
-    return [item for item in items if item["type"] != "too_short" or tuple(item["loc"]) not in inside]
-
-
 def _sentence(faults: Sequence[Fault], shown: int = 3) -> str:
-    parts = [f"{fault.pointer or fault.parameter}: {fault.detail}".removeprefix("None: ") for fault in faults]
-    rest = f" (and {len(parts) - shown} more)" if len(parts) > shown else ""
-    return "; ".join(parts[:shown]) + rest
-
-
-def _fault(item: dict[str, Any], body: object) -> Fault:
-    place, *path = item["loc"]
-    detail = str(item["msg"]).removeprefix("Value error, ")
-    if place != "body":
-        return Fault(detail=detail, parameter=".".join(str(part) for part in path))
-    if item["type"] == "json_invalid":
-        return Fault(detail=f"The body is not JSON: {item.get('ctx', {}).get('error', detail)}")
-    return Fault(detail=detail, pointer=_pointer(path, body, missing=item["type"] == "missing"))
-
-
-def _pointer(path: Iterable[Any], body: object, *, missing: bool) -> str:
-    """A JSON pointer from pydantic's location, without the parts that are not in the document.
-
-    Such are a union's tag (`check`, `http`, `path`) and the mark of a bad key (`backends`, `a b`, `[key]`). What is
-    not in the document because it is `missing` stays.
-    """
-    steps = [step for step in path if step != "[key]"]
-    pointer = ""
-    for number, step in enumerate(steps, start=1):
-        inside = _has(body, step)
-        if inside:
-            body = body[step]  # type: ignore[index]
-        if inside or (missing and number == len(steps)):
-            pointer += "/" + str(step).replace("~", "~0").replace("/", "~1")
-    return pointer
-
-
-def _has(body: object, step: object) -> bool:
-    if isinstance(body, list):
-        return isinstance(step, int) and step < len(body)
-    return isinstance(body, dict) and step in body
+    rest = f" (and {len(faults) - shown} more)" if len(faults) > shown else ""
+    return "; ".join(fault.detail for fault in faults[:shown]) + rest

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +15,12 @@ import numpy as np
 
 from xdpdirector import libbpf
 from xdpdirector.indices import Indices
+from xdpdirector.question import Finding, Slot
 from xdpdirector.schedule import NO_BACKEND
 from xdpdirector.tables import Tables, dtype_of
 
 _ACTIONS = {1: "drop", 2: "pass", 3: "tx", 4: "redirect"}  # enum xdp_action of linux/bpf.h
 _FIRST = np.uint32(0).tobytes()
-
-
-@dataclass(frozen=True)
-class Slot:
-    """A flow's slot in a service's ring: `number` counts from the ring's first."""
-
-    number: int
-    backend: str | None
-    before: str | None
-    in_flux: bool
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What the program said. `action` is XDP's; `reason` as in `enum reason` and `facts` as in `enum fact` of
-    bpf/types.h, in lower case; `backend` is the one that was looked at last; `frame` as it would leave; `interface`
-    is where it came in, and `way_out` where it would leave."""
-
-    action: str
-    reason: str
-    facts: frozenset[str]
-    service: str | None
-    backend: str | None
-    slot: Slot | None
-    frame: bytes
-    interface: str
-    way_out: str | None
 
 
 class Explainer:

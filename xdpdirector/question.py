@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet that somebody asks about, and the frame that it would be. Pure: knows nothing of the director."""
+"""A packet that somebody asks about, the frame that it would be, and what the packet program says of it. Pure."""
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -42,6 +43,33 @@ class Question(Frozen):
     def listener(self) -> Listener:
         """Whom the packet is for."""
         return Listener(self.vip, Ports(self.port, self.port), self.protocol)
+
+
+@dataclass(frozen=True)
+class Slot:
+    """A flow's slot in a service's ring: `number` counts from the ring's first."""
+
+    number: int
+    backend: str | None
+    before: str | None
+    in_flux: bool
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the program said. `action` is XDP's; `reason` as in `enum reason` and `facts` as in `enum fact` of
+    bpf/types.h, in lower case; `backend` is the one that was looked at last; `frame` as it would leave; `interface`
+    is where it came in, and `way_out` where it would leave."""
+
+    action: str
+    reason: str
+    facts: frozenset[str]
+    service: str | None
+    backend: str | None
+    slot: Slot | None
+    frame: bytes
+    interface: str
+    way_out: str | None
 
 
 def frame_of(question: Question, source: bytes, destination: bytes) -> bytes:

@@ -7,7 +7,7 @@ Known keys and ranges come from the model's JSON Schema. Must not know files, li
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import lru_cache
@@ -20,9 +20,8 @@ Path = tuple[str | int, ...]
 Schema = dict[str, Any]
 
 _SINGULAR = {"services": "service", "backends": "backend"}
-_HINTS = {
-    ("BackendSpec", "port"): "a backend has no port, because direct routing keeps the destination port",
-}
+_NO_PORT = "a backend has no port, because direct routing keeps the destination port"
+_HINTS = {("BackendSpec", "port"): _NO_PORT, ("BackendCreate", "port"): _NO_PORT}
 _PATTERNS = {
     "path": "must begin with '/' and have no spaces",
     "host": "must be a name without spaces",
@@ -46,8 +45,12 @@ class Problem:
 
 def problems(error: ValidationError, document: object, model: type[BaseModel]) -> list[Problem]:
     """All that is wrong with `document` according to `model`, in the model's order."""
-    schema = _schema(model)
-    faults = [_Fault(details, document, schema) for details in error.errors(include_url=False)]
+    return problems_in(error.errors(include_url=False), document, _schema(model))
+
+
+def problems_in(details: Sequence[ErrorDetails], document: object, schema: Schema) -> list[Problem]:
+    """The same for what pydantic said already, and the JSON Schema that the document should follow."""
+    faults = [_Fault(each, document, schema) for each in details]
     return [_problem(fault) for fault in faults if not fault.follows_from_another(faults)]
 
 
@@ -205,8 +208,8 @@ def _no_tag(fault: _Fault) -> str:
 
 
 def _unknown_tag(fault: _Fault) -> str:
-    tags = str(fault.context["expected_tags"]).replace(", ", " or ")
-    return f"unknown {_tag_key(fault)} '{fault.context['tag']}': use {tags}"
+    tags = sorted(str(fault.context["expected_tags"]).replace("'", "").split(", "))
+    return f"unknown {_tag_key(fault)} '{fault.context['tag']}': use one of {', '.join(tags)}"
 
 
 def _unknown_choice(fault: _Fault) -> str:

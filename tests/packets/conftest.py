@@ -16,6 +16,7 @@ from xdpdirector.paths import InstancePaths
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+from driving import Driver
 from world import World
 
 SIZES = Sizes(
@@ -28,6 +29,7 @@ SIZES = Sizes(
     denied=64,
     sources=1024,
 )
+LARGE = Sizes(connections=1 << 18, connections6=1 << 17, ring_slots=1 << 17)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -51,3 +53,20 @@ def loaded_world() -> Iterator[World]:
 def world(loaded_world: World) -> World:
     loaded_world.empty()
     return loaded_world
+
+
+@pytest.fixture(scope="session")
+def large_world() -> Iterator[World]:
+    """With room for records of 100,000 flows."""
+    paths = InstancePaths(f"large-{os.getpid()}")
+    try:
+        with World(paths, loader.prepare_in_child(paths, LARGE)) as world:
+            yield world
+    finally:
+        attachment.unload(paths)
+
+
+@pytest.fixture(scope="session")
+def driver(large_world: World) -> Iterator[Driver]:
+    with Driver(large_world) as driver:
+        yield driver

@@ -17,11 +17,11 @@ from test_reference import KINDS, Duel, other_interface, plans
 from world import World
 
 from xdpdirector import libbpf, loader
-from xdpdirector.explainer import Explainer, Finding, Slot
+from xdpdirector.explainer import Explainer
 from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.paths import InstancePaths
-from xdpdirector.question import Question, frame_of
+from xdpdirector.question import Finding, Question, Slot, frame_of
 from xdpdirector.schedule import State
 
 __all__ = ["other_interface"]

@@ -8,42 +8,21 @@ among 100,000 running flows. XDPDIRECTOR_EXAMPLES says how many stories, XDPDIRE
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import TypeAlias
 
-import pytest
 import world as w
 from crowd import NAMES, SILENCE, Condition, Crowd
 from driving import Driver
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from xdpdirector import attachment, loader
-from xdpdirector.model import Scheduler, Sizes
-from xdpdirector.paths import InstancePaths
+from xdpdirector.model import Scheduler
 
 EXAMPLES = int(os.environ.get("XDPDIRECTOR_EXAMPLES", "25"))
 FLOWS = int(os.environ.get("XDPDIRECTOR_FLOWS", "100000"))
-SIZES = Sizes(connections=1 << 18, connections6=1 << 17, ring_slots=1 << 16)
 
 Step: TypeAlias = tuple[Callable[..., None], tuple[object, ...]]
-
-
-@pytest.fixture(scope="module")
-def large_world() -> Iterator[w.World]:
-    """With room for a record of each flow."""
-    paths = InstancePaths(f"crowd-{os.getpid()}")
-    try:
-        with w.World(paths, loader.prepare_in_child(paths, SIZES)) as world:
-            yield world
-    finally:
-        attachment.unload(paths)
-
-
-@pytest.fixture(scope="module")
-def driver(large_world: w.World) -> Iterator[Driver]:
-    with Driver(large_world) as driver:
-        yield driver
 
 
 def speak(crowd: Crowd, share: float, seed: int) -> None:

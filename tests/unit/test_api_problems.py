@@ -173,7 +173,7 @@ def test_method_not_allowed_names_the_methods(server: ApiServer) -> None:
         ({"name": "a b"}, ["/name"]),
         ({"colour": "red", "a/b~c": 1}, ["/colour", "/a~1b~0c"]),
         ({"scheduler": "best"}, ["/scheduler"]),
-        ({"check": {"type": "smoke"}}, ["/check"]),
+        ({"check": {"type": "smoke"}}, ["/check/type"]),
         ({"check": {"type": "http", "path": "x"}}, ["/check/path"]),
         ({"check": {"type": "tcp", "path": "/x"}}, ["/check/path"]),
         ({"check": {"type": "tcp", "timeout": "9s"}}, ["/check"]),
@@ -192,7 +192,72 @@ def test_faults_point_into_the_body(server: ApiServer, change: dict[str, Any], p
     assert all(fault["detail"] for fault in document["errors"])
 
 
-def test_a_fault_of_a_parameter_names_it(server: ApiServer) -> None:
-    document = problem(ask(server.path, "GET", "/v1/connections?limit=many"))
+@pytest.mark.parametrize(
+    ("method", "target", "body", "sentence"),
+    [
+        ("POST", "/v1/services", {**WEB, "ring_slots": 1}, "ring_slots: 1 is out of range: use 251 to 131071"),
+        ("POST", "/v1/services", {**WEB, "colour": 1}, "unknown key 'colour': the keys there are"),
+        ("POST", "/v1/services", {**WEB, "schedulr": "rr"}, "unknown key 'schedulr': did you mean 'scheduler'?"),
+        ("POST", "/v1/services", {**WEB, "listeners": "a"}, 'listeners: must be a list, not \'a\': write ["a"]'),
+        ("POST", "/v1/services", {"listeners": ["192.0.2.10:80/tcp"]}, "the key 'name' is missing: add it"),
+        ("POST", "/v1/services", [], "the document must hold keys and values, not a list"),
+        ("POST", "/v1/services", None, "the request has no body: send a JSON document"),
+        (
+            "POST",
+            "/v1/services/web/backends",
+            {"name": "web1", "address": "192.0.2.21", "port": 80},
+            "unknown key 'port': a backend has no port, because direct routing keeps the destination port",
+        ),
+        (
+            "PUT",
+            "/v1/config",
+            {"interfaces": ["eth0"], "services": {"web": {"listeners": ["192.0.2.10:80/tcp"], "on_down": "x"}}},
+            "on_down of service 'web': unknown on_down 'x': use 'reject', 'drop' or 'schedule'",
+        ),
+        ("GET", "/v1/connections?limit=0", None, "limit: '0' is out of range: use 1 to 10000"),
+        ("GET", "/v1/connections?limit=many", None, "limit: 'many' is not a whole number: use 1 to 10000"),
+        ("GET", "/v1/connections?cursor=x", None, "cursor: this is no cursor of this list"),
+        ("GET", "/v1/revisions/none", None, "revision: 'none' is not a whole number"),
+        ("GET", "/v1/services/web/backends/web1?wait=up", None, "wait: unknown wait 'up': use 'drained'"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_said_as_of_the_file(
+    server: ApiServer, method: str, target: str, body: Any, sentence: str
+) -> None:
+    document = problem(ask(server.path, method, target, body))
 
-    assert [fault["parameter"] for fault in document["errors"]] == ["limit"]
+    assert document["status"] == 422
+    assert sentence in document["detail"]
+    assert sentence in document["errors"][0]["detail"]
+
+
+def test_a_fault_of_a_parameter_names_it(server: ApiServer) -> None:
+    document = problem(ask(server.path, "GET", "/v1/connections?limit=many&cursor=x"))
+
+    assert [fault["parameter"] for fault in document["errors"]] == ["cursor", "limit"]
+
+
+@pytest.mark.parametrize(
+    ("target", "accept", "status"),
+    [
+        pytest.param("/v1/services", "application/json", 200, id="JSON"),
+        pytest.param("/v1/services", "text/html, */*;q=0.1", 200, id="a browser"),
+        pytest.param("/v1/services", "application/*", 200, id="a range"),
+        pytest.param("/v1/services", "application/problem+json", 200, id="problems alone"),
+        pytest.param("/v1/services", "text/html", 406, id="HTML"),
+        pytest.param("/v1/services", "application/json;q=0, image/png", 406, id="anything but JSON"),
+        pytest.param("/v1/services", "nonsense;q=x", 406, id="nonsense"),
+        pytest.param("/v1/services", "application/yaml", 406, id="YAML where there is none"),
+        pytest.param("/v1/config", "application/yaml", 200, id="YAML where there is some"),
+        pytest.param("/v1/config", "text/html", 406, id="neither"),
+        pytest.param("/metrics", "text/plain", 200, id="metrics choose for themselves"),
+    ],
+)
+def test_what_the_client_takes_is_sent_or_refused(
+    server: ApiServer, target: str, accept: str, status: int
+) -> None:
+    answer = ask(server.path, "GET", target, headers={"accept": accept})
+
+    assert answer.status == status
+    if status == 406:
+        assert problem(answer)["type"] == problems.TYPE + "not-acceptable"

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 from api_server import PLENTY, ApiServer
-from certificates import made
+from door_certificates import made
 from fake_director import FakeDirector
 
 from xdpdirector.accessspec import ApiSpec, Role, TlsSpec

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from api_server import PLENTY, ApiServer
-from certificates import Certificate, made
+from door_certificates import Certificate, made
 from fake_director import FakeDirector
 
 from xdpdirector.access import AccessFile

@@ -38,6 +38,7 @@ RESERVED = {
     "numpy": {
         "clients",
         "connections",
+        "explainer",
         "guarding",
         "maglev",
         "schedule",

@@ -1,0 +1,157 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes wrong on a network of real kernels is found while the director runs, named, and forgotten when mended.
+
+The director asks every LOOKS seconds here; a finding comes with the next look, or at once when it is heard.
+"""
+
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from conversation import socket_on
+from directing import CHECK, directing, view
+
+from xdpdirector.announcements import announcement
+from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.host import Host
+from xdpdirector.lab.topology import VIP4, VIP6
+from xdpdirector.lab.waiting import wait_until
+from xdpdirector.model import Address
+
+pytestmark = pytest.mark.root
+
+LOOKS = 0.3
+VICTIM = "backend2"
+VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
+
+
+@pytest.fixture(scope="module")
+def lab(lab_factory: Callable[..., Lab]) -> Lab:
+    lab = lab_factory(backends=2)
+    for host in lab.backends:
+        lab.nginx(host.name)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def director(lab: Lab) -> Iterator[LabDirector]:
+    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    configuration["lan"] = {"interval": f"{LOOKS * 1000:.0f}ms"}
+    with directing(lab, configuration) as director:
+        yield director
+
+
+@pytest.fixture
+def victim(lab: Lab, director: LabDirector) -> Iterator[Host]:
+    """Nothing is wrong with it before, and nothing afterwards."""
+    host = lab.host(VICTIM)
+    finds(director)
+    yield host
+    host.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=1", "net.ipv4.ip_forward=0")
+    for vip in (VIP4, VIP6):
+        place(host, vip, "lo")
+        host.run("ip", "address", "del", own_prefix(vip), "dev", "eth0", check=False)
+    finds(director)
+
+
+def findings(director: LabDirector) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = director.client.get("/v1/lan")["findings"]
+    return found
+
+
+def finds(director: LabDirector, *wanted: tuple[str, str]) -> list[dict[str, Any]]:
+    """Exactly these kinds, about these subjects, within a few looks."""
+
+    def found() -> bool:
+        return sorted((each["kind"], each["subject"]) for each in findings(director)) == sorted(wanted)
+
+    wait_until(found, f"the findings are {wanted or 'none'}", 15.0)
+    return findings(director)
+
+
+def own_prefix(address: Address) -> str:
+    return f"{address}/{address.max_prefixlen}"
+
+
+def place(host: Host, address: Address, interface: str) -> None:
+    nodad = ["nodad"] if address.version == 6 else []
+    host.run("ip", "address", "replace", own_prefix(address), "dev", interface, *nodad)
+
+
+def test_a_backend_that_answers_arp_is_named_with_the_remedy(director: LabDirector, victim: Host) -> None:
+    victim.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=0")
+
+    [finding] = finds(director, ("vip-answered-by-backend", f"web/{VICTIM}"))
+
+    assert str(victim.node.ipv4) in finding["text"]
+    assert finding["mac"] == victim.node.mac()
+    assert "arp_ignore=1" in finding["remedy"]
+    ready = director.client.get("/readyz")
+    assert ready["ready"]
+    assert finding["text"] in ready["warnings"]
+
+
+def test_a_backend_that_answers_neighbour_discovery_is_named(director: LabDirector, victim: Host) -> None:
+    place(victim, VIP6, "eth0")
+
+    [finding] = finds(director, ("vip-answered-by-backend", f"web/{VICTIM}"))
+
+    assert finding["vip"] == str(VIP6)
+    assert f"{VIP6}/128 dev lo" in finding["remedy"]
+
+
+@VIPS
+def test_a_stranger_with_the_vip_is_named_by_its_mac(
+    lab: Lab, director: LabDirector, victim: Host, vip: Address
+) -> None:
+    place(lab.client, vip, "eth0")
+    try:
+        [finding] = finds(director, ("duplicate-vip", str(vip)))
+    finally:
+        lab.client.run("ip", "address", "del", own_prefix(vip), "dev", "eth0")
+
+    assert finding["mac"] == lab.client.node.mac()
+
+
+@VIPS
+def test_a_backend_without_the_vip_is_named(director: LabDirector, victim: Host, vip: Address) -> None:
+    victim.run("ip", "address", "del", own_prefix(vip), "dev", "lo")
+
+    [finding] = finds(director, ("vip-missing-on-backend", f"web/{VICTIM}"))
+
+    assert finding["vip"] == str(vip)
+    assert f"ip address add {own_prefix(vip)} dev lo" in finding["remedy"]
+
+
+def test_a_backend_that_sends_on_what_is_for_the_vip_is_named(director: LabDirector, victim: Host) -> None:
+    victim.run("sysctl", "-qw", "net.ipv4.ip_forward=1")
+    victim.run("ip", "address", "del", own_prefix(VIP4), "dev", "lo")
+
+    [finding] = finds(director, ("vip-missing-on-backend", f"web/{VICTIM}"))
+
+    assert "as if it were a router" in finding["evidence"]
+
+
+def test_every_backend_has_both_vips(lab: Lab, director: LabDirector, victim: Host) -> None:
+    shown = director.client.get("/v1/lan")
+
+    presences = {(one["backends"][0], one["vip"]): one["presence"] for one in shown["presence"]}
+    assert presences == {
+        (f"web/{host.name}", str(vip)): "present" for host in lab.backends for vip in (VIP4, VIP6)
+    }
+    assert view(director, VICTIM)["mac"] == victim.node.mac()
+
+
+def test_a_backend_that_announces_the_vip_is_heard(lab: Lab, director: LabDirector) -> None:
+    """Last, because what was announced once is believed, and so remembered, for minutes."""
+    host = lab.host(VICTIM)
+    for vip in (VIP4, VIP6):
+        with socket_on(host, socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
+            sender.sendto(announcement(vip, bytes.fromhex(host.node.mac().replace(":", ""))), ("eth0", 0))
+
+    found = finds(director, *[("vip-announced-by-backend", f"web/{VICTIM}")] * 2)
+
+    assert {finding["vip"] for finding in found} == {str(VIP4), str(VIP6)}

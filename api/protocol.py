@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
+from xdpdirector.explaining import Explaining
 from xdpdirector.history import Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
@@ -40,6 +41,9 @@ class Control(Protocol):
 
     @property
     def events(self) -> Events: ...
+
+    @property
+    def explaining(self) -> Explaining: ...
 
     @property
     def lan(self) -> LanSource: ...

@@ -41,6 +41,7 @@ ROLES = {
     "patch_service": Role.ADMIN,
     "delete_service": Role.ADMIN,
     "follow_events": Role.READ,
+    "explain": Role.READ,
     "get_lan": Role.READ,
     "get_configuration": Role.READ,
     "list_revisions": Role.READ,

@@ -6,31 +6,13 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
-from pydantic import AfterValidator
 
-from xdpdirector.accessspec import Role
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.requests import Items
-from xdpdirector.fields import Duration, Frozen, Name
-from xdpdirector.tokens import Token
+from xdpdirector.tokens import Token, TokenSpec
 
 router = APIRouter(prefix="/v1/tokens", tags=["access"])
-LONGEST_LIFE = 3660 * 86400.0
 TokenName = Annotated[str, Path(description="A token's name", examples=["prometheus"])]
-
-
-def _lifetime(seconds: float) -> float:
-    if not 1 <= seconds <= LONGEST_LIFE:
-        raise ValueError("must be from 1s to 3660d; leave it out for a token that does not expire")
-    return seconds
-
-
-class TokenCreate(Frozen):
-    """`lifetime`: how long it is valid; for ever when it is left out."""
-
-    name: Name
-    role: Role
-    lifetime: Annotated[Duration, AfterValidator(_lifetime)] | None = None
 
 
 class NewToken(Token):
@@ -46,9 +28,9 @@ async def list_tokens(access: AccessDep) -> Items[Token]:
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
-async def create_token(body: TokenCreate, access: AccessDep, response: Response) -> NewToken:
+async def create_token(body: TokenSpec, access: AccessDep, response: Response) -> NewToken:
     """Make a token; 409 when the name is taken. Its text is only in this answer."""
-    token, text = access.tokens.add(body.name, body.role, body.lifetime)
+    token, text = access.tokens.add(body)
     response.headers["location"] = f"/v1/tokens/{token.name}"
     response.headers["cache-control"] = "no-store"
     return NewToken(token=text, **dict(token))

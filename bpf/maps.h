@@ -4,6 +4,7 @@
 #ifndef XDPDIRECTOR_MAPS_H
 #define XDPDIRECTOR_MAPS_H
 
+#include "explanation.h"
 #include "types.h"
 
 #define VIP_FILTER_WORDS 1024

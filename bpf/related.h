@@ -68,46 +68,58 @@ static __always_inline bool is_error(const struct packet *packet, u8 type)
 	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
-static __always_inline struct ports *
-quoted_ports4(struct iphdr *ip, void *end, const struct packet *error, struct packet *quoted)
+/* What is quoted went the other way: from the VIP to the client. False: not from this VIP, or without the ports. */
+static __always_inline bool parse_quoted4(struct cursor *cursor, const struct packet *error,
+					  struct packet *quoted)
 {
-	if ((void *)(ip + 1) > end || ip->version != 4 || ip->ihl < 5 ||
+	struct iphdr *ip = cursor->at;
+
+	if ((void *)(ip + 1) > cursor->end || ip->version != 4 || ip->ihl < 5 ||
 	    ip->saddr != error->flow.v4.vip || ip->frag_off & htons(FRAGMENT_OFFSET))
-		return NULL;
+		return false;
 	quoted->protocol = ip->protocol;
 	quoted->flow.v4.client = ip->daddr;
 	quoted->flow.v4.vip = ip->saddr;
-	return (void *)ip + ip->ihl * 4;
+	cursor->at += ip->ihl * 4;
+	return true;
 }
 
-static __always_inline struct ports *
-quoted_ports6(struct ipv6hdr *ip, void *end, const struct packet *error, struct packet *quoted)
+static __always_inline bool parse_quoted6(struct cursor *cursor, const struct packet *error,
+					  struct packet *quoted)
 {
-	if ((void *)(ip + 1) > end || ip->version != 6)
-		return NULL;
+	struct ipv6hdr *ip = cursor->at;
+
+	if ((void *)(ip + 1) > cursor->end || ip->version != 6)
+		return false;
 	quoted->ipv6 = 1;
 	quoted->protocol = ip->nexthdr;
+	quoted->payload = ntohs(ip->payload_len);
 	__builtin_memcpy(quoted->flow.v6.client, &ip->daddr, sizeof(quoted->flow.v6.client));
 	__builtin_memcpy(quoted->flow.v6.vip, &ip->saddr, sizeof(quoted->flow.v6.vip));
 	for (int i = 0; i < 4; i++)
 		if (quoted->flow.v6.vip[i] != error->flow.v6.vip[i])
-			return NULL;
-	return (void *)(ip + 1);
+			return false;
+	cursor->at = ip + 1;
+	parse_extensions(cursor, quoted);
+	return !quoted->error && quoted->fragment != FRAGMENT_LATER;
 }
 
 /* The packet that an ICMP error quotes, as if its receiver had sent it. False: it is no error, or quotes no ports. */
 static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet *error,
 					struct packet *quoted)
 {
-	void *end = (void *)(long)ctx->data_end;
+	struct cursor cursor = { .end = (void *)(long)ctx->data_end };
 	struct icmphdr *icmp = (void *)(long)ctx->data + (error->transport & MAX_OFFSET);
 	struct ports *ports;
 
-	if ((void *)(icmp + 1) > end || !is_error(error, icmp->type))
+	cursor.at = icmp + 1;
+	if (cursor.at > cursor.end || !is_error(error, icmp->type))
 		return false;
-	ports = error->ipv6 ? quoted_ports6((void *)(icmp + 1), end, error, quoted)
-			    : quoted_ports4((void *)(icmp + 1), end, error, quoted);
-	if (!ports || (void *)(ports + 1) > end ||
+	if (error->ipv6 ? !parse_quoted6(&cursor, error, quoted)
+			: !parse_quoted4(&cursor, error, quoted))
+		return false;
+	ports = cursor.at;
+	if ((void *)(ports + 1) > cursor.end ||
 	    (void *)(ports + 1) - (void *)icmp > error->payload || /* padding is no quote */
 	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
 		return false;

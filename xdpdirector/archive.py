@@ -155,7 +155,7 @@ class Archive:
             for part in _PARTS:
                 Path(f"{copy}{part}").unlink(missing_ok=True)
             for part in ("", "-wal"):
-                if Path(f"{self._path}{part}").exists():
+                if Path(f"{self._path}{part}").is_file():
                     shutil.copyfile(f"{self._path}{part}", f"{copy}{part}")
             self._copy = Store(copy)
             self._copy.latest()

@@ -20,6 +20,7 @@ from xdpdirector.draining import Draining
 from xdpdirector.edits import Services
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
+from xdpdirector.explaining import Explaining
 from xdpdirector.history import History
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
@@ -55,6 +56,7 @@ class Director:
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
         self.configuration = Configuring(self._wishes, history, plane, configuration)
+        self.explaining = Explaining(plane, self.service)
         self._lookout = Lookout(reconciler.events)
         self._watching: asyncio.Task[None] | None = None
 

@@ -36,7 +36,7 @@ class Fronts:
         used = (self._array["use"] != self._free).nonzero()[0]
         self._numbers = {self._read(number): number for number in used.tolist()}
         self._taken = set(self._numbers.values())
-        self._next = max(self._taken, default=0) + 1
+        self._next: int = max(self._taken, default=0) + 1
 
     @property
     def _array(self) -> Array:
@@ -63,9 +63,9 @@ class Fronts:
 
     def _find_free(self) -> int:
         """The one that has been free for longest, or so."""
-        last: int = len(self._array) - 1
+        last = len(self._array) - 1
         for step in range(last):
-            number: int = (self._next + step - 1) % last + 1
+            number = (self._next + step - 1) % last + 1
             if number not in self._taken:
                 self._next = number + 1
                 return number

@@ -11,6 +11,8 @@ from typing import Protocol
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix
+from xdpdirector.listener import Address
+from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
 
@@ -45,6 +47,9 @@ class Plane(Protocol):
         """Exactly these clients are denied from now on; how many places had to be written. CapacityError or
         DataplaneError when it cannot be; denying what was denied before brings that back."""
 
+    def denied(self) -> set[Prefix]:
+        """Who is denied, as a predecessor may have left it."""
+
     def denied_packets(self, prefix: Prefix) -> int:
         """Packets dropped since the prefix is denied."""
 
@@ -57,6 +62,9 @@ class Plane(Protocol):
     def total_connections(self) -> int: ...
 
     def attachments(self) -> tuple[AttachmentView, ...]: ...
+
+    async def explain(self, question: Question) -> Finding:
+        """What the packet program would do. InvalidRequestError: there is no such interface. DataplaneError."""
 
     async def sweep(self, now: float) -> None:
         """Count connections anew, and let go of what has timed out."""
@@ -77,10 +85,11 @@ class FakePlane:
         self.packets: dict[Key, int] = {}
         self.unsettled: set[str] = set()
         self.room = 1000
-        self.denied: frozenset[Prefix] = frozenset()
+        self.denials: frozenset[Prefix] = frozenset()
         self.dropped: dict[Prefix, int] = {}
         self.refusals: dict[str, Refused] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
+        self.findings: dict[Address, Finding] = {}
         self.broken: Exception | None = None
         self._adopted = dict(adopted or {})
 
@@ -124,8 +133,11 @@ class FakePlane:
             raise self.broken
         if len(prefixes) > self.room:
             raise CapacityError(f"there is room for {self.room} denied prefixes")
-        before, self.denied = self.denied, frozenset(prefixes)
-        return len(before ^ self.denied)
+        before, self.denials = self.denials, frozenset(prefixes)
+        return len(before ^ self.denials)
+
+    def denied(self) -> set[Prefix]:
+        return set(self.denials)
 
     def denied_packets(self, prefix: Prefix) -> int:
         return self.dropped.get(prefix, 0)
@@ -143,6 +155,9 @@ class FakePlane:
 
     def attachments(self) -> tuple[AttachmentView, ...]:
         return self.attached
+
+    async def explain(self, question: Question) -> Finding:
+        return self.findings[question.vip]
 
     async def sweep(self, now: float) -> None:
         if self.broken:

@@ -5,23 +5,29 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import socket
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from xdpdirector import attachment
+from xdpdirector import attachment, loader
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
-from xdpdirector.errors import CapacityError, DataplaneError
+from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
+from xdpdirector.explainer import Explainer
 from xdpdirector.guardspec import Prefix
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
+from xdpdirector.question import Finding, Question, frame_of
 from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
+
+# Of a frame that is asked about: addresses for documentation (RFC 9542, 2.1.4).
+SENDER, RECEIVER = bytes.fromhex("00005e005301"), bytes.fromhex("00005e005302")
 
 
 class RealPlane:
@@ -35,12 +41,16 @@ class RealPlane:
         self._records = Records(self._tables, paths.pins / "reap")
         self._dataplane = Dataplane(self._tables, self._clock)
         self._connections = Connections(self._tables, self._records, self._clock, self._dataplane.indices)
+        self._explainer: Explainer | None = None
+        self._explaining = asyncio.Lock()
         self._last: SweepResult | None = None
 
     def __enter__(self) -> RealPlane:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._explainer:
+            self._explainer.close()
         self._tables.close()
         self._records.close()
         self._clock.close()
@@ -81,6 +91,9 @@ class RealPlane:
         with _explained():
             return self._dataplane.deny(prefixes)
 
+    def denied(self) -> set[Prefix]:
+        return self._dataplane.guarding.denied()
+
     def denied_packets(self, prefix: Prefix) -> int:
         return self._dataplane.guarding.denied_packets(prefix)
 
@@ -101,6 +114,25 @@ class RealPlane:
             AttachmentView(interface=found.interface, mode=found.mode, program_id=found.program_id)
             for found in attachment.attachments(self._paths)
         )
+
+    async def explain(self, question: Question) -> Finding:
+        async with (
+            self._explaining
+        ):  # the first who asks waits for the compiler, and so do those who come then
+            if self._explainer is None:
+                loaded = self._tables.loaded
+                program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
+                self._explainer = Explainer(program, self._tables, self._dataplane.indices)
+        carrying = (found.interface for found in attachment.attachments(self._paths))
+        interface = question.interface or next(carrying, "lo")
+        try:
+            socket.if_nametoindex(interface)
+        except OSError as error:
+            raise InvalidRequestError(
+                f"there is no interface '{interface}' here", pointer="/interface"
+            ) from error
+        with _explained():
+            return self._explainer.ask(frame_of(question, SENDER, RECEIVER), interface)
 
     async def sweep(self, now: float) -> None:
         rings = self._dataplane.rings.writes
@@ -123,4 +155,4 @@ def _explained() -> Iterator[None]:
         yield
     except OSError as error:
         full = error.errno in (errno.E2BIG, errno.ENOSPC)
-        raise (CapacityError if full else DataplaneError)(f"the kernel refused a change: {error}") from error
+        raise (CapacityError if full else DataplaneError)(f"the kernel refused: {error}") from error

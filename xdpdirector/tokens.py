@@ -13,14 +13,18 @@ import logging
 import secrets
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator
 
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import Role
 from xdpdirector.database import Row
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
-from xdpdirector.fields import Frozen
+from xdpdirector.fields import Duration, Frozen, Name
 
 MOST = 1000
+LONGEST_LIFE = 3660 * 86400.0
 USE_APART = timedelta(minutes=5)
 """How coarse `last_used` is."""
 
@@ -29,6 +33,20 @@ _NO_DIGEST = bytes(32)
 _COLUMNS = "name, role, created, expires, used"
 
 log = logging.getLogger(__name__)
+
+
+def _reasonable(seconds: float) -> float:
+    if not 1 <= seconds <= LONGEST_LIFE:
+        raise ValueError("must be from 1s to 3660d; leave it out for a token that does not expire")
+    return seconds
+
+
+class TokenSpec(Frozen):
+    """What a token shall be. `lifetime`: how long it is valid; for ever when it is left out."""
+
+    name: Name
+    role: Role
+    lifetime: Annotated[Duration, AfterValidator(_reasonable)] | None = None
 
 
 class Token(Frozen):
@@ -51,11 +69,10 @@ class Tokens:
     def __init__(self, file: AccessFile, *, now: Callable[[], datetime] = _now) -> None:
         self._file, self._now = file, now
 
-    def add(self, name: str, role: Role, lifetime: float | None = None) -> tuple[Token, str]:
-        """A new token and its text, which nobody can ask for again. `lifetime` in seconds. ConflictError: the name
-        is taken."""
-        now = self._now()
-        expires = None if lifetime is None else now + timedelta(seconds=lifetime)
+    def add(self, spec: TokenSpec) -> tuple[Token, str]:
+        """A new token and its text, which nobody can ask for again. ConflictError: the name is taken."""
+        now, name = self._now(), spec.name
+        expires = None if spec.lifetime is None else now + timedelta(seconds=spec.lifetime)
         public, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         database = self._file.database
         with database.transaction():
@@ -68,9 +85,9 @@ class Tokens:
                 raise CapacityError(f"there are {MOST} tokens: remove those that nobody uses")
             database.write(
                 "INSERT INTO tokens (id, name, role, digest, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
-                (public, name, str(role), _digest(secret), now.isoformat(), _text(expires)),
+                (public, name, str(spec.role), _digest(secret), now.isoformat(), _text(expires)),
             )
-        token = Token(name=name, role=role, created=now, expires=expires, last_used=None)
+        token = Token(name=name, role=spec.role, created=now, expires=expires, last_used=None)
         return token, f"{_PREFIX}_{public}_{secret}"
 
     def list(self) -> list[Token]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
+from xdpdirector.lab.bench.bench import describe
 from xdpdirector.lab.bench.costs import OURS, Costs
 from xdpdirector.lab.bench.figure import Figure, Key, by_key
 from xdpdirector.lab.bench.flood import Flood
@@ -62,6 +63,16 @@ def sane(figure: Figure) -> bool:
     return 0 <= figure.series.least <= figure.series.median <= figure.series.most < 1_000_000 and bool(
         figure.how
     )
+
+
+def test_instructions_are_counted_in_the_entry_and_in_every_stage(bench: Bench) -> None:
+    ours = bench.fleet[MH]
+
+    program = describe(ours)
+
+    stages = {name.lower() for name in ours.layout.enums["stage"]} - {"stages"}
+    assert {part.name for part in program.parts} == {"director", *stages}
+    assert all(part.verified_instructions > 0 for part in program.parts)
 
 
 def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Bench) -> None:

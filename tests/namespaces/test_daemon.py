@@ -2,6 +2,7 @@
 """The daemon's end, what it leaves, and what happens to a data plane that somebody takes away under it."""
 
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -91,23 +92,39 @@ def test_the_data_plane_is_not_unloaded_under_it(lab: Lab, director: LabDirector
     assert answering(lab.client, VIP4)
 
 
-def test_a_program_that_somebody_takes_off_is_missed_and_put_back(lab: Lab, director: LabDirector) -> None:
+def problems(director: LabDirector) -> str:
+    """What /readyz says is wrong; empty when it is ready."""
+    return "; ".join(director.client.get("/readyz")["problems"])
+
+
+def test_a_program_that_somebody_takes_off_is_put_back(lab: Lab, director: LabDirector) -> None:
+    before = lab.director_host.xdp_program()
     lab.director_host.run("ip", "link", "set", "dev", "eth0", "xdp", "off")
 
-    missed = director.ready
-    status = command(director, "status", check=False)
-    command(director, "load", "--config", str(director.configuration))
+    wait_until(lambda: lab.director_host.xdp_program() == before, "the program is back", 5.0)
 
-    assert not missed
-    assert status.returncode == 1
-    assert "eth0 does not carry the packet program" in " ".join((status.stdout + status.stderr).split())
+    wait_until(lambda: "dataplane.reattached eth0" in director.log.read_text(), "it is told")
     assert director.ready
     assert {answering(lab.client, vip) for vip in (VIP4, VIP6) for _ in range(4)} == {"backend1", "backend2"}
+
+
+def test_another_program_in_its_place_is_named_and_left_alone(lab: Lab, director: LabDirector) -> None:
+    before = lab.director_host.xdp_program()
+    lab.director_host.run(sys.executable, "-m", "xdpdirector.lab.switchport", "eth0")
+    foreign = lab.director_host.xdp_program()
+
+    wait_until(lambda: f"not this director's: id {foreign}" in problems(director), "it is named", 5.0)
+    assert lab.director_host.xdp_program() == foreign != before
+
+    lab.director_host.run("ip", "link", "set", "dev", "eth0", "xdp", "off")
+    wait_until(lambda: lab.director_host.xdp_program() == before, "ours is back", 5.0)
+    assert director.ready
 
 
 def test_the_directors_own_cable_can_be_pulled_and_put_back(lab: Lab, director: LabDirector) -> None:
     """With the link go its routes and its IPv6 addresses, the VIP among them."""
     lab.director_host.link_down()
+    assert "eth0 is down or has no carrier" in problems(director)
     for backend in lab.backends:
         becomes(director, backend.name, "down")
     lab.director_host.link_up()

@@ -13,8 +13,11 @@ from scapy.layers.inet6 import (
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
     fragment6,
 )
+from scapy.layers.ipsec import AH
 from scapy.packet import Packet, Raw
 
 from xdpdirector.model import Scheduler
@@ -159,6 +162,65 @@ def test_an_icmpv6_error_goes_to_the_connections_backend(
         frame = error6(sport, protocol, KINDS6[kind])
 
         assert world.send(frame) == w.Outcome(w.TX, "forward_error", w.to(name, frame))
+
+
+QUOTED_LAYERS = {
+    "options": [IPv6ExtHdrDestOpt()],
+    "a routing header": [IPv6ExtHdrRouting(addresses=[w.CLIENT6])],
+    "an atomic fragment": [IPv6ExtHdrFragment(id=7)],
+    "the first fragment": [IPv6ExtHdrFragment(id=7, m=1)],
+    "six headers": [IPv6ExtHdrHopByHop(), *[IPv6ExtHdrDestOpt() for _ in range(4)], IPv6ExtHdrFragment(id=7)],
+}
+UNTOLD_LAYERS = {
+    "a later fragment": [IPv6ExtHdrFragment(id=7, offset=100)],
+    "seven headers": [IPv6ExtHdrHopByHop(), *[IPv6ExtHdrDestOpt() for _ in range(6)]],
+    "another kind of header": [AH()],
+}
+
+
+def error6_about(layers: list[Packet]) -> Packet:
+    """Too big was what a backend sent to port 1 of the client, with these headers before the datagram's."""
+    answer: Packet = IPv6(src=w.VIP6, dst=w.CLIENT6)
+    for layer in layers:
+        answer = answer / layer
+    answer = answer / UDP(sport=53, dport=1) / bytes(900)
+    return w.ethernet() / IPv6(src=ROUTER6, dst=w.VIP6) / ICMPv6PacketTooBig(mtu=1280) / Raw(bytes(answer))
+
+
+@pytest.mark.parametrize("layers", list(QUOTED_LAYERS))
+def test_an_icmpv6_error_is_followed_past_the_extension_headers_that_it_quotes(
+    world: w.World, layers: str
+) -> None:
+    world.apply(w.service(members=TWO))
+    name = w.owner(world.send(w.udp6(sport=1)))
+    frame = error6_about(QUOTED_LAYERS[layers])
+
+    assert world.send(frame) == w.Outcome(w.TX, "forward_error", w.to(name, frame))
+
+
+@pytest.mark.parametrize("layers", list(UNTOLD_LAYERS))
+def test_an_icmpv6_error_that_quotes_no_ports_is_the_hosts(world: w.World, layers: str) -> None:
+    world.apply(w.service(members=TWO))
+    world.send(w.udp6(sport=1))
+    frame = error6_about(UNTOLD_LAYERS[layers])
+
+    assert world.send(frame) == w.Outcome(w.PASS, "pass_no_listener", bytes(frame))
+
+
+def test_an_icmpv6_error_cut_within_the_headers_that_it_quotes_is_the_hosts(world: w.World) -> None:
+    """Whatever its length; only with the ports can it be followed."""
+    world.apply(w.service())
+    world.send(w.udp6(sport=1))
+    whole = bytes(error6_about(QUOTED_LAYERS["six headers"]))
+    start, ports = 14 + 40 + 8, 14 + 40 + 8 + 40 + 6 * 8 + 4
+
+    reasons = {}
+    for length in range(start, ports + 1):
+        frame = whole[:18] + (length - 14 - 40).to_bytes(2, "big") + whole[20:length]
+        reasons[length] = world.send(frame).reason
+
+    assert reasons.pop(ports) == "forward_error"
+    assert set(reasons.values()) == {"pass_no_listener"}
 
 
 def test_an_icmp_error_changes_no_connection(world: w.World) -> None:

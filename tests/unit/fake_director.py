@@ -17,10 +17,12 @@ from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
+from xdpdirector.explaining import Explaining
 from xdpdirector.history import Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.plane import FakePlane
 from xdpdirector.progress import Progress
 from xdpdirector.views import (
     AttachmentView,
@@ -44,6 +46,8 @@ class FakeDirector:
     def __init__(self) -> None:
         self.events = Events()
         self.lan = FakeLan()
+        self.plane = FakePlane()
+        self.explaining = Explaining(self.plane, self.service)
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
         self.problems: tuple[str, ...] = ()

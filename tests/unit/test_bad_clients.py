@@ -23,6 +23,7 @@ from xdpdirector.api import tls
 from xdpdirector.api.connection import LARGEST_HEAD, Patience
 from xdpdirector.api.limits import LARGEST_BODY
 from xdpdirector.api.server import Door, Room
+from xdpdirector.tokens import TokenSpec
 
 DEADLINE = 10.0
 IMPATIENT = Patience(request=0.3, answer=0.5, idle=1, handshake=0.3)
@@ -61,7 +62,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     limits = {"patience": IMPATIENT, "room": SMALL}
     director = FakeDirector()
     with ApiServer(director, directory / "api.sock", PLENTY, doors, **limits) as server:
-        _, token = server.access.tokens.add("reader", Role.READ)
+        _, token = server.access.tokens.add(TokenSpec(name="reader", role=Role.READ))
         yield House(server, tcp, secure, token)
 
 

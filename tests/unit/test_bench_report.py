@@ -23,7 +23,7 @@ from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B,
 from xdpdirector.lab.bench.live import PACKETS_PER_SECOND
 from xdpdirector.lab.bench.machine import Machine, model_of
 from xdpdirector.lab.bench.ours import MH, WLC, plan
-from xdpdirector.lab.bench.report import Program, Report
+from xdpdirector.lab.bench.report import Part, Program, Report
 from xdpdirector.lab.bench.series import Series, interleaved
 from xdpdirector.lab.bench.show import summary
 from xdpdirector.lab.bench.target import FEW, MANY, Target, Verdict, judge, targets
@@ -80,8 +80,11 @@ def report() -> Report:
         ]
     )
     machine = Machine("A processor", "6.1.0", 2, 1, 0.5, True)
-    program = Program(210_000, 8_000, 6_000, {"connections4": 1024})
-    return Report(machine, CALM, program, figures, judge(figures, CALM, 210_000), 12.3, 0.01)
+    parts = [Part("director", 150_000, 6_000, 5_000), Part("stage_answer", 60_000, 2_000, 1_000)]
+    program = Program(parts, {"connections4": 1024})
+    return Report(
+        machine, CALM, program, figures, judge(figures, CALM, program.verified_instructions), 12.3, 0.01
+    )
 
 
 # Series
@@ -282,6 +285,7 @@ def test_the_tables_show_costs_rates_targets_and_how(report: Report) -> None:
     for expected in (
         "A processor, 2 CPUs, kernel 6.1.0",
         "40 (42, 44)",  # mh with one flow
+        "210,000 instructions verified (director 150,000, stage_answer 60,000), 1,000 translated, 6,000 bytes",
         "2,400,000",
         "80%",  # of the rewriting alone
         "MISSED    verified instructions",

@@ -11,6 +11,7 @@ import ssl
 import stat
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.identity import user_name
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError
-from xdpdirector.tokens import Tokens
+from xdpdirector.tokens import Tokens, TokenSpec
 
 LOOPBACK = ip_address("127.0.0.1")
 SERVICES = "/v1/services"
@@ -87,7 +88,7 @@ def house(directory: Path, **spec: Any) -> Iterator[House]:
     directory.mkdir(exist_ok=True)
     api = ApiSpec(rate=PLENTY.rate, **spec)
     file = AccessFile(directory / "access.db")
-    _, text = Tokens(file).add("deploy", Role.OPERATE)
+    _, text = Tokens(file).add(TokenSpec(name="deploy", role=Role.OPERATE))
     with (
         opened_doors(directory / "of-daemon.sock", api, Tokens(file)) as doors,
         ApiServer(FakeDirector(), directory / "api.sock", api, doors) as server,
@@ -237,7 +238,8 @@ def test_clients_can_need_a_certificate_too(
 def test_what_is_not_safe_is_not_opened(tmp_path: Path, spec: dict[str, Any], sentence: str) -> None:
     file = AccessFile(tmp_path / "access.db")
     tokens = Tokens(file)
-    tokens.add("old", Role.ADMIN, lifetime=-1)
+    long_ago = datetime(2020, 1, 1, tzinfo=UTC)
+    Tokens(file, now=lambda: long_ago).add(TokenSpec(name="old", role=Role.ADMIN, lifetime=1))
 
     with (
         pytest.raises(ConfigurationError, match=sentence),

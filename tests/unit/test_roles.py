@@ -29,6 +29,7 @@ from xdpdirector.api.identity import Peer, identify
 from xdpdirector.api.server import Door
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError
+from xdpdirector.tokens import TokenSpec
 
 DOCUMENT = create_app(FakeDirector()).openapi()
 DOCUMENTATION = {"openapi", "swagger_ui_html", "swagger_ui_redirect"}
@@ -55,7 +56,8 @@ class House:
 
     def __init__(self, server: ApiServer, port: int) -> None:
         self._port = port
-        self.tokens = {role: server.access.tokens.add(str(role), role)[1] for role in Role}
+        add = server.access.tokens.add
+        self.tokens = {role: add(TokenSpec(name=str(role), role=role))[1] for role in Role}
 
     def ask(
         self, method: str, path: str, role: Role | None = None, **headers: str

@@ -12,7 +12,7 @@ import pytest
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import Role
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
-from xdpdirector.tokens import MOST, USE_APART, Tokens
+from xdpdirector.tokens import MOST, USE_APART, Tokens, TokenSpec
 
 BEGIN = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 HOUR = 3600.0
@@ -46,7 +46,7 @@ def tokens(file: AccessFile, wall: Wall) -> Tokens:
 
 
 def test_a_token_is_found_by_its_text(tokens: Tokens) -> None:
-    made, text = tokens.add("deploy", Role.OPERATE)
+    made, text = tokens.add(TokenSpec(name="deploy", role=Role.OPERATE))
 
     found = tokens.find(text)
 
@@ -55,7 +55,7 @@ def test_a_token_is_found_by_its_text(tokens: Tokens) -> None:
 
 
 def test_the_text_has_256_random_bits_and_is_stored_nowhere(tokens: Tokens, file: AccessFile) -> None:
-    _, text = tokens.add("deploy", Role.ADMIN)
+    _, text = tokens.add(TokenSpec(name="deploy", role=Role.ADMIN))
     secret = text.split("_", 2)[2]
     file.close()
 
@@ -67,7 +67,7 @@ def test_the_text_has_256_random_bits_and_is_stored_nowhere(tokens: Tokens, file
 
 
 def test_the_file_is_for_its_user_only(tokens: Tokens, file: AccessFile) -> None:
-    tokens.add("deploy", Role.ADMIN)
+    tokens.add(TokenSpec(name="deploy", role=Role.ADMIN))
 
     assert {path.stat().st_mode & 0o777 for path in file.path.parent.iterdir()} == {0o600}
 
@@ -94,15 +94,15 @@ def test_the_file_is_for_its_user_only(tokens: Tokens, file: AccessFile) -> None
     ],
 )  # fmt: skip
 def test_another_text_is_not_valid(tokens: Tokens, change: object) -> None:
-    _, text = tokens.add("deploy", Role.ADMIN)
+    _, text = tokens.add(TokenSpec(name="deploy", role=Role.ADMIN))
 
     assert callable(change)
     assert tokens.find(change(text)) is None
 
 
 def test_the_secret_of_another_token_is_not_valid(tokens: Tokens) -> None:
-    _, one = tokens.add("one", Role.READ)
-    _, two = tokens.add("two", Role.ADMIN)
+    _, one = tokens.add(TokenSpec(name="one", role=Role.READ))
+    _, two = tokens.add(TokenSpec(name="two", role=Role.ADMIN))
 
     mixed = "_".join([*two.split("_")[:2], one.split("_", 2)[2]])
 
@@ -110,7 +110,7 @@ def test_the_secret_of_another_token_is_not_valid(tokens: Tokens) -> None:
 
 
 def test_a_token_expires(tokens: Tokens, wall: Wall) -> None:
-    made, text = tokens.add("deploy", Role.ADMIN, lifetime=HOUR)
+    made, text = tokens.add(TokenSpec(name="deploy", role=Role.ADMIN, lifetime=HOUR))
     wall.now += timedelta(seconds=HOUR - 1)
     assert tokens.any_valid()
     assert tokens.find(text) is not None
@@ -124,7 +124,7 @@ def test_a_token_expires(tokens: Tokens, wall: Wall) -> None:
 
 
 def test_a_removed_token_is_not_valid(tokens: Tokens) -> None:
-    _, text = tokens.add("deploy", Role.ADMIN)
+    _, text = tokens.add(TokenSpec(name="deploy", role=Role.ADMIN))
 
     tokens.remove("deploy")
 
@@ -133,10 +133,10 @@ def test_a_removed_token_is_not_valid(tokens: Tokens) -> None:
 
 
 def test_a_name_can_be_had_once(tokens: Tokens) -> None:
-    tokens.add("deploy", Role.ADMIN)
+    tokens.add(TokenSpec(name="deploy", role=Role.ADMIN))
 
     with pytest.raises(ConflictError, match="deploy"):
-        tokens.add("deploy", Role.READ)
+        tokens.add(TokenSpec(name="deploy", role=Role.READ))
 
 
 def test_what_is_not_there_cannot_be_removed(tokens: Tokens) -> None:
@@ -153,11 +153,11 @@ def test_there_is_a_most(tokens: Tokens, file: AccessFile) -> None:
             )
 
     with pytest.raises(CapacityError, match=str(MOST)):
-        tokens.add("one more", Role.READ)
+        tokens.add(TokenSpec(name="one-more", role=Role.READ))
 
 
 def test_use_is_noted_coarsely(tokens: Tokens, wall: Wall) -> None:
-    _, text = tokens.add("deploy", Role.READ)
+    _, text = tokens.add(TokenSpec(name="deploy", role=Role.READ))
     tokens.find(text)
     wall.now += USE_APART - timedelta(seconds=1)
     tokens.find(text)
@@ -171,7 +171,7 @@ def test_use_is_noted_coarsely(tokens: Tokens, wall: Wall) -> None:
 
 
 def test_a_token_outlives_the_process(tokens: Tokens, file: AccessFile) -> None:
-    made, text = tokens.add("deploy", Role.OPERATE)
+    made, text = tokens.add(TokenSpec(name="deploy", role=Role.OPERATE))
     file.close()
 
     again = AccessFile(file.path)
@@ -183,7 +183,7 @@ def test_a_token_outlives_the_process(tokens: Tokens, file: AccessFile) -> None:
 def test_two_processes_see_each_others_tokens(tokens: Tokens, file: AccessFile) -> None:
     """The daemon, and the command that works without it."""
     other = AccessFile(file.path)
-    _, text = Tokens(other).add("deploy", Role.OPERATE)
+    _, text = Tokens(other).add(TokenSpec(name="deploy", role=Role.OPERATE))
     other.close()
 
     assert tokens.find(text) is not None

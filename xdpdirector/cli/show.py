@@ -20,6 +20,9 @@ def status(instance: str, report: Document) -> Parts:
     ready = "ready" if readiness["ready"] else "NOT ready"
     yield f"Director '{instance}' is {ready} (revision {readiness['revision']})."
     yield from (f"  - {problem}" for problem in readiness["problems"])
+    yield from (f"  ! {warning}" for warning in readiness["warnings"])
+    if readiness["problems"] or readiness["warnings"]:
+        yield "`xdpdirector doctor` has the evidence and the remedies."
     places = [f"{each['interface']} ({each['mode']})" for each in statistics["attachments"]]
     yield f"Attached to {', '.join(places) or 'no interface'}; {plural(statistics['connections'], 'connection')}."
     yield ""

@@ -206,6 +206,17 @@ def _quoted4(quote: bytes) -> tuple[bytes, bytes, int, int] | None:
 
 
 def _quoted6(quote: bytes) -> tuple[bytes, bytes, int, int] | None:
+    """Ports of the first fragment, behind as many extension headers as in a packet to the VIP."""
     if len(quote) < 40 or quote[0] >> 4 != 6:
         return None
-    return quote[8:24], quote[24:40], quote[6], 40
+    protocol, at, room = quote[6], 40, unpack_from("!H", quote, 4)[0]
+    for _ in range(MOST_EXTENSIONS):
+        if protocol not in EXTENSIONS or len(quote) < at + 8:
+            break
+        if protocol == FRAGMENT and unpack_from("!H", quote, at + 2)[0] >> 3:
+            return None
+        size = 8 if protocol == FRAGMENT else 8 + 8 * quote[at + 1]
+        protocol, at, room = quote[at], at + size, room - size
+        if room < 0:
+            return None
+    return quote[8:24], quote[24:40], protocol, at

@@ -206,7 +206,10 @@ class Grammar:
         if self._odd(0.3):
             vip = random.choice(self._cast.vips6 if is_ipv6 else self._cast.vips)
         if is_ipv6:
-            quote = pack("!IHBB", 6 << 28, 500, protocol, 64) + vip + client + ports
+            for _ in range(random.choice((1, 1, 2, 6, 7)) if self._odd(2) else 0):
+                protocol, ports = self._layer(protocol, ports)
+            length = random.choice((0, 8, 40, 500))
+            quote = pack("!IHBB", 6 << 28, length, protocol, 64) + vip + client + ports
         else:
             words = random.choice((4, 6, 15)) if self._odd() else 5
             fragment = random.choice((0x2000, 3)) if self._odd() else 0

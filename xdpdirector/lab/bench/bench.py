@@ -15,7 +15,7 @@ from xdpdirector.lab.bench.limits import Limits
 from xdpdirector.lab.bench.live import Live
 from xdpdirector.lab.bench.machine import Machine, Stolen, last_cpu, pinned
 from xdpdirector.lab.bench.ours import MH, Fleet, Ours
-from xdpdirector.lab.bench.report import Program, Report
+from xdpdirector.lab.bench.report import Part, Program, Report
 from xdpdirector.lab.bench.servers import Servers
 from xdpdirector.lab.bench.target import judge
 from xdpdirector.lab.bench.wire import Wire
@@ -83,11 +83,12 @@ def _told(say: Say, what: str, figures: Iterable[Figure]) -> Iterator[Figure]:
 
 
 def describe(ours: Ours) -> Program:
-    information, maps = ours.information(), ours.layout.maps
+    maps = ours.layout.maps
     tables = [name for name in maps if name.startswith(("connections", "pending"))]
     return Program(
-        information.verified_instructions,
-        information.xlated_length,
-        information.jited_length,
+        [
+            Part(part.name, part.verified_instructions, part.xlated_length, part.jited_length)
+            for part in ours.parts()
+        ],
         {name: maps[name]["max_entries"] for name in tables},
     )

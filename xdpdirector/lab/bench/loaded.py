@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from xdpdirector import attachment, bpffs, libbpf, loader
+from xdpdirector.lab.bench.entry import number
 from xdpdirector.layout import Loaded
 from xdpdirector.libbpf import ProgramInfo
 from xdpdirector.model import Sizes
@@ -43,8 +45,16 @@ class Programs:
     def map(self, name: str) -> int:
         return self._open(self.layout.pins / name)
 
-    def information(self) -> ProgramInfo:
-        return libbpf.prog_info(self.function())
+    def parts(self) -> list[ProgramInfo]:
+        """What the kernel says of the entry, and of every stage that it may go on in."""
+        found = [libbpf.prog_info(self.function())]
+        for place in range(self.layout.maps["stages"]["max_entries"]):
+            raw = libbpf.lookup(self.map("stages"), number(place), 4)
+            if raw:
+                fd = libbpf.prog_fd(int.from_bytes(raw, sys.byteorder))
+                found.append(libbpf.prog_info(fd))
+                os.close(fd)
+        return found
 
     def _open(self, path: Path) -> int:
         if path not in self._fds:

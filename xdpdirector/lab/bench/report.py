@@ -16,19 +16,36 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Program:
-    """What the kernel says of the director's program; `entries`: of the tables that it ran with."""
+class Part:
+    """What the kernel says of one loaded function."""
 
+    name: str
     verified_instructions: int
     translated_bytes: int
     native_bytes: int
+
+
+@dataclass(frozen=True)
+class Program:
+    """The director's program: its entry and then its stages; `entries`: of the tables that it ran with."""
+
+    parts: Sequence[Part]
     entries: dict[str, int]
 
+    @property
+    def verified_instructions(self) -> int:
+        return sum(part.verified_instructions for part in self.parts)
+
     def __str__(self) -> str:
+        each = ", ".join(f"{part.name} {part.verified_instructions:,}" for part in self.parts)
         return (
-            f"{self.verified_instructions:,} instructions verified, {self.translated_bytes // 8:,} translated, "
-            f"{self.native_bytes:,} bytes of machine code"
+            f"{self.verified_instructions:,} instructions verified ({each}), "
+            f"{sum(part.translated_bytes for part in self.parts) // 8:,} translated, "
+            f"{sum(part.native_bytes for part in self.parts):,} bytes of machine code"
         )
+
+    def document(self) -> dict[str, Any]:
+        return {**asdict(self), "verified_instructions": self.verified_instructions}
 
 
 @dataclass(frozen=True)
@@ -50,7 +67,7 @@ class Report:
             "stolen": self.stolen,
             "seconds": round(self.seconds, 1),
             "pace": asdict(self.pace),
-            "program": asdict(self.program),
+            "program": self.program.document(),
             "targets": [verdict.document() for verdict in self.verdicts],
             "figures": [figure.document() for figure in self.figures.values()],
         }

@@ -122,7 +122,7 @@ def lost(program: str, figures: Figures) -> Verdict:
 
 
 def verified(instructions: int) -> Verdict:
-    """The kernel's verifier walks so many instructions (0: this kernel does not say)."""
+    """The kernel's verifier walks so many instructions, in all parts of it (0: this kernel does not say)."""
     name = f"verified instructions, of {INSTRUCTIONS:,}"
     if not instructions:
         return Verdict(name, None, None, 1.0, "")

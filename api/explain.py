@@ -1,0 +1,18 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/explain: what would become of a packet, and why."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from xdpdirector.api.deps import DirectorDep
+from xdpdirector.explanation import Explanation
+from xdpdirector.question import Question
+
+router = APIRouter(prefix="/v1/explain", tags=["explain"])
+
+
+@router.post("")
+async def explain(body: Question, director: DirectorDep) -> Explanation:
+    """Ask the packet program itself; nothing is counted, recorded or sent."""
+    return await director.explaining.explain(body)

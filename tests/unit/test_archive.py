@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The store when its file cannot be used: what is read, what is refused, what is kept aside."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from xdpdirector.archive import Archive
+from xdpdirector.drains import Drains
+from xdpdirector.errors import ForeignStoreError, StoreError
+from xdpdirector.model import ServiceSpec
+from xdpdirector.store import Store
+
+WEB = {"web": ServiceSpec.model_validate({"listeners": ["192.0.2.10:80/tcp"]})}
+MAIL = {"mail": ServiceSpec.model_validate({"listeners": ["192.0.2.10:25/tcp"]})}
+KEY = ("web", "web1")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "lib" / "state.db"
+
+
+@pytest.fixture
+def spare(tmp_path: Path) -> Path:
+    return tmp_path / "run" / "spare"
+
+
+def fill(path: Path) -> None:
+    """One revision and one drain."""
+    drains = Drains()
+    drains.begin(KEY, 5, reason="new memory", deadline=60, on_deadline="cut")
+    with Store(path) as store:
+        store.append(WEB, author="operator", reason="", drains=drains.running())
+
+
+def overwrite(path: Path) -> None:
+    path.write_bytes(os.urandom(8192))
+
+
+def damage_a_page(path: Path) -> None:
+    """The header stays: it opens, and fails when it is read."""
+    content = bytearray(path.read_bytes())
+    content[4096:] = os.urandom(len(content) - 4096)
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("damage", [overwrite, damage_a_page])
+def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(
+    path: Path, spare: Path, damage: Callable[[Path], None]
+) -> None:
+    fill(path)
+    damage(path)
+    damaged = path.read_bytes()
+
+    with Archive(path, spare) as archive:
+        before = archive.latest()
+        archive.append(MAIL, author="operator", reason="")
+        after, [note] = archive.latest(), archive.notes
+
+    [aside] = path.parent.glob("state.db.damaged-*")
+    assert aside.read_bytes()[4096:] == damaged[4096:]
+    assert (before, after and after.services) == (None, MAIL)
+    assert str(aside) in note
+
+
+def test_a_file_that_breaks_while_it_is_used_is_replaced(path: Path, spare: Path) -> None:
+    fill(path)
+    with Archive(path, spare) as archive:
+        with closing(sqlite3.connect(path)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        damage_a_page(path)
+
+        made = archive.append(MAIL, author="operator", reason="")
+        kept, notes = archive.latest(), archive.notes
+
+    assert kept == made
+    assert "is kept as" in notes[0]
+
+
+def test_no_log_of_a_damaged_file_is_taken_for_the_next_ones(path: Path, spare: Path, tmp_path: Path) -> None:
+    """As a kill leaves it: the log of the last change beside the file."""
+    fill(path)
+    with Store(path) as store:
+        store.append(WEB, author="operator", reason="")
+        for part in ("", "-wal"):
+            shutil.copy(f"{path}{part}", tmp_path / f"left{part}")
+    for part in ("", "-wal"):
+        shutil.move(tmp_path / f"left{part}", f"{path}{part}")
+    overwrite(path)
+
+    with Archive(path, spare) as archive:
+        assert archive.latest() is None
+        assert archive.append(MAIL, author="operator", reason="").id == 1
+
+
+def make_unusable(path: Path) -> Callable[[], None]:
+    """Where its log should be stands a directory; what makes it usable again. Works for root, too."""
+    obstacle = path.with_name(path.name + "-wal")
+    obstacle.mkdir()
+    return obstacle.rmdir
+
+
+def test_a_file_that_cannot_be_used_is_read_and_nothing_written(path: Path, spare: Path) -> None:
+    fill(path)
+    mend = make_unusable(path)
+
+    with Archive(path, spare, patience=0.01) as archive:
+        known, drains = archive.latest(), archive.drains()
+        with pytest.raises(StoreError, match="cannot be opened") as refused:
+            archive.append(MAIL, author="operator", reason="")
+        with pytest.raises(StoreError):
+            archive.try_writing()
+        mend()
+        archive.try_writing()
+        made = archive.append(MAIL, author="operator", reason="")
+
+    assert known
+    assert known.services == WEB
+    assert (drains[KEY].reason, drains[KEY].on_deadline) == ("new memory", "cut")
+    assert str(path) in refused.value.detail
+    assert made.id == 2
+
+
+def test_with_nothing_to_read_the_file_counts_alone(path: Path, spare: Path) -> None:
+    path.parent.parent.mkdir(exist_ok=True)
+    path.parent.write_text("a file where a directory should be")
+
+    with Archive(path, spare) as archive:
+        assert (archive.latest(), archive.drains(), archive.summaries(before=None, limit=1)) == (None, {}, [])
+        with pytest.raises(StoreError):
+            archive.append(WEB, author="operator", reason="")
+
+
+def test_somebody_elses_file_stays_where_it_is(path: Path, spare: Path) -> None:
+    fill(path)
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 99")
+
+    with pytest.raises(ForeignStoreError):
+        Archive(path, spare)
+
+    assert [*path.parent.glob("*damaged*")] == []

@@ -1,0 +1,31 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Answers what would become of a packet: asks the plane, and puts it into words.
+
+Knows where to ask; what the answer is, the packet program says, and how to say it, `explanation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from xdpdirector.errors import NotFoundError
+from xdpdirector.explanation import Explanation, explain
+from xdpdirector.plane import Plane
+from xdpdirector.question import Question
+from xdpdirector.views import ServiceView
+
+
+class Explaining:
+    """`service` shows one of that name as it is now."""
+
+    def __init__(self, plane: Plane, service: Callable[[str], ServiceView]) -> None:
+        self._plane, self._service = plane, service
+
+    async def explain(self, question: Question) -> Explanation:
+        """DataplaneError when the program cannot be asked; the first time takes a second or two."""
+        found = await self._plane.explain(question)
+        try:
+            service = self._service(found.service) if found.service else None
+        except NotFoundError:  # removed meanwhile
+            service = None
+        return explain(question, found, service)

@@ -1,0 +1,240 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the packet program said of a packet, as people say it: a verdict, and a sentence for it. Pure.
+
+The decision is the program's; nothing here decides again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xdpdirector.fields import Frozen
+from xdpdirector.model import Scheduler
+from xdpdirector.question import Finding, Question
+from xdpdirector.views import BackendView, ServiceView
+
+
+class Candidate(Frozen):
+    """A backend as the scheduler saw it."""
+
+    backend: str
+    weight: int
+    serving: bool
+    active: int
+    inactive: int
+
+
+class SlotView(Frozen):
+    """The flow's slot in the service's ring: `number` of so many. In flux, flows from before run on `before`."""
+
+    number: int
+    slots: int
+    backend: str | None
+    before: str | None
+    in_flux: bool
+
+
+class Explanation(Frozen):
+    """`verdict`: `forward`, `pass` (to the host itself), `reject` or `drop`; `reason` as in `Statistics.verdicts`.
+    `backend` is whom the reason speaks of. `mac`: the backend's, where the frame is
+    sent. `recorded`: the flow has
+    a record in the table of connections."""
+
+    verdict: str
+    reason: str
+    why: str
+    service: str | None
+    backend: str | None
+    mac: str | None
+    interface: str
+    way_out: str | None
+    recorded: bool
+    slot: SlotView | None
+    candidates: tuple[Candidate, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What a sentence may speak of."""
+
+    question: Question
+    found: Finding
+    service: ServiceView | None
+
+    @property
+    def target(self) -> str:
+        return self.found.backend or "a backend that is gone"
+
+    @property
+    def backend(self) -> BackendView | None:
+        backends = self.service.backends if self.service else ()
+        return next((each for each in backends if each.name == self.found.backend), None)
+
+    @property
+    def name(self) -> str:
+        return self.service.name if self.service else "the service"
+
+    @property
+    def slot(self) -> str:
+        if self.found.slot is None or self.service is None:
+            return "the flow's slot"
+        return f"slot {self.found.slot.number} of {self.service.ring_slots}"
+
+
+def explain(question: Question, found: Finding, service: ServiceView | None) -> Explanation:
+    """`service`: the one that the program found, as it is now."""
+    case = _Case(question, found, service)
+    slot = found.slot
+    is_forwarded = found.reason.startswith("forward_") and found.way_out is not None
+    return Explanation(
+        verdict=found.reason.partition("_")[0],
+        reason=found.reason,
+        why=_WHY[found.reason](case),
+        service=found.service,
+        backend=found.backend,
+        mac=found.frame[:6].hex(":") if is_forwarded else None,
+        interface=found.interface,
+        way_out=found.way_out,
+        recorded="record" in found.facts,
+        slot=SlotView(slots=service.ring_slots, **vars(slot)) if slot and service else None,
+        candidates=_candidates(service) if "scheduled" in found.facts and not slot and service else (),
+    )
+
+
+def _candidates(service: ServiceView) -> tuple[Candidate, ...]:
+    return tuple(
+        Candidate(
+            backend=each.name,
+            weight=each.weight,
+            serving=each.serving,
+            active=each.connections.active,
+            inactive=each.connections.inactive,
+        )
+        for each in service.backends
+    )
+
+
+_SCHEDULED = {
+    Scheduler.RR: "it is {0}'s turn",
+    Scheduler.WRR: "by the weights it is {0}'s turn",
+    Scheduler.LC: "{0} has the fewest connections",
+    Scheduler.WLC: "{0} has the fewest connections for its weight",
+    Scheduler.SED: "{0} promises the shortest delay: its active connections and this one, by its weight",
+    Scheduler.NQ: "{0} is idle, or else promises the shortest delay",
+    Scheduler.FO: "{0} has the highest weight of those that are up",
+    Scheduler.OVF: "{0} has the highest weight of those that have not more connections than that",
+    Scheduler.MH: "{0} owns the flow's slot of the ring",
+    Scheduler.SH: "{0} owns the client's slot of the ring",
+}
+
+
+def _choice(case: _Case) -> str:
+    """Why a new connection goes there."""
+    if "client" in case.found.facts:
+        return f"its client has gone to {case.target} lately, and persistence keeps it there"
+    if "fallback" in case.found.facts:
+        return f"no other backend takes new connections, so {case.target} does, the fallback"
+    if case.service is None:
+        return f"{case.target} was chosen"
+    how = _SCHEDULED[case.service.scheduler].format(case.target)
+    return f"{how} ({case.service.scheduler})"
+
+
+def _ring(case: _Case) -> str:
+    return f"{case.target} owns {case.slot}, which is at rest: no record is needed"
+
+
+def _before(case: _Case) -> str:
+    now = case.found.slot.backend if case.found.slot else None
+    return (
+        f"{case.slot} passes from {case.target} to {now or 'nobody'} just now; the packet opens nothing and has no "
+        f"record, so its flow is from before and stays on {case.target}, and is recorded"
+    )
+
+
+def _lost(case: _Case) -> str:
+    """The backend that a running flow has lost."""
+    runs = "its connection runs" if "record" in case.found.facts else f"by {case.slot}, its connection runs"
+    view = case.backend
+    if view is None:
+        return f"{runs} on {case.target}"
+    state = view.admin if view.admin == "maintenance" else view.operational
+    return f"{runs} on {case.target}, which is {state}" + (f" ({view.reason})" if view.reason else "")
+
+
+def _nobody(case: _Case) -> str:
+    if not case.service or not case.service.backends:
+        return f"{case.name} has no backends"
+    each = ", ".join(
+        f"{view.name} is {view.operational if view.operational != 'up' else view.admin}"
+        for view in case.service.backends[:5]
+    )
+    return f"no backend of {case.name} takes new connections: {each}"
+
+
+def _reopened(case: _Case) -> str:
+    return (
+        "it is of a running connection that has no usable backend; on_down or on_unknown say schedule, "
+        f"and {_choice(case)}"
+    )
+
+
+def _policy(field: str, what: str) -> str:
+    return f"{field} says {what}"
+
+
+_WHY: dict[str, Callable[[_Case], str]] = {
+    "pass_not_ip": lambda case: "it is no IP packet to one host: the host's own",
+    "pass_not_vip": lambda case: f"{case.question.vip} is no VIP of this director: the host's own",
+    "pass_no_listener": lambda case: (
+        f"no service has the listener {case.question.listener}: the host answers"
+    ),
+    "pass_no_connection": lambda case: "it is an ICMP error about no known connection: the host's own",
+    "pass_local": lambda case: f"{_choice(case)}, and {case.target} is the director itself",
+    "forward_ring": _ring,
+    "forward_connection": lambda case: f"the connection is recorded, on {case.target}",
+    "forward_new": lambda case: f"it opens a connection, and {_choice(case)}",
+    "forward_before": _before,
+    "forward_reopened": _reopened,
+    "forward_unrecorded": lambda case: (
+        f"each datagram is scheduled by itself (one_packet), and {_choice(case)}"
+    ),
+    "forward_fragment": lambda case: f"its first fragment went to {case.target}",
+    "forward_error": lambda case: f"it is an ICMP error about a connection that runs on {case.target}",
+    "reject_empty": lambda case: f"{_nobody(case)}; {_policy('on_empty', 'reject')}",
+    "reject_down": lambda case: f"{_lost(case)}; {_policy('on_down', 'reject')}, so the client gets a RST",
+    "reject_unknown": lambda case: (
+        f"it is of a running connection that nothing is known of; {_policy('on_unknown', 'reject')}, "
+        "so the client gets a RST"
+    ),
+    "drop_malformed_ip": lambda case: "the lengths in its IP header contradict the frame",
+    "drop_malformed_tcp": lambda case: "its TCP header is cut short, or its offset is wrong",
+    "drop_malformed_udp": lambda case: "its UDP header is cut short, or its length is wrong",
+    "drop_extension_headers": lambda case: "it has more IPv6 extension headers than are followed",
+    "drop_fragment": lambda case: "the fragment that has its ports has not come, or went nowhere",
+    "drop_empty": lambda case: f"{_nobody(case)}; it is not to be answered",
+    "drop_down": lambda case: f"{_lost(case)}; {_policy('on_down', 'drop')}",
+    "drop_unknown": lambda case: (
+        f"it is of a running connection that nothing is known of; {_policy('on_unknown', 'drop')}"
+    ),
+    "drop_reset": lambda case: "it would be answered with a RST, but is one itself (RFC 9293, 3.10.7.1)",
+    "drop_answer": lambda case: "it would be answered, but so many were a moment ago (RFC 4443, 2.4 f)",
+    "drop_unresolved": lambda case: _unresolved(case),
+    "drop_unanswerable": lambda case: (
+        "it would be answered, but its sender is no single host (RFC 1122, 3.2.2)"
+    ),
+    "drop_denied": lambda case: f"{case.question.client} is under a denied prefix",
+    "drop_limited_service": lambda case: f"it would open a connection, but {case.name} had too many lately",
+    "drop_limited_source": lambda case: (
+        f"it would open a connection, but its client opened too many to {case.name} lately"
+    ),
+    "drop_internal": lambda case: "the program met what cannot happen: please report it",
+}
+
+
+def _unresolved(case: _Case) -> str:
+    view = case.backend
+    return f"{case.target} was chosen, but its MAC address is not known" + (
+        f": {view.reason}" if view and view.reason else ""
+    )

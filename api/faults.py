@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is wrong with a request, in the project's own sentences: those that the configuration file has, too.
 
-Of a body the model says what may be there, of a parameter the OpenAPI document. Knows no status codes.
+What may be there is known from the endpoint's own types. Knows no status codes.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter
 from pydantic_core import ErrorDetails
 
 from xdpdirector.sentences import problems_in
@@ -59,7 +59,10 @@ def _parameter_faults(request: Request, items: Sequence[Mapping[str, Any]]) -> l
     if not items:
         return []
     values = {item["loc"][1]: item["input"] for item in items}
-    found = problems_in(_inside(items), values, _parameters_schema(request))
+    route = request.scope.get("route")
+    types = _types(route.endpoint) if isinstance(route, APIRoute) else {}
+    schema = {"properties": {name: _schema(types[name]) for name in values if name in types}}
+    found = problems_in(_inside(items), values, schema)
     return [Fault(detail=problem.sentence, parameter=str(problem.path[0])) for problem in found]
 
 
@@ -71,7 +74,7 @@ def _inside(items: Sequence[Mapping[str, Any]]) -> list[ErrorDetails]:
 @lru_cache(maxsize=64)
 def _body_schema(endpoint: Any) -> Schema:
     """Of the model that the endpoint takes as `body`; nothing is known of a patch."""
-    wanted = get_type_hints(endpoint).get("body")
+    wanted = _types(endpoint).get("body")
     model = next((kind for kind in (wanted, *get_args(wanted)) if _is_model(kind)), None)
     return model.model_json_schema() if model else {}
 
@@ -80,10 +83,10 @@ def _is_model(kind: object) -> bool:
     return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
-def _parameters_schema(request: Request) -> Schema:
-    """As of an object that has the operation's parameters as its properties."""
-    document = request.app.openapi()
-    path = getattr(request.scope.get("route"), "path_format", "")
-    operation = document["paths"].get(path, {}).get(request.method.lower(), {})
-    properties = {each["name"]: each["schema"] for each in operation.get("parameters", [])}
-    return {"$defs": document["components"]["schemas"], "properties": properties}
+@lru_cache(maxsize=64)
+def _types(endpoint: Any) -> dict[str, Any]:
+    return get_type_hints(endpoint, include_extras=True)
+
+
+def _schema(kind: Any) -> Schema:
+    return TypeAdapter(kind).json_schema()

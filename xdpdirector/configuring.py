@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The configuration as a whole: shown, planned, replaced, rolled back, read again from its file.
 
-What the document says beside services (interfaces, sizes ...) is fixed while the daemon runs. Knows wishes and
-revisions; nothing of files or HTTP.
+What the document says beside services (interfaces, sizes ...) is fixed while the daemon runs, but for the guard's
+list, which has a place of its own. Knows wishes and revisions; nothing of files or HTTP.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, NotFoundError
 from xdpdirector.filestate import keep_admin, merge_file
+from xdpdirector.guardspec import GuardSpec
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.model import Configuration, Scheduler
@@ -19,7 +20,7 @@ from xdpdirector.plane import Key, Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 
-FIXED = tuple(name for name in Configuration.model_fields if name != "services")
+FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))
 
 
 class Configuring:
@@ -32,11 +33,17 @@ class Configuring:
 
     def document(self) -> Configuration:
         """All that is wanted now."""
-        return self._base.model_copy(update={"services": dict(self._wishes.services)})
+        update = {"services": dict(self._wishes.services), "guard": GuardSpec()}
+        return self._base.model_copy(update=update)
 
     async def apply(self, wanted: Configuration, *, intent: Intent, dry_run: bool = False) -> Plan:
         """Make this all that is wanted; `dry_run`: only say what that would change. The admin state of a backend
         stays where the document does not state one. ConflictError for another value of what is fixed."""
+        if wanted.guard.deny and wanted.guard != self._base.guard:
+            raise ConflictError(
+                "the deny list is not changed with the rest: use `PUT /v1/guard/deny`, or the configuration file",
+                pointer=pointer("guard"),
+            )
         changed = _fixed_differences(self._base, wanted)
         if changed:
             raise ConflictError(
@@ -63,6 +70,7 @@ class Configuring:
             Intent("file"),
             file=None if known else (digest, frozenset(configuration.services)),
         )
+        self._base = self._base.model_copy(update={"guard": configuration.guard})
         names = _fixed_differences(self._base, configuration)
         self.warnings = tuple(
             f"the configuration file has another value of '{name}': restart the daemon to use it"

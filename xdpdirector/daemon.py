@@ -23,10 +23,12 @@ from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
 from xdpdirector.carriers import Carriers
+from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError
 from xdpdirector.events import Events
 from xdpdirector.filestate import merge_file
+from xdpdirector.guard import Guard
 from xdpdirector.lan.watch import Lan
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
@@ -138,6 +140,13 @@ async def _serve(
             wanted,
             carriers=carriers,
             lan=lan,
+            guard=Guard(
+                plane,
+                DenyStore(lambda: archive.database),
+                events,
+                lambda: reconciler.services,
+                wanted.sizes,
+            ),
             revision=stored.id if stored else 0,
         )
         async with contextlib.AsyncExitStack() as running:
@@ -210,6 +219,7 @@ async def _read_again(source: Path, director: Director, access: Access, doors: S
     try:
         wanted = await asyncio.to_thread(config.load, source)
         plan = await director.configuration.reload(wanted, config.digest(wanted))
+        director.guard.take_in(wanted.guard)
         log.info("the configuration file is read again: %d changes", len(plan.changes))
     except DirectorError as error:
         log.error("the configuration file is not taken in: %s", error.detail)

@@ -21,6 +21,7 @@ from xdpdirector.edits import Services
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
+from xdpdirector.guard import Guard
 from xdpdirector.history import History
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
@@ -49,10 +50,12 @@ class Director:
         *,
         carriers: CarrierTable,
         lan: LanSource,
+        guard: Guard,
         revision: int = 0,
     ) -> None:
         """`configuration`: what the daemon was started with."""
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
+        self.guard, self._guard_spec = guard, configuration.guard
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
         self.configuration = Configuring(self._wishes, history, plane, configuration)
@@ -72,6 +75,7 @@ class Director:
     async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
         """Bring the plane to what is wanted, and keep it there. `strict`, `ready`: see `Reconciler.start`."""
         self._wishes.resume()
+        self.guard.start(self._guard_spec)
         await self._reconciler.start(strict=strict, ready=ready)
         self._watching = asyncio.create_task(self._watch())
 
@@ -90,6 +94,7 @@ class Director:
         if self._watching:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        await self.guard.close()
         await self._reconciler.close()
 
     # Reading
@@ -131,11 +136,15 @@ class Director:
             backends={view.name: {b.name: b.traffic for b in view.backends} for view in views},
             attachments=self._plane.attachments(),
             connections=self._plane.total_connections(),
-            drift_repaired=self._reconciler.drift_repaired,
+            drift_repaired=self._reconciler.drift_repaired + self.guard.drift_repaired,
         )
 
     def readiness(self) -> Readiness:
-        problems = [*self._reconciler.problems(), *self._carriers.problems()]
+        problems = [
+            *self._reconciler.problems(),
+            *self._carriers.problems(),
+            *filter(None, [self.guard.trouble]),
+        ]
         return Readiness(
             ready=not problems,
             problems=tuple(problems),
@@ -145,7 +154,8 @@ class Director:
 
     def _warnings(self) -> list[str]:
         """But for findings on the network, which have events of their own."""
-        return [*self._wishes.warnings(), *self.configuration.warnings]
+        guards = filter(None, [self.guard.warning])
+        return [*self._wishes.warnings(), *guards, *self.configuration.warnings]
 
     # Writing
 

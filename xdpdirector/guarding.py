@@ -9,6 +9,7 @@ limits and indices of services; nothing of who wants them, or why.
 from __future__ import annotations
 
 from collections.abc import Collection
+from ipaddress import ip_network
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,7 @@ from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix, ServiceLimit
 from xdpdirector.masks import mask_words
-from xdpdirector.tables import Array, Entry, Tables, address_words, dtype_of
+from xdpdirector.tables import Array, Entry, Tables, address_of, address_words, dtype_of
 from xdpdirector.views import Refused
 
 _TRIES = {4: "denied4", 6: "denied6"}
@@ -83,10 +84,18 @@ class Guarding:
             self._tables.delete(entry.map, _array(entry))
             del self._denied[entry]
 
+    def denied(self) -> set[Prefix]:
+        """Who is denied, as the maps have it."""
+        return {self._prefix(entry) for entry in self._denied}
+
     def denied_packets(self, prefix: Prefix) -> int:
         """Packets dropped since it was denied; 0 when it is not. The longest prefix counts a packet."""
         number = self._denied.get(self._entries.get(prefix) or self._entry(prefix))
         return 0 if number is None else int(self._tables.per_cpu_sum("denials", number)[0])
+
+    def _prefix(self, entry: Entry) -> Prefix:
+        key = np.frombuffer(entry.key, dtype_of(self._tables.loaded.maps[entry.map]["key"]))
+        return ip_network((address_of(key["address"][0]), int(key["prefix"][0])))
 
     def _entry(self, prefix: Prefix) -> Entry:
         name = _TRIES[prefix.version]

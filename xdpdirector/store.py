@@ -68,6 +68,19 @@ _FORMAT = Format(
             """,
             "CREATE INDEX answers_at ON answers (at)",
         ],
+        [
+            """
+            CREATE TABLE denied (
+                prefix TEXT PRIMARY KEY,
+                reason TEXT NOT NULL,
+                author TEXT NOT NULL,
+                since TEXT NOT NULL,
+                from_file INTEGER NOT NULL
+            )
+            """,
+            "CREATE TABLE denied_file (digest TEXT)",
+            "INSERT INTO denied_file VALUES (NULL)",
+        ],
     ],
     anew=_OR_START_ANEW,
 )

@@ -11,7 +11,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from xdpdirector.guardspec import ServiceLimit
+from xdpdirector.guardspec import PrefixField, ServiceLimit
 from xdpdirector.model import (
     Address,
     AdminState,
@@ -115,6 +115,35 @@ class ServiceView(Frozen):
     operational: Operational
     traffic: Traffic
     refused: Refused = Refused()
+
+
+class DeniedView(Frozen):
+    """A denied prefix. `packets` were dropped since it is denied; a narrower prefix counts its own. `from_file`: it
+    stands in the configuration file. `warnings`: what is under it that may not be meant."""
+
+    prefix: PrefixField
+    reason: str
+    author: str
+    since: datetime
+    from_file: bool
+    packets: int
+    warnings: tuple[str, ...] = ()
+
+
+class LimitView(Frozen):
+    """A service's limit of new connections, None when it has none any more, and what was refused."""
+
+    limit: ServiceLimit | None
+    refused: Refused
+
+
+class GuardView(Frozen):
+    """`denied` prefixes, of `room` that there can be, and the packets dropped for them; limits by service."""
+
+    denied: int
+    room: int
+    denied_packets: int
+    limits: dict[Name, LimitView]
 
 
 class ConnectionView(Frozen):

@@ -70,7 +70,7 @@ class Wishes:
         """Why nothing can be stored; empty when it can."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._unstored: tuple[str, frozenset[str]] | None = None
-        self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services"})
+        self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services", "guard"})
 
     @property
     def services(self) -> Services:

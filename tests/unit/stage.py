@@ -18,9 +18,11 @@ from typing import Any, ParamSpec
 from xdpdirector.carriers import FakeCarriers
 from xdpdirector.checks import Target
 from xdpdirector.checkspec import CheckSpec
+from xdpdirector.denylist import FakeKeeper
 from xdpdirector.director import Director
 from xdpdirector.drains import Drain
 from xdpdirector.errors import DirectorError
+from xdpdirector.guard import Guard
 from xdpdirector.health import HealthReport
 from xdpdirector.history import Revision, Summary
 from xdpdirector.intent import Intent
@@ -184,9 +186,17 @@ class Stage:
             neighbours=self._neighbours,
             checks=self._checks,
         )
-        self.carriers, self.lan = FakeCarriers(), FakeLan()
+        self.carriers, self.lan, self.denials = FakeCarriers(), FakeLan(), FakeKeeper()
         self.director = Director(
-            self.reconciler, self.plane, self.history, BASE, carriers=self.carriers, lan=self.lan
+            self.reconciler,
+            self.plane,
+            self.history,
+            BASE,
+            carriers=self.carriers,
+            lan=self.lan,
+            guard=Guard(
+                self.plane, self.denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
+            ),
         )
         for name, address in HOSTS.items():
             self.neighbours.learn(address, MACS[name])

@@ -160,6 +160,25 @@ def bench(
     raise typer.Exit(0 if run_command(name, quick, document, plot, _say) else 1)
 
 
+@app.command(context_settings={"ignore_unknown_options": True})
+def vm(
+    tests: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PYTEST ARGUMENT]...", help="Instead of the usual choice.", show_default=False
+        ),
+    ] = None,
+    shell: Annotated[bool, typer.Option("--shell", help="A shell in the guest instead of tests.")] = False,
+) -> None:
+    """Run tests in an emulated machine with Debian's own kernel, from a checkout; status 1 if one fails."""
+    from xdpdirector.lab.vm.session import TESTS, Options, run_session
+
+    _end_like_ctrl_c()
+    course = run_session(Options(Path.cwd(), tests or TESTS, shell=shell), _say)
+    _say(str(course))
+    raise typer.Exit(0 if course.passed else 1)
+
+
 def _end_like_ctrl_c() -> None:
     """SIGTERM and SIGHUP take the lab down too."""
 

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""These tests run in the guest of `./lab vm`, and only there: pyproject.toml keeps them from an ordinary run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import HealthCheck, web_configuration
+from xdpdirector.lab.director import LabDirector
+
+PATIENCE = 300.0  # seconds; an emulated machine is some 20 times slower
+CHECK = HealthCheck(interval=2.0, timeout=1.5)
+
+
+@pytest.fixture(scope="module")
+def director(lab: Lab) -> Iterator[LabDirector]:
+    """A director of the module's `lab`, natively attached, whose backends all serve."""
+    for host in lab.backends:
+        lab.nginx(host.name)
+    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    director = lab.director(configuration | {"mode": "native"}, timeout=PATIENCE)
+    director.wait_serving(PATIENCE)
+    yield director
+    director.stop(PATIENCE)

@@ -1,0 +1,145 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The deny list: who is denied, since when, by whom and why; and how it changes. Pure, but for where it is kept.
+
+It is kept beside the revisions and not in them: programs change it by the hour, and a service that is rolled back
+must not let an attacker in again. Knows prefixes; nothing of maps, services or HTTP.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime
+from ipaddress import ip_network
+from typing import Protocol, TypeAlias
+
+from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
+from xdpdirector.guardspec import DenyEntry, Prefix
+from xdpdirector.listener import Address
+
+
+@dataclass(frozen=True)
+class Denial:
+    """`from_file`: it stands in the configuration file, as that was taken in last."""
+
+    reason: str
+    author: str
+    since: datetime
+    from_file: bool = False
+
+
+Denials: TypeAlias = Mapping[Prefix, Denial]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """The list, and the digest of what the configuration file said of it when it was taken in last."""
+
+    denials: Denials
+    file_digest: str | None = None
+
+
+class Keeper(Protocol):
+    """Where the list is kept; a DirectorError when it cannot be."""
+
+    def load(self) -> Kept: ...
+
+    def keep(self, before: Denials, kept: Kept) -> None:
+        """What differs from `before`; kept when this returns."""
+
+
+class FakeKeeper:
+    """Remembers; `broken` is raised by what is asked next."""
+
+    def __init__(self) -> None:
+        self.kept = Kept({})
+        self.broken: Exception | None = None
+
+    def load(self) -> Kept:
+        return self.kept
+
+    def keep(self, before: Denials, kept: Kept) -> None:
+        if self.broken:
+            raise self.broken
+        self.kept = kept
+
+
+def find(denials: Denials, prefix: Prefix) -> Denial:
+    """NotFoundError, which names the wider prefix that is denied, if there is one."""
+    if prefix in denials:
+        return denials[prefix]
+    wider = covering(denials, prefix)
+    hint = f", but {wider[-1]} is, and it is part of that" if wider else ""
+    raise NotFoundError(f"{prefix} is not denied{hint}")
+
+
+def covering(denials: Iterable[Prefix], prefix: Prefix) -> list[Prefix]:
+    """All that deny the whole of it, the widest first."""
+    found = [
+        each
+        for each in denials
+        if each.version == prefix.version
+        and each.prefixlen <= prefix.prefixlen
+        and prefix.network_address in each
+    ]
+    return sorted(found, key=lambda each: each.prefixlen)
+
+
+def of_host(address: Address) -> Prefix:
+    """The prefix that is this address alone."""
+    return ip_network(address)
+
+
+def added(denials: Denials, entry: DenyEntry, author: str, now: datetime) -> Denials:
+    """ConflictError when just this prefix is denied already."""
+    if entry.prefix in denials:
+        raise ConflictError(f"{entry.prefix} is denied already", pointer="/prefix")
+    return {**denials, entry.prefix: Denial(entry.reason, author, now)}
+
+
+def put(denials: Denials, entry: DenyEntry, author: str, now: datetime) -> Denials:
+    """Denied, whether it was before or not."""
+    return {**denials, **_taken_over(denials, [entry], author, now)}
+
+
+def removed(denials: Denials, prefix: Prefix) -> Denials:
+    """NotFoundError when it is not denied."""
+    find(denials, prefix)
+    return {each: denial for each, denial in denials.items() if each != prefix}
+
+
+def replaced(denials: Denials, entries: Collection[DenyEntry], author: str, now: datetime) -> Denials:
+    """Exactly these; what stays as it was keeps its age. InvalidRequestError when one stands twice."""
+    wanted = _taken_over(denials, entries, author, now)
+    if len(wanted) != len(entries):
+        seen: set[Prefix] = set()
+        for number, entry in enumerate(entries):
+            if entry.prefix in seen:
+                raise InvalidRequestError(
+                    f"prefix {entry.prefix} stands twice: remove one", pointer=f"/{number}/prefix"
+                )
+            seen.add(entry.prefix)
+    return wanted
+
+
+def merged_with_file(kept: Kept, entries: Collection[DenyEntry], digest: str, now: datetime) -> Denials:
+    """The list once the configuration file is read. While the file says what it said when it was taken in, what was
+    changed at run time stays. When it changed, what it says is denied, what a former file said and this one does
+    not goes, and what was denied at run time stays."""
+    if kept.file_digest == digest:
+        return kept.denials
+    stays = {prefix: denial for prefix, denial in kept.denials.items() if not denial.from_file}
+    of_file = _taken_over(kept.denials, entries, "file", now)
+    return stays | {prefix: replace(denial, from_file=True) for prefix, denial in of_file.items()}
+
+
+def _taken_over(
+    denials: Denials, entries: Iterable[DenyEntry], author: str, now: datetime
+) -> dict[Prefix, Denial]:
+    """What is denied for the same reason already stays as it is."""
+    return {
+        entry.prefix: denials[entry.prefix]
+        if entry.prefix in denials and denials[entry.prefix].reason == entry.reason
+        else Denial(entry.reason, author, now)
+        for entry in entries
+    }

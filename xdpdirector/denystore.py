@@ -1,0 +1,52 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The deny list in the state database. Knows the list and SQL; nothing of what a denial does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from xdpdirector.database import Database
+from xdpdirector.denylist import Denial, Denials, Kept
+from xdpdirector.errors import StoreError
+from xdpdirector.guardspec import Prefix, parse_prefix
+
+_COLUMNS = "prefix, reason, author, since, from_file"
+
+
+class DenyStore:
+    """A `xdpdirector.denylist.Keeper`. `database`: the one that can be written now, or a StoreError; its tables are
+    made by `xdpdirector.store`."""
+
+    def __init__(self, database: Callable[[], Database]) -> None:
+        self._database = database
+
+    def load(self) -> Kept:
+        database = self._database()
+        file = database.row("SELECT digest FROM denied_file")
+        try:
+            denials = {
+                parse_prefix(prefix): Denial(reason, author, datetime.fromisoformat(since), bool(from_file))
+                for prefix, reason, author, since, from_file in database.rows(
+                    f"SELECT {_COLUMNS} FROM denied ORDER BY rowid"
+                )
+            }
+        except ValueError as error:
+            about = f"the deny list in {database.path} means nothing to this release"
+            raise StoreError(f"{about}: {error}") from error
+        return Kept(denials, file[0] if file else None)
+
+    def keep(self, before: Denials, kept: Kept) -> None:
+        database = self._database()
+        with database.transaction():
+            for prefix in before.keys() - kept.denials.keys():
+                database.write("DELETE FROM denied WHERE prefix = ?", (str(prefix),))
+            for prefix, denial in kept.denials.items():
+                if before.get(prefix) != denial:
+                    _write(database, prefix, denial)
+            database.write("UPDATE denied_file SET digest = ?", (kept.file_digest,))
+
+
+def _write(database: Database, prefix: Prefix, denial: Denial) -> None:
+    values = (str(prefix), denial.reason, denial.author, denial.since.isoformat(), denial.from_file)
+    database.write(f"REPLACE INTO denied ({_COLUMNS}) VALUES (?, ?, ?, ?, ?)", values)

@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""QEMU's command line for one guest. Text only: starts nothing.
+
+The guest is emulated (no KVM), has one processor, and cannot reach any network: its first card leads to QEMU's
+user network, shut off but for one port of this machine's loopback that leads to its ssh. Further cards stand on
+a hub of their own, as on one Ethernet. The disk is never written: what the guest writes goes to a file without
+a name, which ends with QEMU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MEGABYTES = 1536
+TRANSLATIONS = 256  # megabytes for translated code; without a limit QEMU takes a gigabyte more
+NICE = 10
+LOOPBACK = "127.0.0.1"
+KERNEL_OPTIONS = (
+    *("root=/dev/vda", "rw", "net.ifnames=0", "console=ttyS0"),
+    *("mitigations=off", "quiet", "systemd.show_status=0"),  # each costs seconds in emulation
+    "panic=-1",  # QEMU ends when the kernel does
+)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """`port` of the loopback leads to the guest's ssh; `macs` are those of the cards on the hub."""
+
+    kernel: Path
+    initrd: Path
+    disk: Path
+    console: Path
+    port: int
+    macs: Sequence[str] = ()
+
+
+def command(machine: Machine) -> list[str]:
+    """It ends when the process does that starts it, whatever that dies of."""
+    return [
+        *("setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", str(NICE)),
+        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("-machine", "q35", "-accel", f"tcg,tb-size={TRANSLATIONS}", "-cpu", "max", "-smp", "1"),
+        *("-m", str(MEGABYTES), "-serial", f"file:{_escaped(machine.console)}"),
+        *(
+            "-kernel",
+            str(machine.kernel),
+            "-initrd",
+            str(machine.initrd),
+            "-append",
+            " ".join(KERNEL_OPTIONS),
+        ),
+        *("-drive", f"file={_escaped(machine.disk)},format=raw,if=virtio,cache=unsafe,snapshot=on"),
+        *("-device", "virtio-rng-pci"),
+        *("-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:{LOOPBACK}:{machine.port}-:22"),
+        *("-device", "virtio-net-pci,netdev=ssh"),
+        *(word for number, mac in enumerate(machine.macs) for word in _card(number, mac)),
+    ]
+
+
+def _card(number: int, mac: str) -> tuple[str, ...]:
+    name = f"card{number}"
+    return (
+        *("-netdev", f"hubport,id={name},hubid=0"),
+        *("-device", f"virtio-net-pci,netdev={name},mac={mac}"),
+    )
+
+
+def _escaped(path: Path) -> str:
+    """In a list of options a comma is written twice."""
+    return str(path).replace(",", ",,")

@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the disk image consists of: Debian packages, Python packages, a few files. Values only; builds nothing."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from xdpdirector.errors import NotFoundError
+
+SUITE = "bookworm"
+PACKAGES = (
+    *("systemd-sysv", "udev", "kmod", "linux-image-amd64", "initramfs-tools", "openssh-server"),  # it boots
+    *("python3", "python3-venv", "python3-bpfcc", "linux-libc-dev"),  # the director
+    *("iproute2", "ethtool", "procps", "nginx", "curl", "iputils-ping"),  # the lab
+)
+TEST_TOOLS = ("hypothesis", "pytest", "scapy")  # of the project's extra "dev"
+MODULES = ("virtio_pci", "virtio_blk", "ext4")  # all that the kernel needs to find its disk
+
+# Before the packages, so that the kernel's first initramfs is the small one.
+EARLY_FILES = {
+    "etc/initramfs-tools/conf.d/vm": "MODULES=list\n",
+    "usr/share/initramfs-tools/modules.d/vm": "".join(f"{module}\n" for module in MODULES),
+}
+FILES = {
+    "etc/hostname": "vm\n",
+    "etc/hosts": "127.0.0.1 localhost vm\n::1 localhost\n",
+    "etc/fstab": "/dev/vda / ext4 noatime 0 1\n",
+    # QEMU's user network (-netdev user): its guest has this address, always.
+    "etc/systemd/network/eth0.network": "[Match]\nName=eth0\n[Network]\nAddress=10.0.2.15/24\n",
+    "etc/ssh/sshd_config.d/vm.conf": "UseDNS no\nPasswordAuthentication no\n",
+}
+ENABLED = ("systemd-networkd", "ssh")
+DISABLED = (
+    *("nginx", "e2scrub_reap", "fstrim.timer", "dpkg-db-backup.timer"),
+    *("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd-wait-online", "systemd-timesyncd"),
+)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """`requirements` are pip's; `megabytes` is the file system's size, most of it a hole in the file."""
+
+    requirements: tuple[str, ...]
+    packages: tuple[str, ...] = PACKAGES
+    suite: str = SUITE
+    early_files: Mapping[str, str] = field(default_factory=lambda: EARLY_FILES)
+    files: Mapping[str, str] = field(default_factory=lambda: FILES)
+    enabled: tuple[str, ...] = ENABLED
+    disabled: tuple[str, ...] = DISABLED
+    megabytes: int = 3000
+
+    @property
+    def digest(self) -> str:
+        """Another recipe has another one."""
+        return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def recipe(checkout: Path) -> Recipe:
+    """The image for this checkout: what its pyproject.toml requires, and what its tests use."""
+    try:
+        project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
+    except FileNotFoundError as error:
+        raise NotFoundError(
+            f"{checkout} is no checkout of the project (it has no pyproject.toml): run ./lab vm there"
+        ) from error
+    return Recipe(requirements=_requirements(project))
+
+
+def _requirements(project: Mapping[str, Any]) -> tuple[str, ...]:
+    tools = [line for line in project["optional-dependencies"]["dev"] if line.startswith(TEST_TOOLS)]
+    return (*project["dependencies"], *tools)

@@ -11,22 +11,22 @@ static __always_inline u64 opaque(u64 value)
 	return value;
 }
 
-/* 1 when the number is below zero, else 0. */
-static __always_inline u64 is_negative(s64 number)
+/* All ones when the number is below zero, else 0. */
+static __always_inline u64 if_negative(s64 number)
 {
-	return opaque(number) >> 63;
+	return (s64)opaque(number) >> 63;
 }
 
-/* 1 when the number is not zero, else 0. */
-static __always_inline u64 is_some(u64 number)
+/* All ones when the number is not zero, else 0. */
+static __always_inline u64 if_some(u64 number)
 {
-	return (number | opaque(-number)) >> 63;
+	return (s64)(number | opaque(-number)) >> 63;
 }
 
-/* `one` where `is_one` is 1, `other` where it is 0. */
-static __always_inline u64 either(u64 is_one, u64 one, u64 other)
+/* `one` where the mask is all ones, `other` where it is 0. */
+static __always_inline u64 either(u64 mask, u64 one, u64 other)
 {
-	return other ^ ((one ^ other) & opaque(-is_one));
+	return other ^ ((one ^ other) & mask);
 }
 
 #endif

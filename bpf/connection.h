@@ -77,9 +77,11 @@ static __always_inline void renew(struct entry *entry, const struct packet *pack
 {
 	union record_word before = entry->is, after = before;
 
-	after.record.state = opaque(next_state(before.record.state, packet));
-	after.record.pending &= opaque(is_opening(packet));
 	after.record.seen = now;
+	if (before.record.pending || packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) {
+		after.record.state = opaque(next_state(before.record.state, packet));
+		after.record.pending &= opaque(is_opening(packet));
+	}
 	if (after.word == before.word || !swap_word(entry->at, before.word, after.word))
 		return;
 	entry->is = after;

@@ -231,6 +231,7 @@ int director(struct xdp_md *ctx)
 	struct choice choice = {};
 	struct listener listener;
 
+	keep_in_memory(&packet);
 	if (!parse_network(&cursor, &packet))
 		return verdict(XDP_PASS, PASS_NOT_IP);
 	if (!may_be_vip(&packet))

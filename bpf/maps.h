@@ -19,7 +19,7 @@
 #define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / 2)
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
 #define MAX_PORTS	64
-#define MAX_REAPED	256
+#define MAX_REAPED	64
 
 #define PINNED(type, key, value, name, entries) \
 	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)

@@ -47,6 +47,13 @@ static __always_inline void *apart(void *found)
 	return found;
 }
 
+/* The compiler would otherwise keep each field of the packet in a variable of its own; for want of registers they all
+ * move about on the stack, wherever ways part and meet: a quarter more instructions for each packet. */
+static __always_inline void keep_in_memory(struct packet *packet)
+{
+	asm volatile("" : : "r"(packet) : "memory");
+}
+
 struct cursor {
 	void *start;
 	void *at;

@@ -75,94 +75,72 @@ static __always_inline struct ring_slot read_slot(u32 position)
 	return read.slot;
 }
 
-/* Counts can lag behind the truth until the next sweep, but never below zero. */
-static __always_inline u64 at_least_zero(s64 count)
-{
-	return either(is_negative(count), 0, count);
-}
-
-/* `freed`: how many more there would be by now. */
-static __always_inline u64 active_of(const struct load *load, s64 freed)
-{
-	return at_least_zero((s64)load->active + load->active_correction + freed);
-}
-
-static __always_inline u64 inactive_of(const struct load *load, s64 freed)
-{
-	return at_least_zero((s64)load->inactive + load->inactive_correction + freed);
-}
-
-/* 1 when a backend has as many connections as it may have; it stays so until it is below the lower threshold. */
-static __always_inline u64 is_full(const struct load *load, u64 connections)
-{
-	u64 bound = either(is_some(load->overloaded), load->lower, load->upper);
-
-	return is_some(load->upper) & ~is_negative(connections - bound);
-}
-
-/* A backend that may have so many connections only has got one more (kernel net/netfilter/ipvs: ip_vs_bind_dest()). */
+/* A backend that may have so many connections only has got one more (kernel net/netfilter/ipvs: ip_vs_bind_dest()): once it
+ * has reached `upper` it takes none before it is below `lower`. */
 static __always_inline void note_thresholds(u32 backend)
 {
 	struct load *load = loads.lookup(&backend);
-	u32 connections, overloaded;
+	s64 connections;
+	u32 bound;
 
-	if (!load || !load->upper || DRY_RUN)
+	if (!load || DRY_RUN)
 		return;
-	connections = active_of(load, 0) + inactive_of(load, 0);
-	overloaded = connections >= load->upper || (load->overloaded && connections > load->lower);
-	if (load->overloaded != overloaded)
-		load->overloaded = overloaded;
-}
-
-/* 1 when they are the same, else 0. */
-static __always_inline u64 is_same(u32 one, u32 other)
-{
-	return 1 - is_some(one ^ other);
+	connections = (s64)load->active + load->active_correction + load->inactive +
+		      load->inactive_correction;
+	if (connections >= load->upper)
+		bound = load->lower;
+	else if (connections <= load->lower)
+		bound = load->upper;
+	else
+		return;
+	if (load->bound != bound)
+		load->bound = bound;
 }
 
 static __always_inline s64 freed_active(const struct explanation *said, u32 backend)
 {
-	return DRY_RUN && said ? said->active * is_same(said->freed, backend) : 0;
+	return DRY_RUN && said ? said->active & ~if_some(said->freed ^ backend) : 0;
 }
 
 static __always_inline s64 freed_inactive(const struct explanation *said, u32 backend)
 {
-	return DRY_RUN && said ? said->inactive * is_same(said->freed, backend) : 0;
+	return DRY_RUN && said ? said->inactive & ~if_some(said->freed ^ backend) : 0;
 }
 
-/* NO_BACKEND when no member can take a connection. */
+/* NO_BACKEND when no member can take a connection. Counts can lag behind the truth until the next sweep; that makes no cost
+ * less than nothing. */
 static __always_inline u32 least_costly(const struct service *service, u32 service_index)
 {
 	u64 best_cost = 1, best_weight = 0, best = NO_BACKEND;
-	u64 is_idle_first = is_some(service->flags & SERVICE_IDLE_FIRST);
-	u64 is_weighted = is_some(service->flags & SERVICE_WEIGHTED);
-	u64 is_bounded = is_some(service->flags & SERVICE_WITHIN_WEIGHT);
+	u64 is_idle_first = if_some(service->flags & SERVICE_IDLE_FIRST);
+	u64 is_bounded = if_some(service->flags & SERVICE_WITHIN_WEIGHT);
 	struct explanation *said = explained();
 
 	for (u32 i = 0; i < MAX_MEMBERS; i++) {
 		u32 place = service_index * MAX_MEMBERS + i;
 		struct member *member = members.lookup(&place);
-		u64 active, inactive, cost, weight, is_better;
+		u64 cost, weight, is_better;
+		s64 active, inactive;
 		struct load *load;
 		u32 backend;
 
 		if (i >= service->members || !member)
 			break;
 		backend = member->backend;
+		weight = member->weight;
 		load = loads.lookup(&backend);
 		if (!load)
 			break;
-		active = active_of(load, freed_active(said, backend));
-		inactive = inactive_of(load, freed_inactive(said, backend));
+		active = (s64)load->active + load->active_correction + freed_active(said, backend);
+		inactive = (s64)load->inactive + load->inactive_correction +
+			   freed_inactive(said, backend);
 		cost = active * service->cost_active + inactive * service->cost_inactive +
 		       (u64)(u32)(load->served + load->served_correction) * service->cost_served +
 		       service->cost_fixed;
-		cost = either(is_idle_first & ~is_some(active), 0, cost);
-		weight = either(is_weighted, member->weight, is_some(member->weight));
-		weight = either((is_bounded & is_negative(member->weight - active)) |
-					is_full(load, active + inactive),
-				0, weight);
-		is_better = is_negative(cost * best_weight - best_cost * weight);
+		cost &= ~if_negative(cost) & (if_some(active) | ~is_idle_first);
+		weight &= if_negative(active + inactive - load->bound);
+		weight &= ~(is_bounded & if_negative(weight - active));
+		is_better = if_negative(cost * best_weight - best_cost * weight);
 		best = either(is_better, backend, best);
 		best_weight = either(is_better, weight, best_weight);
 		best_cost = either(is_better, cost, best_cost);

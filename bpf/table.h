@@ -26,10 +26,15 @@
 #define NEAR	    32 /* the second bucket is within so many, and so mostly in the same page of memory */
 #define EASY	    1 /* so many flows in its first bucket, and a newcomer does not look at the second */
 #define RECORD_BUSY 1ULL
-#define RANK_SHIFT  24
-#define RANKS \
-	0x2222222244441344ULL /* 4 bits by state; from the ninth on, of those that are pending */
-#define TOP_RANK 4
+
+/* What a record is worth that could make room: 4 bits by its state, from the ninth on by its state while pending. Number 0
+ * is RECORD_BUSY's. */
+#define RANKS	     0x222222224444134fULL
+#define RUNNING_RANK 4ULL
+#define RANK_SHIFT   24
+#define STATE_SHIFT  30 /* in struct record; `pending` follows */
+#define SEEN_SHIFT   42
+#define SEEN_NOW     (1 << (SEEN_BITS - 1))
 
 /* A flow as its entry has it, and where it may stand. */
 struct place {
@@ -171,34 +176,32 @@ static __always_inline void reap_entry(u64 *bucket, int words, const struct reap
 /* The entry of a bucket that a newcomer would take. */
 struct room {
 	u64 word;
-	u32 worth;
-	u32 number;
-	u32 used; /* in the bucket */
+	u64 worth;
+	u64 number;
+	u64 used; /* in the bucket */
 };
 
-/* What is lost with a record; 0: nothing. */
-static __always_inline u32 worth_of(u64 word, u32 now)
+/* What is lost with a record; 0: nothing. By rank, then by time: the later it was seen, the more. */
+static __always_inline u64 worth_of(u64 word, u32 now)
 {
-	union record_word is = { .word = word };
-	u64 rank = RANKS >> ((u32)is.record.pending << 3 | is.record.state) * 4 & 15;
-	u64 worth = (rank << RANK_SHIFT) - idle_ticks(is, now) - (1 << (SEEN_BITS - 1));
+	u64 rank = RANKS >> (word >> STATE_SHIFT & 15) * 4 & 15;
+	u64 seen = (word >> SEEN_SHIFT) - now + SEEN_NOW;
 
-	worth = either(is_some(word ^ RECORD_BUSY), worth, ~0U);
-	return either(is_some(word), worth, 0);
+	return (rank << RANK_SHIFT | (seen & (2 * SEEN_NOW - 1))) & if_some(word);
 }
 
 static __always_inline void look_for_room(const u64 *bucket, int words, u32 now, struct room *room)
 {
-	room->worth = ~0;
+	room->worth = ~0U;
 	if (!bucket)
 		return;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
 		u64 word = read_word(bucket + i * words + words - 1);
-		u32 worth = worth_of(word, now);
-		u64 is_less = is_negative((s64)worth - room->worth);
+		u64 worth = worth_of(word, now);
+		u64 is_less = if_negative(worth - room->worth);
 
-		room->used += is_some(word);
+		room->used -= if_some(word);
 		room->worth = either(is_less, worth, room->worth);
 		room->number = either(is_less, i, room->number);
 		room->word = either(is_less, word, room->word);
@@ -252,7 +255,7 @@ static __always_inline bool insert(const struct packet *packet, const struct pla
 	}
 	if (second)
 		rooms[0] = rooms[1];
-	if (rooms[0].worth > (TOP_RANK << RANK_SHIFT) - (1 << (SEEN_BITS - 1)) - patience)
+	if (rooms[0].worth > (RUNNING_RANK << RANK_SHIFT) + SEEN_NOW - patience)
 		return false;
 	*evicted = rooms[0].word;
 	bucket = second ? place->buckets[1] : place->buckets[0];

@@ -30,7 +30,6 @@ enum stage {
 enum service_flags {
 	SERVICE_RING = 1,	  /* by the ring (mh, sh) */
 	SERVICE_HASH_ADDRESS = 2, /* the ring's hash leaves the client's port out */
-	SERVICE_WEIGHTED = 4,	  /* cost is divided by weight; else any weight but 0 is the same */
 	SERVICE_IDLE_FIRST = 8,	  /* a member without active connections costs nothing (nq) */
 	SERVICE_WITHIN_WEIGHT =
 		16, /* a member with more active connections than weight takes none (ovf) */
@@ -254,7 +253,7 @@ struct ring_slot {
 
 struct member {
 	u16 backend;
-	u16 weight; /* 0: takes no new connections */
+	u16 weight; /* 0: takes no new connections; 1 where the scheduler knows no weights */
 	u32 pad;
 };
 
@@ -274,12 +273,12 @@ struct backend {
 struct load {
 	s32 active;
 	s32 inactive;
-	s32 served;	/* given to it since its service last changed */
-	u32 overloaded; /* reached `upper` and not yet back below `lower` */
+	s32 served; /* given to it since its service last changed */
+	u32 bound; /* so many connections are too many now: `upper`, or `lower` once that was reached */
 	s32 active_correction;
 	s32 inactive_correction;
 	s32 served_correction;
-	u32 upper; /* thresholds of all its connections; 0: none */
+	u32 upper; /* thresholds of all its connections; the largest number: none */
 	u32 lower;
 	u32 pad[7];
 };

@@ -24,13 +24,14 @@ from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
 from xdpdirector.model import Listener
 from xdpdirector.rings import Rings
-from xdpdirector.schedule import MemberPlan, ServicePlan, State
+from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State
 from xdpdirector.service_entry import guard_flags, service_fields
 from xdpdirector.tables import Array, Tables
 from xdpdirector.views import Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
+NO_BOUND = 0xFFFFFFFF
 
 
 class Dataplane:
@@ -141,7 +142,6 @@ class Dataplane:
         load = self.tables.loads[index]
         for field in ("active", "inactive", "served"):
             load[f"{field}_correction"] = -load[field]
-        load["overloaded"] = 0
         self.tables.per_cpu_zero("traffic", index)
         generation = int(self.tables.backends[index]["generation"]) % 0xFFFF + 1  # 0: never used
         self._store(self.tables.backends, index, {"generation": generation})
@@ -167,8 +167,13 @@ class Dataplane:
         if member.accepts:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
         self._store(self.tables.backends, index, fields)
-        load = self.tables.loads[index]
-        load["upper"], load["lower"] = member.upper, member.lower
+        self._set_thresholds(self.tables.loads[index], member.upper or NO_BOUND, member.lower or NO_BOUND)
+
+    def _set_thresholds(self, load: Array, upper: int, lower: int) -> None:
+        """The path chooses between the two by what it counts; changed ones begin with the upper."""
+        if (int(load["upper"]), int(load["lower"])) != (upper, lower):
+            load["upper"], load["lower"] = upper, lower
+            load["bound"] = upper
 
     def _remove_backend(self, key: Backend) -> None:
         index = self.indices.backends[key]
@@ -211,7 +216,8 @@ class Dataplane:
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
         places, before = self._places(), self._writes
         for place, member in enumerate(plan.members):
-            fields = {"backend": wanted[member.name], "weight": member.weight if member.accepts else 0}
+            weight = member.weight if COSTS[plan.scheduler].weighted else 1
+            fields = {"backend": wanted[member.name], "weight": weight if member.accepts else 0}
             self._store(self.tables.members, service * places + place, fields)
         if self._writes != before:
             self._count_served_anew(wanted.values())

@@ -58,7 +58,6 @@ def _flags(plan: ServicePlan, flags: Mapping[str, int]) -> int:
     said = {
         "RING": plan.scheduler.is_ring,
         "HASH_ADDRESS": not plan.hashes_port,
-        "WEIGHTED": cost.weighted,
         "IDLE_FIRST": cost.idle_first,
         "WITHIN_WEIGHT": cost.within_weight,
         "PERSISTENT": plan.persistence is not None,

@@ -177,7 +177,7 @@ class Duel:
         for field in ("active", "inactive", "served"):
             tables.loads[field] = 0
             tables.loads[f"{field}_correction"] = 0
-        tables.loads["overloaded"] = 0
+        tables.loads["bound"] = tables.loads["upper"]
         for index in plane.indices.backends.values():
             tables.per_cpu_zero("traffic", index)
         self.model.forget()

@@ -103,13 +103,16 @@ class Service:
     def _seat(self) -> None:
         """Where a place is another's, or another's weight, connections served are counted anew."""
         seats = [
-            (self.backends[member.name], member.weight if member.accepts else 0)
+            (self.backends[member.name], self._weight(member) if member.accepts else 0)
             for member in self.plan.members
         ]
         if seats != self.places[: len(seats)]:
             for backend, _ in seats:
                 backend.served = 0
         self.places[: len(seats)] = seats
+
+    def _weight(self, member: MemberPlan) -> int:
+        return member.weight if COSTS[self.plan.scheduler].weighted else 1
 
     def least_costly(self) -> Backend | None:
         """The first of those that cost least."""
@@ -126,7 +129,7 @@ class Service:
             )
             if cost.idle_first and not active:
                 price = 0
-            quotient = price / weight if cost.weighted else price / 1
+            quotient = price / weight
             if quotient < least:
                 best, least = backend, quotient
         return best

@@ -13,15 +13,17 @@ from typing import Any, Literal
 from stage import FakeHistory
 
 from xdpdirector import edits, tags
+from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
+from xdpdirector.guard import Guard
 from xdpdirector.history import Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
-from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
 from xdpdirector.progress import Progress
 from xdpdirector.views import (
@@ -47,6 +49,7 @@ class FakeDirector:
         self.events = Events()
         self.lan = FakeLan()
         self.plane = FakePlane()
+        self.guard = Guard(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
         self.explaining = Explaining(self.plane, self.service)
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}

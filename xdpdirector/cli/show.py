@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from xdpdirector.cli import guard
 from xdpdirector.cli.render import Parts, facts, moment, number, plural, size, state, table
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def service(one: Document) -> Parts:
         *(("listener", listener) for listener in one["listeners"]),
         ("scheduler", one["scheduler"]),
         ("check", _check(one["check"])),
+        ("limit", guard.said(one["limit"])),
+        ("per source", guard.source((one["limit"] or {}).get("per_source"))),
+        ("refused", f"{number(one['refused']['by_service'])} and {number(one['refused']['by_source'])}"),
         ("timeouts", ", ".join(f"{name} {time}" for name, time in one["timeouts"].items())),
         ("on empty", one["on_empty"]),
         ("on down", one["on_down"]),

@@ -153,7 +153,7 @@ class ServiceSpec(Frozen):
     def _options_fit(self) -> Self:
         if self.fallback is not None and self.fallback not in self.backends:
             raise ValueError(f"fallback '{self.fallback}' is none of the service's backends: add it there")
-        if self.check is not None and self.check_port is None:
+        if self.check is not None and self.check.has_port and self.check_port is None:
             raise ValueError("the check needs a port: no listener of the service has just one")
         if self.one_packet and self.persistence:
             raise ValueError("one_packet remembers nothing, and persistence does: use one of them")

@@ -80,7 +80,6 @@ def create_app(
         dependencies=[Depends(through_the_gate), Depends(negotiation.acceptable)],
     )
     app.state.director = director
-    app.state.metrics = metrics.registry(director)
     app.state.access = access = access or Access.nowhere()
     problems.install(app)
     idempotency.install(app, answers or PassingAnswers())

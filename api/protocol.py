@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Literal, Protocol
 
+from xdpdirector.checks.measured import Tally
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
@@ -95,6 +96,8 @@ class Control(Protocol):
     ) -> list[ConnectionView]: ...
 
     def statistics(self) -> Statistics: ...
+
+    def tallies(self) -> list[Tally]: ...
 
     def readiness(self) -> Readiness: ...
 

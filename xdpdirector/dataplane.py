@@ -27,7 +27,7 @@ from xdpdirector.rings import Rings
 from xdpdirector.schedule import MemberPlan, ServicePlan, State
 from xdpdirector.service_entry import guard_flags, service_fields
 from xdpdirector.tables import Array, Tables
-from xdpdirector.views import Traffic
+from xdpdirector.views import Fill, Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
@@ -80,6 +80,18 @@ class Dataplane:
         active = int(load["active"]) + int(load["active_correction"])
         inactive = int(load["inactive"]) + int(load["inactive_correction"])
         return max(0, active), max(0, inactive)
+
+    def fill(self) -> dict[str, Fill]:
+        """How full the maps are that hold what is wanted, by their name in `sizes`."""
+        sizes, services = self.tables.loaded.sizes, self.indices.services
+        regions = [region for index in services.values() if (region := self.rings.region(index))]
+        return {
+            "services": Fill(entries=len(services), room=sizes.services),
+            "backends": Fill(entries=len(self.indices.backends), room=sizes.backends),
+            "listeners": Fill(entries=self._listening.entries, room=sizes.listeners),
+            "ring_slots": Fill(entries=sum(each.stop - each.start for each in regions), room=sizes.ring_slots),
+            "denied": Fill(entries=len(self.guarding.denied()), room=sizes.denied),
+        }
 
     # Changes
 

@@ -24,7 +24,7 @@ from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Fill, Refused, Traffic
 
 # Of a frame that is asked about: addresses for documentation (RFC 9542, 2.1.4).
 SENDER, RECEIVER = bytes.fromhex("00005e005301"), bytes.fromhex("00005e005302")
@@ -108,6 +108,11 @@ class RealPlane:
 
     def total_connections(self) -> int:
         return self._last.total if self._last else 0
+
+    def fill(self) -> dict[str, Fill]:
+        sizes = self._tables.loaded.sizes
+        room = sizes.connections + sizes.connections6
+        return self._dataplane.fill() | {"connections": Fill(entries=self.total_connections(), room=room)}
 
     def attachments(self) -> tuple[AttachmentView, ...]:
         return tuple(

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from math import inf
 
 from xdpdirector import reporting
@@ -125,6 +125,10 @@ class Lan:
     @property
     def findings(self) -> tuple[Finding, ...]:
         return self._ledger.findings
+
+    @property
+    def mac_changes(self) -> Mapping[Address, int]:
+        return self._macs.changes
 
     def view(self) -> LanView:
         return report(self._scene(), self.findings, self._macs, self._asking.known, probing=self._probing)

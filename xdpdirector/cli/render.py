@@ -28,6 +28,9 @@ _COLOURS = {
     "drain": "cyan",
     "maintenance": "magenta",
     "no": "yellow",
+    "added": "green",
+    "changed": "yellow",
+    "removed": "red",
 }
 _WIDEST = 10_000
 _PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended

@@ -122,6 +122,7 @@ def backend(each: Document) -> Parts:
             "connections",
             ", ".join(f"{number(counts[kind])} {kind}" for kind in ("active", "inactive", "pending")),
         ),
+        *_progress(each["drain"]),
         ("opened", number(traffic["connections"])),
         ("packets", number(traffic["packets"])),
         ("bytes", f"{number(traffic['bytes'])} ({size(traffic['bytes'])})"),
@@ -185,7 +186,18 @@ def _why(each: Document) -> str:
     words += "" if progress["settled"] else " (and some unseen, perhaps)"
     if progress["deadline"]:
         words += f", {progress['on_deadline']} them at {moment(progress['deadline'])}"
+    elif progress["estimated_end"] and progress["remaining"]:
+        words += f", the last one until about {moment(progress['estimated_end'])}"
     return f"{words}: {progress['reason']}" if progress["reason"] else words
+
+
+def _progress(drain: Document | None) -> list[tuple[str, str]]:
+    if drain is None:
+        return []
+    rate, age = drain["packets_per_second"], drain["oldest_at_least"]
+    facts = [("draining since", moment(drain["since"]))]
+    facts += [] if rate is None else [("packets a second", f"{rate:g}")]
+    return facts + ([] if age is None else [("oldest connection", f"{age:.0f} s at least")])
 
 
 def _check(check: Document | None) -> str:

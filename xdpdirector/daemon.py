@@ -23,6 +23,8 @@ from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
 from xdpdirector.carriers import Carriers
+from xdpdirector.checks import registry
+from xdpdirector.checks.measured import Measured
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError
@@ -108,6 +110,7 @@ async def _serve(
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
         events = Events()
+        probe = Measured(registry.probe, lambda address: lan.suspect(address))
 
         def neighbours(on_change: OnChange) -> Neighbours:
             def tell(address: Address) -> None:
@@ -121,7 +124,7 @@ async def _serve(
             plane=plane,
             vips=_vips(wanted, events),
             neighbours=neighbours,
-            checks=Monitor,
+            checks=lambda on_change, route: Monitor(on_change, route, probe=probe),
             events=events,
         )
         history = Recorded(archive, access.audit)
@@ -147,6 +150,7 @@ async def _serve(
                 lambda: reconciler.services,
                 wanted.sizes,
             ),
+            tallies=probe.tallies,
             revision=stored.id if stored else 0,
         )
         async with contextlib.AsyncExitStack() as running:

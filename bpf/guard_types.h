@@ -7,6 +7,7 @@
 enum guard_flags {
 	GUARD_PREFIXES = 1, /* there are denied prefixes */
 	GUARD_LIMITS = 2,   /* the service's new connections are limited */
+	GUARD_TRACE = 4,    /* somebody watches what becomes of the service's packets */
 };
 
 /* A limit's times are in jiffies with so many bits behind the point. */

@@ -4,6 +4,7 @@
 #ifndef XDPDIRECTOR_MAPS_H
 #define XDPDIRECTOR_MAPS_H
 
+#include "decision.h"
 #include "explanation.h"
 #include "types.h"
 
@@ -80,6 +81,25 @@ PINNED("percpu_array", u32, struct aside, asides, 2); /* the second is for expla
 
 /* Written by the program that explains, for the daemon, which asks one thing at a time. */
 PINNED("array", u32, struct explanation, explanations, 1);
+
+/* What is to be told of decisions, to whom watches; the telling; what is told, and where it is put together. */
+PINNED("array", u32, struct trace, traces, 1);
+PINNED("percpu_array", u32, struct telling, tellings, 1);
+PINNED("percpu_array", u32, struct decision, drafts, 1);
+
+/* BCC's own macro for a ring buffer has no pin. */
+struct decisions_table_t {
+	int key;
+	u32 leaf;
+	int (*ringbuf_output)(void *, u64, u64);
+	void *(*ringbuf_reserve)(u64);
+	void (*ringbuf_discard)(void *, u64);
+	void (*ringbuf_submit)(void *, u64);
+	u32 max_entries;
+};
+__attribute__((section("maps/ringbuf:" PIN_DIR "decisions"))) struct decisions_table_t decisions = {
+	.max_entries = DECISIONS_SIZE
+};
 
 /* How many ICMP answers went out in the present jiffy. */
 PINNED("percpu_array", u32, struct allowance, allowances, 1);

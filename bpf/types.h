@@ -24,7 +24,8 @@ enum stage {
 	STAGE_ERROR = 3,    /* an ICMP error follows the connection that it speaks of */
 	STAGE_ADMIT = 4,    /* has the service, or the client, had too many new connections? */
 	STAGE_REMEMBER = 5, /* record a connection, and forward the packet that showed it */
-	STAGES = 6,
+	STAGE_TRACE = 6,    /* tell who watches */
+	STAGES = 7,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
@@ -305,6 +306,8 @@ struct packet {
 	u8 protocol;
 	u8 flags;    /* of TCP, else 0 */
 	u8 fragment; /* enum fragment_kind */
+	u16 traced;  /* 1 + its service's index while somebody watches, else 0 */
+	u16 pad;
 };
 
 /* A packet put aside for the next stage, on this processor. */
@@ -317,7 +320,7 @@ struct aside {
 	u32 backend; /* index: the one that was chosen */
 	u32 reason;  /* enum reason, as far as it is decided */
 	u32 stage;   /* enum stage: what a packet that is to be scheduled goes through first */
-	u32 pad;
+	u32 action;  /* the verdict, for who watches */
 };
 
 struct traffic {

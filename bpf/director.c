@@ -266,6 +266,8 @@ int director(struct xdp_md *ctx)
 		return verdict(XDP_PASS, PASS_NOT_IP);
 	if (!may_be_vip(&packet))
 		return verdict(XDP_PASS, PASS_NOT_VIP);
+	if (!is_for_this_machine(start))
+		return verdict(XDP_PASS, is_vip(&packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
 
 	parse_transport(&cursor, &packet);
 	if (packet.error)

@@ -6,6 +6,7 @@
 
 #include "decision.h"
 #include "explanation.h"
+#include "station_types.h"
 #include "types.h"
 
 #define VIP_FILTER_WORDS 1024
@@ -32,6 +33,8 @@
 
 /* One bit per hashed address: most packets that are not for a VIP are told by it, without a hash look-up. */
 SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
+/* Which MACs are this machine's. */
+SHARED_ARRAY(struct stations, stations, 1);
 /* The VIPs, exactly: consulted for malformed packets only. */
 PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 

@@ -12,7 +12,7 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 from xdpdirector import attachment, bpffs, config, interfaces, loader
@@ -31,6 +31,7 @@ from xdpdirector.errors import AlreadyRunningError, ConfigurationError, Director
 from xdpdirector.events import Events
 from xdpdirector.filestate import merge_file
 from xdpdirector.guard import Guard
+from xdpdirector.interfaces import Interface
 from xdpdirector.lan.watch import Lan
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
@@ -40,6 +41,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
+from xdpdirector.stations import own_macs
 from xdpdirector.vips import Vips
 
 log = logging.getLogger("xdpdirector")
@@ -117,7 +119,10 @@ async def _serve(
                 on_change(address)
                 lan.route_changed(address)
 
-            return Neighbours(tell)
+            def see(links: Collection[Interface]) -> None:
+                plane.take_frames_for(own_macs(links, wanted.interfaces))
+
+            return Neighbours(tell, see)
 
         reconciler = Reconciler(
             services,

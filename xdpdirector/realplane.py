@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from xdpdirector import attachment, loader
+from xdpdirector import attachment, loader, stations
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
@@ -120,6 +120,10 @@ class RealPlane:
             for found in attachment.attachments(self._paths)
         )
 
+    def take_frames_for(self, macs: Sequence[bytes]) -> None:
+        """See `stations.tell`."""
+        stations.tell(self._tables.stations, macs)
+
     async def explain(self, question: Question) -> Finding:
         async with (
             self._explaining
@@ -137,7 +141,8 @@ class RealPlane:
                 f"there is no interface '{interface}' here", pointer="/interface"
             ) from error
         with _explained():
-            return self._explainer.ask(frame_of(question, SENDER, RECEIVER), interface)
+            receiver = stations.any_own(self._tables.stations) or RECEIVER
+            return self._explainer.ask(frame_of(question, SENDER, receiver), interface)
 
     async def sweep(self, now: float) -> None:
         rings = self._dataplane.rings.writes

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from xdpdirector.accessspec import ApiSpec
+from xdpdirector.accessspec import ACCOUNT, ApiSpec
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
@@ -216,12 +216,13 @@ InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 
 
 class Configuration(Frozen):
-    """The configuration file."""
+    """The configuration file. `user`: who the daemon becomes when root starts it; without it, it stays root."""
 
     interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)]
     mode: Literal["auto", "native", "generic"] = "auto"
     vips: Literal["manage", "external"] = "manage"
     api: ApiSpec = ApiSpec()
+    user: Annotated[str, Field(pattern=ACCOUNT)] | None = None
     sizes: Sizes = Sizes()
     guard: GuardSpec = GuardSpec()
     lan: LanSpec = LanSpec()

@@ -17,6 +17,7 @@ from xdpdirector.api import (
     connections,
     events,
     explain,
+    guard,
     idempotency,
     lan,
     metrics,
@@ -39,6 +40,7 @@ _ROUTERS = (
     configuration.router,
     connections.router,
     explain.router,
+    guard.router,
     lan.router,
     statistics.router,
     events.router,
@@ -78,7 +80,6 @@ def create_app(
         dependencies=[Depends(through_the_gate), Depends(negotiation.acceptable)],
     )
     app.state.director = director
-    app.state.metrics = metrics.registry(director)
     app.state.access = access = access or Access.nowhere()
     problems.install(app)
     idempotency.install(app, answers or PassingAnswers())

@@ -7,16 +7,27 @@ loop; the reading ones are cheap and do not wait. Errors are those of `xdpdirect
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal, Protocol
 
+from xdpdirector.checks.measured import Tally
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
+from xdpdirector.guardspec import DenyEntry, Prefix
 from xdpdirector.history import Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
-from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
-from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
+from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.views import (
+    BackendView,
+    ConnectionView,
+    DeniedView,
+    GuardView,
+    Readiness,
+    ServiceView,
+    Statistics,
+)
 
 
 class ConfigurationControl(Protocol):
@@ -33,6 +44,26 @@ class ConfigurationControl(Protocol):
     async def roll_back(self, number: int, *, intent: Intent, dry_run: bool = False) -> Plan: ...
 
 
+class GuardControl(Protocol):
+    """Who is denied, and what limits refused. `xdpdirector.guard.Guard` has this shape."""
+
+    def view(self) -> GuardView: ...
+
+    def denied(self, client: Address | None = None) -> list[Prefix]: ...
+
+    def denial(self, prefix: Prefix) -> DeniedView: ...
+
+    def tag(self, prefix: Prefix | None = None) -> str: ...
+
+    async def add(self, entry: DenyEntry, *, intent: Intent) -> DeniedView: ...
+
+    async def put(self, entry: DenyEntry, *, intent: Intent) -> DeniedView: ...
+
+    async def remove(self, prefix: Prefix, *, intent: Intent) -> None: ...
+
+    async def replace(self, entries: Collection[DenyEntry], *, intent: Intent) -> None: ...
+
+
 class Control(Protocol):
     """Writes return when the maps hold the change. `patch` is an RFC 7396 merge patch, times are seconds."""
 
@@ -41,6 +72,9 @@ class Control(Protocol):
 
     @property
     def events(self) -> Events: ...
+
+    @property
+    def guard(self) -> GuardControl: ...
 
     @property
     def explaining(self) -> Explaining: ...
@@ -62,6 +96,8 @@ class Control(Protocol):
     ) -> list[ConnectionView]: ...
 
     def statistics(self) -> Statistics: ...
+
+    def tallies(self) -> list[Tally]: ...
 
     def readiness(self) -> Readiness: ...
 

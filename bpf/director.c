@@ -15,6 +15,7 @@
 #include "maps.h"
 #include "explain.h"
 #include "verdict.h"
+#include "trace.h"
 #include "parse.h"
 #include "service.h"
 #include "choice.h"
@@ -45,6 +46,12 @@ static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 	return verdict(XDP_DROP, DROP_INTERNAL);
 }
 
+/* Whom the reason speaks of. */
+static __always_inline u32 named(const struct choice *choice)
+{
+	return choice->backend ? choice->index : NO_BACKEND;
+}
+
 /* On to another stage, with what this one found out. */
 static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet,
 				 const struct aside *found, const struct choice *choice,
@@ -60,7 +67,7 @@ static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet
 	aside->front = found->front;
 	aside->slot = found->slot;
 	aside->now = found->now;
-	aside->backend = choice->index;
+	aside->backend = named(choice);
 	aside->reason = reason;
 	return call_stage(ctx, stage);
 }
@@ -69,12 +76,15 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 			       const struct aside *aside, const struct choice *choice,
 			       enum reason reason)
 {
+	int action = XDP_DROP;
+
 	switch (reason) {
 	case UNDECIDED:
 		return go_on(ctx, packet, aside, choice, reason, aside->stage);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
-		return forward(ctx, packet, choice, reason);
+		reason = send(ctx, packet, choice, reason, &action);
+		break;
 	case FORWARD_BEFORE:
 		return go_on(ctx, packet, aside, choice, reason, STAGE_REMEMBER);
 	case REJECT_EMPTY:
@@ -82,17 +92,22 @@ static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
 	case REJECT_UNKNOWN:
 		return go_on(ctx, packet, aside, choice, reason, STAGE_ANSWER);
 	default:
-		return verdict(XDP_DROP, reason);
+		break;
 	}
+	return conclude(ctx, packet, named(choice), action, reason);
 }
 
 int stage_answer(struct xdp_md *ctx)
 {
 	u32 mine = DRY_RUN;
 	struct aside *aside = asides.lookup(&mine);
+	enum reason reason;
 
-	return aside ? reject(ctx, &aside->packet, aside->now, aside->reason)
-		     : verdict(XDP_DROP, DROP_INTERNAL);
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	reason = reject(ctx, &aside->packet, aside->now, aside->reason);
+	return conclude(ctx, &aside->packet, aside->backend,
+			reason == aside->reason ? XDP_TX : XDP_DROP, reason);
 }
 
 int stage_admit(struct xdp_md *ctx)
@@ -104,7 +119,9 @@ int stage_admit(struct xdp_md *ctx)
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	reason = admit(&aside->packet, aside->service);
-	return reason == UNDECIDED ? call_stage(ctx, STAGE_SCHEDULE) : verdict(XDP_DROP, reason);
+	if (reason == UNDECIDED)
+		return call_stage(ctx, STAGE_SCHEDULE);
+	return conclude(ctx, &aside->packet, NO_BACKEND, XDP_DROP, reason);
 }
 
 int stage_schedule(struct xdp_md *ctx)
@@ -120,7 +137,7 @@ int stage_schedule(struct xdp_md *ctx)
 	if (!service)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	aside->reason = schedule(&aside->packet, service, aside, &choice);
-	aside->backend = choice.index;
+	aside->backend = named(&choice);
 	switch (aside->reason) {
 	case FORWARD_RING:
 	case FORWARD_UNRECORDED:
@@ -131,7 +148,7 @@ int stage_schedule(struct xdp_md *ctx)
 	case REJECT_EMPTY:
 		return call_stage(ctx, STAGE_ANSWER);
 	default:
-		return verdict(XDP_DROP, aside->reason);
+		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, aside->reason);
 	}
 }
 
@@ -149,8 +166,19 @@ int stage_remember(struct xdp_md *ctx)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	choice.is_new = aside->reason != FORWARD_BEFORE;
 	if (!remember(&aside->packet, service, aside, &choice) && !service->ring_slots)
-		return verdict(XDP_DROP, DROP_FULL);
+		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, DROP_FULL);
 	return forward(ctx, &aside->packet, &choice, aside->reason);
+}
+
+int stage_trace(struct xdp_md *ctx)
+{
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	tell(ctx, aside);
+	return verdict(aside->action, aside->reason);
 }
 
 int stage_fragment(struct xdp_md *ctx)
@@ -186,8 +214,10 @@ int stage_error(struct xdp_md *ctx)
 		service = services.lookup(&listener.service);
 	if (!service || !follow_quoted(&quoted, service, listener.front, &choice))
 		return verdict(XDP_PASS, PASS_NO_CONNECTION);
+	if (service->guard & GUARD_TRACE)
+		aside->packet.traced = listener.service + 1;
 	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))
-		return verdict(XDP_DROP, DROP_DENIED);
+		return conclude(ctx, &aside->packet, named(&choice), XDP_DROP, DROP_DENIED);
 	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
 }
 
@@ -226,6 +256,7 @@ int director(struct xdp_md *ctx)
 	struct aside aside = {
 		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
 	};
+	enum reason reason = DROP_DENIED;
 	struct service *service = NULL;
 	struct packet packet = {};
 	struct choice choice = {};
@@ -236,6 +267,8 @@ int director(struct xdp_md *ctx)
 		return verdict(XDP_PASS, PASS_NOT_IP);
 	if (!may_be_vip(&packet))
 		return verdict(XDP_PASS, PASS_NOT_VIP);
+	if (!is_for_this_machine(start))
+		return verdict(XDP_PASS, is_vip(&packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
 
 	parse_transport(&cursor, &packet);
 	if (packet.error)
@@ -253,10 +286,11 @@ int director(struct xdp_md *ctx)
 			       : verdict(XDP_PASS, PASS_NO_LISTENER);
 
 	note_service(listener.service);
-	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
-		return verdict(XDP_DROP, DROP_DENIED);
-
+	if (service->guard & GUARD_TRACE)
+		packet.traced = listener.service + 1;
 	aside.service = listener.service;
 	aside.front = listener.front;
-	return act(ctx, &packet, &aside, &choice, choose(&packet, service, &aside, &choice));
+	if (!(service->guard & GUARD_PREFIXES) || !is_denied(&packet))
+		reason = choose(&packet, service, &aside, &choice);
+	return act(ctx, &packet, &aside, &choice, reason);
 }

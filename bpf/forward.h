@@ -6,7 +6,7 @@
 
 #include "choice.h"
 #include "related.h"
-#include "verdict.h"
+#include "trace.h"
 
 static __always_inline void count_traffic(const struct packet *packet, const struct choice *choice)
 {
@@ -66,30 +66,44 @@ static __always_inline bool write_addresses(struct xdp_md *ctx, const struct bac
 	return true;
 }
 
-static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
-				   const struct choice *choice, enum reason reason)
+/* What becomes of it: `reason`, when the frame goes out. */
+static __always_inline enum reason send(struct xdp_md *ctx, const struct packet *packet,
+					const struct choice *choice, enum reason reason,
+					int *action)
 {
 	struct backend *backend = choice->backend;
 	bool is_written;
 
+	*action = XDP_DROP;
 	if (!backend)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return DROP_INTERNAL;
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_fragment(packet, choice);
 	if (backend->flags & BACKEND_LOCAL) {
 		count_traffic(packet, choice);
-		return verdict(XDP_PASS, PASS_LOCAL);
+		*action = XDP_PASS;
+		return PASS_LOCAL;
 	}
 	if (!(backend->flags & BACKEND_RESOLVED))
-		return verdict(XDP_DROP, DROP_UNRESOLVED);
+		return DROP_UNRESOLVED;
 	is_written = backend->vlan == VLAN_AS_IT_CAME ? write_addresses(ctx, backend)
 						      : write_tagged(ctx, packet, backend);
 	if (!is_written)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return DROP_INTERNAL;
 	count_traffic(packet, choice);
-	if (backend->ifindex == ctx->ingress_ifindex)
-		return verdict(XDP_TX, reason);
-	return verdict(ports.redirect_map(backend->port, XDP_DROP), reason);
+	*action = XDP_TX;
+	if (backend->ifindex != ctx->ingress_ifindex)
+		*action = ports.redirect_map(backend->port, XDP_DROP);
+	return reason;
+}
+
+static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
+				   const struct choice *choice, enum reason reason)
+{
+	int action;
+
+	reason = send(ctx, packet, choice, reason, &action);
+	return conclude(ctx, packet, choice->index, action, reason);
 }
 
 #endif

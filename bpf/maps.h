@@ -4,7 +4,9 @@
 #ifndef XDPDIRECTOR_MAPS_H
 #define XDPDIRECTOR_MAPS_H
 
+#include "decision.h"
 #include "explanation.h"
+#include "station_types.h"
 #include "types.h"
 
 #define VIP_FILTER_WORDS 1024
@@ -31,6 +33,8 @@
 
 /* One bit per hashed address: most packets that are not for a VIP are told by it, without a hash look-up. */
 SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
+/* Which MACs are this machine's. */
+SHARED_ARRAY(struct stations, stations, 1);
 /* The VIPs, exactly: consulted for malformed packets only. */
 PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 
@@ -80,6 +84,25 @@ PINNED("percpu_array", u32, struct aside, asides, 2); /* the second is for expla
 
 /* Written by the program that explains, for the daemon, which asks one thing at a time. */
 PINNED("array", u32, struct explanation, explanations, 1);
+
+/* What is to be told of decisions, to whom watches; the telling; what is told, and where it is put together. */
+PINNED("array", u32, struct trace, traces, 1);
+PINNED("percpu_array", u32, struct telling, tellings, 1);
+PINNED("percpu_array", u32, struct decision, drafts, 1);
+
+/* BCC's own macro for a ring buffer has no pin. */
+struct decisions_table_t {
+	int key;
+	u32 leaf;
+	int (*ringbuf_output)(void *, u64, u64);
+	void *(*ringbuf_reserve)(u64);
+	void (*ringbuf_discard)(void *, u64);
+	void (*ringbuf_submit)(void *, u64);
+	u32 max_entries;
+};
+__attribute__((section("maps/ringbuf:" PIN_DIR "decisions"))) struct decisions_table_t decisions = {
+	.max_entries = DECISIONS_SIZE
+};
 
 /* How many ICMP answers went out in the present jiffy. */
 PINNED("percpu_array", u32, struct allowance, allowances, 1);

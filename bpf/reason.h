@@ -44,7 +44,9 @@ enum reason {
 	DROP_LIMITED_SOURCE = 30, /* would open a connection, but its client had too many lately */
 	DROP_FULL = 31, /* would open a connection, but the table has no room beside running ones */
 	DROP_INTERNAL = 32, /* cannot happen */
-	REASONS = 33,
+	PASS_OTHER_HOST =
+		33, /* for a VIP, but flooded here: its MAC is no interface's of this machine */
+	REASONS = 34,
 };
 
 #endif

@@ -10,7 +10,6 @@
 
 #include "parse.h"
 #include "related.h"
-#include "verdict.h"
 
 #define REPLY_TTL	64
 #define QUOTED6		1232 /* what the smallest MTU of IPv6 leaves for the packet */
@@ -136,8 +135,8 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 }
 
 /* Answer the segment with a RST. */
-static __always_inline int answer_segment(struct xdp_md *ctx, const struct packet *packet,
-					  enum reason reason)
+static __always_inline enum reason answer_segment(struct xdp_md *ctx, const struct packet *packet,
+						  enum reason reason)
 {
 	int size = packet->network + sizeof(struct tcphdr) +
 		   (packet->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
@@ -145,14 +144,14 @@ static __always_inline int answer_segment(struct xdp_md *ctx, const struct packe
 	bool is_written;
 
 	if (!make_reset(ctx, packet, &reset))
-		return verdict(XDP_DROP, DROP_RESET);
+		return DROP_RESET;
 	if (bpf_xdp_adjust_tail(ctx, size - (int)(ctx->data_end - ctx->data)))
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_reset6(ctx, packet, &reset)
 				  : write_reset4(ctx, packet, &reset);
 	if (!is_written || !write_ethernet(ctx))
-		return verdict(XDP_DROP, DROP_INTERNAL);
-	return verdict(XDP_TX, reason);
+		return DROP_INTERNAL;
+	return reason;
 }
 
 /* Whether one more ICMP answer may go out in this jiffy, on this processor. */
@@ -285,8 +284,8 @@ static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct 
 }
 
 /* Answer the datagram with a port unreachable. */
-static __always_inline int answer_datagram(struct xdp_md *ctx, const struct packet *packet, u32 now,
-					   enum reason reason)
+static __always_inline enum reason answer_datagram(struct xdp_md *ctx, const struct packet *packet,
+						   u32 now, enum reason reason)
 {
 	u32 quoted = packet->ipv6 ? QUOTED6 : packet->transport - packet->network + 8;
 	u32 headers = packet->ipv6 ? sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr)
@@ -294,17 +293,17 @@ static __always_inline int answer_datagram(struct xdp_md *ctx, const struct pack
 	bool is_written;
 
 	if (!may_answer(now))
-		return verdict(XDP_DROP, DROP_ANSWER);
+		return DROP_ANSWER;
 	if (quoted > packet->length)
 		quoted = packet->length;
 	quoted &= 0x7ff;
 	if (!make_room(ctx, packet, headers, quoted))
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_unreachable6(ctx, packet, quoted)
 				  : write_unreachable4(ctx, packet, quoted);
 	if (!is_written || !write_ethernet(ctx))
-		return verdict(XDP_DROP, DROP_INTERNAL);
-	return verdict(XDP_TX, reason);
+		return DROP_INTERNAL;
+	return reason;
 }
 
 static __always_inline bool is_one_station(struct xdp_md *ctx)
@@ -333,11 +332,12 @@ static __always_inline bool is_one_host(const struct packet *packet)
 	return first != 0 && first != 127 && first < 224;
 }
 
-static __always_inline int reject(struct xdp_md *ctx, const struct packet *packet, u32 now,
-				  enum reason reason)
+/* `reason` when the frame is the answer now; else why there is none. */
+static __always_inline enum reason reject(struct xdp_md *ctx, const struct packet *packet, u32 now,
+					  enum reason reason)
 {
 	if (!is_one_station(ctx) || !is_one_host(packet))
-		return verdict(XDP_DROP, DROP_UNANSWERABLE);
+		return DROP_UNANSWERABLE;
 	if (packet->protocol == IPPROTO_UDP)
 		return answer_datagram(ctx, packet, now, reason);
 	return answer_segment(ctx, packet, reason);

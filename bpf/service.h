@@ -20,6 +20,21 @@ static __always_inline bool may_be_vip(const struct packet *packet)
 	return bits && (*bits >> (hash & 63) & 1);
 }
 
+/* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
+ * double them, or send them in circles with another one. */
+static __always_inline bool is_for_this_machine(const struct ethhdr *eth)
+{
+	u64 mac = *(const u32 *)eth->h_dest | (u64) * (const u16 *)&eth->h_dest[4] << 32;
+	struct stations *own = stations.lookup(&(u32){ 0 });
+
+	if (!own || !own->known || own->macs[0] == mac)
+		return true;
+	for (u32 i = 1; i < MAX_STATIONS; i++)
+		if (own->macs[i] == mac)
+			return true;
+	return false;
+}
+
 /* Exact, for the rare packet that has no ports to look a listener up by. */
 static __always_inline bool is_vip(const struct packet *packet)
 {

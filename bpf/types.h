@@ -6,6 +6,7 @@
 #ifndef XDPDIRECTOR_TYPES_H
 #define XDPDIRECTOR_TYPES_H
 
+#include "guard_types.h"
 #include "reason.h"
 
 #define NO_BACKEND	0xffff
@@ -23,7 +24,8 @@ enum stage {
 	STAGE_ERROR = 3,    /* an ICMP error follows the connection that it speaks of */
 	STAGE_ADMIT = 4,    /* has the service, or the client, had too many new connections? */
 	STAGE_REMEMBER = 5, /* record a connection, and forward the packet that showed it */
-	STAGES = 6,
+	STAGE_TRACE = 6,    /* tell who watches */
+	STAGES = 7,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
@@ -36,17 +38,6 @@ enum service_flags {
 	SERVICE_PERSISTENT = 32,    /* a client keeps its backend for a time, over all listeners */
 	SERVICE_KEEP_DRAINING = 64, /* also when that backend takes no other new connections */
 	SERVICE_ONE_PACKET = 128,   /* datagrams are not remembered (UDP) */
-};
-
-/* What the guard looks at. */
-enum guard_flags {
-	GUARD_PREFIXES = 1, /* there are denied prefixes */
-	GUARD_LIMITS = 2,   /* the service's new connections are limited */
-};
-
-/* A limit's times are in jiffies with so many bits behind the point. */
-enum fixed_point {
-	JIFFY_SHIFT = 24,
 };
 
 /* What becomes of a packet that has no usable backend. */
@@ -169,25 +160,6 @@ struct fragment {
 	u8 protocol;
 	u8 ipv6;
 	u16 pad;
-};
-
-/* A client's address, in full, or part of it. */
-struct prefix4 {
-	u32 prefix; /* in bits, of what follows */
-	__be32 address;
-};
-
-struct prefix6 {
-	u32 prefix;
-	__be32 address[4];
-};
-
-/* Whose new connections are counted together. */
-struct source {
-	__be32 address[4]; /* masked; IPv4: the first word */
-	u16 service;
-	u16 generation; /* of the service's limit: another one begins anew */
-	u32 ipv6;
 };
 
 struct client {
@@ -317,22 +289,6 @@ struct bucket6 {
 	struct entry6 entries[WAYS];
 };
 
-/* How many connections a service may be given, and each source of them. Times in jiffies << JIFFY_SHIFT. */
-struct limit {
-	u64 cost;      /* of one connection; 0: no limit */
-	u64 tolerance; /* how far ahead payments may run */
-	u64 source_cost;
-	u64 source_tolerance;
-	__be32 source_mask; /* what of a client's address makes a source, IPv4 and IPv6 */
-	__be32 source_mask6[4];
-	u32 generation;
-};
-
-struct refusals {
-	u64 service;
-	u64 source;
-};
-
 /* What a frame says, as bpf/parse.h reads it. */
 struct packet {
 	union {
@@ -349,6 +305,8 @@ struct packet {
 	u8 protocol;
 	u8 flags;    /* of TCP, else 0 */
 	u8 fragment; /* enum fragment_kind */
+	u16 traced;  /* 1 + its service's index while somebody watches, else 0 */
+	u16 pad;
 };
 
 /* A packet put aside for the next stage, on this processor. */
@@ -361,7 +319,7 @@ struct aside {
 	u32 backend; /* index: the one that was chosen */
 	u32 reason;  /* enum reason, as far as it is decided */
 	u32 stage;   /* enum stage: what a packet that is to be scheduled goes through first */
-	u32 pad;
+	u32 action;  /* the verdict, for who watches */
 };
 
 struct traffic {

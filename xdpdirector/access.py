@@ -95,6 +95,10 @@ class AccessFile:
 
     @property
     def database(self) -> Database:
+        return self.open()
+
+    def open(self) -> Database:
+        """Now, and not when it is first needed."""
         if self._database is None:
             self._database = Database(self.path, FORMAT, patience=self._patience)
         return self._database

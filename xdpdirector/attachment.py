@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from xdpdirector import bpffs, headers, layout, libbpf
+from xdpdirector import bpffs, layout, libbpf
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -103,7 +103,7 @@ def detach(paths: InstancePaths, interfaces: Iterable[str]) -> list[str]:
 
 
 def unload(paths: InstancePaths) -> list[str]:
-    """Take everything down: off all interfaces, pins, layout, header tree; the interfaces that carried it.
+    """Take everything down: off all interfaces, pins, layout; the interfaces that carried it.
 
     Works with whatever is left of a half-made or half-removed instance.
     """
@@ -115,7 +115,6 @@ def unload(paths: InstancePaths) -> list[str]:
             with suppress(OSError):  # other instances have theirs there
                 paths.pins.parent.rmdir()
             paths.layout.unlink(missing_ok=True)
-            headers.remove(paths.run)
             paths.loader_lock.unlink(missing_ok=True)
             with suppress(OSError):  # the daemon's files are there
                 paths.run.rmdir()
@@ -254,7 +253,10 @@ def _put_back(fd: int, step: _Step, mode: str) -> list[str]:
 
 
 def _clean(paths: InstancePaths) -> None:
-    """Unpin retired programs that run nowhere, and then maps of an earlier layout."""
+    """Unpin retired programs that run nowhere, and then maps of an earlier layout. One who may only attach leaves
+    them to the next loader."""
+    if not os.access(paths.pins, os.W_OK):
+        return
     running = {found.program_id for found in _attached()}
     retired = {
         number: path for number, path in bpffs.pinned_programs(paths).items() if path.name != bpffs.PROGRAM

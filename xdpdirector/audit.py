@@ -113,7 +113,7 @@ class Audit:
             self._close(self._insert(entry, "refusal"), outcome)
 
     def note_own(self, author: str, outcome: Outcome) -> None:
-        """A change that the daemon made by itself, by a deadline or the file; made even if this cannot be stored."""
+        """A change that the daemon made by itself: a deadline, the file. It stands even if unrecorded."""
         entry = Entry(author=author, role="", source=DAEMON, operation=DAEMON, request="")
         try:
             with self._file.database.transaction():
@@ -188,7 +188,7 @@ def _view(row: Row) -> AuditView:
         operation=operation,
         request=request,
         key=key,
-        outcome=_outcome(closed is not None, status),
+        outcome=_outcome(closed is not None, status, detail),
         status=status,
         revision=revision,
         reason=reason or "",
@@ -196,9 +196,14 @@ def _view(row: Row) -> AuditView:
     )
 
 
-def _outcome(closed: bool, status: int | None) -> Literal["done", "failed", "refused", "unknown"]:
+def _outcome(
+    closed: bool, status: int | None, detail: str
+) -> Literal["done", "failed", "refused", "unknown"]:
+    """Without a status the detail says that something was wrong."""
     if not closed:
         return "unknown"
-    if status is None or status < 400:
+    if status is None:
+        return "failed" if detail else "done"
+    if status < 400:
         return "done"
     return "refused" if status in _REFUSED else "failed"

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xdpdirector import libbpf
+from xdpdirector import libbpf, privileges
 from xdpdirector.errors import ConflictError, LoaderError, NotAllowedError
 from xdpdirector.paths import BPFFS, InstancePaths
 
@@ -25,26 +25,20 @@ MAPS = "maps-"
 EXPLAINING = "explain-"
 LOCK_PATIENCE = 120.0
 
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
-_ENOUGH = {"CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"}  # the program computes with pointers: CAP_PERFMON
 _REMEDY = "run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 _DIRECTORY_MODE = 0o700
 
 
 def require_privileges(*, adopting: bool = False) -> None:
     """NotAllowedError unless this process may load a program and attach it; `adopting`: onto pinned maps."""
-    status = Path("/proc/self/status").read_text()
-    effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
-    held = {name for name, bit in _CAPABILITIES.items() if effective >> bit & 1}
-    if {"CAP_SYS_ADMIN", "CAP_NET_ADMIN"} <= held:
+    if privileges.may_load(adopting=adopting):
         return
-    if not held >= _ENOUGH:
+    if not privileges.may_load():
         raise NotAllowedError(f"loading the packet program needs privileges: {_REMEDY}")
-    if adopting:
-        raise NotAllowedError(
-            "loading onto maps that are pinned already needs CAP_SYS_ADMIN besides, since BCC opens them by "
-            "their ids: run as root"
-        )
+    raise NotAllowedError(
+        "loading onto maps that are pinned already needs CAP_SYS_ADMIN besides, since BCC opens them by "
+        "their ids: run as root"
+    )
 
 
 @contextmanager
@@ -124,7 +118,7 @@ def locked(paths: InstancePaths) -> Iterator[None]:
 def _try_lock(path: Path) -> int | None:
     """A locked descriptor of the file that has this name now: an unload may have removed what we opened."""
     with translated(f"opening {path}"):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     with suppress(OSError):
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if os.path.samestat(os.fstat(fd), path.stat()):

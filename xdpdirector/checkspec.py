@@ -3,23 +3,42 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from xdpdirector.durations import format_duration
 from xdpdirector.fields import Frozen, Timeout
 
 
+def _expression(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise ValueError(f"'{text}' is not a regular expression: {error}") from None
+    return text
+
+
+Word = Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)]
+HostName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_]([A-Za-z0-9_.-]*[A-Za-z0-9_.])?$", max_length=253)]
+FilePath = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=1024)]
+Expression = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_expression)]
+
+
 class CheckBase(Frozen):
-    """Fields that every health check has. `interval` runs from start to start, `timeout` bounds one try."""
+    """Fields that every health check has. `interval` runs from start to start, `timeout` bounds one try.
+
+    `via`: `vip` asks the service's VIPs on the backend, as clients do; `address` asks the backend's own address,
+    which a server answers even after it lost the VIP.
+    """
 
     interval: Timeout = 2.0
     timeout: Timeout = 1.0
     rise: Annotated[int, Field(ge=1, le=100)] = 2
     fall: Annotated[int, Field(ge=1, le=100)] = 3
     port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    via: Literal["address"] = "address"
+    via: Literal["vip", "address"] = "vip"
 
     @model_validator(mode="after")
     def _timeout_fits(self) -> Self:
@@ -30,6 +49,11 @@ class CheckBase(Frozen):
             )
         return self
 
+    @property
+    def has_port(self) -> bool:
+        """Whether it asks a port at all."""
+        return True
+
 
 class TcpCheck(CheckBase):
     """Healthy when a TCP connection to the port opens in time."""
@@ -37,13 +61,202 @@ class TcpCheck(CheckBase):
     type: Literal["tcp"]
 
 
-class HttpCheck(CheckBase):
-    """Healthy when GET `path` answers with a status in `status` in time."""
+class Secured(CheckBase):
+    """How TLS is spoken. `server_name` is sent (SNI, RFC 6066) and, with `verify`, looked for in the certificate;
+    `ca`: a file of the authorities that are trusted, instead of this machine's."""
+
+    server_name: HostName | None = None
+    verify: bool = False
+    ca: FilePath | None = None
+
+    @model_validator(mode="after")
+    def _verifiable(self) -> Self:
+        if self.verify and not self.sni:
+            raise ValueError("verify needs server_name: the name that the certificate is for")
+        if self.ca and not self.verify:
+            raise ValueError("ca is of no use without verify: true")
+        return self
+
+    @property
+    def sni(self) -> str | None:
+        """The name that TLS asks for."""
+        return self.server_name
+
+
+class TlsCheck(Secured):
+    """Healthy when a TLS handshake succeeds in time, and the certificate is good for `min_days` more."""
+
+    type: Literal["tls"]
+    min_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+
+
+class HttpBase(CheckBase):
+    """What HTTP is asked. `weight_header`: where the server says what part of its weight it wants, like `75%`."""
+
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
+    host: Word | None = None
+    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(min_length=1)] = (200,)
+    body: Expression | None = None
+    weight_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64)] | None = None
+
+
+class HttpCheck(HttpBase):
+    """Healthy when GET `path` answers with a status in `status` in time, and `body` is found in the answer."""
 
     type: Literal["http"]
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
-    host: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=255)] | None = None
-    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(min_length=1)] = (200,)
 
 
-CheckSpec = Annotated[TcpCheck | HttpCheck, Field(discriminator="type")]
+class HttpsCheck(Secured, HttpBase):
+    """As `http`, over TLS. The name of `host` is asked for where `server_name` says none."""
+
+    type: Literal["https"]
+
+    @property
+    def sni(self) -> str | None:
+        name = re.sub(r":\d+$", "", self.host or "")
+        return self.server_name or (name if re.search("[a-zA-Z]", name) else None)
+
+
+class Conversation(Secured):
+    """A line protocol; `tls`: `direct` from the first octet, or `start` by the protocol's own command."""
+
+    tls: Literal["none", "start", "direct"] = "none"
+
+
+class SmtpCheck(Conversation):
+    """Healthy when the server greets and takes EHLO (RFC 5321), and STARTTLS (RFC 3207) where asked for."""
+
+    type: Literal["smtp"]
+    hello: HostName = "xdpdirector"
+
+
+class Pop3Check(Conversation):
+    """Healthy when the server greets with +OK (RFC 1939), and takes STLS (RFC 2595) where asked for."""
+
+    type: Literal["pop3"]
+
+
+class ImapCheck(Conversation):
+    """Healthy when the server greets with OK (RFC 9051), and takes STARTTLS where asked for."""
+
+    type: Literal["imap"]
+
+
+class FtpCheck(Conversation):
+    """Healthy when the server greets with 220 (RFC 959), and takes AUTH TLS (RFC 4217) where asked for."""
+
+    type: Literal["ftp"]
+
+
+class LdapCheck(Secured):
+    """Healthy when the server takes an anonymous bind (RFC 4511) or, with `ask: root_dse`, reads that entry."""
+
+    type: Literal["ldap"]
+    tls: Literal["none", "direct"] = "none"
+    ask: Literal["bind", "root_dse"] = "bind"
+
+
+class PostgresCheck(CheckBase):
+    """Healthy when the server takes the start of a session, or asks for a password or says that it wants another
+    user: that it lives. It is not when it starts up, shuts down or has no connection left."""
+
+    type: Literal["postgres"]
+    user: Word = "xdpdirector"
+    database: Word | None = None
+
+
+class MysqlCheck(CheckBase):
+    """Healthy when the server finishes the handshake, with or without letting this user in (no password)."""
+
+    type: Literal["mysql"]
+    user: Word = "xdpdirector"
+
+
+class DnsCheck(CheckBase):
+    """Healthy when the question is answered with this code and, if given, this record among the answers."""
+
+    type: Literal["dns"]
+    name: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=253)]
+    query: Annotated[str, Field(pattern=r"^[A-Z0-9]+$", max_length=16)] = "A"
+    rcode: Annotated[str, Field(pattern=r"^[A-Z]+$", max_length=16)] = "NOERROR"
+    answer: Annotated[str, Field(min_length=1, max_length=255)] | None = None
+    transport: Literal["udp", "tcp"] = "udp"
+
+
+class UdpCheck(CheckBase):
+    """Healthy when a datagram is answered and `expect` is found in the answer; without `expect` it is enough
+    that no ICMP error says the port is closed, which takes the whole `timeout`. `send_hex` for other than text."""
+
+    type: Literal["udp"]
+    send: Annotated[str, Field(max_length=1024)] = ""
+    send_hex: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2})*$", max_length=2048)] = ""
+    expect: Expression | None = None
+
+
+class IcmpCheck(CheckBase):
+    """Healthy when an echo request is answered in time."""
+
+    type: Literal["icmp"]
+
+    @property
+    def has_port(self) -> bool:
+        return False
+
+
+class AgentCheck(CheckBase):
+    """Healthy when the server says so, in a line as for HAProxy's agent-check: `up`, `down`, `drain`, `75%`."""
+
+    type: Literal["agent"]
+    send: Annotated[str, Field(max_length=255)] = ""
+    via: Literal["vip", "address"] = "address"
+
+
+class ExecCheck(CheckBase):
+    """Healthy when a program ends with status 0 in time. Only programs that the configuration file allows."""
+
+    type: Literal["exec"]
+    command: Annotated[
+        tuple[Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")], ...],
+        Field(min_length=1, max_length=64),
+    ]
+    via: Literal["address"] = "address"
+
+    @property
+    def has_port(self) -> bool:
+        return False
+
+    @property
+    def not_allowed(self) -> str:
+        """What to say where its program may not run."""
+        return (
+            f"the program '{self.command[0]}' may not be run by a check: add it to checks.allow_exec "
+            "in the configuration file, and restart the daemon"
+        )
+
+
+CheckSpec = Annotated[
+    TcpCheck
+    | TlsCheck
+    | HttpCheck
+    | HttpsCheck
+    | SmtpCheck
+    | Pop3Check
+    | ImapCheck
+    | FtpCheck
+    | LdapCheck
+    | PostgresCheck
+    | MysqlCheck
+    | DnsCheck
+    | UdpCheck
+    | IcmpCheck
+    | AgentCheck
+    | ExecCheck,
+    Field(discriminator="type"),
+]
+
+
+class Checks(Frozen):
+    """What the configuration file says of all checks. `allow_exec`: the only programs that `exec` checks may run;
+    it cannot be changed at run time."""
+
+    allow_exec: Annotated[tuple[FilePath, ...], Field(max_length=64)] = ()

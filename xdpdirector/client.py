@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from http.client import HTTPConnection, HTTPException, HTTPResponse
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -21,6 +22,8 @@ from xdpdirector.paths import DEFAULT_INSTANCE
 from xdpdirector.sse import Message, messages
 
 Query = Mapping[str, object]
+Headers = Mapping[str, str]
+NO_HEADERS: Headers = MappingProxyType({})
 PATIENCE = 30.0
 SILENCE = 60.0  # seconds: a stream that is alive says something more often
 
@@ -38,11 +41,37 @@ class Client:
     def get(self, path: str, query: Query | None = None, *, timeout: float | None = PATIENCE) -> Any:
         return self._request("GET", path, query=query, timeout=timeout)
 
-    def post(self, path: str, body: object = None, *, timeout: float | None = PATIENCE) -> Any:
-        return self._request("POST", path, body=body, timeout=timeout)
+    def text(self, path: str, accept: str, *, timeout: float | None = PATIENCE) -> tuple[str, str]:
+        """What is there in another form than JSON, and its ETag."""
+        with self._translated(timeout), closing(UnixConnection(self._path, timeout)) as connection:
+            connection.request("GET", path, headers={"accept": accept})
+            answer = connection.getresponse()
+            content = answer.read()
+            if answer.status >= 400:
+                _decode(answer, content)
+            return content.decode(), answer.headers.get("etag", "")
 
-    def put(self, path: str, body: object, *, timeout: float | None = PATIENCE) -> Any:
-        return self._request("PUT", path, body=body, timeout=timeout)
+    def post(
+        self,
+        path: str,
+        body: object = None,
+        query: Query | None = None,
+        *,
+        headers: Headers = NO_HEADERS,
+        timeout: float | None = PATIENCE,
+    ) -> Any:
+        return self._request("POST", path, query=query, body=body, headers=headers, timeout=timeout)
+
+    def put(
+        self,
+        path: str,
+        body: object,
+        query: Query | None = None,
+        *,
+        headers: Headers = NO_HEADERS,
+        timeout: float | None = PATIENCE,
+    ) -> Any:
+        return self._request("PUT", path, query=query, body=body, headers=headers, timeout=timeout)
 
     def patch(self, path: str, body: object, *, timeout: float | None = PATIENCE) -> Any:
         return self._request("PATCH", path, body=body, timeout=timeout)
@@ -68,12 +97,14 @@ class Client:
         *,
         query: Query | None = None,
         body: object = None,
+        headers: Headers = NO_HEADERS,
         timeout: float | None = PATIENCE,
     ) -> Any:
         content = None if body is None else json.dumps(body).encode()
-        headers = {"accept": "application/json"} | ({"content-type": "application/json"} if content else {})
+        fields = {"accept": "application/json", **headers}
+        fields |= {"content-type": "application/json"} if content else {}
         with self._translated(timeout), closing(UnixConnection(self._path, timeout)) as connection:
-            connection.request(method, _target(path, query), body=content, headers=headers)
+            connection.request(method, _target(path, query), body=content, headers=fields)
             answer = connection.getresponse()
             return _decode(answer, answer.read())
 

@@ -12,10 +12,11 @@ import fcntl
 import logging
 import os
 import signal
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+import sys
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from xdpdirector import attachment, bpffs, config, interfaces, loader
+from xdpdirector import attachment, bpffs, config, handover, interfaces, loader, privileges
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -23,21 +24,26 @@ from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
 from xdpdirector.carriers import Carriers
+from xdpdirector.checks import registry
+from xdpdirector.checks.measured import Measured
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
-from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError
+from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError, NotAllowedError
 from xdpdirector.events import Events
 from xdpdirector.filestate import merge_file
 from xdpdirector.guard import Guard
+from xdpdirector.interfaces import Interface
 from xdpdirector.lan.watch import Lan
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
 from xdpdirector.neighbours import Neighbours, OnChange
 from xdpdirector.paths import InstancePaths
+from xdpdirector.privileges import Account
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
+from xdpdirector.stations import own_macs
 from xdpdirector.vips import Vips
 
 log = logging.getLogger("xdpdirector")
@@ -50,16 +56,22 @@ def run(instance: str, configuration: Path) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
-    bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
+    account = Account.of(wanted.user)
+    if not account.is_this:
+        _load_for(account, paths, wanted)
+        privileges.become(
+            account, [sys.executable, *sys.orig_argv[1:]], [wanted.api.group] if wanted.api.group else []
+        )
+    privileges.require_daemon()
     with (
         _only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
         opened_doors(paths.socket, wanted.api, access.tokens) as doors,
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-        loaded = loader.ensure(paths, wanted.sizes)
+        loaded = _loaded(paths, wanted)
         asyncio.run(_serve(paths, configuration, wanted, loaded, access, doors))
     return 0
 
@@ -74,6 +86,7 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
     loaded = loader.ensure(paths, wanted.sizes)
     _attach(paths, wanted, force)
+    handover.hand_over(paths, Account.of(wanted.user))
     for found in attachment.attachments(paths):
         print(f"program {loaded.program_id} runs on {found.interface}, {found.mode} mode")
     return 0
@@ -92,6 +105,40 @@ def unload(instance: str) -> int:
     return 0
 
 
+def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> None:
+    """All that needs more rights than the daemon has, before it becomes that user."""
+    bpffs.require_privileges()
+    with _only_one(paths):
+        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
+        loaded = loader.ensure(paths, wanted.sizes)
+        loader.ensure_explaining(paths, loaded)
+        handover.hand_over(paths, account)
+
+
+def _loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
+    """What is loaded; loaded now when it is not there or is another one, by those who may."""
+    try:
+        loaded = loader.current(paths, wanted.sizes)
+    except PermissionError as error:
+        raise _not_handed_over(error) from error
+    if loaded is None and not privileges.may_load():
+        raise NotAllowedError(
+            "the packet program of this release and these sizes is not loaded, and this user may not load it: "
+            "run `xdpdirector load` as root"
+        )
+    loaded = loaded or loader.ensure(paths, wanted.sizes)
+    if os.geteuid() == 0:
+        handover.hand_over(paths, Account.of(None))
+    return loaded
+
+
+def _not_handed_over(error: PermissionError) -> NotAllowedError:
+    return NotAllowedError(
+        f"this user may not use {error.filename}: let it be the `user` of the configuration, and run "
+        "`xdpdirector load` as root"
+    )
+
+
 async def _serve(
     paths: InstancePaths,
     source: Path,
@@ -108,20 +155,24 @@ async def _serve(
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
         events = Events()
+        probe = Measured(registry.probe, lambda address: lan.suspect(address))
 
         def neighbours(on_change: OnChange) -> Neighbours:
             def tell(address: Address) -> None:
                 on_change(address)
                 lan.route_changed(address)
 
-            return Neighbours(tell)
+            def see(links: Collection[Interface]) -> None:
+                plane.take_frames_for(own_macs(links, wanted.interfaces))
+
+            return Neighbours(tell, see)
 
         reconciler = Reconciler(
             services,
             plane=plane,
             vips=_vips(wanted, events),
             neighbours=neighbours,
-            checks=Monitor,
+            checks=lambda on_change, route: Monitor(on_change, route, probe=probe),
             events=events,
         )
         history = Recorded(archive, access.audit)
@@ -147,6 +198,7 @@ async def _serve(
                 lambda: reconciler.services,
                 wanted.sizes,
             ),
+            tallies=probe.tallies,
             revision=stored.id if stored else 0,
         )
         async with contextlib.AsyncExitStack() as running:
@@ -232,8 +284,11 @@ async def _read_again(source: Path, director: Director, access: Access, doors: S
 @contextlib.contextmanager
 def _only_one(paths: InstancePaths) -> Iterator[None]:
     """Hold the instance's lock; AlreadyRunningError when another daemon has it."""
-    paths.run.mkdir(parents=True, exist_ok=True)
-    fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        paths.run.mkdir(parents=True, exist_ok=True)
+        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise _not_handed_over(error) from error
     try:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -27,7 +27,7 @@ from xdpdirector.rings import Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State
 from xdpdirector.service_entry import guard_flags, service_fields
 from xdpdirector.tables import Array, Tables
-from xdpdirector.views import Traffic
+from xdpdirector.views import Fill, Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
@@ -43,6 +43,7 @@ class Dataplane:
         self.rings = Rings(tables, clock, self.indices.services)
         self.guarding = Guarding(tables, clock)
         self._listening = Listening(tables)
+        self._watched: frozenset[str] = frozenset()
         self._writes = 0
 
     # What is there
@@ -81,6 +82,20 @@ class Dataplane:
         active = int(load["active"]) + int(load["active_correction"])
         inactive = int(load["inactive"]) + int(load["inactive_correction"])
         return max(0, active), max(0, inactive)
+
+    def fill(self) -> dict[str, Fill]:
+        """How full the maps are that hold what is wanted, by their name in `sizes`."""
+        sizes, services = self.tables.loaded.sizes, self.indices.services
+        regions = [region for index in services.values() if (region := self.rings.region(index))]
+        return {
+            "services": Fill(entries=len(services), room=sizes.services),
+            "backends": Fill(entries=len(self.indices.backends), room=sizes.backends),
+            "listeners": Fill(entries=self._listening.entries, room=sizes.listeners),
+            "ring_slots": Fill(
+                entries=sum(each.stop - each.start for each in regions), room=sizes.ring_slots
+            ),
+            "denied": Fill(entries=len(self.guarding.denied()), room=sizes.denied),
+        }
 
     # Changes
 
@@ -207,7 +222,13 @@ class Dataplane:
         if plan.limit:
             self._writes += self.guarding.limit(service, plan.limit)
         fields = service_fields(
-            plan, region, wanted, self.tables.enums, self.clock.jiffies, denies=self.guarding.denies
+            plan,
+            region,
+            wanted,
+            self.tables.enums,
+            self.clock.jiffies,
+            denies=self.guarding.denies,
+            watched=plan.name in self._watched,
         )
         place = {name: fields[name] for name in ("ring_start", "ring_slots")}
         self._store(self.tables.services, service, place)  # first: no ring, no use of it
@@ -246,13 +267,20 @@ class Dataplane:
     def deny(self, prefixes: Collection[Prefix]) -> int:
         """Exactly these clients are denied, of all services; how many places were written. CapacityError."""
         self._writes = self.guarding.deny(prefixes)
-        flags, denies = self.tables.enums["guard_flags"], self.guarding.denies
-        for index in self.indices.services.values():
-            limits = bool(int(self.tables.services[index]["guard"]) & flags["GUARD_LIMITS"])
-            self._store(
-                self.tables.services, index, {"guard": guard_flags(flags, denies=denies, limits=limits)}
-            )
+        self._guard()
         return self._writes
+
+    def watch(self, services: Collection[str]) -> None:
+        """Exactly the decisions of these are traced, by bpf/trace.h."""
+        self._watched = frozenset(services)
+        self._guard()
+
+    def _guard(self) -> None:
+        flags, denies = self.tables.enums["guard_flags"], self.guarding.denies
+        for name, index in self.indices.services.items():
+            limits = bool(int(self.tables.services[index]["guard"]) & flags["GUARD_LIMITS"])
+            said = guard_flags(flags, denies=denies, limits=limits, watched=name in self._watched)
+            self._store(self.tables.services, index, {"guard": said})
 
     def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
         if not plan.scheduler.is_ring and len(plan.members) > self._places():

@@ -116,7 +116,7 @@ def replaced(denials: Denials, entries: Collection[DenyEntry], author: str, now:
         for number, entry in enumerate(entries):
             if entry.prefix in seen:
                 raise InvalidRequestError(
-                    f"prefix {entry.prefix} stands twice: remove one", pointer=f"/{number}/prefix"
+                    f"prefix {entry.prefix} stands twice: remove one", pointer=f"/items/{number}/prefix"
                 )
             seen.add(entry.prefix)
     return wanted

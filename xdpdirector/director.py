@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from xdpdirector import edits, reporting
 from xdpdirector.carriers import CarrierTable
+from xdpdirector.checks.measured import Tally
 from xdpdirector.configuring import Configuring
 from xdpdirector.draining import Draining
 from xdpdirector.edits import Services
@@ -51,10 +52,12 @@ class Director:
         carriers: CarrierTable,
         lan: LanSource,
         guard: Guard,
+        tallies: Callable[[], list[Tally]] = list,
         revision: int = 0,
     ) -> None:
         """`configuration`: what the daemon was started with."""
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
+        self._tallies = tallies
         self.guard, self._guard_spec = guard, configuration.guard
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
@@ -129,15 +132,23 @@ class Director:
         return self._plane.connections(service=service, backend=backend, client=client, limit=limit)
 
     def statistics(self) -> Statistics:
-        views = self.services()
+        traffic = {
+            name: {key: self._plane.traffic((name, key)) for key in spec.backends}
+            for name, spec in self._services.items()
+        }
         return Statistics(
             verdicts=self._plane.verdicts(),
-            services={view.name: view.traffic for view in views},
-            backends={view.name: {b.name: b.traffic for b in view.backends} for view in views},
+            services={name: reporting.total(backends.values()) for name, backends in traffic.items()},
+            backends=traffic,
             attachments=self._plane.attachments(),
+            maps=self._plane.fill(),
             connections=self._plane.total_connections(),
             drift_repaired=self._reconciler.drift_repaired + self.guard.drift_repaired,
         )
+
+    def tallies(self) -> list[Tally]:
+        """What the health checks did."""
+        return self._tallies()
 
     def readiness(self) -> Readiness:
         problems = [

@@ -191,6 +191,7 @@ _WHY: dict[str, Callable[[_Case], str]] = {
         f"no service has the listener {case.question.listener}: the host answers"
     ),
     "pass_no_connection": lambda case: "it is an ICMP error about no known connection: the host's own",
+    "pass_other_host": lambda case: "its destination MAC is no interface's of this machine: not for it",
     "pass_local": lambda case: f"{_choice(case)}, and {case.target} is the director itself",
     "forward_ring": _ring,
     "forward_connection": lambda case: f"the connection is recorded, on {case.target}",

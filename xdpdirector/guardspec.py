@@ -87,6 +87,7 @@ Rate = Annotated[
         {"type": "string", "pattern": f"^{_RATE.pattern}$", "examples": ["1000/s", "10/m", "5/h"]}
     ),
 ]
+DenyReason = Annotated[str, Field(max_length=200)]
 Burst = Annotated[int, Field(ge=1, le=10_000_000)]
 
 
@@ -94,7 +95,7 @@ class DenyEntry(Frozen):
     """A prefix whose packets are dropped, and why."""
 
     prefix: PrefixField
-    reason: Annotated[str, Field(max_length=200)] = ""
+    reason: DenyReason = ""
 
 
 class GuardSpec(Frozen):

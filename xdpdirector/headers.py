@@ -8,11 +8,11 @@ nothing of BCC itself: it makes a directory and says where it is.
 
 from __future__ import annotations
 
-import hashlib
 import platform
-import shutil
 import sysconfig
 import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from xdpdirector.errors import LoaderError
@@ -81,31 +81,20 @@ _STUBS = {
 }
 
 
-def make(directory: Path, system: Path = SYSTEM_INCLUDE) -> Path:
-    """A tree inside `directory`, made once for a version of the headers; BCC_KERNEL_SOURCE takes its path.
+@contextmanager
+def tree(system: Path = SYSTEM_INCLUDE) -> Iterator[Path]:
+    """A tree for the length of a block, where nobody else may write; BCC_KERNEL_SOURCE takes its path.
 
-    LoaderError when the headers are not installed.
+    LoaderError when the headers are not installed, or there is no place for the tree.
     """
     architecture = _architecture(system)
-    tree = directory / f"headers-{_version(system, architecture)}"
-    if tree.is_dir():
-        return tree
-    directory.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="headers-", dir=directory, ignore_cleanup_errors=True) as scratch:
-        unfinished = Path(scratch) / "tree"
-        _fill(unfinished / "include", system, architecture)
+    with ExitStack() as stack:
         try:
-            unfinished.rename(tree)
-        except OSError:
-            if not tree.is_dir():  # else another loader was quicker
-                raise
-    return tree
-
-
-def remove(directory: Path) -> None:
-    """All trees that `make` made there."""
-    for tree in directory.glob("headers-*"):
-        shutil.rmtree(tree)
+            made = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="xdpdirector-headers-")))
+            _fill(made / "include", system, architecture)
+        except OSError as error:
+            raise LoaderError(f"the header tree cannot be made: {error}") from error
+        yield made
 
 
 def _architecture(system: Path) -> Path:
@@ -118,12 +107,6 @@ def _architecture(system: Path) -> Path:
         f"the kernel's user-space headers are missing under {system}: "
         f"install them with `apt install {PACKAGE}`"
     )
-
-
-def _version(system: Path, architecture: Path) -> str:
-    names = sorted(header.name for header in (system / "linux").iterdir())
-    version = (system / "linux" / "version.h").read_text()
-    return hashlib.sha256(repr((str(architecture), names, version, _STUBS)).encode()).hexdigest()[:12]
 
 
 def _fill(include: Path, system: Path, architecture: Path) -> None:

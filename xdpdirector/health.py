@@ -39,7 +39,8 @@ class Transition:
 class HealthReport:
     """What is known. `reason` explains the present: empty while nothing fails. Times are the caller's `now`.
 
-    `successes` and `failures` count in a row: one of them is always 0. `last_failure` stays after recovery.
+    `successes` and `failures` count in a row: one of them is always 0. `last_failure` stays after recovery. `share`
+    is the part of its weight that the backend asks for.
     """
 
     operational: Operational
@@ -48,6 +49,7 @@ class HealthReport:
     successes: int = 0
     failures: int = 0
     last_failure: str = ""
+    share: float = 1.0
 
 
 class Health:

@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from typing import NamedTuple
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -23,13 +24,23 @@ from xdpdirector.netlink import Message, Requests
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 ARPHRD_ETHER = 1
+ETH_P_8021Q = 0x8100
+
+
+class Tag(NamedTuple):
+    """A VLAN, by its id and the EtherType that announces it: 0x8100 (802.1Q) or 0x88a8 (802.1ad)."""
+
+    id: int
+    ethertype: int = ETH_P_8021Q
 
 
 @dataclass(frozen=True)
 class Interface:
     """`mac` is empty for what is not Ethernet; `up` is set up by the operator and with a carrier.
 
-    `networks` are its own addresses with their prefix lengths.
+    `networks` are its own addresses with their prefix lengths. `lower` is the index of the interface that it stands
+    on, `master` of the bond or bridge that it is a port of; 0 for none in this namespace. `vlan` is the tag with
+    which its frames leave through `lower`, None for what is no VLAN device.
     """
 
     name: str
@@ -37,6 +48,9 @@ class Interface:
     mac: bytes
     up: bool
     networks: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    lower: int = 0
+    master: int = 0
+    vlan: Tag | None = None
 
     def same_link(self, other: Interface) -> bool:
         """Equal but for the addresses."""
@@ -108,7 +122,18 @@ def interface_of(link: Message, networks: Iterable[IPv4Interface | IPv6Interface
         mac=mac_bytes(link.get_attr("IFLA_ADDRESS")) if link["ifi_type"] == ARPHRD_ETHER else b"",
         up=link["flags"] & up == up,
         networks=tuple(networks),
+        lower=0 if link.get_attr("IFLA_LINK_NETNSID") is not None else link.get_attr("IFLA_LINK") or 0,
+        master=link.get_attr("IFLA_MASTER") or 0,
+        vlan=_tag(link),
     )
+
+
+def _tag(link: Message) -> Tag | None:
+    about = link.get_attr("IFLA_LINKINFO")
+    if about is None or about.get_attr("IFLA_INFO_KIND") != "vlan":
+        return None
+    data = about.get_attr("IFLA_INFO_DATA")
+    return Tag(data.get_attr("IFLA_VLAN_ID"), data.get_attr("IFLA_VLAN_PROTOCOL") or ETH_P_8021Q)
 
 
 def _held(message: Message) -> Held:

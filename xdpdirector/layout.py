@@ -65,8 +65,11 @@ def read(paths: InstancePaths) -> Loaded | None:
 
 
 def write(paths: InstancePaths, loaded: Loaded) -> None:
-    """In one step: readers see the old document or the new one."""
+    """In one step: readers see the old document or the new one. The directory may be another user's, who is not
+    followed anywhere."""
     paths.run.mkdir(parents=True, exist_ok=True)
     unfinished = paths.layout.with_suffix(".new")
-    unfinished.write_text(json.dumps(loaded.document(), indent=1))
+    unfinished.unlink(missing_ok=True)
+    with unfinished.open("x") as file:
+        file.write(json.dumps(loaded.document(), indent=1))
     unfinished.replace(paths.layout)

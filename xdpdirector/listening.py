@@ -30,6 +30,11 @@ class Listening:
         self._brought: dict[int, Set[Listener]] = {}
         self._place: dict[Entry, tuple[Address, int]] = {}
 
+    @property
+    def entries(self) -> int:
+        """In the fullest of the maps; a range of ports takes several."""
+        return max(Counter(entry.map for entry in self._present).values(), default=0)
+
     def has(self, service: int) -> bool:
         """Whether some listener leads to this service."""
         return any(owner == service for owner, _ in self._present.values())

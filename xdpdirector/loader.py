@@ -46,10 +46,8 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
     build = Build(paths, sizes, program or source.program())
     with bpffs.locked(paths):
         bpffs.ensure_mounted()
-        with bpffs.translated("making the header tree"):
-            tree = headers.make(paths.run)
         bpffs.require_privileges(adopting=build.pins.is_dir())
-        with _removed_on_failure(build.pins):
+        with headers.tree() as tree, _removed_on_failure(build.pins):
             bpffs.make_directory(build.pins)
             return _load(bcc, build, tree)
 
@@ -69,7 +67,8 @@ def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None 
                 "restart the daemon, or run `xdpdirector load`"
             )
         build = Build(paths, sizes, program or source.program(), explains=True)
-        module, functions = _compile(bcc, build, headers.make(paths.run))  # `module` keeps them loaded
+        with headers.tree() as tree:
+            module, functions = _compile(bcc, build, tree)  # `module` keeps them loaded
         with bpffs.translated("pinning the program that explains"):
             _link(build, functions, source.enums(build.text).get("stage", {}))
             for stale in paths.pins.glob(f"{bpffs.EXPLAINING}*"):
@@ -300,7 +299,8 @@ def _shape(bcc: Any, description: bytes) -> dict[str, Any]:
 
 def _check(pin: Path, declared: dict[str, Any]) -> None:
     """BCC adopts whatever map it finds pinned, and would write past its values."""
-    if (declared["key"]["size"], declared["value"]["size"]) != (declared["key_size"], declared["value_size"]):
+    sizes = (declared["key_size"], declared["value_size"])
+    if any(sizes) and sizes != (declared["key"]["size"], declared["value"]["size"]):  # a ring buffer has none
         raise LoaderError(
             f"map {pin.name}: BCC's description of its key or value has not the size that C gives it"
         )

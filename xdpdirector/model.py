@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from xdpdirector.accessspec import ApiSpec
+from xdpdirector.accessspec import ACCOUNT, ApiSpec
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
@@ -153,7 +153,7 @@ class ServiceSpec(Frozen):
     def _options_fit(self) -> Self:
         if self.fallback is not None and self.fallback not in self.backends:
             raise ValueError(f"fallback '{self.fallback}' is none of the service's backends: add it there")
-        if self.check is not None and self.check_port is None:
+        if self.check is not None and self.check.has_port and self.check_port is None:
             raise ValueError("the check needs a port: no listener of the service has just one")
         if self.one_packet and self.persistence:
             raise ValueError("one_packet remembers nothing, and persistence does: use one of them")
@@ -216,12 +216,13 @@ InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 
 
 class Configuration(Frozen):
-    """The configuration file."""
+    """The configuration file. `user`: who the daemon becomes when root starts it; without it, it stays root."""
 
     interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)]
     mode: Literal["auto", "native", "generic"] = "auto"
     vips: Literal["manage", "external"] = "manage"
     api: ApiSpec = ApiSpec()
+    user: Annotated[str, Field(pattern=ACCOUNT)] | None = None
     sizes: Sizes = Sizes()
     guard: GuardSpec = GuardSpec()
     lan: LanSpec = LanSpec()

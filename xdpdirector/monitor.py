@@ -1,140 +1,166 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the health checks: one asyncio task for each, on the loop that `set` is called on.
+"""Runs the health checks, one asyncio task for each, on the loop that `set` is called on.
 
-Announces transitions only. Knows probes, clocks and tasks; must not know services, maps, or what a verdict is
-good for.
+Who asks the same of the same target shares one check, whatever service it is for. A backend with several targets,
+as the VIPs of its service are, is as well as the worst of them. Announces changes only. Must not know services,
+maps, or what a verdict is good for.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import random
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Probe, registry
+from xdpdirector.checks import Probe, Target, registry
+from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
 from xdpdirector.checkspec import CheckSpec
-from xdpdirector.health import Health, HealthReport
-from xdpdirector.model import Address
+from xdpdirector.health import HealthReport
+from xdpdirector.routes import Route
 from xdpdirector.views import Operational
+from xdpdirector.watch import Watch
 
 Key = tuple[str, str]
 OnChange = Callable[[Key, Operational, str], None]
+Question = tuple[CheckSpec, Target]
 
-START_SPREAD = 0.1
-# Checks of one age drift apart by starting up to this part of the interval early, never late: a dead backend is
-# known to be down after fall x interval + timeout.
-EARLY = 0.1
 AT_ONCE = 256
+_WORST_FIRST = (Operational.DOWN, Operational.UNKNOWN, Operational.UP)
 
-_log = logging.getLogger(__name__)
+log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class _Watch:
-    """One check. `trouble` says why the last try could not be made at all; then the verdict so far stands."""
+class _Shared:
+    """A check that runs, and who wants it."""
 
-    key: Key
-    spec: CheckSpec
-    address: Address
-    port: int
-    health: Health
-    trouble: str = ""
+    watch: Watch
+    task: asyncio.Task[None]
+    keys: set[Key] = field(default_factory=set)
 
-    def is_of(self, address: Address, port: int) -> bool:
-        return (self.address, self.port) == (address, port)
+
+@dataclass(eq=False)
+class _Wish:
+    """What one key has checked. `told`: what was announced last, or known when it began."""
+
+    questions: tuple[Question, ...]
+    told: tuple[Operational, float]
+
+
+def _nowhere(_address: object) -> Route:
+    return Route("off-link", why="no route is known")
 
 
 class Monitor:
-    """The running checks. `on_change` gets the key, `up` or `down`, and the failure's sentence (`up`: empty).
+    """The running checks. `on_change` gets the key, `up` or `down`, and the failure's sentence (`up`: empty), also
+    when an `up` backend asks for another part of its weight.
 
     It is called on the loop, never for a check that was removed, and its own errors are logged and ignored.
     """
 
-    def __init__(self, on_change: OnChange, *, probe: Probe = registry.probe, at_once: int = AT_ONCE) -> None:
-        self._on_change, self._probe = on_change, probe
+    def __init__(
+        self,
+        on_change: OnChange,
+        route: RouteOf = _nowhere,
+        *,
+        probe: Probe = registry.probe,
+        ways: Ways | None = None,
+        at_once: int = AT_ONCE,
+    ) -> None:
+        """`route`: see `Ways.prepare`."""
+        self._on_change, self._route, self._probe = on_change, route, probe
+        self._ways = ways or PlainWays()
         self._slots = asyncio.Semaphore(at_once)
-        self._watches: dict[Key, _Watch] = {}
-        self._tasks: dict[Key, asyncio.Task[None]] = {}
+        self._shared: dict[Question, _Shared] = {}
+        self._wishes: dict[Key, _Wish] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._made = time.time()
 
     def set(
-        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
+        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
     ) -> None:
-        """Check this from now on; the first time at once.
+        """Check these from now on; the first time at once.
 
         The same again changes nothing. With other options the verdict so far stands until the new check
-        decides; with another address or port everything begins anew, as `unknown`, or where `earlier` says.
+        decides; with other targets everything begins anew, as `unknown`, or where `earlier` says.
         """
-        watch = self._watches.get(key)
-        if watch and watch.spec == spec and watch.is_of(address, port):
+        questions = tuple((spec, target) for target in targets)
+        before = self._wishes.get(key)
+        if before and before.questions == questions:
             return
-        if watch and watch.is_of(address, port):
-            earlier = watch.health.report()
-        self.remove(key)
-        health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
-        watch = self._watches[key] = _Watch(key, spec, address, port, health)
-        self._tasks[key] = asyncio.create_task(self._run(watch), name=f"check {key[0]}/{key[1]}")
+        if before and [target for _, target in before.questions] == list(targets):
+            earlier = self.state(key)
+        for question in questions:
+            self._join(key, question, earlier)
+        self._leave(key, [each for each in before.questions if each not in questions] if before else ())
+        wish = self._wishes[key] = _Wish(questions, (Operational.UNKNOWN, 1.0))
+        wish.told = _said(self.state(key))
 
     def remove(self, key: Key) -> None:
         """Stop checking this; nothing happens when it is not checked."""
-        if self._watches.pop(key, None):
-            task = self._tasks.pop(key)
-            task.cancel()
-            self._ending.add(task)
-            task.add_done_callback(self._ending.discard)
+        if wish := self._wishes.pop(key, None):
+            self._leave(key, wish.questions)
 
     def state(self, key: Key) -> HealthReport:
         """The verdict; `unknown` for what is not checked. `since` is in seconds since the epoch."""
-        watch = self._watches.get(key)
-        if watch is None:
+        wish = self._wishes.get(key)
+        if wish is None:
             return HealthReport(Operational.UNKNOWN, "it is not checked", self._made)
-        report = watch.health.report()
-        return replace(report, reason=watch.trouble) if watch.trouble else report
+        reports = [self._shared[question].watch.report() for question in wish.questions]
+        return min(reports, key=lambda report: (_WORST_FIRST.index(report.operational), report.share))
+
+    def notes(self) -> list[str]:
+        """See `Ways.notes`."""
+        return self._ways.notes()
 
     async def close(self) -> None:
         """Stop all checks and wait until their sockets are closed."""
-        for key in list(self._watches):
+        for key in list(self._wishes):
             self.remove(key)
         await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._ways.close()
 
-    async def _run(self, watch: _Watch) -> None:
-        clock = asyncio.get_running_loop().time
-        interval = watch.spec.interval
-        await asyncio.sleep(random.uniform(0, min(START_SPREAD, interval)))
-        while True:
-            async with self._slots:
-                begun = clock()
-                await self._once(watch)
-            due = begun + interval * random.uniform(1 - EARLY, 1)
-            await asyncio.sleep(max(0.0, due - clock()))
+    def _join(self, key: Key, question: Question, earlier: HealthReport | None) -> None:
+        shared = self._shared.get(question)
+        if shared is None:
+            watch = Watch(*question, self._heard, earlier)
+            task = asyncio.create_task(watch.run(self._attempt, self._slots), name=str(watch))
+            shared = self._shared[question] = _Shared(watch, task)
+        shared.keys.add(key)
 
-    async def _once(self, watch: _Watch) -> None:
-        """One probe and what follows from it."""
-        trouble = ""
-        try:
-            await self._probe(watch.spec, watch.address, watch.port)
-        except CheckFailed as failure:
-            self._observe(watch, False, str(failure))
-        except CheckImpossible as reason:
-            trouble = str(reason)
-        except Exception as error:  # a defect of the check must not empty the pool
-            trouble = f"the {watch.spec.type} check itself failed: {error!r}"
-            _log.debug("check %s/%s", *watch.key, exc_info=True)
-        else:
-            self._observe(watch, True, "")
-        if trouble and trouble != watch.trouble:
-            _log.warning("check %s/%s: %s; its verdict stays", *watch.key, trouble)
-        watch.trouble = trouble
+    def _leave(self, key: Key, questions: Collection[Question]) -> None:
+        for question in questions:
+            shared = self._shared[question]
+            shared.keys.discard(key)
+            if not shared.keys:
+                del self._shared[question]
+                shared.task.cancel()
+                self._ending.add(shared.task)
+                shared.task.add_done_callback(self._ending.discard)
+                if not any(target == question[1] for _, target in self._shared):
+                    self._ways.forget(question[1])
 
-    def _observe(self, watch: _Watch, ok: bool, reason: str) -> None:
-        transition = watch.health.observe(ok, reason, time.time())
-        if transition is None or self._watches.get(watch.key) is not watch:
+    async def _attempt(self, spec: CheckSpec, target: Target) -> float | None:
+        return await attempt(spec, target, self._ways, self._route, self._probe)
+
+    def _heard(self, watch: Watch) -> None:
+        shared = self._shared.get((watch.spec, watch.target))
+        for key in list(shared.keys) if shared and shared.watch is watch else ():
+            if key in self._wishes:
+                self._tell(key, self._wishes[key])
+
+    def _tell(self, key: Key, wish: _Wish) -> None:
+        report = self.state(key)
+        if wish.told == _said(report):
             return
+        wish.told = _said(report)
         try:
-            self._on_change(watch.key, transition.after, transition.reason)
+            self._on_change(key, report.operational, report.reason)
         except Exception:
-            _log.exception("check %s/%s: %s could not be announced", *watch.key, transition.after)
+            log.exception("check %s/%s: %s could not be announced", *key, report.operational)
+
+
+def _said(report: HealthReport) -> tuple[Operational, float]:
+    return report.operational, report.share

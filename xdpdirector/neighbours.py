@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from ipaddress import ip_address
 from itertools import islice
@@ -42,6 +42,7 @@ PASSES_APART = 0.2  # seconds between two reads of everything, however many rout
 AT_ONCE = 64  # addresses read before the loop gets a turn
 
 OnChange = Callable[[Address], None]
+OnLinks = Callable[[Collection[Interface]], None]
 
 
 class NeighbourTable(Protocol):
@@ -72,13 +73,14 @@ class _Kept:
 class Neighbours:
     """The real table. All calls on one asyncio loop; `on_change(address)` comes there, for real changes only.
 
+    `on_links` gets all interfaces whenever they were read, at the start and after each change of one.
     `watch` reads at once, so `get` is right after it. `overflows` counts how often the kernel had more to say
     than could be heard, and all was read again.
     """
 
-    def __init__(self, on_change: OnChange) -> None:
+    def __init__(self, on_change: OnChange, on_links: OnLinks = lambda links: None) -> None:
         self.overflows = 0
-        self._on_change = on_change
+        self._on_change, self._on_links = on_change, on_links
         self._routes: dict[Address, Route] = {}
         self._links: dict[int, Interface] = {}
         self._kept: dict[Address, _Kept] = {}
@@ -97,7 +99,7 @@ class Neighbours:
             self._kernel = Neighbourhood(stack.enter_context(Requests()))
             self._events = Events(GROUPS, self._heard, self._overflown, decode=DECODED)
             stack.callback(self._events.close)
-            self._links = self._kernel.links()
+            self._read_links()
             self._kernel.release_leftovers()
             self._last_pass = self._loop.time()
             self._sockets = stack.pop_all()
@@ -132,10 +134,14 @@ class Neighbours:
 
     # Reading
 
+    def _read_links(self) -> None:
+        self._links = self._kernel.links()
+        self._on_links(self._links.values())
+
     def _read(self, address: Address) -> tuple[Route, Neighbour | None]:
         hop = self._kernel.hop(address)
         if hop and hop.ifindex not in self._links:
-            self._links = self._kernel.links()
+            self._read_links()
         neighbour = self._kernel.neighbour(address, hop.ifindex) if hop else None
         if hop and (neighbour is None or not neighbour.state & ~NUD_INCOMPLETE):
             shown = self._remembered(address, hop)
@@ -232,7 +238,7 @@ class Neighbours:
         self._pass_handle = None
         self._last_pass = self._loop.time()
         try:
-            self._links = self._kernel.links()
+            self._read_links()
         except OSError as error:
             log.warning("the interfaces cannot be read, trying again: %s", error)
             self._mark_all()

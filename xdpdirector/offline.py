@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -17,8 +18,7 @@ from pydantic import ValidationError
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import Role
 from xdpdirector.audit import Audit, Entry, Outcome
-from xdpdirector.errors import InvalidRequestError, NotAllowedError
-from xdpdirector.paths import InstancePaths
+from xdpdirector.errors import DirectorError, InvalidRequestError, NotAllowedError, StoreError
 from xdpdirector.sentences import problems
 from xdpdirector.tokens import Tokens, TokenSpec
 
@@ -28,15 +28,18 @@ Result = TypeVar("Result")
 class Offline:
     """A context manager. NotAllowedError when this user may not use the file."""
 
-    def __init__(self, instance: str) -> None:
-        self.path = InstancePaths(instance).access
-        there = next(path for path in (self.path, *self.path.parents) if path.exists())
-        if not os.access(there, os.R_OK | os.W_OK):
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        file = AccessFile(path, patience=5.0)
+        try:
+            file.open()
+        except StoreError as error:
+            if not isinstance(error.__cause__, PermissionError):
+                raise
             raise NotAllowedError(
-                f"no daemon of instance '{instance}' runs, and this user may not write {self.path}: "
-                "run the command as root (sudo), or start the daemon"
-            )
-        file = AccessFile(self.path, patience=5.0)
+                f"no daemon answers, and this user may not write {path}: run the command as root (sudo), or start "
+                "the daemon"
+            ) from error
         self._file, self._tokens, self._audit = file, Tokens(file), Audit(file)
 
     def __enter__(self) -> Self:
@@ -52,7 +55,7 @@ class Offline:
         try:
             spec = TokenSpec.model_validate(document)
         except ValidationError as error:
-            said = [str(problem) for problem in problems(error, document, TokenSpec)]
+            said = [problem.sentence for problem in problems(error, document, TokenSpec)]
             raise InvalidRequestError("; ".join(said)) from error
         token, text = self._recorded("create_token", spec.name, lambda: self._tokens.add(spec))
         return token.model_dump(mode="json") | {"token": text}
@@ -66,6 +69,10 @@ class Offline:
     def _recorded(self, operation: str, name: str, change: Callable[[], Result]) -> Result:
         user, source = pwd.getpwuid(os.getuid()).pw_name, f"uid {os.getuid()}, pid {os.getpid()}, no daemon"
         attempt = self._audit.begin(Entry(user, str(Role.ADMIN), source, operation, f"token {name}"))
-        result = change()
+        try:
+            result = change()
+        except DirectorError as error:
+            self._audit.finish(attempt, Outcome(detail=error.detail))
+            raise
         self._audit.finish(attempt, Outcome())
         return result

@@ -14,7 +14,7 @@ from xdpdirector.guardspec import Prefix
 from xdpdirector.listener import Address
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Fill, Refused, Traffic
 
 Key = tuple[str, str]
 
@@ -60,6 +60,9 @@ class Plane(Protocol):
     ) -> list[ConnectionView]: ...
 
     def total_connections(self) -> int: ...
+
+    def fill(self) -> dict[str, Fill]:
+        """How full the maps are, by their name in `sizes`."""
 
     def attachments(self) -> tuple[AttachmentView, ...]: ...
 
@@ -152,6 +155,9 @@ class FakePlane:
 
     def total_connections(self) -> int:
         return sum(self.active.values())
+
+    def fill(self) -> dict[str, Fill]:
+        return {"backends": Fill(entries=sum(len(each.members) for each in self.plans.values()), room=self.room)}
 
     def attachments(self) -> tuple[AttachmentView, ...]:
         return self.attached

@@ -6,10 +6,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from xdpdirector import attachment, loader
+from xdpdirector import attachment, loader, stations
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
@@ -24,7 +24,7 @@ from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Refused, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Fill, Refused, Traffic
 
 # Of a frame that is asked about: addresses for documentation (RFC 9542, 2.1.4).
 SENDER, RECEIVER = bytes.fromhex("00005e005301"), bytes.fromhex("00005e005302")
@@ -109,11 +109,20 @@ class RealPlane:
     def total_connections(self) -> int:
         return self._last.total if self._last else 0
 
+    def fill(self) -> dict[str, Fill]:
+        sizes = self._tables.loaded.sizes
+        room = sizes.connections + sizes.connections6
+        return self._dataplane.fill() | {"connections": Fill(entries=self.total_connections(), room=room)}
+
     def attachments(self) -> tuple[AttachmentView, ...]:
         return tuple(
             AttachmentView(interface=found.interface, mode=found.mode, program_id=found.program_id)
             for found in attachment.attachments(self._paths)
         )
+
+    def take_frames_for(self, macs: Sequence[bytes]) -> None:
+        """See `stations.tell`."""
+        stations.tell(self._tables.stations, macs)
 
     async def explain(self, question: Question) -> Finding:
         async with (
@@ -132,7 +141,8 @@ class RealPlane:
                 f"there is no interface '{interface}' here", pointer="/interface"
             ) from error
         with _explained():
-            return self._explainer.ask(frame_of(question, SENDER, RECEIVER), interface)
+            receiver = stations.any_own(self._tables.stations) or RECEIVER
+            return self._explainer.ask(frame_of(question, SENDER, receiver), interface)
 
     async def sweep(self, now: float) -> None:
         rings = self._dataplane.rings.writes

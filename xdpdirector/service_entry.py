@@ -23,9 +23,10 @@ def service_fields(
     jiffies: Callable[[float], int],
     *,
     denies: bool,
+    watched: bool,
 ) -> dict[str, Any]:
     """`region`: where its ring stands, if it has one; `indices` of its backends by name; `denies`: the guard denies
-    some prefix."""
+    some prefix; `watched`: somebody traces its decisions."""
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
         "ring_start": region.start if region else 0,
@@ -40,7 +41,9 @@ def service_fields(
         "cost_served": cost.served,
         "cost_fixed": cost.fixed,
         "fallback": indices[plan.fallback] if plan.fallback else NO_BACKEND,
-        "guard": guard_flags(enums["guard_flags"], denies=denies, limits=plan.limit is not None),
+        "guard": guard_flags(
+            enums["guard_flags"], denies=denies, limits=plan.limit is not None, watched=watched
+        ),
         "client_mask": mask_words(keeps.prefix, 1)[0],
         "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
@@ -48,9 +51,9 @@ def service_fields(
     }
 
 
-def guard_flags(flags: Mapping[str, int], *, denies: bool, limits: bool) -> int:
-    """What the guard looks at for a service."""
-    return flags["GUARD_PREFIXES"] * denies | flags["GUARD_LIMITS"] * limits
+def guard_flags(flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool) -> int:
+    """What is to be looked at beside the service itself."""
+    return flags["GUARD_PREFIXES"] * denies | flags["GUARD_LIMITS"] * limits | flags["GUARD_TRACE"] * watched
 
 
 def _flags(plan: ServicePlan, flags: Mapping[str, int]) -> int:

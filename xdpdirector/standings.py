@@ -10,15 +10,18 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
 from xdpdirector import reporting
+from xdpdirector.checks import Target
+from xdpdirector.checkspec import CheckSpec
+from xdpdirector.checktargets import targets
 from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address, BackendSpec, CheckSpec
+from xdpdirector.model import Address, BackendSpec
 from xdpdirector.neighbours import NeighbourTable
 from xdpdirector.plane import Key
 from xdpdirector.planning import Standing
@@ -32,15 +35,16 @@ class CheckRunner(Protocol):
     """What is needed of `xdpdirector.monitor.Monitor`."""
 
     def set(
-        self, key: Key, spec: CheckSpec, address: Address, port: int, earlier: HealthReport | None = None
+        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
     ) -> None: ...
     def remove(self, key: Key) -> None: ...
     def state(self, key: Key) -> HealthReport: ...
+    def notes(self) -> list[str]: ...
     async def close(self) -> None: ...
 
 
 MakeNeighbours = Callable[[Callable[[Address], None]], NeighbourTable]
-MakeChecks = Callable[[Callable[[Key, Operational, str], None]], CheckRunner]
+MakeChecks = Callable[[Callable[[Key, Operational, str], None], Callable[[Address], Route]], CheckRunner]
 
 
 @dataclass(frozen=True)
@@ -63,7 +67,7 @@ class Standings:
         self._checked: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
         self._neighbours = neighbours(self._on_neighbour)
-        self._checks = checks(self._on_verdict)
+        self._checks = checks(self._on_verdict, self.route)
 
     async def start(self) -> None:
         """From now on `route` answers."""
@@ -103,10 +107,9 @@ class Standings:
         spec = self._services[name]
         if spec.check is None:
             return
-        port = spec.check_port
-        assert port is not None  # the model sees to it
         for key, backend in spec.backends.items():
-            self._checks.set((name, key), spec.check, backend.address, port, memory.health.get((name, key)))
+            asked = targets(spec, backend)
+            self._checks.set((name, key), spec.check, asked, memory.health.get((name, key)))
             self._checked.add((name, key))
 
     async def resolve(self, within: float) -> None:

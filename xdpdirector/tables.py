@@ -119,6 +119,7 @@ class Tables:
             self.backend_labels = self._shared("backend_labels")
             self.fronts = self._shared("fronts")
             self.reaping = self._shared("reaping")
+            self.stations = self._shared("stations")
             self._vip_filter = self._shared("vip_filter")
         except BaseException:
             self.close()
@@ -133,7 +134,7 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "ring_slots", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "fronts", "reaping", "_vip_filter"):  # fmt: skip
+                     "backend_labels", "fronts", "reaping", "stations", "_vip_filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
             self._memory.pop().close()

@@ -166,13 +166,21 @@ class AttachmentView(Frozen):
     program_id: int
 
 
+class Fill(Frozen):
+    """How many entries of a map are in use, of how many there is room for."""
+
+    entries: int
+    room: int
+
+
 class Statistics(Frozen):
-    """`verdicts`: packets by reason, named as in `enum reason` of bpf/types.h."""
+    """`verdicts`: packets by reason, named as in `enum reason` of bpf/types.h. `maps`: named as in `sizes`."""
 
     verdicts: dict[str, int]
     services: dict[str, Traffic]
     backends: dict[str, dict[str, Traffic]]
     attachments: tuple[AttachmentView, ...]
+    maps: dict[str, Fill]
     connections: int
     drift_repaired: int
 

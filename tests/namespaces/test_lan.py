@@ -5,16 +5,17 @@ The director asks every LOOKS seconds here; a finding comes with the next look, 
 """
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 from conversation import socket_on
-from directing import CHECK, directing, view
+from directing import CHECK, becomes, directing, view
 
 from xdpdirector.announcements import announcement
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.topology import VIP4, VIP6
@@ -25,6 +26,8 @@ pytestmark = pytest.mark.root
 
 LOOKS = 0.3
 VICTIM = "backend2"
+SIX = "six"  # the same machines by their IPv6 addresses, for a VIP that they have
+NOTICED = 3.0  # seconds until a silent change of the MAC has reached the director
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 
 
@@ -40,6 +43,11 @@ def lab(lab_factory: Callable[..., Lab]) -> Lab:
 def director(lab: Lab) -> Iterator[LabDirector]:
     configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
     configuration["lan"] = {"interval": f"{LOOKS * 1000:.0f}ms"}
+    configuration["services"][SIX] = {
+        "listeners": [f"[{VIP6}]:81/tcp"],
+        "check": {**CHECK.document(), "type": "http", "port": 80, "via": "address"},
+        "backends": {node.name: {"address": str(node.ipv6)} for node in lab.topology.backend_nodes},
+    }
     with directing(lab, configuration) as director:
         yield director
 
@@ -135,12 +143,27 @@ def test_a_backend_that_sends_on_what_is_for_the_vip_is_named(director: LabDirec
     assert "as if it were a router" in finding["evidence"]
 
 
+@pytest.mark.parametrize("service", [SERVICE, SIX])
+def test_a_silent_change_of_the_mac_is_noticed(director: LabDirector, victim: Host, service: str) -> None:
+    """Nobody announces it; a check that fails is what begins the search."""
+    old, new = victim.node.mac(), "02:00:00:00:00:ee"
+    for mac in (new, old):
+        begun = time.monotonic()
+        victim.run("ip", "link", "set", "eth0", "address", mac)
+        wait_until(lambda mac=mac: view(director, VICTIM, service=service)["mac"] == mac, f"{mac} is known")
+        took = time.monotonic() - begun
+
+        assert took < NOTICED
+    becomes(director, VICTIM, "up", service=service)
+
+
 def test_every_backend_has_both_vips(lab: Lab, director: LabDirector, victim: Host) -> None:
     shown = director.client.get("/v1/lan")
 
     presences = {(one["backends"][0], one["vip"]): one["presence"] for one in shown["presence"]}
+    wanted = [(SERVICE, VIP4), (SERVICE, VIP6), (SIX, VIP6)]
     assert presences == {
-        (f"web/{host.name}", str(vip)): "present" for host in lab.backends for vip in (VIP4, VIP6)
+        (f"{service}/{host.name}", str(vip)): "present" for host in lab.backends for service, vip in wanted
     }
     assert view(director, VICTIM)["mac"] == victim.node.mac()
 

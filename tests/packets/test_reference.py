@@ -156,7 +156,7 @@ class Duel:
         self._world, self._plans = world, plans
         self._run = libbpf.RepeatedRun(world._program, w.LOOPBACK)
         self._answered: deque[int] = deque(maxlen=ANSWERS_A_JIFFY)
-        self.model = Director(w.LOOPBACK)
+        self.model = Director(w.LOOPBACK, CAST.director_mac)
         self.frames = 0
         self.seen: Counter[str] = Counter()
 

@@ -17,7 +17,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from xdpdirector import libbpf
+from xdpdirector import libbpf, stations
 from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.layout import Loaded
@@ -132,6 +132,7 @@ class World:
         self.clock = Clock(paths.pins / "clock")
         self.records = Records(self.tables, paths.pins / "reap")
         self.plane = Dataplane(self.tables, self.clock)
+        stations.tell(self.tables.stations, [mac(DIRECTOR_MAC)])
         self._program = libbpf.obj_get(loaded.program)
         self._counted = self.plane.verdicts()
 

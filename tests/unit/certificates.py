@@ -1,27 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Certificates for tests, made by openssl(1): a self-signed one for 127.0.0.1, which is its own authority."""
+"""Certificates for tests, made by the openssl command that Debian's ca-certificates depends on."""
 
-from __future__ import annotations
-
+import ssl
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 
-class Certificate(NamedTuple):
+@dataclass(frozen=True)
+class Certified:
+    """A self-signed certificate, its key, and TLS with it."""
+
     certificate: Path
     key: Path
 
+    @property
+    def server(self) -> ssl.SSLContext:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(self.certificate, self.key)
+        return context
 
-def made(directory: Path, name: str, *, key_pass: str | None = None) -> Certificate:
-    """For the common name `name`, valid for a day."""
-    directory.mkdir(exist_ok=True)
-    files = Certificate(directory / f"{name}.pem", directory / f"{name}.key")
-    secret = ["-passout", f"pass:{key_pass}"] if key_pass else ["-nodes"]
-    subprocess.run(
-        ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", *secret,
-         "-days", "1", "-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1",
-         "-keyout", files.key, "-out", files.certificate],
-        check=True, capture_output=True,
-    )  # fmt: skip
-    return files
+
+def certify(directory: Path, name: str = "www.example.org", *, days: int = 30) -> Certified:
+    made = Certified(directory / f"{name}.{days}.pem", directory / f"{name}.{days}.key")
+    subject = ["-subj", f"/CN={name}", "-addext", f"subjectAltName=DNS:{name}", "-days", str(days)]
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    files = ["-keyout", str(made.key), "-out", str(made.certificate)]
+    command = ["openssl", "req", "-x509", *curve, *subject, *files]
+    subprocess.run(command, check=True, capture_output=True)
+    return made

@@ -13,15 +13,18 @@ from typing import Any, Literal
 from stage import FakeHistory
 
 from xdpdirector import edits, tags
+from xdpdirector.checks.measured import Tally
+from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
+from xdpdirector.guard import Guard
 from xdpdirector.history import Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
-from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
 from xdpdirector.progress import Progress
 from xdpdirector.views import (
@@ -29,6 +32,7 @@ from xdpdirector.views import (
     BackendView,
     ConnectionCounts,
     ConnectionView,
+    Fill,
     Operational,
     Readiness,
     ServiceView,
@@ -46,7 +50,9 @@ class FakeDirector:
     def __init__(self) -> None:
         self.events = Events()
         self.lan = FakeLan()
+        self.checked: list[Tally] = []
         self.plane = FakePlane()
+        self.guard = Guard(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
         self.explaining = Explaining(self.plane, self.service)
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
@@ -129,9 +135,13 @@ class FakeDirector:
             services={view.name: view.traffic for view in views},
             backends={view.name: {each.name: each.traffic for each in view.backends} for view in views},
             attachments=(AttachmentView(interface="eth0", mode="native", program_id=42),),
+            maps={"backends": Fill(entries=sum(len(each.backends) for each in views), room=4096)},
             connections=sum(self.busy.values()),
             drift_repaired=0,
         )
+
+    def tallies(self) -> list[Tally]:
+        return self.checked
 
     def readiness(self) -> Readiness:
         return Readiness(

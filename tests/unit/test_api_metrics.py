@@ -55,7 +55,7 @@ def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float
         ("xdpdirector_build_info", {"version": __version__}, 1),
         ("xdpdirector_verdicts_total", {"reason": "forwarded"}, 1234567),
         ("xdpdirector_verdicts_total", {"reason": "malformed"}, 0),
-        ("xdpdirector_connections", {}, 5),
+        ("xdpdirector_connections_stored", {}, 5),
         ("xdpdirector_backend_connections_active", WEB1, 5),
         ("xdpdirector_backend_connections_inactive", WEB1, 0),
         ("xdpdirector_backend_weight", WEB1, 3),

@@ -5,24 +5,18 @@ import asyncio
 import errno
 import os
 import re
-import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
+from peers import HASTY, HERE, HERE6, PATIENT, SHORT, Answer, at, deaf_port, full_port, serving, silent
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, registry, tcp
+from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Target, direct, failures, registry
 from xdpdirector.checkspec import HttpCheck, TcpCheck
 from xdpdirector.model import Address
 
-HERE = ip_address("127.0.0.1")
-HERE6 = ip_address("::1")
-ELSEWHERE = ip_address("192.0.2.21")
-PATIENT, SHORT, HASTY = 20.0, 1.0, 0.05
-
-Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+BACKEND, VIP = ip_address("192.0.2.21"), ip_address("192.0.2.10")
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -34,30 +28,6 @@ def tcp_check(timeout: float = PATIENT) -> TcpCheck:
 def http_check(timeout: float = PATIENT, **options: Any) -> HttpCheck:
     document = {"type": "http", "path": "/healthz", "timeout": timeout, "interval": PATIENT, **options}
     return HttpCheck.model_validate(document)
-
-
-@asynccontextmanager
-async def serving(answer: Answer, address: Address = HERE) -> AsyncIterator[int]:
-    """A TCP server that handles each connection with `answer`; its port. At the end every handler has ended."""
-    handlers: set[asyncio.Task[None]] = set()
-
-    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        handlers.add(task)
-        try:
-            await answer(reader, writer)
-        finally:
-            writer.transport.abort()
-
-    server = await asyncio.start_server(handle, str(address), 0)
-    try:
-        yield server.sockets[0].getsockname()[1]
-    finally:
-        server.close()
-        for task in handlers:
-            task.cancel()
-        await asyncio.gather(*handlers, return_exceptions=True)
 
 
 def saying(*parts: bytes) -> Answer:
@@ -74,16 +44,6 @@ def saying(*parts: bytes) -> Answer:
     return answer
 
 
-def silent(*parts: bytes) -> Answer:
-    """Says the parts and then nothing more, while the connection stays."""
-
-    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.writelines(parts)
-        await reader.read()
-
-    return answer
-
-
 async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     """An answer whose body never ends."""
     writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -92,36 +52,12 @@ async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
         await writer.drain()
 
 
-@contextmanager
-def deaf_port() -> Iterator[int]:
-    """A port that is taken and does not listen: the kernel refuses connections to it."""
-    with socket.socket() as taken:
-        taken.bind((str(HERE), 0))
-        yield taken.getsockname()[1]
-
-
-@contextmanager
-def full_port() -> Iterator[int]:
-    """A listening port whose queue is full: further connections get no answer."""
-    with socket.socket() as full:
-        full.bind((str(HERE), 0))
-        full.listen(0)
-        address = full.getsockname()
-        waiting = [socket.socket() for _ in range(4)]
-        for one in waiting:
-            one.setblocking(False)
-            one.connect_ex(address)
-        yield address[1]
-        for one in waiting:
-            one.close()
-
-
 async def failure_of(answer: Answer, spec: HttpCheck) -> str:
     """The sentence, with the server's place as HOST."""
     async with serving(answer) as port:
         with pytest.raises(CheckFailed) as failed:
-            await registry.probe(spec, HERE, port)
-    return str(failed.value).replace(f"{HERE}:{port}", "HOST")
+            await registry.probe(spec, at(port), direct)
+    return str(failed.value).replace(f"port {port} of {HERE}", "HOST")
 
 
 @pytest.mark.parametrize("address", [HERE, HERE6], ids=str)
@@ -133,7 +69,7 @@ def test_tcp_is_content_with_a_connection(address: Address) -> None:
 
     async def main() -> None:
         async with serving(note_end, address) as port, asyncio.timeout(PATIENT):
-            await registry.probe(tcp_check(), address, port)
+            await registry.probe(tcp_check(), at(port, address), direct)
             while not ended:
                 await asyncio.sleep(0.001)
 
@@ -144,31 +80,38 @@ def test_tcp_is_content_with_a_connection(address: Address) -> None:
 
 def test_refused() -> None:
     with deaf_port() as port, pytest.raises(CheckFailed) as failed:
-        asyncio.run(registry.probe(tcp_check(), HERE, port))
+        asyncio.run(registry.probe(tcp_check(), at(port), direct))
 
-    assert str(failed.value) == f"connection refused by 127.0.0.1:{port}"
+    assert str(failed.value) == f"nothing listens on port {port} of 127.0.0.1 (connection refused)"
 
 
 @pytest.mark.parametrize("spec", [tcp_check(HASTY), http_check(HASTY)], ids=["tcp", "http"])
 def test_no_answer(spec: TcpCheck | HttpCheck) -> None:
     with full_port() as port, pytest.raises(CheckFailed) as failed:
-        asyncio.run(registry.probe(spec, HERE, port))
+        asyncio.run(registry.probe(spec, at(port), direct))
 
-    assert str(failed.value) == f"no answer from 127.0.0.1:{port} within 50ms"
+    assert str(failed.value) == f"no answer from port {port} of 127.0.0.1 within 50ms"
 
 
 @pytest.mark.parametrize(
     ("number", "sentence"),
     [
-        (errno.EHOSTUNREACH, "no route to host 192.0.2.21: it does not answer ARP or neighbour discovery"),
-        (errno.ENETUNREACH, "no route to the network of 192.0.2.21"),
-        (errno.EPERM, "a firewall on this director forbids connections to 192.0.2.21:80"),
-        (errno.ETIMEDOUT, "no answer from 192.0.2.21:80"),
-        (errno.EPROTO, "192.0.2.21:80: Protocol error"),
+        (
+            errno.ECONNREFUSED,
+            "nothing listens on port 80 of the VIP 192.0.2.10 on 192.0.2.21 (connection refused)",
+        ),
+        (errno.EHOSTUNREACH, "no way to 192.0.2.21: it does not answer ARP or neighbour discovery"),
+        (errno.ENETUNREACH, "no route leads to the network of 192.0.2.21"),
+        (
+            errno.EPERM,
+            "a firewall on this director forbids connections to port 80 of the VIP 192.0.2.10 on 192.0.2.21",
+        ),
+        (errno.ETIMEDOUT, "no answer from port 80 of the VIP 192.0.2.10 on 192.0.2.21"),
+        (errno.EPROTO, "port 80 of the VIP 192.0.2.10 on 192.0.2.21: Protocol error"),
     ],
 )
 def test_a_system_error_is_a_sentence(number: int, sentence: str) -> None:
-    verdict = tcp.sentence(OSError(number, os.strerror(number)), ELSEWHERE, 80)
+    verdict = failures.sentence(OSError(number, os.strerror(number)), Target(VIP, 80, BACKEND))
 
     assert isinstance(verdict, CheckFailed)
     assert str(verdict) == sentence
@@ -176,7 +119,7 @@ def test_a_system_error_is_a_sentence(number: int, sentence: str) -> None:
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL])
 def test_our_own_lack_is_no_failure_of_the_backend(number: int) -> None:
-    verdict = tcp.sentence(OSError(number, os.strerror(number)), ELSEWHERE, 80)
+    verdict = failures.sentence(OSError(number, os.strerror(number)), at(80, BACKEND))
 
     assert isinstance(verdict, CheckImpossible)
 
@@ -198,7 +141,7 @@ def test_our_own_lack_is_no_failure_of_the_backend(number: int) -> None:
 def test_http_is_content(answer: Answer) -> None:
     async def main() -> None:
         async with serving(answer) as port:
-            await registry.probe(http_check(), HERE, port)
+            await registry.probe(http_check(), at(port), direct)
 
     asyncio.run(main())
 
@@ -208,12 +151,12 @@ def test_http_is_content(answer: Answer) -> None:
     [
         pytest.param(
             saying(b"HTTP/1.1 503 Sorry\r\nContent-Length: 0\r\n\r\n"),
-            "GET /healthz answered 503, expected 200 or 204",
+            "HOST answered 503 Service Unavailable to GET /healthz, expected 200 or 204",
             id="other status",
         ),
         pytest.param(
             saying(b"SSH-2.0-OpenSSH_9.2\r\n"),
-            "the answer from HOST is not HTTP: it begins with 'SSH-2.0-OpenSSH_9.2'",
+            "the answer of HOST is not HTTP: it begins with 'SSH-2.0-OpenSSH_9.2'",
             id="another protocol",
         ),
         pytest.param(
@@ -221,22 +164,22 @@ def test_http_is_content(answer: Answer) -> None:
         ),
         pytest.param(
             saying(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
-            r"the answer to GET /healthz from HOST is broken: .*received 2 bytes, expected 9.*",
+            r"the answer of HOST to GET /healthz is broken: .*received 2 bytes, expected 9.*",
             id="body broken off",
         ),
         pytest.param(
             saying(b"HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n"),
-            r"the answer to GET /healthz from HOST is broken: .*Content-Length.*",
+            r"the answer of HOST to GET /healthz is broken: .*Content-Length.*",
             id="bad header",
         ),
         pytest.param(
             saying(b"HTTP/1.1 200 OK\r\n", *[b"A: " + b"x" * 16000 + b"\r\n"] * 5),
-            "GET /healthz answered with 64 KiB of headers, which is too much",
+            "HOST answered GET /healthz with 64 KiB of headers, which is too much",
             id="huge headers",
         ),
         pytest.param(
             saying(*[b"HTTP/1.1 103 Wait\r\n\r\n" * 100] * 50),
-            "GET /healthz answered with 64 KiB of headers, which is too much",
+            "HOST answered GET /healthz with 64 KiB of headers, which is too much",
             id="informational answers without end",
         ),
     ],
@@ -251,17 +194,61 @@ def test_http_is_not_content(answer: Answer, sentence: str) -> None:
     ("answer", "sentence"),
     [
         pytest.param(
-            silent(), "HOST opened the connection but did not answer GET /healthz within 1s", id="mute"
+            silent(),
+            "HOST opened the connection but did not send an answer to GET /healthz within 1s",
+            id="mute",
         ),
         pytest.param(
             silent(OK[:-1]),
-            "the answer to GET /healthz from HOST did not end within 1s",
+            "HOST opened the connection but did not send the end of its answer to GET /healthz within 1s",
             id="stops in the body",
         ),
     ],
 )
 def test_http_waits_only_so_long(answer: Answer, sentence: str) -> None:
     assert asyncio.run(failure_of(answer, http_check(SHORT))) == sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "lines", "share"),
+    [
+        pytest.param({"body": "^o.$"}, (), None, id="body"),
+        pytest.param({"weight_header": "X-Weight"}, ("x-weight: 75%",), 0.75, id="weight"),
+        pytest.param({"weight_header": "X-Weight"}, ("X-Weight:  0 %",), 0.0, id="no weight"),
+        pytest.param({"weight_header": "X-Weight"}, (), None, id="weight not said"),
+    ],
+)
+def test_http_body_and_weight(options: dict[str, Any], lines: Sequence[str], share: float | None) -> None:
+    head = OK.replace(b"\r\n\r\n", "".join(f"\r\n{line}" for line in lines).encode() + b"\r\n\r\n")
+
+    async def main() -> float | None:
+        async with serving(saying(head)) as port:
+            return await registry.probe(http_check(**options), at(port), direct)
+
+    assert asyncio.run(main()) == share
+
+
+@pytest.mark.parametrize(
+    ("options", "answer", "sentence"),
+    [
+        pytest.param(
+            {"body": "ready"},
+            OK,
+            "the answer of HOST to GET /healthz does not contain 'ready'",
+            id="body",
+        ),
+        pytest.param(
+            {"weight_header": "X-Weight"},
+            OK.replace(b"\r\n\r\n", b"\r\nX-Weight: much\r\n\r\n"),
+            "HOST sent X-Weight: 'much', expected like '75%'",
+            id="weight",
+        ),
+    ],
+)
+def test_http_body_and_weight_that_are_not_right(
+    options: dict[str, Any], answer: bytes, sentence: str
+) -> None:
+    assert asyncio.run(failure_of(saying(answer), http_check(**options))) == sentence
 
 
 @pytest.mark.parametrize(
@@ -282,7 +269,7 @@ def test_http_request(address: Address, options: dict[str, Any], host: str) -> N
 
     async def main() -> int:
         async with serving(note, address) as port:
-            await registry.probe(http_check(**options), address, port)
+            await registry.probe(http_check(**options), at(port, address), direct)
         return port
 
     port = asyncio.run(main())
@@ -304,7 +291,7 @@ def test_a_cancelled_probe_leaves_no_socket() -> None:
 
     async def main() -> None:
         async with serving(note) as port, asyncio.timeout(PATIENT):
-            probing = asyncio.create_task(registry.probe(http_check(), HERE, port))
+            probing = asyncio.create_task(registry.probe(http_check(), at(port), direct))
             while not arrived:
                 await asyncio.sleep(0.001)
             probing.cancel()
@@ -323,7 +310,7 @@ def test_the_fake_fails_where_it_is_told() -> None:
     fake.failures[HERE] = "is tired"
 
     with pytest.raises(CheckFailed, match="is tired"):
-        asyncio.run(fake(tcp_check(), HERE, 80))
-    asyncio.run(fake(tcp_check(), HERE6, 80))
+        asyncio.run(fake(tcp_check(), at(80), direct))
+    asyncio.run(fake(tcp_check(), at(80, HERE6), direct))
 
     assert fake.asked == {(HERE, 80): 1, (HERE6, 80): 1}

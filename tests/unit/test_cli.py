@@ -252,7 +252,7 @@ def test_an_error_is_one_paragraph_and_an_exit_code(
         (["backend", "add", "web/web2", "here"], "here"),
         (["service", "add", "x"], "--listen"),
         (["service", "add", "x", "--listen", "192.0.2.10:99999/tcp"], "99999"),
-        (["service", "add", "x", "--listen", LISTENER, "--scheduler", "best"], "/scheduler"),
+        (["service", "add", "x", "--listen", LISTENER, "--scheduler", "best"], "unknown scheduler"),
         (["service", "set", "web"], "what to change"),
         (["service", "set", "web", "--check", "smoke:1"], "smoke:1"),
         (["service", "set", "web", "--check", "none", "--rise", "1"], "none"),

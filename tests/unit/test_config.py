@@ -28,6 +28,7 @@ services:
       web2: {address: 192.0.2.22, weight: 2, admin: drain}
 """
 
+TYPES = "agent, dns, exec, ftp, http, https, icmp, imap, ldap, mysql, pop3, postgres, smtp, tcp, tls, udp"
 WEB = """\
 interfaces: [eth0]
 services:
@@ -119,12 +120,12 @@ def test_accepted(text: str, write: Writer) -> None:
         ),
         pytest.param(
             "    check: {}\n",
-            "5:5: check of service 'web': the key 'type' is missing: use one of http, tcp",
+            f"5:5: check of service 'web': the key 'type' is missing: use one of {TYPES}",
             id="check without type",
         ),
         pytest.param(
             "    check: {type: smpt}\n",
-            "5:13: check of service 'web': unknown type 'smpt': use 'tcp' or 'http'",
+            f"5:13: check of service 'web': unknown type 'smpt': use one of {TYPES}",
             id="unknown check",
         ),
         pytest.param(
@@ -140,7 +141,7 @@ def test_accepted(text: str, write: Writer) -> None:
         pytest.param(
             "    check:\n      type: http\n      http: yes\n",
             "7:7: check of service 'web': unknown key 'http': the keys there are "
-            "interval, timeout, rise, fall, port, via, type, path, host, status",
+            "interval, timeout, rise, fall, port, via, path, host, status, body, weight_header, type",
             id="a key that is the check's type",
         ),
         pytest.param(

@@ -146,7 +146,7 @@ def test_defaults() -> None:
             "rise": 2,
             "fall": 3,
             "port": None,
-            "via": "address",
+            "via": "vip",
             "type": "http",
             "path": "/",
             "host": None,

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Probe
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, Probe, Target
 from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.model import Address
 from xdpdirector.monitor import Key, Monitor
@@ -16,13 +16,17 @@ from xdpdirector.views import Operational
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN
 WEB1, WEB2 = ("web", "web1"), ("web", "web2")
-ADDRESS1, ADDRESS2 = ip_address("192.0.2.21"), ip_address("192.0.2.22")
+ADDRESS1, ADDRESS2, VIP = (ip_address(f"192.0.2.{number}") for number in (21, 22, 10))
 HERE = ip_address("127.0.0.1")
 DEADLINE = 20.0
 
 QUICK = TcpCheck(type="tcp", interval=0.001, timeout=0.001, rise=2, fall=3)
 QUICK_TOO = TcpCheck(type="tcp", interval=0.001, timeout=0.001, rise=2, fall=4)
 RARE = TcpCheck(type="tcp", interval=3600.0, timeout=20.0)
+
+
+def at(address: Address, port: int = 80) -> list[Target]:
+    return [Target(address, port, address)]
 
 
 class Diary:
@@ -55,7 +59,7 @@ def run(story: Coroutine[Any, Any, None]) -> None:
 
 
 def raising(error: Exception) -> Probe:
-    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
         raise error
 
     return probe
@@ -66,7 +70,7 @@ def test_transitions_are_announced_and_nothing_else() -> None:
 
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: monitor.state(WEB1).successes >= 3)
         fake.failures[ADDRESS1] = "is tired"
         await until(lambda: monitor.state(WEB1).failures >= 6)
@@ -86,8 +90,8 @@ def test_each_backend_has_its_own_verdict() -> None:
 
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, RARE, ADDRESS1, 80)
-        monitor.set(WEB2, RARE, ADDRESS2, 80)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
+        monitor.set(WEB2, RARE, at(ADDRESS2))
         await until(lambda: len(diary.entries) == 2)
         assert monitor.state(WEB1).operational is UP
         assert monitor.state(WEB2).operational is DOWN
@@ -104,9 +108,9 @@ def test_the_same_again_goes_on_undisturbed() -> None:
 
     async def story() -> None:
         monitor = Monitor(diary, probe=FakeProbe())
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: monitor.state(WEB1).successes >= 3)
-        monitor.set(WEB1, QUICK.model_copy(), ip_address(str(ADDRESS1)), 80)
+        monitor.set(WEB1, QUICK.model_copy(), at(ip_address(str(ADDRESS1))))
         assert monitor.state(WEB1).successes >= 3
         await monitor.close()
 
@@ -120,10 +124,10 @@ def test_other_options_keep_the_verdict() -> None:
 
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: monitor.state(WEB1).operational is UP)
         fake.failures[ADDRESS1] = "is tired"
-        monitor.set(WEB1, QUICK_TOO, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK_TOO, at(ADDRESS1))
         assert monitor.state(WEB1).operational is UP
         await until(lambda: monitor.state(WEB1).operational is DOWN)
         assert monitor.state(WEB1).failures >= QUICK_TOO.fall
@@ -140,9 +144,9 @@ def test_another_place_begins_anew(address: Address, port: int) -> None:
 
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
         await until(lambda: diary.entries)
-        monitor.set(WEB1, RARE, address, port)
+        monitor.set(WEB1, RARE, at(address, port))
         assert monitor.state(WEB1).operational is UNKNOWN
         await until(lambda: fake.asked[address, port])
         await monitor.close()
@@ -155,13 +159,13 @@ def test_another_place_begins_anew(address: Address, port: int) -> None:
 def test_what_is_removed_is_not_heard_of_again() -> None:
     diary, gate = Diary(), asyncio.Event()
 
-    async def waiting(_spec: CheckSpec, _address: Address, _port: int) -> None:
+    async def waiting(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
         await gate.wait()
 
     async def story() -> None:
         monitor = Monitor(diary, probe=waiting)
-        monitor.set(WEB1, RARE, ADDRESS1, 80)
-        monitor.set(WEB2, RARE, ADDRESS2, 80)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
+        monitor.set(WEB2, RARE, at(ADDRESS2))
         monitor.remove(WEB1)
         monitor.remove(WEB1)
         assert monitor.state(WEB1).operational is UNKNOWN
@@ -185,7 +189,7 @@ def test_a_listener_may_remove_what_it_hears_of() -> None:
             monitor.remove(key)
 
         monitor = Monitor(remove, probe=FakeProbe())
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: heard)
         await monitor.close()
 
@@ -200,7 +204,7 @@ def test_a_listener_that_fails_stops_no_check(caplog: pytest.LogCaptureFixture) 
 
     async def story() -> None:
         monitor = Monitor(fail, probe=FakeProbe())
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: monitor.state(WEB1).successes >= 3)
         await monitor.close()
 
@@ -221,14 +225,14 @@ def test_a_try_that_could_not_be_made_changes_no_verdict(
 ) -> None:
     diary, tries = Diary(), []
 
-    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
         tries.append(1)
         if len(tries) > 1:
             raise error
 
     async def story() -> None:
         monitor = Monitor(diary, probe=probe)
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: len(tries) >= 10)
         assert monitor.state(WEB1).operational is UP
         assert monitor.state(WEB1).reason == reason
@@ -243,13 +247,13 @@ def test_a_try_that_could_not_be_made_changes_no_verdict(
 def test_a_reason_passes_with_its_trouble() -> None:
     problems: list[Exception] = [CheckImpossible("no port left")]
 
-    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
         if problems:
             raise problems[0]
 
     async def story() -> None:
         monitor = Monitor(Diary(), probe=probe)
-        monitor.set(WEB1, QUICK, ADDRESS1, 80)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: monitor.state(WEB1).reason == "no port left")
         problems.clear()
         await until(lambda: monitor.state(WEB1).operational is UP)
@@ -262,7 +266,7 @@ def test_a_reason_passes_with_its_trouble() -> None:
 def test_only_so_many_probes_run_at_once() -> None:
     running, most, done = 0, 0, 0
 
-    async def probe(_spec: CheckSpec, _address: Address, _port: int) -> None:
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
         nonlocal running, most, done
         running += 1
         most = max(most, running)
@@ -273,7 +277,7 @@ def test_only_so_many_probes_run_at_once() -> None:
     async def story() -> None:
         monitor = Monitor(Diary(), probe=probe, at_once=4)
         for number in range(40):
-            monitor.set(("web", f"web{number}"), RARE, ADDRESS1, 80)
+            monitor.set(("web", f"web{number}"), RARE, at(ADDRESS1, 80 + number))
         await until(lambda: done == 40)
         await monitor.close()
 
@@ -285,14 +289,14 @@ def test_only_so_many_probes_run_at_once() -> None:
 def test_closing_ends_probes_in_the_middle() -> None:
     begun = []
 
-    async def probe(_spec: CheckSpec, address: Address, _port: int) -> None:
-        begun.append(address)
+    async def probe(_spec: CheckSpec, target: Target, _dial: Dial) -> None:
+        begun.append(target)
         await asyncio.Event().wait()
 
     async def story() -> None:
         monitor = Monitor(Diary(), probe=probe)
-        monitor.set(WEB1, RARE, ADDRESS1, 80)
-        monitor.set(WEB2, RARE, ADDRESS2, 80)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
+        monitor.set(WEB2, RARE, at(ADDRESS2))
         await until(lambda: len(begun) == 2)
         await monitor.close()
 
@@ -313,10 +317,15 @@ def test_a_real_server_goes_and_comes_back() -> None:
         server = await serve(0)
         port = server.sockets[0].getsockname()[1]
         monitor = Monitor(diary)
-        monitor.set(WEB1, check, HERE, port)
+        monitor.set(WEB1, check, at(HERE, port))
         await until(lambda: monitor.state(WEB1).operational is UP)
         server.close()
-        await until(lambda: monitor.state(WEB1).reason == f"connection refused by 127.0.0.1:{port}")
+        await until(
+            lambda: (
+                monitor.state(WEB1).reason
+                == f"nothing listens on port {port} of 127.0.0.1 (connection refused)"
+            )
+        )
         await until(lambda: monitor.state(WEB1).operational is DOWN)
         server = await serve(port)
         await until(lambda: monitor.state(WEB1).operational is UP)
@@ -334,11 +343,11 @@ def test_a_failure_that_is_raised_is_the_reason() -> None:
     diary = Diary()
 
     async def story() -> None:
-        monitor = Monitor(diary, probe=raising(CheckFailed("connection refused by 192.0.2.21:80")))
-        monitor.set(WEB1, RARE, ADDRESS1, 80)
+        monitor = Monitor(diary, probe=raising(CheckFailed("nothing listens on port 80 of 192.0.2.21")))
+        monitor.set(WEB1, RARE, at(ADDRESS1))
         await until(lambda: diary.entries)
         await monitor.close()
 
     run(story())
 
-    assert diary.entries == [(WEB1, DOWN, "connection refused by 192.0.2.21:80")]
+    assert diary.entries == [(WEB1, DOWN, "nothing listens on port 80 of 192.0.2.21")]

@@ -343,7 +343,7 @@ async def test_checks_go_to_the_first_listener_unless_they_name_a_port() -> None
         s.service("web1", listener=f"{VIP}:81/tcp", check={"type": "tcp", "port": 8080}),
     )
     async with Stage(web=plain, named=named) as stage:
-        ports = {key[0]: port for key, (_, _, port) in stage.checks.running.items()}
+        ports = {key[0]: asked[0].port for key, (_, asked) in stage.checks.running.items()}
 
         assert ports == {"web": 80, "named": 8080}
 

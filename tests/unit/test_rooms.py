@@ -41,12 +41,13 @@ RESERVED = {
         "explainer",
         "guarding",
         "maglev",
+        "records",
         "schedule",
         "rings",
         "sweep",
         "tables",
         "dataplane",
-    },  # fmt: skip
+    },
 }
 
 

@@ -6,13 +6,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from slowness import CHECK, PATIENCE
 
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import HealthCheck, web_configuration
+from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
-
-PATIENCE = 300.0  # seconds; an emulated machine is some 20 times slower
-CHECK = HealthCheck(interval=2.0, timeout=1.5)
 
 
 @pytest.fixture(scope="module")

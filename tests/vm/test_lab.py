@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from conftest import PATIENCE
 from curl import REQUESTS, answers
+from slowness import PATIENCE
 
 from xdpdirector.client import backend_path
 from xdpdirector.lab import Lab

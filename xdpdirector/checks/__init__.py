@@ -1,49 +1,95 @@
 # SPDX-License-Identifier: Apache-2.0
 """Health checks: one type, one file, one function `probe`; `registry` finds the one for a check's options.
 
-A probe tries once and says nothing when the backend is fine. It knows the check's options, an address and a
-port; it must not know services, thresholds or what follows from its answer.
+A probe tries once and says nothing when the backend is fine. It knows the check's options, whom to ask, and how
+to get a socket that leads there; it must not know services, thresholds or what follows from its answer.
 """
 
 from __future__ import annotations
 
+import socket
 from collections import Counter
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol
 
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
 
 
 class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an error of ours)
-    """The backend is not fine; the text is a sentence for the operator."""
+    """The backend is not fine; the text is a sentence for the operator. `absence`: nobody answered (`silent`), or
+    nothing listens there; then asking another address of the same machine may tell why."""
+
+    def __init__(self, sentence: str, *, absence: Literal["", "silent", "refused"] = "") -> None:
+        super().__init__(sentence)
+        self.absence = absence
 
 
 class CheckImpossible(Exception):  # noqa: N818
     """This director could not even try (no file descriptor, no port left): says nothing about the backend."""
 
 
+@dataclass(frozen=True)
+class Target:
+    """Whom a check asks: `address` on the machine that has `backend`; they differ for a VIP. Port 0: none."""
+
+    address: Address
+    port: int
+    backend: Address
+
+    @property
+    def is_vip(self) -> bool:
+        return self.address != self.backend
+
+    def direct(self) -> Target:
+        """The same port of the backend's own address."""
+        return replace(self, address=self.backend)
+
+    @property
+    def host(self) -> str:
+        return f"the VIP {self.address} on {self.backend}" if self.is_vip else str(self.address)
+
+    def __str__(self) -> str:
+        """`port 80 of the VIP 192.0.2.10 on 192.0.2.21`."""
+        return f"port {self.port} of {self.host}" if self.port else self.host
+
+
+class Dial(Protocol):
+    """A non-blocking socket (`kind`: SOCK_STREAM ...) from which `target.address` is the one on its backend.
+
+    Not connected yet, and the caller's to close. Raises OSError.
+    """
+
+    def __call__(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket: ...
+
+
+def direct(target: Target, kind: int, protocol: int = 0) -> socket.socket:
+    """The plain Dial: for a backend's own address."""
+    family = socket.AF_INET6 if target.address.version == 6 else socket.AF_INET
+    return socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+
+
 class Probe(Protocol):
     """One try, at most `spec.timeout` long: returns when the backend is fine, and leaves no socket open.
 
-    Raises CheckFailed or CheckImpossible.
+    What it returns is the part of its weight that the server asks for, if it speaks of that: 0.75, or 0 for none.
+    Raises CheckFailed, CheckImpossible or OSError.
     """
 
-    async def __call__(self, spec: CheckSpec, address: Address, port: int, /) -> None: ...
+    async def __call__(self, spec: CheckSpec, target: Target, dial: Dial, /) -> float | None: ...
 
 
 class FakeProbe:
-    """A Probe for tests: fails where `failures` has a sentence for the address; counts what it was asked."""
+    """A Probe for tests: fails where `failures` has a sentence for the address, else asks for the part of its
+    weight in `shares`; counts what it was asked."""
 
     def __init__(self) -> None:
         self.failures: dict[Address, str] = {}
+        self.shares: dict[Address, float] = {}
         self.asked: Counter[tuple[Address, int]] = Counter()
 
-    async def __call__(self, spec: CheckSpec, address: Address, port: int) -> None:
-        self.asked[address, port] += 1
-        if address in self.failures:
-            raise CheckFailed(self.failures[address])
-
-
-def place(address: Address, port: int) -> str:
-    """Address and port as people write them: `192.0.2.21:80`, `[2001:db8::21]:80`."""
-    return f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+    async def __call__(self, spec: CheckSpec, target: Target, dial: Dial) -> float | None:
+        self.asked[target.address, target.port] += 1
+        if target.address in self.failures:
+            raise CheckFailed(self.failures[target.address])
+        return self.shares.get(target.address)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `http` check: GET, and a look at the status.
+"""The `http` check: GET, and a look at status, body and weight.
 
 The answer is read to its end, so that the server's log shows nothing odd, but 64 KiB of it at most. h11
 speaks the protocol; this file must not know how the connection was made.
@@ -7,70 +7,92 @@ speaks the protocol; this file must not know how the connection was made.
 
 from __future__ import annotations
 
-import asyncio
-import socket
+import re
+from http import HTTPStatus
 
 import h11
 
-from xdpdirector.checks import CheckFailed, place, tcp
-from xdpdirector.checkspec import CheckSpec, HttpCheck
-from xdpdirector.durations import format_duration
-from xdpdirector.model import Address
-
-LIMIT = 65536
+from xdpdirector.checks import CheckFailed, Dial, Target
+from xdpdirector.checks.channel import LIMIT, PIECE, Channel, channel
+from xdpdirector.checks.words import share_of
+from xdpdirector.checkspec import CheckSpec, HttpBase, HttpCheck
 
 
-async def probe(spec: CheckSpec, address: Address, port: int) -> None:
-    """Fine when the whole answer, or 64 KiB of it, came in time, with a status that is wanted."""
+async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
+    """Fine when the whole answer, or 64 KiB of it, came in time, as it is wanted."""
     assert isinstance(spec, HttpCheck)
-    talk = _Talk(spec, address, port)
-    try:
-        async with asyncio.timeout(spec.timeout), tcp.connection(address, port) as opened:
-            await talk.run(opened)
-    except TimeoutError:
-        raise CheckFailed(f"{talk.waited_for} within {format_duration(spec.timeout)}") from None
+    async with channel(spec, target, dial) as talk:
+        return await ask(talk, spec, usual_port=80)
 
 
-class _Talk:
-    """One request and its answer. `waited_for` says what is missing should the time be over now."""
+async def ask(talk: Channel, spec: HttpBase, *, usual_port: int) -> float | None:
+    """The exchange; the part of its weight that the server asks for."""
+    exchange = _Exchange(talk, spec)
+    await talk.send(exchange.question(usual_port))
+    response = await exchange.response()
+    exchange.judge_status(response)
+    talk.expected = f"the end of its answer to {exchange.request}"
+    body = await exchange.body()
+    if spec.body is not None and not re.search(spec.body.encode(), body):
+        raise CheckFailed(f"the answer of {talk.target} to {exchange.request} does not contain '{spec.body}'")
+    return exchange.share(response)
 
-    def __init__(self, spec: HttpCheck, address: Address, port: int) -> None:
-        self._spec, self._port = spec, port
-        self._host = f"[{address}]" if address.version == 6 else str(address)
-        self._peer = place(address, port)
-        self._request = f"GET {spec.path}"
+
+class _Exchange:
+    """One request and its answer."""
+
+    def __init__(self, talk: Channel, spec: HttpBase) -> None:
+        self._talk, self._spec = talk, spec
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LIMIT)
-        self._begin, self._received = b"", 0
-        self.waited_for = f"no answer from {self._peer}"
+        self._begin = b""
+        self.request = f"GET {spec.path}"
+        talk.expected = f"an answer to {self.request}"
 
-    async def run(self, opened: socket.socket) -> None:
-        self.waited_for = f"{self._peer} opened the connection but did not answer {self._request}"
-        await asyncio.get_running_loop().sock_sendall(opened, self._question())
-        status = await self._status(opened)
-        if status not in self._spec.status:
-            wanted = " or ".join(str(number) for number in self._spec.status)
-            raise CheckFailed(f"{self._request} answered {status}, expected {wanted}")
-        self.waited_for = f"the answer to {self._request} from {self._peer} did not end"
-        await self._rest(opened)
-
-    def _question(self) -> bytes:
-        host = self._spec.host or (self._host if self._port == 80 else f"{self._host}:{self._port}")
+    def question(self, usual_port: int) -> bytes:
+        target = self._talk.target
+        host = f"[{target.address}]" if target.address.version == 6 else str(target.address)
+        host = self._spec.host or (host if target.port == usual_port else f"{host}:{target.port}")
         headers = [("Host", host), ("User-Agent", "xdpdirector"), ("Accept", "*/*"), ("Connection", "close")]
         head = self._http.send(h11.Request(method="GET", target=self._spec.path, headers=headers))
         return (head or b"") + (self._http.send(h11.EndOfMessage()) or b"")
 
-    async def _status(self, opened: socket.socket) -> int:
-        """The final status; 1xx answers before it do not count."""
-        while not isinstance(event := await self._event(opened), h11.Response):
+    async def response(self) -> h11.Response:
+        """The final one; 1xx answers before it do not count."""
+        while not isinstance(event := await self._event(), h11.Response):
             if event is None:
-                raise CheckFailed(f"{self._request} answered with 64 KiB of headers, which is too much")
-        return event.status_code
+                raise CheckFailed(
+                    f"{self._talk.target} answered {self.request} with 64 KiB of headers, which is too much"
+                )
+        return event
 
-    async def _rest(self, opened: socket.socket) -> None:
-        while isinstance(await self._event(opened), h11.Data):
-            pass
+    def judge_status(self, response: h11.Response) -> None:
+        status = response.status_code
+        if status in self._spec.status:
+            return
+        names = {each.value: each.phrase for each in HTTPStatus}
+        answered = f"{status} {names.get(status, '')}".strip()
+        wanted = " or ".join(str(number) for number in self._spec.status)
+        raise CheckFailed(f"{self._talk.target} answered {answered} to {self.request}, expected {wanted}")
 
-    async def _event(self, opened: socket.socket) -> object:
+    async def body(self) -> bytes:
+        parts = []
+        while isinstance(event := await self._event(), h11.Data):
+            parts.append(bytes(event.data))
+        return b"".join(parts)
+
+    def share(self, response: h11.Response) -> float | None:
+        wanted = (self._spec.weight_header or "").lower().encode()
+        said = next((value for name, value in response.headers if name == wanted), None)
+        if said is None:
+            return None
+        share = share_of(text := said.decode("ascii", "replace"))
+        if share is None:
+            raise CheckFailed(
+                f"{self._talk.target} sent {self._spec.weight_header}: {text!r}, expected like '75%'"
+            )
+        return share
+
+    async def _event(self) -> object:
         """The next thing the server says; None when 64 KiB of it are enough."""
         while True:
             try:
@@ -79,16 +101,17 @@ class _Talk:
                 raise CheckFailed(self._why_not(error)) from error
             if event is not h11.NEED_DATA:
                 return event
-            if self._received >= LIMIT:
+            if self._talk.received >= LIMIT:
                 return None
-            data = await asyncio.get_running_loop().sock_recv(opened, min(16384, LIMIT - self._received))
-            self._begin, self._received = (self._begin + data)[:40], self._received + len(data)
+            data = await self._talk.receive(min(PIECE, LIMIT - self._talk.received))
+            self._begin = (self._begin + data)[:40]
             self._http.receive_data(data)
 
     def _why_not(self, error: Exception) -> str:
+        target = self._talk.target
         if not self._begin:
-            return f"{self._peer} closed the connection without an answer to {self._request}"
+            return f"{target} closed the connection without an answer to {self.request}"
         if self._begin.startswith(b"HTTP/1."):
-            return f"the answer to {self._request} from {self._peer} is broken: {error}"
+            return f"the answer of {target} to {self.request} is broken: {error}"
         begin = self._begin.decode("ascii", "replace").splitlines()[0]
-        return f"the answer from {self._peer} is not HTTP: it begins with {begin!r}"
+        return f"the answer of {target} is not HTTP: it begins with {begin!r}"

@@ -1,15 +1,37 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which probe belongs to which type of check. A new type gets its file and one row here."""
+"""Which probe belongs to which type of check: the one in the module of that name.
+
+A module, and with it the library for its protocol, is imported when its type is first asked for: a daemon whose
+checks are all `http` never loads DNS or LDAP.
+"""
 
 from __future__ import annotations
 
-from xdpdirector.checks import Probe, http, tcp
-from xdpdirector.checkspec import CheckSpec
-from xdpdirector.model import Address
+from collections.abc import Collection
+from functools import cache
+from importlib import import_module
 
-PROBES: dict[str, Probe] = {"tcp": tcp.probe, "http": http.probe}
+from xdpdirector.checks import CheckImpossible, Dial, Probe, Target
+from xdpdirector.checkspec import CheckSpec, ExecCheck
 
 
-async def probe(spec: CheckSpec, address: Address, port: int) -> None:
+async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
     """The Probe for any check."""
-    await PROBES[spec.type](spec, address, port)
+    return await _probe_of(spec.type)(spec, target, dial)
+
+
+def allowing(programs: Collection[str]) -> Probe:
+    """The Probe for any check, which runs these programs for `exec` checks and no others."""
+
+    async def guarded(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
+        if isinstance(spec, ExecCheck) and spec.command[0] not in programs:
+            raise CheckImpossible(spec.not_allowed)
+        return await probe(spec, target, dial)
+
+    return guarded
+
+
+@cache
+def _probe_of(kind: str) -> Probe:
+    found: Probe = import_module(f"xdpdirector.checks.{kind}").probe
+    return found

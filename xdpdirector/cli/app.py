@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from xdpdirector import __version__
-from xdpdirector.cli import backend, daemon, lan, service, show, token
+from xdpdirector.cli import backend, config, daemon, guard, lan, service, show, token
 from xdpdirector.cli.lazy import LazyGroup
 from xdpdirector.cli.render import answer
 from xdpdirector.cli.target import Format, Output, Target, example, target
@@ -107,6 +107,9 @@ app.command(epilog=example("xdpdirector load --config /etc/xdpdirector/director.
 app.command(epilog=example("xdpdirector -i edge unload"))(daemon.unload)
 app.add_typer(service.app, name="service", no_args_is_help=True)
 app.add_typer(backend.app, name="backend", no_args_is_help=True)
+app.add_typer(guard.app, name="guard", no_args_is_help=True)
+app.add_typer(config.app, name="config", no_args_is_help=True)
+app.add_typer(config.revisions, name="revisions", no_args_is_help=True)
 app.add_typer(token.app, name="token", no_args_is_help=True)
 app.command(epilog=example("xdpdirector lan"))(lan.lan)
 app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)

@@ -28,6 +28,9 @@ _COLOURS = {
     "drain": "cyan",
     "maintenance": "magenta",
     "no": "yellow",
+    "added": "green",
+    "changed": "yellow",
+    "removed": "red",
 }
 _WIDEST = 10_000
 _PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
@@ -76,8 +79,8 @@ def moment(text: str) -> str:
     return f"{datetime.fromisoformat(text).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+def plural(count: int, noun: str, many: str = "") -> str:
+    return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def size(count: float) -> str:

@@ -38,6 +38,12 @@ Interval = Annotated[str | None, _option("Time between checks, like 2s.")]
 Timeout = Annotated[str | None, _option("Time for one check, like 500ms.")]
 Rise = Annotated[int | None, _option("Good checks in a row until up.")]
 Fall = Annotated[int | None, _option("Bad checks in a row until down.")]
+Limit = Annotated[str | None, _option("New connections, like 1000/s, 10/m, or none for no limit at all.")]
+Burst = Annotated[int | None, _option("So many of them at once.")]
+SourceLimit = Annotated[str | None, _option("The same for each source, like 10/s, or none.")]
+SourceBurst = Annotated[int | None, _option("So many of a source at once.")]
+SourcePrefix = Annotated[int | None, _option("Bits of an IPv4 address that make a source (32).")]
+SourcePrefix6 = Annotated[int | None, _option("The same of an IPv6 address (64).")]
 OnEmpty = Annotated[str | None, _option("Without a usable backend: reject or drop.")]
 OnDown = Annotated[str | None, _option("A connection's backend is down: reject, drop or schedule.")]
 OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
@@ -75,6 +81,12 @@ def add(
     timeout: Timeout = None,
     rise: Rise = None,
     fall: Fall = None,
+    limit: Limit = None,
+    burst: Burst = None,
+    source_limit: SourceLimit = None,
+    source_burst: SourceBurst = None,
+    source_prefix: SourcePrefix = None,
+    source_prefix6: SourcePrefix6 = None,
     on_empty: OnEmpty = None,
     on_down: OnDown = None,
     on_unknown: OnUnknown = None,
@@ -91,6 +103,14 @@ def add(
         persistence={"timeout": persistence} if persistence not in (None, "none") else None,
         fallback=fallback if fallback != "none" else None,
         check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        limit=_limit(
+            limit,
+            burst,
+            source_limit,
+            burst_of_source=source_burst,
+            prefix=source_prefix,
+            prefix6=source_prefix6,
+        ),
         on_empty=on_empty,
         on_down=on_down,
         on_unknown=on_unknown,
@@ -113,6 +133,12 @@ def set_(
     timeout: Timeout = None,
     rise: Rise = None,
     fall: Fall = None,
+    limit: Limit = None,
+    burst: Burst = None,
+    source_limit: SourceLimit = None,
+    source_burst: SourceBurst = None,
+    source_prefix: SourcePrefix = None,
+    source_prefix6: SourcePrefix6 = None,
     on_empty: OnEmpty = None,
     on_down: OnDown = None,
     on_unknown: OnUnknown = None,
@@ -126,11 +152,19 @@ def set_(
         persistence={"timeout": persistence} if persistence not in (None, "none") else None,
         fallback=fallback if fallback != "none" else None,
         check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        limit=_limit(
+            limit,
+            burst,
+            source_limit,
+            burst_of_source=source_burst,
+            prefix=source_prefix,
+            prefix6=source_prefix6,
+        ),
         on_empty=on_empty,
         on_down=on_down,
         on_unknown=on_unknown,
     )
-    said = {"check": check, "persistence": persistence, "fallback": fallback}
+    said = {"check": check, "persistence": persistence, "fallback": fallback, "limit": limit}
     body |= {name: None for name, value in said.items() if value == "none"}
     if not body:
         raise typer.BadParameter("say what to change, like --scheduler mh")
@@ -155,6 +189,28 @@ def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
         for name, value in document.items()
         if value is not None
     }
+
+
+def _limit(
+    rate: str | None,
+    burst: int | None,
+    source: str | None,
+    *,
+    burst_of_source: int | None,
+    **prefixes: int | None,
+) -> dict[str, Any] | None:
+    """The merge patch of a limit, None for no change."""
+    of_source = _given(rate=source, burst=burst_of_source, **prefixes)
+    fields = _given(rate=rate, burst=burst, per_source=of_source or None)
+    if rate == "none":
+        if len(fields) > 1:
+            raise typer.BadParameter("--limit none is no limit at all, also of sources: leave the others out")
+        return None
+    if source == "none":
+        if len(of_source) > 1:
+            raise typer.BadParameter("--source-limit none has no burst and no prefix")
+        fields["per_source"] = None
+    return fields or None
 
 
 def _check(text: str | None, **timing: Any) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from xdpdirector.cli import guard
 from xdpdirector.cli.render import Parts, facts, moment, number, plural, size, state, table
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def service(one: Document) -> Parts:
         *(("listener", listener) for listener in one["listeners"]),
         ("scheduler", one["scheduler"]),
         ("check", _check(one["check"])),
+        ("limit", guard.said(one["limit"])),
+        ("per source", guard.source((one["limit"] or {}).get("per_source"))),
+        ("refused", f"{number(one['refused']['by_service'])} and {number(one['refused']['by_source'])}"),
         ("timeouts", ", ".join(f"{name} {time}" for name, time in one["timeouts"].items())),
         ("on empty", one["on_empty"]),
         ("on down", one["on_down"]),
@@ -118,6 +122,7 @@ def backend(each: Document) -> Parts:
             "connections",
             ", ".join(f"{number(counts[kind])} {kind}" for kind in ("active", "inactive", "pending")),
         ),
+        *_progress(each["drain"]),
         ("opened", number(traffic["connections"])),
         ("packets", number(traffic["packets"])),
         ("bytes", f"{number(traffic['bytes'])} ({size(traffic['bytes'])})"),
@@ -181,7 +186,18 @@ def _why(each: Document) -> str:
     words += "" if progress["settled"] else " (and some unseen, perhaps)"
     if progress["deadline"]:
         words += f", {progress['on_deadline']} them at {moment(progress['deadline'])}"
+    elif progress["estimated_end"] and progress["remaining"]:
+        words += f", the last one until about {moment(progress['estimated_end'])}"
     return f"{words}: {progress['reason']}" if progress["reason"] else words
+
+
+def _progress(drain: Document | None) -> list[tuple[str, str]]:
+    if drain is None:
+        return []
+    rate, age = drain["packets_per_second"], drain["oldest_at_least"]
+    facts = [("draining since", moment(drain["since"]))]
+    facts += [] if rate is None else [("packets a second", f"{rate:g}")]
+    return facts + ([] if age is None else [("oldest connection", f"{age:.0f} s at least")])
 
 
 def _check(check: Document | None) -> str:

@@ -16,6 +16,7 @@ import typer
 from xdpdirector.cli.render import Parts, answer, moment, state, table
 from xdpdirector.cli.target import Format, Output, Target, example, target
 from xdpdirector.errors import UnreachableError
+from xdpdirector.paths import InstancePaths
 
 if TYPE_CHECKING:
     from xdpdirector.offline import Offline
@@ -101,7 +102,7 @@ def _asked(chosen: Target, online: Callable[[Target], Any], offline: Callable[[O
             raise
     from xdpdirector.offline import Offline
 
-    with Offline(chosen.instance) as file:
+    with Offline(InstancePaths(chosen.instance).access) as file:
         result = offline(file)
         print(f"No daemon runs: {file.path} was used directly.", file=sys.stderr)
         return result

@@ -44,18 +44,18 @@ def blind(why: str) -> Draft:
     )
 
 
-def claimed_by_backend(vip: Address, target: Target, mac: bytes, sight: Sight) -> Draft:
-    """The classic ARP problem."""
+def claimed_by_backend(vip: Address, targets: Sequence[Target], mac: bytes, sight: Sight) -> Draft:
+    """The classic ARP problem. `targets`: all that the machine with this MAC is."""
     answers = Manner.ANSWER in sight.heard
     does = f"answers {protocol(vip)} for" if answers else f"announces in {protocol(vip)} that it has"
     return Draft(
         FindingKind.VIP_ANSWERED if answers else FindingKind.VIP_ANNOUNCED,
-        target.names[0],
-        f"{target} {does} the VIP {vip} on {sight.interface}: clients that believe it bypass the director",
-        f"{_heard(vip, mac, sight)}; that is the MAC of {target.address}",
+        targets[0].names[0],
+        f"{_all(targets)} {does} the VIP {vip} on {sight.interface}: clients that believe it bypass the director",
+        f"{_heard(vip, mac, sight)}; that is the MAC of {targets[0].address}",
         _keep_quiet(vip),
         vip,
-        target.names,
+        _names(targets),
         mac,
         sight.interface,
     )
@@ -80,18 +80,18 @@ def claimed_by_stranger(vip: Address, mac: bytes, sight: Sight, known_as: Collec
     )
 
 
-def vip_missing(vip: Address, target: Target, evidence: str) -> Draft:
+def vip_missing(vip: Address, targets: Sequence[Target], evidence: str) -> Draft:
     return Draft(
         FindingKind.VIP_MISSING,
-        target.names[0],
-        f"{target} does not have the VIP {vip}: what clients send there is lost",
+        targets[0].names[0],
+        f"{_all(targets)} does not have the VIP {vip}: what clients send there is lost",
         evidence,
         f"on that backend: `ip address add {vip}/{vip.max_prefixlen} dev lo`; if it is there, a firewall of that "
         f"backend drops what comes for {vip}",
         vip,
-        target.names,
-        target.route.mac,
-        target.route.interface,
+        _names(targets),
+        targets[0].route.mac,
+        targets[0].route.interface,
     )
 
 
@@ -128,7 +128,7 @@ def duplicate_backend(target: Target, macs: Collection[bytes]) -> Draft:
 
 
 def shared_mac(targets: Sequence[Target], mac: bytes) -> Draft:
-    names = tuple(name for target in targets for name in target.names)
+    names = _names(targets)
     interface = targets[0].route.interface
     return Draft(
         FindingKind.SHARED_MAC,
@@ -169,6 +169,14 @@ def _keep_quiet(vip: Address) -> str:
         "on that backend: `sysctl -w net.ipv4.conf.all.arp_ignore=1 net.ipv4.conf.all.arp_announce=2` (and in "
         f"/etc/sysctl.d), and the VIP on lo only: `ip address add {vip}/32 dev lo`"
     )
+
+
+def _all(targets: Sequence[Target]) -> str:
+    return ", also ".join(map(str, targets))
+
+
+def _names(targets: Sequence[Target]) -> tuple[str, ...]:
+    return tuple(name for target in targets for name in target.names)
 
 
 def _listed(macs: Collection[bytes]) -> str:

@@ -46,17 +46,21 @@ def _claimed_vips(scene: Scene, claims: Claims, known_as: KnownAs) -> Iterator[D
         for mac, sight in claims.of(vip).items():
             if mac in own:
                 continue
-            targets = scene.by_mac(mac)
-            yield from (draft.claimed_by_backend(vip, target, mac, sight) for target in targets)
-            if not targets and sight.heard.keys() & {Manner.ANSWER, Manner.QUESTION}:
+            if targets := scene.by_mac(mac):
+                yield draft.claimed_by_backend(vip, targets, mac, sight)
+            elif sight.heard.keys() & {Manner.ANSWER, Manner.QUESTION}:
                 yield draft.claimed_by_stranger(vip, mac, sight, known_as(mac))
 
 
 def _missing(scene: Scene, verdicts: Verdicts) -> Iterator[Draft]:
+    """One finding for a machine, also when it is a backend by several addresses."""
+    lacking: dict[tuple[bytes | None, Address], list[Target]] = defaultdict(list)
     for (address, vip), verdict in verdicts.items():
         target = scene.targets.get(address)
         if verdict.presence is Presence.MISSING and target and _shall_have(target, vip):
-            yield draft.vip_missing(vip, target, verdict.evidence)
+            lacking[target.route.mac, vip].append(target)
+    for (_, vip), targets in lacking.items():
+        yield draft.vip_missing(vip, targets, verdicts[targets[0].address, vip].evidence)
 
 
 def _shall_have(target: Target, vip: Address) -> bool:
@@ -77,8 +81,9 @@ def _claimed_backends(scene: Scene, claims: Claims) -> Iterator[Draft]:
 
 
 def _shared_macs(scene: Scene) -> Iterator[Draft]:
-    users: dict[tuple[int, bytes], list[Target]] = defaultdict(list)
+    """Within a family: one machine may well be a backend by its IPv4 address here and by its IPv6 one there."""
+    users: dict[tuple[int, bytes, int], list[Target]] = defaultdict(list)
     for target in scene.targets.values():
         if target.route.kind == "neighbour" and target.route.mac:
-            users[target.route.ifindex, target.route.mac].append(target)
-    yield from (draft.shared_mac(targets, mac) for (_, mac), targets in users.items() if len(targets) > 1)
+            users[target.route.ifindex, target.route.mac, target.address.version].append(target)
+    yield from (draft.shared_mac(targets, mac) for (_, mac, _), targets in users.items() if len(targets) > 1)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -28,6 +28,10 @@ class Macs:
     def __init__(self, events: Publisher) -> None:
         self._events = events
         self._known: dict[Address, Known] = {}
+
+    @property
+    def changes(self) -> Mapping[Address, int]:
+        return {address: known.changes for address, known in self._known.items()}
 
     def of(self, address: Address) -> Known | None:
         return self._known.get(address)

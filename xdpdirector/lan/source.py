@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
 from xdpdirector.lan.view import Finding, LanView
+from xdpdirector.model import Address
 
 
 class LanSource(Protocol):
@@ -13,6 +15,10 @@ class LanSource(Protocol):
 
     @property
     def findings(self) -> tuple[Finding, ...]: ...
+
+    @property
+    def mac_changes(self) -> Mapping[Address, int]:
+        """How often each backend's MAC changed, by its address."""
 
     def view(self) -> LanView: ...
 
@@ -22,6 +28,7 @@ class FakeLan:
 
     def __init__(self) -> None:
         self.findings: tuple[Finding, ...] = ()
+        self.mac_changes: dict[Address, int] = {}
 
     def view(self) -> LanView:
         return LanView(probing=False, findings=self.findings, vips={}, neighbours=(), presence=())

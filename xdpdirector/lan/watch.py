@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from math import inf
 
 from xdpdirector import reporting
@@ -28,6 +28,7 @@ from xdpdirector.lan.macs import Macs
 from xdpdirector.lan.report import report
 from xdpdirector.lan.scene import Scene, Target, scene
 from xdpdirector.lan.surroundings import Kernel, Surroundings
+from xdpdirector.lan.suspicions import Suspicions
 from xdpdirector.lan.view import Finding, LanView
 from xdpdirector.lan.wire import PacketWire, Wire
 from xdpdirector.lanspec import LanSpec
@@ -35,7 +36,7 @@ from xdpdirector.model import Address
 from xdpdirector.routes import Route
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts
-FOLLOW_UP_APART = 1.0  # seconds between two follow-ups on one address
+SEARCHES_APART = 1.0  # seconds between two searches for one address
 JUDGE_WITHIN = 0.2
 
 log = logging.getLogger(__name__)
@@ -64,12 +65,11 @@ class Lan:
         self._claims, self._ledger = Claims(), Ledger(events)
         self._macs = Macs(events)
         self._links: list[Interface] = []
-        self._suspects: dict[Address, None] = {}
-        self._followed: dict[Address, float] = {}
+        self._lost, self._doubted = Suspicions(SEARCHES_APART), Suspicions(SEARCHES_APART)
+        self._sought: set[Address] = set()
         self._rounds_begun = deque([-inf], maxlen=ROUNDS_KEPT)
         self._blind: tuple[Draft, ...] = ()
         self._probing = False
-        self._news = asyncio.Event()
         self._judging: asyncio.Handle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -85,7 +85,8 @@ class Lan:
                 self._probing = True
             except OSError as error:
                 self._blind = (blind(str(error)),)
-        self._tasks = [asyncio.create_task(self._rounds()), asyncio.create_task(self._follow_up())]
+        works = (self._rounds, self._search, self._doubt)
+        self._tasks = [asyncio.create_task(self._kept_up(work)) for work in works]
 
     async def close(self) -> None:
         for task in self._tasks:
@@ -109,8 +110,7 @@ class Lan:
     def suspect(self, address: Address) -> None:
         """Something is wrong with the backend, or with the VIP, at this address: ask for it soon."""
         if self._probing:
-            self._suspects[address] = None
-            self._news.set()
+            self._lost.add(address)
 
     def _on_claim(self, interface: str, claim: Claim) -> None:
         if any(link.mac == claim.mac for link in self._links):
@@ -126,6 +126,10 @@ class Lan:
     def findings(self) -> tuple[Finding, ...]:
         return self._ledger.findings
 
+    @property
+    def mac_changes(self) -> Mapping[Address, int]:
+        return self._macs.changes
+
     def view(self) -> LanView:
         return report(self._scene(), self.findings, self._macs, self._asking.known, probing=self._probing)
 
@@ -133,10 +137,7 @@ class Lan:
 
     async def _rounds(self) -> None:
         while True:
-            try:
-                await self.round()
-            except Exception:
-                log.exception("a look at the network failed")
+            await self.round()
             await asyncio.sleep(self._spec.interval * random.uniform(0.9, 1.1))
 
     async def round(self) -> None:
@@ -146,7 +147,6 @@ class Lan:
         now = self._scene()
         self._asking.keep(now)
         self._macs.keep(now.targets)
-        self._followed = {each: at for each, at in self._followed.items() if at >= self._rounds_begun[0]}
         for address, target in now.targets.items():
             self._macs.note(address, target.route.mac, now.targets.get)
         if self._probing:
@@ -156,38 +156,40 @@ class Lan:
             await asyncio.sleep(self._inquiry.patience)
         self._judge()
 
-    async def _follow_up(self) -> None:
+    async def _search(self) -> None:
+        """Where those are that somebody misses. Never waits for a machine that does not answer."""
         while True:
-            await self._news.wait()
-            self._news.clear()
-            try:
-                await self._follow(self._due())
-            except Exception:
-                log.exception("a look at suspected addresses failed")
-            await asyncio.sleep(TO_ALL_APART)
+            lost = await self._lost.take()
+            now = self._scene()
+            backends = lost & now.targets.keys()
+            for address in backends:
+                self._claims.forget(address)  # so that several who answer this question are several machines
+            self._sought = backends
+            self._listen(now)
+            await self._asking.owners(now, lost & now.held.keys())
+            await self._asking.whereabouts(now, backends)
+            for address in backends:
+                self._doubted.add(address)
+            self._judge_soon()
 
-    def _due(self) -> set[Address]:
-        """Whoever is suspected too soon again waits for the next suspicion, or the next round."""
-        suspects, self._suspects = self._suspects, {}
-        before = self._loop.time() - FOLLOW_UP_APART
-        due = {address for address in suspects if self._followed.get(address, before) <= before}
-        self._followed.update(dict.fromkeys(due, self._loop.time()))
-        return due
-
-    async def _follow(self, due: set[Address]) -> None:
-        now = self._scene()
-        backends = due & now.targets.keys()
-        for address in backends:
-            self._claims.forget(address)  # so that several who answer this question are several machines
-        self._listen(now)
-        await self._asking.owners(now, due & now.held.keys())
-        await self._asking.whereabouts(now, backends)
-        now = self._scene()
-        await self._asking.presences(now, backends & now.targets.keys())
-        self._judge_soon()
+    async def _doubt(self) -> None:
+        """Whether those have their VIPs whose check failed."""
+        while True:
+            doubted = await self._doubted.take()
+            now = self._scene()
+            await self._asking.presences(now, doubted & now.targets.keys())
 
     def _listen(self, now: Scene) -> None:
-        self._inquiry.listen({*now.held, *self._followed})
+        self._inquiry.listen({*now.held, *self._sought})
+
+    async def _kept_up(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
+        """What fails, as when the kernel does not answer, is tried again."""
+        while True:
+            try:
+                await work()
+            except Exception:
+                log.exception("a look at the network failed")
+            await asyncio.sleep(TO_ALL_APART)
 
     # Judging
 

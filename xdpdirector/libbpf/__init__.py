@@ -34,6 +34,7 @@ from xdpdirector.libbpf.objects import (
     prog_fd,
     prog_info,
 )
+from xdpdirector.libbpf.ringbuf import RingBuffer
 from xdpdirector.libbpf.xdp import (
     RepeatedRun,
     RunResult,
@@ -51,6 +52,7 @@ __all__ = [
     "MapType",
     "ProgramInfo",
     "RepeatedRun",
+    "RingBuffer",
     "RunResult",
     "Update",
     "XdpFlags",

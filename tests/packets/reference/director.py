@@ -42,10 +42,10 @@ class Record:
 
 
 class Director:
-    """`ingress`: the interface that frames come in on."""
+    """`ingress`: the interface that frames come in on, and `own_mac` its address."""
 
-    def __init__(self, ingress: int) -> None:
-        self._ingress = ingress
+    def __init__(self, ingress: int, own_mac: bytes) -> None:
+        self._ingress, self._own_mac = ingress, own_mac
         self.services: dict[str, Service] = {}
         self.counts: Counter[str] = Counter()
         self.guard = Guard()
@@ -88,9 +88,11 @@ class Director:
         packet = dissect(frame)
         if packet is None:
             return Fate(PASS, "pass_not_ip", frame)
+        is_vip = packet.vip in self._listeners.vips
         if not self._listeners.seems_vip(packet.vip):
             return Fate(PASS, "pass_not_vip", frame)
-        is_vip = packet.vip in self._listeners.vips
+        if frame[:6] != self._own_mac:
+            return Fate(PASS, "pass_other_host" if is_vip else "pass_not_vip", frame)
         if packet.fault:
             return Fate(DROP, packet.fault, frame) if is_vip else Fate(PASS, "pass_not_vip", frame)
         if packet.piece is Piece.LATER:

@@ -97,7 +97,7 @@ class Guest:
         if done.returncode:
             words = (done.stderr + done.stdout).decode(errors="replace").strip()[-2000:]
             raise LabError(
-                f"'{shlex.join(command)}' in the guest ended with {self._status(done.returncode)}: {words}"
+                f"'{shlex.join(command)}' in the guest ended with {self._end_of(done.returncode)}: {words}"
             )
         return done.stdout.decode(errors="replace")
 

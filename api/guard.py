@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/guard: who is denied, and what limits refused. HTTP in, facade call, view out; no decision is made here.
+
+A prefix stands in a path as it is (`/v1/guard/deny/203.0.113.0/24`) or with its slash encoded.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Response, status
+from pydantic import Field
+
+from xdpdirector.api import cursors
+from xdpdirector.api.conditions import etag
+from xdpdirector.api.deps import DirectorDep, IntentDep
+from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.fields import Frozen
+from xdpdirector.guardspec import MOST_DENIED, DenyEntry, DenyReason, PrefixField
+from xdpdirector.model import HostAddress
+from xdpdirector.views import DeniedView, GuardView
+
+router = APIRouter(prefix="/v1/guard", tags=["guard"], route_class=IdempotentRoute)
+DeniedCursor = Annotated[cursors.Cursor, cursors.of("denied")]
+PrefixPath = Annotated[PrefixField, Path(description="A denied prefix", examples=["203.0.113.0/24"])]
+
+
+class Denied(Frozen):
+    """Why a prefix is denied."""
+
+    reason: DenyReason = ""
+
+
+class DenyList(Frozen):
+    """All that is denied."""
+
+    items: Annotated[tuple[DenyEntry, ...], Field(max_length=MOST_DENIED)]
+
+
+@router.get("")
+async def get_guard(director: DirectorDep) -> GuardView:
+    """How many prefixes are denied, and the limits of new connections with what they refused."""
+    return director.guard.view()
+
+
+@router.get("/deny")
+async def list_denied(
+    director: DirectorDep,
+    response: Response,
+    cursor: DeniedCursor | None = None,
+    client: Annotated[HostAddress | None, Query(description="Only prefixes over this address")] = None,
+    limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many")] = 100,
+) -> cursors.Page[DeniedView]:
+    """The denied prefixes and how many packets each of them dropped; the longest prefix counts a packet."""
+    begin = cursor or 0
+    prefixes = director.guard.denied(client)[begin : begin + limit + 1]
+    response.headers["etag"] = etag(director.guard.tag())
+    views = [director.guard.denial(prefix) for prefix in prefixes]
+    return cursors.page("denied", views, limit, begin + limit)
+
+
+@router.post("/deny", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])
+async def create_denial(
+    body: DenyEntry, director: DirectorDep, intent: IntentDep, response: Response
+) -> DeniedView:
+    """Drop every packet of these clients from now on, also of running connections; 409 when denied already."""
+    view = await director.guard.add(body, intent=intent)
+    response.headers["location"] = f"/v1/guard/deny/{view.prefix}"
+    response.headers["etag"] = etag(director.guard.tag(view.prefix))
+    return view
+
+
+@router.put("/deny")
+async def replace_denied(
+    body: DenyList, director: DirectorDep, intent: IntentDep, response: Response
+) -> GuardView:
+    """Deny exactly these, all of it or nothing; what is denied before and after is never let in meanwhile."""
+    await director.guard.replace(body.items, intent=intent)
+    response.headers["etag"] = etag(director.guard.tag())
+    return director.guard.view()
+
+
+@router.get("/deny/{prefix:path}")
+async def get_denial(prefix: PrefixPath, director: DirectorDep, response: Response) -> DeniedView:
+    """One denied prefix."""
+    view = director.guard.denial(prefix)
+    response.headers["etag"] = etag(director.guard.tag(prefix))
+    return view
+
+
+@router.put("/deny/{prefix:path}")
+async def put_denial(
+    prefix: PrefixPath, body: Denied, director: DirectorDep, intent: IntentDep, response: Response
+) -> DeniedView:
+    """Deny a prefix, or give another reason for it."""
+    view = await director.guard.put(DenyEntry(prefix=prefix, reason=body.reason), intent=intent)
+    response.headers["etag"] = etag(director.guard.tag(prefix))
+    return view
+
+
+@router.delete("/deny/{prefix:path}", status_code=status.HTTP_204_NO_CONTENT)
+async def delete_denial(prefix: PrefixPath, director: DirectorDep, intent: IntentDep) -> None:
+    """Let a prefix in again; a wider one may still deny it."""
+    await director.guard.remove(prefix, intent=intent)

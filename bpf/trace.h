@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Tell of decisions while somebody watches. A packet of a service that is watched is marked when its service is found;
+ * where its way ends, a stage of its own tells. All other packets pay one look at their mark.
+ *
+ * What is told is bounded, so that nobody who watches slows the traffic much; and it ends by itself when the daemon
+ * does, which puts the end off again and again.
+ */
+#ifndef XDPDIRECTOR_TRACE_H
+#define XDPDIRECTOR_TRACE_H
+
+#include "verdict.h"
+
+#define WINDOW_SHIFT 5 /* a window is 32 jiffies */
+
+static __always_inline bool is_of_interest(const struct trace *trace, const struct aside *aside)
+{
+	const struct packet *packet = &aside->packet;
+	u32 version = packet->ipv6 ? 2 : 1;
+
+	if (!(trace->versions & version) || !(trace->reasons >> (aside->reason & 63) & 1))
+		return false;
+	if (trace->backend != NO_BACKEND && trace->backend != aside->backend)
+		return false;
+	if (!packet->ipv6)
+		return (packet->flow.v4.client & trace->mask[0]) == trace->client[0];
+#pragma unroll
+	for (int i = 0; i < 4; i++)
+		if ((packet->flow.v6.client[i] & trace->mask[i]) != trace->client[i])
+			return false;
+	return true;
+}
+
+static __always_inline bool has_room(struct telling *telling, const struct trace *trace, u32 now)
+{
+	u32 window = now >> WINDOW_SHIFT;
+
+	if (telling->window != window) {
+		telling->window = window;
+		telling->used = 0;
+	}
+	return telling->used++ < trace->most;
+}
+
+static __always_inline bool write_decision(struct xdp_md *ctx, const struct aside *aside,
+					   struct decision *decision)
+{
+	u32 length = ctx->data_end - ctx->data;
+	u64 captured = length < SNAPSHOT ? length : SNAPSHOT;
+
+	__builtin_memcpy(&decision->packet, &aside->packet, sizeof(decision->packet));
+	decision->time = bpf_ktime_get_ns();
+	decision->ifindex = ctx->ingress_ifindex;
+	decision->length = length;
+	decision->service = aside->packet.traced - 1;
+	decision->backend = aside->backend;
+	decision->action = aside->action;
+	decision->reason = aside->reason;
+	decision->captured = captured;
+	asm volatile("" : "+r"(captured)); /* the verifier wants its bounds in this register */
+	if (captured < sizeof(struct ethhdr) || captured > SNAPSHOT ||
+	    bpf_xdp_load_bytes(ctx, 0, decision->frame, captured))
+		return false;
+	return !decisions.ringbuf_output(decision, sizeof(*decision), BPF_RB_NO_WAKEUP);
+}
+
+static __always_inline void tell(struct xdp_md *ctx, const struct aside *aside)
+{
+	struct decision *decision;
+	struct telling *telling;
+	struct trace *trace;
+	u32 first = 0, now;
+
+	trace = traces.lookup(&first);
+	telling = tellings.lookup(&first);
+	decision = drafts.lookup(&first);
+	now = bpf_jiffies64();
+	if (!trace || !telling || !decision || (s32)(trace->until - now) < 0 ||
+	    !is_of_interest(trace, aside))
+		return;
+	if (trace->one_in > 1 && bpf_get_prandom_u32() % trace->one_in)
+		return;
+	if (has_room(telling, trace, now) && write_decision(ctx, aside, decision))
+		telling->told += 1;
+	else
+		telling->missed += 1;
+}
+
+/* The verdict on a packet of a service, which somebody may watch. */
+static __always_inline int conclude(struct xdp_md *ctx, const struct packet *packet, u32 backend,
+				    int action, enum reason reason)
+{
+	u32 mine = DRY_RUN;
+	struct aside *aside;
+
+	if (!packet->traced || DRY_RUN)
+		return verdict(action, reason);
+	aside = asides.lookup(&mine);
+	if (aside) {
+		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
+		aside->backend = backend;
+		aside->action = action;
+		aside->reason = reason;
+		stages.call(ctx, STAGES_AT + STAGE_TRACE);
+	}
+	return verdict(action, reason);
+}
+
+#endif

@@ -1,0 +1,191 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probes that send datagrams: udp, dns, icmp."""
+
+import asyncio
+import errno
+import socket
+from typing import Any
+
+import dns.flags
+import dns.message
+import dns.rcode
+import dns.rrset
+import pytest
+from peers import HASTY, HERE, HERE6, PATIENT, SHORT, Answer, answering, at, closing, deaf_port, serving
+from pydantic import TypeAdapter
+
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, direct, registry
+from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model import Address
+
+SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
+NAME, RECORD = "www.example.org.", "192.0.2.80"
+
+
+def check(kind: str, timeout: float = PATIENT, **options: Any) -> CheckSpec:
+    return SPEC.validate_python({"type": kind, "timeout": timeout, "interval": PATIENT, **options})
+
+
+def echo(data: bytes) -> list[bytes]:
+    return [b"you said " + data]
+
+
+def answer(query: bytes, *, code: str = "NOERROR", records: tuple[str, ...] = (RECORD,)) -> bytes:
+    reply = dns.message.make_response(dns.message.from_wire(query))
+    reply.set_rcode(dns.rcode.from_text(code))
+    if records:
+        reply.answer.append(dns.rrset.from_text(NAME, 60, "IN", "A", *records))
+    return reply.to_wire()
+
+
+async def failure(port: int, spec: CheckSpec, address: Address = HERE) -> str:
+    try:
+        await registry.probe(spec, at(port, address), direct)
+    except CheckFailed as failed:
+        return str(failed).replace(f"port {port} of {address}", "HOST")
+    return ""
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        pytest.param({"send": "ping", "expect": "said p"}, "", id="answered"),
+        pytest.param({"send_hex": "70696e67", "expect": "ping$"}, "", id="octets"),
+        pytest.param({"send": "ping"}, "", id="any answer"),
+        pytest.param(
+            {"send": "ping", "expect": "pong"},
+            "HOST answered b'you said ping', in which 'pong' is not found",
+            id="another answer",
+        ),
+    ],
+)
+@pytest.mark.parametrize("address", [HERE, HERE6], ids=str)
+def test_udp(address: Address, options: dict[str, Any], sentence: str) -> None:
+    async def main() -> str:
+        async with answering(echo, address) as port:
+            return await failure(port, check("udp", **options), address)
+
+    assert asyncio.run(main()) == sentence
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [({}, ""), ({"expect": "x"}, "no answer from HOST within 50ms")],
+    ids=["no news is good news", "an answer is expected"],
+)
+def test_udp_without_an_answer(options: dict[str, Any], sentence: str) -> None:
+    async def main() -> str:
+        async with answering(lambda _data: []) as port:
+            return await failure(port, check("udp", HASTY, **options))
+
+    assert asyncio.run(main()) == sentence
+
+
+@pytest.mark.parametrize("kind", ["udp", "dns"])
+def test_a_closed_port(kind: str) -> None:
+    options = {"name": NAME} if kind == "dns" else {"send": "x"}
+    with deaf_port(socket.SOCK_DGRAM) as port:
+        found = asyncio.run(failure(port, check(kind, **options)))
+
+    assert found == "nothing listens on HOST (connection refused)"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        pytest.param({}, "", id="any answer"),
+        pytest.param({"answer": RECORD}, "", id="the record"),
+        pytest.param(
+            {"answer": "192.0.2.81"},
+            f"HOST answered {RECORD} to A www.example.org, expected 192.0.2.81",
+            id="another record",
+        ),
+        pytest.param(
+            {"rcode": "NXDOMAIN"},
+            "HOST answered NOERROR to A www.example.org, expected NXDOMAIN",
+            id="another code",
+        ),
+    ],
+)
+@pytest.mark.parametrize("transport", ["udp", "tcp"])
+def test_dns(transport: str, options: dict[str, Any], sentence: str) -> None:
+    async def by_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+        reply = answer(query)
+        writer.write(len(reply).to_bytes(2) + reply)
+        await reader.read()
+
+    async def main() -> str:
+        spec = check("dns", name="www.example.org", transport=transport, **options)
+        if transport == "tcp":
+            async with serving(by_tcp) as port:
+                return await failure(port, spec)
+        async with answering(lambda query: [answer(query)]) as port:
+            return await failure(port, spec)
+
+    assert asyncio.run(main()) == sentence
+
+
+def test_dns_passes_over_what_answers_another_question() -> None:
+    """RFC 5452, 9.1: whoever guesses must not be believed."""
+
+    def stray(query: bytes) -> list[bytes]:
+        other = bytes([query[0] ^ 1]) + query[1:]
+        return [answer(other, code="SERVFAIL"), answer(query)]
+
+    async def main() -> str:
+        async with answering(stray) as port:
+            return await failure(port, check("dns", name=NAME))
+
+    assert asyncio.run(main()) == ""
+
+
+def test_dns_garbage() -> None:
+    async def main() -> str:
+        async with answering(lambda _query: [b"garbage"]) as port:
+            return await failure(port, check("dns", name=NAME))
+
+    assert asyncio.run(main()).startswith("the answer of HOST is not DNS: ")
+
+
+@pytest.mark.parametrize(
+    ("server", "sentence"),
+    [
+        (closing(), "HOST closed the connection without an answer to the question A www.example.org."),
+        (closing(b"\0\7garbage"), "the answer of HOST is not DNS: "),
+    ],
+    ids=["closed", "garbage"],
+)
+def test_dns_over_tcp_that_goes_wrong(server: Answer, sentence: str) -> None:
+    async def main() -> str:
+        async with serving(server) as port:
+            return await failure(port, check("dns", name=NAME, transport="tcp"))
+
+    assert asyncio.run(main()).startswith(sentence)
+
+
+def test_a_question_that_cannot_be_asked() -> None:
+    with pytest.raises(CheckImpossible, match="the question NOTYPE"):
+        asyncio.run(registry.probe(check("dns", name=NAME, query="NOTYPE"), at(53), direct))
+
+
+def raw(target: Target, kind: int, protocol: int = 0) -> socket.socket:
+    """A Dial of somebody who may have no ping socket."""
+    if kind == socket.SOCK_DGRAM:
+        raise PermissionError(errno.EACCES, "no pings")
+    return direct(target, kind, protocol)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("dial", [direct, raw], ids=["ping socket", "raw socket"])
+@pytest.mark.parametrize("address", [HERE, HERE6], ids=str)
+def test_icmp(address: Address, dial: Dial) -> None:
+    asyncio.run(registry.probe(check("icmp", SHORT), at(0, address), dial))
+
+
+def test_icmp_without_the_right_to_it() -> None:
+    def nothing(_target: Target, _kind: int, _protocol: int = 0) -> socket.socket:
+        raise PermissionError(errno.EPERM, "not permitted")
+
+    with pytest.raises(CheckImpossible, match="this director may not send pings: give it CAP_NET_RAW"):
+        asyncio.run(registry.probe(check("icmp"), at(0), nothing))

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The probes in which somebody of the operator's decides: exec and agent."""
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+from peers import HERE, PATIENT, SHORT, at, closing, serving, silent
+
+from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
+from xdpdirector.checkspec import AgentCheck, ExecCheck
+
+SHELL = "/bin/sh"
+
+
+def program(script: str, timeout: float = PATIENT) -> ExecCheck:
+    return ExecCheck(type="exec", command=(SHELL, "-c", script), timeout=timeout, interval=PATIENT)
+
+
+def run(spec: ExecCheck) -> None:
+    asyncio.run(registry.allowing([SHELL])(spec, at(0), direct))
+
+
+def test_status_0_is_fine() -> None:
+    run(program(f'test "$XDPDIRECTOR_ADDRESS" = {HERE} && test -z "$HOME"'))
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        ("echo the disk is full; echo more; exit 3", "/bin/sh ended with status 3: the disk is full"),
+        ("echo oops >&2; exit 1", "/bin/sh ended with status 1: oops"),
+        ("exit 1", "/bin/sh ended with status 1"),
+        ("kill -9 $$", "/bin/sh was ended by SIGKILL"),
+        ("sleep 300", "/bin/sh did not end within 1s, and was killed"),
+        ("yes no; exit 1", "/bin/sh said more than 64 KiB, and was killed"),
+        ("printf '%60000s' | tr ' ' x; exit 1", f"/bin/sh ended with status 1: {'x' * 160}"),
+    ],
+    ids=["words", "errors", "silence", "signal", "late", "endless", "much"],
+)
+def test_anything_else_is_not(script: str, sentence: str) -> None:
+    with pytest.raises(CheckFailed) as failed:
+        run(program(script, SHORT))
+
+    assert str(failed.value) == sentence
+
+
+def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
+    noted = tmp_path / "pid"
+
+    with pytest.raises(CheckFailed, match="did not end within 1s"):
+        run(program(f"sleep 300 & echo $! >{noted}; wait", SHORT))
+
+    until = time.monotonic() + PATIENT
+    while (status := Path(f"/proc/{noted.read_text().strip()}/status")).exists():
+        if "State:\tZ" in status.read_text():
+            break
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_program_that_is_not_allowed() -> None:
+    with pytest.raises(
+        CheckImpossible, match=r"'/bin/sh' may not be run by a check: add it to checks.allow_exec"
+    ):
+        asyncio.run(registry.allowing(["/bin/true"])(program("exit 0"), at(0), direct))
+
+
+def test_a_program_that_is_not_there() -> None:
+    spec = ExecCheck(type="exec", command=("/no/such",), timeout=PATIENT, interval=PATIENT)
+
+    with pytest.raises(CheckImpossible, match="/no/such cannot be run: No such file or directory"):
+        asyncio.run(registry.allowing(["/no/such"])(spec, at(0), direct))
+
+
+def agent(**options: str) -> AgentCheck:
+    return AgentCheck.model_validate({"type": "agent", "timeout": PATIENT, "interval": PATIENT, **options})
+
+
+@pytest.mark.parametrize(
+    ("line", "share"),
+    [
+        (b"up\n", None),
+        (b"75%\r\n", 0.75),
+        (b"ready 50%\n", 0.5),
+        (b"up,120%\n", 1.2),
+        (b"drain\n", 0.0),
+        (b"maint # lunch\n", 0.0),
+        (b"0%\n", 0.0),
+    ],
+)
+def test_an_agent_that_is_fine(line: bytes, share: float | None) -> None:
+    async def main() -> float | None:
+        async with serving(silent(line)) as port:
+            return await registry.probe(agent(), at(port), direct)
+
+    assert asyncio.run(main()) == share
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        (b"down # no database\n", "the agent on HOST says 'down': no database"),
+        (b"failed\n", "the agent on HOST says 'failed'"),
+        (b"SSH-2.0\n", "the agent on HOST says 'SSH-2.0', expected 'up', 'down' or like '75%'"),
+        (b"99999%\n", "the agent on HOST says '99999%', expected 'up', 'down' or like '75%'"),
+        (b"\n", "the agent on HOST says '', expected 'up', 'down' or like '75%'"),
+        (b"up", "HOST closed the connection without its state"),
+    ],
+)
+def test_an_agent_that_is_not(line: bytes, sentence: str) -> None:
+    async def main() -> str:
+        async with serving(closing(line)) as port:
+            with pytest.raises(CheckFailed) as failed:
+                await registry.probe(agent(), at(port), direct)
+        return str(failed.value).replace(f"port {port} of {HERE}", "HOST")
+
+    assert asyncio.run(main()) == sentence
+
+
+def test_an_agent_is_told_what_it_wants_to_hear() -> None:
+    heard = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        heard.append(await reader.readline())
+        writer.write(b"up\n")
+        await reader.read()
+
+    async def main() -> None:
+        async with serving(answer) as port:
+            await registry.probe(agent(send="web1"), at(port), direct)
+
+    asyncio.run(main())
+
+    assert heard == [b"web1\n"]

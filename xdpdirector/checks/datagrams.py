@@ -1,0 +1,41 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Datagrams of a check: a connected socket, so that the kernel hands it ICMP errors as well. Knows no protocol."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from xdpdirector.checks import CheckFailed, Dial, Target, failures
+from xdpdirector.checkspec import CheckSpec
+from xdpdirector.durations import format_duration
+
+LARGEST, MOST = 65536, 64
+
+
+@asynccontextmanager
+async def exchange(
+    spec: CheckSpec, target: Target, dial: Dial, *, kind: int = socket.SOCK_DGRAM, protocol: int = 0
+) -> AsyncIterator[socket.socket]:
+    """A socket that sends to the target; all that happens in the block has `spec.timeout` together. UDP, unless
+    `kind` and `protocol` say otherwise."""
+    try:
+        async with asyncio.timeout(spec.timeout):
+            with dial(target, kind, protocol) as opened:
+                opened.connect((str(target.address), target.port))
+                yield opened
+    except TimeoutError:
+        raise CheckFailed(
+            f"no answer from {target} within {format_duration(spec.timeout)}", absence="silent"
+        ) from None
+    except OSError as error:
+        raise failures.sentence(error, target) from error
+
+
+async def answers(opened: socket.socket, target: Target) -> AsyncIterator[bytes]:
+    """The datagrams that come; CheckFailed when they are many and none was the right one."""
+    for _ in range(MOST):
+        yield await asyncio.get_running_loop().sock_recv(opened, LARGEST)
+    raise CheckFailed(f"{target} sent {MOST} datagrams, none of which is an answer")

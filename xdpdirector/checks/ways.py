@@ -1,0 +1,86 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a check gets to the address that it asks, and one try over that way. Knows no intervals and no verdicts."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Probe, Target, direct
+from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model import Address
+from xdpdirector.routes import Route
+
+GLANCE = 0.25  # seconds for the look at a backend's own address
+
+RouteOf = Callable[[Address], Route]
+
+
+class Ways(Protocol):
+    """`xdpdirector.checknet.CheckNetwork` and `PlainWays` are both one."""
+
+    def prepare(self, target: Target, route: RouteOf) -> Target:
+        """Whom to ask now: the target or, where its VIP cannot be reached from here, the backend's own address.
+        `route`: the way that frames take to a backend. Raises CheckImpossible."""
+
+    def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+        """A Dial, for prepared targets."""
+
+    def forget(self, target: Target) -> None:
+        """Nobody asks this any more."""
+
+    def notes(self) -> list[str]:
+        """A sentence for each thing that checks cannot see from here."""
+
+    async def close(self) -> None: ...
+
+
+class PlainWays:
+    """Asks every backend by its own address."""
+
+    def prepare(self, target: Target, route: RouteOf) -> Target:
+        return target.direct()
+
+    def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+        return direct(target, kind, protocol)
+
+    def forget(self, target: Target) -> None: ...
+
+    def notes(self) -> list[str]:
+        return []
+
+    async def close(self) -> None: ...
+
+
+async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, probe: Probe) -> float | None:
+    """One try; what it returns and raises is the Probe's. When a VIP does not answer, the backend's own address is
+    asked as well, so that the reason names the classic failure of direct routing: the server lost its VIP."""
+    target = ways.prepare(target, route)
+    try:
+        return await probe(spec, target, ways.dial)
+    except CheckFailed as failure:
+        if not failure.absence or not target.is_vip or not await _answers(spec, target.direct(), probe):
+            raise
+        raise CheckFailed(
+            f"{failure}, while {target.direct()} answers: {_remedy(target, failure)}"
+        ) from failure
+
+
+async def _answers(spec: CheckSpec, target: Target, probe: Probe) -> bool:
+    glance = spec.model_copy(update={"timeout": min(spec.timeout, GLANCE)})
+    plain: Dial = direct
+    try:
+        await probe(glance, target, plain)
+    except (CheckFailed, CheckImpossible, OSError):
+        return False
+    return True
+
+
+def _remedy(target: Target, failure: CheckFailed) -> str:
+    if failure.absence == "refused":
+        return "let the server listen on the VIP too, or ask its own address with `via: address`"
+    return (
+        f"the server has lost the VIP (ip address add {target.address}/{target.address.max_prefixlen} dev lo), "
+        "or a firewall on it drops what is sent there"
+    )

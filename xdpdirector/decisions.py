@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Decisions as the packet path tells them (bpf/trace.h), from bytes and numbers to names.
+
+Says what shall be told, and reads what is. Knows nothing of who watches.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+from typing import Any
+
+import numpy as np
+
+from xdpdirector import libbpf
+from xdpdirector.clock import Clock
+from xdpdirector.decision import Decision, Selection
+from xdpdirector.indices import Indices
+from xdpdirector.schedule import NO_BACKEND
+from xdpdirector.tables import PROTOCOLS, Tables, address_of, address_words, dtype_of
+
+WINDOW = 32  # jiffies: WINDOW_SHIFT in bpf/trace.h
+_FIRST = np.uint32(0).tobytes()
+_FLAGS = "FSRPAU"  # from the lowest bit on
+_IPV4, _IPV6 = 1, 2
+
+
+class Decisions:
+    """Close it, or use it as a context manager: then nothing more is told."""
+
+    def __init__(self, tables: Tables, clock: Clock, indices: Indices) -> None:
+        self._tables, self._clock, self._indices = tables, clock, indices
+        said = tables.loaded.maps
+        self._settings = dtype_of(said["traces"]["value"])
+        self._record = dtype_of(said["drafts"]["value"])
+        self._frame: int = self._record.fields["frame"][1]  # type: ignore[index]
+        self._map = libbpf.obj_get(tables.loaded.pins / "traces")
+        with libbpf.opened(tables.loaded.pins / "decisions") as fd:
+            self._ring = libbpf.RingBuffer(fd)
+        self._missed = self._lost()
+
+    def __enter__(self) -> Decisions:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self.stop()
+        self._ring.close()
+        os.close(self._map)
+
+    def tell(self, selection: Selection, seconds: float) -> None:
+        """From now on and for so long: of services that are watched (`Dataplane.watch`) those of the selection."""
+        settings = np.zeros(1, self._settings)
+        settings["until"] = (self._clock.now() + self._clock.jiffies(seconds)) & 0xFFFFFFFF
+        settings["reasons"] = self._reasons(selection.reasons)
+        settings["most"] = max(1, round(selection.rate * WINDOW / self._clock.hz))
+        settings["one_in"] = selection.one_in
+        settings["backend"] = self._backend(selection)
+        settings["versions"] = _IPV4 | _IPV6
+        if selection.client is not None:
+            words = len(address_words(selection.client.network_address))
+            settings["versions"] = _IPV4 if selection.client.version == 4 else _IPV6
+            settings["mask"][0, :words] = address_words(selection.client.netmask)
+            settings["client"][0, :words] = address_words(selection.client.network_address)
+        libbpf.update(self._map, _FIRST, settings.tobytes())
+
+    def stop(self) -> None:
+        """Tell nothing more, and forget what was told."""
+        libbpf.update(self._map, _FIRST, np.zeros(1, self._settings).tobytes())
+        self._ring.take(1 << 16)
+
+    def take(self, most: int) -> tuple[int, list[Decision]]:
+        """How many could not be told since this was asked last, and what was told; at most so many."""
+        before, self._missed = self._missed, self._lost()
+        ago = time.time() - time.monotonic()
+        return self._missed - before, [self._decision(record, ago) for record in self._ring.take(most)]
+
+    def _lost(self) -> int:
+        return int(self._tables.per_cpu_sum("tellings", 0)[2])
+
+    def _reasons(self, names: frozenset[str]) -> int:
+        """As bits; a name may be a verdict, which is the first word of its reasons."""
+        known = self._tables.enums["reason"].items()
+        return sum(
+            1 << number
+            for name, number in known
+            if name != "REASONS"
+            and (not names or not names.isdisjoint({name.lower(), name.partition("_")[0].lower()}))
+        )
+
+    def _backend(self, selection: Selection) -> int:
+        if selection.backend is None:
+            return NO_BACKEND
+        return self._indices.backends.get(selection.backend, NO_BACKEND)
+
+    def _decision(self, record: bytes, ago: float) -> Decision:
+        row = np.frombuffer(record, self._record)[0]
+        frame = record[self._frame : self._frame + int(row["captured"])]  # numpy cuts zeros off bytes
+        packet = row["packet"]
+        flow = packet["flow"]["v6" if packet["ipv6"] else "v4"]
+        protocols = {number: name for name, number in PROTOCOLS.items()}
+        return Decision(
+            time=int(row["time"]) / 1e9 + ago,
+            client=address_of(flow["client"]),
+            client_port=int.from_bytes(flow["client_port"].tobytes(), "big"),
+            vip=address_of(flow["vip"]),
+            port=int.from_bytes(flow["port"].tobytes(), "big"),
+            protocol=protocols.get(int(packet["protocol"]), str(packet["protocol"])),
+            flags="".join(letter for bit, letter in enumerate(_FLAGS) if int(packet["flags"]) >> bit & 1),
+            reason=self._reason(int(row["reason"])),
+            service=_name(self._indices.services, int(row["service"])),
+            backend=(_name(self._indices.backends, int(row["backend"])) or (None, None))[1],
+            interface=_interface(int(row["ifindex"])),
+            length=int(row["length"]),
+            frame=frame,
+        )
+
+    def _reason(self, number: int) -> str:
+        return next(name.lower() for name, value in self._tables.enums["reason"].items() if value == number)
+
+
+def _name(indices: dict[Any, int], index: int) -> Any:
+    return next((name for name, known in indices.items() if known == index), None)
+
+
+def _interface(ifindex: int) -> str | None:
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return None

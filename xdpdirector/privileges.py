@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which capabilities this process has, which ones the daemon needs, and how it becomes a user with just those.
+
+Found by trying on Linux 6.1 and 6.18; docs/privileges.md has the tables. Knows no files of ours.
+"""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+from xdpdirector.errors import ConfigurationError, NotAllowedError
+
+_BITS = {  # linux/capability.h
+    "CAP_NET_ADMIN": 12,
+    "CAP_NET_RAW": 13,
+    "CAP_SYS_ADMIN": 21,
+    "CAP_PERFMON": 38,
+    "CAP_BPF": 39,
+}
+DAEMON = ("CAP_NET_ADMIN", "CAP_NET_RAW")
+"""Attaching, VIPs, neighbours and marks; frames of its own: announcements, questions to the network."""
+_LOADING = {"CAP_NET_ADMIN", "CAP_PERFMON", "CAP_BPF"}  # the program computes with pointers: CAP_PERFMON
+_ADOPTING = {"CAP_NET_ADMIN", "CAP_SYS_ADMIN"}  # BCC opens pinned maps by their ids
+
+
+@dataclass(frozen=True)
+class Account:
+    """Whom the daemon's files belong to."""
+
+    name: str
+    uid: int
+    gid: int
+
+    @classmethod
+    def of(cls, name: str | None) -> Account:
+        """ConfigurationError when there is no such user; None: the user of this process."""
+        if name is None:
+            return cls("", os.geteuid(), os.getegid())
+        try:
+            entry = pwd.getpwnam(name)
+        except KeyError as error:
+            raise ConfigurationError(
+                f"user: there is no user '{name}' on this host: make one with `useradd --system --user-group "
+                f"--no-create-home --shell /usr/sbin/nologin {name}`"
+            ) from error
+        return cls(name, entry.pw_uid, entry.pw_gid)
+
+    @property
+    def is_this(self) -> bool:
+        return self.uid == os.geteuid()
+
+
+def held() -> set[str]:
+    """Those of the capabilities that matter here which this process can use."""
+    status = Path("/proc/self/status").read_text()
+    effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
+    return {name for name, bit in _BITS.items() if effective >> bit & 1}
+
+
+def may_load(*, adopting: bool = False) -> bool:
+    """Whether this process may load a program and attach it; `adopting`: onto maps that are pinned already."""
+    present = held()
+    return present >= _ADOPTING or (present >= _LOADING and not adopting)
+
+
+def require_daemon() -> None:
+    """NotAllowedError unless this process may do what the daemon does all day."""
+    missing = [name for name in DAEMON if name not in held()]
+    if missing:
+        raise NotAllowedError(
+            f"the daemon needs {' and '.join(missing)}: run it as root, which becomes the configuration's `user`, "
+            f"or start it with AmbientCapabilities={' '.join(DAEMON)}"
+        )
+
+
+def become(account: Account, command: Sequence[str], groups: Collection[str] = ()) -> NoReturn:
+    """Go on as `command`, as that user, with the daemon's capabilities and no way to others.
+
+    `groups`: names of groups besides its own. It is setpriv(1) of util-linux that does it.
+    """
+    setpriv = shutil.which("setpriv")
+    if setpriv is None:
+        raise NotAllowedError(
+            "the command setpriv is missing, which makes the daemon another user: `apt install util-linux`"
+        )
+    names = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in DAEMON)])
+    line = [
+        setpriv,
+        f"--reuid={account.uid}",
+        f"--regid={account.gid}",
+        f"--groups={','.join(map(str, _group_ids(account, groups)))}",
+        f"--inh-caps={names}",
+        f"--ambient-caps={names}",
+        f"--bounding-set={names}",
+        "--no-new-privs",
+        "--",
+        *command,
+    ]
+    os.execv(setpriv, line)
+
+
+def _group_ids(account: Account, names: Collection[str]) -> list[int]:
+    ids = set(os.getgrouplist(account.name, account.gid))
+    for name in names:
+        try:
+            ids.add(grp.getgrnam(name).gr_gid)
+        except KeyError as error:
+            raise ConfigurationError(f"api.group: there is no group '{name}' on this host") from error
+    return sorted(ids)

@@ -33,6 +33,8 @@
 
 /* One bit per hashed address: most packets that are not for a VIP are told by it, without a hash look-up. */
 SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
+/* The same for the VIPs with port ranges: spares the others' strangers the look-up of a longest prefix. */
+SHARED_ARRAY(u64, range_filter, VIP_FILTER_WORDS);
 /* Which MACs are this machine's. */
 SHARED_ARRAY(struct stations, stations, 1);
 /* The VIPs, exactly: consulted for malformed packets only. */

@@ -6,18 +6,40 @@
 #include "maps.h"
 #include "parse.h"
 
-/* False for most addresses that are no VIP, true for all that are. xdpdirector/tables.py sets the same bits. */
-static __always_inline bool may_be_vip(const struct packet *packet)
+/* A filter's bit for the packet's VIP. xdpdirector/tables.py sets the same ones. */
+struct filter_bit {
+	u32 word;
+	u32 bit;
+};
+
+static __always_inline struct filter_bit filter_bit(const struct packet *packet)
 {
 	const __be32 *v6 = packet->flow.v6.vip;
 	u32 hash = packet->ipv6 ? v6[0] ^ v6[1] ^ v6[2] ^ v6[3] : packet->flow.v4.vip;
-	u32 word;
-	u64 *bits;
+	struct filter_bit found;
 
 	hash ^= hash >> 16;
-	word = (hash & 0xffff) >> 6;
-	bits = vip_filter.lookup(&word);
-	return bits && (*bits >> (hash & 63) & 1);
+	found.word = (hash & 0xffff) >> 6;
+	found.bit = hash & 63;
+	return found;
+}
+
+/* False for most addresses that are no VIP, true for all that are. */
+static __always_inline bool may_be_vip(const struct packet *packet)
+{
+	struct filter_bit place = filter_bit(packet);
+	u64 *bits = vip_filter.lookup(&place.word);
+
+	return bits && (*bits >> place.bit & 1);
+}
+
+/* The same for VIPs with a listener that is in the tries. */
+static __always_inline bool may_have_ranges(const struct packet *packet)
+{
+	struct filter_bit place = filter_bit(packet);
+	u64 *bits = range_filter.lookup(&place.word);
+
+	return bits && (*bits >> place.bit & 1);
 }
 
 /* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
@@ -106,7 +128,7 @@ static __always_inline bool find_listener(const struct packet *packet, struct li
 {
 	u32 *found = find_exact(packet);
 
-	if (!found)
+	if (!found && may_have_ranges(packet))
 		found = find_range(packet);
 	if (!found)
 		return false;

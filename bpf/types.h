@@ -245,7 +245,7 @@ struct backend {
 struct load {
 	s32 active;
 	s32 inactive;
-	s32 served; /* given to it since its service last changed */
+	s32 served; /* given to it by a scheduler that asks for it, since its service last changed */
 	u32 bound; /* so many connections are too many now: `upper`, or `lower` once that was reached */
 	s32 active_correction;
 	s32 inactive_correction;

@@ -77,9 +77,7 @@ class Carriers:
 
     async def _put_back(self, name: str) -> None:
         """In a thread: another loader may be at work for a while, and is waited for."""
-        attaching = asyncio.create_task(
-            asyncio.to_thread(attachment.attach, self._paths, [name], self._mode)
-        )
+        attaching = asyncio.create_task(asyncio.to_thread(attachment.attach, self._paths, [name], self._mode))
         try:
             [done] = await asyncio.shield(attaching)
         except DirectorError as error:

@@ -240,7 +240,8 @@ class Dataplane:
             weight = member.weight if COSTS[plan.scheduler].weighted else 1
             fields = {"backend": wanted[member.name], "weight": weight if member.accepts else 0}
             self._store(self.tables.members, service * places + place, fields)
-        if self._writes != before:
+        begins = COSTS[plan.scheduler].served and not int(self.tables.services["cost_served"][service])
+        if begins or self._writes != before:
             self._count_served_anew(wanted.values())
 
     def _count_served_anew(self, backends: Iterable[int]) -> None:

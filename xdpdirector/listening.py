@@ -78,7 +78,7 @@ class Listening:
         ]
         for entry in lost:
             self._give(entry)
-        self._tables.set_vips(self._addresses({*self._present, *wanted}))
+        self._set_vips({*self._present, *wanted})
         for entry in wanted:
             self._give(entry)
         self.fronts.keep({front for _, front in self._present.values()})
@@ -96,7 +96,7 @@ class Listening:
         entries = wanted | self._present.keys()
         self._place = {entry: place for entry, place in self._place.items() if entry in entries}
         self.fronts.keep({front for _, front in self._present.values()})
-        self._tables.set_vips(self._addresses(entries))
+        self._set_vips(entries)
 
     def _give(self, entry: Entry) -> None:
         """The entry to whoever wants it most narrowly, or to nobody."""
@@ -122,6 +122,10 @@ class Listening:
         if entry not in self._place:
             self._place[entry] = self._tables.place_of(entry)
         return self._place[entry]
+
+    def _set_vips(self, entries: Set[Entry]) -> None:
+        ranged = {entry for entry in entries if entry.map.startswith("ranges")}
+        self._tables.set_vips(self._addresses(entries), self._addresses(ranged))
 
     def _addresses(self, entries: Set[Entry]) -> set[Address]:
         return {self._place_of(entry)[0] for entry in entries}

@@ -157,7 +157,9 @@ class FakePlane:
         return sum(self.active.values())
 
     def fill(self) -> dict[str, Fill]:
-        return {"backends": Fill(entries=sum(len(each.members) for each in self.plans.values()), room=self.room)}
+        return {
+            "backends": Fill(entries=sum(len(each.members) for each in self.plans.values()), room=self.room)
+        }
 
     def attachments(self) -> tuple[AttachmentView, ...]:
         return self.attached

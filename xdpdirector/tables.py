@@ -121,6 +121,7 @@ class Tables:
             self.reaping = self._shared("reaping")
             self.stations = self._shared("stations")
             self._vip_filter = self._shared("vip_filter")
+            self._range_filter = self._shared("range_filter")
         except BaseException:
             self.close()
             raise
@@ -134,7 +135,8 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "ring_slots", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "fronts", "reaping", "stations", "_vip_filter"):  # fmt: skip
+                     "backend_labels", "fronts", "reaping", "stations", "_vip_filter",
+                     "_range_filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
             self._memory.pop().close()
@@ -240,20 +242,23 @@ class Tables:
         """The addresses in the map `vips`, as its 16-byte keys."""
         return {key.tobytes() for keys, _ in self.read("vips", 8192) for key in keys}
 
-    def set_vips(self, addresses: set[Address]) -> None:
-        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest."""
+    def set_vips(self, addresses: set[Address], ranged: set[Address]) -> None:
+        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest. `ranged`: those
+        of them that have entries in `ranges4` or `ranges6`."""
         wanted = {self._vip_key(address) for address in addresses}
-        filter_words = self._filter_words(addresses)
-        self._vip_filter[:] = self._vip_filter | filter_words
+        filters = ((self._vip_filter, addresses), (self._range_filter, ranged))
+        for bits, which in filters:
+            bits[:] |= self._filter_words(which)
         present = self.vips()
         for key in wanted - present:
             libbpf.update(self._fds["vips"], key, np.uint32(1).tobytes())
         for key in present - wanted:
             libbpf.delete(self._fds["vips"], key)
-        self._vip_filter[:] = filter_words
+        for bits, which in filters:
+            bits[:] = self._filter_words(which)
 
     def _filter_words(self, addresses: set[Address]) -> Array:
-        """The bits that bpf/service.h `may_be_vip` reads."""
+        """The bits that bpf/service.h `filter_bit` finds."""
         words = np.zeros(len(self._vip_filter), np.uint64)
         for address in addresses:
             hashed = 0

@@ -114,7 +114,7 @@ def test_a_listener_that_somebody_led_astray_comes_back(world: w.World, plane: R
 
 def test_vips_that_somebody_took_away_come_back(world: w.World, plane: RealPlane) -> None:
     plane.apply(w.service(), 0)
-    world.tables.set_vips(set())
+    world.tables.set_vips(set(), set())
     lost = world.send(w.tcp()).reason
 
     asyncio.run(plane.sweep(0))

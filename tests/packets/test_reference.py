@@ -382,4 +382,10 @@ def test_the_program_does_what_the_model_says(world: w.World, other_interface: i
     assert duel.frames == epochs * EPOCH
     if FRAMES >= ENOUGH_FOR_ALL and kind == "conversations":
         reasons = {name.lower() for name in world.tables.enums["reason"]} - {"reasons"}
-        assert reasons - set(duel.seen) <= {"drop_internal", "drop_full", "drop_answer", "drop_unanswerable"}
+        assert reasons - set(duel.seen) <= {
+            "drop_internal",
+            "drop_full",
+            "pass_other_host",
+            "drop_answer",
+            "drop_unanswerable",
+        }

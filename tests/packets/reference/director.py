@@ -14,8 +14,8 @@ from typing import NamedTuple
 from reference import answers
 from reference.frame import ACK, FIN, RST, SYN, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
 from reference.guard import Guard
-from reference.state import Backend, Listeners, Service, Slot, ring_of
-from xdpdirector.schedule import ServicePlan
+from reference.state import COSTS, Backend, Listeners, Service, Slot, ring_of
+from xdpdirector.schedule import Cost, ServicePlan
 
 DROP, PASS, TX, REDIRECT = 1, 2, 3, 4
 
@@ -195,7 +195,7 @@ class Director:
         if backend is None:
             backend = slot.owner if slot else service.least_costly()
             if backend and backend.serves:
-                backend.served += 1
+                backend.served += COSTS.get(service.plan.scheduler, Cost()).served
             else:
                 backend = service.fallback
                 if not backend or not backend.serves:

@@ -219,8 +219,7 @@ class Dataplane:
         else:
             self._distribute_members(service, plan, wanted)
             region = self.rings.leave(plan, service, now)
-        if plan.limit:
-            self._writes += self.guarding.limit(service, plan.limit)
+        self._writes += self.guarding.limit(service, plan.limit)
         fields = service_fields(
             plan,
             region,

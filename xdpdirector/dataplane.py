@@ -94,7 +94,7 @@ class Dataplane:
             "ring_slots": Fill(
                 entries=sum(each.stop - each.start for each in regions), room=sizes.ring_slots
             ),
-            "denied": Fill(entries=len(self.guarding.denied()), room=sizes.denied),
+            "denied": Fill(entries=self.guarding.places, room=sizes.denied),
         }
 
     # Changes

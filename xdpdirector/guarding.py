@@ -46,6 +46,11 @@ class Guarding:
     # Denied prefixes
 
     @property
+    def places(self) -> int:
+        """How many prefixes are denied."""
+        return len(self._denied)
+
+    @property
     def denies(self) -> bool:
         """Whether any prefix is denied."""
         return bool(self._denied)

@@ -24,6 +24,8 @@ _SHELL = f"cd {PLACE}; PATH={ENVIRONMENT}/bin:$PATH exec bash"
 
 # What depends on the kernel, within minutes of emulation. The long flood and the long random walk do not.
 TESTS = (
+    "--maxfail=10",  # for a program that does not load, say
+    "tests/vm/test_program.py",
     "tests/vm",
     *(f"tests/packets/test_{name}.py" for name in ("rows", "connections", "schedulers", "related", "ring")),
     "tests/packets/test_reference.py",

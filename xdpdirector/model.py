@@ -108,6 +108,7 @@ class ServiceSpec(Frozen):
     `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
     client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
     connections only when no other does. `one_packet`: each datagram is scheduled anew and nothing is remembered.
+    `limit`: how many new connections it takes.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
+from xdpdirector.checkspec import Checks
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
@@ -227,6 +228,7 @@ class Configuration(Frozen):
     sizes: Sizes = Sizes()
     guard: GuardSpec = GuardSpec()
     lan: LanSpec = LanSpec()
+    checks: Checks = Checks()
     services: dict[Name, ServiceSpec] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -237,8 +239,16 @@ class Configuration(Frozen):
             raise ValueError(
                 f"guard denies {len(self.guard.deny)} prefixes: raise sizes.denied ({self.sizes.denied})"
             )
+        check_programs(self.services, self.checks)
         check_listeners(self.services)
         return self
+
+
+def check_programs(services: dict[str, ServiceSpec], checks: Checks) -> None:
+    """ValueError for a check that runs what may not be run."""
+    for name, service in services.items():
+        if service.check and (why := service.check.refusal(checks)):
+            raise ValueError(f"check of service '{name}': {why}")
 
 
 def check_listeners(services: dict[str, ServiceSpec]) -> None:

@@ -278,6 +278,18 @@ def test_the_socket_can_have_a_group_of_its_own(lab: Lab, director: LabDirector)
     assert mode.st_gid == grp.getgrnam("audio").gr_gid
 
 
+def test_tokens_made_without_it_are_its_own(director: LabDirector) -> None:
+    director.stop()
+    made = command(director, "token", "add", "offline", "--role", "read")
+    owners = {path.stat().st_uid for path in director.paths.access.parent.iterdir()}
+    director.start()
+
+    assert owners == {Account.of(USER).uid}
+    assert "No daemon runs" in made.stderr
+    assert [token["name"] for token in director.client.get("/v1/tokens")["items"]] == ["offline"]
+    assert director.client.get("/v1/audit", {"operation": "create_token"})["items"][0]["author"] == "root"
+
+
 def test_a_user_that_does_not_exist_is_named(director: LabDirector) -> None:
     other = director.configuration.with_name("nobody.yaml")
     other.write_text(director.configuration.read_text().replace(f"user: {USER}", "user: no-such-user"))

@@ -6,6 +6,8 @@ refused client waits; its kernel tries again only after a second.
 """
 
 import errno
+import os
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -15,11 +17,13 @@ import pytest
 from clientele import sources
 from conversation import Conversation, family_of, socket_on
 from directing import CHECK, command, directing, verdict
+from ruamel.yaml import YAML
 
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
+from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
@@ -181,3 +185,27 @@ def knocking(lab: Lab, vip: Address) -> socket.socket:
     made.setblocking(False)
     assert made.connect_ex((str(vip), 80)) == errno.EINPROGRESS
     return made
+
+
+def test_the_file_is_read_again_and_what_was_denied_at_run_time_stays(
+    lab: Lab, director: LabDirector
+) -> None:
+    of_file, at_run_time = sources(lab, VIP4, 2)
+    director.client.post(DENY, {"prefix": at_run_time})
+    before = director.configuration.read_text()
+    document = YAML(typ="safe").load(before)
+
+    director.configure({**document, "guard": {"deny": [{"prefix": of_file}]}})
+    hang_up(director)
+    wait_until(lambda: not is_served(lab, VIP4, of_file), "the client in the file is denied", LONG)
+
+    assert not is_served(lab, VIP4, at_run_time)
+    director.configuration.write_text(before)
+    hang_up(director)
+    wait_until(lambda: is_served(lab, VIP4, of_file), "the client is denied no more", LONG)
+    assert not is_served(lab, VIP4, at_run_time)
+
+
+def hang_up(director: LabDirector) -> None:
+    assert director.pid is not None
+    os.kill(director.pid, signal.SIGHUP)

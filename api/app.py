@@ -15,6 +15,7 @@ from xdpdirector.api import (
     backends,
     configuration,
     connections,
+    dataplane,
     events,
     explain,
     guard,
@@ -28,6 +29,7 @@ from xdpdirector.api import (
     statistics,
     status,
     tokens,
+    trace,
 )
 from xdpdirector.api.access import Access
 from xdpdirector.api.gate import Gate, through_the_gate
@@ -39,11 +41,13 @@ _ROUTERS = (
     backends.router,
     configuration.router,
     connections.router,
+    dataplane.router,
     explain.router,
     guard.router,
     lan.router,
     statistics.router,
     events.router,
+    trace.router,
     status.router,
     metrics.router,
     tokens.router,

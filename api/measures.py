@@ -133,9 +133,9 @@ def _director(look: Look) -> Iterator[Metric]:
 
 
 def _plane(statistics: Statistics) -> Iterator[Metric]:
-    verdicts = CounterMetricFamily("xdpdirector_verdicts", "Packets by verdict", labels=["reason"])
+    verdicts = CounterMetricFamily("xdpdirector_verdicts", "Packets by verdict", labels=["verdict", "reason"])
     for reason, count in statistics.verdicts.items():
-        verdicts.add_metric([reason], count)
+        verdicts.add_metric([reason.partition("_")[0], reason], count)
     entries = GaugeMetricFamily("xdpdirector_map_entries", "Entries in use", labels=["map"])
     capacity = GaugeMetricFamily("xdpdirector_map_capacity", "Entries that there is room for", labels=["map"])
     for name, fill in statistics.maps.items():

@@ -16,9 +16,11 @@ from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guardspec import DenyEntry, Prefix
 from xdpdirector.history import Summary
+from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     BackendView,
     ConnectionView,
@@ -80,6 +82,9 @@ class Control(Protocol):
     def explaining(self) -> Explaining: ...
 
     @property
+    def tracing(self) -> Tracing: ...
+
+    @property
     def lan(self) -> LanSource: ...
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
@@ -94,6 +99,8 @@ class Control(Protocol):
     def connections(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int
     ) -> list[ConnectionView]: ...
+
+    async def holdings(self) -> Holdings: ...
 
     def statistics(self) -> Statistics: ...
 

@@ -49,6 +49,8 @@ ROLES = {
     "delete_service": Role.ADMIN,
     "follow_events": Role.READ,
     "explain": Role.READ,
+    "get_dataplane": Role.READ,
+    "follow_decisions": Role.OPERATE,
     "get_lan": Role.READ,
     "get_configuration": Role.READ,
     "list_revisions": Role.READ,

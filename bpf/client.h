@@ -33,6 +33,7 @@ static __always_inline bool recall_client(struct client *client, const struct se
 	if (!found || has_passed(found->seen, service->persistence, now))
 		return false;
 	return take_again(choice, found->backend, found->generation) &&
+	       choice->backend->generation == found->generation && /* for hours: all its bits */
 	       (choice->backend->flags & BACKEND_ACCEPTS || service->flags & SERVICE_KEEP_DRAINING);
 }
 

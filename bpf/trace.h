@@ -57,8 +57,11 @@ static __always_inline bool write_decision(struct xdp_md *ctx, const struct asid
 	decision->reason = aside->reason;
 	decision->captured = captured;
 	asm volatile("" : "+r"(captured)); /* the verifier wants its bounds in this register */
-	if (captured < sizeof(struct ethhdr) || captured > SNAPSHOT ||
-	    bpf_xdp_load_bytes(ctx, 0, decision->frame, captured))
+	if (captured < sizeof(struct ethhdr))
+		return false;
+	/* One by one: Linux 6.1's learns nothing of a number from its difference to another. */
+	asm volatile("" : "+r"(captured));
+	if (captured > SNAPSHOT || bpf_xdp_load_bytes(ctx, 0, decision->frame, captured))
 		return false;
 	return !decisions.ringbuf_output(decision, sizeof(*decision), BPF_RB_NO_WAKEUP);
 }

@@ -196,10 +196,25 @@ make_venv() {
     rm -rf --one-file-system .venv && /usr/bin/python3 -m venv --system-site-packages .venv
 }
 
+# The tests ask Prometheus' own tool what it thinks of metrics and rules. Its package would bring a server along.
+has_promtool() {
+    [ "$verb" != test ] || [ -x .venv/bin/promtool ]
+}
+
+fetch_promtool() {
+    local place=$here/.lab/promtool
+    rm -rf "$place" && mkdir -p "$place"
+    (cd "$place" && apt-get download -q prometheus) ||
+        { apt-get update -q && (cd "$place" && apt-get download -q prometheus); }
+    dpkg-deb --fsys-tarfile "$place"/prometheus_*.deb | tar -x -C "$place" ./usr/bin/promtool
+    mv "$place/usr/bin/promtool" .venv/bin/
+    rm -rf "$place"
+}
+
 # ensure PACKAGE...: the packages and the environment are there when this returns. Costs some 30 ms when they were.
 ensure() {
     local lacking
-    if [ -z "$(missing "$@")" ] && fresh && ! holds_servers; then
+    if [ -z "$(missing "$@")" ] && fresh && has_promtool && ! holds_servers; then
         return
     fi
     mkdir -p .lab 2>/dev/null || true
@@ -215,6 +230,7 @@ ensure() {
     fi
     ((EUID != 0)) || release_servers
     fresh || make_environment
+    has_promtool || step 'fetching promtool' fetch_promtool
     exec 9>&-
     say "ready after $SECONDS s"
 }

@@ -26,6 +26,13 @@ FilePath = Annotated[str, Field(pattern=r"^/[^\x00]*$", max_length=1024)]
 Expression = Annotated[str, Field(min_length=1, max_length=256), AfterValidator(_expression)]
 
 
+class Checks(Frozen):
+    """What the configuration file says of all checks. `allow_exec`: the only programs that `exec` checks may run;
+    it cannot be changed at run time."""
+
+    allow_exec: Annotated[tuple[FilePath, ...], Field(max_length=64)] = ()
+
+
 class CheckBase(Frozen):
     """Fields that every health check has. `interval` runs from start to start, `timeout` bounds one try.
 
@@ -53,6 +60,10 @@ class CheckBase(Frozen):
     def has_port(self) -> bool:
         """Whether it asks a port at all."""
         return True
+
+    def refusal(self, _checks: Checks) -> str:
+        """Why it may not be made where this is said of all checks; empty when it may."""
+        return ""
 
 
 class TcpCheck(CheckBase):
@@ -225,9 +236,9 @@ class ExecCheck(CheckBase):
     def has_port(self) -> bool:
         return False
 
-    @property
-    def not_allowed(self) -> str:
-        """What to say where its program may not run."""
+    def refusal(self, checks: Checks) -> str:
+        if self.command[0] in checks.allow_exec:
+            return ""
         return (
             f"the program '{self.command[0]}' may not be run by a check: add it to checks.allow_exec "
             "in the configuration file, and restart the daemon"
@@ -253,10 +264,3 @@ CheckSpec = Annotated[
     | ExecCheck,
     Field(discriminator="type"),
 ]
-
-
-class Checks(Frozen):
-    """What the configuration file says of all checks. `allow_exec`: the only programs that `exec` checks may run;
-    it cannot be changed at run time."""
-
-    allow_exec: Annotated[tuple[FilePath, ...], Field(max_length=64)] = ()

@@ -16,7 +16,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from xdpdirector import attachment, bpffs, config, handover, interfaces, loader, privileges
+from xdpdirector import attachment, bpffs, checknet, config, handover, interfaces, loader, privileges
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -24,6 +24,7 @@ from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
 from xdpdirector.carriers import Carriers
+from xdpdirector.checknet import CheckNetwork
 from xdpdirector.checks import registry
 from xdpdirector.checks.measured import Measured
 from xdpdirector.denystore import DenyStore
@@ -86,6 +87,8 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
     loaded = loader.ensure(paths, wanted.sizes)
     _attach(paths, wanted, force)
+    if wanted.user:  # who cannot make it when it is asked for
+        loader.ensure_explaining(paths, loaded)
     handover.hand_over(paths, Account.of(wanted.user))
     for found in attachment.attachments(paths):
         print(f"program {loaded.program_id} runs on {found.interface}, {found.mode} mode")
@@ -101,6 +104,7 @@ def unload(instance: str) -> int:
     paths = InstancePaths(instance)
     with _only_one(paths) if paths.lock.exists() else contextlib.nullcontext():
         names = attachment.unload(paths)
+        checknet.clear(instance)
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
     return 0
 
@@ -155,7 +159,7 @@ async def _serve(
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
         events = Events()
-        probe = Measured(registry.probe, lambda address: lan.suspect(address))
+        probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))
 
         def neighbours(on_change: OnChange) -> Neighbours:
             def tell(address: Address) -> None:
@@ -172,7 +176,9 @@ async def _serve(
             plane=plane,
             vips=_vips(wanted, events),
             neighbours=neighbours,
-            checks=lambda on_change, route: Monitor(on_change, route, probe=probe),
+            checks=lambda on_change, route: Monitor(
+                on_change, route, probe=probe, ways=CheckNetwork(paths.name)
+            ),
             events=events,
         )
         history = Recorded(archive, access.audit)

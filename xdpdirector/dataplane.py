@@ -94,7 +94,7 @@ class Dataplane:
             "ring_slots": Fill(
                 entries=sum(each.stop - each.start for each in regions), room=sizes.ring_slots
             ),
-            "denied": Fill(entries=len(self.guarding.denied()), room=sizes.denied),
+            "denied": Fill(entries=self.guarding.places, room=sizes.denied),
         }
 
     # Changes
@@ -219,8 +219,7 @@ class Dataplane:
         else:
             self._distribute_members(service, plan, wanted)
             region = self.rings.leave(plan, service, now)
-        if plan.limit:
-            self._writes += self.guarding.limit(service, plan.limit)
+        self._writes += self.guarding.limit(service, plan.limit)
         fields = service_fields(
             plan,
             region,

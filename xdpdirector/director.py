@@ -24,12 +24,14 @@ from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
 from xdpdirector.history import History
+from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
+from xdpdirector.tracing import Tracing
 from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
@@ -63,6 +65,7 @@ class Director:
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
         self.configuration = Configuring(self._wishes, history, plane, configuration)
         self.explaining = Explaining(plane, self.service)
+        self.tracing = Tracing(plane)
         self._lookout = Lookout(reconciler.events)
         self._watching: asyncio.Task[None] | None = None
 
@@ -91,12 +94,14 @@ class Director:
         """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
         self._draining.stop_waiting()
         self.events.close()
+        self.tracing.stop()
 
     async def close(self) -> None:
         """Stop watching; the plane stays as it is."""
         if self._watching:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        await self.tracing.close()
         await self.guard.close()
         await self._reconciler.close()
 
@@ -130,6 +135,10 @@ class Director:
         self, *, service: str | None, backend: str | None, client: str | None, limit: int
     ) -> list[ConnectionView]:
         return self._plane.connections(service=service, backend=backend, client=client, limit=limit)
+
+    async def holdings(self) -> Holdings:
+        found = await self._plane.holdings()
+        return found.model_copy(update={"drift_repaired": self._reconciler.drift_repaired})
 
     def statistics(self) -> Statistics:
         traffic = {

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from xdpdirector.checkspec import Checks
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
 from xdpdirector.pointer import pointer
@@ -20,6 +21,20 @@ from xdpdirector.sentences import Problem, problems
 
 Services = Mapping[str, ServiceSpec]
 Model = TypeVar("Model", bound=Frozen)
+
+
+def refuse_programs(wanted: Services, before: Services, checks: Checks, document: str = "") -> None:
+    """InvalidRequestError for a check, other than before, that runs what may not be run. `document`: the pointer to
+    what the error's pointer leads into."""
+    for name, spec in wanted.items():
+        earlier = before.get(name)
+        if (
+            spec.check
+            and not (earlier and earlier.check == spec.check)
+            and (why := spec.check.refusal(checks))
+        ):
+            place = pointer("services", name, "check", "command", 0).removeprefix(document)
+            raise InvalidRequestError(f"check of service '{name}': {why}", pointer=place)
 
 
 def find_service(services: Services, name: str) -> ServiceSpec:

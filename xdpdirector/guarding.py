@@ -46,6 +46,11 @@ class Guarding:
     # Denied prefixes
 
     @property
+    def places(self) -> int:
+        """How many prefixes are denied."""
+        return len(self._denied)
+
+    @property
     def denies(self) -> bool:
         """Whether any prefix is denied."""
         return bool(self._denied)
@@ -106,8 +111,9 @@ class Guarding:
 
     # Limits
 
-    def limit(self, service: int, limit: ServiceLimit) -> int:
-        """A service's limit; how many entries were written. Another limit than before begins with full bursts."""
+    def limit(self, service: int, limit: ServiceLimit | None) -> int:
+        """A service's limit, or none; how many entries were written. Another limit than before begins with full
+        bursts, and so does one that was away."""
         wanted, present = self._in_jiffies(limit), self._limits[service]
         if all(np.array_equal(present[name], value) for name, value in wanted.items()):
             return 0
@@ -122,10 +128,10 @@ class Guarding:
         self._tables.write("limits", index, entry)
         self._tables.write("paid", index, np.zeros(1, np.uint64))
 
-    def _in_jiffies(self, limit: ServiceLimit) -> dict[str, Any]:
+    def _in_jiffies(self, limit: ServiceLimit | None) -> dict[str, Any]:
         """The fields of `struct limit`. What a jiffy earns is always tolerated: time has no smaller steps."""
-        source = limit.per_source
-        cost, tolerance = self._price(limit.rate, limit.in_burst)
+        source = limit.per_source if limit else None
+        cost, tolerance = self._price(limit.rate, limit.in_burst) if limit else (0, 0)
         source_cost, source_tolerance = self._price(source.rate, source.in_burst) if source else (0, 0)
         return {
             "cost": cost,

@@ -15,8 +15,11 @@ paths and modes, nothing of what the files say.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from xdpdirector import bpffs
@@ -33,7 +36,18 @@ def hand_over(paths: InstancePaths, account: Account) -> None:
         _give_pins(paths.pins, account)
         _give_directory(paths.run, account, _RUN)
         if paths.state.parent.is_dir() or not account.is_this:
-            _give_directory(paths.state.parent, account, _STATE)
+            with _unless_read_only():
+                _give_directory(paths.state.parent, account, _STATE)
+
+
+@contextmanager
+def _unless_read_only() -> Iterator[None]:
+    """On a disk that has become read-only, files keep the owners they have: the director can still serve."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno != errno.EROFS:
+            raise
 
 
 def _give_pins(pins: Path, account: Account) -> None:

@@ -28,7 +28,8 @@ class Indices:
             for index, label in enumerate(tables.backend_labels)
             if label["service"]
         }
-        self._next_backend = max(self.backends.values(), default=-1) + 1
+        self._resting = dict.fromkeys(self._free_backends())
+        """The free indices of backends, the one that has rested longest first."""
 
     def of_service(self, name: str) -> list[Backend]:
         """The backends that have an index in this service."""
@@ -54,13 +55,11 @@ class Indices:
         """The index of a backend; a new one is the free index that has rested longest. `is_free` says whether
         nothing in the maps refers to it any more."""
         if key not in self.backends:
-            limit = self._tables.entries("backends")
-            taken = set(self.backends.values())
-            order = ((self._next_backend + step) % limit for step in range(limit))
-            index = next((i for i in order if i not in taken and is_free(i)), None)
+            index = next(filter(is_free, self._resting), None)
             if index is None:
+                limit = self._tables.entries("backends")
                 raise CapacityError(f"there is room for {limit} backends: raise sizes.backends")
-            self._next_backend = (index + 1) % limit
+            del self._resting[index]
             label = self._tables.backend_labels[index]
             label["backend"] = key[1].encode()
             label["service"] = key[0].encode()
@@ -72,3 +71,9 @@ class Indices:
         label = self._tables.backend_labels[index]
         label["service"] = b""
         label["backend"] = b""
+        self._resting[index] = None
+
+    def _free_backends(self) -> list[int]:
+        """Those that nobody ever had come first. How long the others have rested, the maps do not say."""
+        generations, taken = self._tables.backends["generation"].tolist(), set(self.backends.values())
+        return sorted(set(range(len(generations))) - taken, key=lambda index: (generations[index] > 0, index))

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
+from xdpdirector.checkspec import Checks
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
@@ -108,6 +109,7 @@ class ServiceSpec(Frozen):
     `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
     client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
     connections only when no other does. `one_packet`: each datagram is scheduled anew and nothing is remembered.
+    `limit`: how many new connections it takes.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
@@ -226,6 +228,7 @@ class Configuration(Frozen):
     sizes: Sizes = Sizes()
     guard: GuardSpec = GuardSpec()
     lan: LanSpec = LanSpec()
+    checks: Checks = Checks()
     services: dict[Name, ServiceSpec] = Field(default_factory=dict)
 
     @model_validator(mode="after")
@@ -236,8 +239,16 @@ class Configuration(Frozen):
             raise ValueError(
                 f"guard denies {len(self.guard.deny)} prefixes: raise sizes.denied ({self.sizes.denied})"
             )
+        check_programs(self.services, self.checks)
         check_listeners(self.services)
         return self
+
+
+def check_programs(services: dict[str, ServiceSpec], checks: Checks) -> None:
+    """ValueError for a check that runs what may not be run."""
+    for name, service in services.items():
+        if service.check and (why := service.check.refusal(checks)):
+            raise ValueError(f"check of service '{name}': {why}")
 
 
 def check_listeners(services: dict[str, ServiceSpec]) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -26,29 +27,37 @@ Result = TypeVar("Result")
 
 
 class Offline:
-    """A context manager. NotAllowedError when this user may not use the file."""
+    """A context manager. Root acts as the directory's owner, so that the daemon can use what is made here.
+
+    NotAllowedError when this user may not use the file.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        file = AccessFile(path, patience=5.0)
-        try:
-            file.open()
-        except StoreError as error:
-            if not isinstance(error.__cause__, PermissionError):
-                raise
-            raise NotAllowedError(
-                f"no daemon answers, and this user may not write {path}: run the command as root (sudo), or start "
-                "the daemon"
-            ) from error
-        self._file, self._tokens, self._audit = file, Tokens(file), Audit(file)
+        self._file = AccessFile(path, patience=5.0)
+        self._tokens, self._audit = Tokens(self._file), Audit(self._file)
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            stack.enter_context(_as_owner(self.path.parent))
+            stack.callback(self._file.close)
+            try:
+                self._file.open()
+            except StoreError as error:
+                if not isinstance(error.__cause__, PermissionError):
+                    raise
+                raise NotAllowedError(
+                    f"no daemon answers, and this user may not write {self.path}: run the command as root (sudo), "
+                    "or start the daemon"
+                ) from error
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._stack.close()
 
     def add(self, document: dict[str, Any]) -> dict[str, Any]:
         """Of a document as the API takes it."""
@@ -76,3 +85,18 @@ class Offline:
             raise
         self._audit.finish(attempt, Outcome())
         return result
+
+
+@contextmanager
+def _as_owner(directory: Path) -> Iterator[None]:
+    if os.geteuid() != 0 or not directory.is_dir():
+        yield
+        return
+    owner = directory.stat()
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())

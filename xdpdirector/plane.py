@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
+from xdpdirector.decision import Decision, Selection
 from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix
+from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.listener import Address
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
@@ -66,6 +68,15 @@ class Plane(Protocol):
 
     def attachments(self) -> tuple[AttachmentView, ...]: ...
 
+    def watch(self, selection: Selection | None, seconds: float) -> None:
+        """Tell of these decisions for so long, and of no others; None: of none."""
+
+    def decisions(self, most: int) -> tuple[int, list[Decision]]:
+        """How many could not be told since this was asked last, and what was told; at most so many."""
+
+    async def holdings(self) -> Holdings:
+        """What the kernel holds; DataplaneError."""
+
     async def explain(self, question: Question) -> Finding:
         """What the packet program would do. InvalidRequestError: there is no such interface. DataplaneError."""
 
@@ -93,6 +104,9 @@ class FakePlane:
         self.refusals: dict[str, Refused] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.findings: dict[Address, Finding] = {}
+        self.watched: Selection | None = None
+        self.told: list[Decision] = []
+        self.missed = 0
         self.broken: Exception | None = None
         self._adopted = dict(adopted or {})
 
@@ -163,6 +177,32 @@ class FakePlane:
 
     def attachments(self) -> tuple[AttachmentView, ...]:
         return self.attached
+
+    def watch(self, selection: Selection | None, seconds: float) -> None:
+        if self.broken:
+            raise self.broken
+        self.watched = selection
+
+    def decisions(self, most: int) -> tuple[int, list[Decision]]:
+        found, self.told = self.told[:most], self.told[most:]
+        missed, self.missed = self.missed, 0
+        return missed, found
+
+    async def holdings(self) -> Holdings:
+        program = ProgramView(name="director", id=42, tag="0", instructions=3, verified=3, machine_code=9)
+        return Holdings(
+            program=program,
+            program_digest="0",
+            stages={},
+            explaining=None,
+            carriers=(),
+            layout="0",
+            bcc="0.26.0",
+            maps=(),
+            backends=(),
+            own_macs=(),
+            ticks_per_second=250,
+        )
 
     async def explain(self, question: Question) -> Finding:
         return self.findings[question.vip]

@@ -11,7 +11,7 @@ A backend that was never checked yet serves what it has, but accepts nothing new
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.routes import Route
@@ -67,6 +67,33 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
             for key, backend in spec.backends.items()
         ),
     )
+
+
+def grown(before: ServicePlan | None, wanted: ServicePlan) -> ServicePlan:
+    """On the way from one plan to another: all that `wanted` adds, and nothing that ends running connections. Who
+    is to go, to move or to be cut off stays for these, and takes no new ones."""
+    if before is None:
+        return wanted
+    earlier, later = ({member.name: member for member in each.members} for each in (before, wanted))
+    return replace(
+        wanted,
+        members=(
+            *(_kept(earlier.get(member.name), member) for member in wanted.members),
+            *(replace(member, accepts=False) for name, member in earlier.items() if name not in later),
+        ),
+        listeners=(
+            *wanted.listeners,
+            *(listener for listener in before.listeners if listener not in wanted.listeners),
+        ),
+    )
+
+
+def _kept(before: MemberPlan | None, wanted: MemberPlan) -> MemberPlan:
+    if before is None:
+        return wanted
+    moves = before.address != wanted.address
+    is_cut = wanted.state is State.MAINTENANCE and before.state is State.SERVING
+    return replace(before, accepts=False) if moves or is_cut else wanted
 
 
 def _member(name: str, spec: BackendSpec, standing: Standing, *, is_fallback: bool) -> MemberPlan:

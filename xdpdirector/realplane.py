@@ -9,13 +9,16 @@ import socket
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
-from xdpdirector import attachment, loader, stations
+from xdpdirector import attachment, loader, stations, stocktaking
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
+from xdpdirector.decision import Decision, Selection
+from xdpdirector.decisions import Decisions
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.explainer import Explainer
 from xdpdirector.guardspec import Prefix
+from xdpdirector.holdings import Holdings
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
@@ -43,6 +46,7 @@ class RealPlane:
         self._connections = Connections(self._tables, self._records, self._clock, self._dataplane.indices)
         self._explainer: Explainer | None = None
         self._explaining = asyncio.Lock()
+        self._decisions: Decisions | None = None
         self._last: SweepResult | None = None
 
     def __enter__(self) -> RealPlane:
@@ -51,6 +55,7 @@ class RealPlane:
     def __exit__(self, *_: object) -> None:
         if self._explainer:
             self._explainer.close()
+        self.watch(None, 0)
         self._tables.close()
         self._records.close()
         self._clock.close()
@@ -123,6 +128,34 @@ class RealPlane:
     def take_frames_for(self, macs: Sequence[bytes]) -> None:
         """See `stations.tell`."""
         stations.tell(self._tables.stations, macs)
+
+    async def holdings(self) -> Holdings:
+        with _explained():
+            return await asyncio.to_thread(
+                stocktaking.take,
+                self._paths,
+                self._tables,
+                self._dataplane.indices,
+                self._clock,
+                self.fill(),
+            )
+
+    def watch(self, selection: Selection | None, seconds: float) -> None:
+        with _explained():
+            if selection is not None:
+                self._decisions = self._decisions or Decisions(
+                    self._tables, self._clock, self._dataplane.indices
+                )
+                self._decisions.tell(selection, seconds)
+                self._dataplane.watch(selection.services or self._dataplane.services())
+            elif self._decisions:
+                self._dataplane.watch([])
+                self._decisions.close()
+                self._decisions = None
+
+    def decisions(self, most: int) -> tuple[int, list[Decision]]:
+        with _explained():
+            return self._decisions.take(most) if self._decisions else (0, [])
 
     async def explain(self, question: Question) -> Finding:
         async with (

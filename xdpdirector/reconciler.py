@@ -11,19 +11,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 
 from xdpdirector.edits import Services
-from xdpdirector.errors import DirectorError, InvalidRequestError
+from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address
 from xdpdirector.plane import Key, Plane
-from xdpdirector.planning import Standing, plan
+from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
-from xdpdirector.schedule import State
+from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of
 from xdpdirector.views import Operational
 from xdpdirector.vips import VipTable
@@ -124,17 +124,27 @@ class Reconciler:
     @contextmanager
     def trying(self, services: Services, touched: Collection[str]) -> Iterator[None]:
         """These are the services from now on, for the plane too; only those of `touched` differ. When the plane
-        refuses them, or the block fails, everything is as it was before."""
+        refuses them, or the block fails, everything is as it was before, running connections too: what ends them is
+        done after the block.
+
+        DataplaneError when that fails: the services are wanted by then, and the upkeep goes on trying.
+        """
         before, memory = self.services, self._standings.memory(touched)
+        plans = {name: self._plan(name) for name in touched if name in before}
         try:
-            self._bring(services, touched)
+            self._want(services)
+            late = self._grow(plans, touched)
             yield
         except BaseException:
-            try:
-                self._bring(before, touched, memory)
-            except Exception:  # the upkeep tries again
-                log.exception("the data plane could not be brought back to what it was")
+            self._want(before, memory)
+            self._finish(touched)
             raise
+        failed = self._finish(late)
+        if failed:
+            raise DataplaneError(
+                f"the change is stored, but the data plane does not have all of it: {'; '.join(failed)}. "
+                "It is tried again every few seconds"
+            )
 
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
         """InvalidRequestError for an address, new since `before`, that stands on another network. `document`:
@@ -161,22 +171,56 @@ class Reconciler:
 
     # From wish to plane
 
-    def _bring(self, services: Services, touched: Collection[str], memory: Memory | None = None) -> None:
+    def _want(self, services: Services, memory: Memory | None = None) -> None:
         self.services = services
         self._standings.follow(services, memory)
         present = {(name, key) for name, spec in services.items() for key in spec.backends}
         self._applied = {key: standing for key, standing in self._applied.items() if key in present}
         self._not_applied = {name: why for name, why in self._not_applied.items() if name in services}
+
+    def _grow(self, before: Mapping[str, ServicePlan], touched: Collection[str]) -> list[str]:
+        """All that the services gain; those that have something left to lose. One that has no room for what comes
+        beside what goes loses it now, after all others have gained theirs."""
+        late = [name for name in touched if name not in self.services]
+        tight = []
         for name in touched:
-            if name in services:
+            if name not in self.services:
+                continue
+            step = grown(before.get(name), self._plan(name))
+            if step == self._plan(name):
                 self._apply(name)
-            elif name in self._plane.services():
-                self._plane.remove(name)
+                continue
+            try:
+                self._plane.apply(step, time.monotonic())
+                late.append(name)
+            except CapacityError:
+                self._plane.apply(before[name], time.monotonic())
+                tight.append(name)
+        for name in tight:
+            self._apply(name)
+        return late
+
+    def _finish(self, names: Collection[str]) -> list[str]:
+        """Apply or remove these; what is wrong with those that failed."""
+        failed = []
+        for name in names:
+            try:
+                if name in self.services:
+                    self._apply(name)
+                elif name in self._plane.services():
+                    self._plane.remove(name)
+            except Exception as error:
+                log.exception("%s is not in the data plane as wanted", name)
+                failed.append(f"{name}: {error}")
+        return failed
+
+    def _plan(self, name: str) -> ServicePlan:
+        return plan(name, self.services[name], self._standings.of_service(name))
 
     def _apply(self, name: str) -> int:
         try:
             standings = self._standings.of_service(name)
-            writes = self._plane.apply(plan(name, self.services[name], standings), time.monotonic())
+            writes = self._plane.apply(self._plan(name), time.monotonic())
         except Exception as error:
             self._not_applied[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise

@@ -58,10 +58,15 @@ def tell(stations: Any, macs: Sequence[bytes]) -> None:
     known[0] = 1
 
 
+def told(stations: Any) -> list[bytes]:
+    """The MACs that were told; none when any is this machine's."""
+    macs = [int(mac).to_bytes(6, "little") for mac in stations["macs"][0] if mac not in (0, NO_MAC)]
+    return macs if stations["known"][0] else []
+
+
 def any_own(stations: Any) -> bytes | None:
     """One of this machine's MACs, when they are known."""
-    macs = (int(mac).to_bytes(6, "little") for mac in stations["macs"][0] if mac != NO_MAC)
-    return next(macs, None) if stations["known"][0] else None
+    return next(iter(told(stations)), None)
 
 
 def _at(words: Sequence[int], these: Collection[int]) -> list[int]:

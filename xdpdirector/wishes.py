@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xdpdirector import tags
+from xdpdirector import edits, tags
 from xdpdirector.changes import happenings
 from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
@@ -70,6 +70,7 @@ class Wishes:
         """Why nothing can be stored; empty when it can."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._unstored: tuple[str, frozenset[str]] | None = None
+        self._checks = base.checks
         self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services", "guard"})
 
     @property
@@ -128,8 +129,9 @@ class Wishes:
         tag = self.tag(target)
         if tag is not None:
             intent.require(target.name, tag)
-        wanted = edit(self.services)
-        self._reconciler.refuse_unreachable(wanted, self.services, (document or target).pointer)
+        wanted, inside = edit(self.services), (document or target).pointer
+        edits.refuse_programs(wanted, self.services, self._checks, inside)
+        self._reconciler.refuse_unreachable(wanted, self.services, inside)
         return wanted
 
     def take_in(self, digest: str, names: frozenset[str]) -> None:

@@ -36,11 +36,15 @@ def family_of(address: Address) -> int:
     return socket.AF_INET if address.version == 4 else socket.AF_INET6
 
 
-def connected(host: Host, kind: int, address: Address, port: int, timeout: float) -> socket.socket:
-    """Connected, or the OSError that says why not."""
+def connected(
+    host: Host, kind: int, address: Address, port: int, timeout: float, source: str = ""
+) -> socket.socket:
+    """Connected, or the OSError that says why not. `source`: which of the host's addresses it comes from."""
     made = socket_on(host, family_of(address), kind)
     try:
         made.settimeout(timeout)
+        if source:
+            made.bind((source, 0))
         made.connect((str(address), port))
     except BaseException:
         made.close()
@@ -51,8 +55,10 @@ def connected(host: Host, kind: int, address: Address, port: int, timeout: float
 class Conversation:
     """One TCP connection that is never opened a second time. `backend` is who answered first."""
 
-    def __init__(self, host: Host, address: Address, port: int = 80, *, timeout: float = PATIENCE) -> None:
-        self._socket = connected(host, socket.SOCK_STREAM, address, port, timeout)
+    def __init__(
+        self, host: Host, address: Address, port: int = 80, *, timeout: float = PATIENCE, source: str = ""
+    ) -> None:
+        self._socket = connected(host, socket.SOCK_STREAM, address, port, timeout, source)
         self.http = HTTPConnection("lab", port)
         self.http.sock, self.http.auto_open = self._socket, 0
         try:
@@ -74,6 +80,10 @@ class Conversation:
     def who(self) -> str:
         """The name of the backend that answers."""
         return self.ask("/who").read().decode().strip()
+
+    def patience(self, timeout: float) -> None:
+        """How long to wait for an answer from now on."""
+        self._socket.settimeout(timeout)
 
     def hang_up(self) -> None:
         """Close both directions, also under a thread that waits in one of them."""

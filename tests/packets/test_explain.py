@@ -33,6 +33,7 @@ SCRATCH = {
     "asides",
     "stages",
     "ports",
+    "decisions",
 }  # what a program writes down while it looks at a packet
 SEED = 20
 FRAMES = {"conversations": 12000, "oddities": 6000}

@@ -234,6 +234,8 @@ def test_a_limit_that_goes_lets_everybody_in(world: w.World, scheduler: Schedule
     world.apply(replace(plan, limit=None))
 
     assert {reason[:8] for reason in reasons(world, connections(50, first=3000))} == {"forward_"}
+    world.apply(plan)
+    assert reasons(world, connections(4, first=4000)).count("drop_limited_service") == 1
 
 
 def test_a_new_daemon_takes_over_the_buckets(world: w.World) -> None:

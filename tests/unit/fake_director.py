@@ -22,11 +22,13 @@ from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
 from xdpdirector.history import Revision, Summary
+from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
 from xdpdirector.progress import Progress
+from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     AttachmentView,
     BackendView,
@@ -54,6 +56,7 @@ class FakeDirector:
         self.plane = FakePlane()
         self.guard = Guard(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
         self.explaining = Explaining(self.plane, self.service)
+        self.tracing = Tracing(self.plane)
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
         self.problems: tuple[str, ...] = ()
@@ -94,6 +97,7 @@ class FakeDirector:
             name=name,
             address=spec.address,
             weight=spec.weight,
+            effective_weight=spec.weight,
             admin=spec.admin,
             operational=operational,
             reason=self.down.get(key, ""),
@@ -127,6 +131,9 @@ class FakeDirector:
             if service in (None, key[0]) and backend in (None, key[1]) and client in (None, CLIENT)
         ]
         return found[:limit]
+
+    async def holdings(self) -> Holdings:
+        return await self.plane.holdings()
 
     def statistics(self) -> Statistics:
         views = self.services()

@@ -125,13 +125,15 @@ class FakeChecks:
 
 
 class FakeHistory:
-    """Remembers revisions and drains; `full`: what is raised instead of remembering more."""
+    """Remembers revisions and drains; `full`: what is raised instead of remembering more; `before_writing`: called
+    before each revision."""
 
     def __init__(self) -> None:
         self.revisions: list[Revision] = []
         self.kept_drains: dict[Key, Drain] = {}
         self.full: DirectorError | None = None
         self.notes: tuple[str, ...] = ()
+        self.before_writing: Callable[[], object] = lambda: None
 
     def latest(self) -> Revision | None:
         return self.revisions[-1] if self.revisions else None
@@ -157,6 +159,7 @@ class FakeHistory:
         file_services: Collection[str] = (),
     ) -> Revision:
         self.try_writing()
+        self.before_writing()
         number, names, last = len(self.revisions) + 1, frozenset(file_services), self.latest()
         if file_digest is None and last:
             file_digest, names = last.file_digest, last.file_services

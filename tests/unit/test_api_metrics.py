@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import pytest
@@ -13,8 +14,11 @@ from fake_director import CLIENT, FakeDirector
 from prometheus_client.parser import text_string_to_metric_families
 
 from xdpdirector import __version__
+from xdpdirector.checks import Target
+from xdpdirector.checks.measured import Tally
 from xdpdirector.errors import DataplaneError
 from xdpdirector.intent import Intent
+from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
 
 WEB1 = {"service": "web", "backend": "web1", "address": "192.0.2.21"}
@@ -53,9 +57,22 @@ def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float
         ("xdpdirector_up", {}, 1),
         ("xdpdirector_ready", {}, 1),
         ("xdpdirector_build_info", {"version": __version__}, 1),
-        ("xdpdirector_verdicts_total", {"reason": "forwarded"}, 1234567),
-        ("xdpdirector_verdicts_total", {"reason": "malformed"}, 0),
+        ("xdpdirector_verdicts_total", {"verdict": "forwarded", "reason": "forwarded"}, 1234567),
+        ("xdpdirector_verdicts_total", {"verdict": "malformed", "reason": "malformed"}, 0),
         ("xdpdirector_connections_stored", {}, 5),
+        ("xdpdirector_problems", {}, 0),
+        ("xdpdirector_warnings", {}, 0),
+        ("xdpdirector_revision", {}, 1),
+        ("xdpdirector_connections_total", {}, 20),
+        ("xdpdirector_incoming_packets_total", {}, 1500),
+        ("xdpdirector_incoming_bytes_total", {}, 2_000_000),
+        ("xdpdirector_map_entries", {"map": "backends"}, 1),
+        ("xdpdirector_map_capacity", {"map": "backends"}, 4096),
+        ("xdpdirector_program_info", {"interface": "eth0", "mode": "native", "program_id": "42"}, 1),
+        ("xdpdirector_service_operational", {"service": "web", "xdpdirector_service_operational": "up"}, 1),
+        ("xdpdirector_service_backends", {"service": "web"}, 1),
+        ("xdpdirector_service_backends_serving", {"service": "web"}, 1),
+        ("xdpdirector_service_refused_total", {"service": "web", "limit": "source"}, 0),
         ("xdpdirector_backend_connections_active", WEB1, 5),
         ("xdpdirector_backend_connections_inactive", WEB1, 0),
         ("xdpdirector_backend_weight", WEB1, 3),
@@ -70,6 +87,44 @@ def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float
 )
 def test_each_metric_is_there(api: ApiServer, name: str, labels: dict[str, str], value: float) -> None:
     assert scrape(api)[name, frozenset(labels.items())] == value
+
+
+CHECKED = {"type": "http", "target": "192.0.2.10:80", "backend": "192.0.2.21"}
+CHECKED6 = {"type": "icmp", "target": "2001:db8::10", "backend": "192.0.2.21"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("xdpdirector_check_duration_seconds_sum", CHECKED, 1.5),
+        ("xdpdirector_check_duration_seconds_count", CHECKED, 10),
+        ("xdpdirector_check_failures_total", CHECKED, 3),
+        ("xdpdirector_check_failures_total", CHECKED6, 0),
+        ("xdpdirector_lan_findings", {"kind": "duplicate-vip"}, 1),
+        ("xdpdirector_lan_findings", {"kind": "shared-mac"}, 0),
+        ("xdpdirector_lan_mac_changes_total", {"address": "192.0.2.21"}, 2),
+        ("xdpdirector_backend_drain_connections", WEB1, 5),
+    ],
+)
+def test_what_is_seen_of_checks_drains_and_the_network(
+    api: ApiServer, director: FakeDirector, name: str, labels: dict[str, str], value: float
+) -> None:
+    vip, web1 = ip_address("192.0.2.10"), ip_address("192.0.2.21")
+    director.checked = [
+        Tally("http", Target(vip, 80, web1), 10, 3, 1.5),
+        Tally("icmp", Target(ip_address("2001:db8::10"), 0, web1), 10, 0, 0.1),
+    ]
+    finding = dict.fromkeys(("subject", "text", "evidence", "remedy"), "-")
+    director.lan.findings = (
+        Finding(kind=FindingKind.DUPLICATE_VIP, since=datetime(2025, 1, 1, tzinfo=UTC), **finding),
+    )
+    director.lan.mac_changes = {web1: 2}
+    api.client.post("/v1/services/web/backends/web1/drain")
+
+    samples = scrape(api)
+    api.client.post("/v1/services/web/backends/web1/enable")
+
+    assert samples[name, frozenset(labels.items())] == value
 
 
 def test_no_client_is_named(api: ApiServer) -> None:

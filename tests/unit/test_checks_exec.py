@@ -9,7 +9,7 @@ import pytest
 from peers import HERE, PATIENT, SHORT, at, closing, serving, silent
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
-from xdpdirector.checkspec import AgentCheck, ExecCheck
+from xdpdirector.checkspec import AgentCheck, Checks, ExecCheck
 
 SHELL = "/bin/sh"
 
@@ -19,7 +19,7 @@ def program(script: str, timeout: float = PATIENT) -> ExecCheck:
 
 
 def run(spec: ExecCheck) -> None:
-    asyncio.run(registry.allowing([SHELL])(spec, at(0), direct))
+    asyncio.run(registry.allowing(Checks(allow_exec=(SHELL,)))(spec, at(0), direct))
 
 
 def test_status_0_is_fine() -> None:
@@ -64,14 +64,14 @@ def test_a_program_that_is_not_allowed() -> None:
     with pytest.raises(
         CheckImpossible, match=r"'/bin/sh' may not be run by a check: add it to checks.allow_exec"
     ):
-        asyncio.run(registry.allowing(["/bin/true"])(program("exit 0"), at(0), direct))
+        asyncio.run(registry.allowing(Checks(allow_exec=("/bin/true",)))(program("exit 0"), at(0), direct))
 
 
 def test_a_program_that_is_not_there() -> None:
     spec = ExecCheck(type="exec", command=("/no/such",), timeout=PATIENT, interval=PATIENT)
 
     with pytest.raises(CheckImpossible, match="/no/such cannot be run: No such file or directory"):
-        asyncio.run(registry.allowing(["/no/such"])(spec, at(0), direct))
+        asyncio.run(registry.allowing(Checks(allow_exec=("/no/such",)))(spec, at(0), direct))
 
 
 def agent(**options: str) -> AgentCheck:

@@ -466,3 +466,18 @@ async def test_what_the_archive_notes_is_a_warning() -> None:
         stage.history.notes = ("the database was damaged",)
 
         assert stage.director.readiness().warnings == ("the database was damaged",)
+
+
+@story
+async def test_the_deny_list_is_no_part_of_the_document() -> None:
+    guarded = Configuration(interfaces=("eth0",), guard={"deny": [{"prefix": "203.0.113.0/24"}]})
+    async with two() as stage:
+        await stage.director.guard.replace(guarded.guard.deny, intent=ME)
+
+        assert stage.director.configuration.document().guard.deny == ()
+        with pytest.raises(ConflictError, match="PUT /v1/guard/deny") as refusal:
+            await stage.director.configuration.apply(guarded, intent=ME)
+
+        assert refusal.value.pointer == "/guard"
+        await stage.director.configuration.apply(wanted(), intent=ME)
+        assert stage.director.guard.denied() == [guarded.guard.deny[0].prefix]

@@ -17,6 +17,7 @@ from xdpdirector.director import Director
 from xdpdirector.errors import (
     CapacityError,
     ConflictError,
+    DataplaneError,
     InvalidRequestError,
     NotFoundError,
     StoreError,
@@ -24,7 +25,7 @@ from xdpdirector.errors import (
 )
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
-from xdpdirector.schedule import State
+from xdpdirector.schedule import MemberPlan, State
 from xdpdirector.views import Operational
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
@@ -148,6 +149,49 @@ async def test_what_does_not_fit_is_taken_back(change: str) -> None:
         assert stage.shown() == before
         assert stage.history.revisions == []
         assert stage.director.readiness().problems == ()
+
+
+CUTTING: dict[str, Change] = {
+    "delete a backend": lambda d: d.delete_backend("web", "web1", force=True, intent=ME),
+    "patch away a backend": CHANGES["patch away a backend"],
+    "move a backend": CHANGES["move a backend"],
+    "maintain a backend": CHANGES["maintain a backend"],
+    "delete a service": CHANGES["delete a service"],
+    "replace the configuration": lambda d: d.configuration.apply(s.BASE, intent=ME),
+}
+
+
+@pytest.mark.parametrize("change", [pytest.param(c, id=name) for name, c in CUTTING.items()])
+@story
+async def test_nobody_is_cut_off_before_the_change_is_stored(change: Change) -> None:
+    async with two() as stage:
+        stage.plane.active[WEB1] = 3
+        seen: list[MemberPlan] = []
+        stage.history.before_writing = lambda: seen.append(stage.member(WEB1))
+
+        await change(stage.director)
+
+        assert [(member.state, member.address) for member in seen] == [(State.SERVING, s.HOSTS["web1"])]
+
+
+@story
+async def test_what_cannot_be_finished_is_told_and_tried_again() -> None:
+    """The store has it by then: taking it back would be another change."""
+    async with two() as stage:
+        stage.history.before_writing = lambda: setattr(
+            stage.plane, "broken", OSError(5, "Input/output error")
+        )
+
+        with pytest.raises(DataplaneError, match="is stored, but"):
+            await CHANGES["patch away a backend"](stage.director)
+        stored, told = stage.history.revisions[-1].services, stage.director.readiness()
+        stage.plane.broken = None
+        await stage.reconciler.upkeep()
+
+        assert not told.ready
+        assert stage.wanted() == stored
+        assert [member.name for member in stage.plane.plans["web"].members] == ["web2"]
+        assert stage.director.readiness().ready
 
 
 @story

@@ -7,9 +7,9 @@ import pytest
 import stage as s
 from stage import HOSTS, MACS
 
-from xdpdirector.planning import Standing, plan
+from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
-from xdpdirector.schedule import Hop, State
+from xdpdirector.schedule import Hop, ServicePlan, State
 from xdpdirector.views import Operational
 
 SOURCE = bytes.fromhex("020000000001")
@@ -95,3 +95,63 @@ def test_a_plan_says_all_that_packets_need_in_configured_order() -> None:
     )  # fmt: skip
     assert (made.on_empty, made.on_down, made.on_unknown) == ("drop", "schedule", "drop")
     assert made.flux_seconds == 20
+
+
+def planned(*names: str, listener: str = f"{s.VIP}:80/tcp", **backends: object) -> ServicePlan:
+    """All are up."""
+    spec = s.service(*names, listener=listener, backends=backends)
+    return plan("web", spec, {name: Standing(UP, "", FOUND) for name in spec.backends})
+
+
+TWO = planned("web1", "web2")
+
+
+@pytest.mark.parametrize(
+    ("wanted", "members", "listeners"),
+    [
+        pytest.param(TWO, [("web1", SERVING, True), ("web2", SERVING, True)], [":80"], id="nothing"),
+        pytest.param(
+            planned("web1", "web3"),
+            [("web1", SERVING, True), ("web3", SERVING, True), ("web2", SERVING, False)],
+            [":80"],
+            id="one for another",
+        ),
+        pytest.param(
+            planned("web2", web1=s.backend("web1", admin="maintenance")),
+            [("web2", SERVING, True), ("web1", SERVING, False)],
+            [":80"],
+            id="maintenance",
+        ),
+        pytest.param(
+            planned("web2", web1=s.backend("web1", admin="drain")),
+            [("web2", SERVING, True), ("web1", SERVING, False)],
+            [":80"],
+            id="a drain",
+        ),
+        pytest.param(
+            planned("web1", "web2", listener=f"{s.VIP}:81/tcp"),
+            [("web1", SERVING, True), ("web2", SERVING, True)],
+            [":81", ":80"],
+            id="another listener",
+        ),
+    ],
+)
+def test_a_plan_gains_before_it_loses(
+    wanted: ServicePlan, members: list[tuple[str, State, bool]], listeners: list[str]
+) -> None:
+    step = grown(TWO, wanted)
+
+    assert [(member.name, member.state, member.accepts) for member in step.members] == members
+    assert [
+        str(listener).removeprefix(str(s.VIP)).removesuffix("/tcp") for listener in step.listeners
+    ] == listeners
+
+
+def test_a_backend_that_moves_stays_for_its_connections_first() -> None:
+    step = grown(TWO, planned("web2", web1=s.backend("web4")))
+
+    assert [member.address for member in step.members if member.name == "web1"] == [HOSTS["web1"]]
+
+
+def test_a_new_service_has_nothing_to_lose() -> None:
+    assert grown(None, TWO) is TWO

@@ -34,7 +34,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "sqlite3": {"database"},
-    "ctypes": {"libbpf", "shapes", "tables", "loader"},
+    "ctypes": {"libbpf", "namespace", "shapes", "tables", "loader"},
     "numpy": {
         "clients",
         "connections",
@@ -47,6 +47,7 @@ RESERVED = {
         "sweep",
         "tables",
         "dataplane",
+        "decisions",
     },
 }
 

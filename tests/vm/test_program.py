@@ -8,8 +8,11 @@ import platform
 import pytest
 
 from xdpdirector.lab.bench.loaded import Programs
-from xdpdirector.lab.bench.target import INSTRUCTIONS
 from xdpdirector.model import Sizes
+
+ENOUGH = (
+    500_000  # half of what the kernel verifies of one program before it gives up (BPF_COMPLEXITY_LIMIT_INSNS)
+)
 
 
 def test_the_verifier_takes_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
@@ -21,4 +24,4 @@ def test_the_verifier_takes_every_stage(capsys: pytest.CaptureFixture[str]) -> N
         print(f"\nverified instructions on {platform.release()}: {sum(verified.values()):,}")
         print("".join(f"  {name:<16} {count:>8,}\n" for name, count in verified.items()))
     assert len(verified) > 1
-    assert 0 < sum(verified.values()) < INSTRUCTIONS
+    assert all(0 < count < ENOUGH for count in verified.values())

@@ -7,12 +7,11 @@ checks are all `http` never loads DNS or LDAP.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from functools import cache
 from importlib import import_module
 
 from xdpdirector.checks import CheckImpossible, Dial, Probe, Target
-from xdpdirector.checkspec import CheckSpec, ExecCheck
+from xdpdirector.checkspec import Checks, CheckSpec
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
@@ -20,12 +19,12 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
     return await _probe_of(spec.type)(spec, target, dial)
 
 
-def allowing(programs: Collection[str]) -> Probe:
-    """The Probe for any check, which runs these programs for `exec` checks and no others."""
+def allowing(checks: Checks) -> Probe:
+    """The Probe for any check that is allowed there."""
 
     async def guarded(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
-        if isinstance(spec, ExecCheck) and spec.command[0] not in programs:
-            raise CheckImpossible(spec.not_allowed)
+        if why := spec.refusal(checks):
+            raise CheckImpossible(why)
         return await probe(spec, target, dial)
 
     return guarded

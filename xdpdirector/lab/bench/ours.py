@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Any, Self
 
-from xdpdirector import planning
+from xdpdirector import planning, stations
 from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.lab.bench.driver import LOOPBACK
@@ -74,7 +74,11 @@ def dataplane(paths: InstancePaths, layout: Loaded) -> Iterator[Dataplane]:
 
 
 def serve(plane: Dataplane, variants: Iterable[str], ifindex: int) -> None:
-    """These variants, with backends on that interface of this network namespace."""
+    """These variants, with backends on that interface of this network namespace.
+
+    The frame of a repeated run is sent to a backend's MAC from the second run on: that, too, is this machine's.
+    """
+    stations.tell(plane.tables.stations, [FAR_MAC, NEAR_MAC])
     for variant in variants:
         plane.apply(plan(variant, ifindex), 0.0)
 

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,6 +23,9 @@ HOST = "xdpdirector-vm"  # the guest's name in known_hosts
 ENVIRONMENT = Path("/opt/xdpdirector")  # the guest's virtual environment
 _WHEELS = "opt/wheels"
 _BUILD = "build-"
+# All of what builds ends with us, also when we are killed: its process namespace goes with the first process in it.
+_MORTAL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child", "--")
+_NICE = ("nice", "-n", "10")
 _TOOLS = {
     "mmdebstrap": "mmdebstrap",
     "mke2fs": "e2fsprogs",
@@ -62,11 +65,12 @@ class Image:
         return self.directory / "known_hosts"
 
     @property
-    def _stamp(self) -> Path:
+    def stamp(self) -> Path:
+        """Written last: the recipe's digest."""
         return self.directory / "stamp"
 
     def is_made_by(self, recipe: Recipe) -> bool:
-        return self._stamp.is_file() and self._stamp.read_text() == recipe.digest
+        return self.stamp.is_file() and self.stamp.read_text() == recipe.digest
 
     def make(self, recipe: Recipe, say: Callable[[str], None]) -> None:
         """Build it; half an image never takes the place of the one before. LabError with the log's end."""
@@ -78,20 +82,20 @@ class Image:
             kitchen = _Kitchen(work / "root", Image(work), recipe, Runner(log.fileno(), self.log))
             kitchen.image.directory.mkdir(mode=0o700)
             kitchen.cook(say)
-            kitchen.image._stamp.write_text(recipe.digest)
+            kitchen.image.stamp.write_text(recipe.digest)
             _remove(self.directory)
             kitchen.image.directory.rename(self.directory)
 
 
 class Runner:
-    """Runs what builds, with its output in a log; a child ends with us, also when we are killed."""
+    """Runs what builds, with its output in a log, whose name is `name`; `before` stands before each command."""
 
-    def __init__(self, log: int, name: Path) -> None:
-        self._log, self._name = log, name
+    def __init__(self, log: int, name: Path, before: Sequence[str] = (*_MORTAL, *_NICE)) -> None:
+        self._log, self._name, self._before = log, name, before
 
     def __call__(self, *command: str, environment: Mapping[str, str] | None = None) -> None:
         done = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", "10", *command],
+            [*self._before, *command],
             stdin=subprocess.DEVNULL,
             stdout=self._log,
             stderr=self._log,

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/trace: what becomes of packets, packet by packet, as server-sent events while somebody watches."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from ipaddress import IPv4Network, IPv6Network
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+
+from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.protocol import Control
+from xdpdirector.api.streams import Stream
+from xdpdirector.decision import MOST, Decision, Selection
+from xdpdirector.fields import Frozen
+from xdpdirector.listener import Address
+from xdpdirector.tracing import Watcher
+
+LONGEST = 86400.0  # seconds
+
+router = APIRouter(prefix="/v1/trace", tags=["trace"])
+
+
+class DecisionView(Frozen):
+    """`reason` as in the verdicts of /v1/stats. `backend`: whom it speaks of. `frame`: base64 of the first bytes,
+    as the frame left, or, when it was dropped, as it came; `length`: of all of it."""
+
+    time: datetime
+    client: Address
+    client_port: int
+    vip: Address
+    port: int
+    protocol: str
+    flags: str
+    verdict: str
+    reason: str
+    service: str | None
+    backend: str | None
+    interface: str | None
+    length: int
+    frame: str | None = None
+
+
+Services = Annotated[list[str] | None, Query(description="Only of these services")]
+Backend = Annotated[
+    str, Query(pattern=r"^([^/]+/[^/]+)?$", description="Only of this backend: SERVICE/BACKEND")
+]
+Client = Annotated[
+    IPv4Network | IPv6Network | None,
+    Query(description="Only of this client: an address, or a network such as 192.0.2.0/24"),
+]
+Reasons = Annotated[
+    str,
+    Query(
+        pattern=r"^([a-z]+(_[a-z0-9]+)*(,[a-z]+(_[a-z0-9]+)*)*)?$",
+        description="Only with these reasons, with commas between: `drop_denied`, or `drop` for all that begin so",
+    ),
+]
+Rate = Annotated[
+    int, Query(ge=1, le=MOST, description="Not more than so many a second; what is more is missed")
+]
+OneIn = Annotated[int, Query(ge=1, le=1_000_000, description="Of those that match one in so many, at random")]
+Frames = Annotated[bool, Query(description="With the frames' first bytes")]
+Count = Annotated[int | None, Query(ge=1, description="End after so many")]
+Seconds = Annotated[float, Query(gt=0, le=LONGEST, description="End after so long")]
+
+
+async def _watcher(
+    director: DirectorDep,
+    service: Services = None,
+    backend: Backend = "",
+    client: Client = None,
+    reason: Reasons = "",
+    rate: Rate = 100,
+    one_in: OneIn = 1,
+) -> AsyncIterator[Watcher]:
+    """Errors come before the stream begins."""
+    selection = Selection(
+        services=_services(director, service or [], backend),
+        backend=_backend(director, backend),
+        client=client,
+        reasons=frozenset(filter(None, reason.split(","))),
+        rate=rate,
+        one_in=one_in,
+    )
+    with director.tracing.watch(selection) as watcher:
+        yield watcher
+
+
+@router.get("", response_class=EventSourceResponse)
+async def follow_decisions(
+    watcher: Annotated[Watcher, Depends(_watcher)],
+    stream: Stream,
+    frames: Frames = False,
+    count: Count = None,
+    seconds: Seconds = LONGEST,
+) -> AsyncIterator[ServerSentEvent]:
+    """What becomes of packets: `decision` events, and `missed` for how many there were too many of. It costs the
+    packets of the services that are watched a little, and ends with the stream."""
+    left, until = count, time.monotonic() + seconds
+    while not watcher.ended and left != 0 and (rest := until - time.monotonic()) > 0:
+        missed, found = await watcher.take(rest)
+        if missed:
+            yield ServerSentEvent(event="missed", data={"count": missed})
+        for decision in found[:left]:
+            yield ServerSentEvent(event="decision", data=_view(decision, frames))
+        left = None if left is None else max(0, left - len(found))
+
+
+def _services(director: Control, names: list[str], backend: str) -> frozenset[str]:
+    """NotFoundError for one that does not exist."""
+    for name in names:
+        director.service(name)
+    return frozenset(names or [backend.partition("/")[0]] if backend else names)
+
+
+def _backend(director: Control, text: str) -> tuple[str, str] | None:
+    if not text:
+        return None
+    service, _, name = text.partition("/")
+    director.backend(service, name)
+    return service, name
+
+
+def _view(decision: Decision, frames: bool) -> DecisionView:
+    fields = vars(decision) | {
+        "time": datetime.fromtimestamp(decision.time, UTC),
+        "verdict": decision.verdict,
+        "frame": base64.b64encode(decision.frame).decode() if frames else None,
+    }
+    return DecisionView(**fields)

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the switch floods: a director takes frames for its own MACs, and for no other machine's.
+
+Whatever has no MAC that the switch knows goes to everybody, as after a backend was silent for some minutes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+from directing import CHECK, directing, verdict
+from scapy.layers.inet import IP, TCP
+from scapy.layers.l2 import Ether
+
+from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.topology import VIP4
+from xdpdirector.lab.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+NOBODYS, VRRP = "02:00:00:00:00:ee", "00:00:5e:00:01:07"
+OTHER_HOST, UNKNOWN = "pass_other_host", "reject_unknown"
+SEND = """
+import socket, sys
+with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+    sender.bind(("eth0", 0))
+    for _ in range(10):
+        sender.send(bytes.fromhex(sys.argv[1]))
+"""
+
+
+@pytest.fixture(scope="module")
+def lab(lab_factory: Callable[..., Lab]) -> Lab:
+    lab = lab_factory(backends=2)
+    for host in lab.backends:
+        lab.nginx(host.name)
+    return lab
+
+
+@pytest.fixture(scope="module")
+def director(lab: Lab) -> Iterator[LabDirector]:
+    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    with directing(lab, configuration) as director:
+        yield director
+
+
+def flood(lab: Lab, destination: str) -> None:
+    """Ten segments of no connection, for the VIP and for this MAC."""
+    client = lab.topology.client.interface4(lab.topology.client.arms[0]).ip
+    frame = Ether(dst=destination) / IP(src=str(client), dst=str(VIP4)) / TCP(sport=7, dport=80, flags="A")
+    lab.client.python(SEND, bytes(frame).hex())
+
+
+def test_a_frame_for_nobody_here_is_left_alone(lab: Lab, director: LabDirector) -> None:
+    passed, answered = verdict(director, OTHER_HOST), verdict(director, UNKNOWN)
+
+    flood(lab, NOBODYS)
+
+    wait_until(lambda: verdict(director, OTHER_HOST) >= passed + 10, "the frames are counted")
+    assert verdict(director, UNKNOWN) == answered
+
+
+def test_a_frame_for_an_interface_that_came_later_is_directed(lab: Lab, director: LabDirector) -> None:
+    """As keepalived makes one for the virtual router's MAC."""
+    answered = verdict(director, UNKNOWN)
+
+    def is_answered() -> bool:
+        flood(lab, VRRP)
+        return verdict(director, UNKNOWN) > answered
+
+    lab.director_host.run("ip", "link", "add", "vrrp.7", "link", "eth0", "address", VRRP, "type", "macvlan")
+    try:
+        wait_until(is_answered, "the director takes frames for the new interface")
+    finally:
+        lab.director_host.run("ip", "link", "del", "vrrp.7")
+
+    passed = verdict(director, OTHER_HOST)
+
+    def is_left_alone() -> bool:
+        flood(lab, VRRP)
+        return verdict(director, OTHER_HOST) > passed
+
+    wait_until(is_left_alone, "the director leaves frames for the interface that is gone")
+
+
+def test_a_frame_for_another_mac_of_the_interface_is_directed(lab: Lab, director: LabDirector) -> None:
+    host, answered = lab.director_host, verdict(director, UNKNOWN)
+    before = host.run("ip", "-brief", "link", "show", "eth0").stdout.split()[2]
+
+    def is_answered() -> bool:
+        flood(lab, NOBODYS)
+        return verdict(director, UNKNOWN) > answered
+
+    host.run("ip", "link", "set", "eth0", "address", NOBODYS)
+    try:
+        wait_until(is_answered, "the director takes frames for the interface's new MAC")
+    finally:
+        host.run("ip", "link", "set", "eth0", "address", before)

@@ -1,0 +1,262 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways of the checks to a VIP on a chosen backend, without a configuration and without an address of their own.
+
+The director has the VIP itself, so its own namespace would ask itself. Sockets of checks are made in another
+one. In there each backend is a gateway of its own, picked by the socket's mark (`checkpaths`); frames leave by
+the director's interface with its MAC and address, as do those of checks `via: address`, so that a server's
+firewall sees no difference.
+
+    checks' namespace      director
+    socket, mark N -> veth == veth -> eth0 -> backend N
+                      veth == veth <- eth0 <- backend N, in the VIP's name, to a port of the checks'
+
+Answers would reach the director's own stack, which drops what comes in its own VIP's name: a filter at the
+interface's ingress hook steers them back (`checkleg`). It matches nothing else: the source is a VIP, the port
+one that Linux gives to nobody by itself.
+
+Tried and left: a macvlan in the namespace needs an address of its own in each LAN, and a MAC that clouds do not
+let through; in the director's own namespace, rules before the table `local` change how the machine routes, and
+serve IPv4 only. Where the kernel refuses us, checks ask the backend's own address, and `notes` says so.
+
+The namespace has no name: it goes with the process, and the cables with it. Needs CAP_SYS_ADMIN at the start, and
+CAP_NET_ADMIN. Nothing here is in the way of packets.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import logging
+import socket
+import time
+from collections.abc import Callable
+from itertools import cycle
+from pathlib import Path as File
+
+from xdpdirector import checkleg, interfaces
+from xdpdirector.checkleg import FIRST_PORT, LAST_PORT, Leg
+from xdpdirector.checkpaths import MARKS, Path, Paths
+from xdpdirector.checks import CheckImpossible, Target, direct
+from xdpdirector.checks.ways import RouteOf
+from xdpdirector.interfaces import Interface
+from xdpdirector.model import Address
+from xdpdirector.namespace import Namespace
+from xdpdirector.netlink import Requests
+from xdpdirector.routes import Route
+
+SO_MARK = 36
+LOOKS_APART = 5.0  # seconds between looks whether an interface changed its addresses or its MAC
+RETRY = 30.0  # seconds until something that the kernel refused is tried again
+_SETTINGS = {
+    "ipv4/ip_local_port_range": f"{FIRST_PORT} {LAST_PORT}",
+    "ipv4/tcp_tw_reuse": "1",  # there are 4,096 ports, and a VIP is one peer however many backends it has
+    "ipv4/ping_group_range": "0 2147483647",
+}
+_SETTINGS6 = {
+    "ipv6/conf/default/addr_gen_mode": "1",  # no link-local address, so that nothing is sent but checks
+}
+_ICMP = (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
+
+log = logging.getLogger(__name__)
+
+
+class CheckNetwork:
+    """Ways. Made empty; what is needed is made when the first VIP is asked for."""
+
+    def __init__(self, instance: str, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._instance, self._clock = instance, clock
+        self._inner: _Inner | None = None
+        self._refused: dict[str, tuple[str, float]] = {}
+        self._identifiers = cycle(range(FIRST_PORT, LAST_PORT + 1))
+
+    def prepare(self, target: Target, route: RouteOf) -> Target:
+        """See `Ways.prepare`."""
+        if not target.is_vip:
+            return target
+        way = route(target.backend)
+        if way.kind == "local":
+            return target
+        if way.kind != "neighbour":
+            raise CheckImpossible(way.why)
+        subject = f"{way.interface}, IPv{target.address.version}"
+        sentence, until = self._refused.get(subject, ("", 0.0))
+        if sentence and self._clock() < until:
+            return target.direct()
+        try:
+            self._lead(target, way)
+        except OSError as error:
+            self._refuse(subject, error)
+            return target.direct()
+        self._refused.pop(subject, None)
+        return target
+
+    def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+        """See `Dial`."""
+        mark = self._inner.mark(target) if self._inner else None
+        if self._inner is None or mark is None:
+            return direct(target, kind, protocol)
+        opened = self._inner.namespace.call(lambda: direct(target, kind, protocol))
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+            if protocol in _ICMP and kind == socket.SOCK_DGRAM:
+                self._identify(opened)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def forget(self, target: Target) -> None:
+        """See `Ways.forget`."""
+        if self._inner:
+            self._inner.forget(target)
+
+    def notes(self) -> list[str]:
+        """See `Ways.notes`."""
+        unseen = "ask the backends' own addresses, and do not see whether a server has its VIP"
+        return [f"checks by {subject} {unseen}: {why}" for subject, (why, _) in sorted(self._refused.items())]
+
+    async def close(self) -> None:
+        """Take all of it away."""
+        if self._inner:
+            self._inner.close()
+            self._inner = None
+
+    def _lead(self, target: Target, way: Route) -> None:
+        if self._inner is None:
+            self._inner = _Inner(self._instance, self._clock)
+        self._inner.lead(target, way)
+
+    def _refuse(self, subject: str, error: OSError) -> None:
+        why = error.strerror or str(error)
+        if error.errno == errno.EPERM:
+            why += "; give the daemon CAP_SYS_ADMIN and CAP_NET_ADMIN"
+        if self._refused.get(subject, ("", 0.0))[0] != why:
+            log.warning("checks by %s cannot ask VIPs: %s", subject, why)
+        self._refused[subject] = why, self._clock() + RETRY
+
+    def _identify(self, opened: socket.socket) -> None:
+        """A ping's identifier out of the checks' range."""
+        for _ in range(FIRST_PORT, LAST_PORT + 1):
+            with contextlib.suppress(OSError):
+                opened.bind(("", next(self._identifiers)))
+                return
+        raise OSError(errno.EADDRINUSE, "all identifiers are in use")
+
+
+class _Inner:
+    """The namespace with all that is in it. Raises OSError when it may not be made."""
+
+    def __init__(self, instance: str, clock: Callable[[], float]) -> None:
+        self._instance, self._clock = instance, clock
+        self._legs: dict[int, Leg] = {}
+        self._to: dict[Address, Path] = {}
+        self._asked: set[Target] = set()
+        self._looked = clock()
+        with contextlib.ExitStack() as stack:
+            self._outside = stack.enter_context(Requests())
+            checkleg.clear(self._outside, instance)
+            self.namespace = Namespace("checks")
+            stack.callback(self.namespace.close)
+            self._inside = stack.enter_context(self.namespace.call(Requests))
+            self.namespace.call(_configure)
+            self._paths = Paths(self._inside)
+            self._stack = stack.pop_all()
+
+    def mark(self, target: Target) -> int | None:
+        """Of the sockets that lead there; None when it was not prepared."""
+        path = self._to.get(target.backend)
+        return path.mark if path and target.address in path.vips else None
+
+    def lead(self, target: Target, way: Route) -> None:
+        """Everything that is needed for this one, where it is not there yet."""
+        assert way.mac
+        self._look()
+        self._asked.add(target)
+        path = self._to.get(target.backend)
+        if path and path.device != self._device(way.ifindex):
+            self._close(target.backend)
+            path = None
+        if path and path.mac != way.mac:
+            self._paths.move(path, way.mac)
+        if path and target.address in path.vips:
+            return
+        leg = self._legs.get(way.ifindex) or self._make_leg(way.ifindex)
+        source = leg.sources.get(target.address.version)
+        if source is None:
+            raise OSError(
+                errno.EADDRNOTAVAIL, f"{leg.link.name} has no IPv{target.address.version} address but VIPs"
+            )
+        leg.steer(target.address)
+        if path is None:
+            path = self._to[target.backend] = Path(self._free_mark(), leg.device, way.mac)
+        self._paths.lead(path, target.address, source)
+
+    def forget(self, target: Target) -> None:
+        """What only this one needs goes."""
+        self._asked.discard(target)
+        path = self._to.get(target.backend)
+        still = {each.address for each in self._asked if each.backend == target.backend}
+        if path and not still & path.vips:
+            self._close(target.backend)
+        elif path and target.address in path.vips - still:
+            with contextlib.suppress(OSError):
+                self._paths.leave(path, target.address)
+        if not any(each.address == target.address for each in self._asked):
+            for leg in self._legs.values():
+                leg.release(target.address)
+
+    def close(self) -> None:
+        """All of it."""
+        for leg in self._legs.values():
+            leg.close()
+        self._stack.close()
+
+    def _device(self, ifindex: int) -> int | None:
+        return self._legs[ifindex].device if ifindex in self._legs else None
+
+    def _free_mark(self) -> int:
+        used = {path.mark for path in self._to.values()}
+        return next(mark for mark in MARKS if mark not in used)
+
+    def _make_leg(self, ifindex: int) -> Leg:
+        link = self._links().get(ifindex)
+        if link is None:
+            raise OSError(errno.ENODEV, "the interface is gone")
+        vips = {each.address for each in self._asked}
+        leg = Leg(self._outside, self._inside, self.namespace.fd, link, self._instance, vips)
+        self._legs[ifindex] = leg
+        self._paths.come_back(leg.device)
+        return leg
+
+    def _look(self) -> None:
+        """An interface that has other addresses or another MAC now gets a new cable."""
+        if self._clock() - self._looked < LOOKS_APART:
+            return
+        self._looked = self._clock()
+        links, vips = self._links(), {each.address for each in self._asked}
+        for ifindex, leg in list(self._legs.items()):
+            if not leg.is_of(links.get(ifindex), vips):
+                for backend in [one for one, path in self._to.items() if path.device == leg.device]:
+                    self._close(backend)
+                self._legs.pop(ifindex).close()
+
+    def _links(self) -> dict[int, Interface]:
+        return {link.index: link for link in interfaces.everything(self._outside)}
+
+    def _close(self, backend: Address) -> None:
+        with contextlib.suppress(OSError):
+            self._paths.close(self._to.pop(backend))
+
+
+def _configure() -> None:
+    """Inside: /proc/sys/net shows the namespace of the thread that looks."""
+    settings = File("/proc/sys/net")
+    with_ipv6 = _SETTINGS6 if (settings / "ipv6").exists() else {}
+    for name, value in (_SETTINGS | with_ipv6).items():
+        (settings / name).write_text(value)
+
+
+def clear(instance: str) -> None:
+    """Remove what a killed daemon of this instance left on the interfaces."""
+    with Requests() as requests:
+        checkleg.clear(requests, instance)

@@ -1,0 +1,70 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A network namespace of this process's own, without a name, so that it goes when the process goes, however
+that ends.
+
+A namespace is a property of a thread. One thread lives in the new one from its start and does there what it is
+given; sockets that it makes belong there, whoever uses them. Needs CAP_SYS_ADMIN, at the start only.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, TypeVar
+
+CLONE_NEWNET = 0x40000000
+
+T = TypeVar("T")
+
+
+class Namespace:
+    """Raises OSError when it may not be made. `call` is for one thread at a time."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is of the thread."""
+        self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
+        self._done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._thread.start()
+        try:
+            self.fd: int = self.call(_enter_new)
+        except OSError:
+            self._end()
+            raise
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work` returns or raises, done inside."""
+        self._work.put(work)
+        result, error = self._done.get()
+        if error:
+            raise error
+        done: T = result
+        return done
+
+    def close(self) -> None:
+        """The namespace goes once the sockets in it are closed."""
+        self._end()
+        os.close(self.fd)
+
+    def _end(self) -> None:
+        self._work.put(None)
+        self._thread.join()
+
+    def _live(self) -> None:
+        while work := self._work.get():
+            try:
+                self._done.put((work(), None))
+            except BaseException as error:
+                self._done.put((None, error))
+            del work
+
+
+def _enter_new() -> int:
+    """Its file descriptor."""
+    if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)

@@ -1,0 +1,153 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Traffic control (tc) messages: what comes in at one interface goes out at another.
+
+u32 filters with the action `mirred` at the hook `ingress`, which packets meet after XDP and before all else. Knows
+octets of headers, not what they are steered for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from socket import htons
+
+from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
+from pyroute2.netlink.rtnl import RTM_DELQDISC, RTM_DELTFILTER, RTM_GETTFILTER, RTM_NEWQDISC, RTM_NEWTFILTER
+from pyroute2.netlink.rtnl.tcmsg import tcmsg
+from pyroute2.netlink.rtnl.tcmsg.common_act import get_tca_action
+
+from xdpdirector.listener import Address
+from xdpdirector.netlink import Message, Requests
+
+ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
+CLSACT_HANDLE, CLSACT_PARENT = 0xFFFF0000, 0xFFFFFFF1
+INGRESS = 0xFFFFFFF2
+ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+
+Match = tuple[int, bytes, bytes]
+"""Offset from the IP header, octets that are wanted there, mask."""
+
+
+@dataclass(frozen=True)
+class Filter:
+    """One that is there: `to` is the index of the interface that packets are steered to, 0 when it is gone."""
+
+    priority: int
+    protocol: int
+    to: int
+
+
+def add_hook(requests: Requests, ifindex: int) -> bool:
+    """The place for filters (qdisc clsact); False when it, or its like, was there."""
+    message = _message(ifindex, CLSACT_PARENT)
+    message["handle"] = CLSACT_HANDLE
+    message["attrs"] = [("TCA_KIND", "clsact")]
+    try:
+        requests.change(RTM_NEWQDISC, message, NLM_F_CREATE | NLM_F_EXCL)
+    except FileExistsError:
+        return False
+    return True
+
+
+def remove_hook(requests: Requests, ifindex: int) -> None:
+    """With all filters that are there."""
+    message = _message(ifindex, CLSACT_PARENT)
+    message["handle"] = CLSACT_HANDLE
+    requests.change(RTM_DELQDISC, message)
+
+
+def steer(
+    requests: Requests,
+    ifindex: int,
+    to: int,
+    *,
+    priority: int,
+    protocol: int = ETH_P_ALL,
+    matches: Iterable[Match] = (),
+) -> None:
+    """Packets that come in at `ifindex` and match go out at `to`. One priority has one protocol, and any number of
+    filters."""
+    message = _message(ifindex, INGRESS, priority, protocol)
+    keys = [key for match in matches for key in _keys(match)] or ["0x0/0x0+0"]
+    action = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": to}
+    options = [["TCA_U32_ACT", get_tca_action({"action": [action]})], ["TCA_U32_SEL", {"keys": keys}]]
+    message["attrs"] = [("TCA_KIND", "u32"), ("TCA_OPTIONS", {"attrs": options})]
+    requests.change(RTM_NEWTFILTER, message, NLM_F_CREATE | NLM_F_EXCL)
+
+
+def remove(requests: Requests, ifindex: int, priority: int, protocol: int) -> None:
+    """All filters of this priority."""
+    requests.change(RTM_DELTFILTER, _message(ifindex, INGRESS, priority, protocol))
+
+
+def filters(requests: Requests, ifindex: int, priorities: range) -> set[Filter]:
+    """Those that steer, of these priorities."""
+    try:
+        found = requests.dump(RTM_GETTFILTER, _message(ifindex, INGRESS))
+    except OSError:
+        return set()
+    return {
+        Filter(message["info"] >> 16, htons(message["info"] & 0xFFFF), to)
+        for message in found
+        if message["info"] >> 16 in priorities
+        for to in _targets(message)
+    }
+
+
+def is_unused(requests: Requests, ifindex: int) -> bool:
+    """Whether the hook has no filter, in either direction."""
+    return not any(
+        requests.dump(RTM_GETTFILTER, _message(ifindex, parent)) for parent in (INGRESS, INGRESS + 1)
+    )
+
+
+def replies(vip: Address, own: Address, ports: tuple[int, int]) -> tuple[int, list[list[Match]]]:
+    """The EtherType, and matches for what a host answers in the VIP's name to the ports of `own` that begin
+    with these bits (value, mask; the high octets of a port): TCP, UDP, echo replies, and ICMP errors that quote
+    such a packet.
+
+    Offsets are those of headers without options (RFC 791, 8200, 792, 4443): answers have none.
+    """
+    four = vip.version == 4
+    addresses: list[Match] = [_equal(12 if four else 8, vip.packed), _equal(16 if four else 24, own.packed)]
+    kind_at, above = (9, 20) if four else (6, 40)
+    echo_reply, unreachable = (0, 3) if four else (129, 1)
+    icmp = ICMP if four else ICMPV6
+
+    def port(offset: int) -> Match:
+        return (offset, bytes([ports[0]]), bytes([ports[1]]))
+
+    def of(protocol: int, *more: Match) -> list[Match]:
+        return [*addresses, _equal(kind_at, bytes([protocol])), *more]
+
+    quoted = above + 8 + above
+    return ETH_P_IP if four else ETH_P_IPV6, [
+        of(TCP, port(above + 2)),
+        of(UDP, port(above + 2)),
+        of(icmp, _equal(above, bytes([echo_reply])), port(above + 4)),
+        of(icmp, _equal(above, bytes([unreachable])), port(quoted)),
+    ]
+
+
+def _equal(offset: int, octets: bytes) -> Match:
+    return offset, octets, b"\xff" * len(octets)
+
+
+def _keys(match: Match) -> Iterator[str]:
+    """As pyroute2 writes them, an octet each: it puts them together."""
+    offset, wanted, mask = match
+    for place, (octet, bits) in enumerate(zip(wanted, mask, strict=True), offset):
+        yield f"{octet & bits:#x}/{bits:#x}+{place}"
+
+
+def _targets(message: Message) -> Iterator[int]:
+    actions = message.get_nested("TCA_OPTIONS", "TCA_U32_ACT", "TCA_ACT_PRIO_1")
+    if actions and actions.get_attr("TCA_ACT_KIND") == "mirred":
+        yield actions.get_nested("TCA_ACT_OPTIONS", "TCA_MIRRED_PARMS")["ifindex"]
+
+
+def _message(ifindex: int, parent: int, priority: int = 0, protocol: int = 0) -> Message:
+    message = tcmsg()
+    message["index"], message["parent"] = ifindex, parent
+    message["info"] = priority << 16 | htons(protocol)
+    return message

@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Takes stock of what the kernel holds: programs, where they run, maps and how full they are, backends.
+
+Reads only. Counting walks whole hash maps: to be done beside the loop. Knows nothing of what is wanted.
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from xdpdirector import attachment, bpffs, libbpf, source, stations
+from xdpdirector.build import Build
+from xdpdirector.clock import Clock
+from xdpdirector.holdings import BackendEntry, CarrierView, Holdings, MapView, ProgramView
+from xdpdirector.indices import Indices
+from xdpdirector.libbpf import MapType
+from xdpdirector.paths import InstancePaths
+from xdpdirector.tables import Tables
+from xdpdirector.views import Fill
+
+_COUNTED = {MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE}
+_FILLED = {"services": "services", "backends": "backends", "ring": "ring_slots"}
+VLAN_AS_IT_CAME = 0xFFFF
+
+
+def take(
+    paths: InstancePaths, tables: Tables, indices: Indices, clock: Clock, fill: Mapping[str, Fill]
+) -> Holdings:
+    """`fill`: what is known of maps that cannot be counted. OSError."""
+    loaded = tables.loaded
+    explaining = next(paths.pins.glob(f"{bpffs.EXPLAINING}*"), None)
+    return Holdings(
+        program=_program("director", loaded.program),
+        program_digest=loaded.program_digest,
+        stages=_stages(paths, tables),
+        explaining=_program("explain", explaining) if explaining else None,
+        carriers=tuple(
+            CarrierView(
+                interface=found.interface,
+                ifindex=found.ifindex,
+                mode=found.mode,
+                program_id=found.program_id,
+                current=found.program_id == loaded.program_id,
+            )
+            for found in attachment.attachments(paths)
+        ),
+        layout=loaded.layout_digest,
+        bcc=loaded.bcc,
+        maps=tuple(_map(tables, name, fill) for name in sorted(loaded.maps)),
+        backends=tuple(_backend(tables, key, index) for key, index in sorted(indices.backends.items())),
+        own_macs=tuple(mac.hex(":") for mac in stations.told(tables.stations)),
+        ticks_per_second=clock.hz,
+    )
+
+
+def _program(name: str, pin: Path) -> ProgramView:
+    with libbpf.opened(pin) as fd:
+        info = libbpf.prog_info(fd)
+    return ProgramView(
+        name=name,
+        id=info.id,
+        tag=info.tag,
+        instructions=info.xlated_length // 8,
+        verified=info.verified_instructions,
+        machine_code=info.jited_length,
+    )
+
+
+def _stages(paths: InstancePaths, tables: Tables) -> dict[str, int]:
+    """Ids by name; only those of the installed program can be found."""
+    loaded = tables.loaded
+    build = Build(paths, loaded.sizes, source.program())
+    if build.program_digest != loaded.program_digest:
+        return {}
+    with libbpf.opened(loaded.pins / "stages") as fd:
+        found = {
+            name.removeprefix("STAGE_").lower(): libbpf.lookup(
+                fd, (build.stages_at + number).to_bytes(4, sys.byteorder), 4
+            )
+            for name, number in loaded.enums["stage"].items()
+        }
+    return {name: int.from_bytes(raw, sys.byteorder) for name, raw in found.items() if raw}
+
+
+def _map(tables: Tables, name: str, fill: Mapping[str, Fill]) -> MapView:
+    with libbpf.opened(tables.loaded.pins / name) as fd:
+        info = libbpf.map_info(fd)
+    if info.type in _COUNTED:
+        entries: int | None = sum(len(keys) for keys, _ in tables.read(name))
+    else:
+        known = fill.get(_FILLED.get(name, ""))
+        entries = known.entries if known else None
+    return MapView(
+        name=name,
+        type=MapType(info.type).name.lower(),
+        id=info.id,
+        key_size=info.key_size,
+        value_size=info.value_size,
+        entries=entries,
+        room=info.max_entries,
+    )
+
+
+def _backend(tables: Tables, key: tuple[str, str], index: int) -> BackendEntry:
+    entry, flags = tables.backends[index], tables.enums["backend_flags"]
+    has = {name: bool(int(entry["flags"]) & bit) for name, bit in flags.items()}
+    states = {number: name for name, number in tables.enums["backend_state"].items()}
+    addresses = entry["addresses"].tobytes() if has["BACKEND_RESOLVED"] else b""
+    vlan = int(entry["vlan"])
+    return BackendEntry(
+        service=key[0],
+        backend=key[1],
+        index=index,
+        state=states[int(entry["state"])].removeprefix("BACKEND_").lower(),
+        accepts=has["BACKEND_ACCEPTS"],
+        local=has["BACKEND_LOCAL"],
+        mac=addresses[:6].hex(":") or None,
+        source_mac=addresses[6:].hex(":") or None,
+        interface=_interface(int(entry["ifindex"])),
+        vlan=None if vlan == VLAN_AS_IT_CAME else vlan,
+    )
+
+
+def _interface(ifindex: int) -> str | None:
+    try:
+        return socket.if_indextoname(ifindex)
+    except OSError:
+        return None

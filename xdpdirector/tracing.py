@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""People who watch what becomes of packets: the plane is asked to tell while there is one, and a little longer.
+
+One selection goes to the plane, which has what all of them want; each gets its own out of that. Knows nothing of
+HTTP. Everything happens on one asyncio loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from typing import Self
+
+from xdpdirector.decision import Decision, Selection, union
+from xdpdirector.errors import DirectorError
+from xdpdirector.plane import Plane
+
+LOOK_APART = 0.1  # seconds between two looks at what was told
+LASTS = 3.0  # seconds that the plane goes on telling a daemon that does not ask again
+RENEW_EVERY = 10  # looks
+AT_ONCE = 2000  # decisions in one look
+KEPT = 5000  # for a watcher that is slow
+
+log = logging.getLogger(__name__)
+
+
+class Tracing:
+    """Close it in the end: all watchers are told."""
+
+    def __init__(self, plane: Plane) -> None:
+        self._plane = plane
+        self._watchers: set[Watcher] = set()
+        self._looking: asyncio.Task[None] | None = None
+        self.closed = False
+
+    def watch(self, selection: Selection) -> Watcher:
+        """Use it in a `with`."""
+        return Watcher(self, selection)
+
+    async def close(self) -> None:
+        self.stop()
+        if self._looking:
+            self._looking.cancel()
+            await asyncio.gather(self._looking, return_exceptions=True)
+
+    def stop(self) -> None:
+        """Watchers get what is there, and then know that this is the end."""
+        self.closed = True
+        for watcher in self._watchers:
+            watcher.news.set()
+
+    def join(self, watcher: Watcher) -> None:
+        """Watchers do this by themselves."""
+        self._watchers.add(watcher)
+        self._ask()
+        if self._looking is None:
+            self._looking = asyncio.create_task(self._look())
+
+    def leave(self, watcher: Watcher) -> None:
+        self._watchers.discard(watcher)
+        self._ask()
+
+    def _ask(self) -> None:
+        """DataplaneError when the plane cannot tell."""
+        wanted = union([each.selection for each in self._watchers]) if self._watchers else None
+        self._plane.watch(wanted, LASTS)
+
+    async def _look(self) -> None:
+        turn = 0
+        try:
+            while self._watchers:
+                await asyncio.sleep(LOOK_APART)
+                turn += 1
+                self._once(renew=turn % RENEW_EVERY == 0)
+        finally:
+            self._looking = None
+
+    def _once(self, *, renew: bool) -> None:
+        try:
+            if renew and self._watchers:
+                self._ask()
+            missed, found = self._plane.decisions(AT_ONCE)
+        except DirectorError as error:  # looked at again
+            log.warning("decisions cannot be traced: %s", error)
+            return
+        for watcher in self._watchers:
+            watcher.offer(missed, found)
+
+
+class Watcher:
+    """What one of them has not taken yet. A slow one loses the oldest, and is told how many."""
+
+    def __init__(self, tracing: Tracing, selection: Selection) -> None:
+        self.selection = selection
+        self.news = asyncio.Event()
+        self._tracing = tracing
+        self._kept: deque[Decision] = deque()
+        self._missed = 0
+        self._second, self._used = 0, 0
+
+    def __enter__(self) -> Self:
+        self._tracing.join(self)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._tracing.leave(self)
+
+    @property
+    def ended(self) -> bool:
+        return self._tracing.closed
+
+    def offer(self, missed: int, found: list[Decision]) -> None:
+        """What was told to all."""
+        self._missed += missed
+        for decision in found:
+            if self.selection.has(decision):
+                self._keep(decision)
+        if self._kept or self._missed:
+            self.news.set()
+
+    def _keep(self, decision: Decision) -> None:
+        if self._second != int(decision.time):
+            self._second, self._used = int(decision.time), 0
+        self._used += 1
+        if self._used > self.selection.rate:
+            self._missed += 1
+            return
+        if len(self._kept) == KEPT:
+            self._kept.popleft()
+            self._missed += 1
+        self._kept.append(decision)
+
+    async def take(self, within: float) -> tuple[int, list[Decision]]:
+        """How many were missed, and what there is; waits so many seconds for something."""
+        try:
+            async with asyncio.timeout(within):
+                await self.news.wait()
+        except TimeoutError:
+            return 0, []
+        if not self.ended:
+            self.news.clear()
+        missed, self._missed = self._missed, 0
+        found = list(self._kept)
+        self._kept.clear()
+        return missed, found

@@ -109,6 +109,7 @@ class ServiceSpec(Frozen):
     `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
     client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
     connections only when no other does. `one_packet`: each datagram is scheduled anew and nothing is remembered.
+    `slow_start`: how long a backend that returns takes to get its whole weight back.
     `limit`: how many new connections it takes.
     """
 
@@ -125,6 +126,7 @@ class ServiceSpec(Frozen):
     one_packet: bool = False
     limit: ServiceLimit | None = None
     check: CheckSpec | None = None
+    slow_start: Timeout | None = None
     backends: Annotated[dict[Name, BackendSpec], Field(max_length=256)] = Field(default_factory=dict)
 
     @model_validator(mode="after")

@@ -17,15 +17,20 @@ from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.routes import Route
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.views import Operational
+from xdpdirector.weights import effective
 
 
 @dataclass(frozen=True)
 class Standing:
-    """What is known of a backend: the check's verdict (`up` when there is no check), the way to it, and why."""
+    """What is known of a backend: the check's verdict (`up` when there is no check), the way to it, and why.
+
+    `share`: the part of its weight that it gets now, because it asks for no more, or returned a moment ago.
+    """
 
     verdict: Operational
     reason: str
     route: Route
+    share: float = 1.0
 
     @property
     def hop(self) -> Hop | None:
@@ -48,6 +53,11 @@ class Standing:
 
 def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> ServicePlan:
     """`standings` has every backend of the spec."""
+    weights = effective(
+        spec.scheduler,
+        {key: backend.weight for key, backend in spec.backends.items()},
+        {key: standings[key].share for key in spec.backends},
+    )
     return ServicePlan(
         name=name,
         listeners=spec.listeners,
@@ -63,7 +73,7 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
         one_packet=spec.one_packet,
         limit=spec.limit,
         members=tuple(
-            _member(key, backend, standings[key], is_fallback=key == spec.fallback)
+            _member(key, backend, weights[key], standings[key], is_fallback=key == spec.fallback)
             for key, backend in spec.backends.items()
         ),
     )
@@ -96,7 +106,9 @@ def _kept(before: MemberPlan | None, wanted: MemberPlan) -> MemberPlan:
     return replace(before, accepts=False) if moves or is_cut else wanted
 
 
-def _member(name: str, spec: BackendSpec, standing: Standing, *, is_fallback: bool) -> MemberPlan:
+def _member(
+    name: str, spec: BackendSpec, weight: int, standing: Standing, *, is_fallback: bool
+) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
     elif standing.operational is Operational.DOWN:
@@ -107,7 +119,8 @@ def _member(name: str, spec: BackendSpec, standing: Standing, *, is_fallback: bo
         state is State.SERVING
         and spec.admin is AdminState.ENABLED
         and spec.weight > 0
+        and standing.share > 0
         and not is_fallback
         and standing.operational is Operational.UP
     )
-    return MemberPlan(name, spec.address, spec.weight, state, accepts, standing.hop, *spec.thresholds)
+    return MemberPlan(name, spec.address, weight, state, accepts, standing.hop, *spec.thresholds)

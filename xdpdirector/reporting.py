@@ -38,6 +38,7 @@ def backend_view(
         name=key[1],
         address=spec.address,
         weight=spec.weight,
+        effective_weight=round(spec.weight * standing.share, 2),
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
         admin=spec.admin,
@@ -48,6 +49,7 @@ def backend_view(
         interface=standing.route.interface or None,
         serving=spec.admin is AdminState.ENABLED
         and spec.weight > 0
+        and standing.share > 0
         and standing.operational is Operational.UP,
         connections=counts,
         traffic=plane.traffic(key),

@@ -21,11 +21,12 @@ from xdpdirector.checkspec import CheckSpec
 from xdpdirector.checktargets import targets
 from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address, BackendSpec
+from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.neighbours import NeighbourTable
 from xdpdirector.plane import Key
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
+from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 from xdpdirector.views import Operational
 
 log = logging.getLogger(__name__)
@@ -66,6 +67,8 @@ class Standings:
         self._watched: set[Address] = set()
         self._checked: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
+        self._slow = SlowStart()
+        self._steps: dict[str, asyncio.TimerHandle] = {}
         self._neighbours = neighbours(self._on_neighbour)
         self._checks = checks(self._on_verdict, self.route)
 
@@ -75,6 +78,8 @@ class Standings:
 
     async def close(self) -> None:
         """Stop checking and following."""
+        for step in self._steps.values():
+            step.cancel()
         await self._checks.close()
         await self._neighbours.close()
 
@@ -90,6 +95,7 @@ class Standings:
             if before.get(name) is not spec:
                 self._set_checks(name, memory)
         present = {(name, key) for name, spec in services.items() for key in spec.backends}
+        self._follow_returns(before, present)
         for gone in self._checked - {key for key in present if services[key[0]].check}:
             self._checks.remove(gone)
             self._checked.discard(gone)
@@ -102,6 +108,12 @@ class Standings:
         for address in self._watched - wanted:
             self._neighbours.unwatch(address)
         self._watched = wanted
+
+    def _follow_returns(self, before: Services, present: set[Key]) -> None:
+        earlier = {(name, key) for name, spec in before.items() for key in spec.backends}
+        self._slow.forget(earlier - present)
+        self._slow.know([key for key in present - earlier if key[0] in before], cold=True)
+        self._slow.know([key for key in present - earlier if key[0] not in before], cold=False)
 
     def _set_checks(self, name: str, memory: Memory) -> None:
         spec = self._services[name]
@@ -130,19 +142,36 @@ class Standings:
         """Of a wanted backend."""
         service = self._services[key[0]]
         route = self._neighbours.get(service.backends[key[1]].address)
+        now = time.monotonic()
+        grown = self._slow.share(key, service.slow_start, steps=_steps(service), now=now)
         if service.check is None:
-            return Standing(Operational.UP, "", route)
+            return Standing(Operational.UP, "", route, grown)
         report = self._checks.state(key)
-        return Standing(report.operational, report.reason, route)
+        return Standing(report.operational, report.reason, route, report.share * grown)
 
     def of_service(self, name: str) -> dict[str, Standing]:
         """Of all backends of a wanted service, noting when they change."""
+        self._note_returns(name, self._services[name])
         standings = {key: self.of((name, key)) for key in self._services[name].backends}
         for key, standing in standings.items():
             known = self._since.get((name, key))
             if known is None or known[0] is not standing.operational:
                 self._since[name, key] = (standing.operational, reporting.now())
         return standings
+
+    def _note_returns(self, name: str, spec: ServiceSpec) -> None:
+        """Who serves again gets its weight in steps, each of which is news."""
+        now, steps = time.monotonic(), []
+        for key, backend in spec.backends.items():
+            up = self.of((name, key)).operational is Operational.UP
+            self._slow.see((name, key), up and backend.admin is AdminState.ENABLED, now)
+            step = self._slow.next_step((name, key), spec.slow_start, steps=_steps(spec), now=now)
+            steps += [step] if step is not None else []
+        if name in self._steps:
+            self._steps.pop(name).cancel()
+        if steps:
+            loop = asyncio.get_running_loop()
+            self._steps[name] = loop.call_later(min(steps) - now, self._on_step, name)
 
     def since(self, key: Key) -> datetime:
         """Since when its operational state is the one that was seen last; now, if nobody looked yet."""
@@ -171,9 +200,18 @@ class Standings:
         self._judged.add(key[0])
         self._on_news()
 
+    def _on_step(self, name: str) -> None:
+        self._steps.pop(name, None)
+        self._judged.add(name)
+        self._on_news()
+
     def _on_neighbour(self, address: Address) -> None:
         self._moved.add(address)
         self._on_news()
+
+
+def _steps(service: ServiceSpec) -> int:
+    return RING_STEPS if service.scheduler.is_ring else STEPS
 
 
 def backends_of(services: Services) -> list[BackendSpec]:

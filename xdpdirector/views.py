@@ -22,6 +22,7 @@ from xdpdirector.model import (
     Name,
     Persistence,
     Scheduler,
+    Timeout,
     Timeouts,
 )
 
@@ -71,10 +72,13 @@ class DrainView(Frozen):
 
 
 class BackendView(Frozen):
+    """`effective_weight`: the part of `weight` that it has now, by its own word or because it returned lately."""
+
     service: Name
     name: Name
     address: HostAddress
     weight: int
+    effective_weight: float
     max_connections: int | None = None
     resume_connections: int | None = None
     admin: AdminState
@@ -111,6 +115,7 @@ class ServiceView(Frozen):
     on_unknown: str
     timeouts: Timeouts
     check: CheckSpec | None
+    slow_start: Timeout | None
     backends: tuple[BackendView, ...]
     operational: Operational
     traffic: Traffic

@@ -34,7 +34,7 @@ class Fronts:
             uses[f"FRONT_{use}"] for use in ("FREE", "SERVING", "RESTING")
         )
         used = (self._array["use"] != self._free).nonzero()[0]
-        self._numbers = {self._read(number): number for number in used.tolist()}
+        self._numbers: dict[Front, int] = {self._read(number): number for number in used.tolist()}
         self._taken = set(self._numbers.values())
         self._next: int = max(self._taken, default=0) + 1
 

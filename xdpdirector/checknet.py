@@ -18,8 +18,8 @@ Tried and left: a macvlan in the namespace needs an address of its own in each L
 let through; in the director's own namespace, rules before the table `local` change how the machine routes, and
 serve IPv4 only. Where the kernel refuses us, checks ask the backend's own address, and `notes` says so.
 
-The namespace has no name: it goes with the process, and the cables with it. Needs CAP_SYS_ADMIN at the start, and
-CAP_NET_ADMIN. Nothing here is in the way of packets.
+The namespace has no name: it goes with the process, and the cables with it. Making it needs CAP_SYS_ADMIN, which
+only root has (`giver`); the rest CAP_NET_ADMIN. Nothing here is in the way of packets.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ import socket
 import time
 from collections.abc import Callable
 from itertools import cycle
-from pathlib import Path as File
+from typing import Protocol
 
 from xdpdirector import checkleg, interfaces
 from xdpdirector.checkleg import FIRST_PORT, LAST_PORT, Leg
@@ -47,7 +47,7 @@ from xdpdirector.routes import Route
 SO_MARK = 36
 LOOKS_APART = 5.0  # seconds between looks whether an interface changed its addresses or its MAC
 RETRY = 30.0  # seconds until something that the kernel refused is tried again
-_SETTINGS = {
+SETTINGS = {
     "ipv4/ip_local_port_range": f"{FIRST_PORT} {LAST_PORT}",
     "ipv4/tcp_tw_reuse": "1",  # there are 4,096 ports, and a VIP is one peer however many backends it has
     "ipv4/ping_group_range": "0 2147483647",
@@ -60,11 +60,35 @@ _ICMP = (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
 log = logging.getLogger(__name__)
 
 
+class Inside(Protocol):
+    """A network namespace that one has a hold of: `Namespace` and `GivenNamespace` are both one."""
+
+    @property
+    def fd(self) -> int: ...
+
+    def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        """A socket in there."""
+
+    def close(self) -> None: ...
+
+
+def own_namespace() -> Inside:
+    """A new one. Takes CAP_SYS_ADMIN."""
+    return Namespace("checks", SETTINGS)
+
+
 class CheckNetwork:
     """Ways. Made empty; what is needed is made when the first VIP is asked for."""
 
-    def __init__(self, instance: str, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._instance, self._clock = instance, clock
+    def __init__(
+        self,
+        instance: str,
+        *,
+        enter: Callable[[], Inside] = own_namespace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`enter`: where the checks' namespace comes from; OSError when it may not be made."""
+        self._instance, self._enter, self._clock = instance, enter, clock
         self._inner: _Inner | None = None
         self._refused: dict[str, tuple[str, float]] = {}
         self._identifiers = cycle(range(FIRST_PORT, LAST_PORT + 1))
@@ -95,7 +119,7 @@ class CheckNetwork:
         mark = self._inner.mark(target) if self._inner else None
         if self._inner is None or mark is None:
             return direct(target, kind, protocol)
-        opened = self._inner.namespace.call(lambda: direct(target, kind, protocol))
+        opened = direct(target, kind, protocol, self._inner.namespace.make)
         try:
             opened.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
             if protocol in _ICMP and kind == socket.SOCK_DGRAM:
@@ -123,13 +147,13 @@ class CheckNetwork:
 
     def _lead(self, target: Target, way: Route) -> None:
         if self._inner is None:
-            self._inner = _Inner(self._instance, self._clock)
+            self._inner = _Inner(self._instance, self._enter, self._clock)
         self._inner.lead(target, way)
 
     def _refuse(self, subject: str, error: OSError) -> None:
         why = error.strerror or str(error)
         if error.errno == errno.EPERM:
-            why += "; give the daemon CAP_SYS_ADMIN and CAP_NET_ADMIN"
+            why += "; let root start the daemon: it makes the checks' namespace before it becomes its `user`"
         if self._refused.get(subject, ("", 0.0))[0] != why:
             log.warning("checks by %s cannot ask VIPs: %s", subject, why)
         self._refused[subject] = why, self._clock() + RETRY
@@ -146,7 +170,7 @@ class CheckNetwork:
 class _Inner:
     """The namespace with all that is in it. Raises OSError when it may not be made."""
 
-    def __init__(self, instance: str, clock: Callable[[], float]) -> None:
+    def __init__(self, instance: str, enter: Callable[[], Inside], clock: Callable[[], float]) -> None:
         self._instance, self._clock = instance, clock
         self._legs: dict[int, Leg] = {}
         self._to: dict[Address, Path] = {}
@@ -155,10 +179,9 @@ class _Inner:
         with contextlib.ExitStack() as stack:
             self._outside = stack.enter_context(Requests())
             checkleg.clear(self._outside, instance)
-            self.namespace = Namespace("checks")
+            self.namespace = enter()
             stack.callback(self.namespace.close)
-            self._inside = stack.enter_context(self.namespace.call(Requests))
-            self.namespace.call(_configure)
+            self._inside = stack.enter_context(Requests(self.namespace.make))
             self._paths = Paths(self._inside)
             self._stack = stack.pop_all()
 
@@ -246,14 +269,6 @@ class _Inner:
     def _close(self, backend: Address) -> None:
         with contextlib.suppress(OSError):
             self._paths.close(self._to.pop(backend))
-
-
-def _configure() -> None:
-    """Inside: /proc/sys/net shows the namespace of the thread that looks."""
-    settings = File("/proc/sys/net")
-    with_ipv6 = _SETTINGS6 if (settings / "ipv6").exists() else {}
-    for name, value in (_SETTINGS | with_ipv6).items():
-        (settings / name).write_text(value)
 
 
 def clear(instance: str) -> None:

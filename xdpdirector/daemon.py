@@ -12,11 +12,20 @@ import fcntl
 import logging
 import os
 import signal
-import sys
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
-from xdpdirector import attachment, bpffs, checknet, config, handover, interfaces, loader, privileges
+from xdpdirector import (
+    attachment,
+    becoming,
+    bpffs,
+    checknet,
+    config,
+    handover,
+    interfaces,
+    loader,
+    privileges,
+)
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -62,9 +71,7 @@ def run(instance: str, configuration: Path) -> int:
     account = Account.of(wanted.user)
     if not account.is_this:
         _load_for(account, paths, wanted)
-        privileges.become(
-            account, [sys.executable, *sys.orig_argv[1:]], [wanted.api.group] if wanted.api.group else []
-        )
+        becoming.become(account, [wanted.api.group] if wanted.api.group else [])
     privileges.require_daemon()
     with (
         _only_one(paths),
@@ -177,7 +184,7 @@ async def _serve(
             vips=_vips(wanted, events),
             neighbours=neighbours,
             checks=lambda on_change, route: Monitor(
-                on_change, route, probe=probe, ways=CheckNetwork(paths.name)
+                on_change, route, probe=probe, ways=CheckNetwork(paths.name, enter=becoming.namespace())
             ),
             events=events,
         )

@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
@@ -23,14 +25,15 @@ T = TypeVar("T")
 class Namespace:
     """Raises OSError when it may not be made. `call` is for one thread at a time."""
 
-    def __init__(self, name: str) -> None:
-        """`name` is of the thread."""
+    def __init__(self, name: str, settings: Mapping[str, str] | None = None) -> None:
+        """`name` is of the thread; `settings` below /proc/sys/net."""
         self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
         self._thread.start()
         try:
             self.fd: int = self.call(_enter_new)
+            self.call(lambda: _configure(settings or {}))
         except OSError:
             self._end()
             raise
@@ -43,6 +46,10 @@ class Namespace:
             raise error
         done: T = result
         return done
+
+    def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        """As `socket.socket`, but inside."""
+        return self.call(lambda: socket.socket(family, kind, protocol))
 
     def close(self) -> None:
         """The namespace goes once the sockets in it are closed."""
@@ -60,6 +67,12 @@ class Namespace:
             except BaseException as error:
                 self._done.put((None, error))
             del work
+
+
+def _configure(settings: Mapping[str, str]) -> None:
+    """Inside: /proc/sys/net shows the namespace of the thread that looks."""
+    for name, value in settings.items():
+        Path("/proc/sys/net", name).write_text(value)
 
 
 def _enter_new() -> int:

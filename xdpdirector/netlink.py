@@ -39,10 +39,9 @@ Message = Any  # a pyroute2 nlmsg: fields by ["name"], attributes by .get_attr("
 class Requests:
     """Asks rtnetlink. A refusal is an OSError with the errno and, if the kernel gives one, its sentence."""
 
-    def __init__(self) -> None:
-        self._socket = socket.socket(
-            socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-        )
+    def __init__(self, make: Callable[[int, int, int], socket.socket] = socket.socket) -> None:
+        """`make`: where the socket comes from, and so which network namespace is asked."""
+        self._socket = make(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.settimeout(ANSWER_TIMEOUT)
         self._socket.setsockopt(SOL_NETLINK, EXT_ACK, 1)
         self._socket.bind((0, 0))

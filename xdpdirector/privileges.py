@@ -10,10 +10,9 @@ import grp
 import os
 import pwd
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NoReturn
 
 from xdpdirector.errors import ConfigurationError, NotAllowedError
 
@@ -80,18 +79,16 @@ def require_daemon() -> None:
         )
 
 
-def become(account: Account, command: Sequence[str], groups: Collection[str] = ()) -> NoReturn:
-    """Go on as `command`, as that user, with the daemon's capabilities and no way to others.
-
-    `groups`: names of groups besides its own. It is setpriv(1) of util-linux that does it.
-    """
+def as_user(account: Account, capabilities: Collection[str], groups: Collection[str] = ()) -> list[str]:
+    """The front of a command line: as that user, with these capabilities and no way to others. It is setpriv(1) of
+    util-linux that does it."""
     setpriv = shutil.which("setpriv")
     if setpriv is None:
         raise NotAllowedError(
             "the command setpriv is missing, which makes the daemon another user: `apt install util-linux`"
         )
-    names = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in DAEMON)])
-    line = [
+    names = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for name in capabilities)])
+    return [
         setpriv,
         f"--reuid={account.uid}",
         f"--regid={account.gid}",
@@ -101,9 +98,7 @@ def become(account: Account, command: Sequence[str], groups: Collection[str] = (
         f"--bounding-set={names}",
         "--no-new-privs",
         "--",
-        *command,
     ]
-    os.execv(setpriv, line)
 
 
 def _group_ids(account: Account, names: Collection[str]) -> list[int]:

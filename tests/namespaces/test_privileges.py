@@ -71,6 +71,10 @@ def status_of(director: LabDirector) -> dict[str, str]:
     return {name: value.strip() for name, _, value in (line.partition(":") for line in lines)}
 
 
+def children(pid: int | None) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def test_it_has_two_capabilities_and_no_way_to_others(director: LabDirector) -> None:
     status, account = status_of(director), Account.of(USER)
 
@@ -133,6 +137,32 @@ def test_it_is_adopted_without_root_at_all(lab: Lab, director: LabDirector) -> N
         child.wait(timeout=10)
         director.start()
     assert client.patch(backend_path(SERVICE, "backend1"), {"weight": 1})["weight"] == 1
+
+
+def test_checks_see_a_vip_that_a_server_has_lost(lab: Lab, director: LabDirector) -> None:
+    """Over the checks' namespace, which the daemon's user could not make."""
+    victim = lab.host("backend2")
+    victim.run("ip", "address", "del", f"{VIP4}/32", "dev", "lo")
+    becomes(director, "backend2", "down")
+    reason = view(director, "backend2")["reason"]
+    victim.run("ip", "address", "add", f"{VIP4}/32", "dev", "lo")
+    becomes(director, "backend2", "up")
+
+    assert f"the VIP {VIP4}" in reason
+    assert director.client.get("/readyz")["warnings"] == []
+
+
+def test_who_gives_sockets_ends_with_the_daemon(director: LabDirector) -> None:
+    (giver,) = children(director.pid)
+    status = Path(f"/proc/{giver}/status").read_text()
+    director.kill()
+
+    wait_until(lambda: not Path(f"/proc/{giver}").exists(), "the giver is gone")
+    director.start()
+    becomes(director, "backend1", "up")
+
+    assert f"CapPrm:\t{NET_ADMIN:016x}" in status
+    assert f"Uid:\t{Account.of(USER).uid}\t" in status
 
 
 def test_a_program_that_somebody_takes_off_is_put_back(lab: Lab, director: LabDirector) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -63,10 +64,15 @@ class Dial(Protocol):
     def __call__(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket: ...
 
 
-def direct(target: Target, kind: int, protocol: int = 0) -> socket.socket:
-    """The plain Dial: for a backend's own address."""
+def direct(
+    target: Target,
+    kind: int,
+    protocol: int = 0,
+    make: Callable[[int, int, int], socket.socket] = socket.socket,
+) -> socket.socket:
+    """The plain Dial: for a backend's own address. `make`: where the socket comes from."""
     family = socket.AF_INET6 if target.address.version == 6 else socket.AF_INET
-    return socket.socket(family, kind | socket.SOCK_NONBLOCK, protocol)
+    return make(family, kind | socket.SOCK_NONBLOCK, protocol)
 
 
 class Probe(Protocol):

@@ -91,11 +91,17 @@ static __always_inline bool is_unrecorded(const struct packet *packet,
 	return packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET;
 }
 
-/* The way of most packets: by a slot at rest, or by a record. Undecided: it is to be scheduled. */
-static __always_inline enum reason choose(const struct packet *packet, struct service *service,
-					  struct aside *aside, struct choice *choice)
+/* A packet of no known connection that opens one. */
+static __always_inline u8 stage_of_new(const struct packet *packet, const struct service *service)
 {
-	enum reason reason = UNDECIDED;
+	return is_limited(packet, service) ? STAGE_ADMIT : STAGE_SCHEDULE;
+}
+
+/* The way of most packets: by a slot at rest, or by a record that stays as it is. Undecided: on to `aside->stage`. */
+static __always_inline enum reason choose(const struct packet *packet,
+					  const struct service *service, struct aside *aside,
+					  struct choice *choice)
+{
 	struct entry entry = {};
 
 	if (service->ring_slots) {
@@ -113,17 +119,39 @@ static __always_inline enum reason choose(const struct packet *packet, struct se
 		}
 	}
 	aside->now = bpf_jiffies64();
-	if (!is_unrecorded(packet, service)) {
-		if (recall(packet, service, aside->front, ticks(aside->now), &entry)) {
+	aside->stage = stage_of_new(packet, service);
+	if (is_unrecorded(packet, service))
+		return UNDECIDED;
+	if (find_entry(packet, service, aside->front, &entry)) {
+		if (stays(&entry, packet, service, ticks(aside->now)) &&
+		    take_again(choice, entry.is.record.backend, entry.is.record.generation)) {
 			note_fact(FACT_RECORD);
-			return follow_record(packet, service, &entry, choice);
+			refresh(&entry, ticks(aside->now));
+			return FORWARD_CONNECTION;
 		}
-		if (!is_opening(packet) && !follows_client(packet, service))
-			reason = follow_slot(packet, service, &aside->slot, choice);
+		aside->stage = STAGE_RECALL;
+	} else if (!is_opening(packet) && !follows_client(packet, service)) {
+		aside->stage = STAGE_RECALL;
 	}
-	if (reason == UNDECIDED && is_limited(packet, service))
-		aside->stage = STAGE_ADMIT;
-	return reason;
+	return UNDECIDED;
+}
+
+/* The same for packets that change a record, or that belong to a flow without one. */
+static __always_inline enum reason choose_again(const struct packet *packet,
+						const struct service *service, struct aside *aside,
+						struct choice *choice)
+{
+	struct entry entry = {};
+
+	if (recall(packet, service, aside->front, ticks(aside->now), &entry)) {
+		note_fact(FACT_RECORD);
+		aside->stage = STAGE_SCHEDULE;
+		return follow_record(packet, service, &entry, choice);
+	}
+	aside->stage = stage_of_new(packet, service);
+	if (!is_opening(packet) && !follows_client(packet, service))
+		return follow_slot(packet, service, &aside->slot, choice);
+	return UNDECIDED;
 }
 
 /* Where it costs something: a processor's atomic addition takes as long as some dozens of others. */

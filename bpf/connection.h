@@ -72,16 +72,32 @@ static __always_inline void forget(const struct entry *entry)
 		add_load(entry->is, -1);
 }
 
-/* The record as it is after this packet. When another processor changed it meanwhile, it saw a packet that is as late. */
+/* Whether a packet changes nothing of the flow's record but when it was seen. */
+static __always_inline bool stays(const struct entry *entry, const struct packet *packet,
+				  const struct service *service, u32 now)
+{
+	return !(packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) && !entry->is.record.pending &&
+	       !has_expired(entry->is, service, now);
+}
+
+/* When another processor changed the record meanwhile, it saw a packet that is as late. */
+static __always_inline void refresh(const struct entry *entry, u32 now)
+{
+	union record_word after = entry->is;
+
+	after.record.seen = now;
+	if (after.word != entry->is.word)
+		swap_word(entry->at, entry->is.word, after.word);
+}
+
+/* The record as it is after this packet. */
 static __always_inline void renew(struct entry *entry, const struct packet *packet, u32 now)
 {
 	union record_word before = entry->is, after = before;
 
+	after.record.state = opaque(next_state(before.record.state, packet));
+	after.record.pending &= opaque(is_opening(packet));
 	after.record.seen = now;
-	if (before.record.pending || packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) {
-		after.record.state = opaque(next_state(before.record.state, packet));
-		after.record.pending &= opaque(is_opening(packet));
-	}
 	if (after.word == before.word || !swap_word(entry->at, before.word, after.word))
 		return;
 	entry->is = after;

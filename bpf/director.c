@@ -72,29 +72,34 @@ static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet
 	return call_stage(ctx, stage);
 }
 
-static __always_inline int act(struct xdp_md *ctx, const struct packet *packet,
-			       const struct aside *aside, const struct choice *choice,
-			       enum reason reason)
+int stage_recall(struct xdp_md *ctx)
 {
-	int action = XDP_DROP;
+	u32 mine = DRY_RUN;
+	struct aside *aside = asides.lookup(&mine);
+	struct choice choice = {};
+	struct service *service;
 
-	switch (reason) {
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	service = services.lookup(&aside->service);
+	if (!service)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	aside->reason = choose_again(&aside->packet, service, aside, &choice);
+	aside->backend = named(&choice);
+	switch (aside->reason) {
 	case UNDECIDED:
-		return go_on(ctx, packet, aside, choice, reason, aside->stage);
+		return call_stage(ctx, aside->stage);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
-		reason = send(ctx, packet, choice, reason, &action);
-		break;
+		return forward(ctx, &aside->packet, &choice, aside->reason);
 	case FORWARD_BEFORE:
-		return go_on(ctx, packet, aside, choice, reason, STAGE_REMEMBER);
-	case REJECT_EMPTY:
+		return call_stage(ctx, STAGE_REMEMBER);
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
-		return go_on(ctx, packet, aside, choice, reason, STAGE_ANSWER);
+		return call_stage(ctx, STAGE_ANSWER);
 	default:
-		break;
+		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, aside->reason);
 	}
-	return conclude(ctx, packet, named(choice), action, reason);
 }
 
 int stage_answer(struct xdp_md *ctx)
@@ -256,11 +261,11 @@ int director(struct xdp_md *ctx)
 	struct aside aside = {
 		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
 	};
-	enum reason reason = DROP_DENIED;
 	struct service *service = NULL;
 	struct packet packet = {};
 	struct choice choice = {};
 	struct listener listener;
+	enum reason reason;
 
 	keep_in_memory(&packet);
 	if (!parse_network(&cursor, &packet))
@@ -290,7 +295,10 @@ int director(struct xdp_md *ctx)
 		packet.traced = listener.service + 1;
 	aside.service = listener.service;
 	aside.front = listener.front;
-	if (!(service->guard & GUARD_PREFIXES) || !is_denied(&packet))
-		reason = choose(&packet, service, &aside, &choice);
-	return act(ctx, &packet, &aside, &choice, reason);
+	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
+		return conclude(ctx, &packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
+	reason = choose(&packet, service, &aside, &choice);
+	if (reason == UNDECIDED)
+		return go_on(ctx, &packet, &aside, &choice, reason, aside.stage);
+	return forward(ctx, &packet, &choice, reason);
 }

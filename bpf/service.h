@@ -44,9 +44,9 @@ static __always_inline bool may_have_ranges(const struct packet *packet)
 
 /* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
  * double them, or send them in circles with another one. */
-static __always_inline bool is_for_this_machine(const struct ethhdr *eth)
+static __always_inline bool is_for_this_machine(const void *start)
 {
-	u64 mac = *(const u32 *)eth->h_dest | (u64) * (const u16 *)&eth->h_dest[4] << 32;
+	u64 mac = *(const u32 *)start | (u64) * (const u16 *)(start + 4) << 32;
 	struct stations *own = stations.lookup(&(u32){ 0 });
 
 	if (!own || !own->known || own->macs[0] == mac)

@@ -25,7 +25,8 @@ enum stage {
 	STAGE_ADMIT = 4,    /* has the service, or the client, had too many new connections? */
 	STAGE_REMEMBER = 5, /* record a connection, and forward the packet that showed it */
 	STAGE_TRACE = 6,    /* tell who watches */
-	STAGES = 7,
+	STAGE_RECALL = 7,   /* a packet changes a record, or belongs to a flow that has none */
+	STAGES = 8,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */

@@ -152,6 +152,31 @@ def test_checks_see_a_vip_that_a_server_has_lost(lab: Lab, director: LabDirector
     assert director.client.get("/readyz")["warnings"] == []
 
 
+def test_a_program_that_checks_has_no_capability(lab: Lab, director: LabDirector) -> None:
+    before = director.configuration.read_text()
+    nothing = f"{0:016x}"
+    script = (
+        f"grep -q 'CapEff:.*{nothing}' /proc/self/status && grep -q 'CapPrm:.*{nothing}' /proc/self/status"
+    )
+    check = {"type": "exec", "command": ["/bin/sh", "-c", script], "interval": "1s", "timeout": "1s"}
+    service = {
+        "listeners": [f"{VIP4}:81/tcp"],
+        "check": {**check, "rise": 1},
+        "backends": {"backend1": {"address": view(director, "backend1")["address"]}},
+    }
+    director.stop()
+    director.configuration.write_text(before + "checks: {allow_exec: [/bin/sh]}\n")
+    director.start()
+
+    director.client.post("/v1/services", {"name": "checked", **service})
+
+    becomes(director, "backend1", "up", service="checked")
+    director.client.delete(service_path("checked"))
+    director.stop()
+    director.configuration.write_text(before)
+    director.start()
+
+
 def test_who_gives_sockets_ends_with_the_daemon(director: LabDirector) -> None:
     (giver,) = children(director.pid)
     status = Path(f"/proc/{giver}/status").read_text()

@@ -47,7 +47,10 @@ class Reconciler:
         neighbours: MakeNeighbours,
         checks: MakeChecks,
         events: Events | None = None,
+        patience: float = 10.0,
     ) -> None:
+        """`patience`: for how many seconds, at most, it waits for its first checks before it calls itself ready."""
+        self._patience = patience
         self.services = services
         self.events = events or Events()
         self.lock = asyncio.Lock()
@@ -76,6 +79,7 @@ class Reconciler:
         await self._vips.start()
         adopted = {key: _health_of(state) for key, state in self._plane.adopted().items()}
         self._standings.follow(self.services, Memory(adopted))
+        self._standings.await_first_checks(self._patience)
         await self._standings.resolve(RESOLVE_WITHIN)
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
@@ -118,6 +122,15 @@ class Reconciler:
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent)
         return [*self._not_applied.values(), *filter(None, troubles)]
+
+    def waiting(self) -> str:
+        """What a director that started a moment ago waits for; empty when it is nothing."""
+        undecided = ["/".join(key) for key in self._standings.undecided()]
+        return f"the first checks have not decided yet: {_some(undecided)}" if undecided else ""
+
+    def notes(self) -> list[str]:
+        """A sentence for each thing that checks cannot see from here."""
+        return self._standings.notes()
 
     # Changing what is wanted
 
@@ -290,6 +303,10 @@ class Reconciler:
                 text = f"places of the data plane that had drifted and were repaired: {places}"
                 self.events.publish("dataplane.drift", name, text, places=places)
                 self.drift_repaired += places
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _vips_of(services: Services) -> set[Address]:

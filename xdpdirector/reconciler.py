@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 from xdpdirector.edits import Services
@@ -63,6 +63,7 @@ class Reconciler:
         self._not_applied: dict[str, str] = {}
         self._vip_trouble = self._sweep_trouble = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._next_round = 0.0
 
     # Life
 
@@ -270,10 +271,25 @@ class Reconciler:
         """Apply news: at once, then no more than every APPLY_APART seconds."""
         while True:
             await self._news.wait()
-            async with self.lock:
+            async with self._round():
                 for name in self._take_news():
                     self._repair(name)
-            await asyncio.sleep(APPLY_APART)
+                    await asyncio.sleep(0)  # whoever reads need not wait for all of them
+
+    @asynccontextmanager
+    async def _round(self) -> AsyncIterator[None]:
+        """Hold the lock, APPLY_APART seconds after the last round at the earliest."""
+        while True:
+            await asyncio.sleep(max(0.0, self._next_round - time.monotonic()))
+            await self.lock.acquire()
+            if time.monotonic() >= self._next_round:
+                break
+            self.lock.release()
+        try:
+            yield
+        finally:
+            self._next_round = time.monotonic() + APPLY_APART
+            self.lock.release()
 
     def _take_news(self) -> list[str]:
         self._news.clear()
@@ -292,7 +308,7 @@ class Reconciler:
         except Exception as error:
             log.exception("the sweep of the connections failed")
             self._sweep_trouble = f"the sweep of the connections failed: {error}"
-        async with self.lock:
+        async with self._round():
             for name in {*self._take_news(), *self._not_applied}:
                 self._repair(name)  # not drift: it was to come, or failed before
             unwanted = self._plane.services() - set(self.services)

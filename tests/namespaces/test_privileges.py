@@ -129,7 +129,10 @@ def test_it_is_adopted_without_root_at_all(lab: Lab, director: LabDirector) -> N
         wait_until(lambda: director.ready, "the director is ready")
         client = director.client
         client.patch(backend_path(SERVICE, "backend1"), {"weight": 3})
+        wait_until(lambda: client.get("/readyz")["warnings"], "it tells what it cannot see")
+        warning = client.get("/readyz")["warnings"][0]
 
+        assert "let root start the daemon" in warning
         assert lab.director_host.xdp_program() == program
         assert answering(lab.client, VIP4)
     finally:

@@ -163,7 +163,7 @@ class Director:
         problems = [
             *self._reconciler.problems(),
             *self._carriers.problems(),
-            *filter(None, [self.guard.trouble]),
+            *filter(None, [self.guard.trouble, self._reconciler.waiting()]),
         ]
         return Readiness(
             ready=not problems,
@@ -175,7 +175,12 @@ class Director:
     def _warnings(self) -> list[str]:
         """But for findings on the network, which have events of their own."""
         guards = filter(None, [self.guard.warning])
-        return [*self._wishes.warnings(), *guards, *self.configuration.warnings]
+        return [
+            *self._wishes.warnings(),
+            *guards,
+            *self.configuration.warnings,
+            *self._reconciler.notes(),
+        ]
 
     # Writing
 

@@ -39,7 +39,8 @@ class Standing:
             return Hop(bytes(6), bytes(6), self.route.ifindex, local=True)
         if self.route.mac is None or self.route.source_mac is None:
             return None
-        return Hop(self.route.mac, self.route.source_mac, self.route.ifindex)
+        wire = self.route.wire or self.route.ifindex
+        return Hop(self.route.mac, self.route.source_mac, wire, vlan=self.route.vlan)
 
     @property
     def operational(self) -> Operational:

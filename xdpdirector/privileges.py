@@ -58,7 +58,11 @@ class Account:
 
 def held() -> set[str]:
     """Those of the capabilities that matter here which this process can use."""
-    status = Path("/proc/self/status").read_text()
+    return named(Path("/proc/self/status").read_text())
+
+
+def named(status: str) -> set[str]:
+    """The same of a process whose /proc/PID/status this is."""
     effective = int(next(line.split()[1] for line in status.splitlines() if line.startswith("CapEff:")), 16)
     return {name for name, bit in _BITS.items() if effective >> bit & 1}
 
@@ -99,6 +103,14 @@ def as_user(account: Account, capabilities: Collection[str], groups: Collection[
         "--no-new-privs",
         "--",
     ]
+
+
+def without_any() -> list[str]:
+    """The front of a command line that runs without the capabilities that it would inherit. Root's are inherited
+    whatever one does."""
+    if os.geteuid() == 0 or not held():
+        return []
+    return [shutil.which("setpriv") or "setpriv", "--ambient-caps=-all", "--inh-caps=-all", "--"]
 
 
 def _group_ids(account: Account, names: Collection[str]) -> list[int]:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 from xdpdirector.edits import Services
@@ -47,7 +47,10 @@ class Reconciler:
         neighbours: MakeNeighbours,
         checks: MakeChecks,
         events: Events | None = None,
+        patience: float = 10.0,
     ) -> None:
+        """`patience`: for how many seconds, at most, it waits for its first checks before it calls itself ready."""
+        self._patience = patience
         self.services = services
         self.events = events or Events()
         self.lock = asyncio.Lock()
@@ -60,6 +63,7 @@ class Reconciler:
         self._not_applied: dict[str, str] = {}
         self._vip_trouble = self._sweep_trouble = ""
         self._tasks: list[asyncio.Task[None]] = []
+        self._next_round = 0.0
 
     # Life
 
@@ -76,6 +80,7 @@ class Reconciler:
         await self._vips.start()
         adopted = {key: _health_of(state) for key, state in self._plane.adopted().items()}
         self._standings.follow(self.services, Memory(adopted))
+        self._standings.await_first_checks(self._patience)
         await self._standings.resolve(RESOLVE_WITHIN)
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
@@ -118,6 +123,15 @@ class Reconciler:
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent)
         return [*self._not_applied.values(), *filter(None, troubles)]
+
+    def waiting(self) -> str:
+        """What a director that started a moment ago waits for; empty when it is nothing."""
+        undecided = ["/".join(key) for key in self._standings.undecided()]
+        return f"the first checks have not decided yet: {_some(undecided)}" if undecided else ""
+
+    def notes(self) -> list[str]:
+        """A sentence for each thing that checks cannot see from here."""
+        return self._standings.notes()
 
     # Changing what is wanted
 
@@ -257,10 +271,25 @@ class Reconciler:
         """Apply news: at once, then no more than every APPLY_APART seconds."""
         while True:
             await self._news.wait()
-            async with self.lock:
+            async with self._round():
                 for name in self._take_news():
                     self._repair(name)
-            await asyncio.sleep(APPLY_APART)
+                    await asyncio.sleep(0)  # whoever reads need not wait for all of them
+
+    @asynccontextmanager
+    async def _round(self) -> AsyncIterator[None]:
+        """Hold the lock, APPLY_APART seconds after the last round at the earliest."""
+        while True:
+            await asyncio.sleep(max(0.0, self._next_round - time.monotonic()))
+            await self.lock.acquire()
+            if time.monotonic() >= self._next_round:
+                break
+            self.lock.release()
+        try:
+            yield
+        finally:
+            self._next_round = time.monotonic() + APPLY_APART
+            self.lock.release()
 
     def _take_news(self) -> list[str]:
         self._news.clear()
@@ -279,7 +308,7 @@ class Reconciler:
         except Exception as error:
             log.exception("the sweep of the connections failed")
             self._sweep_trouble = f"the sweep of the connections failed: {error}"
-        async with self.lock:
+        async with self._round():
             for name in {*self._take_news(), *self._not_applied}:
                 self._repair(name)  # not drift: it was to come, or failed before
             unwanted = self._plane.services() - set(self.services)
@@ -290,6 +319,10 @@ class Reconciler:
                 text = f"places of the data plane that had drifted and were repaired: {places}"
                 self.events.publish("dataplane.drift", name, text, places=places)
                 self.drift_repaired += places
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _vips_of(services: Services) -> set[Address]:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from xdpdirector.interfaces import Interface
+from xdpdirector.interfaces import ETH_P_8021Q, Interface
 from xdpdirector.model import Address
 
 # linux/neighbour.h
@@ -32,6 +32,9 @@ class Route:
     `local`: an address of this machine. `off-link`: no Ethernet network of this machine has it, so direct
     routing cannot reach it. `unresolved`: it should be there, but its MAC is not known now. `why` is a
     sentence for all but `neighbour`. `ifindex` is 0 and `interface` empty when no interface leads there.
+
+    Over a VLAN device frames leave through the interface below it: `wire` is its index (0: the same interface), and
+    `vlan` their tag there, 0 for none, None for that of the request.
     """
 
     kind: Literal["neighbour", "local", "unresolved", "off-link"]
@@ -40,6 +43,8 @@ class Route:
     ifindex: int = 0
     interface: str = ""
     why: str = ""
+    wire: int = 0
+    vlan: int | None = None
 
 
 @dataclass(frozen=True)
@@ -87,6 +92,9 @@ def _over(
         return Route(
             "off-link", why=f"{address} is reached over {link.name}, which is not an Ethernet interface"
         )
+    fault = tag_fault(link, links)
+    if fault:
+        return Route("off-link", why=f"{address} is reached over {link.name}, {fault}")
     if not link.up:
         return Route("unresolved", why=f"interface {link.name} is down or has no carrier")
     if neighbour is None or not neighbour.state & USABLE:
@@ -97,7 +105,25 @@ def _over(
             "unresolved",
             why=f"{address} on {link.name} answers with the MAC {neighbour.mac.hex(':')}: {fault}",
         )
-    return Route("neighbour", mac=neighbour.mac, source_mac=link.mac)
+    route = Route("neighbour", mac=neighbour.mac, source_mac=link.mac)
+    if link.vlan:
+        return replace(route, wire=link.lower, vlan=link.vlan.id)
+    is_trunk = any(other.vlan and other.lower == link.index for other in links.values())
+    return replace(route, vlan=0) if is_trunk else route
+
+
+def tag_fault(link: Interface, links: Mapping[int, Interface]) -> str:
+    """Why frames cannot be sent into this VLAN; empty when they can, or when it is none."""
+    lower = links.get(link.lower)
+    if link.vlan is None:
+        return ""
+    if lower is None:
+        return "a VLAN of an interface in another network namespace"
+    if lower.vlan:
+        return f"a VLAN within the VLAN {lower.name} (QinQ), which is not supported"
+    if link.vlan.ethertype != ETH_P_8021Q:
+        return f"a VLAN with the tag {link.vlan.ethertype:#06x}: only 802.1Q (0x8100) is supported"
+    return ""
 
 
 def mac_fault(mac: bytes, own: set[bytes]) -> str:

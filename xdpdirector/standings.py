@@ -29,6 +29,8 @@ from xdpdirector.routes import Route
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 from xdpdirector.views import Operational
 
+FIRST_MARGIN = 1.0  # seconds that the first checks have on top of their timeouts
+
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +70,8 @@ class Standings:
         self._checked: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
         self._slow = SlowStart()
+        self._first: set[Key] = set()
+        self._first_until = 0.0
         self._steps: dict[str, asyncio.TimerHandle] = {}
         self._neighbours = neighbours(self._on_neighbour)
         self._checks = checks(self._on_verdict, self.route)
@@ -123,6 +127,30 @@ class Standings:
             asked = targets(spec, backend)
             self._checks.set((name, key), spec.check, asked, memory.health.get((name, key)))
             self._checked.add((name, key))
+
+    def await_first_checks(self, most: float) -> None:
+        """From now on `undecided` tells whose check has no verdict yet: of the backends that are checked now, and
+        until each had the time for one try, or `most` seconds."""
+        self._first = {key for key in self._checked if self._is_wanted(key) and self._is_undecided(key)}
+        timeouts = [check.timeout for name, _ in self._first if (check := self._services[name].check)]
+        self._first_until = time.monotonic() + min(max(timeouts, default=0.0) + FIRST_MARGIN, most)
+
+    def undecided(self) -> list[Key]:
+        """See `await_first_checks`."""
+        if time.monotonic() >= self._first_until:
+            self._first.clear()
+        self._first = {key for key in self._first & self._checked if self._is_undecided(key)}
+        return sorted(self._first)
+
+    def _is_wanted(self, key: Key) -> bool:
+        return self._services[key[0]].backends[key[1]].admin is AdminState.ENABLED
+
+    def _is_undecided(self, key: Key) -> bool:
+        return self._checks.state(key).operational is Operational.UNKNOWN
+
+    def notes(self) -> list[str]:
+        """A sentence for each thing that checks cannot see from here."""
+        return self._checks.notes()
 
     async def resolve(self, within: float) -> None:
         """Give the kernel that many seconds to find the MACs of all backends."""

@@ -192,7 +192,7 @@ class Statistics(Frozen):
 
 class Readiness(Frozen):
     """`ready` is false while maps and desired state may differ; `problems` says why, a sentence each. `warnings`
-    stand in the way of changes, not of packets: a full disk, a configuration file that could not be read again."""
+    stand in the way of changes or of sight, not of packets: a full disk, checks that cannot ask for VIPs."""
 
     ready: bool
     problems: tuple[str, ...]

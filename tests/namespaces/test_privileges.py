@@ -129,7 +129,10 @@ def test_it_is_adopted_without_root_at_all(lab: Lab, director: LabDirector) -> N
         wait_until(lambda: director.ready, "the director is ready")
         client = director.client
         client.patch(backend_path(SERVICE, "backend1"), {"weight": 3})
+        wait_until(lambda: client.get("/readyz")["warnings"], "it tells what it cannot see")
+        warning = client.get("/readyz")["warnings"][0]
 
+        assert "let root start the daemon" in warning
         assert lab.director_host.xdp_program() == program
         assert answering(lab.client, VIP4)
     finally:
@@ -150,6 +153,31 @@ def test_checks_see_a_vip_that_a_server_has_lost(lab: Lab, director: LabDirector
 
     assert f"the VIP {VIP4}" in reason
     assert director.client.get("/readyz")["warnings"] == []
+
+
+def test_a_program_that_checks_has_no_capability(lab: Lab, director: LabDirector) -> None:
+    before = director.configuration.read_text()
+    nothing = f"{0:016x}"
+    script = (
+        f"grep -q 'CapEff:.*{nothing}' /proc/self/status && grep -q 'CapPrm:.*{nothing}' /proc/self/status"
+    )
+    check = {"type": "exec", "command": ["/bin/sh", "-c", script], "interval": "1s", "timeout": "1s"}
+    service = {
+        "listeners": [f"{VIP4}:81/tcp"],
+        "check": {**check, "rise": 1},
+        "backends": {"backend1": {"address": view(director, "backend1")["address"]}},
+    }
+    director.stop()
+    director.configuration.write_text(before + "checks: {allow_exec: [/bin/sh]}\n")
+    director.start()
+
+    director.client.post("/v1/services", {"name": "checked", **service})
+
+    becomes(director, "backend1", "up", service="checked")
+    director.client.delete(service_path("checked"))
+    director.stop()
+    director.configuration.write_text(before)
+    director.start()
 
 
 def test_who_gives_sockets_ends_with_the_daemon(director: LabDirector) -> None:

@@ -180,7 +180,10 @@ class Stage:
     checks: FakeChecks
     neighbours: FakeNeighbours
 
-    def __init__(self, plane: FakePlane | None = None, **services: ServiceSpec) -> None:
+    def __init__(
+        self, plane: FakePlane | None = None, patience: float = 0.0, **services: ServiceSpec
+    ) -> None:
+        """`patience`: see Reconciler."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.reconciler = Reconciler(
             services,
@@ -188,6 +191,7 @@ class Stage:
             vips=self.vips,
             neighbours=self._neighbours,
             checks=self._checks,
+            patience=patience,
         )
         self.carriers, self.lan, self.denials = FakeCarriers(), FakeLan(), FakeKeeper()
         self.director = Director(

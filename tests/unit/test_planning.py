@@ -14,6 +14,8 @@ from xdpdirector.views import Operational
 
 SOURCE = bytes.fromhex("020000000001")
 FOUND = Route("neighbour", MACS["web1"], SOURCE, 2, "eth0")
+TAGGED = Route("neighbour", MACS["web1"], SOURCE, 4, "eth0.7", wire=2, vlan=7)
+UNTAGGED = Route("neighbour", MACS["web1"], SOURCE, 2, "eth0", vlan=0)
 HERE = Route("local", ifindex=1, interface="lo", why="it is this machine")
 LOST = Route("unresolved", ifindex=2, interface="eth0", why="it does not answer on eth0")
 UP, DOWN, UNKNOWN = Operational.UP, Operational.DOWN, Operational.UNKNOWN
@@ -54,6 +56,8 @@ def test_a_backend_by_wish_and_standing(
     ("route", "hop"),
     [
         pytest.param(FOUND, Hop(MACS["web1"], SOURCE, 2), id="a neighbour"),
+        pytest.param(TAGGED, Hop(MACS["web1"], SOURCE, 2, vlan=7), id="a neighbour in a VLAN"),
+        pytest.param(UNTAGGED, Hop(MACS["web1"], SOURCE, 2, vlan=0), id="a neighbour beside VLANs"),
         pytest.param(HERE, Hop(bytes(6), bytes(6), 1, local=True), id="the director itself"),
         pytest.param(LOST, None, id="not found"),
         pytest.param(s.FAR_AWAY, None, id="on another network"),

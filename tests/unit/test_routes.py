@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The verdict on an address, row by row: what the kernel's tables say, and what follows."""
 
+from dataclasses import replace
 from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from xdpdirector.interfaces import Interface
+from xdpdirector.interfaces import Interface, Tag
 from xdpdirector.model import Address
 from xdpdirector.routes import (
     NUD_DELAY,
@@ -108,6 +109,54 @@ def test_interface_is_named_where_one_leads_there(hop: Hop | None, place: tuple[
     route = judge(FAR, hop, None, LINKS)
 
     assert (route.ifindex, route.interface) == place
+
+
+VLAN_MAC = bytes.fromhex("020000000007")
+VLAN7 = Interface("eth0.7", 7, VLAN_MAC, True, lower=ETH0.index, vlan=Tag(7))
+INNER = Interface("eth0.7.8", 8, VLAN_MAC, True, lower=VLAN7.index, vlan=Tag(8))
+SERVICE_TAG = Interface("eth0.9", 9, VLAN_MAC, True, lower=ETH0.index, vlan=Tag(9, 0x88A8))
+ELSEWHERE = Interface("vlan10", 10, VLAN_MAC, True, vlan=Tag(10))
+TRUNK = LINKS | {link.index: link for link in (VLAN7, INNER, SERVICE_TAG, ELSEWHERE)}
+RESOLVED = Neighbour(NUD_REACHABLE, BACKEND_MAC)
+
+
+def test_a_backend_in_a_vlan_gets_its_tag_through_the_interface_below() -> None:
+    route = judge(BACKEND, Hop(RTN_UNICAST, VLAN7.index), RESOLVED, TRUNK)
+
+    expected = Route("neighbour", BACKEND_MAC, VLAN_MAC, VLAN7.index, "eth0.7", wire=ETH0.index, vlan=7)
+    assert route == expected
+
+
+def test_a_backend_beside_vlans_gets_no_tag() -> None:
+    assert judge(BACKEND, ON_ETH0, RESOLVED, TRUNK) == replace(FORWARDS, vlan=0)
+
+
+def test_another_interfaces_vlans_do_not_count() -> None:
+    route = judge(BACKEND, Hop(RTN_UNICAST, ETH1.index), RESOLVED, TRUNK)
+
+    assert (route.kind, route.vlan) == ("neighbour", None)
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        (INNER, "eth0.7.8, a VLAN within the VLAN eth0.7 (QinQ), which is not supported"),
+        (SERVICE_TAG, "eth0.9, a VLAN with the tag 0x88a8: only 802.1Q (0x8100) is supported"),
+        (ELSEWHERE, "vlan10, a VLAN of an interface in another network namespace"),
+    ],
+    ids=["QinQ", "802.1ad", "in another namespace"],
+)  # fmt: skip
+def test_a_vlan_that_frames_cannot_be_sent_into_is_another_network(link: Interface, why: str) -> None:
+    route = judge(BACKEND, Hop(RTN_UNICAST, link.index), RESOLVED, TRUNK)
+
+    assert (route.kind, route.interface) == ("off-link", link.name)
+    assert route.why == f"{BACKEND} is reached over {why}"
+
+
+def test_a_vlan_without_its_backend_says_so() -> None:
+    route = judge(BACKEND, Hop(RTN_UNICAST, VLAN7.index), None, TRUNK)
+
+    assert (route.kind, route.why) == ("unresolved", f"{BACKEND} does not answer ARP on eth0.7")
 
 
 def test_mac_of_a_unicast_card_is_without_fault() -> None:

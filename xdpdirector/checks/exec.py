@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `exec` check: a program of the operator's, fine when it ends with status 0.
 
-It runs without a shell, in a session of its own; at the end, in time or not, all of its process group is killed. It
-may say 64 KiB at most, of which the first line is kept. Whom to ask stands in its environment: XDPDIRECTOR_ADDRESS,
-XDPDIRECTOR_PORT. Whether a program may run at all is decided elsewhere.
+It runs without a shell and without the daemon's capabilities, in a session of its own; at the end, in time or not,
+all of its process group is killed. It may say 64 KiB at most, of which the first line is kept. Whom to ask stands
+in its environment: XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import signal
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
 
+from xdpdirector import privileges
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
 from xdpdirector.checkspec import CheckSpec, ExecCheck
 from xdpdirector.durations import format_duration
@@ -45,7 +46,13 @@ async def _run(command: tuple[str, ...], target: Target) -> tuple[int, str]:
     environment = {"PATH": PATH, "LANG": "C.UTF-8"}
     environment |= {"XDPDIRECTOR_ADDRESS": str(target.address), "XDPDIRECTOR_PORT": str(target.port)}
     process = await asyncio.create_subprocess_exec(
-        *command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, env=environment, start_new_session=True
+        *privileges.without_any(),
+        *command,
+        stdin=DEVNULL,
+        stdout=PIPE,
+        stderr=STDOUT,
+        env=environment,
+        start_new_session=True,
     )
     try:
         said = await _first_line(process, command[0])

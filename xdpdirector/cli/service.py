@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from xdpdirector.cli import show
+from xdpdirector.cli.checking import check_patch
 from xdpdirector.cli.render import answer
 from xdpdirector.cli.target import Format, Output, Service, example, target
 from xdpdirector.client import service_path
@@ -33,7 +34,18 @@ Scheduler = Annotated[
 Hash = Annotated[str | None, _option("For mh and sh: by flow or by address.")]
 Persistence = Annotated[str | None, _option("How long a client keeps its backend, like 300s, or none.")]
 Fallback = Annotated[str | None, _option("The backend that serves only when no other does, or none.")]
-Check = Annotated[str | None, _option("tcp, http, http:/path, or none.")]
+Check = Annotated[str | None, _option("tcp, http:/path, https:/path, dns:name, ... or none.")]
+CheckOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        show_default=False,
+        help="Another option of the check, like via=address, verify=true or status=[200,204]; may be repeated.",
+    ),
+]
+SlowStart = Annotated[
+    str | None, _option("How long a backend that returns takes to get its whole weight back, or none.")
+]
 Interval = Annotated[str | None, _option("Time between checks, like 2s.")]
 Timeout = Annotated[str | None, _option("Time for one check, like 500ms.")]
 Rise = Annotated[int | None, _option("Good checks in a row until up.")]
@@ -77,10 +89,12 @@ def add(
     persistence: Persistence = None,
     fallback: Fallback = None,
     check: Check = None,
+    check_option: CheckOption = None,
     interval: Interval = None,
     timeout: Timeout = None,
     rise: Rise = None,
     fall: Fall = None,
+    slow_start: SlowStart = None,
     limit: Limit = None,
     burst: Burst = None,
     source_limit: SourceLimit = None,
@@ -102,7 +116,8 @@ def add(
         hash=hash,
         persistence={"timeout": persistence} if persistence not in (None, "none") else None,
         fallback=fallback if fallback != "none" else None,
-        check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        check=check_patch(check, check_option, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        slow_start=slow_start if slow_start != "none" else None,
         limit=_limit(
             limit,
             burst,
@@ -129,10 +144,12 @@ def set_(
     persistence: Persistence = None,
     fallback: Fallback = None,
     check: Check = None,
+    check_option: CheckOption = None,
     interval: Interval = None,
     timeout: Timeout = None,
     rise: Rise = None,
     fall: Fall = None,
+    slow_start: SlowStart = None,
     limit: Limit = None,
     burst: Burst = None,
     source_limit: SourceLimit = None,
@@ -151,7 +168,8 @@ def set_(
         hash=hash,
         persistence={"timeout": persistence} if persistence not in (None, "none") else None,
         fallback=fallback if fallback != "none" else None,
-        check=_check(check, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        check=check_patch(check, check_option, interval=interval, timeout=timeout, rise=rise, fall=fall),
+        slow_start=slow_start if slow_start != "none" else None,
         limit=_limit(
             limit,
             burst,
@@ -164,7 +182,13 @@ def set_(
         on_down=on_down,
         on_unknown=on_unknown,
     )
-    said = {"check": check, "persistence": persistence, "fallback": fallback, "limit": limit}
+    said = {
+        "check": check,
+        "slow_start": slow_start,
+        "persistence": persistence,
+        "fallback": fallback,
+        "limit": limit,
+    }
     body |= {name: None for name, value in said.items() if value == "none"}
     if not body:
         raise typer.BadParameter("say what to change, like --scheduler mh")
@@ -211,23 +235,3 @@ def _limit(
             raise typer.BadParameter("--source-limit none has no burst and no prefix")
         fields["per_source"] = None
     return fields or None
-
-
-def _check(text: str | None, **timing: Any) -> dict[str, Any] | None:
-    """The merge patch of a check, None for no change.
-
-    A change to `tcp` takes away what only `http` has, as the model refuses it there.
-    """
-    fields = _given(**timing)
-    if text == "none" and fields:
-        raise typer.BadParameter("--check none has no interval, timeout, rise or fall")
-    if text is None or text == "none":
-        return fields or None
-    kind, colon, path = text.partition(":")
-    if kind == "http":
-        fields |= {"path": path} if colon else {}
-    elif colon:
-        raise typer.BadParameter(f"check '{text}' is not known: write tcp, http, http:/path or none")
-    else:
-        fields |= {"path": None, "host": None, "status": None}
-    return {"type": kind} | fields

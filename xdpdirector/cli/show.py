@@ -77,6 +77,7 @@ def service(one: Document) -> Parts:
         *(("listener", listener) for listener in one["listeners"]),
         ("scheduler", one["scheduler"]),
         ("check", _check(one["check"])),
+        ("slow start", one["slow_start"] or "none"),
         ("limit", guard.said(one["limit"])),
         ("per source", guard.source((one["limit"] or {}).get("per_source"))),
         ("refused", f"{number(one['refused']['by_service'])} and {number(one['refused']['by_source'])}"),
@@ -112,7 +113,7 @@ def backend(each: Document) -> Parts:
         ("address", each["address"]),
         ("MAC address", each["mac"] or "not known"),
         ("interface", each["interface"] or "not known"),
-        ("weight", str(each["weight"])),
+        ("weight", _weight(each)),
         ("admin", state(each["admin"])),
         ("state", state(each["operational"])),
         ("since", moment(each["since"])),
@@ -162,6 +163,12 @@ def statistics(document: Document) -> Parts:
     yield f"{plural(document['connections'], 'connection')} stored; drift repaired: {document['drift_repaired']}."
 
 
+def _weight(each: Document) -> str:
+    """With the part of it that counts now, when that is another one."""
+    now = each["effective_weight"]
+    return str(each["weight"]) if now == each["weight"] else f"{now:g} of {each['weight']}"
+
+
 def remaining(each: Document) -> str:
     """How many connections a draining backend still has, in words."""
     return plural((each["drain"] or {}).get("remaining", each["connections"]["active"]), "connection")
@@ -170,7 +177,7 @@ def remaining(each: Document) -> str:
 def _condition(each: Document) -> tuple[Text | str, ...]:
     counts = each["connections"]
     return (
-        str(each["weight"]),
+        _weight(each),
         state(each["admin"]),
         state(each["operational"]),
         number(counts["active"]),
@@ -204,7 +211,8 @@ def _check(check: Document | None) -> str:
     if check is None:
         return "none"
     path = f":{check['path']}" if "path" in check else ""
-    return f"{check['type']}{path} every {check['interval']}"
+    asked = ", of the backends' own addresses" if check["via"] == "address" else ""
+    return f"{check['type']}{path} every {check['interval']}{asked}"
 
 
 def _traffic(total: Document) -> tuple[str, str, str]:

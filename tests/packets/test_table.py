@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The table of connections: who makes room for whom, whose record a flow finds, and what the sweep leaves alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from ipaddress import ip_address
+
+import numpy as np
+import pytest
+import world as w
+from scapy.layers.inet import IP
+
+from xdpdirector.fronts import Front, Fronts
+from xdpdirector.model import Listener
+
+OTHER_VIP = "192.0.2.11"
+_CLIENT = slice(26, 30)  # in an IPv4 frame
+_FIRST = int(ip_address("10.0.0.0"))
+
+
+def frames(flags: str, numbers: Iterable[int]) -> Iterable[bytes]:
+    """One frame for each number, each from another client."""
+    plain = bytearray(bytes(w.tcp(flags)))
+    for number in numbers:
+        plain[_CLIENT] = (_FIRST + number).to_bytes(4, "big")
+        yield bytes(plain)
+
+
+def opened(world: w.World, numbers: Iterable[int]) -> list[int]:
+    """Those of the flows that the table took, running."""
+    taken = []
+    for number, syn, ack in zip(numbers, frames("S", numbers), frames("A", numbers), strict=True):
+        if world.run(syn) == w.TX:
+            taken.append(number)
+            world.run(ack)
+    world.recount()
+    return taken
+
+
+def running(world: w.World, numbers: Iterable[int]) -> list[int]:
+    """Those whose next packet is forwarded."""
+    found = [n for n, frame in zip(numbers, frames("A", numbers), strict=True) if world.run(frame) == w.TX]
+    world.recount()
+    return found
+
+
+@pytest.fixture
+def places(world: w.World) -> int:
+    """Entries in the table."""
+    world.apply(w.service())
+    return 4 * world.tables.entries("connections4")
+
+
+def test_nobody_is_turned_away_while_a_third_of_the_table_is_used(world: w.World, places: int) -> None:
+    numbers = range(places // 3)
+
+    assert len(opened(world, numbers)) == len(numbers)
+    assert len(running(world, numbers)) == len(numbers)
+
+
+def test_a_full_table_takes_nobody_and_loses_nobody(world: w.World, places: int) -> None:
+    taken = opened(world, range(2 * places))
+
+    late = [world.send(frame).reason for frame in frames("S", range(2 * places, 2 * places + 50))]
+
+    assert len(taken) > 0.9 * places
+    assert running(world, taken) == taken
+    assert "drop_full" in late
+
+
+def test_who_was_idle_for_as_long_as_a_syn_is_waited_with_makes_room(world: w.World, places: int) -> None:
+    opened(world, range(2 * places))
+    world.shift_connections(by=-61.0)
+
+    late = {world.send(frame).reason for frame in frames("S", range(2 * places, 2 * places + 50))}
+
+    assert late == {"forward_new"}
+
+
+def test_ended_connections_make_room_first(world: w.World, places: int) -> None:
+    taken = opened(world, range(2 * places))
+    ended, others = taken[::2], taken[1::2]
+    for frame in frames("R", ended):
+        world.run(frame)
+
+    for frame in frames("S", range(2 * places, 3 * places)):
+        world.run(frame)
+    world.recount()
+
+    assert running(world, others) == others
+
+
+def test_a_record_that_makes_room_is_not_counted_any_more(world: w.World, places: int) -> None:
+    for frame in frames("S", range(3 * places)):
+        world.run(frame)
+    world.recount()
+
+    counted = world.plane.load(("web", "web1"))
+
+    assert counted == (sum(len(rows) for rows in world.connections()), 0)
+
+
+def test_a_client_has_a_connection_at_each_vip(world: w.World) -> None:
+    one = w.service(listeners=(Listener.parse(f"{w.VIP}:80/tcp"),))
+    other = w.service(
+        name="other", listeners=(Listener.parse(f"{OTHER_VIP}:80/tcp"),), members=(w.backend("web2"),)
+    )
+    world.apply(one, other)
+    there = w.tcp("A")
+    there[IP].dst = OTHER_VIP
+    world.send(w.tcp("S"))
+
+    assert world.send(there).reason == "reject_unknown"
+    assert world.send(w.tcp("A")).reason == "forward_connection"
+
+
+def test_what_has_changed_since_it_was_read_is_not_forgotten(world: w.World) -> None:
+    world.apply(w.service())
+    for sport in (1, 2):
+        world.send(w.tcp("S", sport=sport))
+    rows = np.concatenate(world.connections())
+
+    world.send(w.tcp("A", sport=1))
+    world.records.forget(rows)
+
+    assert world.send(w.tcp("A", sport=1)).reason == "forward_connection"
+    assert world.send(w.tcp("A", sport=2)).reason == "reject_unknown"
+
+
+def test_more_records_than_one_run_forgets(world: w.World) -> None:
+    world.apply(w.service())
+    opened(world, range(1000))
+
+    world.forget_connections()
+
+    assert world.connections() == []
+
+
+def test_a_number_that_rests_is_nobodys_until_its_records_are_gone(world: w.World) -> None:
+    world.apply(w.service())
+    fronts = world.plane.fronts
+    service = world.plane.indices.services["web"]
+    number = fronts.number(Front(service, ip_address(w.VIP), 6))
+    world.send(w.tcp("S"))
+    world.send(w.tcp("A"))
+
+    world.apply(w.service(listeners=w.LISTENERS[1:]))
+    resting = fronts.resting()
+    swept = world.sweep()
+    fronts.release(resting)
+
+    assert number in resting
+    assert (swept.total, swept.deleted) == (0, 1)
+    assert fronts.resting() == frozenset()
+
+
+def test_a_listener_that_comes_back_soon_finds_its_connections(world: w.World) -> None:
+    world.apply(w.service())
+    world.send(w.tcp("S"))
+    world.send(w.tcp("A"))
+    world.apply(w.service(listeners=w.LISTENERS[1:]))
+
+    world.apply(w.service())
+
+    assert world.send(w.tcp("A")).reason == "forward_connection"
+
+
+def test_a_new_daemon_knows_the_numbers_again(world: w.World) -> None:
+    world.apply(w.service())
+    before = {front: world.plane.fronts.number(front) for front in _fronts(world)}
+
+    adopted = Fronts(world.tables)
+
+    assert {front: adopted.number(front) for front in before} == before
+    assert len(before) == len(w.LISTENERS)
+
+
+def _fronts(world: w.World) -> list[Front]:
+    service = world.plane.indices.services["web"]
+    protocols = {"tcp": 6, "udp": 17}
+    return [Front(service, listener.address, protocols[listener.protocol]) for listener in w.LISTENERS]
+
+
+def test_a_front_that_somebody_overwrote_is_put_right(world: w.World) -> None:
+    world.apply(w.service())
+    world.send(w.tcp("S"))
+    world.tables.fronts["use"] = 0
+    world.tables.fronts["service"] = 9
+
+    world.plane.read_again()
+
+    assert world.sweep().total == 1
+
+
+def test_two_services_do_not_hash_alike(world: w.World) -> None:
+    world.apply(
+        w.service(), replace(w.service(), name="other", listeners=(Listener.parse(f"{OTHER_VIP}:80/tcp"),))
+    )
+    indices = list(world.plane.indices.services.values())
+
+    multipliers = world.tables.services["multipliers"][indices].ravel()
+
+    assert len(set(multipliers.tolist())) == 4
+    assert all(multipliers % 2 == 1)

@@ -190,7 +190,7 @@ def versus_lvs(
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the instructions by number of flows.")
     ] = None,
 ) -> None:
-    """Instructions for each packet, beside kernel IPVS, in an emulated machine; status 1 if the target is missed."""
+    """Instructions for each packet, beside kernel IPVS in an emulated machine; status 1 if the target is missed."""
     from xdpdirector.lab.versus.command import versus
 
     _end_like_ctrl_c()

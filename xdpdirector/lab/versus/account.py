@@ -15,7 +15,7 @@ TARGET = 8.0  # times fewer instructions than IPVS, for established flows
 HOW = (
     "One emulated machine with one processor, whose clock counts instructions (QEMU -icount); Debian's kernel. "
     "Frames of 60 bytes are sent by test-run's live frames from one end of a veth pair, forwarded at the other to "
-    "16 backends, counted and dropped by an XDP program where they come back. Minimum of the rounds. Net is without "
+    "16 backends, counted and dropped by an XDP program where they come back. Minimum of rounds. Net is without "
     "what a frame costs that is dropped on its arrival at the near end: sending it, and one crossing. Still in the "
     "net figures is the way back, which for IPVS ends in the making of an XDP frame out of an sk_buff, and begins "
     "with the making of an sk_buff out of an XDP frame, where a NIC's driver would make one as well."

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -35,7 +36,7 @@ def versus(
         plan = json.dumps(asdict(QUICK if quick else Plan()))
         with course.step("measuring", say):
             text = guest.run(PYTHON, "-m", "xdpdirector.lab.versus.contest", plan, timeout=CONTEST)
-        account = Account(_figures(text), guest.run("uname", "-rv").strip())
+        account = Account(figures(text), guest.run("uname", "-rv").strip())
     say(str(course))
     whole = json.dumps(account.document(), indent=1)
     if plot:
@@ -50,8 +51,15 @@ def versus(
     return account.met
 
 
-def _figures(text: str) -> list[Figure]:
+def figures(text: str) -> list[Figure]:
+    """From what the contest printed; LabError when that is something else."""
     try:
-        return [Figure(**each) for each in json.loads(text)]
+        return [Figure(**each) for each in _list(json.loads(text))]
     except (TypeError, ValueError) as error:
         raise LabError(f"the contest in the guest answered what is no account: {text[:200]!r}") from error
+
+
+def _list(value: object) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError("not a list")
+    return value

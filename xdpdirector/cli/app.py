@@ -14,6 +14,7 @@ from xdpdirector.cli import (
     config,
     daemon,
     dataplane,
+    doctor,
     events,
     explain,
     guard,
@@ -129,6 +130,7 @@ app.command(epilog=example("xdpdirector explain 198.51.100.7 192.0.2.10:80/tcp")
 app.command(epilog=example("xdpdirector trace --service web --reason drop,reject"))(trace.trace)
 app.command(epilog=example("xdpdirector dataplane"))(dataplane.dataplane)
 app.command(epilog=example("xdpdirector lan"))(lan.lan)
+app.command(epilog=example("xdpdirector doctor --quiet"))(doctor.doctor)
 app.add_typer(service.app, name="service", no_args_is_help=True)
 app.add_typer(backend.app, name="backend", no_args_is_help=True)
 app.add_typer(config.app, name="config", no_args_is_help=True)

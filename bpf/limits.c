@@ -304,9 +304,8 @@ int drive6(struct xdp_md *ctx)
 }
 
 /* The far end of a cable: sends frames of many flows, as live frames of test-run. */
-int generate(struct xdp_md *ctx)
+static __always_inline int send(struct xdp_md *ctx, struct drive *drive)
 {
-	struct drive *drive = drives.lookup(&(u32){ 0 });
 	u32 *start = (void *)(long)ctx->data;
 
 	if (!drive || !vary4(ctx, drive) || (void *)(start + 3) > (void *)(long)ctx->data_end)
@@ -314,6 +313,31 @@ int generate(struct xdp_md *ctx)
 	start[0] = drive->addresses[0];
 	start[1] = drive->addresses[1];
 	start[2] = drive->addresses[2];
+	return XDP_TX;
+}
+
+int generate(struct xdp_md *ctx)
+{
+	return send(ctx, drives.lookup(&(u32){ 0 }));
+}
+
+/* The same for who looks at the checksum of the IP header, as Linux does. */
+int generate_summed(struct xdp_md *ctx)
+{
+	int sent = send(ctx, drives.lookup(&(u32){ 0 }));
+	struct iphdr *ip = (void *)(long)ctx->data + ETH_HLEN;
+	u16 *half = (void *)ip;
+	u32 sum = 0;
+
+	if (sent != XDP_TX || (void *)(ip + 1) > (void *)(long)ctx->data_end)
+		return XDP_ABORTED;
+	ip->check = 0;
+#pragma unroll
+	for (int i = 0; i < sizeof(*ip) / sizeof(*half); i++)
+		sum += half[i];
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	ip->check = ~sum;
 	return XDP_TX;
 }
 

@@ -157,7 +157,9 @@ def backend_path(service: str, backend: str) -> str:
 
 
 def _target(path: str, query: Query | None) -> str:
-    parameters = urlencode({name: value for name, value in (query or {}).items() if value is not None})
+    parameters = urlencode(
+        {name: value for name, value in (query or {}).items() if value is not None}, doseq=True
+    )
     return f"{path}?{parameters}" if parameters else path
 
 

@@ -81,7 +81,8 @@ class Reconciler:
         adopted = {key: _health_of(state) for key, state in self._plane.adopted().items()}
         self._standings.follow(self.services, Memory(adopted))
         self._standings.await_first_checks(self._patience)
-        await self._standings.resolve(RESOLVE_WITHIN)
+        down = {key for key, health in adopted.items() if health.operational is Operational.DOWN}
+        await self._standings.resolve(RESOLVE_WITHIN, but=down)
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
         self._take_news()  # all of it is applied here

@@ -152,11 +152,17 @@ class Standings:
         """A sentence for each thing that checks cannot see from here."""
         return self._checks.notes()
 
-    async def resolve(self, within: float) -> None:
-        """Give the kernel that many seconds to find the MACs of all backends."""
+    async def resolve(self, within: float, *, but: Collection[Key] = ()) -> None:
+        """Give the kernel that many seconds to find the MACs of all backends but these."""
+        awaited = {
+            backend.address
+            for name, spec in self._services.items()
+            for key, backend in spec.backends.items()
+            if (name, key) not in but
+        }
         until = time.monotonic() + within
         while time.monotonic() < until:
-            if all(self._neighbours.get(address).kind != "unresolved" for address in self._watched):
+            if all(self._neighbours.get(address).kind != "unresolved" for address in awaited):
                 return
             await asyncio.sleep(0.02)
 

@@ -12,6 +12,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterator
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
@@ -110,8 +111,6 @@ class Tables:
             for name in loaded.maps:
                 self._fds[name] = self._open(name)
             self.services = self._shared("services")
-            self.ring = self._shared("ring").view(np.uint64)
-            self.ring_slots = self.ring.view(dtype_of(loaded.maps["ring"]["value"]))
             self.members = self._shared("members")
             self.backends = self._shared("backends")
             self.loads = self._shared("loads")
@@ -132,9 +131,14 @@ class Tables:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @cached_property
+    def ring(self) -> Array:
+        """The slots of all rings, a word each. The largest of the maps: who has no ring does without it."""
+        return self._shared("ring").view(np.uint64)
+
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
-        for view in ("services", "ring", "ring_slots", "members", "backends", "loads", "service_labels",
+        for view in ("services", "ring", "members", "backends", "loads", "service_labels",
                      "backend_labels", "fronts", "reaping", "stations", "_vip_filter",
                      "_range_filter"):  # fmt: skip
             self.__dict__.pop(view, None)

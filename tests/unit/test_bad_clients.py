@@ -22,6 +22,7 @@ from xdpdirector.accessspec import ApiSpec, Role, TlsSpec
 from xdpdirector.api import tls
 from xdpdirector.api.connection import LARGEST_HEAD, Patience
 from xdpdirector.api.limits import LARGEST_BODY
+from xdpdirector.api.rates import AT_ONCE
 from xdpdirector.api.server import Door, Room
 from xdpdirector.tokens import TokenSpec
 
@@ -253,6 +254,31 @@ def test_requests_beyond_the_rate_are_refused(tmp_path: Path) -> None:
     assert statuses[:10] == [200] * 10
     assert 429 in statuses
     assert set(waits) == {b"1"}
+
+
+def test_long_polls_do_not_take_all_places(tmp_path: Path) -> None:
+    director = FakeDirector()
+    poll = b"GET /v1/services/web/backends/web1?wait=drained&timeout=60s HTTP/1.1\r\nHost: x\r\n\r\n"
+    web = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
+    with ApiServer(director, tmp_path / "api.sock") as server, contextlib.ExitStack() as stack:
+        server.client.post("/v1/services", web)
+        director.busy["web", "web1"] = 1
+        server.client.post("/v1/services/web/backends/web1/drain")
+
+        def ask(request: bytes) -> socket.socket:
+            connection = stack.enter_context(socket.socket(socket.AF_UNIX))
+            connection.settimeout(DEADLINE)
+            connection.connect(str(server.path))
+            connection.sendall(request)
+            return connection
+
+        waiting = [ask(poll) for _ in range(AT_ONCE)]
+        wait_until(lambda: b" 429 " in ask(LIVENESS.replace(b"healthz", b"readyz")).recv(65536))
+        director.busy.clear()
+        statuses = {connection.recv(65536).split()[1] for connection in waiting}
+
+        assert statuses == {b"200"}
+        assert server.client.get("/readyz")["ready"]
 
 
 class Child:

@@ -14,7 +14,7 @@ from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestErro
 from xdpdirector.health import HealthReport
 from xdpdirector.neighbours import Route
 from xdpdirector.plane import FakePlane, Key
-from xdpdirector.reconciler import APPLY_APART
+from xdpdirector.reconciler import APPLY_APART, RESOLVE_WITHIN
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import Operational
 
@@ -80,6 +80,18 @@ async def test_a_restart_goes_on_from_what_the_plane_holds(
 
     async with two(plane) as stage:
         assert (stage.member(WEB1).state, stage.member(WEB1).accepts) == (state, accepts)
+
+
+@story
+async def test_a_restart_does_not_wait_for_the_mac_of_who_was_down_before() -> None:
+    stage = two(FakePlane({WEB1: State.SERVING, WEB2: State.DOWN, MAIL3: State.SERVING}))
+    stage.neighbours.forget(HOSTS["web2"])
+
+    await asyncio.wait_for(stage.director.start(), RESOLVE_WITHIN / 2)
+    await stage.director.close()
+
+    assert stage.member(WEB1).accepts
+    assert not stage.member(WEB2).accepts
 
 
 @story

@@ -119,12 +119,19 @@ class TestQemu:
     def test_cards_stand_on_one_hub(self) -> None:
         macs = [node.mac() for node in CARDS.hosts]
 
-        line = qemu.command(replace(MACHINE, macs=macs))
+        line = qemu.command(replace(MACHINE, shape=qemu.Shape(macs)))
 
         hub = [value for value in after(line, "-netdev") if value.startswith("hubport,")]
         cards = [value for value in after(line, "-device") if ",mac=" in value]
         assert hub == [f"hubport,id=card{number},hubid=0" for number in range(len(macs))]
         assert cards == [f"virtio-net-pci,netdev=card{number},mac={mac}" for number, mac in enumerate(macs)]
+
+    def test_a_clock_that_counts_instructions_needs_one_thread_and_plain_copies(self) -> None:
+        line = qemu.command(replace(MACHINE, shape=qemu.Shape(counting=True)))
+
+        assert after(line, "-icount") == ["shift=0,sleep=off"]
+        assert "thread=single" in after(line, "-accel")[0].split(",")
+        assert after(line, "-cpu") == ["max,-erms,-fsrm"]
 
     def test_a_comma_in_a_path_separates_nothing(self) -> None:
         line = qemu.command(replace(MACHINE, disk=Path("/a,b/disk"), console=Path("/a,b/console")))

@@ -7,12 +7,14 @@ models, the API and the data plane are loaded by none but the commands that run 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
+from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
 from xdpdirector.errors import DirectorError
 
-INTERRUPTED = 130
+DEBUG = "XDPDIRECTOR_DEBUG"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,4 +30,25 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
+    except BrokenPipeError:  # of standard error, as standard output has its own answer to that
+        return PIPE_CLOSED
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        _confess(error)
+        return 1
     return 0
+
+
+def _confess(error: Exception) -> None:
+    """A mistake of ours: the daemon's log gets all of it, a person one line."""
+    import logging
+
+    if logging.root.handlers:
+        logging.getLogger("xdpdirector").critical("an unexpected error ends the program", exc_info=error)
+        return
+    print(
+        f"xdpdirector: the program made a mistake ({type(error).__name__}: {error}). "
+        f"Please report it, with what {DEBUG}=1 shows.",
+        file=sys.stderr,
+    )

@@ -9,16 +9,30 @@ from typing import Annotated, Any
 import typer
 
 from xdpdirector import __version__
-from xdpdirector.cli import backend, config, daemon, guard, lan, service, show, token
+from xdpdirector.cli import (
+    backend,
+    config,
+    daemon,
+    dataplane,
+    doctor,
+    events,
+    explain,
+    guard,
+    lan,
+    service,
+    show,
+    token,
+    top,
+    trace,
+)
 from xdpdirector.cli.lazy import LazyGroup
-from xdpdirector.cli.render import answer
-from xdpdirector.cli.target import Format, Output, Target, example, target
+from xdpdirector.cli.render import answer, repeated
+from xdpdirector.cli.target import Format, Output, Target, Watch, example, target
 from xdpdirector.paths import DEFAULT_INSTANCE
 
 app = typer.Typer(
     rich_markup_mode=None,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok, 1 differences or unhealthy, 2 usage, 3 daemon unreachable, 4 conflict, "
@@ -54,18 +68,21 @@ def options(
 
 
 @app.command(epilog=example("xdpdirector status"))
-def status(context: typer.Context, output: Output = Format.TABLE) -> None:
+def status(context: typer.Context, watch: Watch = False, output: Output = Format.TABLE) -> None:
     """The director at a glance.
 
     Exit code 1 when it is not ready, or a backend is down that is not in maintenance.
     """
     client = target(context).client()
-    report = {
-        "readiness": client.get("/readyz"),
-        "statistics": client.get("/v1/stats"),
-        "services": client.get("/v1/services")["items"],
-    }
-    answer(output, report, lambda: show.status(target(context).instance, report))
+    report: dict[str, Any] = {}
+
+    def look() -> tuple[Any, Any]:
+        report["readiness"] = client.get("/readyz")
+        report["statistics"] = client.get("/v1/stats")
+        report["services"] = client.get("/v1/services")["items"]
+        return report, lambda: show.status(target(context).instance, report)
+
+    repeated(watch, look, output)
     backends = [each for one in report["services"] for each in one["backends"]]
     down = any(each["operational"] == "down" and each["admin"] != "maintenance" for each in backends)
     if down or not report["readiness"]["ready"]:
@@ -81,12 +98,18 @@ def connections(
         str | None, typer.Option(help="Only of this client address.", show_default=False)
     ] = None,
     limit: Annotated[int, typer.Option(help="At most so many.")] = 100,
+    watch: Watch = False,
     output: Output = Format.TABLE,
 ) -> None:
     """The connections that the data plane remembers."""
     query = {"service": service, "backend": backend, "client": client, "limit": limit}
-    document = target(context).client().get("/v1/connections", query)
-    answer(output, document, lambda: show.connections(document["items"]))
+    daemon_ = target(context).client()
+
+    def look() -> tuple[Any, Any]:
+        document = daemon_.get("/v1/connections", query)
+        return document, lambda: show.connections(document["items"])
+
+    repeated(watch, look, output)
 
 
 @app.command(epilog=example("xdpdirector stats -o json"))
@@ -96,23 +119,29 @@ def stats(context: typer.Context, output: Output = Format.TABLE) -> None:
     answer(output, document, lambda: show.statistics(document))
 
 
-@app.command(epilog=example("xdpdirector version"))
 def version(output: Output = Format.TABLE) -> None:
     """The version of this program."""
     answer(output, {"version": __version__}, lambda: [f"xdpdirector {__version__}"])
 
 
+app.command(epilog=example("xdpdirector top"))(top.top)
+app.command(epilog=example("xdpdirector events -f --types backend,vip"))(events.events)
+app.command(epilog=example("xdpdirector explain 198.51.100.7 192.0.2.10:80/tcp"))(explain.explain)
+app.command(epilog=example("xdpdirector trace --service web --reason drop,reject"))(trace.trace)
+app.command(epilog=example("xdpdirector dataplane"))(dataplane.dataplane)
+app.command(epilog=example("xdpdirector lan"))(lan.lan)
+app.command(epilog=example("xdpdirector doctor --quiet"))(doctor.doctor)
+app.add_typer(service.app, name="service", no_args_is_help=True)
+app.add_typer(backend.app, name="backend", no_args_is_help=True)
+app.add_typer(config.app, name="config", no_args_is_help=True)
+app.add_typer(config.revisions, name="revisions", no_args_is_help=True)
+app.add_typer(guard.app, name="guard", no_args_is_help=True)
+app.add_typer(token.app, name="token", no_args_is_help=True)
+app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)
 app.command(epilog=example("xdpdirector -i edge run --config /etc/xdpdirector/edge.yaml"))(daemon.run)
 app.command(epilog=example("xdpdirector load --config /etc/xdpdirector/director.yaml"))(daemon.load)
 app.command(epilog=example("xdpdirector -i edge unload"))(daemon.unload)
-app.add_typer(service.app, name="service", no_args_is_help=True)
-app.add_typer(backend.app, name="backend", no_args_is_help=True)
-app.add_typer(guard.app, name="guard", no_args_is_help=True)
-app.add_typer(config.app, name="config", no_args_is_help=True)
-app.add_typer(config.revisions, name="revisions", no_args_is_help=True)
-app.add_typer(token.app, name="token", no_args_is_help=True)
-app.command(epilog=example("xdpdirector lan"))(lan.lan)
-app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)
+app.command(epilog=example("xdpdirector version"))(version)
 
 
 def command() -> Any:

@@ -9,9 +9,19 @@ from typing import Annotated, Any
 
 import typer
 
-from xdpdirector.cli import show
-from xdpdirector.cli.render import answer
-from xdpdirector.cli.target import Backend, BackendName, Format, Output, Reason, Target, example, target
+from xdpdirector.cli import complete, show
+from xdpdirector.cli.render import answer, repeated
+from xdpdirector.cli.target import (
+    Backend,
+    BackendName,
+    Format,
+    Output,
+    Reason,
+    Target,
+    Watch,
+    example,
+    target,
+)
 from xdpdirector.client import Client, backend_path, service_path
 from xdpdirector.errors import ConflictError, TimedOutError
 
@@ -31,25 +41,41 @@ MaxConnections = Annotated[
 def list_(
     context: typer.Context,
     service: Annotated[
-        str | None, typer.Argument(metavar="[SERVICE]", help="Of this service; else all.", show_default=False)
+        str | None,
+        typer.Argument(
+            metavar="[SERVICE]",
+            help="Of this service; else all.",
+            show_default=False,
+            autocompletion=complete.services,
+        ),
     ] = None,
+    watch: Watch = False,
     output: Output = Format.TABLE,
 ) -> None:
     """The backends of a service, or of all."""
     client = target(context).client()
-    if service is not None:
-        document = client.get(f"{service_path(service)}/backends")
-    else:
-        services = client.get("/v1/services")["items"]
-        document = {"items": [backend for one in services for backend in one["backends"]]}
-    answer(output, document, lambda: show.backends(document["items"]))
+
+    def look() -> tuple[Any, Any]:
+        if service is not None:
+            document = client.get(f"{service_path(service)}/backends")
+        else:
+            services = client.get("/v1/services")["items"]
+            document = {"items": [backend for one in services for backend in one["backends"]]}
+        return document, lambda: show.backends(document["items"])
+
+    repeated(watch, look, output)
 
 
 @app.command("show", epilog=example("xdpdirector backend show web/web1"))
-def show_(context: typer.Context, name: Backend, output: Output = Format.TABLE) -> None:
+def show_(context: typer.Context, name: Backend, watch: Watch = False, output: Output = Format.TABLE) -> None:
     """One backend with all that is known of it."""
-    document = target(context).client().get(_path(name))
-    answer(output, document, lambda: show.backend(document))
+    client = target(context).client()
+
+    def look() -> tuple[Any, Any]:
+        document = client.get(_path(name))
+        return document, lambda: show.backend(document)
+
+    repeated(watch, look, output)
 
 
 @app.command(epilog=example("xdpdirector backend add web/web3 192.0.2.23 --weight 2"))

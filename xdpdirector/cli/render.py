@@ -1,25 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How output is written: JSON as it came, tables aligned. Knows nothing of services and backends.
+"""How output is written: JSON and YAML as it came, tables aligned. Knows nothing of services and backends.
 
 Without a terminal there are no colours, and never is a name cut short: a narrow terminal wraps.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from datetime import datetime
+from io import StringIO
 from typing import TYPE_CHECKING
 
+from xdpdirector.cli.codes import PIPE_CLOSED
 from xdpdirector.cli.target import Format
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-Parts = Iterable["Table | str"]
+EVERY = 1.0  # seconds between two looks of somebody who watches
+Parts = Iterable["Table | Text | str"]
 _COLOURS = {
     "up": "green",
     "drained": "cyan",
@@ -33,15 +39,68 @@ _COLOURS = {
     "removed": "red",
 }
 _WIDEST = 10_000
-_PIPE_CLOSED = 141  # what a shell shows of a program that SIGPIPE ended
 
 
 def answer(output: Format, document: object, parts: Callable[[], Parts]) -> None:
     """Write `document` as it is, or the parts that show it."""
+    write(_render(parts()) if output is Format.TABLE else as_text(output, document))
+
+
+def as_text(output: Format, document: object) -> str:
+    """As JSON or YAML."""
+    if output is Format.YAML:
+        return _yaml(document)
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+def _yaml(document: object) -> str:
+    from ruamel.yaml import YAML
+
+    yaml, text = YAML(), StringIO()
+    yaml.width, yaml.default_flow_style = _WIDEST, False
+    yaml.dump(document, text)
+    return text.getvalue()
+
+
+def entry(output: Format, document: object, line: Callable[[], Text | str]) -> None:
+    """One of many, as they come: a line of a table, a line of JSON, or one more YAML document."""
     if output is Format.JSON:
-        _write(json.dumps(document, indent=2, ensure_ascii=False) + "\n")
+        write(json.dumps(document, ensure_ascii=False) + "\n")
+    elif output is Format.YAML:
+        write("---\n" + _yaml(document))
     else:
-        _write(_render(parts()))
+        write(_render([line()]))
+
+
+def repeated(watch: bool, look: Callable[[], tuple[object, Callable[[], Parts]]], output: Format) -> None:
+    """Ask and answer, once or until somebody has seen enough: a terminal shows one look at a time."""
+    if not watch:
+        answer(output, *look())
+    elif output is Format.TABLE and sys.stdout.isatty():
+        _live(lambda: look()[1]())
+    else:
+        with contextlib.suppress(KeyboardInterrupt):
+            while True:
+                answer(output, *look())
+                time.sleep(EVERY)
+
+
+def _live(parts: Callable[[], Parts]) -> None:
+    from rich.console import Group
+    from rich.live import Live
+
+    from xdpdirector.cli import keyboard
+
+    console = terminal()
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        keyboard.keys(),
+        Live(console=console, screen=True, auto_refresh=False) as live,
+    ):
+        while True:
+            live.update(Group(*parts()), refresh=True)
+            if keyboard.is_over(EVERY):
+                return
 
 
 def table(columns: str) -> Table:
@@ -64,10 +123,15 @@ def facts(*facts: tuple[str, Text | str]) -> Table:
     return made
 
 
-def state(word: str) -> Text:
+def state(word: str, shown: str | None = None) -> Text:
+    """The word, or another one, in its colour."""
     from rich.text import Text
 
-    return Text(word, style=_COLOURS.get(word, ""))
+    return Text(word if shown is None else shown, style=_COLOURS.get(word, ""))
+
+
+def endpoint(address: str, port: int) -> str:
+    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"
 
 
 def number(count: int) -> str:
@@ -91,17 +155,23 @@ def size(count: float) -> str:
     return f"{count:,.1f} TiB"
 
 
-def _render(parts: Parts) -> str:
+def terminal(width: int | None = None) -> Console:
+    """Text as it stands, in colours where they can be seen."""
     from rich.console import Console
 
-    console = Console(width=_WIDEST, highlight=False, markup=False, emoji=False)
+    return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+def _render(parts: Parts) -> str:
+    console = terminal(_WIDEST)
     with console.capture() as capture:
         for part in parts:
             console.print(part, soft_wrap=True)
     return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
 
 
-def _write(text: str) -> None:
+def write(text: str) -> None:
+    """To standard output, at once; the end when nobody reads it any more."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
@@ -109,4 +179,4 @@ def _write(text: str) -> None:
         BrokenPipeError
     ):  # the reader has gone (`| head`): nothing to say, and nothing to flush at exit either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise SystemExit(_PIPE_CLOSED) from None
+        raise SystemExit(PIPE_CLOSED) from None

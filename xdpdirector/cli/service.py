@@ -3,76 +3,42 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from xdpdirector.cli import show
-from xdpdirector.cli.checking import check_patch
-from xdpdirector.cli.render import answer
-from xdpdirector.cli.target import Format, Output, Service, example, target
+from xdpdirector.cli.render import answer, repeated
+from xdpdirector.cli.sharing import taking
+from xdpdirector.cli.target import Format, Output, Service, Watch, example, target
+from xdpdirector.cli.wishing import wishes, without_nulls
 from xdpdirector.client import service_path
 
 app = typer.Typer(help="Virtual services: list, show, add, set, remove.")
 
 
-def _option(text: str) -> Any:
-    return typer.Option(help=text, show_default=False)
-
-
-Listen = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="ADDRESS:PORT/PROTOCOL",
-        show_default=False,
-        help="A listener, like 192.0.2.10:80/tcp or [2001:db8::10]:53/udp; may be repeated.",
-    ),
-]
-Scheduler = Annotated[
-    str | None, _option("wlc (least busy), mh (Maglev hashing), rr, wrr, lc, sed, nq, sh, fo or ovf.")
-]
-Hash = Annotated[str | None, _option("For mh and sh: by flow or by address.")]
-Persistence = Annotated[str | None, _option("How long a client keeps its backend, like 300s, or none.")]
-Fallback = Annotated[str | None, _option("The backend that serves only when no other does, or none.")]
-Check = Annotated[str | None, _option("tcp, http:/path, https:/path, dns:name, ... or none.")]
-CheckOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        metavar="NAME=VALUE",
-        show_default=False,
-        help="Another option of the check, like via=address, verify=true or status=[200,204]; may be repeated.",
-    ),
-]
-SlowStart = Annotated[
-    str | None, _option("How long a backend that returns takes to get its whole weight back, or none.")
-]
-Interval = Annotated[str | None, _option("Time between checks, like 2s.")]
-Timeout = Annotated[str | None, _option("Time for one check, like 500ms.")]
-Rise = Annotated[int | None, _option("Good checks in a row until up.")]
-Fall = Annotated[int | None, _option("Bad checks in a row until down.")]
-Limit = Annotated[str | None, _option("New connections, like 1000/s, 10/m, or none for no limit at all.")]
-Burst = Annotated[int | None, _option("So many of them at once.")]
-SourceLimit = Annotated[str | None, _option("The same for each source, like 10/s, or none.")]
-SourceBurst = Annotated[int | None, _option("So many of a source at once.")]
-SourcePrefix = Annotated[int | None, _option("Bits of an IPv4 address that make a source (32).")]
-SourcePrefix6 = Annotated[int | None, _option("The same of an IPv6 address (64).")]
-OnEmpty = Annotated[str | None, _option("Without a usable backend: reject or drop.")]
-OnDown = Annotated[str | None, _option("A connection's backend is down: reject, drop or schedule.")]
-OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
-
-
 @app.command("list", epilog=example("xdpdirector service list -o json"))
-def list_(context: typer.Context, output: Output = Format.TABLE) -> None:
+def list_(context: typer.Context, watch: Watch = False, output: Output = Format.TABLE) -> None:
     """All services."""
-    document = target(context).client().get("/v1/services")
-    answer(output, document, lambda: show.services(document["items"]))
+    client = target(context).client()
+
+    def look() -> tuple[Any, Any]:
+        document = client.get("/v1/services")
+        return document, lambda: show.services(document["items"])
+
+    repeated(watch, look, output)
 
 
 @app.command("show", epilog=example("xdpdirector service show web"))
-def show_(context: typer.Context, name: Service, output: Output = Format.TABLE) -> None:
+def show_(context: typer.Context, name: Service, watch: Watch = False, output: Output = Format.TABLE) -> None:
     """One service with its backends."""
-    document = target(context).client().get(service_path(name))
-    answer(output, document, lambda: show.service(document))
+    client = target(context).client()
+
+    def look() -> tuple[Any, Any]:
+        document = client.get(service_path(name))
+        return document, lambda: show.service(document)
+
+    repeated(watch, look, output)
 
 
 @app.command(
@@ -80,119 +46,24 @@ def show_(context: typer.Context, name: Service, output: Output = Format.TABLE) 
         "xdpdirector service add web --listen 192.0.2.10:80/tcp --scheduler wlc --check http:/healthz"
     )
 )
-def add(
-    context: typer.Context,
-    name: Service,
-    listen: Listen = None,
-    scheduler: Scheduler = None,
-    hash: Hash = None,  # noqa: A002 the option's name
-    persistence: Persistence = None,
-    fallback: Fallback = None,
-    check: Check = None,
-    check_option: CheckOption = None,
-    interval: Interval = None,
-    timeout: Timeout = None,
-    rise: Rise = None,
-    fall: Fall = None,
-    slow_start: SlowStart = None,
-    limit: Limit = None,
-    burst: Burst = None,
-    source_limit: SourceLimit = None,
-    source_burst: SourceBurst = None,
-    source_prefix: SourcePrefix = None,
-    source_prefix6: SourcePrefix6 = None,
-    on_empty: OnEmpty = None,
-    on_down: OnDown = None,
-    on_unknown: OnUnknown = None,
-    output: Output = Format.TABLE,
-) -> None:
+@taking(wishes)
+def add(context: typer.Context, name: Service, wishes: dict[str, Any], output: Output = Format.TABLE) -> None:
     """Add a service; what is left out takes its default."""
-    if not listen:
+    if "listeners" not in wishes:
         raise typer.BadParameter("say what to listen on, like --listen 192.0.2.10:80/tcp")
-    body = _given(
-        name=name,
-        listeners=listen,
-        scheduler=scheduler,
-        hash=hash,
-        persistence={"timeout": persistence} if persistence not in (None, "none") else None,
-        fallback=fallback if fallback != "none" else None,
-        check=check_patch(check, check_option, interval=interval, timeout=timeout, rise=rise, fall=fall),
-        slow_start=slow_start if slow_start != "none" else None,
-        limit=_limit(
-            limit,
-            burst,
-            source_limit,
-            burst_of_source=source_burst,
-            prefix=source_prefix,
-            prefix6=source_prefix6,
-        ),
-        on_empty=on_empty,
-        on_down=on_down,
-        on_unknown=on_unknown,
-    )
-    document = target(context).client().post("/v1/services", _without_nulls(body))
+    document = target(context).client().post("/v1/services", {"name": name} | without_nulls(wishes))
     answer(output, document, lambda: show.service(document))
 
 
 @app.command("set", epilog=example("xdpdirector service set web --scheduler mh --check none"))
+@taking(wishes)
 def set_(
-    context: typer.Context,
-    name: Service,
-    listen: Listen = None,
-    scheduler: Scheduler = None,
-    hash: Hash = None,  # noqa: A002 the option's name
-    persistence: Persistence = None,
-    fallback: Fallback = None,
-    check: Check = None,
-    check_option: CheckOption = None,
-    interval: Interval = None,
-    timeout: Timeout = None,
-    rise: Rise = None,
-    fall: Fall = None,
-    slow_start: SlowStart = None,
-    limit: Limit = None,
-    burst: Burst = None,
-    source_limit: SourceLimit = None,
-    source_burst: SourceBurst = None,
-    source_prefix: SourcePrefix = None,
-    source_prefix6: SourcePrefix6 = None,
-    on_empty: OnEmpty = None,
-    on_down: OnDown = None,
-    on_unknown: OnUnknown = None,
-    output: Output = Format.TABLE,
+    context: typer.Context, name: Service, wishes: dict[str, Any], output: Output = Format.TABLE
 ) -> None:
     """Change a service; what is left out stays. --listen names all listeners anew."""
-    body = _given(
-        listeners=listen or None,
-        scheduler=scheduler,
-        hash=hash,
-        persistence={"timeout": persistence} if persistence not in (None, "none") else None,
-        fallback=fallback if fallback != "none" else None,
-        check=check_patch(check, check_option, interval=interval, timeout=timeout, rise=rise, fall=fall),
-        slow_start=slow_start if slow_start != "none" else None,
-        limit=_limit(
-            limit,
-            burst,
-            source_limit,
-            burst_of_source=source_burst,
-            prefix=source_prefix,
-            prefix6=source_prefix6,
-        ),
-        on_empty=on_empty,
-        on_down=on_down,
-        on_unknown=on_unknown,
-    )
-    said = {
-        "check": check,
-        "slow_start": slow_start,
-        "persistence": persistence,
-        "fallback": fallback,
-        "limit": limit,
-    }
-    body |= {name: None for name, value in said.items() if value == "none"}
-    if not body:
+    if not wishes:
         raise typer.BadParameter("say what to change, like --scheduler mh")
-    document = target(context).client().patch(service_path(name), body)
+    document = target(context).client().patch(service_path(name), wishes)
     answer(output, document, lambda: show.service(document))
 
 
@@ -200,38 +71,3 @@ def set_(
 def remove(context: typer.Context, name: Service) -> None:
     """Remove a service with its backends."""
     target(context).client().delete(service_path(name))
-
-
-def _given(**fields: Any) -> dict[str, Any]:
-    return {name: value for name, value in fields.items() if value is not None}
-
-
-def _without_nulls(document: dict[str, Any]) -> dict[str, Any]:
-    """`document` as a whole and not a patch: there is nothing yet that a null could remove."""
-    return {
-        name: _without_nulls(value) if isinstance(value, dict) else value
-        for name, value in document.items()
-        if value is not None
-    }
-
-
-def _limit(
-    rate: str | None,
-    burst: int | None,
-    source: str | None,
-    *,
-    burst_of_source: int | None,
-    **prefixes: int | None,
-) -> dict[str, Any] | None:
-    """The merge patch of a limit, None for no change."""
-    of_source = _given(rate=source, burst=burst_of_source, **prefixes)
-    fields = _given(rate=rate, burst=burst, per_source=of_source or None)
-    if rate == "none":
-        if len(fields) > 1:
-            raise typer.BadParameter("--limit none is no limit at all, also of sources: leave the others out")
-        return None
-    if source == "none":
-        if len(of_source) > 1:
-            raise typer.BadParameter("--source-limit none has no burst and no prefix")
-        fields["per_source"] = None
-    return fields or None

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from xdpdirector.cli import guard
-from xdpdirector.cli.render import Parts, facts, moment, number, plural, size, state, table
+from xdpdirector.cli.render import Parts, endpoint, facts, moment, number, plural, size, state, table
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -134,8 +134,8 @@ def connections(items: Sequence[Document]) -> Parts:
     rows = table("CLIENT VIP PROTOCOL BACKEND STATE >IDLE")
     for each in items:
         rows.add_row(
-            _endpoint(each["client"], each["client_port"]),
-            _endpoint(each["vip"], each["port"]),
+            endpoint(each["client"], each["client_port"]),
+            endpoint(each["vip"], each["port"]),
             each["protocol"],
             f"{each['service']}/{each['backend'] or '-'}",
             each["state"],
@@ -217,7 +217,3 @@ def _check(check: Document | None) -> str:
 
 def _traffic(total: Document) -> tuple[str, str, str]:
     return number(total["connections"]), number(total["packets"]), size(total["bytes"])
-
-
-def _endpoint(address: str, port: int) -> str:
-    return f"[{address}]:{port}" if ":" in address else f"{address}:{port}"

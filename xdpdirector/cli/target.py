@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from xdpdirector.cli import complete
 from xdpdirector.client import Client
 from xdpdirector.paths import InstancePaths
 
@@ -33,10 +34,11 @@ def target(context: typer.Context) -> Target:
 
 
 class Format(StrEnum):
-    """Tables are for people; JSON is exactly the API's document."""
+    """Tables are for people; JSON and YAML are exactly the API's document."""
 
     TABLE = "table"
     JSON = "json"
+    YAML = "yaml"
 
 
 @dataclass(frozen=True)
@@ -56,11 +58,27 @@ class BackendName:
         return cls(service, backend)
 
 
-Output = Annotated[Format, typer.Option("--output", "-o", help="A table for people, or the API's JSON.")]
-Service = Annotated[str, typer.Argument(metavar="SERVICE", help="The service's name.", show_default=False)]
+Output = Annotated[Format, typer.Option("--output", "-o", help="A table for people, or the API's document.")]
+Service = Annotated[
+    str,
+    typer.Argument(
+        metavar="SERVICE",
+        help="The service's name.",
+        show_default=False,
+        autocompletion=complete.services,
+    ),
+]
 Backend = Annotated[
     BackendName,
-    typer.Argument(parser=BackendName.parse, metavar="SERVICE/BACKEND", help="For example web/web1."),
+    typer.Argument(
+        parser=BackendName.parse,
+        metavar="SERVICE/BACKEND",
+        help="For example web/web1.",
+        autocompletion=complete.backends,
+    ),
+]
+Watch = Annotated[
+    bool, typer.Option("--watch", "-w", help="Again every second, until q or Ctrl-C.", show_default=False)
 ]
 Reason = Annotated[str, typer.Option(help="Why; kept with the change.", show_default=False)]
 

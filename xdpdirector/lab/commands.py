@@ -179,6 +179,24 @@ def vm(
     raise typer.Exit(0 if course.passed else 1)
 
 
+@app.command(name="versus-lvs")
+def versus_lvs(
+    quick: Annotated[bool, typer.Option("--quick", help="Few flows, one round.")] = False,
+    document: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the instructions by number of flows.")
+    ] = None,
+) -> None:
+    """Instructions for each packet, beside kernel IPVS in an emulated machine; status 1 if the target is missed."""
+    from xdpdirector.lab.versus.command import versus
+
+    _end_like_ctrl_c()
+    raise typer.Exit(0 if versus(Path.cwd(), quick, document, plot, _say) else 1)
+
+
 def _end_like_ctrl_c() -> None:
     """SIGTERM and SIGHUP take the lab down too."""
 

@@ -160,6 +160,28 @@ class Echo(Server):
         return self.host.directory(self.role) / "bound"
 
 
+class Fickle(Server):
+    """HTTP on all addresses of the host, each of which is well and ill by turns, for `period` seconds each."""
+
+    role = "fickle"
+
+    def __init__(self, host: Host, port: int, period: float) -> None:
+        super().__init__(host)
+        self.port, self.period = port, period
+
+    def command(self) -> list[str]:
+        self._bound.unlink(missing_ok=True)
+        program = [sys.executable, "-m", "xdpdirector.lab.fickle"]
+        return [*program, str(self._bound), str(self.port), str(self.period)]
+
+    def ready(self) -> bool:
+        return self._bound.exists()
+
+    @property
+    def _bound(self) -> Path:
+        return self.host.directory(self.role) / "bound"
+
+
 def big_file(directory: Path, megabytes: int) -> Path:
     """A file `big` of random bytes, made once for a lab."""
     path = directory / "big"

@@ -77,6 +77,16 @@ class Lan:
 
     async def start(self) -> None:
         """From now on it asks and listens. Not being allowed to is a finding, not an error."""
+        self._open()
+        works = (self._rounds, self._search, self._doubt)
+        self._tasks = [asyncio.create_task(self._kept_up(work)) for work in works]
+
+    async def look_once(self) -> None:
+        """One round instead of `start`."""
+        self._open()
+        await self.round()
+
+    def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._surroundings.open()
         if self._spec.probe:
@@ -85,8 +95,6 @@ class Lan:
                 self._probing = True
             except OSError as error:
                 self._blind = (blind(str(error)),)
-        works = (self._rounds, self._search, self._doubt)
-        self._tasks = [asyncio.create_task(self._kept_up(work)) for work in works]
 
     async def close(self) -> None:
         for task in self._tasks:

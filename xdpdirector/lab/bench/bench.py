@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from xdpdirector.lab.bench.costs import Costs
 from xdpdirector.lab.bench.figure import Figure, by_key
+from xdpdirector.lab.bench.flapping import flapping
 from xdpdirector.lab.bench.flood import Flood
 from xdpdirector.lab.bench.footprint import footprint
 from xdpdirector.lab.bench.limits import Limits
@@ -49,6 +50,8 @@ def run_bench(options: Options, say: Say) -> Report:
             figures += Servers(lab, pace).run()
             say("the daemon with 100 services: memory, and how soon it is back")
             figures += footprint(lab, pace.server_rounds)
+            say("the API while 250 backends come and go once a second")
+            figures += flapping(lab, pace.flapping_seconds)
     found = by_key(figures)
     verdicts = judge(found, pace, program.verified_instructions)
     return Report(machine, pace, program, found, verdicts, time.monotonic() - begin, stolen.share())

@@ -51,6 +51,10 @@ class Wire:
         """A pinned program at this end of the cable, in place of what is there."""
         self._attach(node, INTERFACE, "xdpdrv", program)
 
+    def detach(self, node: Node) -> None:
+        """No program at this end of the cable."""
+        run(*enter(node, "ip", "link", "set", "dev", INTERFACE, "xdpdrv", "off"))
+
     def keep(self, *programs: Path) -> None:
         """Attach one or two programs where no packet comes by. The kernel then has them in its table of XDP
         programs (net/core/filter.c, BPF_DISPATCHER) and need not change the table, and wait for all CPUs, in each

@@ -32,7 +32,7 @@ RUNNING = 10_000  # connections that a flood must not harm
 @dataclass(frozen=True)
 class Pace:
     """`flows`: powers of two, growing. `burst`: packets of one measurement. `flood`: distinct SYNs, sent in
-    `flood_bursts`. `seconds`: of each measurement end to end, 0 to leave these out."""
+    `flood_bursts`. `seconds`: of each measurement end to end, 0 to leave these out, and of asking the API."""
 
     flows: tuple[int, ...] = (1, 1 << 14, 1 << 17, 1 << 19)
     rounds: int = 15
@@ -44,6 +44,7 @@ class Pace:
     live_rounds: int = 5
     server_seconds: float = 3.0
     server_rounds: int = 3
+    flapping_seconds: float = 10.0
 
 
 CALM = Pace()

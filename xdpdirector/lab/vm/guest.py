@@ -27,11 +27,11 @@ _GREETING = b"SSH-2.0-"
 class Guest:
     """A context manager: it runs inside the block, and what it wrote is gone afterwards.
 
-    `console` is the file that gets what the kernel says; `macs` are those of its cards on one hub.
+    `console` is the file that gets what the kernel says.
     """
 
-    def __init__(self, image: Image, console: Path, macs: Sequence[str] = ()) -> None:
-        self._image, self._console, self._macs = image, console, macs
+    def __init__(self, image: Image, console: Path, shape: qemu.Shape) -> None:
+        self._image, self._console, self._shape = image, console, shape
         self._qemu: subprocess.Popen[bytes] | None = None
         self._port = 0
 
@@ -39,7 +39,7 @@ class Guest:
         """LabError when it does not boot."""
         self._port = _free_port()
         image = self._image
-        machine = qemu.Machine(image.kernel, image.initrd, image.disk, self._console, self._port, self._macs)
+        machine = qemu.Machine(image.kernel, image.initrd, image.disk, self._console, self._port, self._shape)
         self._qemu = subprocess.Popen(
             qemu.command(machine),
             stdin=subprocess.DEVNULL,

@@ -13,27 +13,39 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MEGABYTES = 1536
 TRANSLATIONS = 256  # megabytes for translated code; without a limit QEMU takes a gigabyte more
 NICE = 10
 LOOPBACK = "127.0.0.1"
-KERNEL_OPTIONS = (
+_KERNEL_OPTIONS = (
     *("root=/dev/vda", "rw", "net.ifnames=0", "console=ttyS0"),
     *("mitigations=off", "quiet", "systemd.show_status=0"),  # each costs seconds in emulation
     "panic=-1",  # QEMU ends when the kernel does
 )
+# The guest's clock then counts instructions, one a nanosecond, and never stands still. Without `erms` and `fsrm`
+# the kernel copies by loops: QEMU would count each repetition of a string instruction.
+_COUNTING = ("-icount", "shift=0,sleep=off")
+_PLAIN_COPIES = "max,-erms,-fsrm"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """`macs` are those of the cards on the hub. `counting`: the guest's clock is its count of instructions."""
+
+    macs: Sequence[str] = ()
+    megabytes: int = 1536
+    counting: bool = False
 
 
 @dataclass(frozen=True)
 class Machine:
-    """`port` of the loopback leads to the guest's ssh; `macs` are those of the cards on the hub."""
+    """`port` of the loopback leads to the guest's ssh."""
 
     kernel: Path
     initrd: Path
     disk: Path
     console: Path
     port: int
-    macs: Sequence[str] = ()
+    shape: Shape = Shape()
 
 
 def command(machine: Machine) -> list[str]:
@@ -41,22 +53,30 @@ def command(machine: Machine) -> list[str]:
     return [
         *("setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", str(NICE)),
         *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
-        *("-machine", "q35", "-accel", f"tcg,tb-size={TRANSLATIONS}", "-cpu", "max", "-smp", "1"),
-        *("-m", str(MEGABYTES), "-serial", f"file:{_escaped(machine.console)}"),
+        *("-machine", "q35", "-smp", "1", "-m", str(machine.shape.megabytes)),
+        *_processor(machine.shape.counting),
+        *("-serial", f"file:{_escaped(machine.console)}"),
         *(
             "-kernel",
             str(machine.kernel),
             "-initrd",
             str(machine.initrd),
             "-append",
-            " ".join(KERNEL_OPTIONS),
+            " ".join(_KERNEL_OPTIONS),
         ),
         *("-drive", f"file={_escaped(machine.disk)},format=raw,if=virtio,cache=unsafe,snapshot=on"),
         *("-device", "virtio-rng-pci"),
         *("-netdev", f"user,id=ssh,restrict=on,hostfwd=tcp:{LOOPBACK}:{machine.port}-:22"),
         *("-device", "virtio-net-pci,netdev=ssh"),
-        *(word for number, mac in enumerate(machine.macs) for word in _card(number, mac)),
+        *(word for number, mac in enumerate(machine.shape.macs) for word in _card(number, mac)),
     ]
+
+
+def _processor(counting: bool) -> tuple[str, ...]:
+    accelerator = f"tcg,tb-size={TRANSLATIONS}"
+    if not counting:
+        return ("-accel", accelerator, "-cpu", "max")
+    return ("-accel", f"{accelerator},thread=single", "-cpu", _PLAIN_COPIES, *_COUNTING)
 
 
 def _card(number: int, mac: str) -> tuple[str, ...]:

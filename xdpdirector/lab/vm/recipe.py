@@ -18,6 +18,7 @@ PACKAGES = (
     *("systemd-sysv", "udev", "kmod", "linux-image-amd64", "initramfs-tools", "openssh-server"),  # it boots
     *("python3", "python3-venv", "python3-bpfcc", "linux-libc-dev"),  # the director
     *("iproute2", "ethtool", "procps", "nginx", "curl", "iputils-ping"),  # the lab
+    "ipvsadm",  # who the director is measured against
 )
 TEST_TOOLS = ("hypothesis", "pytest", "scapy")  # of the project's extra "dev"
 MODULES = ("virtio_pci", "virtio_blk", "ext4")  # all that the kernel needs to find its disk
@@ -37,7 +38,7 @@ FILES = {
 }
 ENABLED = ("systemd-networkd", "ssh")
 DISABLED = (
-    *("nginx", "e2scrub_reap", "fstrim.timer", "dpkg-db-backup.timer"),
+    *("nginx", "ipvsadm", "e2scrub_reap", "fstrim.timer", "dpkg-db-backup.timer"),
     *("apt-daily.timer", "apt-daily-upgrade.timer", "systemd-networkd-wait-online", "systemd-timesyncd"),
 )
 

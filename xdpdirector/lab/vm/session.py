@@ -14,12 +14,13 @@ from xdpdirector.lab.topology import Topology
 from xdpdirector.lab.vm.guest import Guest
 from xdpdirector.lab.vm.image import ENVIRONMENT, Image
 from xdpdirector.lab.vm.parcel import parcel
+from xdpdirector.lab.vm.qemu import Shape
 from xdpdirector.lab.vm.recipe import recipe
 
 CARDS = Topology("cards", backends=2)  # the hosts that have a network card each, instead of a veth
 PLACE = "/root/xdpdirector"
 PYTHON = f"{ENVIRONMENT}/bin/python"
-TESTING = 1800.0  # seconds
+INSTALLING, TESTING = 300.0, 1800.0  # seconds
 _SHELL = f"cd {PLACE}; PATH={ENVIRONMENT}/bin:$PATH exec bash"
 
 # What depends on the kernel, within minutes of emulation. The long flood and the long random walk do not.
@@ -69,21 +70,9 @@ class Course:
 
 def run_session(options: Options, say: Callable[[str], None]) -> Course:
     """The guest and all that it did are gone afterwards; the image stays for the next time."""
-    home = options.checkout / ".lab" / "vm"
-    image, wanted = Image(home), recipe(options.checkout)
     course = Course()
-    if not image.is_made_by(wanted):
-        with course.step("building the disk image", say):
-            image.make(wanted, say)
-    with course.step("packing the project", say):
-        content = parcel(options.checkout)
-    with ExitStack() as stack:
-        with course.step("booting", say):
-            cards = [node.mac() for node in CARDS.hosts]
-            guest = stack.enter_context(Guest(image, home / "console.log", cards))
-        with course.step("installing the project", say):
-            _install(guest, content)
-        say(f"the guest runs {guest.run('uname', '-srv').strip()}")
+    shape = Shape([node.mac() for node in CARDS.hosts])
+    with furnished_guest(options.checkout, shape, course, say) as guest:
         if options.shell:
             guest.follow("bash", "-c", _SHELL, terminal=True)
         else:
@@ -92,11 +81,32 @@ def run_session(options: Options, say: Callable[[str], None]) -> Course:
     return course
 
 
+@contextmanager
+def furnished_guest(
+    checkout: Path, shape: Shape, course: Course, say: Callable[[str], None]
+) -> Iterator[Guest]:
+    """A guest in which the project is installed; first the image is made, if it is not there."""
+    home = checkout / ".lab" / "vm"
+    image, wanted = Image(home), recipe(checkout)
+    if not image.is_made_by(wanted):
+        with course.step("building the disk image", say):
+            image.make(wanted, say)
+    with course.step("packing the project", say):
+        content = parcel(checkout)
+    with ExitStack() as stack:
+        with course.step("booting", say):
+            guest = stack.enter_context(Guest(image, home / "console.log", shape))
+        with course.step("installing the project", say):
+            _install(guest, content)
+        say(f"the guest runs {guest.run('uname', '-srv').strip()}")
+        yield guest
+
+
 def _install(guest: Guest, content: bytes) -> None:
     guest.run("mkdir", PLACE)
     guest.run("tar", "-x", "-C", PLACE, data=content)
     pip = f"{ENVIRONMENT}/bin/pip install --quiet --no-index --no-deps --root-user-action=ignore"
-    guest.run("bash", "-c", f"{pip} {PLACE}/*.whl")
+    guest.run("bash", "-c", f"{pip} {PLACE}/*.whl", timeout=INSTALLING)
 
 
 def _testing(options: Options) -> str:

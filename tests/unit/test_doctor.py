@@ -1,0 +1,295 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor on a made-up machine: one thing broken at a time, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ward import CARD, PATHS, PID, WELL, Ward
+
+from xdpdirector.doctor.examination import examine, is_well
+from xdpdirector.doctor.finding import Finding, Level
+from xdpdirector.doctor.machine import Kernel
+from xdpdirector.doctor.patient import Patient
+from xdpdirector.errors import DataplaneError
+
+Break = Callable[[Ward], object]
+NETWORK_FINDING = {
+    "kind": "vip-missing-on-backend",
+    "subject": "web/web1",
+    "text": "backend web/web1 (192.0.2.21) does not have the VIP 192.0.2.10",
+    "evidence": "it was silent 3 times",
+    "remedy": "ip address add 192.0.2.10/32 dev lo",
+    "since": "2025-01-01T12:00:00Z",
+}
+
+
+def file(path: object, content: str | OSError | None) -> Break:
+    def change(ward: Ward) -> None:
+        if content is None:
+            del ward.machine.files[str(path)]
+        else:
+            ward.machine.files[str(path)] = content
+
+    return change
+
+
+def machine(**fields: Any) -> Break:
+    def change(ward: Ward) -> None:
+        for name, value in fields.items():
+            setattr(ward.machine, name, value)
+
+    return change
+
+
+def card(**fields: Any) -> Break:
+    return machine(card=replace(CARD, **fields))
+
+
+def says(document: str, **fields: Any) -> Break:
+    return lambda ward: ward.answers(document, **fields)
+
+
+def configured(**fields: Any) -> Break:
+    def change(ward: Ward) -> None:
+        assert ward.patient.configuration
+        ward.change(configuration=ward.patient.configuration.model_copy(update=fields))
+
+    return change
+
+
+def without_check(ward: Ward) -> None:
+    assert ward.patient.configuration
+    web = ward.patient.configuration.services["web"].model_copy(update={"check": None})
+    configured(services={"web": web})(ward)
+
+
+def without_configuration(ward: Ward) -> None:
+    ward.change(configuration=None, complaint="director.yaml:3:1: unknown key 'servces'")
+
+
+def dead(ward: Ward) -> None:
+    ward.silent()
+    del ward.machine.files[f"/proc/{PID}"]
+
+
+def sysctl(name: str, value: str) -> Break:
+    return file(f"/proc/sys/net/{name.replace('.', '/')}", value)
+
+
+def fill(entries: int, room: int, name: str = "connections") -> Break:
+    return says("statistics", maps={name: {"entries": entries, "room": room}})
+
+
+def old_kernel(ward: Ward) -> None:
+    ward.machine.kernel = Kernel("5.10.0", (5, 10))
+
+
+CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+JIT = "net/core/bpf_jit_enable"
+KEEPER = "/sys/fs/cgroup/system.slice/chrony.service"
+UNIT = "/etc/systemd/system/multi-user.target.wants/xdpdirector@ward.service"
+NO_MEMORY = "MemAvailable: 100000 kB"
+NOTHING_HELD = "CapEff:\t0000000000000000"
+
+
+@pytest.mark.parametrize(
+    ("broken", "level", "text", "remedy"),
+    [
+        pytest.param(without_configuration, "warning", "cannot be used", "correct it", id="configuration"),
+        pytest.param(without_check, "warning", "'web' has no check", "type: tcp", id="no check"),
+        pytest.param(dead, "warning", "no daemon of instance 'ward' runs", "systemctl start", id="no daemon"),
+        pytest.param(Ward.silent, "error", "runs but does not answer", "journalctl", id="daemon hangs"),
+        pytest.param(
+            says("ready", ready=False, problems=["VIP 192.0.2.10 stands nowhere"]),
+            "error", "stands nowhere", "as it says", id="not ready",
+        ),
+        pytest.param(
+            says("ready", warnings=["the disk is full"]), "warning", "the disk is full", "", id="daemon warns"
+        ),
+        pytest.param(
+            says("lan", findings=[NETWORK_FINDING]), "error", "does not have the VIP", "dev lo", id="network"
+        ),
+        pytest.param(fill(240000, 262144), "warning", "is 92% full", "sizes.connections", id="map full"),
+        pytest.param(
+            fill(900, 1 << 21), "note", "up to three times as fast", "connections: 8192", id="map too large"
+        ),
+        pytest.param(
+            says("statistics", drift_repaired=3), "warning", "3 places", "bpftool", id="drift"
+        ),
+        pytest.param(machine(card=None), "error", "eth0 does not exist", "", id="no interface"),
+        pytest.param(card(up=False), "error", "switched off", "ip link set eth0 up", id="interface off"),
+        pytest.param(card(carrier=False), "error", "no carrier", "cable", id="no carrier"),
+        pytest.param(card(program_id=0), "error", "carries no XDP program", "xdpdirector load", id="bare"),
+        pytest.param(
+            card(program_id=9, program="other"), "error", "somebody else's XDP program 9 'other'", "xdp off",
+            id="foreign",
+        ),
+        pytest.param(
+            card(program_id=9, program=""), "warning", "nobody may say whose", "root", id="unknown program"
+        ),
+        pytest.param(
+            card(mode="generic", driver="r8169"), "warning", "r8169 is not known", "use a card",
+            id="driver without native mode",
+        ),
+        pytest.param(
+            card(mode="generic", mtu=9000), "warning", "an MTU of 9000", "mtu 1500", id="MTU too large"
+        ),
+        pytest.param(
+            card(features={"rx-lro": True}), "warning", "lro is on", "ethtool -K eth0 lro off", id="LRO"
+        ),
+        pytest.param(
+            card(features={"rx-vlan-hw-parse": True}), "note", "VLAN tags", "rxvlan off", id="VLAN stripped"
+        ),
+        pytest.param(card(features={}), "note", "not known", "", id="offloads unknown"),
+        pytest.param(card(queues=(2, 8)), "warning", "2 of 8 queues", "combined 4", id="too few queues"),
+        pytest.param(card(queues=(1, 1)), "note", "one queue", "", id="one queue"),
+        pytest.param(
+            card(driver="virtio_net", transmit_queues=4), "note", "takes locks", "8 queue pairs", id="virtio"
+        ),
+        pytest.param(machine(bcc=None), "error", "BCC is missing", "python3-bpfcc", id="no BCC"),
+        pytest.param(
+            machine(bcc=[Path("/venv/bcc")]), "error", "unrelated one from PyPI", "uninstall bcc", id="impostor"
+        ),
+        pytest.param(
+            file("/usr/include/linux/bpf.h", None), "error", "headers are missing", "linux-libc-dev", id="headers"
+        ),
+        pytest.param(old_kernel, "error", "too old", "6.1 or newer", id="old kernel"),
+        pytest.param(sysctl("core.bpf_jit_enable", "0"), "warning", "interpreted", "bpf_jit_enable=1", id="JIT"),
+        pytest.param(sysctl("core.bpf_jit_harden", "2"), "note", "hardened", "=1", id="hardened"),
+        pytest.param(
+            file("/proc/sys/kernel/bpf_stats_enabled", "1"), "note", "are counted", "=0", id="BPF statistics"
+        ),
+        pytest.param(
+            file("/sys/kernel/security/lockdown", "none integrity [confidentiality]"), "error", "locked down",
+            "lockdown=integrity", id="lockdown",
+        ),
+        pytest.param(file(CLOCK, "acpi_pm"), "note", "acpi_pm is slow", "tsc", id="slow clock"),
+        pytest.param(
+            sysctl("ipv4.neigh.default.gc_thresh3", "1"), "warning", "room for 1", "gc_thresh3=", id="neighbours"
+        ),
+        pytest.param(sysctl("ipv4.icmp_echo_ignore_all", "1"), "note", "ping", "=0", id="no ping"),
+        pytest.param(
+            sysctl("ipv4.conf.eth0.arp_ignore", "8"), "error", "answers no ARP on eth0", "arp_ignore=0", id="ARP"
+        ),
+        pytest.param(
+            sysctl("ipv4.conf.all.log_martians", "1"), "note", "martian", "log_martians=0", id="martians"
+        ),
+        pytest.param(sysctl("ipv4.ip_forward", "1"), "note", "needs that not", "ip_forward=0", id="forwarding"),
+        pytest.param(machine(mounted=False), "error", "no bpffs", "mount -t bpf", id="no bpffs"),
+        pytest.param(file(PATHS.pins, None), "note", "no data plane", "", id="nothing loaded"),
+        pytest.param(file("/proc/meminfo", NO_MEMORY), "warning", "97 MiB of memory", "sizes", id="memory"),
+        pytest.param(machine(free_bytes=5 << 20), "error", "5 MiB are free", "make room", id="disk full"),
+        pytest.param(machine(free_bytes=50 << 20), "warning", "50 MiB are free", "make room", id="disk"),
+        pytest.param(file(PATHS.state, "garbage"), "error", "damaged", "backup", id="database"),
+        pytest.param(file(PATHS.state, None), "note", "no stored state yet", "", id="no database"),
+        pytest.param(
+            file(f"/proc/{PID}/status", NOTHING_HELD), "error", "lacks CAP_NET_ADMIN and CAP_NET_RAW",
+            "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW", id="capabilities",
+        ),
+        pytest.param(
+            file("/proc/self/status", NOTHING_HELD), "note", "sees only what any user may", "root", id="not root"
+        ),
+        pytest.param(file("/run/systemd/system", None), "note", "systemd does not run", "", id="no systemd"),
+        pytest.param(file(UNIT, None), "warning", "does not start at boot", "enable xdpdirector@ward", id="boot"),
+        pytest.param(file(KEEPER, None), "note", "keep the clock", "timesyncd", id="clock"),
+        pytest.param(configured(vips="external"), "warning", "keepalived", "vips: manage", id="keepalived"),
+    ],
+)  # fmt: skip
+def test_what_is_broken_is_named_with_evidence_and_remedy(
+    broken: Break, level: str, text: str, remedy: str
+) -> None:
+    ward = Ward()
+    broken(ward)
+
+    found = [each for each in ward.complaints() if text in each.text]
+
+    assert len(found) == 1, [each.text for each in ward.complaints()]
+    assert (found[0].level, bool(found[0].evidence)) == (Level(level), True)
+    assert remedy in found[0].remedy
+    assert found[0].remedy or level == "note"
+
+
+def test_who_is_well_is_told_so() -> None:
+    ward = Ward()
+
+    findings = ward.findings()
+
+    assert [each.text for each in findings if each.level is not Level.OK] == []
+    assert is_well(findings)
+    assert {each.topic for each in findings} == {
+        *("configuration", "daemon", "network", "interfaces", "program", "kernel", "settings", "storage"),
+        *("rights", "start-up"),
+    }
+
+
+def test_a_warning_or_an_error_is_not_well() -> None:
+    assert is_well([Finding(Level.NOTE, "", "")])
+    assert not is_well([Finding(Level.WARNING, "", "")])
+    assert not is_well([Finding(Level.ERROR, "", "")])
+
+
+def test_what_the_network_finds_is_not_said_twice() -> None:
+    ward = Ward()
+    ward.answers("lan", findings=[NETWORK_FINDING])
+    ward.answers("ready", warnings=[NETWORK_FINDING["text"]])
+
+    assert [each.topic for each in ward.complaints()] == ["network"]
+
+
+def test_locked_memory_counts_on_an_old_kernel_only() -> None:
+    ward = Ward()
+    ward.machine.kernel = Kernel("5.10.0", (5, 10))
+
+    [finding] = ward.complaints("storage")
+
+    assert "locked memory" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("problem", "level"),
+    [
+        (PermissionError(13, "Permission denied", "/sys/fs/bpf/xdpdirector"), Level.NOTE),
+        (OSError(5, "Input/output error"), Level.WARNING),
+        (DataplaneError("the map is gone"), Level.WARNING),
+    ],
+    ids=["not allowed", "broken disk", "our own error"],
+)
+def test_a_family_that_fails_does_not_keep_the_others_from_looking(problem: Exception, level: Level) -> None:
+    def fails(patient: Patient) -> Any:
+        yield Finding(Level.OK, "first", "seen")
+        raise problem
+
+    def works(patient: Patient) -> Any:
+        yield Finding(Level.OK, "last", "seen")
+
+    findings = examine(Ward().patient, {"one": fails, "two": works})
+
+    assert [(each.topic, each.level) for each in findings] == [
+        ("one", Level.OK),
+        ("one", level),
+        ("two", Level.OK),
+    ]
+
+
+def test_without_a_daemon_and_a_configuration_it_says_what_it_could_not_see() -> None:
+    ward = Ward()
+    dead(ward)
+    without_configuration(ward)
+
+    texts = [each.text for each in ward.complaints("network", "interfaces")]
+
+    assert texts == ["the network was not looked at: nobody says which backends there are"]
+
+
+def test_the_daemons_answers_tell_what_the_configuration_does_not() -> None:
+    ward = Ward()
+    without_configuration(ward)
+
+    assert ward.patient.interfaces == ("eth0",)
+    assert ward.patient.program_ids == {42}
+    assert ward.patient.documents == WELL

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names for the shell's completion, asked of the daemon that runs: at once, or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from xdpdirector.client import Client
+from xdpdirector.errors import DirectorError
+from xdpdirector.paths import DEFAULT_INSTANCE, InstancePaths
+
+PATIENCE = 1.0  # seconds: who presses a key waits no longer
+
+
+def services(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of services."""
+    return _beginning([one["name"] for one in _ask(context)], incomplete)
+
+
+def backends(context: typer.Context, incomplete: str) -> list[str]:
+    """SERVICE/BACKEND."""
+    names = [f"{one['name']}/{each['name']}" for one in _ask(context) for each in one["backends"]]
+    return _beginning(names, incomplete)
+
+
+def listeners(context: typer.Context, incomplete: str) -> list[str]:
+    """Those that are one port of one protocol."""
+    exact = [
+        text for one in _ask(context) for text in one["listeners"] if "*" not in text and "-" not in text
+    ]
+    return _beginning(exact, incomplete)
+
+
+def _beginning(names: list[str], incomplete: str) -> list[str]:
+    return [name for name in names if name.startswith(incomplete)]
+
+
+def _ask(context: typer.Context) -> list[dict[str, Any]]:
+    """Nothing when nobody answers: a shell has no place for errors here."""
+    chosen = context.find_root().params
+    try:
+        path = chosen.get("socket") or InstancePaths(chosen.get("instance") or DEFAULT_INSTANCE).socket
+        items: list[dict[str, Any]] = Client(Path(path)).get("/v1/services", timeout=PATIENCE)["items"]
+    except DirectorError:
+        return []
+    return items

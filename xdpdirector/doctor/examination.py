@@ -1,0 +1,60 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The whole examination: family after family, and one that fails does not keep the others from looking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from xdpdirector.doctor import (
+    cards,
+    configured,
+    ground,
+    kernel,
+    network,
+    programs,
+    rights,
+    running,
+    settings,
+    units,
+)
+from xdpdirector.doctor.finding import Finding, Level, note, warning
+from xdpdirector.doctor.patient import Patient
+from xdpdirector.errors import DirectorError
+
+Look = Callable[[Patient], Iterator[Finding]]
+
+FAMILIES: Mapping[str, Look] = {
+    "configuration": configured.look,
+    "daemon": running.look,
+    "network": network.look,
+    "interfaces": cards.look,
+    "program": programs.look,
+    "kernel": kernel.look,
+    "settings": settings.look,
+    "storage": ground.look,
+    "rights": rights.look,
+    "start-up": units.look,
+}
+
+
+def examine(patient: Patient, families: Mapping[str, Look] = FAMILIES) -> list[Finding]:
+    """All findings, in the families' order."""
+    return [replace(each, topic=topic) for topic, look in families.items() for each in _seen(look, patient)]
+
+
+def _seen(look: Look, patient: Patient) -> Iterator[Finding]:
+    """What a family says, and what kept it from saying more."""
+    try:
+        yield from look(patient)
+    except PermissionError as problem:
+        yield note("not all of this could be seen", str(problem), "run the doctor as root")
+    except (OSError, DirectorError) as problem:
+        yield warning(
+            "not all of this could be looked at", f"{type(problem).__name__}: {problem}", "as it says"
+        )
+
+
+def is_well(findings: Iterable[Finding]) -> bool:
+    """Whether nothing needs to be done."""
+    return not any(each.level in (Level.WARNING, Level.ERROR) for each in findings)

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the doctor reads of a machine: its files and its network cards. Judges nothing."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import NamedTuple, Protocol
+
+from xdpdirector import bpffs
+from xdpdirector.doctor import card
+from xdpdirector.doctor.card import Card
+
+
+class Kernel(NamedTuple):
+    """`release`: as `uname -r` has it; `version`: its first numbers."""
+
+    release: str
+    version: tuple[int, int]
+
+
+class Machine(Protocol):
+    """`ThisMachine` is one. What cannot be read is an OSError: FileNotFoundError, PermissionError ..."""
+
+    def text(self, path: Path) -> str:
+        """Of a file, without the white space around it."""
+
+    def begin(self, path: Path) -> bytes:
+        """The first 16 octets."""
+
+    def exists(self, path: Path) -> bool: ...
+
+    def free(self, path: Path) -> int:
+        """Bytes left on the file system of the path, or of its nearest parent that exists."""
+
+    def bpffs_is_mounted(self) -> bool: ...
+
+    def package(self, name: str) -> list[Path] | None:
+        """Where Python would find a package; None when it would not."""
+
+    def cards(self) -> dict[str, Card]:
+        """The network interfaces of this network namespace by name."""
+
+    @property
+    def kernel(self) -> Kernel: ...
+
+    @property
+    def processors(self) -> int: ...
+
+
+class ThisMachine:
+    """The one that the doctor runs on, as far as this process may see."""
+
+    def text(self, path: Path) -> str:
+        return path.read_text(errors="replace").strip()
+
+    def begin(self, path: Path) -> bytes:
+        with path.open("rb") as file:
+            return file.read(16)
+
+    def exists(self, path: Path) -> bool:
+        return path.exists()
+
+    def free(self, path: Path) -> int:
+        return shutil.disk_usage(next(each for each in (path, *path.parents) if each.exists())).free
+
+    def bpffs_is_mounted(self) -> bool:
+        return bpffs.is_mounted()
+
+    def package(self, name: str) -> list[Path] | None:
+        spec = find_spec(name)
+        return None if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
+
+    def cards(self) -> dict[str, Card]:
+        return card.read_all()
+
+    @property
+    def kernel(self) -> Kernel:
+        release = os.uname().release
+        major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in release.split(".")[:2])
+        return Kernel(release, (major, minor))
+
+    @property
+    def processors(self) -> int:
+        return os.cpu_count() or 1

@@ -1,0 +1,78 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom the doctor looks at: an instance on a machine, its configuration, and its daemon if one answers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from xdpdirector import config, layout
+from xdpdirector.client import Client
+from xdpdirector.doctor.card import Card
+from xdpdirector.doctor.machine import Machine
+from xdpdirector.errors import ConfigurationError, DirectorError, UnreachableError
+from xdpdirector.model import Configuration
+from xdpdirector.paths import InstancePaths
+
+DOCUMENTS = {"ready": "/readyz", "statistics": "/v1/stats", "lan": "/v1/lan"}
+
+
+@dataclass(frozen=True)
+class Patient:
+    """`configuration` is None when `complaint` says why. `documents`: what the daemon answered, by the names of
+    DOCUMENTS; empty when `silence` says why."""
+
+    paths: InstancePaths
+    source: Path
+    machine: Machine
+    configuration: Configuration | None = None
+    complaint: str = ""
+    documents: Mapping[str, Any] = field(default_factory=dict)
+    silence: str = ""
+
+    @property
+    def interfaces(self) -> tuple[str, ...]:
+        """Those that carry the program, or shall."""
+        if self.configuration:
+            return self.configuration.interfaces
+        attachments = self.documents["statistics"]["attachments"] if self.documents else []
+        return tuple(each["interface"] for each in attachments)
+
+    @cached_property
+    def program_ids(self) -> set[int]:
+        """Of our programs, as far as somebody says."""
+        loaded = layout.read(self.paths)
+        attached = self.documents["statistics"]["attachments"] if self.documents else []
+        return {each["program_id"] for each in attached} | ({loaded.program_id} if loaded else set())
+
+    @cached_property
+    def cards(self) -> dict[str, Card]:
+        return self.machine.cards()
+
+    @property
+    def backends(self) -> int:
+        """How many addresses of backends are wanted."""
+        if self.documents:
+            return len(self.documents["lan"]["neighbours"])
+        services = self.configuration.services.values() if self.configuration else ()
+        return len({each.address for spec in services for each in spec.backends.values()})
+
+
+def admit(paths: InstancePaths, source: Path, machine: Machine, client: Client) -> Patient:
+    """Read the configuration, and ask the daemon; neither need be there."""
+    configuration, complaint = None, ""
+    try:
+        configuration = config.load(source)
+    except ConfigurationError as error:
+        complaint = error.detail
+    documents, silence = {}, ""
+    try:
+        documents = {name: client.get(path, timeout=5.0) for name, path in DOCUMENTS.items()}
+    except UnreachableError as error:
+        silence = error.detail
+    except DirectorError as error:
+        silence = f"the daemon's answer cannot be used: {error.detail}"
+    return Patient(paths, source, machine, configuration, complaint, documents, silence)

@@ -1,0 +1,40 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the daemon is allowed to do, and how much of the machine the doctor itself may see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xdpdirector import privileges
+from xdpdirector.doctor.finding import Finding, error, note, ok
+from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.running import pid_of
+
+MYSELF = Path("/proc/self/status")
+
+
+def look(patient: Patient) -> Iterator[Finding]:
+    pid = pid_of(patient)
+    if pid:
+        yield _of_daemon(patient, pid)
+    seen = privileges.named(patient.machine.text(MYSELF))
+    if "CAP_SYS_ADMIN" not in seen:
+        yield note(
+            "the doctor sees only what any user may: names of foreign programs and closed directories are hidden",
+            f"{MYSELF}: capabilities {', '.join(sorted(seen)) or 'none that matter'}",
+            "run it as root to see all",
+        )
+
+
+def _of_daemon(patient: Patient, pid: int) -> Finding:
+    place = Path(f"/proc/{pid}/status")
+    held = privileges.named(patient.machine.text(place))
+    missing = [name for name in privileges.DAEMON if name not in held]
+    if missing:
+        return error(
+            f"the daemon lacks {' and '.join(missing)}",
+            f"{place} (CapEff)",
+            f"AmbientCapabilities={' '.join(privileges.DAEMON)} in its systemd unit, or start it as root",
+        )
+    return ok(f"the daemon has {' and '.join(privileges.DAEMON)}", f"{place} (CapEff)")

@@ -1,0 +1,98 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon: whether it runs and answers, what it says is wrong, how full its maps are, what drifted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xdpdirector.doctor.finding import Finding, error, note, ok, warning
+from xdpdirector.doctor.patient import Patient
+
+NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
+LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word
+
+
+def look(patient: Patient) -> Iterator[Finding]:
+    yield from _answers(patient)
+    if patient.documents:
+        yield from _ready(patient.documents["ready"], patient.documents["lan"])
+        yield from _maps(patient.documents["statistics"])
+        yield _drift(patient.documents["statistics"])
+
+
+def pid_of(patient: Patient) -> int | None:
+    """The daemon's process; None when there is none."""
+    try:
+        pid = int(patient.machine.text(patient.paths.lock))
+    except (OSError, ValueError):
+        return None
+    return pid if patient.machine.exists(Path(f"/proc/{pid}")) else None
+
+
+def _answers(patient: Patient) -> Iterator[Finding]:
+    name, pid = patient.paths.name, pid_of(patient)
+    if patient.documents:
+        yield ok(f"the daemon of instance '{name}' answers", f"GET /readyz on {patient.paths.socket}")
+    elif pid:
+        yield error(
+            f"the daemon of instance '{name}' runs but does not answer",
+            f"process {pid} has {patient.paths.lock}; {patient.silence}",
+            f"look into its log (journalctl -u xdpdirector@{name}), then restart it: packets go on meanwhile",
+        )
+    else:
+        yield warning(
+            f"no daemon of instance '{name}' runs: no check withdraws a dead backend",
+            patient.silence,
+            f"systemctl start xdpdirector@{name}, or xdpdirector -i {name} run",
+        )
+
+
+def _ready(ready: dict[str, Any], lan: dict[str, Any]) -> Iterator[Finding]:
+    if ready["ready"]:
+        yield ok(f"it is ready (revision {ready['revision']})", "GET /readyz")
+    for problem in ready["problems"]:
+        yield error(problem, "GET /readyz, problems", "as it says; the other findings may tell more")
+    on_network = {finding["text"] for finding in lan["findings"]}
+    for text in ready["warnings"]:
+        if text not in on_network:
+            yield warning(text, "GET /readyz, warnings", "as it says")
+
+
+def _maps(statistics: dict[str, Any]) -> Iterator[Finding]:
+    fills = statistics["maps"]
+    full = {name: fill for name, fill in fills.items() if fill["entries"] > NEARLY_FULL * fill["room"]}
+    for name, fill in full.items():
+        yield warning(
+            f"the map '{name}' is {fill['entries'] / fill['room']:.0%} full",
+            f"GET /v1/stats, maps: {fill['entries']:,} of {fill['room']:,}",
+            f"raise sizes.{name} in the configuration, and restart the daemon",
+        )
+    if not full:
+        used = ", ".join(f"{name} {fill['entries'] / fill['room']:.0%}" for name, fill in fills.items())
+        yield ok("no map is nearly full", f"GET /v1/stats, maps: {used}")
+    table = fills.get("connections")
+    if table and table["room"] >= LARGE and 0 < table["entries"] < MUCH_TOO_LARGE * table["room"]:
+        yield note(
+            f"the connection table has room for {table['room']:,} and holds {table['entries']:,}: a smaller one "
+            "stays in the processor's cache, and look-ups are up to three times as fast",
+            "GET /v1/stats, maps",
+            f"sizes: {{connections: {_enough(table['entries'])}}}, if this is the usual load",
+        )
+
+
+def _enough(entries: int) -> int:
+    """Room for eight times as many, a power of two."""
+    return max(1024, 1 << (8 * entries - 1).bit_length())
+
+
+def _drift(statistics: dict[str, Any]) -> Finding:
+    count = statistics["drift_repaired"]
+    if count:
+        return warning(
+            f"{count:,} places of the maps were found different from what is wanted, and repaired",
+            "GET /v1/stats, drift_repaired, since the daemon started",
+            "look who else writes to the maps (bpftool?), and in the daemon's log when",
+        )
+    return ok("the maps are as they should be", "GET /v1/stats, drift_repaired is 0")

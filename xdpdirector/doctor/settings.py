@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The kernel's network settings: which ones matter to a director, and which ones people change in vain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xdpdirector.doctor.finding import Finding, error, note, ok, warning
+from xdpdirector.doctor.patient import Patient
+
+ROOT = Path("/proc/sys/net")
+
+
+def look(patient: Patient) -> Iterator[Finding]:
+    yield from _neighbours(patient)
+    yield from _ping(patient)
+    yield from _quiet(patient)
+    yield from _ipv6(patient)
+    yield from _martians(patient)
+    yield from _in_vain(patient)
+
+
+def _neighbours(patient: Patient) -> Iterator[Finding]:
+    """A full neighbour table drops entries as fast as they are made (`gc_thresh3`, arp(7))."""
+    for family in ("ipv4", "ipv6"):
+        path = ROOT / family / "neigh/default/gc_thresh3"
+        room = _number(patient, path)
+        if room is None:
+            continue
+        if patient.backends * 2 > room:
+            wanted = 1 << (4 * patient.backends).bit_length()
+            yield warning(
+                f"the {family} neighbour table has room for {room:,}, and there are {patient.backends:,} backends: "
+                "their MACs may be dropped",
+                f"{path}",
+                f"sysctl -w net.{family}.neigh.default.gc_thresh3={wanted} (and gc_thresh2 half of it)",
+            )
+        else:
+            yield ok(f"the {family} neighbour table is large enough", f"{path} is {room}")
+
+
+def _ping(patient: Patient) -> Iterator[Finding]:
+    path = ROOT / "ipv4/icmp_echo_ignore_all"
+    if _number(patient, path):
+        yield note("nobody can ping the VIPs: this host answers no ping", f"{path} is 1", f"{_set(path)}=0")
+
+
+def _quiet(patient: Patient) -> Iterator[Finding]:
+    """Settings that are right on a backend and wrong here."""
+    for name in ("all", *patient.interfaces):
+        path = ROOT / "ipv4/conf" / name / "arp_ignore"
+        if (_number(patient, path) or 0) >= 8:
+            yield error(
+                f"this host answers no ARP on {name}: nobody finds the VIPs",
+                f"{path} is 8",
+                f"{_set(path)}=0",
+            )
+
+
+def _ipv6(patient: Patient) -> Iterator[Finding]:
+    if not _has_vip(patient, 6):
+        return
+    for name in patient.interfaces:
+        path = ROOT / "ipv6/conf" / name / "disable_ipv6"
+        if _number(patient, path):
+            yield error(
+                f"IPv6 is switched off on {name}, and there are IPv6 VIPs", f"{path} is 1", f"{_set(path)}=0"
+            )
+
+
+def _has_vip(patient: Patient, version: int) -> bool:
+    if patient.documents:
+        return any((":" in vip) == (version == 6) for vip in patient.documents["lan"]["vips"])
+    services = patient.configuration.services.values() if patient.configuration else ()
+    return any(listener.address.version == version for spec in services for listener in spec.listeners)
+
+
+def _martians(patient: Patient) -> Iterator[Finding]:
+    """The answers to our questions about VIPs come from a VIP, which is this host's own address."""
+    path = ROOT / "ipv4/conf/all/log_martians"
+    if _number(patient, path):
+        yield note(
+            "the kernel logs each answer to the director's questions on the network as a martian",
+            f"{path} is 1",
+            f"{_set(path)}=0, or `lan: {{probe: false}}`",
+        )
+
+
+def _in_vain(patient: Patient) -> Iterator[Finding]:
+    path = ROOT / "ipv4/ip_forward"
+    if _number(patient, path):
+        yield note(
+            "this host forwards IP packets: a director needs that not (frames are sent on before the kernel's IP)",
+            f"{path} is 1",
+            f"{_set(path)}=0, unless this host is a router besides",
+        )
+    else:
+        yield ok("this host is no router; a director need not be one", f"{path} is 0")
+
+
+def _set(path: Path) -> str:
+    """`sysctl -w net.ipv4.ip_forward`."""
+    return "sysctl -w net." + ".".join(path.relative_to(ROOT).parts)
+
+
+def _number(patient: Patient, path: Path) -> int | None:
+    """None where the kernel has no such setting."""
+    try:
+        return int(patient.machine.text(path))
+    except (FileNotFoundError, ValueError):
+        return None

@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What starts the daemon at boot, and who keeps clock and VIPs: systemd's units, by the files that they leave."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from xdpdirector.doctor.finding import Finding, note, ok, warning
+from xdpdirector.doctor.patient import Patient
+
+SYSTEMD = Path("/run/systemd/system")
+WANTED = Path("/etc/systemd/system/multi-user.target.wants")
+RUNNING = Path("/sys/fs/cgroup/system.slice")
+SYNCHRONISED = Path("/run/systemd/timesync/synchronized")
+CLOCK_KEEPERS = (
+    "chrony.service",
+    "ntpsec.service",
+    "ntp.service",
+    "openntpd.service",
+    "systemd-timesyncd.service",
+)
+
+
+def look(patient: Patient) -> Iterator[Finding]:
+    if not patient.machine.exists(SYSTEMD):
+        yield note(
+            "systemd does not run here: who starts the daemon is your affair", f"{SYSTEMD} does not exist"
+        )
+        return
+    yield _at_boot(patient)
+    yield _clock(patient)
+    if patient.configuration and patient.configuration.vips == "external":
+        yield _keepalived(patient)
+
+
+def _at_boot(patient: Patient) -> Finding:
+    names = [f"xdpdirector@{patient.paths.name}.service", "xdpdirector.service"]
+    enabled = [name for name in names if patient.machine.exists(WANTED / name)]
+    if enabled:
+        return ok(f"{enabled[0]} starts at boot", f"{WANTED / enabled[0]}")
+    return warning(
+        "the daemon does not start at boot",
+        f"neither {' nor '.join(names)} is in {WANTED}",
+        f"systemctl enable {names[0]}",
+    )
+
+
+def _clock(patient: Patient) -> Finding:
+    keepers = [name for name in CLOCK_KEEPERS if _runs(patient, name)]
+    if keepers and (keepers[0] != CLOCK_KEEPERS[-1] or patient.machine.exists(SYNCHRONISED)):
+        return ok(f"the clock is kept by {keepers[0]}", f"{RUNNING / keepers[0]}")
+    return note(
+        "nobody is seen to keep the clock: times in the audit and in events may be wrong",
+        f"none of {', '.join(CLOCK_KEEPERS)} runs and is synchronised",
+        "apt install systemd-timesyncd",
+    )
+
+
+def _keepalived(patient: Patient) -> Finding:
+    if _runs(patient, "keepalived.service"):
+        return ok("keepalived runs, and may hold the VIPs", f"{RUNNING}/keepalived.service")
+    return warning(
+        "`vips: external` leaves the VIPs to something else, and keepalived does not run",
+        f"{RUNNING}/keepalived.service does not exist",
+        "systemctl enable --now keepalived, or `vips: manage`",
+    )
+
+
+def _runs(patient: Patient, unit: str) -> bool:
+    return patient.machine.exists(RUNNING / unit)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from xdpdirector.cli.target import target
+from xdpdirector.parts import only_parts_of
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
@@ -19,6 +20,7 @@ def run(context: typer.Context, config: Config = DEFAULT_CONFIGURATION) -> None:
 
     Packets are forwarded after that, too: only `unload` ends it.
     """
+    only_parts_of("pyroute2")
     from xdpdirector import daemon
 
     raise typer.Exit(daemon.run(target(context).instance, config))

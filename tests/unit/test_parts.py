@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a package without its `__init__`: in a process of its own each, as that is for good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = {
+    "__init__.py": "raise RuntimeError('all of it is loaded')",
+    "part.py": "from shop.other import NUMBER",
+    "other.py": "NUMBER = 7",
+}
+
+
+def python(source: str, *path: Path) -> str:
+    program = f"import sys; sys.path[:0] = {[str(place) for place in path]}\n{source}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "shop").mkdir()
+    for name, text in PACKAGE.items():
+        (tmp_path / "shop" / name).write_text(text)
+    return tmp_path
+
+
+def test_a_part_comes_without_the_whole(shop: Path) -> None:
+    source = "from xdpdirector.parts import only_parts_of\nonly_parts_of('shop')\n"
+
+    assert python(source + "import shop.part; print(shop.part.NUMBER)", shop) == "7"
+
+
+@pytest.mark.parametrize("name", ["json", "no_such_package"], ids=["loaded already", "not there"])
+def test_other_packages_stay_as_they_are(name: str) -> None:
+    source = f"""
+import json
+from xdpdirector.parts import only_parts_of
+before = dict(sys.modules)
+only_parts_of({name!r})
+print(before == sys.modules)
+"""
+
+    assert python(source) == "True"
+
+
+def test_the_daemon_gets_along_with_parts_of_pyroute2() -> None:
+    source = """
+from xdpdirector.parts import only_parts_of
+only_parts_of("pyroute2")
+import xdpdirector.daemon
+from xdpdirector.netlink import Requests
+from xdpdirector import interfaces
+with Requests() as requests:
+    names = [link.name for link in interfaces.everything(requests)]
+print("lo" in names, [name for name in ("pyroute2.ndb", "pyroute2.iproute") if name in sys.modules])
+"""
+
+    assert python(source) == "True []"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's life, in order: privileges, configuration, lock, program, director, API, until a signal ends it.
+"""The daemon's life, in order: privileges, lock, doors, program, director, API, until a signal ends it.
 
 Nothing is taken down at the end: packets never depend on this process. Knows every room, decides nothing.
 """
@@ -8,24 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import logging
-import os
 import signal
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
-from xdpdirector import (
-    attachment,
-    becoming,
-    bpffs,
-    checknet,
-    config,
-    handover,
-    interfaces,
-    loader,
-    privileges,
-)
+from xdpdirector import attachment, becoming, config, loading, privileges
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -38,7 +26,7 @@ from xdpdirector.checks import registry
 from xdpdirector.checks.measured import Measured
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
-from xdpdirector.errors import AlreadyRunningError, ConfigurationError, DirectorError, NotAllowedError
+from xdpdirector.errors import ConfigurationError, DirectorError
 from xdpdirector.events import Events
 from xdpdirector.filestate import merge_file
 from xdpdirector.guard import Guard
@@ -49,7 +37,6 @@ from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
 from xdpdirector.neighbours import Neighbours, OnChange
 from xdpdirector.paths import InstancePaths
-from xdpdirector.privileges import Account
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
@@ -59,95 +46,23 @@ from xdpdirector.vips import Vips
 log = logging.getLogger("xdpdirector")
 
 
-def run(instance: str, configuration: Path) -> int:
-    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration again. The exit status.
+def run(instance: str, source: Path, wanted: Configuration) -> int:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration, `source`, again. The exit status.
 
     Errors come before anything that runs is touched.
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
-    wanted = config.load(configuration)
-    interfaces.find(wanted.interfaces)
-    account = Account.of(wanted.user)
-    if not account.is_this:
-        _load_for(account, paths, wanted)
-        becoming.become(account, [wanted.api.group] if wanted.api.group else [])
     privileges.require_daemon()
     with (
-        _only_one(paths),
+        loading.only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
         opened_doors(paths.socket, wanted.api, access.tokens) as doors,
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-        loaded = _loaded(paths, wanted)
-        asyncio.run(_serve(paths, configuration, wanted, loaded, access, doors))
+        loaded = loading.loaded(paths, wanted)
+        asyncio.run(_serve(paths, source, wanted, loaded, access, doors))
     return 0
-
-
-def load(instance: str, configuration: Path, *, force: bool = False) -> int:
-    """Prepare and attach the program without a daemon; an attached one is replaced in place."""
-    paths = InstancePaths(instance)
-    bpffs.require_privileges()
-    wanted = config.load(configuration)
-    interfaces.find(wanted.interfaces)
-    if not force:
-        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-    loaded = loader.ensure(paths, wanted.sizes)
-    _attach(paths, wanted, force)
-    if wanted.user:  # who cannot make it when it is asked for
-        loader.ensure_explaining(paths, loaded)
-    handover.hand_over(paths, Account.of(wanted.user))
-    for found in attachment.attachments(paths):
-        print(f"program {loaded.program_id} runs on {found.interface}, {found.mode} mode")
-    return 0
-
-
-def unload(instance: str) -> int:
-    """Take the program off its interfaces and remove its maps: all forwarding of this instance ends.
-
-    Not under a running daemon, which would go on writing into maps that no packet sees.
-    """
-    bpffs.require_privileges()
-    paths = InstancePaths(instance)
-    with _only_one(paths) if paths.lock.exists() else contextlib.nullcontext():
-        names = attachment.unload(paths)
-        checknet.clear(instance)
-    print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
-    return 0
-
-
-def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> None:
-    """All that needs more rights than the daemon has, before it becomes that user."""
-    bpffs.require_privileges()
-    with _only_one(paths):
-        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-        loaded = loader.ensure(paths, wanted.sizes)
-        loader.ensure_explaining(paths, loaded)
-        handover.hand_over(paths, account)
-
-
-def _loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
-    """What is loaded; loaded now when it is not there or is another one, by those who may."""
-    try:
-        loaded = loader.current(paths, wanted.sizes)
-    except PermissionError as error:
-        raise _not_handed_over(error) from error
-    if loaded is None and not privileges.may_load():
-        raise NotAllowedError(
-            "the packet program of this release and these sizes is not loaded, and this user may not load it: "
-            "run `xdpdirector load` as root"
-        )
-    loaded = loaded or loader.ensure(paths, wanted.sizes)
-    if os.geteuid() == 0:
-        handover.hand_over(paths, Account.of(None))
-    return loaded
-
-
-def _not_handed_over(error: PermissionError) -> NotAllowedError:
-    return NotAllowedError(
-        f"this user may not use {error.filename}: let it be the `user` of the configuration, and run "
-        "`xdpdirector load` as root"
-    )
 
 
 async def _serve(
@@ -216,7 +131,7 @@ async def _serve(
         )
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(director.close)
-            await director.start(strict=is_new, ready=lambda: _attach(paths, wanted))
+            await director.start(strict=is_new, ready=lambda: loading.attach(paths, wanted))
             if is_new:
                 director.take_in(digest, frozenset(wanted.services))
             for watcher in (carriers, lan):
@@ -236,17 +151,6 @@ def _vips(wanted: Configuration, events: Events) -> Vips:
 
     vips = Vips(wanted.interfaces, manage=wanted.vips == "manage", on_change=tell)
     return vips
-
-
-def _attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:
-    """On the interfaces that are wanted, and on no others any more."""
-    for done in attachment.attach(paths, wanted.interfaces, wanted.mode, force):
-        log.info("program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note)
-    stale = [
-        found.interface for found in attachment.attachments(paths) if found.interface not in wanted.interfaces
-    ]
-    for name in attachment.detach(paths, stale) if stale else []:
-        log.info("program taken off %s, which is no longer in the configuration", name)
 
 
 async def _answer(director: Director, server: Server, read_again: Callable[[], Awaitable[None]]) -> None:
@@ -292,27 +196,3 @@ async def _read_again(source: Path, director: Director, access: Access, doors: S
     except Exception as error:  # a bug of ours: what runs goes on
         log.exception("the configuration file is not taken in")
         director.configuration.refuse_file(str(error))
-
-
-@contextlib.contextmanager
-def _only_one(paths: InstancePaths) -> Iterator[None]:
-    """Hold the instance's lock; AlreadyRunningError when another daemon has it."""
-    try:
-        paths.run.mkdir(parents=True, exist_ok=True)
-        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except PermissionError as error:
-        raise _not_handed_over(error) from error
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
-            raise AlreadyRunningError(
-                f"a daemon for instance '{paths.name}' runs already (process {holder}): stop it first, or name "
-                "another instance with --instance"
-            ) from error
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
-        yield
-    finally:
-        os.close(fd)

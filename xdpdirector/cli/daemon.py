@@ -21,9 +21,13 @@ def run(context: typer.Context, config: Config = DEFAULT_CONFIGURATION) -> None:
     Packets are forwarded after that, too: only `unload` ends it.
     """
     only_parts_of("pyroute2")
-    from xdpdirector import daemon
+    from xdpdirector import loading
 
-    raise typer.Exit(daemon.run(target(context).instance, config))
+    instance = target(context).instance
+    wanted = loading.prepare(instance, config)
+    from xdpdirector import daemon  # when it is the daemon's user, and not before: it is large
+
+    raise typer.Exit(daemon.run(instance, config, wanted))
 
 
 def load(
@@ -37,9 +41,9 @@ def load(
 
     One that is attached is replaced in place, without a gap.
     """
-    from xdpdirector import daemon
+    from xdpdirector import loading
 
-    raise typer.Exit(daemon.load(target(context).instance, config, force=force))
+    raise typer.Exit(loading.load(target(context).instance, config, force=force))
 
 
 def unload(context: typer.Context) -> None:
@@ -47,6 +51,6 @@ def unload(context: typer.Context) -> None:
 
     Its maps, and with them all connections, are forgotten.
     """
-    from xdpdirector import daemon
+    from xdpdirector import loading
 
-    raise typer.Exit(daemon.unload(target(context).instance))
+    raise typer.Exit(loading.unload(target(context).instance))

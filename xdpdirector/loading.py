@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What goes before the daemon and what needs more rights than it has: loading, unloading, becoming its user.
+
+Imports little: it is done at every start. Knows files, programs and users; nothing of services.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from xdpdirector import (
+    attachment,
+    becoming,
+    bpffs,
+    checknet,
+    config,
+    handover,
+    interfaces,
+    loader,
+    privileges,
+)
+from xdpdirector.errors import AlreadyRunningError, NotAllowedError
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Configuration
+from xdpdirector.paths import InstancePaths
+from xdpdirector.privileges import Account
+
+log = logging.getLogger("xdpdirector")
+
+
+def prepare(instance: str, configuration: Path) -> Configuration:
+    """The configuration, for the user that it names: anybody else does what needs more rights and becomes that user,
+    to begin anew."""
+    wanted = config.load(configuration)
+    interfaces.find(wanted.interfaces)
+    account = Account.of(wanted.user)
+    if not account.is_this:
+        _load_for(account, InstancePaths(instance), wanted)
+        becoming.become(account, [wanted.api.group] if wanted.api.group else [])
+    return wanted
+
+
+def load(instance: str, configuration: Path, *, force: bool = False) -> int:
+    """Prepare and attach the program without a daemon; an attached one is replaced in place."""
+    paths = InstancePaths(instance)
+    bpffs.require_privileges()
+    wanted = config.load(configuration)
+    interfaces.find(wanted.interfaces)
+    if not force:
+        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
+    program = loader.ensure(paths, wanted.sizes)
+    attach(paths, wanted, force)
+    if wanted.user:  # who cannot make it when it is asked for
+        loader.ensure_explaining(paths, program)
+    handover.hand_over(paths, Account.of(wanted.user))
+    for found in attachment.attachments(paths):
+        print(f"program {program.program_id} runs on {found.interface}, {found.mode} mode")
+    return 0
+
+
+def unload(instance: str) -> int:
+    """Take the program off its interfaces and remove its maps: all forwarding of this instance ends.
+
+    Not under a running daemon, which would go on writing into maps that no packet sees.
+    """
+    bpffs.require_privileges()
+    paths = InstancePaths(instance)
+    with only_one(paths) if paths.lock.exists() else contextlib.nullcontext():
+        names = attachment.unload(paths)
+        checknet.clear(instance)
+    print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
+    return 0
+
+
+def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:
+    """On the interfaces that are wanted, and on no others any more."""
+    for done in attachment.attach(paths, wanted.interfaces, wanted.mode, force):
+        log.info("program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note)
+    stale = [
+        found.interface for found in attachment.attachments(paths) if found.interface not in wanted.interfaces
+    ]
+    for name in attachment.detach(paths, stale) if stale else []:
+        log.info("program taken off %s, which is no longer in the configuration", name)
+
+
+def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
+    """What is loaded; loaded now when it is not there or is another one, by those who may."""
+    try:
+        found = loader.current(paths, wanted.sizes)
+    except PermissionError as error:
+        raise _not_handed_over(error) from error
+    if found is None and not privileges.may_load():
+        raise NotAllowedError(
+            "the packet program of this release and these sizes is not loaded, and this user may not load it: "
+            "run `xdpdirector load` as root"
+        )
+    found = found or loader.ensure(paths, wanted.sizes)
+    if os.geteuid() == 0:
+        handover.hand_over(paths, Account.of(None))
+    return found
+
+
+@contextlib.contextmanager
+def only_one(paths: InstancePaths) -> Iterator[None]:
+    """Hold the instance's lock; AlreadyRunningError when another daemon has it."""
+    try:
+        paths.run.mkdir(parents=True, exist_ok=True)
+        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    except PermissionError as error:
+        raise _not_handed_over(error) from error
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(fd, 20, 0).decode(errors="replace").strip() or "unknown"
+            raise AlreadyRunningError(
+                f"a daemon for instance '{paths.name}' runs already (process {holder}): stop it first, or name "
+                "another instance with --instance"
+            ) from error
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> None:
+    """All that needs more rights than the daemon has."""
+    bpffs.require_privileges()
+    with only_one(paths):
+        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
+        program = loader.ensure(paths, wanted.sizes)
+        loader.ensure_explaining(paths, program)
+        handover.hand_over(paths, account)
+
+
+def _not_handed_over(error: PermissionError) -> NotAllowedError:
+    return NotAllowedError(
+        f"this user may not use {error.filename}: let it be the `user` of the configuration, and run "
+        "`xdpdirector load` as root"
+    )

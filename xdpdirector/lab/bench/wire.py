@@ -27,11 +27,14 @@ class Wire:
 
     def __enter__(self) -> Self:
         near, far = self.near.namespace, self.far.namespace
-        end = f"{INTERFACE} netns {near} address {_text(NEAR_MAC)}"
+        cable = f"{INTERFACE} address {_text(NEAR_MAC)}"
         other = f"{INTERFACE} netns {far} address {_text(FAR_MAC)}"
-        lines = [f"netns add {near}", f"netns add {far}", f"link add {end} type veth peer name {other}"]
         try:
-            run("ip", "-batch", "-", text="".join(f"{line}\n" for line in lines))
+            run("ip", "-batch", "-", text=f"netns add {near}\nnetns add {far}\n")
+            # From inside: Linux 6.1 refuses a name that is taken where the command runs.
+            run(
+                *enter(self.near, "ip", "-batch", "-"), text=f"link add {cable} type veth peer name {other}\n"
+            )
             for node in (self.near, self.far):
                 # A silent cable: no neighbour discovery, no router solicitation.
                 run(*enter(node, "sysctl", "-qw", "net.ipv6.conf.all.disable_ipv6=1"))

@@ -59,7 +59,8 @@ def _shake_hands(opened: socket.socket, spec: MysqlCheck) -> str:
     except pymysql.err.Error as error:
         code = error.args[0] if error.args else 0
         words = str(error.args[-1])[:160] if error.args else repr(error)
-        return "" if code in _ALIVE else f"did not finish the handshake: {words} ({code})"
+        number = f" ({code})" if isinstance(code, int) and code else ""
+        return "" if code in _ALIVE else f"did not finish the handshake: {words}{number}"
     except Exception as error:  # what it makes of octets that are not MySQL
         return f"does not speak MySQL: {error!r}"[:160]
     return ""

@@ -99,6 +99,9 @@ def _tcp_socket(endpoint: Endpoint) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if endpoint.address.version == 6 else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # Connections inherit it. asyncio sets it on sockets of its own making only, and without it an answer's body
+        # waits 40 ms for the client to acknowledge the head.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if family == socket.AF_INET6:
             listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         try:

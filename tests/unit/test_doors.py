@@ -259,6 +259,19 @@ def test_an_address_that_is_taken_is_named(plain: House, tmp_path: Path) -> None
         pass
 
 
+def test_no_answer_over_tcp_waits_for_acknowledgements(tmp_path: Path) -> None:
+    spec = ApiSpec(listen=(Endpoint(LOOPBACK, free_port()),))
+    tokens = Tokens(AccessFile(tmp_path / "access.db"))
+    tokens.add(TokenSpec(name="deploy", role=Role.READ))
+
+    with opened_doors(tmp_path / "api.sock", spec, tokens) as [_, tcp]:
+        tcp.socket.listen()
+        with socket.create_connection(tcp.socket.getsockname()), tcp.socket.accept()[0] as accepted:
+            option = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+    assert option != 0
+
+
 def test_a_file_that_tells_no_tokens_leaves_the_unix_socket(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -351,3 +351,93 @@ def test_a_failure_that_is_raised_is_the_reason() -> None:
     run(story())
 
     assert diary.entries == [(WEB1, DOWN, "nothing listens on port 80 of 192.0.2.21")]
+
+
+def test_who_asks_the_same_shares_one_check() -> None:
+    fake, diary, mail = FakeProbe(), Diary(), ("mail", "mail1")
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
+        await until(lambda: diary.entries)
+        monitor.set(mail, RARE, at(ADDRESS1))
+        assert monitor.state(mail).operational is UP
+        monitor.remove(WEB1)
+        assert monitor.state(mail).operational is UP
+        await monitor.close()
+
+    run(story())
+
+    assert fake.asked == {(ADDRESS1, 80): 1}
+    assert diary.entries == [(WEB1, UP, "")]
+
+
+def test_a_shared_verdict_is_announced_to_all() -> None:
+    fake, diary, mail = FakeProbe(), Diary(), ("mail", "mail1")
+    fake.failures[ADDRESS1] = "is tired"
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        for key in (WEB1, mail):
+            monitor.set(key, RARE, at(ADDRESS1))
+        await until(lambda: len(diary.entries) == 2)
+        await monitor.close()
+
+    run(story())
+
+    assert sorted(diary.entries) == [(mail, DOWN, "is tired"), (WEB1, DOWN, "is tired")]
+
+
+def test_a_backend_is_as_well_as_the_worst_of_its_targets() -> None:
+    fake, diary = FakeProbe(), Diary()
+    fake.failures[ADDRESS2] = "is tired"
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, QUICK, [*at(ADDRESS1), *at(ADDRESS2)])
+        await until(lambda: monitor.state(WEB1).operational is DOWN)
+        assert monitor.state(WEB1).reason == "is tired"
+        fake.failures.clear()
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts()[-1] is UP
+
+
+def test_the_part_of_its_weight_that_a_backend_asks_for_is_news() -> None:
+    fake, diary = FakeProbe(), Diary()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        assert monitor.state(WEB1).share == 1.0
+        fake.shares[ADDRESS1] = 0.5
+        await until(lambda: monitor.state(WEB1).share == 0.5)
+        await until(lambda: len(diary.entries) == 2)
+        fake.shares.clear()
+        await until(lambda: monitor.state(WEB1).share == 1.0)
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts()[:2] == [UP, UP]
+
+
+def test_a_first_try_that_could_not_be_made_is_soon_made_again() -> None:
+    tries: list[int] = []
+
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
+        tries.append(1)
+        if len(tries) < 3:
+            raise CheckImpossible("its MAC is not known yet")
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
+        await until(lambda: monitor.state(WEB1).operational is UP)
+        await monitor.close()
+
+    run(story())

@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whom a check asks, and what it says when a VIP does not answer but the backend's own address does."""
+
+import asyncio
+import errno
+import socket
+from ipaddress import ip_address
+from typing import Any
+
+import pytest
+
+from xdpdirector.checknet import CheckNetwork, Inside
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, Target, direct
+from xdpdirector.checks.ways import PlainWays, RouteOf, attempt
+from xdpdirector.checkspec import CheckSpec, TcpCheck
+from xdpdirector.checktargets import targets
+from xdpdirector.model import Address, ServiceSpec
+from xdpdirector.routes import Route
+
+VIP, VIP6, BACKEND = (ip_address(text) for text in ("192.0.2.10", "2001:db8::10", "192.0.2.21"))
+SPEC = TcpCheck(type="tcp", interval=5.0, timeout=1.0)
+HERE = Target(VIP, 80, BACKEND)
+SILENT = f"no answer from {HERE} within 1s"
+REFUSED = f"nothing listens on {HERE} (connection refused)"
+
+
+def nowhere(_address: Address) -> Route:
+    return Route("off-link")
+
+
+class Vips(PlainWays):
+    """Ways that lead to VIPs."""
+
+    def prepare(self, target: Target, route: RouteOf) -> Target:
+        return target
+
+
+class Absent(FakeProbe):
+    """Fails at VIPs as if nobody were there."""
+
+    def __init__(self, sentence: str, absence: Any) -> None:
+        super().__init__()
+        self._failure, self.timeouts = CheckFailed(sentence, absence=absence), list[float]()
+
+    async def __call__(self, spec: CheckSpec, target: Target, dial: Dial) -> float | None:
+        self.timeouts.append(spec.timeout)
+        if target.is_vip:
+            raise self._failure
+        assert dial is direct
+        return await super().__call__(spec, target, dial)
+
+
+def failure(probe: FakeProbe) -> str:
+    with pytest.raises(CheckFailed) as failed:
+        asyncio.run(attempt(SPEC, HERE, Vips(), nowhere, probe))
+    return str(failed.value)
+
+
+@pytest.mark.parametrize(
+    ("absence", "sentence", "words"),
+    [
+        (
+            "silent",
+            SILENT,
+            "while port 80 of 192.0.2.21 answers: the server has lost the VIP "
+            "(ip address add 192.0.2.10/32 dev lo), or a firewall on it drops what is sent there",
+        ),
+        (
+            "refused",
+            REFUSED,
+            "while port 80 of 192.0.2.21 answers: let the server listen on the VIP too, or ask its own address "
+            "with `via: address`",
+        ),
+    ],
+)
+def test_the_classic_failure_is_named(absence: str, sentence: str, words: str) -> None:
+    probe = Absent(sentence, absence)
+
+    assert failure(probe) == f"{sentence}, {words}"
+    assert probe.timeouts == [1.0, 0.25]
+
+
+def test_a_server_that_is_dead_altogether_is_just_that() -> None:
+    probe = Absent(SILENT, "silent")
+    probe.failures[BACKEND] = "no answer there either"
+
+    assert failure(probe) == SILENT
+
+
+def test_a_server_that_answered_is_asked_no_further() -> None:
+    probe = Absent("it answered 503", "")
+
+    assert failure(probe) == "it answered 503"
+    assert probe.timeouts == [1.0]
+
+
+def test_plain_ways_ask_the_backends_own_address() -> None:
+    fake = FakeProbe()
+
+    asyncio.run(attempt(SPEC, HERE, PlainWays(), nowhere, fake))
+
+    assert fake.asked == {(BACKEND, 80): 1}
+    with PlainWays().dial(HERE.direct(), socket.SOCK_STREAM) as opened:
+        assert not opened.getblocking()
+
+
+MAC, OWN = bytes.fromhex("020000000021"), bytes.fromhex("020000000001")
+NEIGHBOUR = Route("neighbour", MAC, OWN, 1 << 20, "eth7")  # of no interface that is there
+
+
+def test_where_the_kernel_refuses_checks_ask_the_backends_own_address() -> None:
+    now, tries = [0.0], []
+
+    def refuse() -> Inside:
+        tries.append(now[0])
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    network = CheckNetwork("test-ways", enter=refuse, clock=lambda: now[0])
+    found = []
+    for now[0] in (0.0, 1.0, 100.0):
+        found.append(network.prepare(HERE, lambda _address: NEIGHBOUR))
+
+    assert found == [HERE.direct()] * 3
+    assert tries == [0.0, 100.0]
+    assert network.notes() == [
+        "checks by eth7, IPv4 ask the backends' own addresses, and do not see whether a server has its VIP: "
+        "Operation not permitted; give the daemon CAP_SYS_ADMIN and CAP_NET_ADMIN"
+    ]
+
+
+def test_a_backend_that_cannot_be_found_is_not_asked() -> None:
+    network = CheckNetwork("test-ways")
+
+    with pytest.raises(CheckImpossible, match="it does not answer ARP"):
+        network.prepare(HERE, lambda _address: Route("unresolved", why="it does not answer ARP"))
+
+
+@pytest.mark.parametrize(
+    ("target", "route"),
+    [(HERE, Route("local")), (HERE.direct(), NEIGHBOUR)],
+    ids=["the director itself", "its own address"],
+)
+def test_the_plain_way_where_it_will_do(target: Target, route: Route) -> None:
+    network = CheckNetwork("test-ways")
+
+    assert network.prepare(target, lambda _address: route) == target
+    with network.dial(target, socket.SOCK_STREAM) as opened:
+        assert not opened.getblocking()
+    assert network.notes() == []
+
+
+@pytest.mark.parametrize(
+    ("listeners", "check", "asked"),
+    [
+        pytest.param(["192.0.2.10:80/tcp"], None, [], id="no check"),
+        pytest.param(["192.0.2.10:80/tcp"], {"type": "tcp"}, [(VIP, 80)], id="the VIP"),
+        pytest.param(
+            ["192.0.2.10:80/tcp", "192.0.2.10:443/tcp", "[2001:db8::10]:80/tcp"],
+            {"type": "http"},
+            [(VIP, 80), (VIP6, 80)],
+            id="each VIP once",
+        ),
+        pytest.param(
+            ["192.0.2.10:80/tcp", "[2001:db8::10]:443/tcp"],
+            {"type": "http"},
+            [(VIP, 80)],
+            id="VIPs with that port",
+        ),
+        pytest.param(
+            ["192.0.2.10:80/tcp", "[2001:db8::10]:443/tcp"],
+            {"type": "http", "port": 8080},
+            [(VIP, 8080), (VIP6, 8080)],
+            id="a port for health only",
+        ),
+        pytest.param(
+            ["192.0.2.10:8000-8099/tcp", "[2001:db8::10]:*/tcp"],
+            {"type": "tcp", "port": 8001},
+            [(VIP, 8001), (VIP6, 8001)],
+            id="ranges",
+        ),
+        pytest.param(
+            ["192.0.2.10:80/tcp", "[2001:db8::10]:443/tcp"],
+            {"type": "icmp"},
+            [(VIP, 0), (VIP6, 0)],
+            id="no port",
+        ),
+        pytest.param(
+            ["192.0.2.10:80/tcp"], {"type": "tcp", "via": "address"}, [(BACKEND, 80)], id="its own address"
+        ),
+        pytest.param(["192.0.2.10:80/tcp"], {"type": "agent", "port": 9}, [(BACKEND, 9)], id="an agent"),
+        pytest.param(
+            ["192.0.2.10:80/tcp"], {"type": "exec", "command": ["/bin/true"]}, [(BACKEND, 0)], id="a program"
+        ),
+    ],
+)
+def test_targets(listeners: list[str], check: Any, asked: list[tuple[Address, int]]) -> None:
+    service = ServiceSpec.model_validate(
+        {"listeners": listeners, "check": check, "backends": {"web1": {"address": str(BACKEND)}}}
+    )
+
+    found = targets(service, service.backends["web1"])
+
+    assert found == tuple(Target(address, port, BACKEND) for address, port in asked)

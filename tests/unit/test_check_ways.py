@@ -124,7 +124,8 @@ def test_where_the_kernel_refuses_checks_ask_the_backends_own_address() -> None:
     assert tries == [0.0, 100.0]
     assert network.notes() == [
         "checks by eth7, IPv4 ask the backends' own addresses, and do not see whether a server has its VIP: "
-        "Operation not permitted; give the daemon CAP_SYS_ADMIN and CAP_NET_ADMIN"
+        "Operation not permitted; let root start the daemon: it makes the checks' namespace before it becomes its "
+        "`user`"
     ]
 
 

@@ -22,6 +22,7 @@
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
 #define MAX_PORTS	64
 #define MAX_REAPED	64
+#define MAX_ADOPTED	8
 
 #define PINNED(type, key, value, name, entries) \
 	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
@@ -61,6 +62,8 @@ SHARED_ARRAY(struct bucket6, connections6, BUCKETS6);
 SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
 /* Which records the program `reap` shall forget; the first that is 0 ends the list. */
 SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
+/* And which the program `adopt` shall put into the table. */
+SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
 
 /* Persistence: client -> backend. Fragmented packets on their way: from the first fragment to the others. */
 PINNED("lru_hash", struct client, struct affinity, clients, MAX_CLIENTS);

@@ -210,6 +210,15 @@ struct front {
 	u8 pad;
 };
 
+/* A flow and its record, brought from the table of an earlier program. IPv4: the address is the first word. */
+struct adopted {
+	__be32 client[4];
+	__be16 client_port;
+	__be16 port;
+	u32 ipv6;
+	u64 word; /* struct record; 0 once it stands in the table */
+};
+
 /* A record that is to be forgotten, if it is still as it was. */
 struct reaped {
 	u64 word;

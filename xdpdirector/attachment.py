@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
@@ -64,21 +64,28 @@ class _Step:
 
 
 def attach(
-    paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto", force: bool = False
+    paths: InstancePaths,
+    interfaces: Iterable[str],
+    mode: Mode = "auto",
+    force: bool = False,
+    *,
+    done: Callable[[], None] = lambda: None,
 ) -> list[Attachment]:
     """Bring the prepared program to each interface, on all or on none.
 
-    `auto` keeps the mode of an interface that carries us, and else tries native, then generic. `force`
-    replaces a foreign program. InvalidRequestError: no such interface. ForeignProgramError, ConflictError:
-    something stands against it. LoaderError: nothing is prepared, or the kernel refuses.
+    `done` is called when it is there, before maps of an earlier one are removed. `auto` keeps the mode of an interface
+    that carries us, and else tries native, then generic. `force` replaces a foreign program. InvalidRequestError: no
+    such interface. ForeignProgramError, ConflictError: something stands against it. LoaderError: nothing is prepared,
+    or the kernel refuses.
     """
     names = list(interfaces)
     with bpffs.locked(paths), ExitStack() as stack, bpffs.translated("attaching the program"):
         fd = _prepared(paths, stack)
         present = [_look(paths, stack, name, force) for name in names]
-        done = _carry_out(fd, [_plan(found, mode) for found in present])
+        attached = _carry_out(fd, [_plan(found, mode) for found in present])
+        done()
         _clean(paths)
-        return done
+        return attached
 
 
 def refuse_obstacles(paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto") -> None:
@@ -114,7 +121,8 @@ def unload(paths: InstancePaths) -> list[str]:
             bpffs.remove_tree(paths.pins)
             with suppress(OSError):  # other instances have theirs there
                 paths.pins.parent.rmdir()
-            paths.layout.unlink(missing_ok=True)
+            for described in (paths.layout, *paths.run.glob("layout-*.json")):
+                described.unlink(missing_ok=True)
             paths.loader_lock.unlink(missing_ok=True)
             with suppress(OSError):  # the daemon's files are there
                 paths.run.rmdir()
@@ -268,6 +276,7 @@ def _clean(paths: InstancePaths) -> None:
     if loaded and not running & set(retired):
         for directory in paths.pins.glob(f"{bpffs.MAPS}*"):
             if directory != loaded.pins:
+                layout.forget(paths, directory)
                 bpffs.remove_tree(directory)
 
 

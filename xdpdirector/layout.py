@@ -73,3 +73,34 @@ def write(paths: InstancePaths, loaded: Loaded) -> None:
     with unfinished.open("x") as file:
         file.write(json.dumps(loaded.document(), indent=1))
     unfinished.replace(paths.layout)
+
+
+def keep(paths: InstancePaths, loaded: Loaded) -> None:
+    """Set aside what describes maps that others are to follow, so that these can be read."""
+    place = _aside(paths, loaded)
+    if not place.exists():
+        place.write_text(json.dumps(loaded.document(), indent=1))
+
+
+def set_aside(paths: InstancePaths) -> list[Loaded]:
+    """What was set aside and has its maps still; the latest first."""
+    found = []
+    for place in sorted(paths.run.glob("layout-*.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        try:
+            loaded = Loaded.from_document(json.loads(place.read_text()))
+        except (OSError, ValueError, TypeError, KeyError, ValidationError):
+            continue
+        if loaded.pins.is_dir():
+            found.append(loaded)
+    return found
+
+
+def forget(paths: InstancePaths, directory: Path) -> None:
+    """The maps in that directory are gone."""
+    for loaded in set_aside(paths):
+        if loaded.pins == directory:
+            _aside(paths, loaded).unlink(missing_ok=True)
+
+
+def _aside(paths: InstancePaths, loaded: Loaded) -> Path:
+    return paths.run / f"layout-{loaded.pins.name}.json"

@@ -179,6 +179,9 @@ def _load(bcc: Any, build: Build, tree: Path) -> Loaded:
             enums=enums,
             bcc=str(bcc.__version__),
         )
+        before = layout.read(build.paths)
+        if before and before.pins != loaded.pins and before.pins.is_dir():
+            layout.keep(build.paths, before)
         layout.write(build.paths, loaded)
     return loaded
 

@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from xdpdirector import (
     attachment,
@@ -21,6 +22,7 @@ from xdpdirector import (
     config,
     handover,
     interfaces,
+    layout,
     loader,
     privileges,
 )
@@ -30,12 +32,17 @@ from xdpdirector.model import Configuration
 from xdpdirector.paths import InstancePaths
 from xdpdirector.privileges import Account
 
+if TYPE_CHECKING:
+    from xdpdirector.carrying import Carried
+
 log = logging.getLogger("xdpdirector")
 
 
 def prepare(instance: str, configuration: Path) -> Configuration:
-    """The configuration, for the user that it names: anybody else does what needs more rights and becomes that user,
-    to begin anew."""
+    """The configuration, for the user that it names.
+
+    Anybody else does what needs more rights, becomes that user and begins anew.
+    """
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     account = Account.of(wanted.user)
@@ -45,8 +52,11 @@ def prepare(instance: str, configuration: Path) -> Configuration:
     return wanted
 
 
-def load(instance: str, configuration: Path, *, force: bool = False) -> int:
-    """Prepare and attach the program without a daemon; an attached one is replaced in place."""
+def load(instance: str, configuration: Path, *, force: bool = False, lose: bool = False) -> int:
+    """Prepare and attach the program without a daemon; an attached one is replaced in place.
+
+    ConflictError when running connections could not be carried over, unless `lose`.
+    """
     paths = InstancePaths(instance)
     bpffs.require_privileges()
     wanted = config.load(configuration)
@@ -54,13 +64,52 @@ def load(instance: str, configuration: Path, *, force: bool = False) -> int:
     if not force:
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
     program = loader.ensure(paths, wanted.sizes)
-    attach(paths, wanted, force)
+    with only_one(paths) if layout.set_aside(paths) else contextlib.nullcontext():
+        for carried in carry(paths, program, lose=lose):
+            print(f"carried over: {carried}")
+        attach(paths, wanted, force)
     if wanted.user:  # who cannot make it when it is asked for
         loader.ensure_explaining(paths, program)
     handover.hand_over(paths, Account.of(wanted.user))
     for found in attachment.attachments(paths):
         print(f"program {program.program_id} runs on {found.interface}, {found.mode} mode")
     return 0
+
+
+def plan(instance: str, configuration: Path) -> int:
+    """Say what an upgrade to this release and these sizes carries over; 0 when the maps stay as they are, else 1.
+
+    The program is prepared, and nothing that runs is touched.
+    """
+    from xdpdirector import carrying
+
+    paths = InstancePaths(instance)
+    bpffs.require_privileges()
+    program = loader.ensure(paths, config.load(configuration).sizes)
+    old = carrying.predecessor(paths, program)
+    if old is None:
+        print("the maps stay as they are: all connections are kept")
+        return 0
+    for carried in carrying.plan(old, program):
+        print(carried)
+    return 1
+
+
+def carry(paths: InstancePaths, program: Loaded, *, lose: bool = False) -> list[Carried]:
+    """See `carrying.carry`, which not every start needs."""
+    if not layout.set_aside(paths):
+        return []
+    from xdpdirector import carrying
+
+    return [each for each in carrying.carry(paths, program, lose=lose) if each.entries]
+
+
+def _complete(paths: InstancePaths) -> None:
+    program = layout.read(paths)
+    if program and layout.set_aside(paths):
+        from xdpdirector import carrying
+
+        log.info("%d connections are carried over", carrying.complete(paths, program))
 
 
 def unload(instance: str) -> int:
@@ -79,7 +128,8 @@ def unload(instance: str) -> int:
 
 def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:
     """On the interfaces that are wanted, and on no others any more."""
-    for done in attachment.attach(paths, wanted.interfaces, wanted.mode, force):
+    attached = attachment.attach(paths, wanted.interfaces, wanted.mode, force, done=lambda: _complete(paths))
+    for done in attached:
         log.info("program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note)
     stale = [
         found.interface for found in attachment.attachments(paths) if found.interface not in wanted.interfaces
@@ -100,6 +150,8 @@ def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
             "run `xdpdirector load` as root"
         )
     found = found or loader.ensure(paths, wanted.sizes)
+    for carried in carry(paths, found):
+        log.info("carried over: %s", carried)
     if os.geteuid() == 0:
         handover.hand_over(paths, Account.of(None))
     return found
@@ -135,6 +187,7 @@ def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> 
     with only_one(paths):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         program = loader.ensure(paths, wanted.sizes)
+        carry(paths, program)
         loader.ensure_explaining(paths, program)
         handover.hand_over(paths, account)
 

@@ -29,7 +29,7 @@ class Records:
     def __init__(self, tables: Tables, program: Path) -> None:
         self._tables = tables
         self._reap = libbpf.obj_get(program)
-        self._bits = {name: _bits_of(tables.loaded.maps[name]["value"]) for name in TABLES}
+        self._bits = {name: bits_of(tables.loaded.maps[name]["value"]) for name in TABLES}
 
     def close(self) -> None:
         os.close(self._reap)
@@ -80,7 +80,7 @@ class Records:
         ]  # fmt: skip
 
 
-def _bits_of(bucket: dict[str, Any]) -> dict[str, tuple[int, int]]:
+def bits_of(bucket: dict[str, Any]) -> dict[str, tuple[int, int]]:
     """Shift and width of each field of a record, as layout.json has them."""
     (entries,) = bucket["fields"]
     record = next(field for field in entries["type"]["fields"] if field["name"] == "record")

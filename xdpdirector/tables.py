@@ -118,6 +118,7 @@ class Tables:
             self.backend_labels = self._shared("backend_labels")
             self.fronts = self._shared("fronts")
             self.reaping = self._shared("reaping")
+            self.adopting = self._shared("adopting")
             self.stations = self._shared("stations")
             self._vip_filter = self._shared("vip_filter")
             self._range_filter = self._shared("range_filter")
@@ -139,7 +140,7 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "fronts", "reaping", "stations", "_vip_filter",
+                     "backend_labels", "fronts", "reaping", "adopting", "stations", "_vip_filter",
                      "_range_filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:

@@ -36,14 +36,24 @@ def load(
     force: Annotated[
         bool, typer.Option("--force", help="Replace an XDP program that is not the director's.")
     ] = False,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Say what would be carried over, and attach nothing.")
+    ] = False,
+    lose: Annotated[
+        bool, typer.Option("--lose-connections", help="Go on where connections cannot be carried over.")
+    ] = False,
 ) -> None:
     """Compile and attach the packet program, then exit.
 
-    One that is attached is replaced in place, without a gap.
+    One that is attached is replaced in place, without a gap; where its maps are laid out otherwise, what they
+    hold is carried over.
     """
     from xdpdirector import loading
 
-    raise typer.Exit(loading.load(target(context).instance, config, force=force))
+    instance = target(context).instance
+    if plan:
+        raise typer.Exit(loading.plan(instance, config))
+    raise typer.Exit(loading.load(instance, config, force=force, lose=lose))
 
 
 def unload(context: typer.Context) -> None:

@@ -1,0 +1,204 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an upgrade to other maps carries over: backends of flows, places of clients, counts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import world as w
+from rings import NAMES, ring
+
+from xdpdirector import attachment, carrying, layout, loader, source
+from xdpdirector.errors import ConflictError
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Persistence, Sizes
+from xdpdirector.paths import InstancePaths
+
+SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
+              clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
+LARGER = SIZES.model_copy(update={"connections": 4096, "connections6": 8192, "backends": 64, "services": 8})
+FLOWS = range(1, 301)
+TWO = (w.backend("web1"), w.backend("web2"))
+
+
+@pytest.fixture
+def paths() -> Iterator[InstancePaths]:
+    paths = InstancePaths(f"carrying-{os.getpid()}")
+    yield paths
+    attachment.unload(paths)
+
+
+@pytest.fixture
+def before(paths: InstancePaths) -> Iterator[w.World]:
+    """The director that runs."""
+    with w.World(paths, loader.prepare_in_child(paths, SIZES)) as world:
+        yield world
+
+
+def changed(directory: Path, *changes: tuple[str, str]) -> Path:
+    """A program whose types.h says other things."""
+    program = Path(shutil.copytree(source.program().parent, directory / "bpf")) / source.program().name
+    types = program.parent / "types.h"
+    text = types.read_text()
+    for old, new in changes:
+        assert old in text
+        text = text.replace(old, new)
+    types.write_text(text)
+    return program
+
+
+def wider(directory: Path) -> Path:
+    """Another field in front of what services and backends were."""
+    return changed(
+        directory,
+        ("struct service {\n", "struct service {\n\tu64 novelty;\n"),
+        ("struct backend {\n", "struct backend {\n\tu32 novelty;\n"),
+    )
+
+
+def upgraded(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
+    return loader.prepare_in_child(paths, sizes, program)
+
+
+def owners(world: w.World, frame: object) -> dict[int, str]:
+    """Who has the running flows; a frame that is not forwarded to anybody fails here."""
+    return {sport: w.owner(world.send(frame("PA", sport=sport))) for sport in FLOWS}  # type: ignore[operator]
+
+
+def opened(world: w.World, frame: object) -> dict[int, str]:
+    for sport in FLOWS:
+        world.send(frame("S", sport=sport))  # type: ignore[operator]
+    return owners(world, frame)
+
+
+@pytest.mark.parametrize("how", ["other sizes", "other structs"])
+def test_flows_keep_their_backends(before: w.World, paths: InstancePaths, tmp_path: Path, how: str) -> None:
+    before.apply(w.service(members=TWO))
+    had = [opened(before, frame) for frame in (w.tcp, w.tcp6)]
+
+    loaded = upgraded(paths, LARGER) if how == "other sizes" else upgraded(paths, SIZES, wider(tmp_path))
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert [owners(after, frame) for frame in (w.tcp, w.tcp6)] == had
+        after.apply(w.service(members=TWO))
+        assert [owners(after, frame) for frame in (w.tcp, w.tcp6)] == had
+        assert after.sweep().total == 2 * len(FLOWS)
+        assert set(had[0].values()) == {"web1", "web2"}
+
+
+def test_the_exceptions_of_a_ring_are_carried(before: w.World, paths: InstancePaths) -> None:
+    before.apply(ring(NAMES))
+    before.apply(ring(NAMES, draining={"web3"}), now=1)
+    had = owners(before, w.tcp)
+
+    loaded = upgraded(paths, LARGER)
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert owners(after, w.tcp) == had
+
+
+def test_a_client_keeps_its_backend(before: w.World, paths: InstancePaths) -> None:
+    plan = w.service(members=TWO, persistence=Persistence())
+    before.apply(plan)
+    first = w.owner(before.send(w.tcp("S", sport=1)))
+
+    loaded = upgraded(paths, LARGER)
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert {w.owner(after.send(w.tcp("S", sport=sport))) for sport in range(2, 20)} == {first}
+
+
+def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -> None:
+    before.apply(w.service())
+    for sport in FLOWS:
+        before.send(w.tcp("S", sport=sport))
+    counted, traffic = before.plane.verdicts(), before.plane.traffic(("web", "web1"))
+
+    loaded = upgraded(paths, LARGER, wider(tmp_path))
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert after.plane.verdicts() == counted
+        assert after.plane.traffic(("web", "web1")) == traffic
+        assert traffic.packets == len(FLOWS)
+
+
+def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths) -> None:
+    before.apply(w.service(members=TWO))
+    opened(before, w.tcp)
+    loaded = upgraded(paths, LARGER)
+    carrying.carry(paths, loaded)
+    before.send(w.tcp("S", sport=1000))
+    late = w.owner(before.send(w.tcp("A", sport=1000)))
+
+    with w.World(paths, loaded) as after:
+        after.send(w.tcp("FA", sport=1))
+        carrying.complete(paths, loaded)
+
+        assert w.owner(after.send(w.tcp("PA", sport=1000))) == late
+        states = {
+            view["state"]
+            for rows in after.connections()
+            for view in rows
+            if view["client_port"] == w.network16(1)
+        }
+        assert states == {after.tables.enums["connection_state"]["CONNECTION_FIN"]}
+
+
+def test_doing_it_again_does_no_harm(before: w.World, paths: InstancePaths) -> None:
+    before.apply(w.service(members=TWO))
+    had = opened(before, w.tcp)
+    loaded = upgraded(paths, LARGER)
+
+    for _ in range(2):
+        carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert owners(after, w.tcp) == had
+        assert after.sweep().total == len(FLOWS)
+
+
+def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths, tmp_path: Path) -> None:
+    before.apply(w.service())
+    before.send(w.tcp("S"))
+    other = changed(tmp_path, ("\tu64 state : 3;", "\tu64 condition : 3;"))
+    (other.parent / "connection.h").write_text(
+        (other.parent / "connection.h").read_text().replace("record.state", "record.condition")
+    )
+    for name in ("choose.h", "table.h", "director.c", "schedule.h", "related.h"):
+        text = (other.parent / name).read_text()
+        (other.parent / name).write_text(text.replace("record.state", "record.condition"))
+    loaded = upgraded(paths, SIZES, other)
+
+    with pytest.raises(ConflictError, match=r"connections4: 1 lost \(its records did not say: condition\)"):
+        carrying.carry(paths, loaded)
+
+    assert carrying.carry(paths, loaded, lose=True)
+
+
+def test_maps_of_the_same_layout_are_not_carried(
+    before: w.World, paths: InstancePaths, tmp_path: Path
+) -> None:
+    text = source.program().read_text()
+    program = changed(tmp_path)
+    program.write_text(f"#define NEXT_RELEASE\n{text}")
+
+    loaded = upgraded(paths, SIZES, program)
+
+    assert carrying.predecessor(paths, loaded) is None
+    assert layout.set_aside(paths) == []
+
+
+def test_each_map_has_its_fate(before: w.World) -> None:
+    known = [carrying.CONNECTIONS, carrying.BY_INDEX, carrying.BY_KEY, carrying.COUNTERS, carrying.INTERFACES,
+             carrying.SCRATCH]  # fmt: skip
+
+    assert set().union(*known) == before.tables.loaded.maps.keys()
+    assert sum(map(len, known)) == len(before.tables.loaded.maps)

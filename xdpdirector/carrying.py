@@ -1,0 +1,289 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an upgrade carries over, when the new program's maps are laid out otherwise than those that run.
+
+Fields are told by their names, which both layouts have: what is new is 0, what is gone is left behind.
+Connections go through the program `adopt`, as another table may have other buckets. First everything is copied
+while the old program forwards; once the new one does, the flows that came meanwhile follow (`complete`). Doing
+it again does no harm.
+
+Knows layouts and bytes; nothing of services, and not when programs are attached.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.lib import recfunctions
+
+from xdpdirector import layout, libbpf
+from xdpdirector.errors import ConflictError
+from xdpdirector.layout import Loaded
+from xdpdirector.paths import InstancePaths
+from xdpdirector.records import TABLES, bits_of
+from xdpdirector.tables import Array, Tables, dtype_of
+
+CONNECTIONS = set(TABLES)
+BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
+            "vip_filter", "range_filter", "stations", "limits", "paid"}  # fmt: skip
+BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
+          "sources"}  # fmt: skip
+COUNTERS = {"traffic", "denials", "refusals", "verdicts"}
+INTERFACES = {"ports"}
+SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
+"reaping", "adopting"}  # fmt: skip
+"""What a program writes down while it works."""
+
+_BATCH = 4096
+_PORT = 4  # bytes of a key, and of a value, in `ports`
+
+
+@dataclass(frozen=True)
+class Carried:
+    """A map's fate. `entries`: how many are in it that count; for a table of connections, the flows."""
+
+    name: str
+    fate: Literal["kept", "converted", "lost"]
+    entries: int
+    why: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.entries} {self.fate}" + (f" ({self.why})" if self.why else "")
+
+
+def predecessor(paths: InstancePaths, loaded: Loaded) -> Loaded | None:
+    """What ran before, when its maps are other ones than those of `loaded`, and still there."""
+    return next((found for found in layout.set_aside(paths) if found.pins != loaded.pins), None)
+
+
+def plan(old: Loaded, new: Loaded) -> list[Carried]:
+    """What becomes of each map that is worth it."""
+    return [_fate(old, new, name) for name in sorted(old.maps) if name not in SCRATCH]
+
+
+def refuse_losses(plans: list[Carried]) -> None:
+    """ConflictError when running connections would be lost."""
+    lost = [
+        each
+        for each in plans
+        if each.fate == "lost" and each.entries and each.name in CONNECTIONS | {"clients"}
+    ]
+    if lost:
+        raise ConflictError(
+            "the new program cannot take over what the running one remembers: "
+            f"{'; '.join(map(str, lost))}. Nothing that runs was changed. Drain first, or accept the loss with "
+            "`xdpdirector load --lose-connections`"
+        )
+
+
+def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[Carried]:
+    """All that can be, into maps that no packet sees yet; nothing where there is no predecessor.
+
+    ConflictError, before anything is copied, when connections would be lost and `lose` does not allow it.
+    """
+    old = predecessor(paths, loaded)
+    if old is None:
+        return []
+    plans = plan(old, loaded)
+    if not lose:
+        refuse_losses(plans)
+    for each in plans:
+        if each.fate != "lost" and each.name not in CONNECTIONS:
+            _copy(old, loaded, each.name)
+    _adopt(paths, old, loaded)
+    return plans
+
+
+def complete(paths: InstancePaths, loaded: Loaded) -> int:
+    """Now that the new program forwards: the flows that the old one has seen since they were carried.
+
+    Those that the new one has seen itself stay as they are. How many records the old one had.
+    """
+    old = predecessor(paths, loaded)
+    return _adopt(paths, old, loaded) if old else 0
+
+
+# What can be carried
+
+
+def _fate(old: Loaded, new: Loaded, name: str) -> Carried:
+    entries = _entries(old, name)
+    why = _obstacle(old, new, name)
+    if why:
+        return Carried(name, "lost", entries, why)
+    if name in CONNECTIONS:
+        same = old.maps[name] == new.maps[name]
+    else:
+        same = all(old.maps[name][part] == new.maps[name][part] for part in ("key", "value"))
+    return Carried(name, "kept" if same else "converted", entries)
+
+
+def _obstacle(old: Loaded, new: Loaded, name: str) -> str:
+    if name not in new.maps:
+        return "there is no such map any more"
+    before, after = old.maps[name], new.maps[name]
+    if name in CONNECTIONS:
+        if not (_is_table(before) and _is_table(after) and "fronts" in old.maps):
+            return "its records cannot be read"
+        lacking = [field for field in bits_of(after["value"]) if field not in bits_of(before["value"])]
+        return f"its records did not say: {', '.join(lacking)}" if lacking else ""
+    if before["type"] != after["type"]:
+        return "it is of another type"
+    if name in BY_KEY and before["key"] != after["key"]:
+        return "its keys are other ones"
+    if name in BY_KEY | BY_INDEX and _entries(old, name) > after["max_entries"]:
+        return f"there is room for {after['max_entries']}"
+    return ""
+
+
+def _is_table(described: dict[str, Any]) -> bool:
+    try:
+        return bool(bits_of(described["value"]))
+    except (KeyError, ValueError, StopIteration):
+        return False
+
+
+def _entries(loaded: Loaded, name: str) -> int:
+    if name in CONNECTIONS:
+        return sum(len(rows) for rows in _flows(loaded, name)) if _is_table(loaded.maps[name]) else 0
+    if name in BY_KEY:
+        return sum(len(keys) for keys, _ in _read(loaded, name))
+    if name in BY_INDEX:
+        return max((_last_used(keys, values) for keys, values in _read(loaded, name)), default=0)
+    return 0
+
+
+def _last_used(keys: Array, values: Array) -> int:
+    """The place behind the last entry that is not all zeros."""
+    used = values.view(np.uint8).reshape(len(values), -1).any(axis=1)
+    return int(keys[used].max()) + 1 if used.any() else 0
+
+
+# Copying
+
+
+def _read(loaded: Loaded, name: str) -> Iterator[tuple[Array, Array]]:
+    """Keys and values, some thousand at a time."""
+    said = loaded.maps[name]
+    keys, values = (np.zeros(_BATCH, dtype_of(said[part])) for part in ("key", "value"))
+    with libbpf.opened(loaded.pins / name) as fd:
+        for count in libbpf.lookup_batches(fd, keys.ctypes.data, values.ctypes.data, _BATCH):
+            yield keys[:count], values[:count]
+
+
+def converted(values: Array, wanted: np.dtype[Any]) -> Array:
+    """The same values in another type: fields by their names, numbers as they are."""
+    if values.dtype == wanted or not wanted.names:
+        return values.astype(wanted)
+    result = np.zeros(values.shape, wanted)
+    recfunctions.assign_fields_by_name(result, values)
+    return result
+
+
+def _copy(old: Loaded, new: Loaded, name: str) -> None:
+    if name in COUNTERS:
+        _copy_counters(old, new, name)
+    elif name in INTERFACES:
+        _copy_interfaces(old, new, name)
+    elif name in BY_KEY | BY_INDEX:
+        room, shape = new.maps[name]["max_entries"], dtype_of(new.maps[name]["value"])
+        with libbpf.opened(new.pins / name) as fd:
+            for keys, values in _read(old, name):
+                if name in BY_INDEX:
+                    keys, values = keys[keys < room], values[keys < room]
+                for key, value in zip(keys, converted(values, shape), strict=True):
+                    libbpf.update(fd, key.tobytes(), value.tobytes())
+
+
+def _copy_counters(old: Loaded, new: Loaded, name: str) -> None:
+    """Processor by processor; those of verdicts under their names."""
+    places = {index: index for index in range(old.maps[name]["max_entries"])}
+    if name == "verdicts":
+        after = new.enums["reason"]
+        places = {index: after[reason] for reason, index in old.enums["reason"].items() if reason in after}
+    before, shape = old.maps[name], dtype_of(new.maps[name]["value"])
+    stride = (before["value_size"] + 7) & ~7
+    with libbpf.opened(old.pins / name) as source, libbpf.opened(new.pins / name) as target:
+        for index, place in places.items():
+            if place >= new.maps[name]["max_entries"] or index >= before["max_entries"]:
+                continue
+            raw = libbpf.lookup(source, np.uint32(index).tobytes(), stride * libbpf.possible_cpus())
+            if raw and any(raw):
+                values = np.frombuffer(raw, dtype_of(before["value"], stride=stride))
+                padded = np.zeros(
+                    len(values), dtype_of(new.maps[name]["value"], stride=(shape.itemsize + 7) & ~7)
+                )
+                padded[:] = converted(values, padded.dtype)
+                libbpf.update(target, np.uint32(place).tobytes(), padded.tobytes())
+
+
+def _copy_interfaces(old: Loaded, new: Loaded, name: str) -> None:
+    with libbpf.opened(old.pins / name) as source, libbpf.opened(new.pins / name) as target:
+        for index in range(min(old.maps[name]["max_entries"], new.maps[name]["max_entries"])):
+            value = libbpf.lookup(source, np.int32(index).tobytes(), _PORT)
+            if value and any(value):
+                libbpf.update(target, np.int32(index).tobytes(), value)
+
+
+# Connections
+
+
+def _flows(loaded: Loaded, name: str) -> Iterator[Array]:
+    """The entries that hold a record; and their records' words as a column."""
+    for _, buckets in _read(loaded, name):
+        entries = buckets["entries"]
+        words = buckets.view(np.uint64).reshape(*entries.shape, -1)[..., -1]
+        rows = np.zeros(int((words > 1).sum()), [("entry", entries.dtype), ("word", "u8")])
+        rows["entry"], rows["word"] = entries[words > 1], words[words > 1]
+        if len(rows):
+            yield rows
+
+
+def _translated(words: Array, before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> Array:
+    """Records' words, with each field where the new layout has it."""
+    result = np.zeros(len(words), np.uint64)
+    for field, (shift, width) in after.items():
+        start, size = before[field]
+        value = words >> np.uint64(start) & np.uint64((1 << min(size, width)) - 1)
+        result |= value << np.uint64(shift)
+    return result
+
+
+def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
+    """Every flow that the new table does not have; how many there were in the old one."""
+    total = 0
+    with ExitStack() as stack:
+        tables = stack.enter_context(Tables(new))
+        program = stack.enter_context(libbpf.opened(paths.pins / "adopt"))
+        for name in sorted(CONNECTIONS):
+            if _obstacle(old, new, name):
+                continue
+            bits = [bits_of(each.maps[name]["value"]) for each in (old, new)]
+            for rows in _flows(old, name):
+                words = _translated(rows["word"], *bits)
+                _hand_in(tables, rows["entry"], words, lambda: libbpf.prog_test_run(program, bytes(64)))
+                total += len(rows)
+    return total
+
+
+def _hand_in(tables: Tables, entries: Array, words: Array, run: Callable[[], object]) -> None:
+    adopting = tables.adopting
+    is_ipv6 = entries["client"].ndim == 2
+    for start in range(0, len(entries), len(adopting)):
+        some = entries[start : start + len(adopting)]
+        adopting["word"] = 0
+        adopting["client"] = 0
+        if is_ipv6:
+            adopting["client"][: len(some)] = some["client"]
+        else:
+            adopting["client"][: len(some), 0] = some["client"]
+        adopting["client_port"][: len(some)], adopting["port"][: len(some)] = (
+            some["client_port"],
+            some["port"],
+        )
+        adopting["ipv6"] = is_ipv6
+        adopting["word"][: len(some)] = words[start : start + len(some)]
+        run()

@@ -34,8 +34,10 @@ log = logging.getLogger("xdpdirector")
 
 
 def prepare(instance: str, configuration: Path) -> Configuration:
-    """The configuration, for the user that it names: anybody else does what needs more rights and becomes that user,
-    to begin anew."""
+    """The configuration, for the user that it names. Anybody else does what needs more rights, becomes that user
+    and begins anew."""
+    if not privileges.may_load():
+        privileges.require_daemon()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     account = Account.of(wanted.user)

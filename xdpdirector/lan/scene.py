@@ -16,6 +16,8 @@ from xdpdirector.lan.frames import NOBODY
 from xdpdirector.model import Address, AdminState
 from xdpdirector.routes import Route
 
+NAMED = 3  # names of one machine that a sentence has
+
 
 @dataclass(frozen=True)
 class Target:
@@ -29,8 +31,9 @@ class Target:
     is_wanted: bool
 
     def __str__(self) -> str:
+        more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
         noun = "backend" if len(self.names) == 1 else "backends"
-        return f"{noun} {', '.join(self.names)} ({self.address})"
+        return f"{noun} {', '.join(self.names[:NAMED])}{more} ({self.address})"
 
 
 @dataclass(frozen=True)

@@ -65,6 +65,7 @@ _GAUGES = (
     _Row("connections_inactive", "Connections that have ended", lambda each: each.connections.inactive),
     _Row("connections_pending", "Connections of one packet yet", lambda each: each.connections.pending),
     _Row("weight", "Configured weight", lambda each: each.weight),
+    _Row("effective_weight", "The part of it that it has now", lambda each: each.effective_weight),
     _Row("serving", "1 when new connections may go there", lambda each: each.serving),
     _Row(
         "state_changed_timestamp_seconds",

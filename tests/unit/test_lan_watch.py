@@ -282,3 +282,15 @@ async def test_what_the_neighbour_table_says_is_found_without_a_probe() -> None:
 async def test_without_the_right_to_ask_that_is_the_finding() -> None:
     async with world(refuse=PermissionError(1, "Operation not permitted")) as made:
         await until(lambda: [one.kind for one in made.lan.findings] == [FindingKind.BLIND])
+
+
+@story
+async def test_one_look_of_the_doctors_finds_what_is_lost_at_once() -> None:
+    made = World(SELDOM)
+    made.routes[WEB1] = Route("unresolved", interface="eth0", why="192.0.2.21 does not answer ARP on eth0")
+    made.web2.has.remove(VIP4)
+
+    await made.lan.look_once()
+    await made.lan.close()
+
+    assert made.found() == {("backend-unreachable", "web/web1"), ("vip-missing-on-backend", "web/web2")}

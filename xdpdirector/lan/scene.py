@@ -30,6 +30,11 @@ class Target:
     vips: Mapping[Address, int | None]
     is_wanted: bool
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether no frame can reach it, which is wanted."""
+        return self.is_wanted and self.route.kind in ("unresolved", "off-link")
+
     def __str__(self) -> str:
         more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
         noun = "backend" if len(self.names) == 1 else "backends"

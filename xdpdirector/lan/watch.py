@@ -38,6 +38,7 @@ from xdpdirector.routes import Route
 ROUNDS_KEPT = 2  # for so many rounds an answer counts
 SEARCHES_APART = 1.0  # seconds between two searches for one address
 JUDGE_WITHIN = 0.2
+PATIENCE_WITH_NEIGHBOURS = 1.0
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,8 @@ class Lan:
         self._links: list[Interface] = []
         self._lost, self._doubted = Suspicions(SEARCHES_APART), Suspicions(SEARCHES_APART)
         self._sought: set[Address] = set()
+        self._allowed = PATIENCE_WITH_NEIGHBOURS
+        self._lost_since: dict[Address, float] = {}
         self._rounds_begun = deque([-inf], maxlen=ROUNDS_KEPT)
         self._blind: tuple[Draft, ...] = ()
         self._probing = False
@@ -82,8 +85,9 @@ class Lan:
         self._tasks = [asyncio.create_task(self._kept_up(work)) for work in works]
 
     async def look_once(self) -> None:
-        """One round instead of `start`."""
+        """One round instead of `start`; who is not found by now is lost."""
         self._open()
+        self._allowed = 0.0
         await self.round()
 
     def _open(self) -> None:
@@ -207,6 +211,15 @@ class Lan:
     def _scene(self) -> Scene:
         return scene(self._services(), self._route, self._links, self._interfaces)
 
+    def _lost_for_long(self, now: Scene) -> set[Address]:
+        """A kernel that resolves many neighbours at once takes a moment."""
+        at = self._loop.time()
+        before, lost = self._lost_since, {each.address for each in now.targets.values() if each.is_lost}
+        self._lost_since = {address: before.get(address, at) for address in lost}
+        if lost - before.keys():
+            self._loop.call_later(self._allowed, self._judge_soon)
+        return {each for each, since in self._lost_since.items() if at - since >= self._allowed}
+
     def _judge_soon(self) -> None:
         if self._judging is None and self._tasks:
             self._judging = self._loop.call_later(JUDGE_WITHIN, self._judge)
@@ -220,5 +233,5 @@ class Lan:
             self._loop.time(), self._rounds_begun[0], lambda each: each in now.held or each in now.targets
         )
         verdicts = {key: verdict for key, (verdict, _) in self._asking.known.items()}
-        drafts = judge(now, self._claims, verdicts, self._surroundings.known_as)
+        drafts = judge(now, self._claims, verdicts, self._surroundings.known_as, self._lost_for_long(now))
         self._ledger.settle([*drafts, *self._blind], reporting.now())

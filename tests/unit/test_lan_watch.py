@@ -30,12 +30,14 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 from stage import story, until
 
+from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.lan.watch import Lan
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
 
+QUICK = Pace(answer=0.02, to_one=0.001, to_all=0.002, judging=0.005, neighbours=0.1)
 SELDOM = LanSpec(interval="1h")
 OFTEN = LanSpec(interval="20ms")
 
@@ -56,7 +58,7 @@ class World:
             route=self.routes.__getitem__,
             wire=self.network,
             surroundings=self.network,
-            patience=0.02,
+            pace=QUICK,
         )
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> None:

@@ -116,11 +116,11 @@ class FakeChecks:
     async def close(self) -> None:
         self.running.clear()
 
-    def say(self, key: Key, operational: Operational, reason: str = "") -> None:
+    def say(self, key: Key, operational: Operational, reason: str = "", *, share: float = 1.0) -> None:
         """The verdict from now on; announced when it is another one."""
         before = self._reports[key]
-        self._reports[key] = replace(before, operational=operational, reason=reason)
-        if before.operational is not operational:
+        self._reports[key] = replace(before, operational=operational, reason=reason, share=share)
+        if (before.operational, before.share) != (operational, share):
             self._on_change(key, operational, reason)
 
 

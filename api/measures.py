@@ -28,7 +28,7 @@ from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.listener import Address
 from xdpdirector.model import AdminState
 from xdpdirector.reporting import total
-from xdpdirector.views import BackendView, Operational, Readiness, ServiceView, Statistics, Traffic
+from xdpdirector.views import BackendView, Operational, Readiness, ServiceView, Traffic, Vitals
 
 _BACKEND = ("service", "backend", "address")
 _CHECK = ("type", "target", "backend")
@@ -41,7 +41,7 @@ class Look:
 
     readiness: Readiness
     services: list[ServiceView]
-    statistics: Statistics
+    vitals: Vitals
     checks: list[Tally]
     findings: tuple[Finding, ...]
     mac_changes: Mapping[Address, int]
@@ -65,6 +65,7 @@ _GAUGES = (
     _Row("connections_inactive", "Connections that have ended", lambda each: each.connections.inactive),
     _Row("connections_pending", "Connections of one packet yet", lambda each: each.connections.pending),
     _Row("weight", "Configured weight", lambda each: each.weight),
+    _Row("effective_weight", "The part of it that it has now", lambda each: each.effective_weight),
     _Row("serving", "1 when new connections may go there", lambda each: each.serving),
     _Row(
         "state_changed_timestamp_seconds",
@@ -105,8 +106,8 @@ def up(value: bool) -> Metric:
 def families(look: Look) -> Iterator[Metric]:
     """Everything but `build` and `up`."""
     yield from _director(look)
-    yield from _plane(look.statistics)
-    yield from _traffic(total(look.statistics.services.values()))
+    yield from _plane(look.vitals)
+    yield from _traffic(total(service.traffic for service in look.services))
     yield from _services(look.services)
     backends = [((each.service, each.name, str(each.address)), each) for each in look.backends]
     for row in _GAUGES:
@@ -132,28 +133,28 @@ def _director(look: Look) -> Iterator[Metric]:
     yield GaugeMetricFamily("xdpdirector_revision", "Of what is wanted", value=ready.revision)
 
 
-def _plane(statistics: Statistics) -> Iterator[Metric]:
+def _plane(vitals: Vitals) -> Iterator[Metric]:
     verdicts = CounterMetricFamily("xdpdirector_verdicts", "Packets by verdict", labels=["verdict", "reason"])
-    for reason, count in statistics.verdicts.items():
+    for reason, count in vitals.verdicts.items():
         verdicts.add_metric([reason.partition("_")[0], reason], count)
     entries = GaugeMetricFamily("xdpdirector_map_entries", "Entries in use", labels=["map"])
     capacity = GaugeMetricFamily("xdpdirector_map_capacity", "Entries that there is room for", labels=["map"])
-    for name, fill in statistics.maps.items():
+    for name, fill in vitals.maps.items():
         entries.add_metric([name], fill.entries)
         capacity.add_metric([name], fill.room)
     programs = InfoMetricFamily(
         "xdpdirector_program", "The packet program by interface", labels=["interface"]
     )
-    for each in statistics.attachments:
+    for each in vitals.attachments:
         programs.add_metric([each.interface], {"mode": each.mode, "program_id": str(each.program_id)})
     yield from (verdicts, entries, capacity, programs)
     yield GaugeMetricFamily(
-        "xdpdirector_connections_stored", "Connections in the table", value=statistics.connections
+        "xdpdirector_connections_stored", "Connections in the table", value=vitals.connections
     )
     yield CounterMetricFamily(
         "xdpdirector_drift_repaired",
         "Places of the maps that were found different and repaired",
-        value=statistics.drift_repaired,
+        value=vitals.drift_repaired,
     )
 
 

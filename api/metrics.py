@@ -7,6 +7,7 @@ No metric lives between two scrapes. Which ones there are stands in `measures`.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterable
 
 from fastapi import APIRouter, Request, Response
@@ -20,7 +21,7 @@ from xdpdirector.api import measures
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.measures import Look
 from xdpdirector.api.protocol import Control
-from xdpdirector.errors import DirectorError
+from xdpdirector.errors import DirectorError, NotFoundError
 
 router = APIRouter(tags=["status"])
 
@@ -28,19 +29,24 @@ router = APIRouter(tags=["status"])
 @router.get("/metrics", response_class=Response)
 async def get_metrics(director: DirectorDep, request: Request) -> Response:
     """Prometheus text, or OpenMetrics where the scraper accepts it."""
-    seen = look(director)
+    seen = await look(director)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     text = await asyncio.to_thread(lambda: encode(registry(seen)))
     return Response(text, headers={"content-type": content_type})
 
 
-def look(director: Control) -> Look | None:
-    """None when the data plane cannot be read."""
+async def look(director: Control) -> Look | None:
+    """None when the data plane cannot be read. The loop gets its turn after each service."""
+    services = []
     try:
+        for name in director.names():
+            with contextlib.suppress(NotFoundError):  # deleted meanwhile
+                services.append(director.service(name))
+            await asyncio.sleep(0)
         return Look(
             readiness=director.readiness(),
-            services=director.services(),
-            statistics=director.statistics(),
+            services=services,
+            vitals=director.vitals(),
             checks=director.tallies(),
             findings=director.lan.findings,
             mac_changes=director.lan.mac_changes,

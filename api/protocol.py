@@ -29,6 +29,7 @@ from xdpdirector.views import (
     Readiness,
     ServiceView,
     Statistics,
+    Vitals,
 )
 
 
@@ -90,6 +91,9 @@ class Control(Protocol):
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there, or of all: another one after each change."""
 
+    def names(self) -> list[str]:
+        """Of the services."""
+
     def services(self) -> list[ServiceView]: ...
 
     def service(self, name: str) -> ServiceView: ...
@@ -103,6 +107,9 @@ class Control(Protocol):
     async def holdings(self) -> Holdings: ...
 
     def statistics(self) -> Statistics: ...
+
+    def vitals(self) -> Vitals:
+        """The part of it that costs the same for any number of backends."""
 
     def tallies(self) -> list[Tally]: ...
 

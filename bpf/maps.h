@@ -84,7 +84,7 @@ PINNED("percpu_array", u32, u64, verdicts, REASONS);
 PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
 
 /* The stages of the program that runs, and of the one it replaces; and what one hands to the next. */
-PINNED("prog", u32, u32, stages, 4096);
+PINNED("prog", u32, u32, stages, 8192);
 PINNED("percpu_array", u32, struct aside, asides, 2); /* the second is for explanations */
 
 /* Written by the program that explains, for the daemon, which asks one thing at a time. */

@@ -6,7 +6,7 @@
 
 readonly packages=(
     python3 python3-venv python3-bpfcc linux-libc-dev # the director
-    iproute2 ethtool procps nginx curl iputils-ping   # the lab and its demo
+    iproute2 ethtool procps nginx curl iputils-ping openssl   # the lab, its demo and tests
     iperf3 vsftpd clang-format                        # tests and lint
     ca-certificates                                   # pip
 )

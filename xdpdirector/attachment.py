@@ -73,10 +73,10 @@ def attach(
 ) -> list[Attachment]:
     """Bring the prepared program to each interface, on all or on none.
 
-    `done` is called when it is there, before maps of an earlier one are removed. `auto` keeps the mode of an interface
-    that carries us, and else tries native, then generic. `force` replaces a foreign program. InvalidRequestError: no
-    such interface. ForeignProgramError, ConflictError: something stands against it. LoaderError: nothing is prepared,
-    or the kernel refuses.
+    `done` is called when it is there, before maps of an earlier one are removed. `auto` keeps the mode of an
+    interface that carries us, and else tries native, then generic. `force` replaces a foreign program.
+    InvalidRequestError: no such interface. ForeignProgramError, ConflictError: something stands against it.
+    LoaderError: nothing is prepared, or the kernel refuses.
     """
     names = list(interfaces)
     with bpffs.locked(paths), ExitStack() as stack, bpffs.translated("attaching the program"):

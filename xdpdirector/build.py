@@ -14,8 +14,8 @@ from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
-STAGES_APART = 16  # the map `stages` has room for 256 programs
-EXPLAINING = 8  # how far behind those of the program the stages of the one that explains are
+STAGES_APART = 32  # the map `stages` has room for 256 programs
+EXPLAINING = 16  # how far behind those of the program the stages of the one that explains are
 RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
 
 _COMPARED = ("type", "key_size", "value_size", "max_entries")

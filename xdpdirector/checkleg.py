@@ -131,6 +131,8 @@ def clear(requests: Requests, instance: str) -> None:
             }
             for priority, protocol in {(each.priority, each.protocol) for each in stale}:
                 steering.remove(requests, link.index, priority, protocol)
+            if stale and steering.is_unused(requests, link.index):
+                steering.remove_hook(requests, link.index)
 
 
 def _sources(link: Interface, taken: set[Address]) -> dict[int, Address]:

@@ -32,7 +32,7 @@ from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpe
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.tracing import Tracing
-from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics
+from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics, Vitals
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
@@ -107,6 +107,9 @@ class Director:
 
     # Reading
 
+    def names(self) -> list[str]:
+        return list(self._services)
+
     def services(self) -> list[ServiceView]:
         return [self.service(name) for name in self._services]
 
@@ -146,9 +149,14 @@ class Director:
             for name, spec in self._services.items()
         }
         return Statistics(
-            verdicts=self._plane.verdicts(),
+            **dict(self.vitals()),
             services={name: reporting.total(backends.values()) for name, backends in traffic.items()},
             backends=traffic,
+        )
+
+    def vitals(self) -> Vitals:
+        return Vitals(
+            verdicts=self._plane.verdicts(),
             attachments=self._plane.attachments(),
             maps=self._plane.fill(),
             connections=self._plane.total_connections(),

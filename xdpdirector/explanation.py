@@ -118,8 +118,8 @@ def _candidates(service: ServiceView) -> tuple[Candidate, ...]:
 _SCHEDULED = {
     Scheduler.RR: "it is {0}'s turn",
     Scheduler.WRR: "by the weights it is {0}'s turn",
-    Scheduler.LC: "{0} has the fewest connections",
-    Scheduler.WLC: "{0} has the fewest connections for its weight",
+    Scheduler.LC: "{0} has the least load: an active connection weighs 257, an inactive one 1",
+    Scheduler.WLC: "{0} has the least load for its weight: an active connection weighs 257, an inactive one 1",
     Scheduler.SED: "{0} promises the shortest delay: its active connections and this one, by its weight",
     Scheduler.NQ: "{0} is idle, or else promises the shortest delay",
     Scheduler.FO: "{0} has the highest weight of those that are up",

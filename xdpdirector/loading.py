@@ -43,6 +43,8 @@ def prepare(instance: str, configuration: Path) -> Configuration:
 
     Anybody else does what needs more rights, becomes that user and begins anew.
     """
+    if not privileges.may_load():
+        privileges.require_daemon()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
     account = Account.of(wanted.user)

@@ -26,7 +26,7 @@ Key = tuple[str, str]
 OnChange = Callable[[Key, Operational, str], None]
 Question = tuple[CheckSpec, Target]
 
-AT_ONCE = 256
+AT_ONCE = 512  # of the 1,024 file descriptors that a process has at least
 _WORST_FIRST = (Operational.DOWN, Operational.UNKNOWN, Operational.UP)
 
 log = logging.getLogger(__name__)

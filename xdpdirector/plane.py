@@ -104,6 +104,7 @@ class FakePlane:
         self.refusals: dict[str, Refused] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.findings: dict[Address, Finding] = {}
+        self.asked: list[Question] = []
         self.watched: Selection | None = None
         self.told: list[Decision] = []
         self.missed = 0
@@ -205,6 +206,7 @@ class FakePlane:
         )
 
     async def explain(self, question: Question) -> Finding:
+        self.asked.append(question)
         return self.findings[question.vip]
 
     async def sweep(self, now: float) -> None:

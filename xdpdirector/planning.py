@@ -49,6 +49,8 @@ class Standing:
 
     @property
     def why(self) -> str:
+        if self.hop and self.share == 0 and not self.reason:
+            return "it asks for no new connections"
         return self.reason if self.hop else self.route.why
 
 

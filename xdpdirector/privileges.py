@@ -78,8 +78,8 @@ def require_daemon() -> None:
     missing = [name for name in DAEMON if name not in held()]
     if missing:
         raise NotAllowedError(
-            f"the daemon needs {' and '.join(missing)}: run it as root, which becomes the configuration's `user`, "
-            f"or start it with AmbientCapabilities={' '.join(DAEMON)}"
+            f"the daemon lacks privileges, {' and '.join(missing)}: run as root, which becomes the configuration's "
+            f"`user`, or with AmbientCapabilities={' '.join(DAEMON)} in its systemd unit"
         )
 
 

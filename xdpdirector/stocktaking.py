@@ -81,6 +81,7 @@ def _stages(paths: InstancePaths, tables: Tables) -> dict[str, int]:
                 fd, (build.stages_at + number).to_bytes(4, sys.byteorder), 4
             )
             for name, number in loaded.enums["stage"].items()
+            if name != "STAGES"
         }
     return {name: int.from_bytes(raw, sys.byteorder) for name, raw in found.items() if raw}
 

@@ -178,16 +178,21 @@ class Fill(Frozen):
     room: int
 
 
-class Statistics(Frozen):
-    """`verdicts`: packets by reason, named as in `enum reason` of bpf/types.h. `maps`: named as in `sizes`."""
+class Vitals(Frozen):
+    """`verdicts`: packets by reason, named as in `enum reason` of bpf/reason.h. `maps`: named as in `sizes`."""
 
     verdicts: dict[str, int]
-    services: dict[str, Traffic]
-    backends: dict[str, dict[str, Traffic]]
     attachments: tuple[AttachmentView, ...]
     maps: dict[str, Fill]
     connections: int
     drift_repaired: int
+
+
+class Statistics(Vitals):
+    """Traffic besides: of each service, and of each backend in it."""
+
+    services: dict[str, Traffic]
+    backends: dict[str, dict[str, Traffic]]
 
 
 class Readiness(Frozen):

@@ -37,14 +37,20 @@ def family_of(address: Address) -> int:
 
 
 def connected(
-    host: Host, kind: int, address: Address, port: int, timeout: float, source: str = ""
+    host: Host,
+    kind: int,
+    address: Address,
+    port: int,
+    timeout: float,
+    source: str = "",
+    source_port: int = 0,
 ) -> socket.socket:
     """Connected, or the OSError that says why not. `source`: which of the host's addresses it comes from."""
     made = socket_on(host, family_of(address), kind)
     try:
         made.settimeout(timeout)
-        if source:
-            made.bind((source, 0))
+        if source or source_port:
+            made.bind((source, source_port))
         made.connect((str(address), port))
     except BaseException:
         made.close()
@@ -56,9 +62,16 @@ class Conversation:
     """One TCP connection that is never opened a second time. `backend` is who answered first."""
 
     def __init__(
-        self, host: Host, address: Address, port: int = 80, *, timeout: float = PATIENCE, source: str = ""
+        self,
+        host: Host,
+        address: Address,
+        port: int = 80,
+        *,
+        timeout: float = PATIENCE,
+        source: str = "",
+        source_port: int = 0,
     ) -> None:
-        self._socket = connected(host, socket.SOCK_STREAM, address, port, timeout, source)
+        self._socket = connected(host, socket.SOCK_STREAM, address, port, timeout, source, source_port)
         self.http = HTTPConnection("lab", port)
         self.http.sock, self.http.auto_open = self._socket, 0
         try:

@@ -51,7 +51,7 @@ def director(lab: Lab, servers: dict[str, Vsftpd], request: pytest.FixtureReques
     configuration = web_configuration(lab.topology.backend_nodes, scheduler=scheduler, check=CHECK)
     service = configuration["services"][SERVICE]
     service["listeners"] = [f"{vip}:{port}/tcp" for vip in (VIP4, f"[{VIP6}]") for port in ports]
-    service["check"] = {**CHECK.document(), "type": "tcp", "port": 21}
+    service["check"] = {**CHECK.document(), "type": "ftp", "port": 21}
     del service["check"]["path"]
     service["persistence"] = {"timeout": "60s"}
     with directing(lab, {**configuration, "mode": mode}) as director:

@@ -155,7 +155,10 @@ def test_checks_see_a_vip_that_a_server_has_lost(lab: Lab, director: LabDirector
     assert director.client.get("/readyz")["warnings"] == []
 
 
-def test_a_program_that_checks_has_no_capability(lab: Lab, director: LabDirector) -> None:
+def test_programs_that_check_have_no_capability_and_the_socket_a_group(
+    lab: Lab, director: LabDirector
+) -> None:
+    """The daemon's user is not in that group: root gives it along."""
     before = director.configuration.read_text()
     nothing = f"{0:016x}"
     script = (
@@ -168,12 +171,15 @@ def test_a_program_that_checks_has_no_capability(lab: Lab, director: LabDirector
         "backends": {"backend1": {"address": view(director, "backend1")["address"]}},
     }
     director.stop()
-    director.configuration.write_text(before + "checks: {allow_exec: [/bin/sh]}\n")
+    options = "checks: {allow_exec: [/bin/sh]}\napi: {group: audio}\n"
+    director.configuration.write_text(before + options)
     director.start()
 
     director.client.post("/v1/services", {"name": "checked", **service})
 
     becomes(director, "backend1", "up", service="checked")
+    socket = director.paths.socket.stat()
+    assert (oct(socket.st_mode)[-3:], socket.st_gid) == ("660", grp.getgrnam("audio").gr_gid)
     director.client.delete(service_path("checked"))
     director.stop()
     director.configuration.write_text(before)
@@ -203,7 +209,7 @@ def test_a_program_that_somebody_takes_off_is_put_back(lab: Lab, director: LabDi
 
 @pytest.mark.parametrize(
     ("capabilities", "missing"),
-    [("-all", "CAP_NET_ADMIN and CAP_NET_RAW"), ("-all,+net_admin", "needs CAP_NET_RAW")],
+    [("-all", "CAP_NET_ADMIN and CAP_NET_RAW"), ("-all,+net_admin", "privileges, CAP_NET_RAW:")],
     ids=["none", "not all"],
 )
 def test_without_its_capabilities_it_says_what_is_missing(
@@ -319,21 +325,6 @@ def test_root_takes_everything_back(lab: Lab, director: LabDirector) -> None:
 
     assert owners == {0}
     assert int(status_of(director)["Uid"].split()[0]) == Account.of(USER).uid
-
-
-def test_the_socket_can_have_a_group_of_its_own(lab: Lab, director: LabDirector) -> None:
-    """One that the daemon's user is not in: root gives it to the daemon at the start."""
-    before = director.configuration.read_text()
-    director.stop()
-    director.configuration.write_text(before + "api: {group: audio}\n")
-    director.start()
-    mode = director.paths.socket.stat()
-    director.stop()
-    director.configuration.write_text(before)
-    director.start()
-
-    assert oct(mode.st_mode)[-3:] == "660"
-    assert mode.st_gid == grp.getgrnam("audio").gr_gid
 
 
 def test_tokens_made_without_it_are_its_own(director: LabDirector) -> None:

@@ -40,6 +40,7 @@ from xdpdirector.views import (
     ServiceView,
     Statistics,
     Traffic,
+    Vitals,
 )
 
 CLIENT = "198.51.100.7"
@@ -69,6 +70,9 @@ class FakeDirector:
         self._tags = tags.Tags()
         self._drains = Drains()
         self._began = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
+
+    def names(self) -> list[str]:
+        return list(self._services)
 
     def services(self) -> list[ServiceView]:
         self._break()
@@ -138,9 +142,15 @@ class FakeDirector:
     def statistics(self) -> Statistics:
         views = self.services()
         return Statistics(
-            verdicts={"forwarded": 1234567, "malformed": 0, "no_backend": 8},
+            **dict(self.vitals()),
             services={view.name: view.traffic for view in views},
             backends={view.name: {each.name: each.traffic for each in view.backends} for view in views},
+        )
+
+    def vitals(self) -> Vitals:
+        views = self.services()
+        return Vitals(
+            verdicts={"forwarded": 1234567, "malformed": 0, "no_backend": 8},
             attachments=(AttachmentView(interface="eth0", mode="native", program_id=42),),
             maps={"backends": Fill(entries=sum(len(each.backends) for each in views), room=4096)},
             connections=sum(self.busy.values()),

@@ -18,13 +18,13 @@ from typing import Any, ParamSpec
 from xdpdirector.carriers import FakeCarriers
 from xdpdirector.checks import Target
 from xdpdirector.checkspec import CheckSpec
-from xdpdirector.denylist import FakeKeeper
+from xdpdirector.denylist import FakeKeeper, Keeper
 from xdpdirector.director import Director
 from xdpdirector.drains import Drain
 from xdpdirector.errors import DirectorError
 from xdpdirector.guard import Guard
 from xdpdirector.health import HealthReport
-from xdpdirector.history import Revision, Summary
+from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
@@ -116,11 +116,11 @@ class FakeChecks:
     async def close(self) -> None:
         self.running.clear()
 
-    def say(self, key: Key, operational: Operational, reason: str = "") -> None:
+    def say(self, key: Key, operational: Operational, reason: str = "", *, share: float = 1.0) -> None:
         """The verdict from now on; announced when it is another one."""
         before = self._reports[key]
-        self._reports[key] = replace(before, operational=operational, reason=reason)
-        if before.operational is not operational:
+        self._reports[key] = replace(before, operational=operational, reason=reason, share=share)
+        if (before.operational, before.share) != (operational, share):
             self._on_change(key, operational, reason)
 
 
@@ -181,10 +181,16 @@ class Stage:
     neighbours: FakeNeighbours
 
     def __init__(
-        self, plane: FakePlane | None = None, patience: float = 0.0, **services: ServiceSpec
+        self,
+        plane: FakePlane | None = None,
+        patience: float = 0.0,
+        kept: tuple[History, Keeper] | None = None,
+        **services: ServiceSpec,
     ) -> None:
-        """`patience`: see Reconciler."""
+        """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
+        self.denials = FakeKeeper()
+        history, denials = kept or (self.history, self.denials)
         self.reconciler = Reconciler(
             services,
             plane=self.plane,
@@ -193,16 +199,16 @@ class Stage:
             checks=self._checks,
             patience=patience,
         )
-        self.carriers, self.lan, self.denials = FakeCarriers(), FakeLan(), FakeKeeper()
+        self.carriers, self.lan = FakeCarriers(), FakeLan()
         self.director = Director(
             self.reconciler,
             self.plane,
-            self.history,
+            history,
             BASE,
             carriers=self.carriers,
             lan=self.lan,
             guard=Guard(
-                self.plane, self.denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
+                self.plane, denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
             ),
         )
         for name, address in HOSTS.items():

@@ -18,7 +18,8 @@ from xdpdirector.lab.bench import chart, frames
 from xdpdirector.lab.bench.costs import OURS
 from xdpdirector.lab.bench.driver import Flows
 from xdpdirector.lab.bench.entry import pack
-from xdpdirector.lab.bench.figure import NANOSECONDS, Figure, Key, by_key
+from xdpdirector.lab.bench.figure import MEGABYTES, NANOSECONDS, SECONDS, Figure, Key, by_key
+from xdpdirector.lab.bench.footprint import MEMORY, START
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C
 from xdpdirector.lab.bench.live import PACKETS_PER_SECOND
 from xdpdirector.lab.bench.machine import Machine, model_of
@@ -39,7 +40,7 @@ def figure(key: Key, *values: float, unit: str = NANOSECONDS) -> Figure:
     )
 
 
-GOOD = {
+GOOD: dict[Key, float] = {
     Key(Workload.NOTHING, BARE): 10,
     Key(TCP4, LIMIT_A, FEW): 300,
     Key(TCP4, LIMIT_B): 40,
@@ -56,6 +57,8 @@ GOOD = {
     **{Key(workload, OURS): 20 for workload in NOT_FOR_US},
     Key(Workload.LOST, MH): 0,
     Key(Workload.LOST, WLC): 0,
+    MEMORY: 80,
+    START: 1.5,
 }
 
 
@@ -237,6 +240,23 @@ def test_too_many_instructions_are_missed() -> None:
     assert judged(instructions=200_001)["verified instructions, of 200,000"].met is False
 
 
+@pytest.mark.parametrize(
+    ("key", "name", "least", "met"),
+    [
+        (MEMORY, "the daemon's memory, of 90 MB", 89.5, True),
+        (MEMORY, "the daemon's memory, of 90 MB", 91.0, False),
+        (START, "the daemon ready again, within 2 s", 1.9, True),
+        (START, "the daemon ready again, within 2 s", 2.1, False),
+    ],
+)
+def test_the_daemon_is_held_to_its_memory_and_start(key: Key, name: str, least: float, met: bool) -> None:
+    unit = MEGABYTES if key is MEMORY else SECONDS
+
+    verdicts = {verdict.name: verdict for verdict in judge(by_key([figure(key, least, unit=unit)]), CALM, 1)}
+
+    assert verdicts[name].met is met
+
+
 def test_nothing_measured_is_nothing_met_or_missed() -> None:
     assert {verdict.word for verdict in judge({}, QUICK, 0)} == {"not measured"}
 
@@ -291,7 +311,7 @@ def test_the_tables_show_costs_rates_targets_and_how(report: Report) -> None:
         "MISSED    verified instructions",
         "no prize  wlc at half of limit A",
         "how SYN flood was obtained",
-        "11 of 12 targets met",
+        "13 of 14 targets met",
         f"of {RUNNING:,}",
     ):
         assert expected in text

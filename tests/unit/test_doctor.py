@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ward import CARD, PATHS, PID, WELL, Ward
 
+from xdpdirector.cli.doctor import show
 from xdpdirector.doctor.examination import examine, is_well
 from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
@@ -239,6 +240,31 @@ def test_what_the_network_finds_is_not_said_twice() -> None:
     ward.answers("ready", warnings=[NETWORK_FINDING["text"]])
 
     assert [each.topic for each in ward.complaints()] == ["network"]
+
+
+def test_interfaces_of_different_mtus_lose_large_frames() -> None:
+    ward = Ward()
+    configured(interfaces=("eth0", "eth1"))(ward)
+    ward.machine.others = (replace(CARD, name="eth1", mtu=1400),)
+
+    [finding] = ward.complaints("interfaces")
+
+    assert (finding.level, finding.evidence) == (Level.WARNING, "netlink: eth0 1500, eth1 1400")
+
+
+def test_it_is_shown_by_topics_with_what_was_seen_and_what_to_do() -> None:
+    ward = Ward()
+    ward.machine.card = replace(CARD, up=False)
+
+    shown = [str(part) for part in show(ward.findings("configuration", "interfaces"))]
+
+    assert shown[0] == "configuration"
+    at = shown.index("  ERROR   eth0 is switched off")
+    assert shown[at + 1 : at + 3] == [
+        "          seen: netlink: IFF_UP is not set",
+        "          remedy: ip link set eth0 up",
+    ]
+    assert shown[-1] == "1 error, 0 warnings, 0 notes"
 
 
 def test_locked_memory_counts_on_an_old_kernel_only() -> None:

@@ -55,7 +55,8 @@ SENTENCES = [
     (
         "wlc",
         found("forward_new", *SCHEDULED, backend="web2"),
-        "it opens a connection, and web2 has the fewest connections for its weight (wlc)",
+        "it opens a connection, and web2 has the least load for its weight: an active connection weighs 257, "
+        "an inactive one 1 (wlc)",
     ),
     (
         "rr",

@@ -57,7 +57,8 @@ def heard(*claims: tuple[Address, bytes, Manner]) -> Claims:
 
 def judged(now: Scene, claims: Claims, **verdicts: Verdict) -> list[Draft]:
     known = {({"web1": WEB1, "web2": WEB2}[name], VIP4): verdict for name, verdict in verdicts.items()}
-    return judge(now, claims, known, lambda mac: [STRANGER] if mac == STRANGER_MAC else [])
+    lost = [target.address for target in now.targets.values() if target.is_lost]
+    return judge(now, claims, known, lambda mac: [STRANGER] if mac == STRANGER_MAC else [], lost)
 
 
 @pytest.mark.parametrize(

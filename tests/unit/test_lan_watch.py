@@ -30,12 +30,14 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 from stage import story, until
 
+from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.lan.watch import Lan
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
 
+QUICK = Pace(answer=0.02, to_one=0.001, to_all=0.002, judging=0.005, neighbours=0.1)
 SELDOM = LanSpec(interval="1h")
 OFTEN = LanSpec(interval="20ms")
 
@@ -56,7 +58,7 @@ class World:
             route=self.routes.__getitem__,
             wire=self.network,
             surroundings=self.network,
-            patience=0.02,
+            pace=QUICK,
         )
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> None:
@@ -282,3 +284,15 @@ async def test_what_the_neighbour_table_says_is_found_without_a_probe() -> None:
 async def test_without_the_right_to_ask_that_is_the_finding() -> None:
     async with world(refuse=PermissionError(1, "Operation not permitted")) as made:
         await until(lambda: [one.kind for one in made.lan.findings] == [FindingKind.BLIND])
+
+
+@story
+async def test_one_look_of_the_doctors_finds_what_is_lost_at_once() -> None:
+    made = World(SELDOM)
+    made.routes[WEB1] = Route("unresolved", interface="eth0", why="192.0.2.21 does not answer ARP on eth0")
+    made.web2.has.remove(VIP4)
+
+    await made.lan.look_once()
+    await made.lan.close()
+
+    assert made.found() == {("backend-unreachable", "web/web1"), ("vip-missing-on-backend", "web/web2")}

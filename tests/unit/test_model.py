@@ -151,7 +151,11 @@ def test_defaults() -> None:
             "path": "/",
             "host": None,
             "status": [200],
+            "body": None,
+            "weight_header": None,
         },
+        "slow_start": None,
+        "limit": None,
         "backends": {"web1": {"address": "192.0.2.21", "weight": 1, **NO_LIMITS, "admin": "enabled"}},
     }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import subprocess
@@ -39,7 +40,7 @@ def test_the_rules_are_sound_and_do_what_they_say(promtool: str, arguments: tupl
 
 
 def test_the_metrics_are_as_prometheus_wants_them(promtool: str) -> None:
-    text = generate_latest(registry(look(FakeDirector())))
+    text = generate_latest(registry(asyncio.run(look(FakeDirector()))))
 
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
 

@@ -5,6 +5,7 @@ import pytest
 from stage import CHECK, ME, WEB1, WEB2, Stage, backend, service, story, until
 
 from xdpdirector.model import AdminState, Scheduler
+from xdpdirector.schedule import State
 from xdpdirector.slowstart import SlowStart
 from xdpdirector.views import Operational
 from xdpdirector.weights import effective
@@ -123,3 +124,19 @@ async def test_a_backend_in_maintenance_returns_too() -> None:
         await stage.director.set_admin(*WEB1, AdminState.ENABLED, intent=ME)
 
         assert stage.director.backend(*WEB1).effective_weight == 0.1
+
+
+@story
+async def test_a_backend_that_wants_nobody_new_gets_nobody_and_says_so() -> None:
+    async with Stage(web=service("web1", "web2", check=CHECK)) as stage:
+        for key in (WEB1, WEB2):
+            stage.checks.say(key, Operational.UP)
+        await until(lambda: stage.member(WEB1).accepts)
+
+        stage.checks.say(WEB1, Operational.UP, share=0.0)
+
+        await until(lambda: not stage.member(WEB1).accepts)
+        shown = stage.director.backend(*WEB1)
+        assert (shown.operational, shown.serving, shown.effective_weight) == (Operational.UP, False, 0)
+        assert shown.reason == "it asks for no new connections"
+        assert stage.member(WEB1).state is State.SERVING

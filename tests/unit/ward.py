@@ -103,6 +103,7 @@ class FakeMachine:
     def __init__(self) -> None:
         self.files: dict[str, str | OSError] = dict(FILES)
         self.card: Card | None = CARD
+        self.others: tuple[Card, ...] = ()
         self.kernel = Kernel("6.12.1", (6, 12))
         self.processors = 4
         self.free_bytes = 10 << 30
@@ -136,7 +137,7 @@ class FakeMachine:
         return self.bcc
 
     def cards(self) -> dict[str, Card]:
-        return {self.card.name: self.card} if self.card else {}
+        return {card.name: card for card in (self.card, *self.others) if card}
 
 
 class Ward:

@@ -86,8 +86,8 @@ def repeated(watch: bool, look: Callable[[], tuple[object, Callable[[], Parts]]]
 
 
 def _live(parts: Callable[[], Parts]) -> None:
-    from rich.console import Group
     from rich.live import Live
+    from rich.text import Text
 
     from xdpdirector.cli import keyboard
 
@@ -98,7 +98,9 @@ def _live(parts: Callable[[], Parts]) -> None:
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            live.update(Group(*parts()), refresh=True)
+            live.update(
+                Text.from_ansi(_render(parts()), no_wrap=True, overflow="crop", end=""), refresh=True
+            )
             if keyboard.is_over(EVERY):
                 return
 

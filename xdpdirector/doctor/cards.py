@@ -65,6 +65,18 @@ def look(patient: Patient) -> Iterator[Finding]:
         yield from _program(card, patient)
         yield from _offloads(card)
         yield from _queues(card, patient.machine.processors)
+    yield from _sizes([patient.cards[name] for name in patient.interfaces if name in patient.cards])
+
+
+def _sizes(cards: list[Card]) -> Iterator[Finding]:
+    """What comes in at one interface may have to leave at another."""
+    if len({card.mtu for card in cards}) > 1:
+        listed = ", ".join(f"{card.name} {card.mtu}" for card in cards)
+        yield warning(
+            "the interfaces have different MTUs: a frame that is larger than the one it leaves at is lost",
+            f"netlink: {listed}",
+            f"ip link set DEVICE mtu {min(card.mtu for card in cards)}, for all of them",
+        )
 
 
 def _link(card: Card) -> Iterator[Finding]:

@@ -16,8 +16,6 @@ from xdpdirector.lan.presence import Verdict, look
 from xdpdirector.lan.scene import Scene, Target, probe_source
 from xdpdirector.model import Address
 
-TO_ONE_APART, TO_ALL_APART = 0.01, 0.1  # seconds between two questions
-
 Key = tuple[Address, Address]
 
 
@@ -50,7 +48,7 @@ class Asking:
                 source = probe_source(vip, now.source(place, vip))
                 if source is not None:
                     self._inquiry.who_has(place, vip, source, now.links[place].mac)
-                    await asyncio.sleep(TO_ALL_APART)
+                    await asyncio.sleep(self._inquiry.pace.to_all)
 
     async def whereabouts(self, now: Scene, addresses: Collection[Address]) -> None:
         """Where these backends are. The kernel hears the answers, too, and corrects its neighbour table."""
@@ -59,7 +57,7 @@ class Asking:
             source, link = now.source(interface, address), now.links.get(interface)
             if source is not None and link and link.mac:
                 self._inquiry.who_has(interface, address, source, link.mac)
-                await asyncio.sleep(TO_ALL_APART)
+                await asyncio.sleep(self._inquiry.pace.to_all)
 
     async def presences(self, now: Scene, addresses: Collection[Address]) -> None:
         """Whether those with a MAC have their VIPs."""
@@ -70,7 +68,7 @@ class Asking:
                     continue
                 for vip in target.vips:
                     tasks.create_task(self._presence(now, target, vip))
-                    await asyncio.sleep(TO_ONE_APART)
+                    await asyncio.sleep(self._inquiry.pace.to_one)
 
     async def _presence(self, now: Scene, target: Target, vip: Address) -> None:
         verdict, key = await look(self._inquiry, now, target, vip), (target.address, vip)

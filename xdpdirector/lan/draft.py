@@ -12,6 +12,8 @@ from xdpdirector.lan.scene import Target
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.model import Address
 
+NAMED = 3  # targets that a sentence names
+
 
 @dataclass(frozen=True)
 class Draft:
@@ -133,8 +135,7 @@ def shared_mac(targets: Sequence[Target], mac: bytes) -> Draft:
     return Draft(
         FindingKind.SHARED_MAC,
         names[0],
-        f"{' and '.join(map(str, targets))} have the same MAC {mac.hex(':')}: one machine takes the load of "
-        f"{len(targets)}",
+        f"{_all(targets)} have the same MAC {mac.hex(':')}: one machine takes the load of {len(targets)}",
         f"the director's neighbour table on {interface}",
         "if they are clones of a virtual machine, give each a MAC of its own; if a router answers ARP for them, "
         "switch its proxy_arp off; if it is one machine, name it once",
@@ -172,7 +173,9 @@ def _keep_quiet(vip: Address) -> str:
 
 
 def _all(targets: Sequence[Target]) -> str:
-    return ", also ".join(map(str, targets))
+    """The first few of them: a router that answers ARP for a whole network is all of its hosts."""
+    more = [f"{len(targets) - NAMED} more"] if len(targets) > NAMED else []
+    return " and ".join([*map(str, targets[:NAMED]), *more])
 
 
 def _names(targets: Sequence[Target]) -> tuple[str, ...]:

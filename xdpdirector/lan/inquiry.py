@@ -14,10 +14,10 @@ from itertools import count
 from xdpdirector.lan import frames
 from xdpdirector.lan.frames import Ends
 from xdpdirector.lan.hearing import Claim, Return, Token, echo_token, understand
+from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.wire import Wire
 from xdpdirector.model import Address
 
-PATIENCE = 0.3  # seconds for an answer; a LAN needs a few milliseconds
 TRIES = 3
 PORTS = range(20000, 30000)  # below those that Linux gives away (ip_local_port_range)
 
@@ -27,10 +27,8 @@ OnClaim = Callable[[str, Claim], None]
 class Inquiry:
     """Over a wire that it opens and closes. `on_claim(interface, claim)` gets every claim that is heard."""
 
-    def __init__(
-        self, wire: Wire, on_claim: OnClaim, *, patience: float = PATIENCE, tries: int = TRIES
-    ) -> None:
-        self.patience, self.tries = patience, tries
+    def __init__(self, wire: Wire, on_claim: OnClaim, pace: Pace, *, tries: int = TRIES) -> None:
+        self.pace, self.tries = pace, tries
         self._wire, self._on_claim = wire, on_claim
         self._ident, self._port = random.getrandbits(16), random.choice(PORTS)
         self._sequences = count(1)
@@ -80,7 +78,7 @@ class Inquiry:
         self._waiting[token] = (answer, ends)
         try:
             self._wire.send(interface, frame)
-            async with asyncio.timeout(self.patience):
+            async with asyncio.timeout(self.pace.answer):
                 return await answer
         except TimeoutError:
             return None

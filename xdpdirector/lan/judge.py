@@ -29,12 +29,14 @@ KnownAs = Callable[[bytes], Collection[Address]]
 """The addresses that the neighbour table has for a MAC."""
 
 
-def judge(scene: Scene, claims: Claims, verdicts: Verdicts, known_as: KnownAs) -> list[Draft]:
-    """All findings of this moment."""
+def judge(
+    scene: Scene, claims: Claims, verdicts: Verdicts, known_as: KnownAs, lost: Collection[Address]
+) -> list[Draft]:
+    """All findings of this moment. `lost`: backends that could not be reached for a while."""
     return [
         *_claimed_vips(scene, claims, known_as),
         *_missing(scene, verdicts),
-        *_unreachable(scene),
+        *(draft.unreachable(target) for target in scene.targets.values() if target.address in lost),
         *_claimed_backends(scene, claims),
         *_shared_macs(scene),
     ]
@@ -65,12 +67,6 @@ def _missing(scene: Scene, verdicts: Verdicts) -> Iterator[Draft]:
 
 def _shall_have(target: Target, vip: Address) -> bool:
     return target.is_wanted and vip in target.vips and target.route.kind == "neighbour"
-
-
-def _unreachable(scene: Scene) -> Iterator[Draft]:
-    for target in scene.targets.values():
-        if target.is_wanted and target.route.kind in ("unresolved", "off-link"):
-            yield draft.unreachable(target)
 
 
 def _claimed_backends(scene: Scene, claims: Claims) -> Iterator[Draft]:

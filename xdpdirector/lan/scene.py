@@ -16,6 +16,8 @@ from xdpdirector.lan.frames import NOBODY
 from xdpdirector.model import Address, AdminState
 from xdpdirector.routes import Route
 
+NAMED = 3  # names of one machine that a sentence has
+
 
 @dataclass(frozen=True)
 class Target:
@@ -28,9 +30,15 @@ class Target:
     vips: Mapping[Address, int | None]
     is_wanted: bool
 
+    @property
+    def is_lost(self) -> bool:
+        """Whether no frame can reach it, which is wanted."""
+        return self.is_wanted and self.route.kind in ("unresolved", "off-link")
+
     def __str__(self) -> str:
+        more = f" and {len(self.names) - NAMED} more" if len(self.names) > NAMED else ""
         noun = "backend" if len(self.names) == 1 else "backends"
-        return f"{noun} {', '.join(self.names)} ({self.address})"
+        return f"{noun} {', '.join(self.names[:NAMED])}{more} ({self.address})"
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,15 @@ from math import inf
 from xdpdirector import reporting
 from xdpdirector.edits import Services
 from xdpdirector.interfaces import Interface
-from xdpdirector.lan.asking import TO_ALL_APART, Asking
+from xdpdirector.lan.asking import Asking
 from xdpdirector.lan.claims import Claims
 from xdpdirector.lan.draft import Draft, blind
 from xdpdirector.lan.hearing import Claim, Manner
-from xdpdirector.lan.inquiry import PATIENCE, Inquiry
+from xdpdirector.lan.inquiry import Inquiry
 from xdpdirector.lan.judge import judge
 from xdpdirector.lan.ledger import Ledger, Publisher
 from xdpdirector.lan.macs import Macs
+from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.report import report
 from xdpdirector.lan.scene import Scene, Target, scene
 from xdpdirector.lan.surroundings import Kernel, Surroundings
@@ -36,8 +37,6 @@ from xdpdirector.model import Address
 from xdpdirector.routes import Route
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts
-SEARCHES_APART = 1.0  # seconds between two searches for one address
-JUDGE_WITHIN = 0.2
 
 log = logging.getLogger(__name__)
 
@@ -55,18 +54,20 @@ class Lan:
         route: Callable[[Address], Route],
         wire: Wire | None = None,
         surroundings: Surroundings | None = None,
-        patience: float = PATIENCE,
+        pace: Pace | None = None,
     ) -> None:
-        self._spec, self._interfaces = spec, interfaces
+        self._spec, self._interfaces, self._pace = spec, interfaces, pace or Pace()
         self._services, self._route = services, route
         self._surroundings = surroundings or Kernel()
-        self._inquiry = Inquiry(wire or PacketWire(), self._on_claim, patience=patience)
+        self._inquiry = Inquiry(wire or PacketWire(), self._on_claim, self._pace)
         self._asking = Asking(self._inquiry, self._judge_soon, self.suspect)
         self._claims, self._ledger = Claims(), Ledger(events)
         self._macs = Macs(events)
         self._links: list[Interface] = []
-        self._lost, self._doubted = Suspicions(SEARCHES_APART), Suspicions(SEARCHES_APART)
+        self._lost, self._doubted = Suspicions(self._pace.searches), Suspicions(self._pace.searches)
         self._sought: set[Address] = set()
+        self._allowed = self._pace.neighbours
+        self._lost_since: dict[Address, float] = {}
         self._rounds_begun = deque([-inf], maxlen=ROUNDS_KEPT)
         self._blind: tuple[Draft, ...] = ()
         self._probing = False
@@ -82,8 +83,9 @@ class Lan:
         self._tasks = [asyncio.create_task(self._kept_up(work)) for work in works]
 
     async def look_once(self) -> None:
-        """One round instead of `start`."""
+        """One round instead of `start`; who is not found by now is lost."""
         self._open()
+        self._allowed = 0.0
         await self.round()
 
     def _open(self) -> None:
@@ -161,7 +163,7 @@ class Lan:
             self._listen(now)
             await self._asking.owners(now, now.held)
             await self._asking.presences(now, now.targets)
-            await asyncio.sleep(self._inquiry.patience)
+            await asyncio.sleep(self._pace.answer)
         self._judge()
 
     async def _search(self) -> None:
@@ -197,7 +199,7 @@ class Lan:
                 await work()
             except Exception:
                 log.exception("a look at the network failed")
-            await asyncio.sleep(TO_ALL_APART)
+            await asyncio.sleep(self._pace.to_all)
 
     # Judging
 
@@ -207,9 +209,18 @@ class Lan:
     def _scene(self) -> Scene:
         return scene(self._services(), self._route, self._links, self._interfaces)
 
+    def _lost_for_long(self, now: Scene) -> set[Address]:
+        """A kernel that resolves many neighbours at once takes a moment."""
+        at = self._loop.time()
+        before, lost = self._lost_since, {each.address for each in now.targets.values() if each.is_lost}
+        self._lost_since = {address: before.get(address, at) for address in lost}
+        if lost - before.keys():
+            self._loop.call_later(self._allowed, self._judge_soon)
+        return {each for each, since in self._lost_since.items() if at - since >= self._allowed}
+
     def _judge_soon(self) -> None:
         if self._judging is None and self._tasks:
-            self._judging = self._loop.call_later(JUDGE_WITHIN, self._judge)
+            self._judging = self._loop.call_later(self._pace.judging, self._judge)
 
     def _judge(self) -> None:
         if self._judging:
@@ -220,5 +231,5 @@ class Lan:
             self._loop.time(), self._rounds_begun[0], lambda each: each in now.held or each in now.targets
         )
         verdicts = {key: verdict for key, (verdict, _) in self._asking.known.items()}
-        drafts = judge(now, self._claims, verdicts, self._surroundings.known_as)
+        drafts = judge(now, self._claims, verdicts, self._surroundings.known_as, self._lost_for_long(now))
         self._ledger.settle([*drafts, *self._blind], reporting.now())

@@ -17,6 +17,7 @@ SERVICES, BACKENDS = 100, 10
 FIRST_PORT, FIRST_HOST = 1001, 21
 SETTLING = 3.0
 DAEMON = "daemon"
+MEMORY, START = Key("resident memory", DAEMON), Key("start to ready, adopting", DAEMON)
 _WHAT = f"{SERVICES} services with {BACKENDS} backends each"
 
 
@@ -45,13 +46,13 @@ def footprint(lab: Lab, rounds: int) -> Iterator[Figure]:
         times.append(time.monotonic() - begin)
     director.stop()
     yield Figure(
-        Key("resident memory", DAEMON),
+        MEMORY,
         Series.of([memory]),
         f"VmRSS {SETTLING:g} s after it was ready, {_WHAT}, nothing happening.",
         unit=MEGABYTES,
     )
     yield Figure(
-        Key("start to ready, adopting", DAEMON),
+        START,
         Series.of(times),
         f"From starting the process to /readyz saying so, {_WHAT}, over the data plane that the one before left.",
         unit=SECONDS,

@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Where a program's stages stand in the map that all programs of an instance share."""
+
+from __future__ import annotations
+
+import re
+
+from xdpdirector import source
+from xdpdirector.build import EXPLAINING, STAGES_APART, Build
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+
+
+def build(*, explains: bool) -> Build:
+    return Build(InstancePaths("any"), Sizes(), source.program(), explains)
+
+
+def test_there_is_room_for_all_stages_of_both_programs() -> None:
+    # given
+    text = source.inline(source.program())
+    stages = source.enums(text)["stage"]["STAGES"]
+
+    # when
+    room = int(re.search(r'PINNED\("prog", u32, u32, stages, (\d+)\)', text)[1])  # type: ignore[index]
+
+    # then
+    assert stages <= EXPLAINING
+    assert EXPLAINING + stages <= STAGES_APART
+    assert room >= 256 * STAGES_APART
+
+
+def test_the_program_that_explains_is_the_same_text_with_stages_of_its_own() -> None:
+    # given
+    forwards, explains = build(explains=False), build(explains=True)
+
+    # when
+    differing = {*forwards.flags} ^ {*explains.flags}
+
+    # then
+    assert forwards.text == explains.text
+    assert forwards.pins == explains.pins
+    assert differing == {
+        "-DDRY_RUN=0",
+        "-DDRY_RUN=1",
+        f"-DSTAGES_AT={forwards.stages_at}",
+        f"-DSTAGES_AT={forwards.stages_at + EXPLAINING}",
+    }

@@ -49,8 +49,8 @@ async def serving(
 
 
 def script(*steps: tuple[bytes, bytes], greeting: bytes = b"", tls: ssl.SSLContext | None = None) -> Answer:
-    """Greets; then takes lines that begin as a step does, and says the step's answer. `tls` starts after an answer
-    that was the last before the end of the first half of steps: after the step named STARTTLS, STLS or AUTH."""
+    """Greets; then takes lines that begin as a step does, and says the step's answer. `tls` starts after the step
+    that asks for it: STARTTLS, STLS or AUTH."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)

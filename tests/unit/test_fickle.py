@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Servers that are well and ill by turns, and how often the slowest of answers is looked at."""
 
+from itertools import pairwise
+
 import pytest
 
 from xdpdirector.lab.bench.flapping import percentile
@@ -12,7 +14,7 @@ def test_each_address_is_well_half_of_the_time() -> None:
         turns = [is_well(address, 1.0, now / 10) for now in range(200)]
 
         assert sum(turns) == 100
-        assert sum(one != other for one, other in zip(turns, turns[1:], strict=False)) in (19, 20)
+        assert sum(one != other for one, other in pairwise(turns)) in (19, 20)
 
 
 @pytest.mark.parametrize(

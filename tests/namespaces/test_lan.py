@@ -158,13 +158,17 @@ def test_a_silent_change_of_the_mac_is_noticed(director: LabDirector, victim: Ho
 
 
 def test_every_backend_has_both_vips(lab: Lab, director: LabDirector, victim: Host) -> None:
-    shown = director.client.get("/v1/lan")
-
-    presences = {(one["backends"][0], one["vip"]): one["presence"] for one in shown["presence"]}
-    wanted = [(SERVICE, VIP4), (SERVICE, VIP6), (SIX, VIP6)]
-    assert presences == {
-        (f"{service}/{host.name}", str(vip)): "present" for host in lab.backends for service, vip in wanted
+    wanted = {
+        (f"{service}/{host.name}", str(vip)): "present"
+        for host in lab.backends
+        for service, vip in ((SERVICE, VIP4), (SERVICE, VIP6), (SIX, VIP6))
     }
+
+    def present() -> bool:
+        shown = director.client.get("/v1/lan")["presence"]
+        return {(one["backends"][0], one["vip"]): one["presence"] for one in shown} == wanted
+
+    wait_until(present, "every backend has its VIPs", 10.0)
     assert view(director, VICTIM)["mac"] == victim.node.mac()
 
 

@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Pace(NamedTuple):
-    """`answer`: how long one may take; a LAN needs a few milliseconds. `to_one`, `to_all`: between two questions to a
-    single machine, and to all. `judging`: within which news become findings. `neighbours`: how long a backend may be
-    without a MAC, as a kernel that resolves many at once takes a moment. `searches`: between two searches for one
-    address."""
+    """`answer`: how long one may take; a LAN needs a few milliseconds. `to_one`, `to_all`: between two questions
+    to a single machine, and to all. `judging`: within which news become findings. `neighbours`: how long a backend
+    may be without a MAC, as a kernel that resolves many at once takes a moment. `searches`: between two searches
+    for one address."""
 
     answer: float = 0.3
     to_one: float = 0.01

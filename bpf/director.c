@@ -27,6 +27,7 @@
 #include "related.h"
 #include "reply.h"
 #include "forward.h"
+#include "adopt.h"
 
 static __always_inline bool parse_network(struct cursor *cursor, struct packet *packet)
 {
@@ -252,33 +253,6 @@ int reap(struct xdp_md *ctx)
 			reap_entry(bucket4(reaped->bucket), WORDS4, reaped);
 	}
 	return XDP_PASS;
-}
-
-static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
-{
-	union record_word is = { .word = adopted->word };
-	struct packet packet = { .ipv6 = adopted->ipv6 != 0 };
-	struct service *service = NULL;
-	u32 number = is.record.front;
-	struct front *front;
-	struct place place = {};
-	struct entry entry;
-	u64 evicted;
-
-	set_ports(&packet, adopted->client_port, adopted->port);
-	if (packet.ipv6)
-		__builtin_memcpy(packet.flow.v6.client, adopted->client, sizeof(adopted->client));
-	else
-		packet.flow.v4.client = adopted->client[0];
-	front = fronts.lookup(&number);
-	if (front)
-		service = services.lookup(&front->service);
-	if (!service)
-		return false;
-	if (find_entry(&packet, service, number, &entry))
-		return true; /* it has shown a packet here already */
-	find_place(&packet, service, number, &place);
-	return insert(&packet, &place, is.word, now, SEEN_NOW, &evicted);
 }
 
 /* Puts the flows that stand in `adopting` into the table, for an upgrade: run by hand only. */

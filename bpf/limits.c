@@ -96,8 +96,6 @@ static __always_inline u32 spread(const struct flow *flow)
 	return ((u64)flow->client << 32 | ports) * 0x9e3779b97f4a7c15 >> 32;
 }
 
-/* The limits. */
-
 static __always_inline bool parse(struct xdp_md *ctx, struct segment *segment)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
@@ -228,8 +226,6 @@ int limit_c(struct xdp_md *ctx)
 	add(backend_counts.lookup(index), segment.length);
 	return rewrite(ctx, *index);
 }
-
-/* The drivers. */
 
 /* The next flow's number. An odd factor visits each number once, far from the one before. */
 static __always_inline u32 advance(struct drive *drive)

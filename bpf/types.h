@@ -8,12 +8,12 @@
 
 #include "guard_types.h"
 #include "reason.h"
+#include "record_types.h"
 
 #define NO_BACKEND	0xffff
 #define VLAN_AS_IT_CAME 0xffff
 #define MAX_MEMBERS	256 /* backends of one service */
 #define MAX_STATES	8
-#define WAYS		4 /* flows in a bucket of the table of connections */
 
 /* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x
  * stands at STAGES_AT + STAGE_X in `stages`. */
@@ -80,18 +80,6 @@ enum fragment_kind {
 enum slot_flags {
 	SLOT_FLUX = 1,	     /* changed owner lately: flows from before may run without a record */
 	SLOT_EXCEPTIONS = 2, /* some record may disagree with the slot */
-};
-
-/* Time in records is kept in ticks of 64 jiffies, in so many bits. */
-enum tick_numbers {
-	TICK_SHIFT = 6,
-	SEEN_BITS = 22,
-};
-
-enum front_use {
-	FRONT_FREE = 0,
-	FRONT_SERVING = 1,
-	FRONT_RESTING = 2, /* has no listener any more, but records may speak of it */
 };
 
 /* What a listener leads to: index of the service, and behind these bits the front's. */
@@ -200,33 +188,6 @@ struct service {
 	u64 multipliers[2];	  /* secret, odd: where its flows stand in the table */
 };
 
-/* A service at one of its VIPs and protocols: what a record says of where its flow goes in. Number 0 is nobody's. */
-struct front {
-	__be32 address[4]; /* IPv4: the first word */
-	u32 service;
-	u8 protocol;
-	u8 ipv6;
-	u8 use; /* enum front_use */
-	u8 pad;
-};
-
-/* A flow and its record, brought from the table of an earlier program. IPv4: the address is the first word. */
-struct adopted {
-	__be32 client[4];
-	__be16 client_port;
-	__be16 port;
-	u32 ipv6;
-	u64 word; /* struct record; 0 once it stands in the table */
-};
-
-/* A record that is to be forgotten, if it is still as it was. */
-struct reaped {
-	u64 word;
-	u32 bucket;
-	u16 entry;
-	u16 ipv6;
-};
-
 struct ring_slot {
 	u16 backend; /* NO_BACKEND: nobody */
 	u16 before;  /* the owner before, while in flux */
@@ -263,40 +224,6 @@ struct load {
 	u32 upper; /* thresholds of all its connections; the largest number: none */
 	u32 lower;
 	u32 pad[7];
-};
-
-/* What is remembered of a flow, in one word, so that it is read and changed at once. All 0: nothing. */
-struct record {
-	u64 backend : 16;
-	u64 front : 14;
-	u64 state : 3;	    /* enum connection_state */
-	u64 pending : 1;    /* has shown one packet only */
-	u64 generation : 8; /* of the backend's index when this was recorded: the low bits */
-	u64 seen : 22;	    /* when its last packet came, in ticks (bpf/table.h) */
-};
-
-/* A flow and its record: 16 and 32 bytes. The client as it stands in the packet; VIP and protocol are the front's. */
-struct entry4 {
-	__be32 client;
-	__be16 client_port;
-	__be16 port;
-	struct record record;
-};
-
-struct entry6 {
-	__be32 client[4];
-	__be16 client_port;
-	__be16 port;
-	u32 pad;
-	struct record record;
-};
-
-struct bucket4 {
-	struct entry4 entries[WAYS];
-};
-
-struct bucket6 {
-	struct entry6 entries[WAYS];
 };
 
 /* What a frame says, as bpf/parse.h reads it. */

@@ -40,14 +40,14 @@ def before(paths: InstancePaths) -> Iterator[w.World]:
 
 
 def changed(directory: Path, *changes: tuple[str, str]) -> Path:
-    """A program whose types.h says other things."""
+    """A program of whose headers some say other things; each change is in one of them or more."""
     program = Path(shutil.copytree(source.program().parent, directory / "bpf")) / source.program().name
-    types = program.parent / "types.h"
-    text = types.read_text()
+    texts = {path: path.read_text() for path in program.parent.glob("*.[ch]")}
     for old, new in changes:
-        assert old in text
-        text = text.replace(old, new)
-    types.write_text(text)
+        assert any(old in text for text in texts.values())
+        texts = {path: text.replace(old, new) for path, text in texts.items()}
+    for path, text in texts.items():
+        path.write_text(text)
     return program
 
 
@@ -168,13 +168,9 @@ def test_doing_it_again_does_no_harm(before: w.World, paths: InstancePaths) -> N
 def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths, tmp_path: Path) -> None:
     before.apply(w.service())
     before.send(w.tcp("S"))
-    other = changed(tmp_path, ("\tu64 state : 3;", "\tu64 condition : 3;"))
-    (other.parent / "connection.h").write_text(
-        (other.parent / "connection.h").read_text().replace("record.state", "record.condition")
+    other = changed(
+        tmp_path, ("\tu64 state : 3;", "\tu64 condition : 3;"), ("record.state", "record.condition")
     )
-    for name in ("choose.h", "table.h", "director.c", "schedule.h", "related.h"):
-        text = (other.parent / name).read_text()
-        (other.parent / name).write_text(text.replace("record.state", "record.condition"))
     loaded = upgraded(paths, SIZES, other)
 
     with pytest.raises(ConflictError, match=r"connections4: 1 lost \(its records did not say: condition\)"):

@@ -36,6 +36,7 @@ RESERVED = {
     "sqlite3": {"database"},
     "ctypes": {"libbpf", "namespace", "shapes", "tables", "loader"},
     "numpy": {
+        "carrying",
         "clients",
         "connections",
         "explainer",

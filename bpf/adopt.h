@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Flows from the table of an earlier program, whose maps were laid out otherwise: see xdpdirector/carrying.py. */
+#ifndef XDPDIRECTOR_ADOPT_H
+#define XDPDIRECTOR_ADOPT_H
+
+#include "table.h"
+
+/* False when the flow's service is not there, or the table has no room. */
+static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
+{
+	union record_word is = { .word = adopted->word };
+	struct packet packet = { .ipv6 = adopted->ipv6 != 0 };
+	struct service *service = NULL;
+	u32 number = is.record.front;
+	struct front *front;
+	struct place place = {};
+	struct entry entry;
+	u64 evicted;
+
+	set_ports(&packet, adopted->client_port, adopted->port);
+	if (packet.ipv6)
+		__builtin_memcpy(packet.flow.v6.client, adopted->client, sizeof(adopted->client));
+	else
+		packet.flow.v4.client = adopted->client[0];
+	front = fronts.lookup(&number);
+	if (front)
+		service = services.lookup(&front->service);
+	if (!service)
+		return false;
+	if (find_entry(&packet, service, number, &entry))
+		return true; /* it has shown a packet here already */
+	find_place(&packet, service, number, &place);
+	return insert(&packet, &place, is.word, now, SEEN_NOW, &evicted);
+}
+
+#endif

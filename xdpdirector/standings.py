@@ -116,8 +116,9 @@ class Standings:
     def _follow_returns(self, before: Services, present: set[Key]) -> None:
         earlier = {(name, key) for name, spec in before.items() for key in spec.backends}
         self._slow.forget(earlier - present)
-        self._slow.know([key for key in present - earlier if key[0] in before], cold=True)
-        self._slow.know([key for key in present - earlier if key[0] not in before], cold=False)
+        for key in present - earlier:
+            cold = key[0] in before and self._services[key[0]].slow_start is not None
+            self._slow.know([key], cold=cold)
 
     def _set_checks(self, name: str, memory: Memory) -> None:
         spec = self._services[name]
@@ -195,6 +196,8 @@ class Standings:
 
     def _note_returns(self, name: str, spec: ServiceSpec) -> None:
         """Who serves again gets its weight in steps, each of which is news."""
+        if spec.slow_start is None:
+            return
         now, steps = time.monotonic(), []
         for key, backend in spec.backends.items():
             up = self.of((name, key)).operational is Operational.UP

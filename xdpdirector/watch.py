@@ -43,12 +43,16 @@ class Watch:
         self._health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
         self._share = earlier.share if earlier else 1.0
         self._trouble = ""
+        self._report = self._known()
 
     def __str__(self) -> str:
         return f"{self.spec.type} check of {self.target}"
 
     def report(self) -> HealthReport:
-        """What is known now."""
+        """What is known now. Asked far oftener than there is news."""
+        return self._report
+
+    def _known(self) -> HealthReport:
         report = self._health.report()
         return replace(report, reason=self._trouble or report.reason, share=self._share)
 
@@ -60,7 +64,7 @@ class Watch:
             async with slots:
                 begun = clock()
                 await self._once(attempt)
-            undecided = self._trouble and self._health.report().operational is Operational.UNKNOWN
+            undecided = self._trouble and self._report.operational is Operational.UNKNOWN
             apart = min(interval, AGAIN_SOON) if undecided else interval
             due = begun + apart * random.uniform(1 - EARLY, 1)
             await asyncio.sleep(max(0.0, due - clock()))
@@ -81,10 +85,13 @@ class Watch:
             self._observe(True, "", 1.0 if share is None else share)
         if trouble and trouble != self._trouble:
             log.warning("%s: %s; its verdict stays", self, trouble)
-        self._trouble = trouble
+        if trouble or self._trouble:
+            self._trouble = trouble
+            self._report = self._known()
 
     def _observe(self, ok: bool, reason: str, share: float) -> None:
         transition = self._health.observe(ok, reason, time.time())
         before, self._share = self._share, share
+        self._report = self._known()
         if transition or before != share:
             self._on_news(self)

@@ -8,18 +8,15 @@ import sys
 import time
 from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from xdpdirector.cli.render import entry
+from xdpdirector.cli.render import entry, paint
 from xdpdirector.cli.target import Format, Output, target
 from xdpdirector.client import Client
 from xdpdirector.errors import UnreachableError
 from xdpdirector.sse import Message
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 COME_BACK = 1.0  # seconds between two tries to find the daemon again
 _COLOURS = {
@@ -85,11 +82,7 @@ def _gap(missed: int | None) -> str:
     return f"{missed} events are lost here: they were too many"
 
 
-def _line(event: dict[str, Any]) -> Text:
-    from rich.text import Text
-
+def _line(event: dict[str, Any]) -> str:
     at = f"{datetime.fromisoformat(event['at']).astimezone():%m-%d %H:%M:%S}" if "at" in event else " " * 14
-    line = Text(f"{at}  ")
-    line.append(f"{event['kind']:<18}", style=_COLOURS.get(event["kind"], ""))
-    line.append(f"  {event.get('subject', ''):<16}  {event['text']}")
-    return line
+    kind = paint(f"{event['kind']:<18}", _COLOURS.get(event["kind"], ""))
+    return f"{at}  {kind}  " + paint(f"{event.get('subject', ''):<16}  {event['text']}", "")

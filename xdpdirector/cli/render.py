@@ -17,15 +17,14 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from xdpdirector.cli.codes import PIPE_CLOSED
+from xdpdirector.cli.tables import Table, Word, clean, has_colours, painted
 from xdpdirector.cli.target import Format
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
 EVERY = 1.0  # seconds between two looks of somebody who watches
-Parts = Iterable["Table | Text | str"]
+Parts = Iterable["Table | str"]
 _COLOURS = {
     "up": "green",
     "drained": "cyan",
@@ -62,14 +61,14 @@ def _yaml(document: object) -> str:
     return text.getvalue()
 
 
-def entry(output: Format, document: object, line: Callable[[], Text | str]) -> None:
+def entry(output: Format, document: object, line: Callable[[], str]) -> None:
     """One of many, as they come: a line of a table, a line of JSON, or one more YAML document."""
     if output is Format.JSON:
         write(json.dumps(document, ensure_ascii=False) + "\n")
     elif output is Format.YAML:
         write("---\n" + _yaml(document))
     else:
-        write(_render([line()]))
+        write(line() + "\n")
 
 
 def repeated(watch: bool, look: Callable[[], tuple[object, Callable[[], Parts]]], output: Format) -> None:
@@ -98,38 +97,33 @@ def _live(parts: Callable[[], Parts]) -> None:
         Live(console=console, screen=True, auto_refresh=False) as live,
     ):
         while True:
-            live.update(
-                Text.from_ansi(_render(parts()), no_wrap=True, overflow="crop", end=""), refresh=True
-            )
+            live.update(Text.from_ansi(_render(parts()), no_wrap=True, overflow="crop", end=""), refresh=True)
             if keyboard.is_over(EVERY):
                 return
 
 
 def table(columns: str) -> Table:
-    """`columns`: the headings, space between them; `>` before one aligns it to the right."""
-    from rich.table import Table
-
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns.split():
-        right = column.startswith(">")
-        made.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
-    return made
+    """See `Table`."""
+    return Table(columns)
 
 
-def facts(*facts: tuple[str, Text | str]) -> Table:
+def facts(*facts: tuple[str, str]) -> Table:
     """Names and values, a line each."""
-    made = table("NAME VALUE")
-    made.show_header = False
+    made = Table("NAME VALUE", show_header=False)
     for name, value in facts:
         made.add_row(name, value)
     return made
 
 
-def state(word: str, shown: str | None = None) -> Text:
+def state(word: str, shown: str | None = None) -> Word:
     """The word, or another one, in its colour."""
-    from rich.text import Text
+    return Word(word if shown is None else shown, _COLOURS.get(word, ""))
 
-    return Text(word if shown is None else shown, style=_COLOURS.get(word, ""))
+
+def paint(text: str, style: str) -> str:
+    """In colour where that can be seen; for a line of its own, not for a table."""
+    shown = clean(text)
+    return painted(shown, style) if style and has_colours() else shown
 
 
 def endpoint(address: str, port: int) -> str:
@@ -165,11 +159,13 @@ def terminal(width: int | None = None) -> Console:
 
 
 def _render(parts: Parts) -> str:
-    console = terminal(_WIDEST)
-    with console.capture() as capture:
-        for part in parts:
-            console.print(part, soft_wrap=True)
-    return "".join(line.rstrip() + "\n" for line in capture.get().splitlines())
+    colours, lines = has_colours(), list[str]()
+    for part in parts:
+        if isinstance(part, Table):
+            lines += part.lines(colours=colours)
+        else:
+            lines += clean(part).splitlines() or [""]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def write(text: str) -> None:

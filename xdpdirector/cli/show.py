@@ -4,13 +4,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from xdpdirector.cli import guard
 from xdpdirector.cli.render import Parts, endpoint, facts, moment, number, plural, size, state, table
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 Document = dict[str, Any]
 
@@ -174,7 +171,7 @@ def remaining(each: Document) -> str:
     return plural((each["drain"] or {}).get("remaining", each["connections"]["active"]), "connection")
 
 
-def _condition(each: Document) -> tuple[Text | str, ...]:
+def _condition(each: Document) -> tuple[str, ...]:
     counts = each["connections"]
     return (
         _weight(each),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xdpdirector.cli.rates import Look, Rate, Rates, between
-from xdpdirector.cli.render import number, state, table, terminal, write
+from xdpdirector.cli.render import number, state, terminal, write
 from xdpdirector.cli.target import Target, target
 from xdpdirector.client import Client
 
@@ -126,7 +126,7 @@ def _backends(look: Look, rates: Rates, width: int, room: int) -> Table:
     if len(rows) > room:
         busiest = sorted((row for row in rows if row[1]), key=lambda row: -row[3].packets)
         shown, left = busiest[: max(0, room - 1)], len(busiest) - max(0, room - 1)
-    made = table("SERVICE/BACKEND STATE >ACTIVE >NEW/S >PACKETS/S SHARE")
+    made = _table("SERVICE/BACKEND STATE >ACTIVE >NEW/S >PACKETS/S SHARE")
     made.columns[0].overflow = "ellipsis"
     made.columns[0].max_width = max(12, width - 58)
     bar = max(NARROWEST_BAR, min(40, width - made.columns[0].max_width - 44))
@@ -135,7 +135,7 @@ def _backends(look: Look, rates: Rates, width: int, room: int) -> Table:
         share = rate.packets / all_of if backend and (all_of := rates.of_service(service).packets) else 0.0
         made.add_row(
             _bold(name, not backend),
-            state(document["operational"] if document["admin"] == "enabled" else document["admin"]),
+            _state(document["operational"] if document["admin"] == "enabled" else document["admin"]),
             number(document["connections"]["active"]),
             short(rate.connections),
             short(rate.packets),
@@ -163,7 +163,7 @@ def _rows(look: Look, rates: Rates) -> list[tuple[str, str, dict[str, Any], Rate
 
 
 def _verdicts(reasons: list[tuple[str, float]], width: int) -> Table:
-    made = table("VERDICT >PACKETS/S")
+    made = _table("VERDICT >PACKETS/S")
     made.add_column("")
     everything = sum(rate for _, rate in reasons) or 1.0
     for reason, rate in reasons:
@@ -172,6 +172,20 @@ def _verdicts(reasons: list[tuple[str, float]], width: int) -> Table:
     if not reasons:
         made.add_row("no packets")
     return made
+
+
+def _table(columns: str) -> Table:
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for column in columns.split():
+        right = column.startswith(">")
+        made.add_column(column.removeprefix(">"), justify="right" if right else "left", no_wrap=True)
+    return made
+
+
+def _state(word: str) -> Text:
+    return _styled(word, state(word).style)
 
 
 def _bold(text: str, is_bold: bool) -> Text:

@@ -10,17 +10,14 @@ import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from xdpdirector.cli import complete
-from xdpdirector.cli.render import endpoint, entry
+from xdpdirector.cli.render import endpoint, entry, paint
 from xdpdirector.cli.target import Format, Output, target
 from xdpdirector.pcapng import Writer
-
-if TYPE_CHECKING:
-    from rich.text import Text
 
 _COLOURS = {"forward": "", "pass": "cyan", "reject": "yellow", "drop": "bold red"}
 
@@ -118,12 +115,9 @@ def _outcome(document: dict[str, Any]) -> str:
     return f"{document['reason']} {whom}"
 
 
-def _line(document: dict[str, Any]) -> Text:
-    from rich.text import Text
-
+def _line(document: dict[str, Any]) -> str:
     at = f"{datetime.fromisoformat(document['time']).astimezone():%H:%M:%S.%f}"[:-3]
     client = endpoint(document["client"], document["client_port"])
     whom = f"{endpoint(document['vip'], document['port'])}/{document['protocol']}"
-    line = Text(f"{at}  {client:<21} > {whom:<22} {document['flags']:<3} ")
-    line.append(_outcome(document), style=_COLOURS.get(document["verdict"], ""))
-    return line
+    outcome = paint(_outcome(document), _COLOURS.get(document["verdict"], ""))
+    return f"{at}  {client:<21} > {whom:<22} {document['flags']:<3} {outcome}"

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from api_server import ApiServer
@@ -140,3 +142,15 @@ def test_an_unreadable_data_plane_is_down_and_no_error(api: ApiServer, director:
 
     assert samples["xdpdirector_up", frozenset()] == 0
     assert ("xdpdirector_ready", frozenset()) not in samples
+
+
+def test_the_page_on_monitoring_names_every_metric_and_no_other(api: ApiServer) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "monitoring.md").read_text()
+
+    families = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in text_string_to_metric_families(api.client.get("/metrics"))
+        if family.name.startswith("xdpdirector_")
+    }
+
+    assert set(re.findall(r"`(xdpdirector_\w+)`", page)) == families

@@ -1,16 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many server-sent streams may run at once. Knows nothing of what they say."""
+"""Server-sent streams: how many may run at once, and how one ends. Knows nothing of what they say."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from typing import Annotated
 
+from anyio import BrokenResourceError
 from fastapi import Depends, Request
 
 from xdpdirector.errors import OverloadedError
 
 MOST = 32
+log = logging.getLogger(__name__)
 
 
 async def _stream(request: Request) -> AsyncIterator[None]:
@@ -22,6 +25,9 @@ async def _stream(request: Request) -> AsyncIterator[None]:
     state.streams = running + 1
     try:
         yield
+    except* BrokenResourceError:
+        # The client left in the middle. FastAPI (0.165) then closes the pipe to it before it ends who writes into it.
+        log.debug("a client left its stream")
     finally:
         state.streams -= 1
 

@@ -134,6 +134,24 @@ def test_there_is_an_end_to_how_many_may_follow(api: Client) -> None:
         follower.close()
 
 
+def test_a_follower_who_leaves_in_the_middle_is_no_error(
+    director: FakeDirector, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    # given
+    director.events = Events()
+    for _ in range(100):
+        director.events.publish("vip.absent", "192.0.2.1", "gone " * 10_000)
+
+    # when
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        stream = server.client.stream(EVENTS, {"last": 100})
+        next(stream)
+        stream.close()
+
+    # then
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == []
+
+
 @pytest.mark.parametrize(
     ("query", "after"),
     [

@@ -26,7 +26,7 @@ async def _stream(request: Request) -> AsyncIterator[None]:
     try:
         yield
     except* BrokenResourceError:
-        # The client left in the middle. FastAPI (0.165) then closes the pipe to it before it ends who writes into it.
+        # The client left in the middle. FastAPI (0.165) then closes the pipe to it before it ends who writes there.
         log.debug("a client left its stream")
     finally:
         state.streams -= 1

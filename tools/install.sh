@@ -7,7 +7,7 @@
 readonly packages=(
     python3 python3-venv python3-bpfcc linux-libc-dev # the director
     iproute2 ethtool procps nginx curl iputils-ping openssl   # the lab, its demo and tests
-    iperf3 vsftpd clang-format                        # tests and lint
+    iperf3 vsftpd strace clang-format                        # tests and lint
     ca-certificates                                   # pip
 )
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above

@@ -29,8 +29,8 @@ class CarrierView(Frozen):
 
 
 class MapView(Frozen):
-    """`entries`: how many are in use, None where that says nothing; `room`: how many there can be, for a ring
-    buffer in bytes."""
+    """`entries`: how many are in use, None where that says nothing; `room`: how many there can be, of
+    connections in the tables of those, of bytes in a ring buffer."""
 
     name: str
     type: str

@@ -135,6 +135,7 @@ class RealPlane:
                 stocktaking.take,
                 self._paths,
                 self._tables,
+                self._records,
                 self._dataplane.indices,
                 self._clock,
                 self.fill(),

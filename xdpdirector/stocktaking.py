@@ -18,19 +18,27 @@ from xdpdirector.holdings import BackendEntry, CarrierView, Holdings, MapView, P
 from xdpdirector.indices import Indices
 from xdpdirector.libbpf import MapType
 from xdpdirector.paths import InstancePaths
+from xdpdirector.records import TABLES as CONNECTIONS
+from xdpdirector.records import Records
 from xdpdirector.tables import Tables
 from xdpdirector.views import Fill
 
 _COUNTED = {MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE}
-_FILLED = {"services": "services", "backends": "backends", "ring": "ring_slots"}
+_FILLED = {"ring": "ring_slots"}
 VLAN_AS_IT_CAME = 0xFFFF
 
 
 def take(
-    paths: InstancePaths, tables: Tables, indices: Indices, clock: Clock, fill: Mapping[str, Fill]
+    paths: InstancePaths,
+    tables: Tables,
+    records: Records,
+    indices: Indices,
+    clock: Clock,
+    fill: Mapping[str, Fill],
 ) -> Holdings:
-    """`fill`: what is known of maps that cannot be counted. OSError."""
+    """`fill`: what is known of maps that cannot be counted, by their names. OSError."""
     loaded = tables.loaded
+    fill = {**fill, **_connections(tables, records)}
     explaining = next(paths.pins.glob(f"{bpffs.EXPLAINING}*"), None)
     return Holdings(
         program=_program("director", loaded.program),
@@ -92,7 +100,7 @@ def _map(tables: Tables, name: str, fill: Mapping[str, Fill]) -> MapView:
     if info.type in _COUNTED:
         entries: int | None = sum(len(keys) for keys, _ in tables.read(name))
     else:
-        known = fill.get(_FILLED.get(name, ""))
+        known = fill.get(_FILLED.get(name, name))
         entries = known.entries if known else None
     return MapView(
         name=name,
@@ -101,8 +109,24 @@ def _map(tables: Tables, name: str, fill: Mapping[str, Fill]) -> MapView:
         key_size=info.key_size,
         value_size=info.value_size,
         entries=entries,
-        room=info.max_entries,
+        room=fill[name].room if name in CONNECTIONS else info.max_entries,
     )
+
+
+def _connections(tables: Tables, records: Records) -> dict[str, Fill]:
+    """Of the tables of connections, whose entries are buckets of several."""
+    counts = dict.fromkeys(CONNECTIONS, 0)
+    for rows in records.read():
+        counts[CONNECTIONS[int(rows["ipv6"][0])]] += len(rows)
+    return {
+        name: Fill(entries=count, room=tables.entries(name) * _ways(tables, name))
+        for name, count in counts.items()
+    }
+
+
+def _ways(tables: Tables, name: str) -> int:
+    (entries,) = tables.loaded.maps[name]["value"]["fields"]
+    return int(entries["count"])
 
 
 def _backend(tables: Tables, key: tuple[str, str], index: int) -> BackendEntry:

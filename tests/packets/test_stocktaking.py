@@ -17,7 +17,7 @@ from xdpdirector.views import Fill
 def taken(world: World) -> Holdings:
     paths = InstancePaths(world.tables.loaded.pins.parent.name)
     fill = {"services": Fill(entries=1, room=16)}
-    return stocktaking.take(paths, world.tables, world.plane.indices, world.clock, fill)
+    return stocktaking.take(paths, world.tables, world.records, world.plane.indices, world.clock, fill)
 
 
 def test_programs(world: World) -> None:
@@ -52,6 +52,8 @@ def test_maps_and_how_full_they_are(world: World) -> None:
     assert (maps["clients"].entries, maps["clients"].type) == (2, "lru_hash")
     assert (maps["listeners4"].entries, maps["listeners4"].room) == (2, 64)
     assert (maps["services"].entries, maps["loads"].entries) == (1, None)
+    assert (maps["connections4"].entries, maps["connections6"].entries) == (2, 0)
+    assert maps["connections4"].room >= world.tables.loaded.sizes.connections
     with libbpf.opened(world.tables.loaded.pins / "clients") as fd:
         assert maps["clients"].id == libbpf.map_info(fd).id
 

@@ -27,7 +27,7 @@ _NOBODY = Peer()
 
 
 class Gate:
-    """Leaves `operation` and `identity` in the request's state for those behind it."""
+    """Leaves `operation` (else the path's `methods`) and `identity` in the request's state for those behind it."""
 
     def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], access: Access) -> None:
         self._app, self._operations, self._access = app, Operations(routes), access
@@ -39,6 +39,8 @@ class Gate:
             return
         request = Request(scope)
         operation = request.state.operation = self._operations.of(scope)
+        if operation is None:
+            request.state.methods = self._operations.methods(scope)
         try:
             await self._pass(request, operation, receive, send)
         except DirectorError as error:  # of the gate itself: those of the routes are answered behind it

@@ -147,7 +147,10 @@ async def _http_error(request: Request, error: Exception) -> Response:
     }
     detail = details.get(status, status.phrase) if error.detail == status.phrase else error.detail
     slug = _SLUGS.get(status, "http")
-    return answer(request, status, slug, status.phrase, detail, headers=dict(error.headers or {}))
+    headers = dict(error.headers or {})
+    if status is HTTPStatus.METHOD_NOT_ALLOWED:  # the router knows one route's only
+        headers = {"allow": ", ".join(request.state.methods)}
+    return answer(request, status, slug, status.phrase, detail, headers=headers)
 
 
 async def _unicode_error(request: Request, error: Exception) -> Response:

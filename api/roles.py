@@ -81,6 +81,11 @@ class Operations:
                 return str(route.name)
         return None
 
+    def methods(self, scope: Scope) -> list[str]:
+        """All that is possible on a request's path."""
+        found = [route.methods or () for route in self._routes if route.matches(scope)[0] is not Match.NONE]
+        return sorted(set().union(*found))
+
 
 def security(operation: str) -> dict[str, Any]:
     """What the OpenAPI document says of it: on the unix socket nobody needs a token."""

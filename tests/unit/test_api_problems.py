@@ -160,8 +160,17 @@ def test_what_the_framework_refuses_is_a_problem_too(
     assert (document["status"], document["type"]) == (status, problems.TYPE + slug)
 
 
-def test_method_not_allowed_names_the_methods(server: ApiServer) -> None:
-    assert ask(server.path, "DELETE", "/healthz").headers["allow"] == "GET"
+@pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/healthz", "GET"),
+        ("/v1/services", "GET, POST"),
+        ("/v1/services/web", "DELETE, GET, PATCH, PUT"),
+        ("/v1/guard/deny/203.0.113.0/24", "DELETE, GET, PUT"),
+    ],
+)
+def test_method_not_allowed_names_the_methods(server: ApiServer, path: str, methods: str) -> None:
+    assert ask(server.path, "OPTIONS", path).headers["allow"] == methods
 
 
 @pytest.mark.parametrize(

@@ -194,8 +194,8 @@ def _copy(old: Loaded, new: Loaded, name: str) -> None:
             for keys, values in _read(old, name):
                 if name in BY_INDEX:
                     keys, values = keys[keys < room], values[keys < room]
-                for key, value in zip(keys, converted(values, shape), strict=True):
-                    libbpf.update(fd, key.tobytes(), value.tobytes())
+                made = np.ascontiguousarray(converted(values, shape))
+                libbpf.update_batch(fd, keys.ctypes.data, made.ctypes.data, len(keys))
 
 
 def _copy_counters(old: Loaded, new: Loaded, name: str) -> None:

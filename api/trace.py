@@ -17,6 +17,7 @@ from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.streams import Stream
 from xdpdirector.decision import MOST, Decision, Selection
+from xdpdirector.errors import InvalidRequestError
 from xdpdirector.fields import Frozen
 from xdpdirector.listener import Address
 from xdpdirector.tracing import Watcher
@@ -84,7 +85,7 @@ async def _watcher(
         services=_services(director, service or [], backend),
         backend=_backend(director, backend),
         client=client,
-        reasons=frozenset(filter(None, reason.split(","))),
+        reasons=_reasons(director, reason),
         rate=rate,
         one_in=one_in,
     )
@@ -125,6 +126,18 @@ def _backend(director: Control, text: str) -> tuple[str, str] | None:
     service, _, name = text.partition("/")
     director.backend(service, name)
     return service, name
+
+
+def _reasons(director: Control, text: str) -> frozenset[str]:
+    """InvalidRequestError for a word that is neither a reason nor a verdict: nothing would ever come."""
+    known = director.statistics().verdicts
+    verdicts = {name.partition("_")[0] for name in known}
+    asked = frozenset(filter(None, text.split(",")))
+    if unknown := asked - verdicts - known.keys():
+        raise InvalidRequestError(
+            f"'{min(unknown)}' is no reason: write one of {', '.join(sorted(verdicts))}, or of {', '.join(known)}"
+        )
+    return asked
 
 
 def _view(decision: Decision, frames: bool) -> DecisionView:

@@ -16,10 +16,10 @@ from xdpdirector.views import BackendView, ServiceView
 
 
 class Candidate(Frozen):
-    """A backend as the scheduler saw it."""
+    """A backend as the scheduler sees it; `weight`: what it has of it now."""
 
     backend: str
-    weight: int
+    weight: float
     serving: bool
     active: int
     inactive: int
@@ -106,7 +106,7 @@ def _candidates(service: ServiceView) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(
             backend=each.name,
-            weight=each.weight,
+            weight=each.effective_weight,
             serving=each.serving,
             active=each.connections.active,
             inactive=each.connections.inactive,
@@ -229,6 +229,10 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "drop_limited_service": lambda case: f"it would open a connection, but {case.name} had too many lately",
     "drop_limited_source": lambda case: (
         f"it would open a connection, but its client opened too many to {case.name} lately"
+    ),
+    "drop_full": lambda case: (
+        "it would open a connection, but the table of connections has no room beside the running ones: "
+        "raise sizes.connections"
     ),
     "drop_internal": lambda case: "the program met what cannot happen: please report it",
 }

@@ -17,6 +17,7 @@ from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader
 
 from xdpdirector import layout
+from xdpdirector.errors import InvalidRequestError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import TARGETS, web_configuration
@@ -100,6 +101,18 @@ def test_explaining_leaves_no_trace(lab: Lab, director: LabDirector, vip: Addres
     after = counted()
     assert after[:2] == before[:2]
     assert {each["client_port"] for each in after[2]} <= {each["client_port"] for each in before[2]}
+
+
+def test_an_interface_that_is_not_there_is_refused(lab: Lab, director: LabDirector) -> None:
+    # given
+    question = {"client": "192.0.2.100", "client_port": 7, "vip": str(VIP4), "port": 80}
+
+    # when
+    with pytest.raises(InvalidRequestError) as caught:
+        director.client.post("/v1/explain", {**question, "interface": "eth9"}, timeout=60.0)
+
+    # then
+    assert caught.value.pointer == "/interface"
 
 
 def test_a_person_reads_why(lab: Lab, director: LabDirector) -> None:

@@ -150,7 +150,7 @@ class FakeDirector:
     def vitals(self) -> Vitals:
         views = self.services()
         return Vitals(
-            verdicts={"forwarded": 1234567, "malformed": 0, "no_backend": 8},
+            verdicts={"forward_new": 1234567, "drop_denied": 0, "reject_empty": 8},
             attachments=(AttachmentView(interface="eth0", mode="native", program_id=42),),
             maps={"backends": Fill(entries=sum(len(each.backends) for each in views), room=4096)},
             connections=sum(self.busy.values()),

@@ -285,6 +285,7 @@ def test_it_ends_after_its_time(api: Client) -> None:
         pytest.param({"client": "somebody"}, InvalidRequestError, id="no address"),
         pytest.param({"client": "198.51.100.7/24"}, InvalidRequestError, id="a network with a host in it"),
         pytest.param({"reason": "DROP"}, InvalidRequestError, id="no reason"),
+        pytest.param({"reason": "drop,forward_nwe"}, InvalidRequestError, id="a slip of the finger"),
         pytest.param({"rate": 100000}, InvalidRequestError, id="too many"),
         pytest.param({"count": 0}, InvalidRequestError, id="none"),
     ],

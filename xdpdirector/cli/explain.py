@@ -109,7 +109,7 @@ def _candidates(found: dict[str, Any]) -> Any:
     for each in found["candidates"]:
         rows.add_row(
             each["backend"],
-            str(each["weight"]),
+            f"{each['weight']:g}",
             state("yes" if each["serving"] else "no"),
             str(each["active"]),
             str(each["inactive"]),

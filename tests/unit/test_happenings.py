@@ -34,17 +34,17 @@ def two(**fields: Any) -> Stage:
 CHANGES: list[tuple[str, Change, list[tuple[str, str, str]]]] = [
     (
         "create a service",
-        lambda d: d.create_service("mail", s.service("web3", listener=f"{VIP}:25/tcp"), author=ME),
+        lambda d: d.create_service("mail", s.service("web3", listener=f"{VIP}:25/tcp"), intent=ME),
         [("service.created", "mail", f"new service on {VIP}:25/tcp, scheduler wlc, backends: 1")],
     ),
     (
         "change a service",
-        lambda d: d.patch_service("web", {"on_empty": "drop"}, author=ME),
+        lambda d: d.patch_service("web", {"on_empty": "drop"}, intent=ME),
         [("service.changed", "web", "on_empty reject -> drop")],
     ),
     (
         "give it a check",
-        lambda d: d.patch_service("web", {"check": s.CHECK}, author=ME),
+        lambda d: d.patch_service("web", {"check": s.CHECK}, intent=ME),
         [
             ("backend.unknown", "web/web1", "unknown"),
             ("backend.unknown", "web/web2", "unknown"),
@@ -53,32 +53,32 @@ CHANGES: list[tuple[str, Change, list[tuple[str, str, str]]]] = [
     ),
     (
         "delete a service",
-        lambda d: d.delete_service("web", author=ME),
+        lambda d: d.delete_service("web", intent=ME),
         [("service.removed", "web", "the service is removed")],
     ),
     (
         "create a backend",
-        lambda d: d.create_backend("web", "web3", s.backend("web3"), author=ME),
+        lambda d: d.create_backend("web", "web3", s.backend("web3"), intent=ME),
         [("backend.created", "web/web3", f"new backend {s.HOSTS['web3']}, weight 1")],
     ),
     (
         "change a backend",
-        lambda d: d.patch_backend("web", "web1", {"weight": 7}, author=ME),
+        lambda d: d.patch_backend("web", "web1", {"weight": 7}, intent=ME),
         [("backend.changed", "web/web1", "weight 1 -> 7")],
     ),
     (
         "delete a backend",
-        lambda d: d.delete_backend("web", "web1", author=ME),
+        lambda d: d.delete_backend("web", "web1", intent=ME),
         [("backend.removed", "web/web1", "the backend is removed")],
     ),
     (
         "maintain a backend",
-        lambda d: d.set_admin("web", "web1", AdminState.MAINTENANCE, author=ME),
+        lambda d: d.set_admin("web", "web1", AdminState.MAINTENANCE, intent=ME),
         [("backend.admin", "web/web1", "enabled -> maintenance")],
     ),
     (
         "drain a backend",
-        lambda d: d.set_admin("web", "web1", AdminState.DRAIN, reason="disk", author=ME),
+        lambda d: d.set_admin("web", "web1", AdminState.DRAIN, reason="disk", intent=ME),
         [
             ("backend.admin", "web/web1", "enabled -> drain"),
             ("backend.drain", "web/web1", "draining, connections now: 4 (disk)"),
@@ -106,12 +106,12 @@ async def test_a_change_says_who_made_it_and_as_which_revision() -> None:
     # given
     async with two() as stage:
         # when
-        await stage.director.patch_backend("web", "web1", {"weight": 7}, author=ME)
+        await stage.director.patch_backend("web", "web1", {"weight": 7}, intent=ME)
 
         # then
         (event,) = stage.director.events.since(0)[1]
         assert event.data == {
-            "author": ME,
+            "author": ME.author,
             "reason": "patch web/web1",
             "revision": 1,
             "changes": {"weight": {"before": 1, "after": 7}},
@@ -126,7 +126,7 @@ async def test_a_change_that_is_taken_back_is_not_told() -> None:
 
         # when
         with pytest.raises(StoreError):
-            await stage.director.patch_backend("web", "web1", {"weight": 7}, author=ME)
+            await stage.director.patch_backend("web", "web1", {"weight": 7}, intent=ME)
 
         # then
         assert told(stage.director.events) == []
@@ -172,7 +172,7 @@ async def test_a_drain_that_is_cut_is_told() -> None:
     async with two() as stage:
         stage.plane.active = {WEB2: 3}
         await stage.director.set_admin(
-            "web", "web2", AdminState.DRAIN, deadline=0, on_deadline="cut", author=ME
+            "web", "web2", AdminState.DRAIN, deadline=0, on_deadline="cut", intent=ME
         )
 
         # when

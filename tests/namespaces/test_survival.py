@@ -4,34 +4,24 @@
 Each row does one thing while an upload, a download and idle connections run and other clients come and go.
 """
 
-import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
-from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from conversation import Conversation
 from directing import CHECK, becomes, command, directing, view
-from transfers import Download, Upload, random_octets
+from releases import another_program, replace
+from running import Running, all_running, serves
 
-from xdpdirector import source
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
-from xdpdirector.lab.clients import Clients
-from xdpdirector.lab.configuration import SERVICE, TARGETS, backend_address, web_configuration
+from xdpdirector.lab.configuration import SERVICE, backend_address, web_configuration
 from xdpdirector.lab.director import LabDirector
-from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
-from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
 
 SPARE = "backend4"
-UPLOAD = 32  # megabytes
 
 
 @pytest.fixture(scope="module")
@@ -49,57 +39,10 @@ def director(lab: Lab, request: pytest.FixtureRequest) -> Iterator[LabDirector]:
         yield director
 
 
-@dataclass
-class Running:
-    """What must not break."""
-
-    lab: Lab
-    idle: list[Conversation]
-    download: Download
-    upload: Upload
-    clients: Clients
-
-    def assert_whole(self) -> None:
-        assert self.download.running
-        assert self.upload.running
-        sent, arrived = self.upload.finish(), self.download.finish()
-        received = self.lab.nginx(self.upload.conversation.backend).received("sink-running")
-        self.clients.stop()
-        outcomes = {request.outcome for request in self.clients.requests()}
-
-        assert arrived == sha256((self.lab.record.directory / "big").read_bytes()).hexdigest()
-        assert received is not None
-        assert sha256(received).hexdigest() == sent
-        assert [one.who() for one in self.idle] == [one.backend for one in self.idle]
-        assert outcomes == {"ok"}
-
-
 @pytest.fixture
 def running(lab: Lab, director: LabDirector) -> Iterator[Running]:
-    with ExitStack() as stack:
-
-        def converse(vip: Address) -> Conversation:
-            return stack.enter_context(Conversation(lab.client, vip))
-
-        idle = [converse(vip) for vip in (VIP4, VIP6) for _ in range(3)]
-        while {one.backend for one in idle} != {"backend1", "backend2", "backend3"}:
-            idle.append(converse(VIP4))
-        download = stack.enter_context(Download(converse(VIP6)))
-        upload = stack.enter_context(Upload(converse(VIP4), "sink-running", random_octets(UPLOAD)))
-        clients = stack.enter_context(Clients(lab.client, list(TARGETS), rate=100, kept=0))
-        yield Running(lab, idle, download, upload, clients)
-
-
-def serves(lab: Lab, *backends: str) -> None:
-    """Until each has taken a new connection, while none of the new ones ends: the least busy one takes the next."""
-    missing = set(backends)
-    with ExitStack() as stack:
-
-        def none_missing() -> bool:
-            missing.discard(stack.enter_context(Conversation(lab.client, VIP4)).backend)
-            return not missing
-
-        wait_until(none_missing, f"{backends} take new connections")
+    with all_running(lab) as running:
+        yield running
 
 
 def all_up(director: LabDirector) -> None:
@@ -176,27 +119,13 @@ def test_connections_survive(
     assert lab.director_host.xdp_program() == before
 
 
-REPLACE = """
-import sys
-from pathlib import Path
-from xdpdirector import attachment, loader
-from xdpdirector.model import Sizes
-from xdpdirector.paths import InstancePaths
-paths = InstancePaths(sys.argv[1])
-loader.prepare_in_child(paths, Sizes(), Path(sys.argv[2]))
-attachment.attach(paths, ["eth0"])
-"""
-
-
 def test_connections_survive_another_program(
     lab: Lab, director: LabDirector, running: Running, tmp_path: Path
 ) -> None:
     """What an upgrade does: another program over the same maps, and then the installed one again by `load`."""
-    program = Path(shutil.copytree(source.program().parent, tmp_path / "bpf")) / source.program().name
-    program.write_text(f"#define NEXT_RELEASE\n{program.read_text()}")
     first = lab.director_host.xdp_program()
 
-    lab.director_host.run(sys.executable, "-c", REPLACE, director.paths.name, str(program))
+    replace(director, another_program(tmp_path))
     second = lab.director_host.xdp_program()
     serves(lab, "backend1")
     command(director, "load", "--config", str(director.configuration))

@@ -51,18 +51,24 @@ class Tracing:
             watcher.news.set()
 
     def join(self, watcher: Watcher) -> None:
-        """Watchers do this by themselves."""
+        """Watchers do this by themselves. DataplaneError when the plane cannot tell."""
         self._watchers.add(watcher)
-        self._ask()
+        try:
+            self._ask()
+        except BaseException:
+            self._watchers.discard(watcher)
+            raise
         if self._looking is None:
             self._looking = asyncio.create_task(self._look())
 
     def leave(self, watcher: Watcher) -> None:
         self._watchers.discard(watcher)
-        self._ask()
+        try:
+            self._ask()
+        except DirectorError as error:  # it ends by itself soon
+            log.warning("the data plane goes on telling for a moment: %s", error)
 
     def _ask(self) -> None:
-        """DataplaneError when the plane cannot tell."""
         wanted = union([each.selection for each in self._watchers]) if self._watchers else None
         self._plane.watch(wanted, LASTS)
 

@@ -167,6 +167,25 @@ async def test_a_slow_watcher_loses_the_oldest() -> None:
 
 
 @story
+async def test_who_could_not_watch_is_forgotten() -> None:
+    # given
+    plane = FakePlane()
+    watched = Tracing(plane)
+    plane.broken = DataplaneError("refused")
+    with pytest.raises(DataplaneError), watched.watch(Selection(services=frozenset({"web"}))):
+        pass
+    plane.broken = None
+
+    # when
+    with watched.watch(Selection(services=frozenset({"mail"}))):
+        asked = plane.watched
+
+    # then
+    assert asked == Selection(services=frozenset({"mail"}))
+    await watched.close()
+
+
+@story
 async def test_the_plane_is_asked_again_and_again() -> None:
     """It stops by itself, when the daemon dies."""
     # given

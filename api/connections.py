@@ -12,7 +12,6 @@ from xdpdirector.api.deps import DirectorDep
 from xdpdirector.model import HostAddress
 from xdpdirector.views import ConnectionView
 
-FARTHEST = 20_000
 ConnectionCursor = Annotated[cursors.Cursor, cursors.of("connections")]
 
 router = APIRouter(prefix="/v1/connections", tags=["connections"])
@@ -29,13 +28,8 @@ async def list_connections(
 ) -> cursors.Page[ConnectionView]:
     """Connections in the table; with `mh` only exceptions are stored.
 
-    A sample: the table changes between two pages, so that one may be missed or shown twice. Pages go as far as
-    20,000 connections: narrow the question for others.
+    A sample: the table changes between two pages, so that one may be missed or shown twice.
     """
-    begin = cursor or 0
-    wanted = min(begin + limit, FARTHEST)
-    found = director.connections(
-        service=service, backend=backend, client=None if client is None else str(client), limit=wanted + 1
-    )
-    far = wanted == FARTHEST
-    return cursors.page("connections", found[begin : wanted if far else None], limit, wanted)
+    skip, clients = cursor or 0, None if client is None else str(client)
+    found = director.connections(service=service, backend=backend, client=clients, limit=limit + 1, skip=skip)
+    return cursors.page("connections", found, limit, skip + limit)

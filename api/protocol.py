@@ -101,7 +101,13 @@ class Control(Protocol):
     def backend(self, service: str, name: str) -> BackendView: ...
 
     def connections(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]: ...
 
     async def holdings(self) -> Holdings: ...

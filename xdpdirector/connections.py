@@ -28,24 +28,25 @@ class Connections:
         self._tables, self._records, self._clock, self._indices = tables, records, clock, indices
 
     def list(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]:
-        """At most `limit` connections that match. `client`: an address or a prefix; InvalidRequestError if not."""
+        """At most `limit` connections that match, without the first `skip` of them: they come in the table's order.
+        `client`: an address or a prefix; InvalidRequestError if not."""
         try:
             clients = ip_network(client, strict=False) if client else None
         except ValueError as error:
             raise InvalidRequestError(f"'{client}' is no address and no prefix", pointer="/client") from error
-        matching = (
-            view
-            for view in self._like(service, backend, clients)
-            if backend is None or view.backend == backend
-        )
-        return [*islice(matching, limit)]
+        return [*islice(self._like(service, backend, clients, skip), limit)]
 
     def _like(
-        self, service: str | None, backend: str | None, clients: Network | None
+        self, service: str | None, backend: str | None, clients: Network | None, skip: int
     ) -> Iterator[ConnectionView]:
-        """Those that match, and records of earlier backends of the same index."""
         services = {index: name for name, index in self._indices.services.items()}
         backends = {index: key for key, index in self._indices.backends.items()}
         now = self._clock.now()
@@ -55,10 +56,11 @@ class Connections:
             # Whole columns are compared, as there may be millions of rows.
             chosen = np.isin(rows["service"], ours)
             if backend is not None:
-                chosen &= np.isin(rows["backend"], theirs)
+                chosen &= np.isin(rows["backend"], theirs) & self._of_present(rows)
             if clients is not None:
                 chosen &= _from(rows["client"], clients)
             rows = rows[chosen]
+            rows, skip = rows[skip:], max(0, skip - len(rows))
             idle = np.maximum(idle_ticks(self._tables, rows["seen"], now), 0) * self._tick
             for row, seconds in zip(rows, idle, strict=True):
                 owner = self._backend(row, backends)
@@ -69,11 +71,13 @@ class Connections:
         """Seconds."""
         return (1 << self._tables.enums["tick_numbers"]["TICK_SHIFT"]) / self._clock.hz
 
+    def _of_present(self, rows: Any) -> Any:
+        """Whether a record is of the backend that has that index now, and of no earlier one."""
+        return self._tables.backends["generation"][rows["backend"]] & 0xFF == rows["generation"]
+
     def _backend(self, row: Any, backends: dict[int, Backend]) -> str | None:
-        """None for a record of an earlier backend of that index."""
         index = int(row["backend"])
-        same = int(self._tables.backends[index]["generation"]) & 0xFF == int(row["generation"])
-        return backends[index][1] if same and index in backends else None
+        return backends[index][1] if index in backends and self._of_present(row) else None
 
     def _view(self, row: Any, service: str, backend: str | None, idle: float) -> ConnectionView:
         states = {number: name for name, number in self._tables.enums["connection_state"].items()}

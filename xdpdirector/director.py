@@ -135,9 +135,17 @@ class Director:
         return self._wishes.tag(Target(service, backend)) or ""
 
     def connections(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]:
-        return self._plane.connections(service=service, backend=backend, client=client, limit=limit)
+        return self._plane.connections(
+            service=service, backend=backend, client=client, limit=limit, skip=skip
+        )
 
     async def holdings(self) -> Holdings:
         found = await self._plane.holdings()

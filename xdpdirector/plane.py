@@ -58,7 +58,13 @@ class Plane(Protocol):
     def refused(self, service: str) -> Refused: ...
 
     def connections(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]: ...
 
     def total_connections(self) -> int: ...
@@ -164,7 +170,13 @@ class FakePlane:
         return self.refusals.get(service, Refused())
 
     def connections(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]:
         return []
 

@@ -107,9 +107,15 @@ class RealPlane:
         return Refused() if index is None else self._dataplane.guarding.refused(index)
 
     def connections(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]:
-        return self._connections.list(service=service, backend=backend, client=client, limit=limit)
+        return self._connections.list(service=service, backend=backend, client=client, limit=limit, skip=skip)
 
     def total_connections(self) -> int:
         return self._last.total if self._last else 0

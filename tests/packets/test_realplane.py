@@ -238,6 +238,18 @@ def test_there_are_no_more_than_asked_for(world: w.World, plane: RealPlane) -> N
     assert len(plane.connections(service=None, backend=None, client=None, limit=2)) == 2
 
 
+def test_all_come_page_by_page(world: w.World, plane: RealPlane) -> None:
+    plane.apply(w.service(), 0)
+    for frame in opened_by(*CLIENTS):
+        world.send(frame)
+
+    asked = {"service": "web", "backend": "web1", "client": None}
+    pages = [plane.connections(**asked, limit=2, skip=skip) for skip in (0, 2, 4, 6)]
+
+    assert [len(page) for page in pages] == [2, 2, 1, 0]
+    assert {str(view.client) for page in pages for view in page} == set(CLIENTS)
+
+
 def test_a_client_that_is_no_address_is_refused(plane: RealPlane) -> None:
     with pytest.raises(InvalidRequestError, match="'here'") as caught:
         plane.connections(service=None, backend=None, client="here", limit=1)

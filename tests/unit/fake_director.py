@@ -115,7 +115,13 @@ class FakeDirector:
         )
 
     def connections(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int
+        self,
+        *,
+        service: str | None,
+        backend: str | None,
+        client: str | None,
+        limit: int,
+        skip: int = 0,
     ) -> list[ConnectionView]:
         self._break()
         found = [
@@ -134,7 +140,7 @@ class FakeDirector:
             for number in range(count)
             if service in (None, key[0]) and backend in (None, key[1]) and client in (None, CLIENT)
         ]
-        return found[:limit]
+        return found[skip : skip + limit]
 
     async def holdings(self) -> Holdings:
         return await self.plane.holdings()

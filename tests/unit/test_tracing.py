@@ -21,6 +21,7 @@ from xdpdirector.client import Client
 from xdpdirector.decision import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
 from xdpdirector.intent import Intent
+from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import ServiceSpec
 from xdpdirector.plane import FakePlane
 from xdpdirector.tracing import Tracing
@@ -250,7 +251,7 @@ def test_decisions_on_the_wire(api: Client, director: FakeDirector) -> None:
         ("decision", _shown(FORWARDED) | {"frame": "AgA="}),
         ("decision", _shown(DENIED) | {"frame": "AgA="}),
     ]
-    assert director.plane.watched is None
+    wait_until(lambda: director.plane.watched is None, "nobody is told any more")
 
 
 def _shown(decision: Decision) -> dict[str, Any]:

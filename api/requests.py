@@ -5,20 +5,14 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
+from xdpdirector.fields import Between, Duration
 from xdpdirector.model import BackendSpec, Frozen, Name, ServiceSpec, Timeout
 
-LONGEST_WAIT = 600.0
-
-
-def _bounded(seconds: float) -> float:
-    if seconds > LONGEST_WAIT:
-        raise ValueError("must be at most 10m: ask again to wait longer")
-    return seconds
-
-
-Wait = Annotated[Timeout, AfterValidator(_bounded)]
+Wait = Annotated[
+    Duration, Between(0.001, 600, "must be at least 1ms, and at most 10m: ask again to wait longer")
+]
 
 
 class ServiceCreate(ServiceSpec):

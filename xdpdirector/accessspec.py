@@ -78,7 +78,14 @@ EndpointField = Annotated[
     Endpoint,
     GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(Endpoint.parse)),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["127.0.0.1:8650", "[2001:db8::1]:8650"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "endpoint",
+            "pattern": r"^([0-9.]+|\[[0-9A-Fa-f:.]+\]):[0-9]+$",
+            "examples": ["127.0.0.1:8650", "[2001:db8::1]:8650"],
+        }
+    ),
 ]
 
 
@@ -88,7 +95,9 @@ def _absolute(path: Path) -> Path:
     return path
 
 
-AbsolutePath = Annotated[Path, AfterValidator(_absolute)]
+AbsolutePath = Annotated[
+    Path, AfterValidator(_absolute), WithJsonSchema({"type": "string", "format": "path", "pattern": "^/"})
+]
 
 
 class TlsSpec(Frozen):

@@ -6,22 +6,24 @@ Times are seconds (float) inside and accept `300ms`, `2s`, `5m`, `1h` or a numbe
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
+from typing import Annotated, Any
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
     GetPydanticSchema,
     PlainSerializer,
     WithJsonSchema,
 )
-from pydantic_core import core_schema
+from pydantic_core import CoreSchema, core_schema
 
-from xdpdirector.durations import format_duration, parse_duration
-from xdpdirector.listener import Address, Listener, unicast_address
+from xdpdirector.durations import DURATION, format_duration, parse_duration
+from xdpdirector.listener import LISTENER, Address, Listener, unicast_address
 
 _NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 
@@ -32,7 +34,7 @@ Duration = Annotated[
     WithJsonSchema(
         {
             "type": ["string", "number"],
-            "pattern": r"^\d+(\.\d+)?(ms|s|m|h|d)?$",
+            "pattern": f"^{DURATION}$",
             "minimum": 0,
             "examples": ["300ms", "2s", "5m"],
         }
@@ -40,22 +42,32 @@ Duration = Annotated[
 ]
 
 
-def _positive(seconds: float) -> float:
-    if seconds < 0.001:
-        raise ValueError("must be at least 1ms")
-    if seconds > 31 * 86400:
-        raise ValueError("must be at most 31 days")
-    return seconds
+@dataclass(frozen=True)
+class Between:
+    """Bounds of a duration, in seconds, and what to say to who is outside."""
+
+    least: float
+    most: float
+    rule: str
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self._checked, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        """A text's bounds no schema can say, a number's it can."""
+        return handler(schema) | {"minimum": self.least, "maximum": self.most}
+
+    def _checked(self, seconds: float) -> float:
+        if not self.least <= seconds <= self.most:
+            raise ValueError(self.rule)
+        return seconds
 
 
-def _a_day_at_most(seconds: float) -> float:
-    if seconds > 86400:
-        raise ValueError("must be at most 24 hours")
-    return seconds
-
-
-Timeout = Annotated[Duration, AfterValidator(_positive)]
-DayAtMost = Annotated[Timeout, AfterValidator(_a_day_at_most)]
+_DAY = 86400
+Timeout = Annotated[Duration, Between(0.001, 31 * _DAY, "must be at least 1ms, and at most 31 days")]
+DayAtMost = Annotated[Duration, Between(0.001, _DAY, "must be at least 1ms, and at most 24 hours")]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 
@@ -70,7 +82,14 @@ ListenerField = Annotated[
     Listener,
     GetPydanticSchema(lambda _source, _handler: core_schema.no_info_plain_validator_function(Listener.parse)),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["192.0.2.10:80/tcp", "[2001:db8::10]:53/udp"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "listener",
+            "pattern": f"^{LISTENER}$",
+            "examples": ["192.0.2.10:80/tcp", "[2001:db8::10]:53/udp"],
+        }
+    ),
 ]
 
 

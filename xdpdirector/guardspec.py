@@ -22,7 +22,7 @@ FASTEST = 10_000_000  # connections per second
 _SLOWEST = 1 / 3600
 _LONGEST_BURST = 86400  # seconds
 _UNITS = {"s": 1, "m": 60, "h": 3600}
-_RATE = re.compile(r"(\d+(?:\.\d+)?)/([smh])")
+_RATE = re.compile(r"([0-9]+(?:\.[0-9]+)?)/([smh])")
 
 
 def parse_prefix(value: object) -> Prefix:
@@ -48,43 +48,59 @@ def parse_prefix(value: object) -> Prefix:
 
 
 def parse_rate(value: object) -> float:
-    """Connections per second, from `1000/s`, `10/m` or `5/h`."""
+    """Connections per second, from `1000/s`, `10/m`, `5/h` or a plain number of them."""
     if isinstance(value, (int, float)) and not isinstance(value, bool):
-        rate = float(value)
+        rate: float | None = float(value)
     else:
-        match = _RATE.fullmatch(str(value))
-        if not match:
-            raise ValueError(f"'{value}' is not a rate: write connections by time, like 1000/s, 10/m or 5/h")
-        rate = float(match[1]) / _UNITS[match[2]]
+        rate = _per_second(str(value))
+    if rate is None:
+        raise ValueError(f"'{value}' is not a rate: write connections by time, like 1000/s, 10/m or 5/h")
     if not rate:
         raise ValueError(
             "a rate of 0 lets nobody in: put the backends into maintenance, or leave the limit out"
         )
-    if not _SLOWEST * 0.999 <= rate <= FASTEST:
+    if not _SLOWEST <= rate <= FASTEST:
         raise ValueError(f"'{value}' is out of range: use 1/h to {FASTEST}/s")
     return rate
 
 
+def _per_second(text: str) -> float | None:
+    match = _RATE.fullmatch(text)
+    return float(match[1]) / _UNITS[match[2]] if match else None
+
+
 def format_rate(rate: float) -> str:
-    """As it is written: with the shortest time that makes it a whole number."""
-    for unit, seconds in _UNITS.items():
-        if math.isclose(number := rate * seconds, round(number), rel_tol=1e-9):
-            return f"{round(number)}/{unit}"
-    return f"{rate * 3600:.6f}/h"
+    """As it is written: with the shortest time that makes it a whole number, or else exactly."""
+    whole = [f"{round(rate * seconds)}/{unit}" for unit, seconds in _UNITS.items()]
+    written = (*whole, f"{rate * 3600:.9g}/h")
+    return next((text for text in written if _per_second(text) == rate), f"{rate!r}/s")
 
 
 PrefixField = Annotated[
     Prefix,
     BeforeValidator(parse_prefix),
     PlainSerializer(str, return_type=str),
-    WithJsonSchema({"type": "string", "examples": ["203.0.113.0/24", "2001:db8:7::/48", "198.51.100.7"]}),
+    WithJsonSchema(
+        {
+            "type": "string",
+            "format": "prefix",
+            "pattern": r"^[0-9A-Fa-f:.]+(/[0-9.]+)?$",
+            "examples": ["203.0.113.0/24", "2001:db8:7::/48", "198.51.100.7"],
+        }
+    ),
 ]
 Rate = Annotated[
     float,
     BeforeValidator(parse_rate),
     PlainSerializer(format_rate, return_type=str),
     WithJsonSchema(
-        {"type": "string", "pattern": f"^{_RATE.pattern}$", "examples": ["1000/s", "10/m", "5/h"]}
+        {
+            "type": ["string", "number"],
+            "pattern": f"^{_RATE.pattern}$",
+            "minimum": _SLOWEST,
+            "maximum": FASTEST,
+            "examples": ["1000/s", "10/m", "5/h"],
+        }
     ),
 ]
 DenyReason = Annotated[str, Field(max_length=200)]

@@ -25,6 +25,11 @@ class Ports(NamedTuple):
 ANY_PORT = Ports(0, 65535)
 WITH_PORTS = ("tcp", "udp")
 WITHOUT_PORTS = {"esp": 50, "ah": 51, "gre": 47, "sctp": 132}
+LISTENER = (
+    r"([0-9.]+|\[[0-9A-Fa-f:.]+\])"
+    rf":((\*|[0-9]+(-[0-9]+)?)/({'|'.join(WITH_PORTS)})|\*/({'|'.join(WITHOUT_PORTS)}))"
+)
+"""What every listener looks like, for machines; `Listener.parse` knows better, and says it better."""
 
 
 class Listener:

@@ -15,19 +15,20 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator
-
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import Role
 from xdpdirector.database import Row
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
-from xdpdirector.fields import Duration, Frozen, Name
+from xdpdirector.fields import Between, Duration, Frozen, Name
 
 MOST = 1000
-LONGEST_LIFE = 3660 * 86400.0
 USE_APART = timedelta(minutes=5)
 """How coarse `last_used` is."""
 
+Lifetime = Annotated[
+    Duration,
+    Between(1, 3660 * 86400, "must be from 1s to 3660d; leave it out for a token that does not expire"),
+]
 _PREFIX = "xdpd"
 _NO_DIGEST = bytes(32)
 _COLUMNS = "name, role, created, expires, used"
@@ -35,18 +36,12 @@ _COLUMNS = "name, role, created, expires, used"
 log = logging.getLogger(__name__)
 
 
-def _reasonable(seconds: float) -> float:
-    if not 1 <= seconds <= LONGEST_LIFE:
-        raise ValueError("must be from 1s to 3660d; leave it out for a token that does not expire")
-    return seconds
-
-
 class TokenSpec(Frozen):
     """What a token shall be. `lifetime`: how long it is valid; for ever when it is left out."""
 
     name: Name
     role: Role
-    lifetime: Annotated[Duration, AfterValidator(_reasonable)] | None = None
+    lifetime: Lifetime | None = None
 
 
 class Token(Frozen):

@@ -8,9 +8,19 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xdpdirector.guardspec import DenyEntry, GuardSpec, ServiceLimit, format_rate, parse_prefix, parse_rate
+from xdpdirector.guardspec import (
+    FASTEST,
+    DenyEntry,
+    GuardSpec,
+    ServiceLimit,
+    format_rate,
+    parse_prefix,
+    parse_rate,
+)
 from xdpdirector.model import Configuration, ServiceSpec
 
 
@@ -59,7 +69,8 @@ def test_what_is_no_prefix(text: object, words: str) -> None:
         ("5/h", 5 / 3600, "5/h"),
         ("60/m", 1.0, "1/s"),
         ("0.5/s", 0.5, "30/m"),
-        ("1.5/h", 1.5 / 3600, "1.500000/h"),
+        ("1.5/h", 1.5 / 3600, "1.5/h"),
+        ("0.1666666667/s", 0.1666666667, "0.1666666667/s"),
         (100, 100.0, "100/s"),
         ("10000000/s", 1e7, "10000000/s"),
         ("1/h", 1 / 3600, "1/h"),
@@ -163,3 +174,8 @@ def test_a_limit_needs_packets_that_show_what_is_new(service: dict[str, Any], is
     else:
         with pytest.raises(ValidationError, match="cannot tell which datagram opens one"):
             ServiceSpec.model_validate(document)
+
+
+@given(st.floats(1 / 3600, FASTEST))
+def test_a_rate_survives_being_written(rate: float) -> None:
+    assert parse_rate(format_rate(rate)) == rate

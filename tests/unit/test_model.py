@@ -32,7 +32,9 @@ def service(**options: Any) -> ServiceSpec:
         ("1h", 3600.0),
         ("1d", 86400.0),
         ("7", 7.0),
-        (" 2s ", 2.0),
+        ("1.4996s", 1.499),
+        ("0.29", 0.29),
+        ("9" * 400, float("inf")),
         (2, 2.0),
         (0.5, 0.5),
     ],
@@ -42,7 +44,7 @@ def test_durations(text: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "2 s", "-1s", "1w", "1s2s", "soon", None, True, [], "1e3", float("inf")]
+    "text", ["", "s", "2 s", " 2s", "2s\n", "٣s", "-1s", "1w", "1s2s", "soon", None, True, [], "1e3", float("inf")]
 )
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(ValueError, match="300ms, 2s or 5m"):

@@ -10,19 +10,18 @@ import stage as s
 from stage import HOSTS, MACS, WEB1
 
 from xdpdirector import reporting
-from xdpdirector.drains import Drain
 from xdpdirector.model import AdminState
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
-from xdpdirector.views import BackendView, ConnectionCounts, Operational, Refused, Traffic
+from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational, Refused, Traffic
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
 SINCE = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 FOUND = Route("neighbour", MACS["web1"], bytes.fromhex("020000000001"), 2, "eth0")
 LOST = Route("unresolved", ifindex=2, interface="eth0", why="it does not answer on eth0")
 HERE = Route("local", ifindex=1, interface="lo", why="it is this machine")
-DRAIN = Drain(since=SINCE, reason="new disk", deadline=None, on_deadline="keep", at_start=9)
+DRAIN = DrainView(since=SINCE, reason="new disk", connections_at_start=9)
 
 
 def shown(
@@ -30,16 +29,18 @@ def shown(
     *,
     verdict: Operational = UP,
     route: Route = FOUND,
-    drain: Drain | None = None,
+    drain: DrainView | None = None,
     **spec: object,
 ) -> BackendView:
+    plane = plane or FakePlane()
     return reporting.backend_view(
         WEB1,
         s.backend("web1", **spec),
         Standing(verdict, "refused", route),
+        plane.counts(WEB1),
         drain,
         SINCE,
-        plane or FakePlane(),
+        plane,
     )
 
 
@@ -54,6 +55,7 @@ def test_a_backend_is_shown_with_all_that_is_known() -> None:
         name="web1",
         address=HOSTS["web1"],
         weight=3,
+        effective_weight=3,
         admin=AdminState.ENABLED,
         operational=DOWN,
         reason="refused",
@@ -115,8 +117,7 @@ def test_drained(admin: str, active: int, settled: bool, operational: Operationa
     view = shown(plane, admin=admin, drain=DRAIN)
 
     assert view.operational is operational
-    assert view.drain
-    assert (view.drain.remaining, view.drain.settled, view.drain.connections_at_start) == (active, settled, 9)
+    assert view.drain == DRAIN
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,9 @@ class Operator:
         self.director.start()
 
 
-ROUND = [Operator.kill, Operator.reload, Operator.replace, Operator.roll_back,
-         Operator.stop, Operator.reload, Operator.lay_out_anew, Operator.roll_back]  # fmt: skip
+ROUND = [Operator.kill, Operator.reload, Operator.roll_back, Operator.replace, Operator.reload, Operator.roll_back,
+         Operator.stop, Operator.reload, Operator.roll_back, Operator.lay_out_anew, Operator.reload,
+         Operator.roll_back]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +152,7 @@ def test_nothing_is_lost_or_moved(lab: Lab, operator: Operator, stream: Numbered
 
 def test_transfers_survive_other_maps(lab: Lab, operator: Operator) -> None:
     before = lab.director_host.xdp_program()
-    with all_running(lab) as running:
+    with all_running(lab, pause=0.05) as running:  # two compilations on a busy machine
         operator.lay_out_anew()
         serves(lab, "backend1", "backend2", "backend3")
 

@@ -17,14 +17,15 @@ from conversation import Conversation
 
 MEGABYTE = 1 << 20
 _CHUNKS = range(4096, 65536)
-_PAUSE = 0.01  # seconds between two chunks of a paced transfer
+PAUSE = 0.01  # seconds between two chunks of a paced transfer
 
 
 class Transfer(ABC):
     """In a thread of its own, on a connection that was there before."""
 
-    def __init__(self, conversation: Conversation, *, paced: bool = True) -> None:
+    def __init__(self, conversation: Conversation, *, paced: bool = True, pause: float = PAUSE) -> None:
         self.conversation = conversation
+        self._pause = pause
         self._finish = Event()
         if not paced:
             self._finish.set()
@@ -57,7 +58,7 @@ class Transfer(ABC):
 
     def _next_size(self, left: int) -> int:
         """Waits as the pace says."""
-        if self._finish.wait(_PAUSE):
+        if self._finish.wait(self._pause):
             return _CHUNKS.stop
         return max(_CHUNKS.start, min(_CHUNKS.stop, left // 64))
 
@@ -80,9 +81,17 @@ class Download(Transfer):
 class Upload(Transfer):
     """PUT of random octets under a name."""
 
-    def __init__(self, conversation: Conversation, name: str, content: bytes, *, paced: bool = True) -> None:
+    def __init__(
+        self,
+        conversation: Conversation,
+        name: str,
+        content: bytes,
+        *,
+        paced: bool = True,
+        pause: float = PAUSE,
+    ) -> None:
         self._name, self._content = name, content
-        super().__init__(conversation, paced=paced)
+        super().__init__(conversation, paced=paced, pause=pause)
 
     def _carry(self) -> str:
         http, content = self.conversation.http, memoryview(self._content)

@@ -14,10 +14,11 @@ import numpy as np
 from xdpdirector import maglev, schedule
 from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
-from xdpdirector.schedule import FLUX, NO_BACKEND, ServicePlan, Words
+from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, ServicePlan, Words
 from xdpdirector.tables import Array, Tables
 
 _FLUX = np.uint64(FLUX)
+YOUNG = 30.0  # seconds of a ring, in which the backends of a new service come up one after the other
 
 
 class Rings:
@@ -33,6 +34,7 @@ class Rings:
         self._filled: dict[str, tuple[object, maglev.Ring]] = {}
         self._persistent: set[str] = set()
         """Always in flux: where a client goes, only its records say."""
+        self._young_until: dict[str, float] = {}
 
     def region(self, service: int) -> slice | None:
         """Where the service's ring stands, if it has one."""
@@ -75,6 +77,9 @@ class Rings:
         self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
         if not had_flows:
             self._flux_until.pop(plan.name, None)
+            self._young_until[plan.name] = now + YOUNG
+        elif now < self._young_until.get(plan.name, now) and not plan.persistence:
+            self._spare_the_unused(plan.name, region)
         return region
 
     def leave(self, plan: ServicePlan, service: int, now: float) -> slice | None:
@@ -89,6 +94,7 @@ class Rings:
         self._flux_until.pop(name, None)
         self._filled.pop(name, None)
         self._persistent.discard(name)
+        self._young_until.pop(name, None)
 
     def settle(self, exceptions: Array, now: float) -> list[int]:
         """End flux where its time is up, and drop the marks that no record needs any more; the services at rest.
@@ -154,6 +160,21 @@ class Rings:
         if in_flux and (begins or (self.is_settled(plan.name) and not plan.persistence)):
             until = now + plan.flux_seconds
             self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
+
+    def _spare_the_unused(self, name: str, region: slice) -> None:
+        """End flux where the owner before never had a packet: nothing runs there. Else the first backend of a new
+        service that comes up would get all its datagrams for minutes. Who came in between has a record."""
+        words = self._tables.ring[region]
+        in_flux, before = (schedule.flags_of(words) & _FLUX) != 0, schedule.before_of(words)
+        unused = [backend for backend in set(before[in_flux].tolist()) if not self._had_packets(backend)]
+        spared = in_flux & np.isin(before, unused)
+        rest = schedule.pack(schedule.backends_of(words), NO_BACKEND, EXCEPTIONS)
+        self._store(region, np.where(spared, rest, words))
+        if (spared == in_flux).all():
+            self._flux_until.pop(name, None)
+
+    def _had_packets(self, backend: int) -> bool:
+        return bool(self._tables.per_cpu_sum("traffic", backend)[0])
 
     def _store(self, region: slice, words: Words) -> None:
         differs = np.flatnonzero(self._tables.ring[region] != words)

@@ -128,7 +128,11 @@ class Crowd:
 
     def fill(self, more: int = 0) -> None:
         """So many flows more, and as many as are missing."""
-        count = min(max(more, self._flows - len(self.running)), len(self._owner) - self._opened)
+        self.come(max(more, self._flows - len(self.running)))
+
+    def come(self, count: int) -> None:
+        """So many flows more, as far as there are numbers for them."""
+        count = min(count, len(self._owner) - self._opened)
         new = np.arange(self._opened, self._opened + count)
         self._opened += count
         self._open(new)

@@ -225,6 +225,7 @@ def test_nobody_but_the_fallback(world: World, explainer: Explainer) -> None:
 def test_a_slot_at_rest_and_in_flux(world: World, explainer: Explainer) -> None:
     # given
     world.apply(w.service(members=TWO[:1], scheduler=Scheduler.MH))
+    world.send(w.tcp("S"))
     at_rest = asked(explainer, "A")
     world.apply(w.service(members=TWO[1:], scheduler=Scheduler.MH))
 

@@ -8,7 +8,9 @@ import world as w
 from rings import FLOWS, NAMES, asked, flags, opened, ring, settle
 
 from xdpdirector import schedule
+from xdpdirector.dataplane import Dataplane
 from xdpdirector.model import Scheduler
+from xdpdirector.rings import YOUNG
 
 FLUX_SECONDS = ring(NAMES).flux_seconds
 
@@ -29,6 +31,7 @@ def test_slots_that_change_later_have_all_their_time(world: w.World) -> None:
 
 def test_slots_in_flux_that_change_again_need_no_more_time(world: w.World) -> None:
     world.apply(ring(NAMES), now=0)
+    opened(world)
     world.apply(ring(NAMES, draining={"web1"}), now=0)
     world.apply(ring(NAMES), now=FLUX_SECONDS - 1)
 
@@ -66,8 +69,51 @@ def test_flows_from_before_the_ring_stay_whatever_is_swept(world: w.World, first
     assert flags(world) == {0}
 
 
+def test_a_new_ring_whose_backends_come_up_one_by_one_is_not_in_flux(world: w.World) -> None:
+    world.apply(ring(NAMES[:1]), now=0)
+
+    world.apply(ring(NAMES), now=1)
+
+    assert schedule.FLUX not in flags(world)
+    assert world.plane.is_settled("web")
+    datagrams = {w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
+    assert datagrams == set(NAMES)
+    settle(world, now=2)
+    assert flags(world) == {0}
+
+
+def test_a_flow_that_came_before_the_others_were_up_stays(world: w.World) -> None:
+    world.apply(ring(NAMES[:1]), now=0)
+    owners = opened(world)
+    datagrams = {sport: w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
+
+    world.apply(ring(NAMES), now=1)
+
+    assert asked(world, FLOWS) == owners
+    assert {sport: w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS} == datagrams
+
+
+def test_a_ring_that_stands_for_a_while_enters_flux_also_without_a_packet(world: w.World) -> None:
+    """Another director may have had them all."""
+    world.apply(ring(NAMES[:1]), now=0)
+
+    world.apply(ring(NAMES), now=YOUNG + 1)
+
+    assert schedule.FLUX in flags(world)
+
+
+def test_what_was_adopted_enters_flux_also_without_a_packet(world: w.World) -> None:
+    world.apply(ring(NAMES[:1]), now=0)
+    world.plane = Dataplane(world.tables, world.clock)
+
+    world.apply(ring(NAMES), now=1)
+
+    assert schedule.FLUX in flags(world)
+
+
 def test_flux_is_what_the_slots_say(world: w.World) -> None:
     world.apply(ring(NAMES), now=0)
+    opened(world)
     at_rest = flags(world)
 
     world.apply(ring(NAMES[:2]), now=0)

@@ -57,6 +57,24 @@ def later(seconds: float) -> Step:
     return Crowd.wait, (seconds,)
 
 
+def at_rest(crowd: Crowd) -> None:
+    """Three backends; nothing changed for a while when the flows come."""
+    for name in NAMES[:3]:
+        crowd.change(name, Condition())
+    crowd.wait(SILENCE)
+    crowd.fill()
+
+
+def one_by_one(crowd: Crowd) -> None:
+    """Three backends come up one after the other, and the first flows before the last of them."""
+    for name in NAMES[:2]:
+        crowd.change(name, Condition())
+        crowd.wait(1.0)
+    crowd.come(FLOWS // 2)
+    crowd.change(NAMES[2], Condition())
+    crowd.fill()
+
+
 TWICE_IN_FLUX = [GONE, later(450.0), ALL_SPEAK, DRAINED, later(899.0)]
 ADOPTED_IN_FLUX = [DRAINED, GONE, later(1.0), (Crowd.restart, ()), later(899.0), BACK, later(2000.0)]
 OFF_THE_RING_AND_BACK = [
@@ -65,25 +83,24 @@ OFF_THE_RING_AND_BACK = [
 ]
 
 
-@example(story=TWICE_IN_FLUX)
-@example(story=ADOPTED_IN_FLUX)
-@example(story=OFF_THE_RING_AND_BACK)
+@example(start=at_rest, story=TWICE_IN_FLUX)
+@example(start=at_rest, story=ADOPTED_IN_FLUX)
+@example(start=at_rest, story=OFF_THE_RING_AND_BACK)
 @settings(
     max_examples=EXAMPLES,
     deadline=None,
     report_multiple_bugs=False,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-@given(story=st.lists(CHANGES | EVENTS, min_size=5, max_size=25))
+@given(
+    start=st.sampled_from((at_rest, one_by_one)), story=st.lists(CHANGES | EVENTS, min_size=5, max_size=25)
+)
 def test_no_flow_of_a_living_backend_goes_elsewhere(
-    large_world: w.World, driver: Driver, story: list[Step]
+    large_world: w.World, driver: Driver, start: Callable[[Crowd], None], story: list[Step]
 ) -> None:
     large_world.empty()
     crowd = Crowd(large_world, driver, FLOWS)
-    for name in NAMES[:3]:
-        crowd.change(name, Condition())
-    crowd.wait(SILENCE)
-    crowd.fill()
+    start(crowd)
 
     for act, arguments in story:
         act(crowd, *arguments)

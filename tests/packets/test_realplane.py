@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 import pytest
 import world as w
-from rings import NAMES, ring
+from rings import NAMES, opened, ring
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
@@ -44,6 +44,7 @@ def plane(world: w.World) -> Iterator[RealPlane]:
 def test_flux_does_not_end_on_a_sweep_that_saw_other_owners(world: w.World, plane: RealPlane) -> None:
     async def story() -> tuple[bool, bool]:
         plane.apply(ring(NAMES), 0)
+        opened(world)
         plane.apply(ring(NAMES, draining={"web1"}), 0)
         sweeping = asyncio.create_task(plane.sweep(LATE))
         await asyncio.sleep(0)

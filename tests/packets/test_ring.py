@@ -48,6 +48,7 @@ def test_flows_stay_when_flux_has_ended(world: w.World) -> None:
 
 def test_flux_does_not_end_before_its_time(world: w.World) -> None:
     world.apply(ring(NAMES[:2]), now=0)
+    opened(world)
     world.apply(ring(NAMES), now=0)
 
     settle(world, now=ring(NAMES).flux_seconds - 1)

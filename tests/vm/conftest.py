@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 from slowness import CHECK, PATIENCE
@@ -14,12 +14,16 @@ from xdpdirector.lab.director import LabDirector
 
 
 @pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
+def configuration(lab: Lab) -> Mapping[str, object]:
+    return web_configuration(lab.topology.backend_nodes, check=CHECK)
+
+
+@pytest.fixture(scope="module")
+def director(lab: Lab, configuration: Mapping[str, object]) -> Iterator[LabDirector]:
     """A director of the module's `lab`, natively attached, whose backends all serve."""
     for host in lab.backends:
         lab.nginx(host.name)
-    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
-    director = lab.director(configuration | {"mode": "native"}, timeout=PATIENCE)
+    director = lab.director({**configuration, "mode": "native"}, timeout=PATIENCE)
     director.wait_serving(PATIENCE)
     yield director
     director.stop(PATIENCE)

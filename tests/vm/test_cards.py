@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Native XDP on network cards: the lab's hosts have a virtio card each, and one Ethernet joins them."""
+"""Native XDP on network cards: the lab's hosts have a virtio card each, and one Ethernet joins them.
+
+The first backend is on the untagged network. The second one's address is in VLAN 5, which the director reaches over
+a VLAN device (Debian's kernel has 8021q); it answers untagged, on the network that it shares with the client.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +12,28 @@ from collections.abc import Iterator
 
 import pytest
 from curl import REQUESTS, answers
+from slowness import CHECK
 
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import TARGETS
+from xdpdirector.lab.configuration import SERVICE, TARGETS, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host, run
 from xdpdirector.lab.vm.session import CARDS
 
+TAGGED, TAG = "eth0.5", 5
+DIRECTOR, BACKEND2 = "198.51.100.1", "198.51.100.22"
+SEGMENTS = ("SYN", "ACK", "request", "FIN")  # of a request, at the least
+
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
+    run("modprobe", "8021q")
     with Lab(CARDS.name, backends=CARDS.backends) as lab:
         cards = {card["address"]: card["ifname"] for card in json.loads(run("ip", "-json", "link").stdout)}
         for node in CARDS.hosts:
             exchange(lab.host(node.name), cards[node.mac()])
+        join(lab.director_host, DIRECTOR)
+        join(lab.host("backend2"), BACKEND2)
         yield lab
 
 
@@ -34,7 +46,30 @@ def exchange(host: Host, card: str) -> None:
     host.link_up()
 
 
-def test_the_cards_are_virtio_with_the_program_in_the_driver(lab: Lab, director: LabDirector) -> None:
+def join(host: Host, address: str) -> None:
+    """The VLAN."""
+    lines = (
+        f"link add link eth0 name {TAGGED} type vlan id {TAG}",
+        f"address add {address}/24 dev {TAGGED}",
+        f"link set {TAGGED} up",
+    )
+    host.run("ip", "-batch", "-", text="".join(f"{line}\n" for line in lines))
+
+
+@pytest.fixture(scope="module")
+def configuration(lab: Lab) -> dict[str, object]:
+    whole = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    whole["services"][SERVICE]["backends"]["backend2"]["address"] = BACKEND2
+    return whole
+
+
+def received(host: Host) -> int:
+    """Frames that came with the VLAN's tag."""
+    links = json.loads(host.run("ip", "-json", "-stats", "link", "show", TAGGED).stdout)
+    return int(links[0]["stats64"]["rx"]["packets"])
+
+
+def test_the_cards_are_virtio_with_the_program_in_the_driver(director: LabDirector) -> None:
     driver = director.host.run("ethtool", "-i", "eth0").stdout.splitlines()[0]
     attachments = director.client.get("/v1/stats")["attachments"]
 
@@ -42,8 +77,11 @@ def test_the_cards_are_virtio_with_the_program_in_the_driver(lab: Lab, director:
     assert [(each["interface"], each["mode"]) for each in attachments] == [("eth0", "native")]
 
 
-def test_every_backend_serves(lab: Lab, director: LabDirector) -> None:
+def test_both_serve_the_one_in_the_vlan_with_its_tag(lab: Lab, director: LabDirector) -> None:
+    before = received(lab.host("backend2"))
+
     seen = answers(lab)
 
     assert set(seen) == {"backend1", "backend2"}
     assert seen.total() == REQUESTS * len(TARGETS)
+    assert received(lab.host("backend2")) - before >= seen["backend2"] * len(SEGMENTS)

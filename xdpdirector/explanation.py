@@ -234,9 +234,6 @@ _WHY: dict[str, Callable[[_Case], str]] = {
         "it would open a connection, but the table of connections has no room beside the running ones: "
         "raise sizes.connections"
     ),
-    "drop_full": lambda case: (
-        "it would open a connection, and the table has no room for it beside running ones: raise sizes.connections"
-    ),
     "drop_internal": lambda case: "the program met what cannot happen: please report it",
 }
 

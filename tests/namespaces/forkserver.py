@@ -58,7 +58,7 @@ class ForkServer:
         self._child.stdin.flush()
         self._daemon = daemon = Process.of(int(self._child.stdout.readline()))
         try:
-            wait_until(lambda: self._ready or not daemon.alive, "the daemon is ready", within, interval=0.01)
+            wait_until(lambda: self._ready or not daemon.alive, "the daemon is ready", within, interval=0.03)
         except TimedOutError as error:
             raise LabError(f"{error}: {self._last_words()}") from error
         if not daemon.alive:
@@ -92,7 +92,8 @@ class ForkServer:
 def main(instance: str, configuration: str) -> None:
     from xdpdirector.cli import main as command
 
-    import_module("xdpdirector.daemon")  # now, for all of them
+    for name in ("cli.app", "loading", "daemon"):  # now, for all of them
+        import_module(f"xdpdirector.{name}")
     print_to, nothing = os.dup(1), os.open(os.devnull, os.O_RDWR)
     os.dup2(2, 1)
     running = 0

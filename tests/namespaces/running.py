@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from conversation import Conversation
-from transfers import PAUSE, Download, Upload, random_octets
+from transfers import Download, Upload, random_octets
 
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
@@ -20,6 +20,7 @@ from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
 UPLOAD = 32  # megabytes
+PAUSE = 0.05  # seconds between two chunks: the transfers outlast two compilations on a busy machine
 
 
 @dataclass
@@ -48,8 +49,7 @@ class Running:
 
 
 @contextmanager
-def all_running(lab: Lab, *, pause: float = PAUSE) -> Iterator[Running]:
-    """`pause`: seconds between two chunks of a transfer, so how long it can run at most."""
+def all_running(lab: Lab) -> Iterator[Running]:
     with ExitStack() as stack:
 
         def converse(vip: Address) -> Conversation:
@@ -58,9 +58,9 @@ def all_running(lab: Lab, *, pause: float = PAUSE) -> Iterator[Running]:
         idle = [converse(vip) for vip in (VIP4, VIP6) for _ in range(3)]
         while {one.backend for one in idle} != {"backend1", "backend2", "backend3"}:
             idle.append(converse(VIP4))
-        download = stack.enter_context(Download(converse(VIP6), pause=pause))
+        download = stack.enter_context(Download(converse(VIP6), pause=PAUSE))
         upload = stack.enter_context(
-            Upload(converse(VIP4), "sink-running", random_octets(UPLOAD), pause=pause)
+            Upload(converse(VIP4), "sink-running", random_octets(UPLOAD), pause=PAUSE)
         )
         clients = stack.enter_context(Clients(lab.client, list(TARGETS), rate=100, kept=0))
         yield Running(lab, idle, download, upload, clients)

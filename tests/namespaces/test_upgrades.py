@@ -152,7 +152,7 @@ def test_nothing_is_lost_or_moved(lab: Lab, operator: Operator, stream: Numbered
 
 def test_transfers_survive_other_maps(lab: Lab, operator: Operator) -> None:
     before = lab.director_host.xdp_program()
-    with all_running(lab, pause=0.05) as running:  # two compilations on a busy machine
+    with all_running(lab) as running:
         operator.lay_out_anew()
         serves(lab, "backend1", "backend2", "backend3")
 

@@ -15,7 +15,7 @@ import pytest
 from xdpdirector.errors import NotFoundError
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.vm import qemu
-from xdpdirector.lab.vm.image import Image, Runner
+from xdpdirector.lab.vm.image import Image, Runner, workshop
 from xdpdirector.lab.vm.parcel import parcel
 from xdpdirector.lab.vm.recipe import Recipe, recipe
 from xdpdirector.lab.vm.session import CARDS, TESTS, Course
@@ -73,6 +73,25 @@ class TestRecipe:
         image.disk.touch()
 
         assert not image.is_made_by(RECIPE)
+
+
+class TestWorkshop:
+    def test_it_goes_with_its_block(self, tmp_path: Path) -> None:
+        with workshop(tmp_path / "home") as work:
+            (work / "half").mkdir()
+
+        assert list((tmp_path / "home").iterdir()) == []
+
+    def test_what_a_killed_run_left_goes_first_and_nothing_else(self, tmp_path: Path) -> None:
+        (tmp_path / "image").mkdir()
+        with workshop(tmp_path) as work:
+            left = work.with_name(f"{work.name}-killed")
+            left.mkdir()
+
+        with workshop(tmp_path):
+            assert not left.exists()
+
+        assert [path.name for path in tmp_path.iterdir()] == ["image"]
 
 
 class TestRunner:
@@ -140,8 +159,10 @@ class TestQemu:
         assert after(line, "-serial") == ["file:/a,,b/console"]
 
 
-def test_the_parcel_holds_a_wheel_and_the_tests_and_nothing_that_was_left_there() -> None:
-    with tarfile.open(fileobj=io.BytesIO(parcel(CHECKOUT))) as archive:
+def test_the_parcel_holds_a_wheel_and_the_tests_and_nothing_that_was_left_there(
+    tmp_path: Path,
+) -> None:
+    with tarfile.open(fileobj=io.BytesIO(parcel(CHECKOUT, tmp_path))) as archive:
         names = archive.getnames()
         owners = {(member.uid, member.uname) for member in archive.getmembers()}
 

@@ -22,7 +22,7 @@ from xdpdirector.lab.vm.recipe import Recipe
 HOST = "xdpdirector-vm"  # the guest's name in known_hosts
 ENVIRONMENT = Path("/opt/xdpdirector")  # the guest's virtual environment
 _WHEELS = "opt/wheels"
-_BUILD = "build-"
+_WORKSHOP = "work-"
 # All of what builds ends with us, also when we are killed: its process namespace goes with the first process in it.
 _MORTAL = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--mount", "--fork", "--kill-child", "--")
 _NICE = ("nice", "-n", "10")
@@ -75,10 +75,7 @@ class Image:
     def make(self, recipe: Recipe, say: Callable[[str], None]) -> None:
         """Build it; half an image never takes the place of the one before. LabError with the log's end."""
         _check_tools()
-        self._home.mkdir(parents=True, exist_ok=True)
-        for left in self._home.glob(f"{_BUILD}*"):  # of a build that was killed
-            _remove(left)
-        with _directory(self._home) as work, self.log.open("w") as log:
+        with workshop(self._home) as work, self.log.open("w") as log:
             kitchen = _Kitchen(work / "root", Image(work), recipe, Runner(log.fileno(), self.log))
             kitchen.image.directory.mkdir(mode=0o700)
             kitchen.cook(say)
@@ -186,8 +183,13 @@ def _check_tools() -> None:
 
 
 @contextmanager
-def _directory(parent: Path) -> Iterator[Path]:
-    path = Path(tempfile.mkdtemp(prefix=_BUILD, dir=parent))
+def workshop(home: Path) -> Iterator[Path]:
+    """A new directory in `home`, which exists afterwards, for as long as the block lasts. What a killed run left of
+    its own goes first, so only one at a time."""
+    home.mkdir(parents=True, exist_ok=True)
+    for left in home.glob(f"{_WORKSHOP}*"):
+        _remove(left)
+    path = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=home))
     path.chmod(0o755)  # apt's own user reads there
     try:
         yield path

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 import tarfile
-import tempfile
 from pathlib import Path
 
 from xdpdirector.lab.errors import LabError
@@ -19,16 +18,18 @@ TESTS = "tests"
 _BUILT = ("__pycache__", "*.egg-info", "build", "dist")
 
 
-def parcel(checkout: Path) -> bytes:
-    """A tar archive: one wheel, tests/ and pyproject.toml. LabError when the wheel cannot be built."""
-    with tempfile.TemporaryDirectory(prefix="xdpdirector-vm-") as name:
-        wheel = _wheel(checkout, Path(name))
-        buffer = io.BytesIO()
-        with tarfile.open(fileobj=buffer, mode="w") as archive:
-            archive.add(wheel, wheel.name, filter=_plain)
-            archive.add(checkout / TESTS, TESTS, filter=_plain)
-            archive.add(checkout / FILES[0], FILES[0], filter=_plain)
-        return buffer.getvalue()
+def parcel(checkout: Path, work: Path) -> bytes:
+    """A tar archive: one wheel, tests/ and pyproject.toml; `work` is an empty directory to build the wheel in.
+
+    LabError when the wheel cannot be built.
+    """
+    wheel = _wheel(checkout, work)
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        archive.add(wheel, wheel.name, filter=_plain)
+        archive.add(checkout / TESTS, TESTS, filter=_plain)
+        archive.add(checkout / FILES[0], FILES[0], filter=_plain)
+    return buffer.getvalue()
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xdpdirector.lab.topology import Topology
 from xdpdirector.lab.vm.guest import Guest
-from xdpdirector.lab.vm.image import ENVIRONMENT, Image
+from xdpdirector.lab.vm.image import ENVIRONMENT, Image, workshop
 from xdpdirector.lab.vm.parcel import parcel
 from xdpdirector.lab.vm.qemu import Shape
 from xdpdirector.lab.vm.recipe import recipe
@@ -91,8 +91,8 @@ def furnished_guest(
     if not image.is_made_by(wanted):
         with course.step("building the disk image", say):
             image.make(wanted, say)
-    with course.step("packing the project", say):
-        content = parcel(checkout)
+    with course.step("packing the project", say), workshop(home) as work:
+        content = parcel(checkout, work)
     with ExitStack() as stack:
         with course.step("booting", say):
             guest = stack.enter_context(Guest(image, home / "console.log", shape))

@@ -44,7 +44,8 @@ def test_durations(text: object, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "s", "2 s", " 2s", "2s\n", "٣s", "-1s", "1w", "1s2s", "soon", None, True, [], "1e3", float("inf")]
+    "text",
+    ["", "s", "2 s", " 2s", "2s\n", "٣s", "-1s", "1w", "1s2s", "soon", None, True, [], "1e3", float("inf")],
 )
 def test_what_is_no_duration(text: object) -> None:
     with pytest.raises(ValueError, match="300ms, 2s or 5m"):

@@ -16,6 +16,7 @@ from xdpdirector.api import (
     configuration,
     connections,
     dataplane,
+    document,
     events,
     explain,
     guard,
@@ -24,7 +25,6 @@ from xdpdirector.api import (
     metrics,
     negotiation,
     problems,
-    roles,
     services,
     statistics,
     status,
@@ -57,14 +57,7 @@ _ROUTERS = (
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, with the problem schema that all error responses refer to."""
-        document = super().openapi()
-        schema = problems.Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-        document["components"]["schemas"].update({**schema.pop("$defs"), "Problem": schema})
-        document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-        for operation in (each for path in document["paths"].values() for each in path.values()):
-            operation |= roles.security(operation["operationId"])
-        return document
+        return document.completed(super().openapi())
 
 
 def create_app(

@@ -3,16 +3,31 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from pydantic import BeforeValidator
 
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.audit import AuditView
 from xdpdirector.fields import Frozen
 
 router = APIRouter(prefix="/v1/audit", tags=["access"])
+_MOMENT = re.compile(
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+
+
+def _written_out(text: object) -> object:
+    """As RFC 3339 has it; pydantic takes bare numbers for moments, too."""
+    if not _MOMENT.fullmatch(str(text)):
+        raise ValueError(f"'{text}' is no moment: write it like 2026-01-31T12:00:00Z")
+    return text
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out)]
 
 
 class AuditPage(Frozen):
@@ -27,9 +42,9 @@ async def list_audit(
     access: AccessDep,
     author: Annotated[str | None, Query(description="Only by this one: root, token:deploy")] = None,
     operation: Annotated[str | None, Query(description="Only this operation: drain_backend")] = None,
-    since: Annotated[datetime | None, Query(description="Only from then on")] = None,
+    since: Annotated[Moment | None, Query(description="Only from then on")] = None,
     cursor: Annotated[
-        str | None, Query(pattern=r"^\d{1,18}$", description="`next` of the page before")
+        str | None, Query(pattern="^[0-9]{1,18}$", description="`next` of the page before")
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
 ) -> AuditPage:

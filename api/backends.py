@@ -10,7 +10,8 @@ from fastapi import APIRouter, Query, Response, status
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
-from xdpdirector.api.requests import AdminChange, BackendCreate, DrainChange, Items, MergePatch, Wait
+from xdpdirector.api.patches import BackendPatch
+from xdpdirector.api.requests import AdminChange, BackendCreate, DrainChange, Items, Wait
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView
@@ -57,7 +58,7 @@ async def get_backend(
 async def patch_backend(
     service: ServiceName,
     backend: BackendName,
-    body: MergePatch,
+    body: BackendPatch,
     director: DirectorDep,
     intent: IntentDep,
     response: Response,

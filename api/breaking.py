@@ -136,9 +136,8 @@ class _Schemas:
         """Of a choice of schemas, pairs that have the same name, or stand at the same place."""
         for kind in ("anyOf", "oneOf", "allOf"):
             earlier, later = before.get(kind, []), after.get(kind, [])
-            named = {_name(schema, number): schema for number, schema in enumerate(later)}
-            for number, schema in enumerate(earlier):
-                name = _name(schema, number)
+            named = dict(zip(_names(later), later, strict=True))
+            for name, schema in zip(_names(earlier), earlier, strict=True):
                 if name in named:
                     yield from self._compare(way, place, schema, named[name])
                 elif later and way == "request":
@@ -155,6 +154,12 @@ def _name(schema: Mapping[str, Any], number: int) -> str:
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     return str(schema.get("const", schema.get("type", schema.get("format", number))))
+
+
+def _names(schemas: list[Json]) -> list[str]:
+    """One for each; places, where several would have the same."""
+    names = [_name(schema, number) for number, schema in enumerate(schemas)]
+    return names if len(set(names)) == len(names) else [str(number) for number in range(len(names))]
 
 
 def _types(schema: Json) -> set[str]:

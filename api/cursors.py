@@ -47,7 +47,11 @@ def of(name: str) -> BeforeValidator:
     return BeforeValidator(lambda text: decode(name, text))
 
 
-Cursor = Annotated[int, WithJsonSchema({"type": "string"}), Query(description="`next` of the page before")]
+Cursor = Annotated[
+    int,
+    WithJsonSchema({"type": "string", "format": "cursor", "pattern": "^[A-Za-z0-9_-]+$"}),
+    Query(description="`next` of the page before"),
+]
 """A query parameter; the place, inside."""
 
 

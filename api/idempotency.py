@@ -17,7 +17,7 @@ from fastapi import Depends, FastAPI, Header, Request, Response
 from fastapi.routing import APIRoute
 
 from xdpdirector.answers import Answer, Answers
-from xdpdirector.api.deps import AuthorDep
+from xdpdirector.api.deps import IntentDep
 from xdpdirector.errors import ConflictError, ReusedKeyError, StoreError
 
 log = logging.getLogger(__name__)
@@ -55,11 +55,12 @@ def install(app: FastAPI, answers: Answers) -> None:
     app.add_exception_handler(_GivenBeforeError, _again)
 
 
-async def _look_up(request: Request, author: AuthorDep, key: Key = None) -> None:
+async def _look_up(request: Request, intent: IntentDep, key: Key = None) -> None:
+    """Only of a request whose headers are sound, so that one that is not gets no answer of another's."""
     if key is None:
         return
     requests: _Requests = request.app.state.idempotency
-    name = _digest(author, key)
+    name = _digest(intent.author, key)
     asked = _digest(request.method, request.url.path, request.url.query, await request.body())
     known = requests.answers.find(name)
     if (known and known.request != asked) or requests.running.get(name, asked) != asked:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
@@ -64,6 +64,3 @@ class Items(BaseModel, Generic[Item]):
     """A list's envelope: leaves room for a cursor beside the items."""
 
     items: list[Item]
-
-
-MergePatch = dict[str, Any]

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Response, status
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
-from xdpdirector.api.requests import Items, MergePatch, ServiceCreate
+from xdpdirector.api.patches import ServicePatch
+from xdpdirector.api.requests import Items, ServiceCreate
 from xdpdirector.model import ServiceSpec
 from xdpdirector.views import ServiceView
 
@@ -53,7 +54,7 @@ async def replace_service(
 
 @router.patch("/{service}")
 async def patch_service(
-    service: ServiceName, body: MergePatch, director: DirectorDep, intent: IntentDep, response: Response
+    service: ServiceName, body: ServicePatch, director: DirectorDep, intent: IntentDep, response: Response
 ) -> ServiceView:
     """Change some fields: an RFC 7396 merge patch, null takes a field back to its default."""
     view = await director.patch_service(service, body, intent=intent)

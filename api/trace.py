@@ -7,7 +7,6 @@ import base64
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
@@ -19,6 +18,7 @@ from xdpdirector.api.streams import Stream
 from xdpdirector.decision import MOST, Decision, Selection
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.fields import Frozen
+from xdpdirector.guardspec import PrefixField
 from xdpdirector.listener import Address
 from xdpdirector.tracing import Watcher
 
@@ -52,7 +52,7 @@ Backend = Annotated[
     str, Query(pattern=r"^([^/]+/[^/]+)?$", description="Only of this backend: SERVICE/BACKEND")
 ]
 Client = Annotated[
-    IPv4Network | IPv6Network | None,
+    PrefixField | None,
     Query(description="Only of this client: an address, or a network such as 192.0.2.0/24"),
 ]
 Reasons = Annotated[

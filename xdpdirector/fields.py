@@ -93,6 +93,15 @@ ListenerField = Annotated[
 ]
 
 
+class ByName:
+    """Marks a mapping whose keys are all names: its JSON Schema allows no others, which pydantic leaves out."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        return handler(schema) | {"additionalProperties": False}
+
+
 class Frozen(BaseModel):
     """Unknown keys are errors; values cannot change."""
 

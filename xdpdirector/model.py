@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
 from xdpdirector.checkspec import Checks
 from xdpdirector.checkspec import CheckSpec as CheckSpec
+from xdpdirector.fields import ByName
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
@@ -127,7 +128,9 @@ class ServiceSpec(Frozen):
     limit: ServiceLimit | None = None
     check: CheckSpec | None = None
     slow_start: Timeout | None = None
-    backends: Annotated[dict[Name, BackendSpec], Field(max_length=256)] = Field(default_factory=dict)
+    backends: Annotated[dict[Name, BackendSpec], Field(max_length=256), ByName()] = Field(
+        default_factory=dict
+    )
 
     @model_validator(mode="after")
     def _listeners_differ(self) -> Self:
@@ -231,7 +234,7 @@ class Configuration(Frozen):
     guard: GuardSpec = GuardSpec()
     lan: LanSpec = LanSpec()
     checks: Checks = Checks()
-    services: dict[Name, ServiceSpec] = Field(default_factory=dict)
+    services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

@@ -35,10 +35,11 @@ def server(director: FakeDirector, tmp_path: Path) -> Iterator[ApiServer]:
 
 
 def post(
-    server: ApiServer, body: Any, key: str | None = KEY, target: str = "/v1/services"
+    server: ApiServer, body: Any, key: str | None = KEY, target: str = "/v1/services", reason: str = ""
 ) -> tuple[HTTPResponse, Any]:
     connection = UnixConnection(server.path, 30)
-    headers = {"content-type": "application/json"} | ({} if key is None else {"idempotency-key": key})
+    headers = {"content-type": "application/json", "change-reason": reason}
+    headers |= {} if key is None else {"idempotency-key": key}
     try:
         connection.request("POST", target, body=json.dumps(body), headers=headers)
         answer = connection.getresponse()
@@ -83,6 +84,14 @@ def test_the_key_of_another_request_is_refused(
 
     assert (answer.status, problem["type"]) == (422, "urn:xdpdirector:problem:reused-key")
     assert len(director.authors) == 1
+
+
+def test_what_is_no_sound_request_gets_no_answer_of_another(server: ApiServer) -> None:
+    post(server, WEB)
+
+    answer, problem = post(server, WEB, reason="x" * 501)
+
+    assert (answer.status, problem["errors"][0]["parameter"]) == (422, "change-reason")
 
 
 def test_a_request_that_failed_may_be_tried_again(server: ApiServer, director: FakeDirector) -> None:

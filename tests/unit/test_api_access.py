@@ -204,7 +204,8 @@ def test_the_audit_has_pages_and_filters(api: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "query", [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"limit": 1001}, {"since": "soon"}]
+    "query",
+    [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"limit": 1001}, {"since": "soon"}, {"since": "0.5"}],
 )
 def test_the_audit_refuses_what_makes_no_sense(api: Client, query: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError):

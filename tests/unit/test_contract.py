@@ -62,6 +62,10 @@ def test_operations_have_ids_of_their_own() -> None:
     assert sorted(set(operations)) == sorted(operations)
 
 
+SHAPES: list[Json] = [
+    {"type": "object", "properties": {"a": {}}},
+    {"type": "object", "properties": {"b": {}, "c": {}}},
+]
 BEFORE: Json = {
     "paths": {
         "/things": {
@@ -107,6 +111,7 @@ BEFORE: Json = {
                 "properties": {
                     "name": {"type": "string"},
                     "weight": {"type": ["string", "number"]},
+                    "form": {"anyOf": SHAPES},
                     "parts": {"type": "array", "items": {"$ref": "#/components/schemas/Part"}},
                 },
             },
@@ -167,6 +172,10 @@ BREAKS: dict[str, tuple[Change, list[str]]] = {
     "a field becomes optional": (
         lambda d: at(d, *THING).update(required=[]),
         ["GET /things: answer 200: the field name is not always there any more"],
+    ),
+    "a field of a branch goes": (
+        lambda d: at(d, *NEW, "properties", "form", "anyOf", 1, "properties").pop("b"),
+        ["POST /things: body: form: the field b is gone"],
     ),
     "a field becomes required": (
         lambda d: at(d, *NEW, "required").append("weight"),

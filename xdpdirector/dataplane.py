@@ -45,6 +45,8 @@ class Dataplane:
         self._listening = Listening(tables)
         self._watched: frozenset[str] = frozenset()
         self._writes = 0
+        self._rebounded = False
+        """Whether thresholds have changed with this plan."""
 
     # What is there
 
@@ -102,6 +104,7 @@ class Dataplane:
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
         self._writes = 0
+        self._rebounded = False
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
         self._require_room(plan, listeners)
@@ -189,6 +192,7 @@ class Dataplane:
         if (int(load["upper"]), int(load["lower"])) != (upper, lower):
             load["upper"], load["lower"] = upper, lower
             load["bound"] = upper
+            self._rebounded = True
 
     def _remove_backend(self, key: Backend) -> None:
         index = self.indices.backends[key]
@@ -240,11 +244,11 @@ class Dataplane:
             fields = {"backend": wanted[member.name], "weight": weight if member.accepts else 0}
             self._store(self.tables.members, service * places + place, fields)
         begins = COSTS[plan.scheduler].served and not int(self.tables.services["cost_served"][service])
-        if begins or self._writes != before:
+        if begins or self._rebounded or self._writes != before:
             self._count_served_anew(wanted.values())
 
     def _count_served_anew(self, backends: Iterable[int]) -> None:
-        """A newcomer shall not be given all that the others have had before."""
+        """A newcomer, or one that was full, shall not be given all that the others have had before."""
         for backend in backends:
             load = self.tables.loads[backend]
             load["served_correction"] = -load["served"]

@@ -6,7 +6,10 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
+
+import pytest
 
 from xdpdirector.client import backend_path
 from xdpdirector.lab import Lab
@@ -16,6 +19,13 @@ from xdpdirector.lab.waiting import wait_until
 
 CHECK = HealthCheck(interval=0.3, timeout=0.2, rise=2, fall=2)
 MARGIN = 1.0  # seconds, on a busy machine, on top of what is promised
+
+
+def require_open_checkout() -> None:
+    """Another user cannot run a checkout in a directory that is closed to all but its owner."""
+    parents = [*Path(sys.executable).parents, *Path(__file__).parents]
+    if not all(parent.stat().st_mode & 0o005 == 0o005 for parent in parents):
+        pytest.skip(f"{sys.executable} or this checkout stand in a directory that is not open to everybody")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from conversation import Conversation, answering
-from directing import CHECK, becomes, command, directing
+from directing import CHECK, becomes, command, directing, require_open_checkout
 from ruamel.yaml import YAML
 
 from xdpdirector.lab import Lab
@@ -301,8 +301,8 @@ def test_without_privileges(
     director: LabDirector, attempt: Attempt, good: Document, verb: str, who: tuple[str, ...]
 ) -> None:
     prefix = ("setpriv", *who, "--bounding-set=-all", "--inh-caps=-all")
-    if who and not readable_by_all(Path(sys.executable), Path(__file__)):
-        pytest.skip(f"{sys.executable} or this checkout stand in a directory that is not open to everybody")
+    if who:
+        require_open_checkout()
 
     if verb == "unload":
         done = command(director, verb, check=False, prefix=prefix)
@@ -311,10 +311,6 @@ def test_without_privileges(
 
     own = "CAP_NET_RAW" if verb == "run" else "CAP_BPF"
     assert_says(done, NOT_ALLOWED, "privileges|not allowed", "run as root", own, "CAP_NET_ADMIN")
-
-
-def readable_by_all(*paths: Path) -> bool:
-    return all(parent.stat().st_mode & 0o005 == 0o005 for path in paths for parent in path.parents)
 
 
 IMPOSTOR = 'lattice = "body-centred cubic"\n'

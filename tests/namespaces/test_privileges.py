@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from conversation import Conversation, answering
-from directing import CHECK, MARGIN, becomes, command, directing, view
+from directing import CHECK, MARGIN, becomes, command, directing, require_open_checkout, view
 from ruamel.yaml import YAML
 
 from xdpdirector.client import backend_path, service_path
@@ -34,6 +34,7 @@ CAPABILITIES = ",".join(["-all", *(f"+{name.removeprefix('CAP_').lower()}" for n
 
 @pytest.fixture(scope="module")
 def lab(lab_factory: Callable[..., Lab]) -> Lab:
+    require_open_checkout()
     lab = lab_factory(backends=2)
     for host in lab.backends:
         lab.nginx(host.name)

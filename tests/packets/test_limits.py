@@ -142,6 +142,7 @@ def test_flows_that_lose_their_backend_do_not_pay_again(world: w.World) -> None:
 
 def test_in_flux_a_syn_pays_and_a_running_flow_does_not(world: w.World) -> None:
     world.apply(w.service(scheduler=RING, limit=THREE))
+    world.send(w.udp())  # where nobody has been, there is nothing in flux
     world.apply(w.service(scheduler=RING, limit=THREE, members=(w.backend("web2"),)))
 
     assert reasons(world, connections(4)) == ["forward_new"] * 3 + ["drop_limited_service"]

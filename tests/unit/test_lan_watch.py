@@ -229,7 +229,8 @@ async def test_an_opened_connection_is_taken_back() -> None:
         await made.looked()
 
         packets = [Ether(frame) for frame in made.network.sent]
-        assert [str(packet[TCP].flags) for packet in packets if TCP in packet] == ["S", "R", "S", "R"]
+        flags = [str(packet[TCP].flags) for packet in packets if TCP in packet]
+        assert (flags[0], sorted(flags)) == ("S", ["R", "R", "S", "S"])  # each answer by itself, in no order
 
 
 @story

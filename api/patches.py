@@ -40,12 +40,12 @@ class _Patching:
         return {"anyOf": [self.patch(branch) for branch in branches]}
 
     def _object(self, schema: Schema) -> Schema:
-        """Nothing is required, and there may be any number of parts, as null takes some away."""
-        patched = {"type": "object", "additionalProperties": False}
+        """Nothing is required; null takes parts away, so there may be many, and such that are not there."""
+        patched: Schema = {"type": "object", "additionalProperties": _NULL}
         for kind in ("properties", "patternProperties"):
             if kind in schema:
                 patched[kind] = {name: self._optional(part) for name, part in schema[kind].items()}
-        return patched | {key: schema[key] for key in ("propertyNames",) if key in schema}
+        return patched
 
     def _optional(self, schema: Schema) -> Schema:
         patched = self.patch(schema)

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from xdpdirector.fields import Frozen
+from xdpdirector.fields import NUMBER, Frozen
 from xdpdirector.listener import Address
 
 ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
@@ -119,7 +119,7 @@ class ApiSpec(Frozen):
     tls: TlsSpec | None = None
     group: Annotated[str, Field(pattern=ACCOUNT)] | None = None
     role: Role = Role.ADMIN
-    rate: Annotated[int, Field(ge=1, le=100_000)] = 500
+    rate: Annotated[int, Field(ge=1, le=100_000), NUMBER] = 500
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

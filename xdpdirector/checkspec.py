@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from xdpdirector.durations import format_duration
-from xdpdirector.fields import Frozen, Timeout
+from xdpdirector.fields import NUMBER, Flag, Frozen, Timeout
 
 
 def _expression(text: str) -> str:
@@ -42,9 +42,9 @@ class CheckBase(Frozen):
 
     interval: Timeout = 2.0
     timeout: Timeout = 1.0
-    rise: Annotated[int, Field(ge=1, le=100)] = 2
-    fall: Annotated[int, Field(ge=1, le=100)] = 3
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    rise: Annotated[int, Field(ge=1, le=100), NUMBER] = 2
+    fall: Annotated[int, Field(ge=1, le=100), NUMBER] = 3
+    port: Annotated[int, Field(ge=1, le=65535), NUMBER] | None = None
     via: Literal["vip", "address"] = "vip"
 
     @model_validator(mode="after")
@@ -77,7 +77,7 @@ class Secured(CheckBase):
     `ca`: a file of the authorities that are trusted, instead of this machine's."""
 
     server_name: HostName | None = None
-    verify: bool = False
+    verify: Flag = False
     ca: FilePath | None = None
 
     @model_validator(mode="after")
@@ -98,7 +98,7 @@ class TlsCheck(Secured):
     """Healthy when a TLS handshake succeeds in time, and the certificate is good for `min_days` more."""
 
     type: Literal["tls"]
-    min_days: Annotated[int, Field(ge=0, le=3650)] | None = None
+    min_days: Annotated[int, Field(ge=0, le=3650), NUMBER] | None = None
 
 
 class HttpBase(CheckBase):
@@ -106,7 +106,7 @@ class HttpBase(CheckBase):
 
     path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
     host: Word | None = None
-    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599)], ...], Field(min_length=1)] = (200,)
+    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599), NUMBER], ...], Field(min_length=1)] = (200,)
     body: Expression | None = None
     weight_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64)] | None = None
 

@@ -18,9 +18,10 @@ from pydantic import (
     GetJsonSchemaHandler,
     GetPydanticSchema,
     PlainSerializer,
+    Strict,
     WithJsonSchema,
 )
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 from xdpdirector.durations import DURATION, format_duration, parse_duration
 from xdpdirector.listener import LISTENER, Address, Listener, unicast_address
@@ -68,6 +69,17 @@ class Between:
 _DAY = 86400
 Timeout = Annotated[Duration, Between(0.001, 31 * _DAY, "must be at least 1ms, and at most 31 days")]
 DayAtMost = Annotated[Duration, Between(0.001, _DAY, "must be at least 1ms, and at most 24 hours")]
+
+
+def _no_other(value: object) -> object:
+    if isinstance(value, (bool, str)):
+        raise PydanticKnownError("int_type")
+    return value
+
+
+NUMBER = BeforeValidator(_no_other)
+"""Behind an int's bounds: 2.0 is one, too, but no `true` or text that could be taken for one."""
+Flag = Annotated[bool, Strict()]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from xdpdirector.fields import Frozen
+from xdpdirector.fields import NUMBER, Frozen
 
 Prefix = IPv4Network | IPv6Network
 
@@ -104,7 +104,7 @@ Rate = Annotated[
     ),
 ]
 DenyReason = Annotated[str, Field(max_length=200)]
-Burst = Annotated[int, Field(ge=1, le=10_000_000)]
+Burst = Annotated[int, Field(ge=1, le=10_000_000), NUMBER]
 
 
 class DenyEntry(Frozen):
@@ -151,8 +151,8 @@ class SourceLimit(Frozen):
 
     rate: Rate
     burst: Burst | None = None
-    prefix: Annotated[int, Field(ge=1, le=32)] = 32
-    prefix6: Annotated[int, Field(ge=1, le=128)] = 64
+    prefix: Annotated[int, Field(ge=1, le=32), NUMBER] = 32
+    prefix6: Annotated[int, Field(ge=1, le=128), NUMBER] = 64
 
     @model_validator(mode="after")
     def _burst_fits(self) -> Self:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from xdpdirector.fields import Frozen, Timeout
+from xdpdirector.fields import Flag, Frozen, Timeout
 
 
 class LanSpec(Frozen):
@@ -11,4 +11,4 @@ class LanSpec(Frozen):
     `probe: false`: nothing is sent; what the neighbour table says is still looked at."""
 
     interval: Timeout = 10.0
-    probe: bool = True
+    probe: Flag = True

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
 from xdpdirector.checkspec import Checks
 from xdpdirector.checkspec import CheckSpec as CheckSpec
-from xdpdirector.fields import ByName
+from xdpdirector.fields import NUMBER, ByName, Flag
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
@@ -63,9 +63,9 @@ class BackendSpec(Frozen):
     """
 
     address: HostAddress
-    weight: Annotated[int, Field(ge=0, le=65535)] = 1
-    max_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1)] | None = None
-    resume_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1)] | None = None
+    weight: Annotated[int, Field(ge=0, le=65535), NUMBER] = 1
+    max_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1), NUMBER] | None = None
+    resume_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1), NUMBER] | None = None
     admin: AdminState = AdminState.ENABLED
 
     @model_validator(mode="after")
@@ -88,8 +88,8 @@ class Persistence(Frozen):
     """
 
     timeout: Timeout = 300.0
-    prefix: Annotated[int, Field(ge=1, le=32)] = 32
-    prefix6: Annotated[int, Field(ge=1, le=128)] = 128
+    prefix: Annotated[int, Field(ge=1, le=32), NUMBER] = 32
+    prefix6: Annotated[int, Field(ge=1, le=128), NUMBER] = 128
     on_drain: Literal["keep", "leave"] = "leave"
 
 
@@ -116,7 +116,7 @@ class ServiceSpec(Frozen):
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
     scheduler: Scheduler = Scheduler.WLC
-    ring_slots: Annotated[int, Field(ge=251, le=131071)] = 16381
+    ring_slots: Annotated[int, Field(ge=251, le=131071), NUMBER] = 16381
     hash: Literal["address", "flow"] | None = None
     fallback: Name | None = None
     on_empty: Literal["reject", "drop"] = "reject"
@@ -124,7 +124,7 @@ class ServiceSpec(Frozen):
     on_unknown: Literal["reject", "drop", "schedule"] = "reject"
     timeouts: Timeouts = Timeouts()
     persistence: Persistence | None = None
-    one_packet: bool = False
+    one_packet: Flag = False
     limit: ServiceLimit | None = None
     check: CheckSpec | None = None
     slow_start: Timeout | None = None
@@ -207,16 +207,16 @@ class ServiceSpec(Frozen):
 class Sizes(Frozen):
     """Entries of the maps; a change makes new maps."""
 
-    services: Annotated[int, Field(ge=1, le=4096)] = 256
-    backends: Annotated[int, Field(ge=1, le=65000)] = 4096
-    listeners: Annotated[int, Field(ge=1, le=65536)] = 4096
-    connections: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 18
-    connections6: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
-    ring_slots: Annotated[int, Field(ge=251, le=1 << 26)] = 1 << 21
-    clients: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
-    fragments: Annotated[int, Field(ge=1024, le=1 << 20)] = 1 << 13
-    denied: Annotated[int, Field(ge=16, le=MOST_DENIED)] = 1 << 14
-    sources: Annotated[int, Field(ge=1024, le=1 << 24)] = 1 << 16
+    services: Annotated[int, Field(ge=1, le=4096), NUMBER] = 256
+    backends: Annotated[int, Field(ge=1, le=65000), NUMBER] = 4096
+    listeners: Annotated[int, Field(ge=1, le=65536), NUMBER] = 4096
+    connections: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 18
+    connections6: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 16
+    ring_slots: Annotated[int, Field(ge=251, le=1 << 26), NUMBER] = 1 << 21
+    clients: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 16
+    fragments: Annotated[int, Field(ge=1024, le=1 << 20), NUMBER] = 1 << 13
+    denied: Annotated[int, Field(ge=16, le=MOST_DENIED), NUMBER] = 1 << 14
+    sources: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 16
 
 
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]

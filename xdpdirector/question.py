@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xdpdirector.fields import Frozen, HostAddress
+from xdpdirector.fields import NUMBER, Frozen, HostAddress
 from xdpdirector.listener import Listener, Ports
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
@@ -18,7 +18,7 @@ _TTL = 64
 _WINDOW = 64240
 _DATA = bytes(12)
 
-Port = Annotated[int, Field(ge=1, le=65535)]
+Port = Annotated[int, Field(ge=1, le=65535), NUMBER]
 
 
 class Question(Frozen):

@@ -226,6 +226,10 @@ def _not_in_range(fault: _Fault) -> str:
     return f"{_shown(fault.value)} is out of range{_range(fault)}"
 
 
+def _not_a_flag(fault: _Fault) -> str:
+    return f"{_shown(fault.value)} is neither true nor false"
+
+
 def _not_whole(fault: _Fault) -> str:
     return f"{_shown(fault.value)} is not a whole number{_range(fault)}"
 
@@ -269,6 +273,7 @@ _SENTENCES: dict[str, Callable[[_Fault], str]] = {
     "too_short": _too_short,
     "string_too_short": _too_short,
     "string_type": _not_text,
+    "bool_type": _not_a_flag,
     **dict.fromkeys(("enum", "literal_error"), _unknown_choice),
     **dict.fromkeys(("too_long", "string_too_long"), _too_long),
     **dict.fromkeys(("model_type", "model_attributes_type", "dict_type"), _not_a_mapping),

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from xdpdirector.checkspec import TcpCheck
 from xdpdirector.durations import format_duration, parse_duration
+from xdpdirector.lanspec import LanSpec
 from xdpdirector.listener import unicast_address
 from xdpdirector.model import BackendSpec, Configuration, Listener, ServiceSpec, merged
 
@@ -264,3 +265,21 @@ def test_a_value_cannot_be_changed() -> None:
 
     with pytest.raises(ValidationError, match="frozen"):
         spec.ring_slots = 251
+
+
+@pytest.mark.parametrize("weight", [False, True, "5", 1.5, None, []])
+def test_a_number_is_a_number(weight: object) -> None:
+    """A `false` that is taken for 0 would leave a backend without clients."""
+    with pytest.raises(ValidationError):
+        BackendSpec.model_validate({"address": "192.0.2.21", "weight": weight})
+
+
+def test_two_point_nought_is_two() -> None:
+    """For JSON Schema (2020-12, 6.1.1), too."""
+    assert BackendSpec.model_validate({"address": "192.0.2.21", "weight": 2.0}).weight == 2
+
+
+@pytest.mark.parametrize("probe", ["yes", "off", 1, 0, None])
+def test_a_flag_is_true_or_false(probe: object) -> None:
+    with pytest.raises(ValidationError):
+        LanSpec.model_validate({"probe": probe})

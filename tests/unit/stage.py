@@ -191,6 +191,7 @@ class Stage:
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.denials = FakeKeeper()
         history, denials = kept or (self.history, self.denials)
+        latest = history.latest()
         self.reconciler = Reconciler(
             services,
             plane=self.plane,
@@ -210,6 +211,7 @@ class Stage:
             guard=Guard(
                 self.plane, denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
             ),
+            revision=latest.id if latest else 0,
         )
         for name, address in HOSTS.items():
             self.neighbours.learn(address, MACS[name])

@@ -3,6 +3,7 @@
 #ifndef XDPDIRECTOR_CHOICE_H
 #define XDPDIRECTOR_CHOICE_H
 
+#include "branchless.h"
 #include "explain.h"
 #include "maps.h"
 
@@ -17,6 +18,16 @@ struct choice {
 static __always_inline bool has_passed(u32 seen, u32 span, u32 now)
 {
 	return (s32)(now - seen) > (s32)span;
+}
+
+static __always_inline struct load *load_of(u32 backend)
+{
+	struct load_list *all = loads.lookup(&(u32){ 0 });
+	u64 place = opaque(backend);
+
+	if (!all || place >= MAX_BACKENDS)
+		return NULL;
+	return &all->of[opaque(place)]; /* the very register that was checked */
 }
 
 /* Point the choice at a backend; true when its packets are forwarded. */

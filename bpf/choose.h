@@ -35,13 +35,13 @@ static __always_inline enum reason follow_record(const struct packet *packet,
 /* A flow without a record that began before this packet: it runs where its slot says. */
 static __always_inline enum reason follow_slot(const struct packet *packet,
 					       const struct service *service,
-					       const struct ring_slot *slot, struct choice *choice)
+					       const union slot_word *slot, struct choice *choice)
 {
-	u32 owner = slot->flags & SLOT_FLUX ? slot->before : slot->backend;
+	u32 owner = slot->is.flags & SLOT_FLUX ? slot->is.before : slot->is.backend;
 	u8 policy = owner == NO_BACKEND ? service->on_unknown : service->on_down;
 
 	if (take(choice, owner))
-		return slot->flags & SLOT_FLUX ? FORWARD_BEFORE : FORWARD_RING;
+		return slot->is.flags & SLOT_FLUX ? FORWARD_BEFORE : FORWARD_RING;
 	if (!is_midstream(packet) || policy == POLICY_SCHEDULE)
 		return UNDECIDED;
 	if (owner == NO_BACKEND)
@@ -108,8 +108,8 @@ static __always_inline enum reason choose(const struct packet *packet,
 		u32 position = ring_position(packet, service);
 
 		aside->slot = read_slot(position);
-		note_slot(position, aside->slot);
-		if (!aside->slot.flags && take(choice, aside->slot.backend)) {
+		note_slot(position, aside->slot.is);
+		if (!aside->slot.is.flags && take(choice, aside->slot.is.backend)) {
 			choice->is_new = is_opening(packet);
 			if (!is_limited(packet, service))
 				return FORWARD_RING;
@@ -162,7 +162,7 @@ static __always_inline void count_served(const struct service *service, u32 back
 	note_fact(FACT_SCHEDULED);
 	if (!service->cost_served || DRY_RUN)
 		return;
-	load = loads.lookup(&backend);
+	load = load_of(backend);
 	if (load)
 		__sync_fetch_and_add(&load->served, 1);
 }
@@ -181,7 +181,7 @@ static __always_inline enum reason schedule(const struct packet *packet,
 					    const struct service *service,
 					    const struct aside *aside, struct choice *choice)
 {
-	bool is_ring = service->flags & SERVICE_RING, is_flux = aside->slot.flags & SLOT_FLUX;
+	bool is_ring = service->flags & SERVICE_RING, is_flux = aside->slot.is.flags & SLOT_FLUX;
 	struct client client = {};
 
 	choice->is_new = true;
@@ -190,7 +190,7 @@ static __always_inline enum reason schedule(const struct packet *packet,
 	if (recall_client(&client, service, aside->now, choice))
 		note_fact(FACT_CLIENT);
 	else if (take(choice,
-		      is_ring ? aside->slot.backend : least_costly(service, aside->service)))
+		      is_ring ? aside->slot.is.backend : least_costly(service, aside->service)))
 		count_served(service, choice->index);
 	else if (take(choice, service->fallback))
 		note_fact(FACT_FALLBACK);

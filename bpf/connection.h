@@ -24,7 +24,7 @@ static __always_inline void add_load(union record_word is, s32 by)
 {
 	u32 index = is.record.backend;
 	struct backend *backend = backends.lookup(&index);
-	struct load *load = loads.lookup(&index);
+	struct load *load = load_of(index);
 
 	if (!backend || !load || (u8)backend->generation != is.record.generation)
 		return;
@@ -40,7 +40,7 @@ static __always_inline void move_load(union record_word is, s32 active)
 {
 	u32 index = is.record.backend;
 	struct backend *backend = backends.lookup(&index);
-	struct load *load = loads.lookup(&index);
+	struct load *load = load_of(index);
 
 	if (!backend || !load || (u8)backend->generation != is.record.generation || DRY_RUN)
 		return;

@@ -274,9 +274,7 @@ int director(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
-	struct aside aside = {
-		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
-	};
+	struct aside aside = { .slot = no_slot() };
 	struct service *service = NULL;
 	struct packet packet = {};
 	struct choice choice = {};

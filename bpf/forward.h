@@ -79,13 +79,13 @@ static __always_inline enum reason send(struct xdp_md *ctx, const struct packet 
 		return DROP_INTERNAL;
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_fragment(packet, choice);
-	if (backend->flags & BACKEND_LOCAL) {
+	if ((backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED)) != BACKEND_RESOLVED) {
+		if (!(backend->flags & BACKEND_LOCAL))
+			return DROP_UNRESOLVED;
 		count_traffic(packet, choice);
 		*action = XDP_PASS;
 		return PASS_LOCAL;
 	}
-	if (!(backend->flags & BACKEND_RESOLVED))
-		return DROP_UNRESOLVED;
 	is_written = backend->vlan == VLAN_AS_IT_CAME ? write_addresses(ctx, backend)
 						      : write_tagged(ctx, packet, backend);
 	if (!is_written)

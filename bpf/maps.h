@@ -48,12 +48,12 @@ PINNED_TRIE(struct range4, ranges4, MAX_LISTENERS);
 PINNED_TRIE(struct range6, ranges6, MAX_LISTENERS);
 SHARED_ARRAY(struct service, services, MAX_SERVICES);
 
-/* The rings of all `mh` services, one after another; the members of the others, MAX_MEMBERS places a service. */
+/* The rings of all `mh` services, one after another; the members of the others. */
 SHARED_ARRAY(struct ring_slot, ring, MAX_RING_SLOTS);
-SHARED_ARRAY(struct member, members, (MAX_SERVICES * MAX_MEMBERS));
+SHARED_ARRAY(struct member_list, members, MAX_SERVICES);
 
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
-SHARED_ARRAY(struct load, loads, MAX_BACKENDS);
+SHARED_ARRAY(struct load_list, loads, 1);
 
 /* Connections, by bucket: see table.h. With as many buckets as connections a quarter of the entries is used, and none finds
  * its two buckets full: of random flows the first one does at 40 % (simulated with 2^18 buckets). Mapped arrays begin at a page, so that a bucket is whole cache lines. */

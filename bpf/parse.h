@@ -69,8 +69,10 @@ static __always_inline __be16 parse_ethernet(struct cursor *cursor)
 
 	if ((void *)(eth + 1) > cursor->end || eth->h_dest[0] & 1)
 		return 0;
-	type = eth->h_proto;
+	type = ((__be16 *)eth)[6]; /* of the packed struct a compiler would read bytes */
 	cursor->at = eth + 1;
+	if (type == htons(ETH_P_IP))
+		return type;
 #pragma unroll
 	for (int i = 0; i < MAX_TAGS; i++) {
 		if (type != htons(ETH_P_8021Q) && type != htons(ETH_P_8021AD))

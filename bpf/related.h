@@ -133,14 +133,14 @@ static __always_inline bool follow_quoted(const struct packet *quoted,
 					  struct choice *choice)
 {
 	struct entry entry;
-	struct ring_slot slot;
+	union slot_word slot;
 
 	if (find_entry(quoted, service, front, &entry))
 		return take_again(choice, entry.is.record.backend, entry.is.record.generation);
 	if (!service->ring_slots)
 		return false;
 	slot = read_slot(ring_position(quoted, service));
-	return take(choice, slot.flags & SLOT_FLUX ? slot.before : slot.backend);
+	return take(choice, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend);
 }
 
 #endif

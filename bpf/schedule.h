@@ -21,6 +21,7 @@
 #include "branchless.h"
 #include "explain.h"
 #include "maps.h"
+#include "choice.h"
 #include "parse.h"
 
 /* An odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
@@ -58,28 +59,31 @@ static __always_inline u32 ring_position(const struct packet *packet, const stru
 	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
 }
 
-union slot_word {
-	u64 word; /* read at once: owner and flags belong together */
-	struct ring_slot slot;
-};
-
-static __always_inline struct ring_slot read_slot(u32 position)
+/* As if of a ring without owners. */
+static __always_inline union slot_word no_slot(void)
 {
-	union slot_word read = {
-		.slot = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	union slot_word slot = {
+		.is = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
 	};
-	void *slot = ring.lookup(&position);
 
-	if (slot)
-		read.word = *(volatile u64 *)slot;
-	return read.slot;
+	return slot;
+}
+
+static __always_inline union slot_word read_slot(u32 position)
+{
+	union slot_word slot = no_slot();
+	void *at = ring.lookup(&position);
+
+	if (at)
+		slot.word = *(volatile u64 *)at;
+	return slot;
 }
 
 /* A backend that may have so many connections only has got one more (kernel net/netfilter/ipvs: ip_vs_bind_dest()): once it
  * has reached `upper` it takes none before it is below `lower`. */
 static __always_inline void note_thresholds(u32 backend)
 {
-	struct load *load = loads.lookup(&backend);
+	struct load *load = load_of(backend);
 	s64 connections;
 	u32 bound;
 
@@ -97,55 +101,92 @@ static __always_inline void note_thresholds(u32 backend)
 		load->bound = bound;
 }
 
-static __always_inline s64 freed_active(const struct explanation *said, u32 backend)
+static __always_inline s64 freed_active(u32 backend)
 {
+	struct explanation *said = explained();
+
 	return DRY_RUN && said ? said->active & ~if_some(said->freed ^ backend) : 0;
 }
 
-static __always_inline s64 freed_inactive(const struct explanation *said, u32 backend)
+static __always_inline s64 freed_inactive(u32 backend)
 {
+	struct explanation *said = explained();
+
 	return DRY_RUN && said ? said->inactive & ~if_some(said->freed ^ backend) : 0;
 }
 
-/* NO_BACKEND when no member can take a connection. Counts can lag behind the truth until the next sweep; that makes no cost
- * less than nothing. */
+/* The member that is best so far: weight and backend as struct member has them in its first word, and its cost. */
+struct best {
+	u64 member;
+	u64 cost;
+};
+
+static __always_inline s64 active_of(const struct load *load, u32 backend)
+{
+	return (s32)(load->active + load->active_correction) + freed_active(backend);
+}
+
+static __always_inline s64 inactive_of(const struct load *load, u32 backend)
+{
+	return (s32)(load->inactive + load->inactive_correction) + freed_inactive(backend);
+}
+
+/* Counts can lag behind the truth until the next sweep; that makes no cost less than nothing. */
+static __always_inline void compare(struct best *best, u64 member, u64 weight, u64 cost)
+{
+	u64 is_better;
+
+	cost &= ~opaque(if_negative(cost));
+	is_better = if_negative(cost * (best->member >> 16) - best->cost * weight);
+	best->member = either(is_better, member, best->member);
+	best->cost = either(is_better, cost, best->cost);
+}
+
+/* The same for all schedulers; `is_plain` leaves out what only few of them ask for. */
+static __always_inline u32 least(const struct service *service, const struct member_list *list,
+				 const struct load_list *all, bool is_plain)
+{
+	u64 is_idle_first = opaque(if_some(service->flags & SERVICE_IDLE_FIRST));
+	u64 is_bounded = opaque(if_some(service->flags & SERVICE_WITHIN_WEIGHT));
+	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
+	u32 count = service->members;
+
+	for (u32 i = 0; i < MAX_MEMBERS && i < count; i++) {
+		u64 member = *(const u32 *)&list->of[i], backend = opaque(member & 0xffff);
+		u64 weight = member >> 16, cost;
+		const struct load *load;
+		s64 active, inactive;
+
+		if (backend >= MAX_BACKENDS)
+			break;
+		load = &all->of[backend];
+		active = active_of(load, backend);
+		inactive = inactive_of(load, backend);
+		cost = active * service->cost_active + inactive * service->cost_inactive +
+		       service->cost_fixed;
+		weight &= opaque(if_negative(active + inactive - load->bound));
+		if (!is_plain) {
+			cost += (u64)(u32)(load->served + load->served_correction) *
+				service->cost_served;
+			cost &= opaque(if_some(active)) | ~is_idle_first;
+			weight &= ~(is_bounded & opaque(if_negative(weight - active)));
+		}
+		compare(&best, member, weight, cost);
+	}
+	return best.member & 0xffff;
+}
+
+/* NO_BACKEND when no member can take a connection. */
 static __always_inline u32 least_costly(const struct service *service, u32 service_index)
 {
-	u64 best_cost = 1, best_weight = 0, best = NO_BACKEND;
-	u64 is_idle_first = if_some(service->flags & SERVICE_IDLE_FIRST);
-	u64 is_bounded = if_some(service->flags & SERVICE_WITHIN_WEIGHT);
-	struct explanation *said = explained();
+	struct member_list *list = members.lookup(&service_index);
+	struct load_list *all = loads.lookup(&(u32){ 0 });
 
-	for (u32 i = 0; i < MAX_MEMBERS; i++) {
-		u32 place = service_index * MAX_MEMBERS + i;
-		struct member *member = members.lookup(&place);
-		u64 cost, weight, is_better;
-		s64 active, inactive;
-		struct load *load;
-		u32 backend;
-
-		if (i >= service->members || !member)
-			break;
-		backend = member->backend;
-		weight = member->weight;
-		load = loads.lookup(&backend);
-		if (!load)
-			break;
-		active = (s64)load->active + load->active_correction + freed_active(said, backend);
-		inactive = (s64)load->inactive + load->inactive_correction +
-			   freed_inactive(said, backend);
-		cost = active * service->cost_active + inactive * service->cost_inactive +
-		       (u64)(u32)(load->served + load->served_correction) * service->cost_served +
-		       service->cost_fixed;
-		cost &= ~if_negative(cost) & (if_some(active) | ~is_idle_first);
-		weight &= if_negative(active + inactive - load->bound);
-		weight &= ~(is_bounded & if_negative(weight - active));
-		is_better = if_negative(cost * best_weight - best_cost * weight);
-		best = either(is_better, backend, best);
-		best_weight = either(is_better, weight, best_weight);
-		best_cost = either(is_better, cost, best_cost);
-	}
-	return best;
+	if (!list || !all)
+		return NO_BACKEND;
+	if (service->cost_served || service->flags & (SERVICE_IDLE_FIRST | SERVICE_WITHIN_WEIGHT))
+		return least(service, list, all, false);
+	return least(service, list, all, true);
 }
 
 #endif

@@ -6,40 +6,33 @@
 #include "maps.h"
 #include "parse.h"
 
-/* A filter's bit for the packet's VIP. xdpdirector/tables.py sets the same ones. */
-struct filter_bit {
-	u32 word;
-	u32 bit;
-};
-
-static __always_inline struct filter_bit filter_bit(const struct packet *packet)
+/* Where a filter has its bit for the packet's VIP: 10 bits for the word, 6 in it. xdpdirector/tables.py sets the same ones. */
+static __always_inline u64 filter_place(const struct packet *packet)
 {
 	const __be32 *v6 = packet->flow.v6.vip;
-	u32 hash = packet->ipv6 ? v6[0] ^ v6[1] ^ v6[2] ^ v6[3] : packet->flow.v4.vip;
-	struct filter_bit found;
+	u64 hash = packet->ipv6 ? v6[0] ^ v6[1] ^ v6[2] ^ v6[3] : packet->flow.v4.vip;
 
-	hash ^= hash >> 16;
-	found.word = (hash & 0xffff) >> 6;
-	found.bit = hash & 63;
-	return found;
+	return (hash ^ hash >> 16) & 0xffff;
 }
 
 /* False for most addresses that are no VIP, true for all that are. */
 static __always_inline bool may_be_vip(const struct packet *packet)
 {
-	struct filter_bit place = filter_bit(packet);
-	u64 *bits = vip_filter.lookup(&place.word);
+	u64 place = filter_place(packet);
+	u32 word = place >> 6;
+	u64 *bits = vip_filter.lookup(&word);
 
-	return bits && (*bits >> place.bit & 1);
+	return bits && (*bits >> (place & 63) & 1);
 }
 
 /* The same for VIPs with a listener that is in the tries. */
 static __always_inline bool may_have_ranges(const struct packet *packet)
 {
-	struct filter_bit place = filter_bit(packet);
-	u64 *bits = range_filter.lookup(&place.word);
+	u64 place = filter_place(packet);
+	u32 word = place >> 6;
+	u64 *bits = range_filter.lookup(&word);
 
-	return bits && (*bits >> place.bit & 1);
+	return bits && (*bits >> (place & 63) & 1);
 }
 
 /* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
@@ -126,14 +119,15 @@ struct listener {
 
 static __always_inline bool find_listener(const struct packet *packet, struct listener *listener)
 {
-	u32 *found = find_exact(packet);
+	u32 *found = find_exact(packet), place;
 
 	if (!found && may_have_ranges(packet))
 		found = find_range(packet);
 	if (!found)
 		return false;
-	listener->service = *found & ((1 << LISTENER_FRONT) - 1);
-	listener->front = *found >> LISTENER_FRONT;
+	place = *(volatile u32 *)found;
+	listener->service = place & ((1 << LISTENER_FRONT) - 1);
+	listener->front = place >> LISTENER_FRONT;
 	return true;
 }
 

@@ -194,6 +194,12 @@ struct ring_slot {
 	u32 flags;   /* enum slot_flags */
 };
 
+/* Owner and flags belong together: they are read at once. */
+union slot_word {
+	struct ring_slot is;
+	u64 word;
+};
+
 struct member {
 	u16 backend;
 	u16 weight; /* 0: takes no new connections; 1 where the scheduler knows no weights */
@@ -226,6 +232,15 @@ struct load {
 	u32 pad[7];
 };
 
+/* Lists that a loop walks by pointer: a look-up for each element would cost more than what is done with it. */
+struct member_list {
+	struct member of[MAX_MEMBERS];
+};
+
+struct load_list {
+	struct load of[MAX_BACKENDS];
+};
+
 /* What a frame says, as bpf/parse.h reads it. */
 struct packet {
 	union {
@@ -251,7 +266,7 @@ struct aside {
 	struct packet packet;
 	u32 service; /* index */
 	u32 front;   /* index */
-	struct ring_slot slot;
+	union slot_word slot;
 	u64 now;     /* jiffies */
 	u32 backend; /* index: the one that was chosen */
 	u32 reason;  /* enum reason, as far as it is decided */

@@ -24,11 +24,13 @@ from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES, bits_of
-from xdpdirector.tables import Array, Tables, dtype_of
+from xdpdirector.tables import Array, Tables, dtype_of, elements
 
 CONNECTIONS = set(TABLES)
 BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
             "vip_filter", "range_filter", "stations", "limits", "paid"}  # fmt: skip
+LISTS = {"members", "loads"}
+"""Those of them that are lists within values, which are numbered by their elements."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
           "sources"}  # fmt: skip
 COUNTERS = {"traffic", "denials", "refusals", "verdicts"}
@@ -134,9 +136,14 @@ def _obstacle(old: Loaded, new: Loaded, name: str) -> str:
         return "it is of another type"
     if name in BY_KEY and before["key"] != after["key"]:
         return "its keys are other ones"
-    if name in BY_KEY | BY_INDEX and _entries(old, name) > after["max_entries"]:
-        return f"there is room for {after['max_entries']}"
+    if name in BY_KEY | BY_INDEX and _entries(old, name) > _room(after):
+        return f"there is room for {_room(after)}"
     return ""
+
+
+def _room(described: dict[str, Any]) -> int:
+    """How many elements a map can hold: entries, or what stands in their lists."""
+    return int(described["max_entries"]) * len(elements(np.zeros(1, dtype_of(described["value"]))))
 
 
 def _is_table(described: dict[str, Any]) -> bool:
@@ -166,12 +173,18 @@ def _last_used(keys: Array, values: Array) -> int:
 
 
 def _read(loaded: Loaded, name: str) -> Iterator[tuple[Array, Array]]:
-    """Keys and values, some thousand at a time."""
+    """Keys and values, some thousand at a time; of lists the elements' numbers and elements."""
     said = loaded.maps[name]
-    keys, values = (np.zeros(_BATCH, dtype_of(said[part])) for part in ("key", "value"))
+    batch = min(_BATCH, said["max_entries"]) if name in BY_INDEX | CONNECTIONS else _BATCH
+    keys, values = (np.zeros(batch, dtype_of(said[part])) for part in ("key", "value"))
     with libbpf.opened(loaded.pins / name) as fd:
-        for count in libbpf.lookup_batches(fd, keys.ctypes.data, values.ctypes.data, _BATCH):
-            yield keys[:count], values[:count]
+        for count in libbpf.lookup_batches(fd, keys.ctypes.data, values.ctypes.data, batch):
+            found = elements(values[:count])
+            if len(found) == count:
+                yield keys[:count], found
+            else:
+                each = len(found) // count
+                yield (keys[:count, None] * each + np.arange(each, dtype=keys.dtype)).reshape(-1), found
 
 
 def converted(values: Array, wanted: np.dtype[Any]) -> Array:
@@ -188,6 +201,8 @@ def _copy(old: Loaded, new: Loaded, name: str) -> None:
         _copy_counters(old, new, name)
     elif name in INTERFACES:
         _copy_interfaces(old, new, name)
+    elif name in LISTS:
+        _copy_elements(old, new, name)
     elif name in BY_KEY | BY_INDEX:
         room, shape = new.maps[name]["max_entries"], dtype_of(new.maps[name]["value"])
         with libbpf.opened(new.pins / name) as fd:
@@ -196,6 +211,16 @@ def _copy(old: Loaded, new: Loaded, name: str) -> None:
                     keys, values = keys[keys < room], values[keys < room]
                 made = np.ascontiguousarray(converted(values, shape))
                 libbpf.update_batch(fd, keys.ctypes.data, made.ctypes.data, len(keys))
+
+
+def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:
+    """Into lists."""
+    with Tables(new) as tables:
+        target: Array = getattr(tables, name)
+        for keys, values in _read(old, name):
+            fits = keys < len(target)
+            target[keys[fits]] = converted(values[fits], target.dtype)
+        del target  # the tables close the memory behind it
 
 
 def _copy_counters(old: Loaded, new: Loaded, name: str) -> None:

@@ -255,7 +255,7 @@ class Dataplane:
 
     def _places(self) -> int:
         """Members that a service has room for."""
-        return self.tables.entries("members") // self.tables.entries("services")
+        return len(self.tables.members) // len(self.tables.services)
 
     # Services
 

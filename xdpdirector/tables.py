@@ -98,6 +98,11 @@ def port_prefixes(ports: Ports) -> Iterator[tuple[int, int]]:
         first += size
 
 
+def elements(values: Array) -> Array:
+    """Of values that are lists (one field, `of`) the elements, numbered through; others as they are."""
+    return values["of"].reshape(-1) if values.dtype.names == ("of",) else values
+
+
 class Tables:
     """Opens all maps of one loaded data plane. Close it, or use it as a context manager."""
 
@@ -111,9 +116,9 @@ class Tables:
             for name in loaded.maps:
                 self._fds[name] = self._open(name)
             self.services = self._shared("services")
-            self.members = self._shared("members")
+            self.members = elements(self._shared("members"))
             self.backends = self._shared("backends")
-            self.loads = self._shared("loads")
+            self.loads = elements(self._shared("loads"))
             self.service_labels = self._shared("service_labels")
             self.backend_labels = self._shared("backend_labels")
             self.fronts = self._shared("fronts")

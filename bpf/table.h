@@ -193,8 +193,6 @@ static __always_inline u64 worth_of(u64 word, u32 now)
 static __always_inline void look_for_room(const u64 *bucket, int words, u32 now, struct room *room)
 {
 	room->worth = ~0U;
-	if (!bucket)
-		return;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
 		u64 word = read_word(bucket + i * words + words - 1);
@@ -214,8 +212,8 @@ static __always_inline bool move_in(u64 *bucket, int words, const struct room *r
 {
 	u64 *entry = bucket;
 
-	if (!entry || DRY_RUN)
-		return entry;
+	if (DRY_RUN)
+		return true;
 	entry += (room->number & (WAYS - 1)) * words;
 	if (!swap_word(entry + words - 1, room->word, RECORD_BUSY))
 		return false;
@@ -235,34 +233,41 @@ static __always_inline bool is_second_better(const struct room *first, const str
 	return second->worth < first->worth;
 }
 
+/* Into one of two buckets; see insert. */
+static __always_inline bool settle(u64 *first, u64 *second, int words, const struct place *place,
+				   u64 word, u32 now, u32 patience, u64 *evicted)
+{
+	struct room room = {}, other = {};
+	u64 *bucket = first;
+
+	if (!first || !second)
+		return false;
+	look_for_room(first, words, now, &room);
+	if (room.used > EASY) {
+		look_for_room(second, words, now, &other);
+		if (opaque(is_second_better(&room, &other))) {
+			room = other;
+			bucket = second;
+		}
+	}
+	if (room.worth > (RUNNING_RANK << RANK_SHIFT) + SEEN_NOW - patience)
+		return false;
+	*evicted = room.word;
+	return move_in(bucket, words, &room, place, word);
+}
+
 /* Put a flow that has no record into the table; `evicted` is the record that made room, or 0. False when none is worth less
  * than a running flow that was idle for `patience` ticks. */
 static __always_inline bool insert(const struct packet *packet, const struct place *place, u64 word,
 				   u32 now, u32 patience, u64 *evicted)
 {
-	struct room rooms[2] = {};
-	u32 second = 0, bucket;
+	const u32 *two = place->buckets;
 
 	if (packet->ipv6)
-		look_for_room(bucket6(place->buckets[0]), WORDS6, now, &rooms[0]);
-	else
-		look_for_room(bucket4(place->buckets[0]), WORDS4, now, &rooms[0]);
-	if (rooms[0].used > EASY) {
-		if (packet->ipv6)
-			look_for_room(bucket6(place->buckets[1]), WORDS6, now, &rooms[1]);
-		else
-			look_for_room(bucket4(place->buckets[1]), WORDS4, now, &rooms[1]);
-		second = opaque(is_second_better(&rooms[0], &rooms[1]));
-	}
-	if (second)
-		rooms[0] = rooms[1];
-	if (rooms[0].worth > (RUNNING_RANK << RANK_SHIFT) + SEEN_NOW - patience)
-		return false;
-	*evicted = rooms[0].word;
-	bucket = second ? place->buckets[1] : place->buckets[0];
-	if (packet->ipv6)
-		return move_in(bucket6(bucket), WORDS6, &rooms[0], place, word);
-	return move_in(bucket4(bucket), WORDS4, &rooms[0], place, word);
+		return settle(bucket6(two[0]), bucket6(two[1]), WORDS6, place, word, now, patience,
+			      evicted);
+	return settle(bucket4(two[0]), bucket4(two[1]), WORDS4, place, word, now, patience,
+		      evicted);
 }
 
 #endif

@@ -69,14 +69,21 @@ class Dataplane:
         """False while flows of this service may run without a record."""
         return self.rings.is_settled(service)
 
-    def traffic(self, key: Backend) -> Traffic:
-        packets, octets, connections = self.tables.per_cpu_sum("traffic", self.indices.backends[key])
-        return Traffic(packets=int(packets), bytes=int(octets), connections=int(connections))
+    def traffic(self, keys: Collection[Backend]) -> dict[Backend, Traffic]:
+        """Of these, read together; nothing of one that has no index."""
+        known = {key: index for key in keys if (index := self.indices.backends.get(key)) is not None}
+        sums = self.tables.per_cpu_sums("traffic", list(known.values())).tolist()
+        counted = {
+            key: Traffic(packets=packets, bytes=octets, connections=connections)
+            for key, (packets, octets, connections) in zip(known, sums, strict=True)
+        }
+        return {key: counted.get(key, Traffic()) for key in keys}
 
     def verdicts(self) -> dict[str, int]:
         """Packets by reason."""
         reasons = {name.lower(): i for name, i in self.tables.enums["reason"].items() if name != "REASONS"}
-        return {name: int(self.tables.per_cpu_sum("verdicts", index)[0]) for name, index in reasons.items()}
+        counts = self.tables.per_cpu_sums("verdicts", list(reasons.values()))[:, 0].tolist()
+        return dict(zip(reasons, counts, strict=True))
 
     def load(self, key: Backend) -> tuple[int, int]:
         """Active and inactive connections of a backend."""

@@ -39,6 +39,7 @@ RESERVED = {
         "carrying",
         "clients",
         "connections",
+        "counters",
         "explainer",
         "guarding",
         "maglev",

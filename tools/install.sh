@@ -11,6 +11,7 @@ readonly packages=(
     ca-certificates                                   # pip
 )
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
+readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
 readonly lint_packages=(python3 python3-venv clang-format ca-certificates)
 readonly servers=(nginx vsftpd) # of these packages, services of the same names
 

@@ -12,6 +12,7 @@ A backend that was never checked yet serves what it has, but accepts nothing new
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.routes import Route
@@ -32,7 +33,7 @@ class Standing:
     route: Route
     share: float = 1.0
 
-    @property
+    @cached_property
     def hop(self) -> Hop | None:
         """None when no frame can reach the backend."""
         if self.route.kind == "local":
@@ -42,7 +43,7 @@ class Standing:
         wire = self.route.wire or self.route.ifindex
         return Hop(self.route.mac, self.route.source_mac, wire, vlan=self.route.vlan)
 
-    @property
+    @cached_property
     def operational(self) -> Operational:
         """An unreachable backend is down, whatever its check last said."""
         return self.verdict if self.hop else Operational.DOWN

@@ -12,6 +12,9 @@ readonly packages=(
 )
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
 readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
+readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine
+    vagrant vagrant-libvirt libvirt-daemon libvirt-clients qemu-utils dnsmasq-base iptables grub-common grub-pc-bin fdisk
+)
 readonly lint_packages=(python3 python3-venv clang-format ca-certificates)
 readonly servers=(nginx vsftpd) # of these packages, services of the same names
 

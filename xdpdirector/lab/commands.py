@@ -206,12 +206,30 @@ def vm(
 
 
 @app.command()
-def package() -> None:
+def package(
+    trial: Annotated[
+        bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")
+    ] = False,
+) -> None:
     """Build the Debian packages from a checkout, and let lintian judge them."""
     from xdpdirector.lab.package.command import package as build_packages
 
     _end_like_ctrl_c()
-    build_packages(Path.cwd(), _say)
+    build_packages(Path.cwd(), _say, trial=trial)
+
+
+@app.command()
+def vagrant(
+    backends: Annotated[int, typer.Option(min=2, max=3, help="How many backends.")] = 3,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Two directors; one takes over from the other.")
+    ] = False,
+) -> None:
+    """Bring up the machines of vagrant/ in emulation, put them through their paces, destroy them."""
+    from xdpdirector.lab.vagrant.command import Options, outside
+
+    _end_like_ctrl_c()
+    raise typer.Exit(outside(Options(Path.cwd(), backends, pair), _say))
 
 
 @app.command(name="versus-lvs")

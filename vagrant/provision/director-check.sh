@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash disable=SC2154
+# Whether this machine is a director. That backends answer through it is the client's affair to see.
+api() { curl -sS -f --max-time 10 --unix-socket /run/xdpdirector/default/api.sock "http://director$1"; }
+
+attached() { api /v1/dataplane | grep -q '"attachments":\[{'; }
+
+native() { api /v1/dataplane | grep -q '"mode":"native"'; }
+
+has_vip() { [ -n "$(ip address show dev "$(card)" to "$1")" ]; }
+
+within 60 'the daemon runs' systemctl is-active xdpdirector
+within "$PATIENCE" 'it is ready: the maps hold what is configured' api /readyz
+within 10 'the packet program is attached' attached
+if native; then
+    say "ok: native mode, on the driver $(basename "$(readlink "/sys/class/net/$(card)/device/driver")")"
+else
+    say 'ok, but slower: generic mode; README.md says why that may be'
+fi
+if [[ $DIRECTORS == *\ * ]]; then
+    say "keepalived: this director $(has_vip "$VIP4" && echo has || echo 'does not have') the VIPs"
+    within 10 'keepalived runs' systemctl is-active keepalived
+else
+    within 10 "the VIP $VIP4 is here" has_vip "$VIP4"
+    within 10 "the VIP $VIP6 is here" has_vip "$VIP6"
+fi
+say 'all is well'

@@ -34,7 +34,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "sqlite3": {"database"},
-    "ctypes": {"libbpf", "namespace", "shapes", "tables", "loader"},
+    "ctypes": {"libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
     "numpy": {
         "carrying",
         "clients",
@@ -44,6 +44,7 @@ RESERVED = {
         "guarding",
         "maglev",
         "records",
+        "replay",
         "schedule",
         "rings",
         "sweep",

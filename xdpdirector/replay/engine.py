@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs the packet program on frames, thousands in one system call: see bpf/replay.c.
+
+Knows the maps of that file, and the kernel; nothing of services, captures or time.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from xdpdirector import libbpf
+from xdpdirector.errors import DataplaneError
+from xdpdirector.layout import Loaded
+from xdpdirector.tables import Array, dtype_of
+
+LOOPBACK = 1  # in every network namespace; nothing is sent there
+_ANY = bytes(64)
+_FIRST = np.uint32(0).tobytes()
+
+
+class Engine:
+    """Opens what bpf/replay.c made. Close it, or use it as a context manager."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        self._memory: list[mmap.mmap] = []
+        self._fds: list[int] = []
+        try:
+            self._frames = self._shared(loaded, "replayed")
+            self._bytes = _octets(self._frames)
+            self._outcomes = self._shared(loaded, "outcomes")
+            self._state = self._shared(loaded, "replays")
+            self._program = self._opened(loaded, loaded.program.with_name("replay"))
+            director = self._opened(loaded, loaded.program)
+            replaying = self._opened(loaded, loaded.pins / "replaying")
+            libbpf.update(replaying, _FIRST, np.uint32(director).tobytes())
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for view in ("_bytes", "_frames", "_outcomes", "_state"):
+            self.__dict__.pop(view, None)
+        while self._memory:
+            self._memory.pop().close()
+        while self._fds:
+            os.close(self._fds.pop())
+
+    @property
+    def outcome(self) -> np.dtype[Any]:
+        """Of what `run` returns."""
+        return self._outcomes.dtype
+
+    @property
+    def most(self) -> int:
+        """Frames in one run."""
+        return len(self._frames)
+
+    def run(self, frames: Array, lengths: Array, jiffies: Array, *, keeps: bool = False) -> Array:
+        """Frames in rows, at most `most` of them, of these lengths, each at its time; what became of them, as
+        `struct outcome` says it. With `keeps`, `left` has them as they left.
+
+        DataplaneError when the kernel does not run the program on them.
+        """
+        count = len(lengths)
+        width = int(lengths.max(initial=0))
+        self._bytes[:count, :width] = frames[:count, :width]
+        self._frames["length"][:count] = lengths
+        self._frames["now"][:count] = jiffies
+        self._state["turn"], self._state["turns"], self._state["keeps"] = 0, count, keeps
+        with _uninterrupted():
+            try:
+                result = libbpf.prog_test_run(self._program, _ANY, LOOPBACK, repeat=count + 1)
+            except OSError as error:
+                raise DataplaneError(f"the kernel does not run the program: {error}") from error
+        if result.verdict != libbpf.XdpVerdict.PASS or int(self._state["turn"][0]) != count:
+            raise DataplaneError(
+                f"the program stopped at frame {int(self._state['turn'][0])} of {count}: please report it"
+            )
+        return self._outcomes[:count].copy()
+
+    def left(self, place: int) -> bytes:
+        """A frame of the last run as it left."""
+        return self._bytes[place, : self._outcomes["length"][place]].tobytes()
+
+    def tell_time(self, jiffies: int) -> None:
+        """For the programs that are run between frames."""
+        self._state["now"] = jiffies
+
+    def _opened(self, loaded: Loaded, path: object) -> int:
+        fd = libbpf.obj_get(str(path))
+        self._fds.append(fd)
+        return fd
+
+    def _shared(self, loaded: Loaded, name: str) -> Array:
+        said = loaded.maps[name]
+        stride = (said["value_size"] + 7) & ~7
+        size = (said["max_entries"] * stride + mmap.PAGESIZE - 1) & ~(mmap.PAGESIZE - 1)
+        with libbpf.opened(loaded.pins / name) as fd:
+            memory = mmap.mmap(fd, size)
+        self._memory.append(memory)
+        return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
+
+
+def _octets(frames: Array) -> Array:
+    """Their field `bytes`, a row for each."""
+    start = int(frames.dtype.fields["bytes"][1])  # type: ignore[index]
+    rows = frames.view(np.uint8).reshape(len(frames), -1)
+    return rows[:, start : start + frames.dtype["bytes"].itemsize]
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A signal would end a repeated test-run half-way (net/bpf/test_run.c): it has to wait."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -31,7 +31,10 @@ class RootFs:
         self.run("mmdebstrap", *options, self.recipe.suite, str(self.path))
 
     def python(self) -> None:
-        """As README.md says it, and without a network inside: pip fetches the packages here."""
+        """As README.md says it, and without a network inside: pip fetches the packages here. Nothing when there
+        are no requirements."""
+        if not self.recipe.requirements:
+            return
         wheels = self.path / _WHEELS
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
         self.run(*pip, "wheel", "--quiet", "--wheel-dir", str(wheels), *self.recipe.requirements)

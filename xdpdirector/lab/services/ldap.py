@@ -48,7 +48,7 @@ def kind(stock: Stock) -> Kind:
         return Program(host, "ldap", command, tcp=tuple(PORTS.values()), package="slapd")
 
     def client(name: str, scheme: str) -> Client:
-        environment = {"LDAPTLS_CACERT": str(stock.certificate), "LDAPNOINIT": "1"}
+        environment = {"LDAPTLS_CACERT": str(stock.certificate)}
         answer = re.compile(rf"^ou: {BACKEND}\n", re.MULTILINE)
 
         def command(vip: Address, *more: str) -> tuple[str, ...]:

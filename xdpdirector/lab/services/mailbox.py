@@ -42,7 +42,7 @@ userdb {{
 }}
 """
 _LETTER = "From: me@client.example\nSubject: {name}\n\nhello\n"
-_SUBJECT = re.compile(rf"^Subject: {BACKEND}\r?\n(?:.*\n)?(?:\.|c OK .*)\r?\n", re.MULTILINE)
+_SUBJECT = re.compile(rf"^Subject: {BACKEND}\r\n\s*(?:\.|\)\r\nc OK .*)\r\n", re.MULTILINE)  # POP3, IMAP
 
 
 def kind(stock: Stock) -> Kind:

@@ -17,18 +17,19 @@ everyone() {
 mac() { ip neigh show "$1" | awk '{ for (i = 1; i < NF; i++) if ($i == "lladdr") print $(i + 1) }'; }
 
 directed() {
-    local each macs=()
+    local each vip macs=()
+    vip=$(mac "$1")
     for each in $DIRECTORS; do
         ping -c 1 -W 5 "${each#*=}" >/dev/null || true
         macs+=("$(mac "${each#*=}")")
     done
-    echo "$1 has $(mac "$1"), and the directors have ${macs[*]}"
-    [[ " ${macs[*]} " == *" $(mac "$1") "* ]]
+    echo "$1 has $vip, and the directors have ${macs[*]}"
+    [ -n "$vip" ] && [[ " ${macs[*]} " == *" $vip "* ]]
 }
 
 say "waiting for the director and for: $BACKENDS"
-within "$PATIENCE" "somebody answers at $VIP4" answer "$VIP4"
-within "$PATIENCE" "every backend answers at $VIP4" everyone "$VIP4"
-within 60 "every backend answers at $VIP6" everyone "[$VIP6]"
-within 10 "the VIP is a director's" directed "$VIP4"
+expect "somebody answers at $VIP4" answer "$VIP4"
+expect "every backend answers at $VIP4" everyone "$VIP4"
+expect "every backend answers at $VIP6" everyone "[$VIP6]"
+expect "the VIP is a director's" directed "$VIP4"
 say 'all is well'

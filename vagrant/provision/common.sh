@@ -3,7 +3,7 @@
 # Stands before each of the other scripts; Vagrant runs the two as one, as root. They may be run again at any time.
 #
 # From the Vagrantfile: NAME, ADDRESS4 and ADDRESS6 of this machine on the LAN; VIP4, VIP6; DIRECTORS and BACKENDS,
-# each a list of NAME=ADDRESS; PATIENCE, the seconds that others get to become ready.
+# each a list of NAME=ADDRESS; PATIENCE, the seconds that anything gets to become as it should be.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 
@@ -14,12 +14,12 @@ fail() {
     exit 1
 }
 
-# within SECONDS TEXT COMMAND...: until the command succeeds; its last words when it does not.
-within() {
-    local until=$((SECONDS + $1)) text=$2 words
-    shift 2
+# expect TEXT COMMAND...: within PATIENCE the command succeeds; its last words when it does not.
+expect() {
+    local until=$((SECONDS + PATIENCE)) text=$1 words
+    shift
     until words=$("$@" 2>&1); do
-        ((SECONDS < until)) || fail "$text: waited $SECONDS s for '$*', which says: $words"
+        ((SECONDS < until)) || fail "$text? After $PATIENCE s, '$*' says: $words"
         sleep 1
     done
     say "ok: $text"

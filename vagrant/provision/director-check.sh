@@ -9,9 +9,9 @@ native() { api /v1/dataplane | grep -q '"mode":"native"'; }
 
 has_vip() { [ -n "$(ip address show dev "$(card)" to "$1")" ]; }
 
-within 60 'the daemon runs' systemctl is-active xdpdirector
-within "$PATIENCE" 'it is ready: the maps hold what is configured' api /readyz
-within 10 'the packet program is attached' attached
+expect 'the daemon runs' systemctl is-active xdpdirector
+expect 'it is ready: the maps hold what is configured' api /readyz
+expect 'the packet program is attached' attached
 if native; then
     say "ok: native mode, on the driver $(basename "$(readlink "/sys/class/net/$(card)/device/driver")")"
 else
@@ -19,9 +19,9 @@ else
 fi
 if [[ $DIRECTORS == *\ * ]]; then
     say "keepalived: this director $(has_vip "$VIP4" && echo has || echo 'does not have') the VIPs"
-    within 10 'keepalived runs' systemctl is-active keepalived
+    expect 'keepalived runs' systemctl is-active keepalived
 else
-    within 10 "the VIP $VIP4 is here" has_vip "$VIP4"
-    within 10 "the VIP $VIP6 is here" has_vip "$VIP6"
+    expect "the VIP $VIP4 is here" has_vip "$VIP4"
+    expect "the VIP $VIP6 is here" has_vip "$VIP6"
 fi
 say 'all is well'

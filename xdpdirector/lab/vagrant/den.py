@@ -19,7 +19,6 @@ from xdpdirector.lab.waiting import wait_until
 
 NICE = 10
 STARTING = 60.0  # seconds
-SOCKET = Path("/run/libvirt/libvirt-sock")
 _DAEMON = "libvirtd"
 # Where libvirt and dnsmasq keep things: in here each is a directory of ours.
 _PLACES = {
@@ -28,6 +27,10 @@ _PLACES = {
     "log": Path("/var/log/libvirt"),
 }
 _BELOW = ("boot", "dnsmasq", "images", "network", "qemu", "qemu/nvram", "swtpm")
+_ACCOUNTS = {
+    Path("/etc/passwd"): "libvirt-qemu:x:64055:64055::/var/lib/libvirt:/usr/sbin/nologin\n",
+    Path("/etc/group"): "libvirt-qemu:x:64055:\n",
+}
 _FILES: Mapping[str, str] = {
     "libvirtd.conf": 'unix_sock_group = "root"\nauth_unix_rw = "none"\nauth_unix_ro = "none"\n',
     "qemu.conf": (
@@ -54,13 +57,20 @@ def furnish(state: Path) -> Iterator[subprocess.Popen[bytes]]:
             ["nice", "-n", str(NICE), _DAEMON], stdin=subprocess.DEVNULL, stdout=log, stderr=log
         )
     try:
-        wait_until(lambda: SOCKET.exists() or daemon.poll() is not None, "libvirtd listens", STARTING)
+        wait_until(
+            lambda: daemon.poll() is not None or _answers(), "libvirtd answers", STARTING, interval=0.5
+        )
         if daemon.poll() is not None:
             raise LabError(f"libvirtd ended with status {daemon.returncode}; see {state / 'libvirtd.log'}")
         yield daemon
     finally:
         daemon.terminate()
         daemon.wait(STARTING)
+
+
+def _answers() -> bool:
+    asking = ["virsh", "--connect", "qemu:///system", "list"]
+    return subprocess.run(asking, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
 
 
 def _lay(state: Path) -> None:
@@ -76,6 +86,13 @@ def _lay(state: Path) -> None:
         source.mkdir(parents=True)
         place.mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(source), str(place))
+    for (
+        account,
+        line,
+    ) in _ACCOUNTS.items():  # of a package that is not installed, because it would start libvirt
+        known = state / account.name
+        known.write_text(account.read_text() + line)
+        _run("mount", "--bind", str(known), str(account))
     for name in _BELOW:
         (_PLACES["lib"] / name).mkdir(exist_ok=True)
     (Path("/run") / "libvirt").mkdir()

@@ -56,6 +56,8 @@ class Visitor:
         self._child.kill()
         self._child.wait()
         self._thread.join()
+        if self._child.stdout:
+            self._child.stdout.close()
 
     def _listen(self) -> None:
         for line in self._child.stdout or ():

@@ -52,7 +52,7 @@ install_file() {
         apt-get update -qq
         "${apt[@]}" >"$log" 2>&1 || fail "$(tail -n 20 "$log")"
     fi
-    rm "$log" "$1"
+    rm "$log"
 }
 
 # The LAN's IPv6 address, also after a reboot: Vagrant gives a card one address only.

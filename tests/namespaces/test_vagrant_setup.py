@@ -50,7 +50,10 @@ chmod 755 /etc/stand-ins/*
 export PATH=/etc/stand-ins:$PATH
 for turn in 1 2; do bash -e -c "$SCRIPT" >&2; done # once more: it may be run again at any time
 ip -o -6 address show dev eth1 to "$ADDRESS6" >/etc/address6
+echo root:x:0: >/etc/group
+echo root:x:0:0::/root:/bin/sh >/etc/passwd
 cat >/tmp/nginx.conf <<'END'
+user root;
 pid /tmp/nginx.pid;
 events {}
 http { include /etc/nginx/sites-enabled/*; }

@@ -12,10 +12,11 @@ import re
 import select
 import subprocess
 import time
+from collections.abc import Mapping
+from typing import IO, Protocol
 
 from xdpdirector.errors import TimedOutError
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.host import Host
 from xdpdirector.lab.services.kind import Script
 
 PATIENCE = 20.0  # seconds for an answer on a busy machine
@@ -27,10 +28,24 @@ class SessionEndedError(LabError):
     """The client program ended, or said something else than an answer; `detail` holds its last words."""
 
 
+class Starter(Protocol):
+    """As much of a host as is needed."""
+
+    def popen(
+        self,
+        *command: str,
+        role: str,
+        stdin: int | IO[str],
+        stdout: int | IO[str] | None,
+        stderr: int | IO[str] | None,
+        environment: Mapping[str, str] | None,
+    ) -> subprocess.Popen[str]: ...
+
+
 class Dialogue:
     """One running client. A context manager that kills it in the end."""
 
-    def __init__(self, host: Host, script: Script, role: str = "session") -> None:
+    def __init__(self, host: Starter, script: Script, role: str = "session") -> None:
         self._script = script
         self._heard = ""
         self._child = host.popen(

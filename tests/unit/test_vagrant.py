@@ -210,7 +210,7 @@ class TestSelfChecks:
         shelf.put(
             "curl",
             f"case ${{*: -1}} in *readyz) exit {ready} ;; "
-            f'*) echo \'{{"attachments":[{{"interface":"eth1","mode":"{mode}","program_id":7}}]}}\' ;; esac',
+            f'*) echo \'{{"carriers":[{{"interface":"eth1","mode":"{mode}","program_id":7}}]}}\' ;; esac',
         )
         shelf.put(
             "ip",

@@ -32,6 +32,8 @@ pasv_min_port={first}
 pasv_max_port={last}
 connect_from_port_20=YES
 seccomp_sandbox=NO
+isolate=NO
+isolate_network=NO
 """
 _LFTP = {
     "ftp:ssl-allow": "no",

@@ -29,6 +29,7 @@ PACKAGES = (
     ),  # Vagrant
     *("nginx-light", "curl", "keepalived", "ethtool"),  # provision/*.sh
 )
+_SLOW = "[Service]\nTimeoutStartSec=900\nWatchdogSec={watchdog}\n"
 FILES = {
     "etc/hostname": "bookworm\n",
     "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
@@ -37,8 +38,10 @@ FILES = {
     "etc/network/interfaces": "auto lo\niface lo inet loopback\nallow-hotplug eth0\niface eth0 inet dhcp\n",
     "etc/ssh/sshd_config.d/vagrant.conf": "UseDNS no\nPasswordAuthentication no\n",
     f"etc/sudoers.d/{USER}": f"{USER} ALL=(ALL) NOPASSWD: ALL\n",
-    # Whatever waits for something waits long enough for a machine that is emulated.
-    "etc/systemd/system.conf.d/patience.conf": "[Manager]\nDefaultTimeoutStartSec=600s\n",
+    # Whatever waits for something waits long enough for a machine that is emulated: compiling takes minutes there.
+    "etc/systemd/system.conf.d/slow.conf": "[Manager]\nDefaultTimeoutStartSec=600s\n",
+    "etc/systemd/system/xdpdirector-load.service.d/slow.conf": _SLOW.format(watchdog=0),
+    "etc/systemd/system/xdpdirector.service.d/slow.conf": _SLOW.format(watchdog=300),
 }
 STOPPED = ("nginx", "keepalived")  # until somebody enables them
 MASKED = tuple(unit for unit in DISABLED if unit not in (*STOPPED, "ipvsadm"))

@@ -31,13 +31,17 @@ class Service:
         """By name, as the API shows them."""
         return {each["name"]: each for each in self.request("GET", f"/v1/services/{SERVICE}")["backends"]}
 
-    def drain(self, name: str, wait: int) -> None:
+    def drain(self, name: str, deadline: int) -> None:
+        """No new connections; `deadline` is in seconds."""
+        self.request("POST", self._backend(name, "/drain"), {"reason": "shown", "deadline": f"{deadline}s"})
+
+    def wait_drained(self, name: str, wait: int) -> None:
         """Until no connection is left, `wait` seconds at most."""
-        self.request("POST", self._backend(name, "/drain"), {"reason": "shown", "deadline": f"{wait}s"})
         self.request("GET", self._backend(name, f"?wait=drained&timeout={wait}s"), wait=wait)
 
-    def delete(self, name: str) -> None:
-        self.request("DELETE", self._backend(name))
+    def delete(self, name: str, *, force: bool) -> None:
+        """`force`: also with connections."""
+        self.request("DELETE", self._backend(name, "?force=true" if force else ""))
 
     def add(self, name: str, address: str, weight: int) -> None:
         body = {"name": name, "address": address, "weight": weight}

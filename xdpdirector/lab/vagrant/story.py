@@ -99,8 +99,10 @@ def ask_all(stage: Stage) -> None:
 def change(stage: Stage) -> None:
     service, name, others = stage.service, last(stage), set(stage.named) - {last(stage)}
     service.drain(name, DRAINING)
+    if not stage.pair:  # a service that hashes cannot know for as long as an idle connection is remembered
+        service.wait_drained(name, DRAINING)
     stage.ask(VIP4, others)
-    service.delete(name)
+    service.delete(name, force=stage.pair)
     stage.say(f"  {name} is gone: {', '.join(service.backends())} are left")
     service.add(name, stage.named[name], weight=2)
     service.wait_for(name, "up", NOTICING)

@@ -2,8 +2,8 @@
 /* The program as `xdpdirector replay` runs it: the same text, with the capture's clock in place of the kernel's, and with
  * notes of what it decides about each frame. No interface carries it.
  *
- * `replay` is run by hand, once for each frame and once more: it puts the next frame into the buffer that the kernel
- * repeats the run with, and goes on in `director` by a tail call.
+ * `replay` is run by hand, once for each frame: it puts the next frame into the buffer that the kernel runs it with, and
+ * goes on in `director` by a tail call.
  */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/icmp.h>
@@ -19,11 +19,11 @@
 #include "types.h"
 #include "maps.h"
 
-#define REPLAYED	2048 /* frames in one go */
+#define REPLAYED	8192 /* frames in one go */
 #define REPLAYED_LENGTH 3520 /* of a frame, at most: what the kernel's test-run takes */
 #define REPLAYED_ROOM	256  /* and what it leaves before the frame: XDP_PACKET_HEADROOM */
 
-/* A frame of a capture: as it came, and, where it is kept, as it left. */
+/* A frame of a capture. */
 struct replayed {
 	u64 now; /* jiffies, by the capture's clock */
 	u32 length;
@@ -38,13 +38,10 @@ struct outcome {
 	u16 pad;
 	u32 service; /* index; with FACT_SERVICE */
 	u32 backend; /* the one that was looked at last, or NO_BACKEND */
-	u32 length;  /* of the frame as it left, where it is kept */
 };
 
 struct replay {
-	u32 turn;
-	u32 turns;
-	u32 keeps; /* frames, as they leave, in the place of those that came */
+	u32 turn; /* of the next frame */
 	u32 pad;
 	u64 now;
 	u64 at; /* where the frame begins in memory */
@@ -128,25 +125,6 @@ static __always_inline void note_load(u32 backend, bool is_active, s32 by)
 
 #include "director.c"
 
-/* The frame that the run before left in the buffer. */
-static __always_inline bool keep_frame(struct xdp_md *ctx, u32 turn)
-{
-	struct replayed *frame = replayed.lookup(&turn);
-	struct outcome *outcome = outcomes.lookup(&turn);
-	u64 length = ctx->data_end - ctx->data;
-
-	if (!frame || !outcome)
-		return false;
-	asm volatile("" : "+r"(length)); /* the verifier wants its bounds in this register */
-	if (length < sizeof(struct ethhdr))
-		return false;
-	asm volatile("" : "+r"(length));
-	if (length > REPLAYED_LENGTH || bpf_xdp_load_bytes(ctx, 0, frame->bytes, length))
-		return false;
-	outcome->length = length;
-	return true;
-}
-
 /* The buffer begins where it did at first, and is as long as the frame. */
 static __always_inline bool make_way(struct xdp_md *ctx, struct replay *replay, u32 length)
 {
@@ -186,10 +164,6 @@ int replay(struct xdp_md *ctx)
 	if (!replay)
 		return XDP_ABORTED;
 	turn = replay->turn;
-	if (turn && replay->keeps && !keep_frame(ctx, turn - 1))
-		return XDP_ABORTED;
-	if (turn == replay->turns)
-		return XDP_PASS;
 	outcome = outcomes.lookup(&turn);
 	if (!outcome || !put_frame(ctx, replay, turn))
 		return XDP_ABORTED;

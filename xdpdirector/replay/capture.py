@@ -6,9 +6,11 @@ Knows files; nothing of what the frames say.
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +18,10 @@ import numpy as np
 from xdpdirector.errors import CaptureError
 from xdpdirector.replay.frames import ROOM, Batch
 from xdpdirector.replay.libpcap import Reader
+from xdpdirector.tables import Array
 
 STANDARD_INPUT = Path("-")
-FRAMES = 2048  # in a batch
+FRAMES = 8192  # in a batch
 _GZIP = b"\x1f\x8b"
 
 
@@ -50,25 +53,36 @@ class Capture:
         return os.lseek(self._fd, 0, os.SEEK_CUR) if self.size else 0
 
     def batches(self, most: int = FRAMES) -> Iterator[Batch]:
-        """All frames, up to `most` at a time; each batch is valid until the next.
+        """All frames, up to `most` at a time; each batch is valid until the next, which is read meanwhile.
 
         CaptureError with the number of the packet that cannot be read, after all that come before it.
         """
-        frames = np.zeros((most, ROOM), np.uint8)
         number, wrong = 1, None
-        while wrong is None:
-            found: list[tuple[int, int, int]] = []
-            wrong = self._reader.read(frames.ctypes.data, ROOM, most, found)
-            if found:
-                times, captured, lengths = np.array(found, np.int64).T
-                yield Batch(number, times, np.minimum(captured, ROOM), np.maximum(lengths, captured), frames)
-                number += len(found)
+        places = itertools.cycle([np.zeros((most, ROOM), np.uint8), np.zeros((most, ROOM), np.uint8)])
+        with ThreadPoolExecutor(1) as reading:
+            following = reading.submit(self._read, next(places))
+            while wrong is None:
+                found, frames, wrong = following.result()
+                if wrong is None:
+                    following = reading.submit(self._read, next(places))
+                if found:
+                    times, captured, lengths = np.array(found, np.int64).T
+                    yield Batch(
+                        number, times, np.minimum(captured, ROOM), np.maximum(lengths, captured), frames
+                    )
+                    number += len(found)
         wrong = self._unpacking_failed() or wrong
         if wrong:
             raise CaptureError(
                 f"{self._path}: packet {number} cannot be read: {wrong}; {number - 1:,} before it are good",
                 number=number,
             )
+
+    def _read(self, frames: Array) -> tuple[list[tuple[int, int, int]], Array, str | None]:
+        """See `Reader.read`."""
+        found: list[tuple[int, int, int]] = []
+        wrong = self._reader.read(frames.ctypes.data, ROOM, len(frames), found)
+        return found, frames, wrong
 
     def _plain(self) -> int:
         """A descriptor of the capture itself, unpacked by gzip if it has to be."""
@@ -106,7 +120,3 @@ def _opened(path: Path) -> int:
         os.close(fd)
         raise CaptureError(f"{path} is a directory")
     return fd
-
-
-Progress = Callable[[int, int], None]
-"""Told from time to time how many bytes were read, and how many frames."""

@@ -67,6 +67,7 @@ class Reader:
             raise CaptureError(f"this is no capture that libpcap can read: {said.value.decode()}")
         self._next = library.pcap_next_ex
         self._header, self._data = ct.c_void_p(), ct.c_void_p()
+        self._said = (ct.c_char * _HEADER.size)()
         self._places = ct.byref(self._header), ct.byref(self._data)
         kind = library.pcap_datalink(self._pcap)
         if kind != ETHERNET:
@@ -91,13 +92,15 @@ class Reader:
         Adds to `found` each one's time in nanoseconds since the epoch, how many of its bytes were captured, and its
         length on the wire. None while there may be more; at the end, what is wrong there, or "".
         """
-        header, data, unpack, string_at = self._header, self._data, _HEADER.unpack, ct.string_at
-        places, memmove = self._places, ct.memmove
+        pcap, header, data, said = self._pcap, self._header, self._data, self._said
+        next_, places, unpack, memmove = self._next, self._places, _HEADER.unpack_from, ct.memmove
         for _ in range(most):
-            result = self._next(self._pcap, *places)
+            result = next_(pcap, *places)
             if result != 1:
-                return "" if result == -2 else _library().pcap_geterr(self._pcap).decode(errors="replace")
-            seconds, fraction, captured, length = unpack(string_at(header.value or 0, _HEADER.size))
+                return "" if result == -2 else _library().pcap_geterr(pcap).decode(errors="replace")
+            if header.value != ct.addressof(said):  # after the first packet it stays where it is
+                said = self._said = (ct.c_char * _HEADER.size).from_address(header.value or 0)
+            seconds, fraction, captured, length = unpack(said)
             memmove(address, data.value or 0, captured if captured < stride else stride)
             found.append((seconds * 1_000_000_000 + fraction, captured, length))
             address += stride

@@ -16,6 +16,7 @@ import pytest
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.vagrant import den, story
+from xdpdirector.lab.vagrant.account import Account
 from xdpdirector.lab.vagrant.box import NAME
 from xdpdirector.lab.vagrant.command import Options, variables
 from xdpdirector.lab.vagrant.ingredients import FILES, MASKED, PACKAGES, STOPPED, ingredients, names
@@ -335,6 +336,32 @@ class TestService:
 def answers(text: str) -> list[Answer]:
     """One a second: a letter for who answered, `-` for nobody."""
     return [Answer(float(second), letter) for second, letter in enumerate(text)]
+
+
+class TestAccount:
+    def test_it_says_what_took_how_long_and_what_was_seen(self) -> None:
+        said: list[str] = []
+        account = Account.of({"build": 60.0}, said.append)
+        account.clock = iter([100.0, 107.0]).__next__
+
+        with account.step("ask"):
+            account.see("everybody answers")
+
+        assert said == ["ask ...", "  everybody answers"]
+        assert str(account).splitlines() == [
+            "    60 s  build",
+            "     7 s  ask",
+            "          - everybody answers",
+            "    67 s  in all",
+        ]
+
+    def test_a_step_that_failed_is_called_so(self) -> None:
+        account = Account(lambda text: None)
+
+        with pytest.raises(LabError), account.step("ask"):
+            raise LabError("nobody answers")
+
+        assert str(account).splitlines()[0] == "  FAILED  ask"
 
 
 class TestVisitor:

@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 from xdpdirector.errors import DirectorError
+from xdpdirector.lab.vagrant.account import Account
 from xdpdirector.lab.vagrant.command import Options, inside
-from xdpdirector.lab.vm.session import Course
 
 
 def say(text: str) -> None:
@@ -19,7 +19,7 @@ def say(text: str) -> None:
 def main() -> int:
     checkout, backends, pair, steps = sys.argv[1:]
     try:
-        inside(Options(Path(checkout), int(backends), pair == "1"), Course(json.loads(steps)), say)
+        inside(Options(Path(checkout), int(backends), pair == "1"), Account.of(json.loads(steps), say))
     except DirectorError as error:
         say(f"failed: {error}")
         return 1

@@ -12,12 +12,10 @@ from pathlib import Path
 
 from xdpdirector.lab.package.build import OUTPUT, build
 from xdpdirector.lab.vagrant import den, ingredients
+from xdpdirector.lab.vagrant.account import Account
 from xdpdirector.lab.vagrant.box import NAME, Box
 from xdpdirector.lab.vagrant.machines import Machines
 from xdpdirector.lab.vagrant.story import Stage, play
-from xdpdirector.lab.vm.session import Course
-
-DESTROYING = "destroy the machines"
 
 
 @dataclass(frozen=True)
@@ -37,15 +35,19 @@ class Options:
 
 def outside(options: Options, say: Callable[[str], None]) -> int:
     """The exit status of all of it."""
-    box, course = Box(options.home), Course()
-    with course.step("building the packages", say):
+    box, account = Box(options.home), Account(say)
+    with account.step("build the packages"):
         built = [path for path in build(options.checkout, say) if path.suffix == ".deb"]
     recipe = ingredients.ingredients(depended(built))
     if not box.is_made_by(recipe):
-        with course.step("building the box", say):
+        with account.step("build the box"):
             box.make(recipe, say)
     inner = [sys.executable, "-m", "xdpdirector.lab.vagrant", str(options.checkout)]
-    inner += [str(options.backends), str(int(options.pair)), json.dumps(course.steps)]
+    inner += [
+        str(options.backends),
+        str(int(options.pair)),
+        json.dumps({step.title: step.seconds for step in account.steps}),
+    ]
     return subprocess.run(den.enter(inner), check=False).returncode
 
 
@@ -59,19 +61,19 @@ def depended(packages: Sequence[Path]) -> set[str]:
     return found - {path.name.split("_")[0] for path in packages}
 
 
-def inside(options: Options, course: Course, say: Callable[[str], None]) -> None:
+def inside(options: Options, account: Account) -> None:
     """From libvirt's start to its end. Says the times; LabError when something disappoints."""
     state = options.home / "state"
     with den.furnish(state):
-        machines = Machines(options.checkout / "vagrant", state, variables(options), say)
-        with course.step("add the box", say):
+        machines = Machines(options.checkout / "vagrant", state, variables(options), account.say)
+        with account.step("add the box"):
             machines.vagrant("box", "add", "--name", NAME, str(Box(options.home).file))
         try:
-            play(Stage(machines, course, say, options.backends, options.pair))
+            play(Stage(machines, account, options.backends, options.pair))
         finally:
-            with course.step(DESTROYING, say):
+            with account.step("destroy the machines"):
                 machines.vagrant("destroy", "--force")
-            say(str(course))
+            account.say(f"\n{account}")
 
 
 def variables(options: Options) -> dict[str, str]:

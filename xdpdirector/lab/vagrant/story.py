@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machines are put through, from their first boot to their end; reads top to bottom.
 
-Each act says what it saw; one that saw something else raises LabError, and the rest is not played.
+Each act says what it saw; one that sees something else raises LabError, and the rest is not played.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.vagrant.account import Account
 from xdpdirector.lab.vagrant.machines import Machines
 from xdpdirector.lab.vagrant.service import Service
 from xdpdirector.lab.vagrant.visitor import NOBODY, Visitor, asking, counts, gap
-from xdpdirector.lab.vm.session import Course
 from xdpdirector.lab.waiting import wait_until
 
 VIP4, VIP6 = "192.0.2.10", "[2001:db8::10]"
@@ -28,11 +28,10 @@ DRAINING = 60
 
 @dataclass
 class Stage:
-    """`say` is for what was seen; `course` keeps the times."""
+    """The machines, as many as the Vagrantfile was told, and the account of what they do."""
 
     machines: Machines
-    course: Course
-    say: Callable[[str], None]
+    account: Account
     backends: int = 3
     pair: bool = False
 
@@ -57,7 +56,7 @@ class Stage:
             f"for i in $(seq {REQUESTS}); do curl -sf -g --max-time 10 http://{vip}/ || echo {NOBODY}; done"
         )
         heard = Counter(self.machines.run(CLIENT, script, timeout=RETURNING).split())
-        self.say(f"  {REQUESTS} requests to {vip}: {counts(heard.elements())}")
+        self.account.see(f"{REQUESTS} requests to {vip}: {counts(heard.elements())}")
         if set(heard) != wanted:
             raise LabError(
                 f"answers were wanted of {', '.join(sorted(wanted))}, and came: {counts(heard.elements())}"
@@ -77,7 +76,7 @@ def play(stage: Stage) -> None:
     if stage.pair:
         acts.append(("cut the power of the director that has the VIPs", take_over))
     for title, act in acts:
-        with stage.course.step(title, stage.say):
+        with stage.account.step(title):
             act(stage)
 
 
@@ -91,7 +90,7 @@ def ask_all(stage: Stage) -> None:
     shown = stage.service.request("GET", "/v1/dataplane")
     modes = {each["mode"] for each in shown["carriers"]}
     kernel = stage.machines.run(DIRECTOR, "uname -r").strip()
-    stage.say(f"  the director forwards in {', '.join(modes)} mode, on Linux {kernel}")
+    stage.account.see(f"the director forwards in {', '.join(modes)} mode, on Linux {kernel}")
     if modes != {"native"}:
         raise LabError(f"native mode was wanted of virtio_net, and it is {modes}")
 
@@ -103,7 +102,7 @@ def change(stage: Stage) -> None:
         service.wait_drained(name, DRAINING)
     stage.ask(VIP4, others)
     service.delete(name, force=stage.pair)
-    stage.say(f"  {name} is gone: {', '.join(service.backends())} are left")
+    stage.account.see(f"{name} is gone: {', '.join(service.backends())} are left")
     service.add(name, stage.named[name], weight=2)
     service.wait_for(name, "up", NOTICING)
     stage.ask(VIP4, set(stage.named))
@@ -124,17 +123,17 @@ def cut_power(stage: Stage) -> None:
         stage.machines.vagrant("halt", "--force", name)
         found = service.wait_for(name, "down", NOTICING)
         noticed = time.monotonic()
-        stage.say(f"  {name} is down after {noticed - began:.0f} s: {found['reason']}")
+        stage.account.see(f"{name} is down after {noticed - began:.0f} s: {found['reason']}")
         wait_until(lambda: len(visitor.since(noticed)) >= REQUESTS, "the client asked on", NOTICING)
         failed = sum(answer.by == NOBODY for answer in visitor.since(noticed + 5))
         heard = counts(answer.by for answer in visitor.since(began))
-    stage.say(f"  the client, from the cut on: {heard}; failed after it was noticed: {failed}")
+    stage.account.see(f"the client, from the cut on: {heard}; failed after it was noticed: {failed}")
     if failed:
         raise LabError("requests failed although the dead backend had been noticed")
     stage.ask(VIP4, others)
     stage.machines.vagrant("up", name)
     service.wait_for(name, "up", RETURNING)
-    stage.say(f"  {name} is back, with its VIPs, and nobody provisioned it again")
+    stage.account.see(f"{name} is back, with its VIPs, and nobody provisioned it again")
     stage.ask(VIP4, set(stage.named))
 
 
@@ -149,7 +148,7 @@ def reboot(stage: Stage) -> None:
         wait_until(lambda: failing(visitor, began), "the director is away", NOTICING, interval=0.5)
         wait_until(lambda: serving(visitor, began), "forwarding comes back", RETURNING, interval=0.5)
         away = gap(visitor.since(began))
-    stage.say(f"  away for {away:.0f} s, all of its boot included")
+    stage.account.see(f"away for {away:.0f} s, all of its boot included")
     wait_until(
         lambda: is_other(stage, booted, was), "the director answers after its boot", RETURNING, interval=2
     )
@@ -159,7 +158,7 @@ def reboot(stage: Stage) -> None:
     }:
         raise LabError(f"the director forgot what was changed: it had {before}, and has {after}")
     weights = ", ".join(f"{name} {each['weight']}" for name, each in after.items())
-    stage.say(f"  it remembers the weights: {weights}")
+    stage.account.see(f"it remembers the weights: {weights}")
     for vip in (VIP4, VIP6):
         stage.ask(vip, set(stage.named))
 
@@ -190,7 +189,7 @@ def take_over(stage: Stage) -> None:
         other = SECOND if holder == DIRECTOR else DIRECTOR
         wait_until(lambda: has_vip(stage, other), f"{other} has the VIPs", NOTICING, interval=1)
         wait_until(lambda: serving(visitor, began), "somebody answers", NOTICING, interval=0.5)
-        stage.say(f"  {other} took over; requests failed for {gap(visitor.since(began)):.1f} s")
+        stage.account.see(f"{other} took over; requests failed for {gap(visitor.since(began)):.1f} s")
     stage.ask(VIP4, set(stage.named))
 
 

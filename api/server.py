@@ -14,7 +14,7 @@ import logging
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -91,7 +91,10 @@ class Server(uvicorn.Server):
         patience: Patience | None = None,
         room: Room | None = None,
         grace: int = GRACE,
+        on_open: Callable[[], None] = lambda: None,
     ) -> None:
+        """`on_open` is called when clients can come in."""
+        self._on_open = on_open
         self._doors, self._patience = doors, patience or Patience()
         self._guests = Guests(room or Room())
         self._accepting: list[asyncio.Task[None]] = []
@@ -124,6 +127,7 @@ class Server(uvicorn.Server):
             door.socket.listen(BACKLOG)
             self._accepting.append(asyncio.create_task(self._accept(door)))
         self.started = True
+        self._on_open()
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()

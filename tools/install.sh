@@ -10,9 +10,21 @@ readonly packages=(
     iperf3 vsftpd strace clang-format                        # tests and lint
     ca-certificates                                   # pip
 )
+readonly services_packages=( # ./lab services and ./lab test, besides the above
+    postfix swaks libnet-ssleay-perl libio-socket-inet6-perl dovecot-core dovecot-imapd dovecot-pop3d slapd ldap-utils
+    postgresql-common postgresql-15 postgresql-client-15 mariadb-server-core mariadb-client-core
+    lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
+)
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
+readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
+readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine
+    vagrant vagrant-libvirt libvirt-daemon libvirt-clients qemu-utils dnsmasq-base iptables grub-common grub-pc-bin fdisk
+)
 readonly lint_packages=(python3 python3-venv clang-format ca-certificates)
-readonly servers=(nginx vsftpd) # of these packages, services of the same names
+readonly -A servers=( # what a package would start, by its name
+    [nginx]=nginx [vsftpd]=vsftpd [postfix]=postfix [dovecot-core]=dovecot [slapd]=slapd [nsd]=nsd [openssh-server]=ssh
+    [postgresql-common]=postgresql
+)
 
 readonly log=.lab/install.log
 readonly stamp=.venv/.lab-stamp
@@ -157,14 +169,14 @@ install_packages() {
  ${names[*]}. Use a Debian 12 machine, virtual machine or container."
     [ -z "$(foreign)" ] || say "$(foreign)Trying all the same."
     trap release_servers EXIT
-    for name in "${servers[@]}"; do
-        [[ " ${names[*]} " != *" $name "* ]] || lacking_servers+=("$name")
+    for name in "${!servers[@]}"; do
+        [[ " ${names[*]} " != *" $name "* ]] || lacking_servers+=("${servers[$name]}")
     done
     hold_servers "${lacking_servers[@]}"
     step 'looking for half-installed packages' patiently dpkg --configure -a
     step "reading Debian's package lists" patiently apt-get update -q
     step "installing ${#names[@]} Debian packages" \
-        apt-get install -q -y --fix-broken --no-install-recommends -o DPkg::Lock::Timeout=$patience \
+        apt-get install -q -y --fix-broken --no-install-recommends --no-remove -o DPkg::Lock::Timeout=$patience \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "${names[@]}"
     release_servers
     trap - EXIT

@@ -6,12 +6,14 @@ Loading is done before; what is left is the checks' network namespace, which a p
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import NoReturn
 
 from xdpdirector import privileges
@@ -20,8 +22,13 @@ from xdpdirector.errors import NotAllowedError
 from xdpdirector.giver import GivenNamespace
 from xdpdirector.privileges import Account
 
+log = logging.getLogger(__name__)
+
 CHANNEL = "XDPDIRECTOR_CHECKS"
 """Environment: the descriptor of the channel to the giver."""
+GIVER = Path("/run/xdpdirector/checks.sock")
+"""Where systemd starts a giver for who comes (xdpdirector-checks.socket), and root needs to start nothing."""
+BIRTH = 30.0  # seconds until a giver answers for the first time
 
 
 def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
@@ -35,14 +42,34 @@ def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
     os.execv(line[0], line)
 
 
-def namespace() -> Callable[[], Inside]:
-    """Where the checks' namespace comes from: from the giver that root left us, or it is made anew."""
+def namespace(giver: Path = GIVER) -> Callable[[], Inside]:
+    """Where the checks' namespace comes from: from the giver that root left us, from one that `giver` leads to, or
+    it is made anew."""
     number = os.environ.pop(CHANNEL, None)
-    if number is None:
-        return own_namespace
-    channel = socket.socket(fileno=int(number))
-    channel.set_inheritable(False)
-    return lambda: GivenNamespace(channel)
+    if number is not None:
+        channel = socket.socket(fileno=int(number))
+        channel.set_inheritable(False)
+        return lambda: GivenNamespace(channel)
+    if "CAP_SYS_ADMIN" not in privileges.held() and giver.is_socket():
+        try:
+            channel = called(giver)
+        except OSError as error:
+            log.warning("%s gives no sockets for checks: %s", giver, error.strerror or error)
+        else:
+            return lambda: GivenNamespace(channel)
+    return own_namespace
+
+
+def called(giver: Path) -> socket.socket:
+    """Our end of a channel to a giver that is at work by then. OSError when there is none."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        channel.connect(str(giver))
+        GivenNamespace(channel, BIRTH).close()
+    except BaseException:
+        channel.close()
+        raise
+    return channel
 
 
 def _start_giver(account: Account) -> socket.socket:

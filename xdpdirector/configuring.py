@@ -141,7 +141,7 @@ class Configuring:
     def _running(self, key: Key) -> tuple[int, bool]:
         """See `xdpdirector.differences.Running`."""
         spec = self._wishes.services[key[0]]
-        unseen = spec.scheduler is Scheduler.MH and bool(self._plane.traffic(key).packets)
+        unseen = spec.scheduler is Scheduler.MH and bool(self._plane.traffic([key])[key].packets)
         return self._plane.counts(key).active, unseen
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
@@ -41,6 +42,7 @@ from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
 from xdpdirector.stations import own_macs
+from xdpdirector.supervisor import Supervisor
 from xdpdirector.vips import Vips
 
 log = logging.getLogger("xdpdirector")
@@ -53,6 +55,7 @@ def run(instance: str, source: Path, wanted: Configuration) -> int:
     """
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
+    supervisor = Supervisor.of(os.environ)
     privileges.require_daemon()
     with (
         loading.only_one(paths),
@@ -61,7 +64,7 @@ def run(instance: str, source: Path, wanted: Configuration) -> int:
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loading.loaded(paths, wanted)
-        asyncio.run(_serve(paths, source, wanted, loaded, access, doors))
+        asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor))
     return 0
 
 
@@ -72,6 +75,7 @@ async def _serve(
     loaded: Loaded,
     access: Access,
     doors: Sequence[Door],
+    supervisor: Supervisor,
 ) -> None:
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
     with contextlib.ExitStack() as stack:
@@ -138,7 +142,8 @@ async def _serve(
                 running.push_async_callback(watcher.close)
                 await watcher.start()
             app = create_app(director, access, StoredAnswers(lambda: archive.database))
-            await _answer(director, Server(app, doors), lambda: _read_again(source, director, access, doors))
+            server = Server(app, doors, on_open=supervisor.ready)
+            await _answer(director, server, supervisor, lambda: _read_again(source, director, access, doors))
 
 
 def _vips(wanted: Configuration, events: Events) -> Vips:
@@ -153,11 +158,14 @@ def _vips(wanted: Configuration, events: Events) -> Vips:
     return vips
 
 
-async def _answer(director: Director, server: Server, read_again: Callable[[], Awaitable[None]]) -> None:
+async def _answer(
+    director: Director, server: Server, supervisor: Supervisor, read_again: Callable[[], Awaitable[None]]
+) -> None:
     """Serve the API until a signal comes."""
     hung_up = asyncio.Event()
 
     def stop() -> None:
+        supervisor.stopping()
         director.stop_waiting()
         server.should_exit = True
 
@@ -165,18 +173,28 @@ async def _answer(director: Director, server: Server, read_again: Callable[[], A
         while True:
             await hung_up.wait()
             hung_up.clear()
+            supervisor.reloading()
             await read_again()
+            supervisor.ready()
 
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    reloading = asyncio.create_task(reload())
+    beside = [asyncio.create_task(work) for work in (reload(), supervisor.live(lambda: _status(director)))]
     try:
         await server.serve()
     finally:
-        reloading.cancel()
-        await asyncio.gather(reloading, return_exceptions=True)
+        for task in beside:
+            task.cancel()
+        await asyncio.gather(*beside, return_exceptions=True)
+
+
+def _status(director: Director) -> str:
+    """What `systemctl status` shows."""
+    seen = director.readiness()
+    services = f"revision {seen.revision}, {len(director.names())} services"
+    return f"not ready: {seen.problems[0]}" if seen.problems else services
 
 
 async def _read_again(source: Path, director: Director, access: Access, doors: Sequence[Door]) -> None:

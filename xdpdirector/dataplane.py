@@ -47,6 +47,10 @@ class Dataplane:
         self._writes = 0
         self._rebounded = False
         """Whether thresholds have changed with this plan."""
+        self._ports: dict[int, int] = {}
+        """Places of interfaces in the devmap, for this plan."""
+        self._stored: dict[int, tuple[MemberPlan, int, bytes]] = {}
+        """Who was written where, with which port, and the entry that came of it."""
 
     # What is there
 
@@ -69,14 +73,21 @@ class Dataplane:
         """False while flows of this service may run without a record."""
         return self.rings.is_settled(service)
 
-    def traffic(self, key: Backend) -> Traffic:
-        packets, octets, connections = self.tables.per_cpu_sum("traffic", self.indices.backends[key])
-        return Traffic(packets=int(packets), bytes=int(octets), connections=int(connections))
+    def traffic(self, keys: Collection[Backend]) -> dict[Backend, Traffic]:
+        """Of these, read together; nothing of one that has no index."""
+        known = {key: index for key in keys if (index := self.indices.backends.get(key)) is not None}
+        sums = self.tables.per_cpu_sums("traffic", list(known.values())).tolist()
+        counted = {
+            key: Traffic(packets=packets, bytes=octets, connections=connections)
+            for key, (packets, octets, connections) in zip(known, sums, strict=True)
+        }
+        return {key: counted.get(key, Traffic()) for key in keys}
 
     def verdicts(self) -> dict[str, int]:
         """Packets by reason."""
         reasons = {name.lower(): i for name, i in self.tables.enums["reason"].items() if name != "REASONS"}
-        return {name: int(self.tables.per_cpu_sum("verdicts", index)[0]) for name, index in reasons.items()}
+        counts = self.tables.per_cpu_sums("verdicts", list(reasons.values()))[:, 0].tolist()
+        return dict(zip(reasons, counts, strict=True))
 
     def load(self, key: Backend) -> tuple[int, int]:
         """Active and inactive connections of a backend."""
@@ -105,6 +116,7 @@ class Dataplane:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
         self._writes = 0
         self._rebounded = False
+        self._ports.clear()
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
         self._require_room(plan, listeners)
@@ -170,13 +182,22 @@ class Dataplane:
         return never_used or not self.rings.mentions(index)
 
     def _store_backend(self, index: int, member: MemberPlan) -> None:
+        """Most of a plan's members are as they were: these cost a comparison with what stands in the map."""
+        port = 0 if member.hop is None or member.hop.local else self._port(member.hop.ifindex)
+        entry = self.tables.backends[index : index + 1]
+        if self._stored.get(index) != (member, port, entry.tobytes()):
+            self._store(self.tables.backends, index, self._backend_fields(member, port))
+            self._stored[index] = (member, port, entry.tobytes())
+        self._set_thresholds(self.tables.loads[index], member.upper or NO_BOUND, member.lower or NO_BOUND)
+
+    def _backend_fields(self, member: MemberPlan, port: int) -> dict[str, Any]:
         fields: dict[str, Any] = {
             "state": self._constant("backend_state", f"BACKEND_{_STATES[member.state]}")
         }
         if member.hop:
             fields["addresses"] = member.hop.mac + member.hop.source_mac
             fields["ifindex"] = member.hop.ifindex
-            fields["port"] = 0 if member.hop.local else self._port(member.hop.ifindex)
+            fields["port"] = port
             flag = "BACKEND_LOCAL" if member.hop.local else "BACKEND_RESOLVED"
             fields["flags"] = self._constant("backend_flags", flag)
             fields["vlan"] = VLAN_AS_IT_CAME if member.hop.vlan is None else member.hop.vlan
@@ -184,8 +205,7 @@ class Dataplane:
             fields["flags"] = 0
         if member.accepts:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
-        self._store(self.tables.backends, index, fields)
-        self._set_thresholds(self.tables.loads[index], member.upper or NO_BOUND, member.lower or NO_BOUND)
+        return fields
 
     def _set_thresholds(self, load: Array, upper: int, lower: int) -> None:
         """The path chooses between the two by what it counts; changed ones begin with the upper."""
@@ -199,9 +219,16 @@ class Dataplane:
         absent = self._constant("backend_state", "BACKEND_ABSENT")
         self._store(self.tables.backends, index, {"state": absent, "flags": 0})
         self.indices.remove_backend(key)
+        self._stored.pop(index, None)
 
     def _port(self, ifindex: int) -> int:
-        """The place of an interface in the devmap, a free one if it has none."""
+        """The place of an interface in the devmap, looked up once for each plan."""
+        if ifindex not in self._ports:
+            self._ports[ifindex] = self._found_port(ifindex)
+        return self._ports[ifindex]
+
+    def _found_port(self, ifindex: int) -> int:
+        """A free one if it has none."""
         free = None
         for port in range(self.tables.entries("ports")):
             present = self.tables.port(port)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import count
 from typing import Any, Literal
 
@@ -29,10 +29,18 @@ from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
-from xdpdirector.plane import Plane
+from xdpdirector.plane import Key, Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.tracing import Tracing
-from xdpdirector.views import BackendView, ConnectionView, Readiness, ServiceView, Statistics, Vitals
+from xdpdirector.views import (
+    BackendView,
+    ConnectionView,
+    Readiness,
+    ServiceView,
+    Statistics,
+    Traffic,
+    Vitals,
+)
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
@@ -111,20 +119,41 @@ class Director:
         return list(self._services)
 
     def services(self) -> list[ServiceView]:
-        return [self.service(name) for name in self._services]
+        traffic = self._traffic(self._services)
+        return [self._service(name, spec, traffic[name]) for name, spec in self._services.items()]
 
     def service(self, name: str) -> ServiceView:
         spec = edits.find_service(self._services, name)
-        backends = tuple(self.backend(name, key) for key in spec.backends)
-        return reporting.service_view(name, spec, backends, self._plane.refused(name))
+        return self._service(name, spec, self._traffic({name: spec})[name])
 
     def backend(self, service: str, name: str) -> BackendView:
-        spec = edits.find_backend(self._services, service, name)
         key = (service, name)
-        standing, since = self._reconciler.standing(key), self._reconciler.since(key)
+        spec = edits.find_backend(self._services, *key)
+        return self._backend(key, spec, self._plane.traffic([key])[key])
+
+    def _traffic(self, services: Services) -> dict[str, dict[str, Traffic]]:
+        """Of all their backends."""
+        found = self._plane.traffic([(name, key) for name, spec in services.items() for key in spec.backends])
+        return {name: {key: found[name, key] for key in spec.backends} for name, spec in services.items()}
+
+    def _service(self, name: str, spec: ServiceSpec, traffic: Mapping[str, Traffic]) -> ServiceView:
+        backends = tuple(
+            self._backend((name, key), each, traffic[key]) for key, each in spec.backends.items()
+        )
+        return reporting.service_view(name, spec, backends, self._plane.refused(name))
+
+    def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
         counts = self._plane.counts(key)
-        drain = self._draining.view(key, counts)
-        return reporting.backend_view(key, spec, standing, counts, drain, since, self._plane)
+        return reporting.backend_view(
+            key,
+            spec,
+            self._reconciler.standing(key),
+            counts,
+            traffic,
+            self._draining.view(key, counts),
+            self._reconciler.since(key),
+            settled=self._plane.is_settled(key[0]),
+        )
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there: another one after each change. Of all without names. NotFoundError."""
@@ -152,10 +181,7 @@ class Director:
         return found.model_copy(update={"drift_repaired": self._reconciler.drift_repaired})
 
     def statistics(self) -> Statistics:
-        traffic = {
-            name: {key: self._plane.traffic((name, key)) for key in spec.backends}
-            for name, spec in self._services.items()
-        }
+        traffic = self._traffic(self._services)
         return Statistics(
             **dict(self.vitals()),
             services={name: reporting.total(backends.values()) for name, backends in traffic.items()},

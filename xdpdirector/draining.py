@@ -52,10 +52,8 @@ class Draining:
         """Look how far each drain is; to be called every second."""
         running = self._wishes.drains.running()
         self._progress = {key: seen for key, seen in self._progress.items() if key in running}
-        for key in running:
-            sample = Sample(
-                time.monotonic(), self._plane.counts(key).active, self._plane.traffic(key).packets
-            )
+        for key, traffic in self._plane.traffic(running).items():
+            sample = Sample(time.monotonic(), self._plane.counts(key).active, traffic.packets)
             self._progress.setdefault(key, Progress()).see(sample)
 
     def drained(self) -> set[Key]:

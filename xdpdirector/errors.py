@@ -50,6 +50,16 @@ class ConfigurationError(InvalidRequestError):
         self.source, self.line, self.column = source, line, column
 
 
+class CaptureError(InvalidRequestError):
+    """A file of captured packets cannot be read, or no further. `number`: of the packet at fault, from 1."""
+
+    slug, title = "capture", "The capture cannot be read"
+
+    def __init__(self, detail: str, *, number: int | None = None) -> None:
+        super().__init__(detail)
+        self.number = number
+
+
 class NotFoundError(DirectorError):
     """A service, backend or interface of that name does not exist."""
 

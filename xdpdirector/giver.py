@@ -3,7 +3,8 @@
 
 Making a namespace takes CAP_SYS_ADMIN, which the daemon's user has not. So root, before it becomes that user,
 starts this process in a new one and keeps a channel to it: whoever has the channel gets sockets that belong there.
-It goes with the channel, the namespace with it. `python -m xdpdirector.giver CHANNEL NAME=VALUE...`
+It goes with the channel, the namespace with it. `python -m xdpdirector.giver CHANNEL NAME=VALUE...`. systemd can
+do the same, one for each that connects: xdpdirector-checks@.service.
 
 Knows kinds of sockets, and settings below /proc/sys/net; nothing of checks.
 """
@@ -25,9 +26,10 @@ _THE_NAMESPACE = _REQUEST.pack(socket.AF_UNSPEC, 0, 0)
 class GivenNamespace:
     """The other end: a namespace that somebody else made. `fd`: its descriptor. OSError when the giver is gone."""
 
-    def __init__(self, channel: socket.socket) -> None:
+    def __init__(self, channel: socket.socket, patience: float = PATIENCE) -> None:
+        """`patience`: seconds to wait for each answer."""
         self._channel = channel
-        self._channel.settimeout(PATIENCE)
+        self._channel.settimeout(patience)
         self.fd = self._asked(_THE_NAMESPACE)
 
     def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:

@@ -122,7 +122,7 @@ def _parse_ports(text: str, listener: str) -> Ports:
 def unicast_address(value: object) -> Address:
     """An IPv4 or IPv6 address a host can have; ValueError for anything else."""
     try:
-        address = ip_address(str(value))
+        address = value if isinstance(value, IPv4Address | IPv6Address) else ip_address(str(value))
     except ValueError:
         raise ValueError(f"'{value}' is not an IPv4 or IPv6 address") from None
     if (

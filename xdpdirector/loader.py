@@ -109,7 +109,7 @@ def _in_child(verb: str, paths: InstancePaths, sizes: Sizes, program: Path | Non
             f"the loader's process ended with status {child.returncode} and no answer: {tail}"
         ) from None
     if "error" in document:
-        raise _error_class(document["error"]["slug"])(document["error"]["detail"])
+        raise error_class(document["error"]["slug"])(document["error"]["detail"])
     return dict(document)
 
 
@@ -124,7 +124,9 @@ def ensure_explaining(paths: InstancePaths, loaded: Loaded, program: Path | None
     return pin if pin.exists() else Path(_in_child("explain", paths, loaded.sizes, program)["pin"])
 
 
-def _error_class(slug: str) -> type[DirectorError]:
+def error_class(slug: str) -> type[DirectorError]:
+    """The error that a child calls so."""
+
     def family(parent: type[DirectorError]) -> Iterator[type[DirectorError]]:
         yield parent
         for child in parent.__subclasses__():

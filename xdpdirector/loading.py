@@ -10,7 +10,7 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -114,18 +114,28 @@ def _complete(paths: InstancePaths) -> None:
         log.info("%d connections are carried over", carrying.complete(paths, program))
 
 
-def unload(instance: str) -> int:
+def unload(instance: str, *, addresses: bool = False) -> int:
     """Take the program off its interfaces and remove its maps: all forwarding of this instance ends.
 
-    Not under a running daemon, which would go on writing into maps that no packet sees.
+    `addresses`: those that a daemon put on these interfaces go, too. Not under a running daemon, which would go on
+    writing into maps that no packet sees.
     """
     bpffs.require_privileges()
     paths = InstancePaths(instance)
     with only_one(paths) if paths.lock.exists() else contextlib.nullcontext():
         names = attachment.unload(paths)
         checknet.clear(instance)
+        if addresses:
+            _withdraw(names)
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
     return 0
+
+
+def _withdraw(names: Collection[str]) -> None:
+    from xdpdirector import vips
+
+    for address in vips.withdraw(names):
+        print(f"took {address} off")
 
 
 def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:

@@ -109,6 +109,8 @@ class Monitor:
         if wish is None:
             return HealthReport(Operational.UNKNOWN, "it is not checked", self._made)
         reports = [self._shared[question].watch.report() for question in wish.questions]
+        if len(reports) == 1:
+            return reports[0]
         return min(reports, key=lambda report: (_WORST_FIRST.index(report.operational), report.share))
 
     def notes(self) -> list[str]:

@@ -39,7 +39,7 @@ ASK_FOR_MISSING = 0.1  # seconds; not at once, because a full table drops entrie
 REMEMBER = 0.3  # seconds that a MAC serves after its entry vanished; under one second in all is promised
 READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
 PASSES_APART = 0.2  # seconds between two reads of everything, however many routes flap
-AT_ONCE = 64  # addresses read before the loop gets a turn
+AT_ONCE = 16  # addresses read before the loop gets a turn
 
 OnChange = Callable[[Address], None]
 OnLinks = Callable[[Collection[Interface]], None]

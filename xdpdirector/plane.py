@@ -41,7 +41,8 @@ class Plane(Protocol):
 
     def counts(self, key: Key) -> ConnectionCounts: ...
 
-    def traffic(self, key: Key) -> Traffic: ...
+    def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
+        """Of each of these; nothing of a backend that the plane does not know."""
 
     def verdicts(self) -> dict[str, int]: ...
 
@@ -146,8 +147,8 @@ class FakePlane:
     def counts(self, key: Key) -> ConnectionCounts:
         return ConnectionCounts(active=self.active.get(key, 0))
 
-    def traffic(self, key: Key) -> Traffic:
-        return Traffic(packets=self.packets.get(key, 0))
+    def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
+        return {key: Traffic(packets=self.packets.get(key, 0)) for key in keys}
 
     def verdicts(self) -> dict[str, int]:
         return {}

@@ -12,6 +12,7 @@ A backend that was never checked yet serves what it has, but accepts nothing new
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property, lru_cache
 
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
 from xdpdirector.routes import Route
@@ -32,17 +33,12 @@ class Standing:
     route: Route
     share: float = 1.0
 
-    @property
+    @cached_property
     def hop(self) -> Hop | None:
         """None when no frame can reach the backend."""
-        if self.route.kind == "local":
-            return Hop(bytes(6), bytes(6), self.route.ifindex, local=True)
-        if self.route.mac is None or self.route.source_mac is None:
-            return None
-        wire = self.route.wire or self.route.ifindex
-        return Hop(self.route.mac, self.route.source_mac, wire, vlan=self.route.vlan)
+        return _hop(self.route)
 
-    @property
+    @cached_property
     def operational(self) -> Operational:
         """An unreachable backend is down, whatever its check last said."""
         return self.verdict if self.hop else Operational.DOWN
@@ -52,6 +48,16 @@ class Standing:
         if self.hop and self.share == 0 and not self.reason:
             return "it asks for no new connections"
         return self.reason if self.hop else self.route.why
+
+
+@lru_cache(maxsize=4096)
+def _hop(route: Route) -> Hop | None:
+    """Asked far oftener than routes change."""
+    if route.kind == "local":
+        return Hop(bytes(6), bytes(6), route.ifindex, local=True)
+    if route.mac is None or route.source_mac is None:
+        return None
+    return Hop(route.mac, route.source_mac, route.wire or route.ifindex, vlan=route.vlan)
 
 
 def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> ServicePlan:

@@ -86,8 +86,8 @@ class RealPlane:
         pending = int(self._last.pending[index]) if self._last else 0
         return ConnectionCounts(active=active, inactive=inactive, pending=pending)
 
-    def traffic(self, key: Key) -> Traffic:
-        return self._dataplane.traffic(key) if key in self._dataplane.indices.backends else Traffic()
+    def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
+        return self._dataplane.traffic(keys)
 
     def verdicts(self) -> dict[str, int]:
         return self._dataplane.verdicts()

@@ -18,17 +18,18 @@ from datetime import datetime
 from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
-from xdpdirector.health import HealthReport
 from xdpdirector.model import Address
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
-from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of
+from xdpdirector.schedule import ServicePlan
+from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
 from xdpdirector.views import Operational
 from xdpdirector.vips import VipTable
 
 APPLY_APART = 0.1  # seconds between two applies of news
+LEISURE, LONGEST_LEISURE = 3.0, 0.5
+"""Between two of them there is so many times what one took, in seconds no more than that: others have work, too."""
 UPKEEP_APART = 5.0
 RESOLVE_WITHIN = 1.5  # how long a start waits for neighbours, so that a restart withdraws nobody
 
@@ -78,7 +79,7 @@ class Reconciler:
         if strict:
             self.refuse_unreachable(self.services, {})
         await self._vips.start()
-        adopted = {key: _health_of(state) for key, state in self._plane.adopted().items()}
+        adopted = {key: health_of(state) for key, state in self._plane.adopted().items()}
         self._standings.follow(self.services, Memory(adopted))
         self._standings.await_first_checks(self._patience)
         down = {key for key, health in adopted.items() if health.operational is Operational.DOWN}
@@ -201,8 +202,9 @@ class Reconciler:
         for name in touched:
             if name not in self.services:
                 continue
-            step = grown(before.get(name), self._plan(name))
-            if step == self._plan(name):
+            wanted = self._plan(name)
+            step = grown(before.get(name), wanted)
+            if step == wanted:
                 self._apply(name)
                 continue
             try:
@@ -235,7 +237,7 @@ class Reconciler:
     def _apply(self, name: str) -> int:
         try:
             standings = self._standings.of_service(name)
-            writes = self._plane.apply(self._plan(name), time.monotonic())
+            writes = self._plane.apply(plan(name, self.services[name], standings), time.monotonic())
         except Exception as error:
             self._not_applied[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise
@@ -273,9 +275,12 @@ class Reconciler:
         while True:
             await self._news.wait()
             async with self._round():
+                begun = time.monotonic()
                 for name in self._take_news():
                     self._repair(name)
-                    await asyncio.sleep(0)  # whoever reads need not wait for all of them
+                    await asyncio.sleep(0)
+                took = time.monotonic() - begun
+            self._next_round = max(self._next_round, time.monotonic() + min(LEISURE * took, LONGEST_LEISURE))
 
     @asynccontextmanager
     async def _round(self) -> AsyncIterator[None]:
@@ -310,16 +315,26 @@ class Reconciler:
             log.exception("the sweep of the connections failed")
             self._sweep_trouble = f"the sweep of the connections failed: {error}"
         async with self._round():
-            for name in {*self._take_news(), *self._not_applied}:
-                self._repair(name)  # not drift: it was to come, or failed before
-            unwanted = self._plane.services() - set(self.services)
-            repaired = {name: self._repair(name) for name in (*self.services, *unwanted)}
+            await self._repair_all()
             await self.ensure_vips()
-        for name, places in repaired.items():
-            if places:
-                text = f"places of the data plane that had drifted and were repaired: {places}"
-                self.events.publish("dataplane.drift", name, text, places=places)
-                self.drift_repaired += places
+
+    async def _repair_all(self) -> None:
+        """Each service once. What there was news of, or failed before, was to come: that is no drift."""
+        expected = {*self._take_news(), *self._not_applied}
+        for name in (*self.services, *(self._plane.services() - set(self.services))):
+            expected.update(self._take_news())
+            places = self._repair(name)
+            if name in expected:
+                expected.discard(name)
+            elif places:
+                self._tell_drift(name, places)
+            await asyncio.sleep(0)  # whoever asks need not wait for all of them
+        self._standings.put_back(expected)  # it came after their turn
+
+    def _tell_drift(self, name: str, places: int) -> None:
+        text = f"places of the data plane that had drifted and were repaired: {places}"
+        self.events.publish("dataplane.drift", name, text, places=places)
+        self.drift_repaired += places
 
 
 def _some(names: list[str]) -> str:
@@ -328,11 +343,3 @@ def _some(names: list[str]) -> str:
 
 def _vips_of(services: Services) -> set[Address]:
     return {listener.address for spec in services.values() for listener in spec.listeners}
-
-
-def _health_of(state: State) -> HealthReport:
-    """What a backend's state in the maps says of its health: maintenance says nothing."""
-    operational = {State.SERVING: Operational.UP, State.DOWN: Operational.DOWN}.get(
-        state, Operational.UNKNOWN
-    )
-    return HealthReport(operational, "", time.time())

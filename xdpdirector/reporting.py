@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
-from xdpdirector.plane import Key, Plane
+from xdpdirector.plane import Key
 from xdpdirector.planning import Standing
 from xdpdirector.views import (
     BackendView,
@@ -25,11 +25,13 @@ def backend_view(
     spec: BackendSpec,
     standing: Standing,
     counts: ConnectionCounts,
+    traffic: Traffic,
     drain: DrainView | None,
     since: datetime,
-    plane: Plane,
+    *,
+    settled: bool,
 ) -> BackendView:
-    settled = plane.is_settled(key[0])
+    """`settled`: see `Plane.is_settled`."""
     operational = standing.operational
     if spec.admin is AdminState.DRAIN and settled and not counts.active:
         operational = Operational.DRAINED
@@ -52,7 +54,7 @@ def backend_view(
         and standing.share > 0
         and standing.operational is Operational.UP,
         connections=counts,
-        traffic=plane.traffic(key),
+        traffic=traffic,
         drain=drain,
     )
 

@@ -7,7 +7,7 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 
@@ -166,15 +166,17 @@ class Rings:
         service that comes up would get all its datagrams for minutes. Who came in between has a record."""
         words = self._tables.ring[region]
         in_flux, before = (schedule.flags_of(words) & _FLUX) != 0, schedule.before_of(words)
-        unused = [backend for backend in set(before[in_flux].tolist()) if not self._had_packets(backend)]
-        spared = in_flux & np.isin(before, unused)
+        spared = in_flux & ~np.isin(before, self._with_packets(set(before[in_flux].tolist()) - {NO_BACKEND}))
         rest = schedule.pack(schedule.backends_of(words), NO_BACKEND, EXCEPTIONS)
         self._store(region, np.where(spared, rest, words))
         if (spared == in_flux).all():
             self._flux_until.pop(name, None)
 
-    def _had_packets(self, backend: int) -> bool:
-        return bool(self._tables.per_cpu_sum("traffic", backend)[0])
+    def _with_packets(self, backends: Collection[int]) -> list[int]:
+        """Those that ever had one."""
+        indices = list(backends)
+        packets = self._tables.per_cpu_sums("traffic", indices)[:, 0].tolist()
+        return [index for index, count in zip(indices, packets, strict=True) if count]
 
     def _store(self, region: slice, words: Words) -> None:
         differs = np.flatnonzero(self._tables.ring[region] != words)

@@ -26,6 +26,7 @@ from xdpdirector.neighbours import NeighbourTable
 from xdpdirector.plane import Key
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
+from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 from xdpdirector.views import Operational
 
@@ -230,8 +231,15 @@ class Standings:
         return [
             name
             for name, spec in self._services.items()
-            if name in judged or any(backend.address in moved for backend in spec.backends.values())
+            if name in judged
+            or (moved and any(backend.address in moved for backend in spec.backends.values()))
         ]
+
+    def put_back(self, names: Collection[str]) -> None:
+        """There is news of these, still."""
+        self._judged.update(names)
+        if names:
+            self._on_news()
 
     def _on_verdict(self, key: Key, operational: Operational, reason: str) -> None:
         self._judged.add(key[0])
@@ -249,6 +257,14 @@ class Standings:
 
 def _steps(service: ServiceSpec) -> int:
     return RING_STEPS if service.scheduler.is_ring else STEPS
+
+
+def health_of(state: State) -> HealthReport:
+    """What a backend's state in the maps says of its health: maintenance says nothing."""
+    operational = {State.SERVING: Operational.UP, State.DOWN: Operational.DOWN}.get(
+        state, Operational.UNKNOWN
+    )
+    return HealthReport(operational, "", time.time())
 
 
 def backends_of(services: Services) -> list[BackendSpec]:

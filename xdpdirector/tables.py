@@ -11,7 +11,7 @@ import mmap
 import os
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdpdirector import libbpf
+from xdpdirector import counters, libbpf
 from xdpdirector.errors import DataplaneError
 from xdpdirector.layout import Loaded
 from xdpdirector.listener import WITHOUT_PORTS, Address, Listener, Ports
@@ -314,17 +314,25 @@ class Tables:
 
     def per_cpu_sum(self, name: str, index: int) -> Array:
         """An entry of a per-CPU array, summed over the processors, field by field."""
-        said = self.loaded.maps[name]
-        stride = (said["value_size"] + 7) & ~7
-        size = stride * libbpf.possible_cpus()
-        raw = libbpf.lookup(self._fds[name], np.uint32(index).tobytes(), size)
-        assert raw is not None
-        sums: Array = np.frombuffer(raw, np.uint64).reshape(-1, stride // 8).sum(axis=0)
+        sums: Array = self.per_cpu_sums(name, [index])[0]
         return sums
 
+    def per_cpu_sums(self, name: str, indices: Sequence[int]) -> Array:
+        """As many rows of fields as indices."""
+        if any(not 0 <= index < self.entries(name) for index in indices):
+            raise IndexError(f"{name} has {self.entries(name)} entries, and no {max(indices)}")
+        return counters.sums(self._fds[name], indices, fields=self._stride(name) // 8, cpus=self._cpus)
+
     def per_cpu_zero(self, name: str, index: int) -> None:
-        stride = (self.loaded.maps[name]["value_size"] + 7) & ~7
-        libbpf.update(self._fds[name], np.uint32(index).tobytes(), bytes(stride * libbpf.possible_cpus()))
+        libbpf.update(self._fds[name], np.uint32(index).tobytes(), bytes(self._stride(name) * self._cpus))
+
+    def _stride(self, name: str) -> int:
+        """Octets of one processor's value."""
+        return int(self.loaded.maps[name]["value_size"]) + 7 & ~7
+
+    @cached_property
+    def _cpus(self) -> int:
+        return libbpf.possible_cpus()
 
     def set_port(self, port: int, ifindex: int) -> None:
         """Make an interface reachable for XDP_REDIRECT."""

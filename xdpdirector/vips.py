@@ -227,6 +227,19 @@ class Vips:
             task.add_done_callback(self._announcements.discard)
 
 
+def withdraw(names: Collection[str]) -> list[Address]:
+    """Take off these interfaces what a daemon of any instance put there, and say what it was; for when none runs.
+
+    Kernels before 5.18 do not know who put an address there: nothing is taken off then.
+    """
+    with Requests() as requests:
+        links = {link.index for link in everything(requests) if link.name in names}
+        ours = [each for each in addresses(requests) if each.protocol == PROTOCOL and each.index in links]
+        for each in ours:
+            requests.change(RTM_DELADDR, _request(each.address, each.index))
+    return [each.address for each in ours]
+
+
 class _Refusal:
     """The kernel did not take an address."""
 

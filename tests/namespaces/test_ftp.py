@@ -7,11 +7,12 @@ from random import Random
 import pytest
 from clientele import sources
 from directing import CHECK, directing
-from ftp import DATA_PORT, PASSIVE_PORTS, Session, Vsftpd, clients_of
+from ftp import Session, clients_of
 
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.services.ftp import DATA_PORT, PASSIVE_PORTS, Vsftpd
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.model import Address
 

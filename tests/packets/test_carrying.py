@@ -23,6 +23,7 @@ SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connectio
 LARGER = SIZES.model_copy(update={"connections": 4096, "connections6": 8192, "backends": 64, "services": 8})
 FLOWS = range(1, 301)
 TWO = (w.backend("web1"), w.backend("web2"))
+WEB1 = ("web", "web1")
 
 
 @pytest.fixture
@@ -119,15 +120,15 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
     before.apply(w.service())
     for sport in FLOWS:
         before.send(w.tcp("S", sport=sport))
-    counted, traffic = before.plane.verdicts(), before.plane.traffic(("web", "web1"))
+    counted, traffic = before.plane.verdicts(), before.plane.traffic([WEB1])
 
     loaded = upgraded(paths, LARGER, wider(tmp_path))
     carrying.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert after.plane.verdicts() == counted
-        assert after.plane.traffic(("web", "web1")) == traffic
-        assert traffic.packets == len(FLOWS)
+        assert after.plane.traffic([WEB1]) == traffic
+        assert traffic[WEB1].packets == len(FLOWS)
 
 
 def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths) -> None:

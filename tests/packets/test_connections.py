@@ -278,7 +278,7 @@ def test_traffic_is_counted_by_backend(world: w.World) -> None:
     for frame in (w.tcp("S"), w.tcp("A"), w.tcp("PA") / b"12345", w.udp(data=b"")):
         world.send(frame)
 
-    traffic = world.plane.traffic(("web", "web1"))
+    [traffic] = world.plane.traffic([("web", "web1")]).values()
     assert (traffic.packets, traffic.bytes, traffic.connections) == (4, 40 + 40 + 45 + 28, 2)
 
 

@@ -83,7 +83,7 @@ def test_a_sweep_counts_what_it_found(world: w.World, plane: RealPlane) -> None:
 
 def test_what_is_not_in_the_maps_counts_nothing(plane: RealPlane) -> None:
     assert plane.counts(("web", "web9")).active == 0
-    assert plane.traffic(("web", "web9")).packets == 0
+    assert plane.traffic([("web", "web9")])[("web", "web9")].packets == 0
 
 
 # Drift

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from ipaddress import ip_address
 
 from xdpdirector.decision import Decision, Selection
@@ -27,8 +28,8 @@ class LivelyPlane(FakePlane):
         busy = key[1][-1] in "02468"
         return ConnectionCounts(active=3, inactive=2, pending=1) if busy else ConnectionCounts()
 
-    def traffic(self, key: Key) -> Traffic:
-        return Traffic(packets=10, bytes=600, connections=self.counts(key).active)
+    def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
+        return {key: Traffic(packets=10, bytes=600, connections=self.counts(key).active) for key in keys}
 
     def verdicts(self) -> dict[str, int]:
         return {"forward_connection": 10, "drop_denied": 1}

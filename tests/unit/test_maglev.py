@@ -147,3 +147,24 @@ def test_the_rings_of_all_releases_are_the_same() -> None:
     digest = sha256(np.asarray(ring.owners, dtype="<i4").tobytes()).hexdigest()
 
     assert digest == "8625a4d6148e2d93e3d06e67069376bae8890143cafb887e9b0607652f5b6e3c"
+
+
+def listing(weights: dict[str, int], slots: int) -> list[str]:
+    """Listing 1 of the paper, word for word but for weights."""
+    names = sorted(name for name, weight in weights.items() if weight)
+    entry: list[str] = [""] * slots
+    walks = {name: maglev._permutation(name, slots) for name in names}
+    following = dict.fromkeys(names, 0)
+    for who in maglev._turns([weights[name] for name in names], slots):
+        (offset, skip), name = walks[names[who]], names[who]
+        while entry[(offset + following[name] * skip) % slots]:
+            following[name] += 1
+        entry[(offset + following[name] * skip) % slots] = name
+    return entry
+
+
+@pytest.mark.parametrize("slots", [2, 7, 89, 251, SLOTS, 16381])
+@given(WEIGHTS.filter(lambda weights: any(weights.values())))
+@settings(deadline=None, max_examples=8)
+def test_the_ring_is_that_of_the_paper(slots: int, weights: dict[str, int]) -> None:
+    assert owners(maglev.table(weights, slots)) == listing(weights, slots)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -22,17 +23,20 @@ WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")
 
 
 class Picky(FakePlane):
-    """Does not take the services in `refused`, nor sweep when `stuck`."""
+    """Does not take the services in `refused`, nor sweep when `stuck`; `heard` is called for each that it took."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refused: set[str] = set()
+        self.heard: Callable[[str], object] = lambda name: None
         self.stuck = False
 
     def apply(self, plan: ServicePlan, now: float) -> int:
         if plan.name in self.refused:
             raise CapacityError("there is no room")
-        return super().apply(plan, now)
+        done = super().apply(plan, now)
+        self.heard(plan.name)
+        return done
 
     async def sweep(self, now: float) -> None:
         if self.stuck:
@@ -270,6 +274,20 @@ async def test_news_that_could_not_be_applied_are_tried_again_and_are_no_drift()
 
         assert accepting(stage) == ["web1"]
         assert stage.director.readiness().ready
+        assert stage.reconciler.drift_repaired == 0
+
+
+@pytest.mark.parametrize(
+    ("during", "key"), [("web", MAIL3), ("mail", WEB1)], ids=["before its service's turn", "after it"]
+)
+@story
+async def test_news_that_come_during_an_upkeep_are_no_drift_and_are_not_lost(during: str, key: Key) -> None:
+    plane = Picky()
+    async with two(plane) as stage:
+        plane.heard = lambda name: stage.checks.say(key, Operational.UP) if name == during else None
+        await stage.reconciler.upkeep()
+        await s.until(lambda: stage.member(key).accepts)
+
         assert stage.reconciler.drift_repaired == 0
 
 

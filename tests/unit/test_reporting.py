@@ -38,9 +38,10 @@ def shown(
         s.backend("web1", **spec),
         Standing(verdict, "refused", route),
         plane.counts(WEB1),
+        plane.traffic([WEB1])[WEB1],
         drain,
         SINCE,
-        plane,
+        settled=plane.is_settled(WEB1[0]),
     )
 
 

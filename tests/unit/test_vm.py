@@ -15,10 +15,11 @@ import pytest
 from xdpdirector.errors import NotFoundError
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.vm import qemu
-from xdpdirector.lab.vm.image import Image, Runner, workshop
+from xdpdirector.lab.vm.image import Image
 from xdpdirector.lab.vm.parcel import parcel
 from xdpdirector.lab.vm.recipe import Recipe, recipe
 from xdpdirector.lab.vm.session import CARDS, TESTS, Course
+from xdpdirector.lab.vm.workshop import Runner, workshop
 
 CHECKOUT = Path(__file__).parents[2]
 RECIPE = Recipe(requirements=("h11>=0.14,<1",))

@@ -17,6 +17,8 @@ from xdpdirector.checks.channel import LIMIT, PIECE, Channel, channel
 from xdpdirector.checks.words import share_of
 from xdpdirector.checkspec import CheckSpec, HttpBase, HttpCheck
 
+_PHRASES = {each.value: each.phrase for each in HTTPStatus}
+
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
     """Fine when the whole answer, or 64 KiB of it, came in time, as it is wanted."""
@@ -69,8 +71,7 @@ class _Exchange:
         status = response.status_code
         if status in self._spec.status:
             return
-        names = {each.value: each.phrase for each in HTTPStatus}
-        answered = f"{status} {names.get(status, '')}".strip()
+        answered = f"{status} {_PHRASES.get(status, '')}".strip()
         wanted = " or ".join(str(number) for number in self._spec.status)
         raise CheckFailed(f"{self._talk.target} answered {answered} to {self.request}, expected {wanted}")
 

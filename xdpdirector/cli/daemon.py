@@ -56,11 +56,16 @@ def load(
     raise typer.Exit(loading.load(instance, config, force=force, lose=lose))
 
 
-def unload(context: typer.Context) -> None:
+def unload(
+    context: typer.Context,
+    addresses: Annotated[
+        bool, typer.Option("--vips", help="Also take off the VIPs that the daemon put on the interfaces.")
+    ] = False,
+) -> None:
     """Detach the packet program: forwarding ends.
 
     Its maps, and with them all connections, are forgotten.
     """
     from xdpdirector import loading
 
-    raise typer.Exit(loading.unload(target(context).instance))
+    raise typer.Exit(loading.unload(target(context).instance, addresses=addresses))

@@ -9,6 +9,7 @@ from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.units import unit_of
 
 NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
 LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word
@@ -39,13 +40,13 @@ def _answers(patient: Patient) -> Iterator[Finding]:
         yield error(
             f"the daemon of instance '{name}' runs but does not answer",
             f"process {pid} has {patient.paths.lock}; {patient.silence}",
-            f"look into its log (journalctl -u xdpdirector@{name}), then restart it: packets go on meanwhile",
+            f"look into its log (journalctl -u {unit_of(name)}), then restart it: packets go on meanwhile",
         )
     else:
         yield warning(
             f"no daemon of instance '{name}' runs: no check withdraws a dead backend",
             patient.silence,
-            f"systemctl start xdpdirector@{name}, or xdpdirector -i {name} run",
+            f"systemctl start {unit_of(name)}, or xdpdirector -i {name} run",
         )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, note, ok, warning
 from xdpdirector.doctor.patient import Patient
+from xdpdirector.paths import DEFAULT_INSTANCE
 
 SYSTEMD = Path("/run/systemd/system")
 WANTED = Path("/etc/systemd/system/multi-user.target.wants")
@@ -34,14 +35,19 @@ def look(patient: Patient) -> Iterator[Finding]:
         yield _keepalived(patient)
 
 
+def unit_of(instance: str) -> str:
+    """The Debian package has the one of the default instance; others are the operator's."""
+    return "xdpdirector" if instance == DEFAULT_INSTANCE else f"xdpdirector@{instance}"
+
+
 def _at_boot(patient: Patient) -> Finding:
-    names = [f"xdpdirector@{patient.paths.name}.service", "xdpdirector.service"]
+    names = [f"{unit_of(patient.paths.name)}.service", "xdpdirector.service"]
     enabled = [name for name in names if patient.machine.exists(WANTED / name)]
     if enabled:
         return ok(f"{enabled[0]} starts at boot", f"{WANTED / enabled[0]}")
     return warning(
         "the daemon does not start at boot",
-        f"neither {' nor '.join(names)} is in {WANTED}",
+        f"{WANTED / names[0]} does not exist",
         f"systemctl enable {names[0]}",
     )
 

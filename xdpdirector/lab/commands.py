@@ -28,6 +28,7 @@ from xdpdirector.lab.status import show_status
 from xdpdirector.lab.summary import show
 
 REPORT_WIDTH = 110  # where no terminal says otherwise
+SERVICES_WIDTH = 150
 app = typer.Typer(
     help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
 )
@@ -160,6 +161,31 @@ def bench(
     raise typer.Exit(0 if run_command(name, quick, document, plot, _say) else 1)
 
 
+@app.command()
+def services(
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[SERVICE]...", help="Only these.", show_default=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    scheduler: Annotated[str, typer.Option(help="Of all services: wlc, mh ...")] = "wlc",
+    name: Name = "services",
+) -> None:
+    """Real servers of many kinds and their usual clients, through drain and loss; status 1 if one disappoints."""
+    from xdpdirector.lab.services.command import Options as Wanted
+    from xdpdirector.lab.services.command import run_services
+    from xdpdirector.lab.services.show import show as show_services
+
+    _end_like_ctrl_c()
+    result = run_services(Wanted(names or (), scheduler, name), _say)
+    if as_json:
+        json.dump(result.document(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        console = Console()
+        show_services(result, console if console.is_terminal else Console(width=SERVICES_WIDTH))
+    raise typer.Exit(0 if result.passed else 1)
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def vm(
     tests: Annotated[
@@ -177,6 +203,33 @@ def vm(
     course = run_session(Options(Path.cwd(), tests or TESTS, shell=shell), _say)
     _say(str(course))
     raise typer.Exit(0 if course.passed else 1)
+
+
+@app.command()
+def package(
+    trial: Annotated[
+        bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")
+    ] = False,
+) -> None:
+    """Build the Debian packages from a checkout, and let lintian judge them."""
+    from xdpdirector.lab.package.command import package as build_packages
+
+    _end_like_ctrl_c()
+    build_packages(Path.cwd(), _say, trial=trial)
+
+
+@app.command()
+def vagrant(
+    backends: Annotated[int, typer.Option(min=2, max=3, help="How many backends.")] = 3,
+    pair: Annotated[
+        bool, typer.Option("--pair", help="Two directors; one takes over from the other.")
+    ] = False,
+) -> None:
+    """Bring up the machines of vagrant/ in emulation, put them through their paces, destroy them."""
+    from xdpdirector.lab.vagrant.command import Options, outside
+
+    _end_like_ctrl_c()
+    raise typer.Exit(outside(Options(Path.cwd(), backends, pair), _say))
 
 
 @app.command(name="versus-lvs")

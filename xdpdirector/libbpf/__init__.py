@@ -20,6 +20,7 @@ from xdpdirector.libbpf.entries import (
     delete_batch,
     lookup,
     lookup_batches,
+    lookup_range,
     update,
     update_batch,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "delete_batch",
     "lookup",
     "lookup_batches",
+    "lookup_range",
     "map_info",
     "obj_get",
     "obj_pin",

@@ -59,6 +59,25 @@ def delete_batch(fd: int, keys: int, count: int) -> int:
     return done.value
 
 
+def lookup_range(fd: int, first: int, count: int, values: int) -> None:
+    """Read `count` entries of an array, from index `first` on, into packed values (`value_bytes` each) at that
+    address. The kernel begins behind the index that it is given, and at 0 behind one that is too high (per-CPU
+    arrays: since Linux 5.13)."""
+    keys = (ct.c_uint32 * count)()
+    behind, token, done = ct.c_uint32((first - 1) & 0xFFFFFFFF), ct.c_uint32(), ct.c_uint32(count)
+    options = _BatchOptions()
+    result = functions().bpf_map_lookup_batch(
+        fd,
+        ct.addressof(behind),
+        ct.addressof(token),
+        ct.addressof(keys),
+        values,
+        ct.addressof(done),
+        ct.addressof(options),
+    )
+    checked(result, f"reading {count} entries from {first} on (stopped after {done.value})")
+
+
 def lookup_batches(fd: int, keys: int, values: int, capacity: int) -> Iterator[int]:
     """Read a whole map in steps: each yields how many entries now stand in the two arrays at those addresses.
 

@@ -23,10 +23,10 @@ def parcel(checkout: Path, work: Path) -> bytes:
 
     LabError when the wheel cannot be built.
     """
-    wheel = _wheel(checkout, work)
+    built = wheel(checkout, work)
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
-        archive.add(wheel, wheel.name, filter=_plain)
+        archive.add(built, built.name, filter=_plain)
         archive.add(checkout / TESTS, TESTS, filter=_plain)
         archive.add(checkout / FILES[0], FILES[0], filter=_plain)
     return buffer.getvalue()
@@ -41,8 +41,11 @@ def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     return member
 
 
-def _wheel(checkout: Path, directory: Path) -> Path:
-    """Built from a copy: a build leaves files that the next one would pick up."""
+def wheel(checkout: Path, directory: Path) -> Path:
+    """The package's, in `directory`. Built from a copy: a build leaves files that the next one would pick up.
+
+    LabError when it cannot be built.
+    """
     copy = directory / "checkout"
     copy.mkdir()
     for file in FILES:

@@ -29,11 +29,13 @@ _PLAIN_COPIES = "max,-erms,-fsrm"
 
 @dataclass(frozen=True)
 class Shape:
-    """`macs` are those of the cards on the hub. `counting`: the guest's clock is its count of instructions."""
+    """`macs` are those of the cards on the hub. `counting`: the guest's clock is its count of instructions.
+    `reboots`: the guest may; what it wrote is still there then. Else QEMU ends, also when the kernel panics."""
 
     macs: Sequence[str] = ()
     megabytes: int = 1536
     counting: bool = False
+    reboots: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ def command(machine: Machine) -> list[str]:
     """It ends when the process does that starts it, whatever that dies of."""
     return [
         *("setpriv", "--pdeathsig", "KILL", "--", "nice", "-n", str(NICE)),
-        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"),
+        *("qemu-system-x86_64", "-nodefaults", "-no-user-config", "-display", "none"),
+        *(() if machine.shape.reboots else ("-no-reboot",)),
         *("-machine", "q35", "-smp", "1", "-m", str(machine.shape.megabytes)),
         *_processor(machine.shape.counting),
         *("-serial", f"file:{_escaped(machine.console)}"),

@@ -12,10 +12,12 @@ from pathlib import Path
 
 from xdpdirector.lab.topology import Topology
 from xdpdirector.lab.vm.guest import Guest
-from xdpdirector.lab.vm.image import ENVIRONMENT, Image, workshop
+from xdpdirector.lab.vm.image import Image
 from xdpdirector.lab.vm.parcel import parcel
 from xdpdirector.lab.vm.qemu import Shape
 from xdpdirector.lab.vm.recipe import recipe
+from xdpdirector.lab.vm.rootfs import ENVIRONMENT
+from xdpdirector.lab.vm.workshop import workshop
 
 CARDS = Topology("cards", backends=2)  # the hosts that have a network card each, instead of a veth
 PLACE = "/root/xdpdirector"

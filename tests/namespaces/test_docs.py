@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The sessions in README and docs/ are run, command by command, and print what stands there."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from console import Command, File, NotRun, documents, steps
+from windows import OWN, Windows
+
+from xdpdirector.lab.lab import all_names, take_down
+from xdpdirector.lab.record import Record
+from xdpdirector.lab.topology import NAMESPACES, PREFIX
+
+CHECKOUT = Path(__file__).parents[2]
+DOCUMENTS = {str(path.relative_to(CHECKOUT)): list(steps(path.read_text())) for path in documents(CHECKOUT)}
+SESSIONS = {
+    name: found for name, found in DOCUMENTS.items() if any(isinstance(one, Command) for one in found)
+}
+LABS = ("shell", "first")  # what the sessions call theirs
+
+# Blocks that are shown only: what they need, this test has not.
+NOT_RUN = {"docs/first-hour.md": ["it installs packages, and shows the demo"]}
+
+# `./lab shell` without what stands before it: the installation, and locks that the tests' own ./lab holds.
+LAB = """#!/bin/bash
+set -euo pipefail
+[ "$1" = shell ] && shift
+eval "$(sed -n '/^say()/p; /^director()/p; /^run_shell()/,/^}/p' SCRIPT)"
+run_shell "$@"
+"""
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Path:
+    """A checkout as far as the sessions look at it. A lab of somebody who is at work is not to be run over."""
+    for name in LABS:
+        assert Record(name).topology is None, f"lab '{name}' is up: leave its shell, or take it down"
+    script = tmp_path / "lab"
+    script.write_text(LAB.replace("SCRIPT", shlex.quote(str(CHECKOUT / "lab"))))
+    script.chmod(0o755)
+    (tmp_path / ".venv").symlink_to(sys.prefix)
+    (tmp_path / ".curlrc").write_text("no-progress-meter\n")  # as on a terminal
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "bin" / "sudo").chmod(0o755)
+    return tmp_path
+
+
+@pytest.fixture
+def windows(desk: Path) -> Iterator[Windows]:
+    path = f"{desk / 'bin'}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
+    try:
+        environment = {
+            "PATH": path,
+            "SHELL": "/bin/bash",
+            "CURL_HOME": str(desk),
+            "XDPDIRECTOR_INSTANCE": "docs",
+        }
+        with closing(Windows(desk, environment)) as windows:
+            yield windows
+    finally:
+        for name in {*LABS} & {*all_names()}:
+            take_down(name)
+
+
+def require_host(windows: Windows, step: Command) -> None:
+    """`director#` is in a lab's director, or nothing is run there."""
+    if step.prompt != OWN:
+        here = windows.run(step.prompt, "readlink /proc/self/ns/net").strip()
+        hosts = [NAMESPACES / f"{PREFIX}-{name}-{step.prompt[:-1]}" for name in LABS]
+        there = {f"net:[{host.stat().st_ino}]" for host in hosts if host.exists()}
+        assert here in there, f"line {step.line}: no shell shows {step.prompt}"
+
+
+@pytest.mark.root
+@pytest.mark.parametrize("name", SESSIONS)
+def test_a_session_goes_as_it_stands_there(name: str, desk: Path, windows: Windows) -> None:
+    for step in SESSIONS[name]:
+        if isinstance(step, File):
+            (desk / step.name).write_text(step.text)
+        elif isinstance(step, Command):
+            require_host(windows, step)
+            output = windows.run(step.prompt, step.text)
+            place = f"{name}:{step.line}: {step.prompt} {step.text}"
+
+            assert step.explains(output), "\n".join(
+                [place, "should print", *step.expected, "and printed", output]
+            )
+
+
+def test_what_is_not_run_is_named() -> None:
+    found = {
+        name: [step.why for step in each if isinstance(step, NotRun)] for name, each in DOCUMENTS.items()
+    }
+
+    assert {name: whys for name, whys in found.items() if whys} == NOT_RUN

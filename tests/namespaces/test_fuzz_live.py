@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real daemon over real maps: fifty writers race, and schemathesis asks for all that there is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import racing
+from directing import CHECK, command, directing
+from fuzzing import plant, runs
+from racing import WRITERS, Writer, race
+
+from xdpdirector.client import backend_path, service_path
+from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import SERVICE, web_configuration
+from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.waiting import wait_until
+
+pytestmark = pytest.mark.root
+
+FEW = "4"  # random cases of each operation
+BUT_COVERAGE = ("examples", "fuzzing")
+DOOR = "127.0.0.1:8650"
+PATIENCE = 600.0  # seconds
+WEB, BACKEND = service_path(SERVICE), backend_path(SERVICE, "backend1")
+GARDEN: dict[str, dict[str, Any]] = {
+    "/v1/services/mail": {
+        "listeners": ["192.0.2.98:25/tcp"],
+        "backends": {"mail1": {"address": "192.0.2.23"}},
+    }
+}
+
+
+@pytest.fixture(scope="module")
+def lab(lab_factory: Callable[..., Lab]) -> Lab:
+    lab = lab_factory(backends=2)
+    for host in lab.backends:
+        lab.nginx(host.name)
+    return lab
+
+
+@pytest.fixture
+def director(lab: Lab) -> Iterator[LabDirector]:
+    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    configuration["api"] = {"rate": 100_000}
+    with directing(lab, configuration) as director:
+        yield director
+
+
+def weights(director: LabDirector) -> dict[str, int]:
+    return {each["name"]: each["weight"] for each in director.client.get(WEB)["backends"]}
+
+
+def entries(director: LabDirector) -> set[tuple[str, str]]:
+    """Services and backends that the maps hold."""
+    found = director.client.get("/v1/dataplane")["backends"]
+    return {(each["service"], each["backend"]) for each in found}
+
+
+def wanted(director: LabDirector) -> set[tuple[str, str]]:
+    services = director.client.get("/v1/services")["items"]
+    return {(service["name"], each["name"]) for service in services for each in service["backends"]}
+
+
+def is_true(director: LabDirector) -> bool:
+    """The maps hold what is wanted, and never held anything else by mistake."""
+    drift = director.client.get("/v1/stats")["drift_repaired"]
+    return bool(entries(director) == wanted(director) and drift == 0)
+
+
+def test_fifty_writers_lose_nothing(director: LabDirector) -> None:
+    socket = director.paths.socket
+
+    def grow(writer: Writer) -> int:
+        backend = {"address": f"192.0.2.{150 + writer.number}"}
+        return writer.ask("PATCH", WEB, {"backends": {f"new{writer.number}": backend}}).status
+
+    _, lost = race(socket, lambda writer: writer.change("PATCH", BACKEND, racing.weigh_more))
+    statuses, _ = race(socket, grow)
+    once, _ = race(socket, racing.make_once(f"{WEB}/backends", {"name": "late", "address": "192.0.2.99"}))
+
+    assert lost > 0, "nobody raced"
+    assert weights(director)["backend1"] == 1 + WRITERS
+    assert statuses == [200] * WRITERS
+    assert {f"new{number}" for number in range(WRITERS)} < set(weights(director))
+    assert racing.statuses(once) == {(201, False): 1, (201, True): WRITERS - 1}
+    wait_until(lambda: is_true(director), "the maps hold what is wanted")
+
+
+def test_no_answer_of_a_real_daemon_is_outside_the_document(lab: Lab, director: LabDirector) -> None:
+    """Over TCP, with a token. The thousands of cases of coverage are asked elsewhere."""
+    director.stop()
+    token = command(director, "token", "add", "fuzz", "--role", "admin").stdout.strip()
+    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    director.configure(configuration | {"api": {"rate": 100_000, "listen": [DOOR]}})
+    director.start()
+    plant(director.client, GARDEN)
+    directory, url = lab.director_host.directory("fuzz"), f"http://{DOOR}"
+
+    asked = [
+        lab.director_host.run(
+            *("env", f"--chdir={directory}", *run.line),
+            environment=run.environment,
+            timeout=PATIENCE,
+            check=False,
+        )
+        for run in runs(
+            director.client, url, token, directory, GARDEN, "--max-examples", FEW, single=BUT_COVERAGE
+        )
+    ]
+
+    assert [each.returncode for each in asked] == [0, 0], "\n".join(each.stdout for each in asked)
+    assert director.client.get("/readyz")["problems"] == []
+    assert "Traceback" not in director.log.read_text()
+    wait_until(lambda: is_true(director), "the maps hold what is wanted")

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The units and the packages say the same as the code: settings, capabilities, paths, dependencies."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import socket
+import threading
+from pathlib import Path
+
+from xdpdirector import becoming, giver, privileges
+from xdpdirector.checknet import SETTINGS
+from xdpdirector.lab.package.build import DEBIANS
+from xdpdirector.paths import DEFAULT_CONFIGURATION
+
+CHECKOUT = Path(__file__).parents[2]
+UNITS = CHECKOUT / "contrib" / "systemd"
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """Values by key, of all sections."""
+    found: dict[str, list[str]] = {}
+    text = (UNITS / name).read_text().replace("\\\n", " ")
+    for key, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_daemon_has_just_the_capabilities_that_it_asks_for() -> None:
+    daemon = unit("xdpdirector.service")
+
+    assert daemon["AmbientCapabilities"] == daemon["CapabilityBoundingSet"] == [" ".join(privileges.DAEMON)]
+
+
+def test_the_checks_namespace_is_set_as_the_daemon_wants_it() -> None:
+    (line,) = unit("xdpdirector-checks@.service")["ExecStart"]
+
+    words = shlex.split(line)
+
+    assert words[words.index("-m") + 1 :] == [
+        giver.__name__,
+        "0",
+        *(f"{name}={value}" for name, value in SETTINGS.items()),
+    ]
+
+
+def test_the_daemon_asks_where_systemd_listens() -> None:
+    assert unit("xdpdirector-checks.socket")["ListenSequentialPacket"] == [str(becoming.GIVER)]
+
+
+def test_the_configuration_file_is_where_it_is_looked_for() -> None:
+    rules = (CHECKOUT / "debian" / "rules").read_text()
+
+    assert f"debian/xdpdirector{DEFAULT_CONFIGURATION}\n" in rules
+
+
+def test_what_is_left_out_of_the_package_is_asked_of_debian() -> None:
+    control = (CHECKOUT / "debian" / "control").read_text()
+
+    assert [name for name in DEBIANS[:2] if f"python3-{name} (" not in control] == []
+
+
+def test_a_namespace_comes_from_whoever_listens_there(tmp_path: Path) -> None:
+    """As systemd does it: a giver for who connects, its channel as standard input."""
+    path = tmp_path / "checks.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(str(path))
+        listening.listen()
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                giver.give(connection)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        channel = becoming.called(path)
+        with channel:
+            inside = giver.GivenNamespace(channel)
+            made = inside.make(socket.AF_INET, socket.SOCK_DGRAM)
+            family = made.family
+            made.close()
+            inside.close()
+        serving.join(timeout=10)
+
+    assert family == socket.AF_INET
+    assert not serving.is_alive()

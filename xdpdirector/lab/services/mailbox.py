@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""POP3 and IMAP over TLS: Dovecot, curl, and openssl for a session that lasts.
+
+A name is the subject of a backend's only letter.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+
+from xdpdirector.lab.host import Host
+from xdpdirector.lab.servers import Server
+from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script, authority
+from xdpdirector.lab.services.program import Program
+from xdpdirector.lab.services.stock import Stock
+from xdpdirector.model import Address
+
+POP3, IMAP = 995, 993
+USER, PASSWORD = "lab", "secret"
+_OWNER = "mail"
+_DOVECOT = """\
+base_dir = {directory}/run
+state_dir = {directory}/state
+instance_name = {instance}
+log_path = /dev/stderr
+protocols = imap pop3
+listen = *, ::
+login_greeting = {name}
+ssl = required
+ssl_cert = <{certificate}
+ssl_key = <{key}
+mail_location = maildir:{directory}/maildir
+first_valid_uid = 1
+passdb {{
+  driver = static
+  args = password={password}
+}}
+userdb {{
+  driver = static
+  args = uid={owner} gid={owner} home={directory}
+}}
+"""
+_LETTER = "From: me@client.example\nSubject: {name}\n\nhello\n"
+_SUBJECT = re.compile(rf"^Subject: {BACKEND}\r\n\s*(?:\.|\)\r\nc OK .*)\r\n", re.MULTILINE)  # POP3, IMAP
+
+
+def kind(stock: Stock) -> Kind:
+    def server(host: Host) -> Server:
+        return Program(host, "mailbox", _prepare(host, stock), tcp=(POP3, IMAP), package="dovecot-imapd")
+
+    def client(name: str, port: int, url: str, opening: str, question: str, farewell: str) -> Client:
+        def visit(vip: Address) -> Script:
+            return Script(
+                (
+                    *("curl", "--silent", "--show-error", "--cacert", str(stock.certificate)),
+                    *("--max-time", "10", "--user", f"{USER}:{PASSWORD}", url.format(authority(vip))),
+                ),
+                re.compile(rf"^Subject: {BACKEND}\r?\n", re.MULTILINE),
+            )
+
+        def stay(vip: Address) -> Script:
+            """A client that has logged in and looks for mail again and again."""
+            return Script(
+                (
+                    *("openssl", "s_client", "-connect", f"{authority(vip)}:{port}"),
+                    *("-quiet", "-nocommands", "-crlf", "-verify_return_error"),
+                    *("-CAfile", str(stock.certificate)),
+                ),
+                _SUBJECT,
+                opening=opening,
+                question=question,
+                farewell=farewell,
+            )
+
+        return Client(name, "curl", visit, stay)
+
+    return Kind(
+        name="mailbox",
+        ports=(f"{POP3}/tcp", f"{IMAP}/tcp"),
+        check={"type": "imap", "port": IMAP, "tls": "direct"},
+        server=server,
+        clients=(
+            client(
+                *("POP3, TLS", POP3, "pop3s://{}/1"),
+                opening=f"USER {USER}\nPASS {PASSWORD}\n",
+                question="TOP 1 0\n",
+                farewell="QUIT\n",
+            ),
+            client(
+                *("IMAP, TLS", IMAP, "imaps://{}/INBOX;MAILINDEX=1"),
+                opening=f"a LOGIN {USER} {PASSWORD}\nb SELECT INBOX\n",
+                question="c FETCH 1 BODY.PEEK[HEADER.FIELDS (SUBJECT)]\n",
+                farewell="d LOGOUT\n",
+            ),
+        ),
+    )
+
+
+def _prepare(host: Host, stock: Stock) -> list[str]:
+    directory = host.directory("mailbox")
+    for name in ("", "cur", "new", "tmp"):
+        (directory / "maildir" / name).mkdir(exist_ok=True)
+        shutil.chown(directory / "maildir" / name, _OWNER, _OWNER)
+    (directory / "maildir" / "cur" / "1.letter:2,S").write_text(_LETTER.format(name=host.name))
+    for name in ("run", "state"):
+        (directory / name).mkdir(exist_ok=True)
+    configuration = directory / "dovecot.conf"
+    configuration.write_text(
+        _DOVECOT.format(
+            directory=directory,
+            instance=host.node.namespace,
+            name=host.name,
+            certificate=stock.certificate,
+            key=stock.key,
+            password=PASSWORD,
+            owner=_OWNER,
+        )
+    )
+    return ["dovecot", "-F", "-c", str(configuration)]

@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a replay takes for given, because no network is asked: who is up, and each backend's MAC address. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.model import Address, Configuration
+from xdpdirector.plane import Key
+from xdpdirector.planning import Standing, plan
+from xdpdirector.routes import Route
+from xdpdirector.schedule import ServicePlan
+from xdpdirector.views import Operational
+
+LOOPBACK = 1
+_MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
+DIRECTOR = bytes.fromhex("020000000001")
+_LOCALLY_ADMINISTERED = b"\x02\x00", b"\x02\x06"  # and the address, or its last part
+
+
+def made_up_mac(address: Address) -> bytes:
+    """Of a backend that nobody asks: 192.0.2.21 gets 02:00:c0:00:02:15."""
+    return _LOCALLY_ADMINISTERED[address.version == 6] + address.packed[-4:]
+
+
+@dataclass(frozen=True)
+class Premises:
+    """`down`: backends whose check failed. `macs`: of backends, where they are known; `director`: the MAC that its
+    frames are sent from. `own`: the MACs that frames for the director have; empty: any."""
+
+    down: frozenset[Key] = frozenset()
+    macs: Mapping[Address, bytes] = field(default_factory=dict)
+    director: bytes = DIRECTOR
+    own: tuple[bytes, ...] = ()
+
+    def plans(self, configuration: Configuration) -> dict[str, ServicePlan]:
+        """All services. InvalidRequestError when one that is down is not there."""
+        _require(configuration, self.down)
+        return {
+            name: plan(
+                name,
+                spec,
+                {key: self._standing((name, key), each.address) for key, each in spec.backends.items()},
+            )
+            for name, spec in configuration.services.items()
+        }
+
+    def _standing(self, key: Key, address: Address) -> Standing:
+        mac = self.macs.get(address) or made_up_mac(address)
+        route = Route("neighbour", mac, self.director, ifindex=LOOPBACK, interface="lo")
+        is_down = key in self.down
+        return Standing(
+            Operational.DOWN if is_down else Operational.UP,
+            "down, as was asked for" if is_down else "",
+            route,
+        )
+
+
+def backends_of(names: Collection[str]) -> frozenset[Key]:
+    """From `service/backend`. InvalidRequestError."""
+    keys = set()
+    for name in names:
+        service, slash, backend = name.partition("/")
+        if not (service and slash and backend):
+            raise InvalidRequestError(f"'{name}' names no backend: write SERVICE/BACKEND, like web/web1")
+        keys.add((service, backend))
+    return frozenset(keys)
+
+
+def macs_of(texts: Collection[str]) -> tuple[bytes, ...]:
+    """From `02:00:00:00:00:01`. InvalidRequestError."""
+    found = []
+    for text in texts:
+        if not _MAC.fullmatch(text):
+            raise InvalidRequestError(f"'{text}' is no MAC address: write six bytes, like 02:00:00:00:00:01")
+        found.append(bytes.fromhex(text.replace(":", "").replace("-", "")))
+    return tuple(found)
+
+
+def _require(configuration: Configuration, keys: Collection[Key]) -> None:
+    for service, backend in sorted(keys):
+        spec = configuration.services.get(service)
+        if spec is None or backend not in spec.backends:
+            raise InvalidRequestError(f"the configuration has no backend '{service}/{backend}'")

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A copy of the packet program and its maps that nobody else sees, and that nothing is left of.
+
+A child loads it as the loader does, but in a mount namespace of its own, with a bpffs and a /run of its own: pins
+are there only. Who opens them by way of the child needs neither once they are open. Knows nothing of captures.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import IO, Any
+
+from xdpdirector import bpffs, loader, source
+from xdpdirector.errors import DirectorError, LoaderError
+from xdpdirector.layout import Loaded
+from xdpdirector.model import Sizes
+from xdpdirector.paths import BPFFS, InstancePaths
+
+PROGRAM = "replay.c"
+PATHS = InstancePaths("replay")
+_OWN = (("bpf", str(BPFFS)), ("tmpfs", "/run"))
+
+
+@contextmanager
+def loading(sizes: Sequence[Sizes]) -> Iterator[list[Loaded]]:
+    """One copy for each of these, compiled at the same time; their pins can be opened while the block lasts.
+
+    NotAllowedError without root's capabilities; LoaderError.
+    """
+    bpffs.require_privileges()
+    children = [_start(each) for each in sizes]
+    try:
+        yield [_loaded(child) for child in children]
+    finally:
+        for child in children:
+            child.communicate()
+
+
+def _start(sizes: Sizes) -> subprocess.Popen[str]:
+    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", __spec__.name]
+    search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    try:
+        return subprocess.Popen(
+            [*command, sizes.model_dump_json()],
+            env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    except OSError as error:
+        raise LoaderError(f"the command unshare cannot be run ({error}): install util-linux") from error
+
+
+def _loaded(child: subprocess.Popen[str]) -> Loaded:
+    """What the child has loaded, with its pins as they are seen from here."""
+    line = _pipe(child.stdout).readline()
+    if not line:
+        said = " / ".join(_pipe(child.stderr).read().strip().splitlines()[-3:])
+        raise LoaderError(f"the loader's process ended without an answer: {said}")
+    document: dict[str, Any] = json.loads(line)
+    if "error" in document:
+        raise loader.error_class(document["error"]["slug"])(document["error"]["detail"])
+    loaded = Loaded.from_document(document)
+    root = Path(f"/proc/{child.pid}/root")
+    return replace(loaded, pins=_below(root, loaded.pins), program=_below(root, loaded.program))
+
+
+def _pipe(pipe: IO[str] | None) -> IO[str]:
+    assert pipe is not None
+    return pipe
+
+
+def _below(root: Path, path: Path) -> Path:
+    return root / path.relative_to("/")
+
+
+def main() -> int:
+    """The child: loads, says so, and stays until nobody needs it any more."""
+    try:
+        for kind, place in _OWN:
+            _mount(kind, place)
+        loaded = loader.prepare(
+            PATHS, Sizes.model_validate_json(sys.argv[1]), source.program().with_name(PROGRAM)
+        )
+    except DirectorError as error:
+        print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}), flush=True)
+        return 1
+    print(json.dumps(loaded.document()), flush=True)
+    sys.stdin.read()
+    return 0
+
+
+def _mount(kind: str, place: str) -> None:
+    done = subprocess.run(["mount", "-t", kind, kind, place], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise LoaderError(
+            f"a {kind} of its own on {place} cannot be mounted, and replay needs one so as to leave that of the "
+            f"machine alone: {done.stderr.strip()}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tells the process that started the daemon how it does, as systemd wants to hear it.
+
+The protocol is one datagram of NAME=VALUE lines to a unix socket. sd_notify(3) promises that it stays so and shows
+it in a dozen lines for programs that do not want libsystemd, which costs more memory than all that is said here.
+Knows nothing of what the daemon does. Started by somebody else, it says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import time
+from collections.abc import Callable, MutableMapping
+
+BEAT = 10.0  # seconds between two beats when nobody asks for them
+BEATS_IN_TIME = 3  # in each of the watchdog's intervals
+
+log = logging.getLogger(__name__)
+
+
+class Supervisor:
+    """`address`: of the socket; none is nobody. `beat`: seconds between two signs of life."""
+
+    def __init__(self, address: str = "", beat: float = BEAT) -> None:
+        self._address = f"\0{address[1:]}" if address.startswith("@") else address
+        self.beat = beat
+
+    @classmethod
+    def of(cls, environment: MutableMapping[str, str]) -> Supervisor:
+        """Whoever the variables name, which are taken away: children are not to speak for us."""
+        address = environment.pop("NOTIFY_SOCKET", "")
+        interval = int(environment.pop("WATCHDOG_USEC", "0")) / 1e6
+        environment.pop("WATCHDOG_PID", None)
+        return cls(address, interval / BEATS_IN_TIME if interval else BEAT)
+
+    def ready(self) -> None:
+        """At the start, and after `reloading`."""
+        self._tell(READY="1")
+
+    def reloading(self) -> None:
+        self._tell(RELOADING="1", MONOTONIC_USEC=str(time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000))
+
+    def stopping(self) -> None:
+        self._tell(STOPPING="1")
+
+    async def live(self, status: Callable[[], str]) -> None:
+        """Give signs of life until cancelled. They come from the loop that does all the work: when it hangs, they
+        cease. `status`: one line for people."""
+        while self._address:
+            self._tell(WATCHDOG="1", STATUS=status())
+            await asyncio.sleep(self.beat)
+
+    def _tell(self, **fields: str) -> None:
+        if not self._address:
+            return
+        message = "\n".join(f"{name}={value}" for name, value in fields.items())
+        try:
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as speaking:
+                speaking.setblocking(False)
+                speaking.sendto(message.encode(), self._address)
+        except OSError as error:
+            log.warning("systemd could not be told '%s': %s", message.splitlines()[0], error.strerror)

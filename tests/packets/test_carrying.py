@@ -131,6 +131,19 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
         assert traffic[WEB1].packets == len(FLOWS)
 
 
+def test_counts_of_connections_fit_into_longer_lists(before: w.World, paths: InstancePaths) -> None:
+    before.apply(w.service(members=TWO))
+    opened(before, w.tcp)
+    had = [before.plane.load(("web", name)) for name in ("web1", "web2")]
+
+    loaded = upgraded(paths, LARGER)
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert [after.plane.load(("web", name)) for name in ("web1", "web2")] == had
+        assert sum(active for active, _ in had) == len(FLOWS)
+
+
 def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths) -> None:
     before.apply(w.service(members=TWO))
     opened(before, w.tcp)

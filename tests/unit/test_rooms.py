@@ -26,7 +26,7 @@ LEVELS: list[set[str | None]] = [
     {"director"},
     {"api"},
     {"daemon"},
-    {"lab", "cli", "__main__"},
+    {"lab", "cli", "__main__", "pytest_plugin"},
 ]
 
 # Who alone may import it.

@@ -34,7 +34,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "sqlite3": {"database"},
-    "ctypes": {"libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
+    "ctypes": {"heap", "libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
     "numpy": {
         "carrying",
         "clients",

@@ -39,8 +39,10 @@ def plain_order(arguments: Sequence[str], environment: Mapping[str, str]) -> Ord
 
 def serve(instance: str, configuration: Path) -> int:
     """Until a signal ends it; the exit status."""
+    from xdpdirector import heap
     from xdpdirector.parts import only_parts_of
 
+    heap.give_back()
     for package, homes in PARTS.items():
         only_parts_of(package, **homes)
     from xdpdirector import loading

@@ -11,11 +11,9 @@ import contextlib
 from collections.abc import Iterable
 
 from fastapi import APIRouter, Request, Response
-from prometheus_client import CollectorRegistry
-from prometheus_client.core import Metric
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics_core import Metric
 from prometheus_client.process_collector import ProcessCollector
-from prometheus_client.registry import Collector
+from prometheus_client.registry import Collector, CollectorRegistry
 
 from xdpdirector.api import measures
 from xdpdirector.api.deps import DirectorDep
@@ -29,6 +27,8 @@ router = APIRouter(tags=["status"])
 @router.get("/metrics", response_class=Response)
 async def get_metrics(director: DirectorDep, request: Request) -> Response:
     """Prometheus text, or OpenMetrics where the scraper accepts it."""
+    from prometheus_client.exposition import choose_encoder  # it brings servers along
+
     seen = await look(director)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     text = await asyncio.to_thread(lambda: encode(registry(seen)))

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
-import uvicorn
+import uvicorn.server
 from starlette.types import ASGIApp
+from uvicorn.config import Config
 
 from xdpdirector.api.connection import LARGEST_HEAD, Connection, Patience, problem
 from xdpdirector.api.identity import Peer
@@ -80,7 +81,7 @@ class Guests:
             del self._by_address[peer.host]
 
 
-class Server(uvicorn.Server):
+class Server(uvicorn.server.Server):
     """`serve()` until `should_exit` is set. Leaves signals to the daemon, whose end is no death by signal."""
 
     def __init__(
@@ -100,7 +101,7 @@ class Server(uvicorn.Server):
         self._accepting: list[asyncio.Task[None]] = []
         self._shaking: set[asyncio.Task[None]] = set()
         super().__init__(
-            uvicorn.Config(
+            Config(
                 app,
                 http="h11",
                 ws="none",

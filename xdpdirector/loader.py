@@ -7,7 +7,6 @@ is cheap. Knows nothing of services or interfaces. Whatever fails here leaves wh
 
 from __future__ import annotations
 
-import argparse
 import ctypes as ct
 import importlib.util
 import json
@@ -325,6 +324,8 @@ def _check(pin: Path, declared: dict[str, Any]) -> None:
 
 def main() -> int:
     """`python -m xdpdirector.loader VERB`: one JSON document on stdout, the layout or the pin, or the error."""
+    import argparse  # of this child only
+
     parser = argparse.ArgumentParser(prog="python -m xdpdirector.loader", description=main.__doc__)
     parser.add_argument("verb", choices=["prepare", "explain"])
     parser.add_argument("--instance", default=InstancePaths().name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from functools import lru_cache
 from typing import Any
 
@@ -172,6 +171,8 @@ def _unknown_key(fault: _Fault) -> str:
     key, keys = str(fault.path[-1]), list(fault.schema.get("properties", {}))
     if hint := _HINTS.get((fault.schema.get("title", ""), key)):
         return f"unknown key '{key}': {hint}"
+    from difflib import get_close_matches  # of those who made a mistake
+
     if close := get_close_matches(key, keys, 1):
         return f"unknown key {_shown(key)}: did you mean '{close[0]}'?"
     return f"unknown key {_shown(key)}: the keys there are {', '.join(keys)}"

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures for tests in namespaces. A lab has a name of its own and goes when its module has ended."""
+"""Fixtures for tests in namespaces, on those of the package's own plugin for pytest."""
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable
 
 import pytest
 
@@ -20,18 +19,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def lab_factory(request: pytest.FixtureRequest) -> Iterator[Callable[..., Lab]]:
-    """Labs for one test module: `lab_factory(backends=2)`. Fixed names: the next run clears a killed one."""
-    module = request.path.stem.removeprefix("test_").replace("-", "_")[:16]
-    with ExitStack() as stack:
-        made: list[Lab] = []
-
-        def make(*, backends: int = 3, two_arm: bool = False) -> Lab:
-            lab = Lab(f"t_{module}_{len(made)}", backends=backends, two_arm=two_arm)
-            made.append(lab)
-            return stack.enter_context(lab)
-
-        yield make
+def lab_factory(xdp_labs: Callable[..., Lab]) -> Callable[..., Lab]:
+    """Labs for one test module: `lab_factory(backends=2)`."""
+    return xdp_labs
 
 
 @pytest.fixture(scope="module")

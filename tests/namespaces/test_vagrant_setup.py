@@ -21,7 +21,7 @@ PROVISION = Path(__file__).parents[2] / "vagrant" / "provision"
 ALONE = "director=192.0.2.2"
 PAIR = "director=192.0.2.2 director2=192.0.2.3"
 BACKENDS = "backend1=192.0.2.21 backend2=192.0.2.22"
-STAND_INS = ("systemctl", "apt-get", "dpkg-deb", "dpkg-query", "usermod")
+STAND_INS = ("systemctl", "apt-get", "dpkg", "dpkg-deb", "dpkg-query", "usermod")
 # systemctl says that networkd does not run, dpkg-query that all is installed. awk is one of Debian's alternatives.
 MACHINE = """
 set -e
@@ -104,6 +104,7 @@ def test_a_backend_serves_its_name_and_has_the_vips() -> None:
     assert files["xdpdirector/backend.conf"].split() == ["192.0.2.10", "2001:db8::10"]
     assert 'return 200 "backend1\\n"' in files["nginx/sites-available/who"]
     assert "nginx/sites-enabled/default" not in files
+    assert "dpkg --install --force-confold /tmp/xdpdirector-backend.deb" in files["calls"]
     assert "systemctl restart nginx" in files["calls"]
 
 

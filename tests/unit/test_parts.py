@@ -37,6 +37,13 @@ def test_a_part_comes_without_the_whole(shop: Path) -> None:
     assert python(source + "import shop.part; print(shop.part.NUMBER)", shop) == "7"
 
 
+def test_what_is_asked_of_the_whole_comes_from_its_home(shop: Path) -> None:
+    source = "from xdpdirector.parts import only_parts_of\nonly_parts_of('shop', NUMBER='shop.other')\n"
+    source += "from shop import NUMBER\nimport shop\nprint(NUMBER, hasattr(shop, 'PRICE'))"
+
+    assert python(source, shop) == "7 False"
+
+
 @pytest.mark.parametrize("name", ["json", "no_such_package"], ids=["loaded already", "not there"])
 def test_other_packages_stay_as_they_are(name: str) -> None:
     source = f"""
@@ -50,16 +57,24 @@ print(before == sys.modules)
     assert python(source) == "True"
 
 
-def test_the_daemon_gets_along_with_parts_of_pyroute2() -> None:
+def test_the_daemon_gets_along_with_parts() -> None:
     source = """
+import socket
+from xdpdirector.cli.serving import PARTS
 from xdpdirector.parts import only_parts_of
-only_parts_of("pyroute2")
+for package, homes in PARTS.items():
+    only_parts_of(package, **homes)
 import xdpdirector.daemon
-from xdpdirector.netlink import Requests
 from xdpdirector import interfaces
+from xdpdirector.api.metrics import registry
+from xdpdirector.api.server import Server
+from xdpdirector.netlink import Requests
+Server(lambda: None, []).config.load()
 with Requests() as requests:
     names = [link.name for link in interfaces.everything(requests)]
-print("lo" in names, [name for name in ("pyroute2.ndb", "pyroute2.iproute") if name in sys.modules])
+up = registry(None).get_sample_value("xdpdirector_up")
+costly = ("pyroute2.ndb", "pyroute2.iproute", "uvicorn.main", "click", "wsgiref", "typer", "rich", "difflib")
+print("lo" in names, up, [name for name in costly if name in sys.modules])
 """
 
-    assert python(source) == "True []"
+    assert python(source) == "True 0 []"

@@ -26,7 +26,7 @@ LEVELS: list[set[str | None]] = [
     {"director"},
     {"api"},
     {"daemon"},
-    {"lab", "cli", "__main__"},
+    {"lab", "cli", "__main__", "pytest_plugin"},
 ]
 
 # Who alone may import it.
@@ -34,7 +34,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "sqlite3": {"database"},
-    "ctypes": {"libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
+    "ctypes": {"heap", "libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
     "numpy": {
         "carrying",
         "clients",

@@ -294,6 +294,15 @@ class TestDen:
         assert {"--pid", "--net", "--mount", "--kill-child"} <= set(line)
         assert line[-3:] == ["python3", "-m", "something"]
 
+    def test_it_leaves_the_host_as_it_was(self, tmp_path: Path) -> None:
+        there, missing = tmp_path / "there", tmp_path / "missing"
+        there.mkdir()
+
+        with den.mount_points([there, missing]):
+            assert missing.is_dir()
+
+        assert list(tmp_path.iterdir()) == [there]
+
 
 class FakeMachines:
     """Answers as it is told, and keeps what was asked."""

@@ -45,12 +45,11 @@ need() {
 # install_file FILE: one of the project's packages, and what it depends on where the box does not have that.
 install_file() {
     local log
-    local apt=(apt-get install -qq -y --no-install-recommends --reinstall -o Dpkg::Options::=--force-confold "$1")
     log=$(mktemp)
     say "installing $(dpkg-deb -f "$1" Package) $(dpkg-deb -f "$1" Version)"
-    if ! "${apt[@]}" >"$log" 2>&1; then
+    if ! dpkg --install --force-confold "$1" >"$log" 2>&1; then
         apt-get update -qq
-        "${apt[@]}" >"$log" 2>&1 || fail "$(tail -n 20 "$log")"
+        apt-get install -qq -y --no-install-recommends --fix-broken >>"$log" 2>&1 || fail "$(tail -n 20 "$log")"
     fi
     rm "$log"
 }

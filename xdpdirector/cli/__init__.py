@@ -11,6 +11,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from xdpdirector.cli import serving
 from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
 from xdpdirector.errors import DirectorError
 
@@ -20,6 +21,8 @@ DEBUG = "XDPDIRECTOR_DEBUG"
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (unhealthy), or that of the error (2 usage ... 6 not allowed)."""
     try:
+        if order := serving.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
+            return serving.serve(*order)
         from xdpdirector.cli.app import command
 
         command()(args=None if argv is None else list(argv), prog_name="xdpdirector")

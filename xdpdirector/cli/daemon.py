@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from xdpdirector.cli import serving
 from xdpdirector.cli.target import target
-from xdpdirector.parts import only_parts_of
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 
 Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
@@ -20,14 +20,7 @@ def run(context: typer.Context, config: Config = DEFAULT_CONFIGURATION) -> None:
 
     Packets are forwarded after that, too: only `unload` ends it.
     """
-    only_parts_of("pyroute2")
-    from xdpdirector import loading
-
-    instance = target(context).instance
-    wanted = loading.prepare(instance, config)
-    from xdpdirector import daemon  # when it is the daemon's user, and not before: it is large
-
-    raise typer.Exit(daemon.run(instance, config, wanted))
+    raise typer.Exit(serving.serve(target(context).instance, config))
 
 
 def load(

@@ -4,20 +4,20 @@
 from __future__ import annotations
 
 import contextlib
-import sys
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpdirector.cli import replay_changes
+from xdpdirector.cli.capturing import with_progress
 from xdpdirector.cli.render import Parts, answer, entry, number, paint, plural, table
 from xdpdirector.cli.target import Format, Output
 from xdpdirector.errors import CaptureError
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 
 if TYPE_CHECKING:
-    from xdpdirector.replay.capture import Capture
     from xdpdirector.replay.packet import Packet
     from xdpdirector.replay.recording import Comparison
     from xdpdirector.replay.replay import Judged
@@ -50,6 +50,23 @@ Write = Annotated[
     typer.Option(metavar="FILE.pcapng", help="Write the frames, with what became of each as a comment."),
 ]
 
+Diff = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="OTHER.yaml",
+        help="How many flows of the capture would go elsewhere, and where, with that configuration instead.",
+    ),
+]
+At = Annotated[
+    float | None,
+    typer.Option(
+        metavar="SECONDS",
+        min=0,
+        help="With --diff: apply it then, to a director that runs, after so much of the capture.",
+        show_default="from the begin",
+    ),
+]
+
 
 def replay(
     capture: CaptureFile,
@@ -61,33 +78,34 @@ def replay(
     record: Record = None,
     expect: Expect = None,
     write: Write = None,
+    diff: Diff = None,
+    at: At = None,
     output: Output = Format.TABLE,
 ) -> None:
     """What a director would do with a capture.
 
     The packet program itself is asked, in a copy of its own: nothing of this machine is touched. All backends are
-    up, with made-up MAC addresses. Time passes as in the capture. Exit code 1 when it is not as was expected.
+    up, with made-up MAC addresses. Time passes as in the capture. Exit code 1 when it is not as was expected, or
+    when another configuration would change something.
     """
+    if diff:
+        _refuse_with_diff(packets=packets, record=record, expect=expect, write=write)
+        replay_changes.show(capture, config, diff, down=down or (), macs=mac or (), at=at, output=output)
+        return
+    _require_diff(at)
     from xdpdirector.replay import Replay
     from xdpdirector.replay.capture import Capture
-    from xdpdirector.replay.recording import Comparison, Recorder, read
     from xdpdirector.replay.summary import Summary
     from xdpdirector.replay.writing import Commentary
 
-    summary, sinks, comparison = Summary(), list[Any](), None
+    summary = Summary()
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(Capture(capture))
-        if packets:
-            sinks.append(_Shown(output, reason))
-        if record:
-            sinks.append(Recorder(stack.enter_context(_new(record))))
-        if expect:
-            comparison = Comparison(read(stack.enter_context(_existing(expect)), str(expect)))
-            sinks.append(comparison)
+        sinks, comparison = _sinks(stack, _Shown(output, reason) if packets else None, record, expect)
         commentary = Commentary(stack.enter_context(_new(write, "b"))) if write else None
         replaying = stack.enter_context(Replay(config, down=down or (), macs=mac or ()))
         try:
-            for piece in _with_progress(opened, replaying.judge(opened)):
+            for piece in with_progress(opened, replaying.judge(opened)):
                 _hand_on(piece, sinks)
                 summary.add(*piece)
                 if commentary:
@@ -100,6 +118,31 @@ def replay(
     _finish(output, summary, comparison, lines=packets)
     if comparison and comparison.differing:
         raise typer.Exit(1)
+
+
+def _sinks(
+    stack: contextlib.ExitStack, shown: _Shown | None, record: Path | None, expect: Path | None
+) -> tuple[list[Any], Comparison | None]:
+    """Who wants to see each packet."""
+    from xdpdirector.replay.recording import Comparison, Recorder, read
+
+    recorder = Recorder(stack.enter_context(_new(record))) if record else None
+    expected = read(stack.enter_context(_existing(expect)), str(expect)) if expect else None
+    comparison = Comparison(expected) if expected else None
+    return [sink for sink in (shown, recorder, comparison) if sink], comparison
+
+
+def _refuse_with_diff(**others: object) -> None:
+    for name, value in others.items():
+        if value:
+            raise typer.BadParameter(
+                f"--{name} is of one configuration, and --diff compares two: use one of them"
+            )
+
+
+def _require_diff(at: float | None) -> None:
+    if at is not None:
+        raise typer.BadParameter("--at says when the configuration of --diff is applied: name one")
 
 
 def _hand_on(piece: Judged, sinks: Collection[Any]) -> None:
@@ -155,22 +198,6 @@ def _existing(path: Path) -> IO[str]:
         return path.open()
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
-
-
-def _with_progress(capture: Capture, pieces: Iterable[Judged]) -> Iterator[Judged]:
-    """A bar on standard error while somebody looks on."""
-    if not (capture.size and sys.stderr.isatty()):
-        yield from pieces
-        return
-    from rich.console import Console
-    from rich.progress import Progress
-
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("frames", total=capture.size)
-        for piece in pieces:
-            yield piece
-            seen = piece.batch.number + len(piece.batch) - 1
-            progress.update(task, completed=capture.position(), description=f"{seen:,} frames")
 
 
 def _finish(output: Format, summary: Summary, comparison: Comparison | None, *, lines: bool) -> None:

@@ -32,6 +32,21 @@ class Batch:
     def __len__(self) -> int:
         return len(self.times)
 
+    def split(self, place: int) -> list[Batch]:
+        """The frames before that place, and those from it on; what is empty is left out."""
+        parts = (slice(0, place), slice(place, len(self)))
+        return [
+            Batch(
+                self.number + part.start,
+                self.times[part],
+                self.captured[part],
+                self.lengths[part],
+                self.frames[part],
+            )
+            for part in parts
+            if part.start < part.stop
+        ]
+
     def frame(self, place: int) -> bytes:
         """As it was captured, but no more than ROOM bytes."""
         return self.frames[place, : self.captured[place]].tobytes()

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address, Configuration
@@ -35,6 +35,16 @@ class Premises:
     macs: Mapping[Address, bytes] = field(default_factory=dict)
     director: bytes = DIRECTOR
     own: tuple[bytes, ...] = ()
+
+    def within(self, *configurations: Configuration) -> list[Premises]:
+        """For each of these, what concerns it. InvalidRequestError for a backend that none of them has."""
+        for key in self.down:
+            if not any(_has(each, key) for each in configurations):
+                _require(configurations[0], [key])
+        return [
+            replace(self, down=frozenset(key for key in self.down if _has(each, key)))
+            for each in configurations
+        ]
 
     def plans(self, configuration: Configuration) -> dict[str, ServicePlan]:
         """All services. InvalidRequestError when one that is down is not there."""
@@ -80,8 +90,12 @@ def macs_of(texts: Collection[str]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def _has(configuration: Configuration, key: Key) -> bool:
+    service, backend = key
+    return service in configuration.services and backend in configuration.services[service].backends
+
+
 def _require(configuration: Configuration, keys: Collection[Key]) -> None:
-    for service, backend in sorted(keys):
-        spec = configuration.services.get(service)
-        if spec is None or backend not in spec.backends:
-            raise InvalidRequestError(f"the configuration has no backend '{service}/{backend}'")
+    for key in sorted(keys):
+        if not _has(configuration, key):
+            raise InvalidRequestError(f"the configuration has no backend '{'/'.join(key)}'")

@@ -48,7 +48,8 @@ def outside(options: Options, say: Callable[[str], None]) -> int:
         str(int(options.pair)),
         json.dumps({step.title: step.seconds for step in account.steps}),
     ]
-    return subprocess.run(den.enter(inner), check=False).returncode
+    with den.mount_points():
+        return subprocess.run(den.enter(inner), check=False).returncode
 
 
 def depended(packages: Sequence[Path]) -> set[str]:

@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """libvirt without systemd and without touching the host's: in namespaces of its own, which end with who made them.
 
-`enter` is what the host runs: everything after it lives in new process, mount and network namespaces, so that
-virtual machines, bridges, firewall rules and daemons go at once when the first process in there goes, however it
-goes. `furnish` is what runs in there first. Knows nothing of Vagrant.
+`enter`, between `mount_points`, is what the host runs: everything after it lives in new process, mount and network
+namespaces, so that virtual machines, bridges, firewall rules and daemons go at once when the first process in there
+goes, however it goes. `furnish` is what runs in there first. Knows nothing of Vagrant.
 """
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +45,19 @@ def enter(command: list[str]) -> list[str]:
     namespaces = ["unshare", "--pid", "--mount", "--net", "--ipc", "--fork", "--kill-child", "--mount-proc"]
     first = ["bash", "-c", '"$@"; exit $?', "den", *command]
     return ["setpriv", "--pdeathsig", "KILL", "--", *namespaces, "--", *first]
+
+
+@contextmanager
+def mount_points(places: Iterable[Path] = tuple(_PLACES.values())) -> Iterator[None]:
+    """The directories that ours are mounted on, for as long as the block lasts; made in there they would stay."""
+    made = [place for place in places if not place.exists()]
+    for place in made:
+        place.mkdir()
+    try:
+        yield
+    finally:
+        for place in made:
+            place.rmdir()
 
 
 @contextmanager
@@ -84,7 +97,6 @@ def _lay(state: Path) -> None:
     for name, place in _PLACES.items():
         source = state / name
         source.mkdir(parents=True)
-        place.mkdir(parents=True, exist_ok=True)
         _run("mount", "--bind", str(source), str(place))
     for (
         account,

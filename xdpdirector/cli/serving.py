@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How a command becomes the daemon. The usual order to do so is understood without the command line's library, as
+that would stay in the daemon's memory, and takes a tenth of a second of its start.
+
+Imports nothing but when it is carried out. Knows two options of `run`; all else is left to the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from xdpdirector.paths import DEFAULT_CONFIGURATION, DEFAULT_INSTANCE
+
+INSTANCE = "XDPDIRECTOR_INSTANCE"
+PARTS: dict[str, dict[str, str]] = {
+    "pyroute2": {},
+    "uvicorn": {"Config": "uvicorn.config"},
+    "prometheus_client": {},
+}
+"""What the daemon needs not all of, and what comes from where of its `__init__`."""
+
+
+class Order(NamedTuple):
+    instance: str
+    configuration: Path
+
+
+def plain_order(arguments: Sequence[str], environment: Mapping[str, str]) -> Order | None:
+    """`[-i NAME] run [-c FILE]`, as units say it; None for everything else, and for all that is wrong with it."""
+    before, ran, after = _split(arguments, "run")
+    instance, configuration = _value(before, "--instance", "-i"), _value(after, "--config", "-c")
+    if not ran or instance is None or configuration is None:
+        return None
+    named = instance or environment.get(INSTANCE) or DEFAULT_INSTANCE
+    return Order(named, Path(configuration) if configuration else DEFAULT_CONFIGURATION)
+
+
+def serve(instance: str, configuration: Path) -> int:
+    """Until a signal ends it; the exit status."""
+    from xdpdirector import heap
+    from xdpdirector.parts import only_parts_of
+
+    heap.give_back()
+    for package, homes in PARTS.items():
+        only_parts_of(package, **homes)
+    from xdpdirector import loading
+
+    wanted = loading.prepare(instance, configuration)
+    from xdpdirector import daemon  # when it is the daemon's user, and not before: it is large
+
+    return daemon.run(instance, configuration, wanted)
+
+
+def _split(arguments: Sequence[str], word: str) -> tuple[Sequence[str], bool, Sequence[str]]:
+    place = arguments.index(word) if word in arguments else len(arguments)
+    return arguments[:place], place < len(arguments), arguments[place + 1 :]
+
+
+def _value(arguments: Sequence[str], long: str, short: str) -> str | None:
+    """What an option is given, alone there; empty when nothing is there, None when something else is."""
+    match list(arguments):
+        case []:
+            return ""
+        case [name, value] if name in (long, short) and value and not value.startswith("-"):
+            return value
+        case [both] if both.startswith(f"{long}=") and both != f"{long}=":
+            return both.partition("=")[2]
+        case _:
+            return None

@@ -1,0 +1,24 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How the C library keeps memory for this process: as little as a daemon wants that lives for months.
+
+glibc gives each thread a heap of its own, and keeps what was freed; with each large block that is freed it puts the
+next ones into the heap, where they leave holes. Knows nothing of what the memory is for.
+"""
+
+from __future__ import annotations
+
+import ctypes as ct
+
+# malloc.h; mallopt(3)
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
+THRESHOLD = 128 << 10  # octets; glibc's own, which setting it keeps from growing
+
+
+def give_back() -> None:
+    """From now on one heap for all threads, large blocks beside it, and what is free at its end goes back. Nothing
+    happens with a C library that has no such settings."""
+    mallopt = getattr(ct.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    for parameter, value in ((M_ARENA_MAX, 1), (M_MMAP_THRESHOLD, THRESHOLD), (M_TRIM_THRESHOLD, THRESHOLD)):
+        mallopt(parameter, value)

@@ -1,0 +1,75 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One capture through two directors that differ in their configuration, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import NamedTuple, Self
+
+import numpy as np
+
+from xdpdirector.model import Configuration
+from xdpdirector.replay import private
+from xdpdirector.replay.capture import Capture
+from xdpdirector.replay.clock import Passing
+from xdpdirector.replay.decision import Decisions
+from xdpdirector.replay.frames import Batch, runnable
+from xdpdirector.replay.premises import Premises
+from xdpdirector.replay.twin import Twin
+from xdpdirector.tables import Array
+
+
+class Compared(NamedTuple):
+    """Some frames, and what became of them without the change and with it."""
+
+    batch: Batch
+    seconds: Array
+    before: Decisions
+    after: Decisions
+
+
+class SideBySide:
+    """A context manager. The other configuration is there from the begin, or is applied `at` so many seconds of the
+    capture, as a running director applies it: connections that run then go on as they can."""
+
+    def __init__(
+        self,
+        before: Configuration,
+        after: Configuration,
+        *,
+        premises: Premises | None = None,
+        at: float | None = None,
+    ) -> None:
+        """InvalidRequestError when the premises name a backend that neither has."""
+        self._before, self._after, self._at = before, after, at
+        self._premises = (premises or Premises()).within(before, after)
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        with private.loading([self._before.sizes, self._after.sizes]) as both:
+            self._twins = [self._stack.enter_context(Twin(loaded)) for loaded in both]
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def judge(self, capture: Capture) -> Iterator[Compared]:
+        """Piece by piece; each is valid until the next. CaptureError, DataplaneError."""
+        one, other = self._twins
+        of_one, of_other = self._premises
+        passing = Passing()
+        one.begin(self._before, of_one)
+        is_changed = self._at is None
+        other.begin(*(self._after, of_other) if is_changed else (self._before, of_one))
+        for whole in capture.batches():
+            times = passing.seconds(whole.times)
+            change = int(np.searchsorted(times, self._at)) if self._at is not None and not is_changed else 0
+            for batch in whole.split(change):
+                begin = batch.number - whole.number
+                seconds = times[begin : begin + len(batch)]
+                if not is_changed and self._at is not None and seconds[0] >= self._at:
+                    other.change(self._after, of_other)
+                    is_changed = True
+                given = runnable(batch)
+                yield Compared(batch, seconds, one.run(given, seconds), other.run(given, seconds))

@@ -74,7 +74,7 @@ class Dialogue:
 
     def say(self, text: str) -> None:
         """Type it. A client that has ended shows when it is read."""
-        with contextlib.suppress(BrokenPipeError, BlockingIOError, OSError):
+        with contextlib.suppress(OSError):
             os.write(self._typed, text.encode())
 
     def ask(self, timeout: float = PATIENCE) -> str:

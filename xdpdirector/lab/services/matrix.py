@@ -84,13 +84,12 @@ class Matrix:
 
     def _persistence(self) -> None:
         """IPv4 and IPv6 by turns: to the director a client is an address."""
-        homes: dict[str, list[str]] = {row.client: [] for row, _ in self._clients}
+        homes: dict[str, list[tuple[str, bool]]] = {row.client: [] for row, _ in self._clients}
         for number in range(SOURCES):
             with self._stage.another_client():
                 for row, client in self._clients:
                     if self._several(row):
-                        name, _ = self._visit(client, (VIP4, VIP6)[number % 2])
-                        homes[row.client].append(name)
+                        homes[row.client].append(self._visit(client, (VIP4, VIP6)[number % 2]))
         for row, _ in self._clients:
             if self._several(row):
                 first = next(
@@ -193,10 +192,12 @@ def _first_answer(session: Dialogue) -> str:
         return str(error)
 
 
-def _together(homes: list[str], first: list[str]) -> Cell:
-    same = sum(home == other for home, other in zip(homes, first, strict=True))
-    words = f"{same} of {len(homes)} clients meet theirs, {len(set(homes))} backends in all"
-    return Cell(words, same == len(homes) and len(set(homes)) > 1)
+def _together(homes: list[tuple[str, bool]], first: list[tuple[str, bool]]) -> Cell:
+    """`first`: where the same clients were at the service's first port."""
+    same = sum(home == other and home[1] for home, other in zip(homes, first, strict=True))
+    names = {name for name, _ in homes}
+    words = f"{same} of {len(homes)} clients meet theirs, {len(names)} backends in all"
+    return Cell(words, same == len(homes) and len(names) > 1)
 
 
 def _enter(column: str, talks: Sequence[_Talk], courses: Sequence[Course]) -> None:

@@ -29,16 +29,39 @@
 #include "forward.h"
 #include "adopt.h"
 
-static __always_inline bool parse_network(struct cursor *cursor, struct packet *packet)
+/* False for what is none of the director's, with the reason; most of it is told by a look at its destination. */
+static __always_inline bool parse_network(struct cursor *cursor, struct packet *packet,
+					  enum reason *reason)
 {
 	__be16 type = parse_ethernet(cursor);
+	u16 network = cursor->at - cursor->start;
+	const struct ipv6hdr *ip6;
+	const struct iphdr *ip;
 
-	packet->network = cursor->at - cursor->start;
-	if (type == htons(ETH_P_IP))
-		return parse_ipv4(cursor, packet);
-	if (type == htons(ETH_P_IPV6))
-		return parse_ipv6(cursor, packet);
-	return false;
+	*reason = PASS_NOT_IP;
+	if (type == htons(ETH_P_IP)) {
+		ip = ipv4_header(cursor);
+		if (!ip)
+			return false;
+		*reason = PASS_NOT_VIP;
+		if (!may_be_vip(ip->daddr))
+			return false;
+		begin(packet);
+		parse_ipv4(cursor, ip, packet);
+	} else if (type == htons(ETH_P_IPV6)) {
+		ip6 = ipv6_header(cursor);
+		if (!ip6)
+			return false;
+		*reason = PASS_NOT_VIP;
+		if (!may_be_vip(folded6(ip6->daddr.in6_u.u6_addr32)))
+			return false;
+		begin(packet);
+		parse_ipv6(cursor, ip6, packet);
+	} else {
+		return false;
+	}
+	packet->network = network;
+	return true;
 }
 
 static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
@@ -276,16 +299,13 @@ int director(struct xdp_md *ctx)
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
 	struct aside aside = { .slot = no_slot() };
 	struct service *service = NULL;
-	struct packet packet = {};
 	struct choice choice = {};
 	struct listener listener;
+	struct packet packet;
 	enum reason reason;
 
-	keep_in_memory(&packet);
-	if (!parse_network(&cursor, &packet))
-		return verdict(XDP_PASS, PASS_NOT_IP);
-	if (!may_be_vip(&packet))
-		return verdict(XDP_PASS, PASS_NOT_VIP);
+	if (!parse_network(&cursor, &packet, &reason))
+		return verdict(XDP_PASS, reason);
 	if (!is_for_this_machine(start))
 		return verdict(XDP_PASS, is_vip(&packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
 

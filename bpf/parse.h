@@ -47,10 +47,11 @@ static __always_inline void *apart(void *found)
 	return found;
 }
 
-/* The compiler would otherwise keep each field of the packet in a variable of its own; for want of registers they all
+/* As nothing is known of it yet. The compiler would otherwise keep each field of the packet in a variable of its own; for want of registers they all
  * move about on the stack, wherever ways part and meet: a quarter more instructions for each packet. */
-static __always_inline void keep_in_memory(struct packet *packet)
+static __always_inline void begin(struct packet *packet)
 {
+	__builtin_memset(packet, 0, sizeof(*packet));
 	asm volatile("" : : "r"(packet) : "memory");
 }
 
@@ -101,15 +102,27 @@ static __always_inline bool goes_on_for(const struct cursor *cursor, u16 bytes)
 	return bytes <= cursor->end - cursor->at;
 }
 
-/* False when the addresses cannot be read; `error` when they can but the rest contradicts itself. */
-static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *packet)
+/* The header, as far as every packet has it; NULL when the frame ends before, or it is of another version. */
+static __always_inline const struct iphdr *ipv4_header(const struct cursor *cursor)
 {
-	struct iphdr *ip = cursor->at;
-	u32 header;
+	const struct iphdr *ip = cursor->at;
 
-	if ((void *)(ip + 1) > cursor->end || ip->version != 4)
-		return false;
-	header = ip->ihl * 4;
+	return (void *)(ip + 1) <= cursor->end && ip->version == 4 ? ip : NULL;
+}
+
+static __always_inline const struct ipv6hdr *ipv6_header(const struct cursor *cursor)
+{
+	const struct ipv6hdr *ip = cursor->at;
+
+	return (void *)(ip + 1) <= cursor->end && ip->version == 6 ? ip : NULL;
+}
+
+/* `error` when the rest contradicts itself. */
+static __always_inline void parse_ipv4(struct cursor *cursor, const struct iphdr *ip,
+				       struct packet *packet)
+{
+	u32 header = ip->ihl * 4;
+
 	packet->flow.v4.client = ip->saddr;
 	packet->flow.v4.vip = ip->daddr;
 	packet->protocol = ip->protocol;
@@ -120,7 +133,6 @@ static __always_inline bool parse_ipv4(struct cursor *cursor, struct packet *pac
 	else if (ip->frag_off & htons(FRAGMENT_BITS))
 		set_fragment(packet, ip->frag_off & htons(FRAGMENT_OFFSET), ip->id);
 	cursor->at += header;
-	return true;
 }
 
 static __always_inline bool is_extension(u8 next)
@@ -168,22 +180,18 @@ static __always_inline void parse_extensions(struct cursor *cursor, struct packe
 		packet->error = DROP_EXTENSION_HEADERS;
 }
 
-static __always_inline bool parse_ipv6(struct cursor *cursor, struct packet *packet)
+static __always_inline void parse_ipv6(struct cursor *cursor, const struct ipv6hdr *ip,
+				       struct packet *packet)
 {
-	struct ipv6hdr *ip = cursor->at;
-
-	if ((void *)(ip + 1) > cursor->end || ip->version != 6)
-		return false;
 	packet->ipv6 = 1;
 	__builtin_memcpy(packet->flow.v6.client, &ip->saddr, sizeof(packet->flow.v6.client));
 	__builtin_memcpy(packet->flow.v6.vip, &ip->daddr, sizeof(packet->flow.v6.vip));
 	packet->protocol = ip->nexthdr;
 	packet->payload = ntohs(ip->payload_len);
 	packet->length = packet->payload + sizeof(*ip);
-	cursor->at = ip + 1;
+	cursor->at += sizeof(*ip);
 	if (!goes_on_for(cursor, packet->payload))
 		packet->error = DROP_MALFORMED_IP;
-	return true;
 }
 
 static __always_inline void set_ports(struct packet *packet, __be16 client_port, __be16 port)

@@ -3,22 +3,28 @@
 #ifndef XDPDIRECTOR_SERVICE_H
 #define XDPDIRECTOR_SERVICE_H
 
+#include "branchless.h"
 #include "maps.h"
 #include "parse.h"
 
-/* Where a filter has its bit for the packet's VIP: 10 bits for the word, 6 in it. xdpdirector/tables.py sets the same ones. */
-static __always_inline u64 filter_place(const struct packet *packet)
+/* Where a filter has an address's bit: 10 bits for the word, 6 in it. xdpdirector/tables.py sets the same ones. */
+static __always_inline u64 filter_place(__be32 address)
 {
-	const __be32 *v6 = packet->flow.v6.vip;
-	u64 hash = packet->ipv6 ? v6[0] ^ v6[1] ^ v6[2] ^ v6[3] : packet->flow.v4.vip;
+	u64 hash = opaque(address);
 
 	return (hash ^ hash >> 16) & 0xffff;
 }
 
-/* False for most addresses that are no VIP, true for all that are. */
-static __always_inline bool may_be_vip(const struct packet *packet)
+/* An address's words in one, for filters. */
+static __always_inline __be32 folded6(const __be32 *address)
 {
-	u64 place = filter_place(packet);
+	return address[0] ^ address[1] ^ address[2] ^ address[3];
+}
+
+/* False for most addresses that are no VIP, true for all that are. IPv6: for an address's `folded6`. */
+static __always_inline bool may_be_vip(__be32 address)
+{
+	u64 place = filter_place(address);
 	u32 word = place >> 6;
 	u64 *bits = vip_filter.lookup(&word);
 
@@ -28,7 +34,7 @@ static __always_inline bool may_be_vip(const struct packet *packet)
 /* The same for VIPs with a listener that is in the tries. */
 static __always_inline bool may_have_ranges(const struct packet *packet)
 {
-	u64 place = filter_place(packet);
+	u64 place = filter_place(packet->ipv6 ? folded6(packet->flow.v6.vip) : packet->flow.v4.vip);
 	u32 word = place >> 6;
 	u64 *bits = range_filter.lookup(&word);
 

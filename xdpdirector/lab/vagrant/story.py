@@ -50,7 +50,7 @@ class Stage:
         return Visitor(self.machines.command(CLIENT, asking(VIP4)))
 
     def ask(self, vip: str, allowed: Iterable[str], wanted: Iterable[str] = ()) -> None:
-        """Many requests, all answered by those that are allowed, and some by each that is wanted. Not by all of them:
+        """Many requests, all answered by those that are allowed, and some by each that is wanted. That need not be all:
         `wlc` sends first to who returned with no connections. LabError says who it was."""
         script = (
             f"for i in $(seq {REQUESTS}); do curl -sf -g --max-time 10 http://{vip}/ || echo {NOBODY}; done"

@@ -50,8 +50,8 @@ class Stage:
         return Visitor(self.machines.command(CLIENT, asking(VIP4)))
 
     def ask(self, vip: str, allowed: Iterable[str], wanted: Iterable[str] = ()) -> None:
-        """Many requests, all answered by those that are allowed, and some by each that is wanted. That need not be all:
-        `wlc` sends first to who returned with no connections. LabError says who it was."""
+        """Many requests: only those that are allowed answer, and each that is wanted. That need not be all, because
+        `wlc` sends to who has returned with no connections first. LabError says who it was."""
         script = (
             f"for i in $(seq {REQUESTS}); do curl -sf -g --max-time 10 http://{vip}/ || echo {NOBODY}; done"
         )

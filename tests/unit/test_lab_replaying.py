@@ -103,7 +103,7 @@ FLOW = "198.51.100.7:{} > 192.0.2.10:80/tcp S"
     ("received", "missing", "surplus", "in_order"),
     [
         pytest.param([A, A, B], (), (), True, id="right"),
-        pytest.param([A, B], ("packet 1, " + FLOW.format(1),), (), True, id="one of two alike is missing"),
+        pytest.param([A, B], ("packet 1, " + FLOW.format(1),), (), True, id="one of two alike"),
         pytest.param([A, A, B, C], (), (FLOW.format(3),), True, id="one too many"),
         pytest.param([A, B, A], (), (), False, id="another order"),
         pytest.param([C, A, A], ("packet 3, " + FLOW.format(2),), (FLOW.format(3),), True, id="another one"),
@@ -113,7 +113,7 @@ FLOW = "198.51.100.7:{} > 192.0.2.10:80/tcp S"
 def test_what_a_backend_received_is_judged(
     received: list[bytes], missing: tuple[str, ...], surplus: tuple[str, ...], in_order: bool
 ) -> None:
-    expected = [Delivery(number, frame) for number, frame in enumerate((A, A, B), start=1)]
+    expected = [Delivery(number, frame) for number, frame in enumerate((A, A, B), 1)]
 
     heard = judge("backend1", expected, received)
 
@@ -131,7 +131,7 @@ WRONG = judge("backend2", [Delivery(2, B)], [])
         pytest.param(Outcome(2, 0, False, [RIGHT]), True, "2 frames were played", id="right"),
         pytest.param(Outcome(2, 1, True, [RIGHT]), True, "the capture has more", id="the beginning"),
         pytest.param(Outcome(2, 0, False, [RIGHT, WRONG]), False, "backend2 did not get packet 2", id="wrong"),
-        pytest.param(Outcome(2, 0, False, [RIGHT], ["packet 1"]), False, "not as recorded: packet 1", id="recorded"),
+        pytest.param(Outcome(2, 0, False, [RIGHT], ["packet 1"]), False, "not as recorded:", id="recorded"),
         pytest.param(Outcome(2, 0, False, [RIGHT], [], 3), False, "3 frames could not be captured", id="unheard"),
         pytest.param(Outcome(0, 5, False, []), False, "nothing was played", id="nothing"),
     ],

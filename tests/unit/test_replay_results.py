@@ -84,7 +84,8 @@ def batch(*frames: bytes) -> Batch:
 
 def frame(sport: int, layer: Layers | None = None) -> bytes:
     sent = layer or TCP(sport=sport, dport=80)
-    return bytes(Ether(src="02:00:00:00:00:99") / IP(src="198.51.100.7", dst="192.0.2.10") / sent)
+    ether = Ether(src="02:00:00:00:00:99", dst="02:00:00:00:00:01")
+    return bytes(ether / IP(src="198.51.100.7", dst="192.0.2.10") / sent)
 
 
 def test_a_summary_counts_by_verdict_reason_and_backend() -> None:

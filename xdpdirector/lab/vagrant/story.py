@@ -21,7 +21,7 @@ VIP4, VIP6 = "192.0.2.10", "[2001:db8::10]"
 BACKENDS = {"backend1": "192.0.2.21", "backend2": "192.0.2.22", "backend3": "192.0.2.23"}
 CLIENT, DIRECTOR, SECOND = "client", "director", "director2"
 REQUESTS = 30
-NOTICING, RETURNING = 120.0, 600.0  # seconds that a check, resp. a boot, may take in emulation
+NOTICING, RETURNING = 120.0, 900.0  # seconds that a check, resp. a boot, may take in emulation
 DRAINING = 60
 
 

@@ -5,7 +5,7 @@
 # Uses say, die, $here and $verb of ./lab. The entry, ensure, is the last function.
 
 readonly packages=(
-    python3 python3-venv python3-bpfcc linux-libc-dev # the director
+    python3 python3-venv python3-bpfcc linux-libc-dev libpcap0.8 # the director
     iproute2 ethtool procps nginx curl iputils-ping openssl   # the lab, its demo and tests
     iperf3 vsftpd strace clang-format                        # tests and lint
     ca-certificates                                   # pip

@@ -1,8 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a console session is read out of Markdown, and what its output may be. Needs no root."""
+"""How a console session is read out of Markdown, what its output may be, and in which window it goes on."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 from console import Command, File, NotRun, steps
+from windows import Windows
 
 SESSION = """
 Words.
@@ -83,3 +88,39 @@ def test_output_is_compared(expected: str, output: str, varies: bool, explains: 
     command = Command("$", "true", tuple(expected.splitlines()), 1, varies)
 
     assert command.explains(output) is explains
+
+
+@pytest.fixture
+def windows(tmp_path: Path) -> Iterator[Windows]:
+    with closing(Windows(tmp_path, {})) as windows:
+        yield windows
+
+
+@pytest.mark.root
+def test_a_window_keeps_its_shell(windows: Windows) -> None:
+    windows.run("$", "x=5; cd /usr")
+
+    assert windows.run("$", "echo $x $PWD") == "5 /usr\n"
+
+
+@pytest.mark.root
+def test_a_new_prompt_is_in_the_window_used_last_until_it_ends(windows: Windows) -> None:
+    windows.run("$", "host=client bash")
+    shown = windows.run("client$", "echo $host")
+    other = windows.run("$", "echo $host; host=other bash")
+    again = windows.run("client$", "echo $host")
+    windows.run("client$", "exit # and back")
+    after = windows.run("$", "echo $host")
+
+    assert (shown, other, again, after) == ("client\n", "\n", "client\n", "\n")
+
+
+@pytest.mark.root
+def test_windows_have_no_network(windows: Windows) -> None:
+    assert windows.run("$", "ip -brief link | cut -d ' ' -f 1") == "lo\n"
+
+
+@pytest.mark.root
+def test_what_ends_the_shell_is_told(windows: Windows) -> None:
+    with pytest.raises(RuntimeError, match="'exit 3' ended the shell"):
+        windows.run("$", "exit 3")

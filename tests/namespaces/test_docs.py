@@ -3,6 +3,7 @@
 
 import os
 import shlex
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import closing
@@ -44,6 +45,7 @@ def desk(tmp_path: Path) -> Path:
     script.write_text(LAB.replace("SCRIPT", shlex.quote(str(CHECKOUT / "lab"))))
     script.chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
+    shutil.copytree(CHECKOUT / "examples", tmp_path / "examples")
     (tmp_path / ".curlrc").write_text("no-progress-meter\n")  # as on a terminal
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "sudo").write_text('#!/bin/sh\nexec "$@"\n')

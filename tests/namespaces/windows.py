@@ -15,7 +15,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-PATIENCE = 120.0  # seconds for one command, on a busy machine
+PATIENCE = 240.0  # seconds for one command, on a busy machine
 GRACE = 30.0  # for all its shells to leave
 OWN = "$"
 

@@ -26,7 +26,7 @@ def by_library(arguments: list[str]) -> Order:
         assert name == "run"
         tree.callback(**context.params)
         inner = run.make_context(name, rest, parent=context)
-    return Order(target(inner).instance, inner.params["config"])
+    return Order(target(inner).instance, Path(inner.params["config"]))
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from xdpdirector.errors import DirectorError
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.vagrant import den, story
 from xdpdirector.lab.vagrant.account import Account
-from xdpdirector.lab.vagrant.box import NAME
-from xdpdirector.lab.vagrant.command import Options, variables
+from xdpdirector.lab.vagrant.box import NAME, Box
+from xdpdirector.lab.vagrant.command import Options, depended, variables
 from xdpdirector.lab.vagrant.ingredients import FILES, MASKED, PACKAGES, STOPPED, ingredients, names
 from xdpdirector.lab.vagrant.machines import Machines
 from xdpdirector.lab.vagrant.service import SOCKET, Service
@@ -284,6 +284,39 @@ class TestIngredients:
     )
     def test_names_of_a_depends_field(self, depends: str, wanted: list[str]) -> None:
         assert names(depends) == wanted
+
+    def test_the_project_s_packages_need_each_other_and_the_box_has_the_rest(self, tmp_path: Path) -> None:
+        one = a_package(tmp_path, "xdpdirector", "python3-bpfcc (>= 0.26), libbpf1")
+        other = a_package(tmp_path, "xdpdirector-backend", "iproute2, xdpdirector")
+
+        assert depended([one, other]) == {"python3-bpfcc", "libbpf1", "iproute2"}
+
+
+def a_package(place: Path, name: str, depends: str) -> Path:
+    """Without content."""
+    control = place / name / "DEBIAN" / "control"
+    control.parent.mkdir(parents=True)
+    fields = {"Package": name, "Version": "1", "Architecture": "all", "Maintainer": "A <a@b.example>"}
+    fields |= {"Depends": depends, "Description": "a package"}
+    control.write_text("".join(f"{key}: {value}\n" for key, value in fields.items()))
+    made = place / f"{name}_1_all.deb"
+    subprocess.run(["dpkg-deb", "--build", "--root-owner-group", control.parents[1], made], check=True)
+    return made
+
+
+class TestBox:
+    def test_it_is_kept_while_its_ingredients_are_the_same(self, tmp_path: Path) -> None:
+        box = Box(tmp_path)
+        box.file.touch()
+        (tmp_path / "box.stamp").write_text(ingredients(["curl"]).digest)
+
+        assert box.is_made_by(ingredients(["curl"]))
+        assert not box.is_made_by(ingredients(["curl", "python3-rich"]))
+
+    def test_half_a_box_is_none(self, tmp_path: Path) -> None:
+        (tmp_path / "box.stamp").write_text(ingredients([]).digest)
+
+        assert not Box(tmp_path).is_made_by(ingredients([]))
 
 
 class TestDen:

@@ -2,36 +2,21 @@
 """The wheel holds what an installation needs, and nothing that would stand beside the package."""
 
 import shutil
-import subprocess
-import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-
-CHECKOUT = Path(__file__).parents[2]
-BUILT = shutil.ignore_patterns("__pycache__", "*.egg-info", "build", "dist")
+from wheels import CHECKOUT, build
 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
-    """The wheel's members. Built from a copy: a build leaves files that the next would pick up."""
-    copy = tmp_path_factory.mktemp("wheel") / "checkout"
-    copy.mkdir()
-    for name in ("pyproject.toml", "README.md"):
-        shutil.copy(CHECKOUT / name, copy)
-    for name in ("xdpdirector", "api", "bpf"):
-        shutil.copytree(CHECKOUT / name, copy / name, ignore=BUILT)
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", "built", "."]
-
-    result = subprocess.run(command, cwd=copy, capture_output=True, text=True, timeout=300)
-
-    assert result.returncode == 0, result.stdout + result.stderr
-    (wheel,) = (copy / "built").glob("*.whl")
-    with zipfile.ZipFile(wheel) as archive:
+    """The wheel's members."""
+    place = tmp_path_factory.mktemp("wheel")
+    with zipfile.ZipFile(build(place)) as archive:
         yield set(archive.namelist())
-    shutil.rmtree(copy)
+    shutil.rmtree(place)
 
 
 def test_every_python_file_of_the_checkout_is_in_its_place(names: set[str]) -> None:

@@ -50,7 +50,7 @@ class Table:
     def __init__(self, columns: str, *, show_header: bool = True) -> None:
         self._titles = [column.removeprefix(">") for column in columns.split()]
         self._right = [column.startswith(">") for column in columns.split()]
-        self._rows: list[list[list[Word]]] = []
+        self._rows: list[list[list[str]]] = []
         if show_header:
             self.add_row(*(Word(title, "bold") for title in self._titles))
 
@@ -66,18 +66,25 @@ class Table:
                 widths[column] = max(widths[column], *map(len, cell))
         for row in self._rows:
             for number in range(max(map(len, row))):
-                cells = [cell[number] if number < len(cell) else Word("") for cell in row]
+                cells = [cell[number] if number < len(cell) else "" for cell in row]
                 yield self._line(cells, widths, colours=colours)
 
-    def _line(self, cells: Sequence[Word], widths: Sequence[int], *, colours: bool) -> str:
+    def _line(self, cells: Sequence[str], widths: Sequence[int], *, colours: bool) -> str:
         shown = []
         for cell, width, right in zip(cells, widths, self._right, strict=False):
-            room = " " * (width - len(cell))
-            text = painted(cell, cell.style) if colours and cell.style else str(cell)
-            shown.append(room + text if right else text + room)
+            width += _unseen(cell) if colours else 0
+            text = painted(cell, cell.style) if colours and isinstance(cell, Word) else cell
+            shown.append(text.rjust(width) if right else text.ljust(width))
         return _APART.join(shown).rstrip()
 
 
-def _lines(cell: str) -> list[Word]:
+def _unseen(cell: str) -> int:
+    """Characters that its colour adds."""
+    return len(painted("", cell.style)) if isinstance(cell, Word) else 0
+
+
+def _lines(cell: str) -> list[str]:
+    if cell.isprintable():  # as nearly all are
+        return [cell]
     style = cell.style if isinstance(cell, Word) else ""
     return [Word(line, style) for line in clean(cell).split("\n")]

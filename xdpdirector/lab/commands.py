@@ -186,6 +186,45 @@ def services(
     raise typer.Exit(0 if result.passed else 1)
 
 
+@app.command()
+def replay(
+    capture: Annotated[Path, typer.Argument(help="pcap or pcapng.", show_default=False)],
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            "--config",
+            "-c",
+            metavar="FILE",
+            help="Its backends have the addresses of a lab's: 192.0.2.21 ...",
+        ),
+    ] = None,
+    expect: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="What `xdpdirector replay --record` wrote.")
+    ] = None,
+    frames: Annotated[int, typer.Option(min=1, max=100_000, help="Play no more than so many.")] = 10_000,
+    pause: Annotated[
+        float, typer.Option(min=0, help="Let a pause last no longer than so many seconds.")
+    ] = 0.2,
+    seconds: Annotated[float, typer.Option(min=0, max=3600, help="Play no longer than that.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    name: Name = "replay",
+) -> None:
+    """Play a capture from the client's side, and compare what each backend gets; status 1 if that is wrong."""
+    from xdpdirector.lab.replaying.command import Options as Wanted
+    from xdpdirector.lab.replaying.command import run_replay
+    from xdpdirector.lab.replaying.score import Bounds
+    from xdpdirector.lab.replaying.show import show as show_outcome
+
+    _end_like_ctrl_c()
+    outcome = run_replay(Wanted(capture, config, expect, Bounds(frames, pause, seconds), name), _say)
+    if as_json:
+        json.dump(outcome.document(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        show_outcome(outcome, Console())
+    raise typer.Exit(0 if outcome.passed else 1)
+
+
 @app.command(context_settings={"ignore_unknown_options": True})
 def vm(
     tests: Annotated[
@@ -221,9 +260,7 @@ def package(
 @app.command()
 def vagrant(
     backends: Annotated[int, typer.Option(min=2, max=3, help="How many backends.")] = 3,
-    pair: Annotated[
-        bool, typer.Option("--pair", help="Two directors; one takes over from the other.")
-    ] = False,
+    pair: Annotated[bool, typer.Option("--pair", help="Instead: two directors, one takes over.")] = False,
 ) -> None:
     """Bring up the machines of vagrant/ in emulation, put them through their paces, destroy them."""
     from xdpdirector.lab.vagrant.command import Options, outside

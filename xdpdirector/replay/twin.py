@@ -66,11 +66,12 @@ class Twin:
         """Bring it to another configuration now, as a running director does: connections go on as they can."""
         self._bring(configuration, premises, self._seconds)
 
-    def run(self, given: Runnable, seconds: Array) -> Decisions:
-        """Frames in their order. `seconds` of the whole batch that they are of, since the capture began."""
+    def run(self, given: Runnable, seconds: Array, left: list[bytes] | None = None) -> Decisions:
+        """Frames in their order. `seconds` of the whole batch that they are of, since the capture began. Each of
+        `given` as it left goes to `left`, when that is asked for."""
         times = seconds[given.places]
         outcomes = [
-            self.engine.run(given.frames[part], given.lengths[part], jiffies(times[part]))
+            self.engine.run(given.frames[part], given.lengths[part], jiffies(times[part]), left)
             for part in self._parts(times)
         ]
         noted = np.concatenate(outcomes) if outcomes else np.zeros(0, self.engine.outcome)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Writes web.pcap: nine visits to a web server, one to a port that nobody has, and a beaten packet. Needs scapy.
 
-    python3 captures/make.py
+python3 captures/make.py
 """
 
 from pathlib import Path

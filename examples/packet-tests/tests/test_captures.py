@@ -26,7 +26,10 @@ def test_a_connection_stays_with_its_backend(xdp_replay):
 def test_what_is_for_nobody_is_left_to_the_host_and_what_is_broken_is_dropped(xdp_replay):
     results = xdp_replay(CAPTURE)
 
-    assert [decision.reason for decision in results.decisions[-2:]] == ["pass_no_listener", "drop_malformed_tcp"]
+    assert [decision.reason for decision in results.decisions[-2:]] == [
+        "pass_no_listener",
+        "drop_malformed_tcp",
+    ]
 
 
 def test_everybody_goes_to_the_other_one_when_a_server_is_down(xdp_replay):

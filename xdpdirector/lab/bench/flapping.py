@@ -21,6 +21,8 @@ PORT = 8080
 NET = "198.51.100"  # a network of its own: the lab's is too small
 SETTLING = 3.0
 SERVICE = "web"
+READING = Key("API p99 while backends flap, reading", DAEMON)
+CHANGING = Key("API p99 while backends flap, changing a weight", DAEMON)
 _WHAT = f"{BACKENDS} backends of one `mh` service whose checks change their verdict every {PERIOD:g} s"
 
 
@@ -41,9 +43,9 @@ def flapping(lab: Lab, seconds: float) -> Iterator[Figure]:
         server.stop()
         for each in (lab.director_host, host):
             each.run("ip", "address", "flush", "dev", "eth0", "to", f"{NET}.0/24")
-    for name, times in (("reading", reads), ("changing a weight", writes)):
+    for key, times in ((READING, reads), (CHANGING, writes)):
         yield Figure(
-            Key(f"API p99 while backends flap, {name}", DAEMON),
+            key,
             Series.of([percentile(times, 99)]),
             f"Of {len(times)} requests over the unix socket, one after the other, with {_WHAT}; "
             f"median {percentile(times, 50) * 1000:.0f} ms.",

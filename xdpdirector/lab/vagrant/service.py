@@ -39,9 +39,8 @@ class Service:
         """Until no connection is left, `wait` seconds at most."""
         self.request("GET", self._backend(name, f"?wait=drained&timeout={wait}s"), wait=wait)
 
-    def delete(self, name: str, *, force: bool) -> None:
-        """`force`: also with connections."""
-        self.request("DELETE", self._backend(name, "?force=true" if force else ""))
+    def delete(self, name: str) -> None:
+        self.request("DELETE", self._backend(name))
 
     def add(self, name: str, address: str, weight: int) -> None:
         body = {"name": name, "address": address, "weight": weight}

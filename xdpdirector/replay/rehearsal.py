@@ -1,0 +1,35 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Frames that somebody is going to send, through the packet program beforehand: what becomes of each, and how it
+leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from xdpdirector.model import Configuration
+from xdpdirector.replay import private
+from xdpdirector.replay.decision import Decision
+from xdpdirector.replay.frames import ROOM, Runnable
+from xdpdirector.replay.premises import Premises
+from xdpdirector.replay.twin import Twin
+
+
+def rehearse(
+    configuration: Configuration, premises: Premises, frames: Sequence[bytes], due: Sequence[int]
+) -> Iterator[tuple[Decision, bytes]]:
+    """Whole frames of at most ROOM bytes, and when each is due, in nanoseconds."""
+    rows = np.zeros((len(frames), ROOM), np.uint8)
+    for row, frame in zip(rows, frames, strict=True):
+        row[: len(frame)] = np.frombuffer(frame, np.uint8)
+    lengths = np.array([len(frame) for frame in frames], np.uint32)
+    left: list[bytes] = []
+    with private.loading([configuration.sizes]) as (loaded,):
+        twin = Twin(loaded)
+    with twin:
+        twin.begin(configuration, premises)
+        given = Runnable(rows, lengths, np.arange(len(frames)))
+        decisions = twin.run(given, np.array(due, np.float64) / 1e9, left)
+    for place, frame in enumerate(left):
+        yield decisions[place], frame

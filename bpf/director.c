@@ -64,6 +64,12 @@ static __always_inline bool parse_network(struct cursor *cursor, struct packet *
 	return true;
 }
 
+/* What this processor has put aside; a dry run has a place of its own. */
+static __always_inline struct aside *put_aside(void)
+{
+	return asides.lookup(&(u32){ DRY_RUN });
+}
+
 static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 {
 	stages.call(ctx, STAGES_AT + stage);
@@ -81,8 +87,7 @@ static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet
 				 const struct aside *found, const struct choice *choice,
 				 enum reason reason, u32 stage)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
@@ -98,8 +103,7 @@ static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet
 
 int stage_recall(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	struct choice choice = {};
 	struct service *service;
 
@@ -128,8 +132,7 @@ int stage_recall(struct xdp_md *ctx)
 
 int stage_answer(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	enum reason reason;
 
 	if (!aside)
@@ -141,8 +144,7 @@ int stage_answer(struct xdp_md *ctx)
 
 int stage_admit(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	enum reason reason;
 
 	if (!aside)
@@ -155,8 +157,7 @@ int stage_admit(struct xdp_md *ctx)
 
 int stage_schedule(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	struct choice choice = {};
 	struct service *service;
 
@@ -183,8 +184,7 @@ int stage_schedule(struct xdp_md *ctx)
 
 int stage_remember(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	struct choice choice = {};
 	struct service *service;
 
@@ -201,8 +201,7 @@ int stage_remember(struct xdp_md *ctx)
 
 int stage_trace(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
@@ -212,8 +211,7 @@ int stage_trace(struct xdp_md *ctx)
 
 int stage_fragment(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	struct choice choice = {};
 
 	if (!aside)
@@ -228,8 +226,7 @@ int stage_fragment(struct xdp_md *ctx)
 
 int stage_error(struct xdp_md *ctx)
 {
-	u32 mine = DRY_RUN;
-	struct aside *aside = asides.lookup(&mine);
+	struct aside *aside = put_aside();
 	struct service *service = NULL;
 	struct packet quoted = {};
 	struct listener listener;

@@ -6,9 +6,11 @@ The schema says what parts there are. Whether a patch fits what is there, nobody
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, WithJsonSchema
+from pydantic import BaseModel, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
 from xdpdirector.model import BackendSpec, ServiceSpec
 
@@ -53,5 +55,15 @@ class _Patching:
         return {"anyOf": [*(branch for branch in branches if branch != _NULL), _NULL]}
 
 
-ServicePatch = Annotated[dict[str, Any], WithJsonSchema(patch_of(ServiceSpec))]
-BackendPatch = Annotated[dict[str, Any], WithJsonSchema(patch_of(BackendSpec))]
+@dataclass(frozen=True)
+class PatchOf:
+    """Marks a body as a patch for such a document. Its schema is made for who reads it."""
+
+    model: type[BaseModel]
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> Schema:
+        return patch_of(self.model)
+
+
+ServicePatch = Annotated[dict[str, Any], PatchOf(ServiceSpec)]
+BackendPatch = Annotated[dict[str, Any], PatchOf(BackendSpec)]

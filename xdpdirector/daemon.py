@@ -14,7 +14,7 @@ import signal
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from pathlib import Path
 
-from xdpdirector import attachment, becoming, config, loading, privileges
+from xdpdirector import attachment, becoming, config, descriptors, loading, privileges
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -56,6 +56,7 @@ def run(instance: str, source: Path, wanted: Configuration) -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     paths = InstancePaths(instance)
     supervisor = Supervisor.of(os.environ)
+    descriptors.raise_limit()
     privileges.require_daemon()
     with (
         loading.only_one(paths),

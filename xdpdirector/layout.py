@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -59,9 +60,16 @@ class Loaded:
 def read(paths: InstancePaths) -> Loaded | None:
     """What layout.json says; None when it is missing or not usable."""
     try:
-        return Loaded.from_document(json.loads(paths.layout.read_text()))
+        seen = paths.layout.stat()
+        return _read(paths.layout, seen.st_ino, seen.st_mtime_ns, seen.st_size)
     except (OSError, ValueError, TypeError, KeyError, ValidationError):
         return None
+
+
+@lru_cache(maxsize=4)
+def _read(path: Path, *_as_it_is: int) -> Loaded:
+    """Asked every second, and always another file when it says something else (`write`)."""
+    return Loaded.from_document(json.loads(path.read_text()))
 
 
 def write(paths: InstancePaths, loaded: Loaded) -> None:

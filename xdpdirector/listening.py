@@ -76,12 +76,15 @@ class Listening:
         lost = [
             entry for entry, (owner, _) in self._present.items() if owner == service and entry not in wanted
         ]
+        before = self.writes
         for entry in lost:
             self._give(entry)
-        self._set_vips({*self._present, *wanted})
+        if lost or not wanted.keys() <= self._present.keys():
+            self._set_vips({*self._present, *wanted})
         for entry in wanted:
             self._give(entry)
-        self.fronts.keep({front for _, front in self._present.values()})
+        if self.writes != before:
+            self.fronts.keep({front for _, front in self._present.values()})
         self._brought[service] = frozenset(listeners)
         if not listeners:
             del self._wanted[service], self._brought[service]

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -221,11 +221,11 @@ def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
 
 
 def _place(bcc: Any, build: Build, tree: Path, stop: tuple[str, int] | None) -> str:
-    """File and line of an instruction; costs another compilation."""
+    """File and line of an instruction, by another compilation; nothing when it fails: what was said matters more."""
     if not stop:
         return ""
     with tempfile.TemporaryFile() as log:
-        with _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
+        with suppress(Exception), _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
             bcc.BPF(text=source.numbered(build.text), cflags=build.flags, debug=DEBUG_SOURCE)
         log.seek(0)
         index = diagnosis.source_line(log.read().decode(errors="replace"), *stop)

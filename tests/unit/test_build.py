@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
+from typing import NoReturn
 
-from xdpdirector import source
+from xdpdirector import loader, source
 from xdpdirector.build import EXPLAINING, STAGES_APART, Build
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
@@ -45,3 +47,14 @@ def test_the_program_that_explains_is_the_same_text_with_stages_of_its_own() -> 
         f"-DSTAGES_AT={forwards.stages_at}",
         f"-DSTAGES_AT={forwards.stages_at + EXPLAINING}",
     }
+
+
+def test_a_place_that_cannot_be_found_hides_nothing(tmp_path: Path) -> None:
+    """The verifier has refused the program, and now it cannot even be compiled again."""
+
+    class Bcc:
+        @staticmethod
+        def BPF(**_options: object) -> NoReturn:  # noqa: N802, its name there
+            raise OSError("no space left on device")
+
+    assert loader._place(Bcc, build(explains=False), tmp_path, ("director", 7)) == ""

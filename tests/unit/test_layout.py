@@ -2,7 +2,7 @@
 """layout.json is read back as it was written, or not at all."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -76,3 +76,12 @@ def test_a_broken_file_is_not_read(paths: PathsAt, text: str) -> None:
 
 def test_a_missing_file_is_not_read(paths: PathsAt) -> None:
     assert layout.read(paths) is None
+
+
+def test_what_is_written_anew_is_read_anew(paths: PathsAt) -> None:
+    layout.write(paths, LOADED)
+    before = layout.read(paths)
+
+    layout.write(paths, replace(LOADED, program_id=8))
+
+    assert (before, layout.read(paths)) == (LOADED, replace(LOADED, program_id=8))

@@ -28,7 +28,7 @@ from xdpdirector.schedule import State
 SERVED = 1
 FORWARD_NEW, REJECT_DOWN, DROP_EMPTY, PASS_NOT_VIP, UNREAD = 7, 14, 21, 1, None
 REASONS = {7: "forward_new", 14: "reject_down", 21: "drop_empty", 1: "pass_not_vip"}
-NAMES = Names(REASONS, {0: "web", 3: "dns"}, {0: "web1", 1: "web2", 9: "ns1"})
+NAMES = Names(REASONS, {0: "web", 3: "dns"}, {0: ("web", "web1"), 1: ("web", "web2"), 9: ("dns", "ns1")})
 NOTED = np.dtype([("reason", "u1"), ("facts", "u1"), ("service", "u4"), ("backend", "u4")])
 NO_BACKEND = 0xFFFF
 
@@ -52,6 +52,7 @@ REFUSED, NOT_OURS = (DROP_EMPTY, 0, NO_BACKEND), (PASS_NOT_VIP, None, NO_BACKEND
     [
         pytest.param(WEB2, Decision("forward_new", "web", "web2"), id="forwarded"),
         pytest.param(NS1, Decision("forward_new", "dns", "ns1"), id="another service"),
+        pytest.param((FORWARD_NEW, None, 9), Decision("forward_new", "dns", "ns1"), id="without a service"),
         pytest.param((REJECT_DOWN, 0, 0), Decision("reject_down", "web", "web1"), id="speaks of a backend"),
         pytest.param(REFUSED, Decision("drop_empty", "web"), id="of a service alone"),
         pytest.param((DROP_EMPTY, 0, 0), Decision("drop_empty", "web"), id="backend that was only looked at"),

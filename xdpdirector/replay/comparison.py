@@ -30,8 +30,8 @@ class Compared(NamedTuple):
 
 
 class SideBySide:
-    """A context manager. The other configuration is there from the begin, or is applied `at` so many seconds of the
-    capture, as a running director applies it: connections that run then go on as they can."""
+    """A context manager, for one capture after the other. The other configuration is there from the begin, or is
+    applied `at` so many seconds of the capture, as a running director applies it: connections go on as they can."""
 
     def __init__(
         self,
@@ -42,12 +42,13 @@ class SideBySide:
         at: float | None = None,
     ) -> None:
         """InvalidRequestError when the premises name a backend that neither has."""
-        self._before, self._after, self._at = before, after, at
-        self._premises = (premises or Premises()).within(before, after)
+        self.before, self.after, self.at = before, after, at
+        self._premises = premises or Premises()
+        self._premises.within(before, after)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with private.loading([self._before.sizes, self._after.sizes]) as both:
+        with private.loading([self.before.sizes, self.after.sizes]) as both:
             self._twins = [self._stack.enter_context(Twin(loaded)) for loaded in both]
         return self
 
@@ -57,19 +58,19 @@ class SideBySide:
     def judge(self, capture: Capture) -> Iterator[Compared]:
         """Piece by piece; each is valid until the next. CaptureError, DataplaneError."""
         one, other = self._twins
-        of_one, of_other = self._premises
+        of_one, of_other = self._premises.within(self.before, self.after)
         passing = Passing()
-        one.begin(self._before, of_one)
-        is_changed = self._at is None
-        other.begin(*(self._after, of_other) if is_changed else (self._before, of_one))
+        one.begin(self.before, of_one)
+        is_changed = self.at is None
+        other.begin(*(self.after, of_other) if is_changed else (self.before, of_one))
         for whole in capture.batches():
             times = passing.seconds(whole.times)
-            change = int(np.searchsorted(times, self._at)) if self._at is not None and not is_changed else 0
+            change = int(np.searchsorted(times, self.at)) if self.at is not None and not is_changed else 0
             for batch in whole.split(change):
                 begin = batch.number - whole.number
                 seconds = times[begin : begin + len(batch)]
-                if not is_changed and self._at is not None and seconds[0] >= self._at:
-                    other.change(self._after, of_other)
+                if not is_changed and self.at is not None and seconds[0] >= self.at:
+                    other.change(self.after, of_other)
                     is_changed = True
                 given = runnable(batch)
                 yield Compared(batch, seconds, one.run(given, seconds), other.run(given, seconds))

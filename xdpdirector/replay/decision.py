@@ -41,11 +41,12 @@ class Decision(NamedTuple):
 
 @dataclass(frozen=True)
 class Names:
-    """Numbers that the program notes, and what they stand for."""
+    """Numbers that the program notes, and what they stand for. A backend's stands for its service, too, which the
+    program does not look up for a fragment."""
 
     reasons: Mapping[int, str]
     services: Mapping[int, str]
-    backends: Mapping[int, str]
+    backends: Mapping[int, tuple[str, str]]
 
     def decision(self, code: int) -> Decision:
         """Of one of the `codes`."""
@@ -53,11 +54,8 @@ class Names:
             return Decision(UNREAD)
         reason = self.reasons[code & 0xFF]
         named = reason.startswith("forward_") or reason in _OF_A_BACKEND
-        return Decision(
-            reason,
-            self.services.get((code >> _SERVICE & 0xFFFFFF) - 1, ""),
-            self.backends.get(code >> _BACKEND, "") if named else "",
-        )
+        service, backend = self.backends.get(code >> _BACKEND, ("", "")) if named else ("", "")
+        return Decision(reason, service or self.services.get((code >> _SERVICE & 0xFFFFFF) - 1, ""), backend)
 
 
 def codes(outcomes: Array, has_service: int, places: Array, count: int) -> Array:

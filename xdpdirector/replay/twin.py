@@ -125,5 +125,5 @@ class Twin:
         return Names(
             reasons={number: name.lower() for name, number in reasons.items()},
             services={index: name for name, index in indices.services.items()},
-            backends={index: key[1] for key, index in indices.backends.items()},
+            backends={index: key for key, index in indices.backends.items()},
         )

@@ -1,0 +1,34 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limit of descriptors, in a process of its own for each row."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from xdpdirector.descriptors import ENOUGH
+
+PROGRAM = """
+import resource
+from xdpdirector import descriptors
+resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
+print(descriptors.raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "limit"),
+    [
+        pytest.param(512, 768, 768, id="as many as may be"),
+        pytest.param(768, 768, 768, id="there already"),
+    ],
+)
+def test_the_limit_is_raised(soft: int, hard: int, limit: int) -> None:
+    source = PROGRAM.format(soft=soft, hard=hard)
+
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == [str(limit), str(limit), str(hard)]
+    assert limit < ENOUGH

@@ -221,7 +221,7 @@ def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
 
 
 def _place(bcc: Any, build: Build, tree: Path, stop: tuple[str, int] | None) -> str:
-    """File and line of an instruction, by another compilation; nothing when it fails: what was said matters more."""
+    """File and line of an instruction, by another compilation; nothing when that fails: it must hide nothing."""
     if not stop:
         return ""
     with tempfile.TemporaryFile() as log:

@@ -68,7 +68,7 @@ def test_every_client_sees_what_it_should() -> None:
 
 def test_an_interrupted_one_leaves_nothing() -> None:
     with subprocess.Popen(
-        [*COMMAND, "web", "smtp", "ftp", "--name", CUT],
+        [*COMMAND, "web", "ftp", "--name", CUT],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -17,7 +17,7 @@ from xdpdirector.model import Address
 
 ZONE = "services.example"
 _STRINGS = 20  # of 200 octets, in the large answer
-_PATIENT = ("+tries=9", "+time=1")
+_PATIENT = ("+tries=20", "+time=1")
 _ANSWER = re.compile(rf'^"{BACKEND}".*\n', re.MULTILINE)
 _SERVER = """\
 server:

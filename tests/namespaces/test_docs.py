@@ -70,23 +70,24 @@ def windows(desk: Path) -> Iterator[Windows]:
             take_down(name)
 
 
-def require_host(windows: Windows, step: Command) -> None:
+def require_host(windows: Windows, step: Command, before: str) -> None:
     """`director#` is in a lab's director, or nothing is run there."""
     if step.prompt != OWN:
         here = windows.run(step.prompt, "readlink /proc/self/ns/net").strip()
         hosts = [NAMESPACES / f"{PREFIX}-{name}-{step.prompt[:-1]}" for name in LABS]
         there = {f"net:[{host.stat().st_ino}]" for host in hosts if host.exists()}
-        assert here in there, f"line {step.line}: no shell shows {step.prompt}"
+        assert here in there, f"line {step.line}: no shell shows {step.prompt}; printed before: {before}"
 
 
 @pytest.mark.root
 @pytest.mark.parametrize("name", SESSIONS)
 def test_a_session_goes_as_it_stands_there(name: str, desk: Path, windows: Windows) -> None:
+    output = ""
     for step in SESSIONS[name]:
         if isinstance(step, File):
             (desk / step.name).write_text(step.text)
         elif isinstance(step, Command):
-            require_host(windows, step)
+            require_host(windows, step, output)
             output = windows.run(step.prompt, step.text)
             place = f"{name}:{step.line}: {step.prompt} {step.text}"
 

@@ -12,7 +12,14 @@ from xdpdirector.lab.package.account import account
 from xdpdirector.lab.vm import qemu
 
 TALK = {"by": ["backend1"], "lines": 9, "error": ""}
-SENT: dict[str, Any] = {"flows": 2, "each": 100, "seconds": 0.2, "late": 0.01, "talks": [TALK, TALK]}
+SENT: dict[str, Any] = {
+    "flows": 2,
+    "each": 100,
+    "seconds": 0.2,
+    "late": 0.01,
+    "refused": 0,
+    "talks": [TALK, TALK],
+}
 
 
 def backends(*flows: dict[str, list[list[int]]]) -> list[dict[str, Any]]:

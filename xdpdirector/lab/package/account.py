@@ -40,6 +40,8 @@ def account(sent: Mapping[str, Any], received: Sequence[Mapping[str, Any]]) -> A
             problems.append(f"flow {flow} was seen at {' and '.join(homes) or 'no backend'}")
     if lost:
         problems.append(f"{lost} datagrams did not arrive")
+    if sent["refused"]:
+        problems.append(f"{sent['refused']} were answered by an ICMP error")
     for talk in sent["talks"]:
         if talk["error"] or len(talk["by"]) != 1:
             problems.append(

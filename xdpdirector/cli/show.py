@@ -76,8 +76,7 @@ def service(one: Document) -> Parts:
         ("check", _check(one["check"])),
         ("slow start", one["slow_start"] or "none"),
         ("limit", guard.said(one["limit"])),
-        ("per source", guard.source((one["limit"] or {}).get("per_source"))),
-        ("refused", f"{number(one['refused']['by_service'])} and {number(one['refused']['by_source'])}"),
+        *_limited(one["limit"], one["refused"]),
         ("timeouts", ", ".join(f"{name} {time}" for name, time in one["timeouts"].items())),
         ("on empty", one["on_empty"]),
         ("on down", one["on_down"]),
@@ -85,6 +84,16 @@ def service(one: Document) -> Parts:
     )
     yield ""
     yield from backends(one["backends"]) if one["backends"] else ("It has no backends.",)
+
+
+def _limited(limit: Document | None, refused: Document) -> list[tuple[str, str]]:
+    if limit is None:
+        return []
+    by_service, by_source = number(refused["by_service"]), number(refused["by_source"])
+    return [
+        ("per source", guard.source(limit.get("per_source"))),
+        ("refused", f"{by_service} over the limit, {by_source} over their source's"),
+    ]
 
 
 def backends(items: Sequence[Document]) -> Parts:

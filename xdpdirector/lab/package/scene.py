@@ -5,8 +5,8 @@
     scene.py send SECONDS        datagrams and two conversations until a SIGTERM, at the most for SECONDS; then
                                  one line of JSON: what was sent, how long it took, which conversations broke
 
-At SIGTERM the sink prints which datagrams of which flow it got. Several of a flow that come together it takes as one
-(UDP_GRO, udp(7)), to save an emulated processor's time. Knows nothing of the director.
+At SIGTERM the sink prints which datagrams of which flow it got. Several of a flow that come together it takes as
+one (UDP_GRO, udp(7)), to save an emulated processor's time. Knows nothing of the director.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ import itertools
 import logging
 import time
 from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -50,6 +52,7 @@ class Events:
         self._first = self._next = time.time_ns() // 1_000_000
         self._followers: set[Subscription] = set()
         self._closed = False
+        self._held: list[tuple[str, str, str, dict[str, Any]]] | None = None
 
     @property
     def last(self) -> int:
@@ -60,14 +63,30 @@ class Events:
     def closed(self) -> bool:
         return self._closed
 
-    def publish(self, kind: str, subject: str, text: str, **data: Any) -> Event:
+    @contextmanager
+    def behind(self, news: Callable[[], None]) -> Iterator[None]:
+        """What is published in the block comes behind the `news` that the block has gone well, of which there is none
+        when it has not. Not for blocks that wait."""
+        held = self._held = []
+        try:
+            yield
+            self._held = None
+            news()
+        finally:
+            self._held = None
+            for kind, subject, text, data in held:
+                self.publish(kind, subject, text, **data)
+
+    def publish(self, kind: str, subject: str, text: str, **data: Any) -> None:
         """Say it to all who follow, and to the log. `data` is what JSON can hold."""
+        if self._held is not None:
+            self._held.append((kind, subject, text, data))
+            return
         event = Event(id=self._next, at=datetime.now(UTC), kind=kind, subject=subject, text=text, data=data)
         self._next += 1
         self._ring.append(event)
         log.info("%s %s: %s", kind, subject, text)
         self._wake()
-        return event
 
     def since(self, after: int) -> tuple[Gap | None, list[Event]]:
         """All events behind the one of that id, and the gap before them if they do not follow on it."""

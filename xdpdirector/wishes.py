@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from xdpdirector import edits, tags
 from xdpdirector.changes import happenings
@@ -119,9 +120,12 @@ class Wishes:
             drains = self.drains.copy()
             drain(drains)
             drains = self._following(wanted, drains)
-            with self._reconciler.trying(wanted, _touched(before, wanted)):
+            news = partial(self._tell, before, wanted, intent.author, intent.because(what))
+            with (
+                self._reconciler.events.behind(news),
+                self._reconciler.trying(wanted, _touched(before, wanted)),
+            ):
                 self._store(wanted, what, intent, drains, file)
-            self._tell(before, wanted, intent.author, intent.because(what))
             await self._reconciler.ensure_vips()
 
     def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:

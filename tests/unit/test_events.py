@@ -2,6 +2,7 @@
 """The ring of events: what a follower gets to see, whatever its place."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -24,7 +25,8 @@ def test_an_event_says_what_it_was_given() -> None:
     events = Events()
 
     # when
-    event = events.publish("backend.down", "web/web1", "refused", since=3.5)
+    events.publish("backend.down", "web/web1", "refused", since=3.5)
+    [event] = events.since(events.last - 1)[1]
 
     # then
     assert (event.kind, event.subject, event.text) == ("backend.down", "web/web1", "refused")
@@ -119,3 +121,20 @@ def test_the_end_wakes_all_and_keeps_them_awake() -> None:
 
     # then
     assert asyncio.run(follow()) == [1, 0]
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_what_follows_from_a_change_comes_behind_its_news(well: bool) -> None:
+    events = Events()
+    before = events.last
+
+    with (
+        contextlib.suppress(RuntimeError),
+        events.behind(lambda: events.publish("service.created", "web", "")),
+    ):
+        events.publish("backend.down", "web/web1", "refused")
+        if not well:
+            raise RuntimeError
+
+    told = [event.kind for event in events.since(before)[1]]
+    assert told == (["service.created"] if well else []) + ["backend.down"]

@@ -46,9 +46,9 @@ CHANGES: list[tuple[str, Change, list[tuple[str, str, str]]]] = [
         "give it a check",
         lambda d: d.patch_service("web", {"check": s.CHECK}, intent=ME),
         [
+            ("service.changed", "web", "check"),
             ("backend.unknown", "web/web1", "unknown"),
             ("backend.unknown", "web/web2", "unknown"),
-            ("service.changed", "web", "check"),
         ],
     ),
     (

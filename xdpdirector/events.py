@@ -65,8 +65,8 @@ class Events:
 
     @contextmanager
     def behind(self, news: Callable[[], None]) -> Iterator[None]:
-        """What is published in the block comes behind the `news` that the block has gone well, of which there is none
-        when it has not. Not for blocks that wait."""
+        """What is published in the block comes behind the `news` that it has gone well, of which there is none when
+        it has not. Not for blocks that wait."""
         held = self._held = []
         try:
             yield

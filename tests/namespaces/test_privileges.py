@@ -370,7 +370,7 @@ def test_a_bpffs_that_is_closed_is_opened_for_passing_through(lab: Lab, director
         f"stat -c %a /sys/fs/bpf && {opened} $(find {director.paths.pins} -type f); {xdpdirector} unload"
     )
 
-    said = director.host.run("unshare", "--mount", "sh", "-c", script, timeout=60).stdout.splitlines()
+    said = director.host.run("unshare", "--mount", "sh", "-c", script, timeout=180).stdout.splitlines()
 
     assert said[1] == "1711"
     assert int(said[2]) > 20

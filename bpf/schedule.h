@@ -151,7 +151,8 @@ static __always_inline u32 least(const struct service *service, const struct mem
 	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
 	u32 count = service->members;
 
-	for (u32 i = 0; i < MAX_MEMBERS && i < count; i++) {
+	/* A compiler that knew more of `i` would count down, and Linux 6.1's verifier then knows no bounds of the pointer. */
+	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
 		u64 member = *(const u32 *)&list->of[i], backend = opaque(member & 0xffff);
 		u64 weight = member >> 16, cost;
 		const struct load *load;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
@@ -19,14 +20,23 @@ class HasBatch(Protocol):
     def batch(self) -> Batch: ...
 
 
+_LARGE = 100_000  # frames
 Piece = TypeVar("Piece", bound=HasBatch)
 
 
 def with_progress(capture: Capture, pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """A bar on standard error while somebody looks on."""
-    if not (capture.size and sys.stderr.isatty()):
-        yield from pieces
-        return
+    """A bar on standard error while somebody looks on; at the end of a large one, how fast it was."""
+    began, frames = time.monotonic(), 0
+    shown = _bar(capture, pieces) if capture.size and sys.stderr.isatty() else pieces
+    for piece in shown:
+        frames += len(piece.batch)
+        yield piece
+    seconds = time.monotonic() - began
+    if frames >= _LARGE:
+        print(f"{frames:,} frames in {seconds:.1f} s: {frames / seconds:,.0f} a second", file=sys.stderr)
+
+
+def _bar(capture: Capture, pieces: Iterable[Piece]) -> Iterator[Piece]:
     from rich.console import Console
     from rich.progress import Progress
 

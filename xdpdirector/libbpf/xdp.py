@@ -147,3 +147,19 @@ class RepeatedRun:
         if result < 0:
             checked(result, f"test-running a frame of {size} bytes")
         return options.retval, ct.string_at(self._out, options.data_size_out)
+
+    def blindly(self, frame: bytes, times: int) -> None:
+        """So many times, each on that frame; nobody looks at verdicts, nor at what is left of it."""
+        size = len(frame)
+        ct.memmove(self._data_in, frame, size)
+        options, function, fd, pointer = self._options, self._function, self._fd, self._pointer
+        options.data_size_in = self._context[1] = size
+        options.data_out = None
+        try:
+            for _ in range(times):
+                options.data_size_out = 0  # the kernel writes there how long the frame is now
+                result = function(fd, pointer)
+                if result < 0:
+                    checked(result, f"test-running a frame of {size} bytes")
+        finally:
+            options.data_out = self._out

@@ -83,8 +83,10 @@ class Engine:
         self._frames["now"][:count] = jiffies
         self._state["turn"] = 0
         try:
-            if left is not None or count < _FEW:
-                self._run_each(count, left)
+            if left is not None:
+                left += [self._once(_ANY)[1] for _ in range(count)]
+            elif count < _FEW:
+                self._once.blindly(_ANY, count)
             else:
                 with _uninterrupted():
                     libbpf.prog_test_run(self._program, _ANY, LOOPBACK, repeat=count)
@@ -95,12 +97,6 @@ class Engine:
                 f"the program stopped at frame {int(self._state['turn'][0])} of {count}: please report it"
             )
         return self._outcomes[:count].copy()
-
-    def _run_each(self, count: int, left: list[bytes] | None) -> None:
-        for _ in range(count):
-            _, frame = self._once(_ANY)
-            if left is not None:
-                left.append(frame)
 
     def _opened(self, loaded: Loaded, path: object) -> int:
         fd = libbpf.obj_get(str(path))

@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
+from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from xdpdirector import __version__
 from xdpdirector.answers import Answers, PassingAnswers
@@ -66,6 +68,8 @@ def create_app(
     """The API over `director`, for whom `access` lets in; without it nothing can be changed. `answers` remembers
     what was answered to an Idempotency-Key. `docs` serves /docs, whose scripts come from the internet: off by
     default."""
+    # FastAPI keeps this quiet about its own fields, but only where a model's validator is made at once (`Frozen`).
+    warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = _Application(
         title="XDP Director",
         version=__version__,

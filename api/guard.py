@@ -15,7 +15,7 @@ from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
-from xdpdirector.fields import Body
+from xdpdirector.fields import Frozen
 from xdpdirector.guardspec import MOST_DENIED, DenyEntry, DenyReason, PrefixField
 from xdpdirector.model import HostAddress
 from xdpdirector.views import DeniedView, GuardView
@@ -25,13 +25,13 @@ DeniedCursor = Annotated[cursors.Cursor, cursors.of("denied")]
 PrefixPath = Annotated[PrefixField, Path(description="A denied prefix", examples=["203.0.113.0/24"])]
 
 
-class Denied(Body):
+class Denied(Frozen):
     """Why a prefix is denied."""
 
     reason: DenyReason = ""
 
 
-class DenyList(Body):
+class DenyList(Frozen):
     """All that is denied."""
 
     items: Annotated[tuple[DenyEntry, ...], Field(max_length=MOST_DENIED)]

@@ -119,10 +119,3 @@ class Frozen(BaseModel):
     parts of others' only, and each takes memory and time."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
-
-
-class Body(Frozen):
-    """What a request's body may be. FastAPI's own field stands around it, of which pydantic says when it makes the
-    validator that its alias does nothing; FastAPI keeps that quiet, if it is done at once."""
-
-    model_config = ConfigDict(defer_build=False)

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from xdpdirector.fields import NUMBER, Body, Frozen
+from xdpdirector.fields import NUMBER, Frozen
 
 Prefix = IPv4Network | IPv6Network
 
@@ -107,7 +107,7 @@ DenyReason = Annotated[str, Field(max_length=200)]
 Burst = Annotated[int, Field(ge=1, le=10_000_000), NUMBER]
 
 
-class DenyEntry(Body):
+class DenyEntry(Frozen):
     """A prefix whose packets are dropped, and why."""
 
     prefix: PrefixField

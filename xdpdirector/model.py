@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
 from xdpdirector.checkspec import Checks
 from xdpdirector.checkspec import CheckSpec as CheckSpec
-from xdpdirector.fields import NUMBER, Body, ByName, Flag
+from xdpdirector.fields import NUMBER, ByName, Flag
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
@@ -55,7 +55,7 @@ class Scheduler(StrEnum):
         return self in (Scheduler.MH, Scheduler.SH)
 
 
-class BackendSpec(Body):
+class BackendSpec(Frozen):
     """A real server. It has no port: in direct routing the destination port cannot change.
 
     At `max_connections`, running and ended ones in the table together, it takes no new ones, until it has fewer
@@ -102,7 +102,7 @@ class Timeouts(Frozen):
     syn: DayAtMost = 60.0
 
 
-class ServiceSpec(Body):
+class ServiceSpec(Frozen):
     """A virtual service: listeners, one scheduler, one check, backends by name.
 
     `on_empty`: no backend takes new connections. `on_down`: a running TCP connection's backend is down, removed
@@ -222,7 +222,7 @@ class Sizes(Frozen):
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 
 
-class Configuration(Body):
+class Configuration(Frozen):
     """The configuration file. `user`: who the daemon becomes when root starts it; without it, it stays root."""
 
     interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xdpdirector.fields import NUMBER, Body, HostAddress
+from xdpdirector.fields import NUMBER, Frozen, HostAddress
 from xdpdirector.listener import Listener, Ports
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
@@ -21,7 +21,7 @@ _DATA = bytes(12)
 Port = Annotated[int, Field(ge=1, le=65535), NUMBER]
 
 
-class Question(Body):
+class Question(Frozen):
     """`flags` are TCP's, by their first letters: `S` opens a connection, `A` is of a running one. `interface`:
     where it comes in; by default the first that carries the program."""
 

@@ -19,7 +19,7 @@ from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import Role
 from xdpdirector.database import Row
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
-from xdpdirector.fields import Between, Body, Duration, Frozen, Name
+from xdpdirector.fields import Between, Duration, Frozen, Name
 
 MOST = 1000
 USE_APART = timedelta(minutes=5)
@@ -36,7 +36,7 @@ _COLUMNS = "name, role, created, expires, used"
 log = logging.getLogger(__name__)
 
 
-class TokenSpec(Body):
+class TokenSpec(Frozen):
     """What a token shall be. `lifetime`: how long it is valid; for ever when it is left out."""
 
     name: Name

@@ -55,8 +55,8 @@ class CaptureError(InvalidRequestError):
 
     slug, title = "capture", "The capture cannot be read"
 
-    def __init__(self, detail: str, *, number: int | None = None) -> None:
-        super().__init__(detail)
+    def __init__(self, detail: str, *, pointer: str | None = None, number: int | None = None) -> None:
+        super().__init__(detail, pointer=pointer)
         self.number = number
 
 

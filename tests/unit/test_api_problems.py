@@ -31,6 +31,7 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "internal": (500, 1),
     "invalid": (422, 2),
     "configuration": (422, 2),
+    "capture": (422, 2),
     "not-found": (404, 2),
     "conflict": (409, 4),
     "stale": (412, 4),

@@ -2,8 +2,8 @@
 """Reads captures with libpcap: pcap of either byte order, in micro- or nanoseconds, and pcapng.
 
 By ctypes: it is what tcpdump reads and writes with, and it says what is wrong with a broken capture. It takes as
-long as a reader in Python does (1.7 µs for each frame of a real capture, with the copy; dpkt 1.9 the same). Knows files
-and bytes; frames are copied to where the caller wants them.
+long as a reader in Python does (1.7 µs for each frame of a real capture, with the copy; dpkt 1.9 the same).
+Knows files and bytes; frames are copied to where the caller wants them.
 """
 
 from __future__ import annotations

@@ -320,6 +320,7 @@ def test_nothing_of_it_is_on_the_machine(replay: Replay) -> None:
 
 def test_a_replay_lets_go_of_everything(replay: Replay) -> None:
     assert replay.configuration
+
     def descriptors() -> int:
         return len(list(Path("/proc/self/fd").iterdir()))
 

@@ -32,6 +32,7 @@
 #define RANKS	     0x222222224444134fULL
 #define RUNNING_RANK 4ULL
 #define RANK_SHIFT   24
+#define RUNNING	     (RUNNING_RANK << RANK_SHIFT)
 #define STATE_SHIFT  30 /* in struct record; `pending` follows */
 #define SEEN_SHIFT   42
 #define SEEN_NOW     (1 << (SEEN_BITS - 1))
@@ -178,7 +179,8 @@ struct room {
 	u64 word;
 	u64 worth;
 	u64 number;
-	u64 used; /* in the bucket */
+	u64 used;    /* in the bucket */
+	u64 running; /* of them, flows that a newcomer may not push out */
 };
 
 /* What is lost with a record; 0: nothing. By rank, then by time: the later it was seen, the more. */
@@ -200,6 +202,7 @@ static __always_inline void look_for_room(const u64 *bucket, int words, u32 now,
 		u64 is_less = if_negative(worth - room->worth);
 
 		room->used -= if_some(word);
+		room->running -= if_negative(RUNNING - 1 - worth);
 		room->worth = either(is_less, worth, room->worth);
 		room->number = either(is_less, i, room->number);
 		room->word = either(is_less, word, room->word);
@@ -225,11 +228,15 @@ static __always_inline bool move_in(u64 *bucket, int words, const struct room *r
 	return true;
 }
 
-/* Which of the two buckets. */
+/* Which of the two buckets. In a flood both are full of flows that have shown a single packet; if the oldest of them decided, running
+ * flows would gather in some buckets, by chance, until nobody else finds room there. */
 static __always_inline bool is_second_better(const struct room *first, const struct room *second)
 {
 	if (!first->worth && !second->worth)
 		return second->used < first->used;
+	if (first->worth >> RANK_SHIFT == second->worth >> RANK_SHIFT &&
+	    first->running != second->running)
+		return second->running < first->running;
 	return second->worth < first->worth;
 }
 
@@ -250,7 +257,7 @@ static __always_inline bool settle(u64 *first, u64 *second, int words, const str
 			bucket = second;
 		}
 	}
-	if (room.worth > (RUNNING_RANK << RANK_SHIFT) + SEEN_NOW - patience)
+	if (room.worth > RUNNING + SEEN_NOW - patience)
 		return false;
 	*evicted = room.word;
 	return move_in(bucket, words, &room, place, word);

@@ -60,6 +60,15 @@ def test_nobody_is_turned_away_while_a_third_of_the_table_is_used(world: w.World
     assert len(running(world, numbers)) == len(numbers)
 
 
+def test_nobody_is_turned_away_after_a_flood_either(world: w.World, places: int) -> None:
+    for frame in frames("S", range(places, 3 * places)):
+        world.run(frame)
+    numbers = range(places // 3)
+
+    assert len(opened(world, numbers)) == len(numbers)
+    assert len(running(world, numbers)) == len(numbers)
+
+
 def test_a_full_table_takes_nobody_and_loses_nobody(world: w.World, places: int) -> None:
     taken = opened(world, range(2 * places))
 

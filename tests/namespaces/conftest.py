@@ -2,11 +2,14 @@
 """Fixtures for tests in namespaces, on those of the package's own plugin for pytest."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
+from directing import CHECK, directing
 
 from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.director import LabDirector
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -25,9 +28,17 @@ def lab_factory(xdp_labs: Callable[..., Lab]) -> Callable[..., Lab]:
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    """A lab of three backends with nginx on each, and no director."""
-    lab = lab_factory()
+def lab(request: pytest.FixtureRequest, lab_factory: Callable[..., Lab]) -> Lab:
+    """A lab of three backends, or what the module's mark `backends` says, with nginx on each, and no director."""
+    wanted = request.node.get_closest_marker("backends")
+    lab = lab_factory(**({"backends": wanted.args[0]} if wanted else {}))
     for host in lab.backends:
         lab.nginx(host.name, big_megabytes=16)
     return lab
+
+
+@pytest.fixture(scope="module")
+def director(lab: Lab) -> Iterator[LabDirector]:
+    """One that runs, with all backends up."""
+    with directing(lab, web_configuration(lab.topology.backend_nodes, check=CHECK)) as director:
+        yield director

@@ -26,19 +26,11 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.paths import InstancePaths
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 Document = dict[str, Any]
 USAGE, CONFLICT, NOT_ALLOWED, FAILED = 2, 4, 6, 1
 SIZES = {"sizes": {"connections": 4096}}  # other ones than what is loaded: the program must be compiled anew
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,7 @@
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from copy import deepcopy
 from datetime import UTC, datetime
@@ -24,14 +24,6 @@ from xdpdirector.lab.waiting import wait_until
 pytestmark = pytest.mark.root
 
 Document = dict[str, Any]
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=3)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module")

@@ -4,13 +4,13 @@
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from conversation import Conversation, answering
-from directing import CHECK, becomes, command, directing
+from directing import CHECK, becomes, command
 
 from xdpdirector.client import backend_path
 from xdpdirector.errors import UnreachableError
@@ -23,23 +23,9 @@ from xdpdirector.lab.record import ROOT
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 A_FEW_SECONDS = 4.0
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    with directing(lab, web_configuration(lab.topology.backend_nodes, check=CHECK)) as director:
-        yield director
 
 
 def test_sigterm_ends_it_also_under_a_long_poll(lab: Lab, director: LabDirector) -> None:

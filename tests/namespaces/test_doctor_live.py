@@ -2,7 +2,7 @@
 """The doctor in a lab: with a daemon and without one, with all rights and with none."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,19 +14,11 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 VICTIM = "backend2"
 WITHOUT_RIGHTS = ("setpriv", "--bounding-set=-all", "--inh-caps=-all", "--")
 MISSING = f"does not have the VIP {VIP4}"
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module")

@@ -21,19 +21,11 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 LEAVING, STAYING = "backend2", "backend1"
 PATH = backend_path(SERVICE, LEAVING)
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module", params=["wlc", "mh"])

@@ -26,14 +26,6 @@ SOON = 1.0  # seconds in which a verdict, or a change of the neighbour table, re
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 
 
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory()
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
 @pytest.fixture(scope="module", params=["wlc", "mh"])
 def director(lab: Lab, request: pytest.FixtureRequest) -> Iterator[LabDirector]:
     nodes = lab.topology.backend_nodes

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +18,7 @@ from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 FEW = "4"  # random cases of each operation
 BUT_COVERAGE = ("examples", "fuzzing")
@@ -31,14 +31,6 @@ GARDEN: dict[str, dict[str, Any]] = {
         "backends": {"mail1": {"address": "192.0.2.23"}},
     }
 }
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture

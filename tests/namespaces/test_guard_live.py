@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
@@ -26,21 +26,13 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 SHORT, LONG = 0.5, 10.0  # seconds that a client waits for no answer, and for one
 DENY, SERVICE = "/v1/guard/deny", "/v1/services/web"
 OF_FILE = {"prefix": "198.51.100.0/24", "reason": "spam"}
 FLOOD = 400  # connections, opened as fast as the client can
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module", params=[("native", "mh"), ("generic", "wlc")], ids="-".join)

@@ -6,7 +6,7 @@ The director asks every LOOKS seconds here; a finding comes with the next look, 
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -22,21 +22,13 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 LOOKS = 0.3
 VICTIM = "backend2"
 SIX = "six"  # the same machines by their IPv6 addresses, for a VIP that they have
 NOTICED = 3.0  # seconds until a silent change of the MAC has reached the director
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module")

@@ -8,34 +8,19 @@ from pathlib import Path
 
 import pytest
 from conversation import Conversation
-from directing import CHECK, directing
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
 from xdpdirector.client import backend_path
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import SERVICE, web_configuration
+from xdpdirector.lab.configuration import SERVICE
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    with directing(lab, web_configuration(lab.topology.backend_nodes, check=CHECK)) as director:
-        yield director
 
 
 @pytest.fixture(scope="module")

@@ -6,20 +6,17 @@ Whatever has no MAC that the switch knows goes to everybody, as after a backend 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-
 import pytest
-from directing import CHECK, directing, verdict
+from directing import verdict
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 NOBODYS, VRRP = "02:00:00:00:00:ee", "00:00:5e:00:01:07"
 OTHER_HOST, UNKNOWN = "pass_other_host", "reject_unknown"
@@ -30,21 +27,6 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
     for _ in range(10):
         sender.send(bytes.fromhex(sys.argv[1]))
 """
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
-    with directing(lab, configuration) as director:
-        yield director
 
 
 def flood(lab: Lab, destination: str) -> None:

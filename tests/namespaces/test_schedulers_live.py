@@ -3,7 +3,7 @@
 
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
@@ -26,14 +26,6 @@ QUICK = {"tcp": "60s", "tcpfin": "1s", "syn": "5s", "udp": "5s"}
 CLIENTS = 16
 LIMIT = 3
 SWEPT = 20.0  # seconds until an ended connection is surely forgotten
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory()
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
 
 
 @pytest.fixture(scope="module")

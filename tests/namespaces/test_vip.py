@@ -3,12 +3,12 @@
 
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import pytest
 from conversation import socket_on
-from directing import CHECK, command, directing
+from directing import command
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
@@ -23,29 +23,14 @@ from scapy.packet import Packet
 
 from xdpdirector.client import service_path
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 LISTENING = 0.5  # seconds in which everybody who wants to answer has answered
 ETH_P_ALL = 3
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    with directing(lab, web_configuration(lab.topology.backend_nodes, check=CHECK)) as director:
-        yield director
 
 
 def answers(lab: Lab, question: Packet, is_answer: Callable[[Packet], object]) -> list[str]:

@@ -10,9 +10,10 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 
 import typer
 from rich.console import Console
@@ -27,8 +28,7 @@ from xdpdirector.lab.record import Record
 from xdpdirector.lab.status import show_status
 from xdpdirector.lab.summary import show
 
-REPORT_WIDTH = 110  # where no terminal says otherwise
-SERVICES_WIDTH = 150
+REPORT_WIDTH, SERVICES_WIDTH = 110, 150
 app = typer.Typer(
     help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
 )
@@ -130,14 +130,7 @@ def demo(
         raise InvalidRequestError(f"the demo knows no scheduler '{scheduler}': use wlc or mh")
     _end_like_ctrl_c()
     options = Options(name=name, scheduler=scheduler, rate=rate, pace=QUICK if quick else CALM)
-    report = run_demo(options, _say)
-    if as_json:
-        json.dump(report.document(), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        console = Console()
-        show(report, console if console.is_terminal else Console(width=REPORT_WIDTH))
-    raise typer.Exit(0 if report.passed else 1)
+    _tell(run_demo(options, _say), show, as_json=as_json, width=REPORT_WIDTH)
 
 
 @app.command()
@@ -177,13 +170,7 @@ def services(
 
     _end_like_ctrl_c()
     result = run_services(Wanted(names or (), scheduler, name), _say)
-    if as_json:
-        json.dump(result.document(), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        console = Console()
-        show_services(result, console if console.is_terminal else Console(width=SERVICES_WIDTH))
-    raise typer.Exit(0 if result.passed else 1)
+    _tell(result, show_services, as_json=as_json, width=SERVICES_WIDTH)
 
 
 @app.command()
@@ -217,12 +204,7 @@ def replay(
 
     _end_like_ctrl_c()
     outcome = run_replay(Wanted(capture, config, expect, Bounds(frames, pause, seconds), name), _say)
-    if as_json:
-        json.dump(outcome.document(), sys.stdout, indent=2)
-        sys.stdout.write("\n")
-    else:
-        show_outcome(outcome, Console())
-    raise typer.Exit(0 if outcome.passed else 1)
+    _tell(outcome, show_outcome, as_json=as_json, width=REPORT_WIDTH)
 
 
 @app.command(context_settings={"ignore_unknown_options": True})
@@ -285,6 +267,29 @@ def versus_lvs(
 
     _end_like_ctrl_c()
     raise typer.Exit(0 if versus(Path.cwd(), quick, document, plot, _say) else 1)
+
+
+class _Outcome(Protocol):
+    @property
+    def passed(self) -> bool: ...
+
+    def document(self) -> dict[str, Any]: ...
+
+
+_Result = TypeVar("_Result", bound=_Outcome)
+
+
+def _tell(
+    outcome: _Result, show: Callable[[_Result, Console], None], *, as_json: bool, width: int
+) -> NoReturn:
+    """As a document or for people, and end with its verdict; `width`: where no terminal says otherwise."""
+    if as_json:
+        json.dump(outcome.document(), sys.stdout, indent=2)
+        sys.stdout.write("\n")
+    else:
+        console = Console()
+        show(outcome, console if console.is_terminal else Console(width=width))
+    raise typer.Exit(0 if outcome.passed else 1)
 
 
 def _end_like_ctrl_c() -> None:

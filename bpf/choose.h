@@ -71,7 +71,8 @@ static __always_inline bool remember(const struct packet *packet, const struct s
 	if (evicted.word)
 		add_load(evicted, -1);
 	add_load(is, 1);
-	note_thresholds(choice->index);
+	if (!(service->flags & SERVICE_UNBOUNDED))
+		note_thresholds(choice->index);
 	return true;
 }
 

@@ -24,6 +24,8 @@
 #include "choice.h"
 #include "parse.h"
 
+#define PLAIN_ACTIVE 257 /* lc, wlc: what an active connection costs, if an inactive one costs 1 */
+
 /* An odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
 #define SPREAD 0x9e3779b97f4a7c15ULL
 
@@ -142,12 +144,40 @@ static __always_inline void compare(struct best *best, u64 member, u64 weight, u
 	best->cost = either(is_better, cost, best->cost);
 }
 
-/* The same for all schedulers; `is_plain` leaves out what only few of them ask for. */
+/* What only few schedulers ask for, as masks. */
+struct rules {
+	u64 is_idle_first;
+	u64 is_within_weight;
+};
+
+/* What a member costs, and its weight as far as it counts now. */
+static __always_inline u64 cost_of(const struct service *service, const struct rules *rules,
+				   const struct load *load, u32 backend, u64 *weight)
+{
+	s64 active = active_of(load, backend), inactive = inactive_of(load, backend);
+	u64 cost = active * service->cost_active + inactive * service->cost_inactive +
+		   (u64)(u32)(load->served + load->served_correction) * service->cost_served +
+		   service->cost_fixed;
+
+	cost &= opaque(if_some(active)) | ~rules->is_idle_first;
+	*weight &= opaque(if_negative(active + inactive - load->bound));
+	*weight &= ~(rules->is_within_weight & opaque(if_negative(*weight - active)));
+	return cost;
+}
+
+/* The same for what most services are: by connections alone, and no member has thresholds. */
+static __always_inline u64 plain_cost_of(const struct load *load, u32 backend)
+{
+	return active_of(load, backend) * PLAIN_ACTIVE + inactive_of(load, backend);
+}
+
 static __always_inline u32 least(const struct service *service, const struct member_list *list,
 				 const struct load_list *all, bool is_plain)
 {
-	u64 is_idle_first = opaque(if_some(service->flags & SERVICE_IDLE_FIRST));
-	u64 is_bounded = opaque(if_some(service->flags & SERVICE_WITHIN_WEIGHT));
+	struct rules rules = {
+		.is_idle_first = opaque(if_some(service->flags & SERVICE_IDLE_FIRST)),
+		.is_within_weight = opaque(if_some(service->flags & SERVICE_WITHIN_WEIGHT)),
+	};
 	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
 	u32 count = service->members;
 
@@ -156,25 +186,21 @@ static __always_inline u32 least(const struct service *service, const struct mem
 		u64 member = *(const u32 *)&list->of[i], backend = opaque(member & 0xffff);
 		u64 weight = member >> 16, cost;
 		const struct load *load;
-		s64 active, inactive;
 
 		if (backend >= MAX_BACKENDS)
 			break;
 		load = &all->of[backend];
-		active = active_of(load, backend);
-		inactive = inactive_of(load, backend);
-		cost = active * service->cost_active + inactive * service->cost_inactive +
-		       service->cost_fixed;
-		weight &= opaque(if_negative(active + inactive - load->bound));
-		if (!is_plain) {
-			cost += (u64)(u32)(load->served + load->served_correction) *
-				service->cost_served;
-			cost &= opaque(if_some(active)) | ~is_idle_first;
-			weight &= ~(is_bounded & opaque(if_negative(weight - active)));
-		}
+		cost = is_plain ? plain_cost_of(load, backend)
+				: cost_of(service, &rules, load, backend, &weight);
 		compare(&best, member, weight, cost);
 	}
 	return best.member & 0xffff;
+}
+
+static __always_inline bool is_plainly_scheduled(const struct service *service)
+{
+	return service->flags & SERVICE_UNBOUNDED && service->cost_active == PLAIN_ACTIVE &&
+	       service->cost_inactive == 1 && !service->cost_served && !service->cost_fixed;
 }
 
 /* NO_BACKEND when no member can take a connection. */
@@ -185,9 +211,9 @@ static __always_inline u32 least_costly(const struct service *service, u32 servi
 
 	if (!list || !all)
 		return NO_BACKEND;
-	if (service->cost_served || service->flags & (SERVICE_IDLE_FIRST | SERVICE_WITHIN_WEIGHT))
-		return least(service, list, all, false);
-	return least(service, list, all, true);
+	if (is_plainly_scheduled(service))
+		return least(service, list, all, true);
+	return least(service, list, all, false);
 }
 
 #endif

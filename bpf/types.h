@@ -26,13 +26,15 @@ enum stage {
 	STAGE_REMEMBER = 5, /* record a connection, and forward the packet that showed it */
 	STAGE_TRACE = 6,    /* tell who watches */
 	STAGE_RECALL = 7,   /* a packet changes a record, or belongs to a flow that has none */
-	STAGES = 8,
+	STAGE_PARSE = 8,    /* read packets that are not plain */
+	STAGES = 9,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
 enum service_flags {
 	SERVICE_RING = 1,	  /* by the ring (mh, sh) */
 	SERVICE_HASH_ADDRESS = 2, /* the ring's hash leaves the client's port out */
+	SERVICE_UNBOUNDED = 4,	  /* no member has thresholds */
 	SERVICE_IDLE_FIRST = 8,	  /* a member without active connections costs nothing (nq) */
 	SERVICE_WITHIN_WEIGHT =
 		16, /* a member with more active connections than weight takes none (ovf) */
@@ -85,6 +87,30 @@ enum slot_flags {
 /* What a listener leads to: index of the service, and behind these bits the front's. */
 enum listener_bits {
 	LISTENER_FRONT = 16,
+};
+
+/* What the filter says of an address. */
+enum mark {
+	MARK_VIP = 1,
+	MARK_RANGES = 2, /* has listeners in the tries */
+};
+
+/* How the bits of a word in `shortcuts` are used, and of what it is found by: see shortcut.h. */
+enum shortcut_bits {
+	SHORTCUT_KEY = 50,
+	SHORTCUT_PLACE = 13,
+	SHORTCUT_SERVICE = 12, /* from the lowest */
+	SHORTCUT_FRONT = 14,
+	SHORTCUT_VALUE =
+		27, /* both, and whether no other listener's place is here; the rest is of the key */
+};
+
+#define FILTER_WORDS 2048
+
+/* Where to look first. It follows from listeners, and fits into a processor's fast memory. */
+struct entrance {
+	u64 filter[FILTER_WORDS]; /* two bits per hashed address: enum mark */
+	u64 shortcuts[1 << 13];	  /* by SHORTCUT_PLACE bits; most listeners: see shortcut.h */
 };
 
 /* Keys. */

@@ -61,6 +61,7 @@ def _flags(plan: ServicePlan, flags: Mapping[str, int]) -> int:
     said = {
         "RING": plan.scheduler.is_ring,
         "HASH_ADDRESS": not plan.hashes_port,
+        "UNBOUNDED": not any(member.upper for member in plan.members),
         "IDLE_FIRST": cost.idle_first,
         "WITHIN_WEIGHT": cost.within_weight,
         "PERSISTENT": plan.persistence is not None,

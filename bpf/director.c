@@ -18,6 +18,7 @@
 #include "trace.h"
 #include "parse.h"
 #include "service.h"
+#include "shortcut.h"
 #include "choice.h"
 #include "client.h"
 #include "connection.h"
@@ -29,51 +30,31 @@
 #include "forward.h"
 #include "adopt.h"
 
-/* False for what is none of the director's, with the reason; most of it is told by a look at its destination. */
-static __always_inline bool parse_network(struct cursor *cursor, struct packet *packet,
-					  enum reason *reason)
-{
-	__be16 type = parse_ethernet(cursor);
-	u16 network = cursor->at - cursor->start;
-	const struct ipv6hdr *ip6;
-	const struct iphdr *ip;
-
-	*reason = PASS_NOT_IP;
-	if (type == htons(ETH_P_IP)) {
-		ip = ipv4_header(cursor);
-		if (!ip)
-			return false;
-		*reason = PASS_NOT_VIP;
-		if (!may_be_vip(ip->daddr))
-			return false;
-		begin(packet);
-		parse_ipv4(cursor, ip, packet);
-	} else if (type == htons(ETH_P_IPV6)) {
-		ip6 = ipv6_header(cursor);
-		if (!ip6)
-			return false;
-		*reason = PASS_NOT_VIP;
-		if (!may_be_vip(folded6(ip6->daddr.in6_u.u6_addr32)))
-			return false;
-		begin(packet);
-		parse_ipv6(cursor, ip6, packet);
-	} else {
-		return false;
-	}
-	packet->network = network;
-	return true;
-}
-
 /* What this processor has put aside; a dry run has a place of its own. */
 static __always_inline struct aside *put_aside(void)
 {
 	return asides.lookup(&(u32){ DRY_RUN });
 }
 
+/* The kernel makes a jump of a call whose stage is written in the instruction before, and an indirect one, which costs as much
+ * as fifty other instructions, of one whose stage is a variable. Equal calls would be joined to such a one, but for the mark. */
 static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 {
 	stages.call(ctx, STAGES_AT + stage);
+	asm volatile("" : : "i"(stage));
 	return verdict(XDP_DROP, DROP_INTERNAL);
+}
+
+static __always_inline int call_one_of(struct xdp_md *ctx, u32 stage)
+{
+	switch (stage) {
+	case STAGE_RECALL:
+		return call_stage(ctx, STAGE_RECALL);
+	case STAGE_ADMIT:
+		return call_stage(ctx, STAGE_ADMIT);
+	default:
+		return call_stage(ctx, STAGE_SCHEDULE);
+	}
 }
 
 /* Whom the reason speaks of. */
@@ -82,23 +63,81 @@ static __always_inline u32 named(const struct choice *choice)
 	return choice->backend ? choice->index : NO_BACKEND;
 }
 
-/* On to another stage, with what this one found out. */
-static __always_inline int go_on(struct xdp_md *ctx, const struct packet *packet,
-				 const struct aside *found, const struct choice *choice,
-				 enum reason reason, u32 stage)
+/* For another stage: the packet, and what this one found out. */
+static __always_inline bool hand_over(const struct packet *packet, const struct aside *found,
+				      const struct choice *choice)
 {
 	struct aside *aside = put_aside();
 
 	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return false;
 	__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
 	aside->service = found->service;
 	aside->front = found->front;
 	aside->slot = found->slot;
 	aside->now = found->now;
 	aside->backend = named(choice);
-	aside->reason = reason;
+	aside->reason = UNDECIDED;
+	return true;
+}
+
+/* A packet of a service: to its backend, or on to the stage that finds one. */
+static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, struct service *service,
+				 const struct listener *listener)
+{
+	struct aside aside = { .slot = no_slot(),
+			       .service = listener->service,
+			       .front = listener->front };
+	struct choice choice = {};
+	enum reason reason;
+
+	note_service(listener->service);
+	if (service->guard & GUARD_TRACE)
+		packet->traced = listener->service + 1;
+	if (service->guard & GUARD_PREFIXES && is_denied(packet))
+		return conclude(ctx, packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
+	reason = choose(packet, service, &aside, &choice);
+	if (reason != UNDECIDED)
+		return forward(ctx, packet, &choice, reason);
+	if (!hand_over(packet, &aside, &choice))
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return call_one_of(ctx, aside.stage);
+}
+
+/* On to a stage that needs no more than the packet. */
+static __always_inline int pass_on(struct xdp_md *ctx, const struct packet *packet, u32 stage)
+{
+	struct aside aside = { .slot = no_slot() };
+	struct choice choice = {};
+
+	if (!hand_over(packet, &aside, &choice))
+		return verdict(XDP_DROP, DROP_INTERNAL);
 	return call_stage(ctx, stage);
+}
+
+int stage_parse(struct xdp_md *ctx)
+{
+	void *start = (void *)(long)ctx->data;
+	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
+	struct service *service = NULL;
+	struct listener listener;
+	struct packet packet;
+
+	if (!parse(&cursor, &packet))
+		return verdict(XDP_PASS, PASS_NOT_IP);
+	if (!is_for_this_machine(start))
+		return verdict(XDP_PASS, is_vip(&packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
+	if (packet.error)
+		return is_vip(&packet) ? verdict(XDP_DROP, packet.error)
+				       : verdict(XDP_PASS, PASS_NOT_VIP);
+	if (packet.fragment == FRAGMENT_LATER)
+		return pass_on(ctx, &packet, STAGE_FRAGMENT);
+	if (find_listener(&packet, &listener))
+		service = services.lookup(&listener.service);
+	if (service)
+		return serve(ctx, &packet, service, &listener);
+	return is_icmp(&packet) ? pass_on(ctx, &packet, STAGE_ERROR)
+				: verdict(XDP_PASS, PASS_NO_LISTENER);
 }
 
 int stage_recall(struct xdp_md *ctx)
@@ -116,7 +155,7 @@ int stage_recall(struct xdp_md *ctx)
 	aside->backend = named(&choice);
 	switch (aside->reason) {
 	case UNDECIDED:
-		return call_stage(ctx, aside->stage);
+		return call_one_of(ctx, aside->stage);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 		return forward(ctx, &aside->packet, &choice, aside->reason);
@@ -294,42 +333,23 @@ int director(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
-	struct aside aside = { .slot = no_slot() };
-	struct service *service = NULL;
-	struct choice choice = {};
 	struct listener listener;
+	struct service *service;
 	struct packet packet;
-	enum reason reason;
+	u32 sight = glance(&cursor, &packet, &listener);
 
-	if (!parse_network(&cursor, &packet, &reason))
-		return verdict(XDP_PASS, reason);
+	if (sight <= PASS_NO_LISTENER)
+		return verdict(XDP_PASS, sight);
+	if (sight == SIGHT_OTHER)
+		return call_stage(ctx, STAGE_PARSE);
+	if (sight == SIGHT_PLAIN && !find_listener(&packet, &listener))
+		return verdict(XDP_PASS, PASS_NO_LISTENER);
 	if (!is_for_this_machine(start))
-		return verdict(XDP_PASS, is_vip(&packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
-
-	parse_transport(&cursor, &packet);
+		return verdict(XDP_PASS, PASS_OTHER_HOST);
 	if (packet.error)
-		return is_vip(&packet) ? verdict(XDP_DROP, packet.error)
-				       : verdict(XDP_PASS, PASS_NOT_VIP);
-
-	if (packet.fragment == FRAGMENT_LATER)
-		return go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_FRAGMENT);
-
-	if (find_listener(&packet, &listener))
-		service = services.lookup(&listener.service);
+		return verdict(XDP_DROP, packet.error);
+	service = services.lookup(&listener.service);
 	if (!service)
-		return is_icmp(&packet)
-			       ? go_on(ctx, &packet, &aside, &choice, UNDECIDED, STAGE_ERROR)
-			       : verdict(XDP_PASS, PASS_NO_LISTENER);
-
-	note_service(listener.service);
-	if (service->guard & GUARD_TRACE)
-		packet.traced = listener.service + 1;
-	aside.service = listener.service;
-	aside.front = listener.front;
-	if (service->guard & GUARD_PREFIXES && is_denied(&packet))
-		return conclude(ctx, &packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
-	reason = choose(&packet, service, &aside, &choice);
-	if (reason == UNDECIDED)
-		return go_on(ctx, &packet, &aside, &choice, reason, aside.stage);
-	return forward(ctx, &packet, &choice, reason);
+		return verdict(XDP_PASS, PASS_NO_LISTENER);
+	return serve(ctx, &packet, service, &listener);
 }

@@ -9,8 +9,7 @@
 #include "station_types.h"
 #include "types.h"
 
-#define VIP_FILTER_WORDS 1024
-#define MAX_FRONTS	 16384 /* what a record has bits for */
+#define MAX_FRONTS 16384 /* what a record has bits for */
 
 /* The power of two that is not below a number of at most 32 bits. */
 #define FILL1(n)	((n) | (n) >> 1)
@@ -32,10 +31,8 @@
 #define PINNED_TRIE(key, name, entries) \
 	BPF_TABLE_PINNED("lpm_trie", key, u32, name, entries, PIN_DIR #name, BPF_F_NO_PREALLOC)
 
-/* One bit per hashed address: most packets that are not for a VIP are told by it, without a hash look-up. */
-SHARED_ARRAY(u64, vip_filter, VIP_FILTER_WORDS);
-/* The same for the VIPs with port ranges: spares the others' strangers the look-up of a longest prefix. */
-SHARED_ARRAY(u64, range_filter, VIP_FILTER_WORDS);
+/* What most packets are told apart by. */
+SHARED_ARRAY(struct entrance, entrance, 1);
 /* Which MACs are this machine's. */
 SHARED_ARRAY(struct stations, stations, 1);
 /* The VIPs, exactly: consulted for malformed packets only. */

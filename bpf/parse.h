@@ -39,6 +39,12 @@ struct fragment_header {
 	__be32 id;
 };
 
+/* What TCP and UDP headers begin with. */
+struct ports {
+	__be16 source;
+	__be16 destination;
+};
+
 /* Marks one of two branches that look up in different maps. The compiler would join them into one call with a variable map,
  * and the kernel could not inline that. */
 static __always_inline void *apart(void *found)
@@ -47,8 +53,9 @@ static __always_inline void *apart(void *found)
 	return found;
 }
 
-/* As nothing is known of it yet. The compiler would otherwise keep each field of the packet in a variable of its own; for want of registers they all
- * move about on the stack, wherever ways part and meet: a quarter more instructions for each packet. */
+/* As nothing is known of it yet. The compiler would otherwise keep each field of the packet in a variable of its own; for
+ * want of registers they all move about on the stack, wherever ways part and meet: a quarter more instructions for each
+ * packet. */
 static __always_inline void begin(struct packet *packet)
 {
 	__builtin_memset(packet, 0, sizeof(*packet));
@@ -117,12 +124,10 @@ static __always_inline const struct ipv6hdr *ipv6_header(const struct cursor *cu
 	return (void *)(ip + 1) <= cursor->end && ip->version == 6 ? ip : NULL;
 }
 
-/* `error` when the rest contradicts itself. */
-static __always_inline void parse_ipv4(struct cursor *cursor, const struct iphdr *ip,
-				       struct packet *packet)
+/* A header of so many bytes, apart from what it says of fragments. `error` when it contradicts itself, or the frame. */
+static __always_inline void read_ipv4(struct cursor *cursor, const struct iphdr *ip, u32 header,
+				      struct packet *packet)
 {
-	u32 header = ip->ihl * 4;
-
 	packet->flow.v4.client = ip->saddr;
 	packet->flow.v4.vip = ip->daddr;
 	packet->protocol = ip->protocol;
@@ -130,9 +135,15 @@ static __always_inline void parse_ipv4(struct cursor *cursor, const struct iphdr
 	packet->payload = packet->length - header;
 	if (header < sizeof(*ip) || packet->length < header || !goes_on_for(cursor, packet->length))
 		packet->error = DROP_MALFORMED_IP;
-	else if (ip->frag_off & htons(FRAGMENT_BITS))
-		set_fragment(packet, ip->frag_off & htons(FRAGMENT_OFFSET), ip->id);
 	cursor->at += header;
+}
+
+static __always_inline void parse_ipv4(struct cursor *cursor, const struct iphdr *ip,
+				       struct packet *packet)
+{
+	read_ipv4(cursor, ip, ip->ihl * 4, packet);
+	if (!packet->error && ip->frag_off & htons(FRAGMENT_BITS))
+		set_fragment(packet, ip->frag_off & htons(FRAGMENT_OFFSET), ip->id);
 }
 
 static __always_inline bool is_extension(u8 next)
@@ -194,6 +205,11 @@ static __always_inline void parse_ipv6(struct cursor *cursor, const struct ipv6h
 		packet->error = DROP_MALFORMED_IP;
 }
 
+static __always_inline bool has_ports(u8 protocol)
+{
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+}
+
 static __always_inline void set_ports(struct packet *packet, __be16 client_port, __be16 port)
 {
 	if (packet->ipv6) {
@@ -207,9 +223,9 @@ static __always_inline void set_ports(struct packet *packet, __be16 client_port,
 	}
 }
 
-static __always_inline void parse_tcp(struct cursor *cursor, struct packet *packet)
+static __always_inline void parse_tcp(const struct cursor *cursor, struct packet *packet)
 {
-	struct tcphdr *tcp = cursor->at;
+	const struct tcphdr *tcp = cursor->at;
 	u32 header;
 
 	if (packet->payload < sizeof(*tcp) || (void *)(tcp + 1) > cursor->end) {
@@ -223,9 +239,9 @@ static __always_inline void parse_tcp(struct cursor *cursor, struct packet *pack
 	set_ports(packet, tcp->source, tcp->dest);
 }
 
-static __always_inline void parse_udp(struct cursor *cursor, struct packet *packet)
+static __always_inline void parse_udp(const struct cursor *cursor, struct packet *packet)
 {
-	struct udphdr *udp = cursor->at;
+	const struct udphdr *udp = cursor->at;
 	u16 length;
 
 	if (packet->payload < sizeof(*udp) || (void *)(udp + 1) > cursor->end) {
@@ -238,6 +254,14 @@ static __always_inline void parse_udp(struct cursor *cursor, struct packet *pack
 	set_ports(packet, udp->source, udp->dest);
 }
 
+static __always_inline void parse_header(const struct cursor *cursor, struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_TCP)
+		parse_tcp(cursor, packet);
+	else
+		parse_udp(cursor, packet);
+}
+
 /* Ports and flags. Other protocols than TCP and UDP have port 0, later fragments none. */
 static __always_inline void parse_transport(struct cursor *cursor, struct packet *packet)
 {
@@ -248,12 +272,45 @@ static __always_inline void parse_transport(struct cursor *cursor, struct packet
 	packet->transport = cursor->at - cursor->start;
 	if (packet->fragment == FRAGMENT_LATER)
 		return;
-	if (packet->protocol == IPPROTO_TCP)
-		parse_tcp(cursor, packet);
-	else if (packet->protocol == IPPROTO_UDP)
-		parse_udp(cursor, packet);
+	if (has_ports(packet->protocol))
+		parse_header(cursor, packet);
 	else
 		set_ports(packet, 0, 0);
+}
+
+/* The transport header of a plain packet. */
+static __always_inline void parse_plain(const struct cursor *cursor, struct packet *packet)
+{
+	packet->transport = cursor->at - cursor->start;
+	if (!packet->error)
+		parse_header(cursor, packet);
+}
+
+/* False for what is no IP packet to one host. */
+static __always_inline bool parse(struct cursor *cursor, struct packet *packet)
+{
+	__be16 type = parse_ethernet(cursor);
+	u16 network = cursor->at - cursor->start;
+	const struct ipv6hdr *ip6;
+	const struct iphdr *ip;
+
+	begin(packet);
+	packet->network = network;
+	if (type == htons(ETH_P_IP)) {
+		ip = ipv4_header(cursor);
+		if (!ip)
+			return false;
+		parse_ipv4(cursor, ip, packet);
+	} else if (type == htons(ETH_P_IPV6)) {
+		ip6 = ipv6_header(cursor);
+		if (!ip6)
+			return false;
+		parse_ipv6(cursor, ip6, packet);
+	} else {
+		return false;
+	}
+	parse_transport(cursor, packet);
+	return true;
 }
 
 static __always_inline bool is_icmp(const struct packet *packet)

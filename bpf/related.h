@@ -14,11 +14,6 @@
 
 #define MAX_OFFSET 0x3fff /* of a transport header: what parse.h follows ends well below */
 
-struct ports {
-	__be16 source;
-	__be16 destination;
-};
-
 /* What the fragments of a packet have in common. In IPv6 the protocol is not part of it: fragments may differ in their
  * next header, and the first one's may be an extension header (RFC 8200, 4.5). */
 static __always_inline void name_fragment(const struct packet *packet, struct fragment *fragment)
@@ -121,7 +116,7 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 	ports = cursor.at;
 	if ((void *)(ports + 1) > cursor.end ||
 	    (void *)(ports + 1) - (void *)icmp > error->payload || /* padding is no quote */
-	    (quoted->protocol != IPPROTO_TCP && quoted->protocol != IPPROTO_UDP))
+	    !has_ports(quoted->protocol))
 		return false;
 	set_ports(quoted, ports->destination, ports->source);
 	return true;

@@ -7,38 +7,28 @@
 #include "maps.h"
 #include "parse.h"
 
-/* Where a filter has an address's bit: 10 bits for the word, 6 in it. xdpdirector/tables.py sets the same ones. */
-static __always_inline u64 filter_place(__be32 address)
-{
-	u64 hash = opaque(address);
-
-	return (hash ^ hash >> 16) & 0xffff;
-}
-
-/* An address's words in one, for filters. */
+/* An address's words in one, for the filter and for shortcuts. */
 static __always_inline __be32 folded6(const __be32 *address)
 {
 	return address[0] ^ address[1] ^ address[2] ^ address[3];
 }
 
-/* False for most addresses that are no VIP, true for all that are. IPv6: for an address's `folded6`. */
-static __always_inline bool may_be_vip(__be32 address)
+/* What the filter says of an address (of IPv6: its `folded6`), in the lowest two bits: enum mark. Nothing for most addresses
+ * that are no VIP, never too little. 11 bits of the hash tell the word, 5 the place in it; tables.py sets the same. */
+static __always_inline u64 marks_of(const struct entrance *entrance, __be32 address)
 {
-	u64 place = filter_place(address);
-	u32 word = place >> 6;
-	u64 *bits = vip_filter.lookup(&word);
+	u64 hash = opaque(address), place = (hash ^ hash >> 16) & 0xffff;
 
-	return bits && (*bits >> (place & 63) & 1);
+	return entrance->filter[place >> 5] >> (place & 31) * 2;
 }
 
-/* The same for VIPs with a listener that is in the tries. */
 static __always_inline bool may_have_ranges(const struct packet *packet)
 {
-	u64 place = filter_place(packet->ipv6 ? folded6(packet->flow.v6.vip) : packet->flow.v4.vip);
-	u32 word = place >> 6;
-	u64 *bits = range_filter.lookup(&word);
+	struct entrance *at = entrance.lookup(&(u32){ 0 });
 
-	return bits && (*bits >> (place & 63) & 1);
+	return at &&
+	       marks_of(at, packet->ipv6 ? folded6(packet->flow.v6.vip) : packet->flow.v4.vip) &
+		       MARK_RANGES;
 }
 
 /* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would

@@ -24,17 +24,20 @@ from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES, bits_of
+from xdpdirector.shortcuts import Shortcuts
 from xdpdirector.tables import Array, Tables, dtype_of, elements
 
 CONNECTIONS = set(TABLES)
 BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
-            "vip_filter", "range_filter", "stations", "limits", "paid"}  # fmt: skip
+            "stations", "limits", "paid"}  # fmt: skip
 LISTS = {"members", "loads"}
 """Those of them that are lists within values, which are numbered by their elements."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
           "sources"}  # fmt: skip
 COUNTERS = {"traffic", "denials", "refusals", "verdicts"}
 INTERFACES = {"ports"}
+DERIVED = {"entrance"}
+"""What follows from others, and is made anew."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
 "reaping", "adopting"}  # fmt: skip
 """What a program writes down while it works."""
@@ -63,7 +66,7 @@ def predecessor(paths: InstancePaths, loaded: Loaded) -> Loaded | None:
 
 def plan(old: Loaded, new: Loaded) -> list[Carried]:
     """What becomes of each map that is worth it."""
-    return [_fate(old, new, name) for name in sorted(old.maps) if name not in SCRATCH]
+    return [_fate(old, new, name) for name in sorted(old.maps) if name not in SCRATCH | DERIVED]
 
 
 def refuse_losses(plans: list[Carried]) -> None:
@@ -95,6 +98,7 @@ def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[C
     for each in plans:
         if each.fate != "lost" and each.name not in CONNECTIONS:
             _copy(old, loaded, each.name)
+    _derive(loaded)
     _adopt(paths, old, loaded)
     return plans
 
@@ -251,6 +255,15 @@ def _copy_interfaces(old: Loaded, new: Loaded, name: str) -> None:
             value = libbpf.lookup(source, np.int32(index).tobytes(), _PORT)
             if value and any(value):
                 libbpf.update(target, np.int32(index).tobytes(), value)
+
+
+def _derive(loaded: Loaded) -> None:
+    with Tables(loaded) as tables:
+        listeners = tables.listeners()
+        places = {entry: tables.place_of(entry)[0] for entry in listeners}
+        ranged = {address for entry, address in places.items() if entry.map.startswith("ranges")}
+        tables.set_vips(set(places.values()), ranged)
+        Shortcuts(tables).fill(listeners)
 
 
 # Connections

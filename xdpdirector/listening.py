@@ -14,6 +14,7 @@ from collections.abc import Set
 from xdpdirector.errors import CapacityError
 from xdpdirector.fronts import Front, Fronts
 from xdpdirector.model import Address, Listener
+from xdpdirector.shortcuts import Shortcuts
 from xdpdirector.tables import Entry, Tables
 
 
@@ -25,6 +26,8 @@ class Listening:
         self.fronts = Fronts(tables)
         self._tables = tables
         self._present = tables.listeners()
+        self._shortcuts = Shortcuts(tables)
+        self._shortcuts.fill(self._present)
         self._wanted: dict[int, dict[Entry, int]] = {}
         """By service: its entries, and how wide the narrowest of its listeners is there."""
         self._brought: dict[int, Set[Listener]] = {}
@@ -91,11 +94,12 @@ class Listening:
 
     def check(self) -> None:
         """Read again what stands in the maps, where somebody else may have changed it; the next `bring` repairs
-        listeners. VIPs are repaired here."""
+        listeners. Shortcuts and VIPs are repaired here."""
         wanted = {entry for entries in self._wanted.values() for entry in entries}
         before, self._present = self._present, self._tables.listeners()
         if self._present != before:
             self._brought.clear()
+        self._shortcuts.fill(self._present)
         entries = wanted | self._present.keys()
         self._place = {entry: place for entry, place in self._place.items() if entry in entries}
         self.fronts.keep({front for _, front in self._present.values()})
@@ -106,6 +110,7 @@ class Listening:
         claims = [(wanted[entry], service) for service, wanted in self._wanted.items() if entry in wanted]
         if not claims:
             if entry in self._present:
+                self._shortcuts.remove(entry)
                 self._tables.delete_listener(entry)
                 del self._present[entry]
                 self.writes += 1
@@ -114,6 +119,7 @@ class Listening:
         target = service, self.fronts.number(self._front(service, entry))
         if self._present.get(entry) != target:
             self._tables.set_listener(entry, *target)
+            self._shortcuts.put(entry, *target)
             self._present[entry] = target
             self.writes += 1
 

@@ -12,8 +12,9 @@ import os
 import struct
 import sys
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from ipaddress import ip_address
+from operator import xor
 from pathlib import Path
 from typing import Any, NamedTuple, TypeAlias
 
@@ -125,8 +126,8 @@ class Tables:
             self.reaping = self._shared("reaping")
             self.adopting = self._shared("adopting")
             self.stations = self._shared("stations")
-            self._vip_filter = self._shared("vip_filter")
-            self._range_filter = self._shared("range_filter")
+            entrance = self._shared("entrance")
+            self.shortcuts, self._filter = entrance["shortcuts"][0], entrance["filter"][0]
         except BaseException:
             self.close()
             raise
@@ -145,8 +146,8 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "fronts", "reaping", "adopting", "stations", "_vip_filter",
-                     "_range_filter"):  # fmt: skip
+                     "backend_labels", "fronts", "reaping", "adopting", "stations", "shortcuts",
+                     "_filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
             self._memory.pop().close()
@@ -242,8 +243,12 @@ class Tables:
 
     def place_of(self, entry: Entry) -> tuple[Address, int]:
         """The address in an entry's key, and the number of its protocol."""
-        key = np.frombuffer(entry.key, dtype_of(self.loaded.maps[entry.map]["key"]))
-        return address_of(key["address"][0]), int(key["protocol"][0])
+        key = self.key_of(entry)
+        return address_of(key["address"]), int(key["protocol"])
+
+    def key_of(self, entry: Entry) -> Any:
+        """An entry's key, field by field."""
+        return np.frombuffer(entry.key, dtype_of(self.loaded.maps[entry.map]["key"]))[0]
 
     def _vip_key(self, address: Address) -> bytes:
         return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
@@ -253,31 +258,28 @@ class Tables:
         return {key.tobytes() for keys, _ in self.read("vips", 8192) for key in keys}
 
     def set_vips(self, addresses: set[Address], ranged: set[Address]) -> None:
-        """Exactly these are VIPs: first what is new, in the filters and exactly, then away with the rest.
+        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest.
 
         `ranged`: those of them that have entries in `ranges4` or `ranges6`.
         """
         wanted = {self._vip_key(address) for address in addresses}
-        filters = ((self._vip_filter, addresses), (self._range_filter, ranged))
-        for bits, which in filters:
-            bits[:] |= self._filter_words(which)
+        words = self._filter_words({"MARK_VIP": addresses, "MARK_RANGES": ranged})
+        self._filter |= words
         present = self.vips()
         for key in wanted - present:
             libbpf.update(self._fds["vips"], key, np.uint32(1).tobytes())
         for key in present - wanted:
             libbpf.delete(self._fds["vips"], key)
-        for bits, which in filters:
-            bits[:] = self._filter_words(which)
+        self._filter[:] = words
 
-    def _filter_words(self, addresses: set[Address]) -> Array:
-        """The bits that bpf/service.h `filter_bit` finds."""
-        words = np.zeros(len(self._vip_filter), np.uint64)
-        for address in addresses:
-            hashed = 0
-            for word in address_words(address):
-                hashed ^= word
-            hashed = (hashed ^ hashed >> 16) & 0xFFFF
-            words[hashed >> 6] |= np.uint64(1 << (hashed & 63))
+    def _filter_words(self, marked: dict[str, set[Address]]) -> Array:
+        """The marks that bpf/service.h `marks_of` finds."""
+        words = np.zeros(len(self._filter), np.uint64)
+        for mark, addresses in marked.items():
+            for address in addresses:
+                hashed = reduce(xor, address_words(address))
+                hashed = (hashed ^ hashed >> 16) & 0xFFFF
+                words[hashed >> 5] |= np.uint64(self.enums["mark"][mark] << (hashed & 31) * 2)
         return words
 
     # Hash maps, whole

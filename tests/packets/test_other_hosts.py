@@ -41,7 +41,6 @@ FRAMES = {
     "over IPv6": IPv6(src=w.CLIENT6, dst=w.VIP6) / TCP(sport=1, dport=80, flags="S"),
     "a datagram": IP(src=w.CLIENT, dst=w.VIP) / UDP(sport=1, dport=53),
     "tagged": Dot1Q(vlan=7) / SYN,
-    "to no listener": IP(src=w.CLIENT, dst=w.VIP) / TCP(sport=1, dport=9),
     "malformed": IP(src=w.CLIENT, dst=w.VIP) / TCP(sport=1, dport=80, dataofs=1),
     "a later fragment": IP(src=w.CLIENT, dst=w.VIP, frag=8) / bytes(64),
 }

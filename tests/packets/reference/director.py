@@ -91,6 +91,9 @@ class Director:
         is_vip = packet.vip in self._listeners.vips
         if not self._listeners.seems_vip(packet.vip):
             return Fate(PASS, "pass_not_vip", frame)
+        port = packet.plain_port
+        if port is not None and not self._listeners.find(packet.vip, packet.protocol, port):
+            return Fate(PASS, "pass_no_listener", frame)
         if frame[:6] != self._own_mac:
             return Fate(PASS, "pass_other_host" if is_vip else "pass_not_vip", frame)
         if packet.fault:

@@ -58,6 +58,8 @@ class Packet:
     port: int = 0
     flags: int = 0
     fault: str | None = None
+    plain_port: int | None = None
+    """Of TCP and UDP right behind an IP header without options, in no fragment: what is looked at first."""
 
     @property
     def flow(self) -> Flow:
@@ -97,9 +99,22 @@ def dissect(frame: bytes) -> Packet | None:
         packet = _ipv6(frame, at)
     else:
         return None
+    packet.plain_port = _plain_port(frame, at, is_ipv6=packet.is_ipv6)
     if packet.fault is None and packet.piece is not Piece.LATER:
         _transport(frame, packet)
     return packet
+
+
+def _plain_port(frame: bytes, at: int, *, is_ipv6: bool) -> int | None:
+    if is_ipv6:
+        protocol, ports = frame[at + 6], at + 40
+    else:
+        protocol, ports = frame[at + 9], at + 20
+        if frame[at] != 0x45 or unpack_from("!H", frame, at + 6)[0] & 0x3FFF:
+            return None
+    if protocol not in (TCP, UDP) or len(frame) < ports + 4:
+        return None
+    return int(unpack_from("!H", frame, ports + 2)[0])
 
 
 def _ipv4(frame: bytes, at: int) -> Packet:

@@ -1,0 +1,88 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The shortcuts in the map `entrance`, by which the program tells at a glance which listener a packet is for.
+
+They follow from the exact maps, and are no more than a faster way: see bpf/shortcut.h, whose arithmetic is repeated
+here. One word is one listener, or says that the exact maps are to be asked, so that each change is a single store.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from xdpdirector.tables import PROTOCOLS, Entry, Tables
+
+_FACTOR = 0x9E3779B97F4A7C15  # SHORTCUT_FACTOR
+_KINDS = {PROTOCOLS["tcp"]: 0, PROTOCOLS["udp"]: 1}
+
+
+class Place(NamedTuple):
+    """Where a listener's word is, and what of its key stands there."""
+
+    word: int
+    rest: int
+
+
+class Shortcuts:
+    """Keeps the words as the listeners are: who changes those says so, or lets `fill` look at all of them."""
+
+    def __init__(self, tables: Tables) -> None:
+        self._tables = tables
+        self._bits = tables.enums["shortcut_bits"]
+        self._alone = 1 << self._bits["SHORTCUT_VALUE"] - 1
+        self._found: dict[int, dict[Entry, int]] = defaultdict(dict)
+        """The listeners that have their place there, with the words that stand for them."""
+
+    def put(self, entry: Entry, service: int, front: int) -> None:
+        """A listener leads there from now on. Once the exact map says so, too."""
+        place = self.place_of(entry)
+        if place:
+            self._found[place.word][entry] = self._word_of(place, service, front)
+            self._tables.shortcuts[place.word] = self._word_at(place.word)
+
+    def remove(self, entry: Entry) -> None:
+        """There is no such listener any more. While the exact map still has it."""
+        place = self.place_of(entry)
+        if place:
+            self._found[place.word].pop(entry, None)
+            self._tables.shortcuts[place.word] = self._word_at(place.word)
+
+    def fill(self, listeners: Mapping[Entry, tuple[int, int]]) -> int:
+        """There are these listeners, leading to service and front, and no others; how many words said otherwise."""
+        self._found.clear()
+        words = np.full(len(self._tables.shortcuts), self._alone, np.uint64)
+        for entry, (service, front) in listeners.items():
+            place = self.place_of(entry)
+            if place:
+                self._found[place.word][entry] = self._word_of(place, service, front)
+                words[place.word] = self._word_at(place.word)
+        wrong = np.flatnonzero(self._tables.shortcuts != words)
+        self._tables.shortcuts[wrong] = words[wrong]
+        return len(wrong)
+
+    def place_of(self, entry: Entry) -> Place | None:
+        """None: it has no shortcut."""
+        if not entry.map.startswith("listeners"):
+            return None
+        key = self._tables.key_of(entry)
+        kind = _KINDS.get(int(key["protocol"]))
+        if kind is None:
+            return None
+        address = int(np.bitwise_xor.reduce(np.atleast_1d(key["address"])))
+        is_ipv6 = entry.map == "listeners6"
+        number = address << 18 | int(key["port"]) << 2 | kind << 1 | is_ipv6
+        product = number * _FACTOR & (1 << self._bits["SHORTCUT_KEY"]) - 1
+        below = self._bits["SHORTCUT_KEY"] - self._bits["SHORTCUT_PLACE"]
+        return Place(product >> below, product & (1 << below) - 1)
+
+    def _word_of(self, place: Place, service: int, front: int) -> int:
+        value = front << self._bits["SHORTCUT_SERVICE"] | service
+        return place.rest << self._bits["SHORTCUT_VALUE"] | value
+
+    def _word_at(self, index: int) -> int:
+        """The first one's, as it has been there for longest."""
+        found = self._found[index].values()
+        return next(iter(found), 0) | (self._alone if len(found) < 2 else 0)

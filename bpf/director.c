@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The director at the XDP hook: parse -> service -> connection -> schedule -> forward. Read it from the end. */
+/* The director at the XDP hook: glance -> parse -> connection -> schedule -> forward. Read it from the end. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/icmp.h>
 #include <uapi/linux/icmpv6.h>

@@ -8,7 +8,7 @@ enum reason {
 		0, /* ARP, LLDP and all else that is no IP packet to one host, or too short to tell */
 	PASS_NOT_VIP = 1, /* for another address than a VIP */
 	PASS_NO_LISTENER =
-		2, /* for a VIP, but another port or protocol (ping too): the host answers */
+		2, /* for a VIP, but another port or protocol (ping too), well-formed or not: the host answers */
 	PASS_NO_CONNECTION = 3, /* an ICMP error about no known connection: the host's */
 	PASS_LOCAL = 4,		/* the chosen backend is the director itself */
 	FORWARD_RING = 5,	/* by the ring alone */
@@ -23,9 +23,10 @@ enum reason {
 	REJECT_EMPTY = 13,	 /* RST or port unreachable: no backend takes new connections */
 	REJECT_DOWN = 14,    /* RST: the connection's backend is down, removed or in maintenance */
 	REJECT_UNKNOWN = 15, /* RST: mid-stream TCP of no known connection */
-	DROP_MALFORMED_IP = 16,	     /* for a VIP: lengths in the IP header contradict the frame */
-	DROP_MALFORMED_TCP = 17,     /* for a VIP: TCP header cut short, or its offset wrong */
-	DROP_MALFORMED_UDP = 18,     /* for a VIP: UDP header cut short, or its length wrong */
+	DROP_MALFORMED_IP =
+		16, /* for a listener, as far as it tells: lengths in the IP header contradict the frame */
+	DROP_MALFORMED_TCP = 17,     /* the same: TCP header cut short, or its offset wrong */
+	DROP_MALFORMED_UDP = 18,     /* the same: UDP header cut short, or its length wrong */
 	DROP_EXTENSION_HEADERS = 19, /* for a VIP: more IPv6 extension headers than are followed */
 	DROP_FRAGMENT =
 		20,	   /* for a VIP: a fragment whose first one has not come, or went nowhere */

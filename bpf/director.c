@@ -119,25 +119,37 @@ int stage_parse(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
-	struct service *service = NULL;
-	struct listener listener;
 	struct packet packet;
 
 	if (!parse(&cursor, &packet))
 		return verdict(XDP_PASS, PASS_NOT_IP);
+	return pass_on(ctx, &packet, STAGE_SERVE);
+}
+
+/* Apart from what parses: the verifier would walk all this once for each way through the headers. */
+int stage_serve(struct xdp_md *ctx)
+{
+	void *start = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	struct aside *aside = put_aside();
+	struct service *service = NULL;
+	struct listener listener;
+	struct packet *packet;
+
+	if (!aside || start + sizeof(struct ethhdr) > end)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	packet = &aside->packet;
 	if (!is_for_this_machine(start))
-		return verdict(XDP_PASS, is_vip(&packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
-	if (packet.error)
-		return is_vip(&packet) ? verdict(XDP_DROP, packet.error)
-				       : verdict(XDP_PASS, PASS_NOT_VIP);
-	if (packet.fragment == FRAGMENT_LATER)
-		return pass_on(ctx, &packet, STAGE_FRAGMENT);
-	if (find_listener(&packet, &listener))
+		return verdict(XDP_PASS, is_vip(packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
+	if (packet->error)
+		return is_vip(packet) ? verdict(XDP_DROP, packet->error)
+				      : verdict(XDP_PASS, PASS_NOT_VIP);
+	if (packet->fragment == FRAGMENT_LATER)
+		return call_stage(ctx, STAGE_FRAGMENT);
+	if (find_listener(packet, &listener))
 		service = services.lookup(&listener.service);
 	if (service)
-		return serve(ctx, &packet, service, &listener);
-	return is_icmp(&packet) ? pass_on(ctx, &packet, STAGE_ERROR)
-				: verdict(XDP_PASS, PASS_NO_LISTENER);
+		return serve(ctx, packet, service, &listener);
+	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : verdict(XDP_PASS, PASS_NO_LISTENER);
 }
 
 int stage_recall(struct xdp_md *ctx)

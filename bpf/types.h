@@ -27,7 +27,8 @@ enum stage {
 	STAGE_TRACE = 6,    /* tell who watches */
 	STAGE_RECALL = 7,   /* a packet changes a record, or belongs to a flow that has none */
 	STAGE_PARSE = 8,    /* read packets that are not plain */
-	STAGES = 9,
+	STAGE_SERVE = 9,    /* and find their listener */
+	STAGES = 10,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */

@@ -55,6 +55,7 @@ def plan(variant: str, ifindex: int) -> ServicePlan:
     spec = ServiceSpec.model_validate(
         {
             "listeners": [f"{VIP4}:{port}/tcp", f"[{VIP6}]:{port}/tcp", f"{VIP4}:{port}/udp"],
+            "on_unknown": "drop",  # a RST would turn the frame that the next runs of a burst begin with
             "backends": {f"backend{n}": {"address": str(_FIRST_BACKEND + n)} for n in range(BACKENDS)},
             **VARIANTS[variant],
         }

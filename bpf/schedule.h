@@ -19,9 +19,9 @@
 #define XDPDIRECTOR_SCHEDULE_H
 
 #include "branchless.h"
+#include "choice.h"
 #include "explain.h"
 #include "maps.h"
-#include "choice.h"
 #include "parse.h"
 
 #define PLAIN_ACTIVE 257 /* lc, wlc: what an active connection costs, if an inactive one costs 1 */

@@ -6,6 +6,7 @@
 #ifndef XDPDIRECTOR_TYPES_H
 #define XDPDIRECTOR_TYPES_H
 
+#include "entrance_types.h"
 #include "guard_types.h"
 #include "reason.h"
 #include "record_types.h"
@@ -88,30 +89,6 @@ enum slot_flags {
 /* What a listener leads to: index of the service, and behind these bits the front's. */
 enum listener_bits {
 	LISTENER_FRONT = 16,
-};
-
-/* What the filter says of an address. */
-enum mark {
-	MARK_VIP = 1,
-	MARK_RANGES = 2, /* has listeners in the tries */
-};
-
-/* How the bits of a word in `shortcuts` are used, and of what it is found by: see shortcut.h. */
-enum shortcut_bits {
-	SHORTCUT_KEY = 50,
-	SHORTCUT_PLACE = 13,
-	SHORTCUT_SERVICE = 12, /* from the lowest */
-	SHORTCUT_FRONT = 14,
-	SHORTCUT_VALUE =
-		27, /* both, and whether no other listener's place is here; the rest is of the key */
-};
-
-#define FILTER_WORDS 2048
-
-/* Where to look first. It follows from listeners, and fits into a processor's fast memory. */
-struct entrance {
-	u64 filter[FILTER_WORDS]; /* two bits per hashed address: enum mark */
-	u64 shortcuts[1 << 13];	  /* by SHORTCUT_PLACE bits; most listeners: see shortcut.h */
 };
 
 /* Keys. */

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Where the path looks first: see shortcut.h; part of types.h, whose rules are these, too. */
+#ifndef XDPDIRECTOR_ENTRANCE_TYPES_H
+#define XDPDIRECTOR_ENTRANCE_TYPES_H
+
+/* What the filter says of an address. */
+enum mark {
+	MARK_VIP = 1,
+	MARK_RANGES = 2, /* has listeners in the tries */
+};
+
+/* How the bits of a shortcut are used, and of what it is found by: see shortcut.h. */
+enum shortcut_bits {
+	SHORTCUT_KEY = 50,
+	SHORTCUT_PLACE = 13,
+	SHORTCUT_SERVICE = 12, /* from the lowest */
+	SHORTCUT_FRONT = 14,
+	SHORTCUT_VALUE =
+		27, /* both, and whether no other listener's place is here; the rest is of the key */
+};
+
+#define FILTER_WORDS 2048
+
+/* Where to look first. It follows from listeners, and fits into a processor's fast memory. */
+struct entrance {
+	u64 filter[FILTER_WORDS];	    /* two bits per hashed address: enum mark */
+	u64 shortcuts[1 << SHORTCUT_PLACE]; /* most listeners: see shortcut.h */
+};
+
+#endif

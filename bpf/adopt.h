@@ -17,7 +17,7 @@ static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
 	struct entry entry;
 	u64 evicted;
 
-	set_ports(&packet, adopted->client_port, adopted->port);
+	set_ports(&packet, &(struct ports){ adopted->client_port, adopted->port });
 	if (packet.ipv6)
 		__builtin_memcpy(packet.flow.v6.client, adopted->client, sizeof(adopted->client));
 	else

@@ -42,7 +42,7 @@ static __always_inline bool take(struct choice *choice, u32 index)
 /* The same for a backend that was remembered: its index may have gone to another one since. */
 static __always_inline bool take_again(struct choice *choice, u32 index, u8 generation)
 {
-	return take(choice, index) && (u8)choice->backend->generation == generation;
+	return take(choice, index) && *(u8 *)&choice->backend->generation == generation;
 }
 
 #endif

@@ -120,9 +120,11 @@ static __always_inline enum reason choose(const struct packet *packet,
 		}
 	}
 	aside->now = bpf_jiffies64();
-	aside->stage = stage_of_new(packet, service);
-	if (is_unrecorded(packet, service))
+	if (is_unrecorded(packet, service)) {
+		aside->stage = stage_of_new(packet, service);
 		return UNDECIDED;
+	}
+	aside->stage = STAGE_RECALL;
 	if (find_entry(packet, service, aside->front, &entry)) {
 		if (stays(&entry, packet, service, ticks(aside->now)) &&
 		    take_again(choice, entry.is.record.backend, entry.is.record.generation)) {
@@ -130,9 +132,8 @@ static __always_inline enum reason choose(const struct packet *packet,
 			refresh(&entry, ticks(aside->now));
 			return FORWARD_CONNECTION;
 		}
-		aside->stage = STAGE_RECALL;
-	} else if (!is_opening(packet) && !follows_client(packet, service)) {
-		aside->stage = STAGE_RECALL;
+	} else if (is_opening(packet) || follows_client(packet, service)) {
+		aside->stage = stage_of_new(packet, service);
 	}
 	return UNDECIDED;
 }

@@ -60,15 +60,15 @@ static __always_inline u8 next_state(u8 state, const struct packet *packet)
 }
 
 static __always_inline bool has_expired(union record_word is, const struct service *service,
-					u32 now)
+					u64 now)
 {
-	return idle_ticks(is, now) > (s32)service->timeouts[is.record.state % MAX_STATES];
+	return idle_ticks(is, now) > (s64)service->timeouts[is.record.state % MAX_STATES];
 }
 
 /* Forget the flow, so that it can be scheduled anew. */
 static __always_inline void forget(const struct entry *entry)
 {
-	if (swap_word(entry->at, entry->is.word, 0))
+	if (swap_record(entry, 0))
 		add_load(entry->is, -1);
 }
 
@@ -85,9 +85,10 @@ static __always_inline void refresh(const struct entry *entry, u32 now)
 {
 	union record_word after = entry->is;
 
+	if (idle_ticks(after, now) <= 0)
+		return;
 	after.record.seen = now;
-	if (after.word != entry->is.word)
-		swap_word(entry->at, entry->is.word, after.word);
+	swap_record(entry, after.word);
 }
 
 /* The record as it is after this packet. */
@@ -98,7 +99,7 @@ static __always_inline void renew(struct entry *entry, const struct packet *pack
 	after.record.state = opaque(next_state(before.record.state, packet));
 	after.record.pending &= opaque(is_opening(packet));
 	after.record.seen = now;
-	if (after.word == before.word || !swap_word(entry->at, before.word, after.word))
+	if (after.word == before.word || !swap_record(entry, after.word))
 		return;
 	entry->is = after;
 	if (is_active(before.record.state) != is_active(after.record.state))

@@ -64,8 +64,7 @@ static __always_inline u32 named(const struct choice *choice)
 }
 
 /* For another stage: the packet, and what this one found out. */
-static __always_inline bool hand_over(const struct packet *packet, const struct aside *found,
-				      const struct choice *choice)
+static __always_inline bool hand_over(const struct packet *packet, const struct aside *found)
 {
 	struct aside *aside = put_aside();
 
@@ -76,30 +75,33 @@ static __always_inline bool hand_over(const struct packet *packet, const struct 
 	aside->front = found->front;
 	aside->slot = found->slot;
 	aside->now = found->now;
-	aside->backend = named(choice);
+	aside->backend = NO_BACKEND;
 	aside->reason = UNDECIDED;
 	return true;
 }
 
 /* A packet of a service: to its backend, or on to the stage that finds one. */
 static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, struct service *service,
-				 const struct listener *listener)
+				 const struct listener *listener, bool is_whole)
 {
-	struct aside aside = { .slot = no_slot(),
-			       .service = listener->service,
-			       .front = listener->front };
+	struct aside aside = { .service = listener->service, .front = listener->front };
 	struct choice choice = {};
 	enum reason reason;
 
 	note_service(listener->service);
-	if (service->guard & GUARD_TRACE)
-		packet->traced = listener->service + 1;
-	if (service->guard & GUARD_PREFIXES && is_denied(packet))
-		return conclude(ctx, packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
+	if (service->guard) {
+		if (service->guard & GUARD_TRACE)
+			packet->traced = listener->service + 1;
+		if (service->guard & GUARD_PREFIXES && is_denied(packet))
+			return conclude(ctx, packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
+	}
 	reason = choose(packet, service, &aside, &choice);
 	if (reason != UNDECIDED)
-		return forward(ctx, packet, &choice, reason);
-	if (!hand_over(packet, &aside, &choice))
+		return is_whole ? forward_whole(ctx, packet, &choice, reason)
+				: forward(ctx, packet, &choice, reason);
+	if (!service->ring_slots)
+		aside.slot = no_slot();
+	if (!hand_over(packet, &aside))
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	return call_one_of(ctx, aside.stage);
 }
@@ -107,10 +109,9 @@ static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, stru
 /* On to a stage that needs no more than the packet. */
 static __always_inline int pass_on(struct xdp_md *ctx, const struct packet *packet, u32 stage)
 {
-	struct aside aside = { .slot = no_slot() };
-	struct choice choice = {};
+	struct aside aside = {};
 
-	if (!hand_over(packet, &aside, &choice))
+	if (!hand_over(packet, &aside))
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	return call_stage(ctx, stage);
 }
@@ -138,7 +139,7 @@ int stage_serve(struct xdp_md *ctx)
 	if (!aside || start + sizeof(struct ethhdr) > end)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	packet = &aside->packet;
-	if (!is_for_this_machine(start))
+	if (is_for_another_machine(start))
 		return verdict(XDP_PASS, is_vip(packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
 	if (packet->error)
 		return is_vip(packet) ? verdict(XDP_DROP, packet->error)
@@ -148,7 +149,7 @@ int stage_serve(struct xdp_md *ctx)
 	if (find_listener(packet, &listener))
 		service = services.lookup(&listener.service);
 	if (service)
-		return serve(ctx, packet, service, &listener);
+		return serve(ctx, packet, service, &listener, false);
 	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : verdict(XDP_PASS, PASS_NO_LISTENER);
 }
 
@@ -350,18 +351,20 @@ int director(struct xdp_md *ctx)
 	struct packet packet;
 	u32 sight = glance(&cursor, &packet, &listener);
 
-	if (sight <= PASS_NO_LISTENER)
-		return verdict(XDP_PASS, sight);
-	if (sight == SIGHT_OTHER)
-		return call_stage(ctx, STAGE_PARSE);
-	if (sight == SIGHT_PLAIN && !find_listener(&packet, &listener))
-		return verdict(XDP_PASS, PASS_NO_LISTENER);
-	if (!is_for_this_machine(start))
-		return verdict(XDP_PASS, PASS_OTHER_HOST);
+	if (sight != SIGHT_LISTENER) {
+		if (sight < SIGHT_OTHER)
+			return verdict(XDP_PASS, sight);
+		if (sight == SIGHT_OTHER)
+			return call_stage(ctx, STAGE_PARSE);
+		if (!find_listener(&packet, &listener))
+			return verdict(XDP_PASS, PASS_NO_LISTENER);
+		if (is_for_another_machine(start))
+			return verdict(XDP_PASS, PASS_OTHER_HOST);
+	}
 	if (packet.error)
 		return verdict(XDP_DROP, packet.error);
 	service = services.lookup(&listener.service);
 	if (!service)
 		return verdict(XDP_PASS, PASS_NO_LISTENER);
-	return serve(ctx, &packet, service, &listener);
+	return serve(ctx, &packet, service, &listener, true);
 }

@@ -3,6 +3,8 @@
 #ifndef XDPDIRECTOR_ENTRANCE_TYPES_H
 #define XDPDIRECTOR_ENTRANCE_TYPES_H
 
+#include "station_types.h"
+
 /* What the filter says of an address. */
 enum mark {
 	MARK_VIP = 1,
@@ -12,17 +14,18 @@ enum mark {
 /* How the bits of a shortcut are used, and of what it is found by: see shortcut.h. */
 enum shortcut_bits {
 	SHORTCUT_KEY = 50,
-	SHORTCUT_PLACE = 13,
+	SHORTCUT_PLACE = 14,
 	SHORTCUT_SERVICE = 12, /* from the lowest */
 	SHORTCUT_FRONT = 14,
-	SHORTCUT_VALUE =
-		27, /* both, and whether no other listener's place is here; the rest is of the key */
+	SHORTCUT_ALONE = 26, /* which bit: no other listener's place is here */
+	SHORTCUT_TAKEN = 27, /* and: one is; the rest is of its key */
 };
 
 #define FILTER_WORDS 2048
 
-/* Where to look first. It follows from listeners, and fits into a processor's fast memory. */
+/* Where to look first. But for the MACs it follows from the listeners. */
 struct entrance {
+	struct stations own;
 	u64 filter[FILTER_WORDS];	    /* two bits per hashed address: enum mark */
 	u64 shortcuts[1 << SHORTCUT_PLACE]; /* most listeners: see shortcut.h */
 };

@@ -17,7 +17,8 @@ static __always_inline void count_traffic(const struct packet *packet, const str
 		return;
 	count->packets += 1;
 	count->bytes += packet->length;
-	count->connections += choice->is_new;
+	if (choice->is_new)
+		count->connections += 1;
 }
 
 /* New addresses, and in place of all tags the backend's own, or none. */
@@ -49,11 +50,10 @@ static __always_inline bool write_tagged(struct xdp_md *ctx, const struct packet
 /* By words: a copy of bytes is made byte by byte. */
 static __always_inline void copy_addresses(void *to, const struct backend *backend)
 {
-	const u32 *from = (const void *)backend->addresses;
+	const void *from = backend->addresses;
 
-	((u32 *)to)[0] = from[0];
-	((u32 *)to)[1] = from[1];
-	((u32 *)to)[2] = from[2];
+	*(u64 *)to = *(const u64 *)from;
+	*(u32 *)(to + 8) = *(const u32 *)(from + 8);
 }
 
 static __always_inline bool write_addresses(struct xdp_md *ctx, const struct backend *backend)
@@ -77,8 +77,6 @@ static __always_inline enum reason send(struct xdp_md *ctx, const struct packet 
 	*action = XDP_DROP;
 	if (!backend)
 		return DROP_INTERNAL;
-	if (packet->fragment == FRAGMENT_FIRST)
-		remember_fragment(packet, choice);
 	if ((backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED)) != BACKEND_RESOLVED) {
 		if (!(backend->flags & BACKEND_LOCAL))
 			return DROP_UNRESOLVED;
@@ -97,13 +95,22 @@ static __always_inline enum reason send(struct xdp_md *ctx, const struct packet 
 	return reason;
 }
 
-static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
-				   const struct choice *choice, enum reason reason)
+/* A packet that is no fragment. */
+static __always_inline int forward_whole(struct xdp_md *ctx, const struct packet *packet,
+					 const struct choice *choice, enum reason reason)
 {
 	int action;
 
 	reason = send(ctx, packet, choice, reason, &action);
 	return conclude(ctx, packet, choice->index, action, reason);
+}
+
+static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
+				   const struct choice *choice, enum reason reason)
+{
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember_fragment(packet, choice);
+	return forward_whole(ctx, packet, choice, reason);
 }
 
 #endif

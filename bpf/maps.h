@@ -6,7 +6,6 @@
 
 #include "decision.h"
 #include "explanation.h"
-#include "station_types.h"
 #include "types.h"
 
 #define MAX_FRONTS 16384 /* what a record has bits for */
@@ -33,8 +32,6 @@
 
 /* What most packets are told apart by. */
 SHARED_ARRAY(struct entrance, entrance, 1);
-/* Which MACs are this machine's. */
-SHARED_ARRAY(struct stations, stations, 1);
 /* The VIPs, exactly: consulted for malformed packets only. */
 PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 

@@ -10,6 +10,7 @@
 
 #include "types.h"
 
+#define PLAIN_IPV4	 0x45 /* version, and a header without options */
 #define MAX_TAGS	 2
 #define MAX_EXTENSIONS	 6
 #define FRAGMENT_BITS	 0x3fff /* more fragments, and the offset (RFC 791) */
@@ -114,7 +115,10 @@ static __always_inline const struct iphdr *ipv4_header(const struct cursor *curs
 {
 	const struct iphdr *ip = cursor->at;
 
-	return (void *)(ip + 1) <= cursor->end && ip->version == 4 ? ip : NULL;
+	return (void *)(ip + 1) <= cursor->end &&
+			       (*(const u8 *)ip == PLAIN_IPV4 || ip->version == 4)
+		       ? ip
+		       : NULL;
 }
 
 static __always_inline const struct ipv6hdr *ipv6_header(const struct cursor *cursor)
@@ -124,25 +128,29 @@ static __always_inline const struct ipv6hdr *ipv6_header(const struct cursor *cu
 	return (void *)(ip + 1) <= cursor->end && ip->version == 6 ? ip : NULL;
 }
 
-/* A header of so many bytes, apart from what it says of fragments. `error` when it contradicts itself, or the frame. */
-static __always_inline void read_ipv4(struct cursor *cursor, const struct iphdr *ip, u32 header,
+/* A header of so many bytes, apart from what it says of fragments. False, with an `error`, when it contradicts itself, or the frame. */
+static __always_inline bool read_ipv4(struct cursor *cursor, const struct iphdr *ip, u32 header,
 				      struct packet *packet)
 {
+	bool is_whole;
+
 	packet->flow.v4.client = ip->saddr;
 	packet->flow.v4.vip = ip->daddr;
 	packet->protocol = ip->protocol;
 	packet->length = ntohs(ip->tot_len);
 	packet->payload = packet->length - header;
-	if (header < sizeof(*ip) || packet->length < header || !goes_on_for(cursor, packet->length))
+	is_whole = header >= sizeof(*ip) && packet->length >= header &&
+		   goes_on_for(cursor, packet->length);
+	if (!is_whole)
 		packet->error = DROP_MALFORMED_IP;
 	cursor->at += header;
+	return is_whole;
 }
 
 static __always_inline void parse_ipv4(struct cursor *cursor, const struct iphdr *ip,
 				       struct packet *packet)
 {
-	read_ipv4(cursor, ip, ip->ihl * 4, packet);
-	if (!packet->error && ip->frag_off & htons(FRAGMENT_BITS))
+	if (read_ipv4(cursor, ip, ip->ihl * 4, packet) && ip->frag_off & htons(FRAGMENT_BITS))
 		set_fragment(packet, ip->frag_off & htons(FRAGMENT_OFFSET), ip->id);
 }
 
@@ -191,7 +199,7 @@ static __always_inline void parse_extensions(struct cursor *cursor, struct packe
 		packet->error = DROP_EXTENSION_HEADERS;
 }
 
-static __always_inline void parse_ipv6(struct cursor *cursor, const struct ipv6hdr *ip,
+static __always_inline bool parse_ipv6(struct cursor *cursor, const struct ipv6hdr *ip,
 				       struct packet *packet)
 {
 	packet->ipv6 = 1;
@@ -201,8 +209,10 @@ static __always_inline void parse_ipv6(struct cursor *cursor, const struct ipv6h
 	packet->payload = ntohs(ip->payload_len);
 	packet->length = packet->payload + sizeof(*ip);
 	cursor->at += sizeof(*ip);
-	if (!goes_on_for(cursor, packet->payload))
-		packet->error = DROP_MALFORMED_IP;
+	if (goes_on_for(cursor, packet->payload))
+		return true;
+	packet->error = DROP_MALFORMED_IP;
+	return false;
 }
 
 static __always_inline bool has_ports(u8 protocol)
@@ -210,15 +220,16 @@ static __always_inline bool has_ports(u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
-static __always_inline void set_ports(struct packet *packet, __be16 client_port, __be16 port)
+/* `ports`: struct ports. Both in one word, as they are read from it later: the processor waits for what was stored in parts. */
+static __always_inline void set_ports(struct packet *packet, const void *ports)
 {
+	u32 word = *(const u32 *)ports;
+
 	if (packet->ipv6) {
-		packet->flow.v6.client_port = client_port;
-		packet->flow.v6.port = port;
+		*(u32 *)&packet->flow.v6.client_port = word;
 		packet->flow.v6.protocol = packet->protocol;
 	} else {
-		packet->flow.v4.client_port = client_port;
-		packet->flow.v4.port = port;
+		*(u32 *)&packet->flow.v4.client_port = word;
 		packet->flow.v4.protocol = packet->protocol;
 	}
 }
@@ -236,7 +247,7 @@ static __always_inline void parse_tcp(const struct cursor *cursor, struct packet
 	if (header < sizeof(*tcp) || header > packet->payload)
 		packet->error = DROP_MALFORMED_TCP;
 	packet->flags = ((u8 *)tcp)[13];
-	set_ports(packet, tcp->source, tcp->dest);
+	set_ports(packet, tcp);
 }
 
 static __always_inline void parse_udp(const struct cursor *cursor, struct packet *packet)
@@ -251,7 +262,7 @@ static __always_inline void parse_udp(const struct cursor *cursor, struct packet
 	length = ntohs(udp->len);
 	if (length < sizeof(*udp) || (length > packet->payload && !packet->fragment))
 		packet->error = DROP_MALFORMED_UDP;
-	set_ports(packet, udp->source, udp->dest);
+	set_ports(packet, udp);
 }
 
 static __always_inline void parse_header(const struct cursor *cursor, struct packet *packet)
@@ -275,15 +286,7 @@ static __always_inline void parse_transport(struct cursor *cursor, struct packet
 	if (has_ports(packet->protocol))
 		parse_header(cursor, packet);
 	else
-		set_ports(packet, 0, 0);
-}
-
-/* The transport header of a plain packet. */
-static __always_inline void parse_plain(const struct cursor *cursor, struct packet *packet)
-{
-	packet->transport = cursor->at - cursor->start;
-	if (!packet->error)
-		parse_header(cursor, packet);
+		set_ports(packet, &(u32){ 0 });
 }
 
 /* False for what is no IP packet to one host. */

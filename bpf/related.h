@@ -118,7 +118,7 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 	    (void *)(ports + 1) - (void *)icmp > error->payload || /* padding is no quote */
 	    !has_ports(quoted->protocol))
 		return false;
-	set_ports(quoted, ports->destination, ports->source);
+	set_ports(quoted, &(struct ports){ ports->destination, ports->source });
 	return true;
 }
 

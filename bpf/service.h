@@ -33,17 +33,23 @@ static __always_inline bool may_have_ranges(const struct packet *packet)
 
 /* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
  * double them, or send them in circles with another one. */
-static __always_inline bool is_for_this_machine(const void *start)
+static __always_inline bool is_for_this_machine(const struct entrance *at, const void *start)
 {
 	u64 mac = *(const u32 *)start | (u64) * (const u16 *)(start + 4) << 32;
-	struct stations *own = stations.lookup(&(u32){ 0 });
 
-	if (!own || !own->known || own->macs[0] == mac)
+	if (at->own.macs[0] == mac || !at->own.known)
 		return true;
 	for (u32 i = 1; i < MAX_STATIONS; i++)
-		if (own->macs[i] == mac)
+		if (at->own.macs[i] == mac)
 			return true;
 	return false;
+}
+
+static __always_inline bool is_for_another_machine(const void *start)
+{
+	struct entrance *at = entrance.lookup(&(u32){ 0 });
+
+	return at && !is_for_this_machine(at, start);
 }
 
 /* Exact, for the rare packet that has no ports to look a listener up by. */

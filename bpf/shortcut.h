@@ -6,7 +6,7 @@
  * A listener's address (of IPv6 the words' sum), port and protocol make a number of SHORTCUT_KEY bits. It is multiplied by
  * an odd constant, which can be undone; the product's upper bits say where among the shortcuts the listener's word is, and the
  * word has the lower ones, so that nothing is lost (quotienting: Knuth, TAOCP 3, 6.4). IPv6 addresses are compared besides.
- * A word also says whether no other listener has its place there: else, and while nobody has filled the map, the exact
+ * A word also says whether another listener has its place there: else, and while nobody has filled the map, the exact
  * maps are asked. xdpdirector/shortcuts.py fills it.
  */
 #ifndef XDPDIRECTOR_SHORTCUT_H
@@ -16,10 +16,9 @@
 #include "parse.h"
 #include "service.h"
 
-#define PLAIN_IPV4	0x45 /* version, and a header without options */
 #define SHORTCUT_FACTOR 0x9e3779b97f4a7c15ULL
 
-/* What a glance tells. Up to PASS_NO_LISTENER: the reason why the packet is for no service. */
+/* What a glance tells. Below: the reason why the packet is for no service of this machine. */
 enum sight {
 	SIGHT_OTHER = 64,    /* for a VIP, but not plain */
 	SIGHT_PLAIN = 65,    /* the exact maps know the listener */
@@ -55,13 +54,12 @@ static __always_inline u32 look(const struct entrance *at, u64 key, u64 marks,
 	u64 place = product >> (SHORTCUT_KEY - SHORTCUT_PLACE) & ((1 << SHORTCUT_PLACE) - 1);
 
 	found = *(const volatile u64 *)&at->shortcuts[place];
-	differs = found ^ product << SHORTCUT_VALUE;
-	listener->service = differs & ((1 << SHORTCUT_SERVICE) - 1);
-	listener->front = differs >> SHORTCUT_SERVICE & ((1 << SHORTCUT_FRONT) - 1);
-	if (!(differs >> SHORTCUT_VALUE) && listener->front &&
-	    (!address6 || is_at(listener->front, address6)))
+	differs = found ^ product << (SHORTCUT_TAKEN + 1);
+	listener->service = found & ((1 << SHORTCUT_SERVICE) - 1);
+	listener->front = found >> SHORTCUT_SERVICE & ((1 << SHORTCUT_FRONT) - 1);
+	if (differs >> SHORTCUT_TAKEN == 1 && (!address6 || is_at(listener->front, address6)))
 		return SIGHT_LISTENER;
-	if (found >> (SHORTCUT_VALUE - 1) & 1 && !(marks & MARK_RANGES))
+	if (found >> SHORTCUT_ALONE & 1 && !(marks & MARK_RANGES))
 		return PASS_NO_LISTENER;
 	return SIGHT_PLAIN;
 }
@@ -107,13 +105,16 @@ static __always_inline u32 glance4(const struct cursor *cursor, struct packet *p
 		     listener);
 	if (sight == PASS_NO_LISTENER)
 		return sight;
+	if (sight == SIGHT_LISTENER && !is_for_this_machine(at, cursor->start))
+		return PASS_OTHER_HOST;
 	begin(packet);
 	packet->ipv6 = 0;
 	packet->network = cursor->at - cursor->start;
-	read_ipv4(&rest, ip, sizeof(*ip), packet);
-	parse_plain(&rest, packet);
+	packet->transport = packet->network + sizeof(*ip);
+	if (read_ipv4(&rest, ip, sizeof(*ip), packet))
+		parse_header(&rest, packet);
 	if (sight == SIGHT_PLAIN)
-		set_ports(packet, ports->source, ports->destination);
+		set_ports(packet, ports);
 	return sight;
 }
 
@@ -146,12 +147,15 @@ static __always_inline u32 glance6(const struct cursor *cursor, struct packet *p
 		     address, listener);
 	if (sight == PASS_NO_LISTENER)
 		return sight;
+	if (sight == SIGHT_LISTENER && !is_for_this_machine(at, cursor->start))
+		return PASS_OTHER_HOST;
 	begin(packet);
 	packet->network = cursor->at - cursor->start;
-	parse_ipv6(&rest, ip, packet);
-	parse_plain(&rest, packet);
+	packet->transport = packet->network + sizeof(*ip);
+	if (parse_ipv6(&rest, ip, packet))
+		parse_header(&rest, packet);
 	if (sight == SIGHT_PLAIN)
-		set_ports(packet, ports->source, ports->destination);
+		set_ports(packet, ports);
 	return sight;
 }
 

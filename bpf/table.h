@@ -40,7 +40,8 @@
 /* A flow as its entry has it, and where it may stand. */
 struct place {
 	u64 key[KEY_WORDS];
-	u32 buckets[2];
+	u64 hash;
+	u32 buckets; /* how many there are */
 };
 
 union record_word {
@@ -50,7 +51,8 @@ union record_word {
 
 /* A record where it stands, and what it said. */
 struct entry {
-	u64 *at;
+	u64 *bucket;
+	u64 word; /* which of the bucket's */
 	union record_word is;
 };
 
@@ -60,9 +62,9 @@ static __always_inline u32 ticks(u64 jiffies)
 }
 
 /* Since the record was seen. Below zero when another processor saw it after `now` was read. */
-static __always_inline s32 idle_ticks(union record_word is, u32 now)
+static __always_inline s64 idle_ticks(union record_word is, u64 now)
 {
-	return (s32)((now - (u32)is.record.seen) << (32 - SEEN_BITS)) >> (32 - SEEN_BITS);
+	return (s64)((now - (is.word >> SEEN_SHIFT)) << SEEN_SHIFT) >> SEEN_SHIFT;
 }
 
 static __always_inline u64 read_word(const u64 *at)
@@ -88,24 +90,31 @@ static __always_inline void find_place(const struct packet *packet, const struct
 	const struct flow4 *v4 = &packet->flow.v4;
 	const struct flow6 *v6 = &packet->flow.v6;
 	const u64 *secret = service->multipliers;
-	u32 buckets;
 	u64 hash;
 
 	if (packet->ipv6) {
-		buckets = BUCKETS6;
+		place->buckets = BUCKETS6;
 		place->key[0] = (u64)v6->client[1] << 32 | v6->client[0];
 		place->key[1] = (u64)v6->client[3] << 32 | v6->client[2];
 		place->key[2] = (u64)v6->port << 16 | v6->client_port;
 		hash = folded(place->key[0] * secret[1]) + place->key[1];
 		hash = folded(hash * secret[1]) + place->key[2];
 	} else {
-		buckets = BUCKETS4;
-		place->key[0] = (u64)v4->port << 48 | (u64)v4->client_port << 32 | v4->client;
+		place->buckets = BUCKETS4;
+		place->key[0] = (u64) * (const u32 *)&v4->client_port << 32 | v4->client;
 		hash = place->key[0];
 	}
-	hash = folded((hash + front) * secret[0]) * secret[1];
-	place->buckets[0] = hash >> 42 & (buckets - 1);
-	place->buckets[1] = place->buckets[0] ^ (1 + (hash >> 20 & (NEAR - 1)));
+	place->hash = folded((hash + front) * secret[0]) * secret[1];
+}
+
+static __always_inline u32 first_bucket(const struct place *place)
+{
+	return place->hash >> 42 & (place->buckets - 1);
+}
+
+static __always_inline u32 second_bucket(const struct place *place)
+{
+	return first_bucket(place) ^ (1 + (place->hash >> 20 & (NEAR - 1)));
 }
 
 /* A bucket, or NULL (never). Which map it is of is known where the compiler knows `packet->ipv6`. */
@@ -147,7 +156,8 @@ static __always_inline bool search(u64 *bucket, int words, const struct place *p
 			break;
 		}
 	}
-	found->at = bucket + (at & (WAYS * words - 1));
+	found->bucket = bucket;
+	found->word = at & (WAYS * words - 1);
 	return at;
 }
 
@@ -159,10 +169,16 @@ static __always_inline bool find_entry(const struct packet *packet, const struct
 
 	find_place(packet, service, front, &place);
 	if (packet->ipv6)
-		return search(bucket6(place.buckets[0]), WORDS6, &place, front, found) ||
-		       search(bucket6(place.buckets[1]), WORDS6, &place, front, found);
-	return search(bucket4(place.buckets[0]), WORDS4, &place, front, found) ||
-	       search(bucket4(place.buckets[1]), WORDS4, &place, front, found);
+		return search(bucket6(first_bucket(&place)), WORDS6, &place, front, found) ||
+		       search(bucket6(second_bucket(&place)), WORDS6, &place, front, found);
+	return search(bucket4(first_bucket(&place)), WORDS4, &place, front, found) ||
+	       search(bucket4(second_bucket(&place)), WORDS4, &place, front, found);
+}
+
+/* False when it is not as it was read any more. */
+static __always_inline bool swap_record(const struct entry *entry, u64 to)
+{
+	return swap_word(entry->bucket + entry->word, entry->is.word, to);
 }
 
 /* Forget a record, when it still is as the daemon saw it. */
@@ -268,13 +284,12 @@ static __always_inline bool settle(u64 *first, u64 *second, int words, const str
 static __always_inline bool insert(const struct packet *packet, const struct place *place, u64 word,
 				   u32 now, u32 patience, u64 *evicted)
 {
-	const u32 *two = place->buckets;
+	u32 first = first_bucket(place), second = second_bucket(place);
 
 	if (packet->ipv6)
-		return settle(bucket6(two[0]), bucket6(two[1]), WORDS6, place, word, now, patience,
+		return settle(bucket6(first), bucket6(second), WORDS6, place, word, now, patience,
 			      evicted);
-	return settle(bucket4(two[0]), bucket4(two[1]), WORDS4, place, word, now, patience,
-		      evicted);
+	return settle(bucket4(first), bucket4(second), WORDS4, place, word, now, patience, evicted);
 }
 
 #endif

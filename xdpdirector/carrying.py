@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import recfunctions
 
-from xdpdirector import layout, libbpf
+from xdpdirector import layout, libbpf, stations
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
@@ -29,7 +29,7 @@ from xdpdirector.tables import Array, Tables, dtype_of, elements
 
 CONNECTIONS = set(TABLES)
 BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
-            "stations", "limits", "paid"}  # fmt: skip
+            "limits", "paid"}  # fmt: skip
 LISTS = {"members", "loads"}
 """Those of them that are lists within values, which are numbered by their elements."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
@@ -37,7 +37,7 @@ BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "
 COUNTERS = {"traffic", "denials", "refusals", "verdicts"}
 INTERFACES = {"ports"}
 DERIVED = {"entrance"}
-"""What follows from others, and is made anew."""
+"""What follows from others, and is made anew, but for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
 "reaping", "adopting"}  # fmt: skip
 """What a program writes down while it works."""
@@ -98,7 +98,7 @@ def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[C
     for each in plans:
         if each.fate != "lost" and each.name not in CONNECTIONS:
             _copy(old, loaded, each.name)
-    _derive(loaded)
+    _prepare_entrance(old, loaded)
     _adopt(paths, old, loaded)
     return plans
 
@@ -179,7 +179,7 @@ def _last_used(keys: Array, values: Array) -> int:
 def _read(loaded: Loaded, name: str) -> Iterator[tuple[Array, Array]]:
     """Keys and values, some thousand at a time; of lists the elements' numbers and elements."""
     said = loaded.maps[name]
-    batch = min(_BATCH, said["max_entries"]) if name in BY_INDEX | CONNECTIONS else _BATCH
+    batch = min(_BATCH, said["max_entries"]) if name in BY_INDEX | CONNECTIONS | DERIVED else _BATCH
     keys, values = (np.zeros(batch, dtype_of(said[part])) for part in ("key", "value"))
     with libbpf.opened(loaded.pins / name) as fd:
         for count in libbpf.lookup_batches(fd, keys.ctypes.data, values.ctypes.data, batch):
@@ -257,13 +257,20 @@ def _copy_interfaces(old: Loaded, new: Loaded, name: str) -> None:
                 libbpf.update(target, np.int32(index).tobytes(), value)
 
 
-def _derive(loaded: Loaded) -> None:
-    with Tables(loaded) as tables:
+def _prepare_entrance(old: Loaded, new: Loaded) -> None:
+    with Tables(new) as tables:
         listeners = tables.listeners()
         places = {entry: tables.place_of(entry)[0] for entry in listeners}
         ranged = {address for entry, address in places.items() if entry.map.startswith("ranges")}
         tables.set_vips(set(places.values()), ranged)
         Shortcuts(tables).fill(listeners)
+        if "entrance" in old.maps:
+            stations.tell(tables.stations, _own_macs(old))
+
+
+def _own_macs(loaded: Loaded) -> list[bytes]:
+    ((_, values),) = _read(loaded, "entrance")
+    return stations.told(values["own"])
 
 
 # Connections

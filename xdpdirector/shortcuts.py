@@ -32,7 +32,7 @@ class Shortcuts:
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._bits = tables.enums["shortcut_bits"]
-        self._alone = 1 << self._bits["SHORTCUT_VALUE"] - 1
+        self._alone, self._taken = (1 << self._bits[f"SHORTCUT_{name}"] for name in ("ALONE", "TAKEN"))
         self._found: dict[int, dict[Entry, int]] = defaultdict(dict)
         """The listeners that have their place there, with the words that stand for them."""
 
@@ -80,7 +80,7 @@ class Shortcuts:
 
     def _word_of(self, place: Place, service: int, front: int) -> int:
         value = front << self._bits["SHORTCUT_SERVICE"] | service
-        return place.rest << self._bits["SHORTCUT_VALUE"] | value
+        return place.rest << self._bits["SHORTCUT_TAKEN"] + 1 | self._taken | value
 
     def _word_at(self, index: int) -> int:
         """The first one's, as it has been there for longest."""

@@ -125,8 +125,8 @@ class Tables:
             self.fronts = self._shared("fronts")
             self.reaping = self._shared("reaping")
             self.adopting = self._shared("adopting")
-            self.stations = self._shared("stations")
             entrance = self._shared("entrance")
+            self.stations = entrance["own"]
             self.shortcuts, self._filter = entrance["shortcuts"][0], entrance["filter"][0]
         except BaseException:
             self.close()

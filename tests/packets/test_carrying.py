@@ -12,11 +12,13 @@ import pytest
 import world as w
 from rings import NAMES, ring
 
-from xdpdirector import attachment, carrying, layout, loader, source
+from xdpdirector import attachment, carrying, layout, libbpf, loader, source, stations
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Persistence, Sizes
 from xdpdirector.paths import InstancePaths
+from xdpdirector.shortcuts import Shortcuts
+from xdpdirector.tables import Tables
 
 SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
               clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
@@ -164,6 +166,19 @@ def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths)
             if view["client_port"] == w.network16(1)
         }
         assert states == {after.tables.enums["connection_state"]["CONNECTION_FIN"]}
+
+
+def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: InstancePaths) -> None:
+    before.apply(w.service())
+    loaded = upgraded(paths, LARGER)
+
+    carrying.carry(paths, loaded)
+
+    with Tables(loaded) as after, libbpf.opened(loaded.program) as program:
+        assert stations.told(after.stations) == [w.mac(w.DIRECTOR_MAC)]
+        assert Shortcuts(after).fill(after.listeners()) == 0
+        for frame in (w.tcp(), w.tcp6(), w.udp(), w.udp6()):
+            assert libbpf.prog_test_run(program, bytes(frame), w.LOOPBACK).verdict == w.TX
 
 
 def test_doing_it_again_does_no_harm(before: w.World, paths: InstancePaths) -> None:

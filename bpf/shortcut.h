@@ -6,8 +6,8 @@
  * A listener's address (of IPv6 the words' sum), port and protocol make a number of SHORTCUT_KEY bits. It is multiplied by
  * an odd constant, which can be undone; the product's upper bits say where among the shortcuts the listener's word is, and the
  * word has the lower ones, so that nothing is lost (quotienting: Knuth, TAOCP 3, 6.4). IPv6 addresses are compared besides.
- * A word also says whether another listener has its place there: else, and while nobody has filled the map, the exact
- * maps are asked. xdpdirector/shortcuts.py fills it.
+ * A word also says that no other listener has its place there; where it does not, also because nobody has filled it yet, the
+ * exact maps are asked. xdpdirector/shortcuts.py fills them.
  */
 #ifndef XDPDIRECTOR_SHORTCUT_H
 #define XDPDIRECTOR_SHORTCUT_H

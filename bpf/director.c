@@ -28,7 +28,7 @@
 #include "related.h"
 #include "reply.h"
 #include "forward.h"
-#include "adopt.h"
+#include "by_hand.h"
 
 /* What this processor has put aside; a dry run has a place of its own. */
 static __always_inline struct aside *put_aside(void)
@@ -297,49 +297,6 @@ int stage_error(struct xdp_md *ctx)
 	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))
 		return conclude(ctx, &aside->packet, named(&choice), XDP_DROP, DROP_DENIED);
 	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
-}
-
-/* The time as the path sees it, for the daemon: run by hand only, writes its jiffies over the frame's start. */
-int clock(struct xdp_md *ctx)
-{
-	u64 *start = (void *)(long)ctx->data;
-
-	if ((void *)(start + 1) > (void *)(long)ctx->data_end)
-		return XDP_DROP;
-	*start = bpf_jiffies64();
-	return XDP_PASS;
-}
-
-/* Forgets the records that stand in `reaping`, for the daemon's sweep, which cannot compare and swap: run by hand only. */
-int reap(struct xdp_md *ctx)
-{
-	for (u32 i = 0; i < MAX_REAPED; i++) {
-		u32 place = i;
-		struct reaped *reaped = reaping.lookup(&place);
-
-		if (!reaped || !reaped->word)
-			break;
-		if (reaped->ipv6)
-			reap_entry(bucket6(reaped->bucket), WORDS6, reaped);
-		else
-			reap_entry(bucket4(reaped->bucket), WORDS4, reaped);
-	}
-	return XDP_PASS;
-}
-
-/* Puts the flows that stand in `adopting` into the table, for an upgrade: run by hand only. */
-int adopt(struct xdp_md *ctx)
-{
-	for (u32 i = 0; i < MAX_ADOPTED; i++) {
-		u32 place = i;
-		struct adopted *adopted = adopting.lookup(&place);
-
-		if (!adopted || !adopted->word)
-			break;
-		if (adopt_one(adopted, ticks(bpf_jiffies64())))
-			adopted->word = 0;
-	}
-	return XDP_PASS;
 }
 
 int director(struct xdp_md *ctx)

@@ -258,10 +258,8 @@ class Tables:
         return {key.tobytes() for keys, _ in self.read("vips", 8192) for key in keys}
 
     def set_vips(self, addresses: set[Address], ranged: set[Address]) -> None:
-        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest.
-
-        `ranged`: those of them that have entries in `ranges4` or `ranges6`.
-        """
+        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest. `ranged`:
+        those of them that have entries in `ranges4` or `ranges6`."""
         wanted = {self._vip_key(address) for address in addresses}
         words = self._filter_words({"MARK_VIP": addresses, "MARK_RANGES": ranged})
         self._filter |= words

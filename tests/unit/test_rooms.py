@@ -51,6 +51,7 @@ RESERVED = {
         "tables",
         "dataplane",
         "decisions",
+        "shortcuts",
     },
 }
 

@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* Programs that no packet runs: the daemon does, by test-run, for what it cannot do from outside. */
+#ifndef XDPDIRECTOR_BY_HAND_H
+#define XDPDIRECTOR_BY_HAND_H
+
+#include "adopt.h"
+#include "table.h"
+
+/* The time as the path sees it: writes its jiffies over the frame's start. */
+int clock(struct xdp_md *ctx)
+{
+	u64 *start = (void *)(long)ctx->data;
+
+	if ((void *)(start + 1) > (void *)(long)ctx->data_end)
+		return XDP_DROP;
+	*start = bpf_jiffies64();
+	return XDP_PASS;
+}
+
+/* Forgets the records that stand in `reaping`, for the daemon's sweep, which cannot compare and swap. */
+int reap(struct xdp_md *ctx)
+{
+	for (u32 i = 0; i < MAX_REAPED; i++) {
+		u32 place = i;
+		struct reaped *reaped = reaping.lookup(&place);
+
+		if (!reaped || !reaped->word)
+			break;
+		if (reaped->ipv6)
+			reap_entry(bucket6(reaped->bucket), WORDS6, reaped);
+		else
+			reap_entry(bucket4(reaped->bucket), WORDS4, reaped);
+	}
+	return XDP_PASS;
+}
+
+/* Puts the flows that stand in `adopting` into the table, for an upgrade. */
+int adopt(struct xdp_md *ctx)
+{
+	for (u32 i = 0; i < MAX_ADOPTED; i++) {
+		u32 place = i;
+		struct adopted *adopted = adopting.lookup(&place);
+
+		if (!adopted || !adopted->word)
+			break;
+		if (adopt_one(adopted, ticks(bpf_jiffies64())))
+			adopted->word = 0;
+	}
+	return XDP_PASS;
+}
+
+#endif

@@ -36,8 +36,8 @@ static __always_inline struct aside *put_aside(void)
 	return asides.lookup(&(u32){ DRY_RUN });
 }
 
-/* The kernel makes a jump of a call whose stage is written in the instruction before, and an indirect one, which costs as much
- * as fifty other instructions, of one whose stage is a variable. Equal calls would be joined to such a one, but for the mark. */
+/* The kernel makes a jump of a call whose stage is a constant, and an indirect one, dear with retpolines, of one whose
+ * stage is a variable. The compiler would join the former to the latter, but for the mark behind each. */
 static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 {
 	stages.call(ctx, STAGES_AT + stage);

@@ -3,11 +3,11 @@
  * of what is for one costs no hash look-up. This is for plain packets: TCP or UDP, no fragment, the transport header
  * right behind that of IP. Whether they are well-formed is asked when it is known that somebody wants them.
  *
- * A listener's address (of IPv6 the words' sum), port and protocol make a number of SHORTCUT_KEY bits. It is multiplied by
- * an odd constant, which can be undone; the product's upper bits say where among the shortcuts the listener's word is, and the
- * word has the lower ones, so that nothing is lost (quotienting: Knuth, TAOCP 3, 6.4). IPv6 addresses are compared besides.
- * A word also says that no other listener has its place there; where it does not, also because nobody has filled it yet, the
- * exact maps are asked. xdpdirector/shortcuts.py fills them.
+ * A listener's address (of IPv6 the words' sum), port and protocol make a number of SHORTCUT_KEY bits. It is multiplied
+ * by an odd constant, which can be undone; the product's upper bits say where among the shortcuts the listener's word is,
+ * and the word has the lower ones, so that nothing is lost (quotienting: Knuth, TAOCP 3, 6.4). IPv6 addresses are compared
+ * besides. A word also says that no other listener has its place there; where it does not, also because nobody has filled
+ * it yet, the exact maps are asked. xdpdirector/shortcuts.py fills them.
  */
 #ifndef XDPDIRECTOR_SHORTCUT_H
 #define XDPDIRECTOR_SHORTCUT_H
@@ -46,8 +46,8 @@ static __always_inline u64 shortcut_key(__be32 address, __be16 port, enum kind k
 	return (u64)address << 18 | (u64)port << 2 | (u64)kind << 1 | ipv6;
 }
 
-/* `address6` is NULL for IPv4. */
-static __always_inline u32 look(const struct entrance *at, u64 key, u64 marks,
+/* What the shortcuts say of a key in this frame. `address6` is NULL for IPv4. */
+static __always_inline u32 look(const struct entrance *at, const void *frame, u64 key, u64 marks,
 				const __be32 *address6, struct listener *listener)
 {
 	u64 product = opaque(key * SHORTCUT_FACTOR), found, differs;
@@ -58,7 +58,7 @@ static __always_inline u32 look(const struct entrance *at, u64 key, u64 marks,
 	listener->service = found & ((1 << SHORTCUT_SERVICE) - 1);
 	listener->front = found >> SHORTCUT_SERVICE & ((1 << SHORTCUT_FRONT) - 1);
 	if (differs >> SHORTCUT_TAKEN == 1 && (!address6 || is_at(listener->front, address6)))
-		return SIGHT_LISTENER;
+		return is_for_this_machine(at, frame) ? SIGHT_LISTENER : PASS_OTHER_HOST;
 	if (found >> SHORTCUT_ALONE & 1 && !(marks & MARK_RANGES))
 		return PASS_NO_LISTENER;
 	return SIGHT_PLAIN;
@@ -101,12 +101,10 @@ static __always_inline u32 glance4(const struct cursor *cursor, struct packet *p
 	kind = plain4(ip);
 	if (kind == KIND_OTHER || (void *)(ports + 1) > cursor->end)
 		return SIGHT_OTHER;
-	sight = look(at, shortcut_key(ip->daddr, ports->destination, kind, 0), marks, NULL,
-		     listener);
-	if (sight == PASS_NO_LISTENER)
+	sight = look(at, cursor->start, shortcut_key(ip->daddr, ports->destination, kind, 0), marks,
+		     NULL, listener);
+	if (sight < SIGHT_OTHER)
 		return sight;
-	if (sight == SIGHT_LISTENER && !is_for_this_machine(at, cursor->start))
-		return PASS_OTHER_HOST;
 	begin(packet);
 	packet->ipv6 = 0;
 	packet->network = cursor->at - cursor->start;
@@ -143,12 +141,10 @@ static __always_inline u32 glance6(const struct cursor *cursor, struct packet *p
 	kind = kind_of(ip->nexthdr);
 	if (kind == KIND_OTHER || (void *)(ports + 1) > cursor->end)
 		return SIGHT_OTHER;
-	sight = look(at, shortcut_key(folded6(address), ports->destination, kind, 1), marks,
-		     address, listener);
-	if (sight == PASS_NO_LISTENER)
+	sight = look(at, cursor->start, shortcut_key(folded6(address), ports->destination, kind, 1),
+		     marks, address, listener);
+	if (sight < SIGHT_OTHER)
 		return sight;
-	if (sight == SIGHT_LISTENER && !is_for_this_machine(at, cursor->start))
-		return PASS_OTHER_HOST;
 	begin(packet);
 	packet->network = cursor->at - cursor->start;
 	packet->transport = packet->network + sizeof(*ip);

@@ -244,8 +244,8 @@ static __always_inline bool move_in(u64 *bucket, int words, const struct room *r
 	return true;
 }
 
-/* Which of the two buckets. In a flood both are full of flows that have shown a single packet; if the oldest of them decided, running
- * flows would gather in some buckets, by chance, until nobody else finds room there. */
+/* Which of the two buckets. In a flood both are full of flows that have shown a single packet; if the oldest of them decided,
+ * running flows would gather in some buckets, by chance, until nobody else finds room there. */
 static __always_inline bool is_second_better(const struct room *first, const struct room *second)
 {
 	if (!first->worth && !second->worth)

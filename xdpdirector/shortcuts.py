@@ -3,6 +3,7 @@
 
 They follow from the exact maps, and are no more than a faster way: see bpf/shortcut.h, whose arithmetic is repeated
 here. One word is one listener, or says that the exact maps are to be asked, so that each change is a single store.
+Knows the keys of listeners, and nothing of what they lead to.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ class Shortcuts:
         self._alone, self._taken = (1 << self._bits[f"SHORTCUT_{name}"] for name in ("ALONE", "TAKEN"))
         self._found: dict[int, dict[Entry, int]] = defaultdict(dict)
         """The listeners that have their place there, with the words that stand for them."""
+        self._places: dict[Entry, Place | None] = {}
+        """Of all of them: where a key leads never changes, and working it out takes long."""
 
     def put(self, entry: Entry, service: int, front: int) -> None:
         """A listener leads there from now on. Once the exact map says so, too."""
@@ -53,6 +56,7 @@ class Shortcuts:
     def fill(self, listeners: Mapping[Entry, tuple[int, int]]) -> int:
         """There are these listeners, leading to service and front, and no others; how many words said otherwise."""
         self._found.clear()
+        self._places = {entry: place for entry, place in self._places.items() if entry in listeners}
         words = np.full(len(self._tables.shortcuts), self._alone, np.uint64)
         for entry, (service, front) in listeners.items():
             place = self.place_of(entry)
@@ -65,6 +69,11 @@ class Shortcuts:
 
     def place_of(self, entry: Entry) -> Place | None:
         """None: it has no shortcut."""
+        if entry not in self._places:
+            self._places[entry] = self._worked_out(entry)
+        return self._places[entry]
+
+    def _worked_out(self, entry: Entry) -> Place | None:
         if not entry.map.startswith("listeners"):
             return None
         key = self._tables.key_of(entry)

@@ -106,25 +106,18 @@ static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, stru
 	return call_one_of(ctx, aside.stage);
 }
 
-/* On to a stage that needs no more than the packet. */
-static __always_inline int pass_on(struct xdp_md *ctx, const struct packet *packet, u32 stage)
-{
-	struct aside aside = {};
-
-	if (!hand_over(packet, &aside))
-		return verdict(XDP_DROP, DROP_INTERNAL);
-	return call_stage(ctx, stage);
-}
-
 int stage_parse(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
+	struct aside nothing = {};
 	struct packet packet;
 
 	if (!parse(&cursor, &packet))
 		return verdict(XDP_PASS, PASS_NOT_IP);
-	return pass_on(ctx, &packet, STAGE_SERVE);
+	if (!hand_over(&packet, &nothing))
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return call_stage(ctx, STAGE_SERVE);
 }
 
 /* Apart from what parses: the verifier would walk all this once for each way through the headers. */

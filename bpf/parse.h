@@ -128,7 +128,8 @@ static __always_inline const struct ipv6hdr *ipv6_header(const struct cursor *cu
 	return (void *)(ip + 1) <= cursor->end && ip->version == 6 ? ip : NULL;
 }
 
-/* A header of so many bytes, apart from what it says of fragments. False, with an `error`, when it contradicts itself, or the frame. */
+/* A header of so many bytes, apart from what it says of fragments. False, with an `error`, when it contradicts itself or
+ * the frame. */
 static __always_inline bool read_ipv4(struct cursor *cursor, const struct iphdr *ip, u32 header,
 				      struct packet *packet)
 {
@@ -220,7 +221,8 @@ static __always_inline bool has_ports(u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
-/* `ports`: struct ports. Both in one word, as they are read from it later: the processor waits for what was stored in parts. */
+/* `ports`: struct ports. They are stored in one word, as they are read later: the processor waits for what was stored in
+ * parts. */
 static __always_inline void set_ports(struct packet *packet, const void *ports)
 {
 	u32 word = *(const u32 *)ports;

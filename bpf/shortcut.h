@@ -18,6 +18,9 @@
 
 #define SHORTCUT_FACTOR 0x9e3779b97f4a7c15ULL
 
+_Static_assert(MAX_SERVICES <= 1 << SHORTCUT_SERVICE && MAX_FRONTS <= 1 << SHORTCUT_FRONT,
+	       "a shortcut has no room for such numbers");
+
 /* What a glance tells. Below: the reason why the packet is for no service of this machine. */
 enum sight {
 	SIGHT_OTHER = 64,    /* for a VIP, but not plain */

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rooms of the house: who may import whom, where the special modules may be, how long a file may be.
+"""The rooms of the house: who may import whom, where the special modules may be.
 
 Imports go to the same level or a lower one, and never in a circle.
 """
@@ -14,8 +14,6 @@ import pytest
 
 CHECKOUT = Path(__file__).parents[2]
 PACKAGE = "xdpdirector"
-LONGEST = 350
-LONGEST_TEST = 500  # rows of cases are data
 
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
@@ -149,12 +147,3 @@ def test_source_names_its_licence(path: Path) -> None:
     first = next(line for line in path.read_text().splitlines() if not line.startswith("#!"))
 
     assert f"SPDX-License-Identifier: {licence}" in first
-
-
-@pytest.mark.parametrize("path", source_files(), ids=lambda path: str(path.relative_to(CHECKOUT)))
-def test_source_is_short_enough_to_read(path: Path) -> None:
-    longest = LONGEST_TEST if "tests" in path.relative_to(CHECKOUT).parts else LONGEST
-
-    lines = len(path.read_text().splitlines())
-
-    assert lines <= longest

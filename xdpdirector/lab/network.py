@@ -11,6 +11,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from xdpdirector import bpffs
 from xdpdirector.errors import InvalidRequestError, NotAllowedError
 from xdpdirector.lab import processes
 from xdpdirector.lab.errors import LabError
@@ -50,6 +51,9 @@ def _is_root() -> bool:
 
 def build(topology: Topology) -> None:
     """Make everything; nothing of a lab of this name may be there."""
+    if not bpffs.is_mounted():
+        # Namespaces made by `ip netns add` are mounts of this mount namespace and end with it; so may their pins.
+        run("mount", "-t", "bpf", "bpf", str(BPFFS))
     _batch(f"netns add {node.namespace}" for node in topology.nodes)
     for node in topology.hosts:
         _sysctl(

@@ -4,15 +4,16 @@
 # shows that it goes on, and repairs what a killed run left. Does not know what the verbs do.
 # Uses say, die, $here and $verb of ./lab. The entry, ensure, is the last function.
 
+# Package names. A|B: the first of them that the release has, for a package whose name differs between releases.
 readonly packages=(
-    python3 python3-venv python3-bpfcc linux-libc-dev libpcap0.8 # the director
+    python3 python3-venv python3-bpfcc linux-libc-dev 'libpcap0.8t64|libpcap0.8' # the director
     iproute2 ethtool procps nginx curl iputils-ping openssl   # the lab, its demo and tests
-    iperf3 vsftpd strace clang-format                        # tests and lint
+    iperf3 vsftpd strace                                     # tests
     ca-certificates                                   # pip
 )
 readonly services_packages=( # ./lab services and ./lab test, besides the above
     postfix swaks libnet-ssleay-perl libio-socket-inet6-perl dovecot-core dovecot-imapd dovecot-pop3d slapd ldap-utils
-    postgresql-common postgresql-15 postgresql-client-15 mariadb-server-core mariadb-client-core
+    postgresql-common postgresql postgresql-client mariadb-server-core mariadb-client-core
     lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
 )
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
@@ -20,7 +21,7 @@ readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
 readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine
     vagrant vagrant-libvirt libvirt-daemon libvirt-clients qemu-utils dnsmasq-base iptables grub-common grub-pc-bin fdisk
 )
-readonly lint_packages=(python3 python3-venv clang-format ca-certificates)
+readonly lint_packages=(python3 python3-venv ca-certificates)
 readonly -A servers=( # what a package would start, by its name
     [nginx]=nginx [vsftpd]=vsftpd [postfix]=postfix [dovecot-core]=dovecot [slapd]=slapd [nsd]=nsd [openssh-server]=ssh
     [postgresql-common]=postgresql
@@ -87,15 +88,32 @@ foreign() {
     local system
     # shellcheck source=/dev/null
     system=$(. /etc/os-release 2>/dev/null && echo "$ID ${VERSION_ID-}") || system='another system'
-    [ "$system" = 'debian 12' ] || printf 'It is made for Debian 12 and this is %s. ' "$system"
+    case $system in
+        'debian 12' | 'debian 13') ;;
+        *) printf 'It is tested on Debian 12 and 13, and this is %s. ' "$system" ;;
+    esac
 }
 
-# Prints those of the named packages that are not wholly installed.
+# Prints those of the named packages that are not wholly installed; of A|B either will do.
 missing() {
-    local name installed
-    installed=$(dpkg-query -W -f '${db:Status-Status}:${Package} ' "$@" 2>/dev/null) || true
+    local name installed alternatives
+    installed=$(dpkg-query -W -f '${db:Status-Status}:${Package} ' "${@//|*/}" "${@//*|/}" 2>/dev/null) || true
     for name; do
-        [[ " $installed" == *" installed:$name "* ]] || echo "$name"
+        IFS='|' read -ra alternatives <<<"$name"
+        [[ " $installed" == *" installed:${alternatives[0]} "* || " $installed" == *" installed:${alternatives[-1]} "* ]] ||
+            echo "$name"
+    done
+}
+
+# available NAME...: the same names, of A|B the first one that this release has.
+available() {
+    local name alternatives
+    for name; do
+        IFS='|' read -ra alternatives <<<"$name"
+        for name in "${alternatives[@]}"; do
+            ! apt-cache policy "$name" 2>/dev/null | grep -q 'Candidate: [^(]' || break
+        done
+        echo "$name"
     done
 }
 
@@ -166,7 +184,7 @@ install_packages() {
     local -x DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
     command -v apt-get >/dev/null ||
         die 1 "this machine lacks what the lab needs, and apt-get to install it. $(foreign)Looked for apt-get, dpkg-query and the packages\
- ${names[*]}. Use a Debian 12 machine, virtual machine or container."
+ ${names[*]}. Use a Debian 12 or 13 machine, virtual machine or container."
     [ -z "$(foreign)" ] || say "$(foreign)Trying all the same."
     trap release_servers EXIT
     for name in "${!servers[@]}"; do
@@ -175,6 +193,7 @@ install_packages() {
     hold_servers "${lacking_servers[@]}"
     step 'looking for half-installed packages' patiently dpkg --configure -a
     step "reading Debian's package lists" patiently apt-get update -q
+    mapfile -t names < <(available "${names[@]}")
     step "installing ${#names[@]} Debian packages" \
         apt-get install -q -y --fix-broken --no-install-recommends --no-remove -o DPkg::Lock::Timeout=$patience \
         -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold "${names[@]}"
@@ -208,7 +227,8 @@ make_venv() {
     rm -rf --one-file-system .venv && /usr/bin/python3 -m venv --system-site-packages .venv
 }
 
-# The tests ask Prometheus' own tool what it thinks of metrics and rules. Its package would bring a server along.
+# The tests ask Prometheus' own tool what it thinks of metrics and rules. In Debian 12 its package is the server's, which
+# would come along, so only the tool is taken out of it.
 has_promtool() {
     [ "$verb" != test ] || [ -x .venv/bin/promtool ]
 }
@@ -216,9 +236,9 @@ has_promtool() {
 fetch_promtool() {
     local place=$here/.lab/promtool
     rm -rf "$place" && mkdir -p "$place"
-    (cd "$place" && apt-get download -q prometheus) ||
-        { apt-get update -q && (cd "$place" && apt-get download -q prometheus); }
-    dpkg-deb --fsys-tarfile "$place"/prometheus_*.deb | tar -x -C "$place" ./usr/bin/promtool
+    (cd "$place" && { apt-get download -q promtool || apt-get download -q prometheus; }) ||
+        { apt-get update -q && (cd "$place" && { apt-get download -q promtool || apt-get download -q prometheus; }); }
+    dpkg-deb --fsys-tarfile "$place"/prom*.deb | tar -x -C "$place" ./usr/bin/promtool
     mv "$place/usr/bin/promtool" .venv/bin/
     rm -rf "$place"
 }

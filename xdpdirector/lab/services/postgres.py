@@ -7,6 +7,7 @@ import re
 import shutil
 from pathlib import Path
 
+from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host, run
 from xdpdirector.lab.servers import Server
 from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script
@@ -16,7 +17,8 @@ from xdpdirector.model import Address
 
 PORT = 5432
 USER = "lab"
-_PROGRAMS = Path("/usr/lib/postgresql/15/bin")
+# Debian installs each release of PostgreSQL in a directory of its own.
+_RELEASES = Path("/usr/lib/postgresql")
 _OWNER = "postgres"
 _SETTINGS = {
     "listen_addresses": "*",
@@ -38,8 +40,8 @@ def kind(stock: Stock) -> Kind:
         run("cp", "--archive", str(template), str(data))
         settings = {**_SETTINGS, "cluster_name": host.name}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        command = [*_as_owner(), str(_PROGRAMS / "postgres"), "-D", str(data), *options]
-        return Program(host, "postgres", command, tcp=(PORT,), package="postgresql-15")
+        command = [*_as_owner(), _program("postgres"), "-D", str(data), *options]
+        return Program(host, "postgres", command, tcp=(PORT,), package="postgresql")
 
     def session(vip: Address) -> Script:
         where = f"host={vip} port={PORT} user={USER} dbname=postgres connect_timeout=10"
@@ -59,6 +61,14 @@ def kind(stock: Stock) -> Kind:
     )
 
 
+def _program(name: str) -> str:
+    """Of the newest release that is installed. LabError if there is none."""
+    programs = sorted(_RELEASES.glob(f"*/bin/{name}"), key=lambda path: float(path.parts[-3]))
+    if not programs:
+        raise LabError(f"the program '{name}' is missing in {_RELEASES}/*/bin: apt-get install postgresql")
+    return str(programs[-1])
+
+
 def _as_owner() -> list[str]:
     return ["setpriv", f"--reuid={_OWNER}", f"--regid={_OWNER}", "--clear-groups"]
 
@@ -68,6 +78,6 @@ def _make_cluster(path: Path) -> None:
     path.mkdir(mode=0o700)
     shutil.chown(path, _OWNER, _OWNER)
     options = ("--username", USER, "--auth", "trust", "--no-sync", "--wal-segsize", "1", "--no-locale")
-    run(*_as_owner(), str(_PROGRAMS / "initdb"), "--pgdata", str(path), *options)
+    run(*_as_owner(), _program("initdb"), "--pgdata", str(path), *options)
     with (path / "pg_hba.conf").open("a") as file:
         file.write("host all all all trust\n")

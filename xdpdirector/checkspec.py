@@ -6,17 +6,19 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
+from xdpdirector import patterns
 from xdpdirector.durations import format_duration
 from xdpdirector.fields import NUMBER, Flag, Frozen, Timeout
 
+STORED = {"stored": True}
+"""Context of validation: what an earlier release took and stored is taken in, where this one would refuse it."""
 
-def _expression(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"'{text}' is not a regular expression: {error}") from None
+
+def _expression(text: str, info: ValidationInfo) -> str:
+    if info.context != STORED and (why := patterns.refusal(text)):
+        raise ValueError(why)
     return text
 
 

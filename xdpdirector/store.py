@@ -17,6 +17,7 @@ from typing import Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from xdpdirector.checkspec import STORED
 from xdpdirector.database import Database, Format, Row
 from xdpdirector.drains import Drain, Key
 from xdpdirector.errors import ForeignStoreError, StoreError
@@ -211,7 +212,7 @@ class Store:
     def _revision(self, row: Row) -> Revision:
         number, at, author, reason, document, digest, names = row
         try:
-            services = _SERVICES.validate_python(json.loads(document)["services"])
+            services = _SERVICES.validate_python(json.loads(document)["services"], context=STORED)
             when, from_file = datetime.fromisoformat(at), frozenset(json.loads(names))
         except (ValidationError, ValueError, TypeError, KeyError) as error:
             raise self._unknown(f"revision {number}") from error

@@ -43,7 +43,8 @@ NO_SCHEMA_SAYS = re.compile(
             "stands twice|both have the address|has the service's own VIP|is none of the service's backends",
             "is not prime|is longer than interval|needs a port|one_packet remembers|limit counts new connections",
             "has max_connections, but|hash is for mh and sh|must not be above max_connections",
-            "verify needs server_name|ca is of no use|is not a regular expression|may not be run by a check",
+            "verify needs server_name|ca is of no use|may not be run by a check|is not a regular expression",
+            "RE2 would take literally|too large a regular expression|lone surrogate",
             "burst needs a rate|there is no limit in it|takes longer than a day|others can reach",
             "belongs to service|is behind the gateway|no route leads to|raise sizes.denied",
         )

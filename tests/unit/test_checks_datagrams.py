@@ -54,7 +54,7 @@ async def failure(port: int, spec: CheckSpec, address: Address = HERE) -> str:
         pytest.param({"send": "ping"}, "", id="any answer"),
         pytest.param(
             {"send": "ping", "expect": "pong"},
-            "HOST answered b'you said ping', in which 'pong' is not found",
+            "HOST answered 'you said ping', in which 'pong' is not found",
             id="another answer",
         ),
     ],

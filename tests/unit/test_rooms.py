@@ -17,7 +17,7 @@ PACKAGE = "xdpdirector"
 
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
-    {"", "errors", "paths", "bpf", "durations", "listener"},
+    {"", "errors", "paths", "bpf", "durations", "listener", "patterns"},
     {"fields", "accessspec", "checkspec", "guardspec", "lanspec", "model", "views"},
     {"maglev", "health"},
     {None},

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from xdpdirector import store as store_module
+from xdpdirector.checkspec import HttpCheck
 from xdpdirector.errors import ConfigurationError, DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.filestate import merge_file
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
@@ -156,6 +157,20 @@ def test_a_newer_database_is_refused(path: Path) -> None:
     assert "written by a newer release (format 7, this one knows 3): install that release" in refusal(
         path, ForeignStoreError
     )
+
+
+def test_an_expression_that_an_earlier_release_took_is_read(path: Path) -> None:
+    """Else an upgrade would not come up; the check then says what is wrong with it."""
+    with Store(path) as store:
+        spec = service().model_copy(update={"check": HttpCheck(type="http", body="ready")})
+        store.append({"web": spec}, author="a", reason="r")
+        store.database.write("UPDATE revisions SET document = replace(document, 'ready', '(?=ready)')", ())
+    with Store(path) as store:
+        latest = store.latest()
+
+    assert latest
+    assert isinstance(check := latest.services["web"].check, HttpCheck)
+    assert check.body == "(?=ready)"
 
 
 def test_a_foreign_database_is_refused(path: Path) -> None:

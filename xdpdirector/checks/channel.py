@@ -15,9 +15,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
-from xdpdirector.checks import CheckFailed, Dial, Target, failures
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, failures
+from xdpdirector.checks.budget import budget
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.durations import format_duration
+from xdpdirector.patterns import Search
 
 LIMIT = 65536
 PIECE = 16384
@@ -31,13 +33,11 @@ async def channel(spec: CheckSpec, target: Target, dial: Dial) -> AsyncIterator[
     """Connected; all that happens in the block has `spec.timeout` together."""
     talk = Channel(target)
     try:
-        async with asyncio.timeout(spec.timeout):
+        async with budget(spec.timeout, lambda: talk.too_late(spec.timeout)):
             with dial(target, socket.SOCK_STREAM) as opened:
                 await asyncio.get_running_loop().sock_connect(opened, (str(target.address), target.port))
                 talk.begin(opened)
                 yield talk
-    except TimeoutError:
-        raise talk.too_late(spec.timeout) from None
     except OSError as error:
         raise failures.sentence(error, target) from error
 
@@ -51,6 +51,7 @@ class Channel:
         self._tls: ssl.SSLObject | None = None
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._kept, self._received = b"", 0
+        self._search: Search | None = None
 
     def begin(self, opened: socket.socket) -> None:
         self._socket = opened
@@ -70,8 +71,15 @@ class Channel:
         """The peer's, DER; empty without TLS."""
         return (self._tls.getpeercert(binary_form=True) or b"") if self._tls else b""
 
-    def too_late(self, timeout: float) -> CheckFailed:
+    async def contains(self, expression: str, answer: bytes) -> bool:
+        """Whether it is found in there, in what is left of the time."""
+        self._search = Search(expression, answer)
+        return await self._search.found()
+
+    def too_late(self, timeout: float) -> CheckFailed | CheckImpossible:
         """What to say when the time is over now."""
+        if self._search:
+            return failures.late_search(self._search, self.target, timeout)
         within = format_duration(timeout)
         if self._socket is None:
             return CheckFailed(f"no answer from {self.target} within {within}", absence="silent")

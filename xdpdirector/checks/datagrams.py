@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from xdpdirector.checks import CheckFailed, Dial, Target, failures
+from xdpdirector.checks.budget import Late, budget
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.durations import format_duration
 
@@ -17,21 +18,28 @@ LARGEST, MOST = 65536, 64
 
 @asynccontextmanager
 async def exchange(
-    spec: CheckSpec, target: Target, dial: Dial, *, kind: int = socket.SOCK_DGRAM, protocol: int = 0
+    spec: CheckSpec,
+    target: Target,
+    dial: Dial,
+    *,
+    kind: int = socket.SOCK_DGRAM,
+    protocol: int = 0,
+    late: Late | None = None,
 ) -> AsyncIterator[socket.socket]:
     """A socket that sends to the target; all that happens in the block has `spec.timeout` together. UDP, unless
-    `kind` and `protocol` say otherwise."""
+    `kind` and `protocol` say otherwise. `late`: what to say after that, unless it is that nobody answered."""
     try:
-        async with asyncio.timeout(spec.timeout):
+        async with budget(spec.timeout, late or (lambda: silence(spec, target))):
             with dial(target, kind, protocol) as opened:
                 opened.connect((str(target.address), target.port))
                 yield opened
-    except TimeoutError:
-        raise CheckFailed(
-            f"no answer from {target} within {format_duration(spec.timeout)}", absence="silent"
-        ) from None
     except OSError as error:
         raise failures.sentence(error, target) from error
+
+
+def silence(spec: CheckSpec, target: Target) -> CheckFailed:
+    """Nobody answered in time."""
+    return CheckFailed(f"no answer from {target} within {format_duration(spec.timeout)}", absence="silent")
 
 
 async def answers(opened: socket.socket, target: Target) -> AsyncIterator[bytes]:

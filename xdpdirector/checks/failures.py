@@ -7,6 +7,8 @@ import errno
 from typing import Literal
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Target
+from xdpdirector.durations import format_duration
+from xdpdirector.patterns import Search
 
 _NOT_THERE = {
     errno.ECONNREFUSED: "nothing listens on {target} (connection refused)",
@@ -41,3 +43,13 @@ def sentence(error: OSError, target: Target) -> CheckFailed | CheckImpossible:
         absence: Literal["refused", "silent"] = "refused" if number == errno.ECONNREFUSED else "silent"
         return CheckFailed(_NOT_THERE[number].format(**words), absence=absence)
     return CheckFailed(_FAILURES.get(number, f"{{target}}: {error.strerror}").format(**words))
+
+
+def late_search(search: Search, target: Target, timeout: float) -> CheckFailed | CheckImpossible:
+    """The answer came, but was not searched through in time."""
+    within = format_duration(timeout)
+    if search.begun:
+        return CheckFailed(
+            f"the answer of {target} could not be searched for '{search.text}' within {within}"
+        )
+    return CheckImpossible(f"no search for '{search.text}' could begin within {within}: others take too long")

@@ -7,7 +7,6 @@ speaks the protocol; this file must not know how the connection was made.
 
 from __future__ import annotations
 
-import re
 from http import HTTPStatus
 
 import h11
@@ -35,7 +34,7 @@ async def ask(talk: Channel, spec: HttpBase, *, usual_port: int) -> float | None
     exchange.judge_status(response)
     talk.expected = f"the end of its answer to {exchange.request}"
     body = await exchange.body()
-    if spec.body is not None and not re.search(spec.body.encode(), body):
+    if spec.body is not None and not await talk.contains(spec.body, body):
         raise CheckFailed(f"the answer of {talk.target} to {exchange.request} does not contain '{spec.body}'")
     return exchange.share(response)
 

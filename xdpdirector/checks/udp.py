@@ -3,23 +3,32 @@
 
 from __future__ import annotations
 
-import re
-
-from xdpdirector.checks import CheckFailed, Dial, Target
-from xdpdirector.checks.datagrams import answers, exchange
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, failures
+from xdpdirector.checks.datagrams import answers, exchange, silence
+from xdpdirector.checks.excerpts import excerpt
 from xdpdirector.checkspec import CheckSpec, UdpCheck
+from xdpdirector.patterns import Search
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
     """Fine when the answer is as expected; when none is expected, as long as nobody says the port is closed."""
     assert isinstance(spec, UdpCheck)
+    search: Search | None = None
+
+    def late() -> CheckFailed | CheckImpossible:
+        return failures.late_search(search, target, spec.timeout) if search else silence(spec, target)
+
     try:
-        async with exchange(spec, target, dial) as opened:
+        async with exchange(spec, target, dial, late=late) as opened:
             opened.send(bytes.fromhex(spec.send_hex) or spec.send.encode())
             said = await anext(answers(opened, target))
+            if spec.expect is not None:
+                search = Search(spec.expect, said)
+                if not await search.found():
+                    raise CheckFailed(
+                        f"{target} answered {excerpt(said)}, in which '{spec.expect}' is not found"
+                    )
     except CheckFailed as failure:
         if spec.expect is None and isinstance(failure.__context__, TimeoutError):
             return
         raise
-    if spec.expect is not None and not re.search(spec.expect.encode(), said):
-        raise CheckFailed(f"{target} answered {said[:40]!r}, in which '{spec.expect}' is not found")

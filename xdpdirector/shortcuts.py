@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import reduce
+from operator import xor
 from typing import NamedTuple
 
 import numpy as np
@@ -80,7 +82,7 @@ class Shortcuts:
         kind = _KINDS.get(int(key["protocol"]))
         if kind is None:
             return None
-        address = int(np.bitwise_xor.reduce(np.atleast_1d(key["address"])))
+        address = reduce(xor, np.atleast_1d(key["address"]).tolist())
         is_ipv6 = entry.map == "listeners6"
         number = address << 18 | int(key["port"]) << 2 | kind << 1 | is_ipv6
         product = number * _FACTOR & (1 << self._bits["SHORTCUT_KEY"]) - 1

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from xdpdirector.lab.package.account import account
+from xdpdirector.lab.package.build import PYTHONS
 from xdpdirector.lab.vm import qemu
 
 TALK = {"by": ["backend1"], "lines": 9, "error": ""}
@@ -75,3 +76,12 @@ def test_a_machine_that_may_reboot_outlives_it(reboots: bool) -> None:
     machine = qemu.Machine(place, place, place, place, 20022, qemu.Shape(reboots=reboots))
 
     assert ("-no-reboot" in qemu.command(machine)) is not reboots
+
+
+def test_all_who_name_the_releases_of_python_name_the_same() -> None:
+    debian = Path(__file__).parents[2] / "debian"
+    first, last = PYTHONS[0], PYTHONS[-1]
+    after = f"3.{int(last.removeprefix('3.')) + 1}"
+
+    assert f"pythons = {' '.join(PYTHONS)}\n" in (debian / "rules").read_text()
+    assert (debian / "control").read_text().count(f"python3 (>= {first}), python3 (<< {after})") == 2

@@ -21,6 +21,8 @@ from xdpdirector.lab.vm.workshop import workshop
 
 DEBIANS = ("numpy", "rich", "markdown-it-py", "mdurl", "pygments", "ruamel-yaml-clib")
 """Wheels that are left out: Debian's packages do, or nobody asks for them. The first two are in debian/control."""
+PYTHONS = ("3.11", "3.12", "3.13")
+"""The releases that the package serves, the oldest first: debian/control and debian/rules name the same."""
 PARTS = ("debian", "contrib", "docs", "README.md")
 OUTPUT = "dist"
 _SURE = {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": "0"}
@@ -97,31 +99,35 @@ def _in_environment(directory: str) -> bool:
 
 
 def _fetched(checkout: Path, home: Path, say: Callable[[str], None]) -> list[Path]:
-    """What the project requires and Debian has not, by pip within pyproject.toml's ranges; kept for next time."""
+    """What the project requires and Debian has not, by pip within pyproject.toml's ranges; kept for next time.
+
+    The versions are those of the oldest Python; of a compiled package there is a wheel for each Python.
+    """
     requirements = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
-    digest = sha256("\n".join(requirements).encode()).hexdigest()[:12]
+    digest = sha256("\n".join([*PYTHONS, *requirements]).encode()).hexdigest()[:12]
     place = home / f"wheels-{digest}"
     if not place.is_dir():
         say("fetching the Python packages")
         unfinished = home / "wheels.new"
         shutil.rmtree(unfinished, ignore_errors=True)
-        _made(unfinished)
-        pip = [
-            sys.executable,
-            "-m",
-            "pip",
-            "--disable-pip-version-check",
-            "--no-input",
-            "download",
-            "--quiet",
-        ]
-        run(
-            [*pip, "--only-binary=:all:", "--dest", str(unfinished), *requirements],
-            home / "fetch.log",
-            _BUILDING,
-        )
+        _fetch(PYTHONS[0], requirements, _made(unfinished), home / "fetch.log")
+        versions = [_pinned(path) for path in sorted(unfinished.glob("*.whl"))]
+        for python in PYTHONS[1:]:
+            _fetch(python, versions, unfinished, home / "fetch.log")
         unfinished.rename(place)
     return [path for path in sorted(place.glob("*.whl")) if _project(path) not in DEBIANS]
+
+
+def _fetch(python: str, requirements: Sequence[str], place: Path, log: Path) -> None:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input", "download", "--quiet"]
+    wheels = ["--only-binary=:all:", "--python-version", python, "--dest", str(place)]
+    run([*pip, *wheels, *requirements], log, _BUILDING)
+
+
+def _pinned(wheel: Path) -> str:
+    """The requirement of this very version (PEP 427: a wheel's name begins with project and version)."""
+    project, version = wheel.name.split("-")[:2]
+    return f"{project}=={version}"
 
 
 def _project(path: Path) -> str:

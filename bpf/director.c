@@ -143,7 +143,7 @@ int stage_serve(struct xdp_md *ctx)
 		service = services.lookup(&listener.service);
 	if (service)
 		return serve(ctx, packet, service, &listener, false);
-	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : verdict(XDP_PASS, PASS_NO_LISTENER);
+	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : pass(packet, PASS_NO_LISTENER);
 }
 
 int stage_recall(struct xdp_md *ctx)
@@ -258,10 +258,14 @@ int stage_fragment(struct xdp_md *ctx)
 {
 	struct aside *aside = put_aside();
 	struct choice choice = {};
+	struct affinity *first;
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	if (follow_fragment(&aside->packet, &choice))
+	first = find_fragment(&aside->packet);
+	if (first && first->backend == NO_BACKEND)
+		return verdict(XDP_PASS, first->generation);
+	if (first && take_again(&choice, first->backend, first->generation))
 		return is_denied(&aside->packet)
 			       ? verdict(XDP_DROP, DROP_DENIED)
 			       : forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
@@ -280,11 +284,11 @@ int stage_error(struct xdp_md *ctx)
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	if (!read_quoted(ctx, &aside->packet, &quoted))
-		return verdict(XDP_PASS, PASS_NO_LISTENER);
+		return pass(&aside->packet, PASS_NO_LISTENER);
 	if (find_listener(&quoted, &listener))
 		service = services.lookup(&listener.service);
 	if (!service || !follow_quoted(&quoted, service, listener.front, &choice))
-		return verdict(XDP_PASS, PASS_NO_CONNECTION);
+		return pass(&aside->packet, PASS_NO_CONNECTION);
 	if (service->guard & GUARD_TRACE)
 		aside->packet.traced = listener.service + 1;
 	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))

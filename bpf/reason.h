@@ -28,11 +28,10 @@ enum reason {
 	DROP_MALFORMED_TCP = 17,     /* the same: TCP header cut short, or its offset wrong */
 	DROP_MALFORMED_UDP = 18,     /* the same: UDP header cut short, or its length wrong */
 	DROP_EXTENSION_HEADERS = 19, /* for a VIP: more IPv6 extension headers than are followed */
-	DROP_FRAGMENT =
-		20,	   /* for a VIP: a fragment whose first one has not come, or went nowhere */
-	DROP_EMPTY = 21,   /* no backend takes new connections */
-	DROP_DOWN = 22,	   /* the connection's backend is down, removed or in maintenance */
-	DROP_UNKNOWN = 23, /* mid-stream TCP of no known connection */
+	DROP_FRAGMENT = 20, /* for a VIP: a fragment whose first one has not come, or was dropped */
+	DROP_EMPTY = 21,    /* no backend takes new connections */
+	DROP_DOWN = 22,	    /* the connection's backend is down, removed or in maintenance */
+	DROP_UNKNOWN = 23,  /* mid-stream TCP of no known connection */
 	DROP_RESET =
 		24, /* a RST that would be rejected: it is never answered (RFC 9293, 3.10.7.1) */
 	DROP_ANSWER = 25, /* would be answered, but so many were a moment ago (RFC 4443, 2.4 f) */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Packets that belong to a connection without having its ports: later fragments, and ICMP errors about it.
  *
- * The first fragment goes the way of its ports and leaves its packet's id behind for the others; one that overtakes
- * it is dropped. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
+ * The first fragment goes the way of its ports and leaves its packet's id behind for the others, also where it is the
+ * host's; one that overtakes it is dropped. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
  * so the ports; it goes to that backend as it is, and path MTU discovery works.
  */
 #ifndef XDPDIRECTOR_RELATED_H
@@ -11,6 +11,7 @@
 #include "choice.h"
 #include "connection.h"
 #include "schedule.h"
+#include "verdict.h"
 
 #define MAX_OFFSET 0x3fff /* of a transport header: what parse.h follows ends well below */
 
@@ -31,28 +32,46 @@ static __always_inline void name_fragment(const struct packet *packet, struct fr
 	}
 }
 
+static __always_inline void remember_way(const struct packet *packet,
+					 const struct affinity *affinity)
+{
+	struct fragment fragment = {};
+
+	if (DRY_RUN)
+		return;
+	name_fragment(packet, &fragment);
+	fragments.update(&fragment, affinity);
+}
+
 /* Leave behind where the rest of a fragmented packet goes. */
 static __always_inline void remember_fragment(const struct packet *packet,
 					      const struct choice *choice)
 {
 	struct affinity affinity = { .backend = choice->index };
-	struct fragment fragment = {};
 
-	if (!choice->backend || DRY_RUN)
+	if (!choice->backend)
 		return;
 	affinity.generation = choice->backend->generation;
-	name_fragment(packet, &fragment);
-	fragments.update(&fragment, &affinity);
+	remember_way(packet, &affinity);
 }
 
-static __always_inline bool follow_fragment(const struct packet *packet, struct choice *choice)
+/* To the host; so does what is left of a fragmented packet, for the same reason. */
+static __always_inline int pass(const struct packet *packet, enum reason reason)
+{
+	struct affinity affinity = { .backend = NO_BACKEND, .generation = reason };
+
+	if (packet->fragment == FRAGMENT_FIRST)
+		remember_way(packet, &affinity);
+	return verdict(XDP_PASS, reason);
+}
+
+/* What the first fragment left behind, or NULL. */
+static __always_inline struct affinity *find_fragment(const struct packet *packet)
 {
 	struct fragment fragment = {};
-	struct affinity *found;
 
 	name_fragment(packet, &fragment);
-	found = fragments.lookup(&fragment);
-	return found && take_again(choice, found->backend, found->generation);
+	return fragments.lookup(&fragment);
 }
 
 static __always_inline bool is_error(const struct packet *packet, u8 type)

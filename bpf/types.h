@@ -163,7 +163,8 @@ struct client {
 
 /* Values. */
 
-/* Which backend a client, or a fragmented packet, goes to. */
+/* Which backend a client, or a fragmented packet, goes to. With NO_BACKEND: the packet is the host's, and in place of
+ * the generation stands the reason. */
 struct affinity {
 	u16 backend;
 	u16 generation;

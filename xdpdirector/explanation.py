@@ -201,7 +201,7 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "forward_unrecorded": lambda case: (
         f"each datagram is scheduled by itself (one_packet), and {_choice(case)}"
     ),
-    "forward_fragment": lambda case: f"its first fragment went to {case.target}",
+    "forward_fragment": lambda case: f"its packet's first fragment went to {case.target}",
     "forward_error": lambda case: f"it is an ICMP error about a connection that runs on {case.target}",
     "reject_empty": lambda case: f"{_nobody(case)}; {_policy('on_empty', 'reject')}",
     "reject_down": lambda case: f"{_lost(case)}; {_policy('on_down', 'reject')}, so the client gets a RST",
@@ -213,7 +213,7 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "drop_malformed_tcp": lambda case: "its TCP header is cut short, or its offset is wrong",
     "drop_malformed_udp": lambda case: "its UDP header is cut short, or its length is wrong",
     "drop_extension_headers": lambda case: "it has more IPv6 extension headers than are followed",
-    "drop_fragment": lambda case: "the fragment that has its ports has not come, or went nowhere",
+    "drop_fragment": lambda case: "its packet's first fragment has not come, or was dropped",
     "drop_empty": lambda case: f"{_nobody(case)}; it is not to be answered",
     "drop_down": lambda case: f"{_lost(case)}; {_policy('on_down', 'drop')}",
     "drop_unknown": lambda case: (

@@ -11,13 +11,14 @@ from directing import CHECK, directing, verdict
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
-from xdpdirector.lab.topology import VIP4, VIP6
+from xdpdirector.lab.topology import DIRECTOR, VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
 
 PORT = 53
+HOST_PORT = 500  # no listener has it: the director itself answers there
 SPOKEN = len(b"backend1 ")  # what the echo puts before the datagram
 LARGEST = 65507 - SPOKEN  # IPv4: 65,535 without the headers of IP and UDP
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
@@ -44,7 +45,11 @@ def director(lab: Lab, request: pytest.FixtureRequest) -> Iterator[LabDirector]:
     service["listeners"] = [f"{VIP4}:{PORT}/udp", f"[{VIP6}]:{PORT}/udp"]
     service["check"]["port"] = 80
     with directing(lab, {**configuration, "mode": mode}) as director:
-        yield director
+        echo = lab.echo(DIRECTOR, HOST_PORT)
+        try:
+            yield director
+        finally:
+            echo.stop()
 
 
 @VIPS
@@ -83,3 +88,18 @@ def test_no_fragment_is_lost(lab: Lab, director: LabDirector, vip: Address) -> N
             assert large.recv(65535).endswith(bytes(9000))
 
     assert verdict(director, "drop_fragment") == before
+
+
+@VIPS
+def test_a_large_ping_is_answered_by_the_director_itself(
+    lab: Lab, director: LabDirector, vip: Address
+) -> None:
+    lab.client.run("ping", "-c", "3", "-i", "0.2", "-W", "5", "-s", "4000", str(vip))
+
+
+@VIPS
+def test_a_large_datagram_to_no_listener_reaches_the_director_itself(
+    lab: Lab, director: LabDirector, vip: Address
+) -> None:
+    with datagrams(lab.client, vip, HOST_PORT) as opened:
+        assert echoed(opened, os.urandom(16001)) == DIRECTOR

@@ -166,9 +166,6 @@ class Duel:
         self._world.forget_connections()
         self._world.fill_buckets()
         self._deny([])
-        for name in ("clients", "fragments"):
-            for keys in [keys.copy() for keys, _ in tables.read(name)]:
-                tables.delete(name, keys)
         for plan in self._plans:
             plane.apply(plan, 0.0)
         plane.settle(np.zeros(0, np.int64), 1e9)

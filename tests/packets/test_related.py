@@ -8,6 +8,7 @@ import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
+    ICMPv6EchoRequest,
     ICMPv6PacketTooBig,
     ICMPv6TimeExceeded,
     IPv6,
@@ -71,6 +72,85 @@ def test_fragments_of_another_packet_do_not_follow(world: w.World) -> None:
     world.send(cut4(1)[0])
 
     assert world.send(cut4(2)[1]).reason == "drop_fragment"
+
+
+def pieces(whole: Packet, size: int = 1000) -> list[Packet]:
+    return [w.ethernet() / piece for piece in fragment(whole, size)]
+
+
+def pieces6(layers: Packet, size: int = 1280) -> list[Packet]:
+    whole = IPv6(src=w.CLIENT6, dst=w.VIP6) / IPv6ExtHdrFragment(id=9) / layers
+    return [w.ethernet() / piece for piece in fragment6(whole, size)]
+
+
+TO_THE_HOST = {
+    "ping": (pieces(IP(src=w.CLIENT, dst=w.VIP, id=9) / ICMP() / BIG), "pass_no_listener"),
+    "ping over IPv6": (pieces6(ICMPv6EchoRequest(data=BIG)), "pass_no_listener"),
+    "no listener": (
+        pieces(IP(src=w.CLIENT, dst=w.VIP, id=9) / UDP(sport=500, dport=500) / BIG),
+        "pass_no_listener",
+    ),
+    "no listener over IPv6": (pieces6(UDP(sport=500, dport=500) / BIG), "pass_no_listener"),
+    "another protocol": (pieces(IP(src=w.CLIENT, dst=w.VIP, id=9, proto=50) / BIG), "pass_no_listener"),
+    "an error about no connection": (
+        pieces(
+            IP(src=w.CLIENT, dst=w.VIP, id=9)
+            / ICMP(type=3)
+            / IP(src=w.VIP, dst=w.CLIENT)
+            / UDP(sport=53, dport=7)
+            / BIG
+        ),
+        "pass_no_connection",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", list(TO_THE_HOST))
+def test_fragments_follow_a_first_one_that_the_host_gets(world: w.World, name: str) -> None:
+    world.apply(w.service())
+    fragments, reason = TO_THE_HOST[name]
+
+    outcomes = [world.send(piece) for piece in fragments]
+
+    assert len(outcomes) >= 3
+    assert outcomes == [w.Outcome(w.PASS, reason, bytes(piece)) for piece in fragments]
+
+
+@pytest.mark.parametrize("name", list(TO_THE_HOST))
+def test_a_fragment_for_the_host_that_overtakes_its_first_is_dropped(world: w.World, name: str) -> None:
+    world.apply(w.service())
+
+    assert world.send(TO_THE_HOST[name][0][1]).reason == "drop_fragment"
+
+
+def test_an_identification_that_is_used_again_leads_where_the_last_packet_went(world: w.World) -> None:
+    """Identifications of 16 bits come again soon; the packet before may have gone elsewhere."""
+    world.apply(w.service())
+    to_backend, to_host = cut4(9), TO_THE_HOST["no listener"][0]
+    rounds = [to_backend[:2], to_host[:2], to_backend[:2]]
+
+    reasons = [world.send(piece).reason for pair in rounds for piece in pair]
+
+    assert reasons == [
+        "forward_new", "forward_fragment", "pass_no_listener", "pass_no_listener",
+        "forward_connection", "forward_fragment",
+    ]  # fmt: skip
+
+
+def test_memory_for_fragments_is_bounded(world: w.World) -> None:
+    """First fragments whose others never come push out the oldest, and the program goes on."""
+    world.apply(w.service())
+    first, second, *_ = TO_THE_HOST["ping"][0]
+    frame, room = bytearray(bytes(first)), world.tables.entries("fragments")
+
+    for number in range(room + room // 2):
+        frame[18:20] = number.to_bytes(2, "big")
+        assert world.run(bytes(frame)) == w.PASS
+    world.recount()
+    remembered = sum(len(keys) for keys, _ in world.tables.read("fragments"))
+
+    assert remembered <= room
+    assert world.send(first).reason == world.send(second).reason == "pass_no_listener"
 
 
 def test_fragments_do_not_follow_to_a_backend_that_went(world: w.World) -> None:

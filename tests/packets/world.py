@@ -158,11 +158,12 @@ class World:
         return list(self.records.read())
 
     def forget_connections(self) -> None:
-        """As if every connection had timed out long ago, and every client's place with it."""
+        """As if every connection had timed out long ago, and every client's place and fragmented packet with it."""
         for rows in self.connections():
             self.records.forget(rows)
-        for keys in [keys.copy() for keys, _ in self.tables.read("clients")]:
-            self.tables.delete("clients", keys)
+        for name in ("clients", "fragments"):
+            for keys in [keys.copy() for keys, _ in self.tables.read(name)]:
+                self.tables.delete(name, keys)
 
     def end_connection(self, sport: int) -> None:
         """As if the client's connection from that port had timed out."""

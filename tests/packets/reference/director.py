@@ -52,7 +52,8 @@ class Director:
         self._listeners = Listeners([])
         self._records: dict[Flow, Record] = {}
         self._clients: dict[tuple[str, int, bytes], Backend] = {}
-        self._fragments: dict[tuple[bytes, ...], Backend] = {}
+        self._fragments: dict[tuple[bytes, ...], Backend | str] = {}
+        """Where the first one went: to a backend, or to the host for that reason."""
         self._backends: dict[int, Backend] = {}
 
     # What the operator does
@@ -105,13 +106,20 @@ class Director:
             return self._serve(frame, packet, service)
         if is_icmp(packet):
             return self._follow_quoted(frame, packet)
-        return Fate(PASS, "pass_no_listener", frame)
+        return self._pass(frame, packet, "pass_no_listener")
 
     def count(self, reason: str) -> None:
         self.counts[reason] += 1
 
+    def _pass(self, frame: bytes, packet: Packet, reason: str) -> Fate:
+        if packet.piece is Piece.FIRST:
+            self._fragments[packet.whole] = reason
+        return Fate(PASS, reason, frame)
+
     def _follow_first(self, frame: bytes, packet: Packet, *, is_vip: bool) -> Fate:
         backend = self._fragments.get(packet.whole)
+        if isinstance(backend, str):
+            return Fate(PASS, backend, frame)
         if backend and backend.serves:
             if self.guard.denies(packet):
                 return Fate(DROP, "drop_denied", frame)
@@ -121,11 +129,11 @@ class Director:
     def _follow_quoted(self, frame: bytes, packet: Packet) -> Fate:
         flow = quoted_flow(frame, packet)
         if flow is None:
-            return Fate(PASS, "pass_no_listener", frame)
+            return self._pass(frame, packet, "pass_no_listener")
         service = self._listeners.find(flow.vip, flow.protocol, flow.port)
         backend = self._backend_of(packet, flow, service) if service else None
         if backend is None or not backend.serves:
-            return Fate(PASS, "pass_no_connection", frame)
+            return self._pass(frame, packet, "pass_no_connection")
         if self.guard.denies(packet):
             return Fate(DROP, "drop_denied", frame)
         return self._forward(frame, packet, backend, "forward_error")

@@ -3,7 +3,7 @@
  *
  * The first fragment goes the way of its ports and leaves its packet's id behind for the others, also where it is the
  * host's; one that overtakes it is dropped. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
- * so the ports; it goes to that backend as it is, and path MTU discovery works.
+ * so the ports, if its protocol has any; it goes to that backend as it is, and path MTU discovery works.
  */
 #ifndef XDPDIRECTOR_RELATED_H
 #define XDPDIRECTOR_RELATED_H
@@ -82,6 +82,12 @@ static __always_inline bool is_error(const struct packet *packet, u8 type)
 	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
+/* Ports stand in a packet's first fragment only. */
+static __always_inline bool lacks_ports(const struct packet *quoted, bool is_later)
+{
+	return is_later && has_ports(quoted->protocol);
+}
+
 /* What is quoted went the other way: from the VIP to the client. False: not from this VIP, or without the ports. */
 static __always_inline bool parse_quoted4(struct cursor *cursor, const struct packet *error,
 					  struct packet *quoted)
@@ -89,13 +95,13 @@ static __always_inline bool parse_quoted4(struct cursor *cursor, const struct pa
 	struct iphdr *ip = cursor->at;
 
 	if ((void *)(ip + 1) > cursor->end || ip->version != 4 || ip->ihl < 5 ||
-	    ip->saddr != error->flow.v4.vip || ip->frag_off & htons(FRAGMENT_OFFSET))
+	    ip->saddr != error->flow.v4.vip)
 		return false;
 	quoted->protocol = ip->protocol;
 	quoted->flow.v4.client = ip->daddr;
 	quoted->flow.v4.vip = ip->saddr;
 	cursor->at += ip->ihl * 4;
-	return true;
+	return !lacks_ports(quoted, ip->frag_off & htons(FRAGMENT_OFFSET));
 }
 
 static __always_inline bool parse_quoted6(struct cursor *cursor, const struct packet *error,
@@ -115,10 +121,11 @@ static __always_inline bool parse_quoted6(struct cursor *cursor, const struct pa
 			return false;
 	cursor->at = ip + 1;
 	parse_extensions(cursor, quoted);
-	return !quoted->error && quoted->fragment != FRAGMENT_LATER;
+	return !quoted->error && !lacks_ports(quoted, quoted->fragment == FRAGMENT_LATER);
 }
 
-/* The packet that an ICMP error quotes, as if its receiver had sent it. False: it is no error, or quotes no ports. */
+/* The packet that an ICMP error quotes, as if its receiver had sent it. False: it is no error, or quotes no whole header,
+ * or lacks the ports. */
 static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet *error,
 					struct packet *quoted)
 {
@@ -132,10 +139,13 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 	if (error->ipv6 ? !parse_quoted6(&cursor, error, quoted)
 			: !parse_quoted4(&cursor, error, quoted))
 		return false;
+	if (!has_ports(quoted->protocol)) {
+		set_ports(quoted, &(u32){ 0 });
+		return cursor.at <= cursor.end && cursor.at - (void *)icmp <= error->payload;
+	}
 	ports = cursor.at;
 	if ((void *)(ports + 1) > cursor.end ||
-	    (void *)(ports + 1) - (void *)icmp > error->payload || /* padding is no quote */
-	    !has_ports(quoted->protocol))
+	    (void *)(ports + 1) - (void *)icmp > error->payload) /* padding is no quote */
 		return false;
 	set_ports(quoted, &(struct ports){ ports->destination, ports->source });
 	return true;

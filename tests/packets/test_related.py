@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
@@ -18,10 +21,10 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrRouting,
     fragment6,
 )
-from scapy.layers.ipsec import AH
 from scapy.packet import Packet, Raw
 
-from xdpdirector.model import Scheduler
+from xdpdirector.listener import WITHOUT_PORTS
+from xdpdirector.model import Listener, Scheduler
 from xdpdirector.schedule import ServicePlan
 
 BIG = bytes(range(256)) * 12
@@ -254,7 +257,6 @@ QUOTED_LAYERS = {
 UNTOLD_LAYERS = {
     "a later fragment": [IPv6ExtHdrFragment(id=7, offset=100)],
     "seven headers": [IPv6ExtHdrHopByHop(), *[IPv6ExtHdrDestOpt() for _ in range(6)]],
-    "another kind of header": [AH()],
 }
 
 
@@ -303,6 +305,83 @@ def test_an_icmpv6_error_cut_within_the_headers_that_it_quotes_is_the_hosts(worl
     assert set(reasons.values()) == {"pass_no_listener"}
 
 
+def without_ports(protocol: str) -> ServicePlan:
+    listeners = (
+        *w.LISTENERS,
+        Listener.parse(f"{w.VIP}:*/{protocol}"),
+        Listener.parse(f"[{w.VIP6}]:*/{protocol}"),
+    )
+    return w.service(members=TWO, listeners=listeners)
+
+
+def portless(protocol: str, vip: str, client: str) -> Packet:
+    number = WITHOUT_PORTS[protocol]
+    if ":" in vip:
+        return w.ethernet() / IPv6(src=client, dst=vip, nh=number) / Raw(bytes(64))
+    return w.ethernet() / IP(src=client, dst=vip, proto=number) / Raw(bytes(64))
+
+
+def error_about(protocol: str, vip: str, client: str, *, octets: int = 8, later: bool = False) -> Packet:
+    """Too big was what a backend sent to the client in a protocol without ports: so much of it is quoted."""
+    number = WITHOUT_PORTS[protocol]
+    if ":" in vip:
+        answer: Packet = IPv6(src=vip, dst=client, nh=44 if later else number, plen=1400)
+        if later:
+            answer = answer / IPv6ExtHdrFragment(id=7, offset=100, nh=number)
+        link = w.ethernet() / IPv6(src=ROUTER6, dst=vip) / ICMPv6PacketTooBig(mtu=1280)
+    else:
+        answer = IP(src=vip, dst=client, proto=number, len=1400, frag=100 if later else 0)
+        link = w.ethernet() / IP(src=ROUTER, dst=vip) / ICMP(type=3, code=4, nexthopmtu=1280)
+    return link / Raw(bytes(answer) + bytes(octets))
+
+
+@pytest.mark.parametrize("protocol", list(WITHOUT_PORTS))
+@pytest.mark.parametrize("scheduler", [Scheduler.WLC, Scheduler.MH], ids=str)
+@pytest.mark.parametrize("vip", [w.VIP, w.VIP6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize(
+    "shape", [{}, {"octets": 0}, {"later": True}], ids=["8 octets", "the header alone", "a later fragment"]
+)
+def test_an_icmp_error_about_a_protocol_without_ports_goes_to_the_connections_backend(
+    world: w.World, protocol: str, scheduler: Scheduler, vip: str, shape: dict[str, Any]
+) -> None:
+    world.apply(replace(without_ports(protocol), scheduler=scheduler, ring_slots=1021))
+    owners = set()
+    for number in range(1, 10):
+        client = f"2001:db8:5::{number}" if ":" in vip else f"198.51.100.{number}"
+        name = w.owner(world.send(portless(protocol, vip, client)))
+        frame = error_about(protocol, vip, client, **shape)
+        owners.add(name)
+
+        assert world.send(frame) == w.Outcome(w.TX, "forward_error", w.to(name, frame))
+    assert owners == {"web1", "web2"}
+
+
+@pytest.mark.parametrize("protocol", list(WITHOUT_PORTS))
+@pytest.mark.parametrize("vip", [w.VIP, w.VIP6], ids=["IPv4", "IPv6"])
+def test_an_icmp_error_about_another_protocol_is_the_hosts(world: w.World, protocol: str, vip: str) -> None:
+    """Also where its client has a connection of a protocol that the service knows."""
+    world.apply(w.service(members=TWO))
+    client = w.CLIENT6 if ":" in vip else w.CLIENT
+    world.send(w.udp6() if ":" in vip else w.udp())
+    frame = error_about(protocol, vip, client)
+
+    assert world.send(frame) == w.Outcome(w.PASS, "pass_no_connection", bytes(frame))
+
+
+@pytest.mark.parametrize("vip", [w.VIP, w.VIP6], ids=["IPv4", "IPv6"])
+def test_an_icmp_error_that_quotes_no_whole_header_is_the_hosts(world: w.World, vip: str) -> None:
+    world.apply(without_ports("esp"))
+    client = w.CLIENT6 if ":" in vip else w.CLIENT
+    world.send(portless("esp", vip, client))
+    short = bytearray(bytes(error_about("esp", vip, client, octets=0))[:-1])
+    if ":" in vip:
+        short[18:20] = (len(short) - 14 - 40).to_bytes(2, "big")
+    else:
+        short[16:18] = (len(short) - 14).to_bytes(2, "big")
+
+    assert world.send(bytes(short)).reason == "pass_no_listener"
+
+
 def test_an_icmp_error_changes_no_connection(world: w.World) -> None:
     world.apply(w.service())
     world.send(w.tcp("S", sport=1))
@@ -332,7 +411,7 @@ def test_an_icmp_error_changes_no_connection(world: w.World) -> None:
         ),
         (
             w.ethernet() / IP(src=ROUTER, dst=w.VIP) / ICMP(type=3) / IP(src=w.VIP, dst=w.CLIENT) / ICMP(),
-            "pass_no_listener",
+            "pass_no_connection",
         ),
         (w.ethernet() / IP(src=w.CLIENT, dst=w.VIP) / ICMP(type=8), "pass_no_listener"),
     ],

@@ -196,7 +196,8 @@ def is_icmp(packet: Packet) -> bool:
 def quoted_flow(frame: bytes, packet: Packet) -> Flow | None:
     """Which flow an ICMP error speaks of. It quotes a packet to the client, from the VIP that the error is for.
 
-    None for what is no error, and for quotes without ports: later fragments, other protocols, cut too short.
+    None for what is no error, and for quotes cut too short, or of a TCP or UDP fragment that has no ports. Other
+    protocols have no ports at all.
     """
     message = frame[packet.at : packet.at + packet.room]
     if len(message) < 8 or message[0] not in (ERRORS6 if packet.is_ipv6 else ERRORS4):
@@ -205,33 +206,41 @@ def quoted_flow(frame: bytes, packet: Packet) -> Flow | None:
     found = _quoted6(quote) if packet.is_ipv6 else _quoted4(quote)
     if found is None:
         return None
-    source, destination, protocol, header = found
-    if source != packet.vip or protocol not in (TCP, UDP) or len(quote) < header + 4:
+    source, destination, protocol, header, is_later = found
+    if source != packet.vip or len(quote) < header:
+        return None
+    if protocol not in (TCP, UDP):
+        return Flow(destination, source, 0, 0, protocol)
+    if is_later or len(quote) < header + 4:
         return None
     port, client_port = unpack_from("!HH", quote, header)
     return Flow(destination, source, client_port, port, protocol)
 
 
-def _quoted4(quote: bytes) -> tuple[bytes, bytes, int, int] | None:
+def _quoted4(quote: bytes) -> tuple[bytes, bytes, int, int, bool] | None:
+    """Source, destination, protocol, the size of all headers, and whether it is a later fragment."""
     if len(quote) < 20 or quote[0] >> 4 != 4 or quote[0] & 15 < 5:
         return None
-    if unpack_from("!H", quote, 6)[0] & 0x1FFF:
-        return None
-    return quote[12:16], quote[16:20], quote[9], (quote[0] & 15) * 4
+    is_later = unpack_from("!H", quote, 6)[0] & 0x1FFF != 0
+    return quote[12:16], quote[16:20], quote[9], (quote[0] & 15) * 4, is_later
 
 
-def _quoted6(quote: bytes) -> tuple[bytes, bytes, int, int] | None:
-    """Ports of the first fragment, behind as many extension headers as in a packet to the VIP."""
+def _quoted6(quote: bytes) -> tuple[bytes, bytes, int, int, bool] | None:
+    """Behind as many extension headers as in a packet to the VIP."""
     if len(quote) < 40 or quote[0] >> 4 != 6:
         return None
+    is_later = False
     protocol, at, room = quote[6], 40, unpack_from("!H", quote, 4)[0]
     for _ in range(MOST_EXTENSIONS):
-        if protocol not in EXTENSIONS or len(quote) < at + 8:
+        if protocol not in EXTENSIONS or is_later:
             break
-        if protocol == FRAGMENT and unpack_from("!H", quote, at + 2)[0] >> 3:
+        if len(quote) < at + 8:
             return None
+        is_later = protocol == FRAGMENT and unpack_from("!H", quote, at + 2)[0] >> 3 != 0
         size = 8 if protocol == FRAGMENT else 8 + 8 * quote[at + 1]
         protocol, at, room = quote[at], at + size, room - size
         if room < 0:
             return None
-    return quote[8:24], quote[24:40], protocol, at
+    if protocol in EXTENSIONS and not is_later:
+        return None
+    return quote[8:24], quote[24:40], protocol, at, is_later

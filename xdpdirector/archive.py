@@ -160,6 +160,8 @@ class Archive:
             self._copy = Store(copy)
             self._copy.latest()
         except (OSError, StoreError) as error:
-            self._copy = None
+            if self._copy:
+                self._copy.close()
+                self._copy = None
             self._note = f"what was stored cannot be read ({error}): the configuration file counts alone"
             log.error("%s", self._note)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -154,7 +155,8 @@ def test_numbers_are_never_used_again(audit: Audit, file: AccessFile) -> None:
     last = audit.begin(ROOT)
     file.close()
 
-    assert Audit(AccessFile(file.path)).begin(ROOT) == last + 1
+    with closing(AccessFile(file.path)) as again:
+        assert Audit(again).begin(ROOT) == last + 1
 
 
 def test_what_cannot_be_stored_is_an_error_before_and_a_log_line_after(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -98,13 +99,15 @@ def offline(tmp_path: Path) -> Iterator[Offline]:
 
 
 def rows(offline: Offline) -> list[tuple[str, str, str]]:
-    return [(row.operation, row.outcome, row.detail) for row in Audit(AccessFile(offline.path)).page()]
+    with closing(AccessFile(offline.path)) as file:
+        return [(row.operation, row.outcome, row.detail) for row in Audit(file).page()]
 
 
 def test_without_a_daemon_the_file_does(offline: Offline) -> None:
     made = offline.add(DEPLOY)
     listed = offline.list()["items"]
-    found = Tokens(AccessFile(offline.path)).find(made["token"])
+    with closing(AccessFile(offline.path)) as file:
+        found = Tokens(file).find(made["token"])
     offline.remove("deploy")
 
     assert found is not None

@@ -23,9 +23,9 @@ from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Listening
 from xdpdirector.model import Listener
-from xdpdirector.rings import Rings
+from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State
-from xdpdirector.service_entry import guard_flags, service_fields
+from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
 from xdpdirector.tables import Array, Tables
 from xdpdirector.views import Fill, Traffic
 
@@ -155,12 +155,19 @@ class Dataplane:
         self.guarding.check()
 
     def settle(self, exceptions: Array, now: float) -> None:
-        """See `Rings.settle`; a ring that its service has left is given up when it is at rest."""
-        for index in self.rings.settle(exceptions, now):
-            if not int(self.tables.services[index]["flags"]) & self._constant(
-                "service_flags", "SERVICE_RING"
-            ):
-                self._store(self.tables.services, index, {"ring_slots": 0, "ring_start": 0})
+        """See `Rings.settle`. A ring that its service has left is given up when it is at rest; where another one
+        waits, that takes its place."""
+        for name in self.rings.settle(exceptions, now):
+            index, flags = self.indices.services[name], self.tables.enums["service_flags"]
+            entry = self.tables.services[index]
+            if not int(entry["flags"]) & flags["SERVICE_RING"]:
+                self._store(self.tables.services, index, ring_fields(None))
+                said = int(entry["flags"]) & ~flags["SERVICE_HASH_ADDRESS"]
+                self._store(self.tables.services, index, {"flags": said})
+            elif follows := self.rings.succeed(name, now):
+                plan, ring = follows
+                self._store(self.tables.services, index, ring_fields(ring))
+                self._store(self.tables.services, index, {"flags": service_flags(plan, ring, flags)})
 
     # Backends
 
@@ -246,22 +253,21 @@ class Dataplane:
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
         if plan.scheduler.is_ring:
             recorded = self._listening.has(service)
-            region: slice | None = self.rings.distribute(plan, service, wanted, now, recorded=recorded)
+            ring: RingPlace | None = self.rings.distribute(plan, service, wanted, now, recorded=recorded)
         else:
             self._distribute_members(service, plan, wanted)
-            region = self.rings.leave(plan, service, now)
+            ring = self.rings.leave(plan, service, now)
         self._writes += self.guarding.limit(service, plan.limit)
         fields = service_fields(
             plan,
-            region,
+            ring,
             wanted,
             self.tables.enums,
             self.clock.jiffies,
             denies=self.guarding.denies,
             watched=plan.name in self._watched,
         )
-        place = {name: fields[name] for name in ("ring_start", "ring_slots")}
-        self._store(self.tables.services, service, place)  # first: no ring, no use of it
+        self._store(self.tables.services, service, ring_fields(ring))  # first: no ring, no use of it
         self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:

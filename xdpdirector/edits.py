@@ -60,8 +60,8 @@ def create_service(services: Services, name: str, spec: ServiceSpec) -> Services
 
 
 def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
-    """NotFoundError when there is none. ConflictError for another size of a ring that flows run on: nobody could
-    say which slots would be theirs."""
+    """NotFoundError when there is none. ConflictError for another size or another hash of a ring that flows run on:
+    it would have each of them in another slot."""
     _keep_ring(name, find_service(services, name), spec)
     return _consistent({**services, name: spec})
 
@@ -124,12 +124,23 @@ def _of_one_backend(problem: Problem) -> str:
 
 
 def _keep_ring(name: str, before: ServiceSpec, after: ServiceSpec, place: str = "") -> None:
-    if before.scheduler.is_ring and after.scheduler.is_ring and before.ring_slots != after.ring_slots:
-        raise ConflictError(
-            f"the ring of service '{name}' has {before.ring_slots} slots, and its flows would lose their backends "
-            "with another size: delete the service and create it anew, or leave ring_slots as it is",
-            pointer=f"{place}/ring_slots",
-        )
+    if not (before.scheduler.is_ring and after.scheduler.is_ring):
+        return
+    if before.ring_slots != after.ring_slots:
+        field, is_so = "ring_slots", f"has {before.ring_slots} slots"
+        change, remedy = "another size", f"leave ring_slots at {before.ring_slots}"
+    elif before.hashes_port != after.hashes_port:
+        field = "hash" if after.hash or before.scheduler is after.scheduler else "scheduler"
+        is_so = f"hashes clients' {'addresses and ports' if before.hashes_port else 'addresses alone'}"
+        change, remedy = "another hash", f"say `hash: {'flow' if before.hashes_port else 'address'}`"
+    else:
+        return
+    raise ConflictError(
+        f"the ring of service '{name}' {is_so}, and its flows would lose their backends with {change}: {remedy}, "
+        "or go by way of a scheduler without a ring, such as wlc, which gives each running flow a record (have "
+        "room for them in sizes.connections)",
+        pointer=f"{place}/{field}",
+    )
 
 
 def _consistent(services: Services, place: str = "/listeners") -> Services:

@@ -8,6 +8,7 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,10 +22,31 @@ _FLUX = np.uint64(FLUX)
 YOUNG = 30.0  # seconds of a ring, in which the backends of a new service come up one after the other
 
 
+@dataclass(frozen=True)
+class RingPlace:
+    """Where a service's ring stands, and how it hashes. Both say which slot a flow has, so a ring keeps both while
+    flows run by it."""
+
+    region: slice
+    hashes_port: bool
+
+
+@dataclass(frozen=True)
+class _Successor:
+    """The ring that a service wants, while flows still run by the one that it has. `region` is reserved for it."""
+
+    plan: ServicePlan
+    indices: Mapping[str, int]
+    region: slice
+
+
 class Rings:
     """`services`: their indices by name, kept by the caller. `now` is monotonic seconds.
 
     `writes` grows with each slot that was written: what a sweep saw of the rings is true for one such number.
+
+    A ring of another size or with another hash would have each running flow in another slot. So the ring that is
+    there stays, all of it in flux, until every flow that still lives has a record; then the other takes its place.
     """
 
     def __init__(self, tables: Tables, clock: Clock, services: Mapping[str, int]) -> None:
@@ -35,6 +57,11 @@ class Rings:
         self._persistent: set[str] = set()
         """Always in flux: where a client goes, only its records say."""
         self._young_until: dict[str, float] = {}
+        self._hashes_port: dict[str, bool] = {}
+        """Of the rings that stand in the map."""
+        self._successors: dict[str, _Successor] = {}
+        self._left: set[str] = set()
+        """Services that do not schedule by their ring any more."""
 
     def region(self, service: int) -> slice | None:
         """Where the service's ring stands, if it has one."""
@@ -60,34 +87,58 @@ class Rings:
 
     def distribute(
         self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
-    ) -> slice:
+    ) -> RingPlace:
         """Slots to the members that accept new connections; where the ring stands then. `indices` of backends by
         name; `recorded`: the service had flows, with records, before it had a ring. CapacityError."""
-        ring = self._ring(plan)
-        nobody = indices[plan.fallback] if plan.fallback else NO_BACKEND
-        by_name = np.array([*(indices[name] for name in ring.names), nobody], np.uint64)
-        owners = by_name[ring.owners]  # NOBODY is -1: the last
         region = self.region(service)
-        if region and region.stop - region.start == plan.ring_slots:
+        if region is not None and not self._fits(plan, service, region):
+            return self._outgrow(plan, service, indices, region, now)
+        self._successors.pop(plan.name, None)
+        self._left.discard(plan.name)
+        owners = self._owners(plan, plan.ring_slots, indices)
+        had_flows = recorded or region is not None
+        if region is not None:
             words = schedule.advance(self._tables.ring[region], owners)
         else:
             region = self._allocate(plan.ring_slots)
             words = schedule.fresh(owners, recorded=recorded)
-        had_flows = recorded or self.region(service) is not None
+            self._hashes_port[plan.name] = plan.hashes_port
         self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
         if not had_flows:
             self._flux_until.pop(plan.name, None)
             self._young_until[plan.name] = now + YOUNG
         elif now < self._young_until.get(plan.name, now) and not plan.persistence:
             self._spare_the_unused(plan.name, region)
-        return region
+        return RingPlace(region, plan.hashes_port)
 
-    def leave(self, plan: ServicePlan, service: int, now: float) -> slice | None:
+    def leave(self, plan: ServicePlan, service: int, now: float) -> RingPlace | None:
         """From a ring to members: flows without a record still run where their slot says, until flux ends."""
         region = self.region(service)
-        if region:
-            self._write(plan, region, schedule.unrest(self._tables.ring[region]), now)
-        return region
+        self._successors.pop(plan.name, None)
+        if region is None:
+            self._left.discard(plan.name)
+            return None
+        begins = plan.name not in self._left
+        self._left.add(plan.name)
+        self._write(plan, region, schedule.unrest(self._tables.ring[region]), now, begins=begins)
+        return RingPlace(region, self._hash_of(plan.name, service))
+
+    def succeed(self, name: str, now: float) -> tuple[ServicePlan, RingPlace] | None:
+        """The ring that waited takes the place of the one at rest; None when none waits.
+
+        It begins in flux: while the service's entry changes, word by word, a packet may be looked up in either.
+        """
+        successor = self._successors.pop(name, None)
+        if successor is None:
+            return None
+        plan, region = successor.plan, successor.region
+        fresh = schedule.fresh(self._owners(plan, plan.ring_slots, successor.indices), recorded=True)
+        self._write(plan, region, schedule.unrest(fresh), now)
+        self.writes += 1  # also when no slot differs: the same word is of other flows now
+        self._hashes_port[name] = plan.hashes_port
+        if not plan.persistence:
+            self._flux_until[name] = now
+        return plan, RingPlace(region, plan.hashes_port)
 
     def forget(self, name: str) -> None:
         """The service is gone."""
@@ -95,9 +146,13 @@ class Rings:
         self._filled.pop(name, None)
         self._persistent.discard(name)
         self._young_until.pop(name, None)
+        self._hashes_port.pop(name, None)
+        self._successors.pop(name, None)
+        self._left.discard(name)
 
-    def settle(self, exceptions: Array, now: float) -> list[int]:
-        """End flux where its time is up, and drop the marks that no record needs any more; the services at rest.
+    def settle(self, exceptions: Array, now: float) -> list[str]:
+        """End flux where its time is up, and drop the marks that no record needs any more. The services at rest; of
+        those that are always in flux, the ones whose ring is not needed any more.
 
         `exceptions`: positions in the ring at which a record disagrees with the owner, as a sweep saw them that
         began at `now` or later, and since then no slot was written.
@@ -109,16 +164,19 @@ class Rings:
                 continue
             words = self._tables.ring[region]
             flags = schedule.flags_of(words)
-            if name not in self._persistent:
+            ends = name not in self._persistent or name in self._left or name in self._successors
+            if ends:
                 self._flux_until.setdefault(
                     name, now + self._longest(index) if (flags & _FLUX).any() else now
                 )
             if now < self._flux_until.get(name, now):
                 continue
             self._flux_until.pop(name, None)
-            if name in self._persistent:
+            if not ends:
                 continue
-            rest.append(index)
+            rest.append(name)
+            if name in self._left or name in self._successors:
+                continue
             if flags.any():
                 inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
                 self._store(region, schedule.settle(words, set(inside.tolist())))
@@ -128,19 +186,55 @@ class Rings:
         ticks = int(self._tables.services[service]["timeouts"].max()) + 1
         return (ticks << self._tables.enums["tick_numbers"]["TICK_SHIFT"]) / self._clock.hz
 
-    def _ring(self, plan: ServicePlan) -> maglev.Ring:
+    def _fits(self, plan: ServicePlan, service: int, region: slice) -> bool:
+        """Whether the ring that is there can become the one that is wanted, slot by slot."""
+        same_size = region.stop - region.start == plan.ring_slots
+        return same_size and self._hash_of(plan.name, service) == plan.hashes_port
+
+    def _hash_of(self, name: str, service: int) -> bool:
+        """Whether the ring that is there hashes ports. What stood in the map when it was adopted counts."""
+        if name not in self._hashes_port:
+            flag = self._tables.enums["service_flags"]["SERVICE_HASH_ADDRESS"]
+            self._hashes_port[name] = not int(self._tables.services[service]["flags"]) & flag
+        return self._hashes_port[name]
+
+    def _outgrow(
+        self, plan: ServicePlan, service: int, indices: Mapping[str, int], region: slice, now: float
+    ) -> RingPlace:
+        """Go on by the ring that is there, until all flows have records; see `succeed`."""
+        earlier, slots = self._successors.get(plan.name), region.stop - region.start
+        place = earlier.region if earlier else None
+        if place is None or place.stop - place.start != plan.ring_slots:
+            self._successors.pop(plan.name, None)
+            place = region if slots == plan.ring_slots else self._allocate(plan.ring_slots)
+        self._successors[plan.name] = _Successor(plan, dict(indices), place)
+        self._left.discard(plan.name)
+        words = schedule.advance(self._tables.ring[region], self._owners(plan, slots, indices))
+        self._write(plan, region, schedule.unrest(words), now, begins=earlier is None)
+        return RingPlace(region, self._hash_of(plan.name, service))
+
+    def _owners(self, plan: ServicePlan, slots: int, indices: Mapping[str, int]) -> Words:
+        """The backend of each slot."""
+        ring = self._ring(plan, slots)
+        nobody = indices[plan.fallback] if plan.fallback else NO_BACKEND
+        by_name = np.array([*(indices[name] for name in ring.names), nobody], np.uint64)
+        owners: Words = by_name[ring.owners]  # NOBODY is -1: the last
+        return owners
+
+    def _ring(self, plan: ServicePlan, slots: int) -> maglev.Ring:
         """Filled when it changes only: the same plan comes every few seconds."""
         weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
         accepting = {member.name for member in plan.members if member.accepts}
         known = self._filled.get(plan.name)
-        if known is None or known[0] != (weights, accepting, plan.ring_slots):
-            ring = maglev.fill(weights, accepting, plan.ring_slots)
-            known = self._filled[plan.name] = ((weights, accepting, plan.ring_slots), ring)
+        if known is None or known[0] != (weights, accepting, slots):
+            ring = maglev.fill(weights, accepting, slots)
+            known = self._filled[plan.name] = ((weights, accepting, slots), ring)
         return known[1]
 
     def _allocate(self, slots: int) -> slice:
         """The first gap in the ring map that is wide enough."""
         regions = [region for i in self._services.values() if (region := self.region(i))]
+        regions += [successor.region for successor in self._successors.values()]
         start = 0
         for region in sorted(regions, key=lambda r: int(r.start)):
             if region.start - start >= slots:
@@ -150,12 +244,15 @@ class Rings:
             raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
         return slice(start, start + slots)
 
-    def _write(self, plan: ServicePlan, region: slice, words: Words, now: float) -> None:
-        """Slots that enter flux have all their time from now on; those that were in it need no more."""
+    def _write(
+        self, plan: ServicePlan, region: slice, words: Words, now: float, *, begins: bool = False
+    ) -> None:
+        """Slots that enter flux have all their time from now on; those that were in it need no more, unless all of
+        the ring `begins` it."""
         entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
         self._store(region, words)
         in_flux = (schedule.flags_of(words) & _FLUX).any()
-        begins = entered.any() or (plan.name in self._persistent) != bool(plan.persistence)
+        begins |= bool(entered.any()) or (plan.name in self._persistent) != bool(plan.persistence)
         (self._persistent.add if plan.persistence else self._persistent.discard)(plan.name)
         if in_flux and (begins or (self.is_settled(plan.name) and not plan.persistence)):
             until = now + plan.flux_seconds

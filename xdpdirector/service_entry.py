@@ -8,6 +8,7 @@ from typing import Any
 
 from xdpdirector.masks import mask_words
 from xdpdirector.model import Persistence
+from xdpdirector.rings import RingPlace
 from xdpdirector.schedule import COSTS, NO_BACKEND, ServicePlan
 
 CLOSED = 10.0  # seconds that a connection is remembered after a RST, as in IPVS
@@ -17,7 +18,7 @@ Enums = Mapping[str, Mapping[str, int]]
 
 def service_fields(
     plan: ServicePlan,
-    region: slice | None,
+    ring: RingPlace | None,
     indices: Mapping[str, int],
     enums: Enums,
     jiffies: Callable[[float], int],
@@ -25,14 +26,13 @@ def service_fields(
     denies: bool,
     watched: bool,
 ) -> dict[str, Any]:
-    """`region`: where its ring stands, if it has one; `indices` of its backends by name; `denies`: the guard denies
-    some prefix; `watched`: somebody traces its decisions."""
+    """`ring`: the one that stands there, which need not be the one that is planned; `indices` of its backends by
+    name; `denies`: the guard denies some prefix; `watched`: somebody traces its decisions."""
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
-        "ring_start": region.start if region else 0,
-        "ring_slots": region.stop - region.start if region else 0,
+        **ring_fields(ring),
         "members": 0 if plan.scheduler.is_ring else len(plan.members),
-        "flags": _flags(plan, enums["service_flags"]),
+        "flags": service_flags(plan, ring, enums["service_flags"]),
         "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
         "on_down": policy[f"POLICY_{plan.on_down.upper()}"],
         "on_unknown": policy[f"POLICY_{plan.on_unknown.upper()}"],
@@ -51,16 +51,23 @@ def service_fields(
     }
 
 
+def ring_fields(ring: RingPlace | None) -> dict[str, int]:
+    """One word, which packets see as it was or as it is."""
+    region = ring.region if ring else slice(0, 0)
+    return {"ring_start": region.start, "ring_slots": region.stop - region.start}
+
+
 def guard_flags(flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool) -> int:
     """What is to be looked at beside the service itself."""
     return flags["GUARD_PREFIXES"] * denies | flags["GUARD_LIMITS"] * limits | flags["GUARD_TRACE"] * watched
 
 
-def _flags(plan: ServicePlan, flags: Mapping[str, int]) -> int:
+def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str, int]) -> int:
+    """How it schedules. The hash is that of the ring that is there."""
     cost = COSTS[plan.scheduler]
     said = {
         "RING": plan.scheduler.is_ring,
-        "HASH_ADDRESS": not plan.hashes_port,
+        "HASH_ADDRESS": ring is not None and not ring.hashes_port,
         "UNBOUNDED": not any(member.upper for member in plan.members),
         "IDLE_FIRST": cost.idle_first,
         "WITHIN_WEIGHT": cost.within_weight,

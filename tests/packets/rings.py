@@ -7,22 +7,53 @@ from collections.abc import Collection, Iterable
 
 import world as w
 
-from xdpdirector import schedule
-from xdpdirector.model import Scheduler
-from xdpdirector.schedule import MemberPlan, ServicePlan, State
+from xdpdirector import planning, schedule
+from xdpdirector.model import ServiceSpec
+from xdpdirector.planning import Standing
+from xdpdirector.routes import Route
+from xdpdirector.schedule import ServicePlan
+from xdpdirector.views import Operational
 
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 301)
 
 
+SLOTS = 1021
+
+
+def planned(
+    names: Iterable[str] = NAMES,
+    draining: Collection[str] = (),
+    down: Collection[str] = (),
+    **fields: object,
+) -> ServicePlan:
+    """What the planner makes of a service with these backends, some draining or down; `fields` are the model's."""
+    addresses = {name: f"192.0.2.{20 + number}" for number, name in enumerate(w.MACS, start=1)}
+    spec = ServiceSpec.model_validate(
+        {
+            "listeners": [str(listener) for listener in w.LISTENERS],
+            "ring_slots": SLOTS,
+            "backends": {
+                name: {"address": addresses[name], "admin": "drain" if name in draining else "enabled"}
+                for name in names
+            },
+            **fields,
+        }
+    )
+    standings = {
+        name: Standing(
+            Operational.DOWN if name in down else Operational.UP,
+            "",
+            Route("neighbour", w.mac(w.MACS[name]), w.mac(w.DIRECTOR_MAC), w.LOOPBACK, "lo"),
+        )
+        for name in spec.backends
+    }
+    return planning.plan("web", spec, standings)
+
+
 def ring(names: Iterable[str], draining: Collection[str] = (), down: Collection[str] = ()) -> ServicePlan:
-    """A ring of these backends, some draining or down."""
-
-    def member(name: str) -> MemberPlan:
-        state = State.DOWN if name in down else State.SERVING
-        return w.backend(name, state=state, accepts=name not in draining and name not in down)
-
-    return w.service(scheduler=Scheduler.MH, ring_slots=1021, members=tuple(member(name) for name in names))
+    """An `mh` service of these backends, some draining or down."""
+    return planned(names, draining, down, scheduler="mh")
 
 
 def opened(world: w.World, flows: Iterable[int] = FLOWS) -> dict[int, str]:

@@ -184,6 +184,11 @@ REFUSED: dict[str, tuple[Configuration, type[DirectorError], str]] = {
         ConflictError,
         "/services/web/ring_slots",
     ),
+    "another hash of a ring": (
+        wanted(web=s.service("web1", scheduler="sh")),
+        ConflictError,
+        "/services/web/scheduler",
+    ),
     "another network": (
         wanted(web=s.service(scheduler="mh", backends={"far": {"address": str(s.FAR)}})),
         InvalidRequestError,
@@ -360,6 +365,21 @@ async def test_a_revision_that_is_not_kept_is_not_found(number: int) -> None:
             stage.director.configuration.revision(number)
         with pytest.raises(NotFoundError):
             await stage.director.configuration.roll_back(number, intent=ME)
+
+
+@story
+async def test_a_rollback_to_another_hash_of_a_ring_is_refused() -> None:
+    async with two(scheduler="sh") as stage:
+        await stage.director.patch_service("web", {"scheduler": "wlc"}, intent=ME)
+        await stage.director.patch_service("web", {"scheduler": "sh"}, intent=ME)
+        await stage.director.patch_service("web", {"scheduler": "wlc"}, intent=ME)
+        await stage.director.patch_service("web", {"scheduler": "mh"}, intent=ME)
+        before = stage.shown()
+
+        with pytest.raises(ConflictError, match="hashes clients' addresses and ports"):
+            await stage.director.configuration.roll_back(2, intent=ME)
+
+        assert stage.shown() == before
 
 
 # The file, read again

@@ -212,11 +212,43 @@ def test_a_backend_that_was_validated_already_stays_what_it_is() -> None:
     assert edited["web"].backends["web4"] is spec
 
 
-def test_the_size_of_a_ring_that_flows_run_on_does_not_change() -> None:
-    with pytest.raises(ConflictError, match="16381 slots") as raised:
-        edits.patch_service(SERVICES, "web", {"ring_slots": 4093})
+@pytest.mark.parametrize(
+    ("scheduler", "patch", "pointer", "word"),
+    [
+        pytest.param("mh", {"ring_slots": 4093}, "/ring_slots", "16381 slots", id="another size"),
+        pytest.param("mh", {"hash": "address"}, "/hash", "addresses and ports", id="mh without ports"),
+        pytest.param("sh", {"hash": "flow"}, "/hash", "addresses alone", id="sh with ports"),
+        pytest.param("mh", {"scheduler": "sh"}, "/scheduler", "say `hash: flow`", id="mh to sh"),
+        pytest.param("sh", {"scheduler": "mh"}, "/scheduler", "say `hash: address`", id="sh to mh"),
+    ],
+)
+def test_what_says_which_slot_a_flow_has_stays_with_the_ring(
+    scheduler: str, patch: dict[str, str], pointer: str, word: str
+) -> None:
+    services = {"web": s.service("web1", scheduler=scheduler)}
 
-    assert raised.value.pointer == "/ring_slots"
+    with pytest.raises(ConflictError, match=word) as raised:
+        edits.patch_service(services, "web", patch)
+
+    assert raised.value.pointer == pointer
+    assert "such as wlc" in raised.value.detail
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "patch"),
+    [
+        pytest.param("mh", {"scheduler": "sh", "hash": "flow"}, id="mh to sh that hashes ports"),
+        pytest.param("sh", {"scheduler": "mh", "hash": "address"}, id="sh to mh that does not"),
+        pytest.param("mh", {"hash": "flow"}, id="what was so by default"),
+        pytest.param("mh", {"scheduler": "wlc", "ring_slots": 4093}, id="to one without a ring"),
+    ],
+)
+def test_a_ring_may_change_what_moves_no_flow(scheduler: str, patch: dict[str, str]) -> None:
+    services = {"web": s.service("web1", scheduler=scheduler)}
+
+    after = edits.patch_service(services, "web", patch)["web"]
+
+    assert {field: after.model_dump()[field] for field in patch} == patch
 
 
 def test_a_service_that_gets_a_ring_may_choose_its_size() -> None:

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from xdpdirector import attachment, interfaces
 from xdpdirector.attachment import Attachment, Mode
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.interfaces import Interface
@@ -35,14 +36,22 @@ class CarrierTable(Protocol):
 class Carriers:
     """All of `names` shall carry the program of this instance, in this mode."""
 
-    def __init__(self, paths: InstancePaths, names: Sequence[str], mode: Mode, events: Events) -> None:
+    def __init__(
+        self,
+        paths: InstancePaths,
+        names: Sequence[str],
+        mode: Mode,
+        events: Events,
+        tasks: BackgroundTasks | None = None,
+    ) -> None:
+        self._tasks = tasks or BackgroundTasks()
         self._paths, self._names, self._mode, self._events = paths, names, mode, events
         self._refusals: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         """From now on the program is attached where it is missing. It must have been attached before."""
-        self._task = asyncio.create_task(self._keep())
+        self._task = self._tasks.start("the watch over attached programs", self._keep)
 
     async def close(self) -> None:
         if self._task:
@@ -50,9 +59,12 @@ class Carriers:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def problems(self) -> list[str]:
-        with Requests() as requests:
-            links = {link.name: link for link in interfaces.everything(requests)}
-        bare = self._bare()
+        try:
+            with Requests() as requests:
+                links = {link.name: link for link in interfaces.everything(requests)}
+            bare = self._bare()
+        except (OSError, DirectorError) as error:
+            return [f"the interfaces cannot be looked at: {error}"]
         faults = [_fault(name, links) for name in self._names]
         return [*filter(None, faults), *(self._without(name) for name in bare if name in links)]
 
@@ -72,8 +84,8 @@ class Carriers:
                 self._refusals = {name: why for name, why in self._refusals.items() if name in bare}
                 for name in bare:
                     await self._put_back(name)
-            except DirectorError as error:
-                log.warning("the attached programs cannot be seen: %s", error.detail)
+            except (OSError, DirectorError) as error:
+                log.warning("the attached programs cannot be seen: %s", error)
 
     async def _put_back(self, name: str) -> None:
         """In a thread: another loader may be at work for a while, and is waited for."""

@@ -11,7 +11,9 @@ import contextlib
 import logging
 import os
 import signal
+import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from functools import partial
 from pathlib import Path
 
 from xdpdirector import attachment, becoming, config, descriptors, loading, privileges
@@ -21,6 +23,7 @@ from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import load_certificates_anew, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.carriers import Carriers
 from xdpdirector.checknet import CheckNetwork
 from xdpdirector.checks import registry
@@ -44,6 +47,10 @@ from xdpdirector.recorded import Recorded
 from xdpdirector.stations import own_macs
 from xdpdirector.supervisor import Supervisor
 from xdpdirector.vips import Vips
+
+ROUND_WITHIN = 60.0
+"""Seconds without a completed round of the reconciler, after which systemd hears of no more life. A round comes
+every five seconds; the sweep of a full table on a busy machine takes some more."""
 
 log = logging.getLogger("xdpdirector")
 
@@ -85,7 +92,8 @@ async def _serve(
         services = merge_file(stored, wanted, digest := config.digest(wanted))
         is_new = stored is None or stored.file_digest != digest
         plane = stack.enter_context(RealPlane(paths, loaded))
-        events = Events()
+        events, tasks = Events(), BackgroundTasks()
+        tasks.watch_callbacks()
         probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))
 
         def neighbours(on_change: OnChange) -> Neighbours:
@@ -96,7 +104,7 @@ async def _serve(
             def see(links: Collection[Interface]) -> None:
                 plane.take_frames_for(own_macs(links, wanted.interfaces))
 
-            return Neighbours(tell, see)
+            return Neighbours(tell, see, tasks)
 
         reconciler = Reconciler(
             services,
@@ -107,9 +115,10 @@ async def _serve(
                 on_change, route, probe=probe, ways=CheckNetwork(paths.name, enter=becoming.namespace())
             ),
             events=events,
+            tasks=tasks,
         )
         history = Recorded(archive, access.audit)
-        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events)
+        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events, tasks)
         lan = Lan(
             wanted.lan,
             wanted.interfaces,
@@ -130,6 +139,7 @@ async def _serve(
                 events,
                 lambda: reconciler.services,
                 wanted.sizes,
+                tasks,
             ),
             tallies=probe.tallies,
             revision=stored.id if stored else 0,
@@ -144,7 +154,14 @@ async def _serve(
                 await watcher.start()
             app = create_app(director, access, StoredAnswers(lambda: archive.database))
             server = Server(app, doors, on_open=supervisor.ready)
-            await _answer(director, server, supervisor, lambda: _read_again(source, director, access, doors))
+            await _answer(
+                director,
+                server,
+                supervisor,
+                tasks,
+                lambda: _read_again(source, director, access, doors),
+                lambda: time.monotonic() - reconciler.last_round < ROUND_WITHIN,
+            )
 
 
 def _vips(wanted: Configuration, events: Events) -> Vips:
@@ -160,9 +177,14 @@ def _vips(wanted: Configuration, events: Events) -> Vips:
 
 
 async def _answer(
-    director: Director, server: Server, supervisor: Supervisor, read_again: Callable[[], Awaitable[None]]
+    director: Director,
+    server: Server,
+    supervisor: Supervisor,
+    tasks: BackgroundTasks,
+    read_again: Callable[[], Awaitable[None]],
+    is_sound: Callable[[], bool],
 ) -> None:
-    """Serve the API until a signal comes."""
+    """Serve the API until a signal comes. systemd's watchdog is fed while the director `is_sound`."""
     hung_up = asyncio.Event()
 
     def stop() -> None:
@@ -182,7 +204,10 @@ async def _answer(
     loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    beside = [asyncio.create_task(work) for work in (reload(), supervisor.live(lambda: _status(director)))]
+    beside = [tasks.start("reading the configuration file again", reload)]
+    if supervisor.is_there:
+        tell = partial(supervisor.live, lambda: _status(director), is_sound)
+        beside.append(tasks.start("telling systemd", tell))
     try:
         await server.serve()
     finally:

@@ -91,7 +91,7 @@ class Director:
         self._wishes.resume()
         self.guard.start(self._guard_spec)
         await self._reconciler.start(strict=strict, ready=ready)
-        self._watching = asyncio.create_task(self._watch())
+        self._watching = self._reconciler.tasks.start("the watch over drains and the store", self._watch)
 
     def take_in(self, file_digest: str, file_services: frozenset[str]) -> None:
         """Store that the configuration file, as it is now, has become part of what is wanted; later, when that

@@ -15,6 +15,7 @@ from hashlib import sha256
 
 from xdpdirector import denylist, reporting, tags
 from xdpdirector.audit import attempt_under_way
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.denylist import Denial, Denials, Keeper, Kept
 from xdpdirector.edits import Services
 from xdpdirector.errors import DirectorError, StoreError
@@ -36,8 +37,15 @@ class Guard:
     """`services`: the wanted ones, asked for when they are needed. Everything happens on one asyncio loop."""
 
     def __init__(
-        self, plane: Plane, keeper: Keeper, events: Events, services: Callable[[], Services], sizes: Sizes
+        self,
+        plane: Plane,
+        keeper: Keeper,
+        events: Events,
+        services: Callable[[], Services],
+        sizes: Sizes,
+        tasks: BackgroundTasks | None = None,
     ) -> None:
+        self._tasks = tasks or BackgroundTasks()
         self.drift_repaired = 0
         self.trouble = ""
         """Why the plane may not deny what it should; empty when all is well."""
@@ -59,7 +67,7 @@ class Guard:
         unknown = Denial("denied by the data plane already", "unknown", reporting.now())
         self._kept = Kept(dict.fromkeys(self._plane.denied(), unknown))
         self.take_in(spec)
-        self._upkeep = asyncio.create_task(self._keep_true())
+        self._upkeep = self._tasks.start("the repair of the deny list", self._keep_true)
 
     def take_in(self, spec: GuardSpec) -> None:
         """Make what the configuration file says part of the list."""

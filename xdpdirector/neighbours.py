@@ -20,6 +20,7 @@ from typing import Protocol
 
 from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
 
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.interfaces import Interface, interface_of
 from xdpdirector.model import Address
 from xdpdirector.neighbourhood import Neighbourhood
@@ -78,8 +79,14 @@ class Neighbours:
     than could be heard, and all was read again.
     """
 
-    def __init__(self, on_change: OnChange, on_links: OnLinks = lambda links: None) -> None:
+    def __init__(
+        self,
+        on_change: OnChange,
+        on_links: OnLinks = lambda links: None,
+        tasks: BackgroundTasks | None = None,
+    ) -> None:
         self.overflows = 0
+        self._tasks = tasks or BackgroundTasks()
         self._on_change, self._on_links = on_change, on_links
         self._routes: dict[Address, Route] = {}
         self._links: dict[int, Interface] = {}
@@ -103,7 +110,7 @@ class Neighbours:
             self._kernel.release_leftovers()
             self._last_pass = self._loop.time()
             self._sockets = stack.pop_all()
-        self._upkeep_task = asyncio.create_task(self._upkeep())
+        self._upkeep_task = self._tasks.start("the upkeep of neighbours", self._upkeep)
 
     async def close(self) -> None:
         """Gives the watched entries back to the kernel's ordinary care."""

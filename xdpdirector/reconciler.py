@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mappi
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
@@ -48,12 +49,16 @@ class Reconciler:
         neighbours: MakeNeighbours,
         checks: MakeChecks,
         events: Events | None = None,
+        tasks: BackgroundTasks | None = None,
         patience: float = 10.0,
     ) -> None:
         """`patience`: for how many seconds, at most, it waits for its first checks before it calls itself ready."""
         self._patience = patience
         self.services = services
         self.events = events or Events()
+        self.tasks = tasks or BackgroundTasks()
+        self.last_round = time.monotonic()
+        """When a round of the upkeep was completed, whether it found faults or not; monotonic seconds."""
         self.lock = asyncio.Lock()
         """Held by whoever changes wishes or applies them."""
         self.drift_repaired = 0
@@ -91,7 +96,11 @@ class Reconciler:
             self._apply(name)
         ready()
         await self.ensure_vips()
-        self._tasks = [asyncio.create_task(self._keep_up()), asyncio.create_task(self._keep_true())]
+        self.last_round = time.monotonic()
+        self._tasks = [
+            self.tasks.start("applying news of health and neighbours", self._keep_up),
+            self.tasks.start("the sweep and repair of the data plane", self._keep_true),
+        ]
 
     async def close(self) -> None:
         """Stop watching. The plane stays as it is: packets go on."""
@@ -124,7 +133,7 @@ class Reconciler:
         ]
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent)
-        return [*self._not_applied.values(), *filter(None, troubles)]
+        return [*self._not_applied.values(), *filter(None, troubles), *self.tasks.problems()]
 
     def waiting(self) -> str:
         """What a director that started a moment ago waits for; empty when it is nothing."""
@@ -317,6 +326,7 @@ class Reconciler:
         async with self._round():
             await self._repair_all()
             await self.ensure_vips()
+        self.last_round = time.monotonic()
 
     async def _repair_all(self) -> None:
         """Each service once. What there was news of, or failed before, was to come: that is no drift."""

@@ -35,6 +35,11 @@ class Supervisor:
         environment.pop("WATCHDOG_PID", None)
         return cls(address, interval / BEATS_IN_TIME if interval else BEAT)
 
+    @property
+    def is_there(self) -> bool:
+        """Whether anybody listens."""
+        return bool(self._address)
+
     def ready(self) -> None:
         """At the start, and after `reloading`."""
         self._tell(READY="1")
@@ -45,11 +50,17 @@ class Supervisor:
     def stopping(self) -> None:
         self._tell(STOPPING="1")
 
-    async def live(self, status: Callable[[], str]) -> None:
+    async def live(self, status: Callable[[], str], is_sound: Callable[[], bool] = lambda: True) -> None:
         """Give signs of life until cancelled. They come from the loop that does all the work: when it hangs, they
-        cease. `status`: one line for people."""
-        while self._address:
-            self._tell(WATCHDOG="1", STATUS=status())
+        cease; so they do while the work is not `is_sound`. `status`: one line for people; that it cannot be told is
+        no reason to be killed."""
+        while self.is_there:
+            try:
+                line = status()
+            except Exception as error:
+                log.exception("the status cannot be told")
+                line = f"the status cannot be told: {error}"
+            self._tell(STATUS=line, **({"WATCHDOG": "1"} if is_sound() else {}))
             await asyncio.sleep(self.beat)
 
     def _tell(self, **fields: str) -> None:

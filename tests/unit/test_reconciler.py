@@ -23,13 +23,19 @@ WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")
 
 
 class Picky(FakePlane):
-    """Does not take the services in `refused`, nor sweep when `stuck`; `heard` is called for each that it took."""
+    """Does not take the services in `refused`, nor sweep when `stuck`, nor say what it holds when `lost`;
+    `heard` is called for each that it took."""
 
     def __init__(self) -> None:
         super().__init__()
         self.refused: set[str] = set()
         self.heard: Callable[[str], object] = lambda name: None
-        self.stuck = False
+        self.stuck = self.lost = False
+
+    def services(self) -> set[str]:
+        if self.lost:
+            raise OSError(24, "too many open files")
+        return super().services()
 
     def apply(self, plan: ServicePlan, now: float) -> int:
         if plan.name in self.refused:
@@ -42,6 +48,19 @@ class Picky(FakePlane):
         if self.stuck:
             raise OSError(12, "Cannot allocate memory")
         await super().sweep(now)
+
+
+class Unreadable(s.FakeHistory):
+    """A mistake in it keeps the store from being tried while it `fails`; `asked` counts the trials."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fails, self.asked = True, 0
+
+    def try_writing(self) -> None:
+        self.asked += 1
+        if self.fails:
+            raise ValueError("a mistake")
 
 
 def two(plane: FakePlane | None = None) -> Stage:
@@ -321,6 +340,36 @@ async def test_a_sweep_that_fails_is_a_problem_but_drift_is_repaired() -> None:
         assert "sweep" in problems[0]
         assert "Cannot allocate memory" in problems[0]
         assert stage.director.readiness().ready
+
+
+@story
+async def test_a_round_that_fails_is_no_sign_of_life() -> None:
+    plane = Picky()
+    async with two(plane) as stage:
+        begun = stage.reconciler.last_round
+        plane.lost = True
+        with pytest.raises(OSError, match="too many open files"):
+            await stage.reconciler.upkeep()
+        after_failure = stage.reconciler.last_round
+        plane.lost = False
+        await stage.reconciler.upkeep()
+
+        assert after_failure == begun
+        assert stage.reconciler.last_round > begun
+
+
+@story
+async def test_a_background_task_that_fails_is_restarted_and_said() -> None:
+    """The watch over the store: it looks at once, fails, and looks again a second later."""
+    history = Unreadable()
+    async with Stage(kept=(history, s.FakeKeeper()), web=s.service("web1")) as stage:
+        await s.until(lambda: history.asked)
+        problems = stage.director.readiness().problems
+        history.fails = False
+        await s.until(lambda: history.asked > 1)
+
+        assert len(problems) == 1
+        assert "the watch over drains and the store failed and is restarted: ValueError" in problems[0]
 
 
 # VIPs

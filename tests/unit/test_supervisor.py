@@ -75,6 +75,38 @@ def test_a_loop_that_turns_gives_signs_of_life_and_one_that_hangs_gives_none(
     asyncio.run(live())
 
 
+def test_a_daemon_whose_work_stands_still_gives_no_signs_of_life(heard: tuple[socket.socket, str]) -> None:
+    listening, address = heard
+    sound = iter([True, False])
+
+    async def live() -> None:
+        living = asyncio.create_task(
+            Supervisor(address, beat=0.01).live(lambda: "1", lambda: next(sound, False))
+        )
+        loop = asyncio.get_running_loop()
+        said = [await loop.run_in_executor(None, fields, listening) for _ in range(3)]
+        living.cancel()
+        assert said == [{"STATUS": "1", "WATCHDOG": "1"}, {"STATUS": "1"}, {"STATUS": "1"}]
+
+    asyncio.run(live())
+
+
+def test_a_status_that_cannot_be_told_is_no_reason_to_be_killed(heard: tuple[socket.socket, str]) -> None:
+    listening, address = heard
+
+    def status() -> str:
+        raise OSError(24, "Too many open files")
+
+    async def live() -> None:
+        living = asyncio.create_task(Supervisor(address, beat=0.01).live(status))
+        said = await asyncio.get_running_loop().run_in_executor(None, fields, listening)
+        living.cancel()
+        assert said["WATCHDOG"] == "1"
+        assert "Too many open files" in said["STATUS"]
+
+    asyncio.run(live())
+
+
 @pytest.mark.parametrize(
     ("environment", "beat"),
     [

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xdpdirector import libbpf, privileges
+from xdpdirector import libbpf, privileges, procfs
 from xdpdirector.errors import ConflictError, LoaderError, NotAllowedError
 from xdpdirector.paths import BPFFS, InstancePaths
 
@@ -55,26 +55,39 @@ def translated(what: str) -> Iterator[None]:
 def ensure_mounted() -> None:
     """Mount a bpffs at /sys/fs/bpf when none is there.
 
-    Not in a mount namespace of our own, as `ip netns exec` makes one: the pins would vanish with it.
+    Not in a mount namespace that some process made for itself, as `ip netns exec` does: the pins would end with it.
+    LoaderError, NotAllowedError.
     """
     if is_mounted():
         return
-    if not BPFFS.is_dir():
-        raise LoaderError(f"{BPFFS} does not exist: this kernel has no BPF, or sysfs is not mounted on /sys")
-    if not _mounts_are_shared_with_init():
+    if above := _process_elsewhere():
         raise LoaderError(
-            f"no bpffs is mounted on {BPFFS} in this mount namespace, "
-            "and one mounted now would vanish with it. Instead of `ip netns exec NAME` use "
-            "`nsenter --net=/run/netns/NAME`, "
-            f"or first run `mount -t bpf bpf {BPFFS}` in this mount namespace"
+            f"run `mount -t bpf bpf {BPFFS}` in this mount namespace, or, if `ip netns exec NAME` made it, enter "
+            f"by `nsenter --net=/run/netns/NAME` instead: no bpffs is mounted on {BPFFS} here, and {above}, from "
+            "which this command descends, has another mount namespace. The pins on a bpffs that is mounted only "
+            "here end with this mount namespace, so the loader mounts none by itself"
         )
-    mount = subprocess.run(
-        ["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, text=True, check=False
-    )
+    mount()
+
+
+def mount() -> None:
+    """Mount a bpffs at /sys/fs/bpf, in this mount namespace. LoaderError, NotAllowedError."""
+    if not BPFFS.is_dir():
+        raise LoaderError(
+            f"run `mount -t sysfs sysfs /sys`, or use a kernel with CONFIG_BPF_SYSCALL: there is no {BPFFS}, on "
+            f"which a bpffs could be mounted, and /sys is {'mounted' if Path('/sys/kernel').is_dir() else 'empty'}"
+        )
+    try:
+        done = subprocess.run(
+            ["mount", "-t", "bpf", "bpf", str(BPFFS)], capture_output=True, text=True, check=False
+        )
+        said = done.stderr.strip()
+    except OSError as error:
+        said = str(error)
     if not is_mounted():
         raise NotAllowedError(
-            f"{BPFFS} has no bpffs and mounting one failed ({mount.stderr.strip()}): "
-            f"run `mount -t bpf bpf {BPFFS}` as root"
+            f"run `mount -t bpf bpf {BPFFS}` as root of the machine or in a container that may mount: no bpffs is "
+            f"mounted on {BPFFS}, and mounting one failed: {said}"
         )
 
 
@@ -89,18 +102,26 @@ def is_mounted() -> bool:
     return any(fields[2] == number and fields[fields.index("-") + 1] == "bpf" for fields in lines)
 
 
-def _mounts_are_shared_with_init() -> bool:
-    """Whether no process above ours has another mount namespace; one that we may not look at ends the search."""
-    mine, pid = Path("/proc/self/ns/mnt").stat().st_ino, os.getppid()
-    while pid:
+def _process_elsewhere() -> str | None:
+    """The nearest process above ours that has another mount namespace: its command and number.
+
+    The search ends at one that we may not look at. Goes by the numbers of /proc, which need not be ours.
+    """
+    mine, above = procfs.PROC / "self/ns/mnt", _parent(procfs.PROC / "self")
+    while above:
         try:
-            if Path(f"/proc/{pid}/ns/mnt").stat().st_ino != mine:
-                return False
-            status = Path(f"/proc/{pid}/status").read_text()
+            if not (above / "ns/mnt").samefile(mine):
+                return f"{(above / 'comm').read_text().strip()} (process {above.name})"
+            above = _parent(above)
         except OSError:
-            return True
-        pid = int(status.split("\nPPid:")[1].split()[0])
-    return True
+            return None
+    return None
+
+
+def _parent(process: Path) -> Path | None:
+    status = (process / "status").read_text(errors="replace")
+    number = next(line.split()[1] for line in status.splitlines() if line.startswith("PPid:"))
+    return procfs.PROC / number if number != "0" else None
 
 
 @contextmanager

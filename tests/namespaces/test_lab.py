@@ -277,6 +277,79 @@ def test_process_with_a_recycled_number_is_spared(trial_name: str) -> None:
             bystander.kill()
 
 
+# Where a lab may be started: nothing is mounted on /sys/fs/bpf, process 1 may not be looked at, or /proc has the
+# numbers of another PID namespace.
+BARE = {
+    "no bpffs": ("--mount-proc", "true"),
+    "process 1 hidden": ("--mount-proc", "mount -t tmpfs tmpfs /proc/1/ns"),
+    "/proc of another namespace": ("--fork", "true"),
+}
+FIRST = """
+from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.processes import inside
+from xdpdirector.lab.topology import VIP4
+with Lab("t_bare", backends=1) as lab:
+    lab.nginx("backend1")
+    director = lab.director(web_configuration(lab.topology.backend_nodes))
+    director.wait_serving(60.0)
+    print(lab.client.run("curl", "--silent", f"http://{VIP4}/who").stdout.strip())
+    serving = director.pid in [process.pid for process in inside([lab.director_host.node.namespace_path])]
+    print("its process is found" if serving else "its process is missing")
+    director.kill()
+    director.start()
+    lab.nginx("backend1").kill()
+print("down")
+"""
+
+
+@pytest.mark.parametrize(("option", "first"), BARE.values(), ids=BARE.keys())
+def test_lab_stands_where_nothing_was_prepared(option: str, first: str) -> None:
+    script = f'umount /sys/fs/bpf && {first} && exec "$@"'
+    private = ["unshare", "--mount", "--pid", "--fork", "--kill-child", option, "sh", "-c", script, "sh"]
+
+    done = subprocess.run(
+        [*private, sys.executable, "-c", FIRST], capture_output=True, text=True, check=False, timeout=600
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["backend1", "its process is found", "down"]
+
+
+STRANGE_NUMBERS = """
+import os, subprocess, sys
+from pathlib import Path
+from xdpdirector import procfs
+from xdpdirector.lab.processes import Process, stop
+from xdpdirector.lab.waiting import wait_until
+with subprocess.Popen(["sleep", "60"]) as child:
+    place = procfs.directory(child.pid)
+    assert not procfs.is_ours()
+    assert procfs.pid(place) == child.pid
+    wait_until(lambda: (place / "comm").read_text().strip() == "sleep", "it is sleep")
+    assert procfs.pid(Path("/proc") / sys.argv[1]) is None, "a process outside has no number here"
+    process = Process.of(child.pid)
+    assert process.alive
+    assert process.command == "sleep 60"
+    assert stop(process)
+assert not process.alive
+print(child.returncode)
+"""
+
+
+def test_process_is_itself_where_proc_has_other_numbers() -> None:
+    private = ["unshare", "--pid", "--fork", "--kill-child"]
+
+    done = subprocess.run(
+        [*private, sys.executable, "-c", STRANGE_NUMBERS, str(os.getpid())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (done.returncode, done.stdout) == (0, f"{-signal.SIGTERM}\n"), done.stderr
+
+
 def test_down_twice_is_as_good_as_once(trial_name: str) -> None:
     Lab(trial_name, backends=1).up(stay=True)
 

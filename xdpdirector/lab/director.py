@@ -26,6 +26,9 @@ from xdpdirector.lab.waiting import wait_until
 from xdpdirector.paths import InstancePaths
 
 ROLE = "director"
+READY_WITHIN = (
+    240.0  # seconds: compiling takes 3 on a quiet machine, a minute on one that does eight other things
+)
 
 
 class LabDirector:
@@ -67,7 +70,7 @@ class LabDirector:
         if self.pid is None:
             self._child = self.host.popen(*self.command, role=ROLE)
 
-    def start(self, timeout: float = 60.0) -> None:
+    def start(self, timeout: float = READY_WITHIN) -> None:
         """Start the daemon and wait until /readyz says so; LabError with the end of its log when it ends."""
         self.launch()
         wait_until(lambda: self.pid is None or self.ready, "the director is ready", timeout, interval=0.05)

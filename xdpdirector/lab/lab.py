@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from xdpdirector.errors import ConflictError, NotFoundError
 from xdpdirector.lab import network, record
-from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.processes import Process
 from xdpdirector.lab.record import Record
@@ -115,7 +115,7 @@ class Lab:
         server.start()
         return server
 
-    def director(self, configuration: Mapping[str, Any], *, timeout: float = 60.0) -> LabDirector:
+    def director(self, configuration: Mapping[str, Any], *, timeout: float = READY_WITHIN) -> LabDirector:
         """The director's daemon with that configuration, started and ready."""
         director = LabDirector(self.director_host, self.topology.instance)
         director.configure(configuration)

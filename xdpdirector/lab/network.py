@@ -53,7 +53,7 @@ def build(topology: Topology) -> None:
     """Make everything; nothing of a lab of this name may be there."""
     if not bpffs.is_mounted():
         # Namespaces made by `ip netns add` are mounts of this mount namespace and end with it; so may their pins.
-        run("mount", "-t", "bpf", "bpf", str(BPFFS))
+        bpffs.mount()
     _batch(f"netns add {node.namespace}" for node in topology.nodes)
     for node in topology.hosts:
         _sysctl(

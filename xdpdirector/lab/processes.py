@@ -14,10 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from xdpdirector import procfs
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.waiting import wait_until
-
-PROC = Path("/proc")
 
 
 @dataclass(frozen=True)
@@ -57,7 +56,7 @@ class Process:
     @property
     def command(self) -> str:
         try:
-            text = (PROC / str(self.pid) / "cmdline").read_bytes()
+            text = (procfs.directory(self.pid) / "cmdline").read_bytes()
         except OSError:
             return ""
         return text.replace(b"\0", b" ").decode(errors="replace").strip()
@@ -66,7 +65,7 @@ class Process:
 def _state(pid: int) -> tuple[str, int] | None:
     """State letter and start time; None when there is no such process."""
     try:
-        text = (PROC / str(pid) / "stat").read_text(errors="replace")
+        text = (procfs.directory(pid) / "stat").read_text(errors="replace")
     except OSError:
         return None
     fields = text[text.rindex(")") + 2 :].split()  # the name before it may hold spaces and brackets
@@ -77,15 +76,13 @@ def inside(namespaces: Iterable[Path]) -> list[Process]:
     """The processes that live in these network namespaces, without this one and its ancestors."""
     wanted = {key for path in namespaces if (key := _identity(path))}
     spared = _ancestors()
-    found = []
-    for entry in PROC.iterdir():
-        if (
-            entry.name.isdigit()
-            and int(entry.name) not in spared
-            and _identity(entry / "ns" / "net") in wanted
-        ):
-            found.append(Process.of(int(entry.name)))
-    return [process for process in found if process.started]
+    found = [
+        entry
+        for entry in procfs.PROC.iterdir()
+        if entry.name.isdigit() and entry.name not in spared and _identity(entry / "ns" / "net") in wanted
+    ]
+    processes = [Process.of(pid) for entry in found if (pid := procfs.pid(entry))]
+    return [process for process in processes if process.started]
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -96,16 +93,18 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _ancestors() -> set[int]:
-    pids, pid = set(), os.getpid()
-    while pid > 0 and pid not in pids:
-        pids.add(pid)
+def _ancestors() -> set[str]:
+    """As /proc names them, and this process."""
+    shown = str(procfs.PROC.joinpath("self").readlink())
+    found: set[str] = set()
+    while shown != "0" and shown not in found:
+        found.add(shown)
         try:
-            text = (PROC / str(pid) / "stat").read_text(errors="replace")
+            text = (procfs.PROC / shown / "stat").read_text(errors="replace")
         except OSError:
             break
-        pid = int(text[text.rindex(")") + 2 :].split()[1])
-    return pids
+        shown = text[text.rindex(")") + 2 :].split()[1]
+    return found
 
 
 def kill(find: Callable[[], Iterable[Process]], what: str, timeout: float = 5.0) -> None:

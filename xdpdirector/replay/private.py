@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from xdpdirector import bpffs, loader, source
+from xdpdirector import bpffs, loader, procfs, source
 from xdpdirector.errors import DirectorError, LoaderError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
@@ -69,7 +69,7 @@ def _loaded(child: subprocess.Popen[str]) -> Loaded:
     if "error" in document:
         raise loader.error_class(document["error"]["slug"])(document["error"]["detail"])
     loaded = Loaded.from_document(document)
-    root = Path(f"/proc/{child.pid}/root")
+    root = procfs.directory(child.pid) / "root"
     return replace(loaded, pins=_below(root, loaded.pins), program=_below(root, loaded.program))
 
 

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What goes wrong while loading, and that it changes nothing."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -136,14 +137,38 @@ def test_a_hidden_bpffs_is_not_mounted_over(namespace: str, paths: InstancePaths
     document = answer("ip", "netns", "exec", namespace, instance=paths.name, program=program)
 
     assert document["error"]["slug"] == LoaderError.slug
-    assert "nsenter --net=" in document["error"]["detail"]
+    detail = document["error"]["detail"]
+    assert detail.startswith("run `mount -t bpf bpf /sys/fs/bpf` in this mount namespace")
+    assert "nsenter --net=/run/netns/NAME" in detail
+    assert f"(process {os.getpid()}), from which this command descends, has another mount namespace" in detail
 
 
-def test_a_missing_bpffs_is_mounted(paths: InstancePaths, program: Path) -> None:
-    script = 'umount /sys/fs/bpf && "$@" && stat -f -c %T /sys/fs/bpf >&2'
+HIDDEN = "mount -t tmpfs tmpfs /proc/1/ns"
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param("true", id="own process 1"),
+        pytest.param(HIDDEN, id="process 1 that may not be looked at"),
+    ],
+)
+def test_a_missing_bpffs_is_mounted(paths: InstancePaths, program: Path, first: str) -> None:
+    script = f'umount /sys/fs/bpf && {first} && "$@" && stat -f -c %T /sys/fs/bpf >&2'
     private = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh")
 
     document = answer(*private, instance=paths.name, program=program)
 
     assert document["program"] == str(paths.pins / "program")
     assert not paths.pins.exists()
+
+
+def test_a_bpffs_that_cannot_be_mounted_is_explained(paths: InstancePaths, program: Path) -> None:
+    script = 'umount /sys/fs/bpf && exec setpriv --bounding-set=-sys_admin "$@"'
+    private = ("unshare", "--mount", "--pid", "--fork", "--mount-proc", "sh", "-c", script, "sh")
+
+    document = answer(*private, instance=paths.name, program=program)
+
+    assert document["error"]["slug"] == NotAllowedError.slug
+    assert document["error"]["detail"].startswith("run `mount -t bpf bpf /sys/fs/bpf` as root")
+    assert "permission denied" in document["error"]["detail"]

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+from xdpdirector import procfs
 from xdpdirector.lab.bench.figure import MEGABYTES, SECONDS, Figure, Key
 from xdpdirector.lab.bench.series import Series
 from xdpdirector.lab.lab import Lab
@@ -67,6 +67,6 @@ def footprint(lab: Lab, rounds: int) -> Iterator[Figure]:
 
 
 def _resident_megabytes(pid: int) -> float:
-    text = Path(f"/proc/{pid}/status").read_text()
+    text = (procfs.directory(pid) / "status").read_text()
     kilobytes = next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:"))
     return int(kilobytes) / 1024

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from xdpdirector import edits
 from xdpdirector.differences import Plan, RevisionView, affected, differences
+from xdpdirector.drains import hides_connections
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, NotFoundError
 from xdpdirector.filestate import keep_admin, merge_file
 from xdpdirector.guardspec import GuardSpec
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
-from xdpdirector.model import Configuration, Scheduler
+from xdpdirector.model import AdminState, Configuration
 from xdpdirector.plane import Key, Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
@@ -140,9 +141,11 @@ class Configuring:
 
     def _running(self, key: Key) -> tuple[int, bool]:
         """See `xdpdirector.differences.Running`."""
-        spec = self._wishes.services[key[0]]
-        unseen = spec.scheduler is Scheduler.MH and bool(self._plane.traffic([key])[key].packets)
-        return self._plane.counts(key).active, unseen
+        spec, settled = self._wishes.services[key[0]], self._plane.is_settled(key[0])
+        admin = spec.backends[key[1]].admin
+        told = admin is AdminState.MAINTENANCE or (admin is AdminState.DRAIN and settled)
+        unseen = not told and hides_connections(spec, settled=settled)
+        return self._plane.counts(key).active, unseen and bool(self._plane.traffic([key])[key].packets)
 
 
 def _fixed_differences(before: Configuration, after: Configuration) -> list[str]:

@@ -31,8 +31,8 @@ class Difference(Frozen):
 
 
 class Affected(Frozen):
-    """Running connections that end. `exact` is false when there may be others than `connections`, or fewer: `mh`
-    keeps no record of most, and of a listener's nobody knows without reading them all."""
+    """Running connections that end. `exact` is false when there may be others than `connections`, or fewer: `mh`,
+    `sh` keep no record of most, and of a listener's nobody knows without reading them all."""
 
     service: Name
     backend: Name

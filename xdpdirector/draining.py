@@ -123,7 +123,8 @@ class Draining:
 
         def edit(now: Services) -> Services:
             edits.find_backend(now, service, name)
-            running = busy(self._look(service, name), now[service].scheduler)
+            settled = self._plane.is_settled(service)
+            running = busy(self._look(service, name), now[service], settled=settled)
             if running and not force:
                 raise ConflictError(
                     f"backend '{service}/{name}' {running}: drain it first, or say drain=60s to wait for them, "

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
-from xdpdirector.model import AdminState, Scheduler
+from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.progress import Progress
 from xdpdirector.views import BackendView, DrainView, Operational
 
@@ -100,17 +100,23 @@ class Drains:
         ]
 
 
-def busy(view: BackendView, scheduler: Scheduler) -> str:
-    """What running connections it has; empty when there are none. A ring records few of them, so that only a
-    drain can tell."""
+def hides_connections(spec: ServiceSpec, *, settled: bool) -> bool:
+    """Whether a backend of the service may have connections without a record. A ring records few of them, but for a
+    persistent service; and from a ring that was, some may be left until it is settled."""
+    return not settled or (spec.scheduler.is_ring and not spec.persistence)
+
+
+def busy(view: BackendView, spec: ServiceSpec, *, settled: bool) -> str:
+    """What running connections a backend of this service has; empty when there are none. Of connections without a
+    record only a drain can tell."""
     if view.connections.active:
         return f"has {view.connections.active} connections"
     serves = view.admin is not AdminState.MAINTENANCE and view.operational in (
         Operational.UP,
         Operational.UNKNOWN,
     )
-    if scheduler is Scheduler.MH and serves and view.traffic.packets:
-        return "may have connections that 'mh' keeps no record of"
+    if serves and view.traffic.packets and hides_connections(spec, settled=settled):
+        return f"may have connections that '{spec.scheduler}' keeps no record of"
     return ""
 
 

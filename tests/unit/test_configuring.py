@@ -161,16 +161,33 @@ async def test_a_plan_counts_whom_it_cuts_off(
         )
 
 
+@pytest.mark.parametrize(
+    ("scheduler", "state", "told"),
+    [
+        pytest.param("mh", {}, True, id="mh"),
+        pytest.param("sh", {}, True, id="sh"),
+        pytest.param("wlc", {}, False, id="wlc"),
+        pytest.param("wlc", {"unsettled": {"web"}}, True, id="wlc, until lately mh"),
+        pytest.param("sh", {"admin": AdminState.DRAIN}, False, id="sh, drained"),
+        pytest.param("sh", {"admin": AdminState.DRAIN, "unsettled": {"web"}}, True, id="sh, still draining"),
+        pytest.param("sh", {"admin": AdminState.MAINTENANCE}, False, id="sh, in maintenance"),
+    ],
+)
 @story
-async def test_a_ring_does_not_know_all_that_it_cuts_off() -> None:
-    async with two(scheduler="mh") as stage:
+async def test_a_ring_does_not_know_all_that_it_cuts_off(
+    scheduler: str, state: dict[str, Any], told: bool
+) -> None:
+    async with two(scheduler=scheduler) as stage:
         stage.plane.packets[WEB2] = 100
+        stage.plane.unsettled = state.get("unsettled", set())
+        if "admin" in state:
+            await stage.director.set_admin(*WEB2, state["admin"], intent=ME)
 
         plan = await stage.director.configuration.apply(wanted(), intent=ME, dry_run=True)
 
-        assert [(each.backend, each.connections, each.exact) for each in plan.affected] == [
-            ("web2", 0, False)
-        ]
+        assert [(each.backend, each.connections, each.exact) for each in plan.affected] == (
+            [("web2", 0, False)] if told else []
+        )
 
 
 REFUSED: dict[str, tuple[Configuration, type[DirectorError], str]] = {

@@ -356,17 +356,25 @@ async def test_what_does_not_exist_is_not_found(change: Change) -> None:
         pytest.param("wlc", {"active": 3}, "has 3 connections", id="wlc, connections"),
         pytest.param("wlc", {"packets": 3}, None, id="wlc, none left"),
         pytest.param("mh", {"active": 3}, "has 3 connections", id="mh, recorded connections"),
-        pytest.param("mh", {"packets": 3}, "keeps no record", id="mh, perhaps some without a record"),
+        pytest.param("mh", {"packets": 3}, "'mh' keeps no record", id="mh, perhaps some without a record"),
         pytest.param("mh", {}, None, id="mh, never used"),
+        pytest.param("sh", {"active": 3}, "has 3 connections", id="sh, recorded connections"),
+        pytest.param("sh", {"packets": 3}, "'sh' keeps no record", id="sh, perhaps some without a record"),
+        pytest.param("sh", {}, None, id="sh, never used"),
+        pytest.param(
+            "wlc", {"packets": 3, "unsettled": {"web"}}, "'wlc' keeps no record", id="wlc, until lately mh"
+        ),
+        pytest.param("wlc", {"unsettled": {"web"}}, None, id="wlc, until lately mh, never used"),
     ],
 )
 @story
 async def test_a_busy_backend_is_deleted_by_force_only(
-    scheduler: str, state: dict[str, int], refused: str | None
+    scheduler: str, state: dict[str, Any], refused: str | None
 ) -> None:
     async with two(scheduler=scheduler) as stage:
-        for field, value in state.items():
-            getattr(stage.plane, field)[WEB1] = value
+        stage.plane.unsettled = state.get("unsettled", set())
+        for field in ("active", "packets"):
+            getattr(stage.plane, field)[WEB1] = state.get(field, 0)
 
         if refused:
             with pytest.raises(ConflictError, match=refused):
@@ -396,11 +404,24 @@ async def go_down(stage: Stage) -> None:
         ),
     ],
 )
+@pytest.mark.parametrize("scheduler", ["mh", "sh"])
 @story
-async def test_a_ring_backend_that_serves_nobody_can_be_deleted(quiet: Callable[[Stage], Any]) -> None:
-    async with two(scheduler="mh", check=s.CHECK) as stage:
+async def test_a_ring_backend_that_serves_nobody_can_be_deleted(
+    scheduler: str, quiet: Callable[[Stage], Any]
+) -> None:
+    async with two(scheduler=scheduler, check=s.CHECK) as stage:
         stage.plane.packets[WEB1] = 5
         await quiet(stage)
+
+        await stage.director.delete_backend("web", "web1", intent=ME)
+
+        assert list(stage.wanted()["web"].backends) == ["web2"]
+
+
+@story
+async def test_a_persistent_ring_records_all_its_connections() -> None:
+    async with two(scheduler="sh", persistence={}) as stage:
+        stage.plane.packets[WEB1] = 5
 
         await stage.director.delete_backend("web", "web1", intent=ME)
 

@@ -104,7 +104,7 @@ async def _serve(
             def see(links: Collection[Interface]) -> None:
                 plane.take_frames_for(own_macs(links, wanted.interfaces))
 
-            return Neighbours(tell, see, tasks)
+            return Neighbours(tell, see, tasks, grace=wanted.lan.grace)
 
         reconciler = Reconciler(
             services,

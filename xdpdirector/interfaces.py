@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
@@ -25,6 +25,10 @@ IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 ARPHRD_ETHER = 1
 ETH_P_8021Q = 0x8100
+
+
+Network: TypeAlias = IPv4Interface | IPv6Interface
+"""An address of an interface, with the length of its network's prefix."""
 
 
 class Tag(NamedTuple):
@@ -47,7 +51,7 @@ class Interface:
     index: int
     mac: bytes
     up: bool
-    networks: tuple[IPv4Interface | IPv6Interface, ...] = ()
+    networks: tuple[Network, ...] = ()
     lower: int = 0
     master: int = 0
     vlan: Tag | None = None
@@ -86,7 +90,7 @@ def find(names: Sequence[str]) -> tuple[Interface, ...]:
 
 def everything(requests: Requests) -> list[Interface]:
     """All interfaces with their addresses."""
-    networks: dict[int, list[IPv4Interface | IPv6Interface]] = defaultdict(list)
+    networks: dict[int, list[Network]] = defaultdict(list)
     for held in addresses(requests):
         networks[held.index].append(ip_interface((held.address, held.prefix)))
     links = requests.dump(RTM_GETLINK, _link_request(0))
@@ -103,7 +107,7 @@ def one(requests: Requests, index: int) -> Interface | None:
 
 def addresses(requests: Requests) -> list[Held]:
     """All addresses of all interfaces."""
-    return [_held(message) for message in requests.dump(RTM_GETADDR, ifaddrmsg())]
+    return [held_by(message) for message in requests.dump(RTM_GETADDR, ifaddrmsg())]
 
 
 def _link_request(index: int) -> Message:
@@ -113,7 +117,7 @@ def _link_request(index: int) -> Message:
     return request
 
 
-def interface_of(link: Message, networks: Iterable[IPv4Interface | IPv6Interface] = ()) -> Interface:
+def interface_of(link: Message, networks: Iterable[Network] = ()) -> Interface:
     """From an RTM_NEWLINK message."""
     up = IFF_UP | IFF_LOWER_UP
     return Interface(
@@ -136,7 +140,8 @@ def _tag(link: Message) -> Tag | None:
     return Tag(data.get_attr("IFLA_VLAN_ID"), data.get_attr("IFLA_VLAN_PROTOCOL") or ETH_P_8021Q)
 
 
-def _held(message: Message) -> Held:
+def held_by(message: Message) -> Held:
+    """From an RTM_NEWADDR or RTM_DELADDR message."""
     # On a point-to-point link IFA_ADDRESS is the other end; IPv6 has IFA_LOCAL only there.
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     return Held(ip_address(text), message["prefixlen"], message["index"], message.get_attr("IFA_PROTO") or 0)

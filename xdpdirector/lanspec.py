@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
-from xdpdirector.fields import Flag, Frozen, Timeout
+from xdpdirector.fields import DayAtMost, Flag, Frozen, Timeout
 
 
 class LanSpec(Frozen):
     """Every `interval`, or as long as it takes at a hundred questions a second, each VIP and each backend is asked.
-    `probe: false`: nothing is sent; what the neighbour table says is still looked at."""
+    `probe: false`: nothing is sent; what the neighbour table says is still looked at. `grace`: for how long frames
+    still go to the last MAC of a backend when the director itself lost an address, a route or its carrier."""
 
     interval: Timeout = 10.0
     probe: Flag = True
+    grace: DayAtMost = 10.0

@@ -3,7 +3,8 @@
 
 Events of rtnetlink say only where to look; what is true is always read then, so neither an event that was
 lost nor one that came late can leave an old MAC behind. This module knows nothing of services, backends or
-maps; what the tables mean is decided in `routes`, how the kernel is asked stands in `neighbourhood`.
+maps; what the tables mean is decided in `routes`, what holds while this host's own network is at fault in `grace`,
+how the kernel is asked stands in `neighbourhood`.
 """
 
 from __future__ import annotations
@@ -13,15 +14,17 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_interface
 from itertools import islice
 from socket import AF_INET, AF_INET6, AF_UNSPEC
 from typing import Protocol
 
-from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
+from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
 
 from xdpdirector.background import BackgroundTasks
-from xdpdirector.interfaces import Interface, interface_of
+from xdpdirector.grace import Grace
+from xdpdirector.interfaces import Interface, held_by, interface_of
+from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.neighbourhood import Neighbourhood
 from xdpdirector.netlink import Events, Message, Requests
@@ -33,7 +36,7 @@ log = logging.getLogger(__name__)
 
 # RTNLGRP_* of linux/rtnetlink.h: link, neigh; IPv4 address, route, rule; the same of IPv6; next hop objects.
 GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 32)
-DECODED = (RTM_NEWLINK, RTM_DELLINK, RTM_NEWNEIGH, RTM_DELNEIGH)
+DECODED = (RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_NEWNEIGH, RTM_DELNEIGH)
 
 ASK_AGAIN = 1.0  # seconds
 ASK_FOR_MISSING = 0.1  # seconds; not at once, because a full table drops entries as fast as they are made
@@ -41,6 +44,8 @@ REMEMBER = 0.3  # seconds that a MAC serves after its entry vanished; under one 
 READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
 PASSES_APART = 0.2  # seconds between two reads of everything, however many routes flap
 AT_ONCE = 16  # addresses read before the loop gets a turn
+
+DEFAULT_GRACE = LanSpec().grace
 
 OnChange = Callable[[Address], None]
 OnLinks = Callable[[Collection[Interface]], None]
@@ -60,6 +65,9 @@ class NeighbourTable(Protocol):
 
     def get(self, address: Address) -> Route:
         """The present route; of an address that is not watched, as it is at this moment."""
+
+    def faults(self) -> list[str]:
+        """A sentence for each thing that is wrong with this host's own network and keeps watched addresses away."""
 
 
 @dataclass
@@ -84,14 +92,19 @@ class Neighbours:
         on_change: OnChange,
         on_links: OnLinks = lambda links: None,
         tasks: BackgroundTasks | None = None,
+        *,
+        grace: float = DEFAULT_GRACE,
     ) -> None:
+        """`grace`: for how many seconds the last MAC serves when it is this host's own network that failed."""
         self.overflows = 0
         self._tasks = tasks or BackgroundTasks()
         self._on_change, self._on_links = on_change, on_links
+        self._grace = Grace(grace)
         self._routes: dict[Address, Route] = {}
         self._links: dict[int, Interface] = {}
         self._kept: dict[Address, _Kept] = {}
         self._remembered_until: dict[Address, float] = {}
+        self._look_again: dict[Address, float] = {}
         self._dirty: dict[Address, None] = {}
         self._flush_handle: asyncio.Handle | None = None
         self._pass_handle: asyncio.Handle | None = None
@@ -132,12 +145,17 @@ class Neighbours:
     def unwatch(self, address: Address) -> None:
         self._routes.pop(address, None)
         self._remembered_until.pop(address, None)
+        self._look_again.pop(address, None)
+        self._grace.forget(address)
         kept = self._kept.pop(address, None)
         if kept:
             self._kernel.release(address, kept.ifindex)
 
     def get(self, address: Address) -> Route:
         return self._routes.get(address) or self._read(address)[0]
+
+    def faults(self) -> list[str]:
+        return self._grace.faults()
 
     # Reading
 
@@ -160,7 +178,7 @@ class Neighbours:
     def _remembered(self, address: Address, hop: Hop) -> Neighbour | None:
         """An entry that was deleted or flushed is asked for at once; until the answer its last MAC still serves."""
         before = self._routes.get(address)
-        if before is None or before.mac is None or before.ifindex != hop.ifindex:
+        if before is None or before.mac is None or before.ifindex != hop.ifindex or before.fault:
             return None
         now = self._loop.time()
         if address not in self._remembered_until:
@@ -206,7 +224,7 @@ class Neighbours:
             await asyncio.sleep(ASK_AGAIN)
             for address, route in self._routes.items():
                 kept = self._kept.get(address)
-                if route.kind == "unresolved" or (kept and not kept.managed):
+                if route.kind == "unresolved" or route.fault or (kept and not kept.managed):
                     self._mark(address)
             if self._loop.time() - self._last_pass > READ_ALL_AGAIN:
                 self._mark_all()
@@ -217,8 +235,24 @@ class Neighbours:
         if message is not None and kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
             if message["family"] in (AF_INET, AF_INET6):
                 self._mark(ip_address(message.get_attr("NDA_DST")))
-        elif message is None or kind not in (RTM_NEWLINK, RTM_DELLINK) or self._link_changed(kind, message):
+            return
+        if message is not None:
+            self._note_loss(kind, message)
+        if message is None or kind not in (RTM_NEWLINK, RTM_DELLINK) or self._link_changed(kind, message):
             self._mark_all()
+
+    def _note_loss(self, kind: int, message: Message) -> None:
+        """What is lost and back before anybody looks, as when a network manager configures an interface anew, has
+        failed checks all the same."""
+        lost: list[Address] = []
+        if kind == RTM_DELADDR:
+            gone = held_by(message)
+            network = ip_interface((gone.address, gone.prefix)).network
+            lost = [address for address in self._routes if address in network]
+        elif message["family"] == AF_UNSPEC and (kind == RTM_DELLINK or not interface_of(message).up):
+            lost = [address for address, route in self._routes.items() if route.ifindex == message["index"]]
+        for address in lost:
+            self._routes[address] = self._grace.disturb(address, self._routes[address], self._loop.time())
 
     def _link_changed(self, kind: int, message: Message) -> bool:
         """Bridges announce their ports as links of another family; links change in what is not read here."""
@@ -266,11 +300,15 @@ class Neighbours:
         self._flush_soon()
 
     def _refresh(self, address: Address) -> None:
-        route, neighbour = self._read(address)
-        if route != self._routes[address]:
-            self._routes[address] = route
+        found, neighbour = self._read(address)
+        route, look_again = self._grace.see(address, found, self._links, self._loop.time())
+        if look_again is not None and look_again != self._look_again.get(address):
+            self._look_again[address] = look_again
+            self._loop.call_at(look_again, self._mark, address)
+        before, self._routes[address] = self._routes[address], route
+        if route != before:
             self._loop.call_soon(self._tell, address)
-        self._keep(address, route, neighbour)
+        self._keep(address, found, neighbour)
 
     def _tell(self, address: Address) -> None:
         if address in self._routes:
@@ -288,6 +326,9 @@ class FakeNeighbours:
     async def start(self) -> None: ...
 
     async def close(self) -> None: ...
+
+    def faults(self) -> list[str]:
+        return sorted({self.get(address).fault for address in self.watched} - {""})
 
     def watch(self, address: Address) -> None:
         if address not in self.watched:

@@ -6,7 +6,9 @@
     drain         serves                     down
     maintenance   maintenance                maintenance
 
-A backend that was never checked yet serves what it has, but accepts nothing new before its first check.
+A backend that was never checked yet serves what it has, but accepts nothing new before its first check. One that
+only the director's own network keeps away serves, too: its packets are dropped until a frame can reach it again,
+and its connections live on. New ones go to others meanwhile, where there are any.
 """
 
 from __future__ import annotations
@@ -47,7 +49,14 @@ class Standing:
     def why(self) -> str:
         if self.hop and self.share == 0 and not self.reason:
             return "it asks for no new connections"
-        return self.reason if self.hop else self.route.why
+        return (self.reason or self.route.fault) if self.hop else self.route.why
+
+    @property
+    def is_lost(self) -> bool:
+        """Whether its connections have nobody any more: what the director's own network does is no such reason."""
+        return self.operational is Operational.DOWN and not (
+            self.route.fault and self.verdict is not Operational.DOWN
+        )
 
 
 @lru_cache(maxsize=4096)
@@ -67,6 +76,13 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
         {key: backend.weight for key, backend in spec.backends.items()},
         {key: standings[key].share for key in spec.backends},
     )
+    members = {
+        key: _member(key, backend, weights[key], standings[key], is_fallback=key == spec.fallback)
+        for key, backend in spec.backends.items()
+    }
+    cut_off = {key for key in members if standings[key].route.is_cut}
+    if any(member.accepts for key, member in members.items() if key not in cut_off):
+        members |= {key: replace(members[key], accepts=False) for key in cut_off}
     return ServicePlan(
         name=name,
         listeners=spec.listeners,
@@ -81,10 +97,7 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
         persistence=spec.persistence,
         one_packet=spec.one_packet,
         limit=spec.limit,
-        members=tuple(
-            _member(key, backend, weights[key], standings[key], is_fallback=key == spec.fallback)
-            for key, backend in spec.backends.items()
-        ),
+        members=tuple(members.values()),
     )
 
 
@@ -120,7 +133,7 @@ def _member(
 ) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
-    elif standing.operational is Operational.DOWN:
+    elif standing.is_lost:
         state = State.DOWN
     else:
         state = State.SERVING

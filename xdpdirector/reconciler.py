@@ -68,6 +68,7 @@ class Reconciler:
         self._applied: dict[Key, Standing] = {}
         self._not_applied: dict[str, str] = {}
         self._vip_trouble = self._sweep_trouble = ""
+        self._faults: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
         self._next_round = 0.0
 
@@ -133,7 +134,12 @@ class Reconciler:
         ]
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent)
-        return [*self._not_applied.values(), *filter(None, troubles), *self.tasks.problems()]
+        return [
+            *self._not_applied.values(),
+            *filter(None, troubles),
+            *self._standings.faults(),
+            *self.tasks.problems(),
+        ]
 
     def waiting(self) -> str:
         """What a director that started a moment ago waits for; empty when it is nothing."""
@@ -264,6 +270,16 @@ class Reconciler:
         text = f"{now}: {standing.why}" if standing.why else str(now)
         self.events.publish(f"backend.{now}", "/".join(key), text, before=known, reason=standing.why)
 
+    def _tell_faults(self) -> None:
+        """Also of one that is over before the next look at all problems."""
+        before, self._faults = self._faults, self._standings.faults()
+        for sentence in self._faults:
+            if sentence not in before:
+                self.events.publish("network.fault", "director", sentence)
+        for sentence in before:
+            if sentence not in self._faults:
+                self.events.publish("network.mended", "director", f"no more: {sentence}")
+
     def _repair(self, name: str) -> int:
         """Apply a service, or remove one that is not wanted; how much was to do. What fails stays a problem."""
         known = self._not_applied.get(name)
@@ -285,6 +301,7 @@ class Reconciler:
             await self._news.wait()
             async with self._round():
                 begun = time.monotonic()
+                self._tell_faults()
                 for name in self._take_news():
                     self._repair(name)
                     await asyncio.sleep(0)

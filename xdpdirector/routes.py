@@ -7,7 +7,8 @@ Pure: knows neither sockets nor time. The caller reads the tables (route, neighb
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from math import inf
 from typing import Literal
 
 from xdpdirector.interfaces import ETH_P_8021Q, Interface
@@ -35,6 +36,10 @@ class Route:
 
     Over a VLAN device frames leave through the interface below it: `wire` is its index (0: the same interface), and
     `vlan` their tag there, 0 for none, None for that of the request.
+
+    `fault`: the sentence that says what is wrong with the director's own network, which is no verdict on whoever
+    has the address. A `neighbour` with a fault is the last one that was known; `is_cut`: no frame gets there now.
+    `disturbed`: when something of that kind was seen last, by the caller's clock.
     """
 
     kind: Literal["neighbour", "local", "unresolved", "off-link"]
@@ -45,6 +50,9 @@ class Route:
     why: str = ""
     wire: int = 0
     vlan: int | None = None
+    fault: str = ""
+    is_cut: bool = False
+    disturbed: float = field(default=-inf, compare=False)
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ def judge(
     if hop.type == RTN_LOCAL:
         return _at(link, Route("local", why=f"{address} is an address of this machine"))
     if hop.type != RTN_UNICAST or link is None:
-        return _at(link, Route("off-link", why=f"no route leads to {address}"))
+        return _at(link, _ours("off-link", f"no route leads to {address}"))
     return _at(link, _over(link, address, hop, neighbour, links))
 
 
@@ -83,20 +91,18 @@ def _over(
     link: Interface, address: Address, hop: Hop, neighbour: Neighbour | None, links: Mapping[int, Interface]
 ) -> Route:
     if hop.gateway:
-        return Route(
+        return _ours(
             "off-link",
-            why=f"{address} is behind the gateway {hop.gateway} on {link.name}: "
+            f"{address} is behind the gateway {hop.gateway} on {link.name}: "
             "direct routing reaches only backends on a network of the director's own",
         )
     if not link.mac:
-        return Route(
-            "off-link", why=f"{address} is reached over {link.name}, which is not an Ethernet interface"
-        )
+        return _ours("off-link", f"{address} is reached over {link.name}, which is not an Ethernet interface")
     fault = tag_fault(link, links)
     if fault:
-        return Route("off-link", why=f"{address} is reached over {link.name}, {fault}")
+        return _ours("off-link", f"{address} is reached over {link.name}, {fault}")
     if not link.up:
-        return Route("unresolved", why=f"interface {link.name} is down or has no carrier")
+        return _ours("unresolved", f"interface {link.name} is down or has no carrier")
     if neighbour is None or not neighbour.state & USABLE:
         return Route("unresolved", why=f"{address} does not answer {_question(address)} on {link.name}")
     fault = mac_fault(neighbour.mac, {other.mac for other in links.values()})
@@ -141,10 +147,15 @@ def _without_route(address: Address, links: Mapping[int, Interface]) -> Route:
     """A link that went down takes its routes with it: that is a fault, not another network."""
     for link in links.values():
         if not link.up and link.reaches(address):
-            return _at(link, Route("unresolved", why=f"interface {link.name} is down or has no carrier"))
-    return Route(
-        "off-link", why=f"no route leads to {address}: a backend must be on a network of the director's own"
+            return _at(link, _ours("unresolved", f"interface {link.name} is down or has no carrier"))
+    return _ours(
+        "off-link", f"no route leads to {address}: a backend must be on a network of the director's own"
     )
+
+
+def _ours(kind: Literal["unresolved", "off-link"], why: str) -> Route:
+    """What the director's own interfaces, addresses and routes are the reason for."""
+    return Route(kind, why=why, fault=why)
 
 
 def _at(link: Interface | None, route: Route) -> Route:

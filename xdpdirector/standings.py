@@ -154,6 +154,10 @@ class Standings:
         """A sentence for each thing that checks cannot see from here."""
         return self._checks.notes()
 
+    def faults(self) -> list[str]:
+        """A sentence for each thing that is wrong with the director's own network, and keeps backends away."""
+        return self._neighbours.faults()
+
     async def resolve(self, within: float, *, but: Collection[Key] = ()) -> None:
         """Give the kernel that many seconds to find the MACs of all backends but these."""
         awaited = {

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Neighbours over the real kernel: what is watched is resolved, and each change arrives while it is fresh."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import pytest
@@ -98,32 +100,141 @@ def test_silent_neighbour_becomes_unresolved_and_returns(pair: Pair, peer: Addre
     story(pair.director, tell)
 
 
-def test_pulled_cable_is_news_at_once(pair: Pair) -> None:
+@dataclass(frozen=True)
+class Loss:
+    """Something that the director's own network loses: how, how it returns, and the words for it. `until_seen`: the
+    kernel itself lets a second pass between two carrier events (net/core/link_watch.c)."""
+
+    lose: Callable[[Pair], object]
+    mend: Callable[[Pair], object]
+    why: str
+    is_cut: bool = False
+    until_seen: Callable[[Pair], bool] = lambda pair: True
+
+
+def add_own_addresses(pair: Pair) -> None:
+    for address in (f"{DIRECTOR4}/24", f"{DIRECTOR6}/64"):
+        pair.director.ip("address", "replace", address, "dev", "eth0")
+
+
+def bring_up(pair: Pair) -> None:
+    pair.director.ip("link", "set", "eth0", "up")
+    add_own_addresses(pair)
+
+
+def add_routes(pair: Pair) -> None:
+    for network in ("192.0.2.0/24", "2001:db8::/64"):
+        pair.director.ip("route", "add", network, "dev", "eth0")
+
+
+def delete_routes(pair: Pair) -> None:
+    for network in ("192.0.2.0/24", "2001:db8::/64"):
+        pair.director.ip("route", "delete", network, "dev", "eth0")
+
+
+def flush(pair: Pair) -> None:
+    pair.director.ip("address", "flush", "dev", "eth0")
+
+
+def flush_beside_a_default_route(pair: Pair) -> None:
+    """The kernel would send all to the gateway then."""
+    pair.director.ip("link", "add", "other", "type", "veth", "peer", "name", "end")
+    for name in ("other", "end"):
+        pair.director.ip("link", "set", name, "up")
+    pair.director.ip("address", "add", "203.0.113.1/24", "dev", "other")
+    pair.director.ip("route", "add", "default", "via", "203.0.113.2")
+    pair.director.ip("-6", "address", "add", "2001:db8:1::1/64", "dev", "other", "nodad")
+    pair.director.ip("-6", "route", "add", "default", "via", "2001:db8:1::2")
+    flush(pair)
+
+
+def has_no_carrier(pair: Pair) -> bool:
+    return "LOWER_UP" not in pair.director.ip("link", "show", "eth0")
+
+
+LOSSES = {
+    "address": Loss(flush, add_own_addresses, "is gone from eth0"),
+    "address beside a default route": Loss(
+        flush_beside_a_default_route, add_own_addresses, "is gone from eth0"
+    ),
+    "route": Loss(delete_routes, add_routes, "by eth0 any more"),
+    "carrier": Loss(
+        lambda pair: pair.peer.ip("link", "set", "eth0", "down"),
+        lambda pair: (
+            pair.peer.ip("link", "set", "eth0", "up"),
+            pair.peer.ip("address", "replace", f"{PEER6}/64", "dev", "eth0"),
+        ),
+        "eth0 is down or has no carrier",
+        is_cut=True,
+        until_seen=has_no_carrier,
+    ),
+    "interface down": Loss(
+        lambda pair: pair.director.ip("link", "set", "eth0", "down"),
+        bring_up,
+        "eth0 is down or has no carrier",
+        is_cut=True,
+    ),
+}
+losses = pytest.mark.parametrize("loss", LOSSES.values(), ids=LOSSES)
+
+
+@losses
+@both_families
+def test_what_the_director_itself_lost_is_no_verdict_on_a_neighbour(
+    pair: Pair, loss: Loss, peer: Address
+) -> None:
+    """Its last MAC serves, and it is asked for anew as soon as that makes sense."""
+
     async def tell(watch: Watch) -> None:
-        await watch.resolves(PEER4)
+        await watch.resolves(peer)
 
-        pair.peer.ip("link", "set", "eth0", "down")
-        # The kernel itself lets a second pass between two carrier events (net/core/link_watch.c).
-        await until(lambda: "LOWER_UP" not in pair.director.ip("link", "show", "eth0"), "the kernel noticing")
-        assert await watch.becomes(PEER4, lambda route: route.kind == "unresolved") < FRESH
-        await until(lambda: "no carrier" in watch.table.get(PEER4).why, "the reason named")
+        loss.lose(pair)
+        await until(lambda: loss.until_seen(pair), "the kernel noticing")
+        assert await watch.becomes(peer, lambda route: loss.why in route.fault) < FRESH
+        route = watch.table.get(peer)
+        assert (route.kind, route.mac, route.is_cut) == ("neighbour", PEER_MAC, loss.is_cut)
+        [sentence] = watch.table.faults()
+        assert loss.why in sentence
+        assert str(peer) in sentence
 
-        pair.peer.ip("link", "set", "eth0", "up")
-        await watch.becomes(PEER4, lambda route: route.mac == PEER_MAC)
+        seen = len(watch.changes)
+        loss.mend(pair)
+        await watch.becomes(peer, lambda route: not route.fault)
+        assert "managed" in entry(pair.director, peer)
+        assert all(route.mac == PEER_MAC for _, route in watch.changes[seen:])
+        assert watch.table.faults() == []
 
     story(pair.director, tell)
 
 
-def test_own_interface_down_is_a_fault_not_another_network(pair: Pair) -> None:
+def test_after_the_grace_no_frame_leaves_and_it_is_still_the_directors_fault(pair: Pair) -> None:
     async def tell(watch: Watch) -> None:
         await watch.resolves(PEER4)
 
-        pair.director.ip("link", "set", "eth0", "down")
-        await watch.becomes(PEER4, lambda route: route.kind == "unresolved" and "eth0 is down" in route.why)
-        assert watch.table.get(PEER4).interface == "eth0"
+        flush(pair)
+        await watch.becomes(PEER4, lambda route: route.fault and route.mac is None)
+        assert [route.mac for address, route in watch.changes if route.fault][:1] == [PEER_MAC]
 
-        pair.director.ip("link", "set", "eth0", "up")
-        await watch.becomes(PEER4, lambda route: route.mac == PEER_MAC)
+        add_own_addresses(pair)
+        await watch.becomes(PEER4, lambda route: route.mac == PEER_MAC and not route.fault)
+
+    story(pair.director, tell, grace=0.5)
+
+
+def test_an_address_that_is_back_at_once_leaves_a_mark(pair: Pair) -> None:
+    """As when a network manager configures an interface anew: nobody sees it missing, and a check fails all the
+    same."""
+
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(PEER4)
+        begun = asyncio.get_running_loop().time()
+        assert watch.table.get(PEER4).disturbed < begun
+
+        pair.director.ip("address", "delete", f"{DIRECTOR4}/24", "dev", "eth0")
+        pair.director.ip("address", "add", f"{DIRECTOR4}/24", "dev", "eth0")
+
+        await until(lambda: watch.table.get(PEER4).disturbed >= begun, "the mark")
+        assert watch.table.get(PEER4).mac == PEER_MAC
 
     story(pair.director, tell)
 

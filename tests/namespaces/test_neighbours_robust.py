@@ -117,7 +117,8 @@ def test_vanished_interface_leaves_a_quiet_loop(pair: Pair) -> None:
         await watch.resolves(PEER4)
 
         pair.director.ip("link", "delete", "eth0")
-        await watch.becomes(PEER4, lambda route: route.kind == "off-link")
+        await watch.becomes(PEER4, lambda route: route.kind == "unresolved")
+        assert watch.table.get(PEER4).fault == "interface eth0 does not exist any more"
 
         seen = len(watch.changes)
         await asyncio.sleep(1.5)  # longer than one turn of the upkeep

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pair import PEER_MAC, Namespace, until
 
 from xdpdirector.model import Address
-from xdpdirector.neighbours import Neighbours, Route
+from xdpdirector.neighbours import DEFAULT_GRACE, Neighbours, Route
 
 FRESH = 1.0  # seconds in which a change of the kernel's table must have arrived
 
@@ -15,9 +15,9 @@ FRESH = 1.0  # seconds in which a change of the kernel's table must have arrived
 class Watch:
     """Neighbours, with everything they said."""
 
-    def __init__(self) -> None:
+    def __init__(self, grace: float) -> None:
         self.changes: list[tuple[Address, Route]] = []
-        self.table = Neighbours(self._on_change)
+        self.table = Neighbours(self._on_change, grace=grace)
 
     def _on_change(self, address: Address) -> None:
         self.changes.append((address, self.table.get(address)))
@@ -38,8 +38,8 @@ class Watch:
 
 
 @contextlib.asynccontextmanager
-async def watching() -> AsyncIterator[Watch]:
-    watch = Watch()
+async def watching(grace: float = DEFAULT_GRACE) -> AsyncIterator[Watch]:
+    watch = Watch(grace)
     await watch.table.start()
     try:
         yield watch
@@ -47,11 +47,13 @@ async def watching() -> AsyncIterator[Watch]:
         await watch.table.close()
 
 
-def story(namespace: Namespace, tell: Callable[[Watch], Awaitable[None]]) -> None:
+def story(
+    namespace: Namespace, tell: Callable[[Watch], Awaitable[None]], grace: float = DEFAULT_GRACE
+) -> None:
     """Runs `tell` with a started table inside the namespace."""
 
     async def told() -> None:
-        async with watching() as watch:
+        async with watching(grace) as watch:
             await tell(watch)
 
     namespace.run_loop(told)

@@ -5,6 +5,7 @@ import asyncio
 import errno
 import socket
 from ipaddress import ip_address
+from math import inf
 from typing import Any
 
 import pytest
@@ -18,6 +19,7 @@ from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.routes import Route
 
 VIP, VIP6, BACKEND = (ip_address(text) for text in ("192.0.2.10", "2001:db8::10", "192.0.2.21"))
+MAC, OWN = bytes.fromhex("020000000021"), bytes.fromhex("020000000001")
 SPEC = TcpCheck(type="tcp", interval=5.0, timeout=1.0)
 HERE = Target(VIP, 80, BACKEND)
 SILENT = f"no answer from {HERE} within 1s"
@@ -94,6 +96,52 @@ def test_a_server_that_answered_is_asked_no_further() -> None:
     assert probe.timeouts == [1.0]
 
 
+class Disturbed(FakeProbe):
+    """Something happens to the director's network while a backend is asked, which then seems dead."""
+
+    def __init__(self, after: Route) -> None:
+        super().__init__()
+        self._after = after
+        self.way = Route("neighbour", MAC, OWN, 2, "eth0")
+
+    async def __call__(self, spec: CheckSpec, target: Target, dial: Dial) -> float | None:
+        self.way = self._after
+        if not target.is_vip:
+            return await super().__call__(spec, target, dial)
+        raise CheckFailed(SILENT, absence="silent")
+
+
+@pytest.mark.parametrize(
+    ("after", "why"),
+    [
+        pytest.param(Route("neighbour", fault="no carrier"), "no carrier", id="a fault that lasts"),
+        pytest.param(Route("neighbour", disturbed=inf), "disturbed while", id="one that is over already"),
+    ],
+)
+def test_a_fault_of_the_directors_own_is_no_failure_of_the_backend(after: Route, why: str) -> None:
+    probe = Disturbed(after)
+
+    with pytest.raises(CheckImpossible, match=why):
+        asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address: probe.way, probe))
+
+
+def test_an_earlier_disturbance_excuses_nobody() -> None:
+    probe = Disturbed(Route("neighbour", disturbed=0.0))
+
+    with pytest.raises(CheckFailed, match="the server has lost the VIP"):
+        asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address: probe.way, probe))
+
+
+def test_nobody_is_asked_while_the_directors_own_network_is_at_fault() -> None:
+    probe = FakeProbe()
+
+    with pytest.raises(CheckImpossible, match="no carrier"):
+        asyncio.run(
+            attempt(SPEC, HERE, Vips(), lambda _address: Route("neighbour", fault="no carrier"), probe)
+        )
+    assert not probe.asked
+
+
 def test_plain_ways_ask_the_backends_own_address() -> None:
     fake = FakeProbe()
 
@@ -104,7 +152,6 @@ def test_plain_ways_ask_the_backends_own_address() -> None:
         assert not opened.getblocking()
 
 
-MAC, OWN = bytes.fromhex("020000000021"), bytes.fromhex("020000000001")
 NEIGHBOUR = Route("neighbour", MAC, OWN, 1 << 20, "eth7")  # of no interface that is there
 
 

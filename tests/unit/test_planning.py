@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import stage as s
 from stage import HOSTS, MACS
@@ -18,6 +20,9 @@ TAGGED = Route("neighbour", MACS["web1"], SOURCE, 4, "eth0.7", wire=2, vlan=7)
 UNTAGGED = Route("neighbour", MACS["web1"], SOURCE, 2, "eth0", vlan=0)
 HERE = Route("local", ifindex=1, interface="lo", why="it is this machine")
 LOST = Route("unresolved", ifindex=2, interface="eth0", why="it does not answer on eth0")
+KEPT = replace(FOUND, why="no route", fault="no route")
+CUT = replace(FOUND, why="no carrier", fault="no carrier", is_cut=True)
+AWAY = Route("unresolved", ifindex=2, interface="eth0", why="no carrier", fault="no carrier")
 UP, DOWN, UNKNOWN = Operational.UP, Operational.DOWN, Operational.UNKNOWN
 SERVING, MAINTENANCE = State.SERVING, State.MAINTENANCE
 
@@ -31,12 +36,25 @@ SERVING, MAINTENANCE = State.SERVING, State.MAINTENANCE
         pytest.param("enabled", UP, LOST, 1, State.DOWN, False, id="enabled, up, not found"),
         pytest.param("enabled", UNKNOWN, LOST, 1, State.DOWN, False, id="enabled, never checked, not found"),
         pytest.param("enabled", UP, s.FAR_AWAY, 1, State.DOWN, False, id="enabled, up, on another network"),
+        pytest.param("enabled", UP, KEPT, 1, SERVING, True, id="enabled, up, the director at fault"),
+        pytest.param("enabled", DOWN, KEPT, 1, State.DOWN, False, id="enabled, down, the director at fault"),
+        pytest.param("enabled", UP, CUT, 1, SERVING, True, id="enabled, up, cut off, no other"),
+        pytest.param(
+            "enabled", UP, AWAY, 1, SERVING, False, id="enabled, up, the director at fault for long"
+        ),
+        pytest.param(
+            "enabled", UNKNOWN, AWAY, 1, SERVING, False, id="enabled, never checked, the director at fault"
+        ),
+        pytest.param(
+            "enabled", DOWN, AWAY, 1, State.DOWN, False, id="enabled, down, the director at fault for long"
+        ),
         pytest.param("enabled", UP, HERE, 1, SERVING, True, id="enabled, up, the director itself"),
         pytest.param("enabled", UP, FOUND, 0, SERVING, False, id="enabled, up, weight 0"),
         pytest.param("drain", UP, FOUND, 1, SERVING, False, id="drain, up"),
         pytest.param("drain", UNKNOWN, FOUND, 1, SERVING, False, id="drain, never checked"),
         pytest.param("drain", DOWN, FOUND, 1, State.DOWN, False, id="drain, down"),
         pytest.param("drain", UP, LOST, 1, State.DOWN, False, id="drain, not found"),
+        pytest.param("drain", UP, AWAY, 1, SERVING, False, id="drain, the director at fault for long"),
         pytest.param("maintenance", UP, FOUND, 1, MAINTENANCE, False, id="maintenance, up"),
         pytest.param("maintenance", DOWN, FOUND, 1, MAINTENANCE, False, id="maintenance, down"),
         pytest.param("maintenance", UP, LOST, 1, MAINTENANCE, False, id="maintenance, not found"),
@@ -75,6 +93,7 @@ def test_the_way_to_a_backend(route: Route, hop: Hop | None) -> None:
         pytest.param(DOWN, FOUND, DOWN, "refused", id="the check's reason"),
         pytest.param(DOWN, LOST, DOWN, LOST.why, id="no way: the check could not succeed"),
         pytest.param(UP, LOST, DOWN, LOST.why, id="no way: down whatever the check said"),
+        pytest.param(UP, AWAY, DOWN, AWAY.why, id="no way, by the director's own fault"),
     ],
 )
 def test_why_a_backend_is_down(
@@ -83,6 +102,27 @@ def test_why_a_backend_is_down(
     standing = Standing(verdict, "refused", route)
 
     assert (standing.operational, standing.why) == (operational, why)
+
+
+def test_why_a_backend_is_up_while_the_director_is_at_fault() -> None:
+    standing = Standing(UP, "", KEPT)
+
+    assert (standing.operational, standing.why) == (UP, "no route")
+
+
+@pytest.mark.parametrize(
+    ("second", "accepting"),
+    [
+        pytest.param(Standing(UP, "", FOUND), ["web2"], id="another one is reached"),
+        pytest.param(Standing(DOWN, "refused", FOUND), ["web1"], id="the other one is down"),
+        pytest.param(Standing(UP, "", CUT), ["web1", "web2"], id="the other one is cut off, too"),
+    ],
+)
+def test_new_connections_go_where_frames_can_go(second: Standing, accepting: list[str]) -> None:
+    made = plan("web", s.service("web1", "web2"), {"web1": Standing(UP, "", CUT), "web2": second})
+
+    assert [member.name for member in made.members if member.accepts] == accepting
+    assert made.members[0].state is SERVING
 
 
 def test_a_plan_says_all_that_packets_need_in_configured_order() -> None:

@@ -190,6 +190,31 @@ async def test_a_backend_that_nobody_finds_is_down_and_comes_back() -> None:
 
 
 @story
+async def test_a_fault_of_the_directors_own_network_is_told_and_resets_nobody() -> None:
+    async with Stage(web=s.service("web1", "web2")) as stage:
+        sound = stage.neighbours.get(HOSTS["web1"])
+        seen = stage.director.events.last
+
+        def told() -> list[str]:
+            return [event.kind for event in stage.director.events.since(seen)[1]]
+
+        stage.neighbours.put(HOSTS["web1"], replace(sound, why="no carrier", fault="no carrier"))
+        await s.until(lambda: told() == ["network.fault"])
+        assert "no carrier" in stage.director.readiness().problems
+        assert stage.member(WEB1).accepts
+
+        stage.neighbours.put(HOSTS["web1"], Route("unresolved", why="no carrier", fault="no carrier"))
+        await s.until(lambda: stage.member(WEB1).hop is None)
+        assert stage.member(WEB1).state is State.SERVING
+        assert stage.director.backend(*WEB1).reason == "no carrier"
+
+        stage.neighbours.learn(HOSTS["web1"], MACS["web1"])
+        await s.until(lambda: stage.member(WEB1).accepts)
+        assert told() == ["network.fault", "backend.down", "network.mended", "backend.up"]
+        assert stage.director.readiness().ready
+
+
+@story
 async def test_a_storm_of_verdicts_is_applied_ten_times_a_second_at_most() -> None:
     async with two() as stage:
         clock = asyncio.get_running_loop().time

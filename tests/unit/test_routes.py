@@ -93,6 +93,8 @@ def test_everything_else_says_why(
 
     assert (route.kind, route.mac, route.source_mac) == (kind, None, None)
     assert why in route.why
+    is_the_neighbours = kind == "local" or address in (BACKEND, BACKEND6)
+    assert route.fault == ("" if is_the_neighbours else route.why)
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,6 @@ _NOT_THERE = {
 _FAILURES = {
     errno.ECONNRESET: "{target} reset the connection",
     errno.EPIPE: "{target} closed the connection",
-    errno.ENETUNREACH: "no route leads to the network of {backend}",
     errno.EACCES: "a firewall on this director forbids connections to {target}",
     errno.EPERM: "a firewall on this director forbids connections to {target}",
 }
@@ -29,6 +28,9 @@ _OUR_OWN = {
     errno.ENOBUFS: "this machine has no buffer memory left",
     errno.ENOMEM: "this machine has no memory left",
     errno.EADDRNOTAVAIL: "this machine has no free port or no address for a connection to {target}",
+    errno.ENETUNREACH: "no route leads from this director to the network of {backend}",
+    errno.ENETDOWN: "this director's interface to {backend} is down",
+    errno.ENODEV: "this director's interface to {backend} is gone",
     errno.EAFNOSUPPORT: "this machine does not speak the protocol of {host}",
 }
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Callable
 from typing import Protocol
@@ -55,16 +56,30 @@ class PlainWays:
 
 async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, probe: Probe) -> float | None:
     """One try; what it returns and raises is the Probe's. When a VIP does not answer, the backend's own address is
-    asked as well, so that the reason names the classic failure of direct routing: the server lost its VIP."""
+    asked as well, so that the reason names the classic failure of direct routing: the server lost its VIP.
+
+    A failure while something is wrong with the director's own network is none of the backend's: CheckImpossible."""
+    begun = asyncio.get_running_loop().time()
+    _require_own_network(target, route, begun)
     target = ways.prepare(target, route)
     try:
         return await probe(spec, target, ways.dial)
     except CheckFailed as failure:
+        _require_own_network(target, route, begun)
         if not failure.absence or not target.is_vip or not await _answers(spec, target.direct(), probe):
             raise
         raise CheckFailed(
             f"{failure}, while {target.direct()} answers: {_remedy(target, failure)}"
         ) from failure
+
+
+def _require_own_network(target: Target, route: RouteOf, since: float) -> None:
+    """CheckImpossible when it was at fault at some time since then."""
+    way = route(target.backend)
+    if way.fault or way.disturbed >= since:
+        raise CheckImpossible(
+            way.fault or "the director's own network was disturbed while the backend was asked"
+        )
 
 
 async def _answers(spec: CheckSpec, target: Target, probe: Probe) -> bool:

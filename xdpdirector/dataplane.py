@@ -21,7 +21,7 @@ from xdpdirector.fronts import Fronts
 from xdpdirector.guarding import Guarding
 from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
-from xdpdirector.listening import Listening
+from xdpdirector.listening import Found, Listening
 from xdpdirector.model import Listener
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State
@@ -149,9 +149,19 @@ class Dataplane:
     def fronts(self) -> Fronts:
         return self._listening.fronts
 
-    def read_again(self) -> None:
-        """Look again at what is remembered, so that the next `apply` repairs it."""
-        self._listening.check()
+    @property
+    def listener_writes(self) -> int:
+        """Grows with each listener that was set or deleted."""
+        return self._listening.writes
+
+    def read(self) -> Found:
+        """Listeners and VIPs as they stand in the maps. May be called in another thread."""
+        return self._listening.read()
+
+    def read_again(self, found: Found | None = None) -> None:
+        """Look again at what is remembered, so that the next `apply` repairs it. `found`: what `read` gave, when
+        nothing was written since."""
+        self._listening.check(found or self.read())
         self.guarding.check()
 
     def settle(self, exceptions: Array, now: float) -> None:

@@ -10,37 +10,53 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Set
+from typing import NamedTuple
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.fronts import Front, Fronts
 from xdpdirector.model import Address, Listener
 from xdpdirector.shortcuts import Shortcuts
 from xdpdirector.tables import Entry, Tables
+from xdpdirector.vipmarks import VipMarks
+
+Target = tuple[int, int]
+"""The numbers of a service and a front."""
+
+
+class Found(NamedTuple):
+    """What a reading of the maps found: service and front by listener entry, and the keys of the VIPs."""
+
+    listeners: dict[Entry, Target]
+    vips: set[bytes]
 
 
 class Listening:
-    """`writes` grows with each entry that was set or deleted."""
+    """`writes` grows with each entry that was set or deleted: what was read of the maps is true for one number.
+
+    The cost of a change grows with the service's own listeners, not with those of all services.
+    """
 
     def __init__(self, tables: Tables) -> None:
         self.writes = 0
         self.fronts = Fronts(tables)
         self._tables = tables
-        self._present = tables.listeners()
         self._shortcuts = Shortcuts(tables)
-        self._shortcuts.fill(self._present)
-        self._wanted: dict[int, dict[Entry, int]] = {}
-        """By service: its entries, and how wide the narrowest of its listeners is there."""
+        self._claims: dict[Entry, dict[int, int]] = {}
+        """Which services want an entry, and how wide the narrowest of their listeners is there."""
+        self._wanted: dict[int, Set[Entry]] = {}
+        """By service: its entries."""
         self._brought: dict[int, Set[Listener]] = {}
         self._place: dict[Entry, tuple[Address, int]] = {}
+        self._adopt(self.read())
 
     @property
     def entries(self) -> int:
         """In the fullest of the maps; a range of ports takes several."""
-        return max(Counter(entry.map for entry in self._present).values(), default=0)
+        return max(self._count.values(), default=0)
 
     def has(self, service: int) -> bool:
         """Whether some listener leads to this service."""
-        return any(owner == service for owner, _ in self._present.values())
+        return bool(self._owned.get(service))
 
     def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
         """CapacityError when these would not fit."""
@@ -54,14 +70,18 @@ class Listening:
                 f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: "
                 "those of listeners that were removed come free within seconds"
             )
-        entries |= {entry for entry, (owner, _) in self._present.items() if owner != service}
-        for name, count in Counter(entry.map for entry in entries).items():
+        gains = entries - self._present.keys()
+        losses = set() if service is None else self._owned.get(service, set()) - entries
+        counts = self._count.copy()
+        counts.update(entry.map for entry in gains)
+        counts.subtract(entry.map for entry in losses)
+        for name, count in counts.items():
             if count > self._tables.entries(name):
                 raise CapacityError(
                     f"there is room for {self._tables.entries(name)} entries in {name}, and {count} are wanted: "
                     "raise sizes.listeners"
                 )
-        if len(self._addresses(entries)) > self._tables.entries("vips"):
+        if self._vips_with(gains, losses) > self._tables.entries("vips"):
             raise CapacityError(
                 f"there is room for {self._tables.entries('vips')} VIPs: raise sizes.listeners"
             )
@@ -75,53 +95,108 @@ class Listening:
             width = listener.ports.last - listener.ports.first
             for entry in self._tables.listener_entries(listener):
                 wanted[entry] = min(width, wanted.get(entry, width))
-        self._wanted[service] = wanted
-        lost = [
-            entry for entry, (owner, _) in self._present.items() if owner == service and entry not in wanted
-        ]
         before = self.writes
-        for entry in lost:
+        changed = self._wanted.get(service, set()) | self._owned.get(service, set()) | wanted.keys()
+        for entry, width in wanted.items():
+            self._claim(entry, service, width)
+        for entry in changed - wanted.keys():
+            self._unclaim(entry, service)
             self._give(entry)
-        if lost or not wanted.keys() <= self._present.keys():
-            self._set_vips({*self._present, *wanted})
         for entry in wanted:
             self._give(entry)
         if self.writes != before:
-            self.fronts.keep({front for _, front in self._present.values()})
-        self._brought[service] = frozenset(listeners)
+            self.fronts.keep(self._fronts.keys())
+        self._wanted[service], self._brought[service] = frozenset(wanted), frozenset(listeners)
         if not listeners:
             del self._wanted[service], self._brought[service]
 
-    def check(self) -> None:
-        """Read again what stands in the maps, where somebody else may have changed it; the next `bring` repairs
-        listeners. Shortcuts and VIPs are repaired here."""
-        wanted = {entry for entries in self._wanted.values() for entry in entries}
-        before, self._present = self._present, self._tables.listeners()
-        if self._present != before:
+    def read(self) -> Found:
+        """What stands in the maps. May be called in another thread."""
+        return Found(self._tables.listeners(), self._tables.vips())
+
+    def check(self, found: Found) -> None:
+        """Repair what somebody else changed: listeners by the next `bring`, all else now. Nothing was written since
+        `found` was read."""
+        if found.listeners != self._present:
             self._brought.clear()
+            self._adopt(found)
+        self._shortcuts.repair()
+        self.fronts.keep(self._fronts.keys())
+        self._vips.repair(found.vips)
+
+    def _adopt(self, found: Found) -> None:
+        """Begin with what stands in the maps, and what is wanted of it."""
+        self._present: dict[Entry, Target] = {}
+        self._owned: dict[int, set[Entry]] = {}
+        self._count: Counter[str] = Counter()
+        self._fronts: Counter[int] = Counter()
+        for entry, target in found.listeners.items():
+            self._note(entry, target)
+        entries = self._claims.keys() | found.listeners.keys()
+        self._vips = VipMarks(self._tables, ((entry, self._place_of(entry)[0]) for entry in entries))
+        self._vips.repair(found.vips)
         self._shortcuts.fill(self._present)
-        entries = wanted | self._present.keys()
-        self._place = {entry: place for entry, place in self._place.items() if entry in entries}
-        self.fronts.keep({front for _, front in self._present.values()})
-        self._set_vips(entries)
+
+    def _claim(self, entry: Entry, service: int, width: int) -> None:
+        """From now on the service wants the entry, whose address is a VIP."""
+        if entry not in self._claims and entry not in self._present:
+            self._vips.hold(entry, self._place_of(entry)[0])
+        self._claims.setdefault(entry, {})[service] = width
+
+    def _unclaim(self, entry: Entry, service: int) -> None:
+        claims = self._claims.get(entry, {})
+        claims.pop(service, None)
+        if not claims:
+            self._claims.pop(entry, None)
 
     def _give(self, entry: Entry) -> None:
         """The entry to whoever wants it most narrowly, or to nobody."""
-        claims = [(wanted[entry], service) for service, wanted in self._wanted.items() if entry in wanted]
+        claims = [(width, service) for service, width in self._claims.get(entry, {}).items()]
         if not claims:
             if entry in self._present:
                 self._shortcuts.remove(entry)
                 self._tables.delete_listener(entry)
-                del self._present[entry]
+                self._forget(entry)
+                self._vips.let_go(entry, self._place_of(entry)[0])
                 self.writes += 1
+            self._place.pop(entry, None)
             return
         service = min(claims)[1]
         target = service, self.fronts.number(self._front(service, entry))
         if self._present.get(entry) != target:
             self._tables.set_listener(entry, *target)
             self._shortcuts.put(entry, *target)
-            self._present[entry] = target
+            self._forget(entry)
+            self._note(entry, target)
             self.writes += 1
+
+    def _note(self, entry: Entry, target: Target) -> None:
+        service, front = target
+        self._present[entry] = target
+        self._owned.setdefault(service, set()).add(entry)
+        self._count[entry.map] += 1
+        self._fronts[front] += 1
+
+    def _forget(self, entry: Entry) -> None:
+        if entry not in self._present:
+            return
+        service, front = self._present.pop(entry)
+        self._owned[service].remove(entry)
+        if not self._owned[service]:
+            del self._owned[service]
+        self._count[entry.map] -= 1
+        self._fronts[front] -= 1
+        if not self._fronts[front]:
+            del self._fronts[front]
+
+    def _vips_with(self, gains: Set[Entry], losses: Set[Entry]) -> int:
+        """How many VIPs there would be."""
+        change = Counter(self._place_of(entry)[0] for entry in gains)
+        change.subtract(self._place_of(entry)[0] for entry in losses)
+        known = {address: self._vips.count(address) for address in change}
+        new = sum(1 for address, count in known.items() if not count and change[address] > 0)
+        gone = sum(1 for address, count in known.items() if count and count + change[address] <= 0)
+        return len(self._vips) + new - gone
 
     def _front(self, service: int | None, entry: Entry) -> Front:
         """`service` is None for one that has no number yet, and so no front."""
@@ -131,10 +206,3 @@ class Listening:
         if entry not in self._place:
             self._place[entry] = self._tables.place_of(entry)
         return self._place[entry]
-
-    def _set_vips(self, entries: Set[Entry]) -> None:
-        ranged = {entry for entry in entries if entry.map.startswith("ranges")}
-        self._tables.set_vips(self._addresses(entries), self._addresses(ranged))
-
-    def _addresses(self, entries: Set[Entry]) -> set[Address]:
-        return {self._place_of(entry)[0] for entry in entries}

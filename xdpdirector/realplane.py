@@ -6,8 +6,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TypeVar
 
 from xdpdirector import attachment, loader, stations, stocktaking
 from xdpdirector.clock import Clock
@@ -28,6 +29,8 @@ from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Fill, Refused, Traffic
+
+Result = TypeVar("Result")
 
 # Of a frame that is asked about: addresses for documentation (RFC 9542, 2.1.4).
 SENDER, RECEIVER = bytes.fromhex("00005e005301"), bytes.fromhex("00005e005302")
@@ -187,15 +190,23 @@ class RealPlane:
     async def sweep(self, now: float) -> None:
         rings = self._dataplane.rings.writes
         resting = self._dataplane.fronts.resting()
-        sweeping = asyncio.create_task(asyncio.to_thread(sweep, self._tables, self._records, self._clock))
-        try:
-            self._last = await asyncio.shield(sweeping)
-        finally:
-            await asyncio.wait([sweeping])  # also when cancelled: the thread uses the maps until it ends
+        self._last = await _in_thread(lambda: sweep(self._tables, self._records, self._clock))
         if rings == self._dataplane.rings.writes:  # else it saw owners that are not the present ones
             self._dataplane.settle(self._last.exceptions, now)
         self._dataplane.fronts.release(resting)
-        self._dataplane.read_again()
+        writes = self._dataplane.listener_writes
+        found = await _in_thread(self._dataplane.read)
+        if writes == self._dataplane.listener_writes:
+            self._dataplane.read_again(found)
+
+
+async def _in_thread(work: Callable[[], Result]) -> Result:
+    """Also when cancelled it waits for the thread, which uses the maps until it ends."""
+    working = asyncio.create_task(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(working)
+    finally:
+        await asyncio.wait([working])
 
 
 @contextmanager

@@ -38,6 +38,8 @@ class Shortcuts:
         self._alone, self._taken = (1 << self._bits[f"SHORTCUT_{name}"] for name in ("ALONE", "TAKEN"))
         self._found: dict[int, dict[Entry, int]] = defaultdict(dict)
         """The listeners that have their place there, with the words that stand for them."""
+        self._words = tables.shortcuts.copy()
+        """What shall stand in the map."""
         self._places: dict[Entry, Place | None] = {}
         """Of all of them: where a key leads never changes, and working it out takes long."""
 
@@ -46,14 +48,15 @@ class Shortcuts:
         place = self.place_of(entry)
         if place:
             self._found[place.word][entry] = self._word_of(place, service, front)
-            self._tables.shortcuts[place.word] = self._word_at(place.word)
+            self._write(place.word)
 
     def remove(self, entry: Entry) -> None:
         """There is no such listener any more. While the exact map still has it."""
         place = self.place_of(entry)
         if place:
             self._found[place.word].pop(entry, None)
-            self._tables.shortcuts[place.word] = self._word_at(place.word)
+            self._write(place.word)
+        self._places.pop(entry, None)
 
     def fill(self, listeners: Mapping[Entry, tuple[int, int]]) -> int:
         """There are these listeners, leading to service and front, and no others; how many words said otherwise."""
@@ -65,9 +68,17 @@ class Shortcuts:
             if place:
                 self._found[place.word][entry] = self._word_of(place, service, front)
                 words[place.word] = self._word_at(place.word)
-        wrong = np.flatnonzero(self._tables.shortcuts != words)
-        self._tables.shortcuts[wrong] = words[wrong]
+        self._words = words
+        return self.repair()
+
+    def repair(self) -> int:
+        """Put right what somebody else wrote; how many words."""
+        wrong = np.flatnonzero(self._tables.shortcuts != self._words)
+        self._tables.shortcuts[wrong] = self._words[wrong]
         return len(wrong)
+
+    def _write(self, word: int) -> None:
+        self._words[word] = self._tables.shortcuts[word] = self._word_at(word)
 
     def place_of(self, entry: Entry) -> Place | None:
         """None: it has no shortcut."""

@@ -76,6 +76,17 @@ def address_words(address: Address) -> tuple[int, ...]:
     return tuple(int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4))
 
 
+def vip_key(address: Address) -> bytes:
+    """Its key in the map `vips`: an IPv4 address as an IPv4-mapped one (RFC 4291, 2.5.5.2)."""
+    return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
+
+
+def filter_place(address: Address) -> int:
+    """Where its mark stands in the address filter: 32 marks of two bits to a word, as bpf/service.h `marks_of`."""
+    hashed = reduce(xor, address_words(address))
+    return (hashed ^ hashed >> 16) & 0xFFFF
+
+
 def network16(number: int) -> int:
     """A port as the 16-bit number that the program reads from a packet."""
     return int.from_bytes(number.to_bytes(2, "big"), sys.byteorder)
@@ -127,7 +138,7 @@ class Tables:
             self.adopting = self._shared("adopting")
             entrance = self._shared("entrance")
             self.stations = entrance["own"]
-            self.shortcuts, self._filter = entrance["shortcuts"][0], entrance["filter"][0]
+            self.shortcuts, self.filter = entrance["shortcuts"][0], entrance["filter"][0]
         except BaseException:
             self.close()
             raise
@@ -147,7 +158,7 @@ class Tables:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "members", "backends", "loads", "service_labels",
                      "backend_labels", "fronts", "reaping", "adopting", "stations", "shortcuts",
-                     "_filter"):  # fmt: skip
+                     "filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
             self._memory.pop().close()
@@ -250,9 +261,6 @@ class Tables:
         """An entry's key, field by field."""
         return np.frombuffer(entry.key, dtype_of(self.loaded.maps[entry.map]["key"]))[0]
 
-    def _vip_key(self, address: Address) -> bytes:
-        return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
-
     def vips(self) -> set[bytes]:
         """The addresses in the map `vips`, as its 16-byte keys."""
         return {key.tobytes() for keys, _ in self.read("vips", 8192) for key in keys}
@@ -260,24 +268,29 @@ class Tables:
     def set_vips(self, addresses: set[Address], ranged: set[Address]) -> None:
         """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest. `ranged`:
         those of them that have entries in `ranges4` or `ranges6`."""
-        wanted = {self._vip_key(address) for address in addresses}
+        wanted = {vip_key(address) for address in addresses}
         words = self._filter_words({"MARK_VIP": addresses, "MARK_RANGES": ranged})
-        self._filter |= words
+        self.filter |= words
         present = self.vips()
         for key in wanted - present:
             libbpf.update(self._fds["vips"], key, np.uint32(1).tobytes())
         for key in present - wanted:
-            libbpf.delete(self._fds["vips"], key)
-        self._filter[:] = words
+            self.delete_vip(key)
+        self.filter[:] = words
+
+    def put_vip(self, address: Address) -> None:
+        libbpf.update(self._fds["vips"], vip_key(address), np.uint32(1).tobytes())
+
+    def delete_vip(self, key: bytes) -> None:
+        libbpf.delete(self._fds["vips"], key)
 
     def _filter_words(self, marked: dict[str, set[Address]]) -> Array:
         """The marks that bpf/service.h `marks_of` finds."""
-        words = np.zeros(len(self._filter), np.uint64)
+        words = np.zeros(len(self.filter), np.uint64)
         for mark, addresses in marked.items():
             for address in addresses:
-                hashed = reduce(xor, address_words(address))
-                hashed = (hashed ^ hashed >> 16) & 0xFFFF
-                words[hashed >> 5] |= np.uint64(self.enums["mark"][mark] << (hashed & 31) * 2)
+                place = filter_place(address)
+                words[place >> 5] |= np.uint64(self.enums["mark"][mark] << (place & 31) * 2)
         return words
 
     # Hash maps, whole

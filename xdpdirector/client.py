@@ -17,7 +17,7 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from xdpdirector.errors import DirectorError, NotAllowedError, UnreachableError
+from xdpdirector.errors import DirectorError, InvalidRequestError, NotAllowedError, UnreachableError
 from xdpdirector.paths import DEFAULT_INSTANCE
 from xdpdirector.sse import Message, messages
 
@@ -100,7 +100,7 @@ class Client:
         headers: Headers = NO_HEADERS,
         timeout: float | None = PATIENCE,
     ) -> Any:
-        content = None if body is None else json.dumps(body).encode()
+        content = None if body is None else _as_json(body)
         fields = {"accept": "application/json", **headers}
         fields |= {"content-type": "application/json"} if content else {}
         with self._translated(timeout), closing(UnixConnection(self._path, timeout)) as connection:
@@ -148,15 +148,39 @@ class UnixConnection(HTTPConnection):
 
 def service_path(service: str) -> str:
     """The path of a service; any text may be asked for, the daemon says whether it exists."""
-    return f"/v1/services/{quote(service, safe='')}"
+    return f"/v1/services/{_quoted(service)}"
 
 
 def backend_path(service: str, backend: str) -> str:
     """The path of a backend."""
-    return f"{service_path(service)}/backends/{quote(backend, safe='')}"
+    return f"{service_path(service)}/backends/{_quoted(backend)}"
+
+
+def _quoted(name: str) -> str:
+    _require_text(name)
+    return quote(name, safe="")
+
+
+def _as_json(body: object) -> bytes:
+    """JSON keeps what is no text as `\\udcXX`, which no daemon takes: refused here, where the user is."""
+    text = json.dumps(body, ensure_ascii=False)
+    _require_text(text)
+    return text.encode()
+
+
+def _require_text(text: str) -> None:
+    """InvalidRequestError for bytes that were no UTF-8 where the shell handed them over (PEP 383)."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        place = text[max(0, error.start - 20) : error.end + 20]
+        shown = place.encode(errors="surrogateescape").decode(errors="backslashreplace")
+        raise InvalidRequestError(f"this is no UTF-8 text: {shown}") from error
 
 
 def _target(path: str, query: Query | None) -> str:
+    for value in (query or {}).values():
+        _require_text(str(value))
     parameters = urlencode(
         {name: value for name, value in (query or {}).items() if value is not None}, doseq=True
     )

@@ -137,3 +137,68 @@ def test_a_terminal_gets_colours_and_a_pipe_does_not(socket: Path) -> None:
 
     assert b"\x1b[" in shown
     assert "\x1b[" not in run(socket, "backend", "list").stdout
+
+
+def shell(socket: Path, command: str, **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """Run by a shell; `$x` is the program that asks the daemon."""
+    program = f"{sys.executable} -m xdpdirector --socket {socket}"
+    return subprocess.run(
+        ["/bin/bash", "-c", command],
+        capture_output=True,
+        env={**os.environ, **environment, "x": program},
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", ["service list", "service list -o json", "config show -o yaml", "--help"])
+@pytest.mark.parametrize(
+    ("output", "why"), [("/dev/full", "No space left on device"), ("&-", "Bad file descriptor")]
+)
+def test_output_that_cannot_be_written_is_a_write_error(
+    socket: Path, command: str, output: str, why: str
+) -> None:
+    done = shell(socket, f"$x {command} >{output}")
+
+    assert (done.returncode, done.stderr.decode()) == (1, f"xdpdirector: write error: {why}\n")
+
+
+def test_all_standard_streams_may_be_closed(socket: Path) -> None:
+    """The connection to the daemon must not become standard output."""
+    done = shell(socket, "$x service list <&- >&- 2>&-")
+
+    assert (done.returncode, done.stdout, done.stderr) == (1, b"", b"")
+
+
+def test_characters_that_the_encoding_lacks_are_escaped(socket: Path) -> None:
+    done = shell(
+        socket,
+        "$x backend drain web/web1 --reason 'ž → ok' -o json; $x backend enable web/web1 -o json",
+        PYTHONIOENCODING="latin-1",
+    )
+
+    assert done.stderr == b""
+    assert b"\\u017e \\u2192 ok" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "command", ["backend drain web/$'\\xff'", "backend drain web/web1 --reason $'caf\\xe9'"]
+)
+def test_an_argument_that_is_no_text_is_a_usage_error(socket: Path, command: str) -> None:
+    done = shell(socket, f"$x {command}")
+
+    assert done.returncode == 2
+    assert b"no UTF-8 text" in done.stderr
+    assert b"\\x" in done.stderr
+
+
+@pytest.mark.parametrize("output", ["table", "json", "yaml"])
+def test_text_from_outside_reaches_no_terminal_as_a_command(socket: Path, output: str) -> None:
+    hostile = "\u202egnp.exe \x9b31m \u2066x"
+    drained = run(socket, "backend", "drain", "web/web1", "--reason", hostile, "-o", output)
+    run(socket, "backend", "enable", "web/web1")
+
+    assert drained.returncode == 0
+    assert not set(drained.stdout) & set("\u202e\x9b\u2066\x1b")
+    if output == "json":
+        assert json.loads(drained.stdout)["drain"]["reason"] == hostile

@@ -11,8 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xdpdirector.cli import serving
+from xdpdirector.cli import serving, streams
 from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
+from xdpdirector.cli.tables import clean
 from xdpdirector.errors import DirectorError
 
 DEBUG = "XDPDIRECTOR_DEBUG"
@@ -20,16 +21,18 @@ DEBUG = "XDPDIRECTOR_DEBUG"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (unhealthy), or that of the error (2 usage ... 6 not allowed)."""
+    streams.prepare()
     try:
         if order := serving.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
             return serving.serve(*order)
         from xdpdirector.cli.app import command
 
-        command()(args=None if argv is None else list(argv), prog_name="xdpdirector")
+        with streams.reporting():
+            command()(args=None if argv is None else list(argv), prog_name="xdpdirector")
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except DirectorError as error:
-        print(f"xdpdirector: {error.detail}", file=sys.stderr)
+        print(f"xdpdirector: {clean(error.detail)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table
+from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table, write
 from xdpdirector.cli.target import Format, Output, Reason, Target, example, target
 from xdpdirector.errors import ConfigurationError, ConflictError, InvalidRequestError
 
@@ -45,7 +45,7 @@ def show(context: typer.Context, output: Output = Format.TABLE) -> None:
     if output is Format.JSON:
         answer(output, client.get(CONFIG), lambda: ())
     else:
-        sys.stdout.write(client.text(CONFIG, YAML)[0])
+        write(client.text(CONFIG, YAML)[0])
 
 
 @app.command(epilog=example("xdpdirector config plan director.yaml"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -16,8 +15,9 @@ from datetime import datetime
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from xdpdirector.cli import streams
 from xdpdirector.cli.codes import PIPE_CLOSED
-from xdpdirector.cli.tables import Table, Word, clean, has_colours, painted
+from xdpdirector.cli.tables import Table, Word, clean, escaped, has_colours, painted
 from xdpdirector.cli.target import Format
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ def as_text(output: Format, document: object) -> str:
     """As JSON or YAML."""
     if output is Format.YAML:
         return _yaml(document)
-    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+    return escaped(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _yaml(document: object) -> str:
@@ -58,13 +58,17 @@ def _yaml(document: object) -> str:
     yaml, text = YAML(), StringIO()
     yaml.width, yaml.default_flow_style = _WIDEST, False
     yaml.dump(document, text)
+    if escaped(text.getvalue()) == text.getvalue():
+        return text.getvalue()
+    yaml.allow_unicode, text = False, StringIO()
+    yaml.dump(document, text)
     return text.getvalue()
 
 
 def entry(output: Format, document: object, line: Callable[[], str]) -> None:
     """One of many, as they come: a line of a table, a line of JSON, or one more YAML document."""
     if output is Format.JSON:
-        write(json.dumps(document, ensure_ascii=False) + "\n")
+        write(escaped(json.dumps(document, ensure_ascii=False)) + "\n")
     elif output is Format.YAML:
         write("---\n" + _yaml(document))
     else:
@@ -169,12 +173,10 @@ def _render(parts: Parts) -> str:
 
 
 def write(text: str) -> None:
-    """To standard output, at once; the end when nobody reads it any more."""
+    """To standard output, at once; the end when nobody reads it any more. See also `streams.reporting`."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()
-    except (
-        BrokenPipeError
-    ):  # the reader has gone (`| head`): nothing to say, and nothing to flush at exit either
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # the reader has gone (`| head`), and Click would end with status 1
+        streams.give_up_output()
         raise SystemExit(PIPE_CLOSED) from None

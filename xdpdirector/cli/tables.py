@@ -12,9 +12,11 @@ from collections.abc import Iterator, Sequence
 
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
 _APART = "  "
-_CONTROLS = {
-    code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127, *range(0x80, 0xA0)) if code != 10
-}
+_C1 = range(0x80, 0xA0)
+_BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
+"""Characters that change the direction of text (Unicode UAX 9), so that it shows as another one."""
+_ESCAPES = {code: f"\\u{code:04x}" for code in (127, *_C1, *_BIDI)}
+_CONTROLS = _ESCAPES | {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127, *_C1) if code != 10}
 
 
 class Word(str):
@@ -42,6 +44,11 @@ def painted(text: str, style: str) -> str:
 def clean(text: str) -> str:
     """Lines of text and nothing that a terminal would take for a command."""
     return text.translate(_CONTROLS)
+
+
+def escaped(text: str) -> str:
+    """JSON text without raw characters that a terminal would obey; the value is the same (RFC 8259, 7)."""
+    return text.translate(_ESCAPES)
 
 
 class Table:

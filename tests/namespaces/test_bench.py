@@ -20,7 +20,7 @@ from xdpdirector.lab.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 from xdpdirector.lab.lab import take_down
 from xdpdirector.model import Sizes
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.soak]
 
 LAB = "t_bench"
 SIZES = Sizes(connections=1 << 18, connections6=1 << 12, ring_slots=1 << 18)

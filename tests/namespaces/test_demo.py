@@ -102,6 +102,7 @@ def test_killed_owner_leaves_no_pins() -> None:
     assert namespaces(HELD) == []
 
 
+@pytest.mark.soak
 @pytest.mark.parametrize("scheduler", ["wlc", "mh"])
 def test_demo_meets_its_expectations(scheduler: str) -> None:
     command = [sys.executable, "-m", "xdpdirector", "lab", "demo", "--quick", "--json"]

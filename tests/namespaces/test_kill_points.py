@@ -4,7 +4,8 @@
 The daemon replaces its whole configuration, and dies: at each system call by which it could change anything outside
 of itself (maps, database, sockets), one after the other, in both directions; and, for the stores into mapped memory
 between them, at moments spread over the apply. After each death a new daemon must bring the maps to what is wanted,
-by the old configuration or the new one, and no datagram may be lost.
+by the old configuration or the new one, and no datagram may be lost. Every call is the soak's;
+otherwise it is each twelfth.
 """
 
 from __future__ import annotations
@@ -43,8 +44,6 @@ pytestmark = pytest.mark.root
 
 Document = dict[str, Any]
 
-POINTS = 200
-IN_TIME = 40
 GOLDEN = 0.618034  # multiples of it spread evenly over the unit, however many there are
 RECOVERS = 5.0  # seconds: what is promised
 RATE = 1000  # datagrams a second
@@ -196,11 +195,15 @@ def after(seconds: float) -> Weapon:
     return weapon
 
 
-def test_no_death_loses_a_datagram_or_leaves_the_maps_half_changed(lab: Lab, victims: Victims) -> None:
+@pytest.mark.parametrize(("deaths", "each"), [(20, 12), pytest.param(200, 1, marks=pytest.mark.soak)])
+def test_no_death_loses_a_datagram_or_leaves_the_maps_half_changed(
+    lab: Lab, victims: Victims, deaths: int, each: int
+) -> None:
+    """At least so many deaths, a fifth of them or more in time; in between at each so-manieth call."""
     program = lab.director_host.xdp_program()
     with Stream(lab.client, RATE, f"{VIP4}:{HASHED}", f"{VIP4}:{COUNTED}") as stream:
         for large in (True, False):
-            calls = itertools.count(1)
+            calls = itertools.count(1, each)
             while victims.die(large, at_call(next(calls))):
                 pass
         at_calls = victims.deaths.total()
@@ -208,13 +211,13 @@ def test_no_death_loses_a_datagram_or_leaves_the_maps_half_changed(lab: Lab, vic
         victims.replace(True)
         takes = time.perf_counter() - begun
         moments = (takes * (number * GOLDEN % 1.0) for number in itertools.count())
-        while victims.deaths.total() < max(at_calls + IN_TIME, POINTS):
+        while victims.deaths.total() < max(at_calls + deaths // 5, deaths):
             victims.die(victims.deaths.total() % 2 == 0, after(next(moments)))
         account = stream.finish()
 
     assert lab.director_host.xdp_program() == program
     assert account.unanswered == []
     assert account.answered > RATE
-    assert victims.deaths["the old configuration"] > POINTS // 10
-    assert victims.deaths["the new configuration"] > POINTS // 10
+    assert victims.deaths["the old configuration"] > deaths // 10
+    assert victims.deaths["the new configuration"] > deaths // 10
     assert victims.drift() == 0

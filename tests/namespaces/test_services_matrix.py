@@ -46,6 +46,7 @@ def commands() -> Iterator[str]:
             yield path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
 
 
+@pytest.mark.soak
 def test_every_client_sees_what_it_should() -> None:
     done = subprocess.run(
         [*COMMAND, "--json", "--name", WHOLE], capture_output=True, text=True, timeout=DEADLINE, check=False

@@ -1,8 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Restarts, upgrades, changes and rollbacks, one after the other, under a steady stream: nothing is lost or moved.
-
-XDPDIRECTOR_CYCLES says how many for each scheduler.
-"""
+"""Restarts, upgrades, changes and rollbacks in turn, under a steady stream: nothing is lost or moved."""
 
 import itertools
 import json
@@ -31,7 +28,6 @@ from xdpdirector.lab.waiting import wait_until
 
 pytestmark = pytest.mark.root
 
-CYCLES = int(os.environ.get("XDPDIRECTOR_CYCLES", "25"))
 RATE, LEAST = 1200, 1000  # datagrams a second: asked for, and needed for the promise to be proved
 FLOWS = 25  # on each VIP
 PORT = 5000
@@ -131,11 +127,12 @@ def blamed(tally: Tally, begun: list[tuple[float, str]]) -> Counter[str]:
     )
 
 
-def test_nothing_is_lost_or_moved(lab: Lab, operator: Operator, stream: Numbered) -> None:
+@pytest.mark.parametrize("cycles", [len(ROUND), pytest.param(3 * len(ROUND), marks=pytest.mark.soak)])
+def test_nothing_is_lost_or_moved(lab: Lab, operator: Operator, stream: Numbered, cycles: int) -> None:
     host, director = lab.director_host, operator.director
     carrier, begun = carrier_changes(host), []
 
-    for cycle, change in zip(range(CYCLES), itertools.cycle(ROUND), strict=False):
+    for cycle, change in zip(range(cycles), itertools.cycle(ROUND), strict=False):
         begun.append((time.time(), f"{cycle}: {change.__name__}"))
         change(operator)
         director.wait_serving()

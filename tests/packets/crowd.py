@@ -68,7 +68,7 @@ class Crowd:
     """Flows by number, backends by the last number of their MAC: one that is added again is another one."""
 
     def __init__(self, world: w.World, driver: Driver, flows: int) -> None:
-        self._world, self._driver, self._flows = world, driver, flows
+        self._world, self._driver, self.flows = world, driver, flows
         self._owner = np.full(ROOM * flows, -1)
         """Of each flow, the backend; -1: it does not run."""
         self._heard = np.zeros(ROOM * flows)
@@ -128,7 +128,7 @@ class Crowd:
 
     def fill(self, more: int = 0) -> None:
         """So many flows more, and as many as are missing."""
-        self.come(max(more, self._flows - len(self.running)))
+        self.come(max(more, self.flows - len(self.running)))
 
     def come(self, count: int) -> None:
         """So many flows more, as far as there are numbers for them."""

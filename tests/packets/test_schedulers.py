@@ -65,7 +65,10 @@ def expected(scheduler: str, loads: dict[str, Load]) -> str | None:
     return min(able, key=lambda name: COSTS[scheduler](able[name])) if able else None
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=settings.default.max_examples // 2,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(
     weights=st.tuples(*[st.integers(0, 5)] * 3),
     ends=st.lists(st.booleans(), min_size=1, max_size=25),

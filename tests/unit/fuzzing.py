@@ -14,7 +14,6 @@ from xdpdirector.client import Client
 
 HERE = Path(__file__).parent
 SEED = os.environ.get("XDPDIRECTOR_SEED", "1")
-CASES = int(os.environ.get("XDPDIRECTOR_CASES", "10000"))
 
 SINGLE = ("examples", "coverage", "fuzzing")
 

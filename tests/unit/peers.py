@@ -13,7 +13,7 @@ from xdpdirector.checks import Target
 from xdpdirector.model import Address
 
 HERE, HERE6 = ip_address("127.0.0.1"), ip_address("::1")
-PATIENT, SHORT, HASTY = 20.0, 1.0, 0.05
+PATIENT, SHORT, HASTY = 20.0, 0.5, 0.05
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

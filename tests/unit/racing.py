@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Fifty writers at once, each a client of its own on the unix socket. Whoever loses to another tries again."""
+"""Writers at once, each a client of its own on the unix socket. Whoever loses to another tries again."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 from xdpdirector.client import UnixConnection
 
-WRITERS = 50
 PATIENCE = 60.0  # seconds for one answer
 KEY = "made-once"
 
@@ -56,18 +55,18 @@ class Writer:
         assert done.status == 200, done.document
 
 
-def race(socket: Path, act: Callable[[Writer], Any]) -> tuple[list[Any], int]:
+def race(socket: Path, writers: int, act: Callable[[Writer], Any]) -> tuple[list[Any], int]:
     """What each writer's act gave, when all had begun at once; and how often one lost to another."""
-    start = Barrier(WRITERS)
-    writers = [Writer(socket, number) for number in range(WRITERS)]
+    start = Barrier(writers)
+    racers = [Writer(socket, number) for number in range(writers)]
 
     def run(writer: Writer) -> Any:
         start.wait(PATIENCE)
         return act(writer)
 
-    with ThreadPoolExecutor(WRITERS) as threads:
-        results = list(threads.map(run, writers))
-    return results, sum(writer.lost for writer in writers)
+    with ThreadPoolExecutor(writers) as threads:
+        results = list(threads.map(run, racers))
+    return results, sum(writer.lost for writer in racers)
 
 
 def weigh_more(document: Any) -> dict[str, int]:

@@ -197,12 +197,12 @@ def test_http_is_not_content(answer: Answer, sentence: str) -> None:
     [
         pytest.param(
             silent(),
-            "HOST opened the connection but did not send an answer to GET /healthz within 1s",
+            "HOST opened the connection but did not send an answer to GET /healthz within 500ms",
             id="mute",
         ),
         pytest.param(
             silent(OK[:-1]),
-            "HOST opened the connection but did not send the end of its answer to GET /healthz within 1s",
+            "HOST opened the connection but did not send the end of its answer to GET /healthz within 500ms",
             id="stops in the body",
         ),
     ],

@@ -181,7 +181,7 @@ def test_an_odd_server(kind: str, answer: Answer) -> None:
     ],
 )
 def test_a_mute_server(kind: str, missing: str) -> None:
-    sentence = f"HOST opened the connection but did not send {missing} within 1s"
+    sentence = f"HOST opened the connection but did not send {missing} within 500ms"
 
     assert asyncio.run(failure(silent(), check(kind, SHORT))) == sentence
 

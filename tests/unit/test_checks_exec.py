@@ -6,12 +6,13 @@ import time
 from pathlib import Path
 
 import pytest
-from peers import HERE, PATIENT, SHORT, at, closing, serving, silent
+from peers import HERE, PATIENT, at, closing, serving, silent
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
 from xdpdirector.checkspec import AgentCheck, Checks, ExecCheck
 
 SHELL = "/bin/sh"
+SHORT = 1.0  # and enough for a program to start
 
 
 def program(script: str, timeout: float = PATIENT) -> ExecCheck:

@@ -121,7 +121,7 @@ def test_a_server_that_does_not_want_us(kind: str, answer: Answer, sentence: str
     ("answer", "sentence"),
     [
         pytest.param(
-            silent(), "HOST opened the connection but did not send its greeting within 1s", id="mute"
+            silent(), "HOST opened the connection but did not send its greeting within 500ms", id="mute"
         ),
         pytest.param(closing(), "HOST closed the connection without its greeting", id="closed"),
         pytest.param(babbling, "HOST sent more than 64 KiB, but not its greeting", id="endless"),

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -397,7 +397,6 @@ def test_a_directory(tmp_path: Path) -> None:
 
 
 @given(st.text(max_size=200) | st.binary(max_size=200))
-@settings(deadline=None)
 def test_whatever_is_written_there_is_no_other_error(
     tmp_path_factory: pytest.TempPathFactory, content: str | bytes
 ) -> None:
@@ -427,7 +426,6 @@ KEYS = [
 
 
 @given(st.dictionaries(st.sampled_from(KEYS), VALUES | st.dictionaries(st.sampled_from(KEYS), VALUES)))
-@settings(deadline=None)
 def test_whatever_the_api_is_sent_there_is_a_sentence(sent: dict[str, object]) -> None:
     try:
         ServiceSpec.model_validate(sent)

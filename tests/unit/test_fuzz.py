@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ten thousand requests that a machine thought out of the OpenAPI document: sound ones, wrong ones, and sequences.
+"""Requests that a machine thought out of the OpenAPI document: sound ones, wrong ones, and sequences.
 
 schemathesis asks over TCP, with a token, the whole daemon but for packets (`staged_daemon`). No answer is a
 server's error, none is outside the document; what the document allows is taken, what it forbids is refused.
@@ -7,8 +7,8 @@ server's error, none is outside the document; what the document allows is taken,
 whether one identity reads what another made, which is right here, as roles say who may do what and nobody owns a
 service; and max_response_time, as how quick answers are on a busy machine is the bench's affair.
 
-XDPDIRECTOR_SEED chooses other cases; a failure shows its request as a curl command. XDPDIRECTOR_CASES says how many
-there are at least; more of them are random ones.
+XDPDIRECTOR_SEED chooses other cases; a failure shows its request as a curl command. The soak asks ten thousand,
+most of them those of schemathesis' coverage: each value that the document forbids or allows, one by one.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import subprocess
 from typing import NamedTuple
 
 import pytest
-from fuzzing import CASES, plant, runs
+from fuzzing import SINGLE, plant, runs
 from staged_daemon import StagedDaemon
 
 from xdpdirector.api.roles import ROLES
 
-FOR_ALL = 100  # random cases of each operation are this part of all
-PATIENCE = 60 + CASES / 20  # seconds
+FEW, MANY = 300, 10_000  # cases at least
+EXAMPLES = {FEW: 5, MANY: 100}  # random cases of each operation
+PATIENCE = 1200.0  # seconds
 WITHOUT_ANSWERS = {
     "openapi",
     "swagger_ui_html",
@@ -40,16 +41,20 @@ DENIED = {"/v1/guard/deny/203.0.113.0%2F24": {}}
 
 
 class Asked(NamedTuple):
-    """`well`: when schemathesis found nothing; what it said."""
+    """At least `cases`; `well`: when schemathesis found nothing; what it said."""
 
+    cases: int
     daemon: StagedDaemon
     well: bool
     said: str
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Asked:
-    directory, each = tmp_path_factory.mktemp("fuzz"), str(max(1, CASES // FOR_ALL))
+@pytest.fixture(scope="module", params=[FEW, pytest.param(MANY, marks=pytest.mark.soak)])
+def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Asked:
+    cases: int = request.param
+    directory = tmp_path_factory.mktemp("fuzz")
+    options = ("--max-examples", str(EXAMPLES[cases]))
+    single = SINGLE if cases == MANY else ("fuzzing",)
     with StagedDaemon() as daemon:
         plant(daemon.client, GARDEN)
         asked = [
@@ -64,11 +69,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Asked:
                 check=False,
             )
             for run in runs(
-                daemon.client, daemon.url, daemon.token, directory, GARDEN | DENIED, "--max-examples", each
+                daemon.client, daemon.url, daemon.token, directory, GARDEN | DENIED, *options, single=single
             )
         ]
     return Asked(
-        daemon, all(each.returncode == 0 for each in asked), "\n".join(each.stdout for each in asked)
+        cases, daemon, all(each.returncode == 0 for each in asked), "\n".join(each.stdout for each in asked)
     )
 
 
@@ -77,7 +82,7 @@ def test_no_answer_is_outside_the_document(run: Asked) -> None:
 
 
 def test_there_were_enough_cases(run: Asked) -> None:
-    assert run.daemon.answers.total() >= CASES
+    assert run.daemon.answers.total() >= run.cases
 
 
 @pytest.mark.parametrize("operation", sorted(ROLES.keys() - WITHOUT_ANSWERS))

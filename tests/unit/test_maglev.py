@@ -17,15 +17,12 @@ NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,10}[A-Za-z0-9])?", fullmatc
 WEIGHTS = st.dictionaries(NAMES, st.integers(0, 20), min_size=1, max_size=10)
 ANY_WEIGHTS = st.dictionaries(NAMES, st.integers(0, 65535), max_size=10)
 
-unhurried = settings(deadline=None, max_examples=60)
-
 
 def owners(ring: Ring) -> list[str | None]:
     return [ring.owner(slot) for slot in range(len(ring.owners))]
 
 
 @given(ANY_WEIGHTS)
-@unhurried
 def test_shares_are_as_the_weights(weights: dict[str, int]) -> None:
     total, serving = sum(weights.values()), sum(weight > 0 for weight in weights.values())
 
@@ -38,7 +35,6 @@ def test_shares_are_as_the_weights(weights: dict[str, int]) -> None:
 
 
 @given(ANY_WEIGHTS, st.randoms(use_true_random=False))
-@unhurried
 def test_order_does_not_matter(weights: dict[str, int], chance: random.Random) -> None:
     items = list(weights.items())
     chance.shuffle(items)
@@ -52,7 +48,6 @@ def test_order_does_not_matter(weights: dict[str, int], chance: random.Random) -
 
 
 @given(WEIGHTS, NAMES, st.integers(1, 20))
-@unhurried
 def test_one_more_backend_moves_little_between_the_others(
     weights: dict[str, int], newcomer: str, weight: int
 ) -> None:
@@ -68,7 +63,6 @@ def test_one_more_backend_moves_little_between_the_others(
 
 
 @given(WEIGHTS, st.data())
-@unhurried
 def test_fill_moves_only_the_slots_of_who_is_not_eligible(
     weights: dict[str, int], data: st.DataObject
 ) -> None:
@@ -165,6 +159,6 @@ def listing(weights: dict[str, int], slots: int) -> list[str]:
 
 @pytest.mark.parametrize("slots", [2, 7, 89, 251, SLOTS, 16381])
 @given(WEIGHTS.filter(lambda weights: any(weights.values())))
-@settings(deadline=None, max_examples=8)
+@settings(max_examples=settings.default.max_examples // 5)
 def test_the_ring_is_that_of_the_paper(slots: int, weights: dict[str, int]) -> None:
     assert owners(maglev.table(weights, slots)) == listing(weights, slots)

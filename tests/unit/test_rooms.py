@@ -5,6 +5,7 @@ Imports go to the same level or a lower one, and never in a circle.
 """
 
 import ast
+import functools
 import itertools
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
@@ -79,8 +80,13 @@ def module_of(path: Path) -> str:
 MODULES = {module_of(path): path for path in python_files() if "tests" not in path.parts}
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """Absolute names of what is imported anywhere in the file: modules, and names that may be modules."""
+    return frozenset(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     name = f"{PACKAGE}.{module_of(path)}".rstrip(".").split(".")
     package = name if path.name == "__init__.py" else name[:-1]
     for node in ast.walk(ast.parse(path.read_bytes(), str(path))):

@@ -17,7 +17,7 @@ from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND
 A, B, C, NOBODY = 1, 2, 3, NO_BACKEND
 SLOTS = 4
 
-same_each_time = settings(derandomize=True, deadline=None)
+same_each_time = settings(derandomize=True)
 Slot = tuple[int, int, int]  # present owner, the one before, flags
 Owners = st.lists(st.sampled_from([A, B, C, NOBODY]), min_size=SLOTS, max_size=SLOTS)
 
@@ -199,5 +199,7 @@ class FlowsOfARing(RuleBasedStateMachine):
             self.go_on(flow)
 
 
-FlowsOfARing.TestCase.settings = settings(same_each_time, max_examples=150, stateful_step_count=30)
+FlowsOfARing.TestCase.settings = settings(
+    same_each_time, max_examples=2 * settings.default.max_examples, stateful_step_count=30
+)
 TestFlowsOfARing = FlowsOfARing.TestCase

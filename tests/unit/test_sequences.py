@@ -238,9 +238,8 @@ def addressed(document: dict[str, Any]) -> dict[str, Any]:
 Machine = seed(int(os.environ.get("XDPDIRECTOR_SEED", "1")))(Sequences)
 TestSequences = Machine.TestCase
 TestSequences.settings = settings(
-    max_examples=80,
+    max_examples=settings.default.max_examples // 4,
     stateful_step_count=30,
-    deadline=None,
     database=None,
     suppress_health_check=list(HealthCheck),
 )

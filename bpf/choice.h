@@ -13,11 +13,14 @@ struct choice {
 	bool is_new;
 };
 
-/* Whether a span of jiffies is over since `seen`. Another processor may have seen the flow after `now` was read: that is
- * no time at all, and not almost 2^32. */
+/* Another processor may have seen a flow so many jiffies after this one read the time, at most. */
+#define OVERTAKING 1024
+
+/* Whether a span of jiffies is over since `seen`. What was seen after `now` was read is no time ago, and not almost 2^32;
+ * what was seen 2^31 jiffies ago (25 days, or 99) is not in the future. */
 static __always_inline bool has_passed(u32 seen, u32 span, u32 now)
 {
-	return (s32)(now - seen) > (s32)span;
+	return now - seen + OVERTAKING > span + OVERTAKING;
 }
 
 static __always_inline struct load *load_of(u32 backend)

@@ -7,7 +7,8 @@
  *
  *        cost                      per weight
  *   rr   served + 1                no            served: connections given to it so far; with weights this
- *   wrr  served + 1                yes           interleaves smoothly (d'Hondt's method)
+ *   wrr  served + 1                yes           interleaves smoothly (d'Hondt's method). The daemon keeps the
+ *                                                counts of all members near each other: see schedule.py
  *   lc   257 active + inactive     no            kernel net/netfilter/ipvs: ip_vs_dest_conn_overhead()
  *   wlc  257 active + inactive     yes
  *   sed  active + 1                yes
@@ -91,8 +92,8 @@ static __always_inline void note_thresholds(u32 backend)
 
 	if (!load || DRY_RUN)
 		return;
-	connections = (s64)load->active + load->active_correction + load->inactive +
-		      load->inactive_correction;
+	connections = (s64)(s32)(load->active + load->active_correction) +
+		      (s32)(load->inactive + load->inactive_correction);
 	if (connections >= load->upper)
 		bound = load->lower;
 	else if (connections <= load->lower)
@@ -156,7 +157,7 @@ static __always_inline u64 cost_of(const struct service *service, const struct r
 {
 	s64 active = active_of(load, backend), inactive = inactive_of(load, backend);
 	u64 cost = active * service->cost_active + inactive * service->cost_inactive +
-		   (u64)(u32)(load->served + load->served_correction) * service->cost_served +
+		   (load->served + load->served_correction) * service->cost_served +
 		   service->cost_fixed;
 
 	cost &= opaque(if_some(active)) | ~rules->is_idle_first;

@@ -222,19 +222,22 @@ struct backend {
 	u16 pad[3];
 };
 
-/* Connections of a backend: a cache line. XDP writes the first four; the daemon's sweep corrects them for what was
- * evicted or has timed out, in fields of its own, so that neither overwrites the other. */
+/* Connections of a backend: a cache line. XDP writes the first four; the daemon corrects them, for what was evicted or has
+ * timed out, and for turns that were missed, in fields of its own, so that neither overwrites the other. A count is the sum
+ * of both fields in the width of one: connections that time out leave the first ever larger, until it wraps. `served` has
+ * 64 bits: it is compared per weight, which a count that wraps cannot be. */
 struct load {
 	s32 active;
 	s32 inactive;
-	s32 served; /* given to it by a scheduler that asks for it, since its service last changed */
 	u32 bound; /* so many connections are too many now: `upper`, or `lower` once that was reached */
+	u32 pad;
+	s64 served; /* given to it by a scheduler that asks for it */
 	s32 active_correction;
 	s32 inactive_correction;
-	s32 served_correction;
+	s64 served_correction;
 	u32 upper; /* thresholds of all its connections; the largest number: none */
 	u32 lower;
-	u32 pad[7];
+	u32 pad2[4];
 };
 
 /* Lists that a loop walks by pointer: a look-up for each element would cost more than what is done with it. */

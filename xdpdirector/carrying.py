@@ -224,6 +224,8 @@ def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:
         for keys, values in _read(old, name):
             fits = keys < len(target)
             target[keys[fits]] = converted(values[fits], target.dtype)
+        if name == "loads" and old.maps[name] != new.maps[name]:
+            target["served_correction"] = -target["served"]  # turns begin anew: the old ones may have wrapped
         del target  # the tables close the memory behind it
 
 

@@ -12,8 +12,10 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from typing import Any
+
+import numpy as np
 
 from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
@@ -24,14 +26,15 @@ from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Found, Listening
 from xdpdirector.model import Listener
 from xdpdirector.rings import RingPlace, Rings
-from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State
+from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
-from xdpdirector.tables import Array, Tables
+from xdpdirector.tables import Array, Tables, correct, count_of
 from xdpdirector.views import Fill, Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
 NO_BOUND = 0xFFFFFFFF
+MANY_TURNS = 1 << 40  # connections: per weight, the path compares no more than 2^47
 
 
 class Dataplane:
@@ -92,9 +95,7 @@ class Dataplane:
     def load(self, key: Backend) -> tuple[int, int]:
         """Active and inactive connections of a backend."""
         load = self.tables.loads[self.indices.backends[key]]
-        active = int(load["active"]) + int(load["active_correction"])
-        inactive = int(load["inactive"]) + int(load["inactive_correction"])
-        return max(0, active), max(0, inactive)
+        return max(0, count_of(load, "active")), max(0, count_of(load, "inactive"))
 
     def fill(self) -> dict[str, Fill]:
         """How full the maps are that hold what is wanted, by their name in `sizes`."""
@@ -188,7 +189,7 @@ class Dataplane:
         index = self.indices.add_backend(key, self._is_free)
         load = self.tables.loads[index]
         for field in ("active", "inactive", "served"):
-            load[f"{field}_correction"] = -load[field]
+            correct(load, field, -count_of(load, field))
         self.tables.per_cpu_zero("traffic", index)
         generation = int(self.tables.backends[index]["generation"]) % 0xFFFF + 1  # 0: never used
         self._store(self.tables.backends, index, {"generation": generation})
@@ -281,20 +282,46 @@ class Dataplane:
         self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        places, before = self._places(), self._writes
+        places, writes, before = self._places(), self._writes, self._weights(service)
+        weights = {
+            member.name: (member.weight if COSTS[plan.scheduler].weighted else 1) if member.accepts else 0
+            for member in plan.members
+        }
         for place, member in enumerate(plan.members):
-            weight = member.weight if COSTS[plan.scheduler].weighted else 1
-            fields = {"backend": wanted[member.name], "weight": weight if member.accepts else 0}
+            fields = {"backend": wanted[member.name], "weight": weights[member.name]}
             self._store(self.tables.members, service * places + place, fields)
-        begins = COSTS[plan.scheduler].served and not int(self.tables.services["cost_served"][service])
-        if begins or self._rebounded or self._writes != before:
-            self._count_served_anew(wanted.values())
+        if not COSTS[plan.scheduler].served:
+            return
+        begins = not int(self.tables.services["cost_served"][service])
+        if begins:  # whom another scheduler gave connections to is of no interest now
+            before = {}
+            for backend in wanted.values():
+                load = self.tables.loads[backend]
+                correct(load, "served", -count_of(load, "served"))
+        if begins or self._rebounded or self._writes != writes:
+            self._go_on(before, {wanted[member.name]: weights[member.name] for member in plan.members})
 
-    def _count_served_anew(self, backends: Iterable[int]) -> None:
-        """A newcomer, or one that was full, shall not be given all that the others have had before."""
-        for backend in backends:
-            load = self.tables.loads[backend]
-            load["served_correction"] = -load["served"]
+    def even_turns(self) -> None:
+        """From time to time: who had too many connections to take its turns has not saved them up."""
+        indices = np.array(list(self.indices.services.values()), np.int64)
+        services, flag = self.tables.services[indices], self._constant("service_flags", "SERVICE_UNBOUNDED")
+        counted = self.tables.loads["served"] + self.tables.loads["served_correction"]
+        due = ((services["flags"] & flag) == 0) | (counted.max() > MANY_TURNS)
+        for index in indices[due & (services["cost_served"] != 0)].tolist():
+            weights = self._weights(index)
+            self._go_on(weights, weights)
+
+    def _go_on(self, before: dict[int, int], after: dict[int, int]) -> None:
+        """See `schedule.turns`. Connections that come meanwhile are counted beside this."""
+        served = {index: count_of(self.tables.loads[index], "served") for index in after}
+        for index, count in turns(served, before, after).items():
+            correct(self.tables.loads[index], "served", count - served[index])
+
+    def _weights(self, service: int) -> dict[int, int]:
+        """Of a service's members by backend, as they stand in the map; 0: it takes no new connections."""
+        start = service * self._places()
+        members = self.tables.members[start : start + int(self.tables.services["members"][service])]
+        return dict(zip(members["backend"].tolist(), members["weight"].tolist(), strict=True))
 
     def _places(self) -> int:
         """Members that a service has room for."""

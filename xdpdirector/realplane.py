@@ -193,6 +193,7 @@ class RealPlane:
         self._last = await _in_thread(lambda: sweep(self._tables, self._records, self._clock))
         if rings == self._dataplane.rings.writes:  # else it saw owners that are not the present ones
             self._dataplane.settle(self._last.exceptions, now)
+        self._dataplane.even_turns()
         self._dataplane.fronts.release(resting)
         writes = self._dataplane.listener_writes
         found = await _in_thread(self._dataplane.read)

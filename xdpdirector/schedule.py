@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service shall look like to packets, and how a ring gets from one owner to the next. Pure.
+"""What a service shall look like to packets, how a ring gets from one owner to the next, and how turns go on. Pure.
 
 A plan is desired state joined with health and neighbours: no names of maps, no kernel, no clock in here.
 The rules of flux are those of bpf/choose.h: a slot that changes owner keeps the one before until every flow from
@@ -8,9 +8,11 @@ then has a record; marks that records still need stay as exceptions.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from fractions import Fraction
+from math import ceil, floor
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -116,6 +118,33 @@ class ServicePlan:
         return max(
             max(self.timeouts.tcp, self.timeouts.tcpfin) if tcp else 0.0, self.timeouts.udp if others else 0.0
         )
+
+
+def turns(served: Mapping[int, int], before: Mapping[int, int], after: Mapping[int, int]) -> dict[int, int]:
+    """Connections that each member of an `rr` or `wrr` service counts as given to it, when its members change.
+
+    All arguments by backend: what was counted, the weights before and now; 0: it takes none. The next connection
+    goes to the least (count + 1) / weight, so counts of members that take turns differ by one connection at most,
+    per weight. That is kept: who stays goes on where it was, also with another weight. Who takes connections again
+    has missed one turn at most, a newcomer none: neither is given all that the others had meanwhile. And counts
+    start near 0 again, lest they grow for ever.
+    """
+    taking = [backend for backend, weight in after.items() if weight]
+    staying = [backend for backend in taking if before.get(backend)]
+    at = max(
+        (Fraction(served[backend], before.get(backend) or after[backend]) for backend in staying or taking),
+        default=Fraction(0),
+    )
+    begin, counts = max(0, floor(at) - 2), dict(served)
+    for backend in taking:
+        share, weight_before = at * after[backend], before.get(backend, 0)
+        if weight_before:
+            count = round(Fraction(served[backend] * after[backend], weight_before))
+        else:
+            count = min(served[backend], floor(share))
+        least = ceil(share) - (2 if backend in before else 1)
+        counts[backend] = max(0, max(count, least) - begin * after[backend])
+    return counts
 
 
 def ring_slots_of(client: Any, client_port: Any, port: Any, *, hashes_port: Any, slots: Any) -> Words:

@@ -51,9 +51,10 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         pending += np.bincount(rows["backend"][rows["pending"] == 1], minlength=count)
         exceptions.append(_exceptions(tables, rows))
         total += len(rows)
-    # What ended during the sweep must not be taken off twice.
-    tables.loads["active_correction"] = active - np.minimum(seen_active, tables.loads["active"])
-    tables.loads["inactive_correction"] = inactive - np.minimum(seen_inactive, tables.loads["inactive"])
+    for name, counted, seen in (("active", active, seen_active), ("inactive", inactive, seen_inactive)):
+        # What ended during the sweep must not be taken off twice. In 32 bits: what is counted may have wrapped.
+        ended = np.minimum(tables.loads[name] - seen, np.int32(0))
+        tables.loads[f"{name}_correction"] = counted.astype(np.int32) - seen - ended
     return SweepResult(active, inactive, pending, _distinct(np.concatenate(exceptions)), total, deleted)
 
 

@@ -110,6 +110,23 @@ def port_prefixes(ports: Ports) -> Iterator[tuple[int, int]]:
         first += size
 
 
+def count_of(load: Any, name: str) -> int:
+    """A count of `struct load` with its correction: the sum in their width, as either of them may have wrapped."""
+    return _in_width(int(load[name]) + int(load[f"{name}_correction"]), load[name])
+
+
+def correct(load: Any, name: str, by: int) -> None:
+    """Count so many more, or less, in the field that is the daemon's."""
+    field = f"{name}_correction"
+    load[field] = _in_width(int(load[field]) + by, load[field])
+
+
+def _in_width(number: int, like: Any) -> int:
+    """Of a signed field: as the processor has it."""
+    half: int = 1 << 8 * int(like.dtype.itemsize) - 1
+    return (number + half) % (2 * half) - half
+
+
 def elements(values: Array) -> Array:
     """Of values that are lists (one field, `of`) the elements, numbered through; others as they are."""
     return values["of"].reshape(-1) if values.dtype.names == ("of",) else values

@@ -119,6 +119,107 @@ def test_a_newcomer_is_not_given_all_that_the_others_had(world: w.World) -> None
     assert Counter(opened(world, 9, first=100)) == {"web1": 3, "web2": 3, "web3": 3}
 
 
+@dataclass(frozen=True)
+class Before:
+    """What happens to a pool between two connections: the numbers of the members that are up then."""
+
+    up: tuple[int, ...]
+    weights: tuple[int, ...] = (1, 1, 1)
+
+
+ALL, TWO = Before((1, 2, 3)), Before((1, 2))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "story", "shares"),
+    [
+        pytest.param("rr", [ALL, TWO] * 12, {1: (7, 11), 2: (7, 11), 3: (4, 8)}, id="one flaps"),
+        pytest.param(
+            "rr", [Before((1, 2, 3)), Before((1, 3)), Before((2, 3))] * 8, {1: (6, 10), 2: (6, 10), 3: (6, 10)},
+            id="two flap",
+        ),
+        pytest.param(
+            "rr", [*[ALL] * 6, *[TWO] * 30, *[ALL] * 9], {1: (19, 21), 2: (19, 21), 3: (5, 6)},
+            id="back after long",
+        ),
+        pytest.param(
+            "wrr", [Before((1, 2, 3), (1, 2, weight)) for weight in range(1, 31)],
+            {1: (1, 4), 2: (3, 6), 3: (21, 25)}, id="weight grows",
+        ),
+        pytest.param(
+            "wrr", [Before((1, 2, 3), (3, 1, 2)), Before((1, 2), (3, 1, 2))] * 12,
+            {1: (11, 15), 2: (3, 6), 3: (4, 8)}, id="one flaps, by weight",
+        ),
+    ],
+)  # fmt: skip
+def test_turns_go_on_where_they_were(
+    world: w.World, scheduler: str, story: list[Before], shares: dict[int, tuple[int, int]]
+) -> None:
+    """A change before each connection. `shares`: how many each member may get, at least and at most."""
+    owners = []
+    for sport, now in enumerate(story, start=1):
+        members = tuple(
+            w.backend(name, weight=weight, accepts=number in now.up)
+            for number, (name, weight) in enumerate(zip(NAMES, now.weights, strict=True), start=1)
+        )
+        world.apply(w.service(scheduler=Scheduler(scheduler), members=members))
+        owners += opened(world, 1, first=sport)
+
+    counts = Counter(owners)
+
+    got = {number: counts[NAMES[number - 1]] for number in shares}
+    assert all(least <= got[number] <= most for number, (least, most) in shares.items()), got
+
+
+def test_who_was_full_is_not_given_all_that_it_missed(world: w.World) -> None:
+    full = (w.backend("web1", upper=4, lower=4), w.backend("web2"), w.backend("web3"))
+    world.apply(w.service(scheduler=Scheduler.RR, members=full))
+    owners = opened(world, 60)
+    assert Counter(owners)["web1"] == 4
+
+    world.plane.even_turns()
+    for sport, name in enumerate(owners, start=1):
+        if name == "web1":
+            world.end_connection(sport)
+
+    assert Counter(opened(world, 9, first=100))["web1"] <= 4
+
+
+@pytest.mark.parametrize(("scheduler", "weights"), [("rr", (1, 1, 1)), ("wrr", (1, 2, 3))])
+@pytest.mark.parametrize("count", [2**31, 2**32, 2**40])
+def test_turns_go_on_after_very_many_connections(
+    world: w.World, scheduler: str, weights: tuple[int, ...], count: int
+) -> None:
+    """All three have had so many, but for the next few."""
+    world.apply(pool(scheduler, weights))
+    for name, weight in zip(NAMES, weights, strict=True):
+        load = world.tables.loads[world.plane.indices.backends["web", name]]
+        load["served"], load["served_correction"] = (count - 10) * weight, 0
+
+    owners = Counter(opened(world, 60))
+    world.plane.even_turns()
+    owners += Counter(opened(world, 60, first=100))
+
+    assert owners == {name: 120 * w // sum(weights) for name, w in zip(NAMES, weights, strict=True)}
+
+
+@pytest.mark.parametrize("raw", [2**31 - 3, -3], ids=["half of the range", "all of it"])
+def test_connections_are_counted_rightly_after_very_many_of_them(world: w.World, raw: int) -> None:
+    """Those that time out leave by a correction, so that what the path counts grows for ever."""
+    world.apply(w.service(members=(w.backend("web1", upper=8, lower=6), w.backend("web2"))))
+    index = world.plane.indices.backends["web", "web1"]
+    for field in ("active", "inactive"):
+        world.tables.loads[field][index] = raw
+        world.tables.loads[f"{field}_correction"][index] = -raw
+
+    owners = opened(world, 40)
+    world.sweep()
+
+    assert Counter(owners)["web1"] == 8
+    assert world.plane.load(("web", "web1")) == (8, 0)
+    assert opened(world, 1, first=100) == ["web2"]
+
+
 def test_fail_over_comes_back(world: w.World) -> None:
     world.apply(pool("fo", (1, 3, 2)))
     assert set(opened(world, 3)) == {"web2"}

@@ -120,11 +120,13 @@ def test_a_running_connection_keeps_its_client(world: w.World, family: str) -> N
     assert {w.owner(world.send(tcp("S", sport=sport))) for sport in range(2, 6)} == {first}
 
 
-def test_an_old_client_is_nobodys(world: w.World) -> None:
+@pytest.mark.parametrize("jiffies", [None, 1 << 31, (1 << 31) + (1 << 30)], ids=["just", "half", "more"])
+def test_an_old_client_is_nobodys(world: w.World, jiffies: int | None) -> None:
+    """Jiffies have 32 bits in its entry: what is older than half of that is no more in the future."""
     world.apply(persistent("rr"))
     first = w.owner(world.send(w.tcp("S", sport=1)))
 
-    world.age_clients(by=301)
+    world.age_clients(by=jiffies / world.clock.hz if jiffies else 301)
 
     assert w.owner(world.send(w.tcp("S", sport=2))) != first
 

@@ -203,3 +203,26 @@ FlowsOfARing.TestCase.settings = settings(
     same_each_time, max_examples=2 * settings.default.max_examples, stateful_step_count=30
 )
 TestFlowsOfARing = FlowsOfARing.TestCase
+
+
+WEIGHTS = st.dictionaries(st.integers(1, 4), st.integers(0, 300), max_size=4)
+
+
+@settings(max_examples=200, deadline=None)
+@given(story=st.lists(st.tuples(WEIGHTS, st.integers(0, 40)), min_size=1, max_size=12))
+def test_nobody_has_saved_up_turns_nor_lost_them(story: list[tuple[dict[int, int], int]]) -> None:
+    """Members and weights change, and some connections come in between."""
+    served: dict[int, int] = {}
+    before: dict[int, int] = {}
+    for after, connections in story:
+        served = schedule.turns({each: served.get(each, 0) for each in after}, before, after)
+        before, taking = after, {each: weight for each, weight in after.items() if weight}
+
+        assert all(0 <= served[each] <= 3 * weight + 2 for each, weight in taking.items())
+        given = dict.fromkeys(taking, 0)
+        for _ in range(connections if taking else 0):
+            each = min(taking, key=lambda each: (served[each] + 1) / taking[each])
+            served[each] += 1
+            given[each] += 1
+        for each, weight in taking.items():
+            assert abs(given[each] - connections * weight / sum(taking.values())) <= 2 + len(taking)

@@ -6,6 +6,7 @@ maps are made from; what only the maps can know (which slot of a ring is whose) 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from fractions import Fraction
 from ipaddress import ip_address
 
 from reference.frame import Packet
@@ -78,6 +79,7 @@ class Service:
     plan: ServicePlan
     backends: dict[str, Backend] = field(default_factory=dict)
     places: list[tuple[Backend, int]] = field(default_factory=list)
+    seated: int = 0
     ring: list[Slot] = field(default_factory=list)
 
     @property
@@ -101,15 +103,35 @@ class Service:
         return new
 
     def _seat(self) -> None:
-        """Where a place is another's, or another's weight, connections served are counted anew."""
+        """Where a place is another's, or another's weight, turns are made to go on."""
         seats = [
             (self.backends[member.name], self._weight(member) if member.accepts else 0)
             for member in self.plan.members
         ]
-        if seats != self.places[: len(seats)]:
-            for backend, _ in seats:
-                backend.served = 0
-        self.places[: len(seats)] = seats
+        if seats != self.places[: len(seats)] and COSTS[self.plan.scheduler].served:
+            self._go_on(dict(self.places[: self.seated]), dict(seats))
+        self.places[: len(seats)], self.seated = seats, len(seats)
+
+    @staticmethod
+    def _go_on(before: dict[Backend, int], after: dict[Backend, int]) -> None:
+        """A round is one connection for each unit of weight. Who stays is in the same round with another weight.
+        The latest of these counts: who comes is not ahead of it, and nobody behind by more than the connection that
+        is due, or one more for who was there."""
+        taking = {backend: weight for backend, weight in after.items() if weight}
+        staying = [backend for backend in taking if before.get(backend)] or list(taking)
+        rounds = [Fraction(b.served, before.get(b) or taking[b]) for b in staying]
+        latest = max(rounds, default=Fraction(0))
+        passed = max(int(latest) - 2, 0)
+        for backend, weight in taking.items():
+            exact = latest * weight
+            due = -(-exact.numerator // exact.denominator) - 1
+            if before.get(backend):
+                backend.served = round(Fraction(backend.served, before[backend]) * weight)
+            else:
+                backend.served = min(backend.served, exact.numerator // exact.denominator)
+            if backend in before:
+                due -= 1
+            backend.served = max(0, max(backend.served, due) - passed * weight)
 
     def _weight(self, member: MemberPlan) -> int:
         return member.weight if COSTS[self.plan.scheduler].weighted else 1

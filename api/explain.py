@@ -6,10 +6,11 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.explanation import Explanation
 from xdpdirector.question import Question
 
-router = APIRouter(prefix="/v1/explain", tags=["explain"])
+router = APIRouter(prefix="/v1/explain", tags=["explain"], route_class=TextRoute)
 
 
 @router.post("")

@@ -8,21 +8,19 @@ again. After draft-ietf-httpapi-idempotency-key-header.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request, Response
-from fastapi.routing import APIRoute
 
 from xdpdirector.answers import Answer, Answers
 from xdpdirector.api.deps import IntentDep
+from xdpdirector.api.unicode_text import Handler, TextRoute
 from xdpdirector.errors import ConflictError, ReusedKeyError, StoreError
 
 log = logging.getLogger(__name__)
 _KEPT_HEADERS = ("content-type", "location", "etag")
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 Key = Annotated[
     str | None,
     Header(
@@ -78,7 +76,7 @@ async def _look_up(request: Request, intent: IntentDep, key: Key = None) -> None
 IdempotentDep = Depends(_look_up)
 
 
-class IdempotentRoute(APIRoute):
+class IdempotentRoute(TextRoute):
     """Keeps the answers to requests that `IdempotentDep` looked up."""
 
     def get_route_handler(self) -> Handler:

@@ -26,6 +26,7 @@ TYPE = "urn:xdpdirector:problem:"
 STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
     errors.DirectorError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
+    errors.NotUnicodeError: HTTPStatus.BAD_REQUEST,
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
     errors.ConflictError: HTTPStatus.CONFLICT,
     errors.StaleError: HTTPStatus.PRECONDITION_FAILED,
@@ -154,8 +155,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
 
 
 async def _unicode_error(request: Request, error: Exception) -> Response:
-    """JSON can spell half a surrogate pair, which nothing behind the API can store or show."""
-    kind = errors.InvalidRequestError
+    """Of parameters and headers; bodies are looked at before (unicode_text.py)."""
+    kind = errors.NotUnicodeError
     detail = (
         "The request has text that is not Unicode: a surrogate (\\ud800 to \\udfff) without its other half."
     )

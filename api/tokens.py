@@ -9,9 +9,10 @@ from fastapi import APIRouter, Path, Response, status
 
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.requests import Items
+from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.tokens import Token, TokenSpec
 
-router = APIRouter(prefix="/v1/tokens", tags=["access"])
+router = APIRouter(prefix="/v1/tokens", tags=["access"], route_class=TextRoute)
 TokenName = Annotated[str, Path(description="A token's name", examples=["prometheus"])]
 
 

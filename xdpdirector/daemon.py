@@ -55,8 +55,11 @@ every five seconds; the sweep of a full table on a busy machine takes some more.
 log = logging.getLogger("xdpdirector")
 
 
-def run(instance: str, source: Path, wanted: Configuration) -> int:
-    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration, `source`, again. The exit status.
+def run(
+    instance: str, source: Path, wanted: Configuration, *, has_hung_up: Callable[[], bool] = lambda: False
+) -> int:
+    """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration, `source`, again, and so does one that came
+    while this started, as `has_hung_up` says. The exit status.
 
     Errors come before anything that runs is touched.
     """
@@ -72,7 +75,7 @@ def run(instance: str, source: Path, wanted: Configuration) -> int:
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loading.loaded(paths, wanted)
-        asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor))
+        asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor, has_hung_up))
     return 0
 
 
@@ -84,8 +87,18 @@ async def _serve(
     access: Access,
     doors: Sequence[Door],
     supervisor: Supervisor,
+    has_hung_up: Callable[[], bool],
 ) -> None:
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
+    hung_up, opened = asyncio.Event(), asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up.set)
+    if has_hung_up():
+        hung_up.set()
+
+    def on_open() -> None:
+        supervisor.ready()
+        opened.set()
+
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(Archive(paths.state, paths.run / "spare"))
         stored = archive.latest()
@@ -153,7 +166,7 @@ async def _serve(
                 running.push_async_callback(watcher.close)
                 await watcher.start()
             app = create_app(director, access, StoredAnswers(lambda: archive.database))
-            server = Server(app, doors, on_open=supervisor.ready)
+            server = Server(app, doors, on_open=on_open)
             await _answer(
                 director,
                 server,
@@ -161,6 +174,8 @@ async def _serve(
                 tasks,
                 lambda: _read_again(source, director, access, doors),
                 lambda: time.monotonic() - reconciler.last_round < ROUND_WITHIN,
+                hung_up,
+                opened,
             )
 
 
@@ -183,9 +198,10 @@ async def _answer(
     tasks: BackgroundTasks,
     read_again: Callable[[], Awaitable[None]],
     is_sound: Callable[[], bool],
+    hung_up: asyncio.Event,
+    opened: asyncio.Event,
 ) -> None:
     """Serve the API until a signal comes. systemd's watchdog is fed while the director `is_sound`."""
-    hung_up = asyncio.Event()
 
     def stop() -> None:
         supervisor.stopping()
@@ -193,6 +209,7 @@ async def _answer(
         server.should_exit = True
 
     async def reload() -> None:
+        await opened.wait()
         while True:
             await hung_up.wait()
             hung_up.clear()
@@ -201,7 +218,6 @@ async def _answer(
             supervisor.ready()
 
     loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGHUP, hung_up.set)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
     beside = [tasks.start("reading the configuration file again", reload)]

@@ -50,6 +50,12 @@ class ConfigurationError(InvalidRequestError):
         self.source, self.line, self.column = source, line, column
 
 
+class NotUnicodeError(InvalidRequestError):
+    """Text that no encoding of Unicode has, such as half a surrogate pair."""
+
+    slug, title = "not-unicode", "The request has text that is not Unicode"
+
+
 class CaptureError(InvalidRequestError):
     """A file of captured packets cannot be read, or no further. `number`: of the packet at fault, from 1."""
 

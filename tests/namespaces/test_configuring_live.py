@@ -156,6 +156,28 @@ def hang_up(director: LabDirector) -> None:
     os.kill(director.pid, signal.SIGHUP)
 
 
+def test_sighup_during_the_start_is_kept(director: LabDirector, first: Document) -> None:
+    """Sent as soon as the process has its lock: the program is still to be checked and the maps to be filled."""
+    changed = deepcopy(first)
+    changed["services"][SERVICE]["backends"]["backend2"]["weight"] = 7
+    lock = director.paths.lock
+    director.stop()
+    director.launch()
+    wait_until(
+        lambda: lock.read_text().strip() == str(director.pid), "the daemon has its lock", 30, interval=0.001
+    )
+
+    director.configure(changed)
+    hang_up(director)
+    wait_until(lambda: director.pid is None or director.ready, "the daemon is ready, or has ended")
+
+    assert director.exit_status is None
+    wait_until(lambda: view(director, "backend2")["weight"] == 7, "the file is read again")
+    director.configure(first)
+    hang_up(director)
+    wait_until(lambda: view(director, "backend2")["weight"] == 1, "the file is read once more")
+
+
 def test_sighup_takes_the_file_in_again(lab: Lab, director: LabDirector, first: Document) -> None:
     changed = deepcopy(first)
     changed["services"][SERVICE]["backends"]["backend2"]["weight"] = 5

@@ -32,6 +32,7 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "invalid": (422, 2),
     "configuration": (422, 2),
     "capture": (422, 2),
+    "not-unicode": (400, 2),
     "not-found": (404, 2),
     "conflict": (409, 4),
     "stale": (412, 4),
@@ -140,16 +141,18 @@ def test_a_bug_says_nothing_of_the_inside(server: ApiServer, director: FakeDirec
         ("POST", "/v1/services", b"{", JSON, 400, "invalid"),
         ("POST", "/v1/services", b'{"name": "\xff"}', JSON, 400, "invalid"),
         ("POST", "/v1/services", b"[" * 100_000, JSON, 400, "invalid"),
+        ("POST", "/v1/services", b'"\\ud800"' + b"[" * 100_000, JSON, 400, "invalid"),
         ("POST", "/v1/services", None, JSON, 422, "invalid"),
         ("POST", "/v1/services", b"[]", JSON, 422, "invalid"),
-        ("POST", "/v1/services", b'{"name": "w", "listeners": ["\\ud800"]}', JSON, 400, "invalid"),
+        ("POST", "/v1/services", b'{"name": "w", "listeners": ["\\ud800"]}', JSON, 400, "not-unicode"),
         ("PATCH", "/v1/services/web", b"null", JSON, 422, "invalid"),
         ("GET", "/v1/connections?limit=0", None, JSON, 422, "invalid"),
         ("GET", "/v1/connections?client=here", None, JSON, 422, "invalid"),
     ],
     ids=[
         "unknown path", "unknown service", "odd name", "docs are off", "wrong method", "declared too large",
-        "chunked too large", "not JSON by its type", "not JSON", "not UTF-8", "nested too deep", "no body",
+        "chunked too large", "not JSON by its type", "not JSON", "not UTF-8", "nested too deep",
+        "and with a surrogate", "no body",
         "a list", "lone surrogate", "null as a patch", "limit 0", "client is no address",
     ],
 )  # fmt: skip
@@ -159,6 +162,37 @@ def test_what_the_framework_refuses_is_a_problem_too(
     document = problem(ask(server.path, method, target, body, headers))
 
     assert (document["status"], document["type"]) == (status, problems.TYPE + slug)
+
+
+@pytest.mark.parametrize(
+    ("method", "target", "body", "pointer"),
+    [
+        ("POST", "/v1/services/web/backends/web1/drain", rb'{"reason": "x\ud800y"}', "/reason"),
+        ("POST", "/v1/services/web/backends", rb'{"name": "b", "x\uDFFFy": 1}', "/?"),
+        (
+            "PATCH",
+            "/v1/services/web",
+            rb'{"check": {"headers": [{}, {"a": "\udc00"}]}}',
+            "/check/headers/1/a",
+        ),
+        (
+            "PUT",
+            "/v1/config",
+            rb'{"services": {"w": {"listeners": ["\ud83d x"]}}}',
+            "/services/w/listeners/0",
+        ),
+        ("POST", "/v1/tokens", rb'{"name": "\ud800", "role": "read"}', "/name"),
+        ("POST", "/v1/explain", rb'{"client": "\ud800"}', "/client"),
+    ],
+    ids=["reason", "a key", "in a list", "the configuration", "a token", "explain"],
+)
+def test_half_a_surrogate_pair_is_refused_with_its_place(
+    server: ApiServer, method: str, target: str, body: bytes, pointer: str
+) -> None:
+    document = problem(ask(server.path, method, target, body, JSON))
+
+    assert (document["status"], document["type"]) == (400, problems.TYPE + "not-unicode")
+    assert [fault["pointer"] for fault in document["errors"]] == [pointer]
 
 
 @pytest.mark.parametrize(

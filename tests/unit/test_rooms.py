@@ -51,6 +51,7 @@ RESERVED = {
         "dataplane",
         "decisions",
         "shortcuts",
+        "vipmarks",
     },
 }
 

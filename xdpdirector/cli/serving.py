@@ -38,7 +38,12 @@ def plain_order(arguments: Sequence[str], environment: Mapping[str, str]) -> Ord
 
 
 def serve(instance: str, configuration: Path) -> int:
-    """Until a signal ends it; the exit status."""
+    """Until a signal ends it; the exit status.
+
+    SIGHUP is kept from here on: before the daemon can answer it, its default action would end the process.
+    """
+    import signal
+
     from xdpdirector import heap
     from xdpdirector.parts import only_parts_of
 
@@ -47,10 +52,12 @@ def serve(instance: str, configuration: Path) -> int:
         only_parts_of(package, **homes)
     from xdpdirector import loading
 
+    hang_ups: list[int] = []
+    signal.signal(signal.SIGHUP, lambda number, frame: hang_ups.append(number))
     wanted = loading.prepare(instance, configuration)
     from xdpdirector import daemon  # when it is the daemon's user, and not before: it is large
 
-    return daemon.run(instance, configuration, wanted)
+    return daemon.run(instance, configuration, wanted, has_hung_up=lambda: bool(hang_ups))
 
 
 def _split(arguments: Sequence[str], word: str) -> tuple[Sequence[str], bool, Sequence[str]]:

@@ -29,7 +29,7 @@ static __always_inline enum reason follow_record(const struct packet *packet,
 	forget(entry);
 	if (is_midstream(packet) && service->on_down == POLICY_REJECT)
 		return REJECT_DOWN;
-	return UNDECIDED;
+	return packet->flags & TCP_RST ? DROP_DOWN : UNDECIDED;
 }
 
 /* A flow without a record that began before this packet: it runs where its slot says. */
@@ -42,7 +42,7 @@ static __always_inline enum reason follow_slot(const struct packet *packet,
 
 	if (take(choice, owner))
 		return slot->is.flags & SLOT_FLUX ? FORWARD_BEFORE : FORWARD_RING;
-	if (!is_midstream(packet) || policy == POLICY_SCHEDULE)
+	if (!is_midstream(packet) || (policy == POLICY_SCHEDULE && !(packet->flags & TCP_RST)))
 		return UNDECIDED;
 	if (owner == NO_BACKEND)
 		return policy == POLICY_REJECT ? REJECT_UNKNOWN : DROP_UNKNOWN;
@@ -76,14 +76,25 @@ static __always_inline bool remember(const struct packet *packet, const struct s
 	return true;
 }
 
-/* Whether a packet without a record goes where its client goes: anything but mid-stream TCP. A server's connection to
- * its client (active FTP) shows here as the client's SYN and ACK. */
-static __always_inline bool follows_client(const struct packet *packet,
-					   const struct service *service)
+/* Whether a packet without a record opens a connection: a SYN, and with persistence, where clients are remembered, all
+ * that is no TCP. */
+static __always_inline bool opens(const struct packet *packet, const struct service *service)
 {
-	bool answers = (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK);
+	return is_opening(packet) || (service->flags & SERVICE_PERSISTENT && !is_midstream(packet));
+}
 
-	return service->flags & SERVICE_PERSISTENT && (answers || !is_midstream(packet));
+/* A server's connection to its client (active FTP) shows here as the client's SYN and ACK, which goes where the client
+ * goes; from anybody else it opens none. */
+static __always_inline bool accepts_from_server(const struct packet *packet,
+						const struct service *service,
+						const struct aside *aside, struct choice *choice)
+{
+	struct client client = {};
+
+	if (!is_accepting(packet))
+		return false;
+	name_client(packet, service, aside->service, &client);
+	return recall_client(&client, packet, service, aside->now, choice);
 }
 
 static __always_inline bool is_unrecorded(const struct packet *packet,
@@ -92,10 +103,10 @@ static __always_inline bool is_unrecorded(const struct packet *packet,
 	return packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET;
 }
 
-/* A packet of no known connection that opens one. */
+/* A packet of no known connection that is to be scheduled. */
 static __always_inline u8 stage_of_new(const struct packet *packet, const struct service *service)
 {
-	return is_limited(packet, service) ? STAGE_ADMIT : STAGE_SCHEDULE;
+	return is_limited_anew(packet, service) ? STAGE_ADMIT : STAGE_SCHEDULE;
 }
 
 /* The way of most packets: by a slot at rest, or by a record that stays as it is. Undecided: on to `aside->stage`. */
@@ -132,7 +143,7 @@ static __always_inline enum reason choose(const struct packet *packet,
 			refresh(&entry, ticks(aside->now));
 			return FORWARD_CONNECTION;
 		}
-	} else if (is_opening(packet) || follows_client(packet, service)) {
+	} else if (opens(packet, service)) {
 		aside->stage = stage_of_new(packet, service);
 	}
 	return UNDECIDED;
@@ -151,9 +162,9 @@ static __always_inline enum reason choose_again(const struct packet *packet,
 		return follow_record(packet, service, &entry, choice);
 	}
 	aside->stage = stage_of_new(packet, service);
-	if (!is_opening(packet) && !follows_client(packet, service))
-		return follow_slot(packet, service, &aside->slot, choice);
-	return UNDECIDED;
+	if (opens(packet, service) || accepts_from_server(packet, service, aside, choice))
+		return UNDECIDED;
+	return follow_slot(packet, service, &aside->slot, choice);
 }
 
 /* Where it costs something: a processor's atomic addition takes as long as some dozens of others. */
@@ -185,11 +196,13 @@ static __always_inline enum reason schedule(const struct packet *packet,
 {
 	bool is_ring = service->flags & SERVICE_RING, is_flux = aside->slot.is.flags & SLOT_FLUX;
 	struct client client = {};
+	bool is_kept;
 
 	choice->is_new = true;
 	if (service->flags & SERVICE_PERSISTENT)
 		name_client(packet, service, aside->service, &client);
-	if (recall_client(&client, service, aside->now, choice))
+	is_kept = recall_client(&client, packet, service, aside->now, choice);
+	if (is_kept)
 		note_fact(FACT_CLIENT);
 	else if (take(choice,
 		      is_ring ? aside->slot.is.backend : least_costly(service, aside->service)))
@@ -203,7 +216,9 @@ static __always_inline enum reason schedule(const struct packet *packet,
 		return FORWARD_RING;
 	if (is_unrecorded(packet, service))
 		return FORWARD_UNRECORDED;
-	return is_midstream(packet) ? FORWARD_REOPENED : FORWARD_NEW;
+	if (is_midstream(packet) && !(is_kept && is_accepting(packet)))
+		return FORWARD_REOPENED;
+	return FORWARD_NEW;
 }
 
 #endif

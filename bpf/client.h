@@ -21,9 +21,11 @@ static __always_inline void name_client(const struct packet *packet, const struc
 		client->address[i] = packet->flow.v6.client[i] & service->client_mask6[i];
 }
 
-/* Point the choice at the client's backend, if it has one that may take a new connection. */
-static __always_inline bool recall_client(struct client *client, const struct service *service,
-					  u32 now, struct choice *choice)
+/* Point the choice at the client's backend, if it has one that may take a new connection. One that takes no others has
+ * opened this one itself when the client accepts it (active FTP). */
+static __always_inline bool recall_client(struct client *client, const struct packet *packet,
+					  const struct service *service, u32 now,
+					  struct choice *choice)
 {
 	struct affinity *found;
 
@@ -34,7 +36,8 @@ static __always_inline bool recall_client(struct client *client, const struct se
 		return false;
 	return take_again(choice, found->backend, found->generation) &&
 	       choice->backend->generation == found->generation && /* for hours: all its bits */
-	       (choice->backend->flags & BACKEND_ACCEPTS || service->flags & SERVICE_KEEP_DRAINING);
+	       (choice->backend->flags & BACKEND_ACCEPTS ||
+		service->flags & SERVICE_KEEP_DRAINING || is_accepting(packet));
 }
 
 static __always_inline void remember_client(struct client *client, const struct service *service,

@@ -2,7 +2,7 @@
 /* The guard: who may not come at all, and how many new connections may.
  *
  * Denied: each packet of a client under a denied prefix, also of a running connection; the longest prefix counts it.
- * Limited: what opens a connection pays; what belongs to one never does. A limit is a span of time that each connection
+ * Limited: what opens a connection pays, or is scheduled without a known one; what belongs to one never does. A limit is a span of time that each connection
  * costs, and a tolerance, which is how far ahead of the present the payments may run (the generic cell rate algorithm,
  * ITU-T I.371). All that is kept is the time until which there has been paid.
  */
@@ -39,8 +39,8 @@ static __always_inline bool is_denied(const struct packet *packet)
 	return true;
 }
 
-/* Whether a packet of no known connection opens one, as far as can be told: a ring without persistence makes no
- * records, and a datagram does not show whether it is a flow's first. */
+/* Whether a packet opens a connection, as far as it shows: a ring without persistence makes no records, and a datagram
+ * does not show whether it is a flow's first. */
 static __always_inline bool is_limited(const struct packet *packet, const struct service *service)
 {
 	if (!(service->guard & GUARD_LIMITS))
@@ -49,6 +49,14 @@ static __always_inline bool is_limited(const struct packet *packet, const struct
 		return is_opening(packet);
 	return !(service->flags & SERVICE_RING) || service->flags & SERVICE_PERSISTENT ||
 	       (packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET);
+}
+
+/* The same for a packet of no known connection that is to be scheduled. TCP that opens nothing would get a connection, too. */
+static __always_inline bool is_limited_anew(const struct packet *packet,
+					    const struct service *service)
+{
+	return packet->protocol == IPPROTO_TCP ? service->guard & GUARD_LIMITS
+					       : is_limited(packet, service);
 }
 
 /* Pay for one connection. Without a lock: processors that look at the same time may let in one each where there was room

@@ -329,6 +329,12 @@ static __always_inline bool is_opening(const struct packet *packet)
 	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
+/* Answers a connection that the other side opened. */
+static __always_inline bool is_accepting(const struct packet *packet)
+{
+	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK);
+}
+
 static __always_inline bool is_midstream(const struct packet *packet)
 {
 	return packet->protocol == IPPROTO_TCP && !is_opening(packet);

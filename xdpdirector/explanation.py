@@ -184,6 +184,14 @@ def _policy(field: str, what: str) -> str:
     return f"{field} says {what}"
 
 
+def _dropped(case: _Case, field: str) -> str:
+    """Why it is not scheduled, either."""
+    says = getattr(case.service, field, "drop")
+    if says != "schedule":
+        return _policy(field, "drop")
+    return f"{_policy(field, says)}, but a RST is never scheduled"
+
+
 _WHY: dict[str, Callable[[_Case], str]] = {
     "pass_not_ip": lambda case: "it is no IP packet to one host: the host's own",
     "pass_not_vip": lambda case: f"{case.question.vip} is no VIP of this director: the host's own",
@@ -215,9 +223,9 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "drop_extension_headers": lambda case: "it has more IPv6 extension headers than are followed",
     "drop_fragment": lambda case: "its packet's first fragment has not come, or was dropped",
     "drop_empty": lambda case: f"{_nobody(case)}; it is not to be answered",
-    "drop_down": lambda case: f"{_lost(case)}; {_policy('on_down', 'drop')}",
+    "drop_down": lambda case: f"{_lost(case)}; {_dropped(case, 'on_down')}",
     "drop_unknown": lambda case: (
-        f"it is of a running connection that nothing is known of; {_policy('on_unknown', 'drop')}"
+        f"it is of a running connection that nothing is known of; {_dropped(case, 'on_unknown')}"
     ),
     "drop_reset": lambda case: "it would be answered with a RST, but is one itself (RFC 9293, 3.10.7.1)",
     "drop_answer": lambda case: "it would be answered, but so many were a moment ago (RFC 4443, 2.4 f)",

@@ -107,9 +107,10 @@ class ServiceSpec(Frozen):
 
     `on_empty`: no backend takes new connections. `on_down`: a running TCP connection's backend is down, removed
     or in maintenance. `on_unknown` (`wlc` only): a TCP packet that opens nothing and belongs to no connection.
-    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new. `hash` (`mh`, `sh`): whether a
-    client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the backend that takes new
-    connections only when no other does. `one_packet`: each datagram is scheduled anew and nothing is remembered.
+    `reject` answers TCP with RST (RFC 9293), `schedule` treats the packet as new, if it is no RST. `hash` (`mh`,
+    `sh`): whether a client's port counts; by default it does for `mh` and does not for `sh`. `fallback`: the
+    backend that takes new connections only when no other does. `one_packet`: each datagram is scheduled anew and
+    nothing is remembered.
     `slow_start`: how long a backend that returns takes to get its whole weight back.
     `limit`: how many new connections it takes.
     """

@@ -119,13 +119,65 @@ def test_what_opens_none_never_does(
     assert reasons(world, frames) == [reason] * 5
 
 
-def test_mid_stream_packets_of_unknown_connections_do_not_pay(world: w.World) -> None:
-    """They run, as far as anybody can tell: on a director that took over, all do."""
-    world.apply(w.service(limit=THREE, on_unknown="schedule"))
+@pytest.mark.parametrize(
+    ("changes", "flags", "reason"),
+    [
+        pytest.param({"on_unknown": "schedule"}, "A", "forward_reopened", id="ACK"),
+        pytest.param({"on_unknown": "schedule"}, "FA", "forward_reopened", id="FIN"),
+        pytest.param({"on_unknown": "schedule"}, "SA", "forward_reopened", id="SYN and ACK"),
+        pytest.param(
+            {"on_unknown": "schedule", "persistence": PERSISTENT},
+            "A",
+            "forward_reopened",
+            id="ACK, persistence",
+        ),
+    ],
+)
+@pytest.mark.parametrize("limit", [THREE, THREE_EACH], ids=["service", "source"])
+def test_mid_stream_packets_of_unknown_connections_pay_when_they_are_scheduled(
+    world: w.World, limit: ServiceLimit, changes: dict[str, object], flags: str, reason: str
+) -> None:
+    """Each gets a connection. A director that took over lets running ones in again as fast as new ones."""
+    by = "service" if limit is THREE else "source"
+    world.apply(w.service(limit=limit, **changes))
+
+    frames = [w.tcp(flags, sport=3000 + number) for number in range(5)]
+
+    assert reasons(world, frames) == [reason] * 3 + [f"drop_limited_{by}"] * 2
+
+
+def test_in_flux_mid_stream_packets_pay_when_their_backend_is_down_and_they_are_scheduled(
+    world: w.World,
+) -> None:
+    """Nobody knows whether such a flow ran before."""
+    plan = w.service(scheduler=RING, limit=THREE, on_down="schedule")
+    world.apply(plan)
+    world.send(w.tcp("A"))
+    down = (w.backend("web1", state=State.DOWN, accepts=False), w.backend("web2"))
+    world.apply(replace(plan, members=down))
 
     frames = [w.tcp("A", sport=3000 + number) for number in range(5)]
 
-    assert reasons(world, frames) == ["forward_reopened"] * 5
+    assert reasons(world, frames) == ["forward_reopened"] * 3 + ["drop_limited_service"] * 2
+
+
+def test_connections_that_servers_open_to_a_client_pay(world: w.World) -> None:
+    """Their SYN and ACK shows them (active FTP)."""
+    world.apply(w.service(limit=THREE, persistence=PERSISTENT))
+    world.send(w.tcp("S"))
+
+    frames = [w.tcp("SA", sport=3000 + number) for number in range(5)]
+
+    assert reasons(world, frames) == ["forward_new"] * 2 + ["drop_limited_service"] * 3
+
+
+def test_a_syn_and_ack_from_somebody_unknown_pays_nothing(world: w.World) -> None:
+    world.apply(w.service(limit=THREE, persistence=PERSISTENT))
+
+    strangers = [w.tcp("SA", client=f"198.51.100.{number}") for number in range(1, 6)]
+
+    assert reasons(world, strangers) == ["reject_unknown"] * 5
+    assert reasons(world, connections(4)) == ["forward_new"] * 3 + ["drop_limited_service"]
 
 
 def test_flows_that_lose_their_backend_do_not_pay_again(world: w.World) -> None:

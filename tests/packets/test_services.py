@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import world as w
@@ -13,7 +14,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
 from xdpdirector.model import Listener, Persistence, Scheduler
-from xdpdirector.schedule import Hop, ServicePlan
+from xdpdirector.schedule import Hop, ServicePlan, State
 
 TWO = (w.backend("web1"), w.backend("web2"))
 
@@ -196,8 +197,62 @@ def test_the_answer_to_a_servers_own_connection_follows_the_client(world: w.Worl
 
     data = world.send(w.tcp("SA", sport=2, dport=20))
 
-    assert w.owner(data) == control
+    assert (w.owner(data), data.reason) == (control, "forward_new")
     assert world.send(w.tcp("PA", sport=2, dport=20)).reason == "forward_connection"
+
+
+def test_the_answer_to_the_connection_of_a_server_that_drains_reaches_it(world: w.World) -> None:
+    """It has opened it itself; new ones of the client go elsewhere."""
+    world.apply(persistent())
+    draining = w.owner(world.send(w.tcp("S", sport=1)))
+    members = tuple(replace(each, accepts=each.name != draining) for each in TWO)
+    world.apply(persistent(members=members))
+
+    assert w.owner(world.send(w.tcp("SA", sport=2))) == draining
+    assert w.owner(world.send(w.tcp("S", sport=3))) != draining
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [("reject", "reject_unknown"), ("drop", "drop_unknown"), ("schedule", "forward_reopened")],
+)
+@pytest.mark.parametrize("is_persistent", [True, False], ids=["persistent", "plain"])
+def test_a_syn_and_ack_from_somebody_unknown_opens_nothing(
+    world: w.World, is_persistent: bool, policy: str, reason: str
+) -> None:
+    """Only what says schedule does."""
+    plan = w.service(on_unknown=policy)
+    world.apply(replace(plan, persistence=Persistence()) if is_persistent else plan)
+
+    assert world.send(w.tcp("SA")).reason == reason
+    assert (len(world.connections()) > 0) == (policy == "schedule")
+
+
+@pytest.mark.parametrize("flags", ["R", "RA", "RPA", "SR"])
+@pytest.mark.parametrize("is_persistent", [True, False], ids=["persistent", "plain"])
+def test_a_reset_of_no_known_connection_is_never_scheduled(
+    world: w.World, is_persistent: bool, flags: str
+) -> None:
+    plan = w.service(on_unknown="schedule")
+    world.apply(replace(plan, persistence=Persistence()) if is_persistent else plan)
+    frame = w.tcp(flags)
+
+    assert world.send(frame) == w.Outcome(w.DROP, "drop_unknown", bytes(frame))
+    assert world.connections() == []
+
+
+@pytest.mark.parametrize("scheduler", [Scheduler.WLC, Scheduler.MH], ids=str)
+def test_a_reset_whose_backend_is_down_is_never_scheduled(world: w.World, scheduler: Scheduler) -> None:
+    plan = w.service(scheduler=scheduler, on_down="schedule", members=TWO)
+    world.apply(plan)
+    lost = w.owner(world.send(w.tcp("S")))
+    down = tuple(
+        replace(each, state=State.DOWN, accepts=False) if each.name == lost else each for each in TWO
+    )
+    world.apply(replace(plan, members=down))
+
+    assert world.send(w.tcp("R")).reason == "drop_down"
+    assert w.owner(world.send(w.tcp("S"))) != lost
 
 
 @pytest.mark.parametrize("scheduler", ["rr", "wlc"])

@@ -157,6 +157,20 @@ def test_every_reason_has_a_sentence(reason: str, service: str | None) -> None:
     assert answer.verdict in ("pass", "forward", "reject", "drop")
 
 
+@pytest.mark.parametrize(("reason", "field"), [("drop_unknown", "on_unknown"), ("drop_down", "on_down")])
+def test_a_reset_that_would_be_scheduled_is_dropped_for_what_it_is(reason: str, field: str) -> None:
+    # given
+    made = FakeDirector()
+    web = {"listeners": [f"{VIP}:80/tcp"], field: "schedule", "backends": BACKENDS}
+    asyncio.run(made.create_service("web", ServiceSpec.model_validate(web), intent=ME))
+
+    # when
+    answer = explain(Question.model_validate(QUESTION), found(reason, "service"), made.service("web"))
+
+    # then
+    assert answer.why.endswith(f"{field} says schedule, but a RST is never scheduled")
+
+
 def test_who_was_not_chosen_is_shown_too() -> None:
     # when
     finding = found("forward_new", *SCHEDULED, backend="web1")

@@ -12,7 +12,7 @@ from struct import pack
 from typing import NamedTuple
 
 from reference import answers
-from reference.frame import ACK, FIN, RST, SYN, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
+from reference.frame import FIN, RST, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
 from reference.guard import Guard
 from reference.state import COSTS, Backend, Listeners, Service, Slot, ring_of
 from xdpdirector.schedule import Cost, ServicePlan
@@ -159,9 +159,8 @@ class Director:
         record = self._recall(packet)
         if record:
             return self._go_on(frame, packet, service, slot, record)
-        answers_server = packet.flags & (SYN | ACK | RST) == SYN | ACK
-        follows_client = service.plan.persistence and (answers_server or not packet.is_midstream)
-        if packet.opens or follows_client:
+        opens = packet.opens or (service.plan.persistence and not packet.is_midstream)
+        if opens or (packet.accepts and self._kept(service, packet)):
             return self._admit(frame, packet, service, slot)
         return self._go_on_unknown(frame, packet, service, slot)
 
@@ -175,6 +174,8 @@ class Director:
         self._drop_record(packet.flow)
         if packet.is_midstream and service.plan.on_down == "reject":
             return self._reject(frame, packet, "reject_down")
+        if packet.flags & RST:
+            return Fate(DROP, "drop_down", frame)
         return self._schedule(frame, packet, service, slot)
 
     def _go_on_unknown(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
@@ -186,7 +187,7 @@ class Director:
             self._remember(packet, was)
             return self._forward(frame, packet, was, "forward_before")
         policy = service.plan.on_down if was else service.plan.on_unknown
-        if not packet.is_midstream or policy == "schedule":
+        if not packet.is_midstream or (policy == "schedule" and not packet.flags & RST):
             return self._admit(frame, packet, service, slot)
         what = "down" if was else "unknown"
         if policy == "reject":
@@ -200,9 +201,8 @@ class Director:
         return self._schedule(frame, packet, service, slot)
 
     def _schedule(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
-        name = service.client(packet)
-        client = (service.plan.name, *name) if name else None
-        backend = self._kept(service, client)
+        client = _client(service, packet)
+        kept = backend = self._kept(service, packet)
         if backend is None:
             backend = slot.owner if slot else service.least_costly()
             if backend and backend.serves:
@@ -218,15 +218,18 @@ class Director:
         if packet.protocol == UDP and service.plan.one_packet:
             return self._forward(frame, packet, backend, "forward_unrecorded", is_new=True)
         self._remember(packet, backend)
-        reason = "forward_reopened" if packet.is_midstream else "forward_new"
+        is_new = not packet.is_midstream or (packet.accepts and kept)
+        reason = "forward_new" if is_new else "forward_reopened"
         return self._forward(frame, packet, backend, reason, is_new=True)
 
-    def _kept(self, service: Service, client: tuple[str, int, bytes] | None) -> Backend | None:
+    def _kept(self, service: Service, packet: Packet) -> Backend | None:
+        """Where its client has gone lately. A connection that the client accepts was opened by that backend itself,
+        whatever may be opened there."""
+        client, keeps = _client(service, packet), service.plan.persistence
         backend = self._clients.get(client) if client else None
-        keeps = service.plan.persistence
         if not backend or not keeps or not backend.serves:
             return None
-        return backend if backend.plan.accepts or keeps.on_drain == "keep" else None
+        return backend if backend.plan.accepts or keeps.on_drain == "keep" or packet.accepts else None
 
     # Records
 
@@ -288,6 +291,12 @@ class Director:
             return Fate(TX, reason, answers.unreachable(frame, packet), may_be_silent=True)
         out = answers.reset(frame, packet)
         return Fate(TX, reason, out) if out else Fate(DROP, "drop_reset", frame)
+
+
+def _client(service: Service, packet: Packet) -> tuple[str, int, bytes] | None:
+    """Whom persistence knows, if the service has any."""
+    name = service.client(packet)
+    return (service.plan.name, *name) if name else None
 
 
 def _add_load(record: Record, by: int) -> None:

@@ -71,6 +71,11 @@ class Packet:
         return self.protocol == TCP and self.flags & (FIN | SYN | RST | ACK) == SYN
 
     @property
+    def accepts(self) -> bool:
+        """Answers a SYN of the other side."""
+        return self.protocol == TCP and self.flags & (SYN | ACK | RST) == SYN | ACK
+
+    @property
     def is_midstream(self) -> bool:
         return self.protocol == TCP and not self.opens
 

@@ -40,7 +40,8 @@ class Guard:
         self._opened = Counter({key: n for key, n in self._opened.items() if key[0] != service})
 
     def refuses(self, packet: Packet, service: Service) -> str | None:
-        """For a packet of no known connection: which limit is reached, if it opens one. The source pays first."""
+        """For a packet of no known connection that is to be scheduled: which limit is reached. The source pays
+        first."""
         limit = service.plan.limit
         if limit is None or not _opens(packet, service):
             return None
@@ -64,10 +65,11 @@ def _prefix(address: bytes, bits: int) -> bytes:
 
 
 def _opens(packet: Packet, service: Service) -> bool:
-    """Of a ring nobody knows which datagram is a flow's first, unless clients are remembered, or each one is."""
+    """TCP that is scheduled gets a connection, even if it opens none. Of a ring nobody knows which datagram is a
+    flow's first, unless clients are remembered, or each one is."""
     plan = service.plan
     if packet.protocol == TCP:
-        return packet.opens
+        return True
     if packet.protocol == UDP and plan.one_packet:
         return True
     return not plan.scheduler.is_ring or plan.persistence is not None

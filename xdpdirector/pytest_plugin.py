@@ -124,7 +124,7 @@ def xdp_replay(
 
 @pytest.fixture(scope="module")
 def xdp_labs(request: pytest.FixtureRequest, xdp_root: None) -> Iterator[Callable[..., Lab]]:
-    """Labs of this module, until it ends: `xdp_labs(backends=2)`. Fixed names: the next run clears a killed one."""
+    """Labs of this module, until it ends: `xdp_labs(backends=2)`. The next run clears what a killed one left."""
     from xdpdirector.lab import Lab
 
     module = re.sub("[^a-z0-9_]", "_", request.path.stem.removeprefix("test_").lower())[:LONGEST_NAME]
@@ -132,7 +132,7 @@ def xdp_labs(request: pytest.FixtureRequest, xdp_root: None) -> Iterator[Callabl
         made: list[Lab] = []
 
         def make(*, backends: int = 3, two_arm: bool = False) -> Lab:
-            lab = Lab(f"t_{module}_{len(made)}", backends=backends, two_arm=two_arm)
+            lab = Lab(f"t_{module}_{len(made)}", backends=backends, two_arm=two_arm, numbered=True)
             made.append(lab)
             return stack.enter_context(lab)
 

@@ -3,14 +3,14 @@
 
     ```console
     $ sudo ./lab shell
-    client$ curl http://192.0.2.10/who        # a comment is the shell's affair
+    client# curl http://192.0.2.10/who        # a comment is the shell's affair
     backend1
     director# xdpdirector service add web \\
           --listen 192.0.2.10:80/tcp
     ...
     ```
 
-A line that begins with a prompt (`$ `, `client$ `, `director# `) is a command; one that ends with a backslash goes
+A line that begins with a prompt (`$ `, `client# `, `director# `) is a command; one that ends with a backslash goes
 on in the next. What follows is its output. `...` on a line of its own stands for any lines, inside a line for any
 text; blanks count as one. A comment above a block changes what it means:
 

@@ -14,9 +14,9 @@ Words.
 
 ```console
 $ sudo ./lab shell
-client$ curl http://192.0.2.10/who   # who?
+client# curl http://192.0.2.10/who   # who?
 backend1
-client$ curl --fail \\
+client# curl --fail \\
      http://192.0.2.10/
 ```
 
@@ -47,8 +47,8 @@ def test_a_session_is_read_in_its_order() -> None:
 
     assert found == [
         Command("$", "sudo ./lab shell", (), 5),
-        Command("client$", "curl http://192.0.2.10/who   # who?", ("backend1",), 6),
-        Command("client$", "curl --fail \\\n     http://192.0.2.10/", (), 8),
+        Command("client#", "curl http://192.0.2.10/who   # who?", ("backend1",), 6),
+        Command("client#", "curl --fail \\\n     http://192.0.2.10/", (), 8),
         NotRun(14, "it takes two machines"),
         File("own.yaml", "# file: own.yaml\ninterfaces: [eth0]\n"),
         Command("director#", "xdpdirector status", ("3 connections",), 24, numbers_vary=True),
@@ -106,10 +106,10 @@ def test_a_window_keeps_its_shell(windows: Windows) -> None:
 @pytest.mark.root
 def test_a_new_prompt_is_in_the_window_used_last_until_it_ends(windows: Windows) -> None:
     windows.run("$", "host=client bash")
-    shown = windows.run("client$", "echo $host")
+    shown = windows.run("client#", "echo $host")
     other = windows.run("$", "echo $host; host=other bash")
-    again = windows.run("client$", "echo $host")
-    windows.run("client$", "exit # and back")
+    again = windows.run("client#", "echo $host")
+    windows.run("client#", "exit # and back")
     after = windows.run("$", "echo $host")
 
     assert (shown, other, again, after) == ("client\n", "\n", "client\n", "\n")

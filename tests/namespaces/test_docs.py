@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sessions in README and docs/ are run, command by command, and print what stands there."""
 
-import os
 import shlex
 import shutil
 import sys
@@ -27,13 +26,22 @@ LABS = ("shell", "first")  # what the sessions call theirs
 # Blocks that are shown only: what they need, this test has not.
 NOT_RUN = {"docs/first-hour.md": ["it installs packages, and shows the demo"]}
 
-# `./lab shell` without what stands before it: the installation, and locks that the tests' own ./lab holds.
-LAB = """#!/bin/bash
-set -euo pipefail
-[ "$1" = shell ] && shift
-eval "$(sed -n '/^say()/p; /^director()/p; /^run_shell()/,/^}/p' SCRIPT)"
-run_shell "$@"
-"""
+# A terminal's PATH, and what sudo makes of it (Debian's secure_path): the checkout's commands are in neither.
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SUDO = f'#!/bin/sh\nPATH={SYSTEM_PATH}\nexport PATH\nexec "$@"\n'
+
+
+def lab_script() -> str:
+    """./lab as it is, of this checkout, with all that it would install already there."""
+    text = (CHECKOUT / "lab").read_text()
+    for line, instead in (
+        ('here=$(dirname "$(readlink -f "$0")")', f"here={shlex.quote(str(CHECKOUT))}"),
+        ("    . tools/install.sh", "    ensure() { :; }"),
+        ('export PATH="$here/.venv/bin:', f'export PATH="{Path(sys.prefix) / "bin"}:'),
+    ):
+        assert line in text, line
+        text = text.replace(line, instead)
+    return text
 
 
 @pytest.fixture
@@ -42,23 +50,22 @@ def desk(tmp_path: Path) -> Path:
     for name in LABS:
         assert Record(name).topology is None, f"lab '{name}' is up: leave its shell, or take it down"
     script = tmp_path / "lab"
-    script.write_text(LAB.replace("SCRIPT", shlex.quote(str(CHECKOUT / "lab"))))
+    script.write_text(lab_script())
     script.chmod(0o755)
     (tmp_path / ".venv").symlink_to(sys.prefix)
     shutil.copytree(CHECKOUT / "examples", tmp_path / "examples")
     (tmp_path / ".curlrc").write_text("no-progress-meter\n")  # as on a terminal
     (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sudo").write_text('#!/bin/sh\nexec "$@"\n')
+    (tmp_path / "bin" / "sudo").write_text(SUDO)
     (tmp_path / "bin" / "sudo").chmod(0o755)
     return tmp_path
 
 
 @pytest.fixture
 def windows(desk: Path) -> Iterator[Windows]:
-    path = f"{desk / 'bin'}:{Path(sys.prefix) / 'bin'}:{os.environ['PATH']}"
     try:
         environment = {
-            "PATH": path,
+            "PATH": f"{desk / 'bin'}:{SYSTEM_PATH}",
             "SHELL": "/bin/bash",
             "CURL_HOME": str(desk),
             "XDPDIRECTOR_INSTANCE": "docs",

@@ -3,11 +3,13 @@
 
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,7 @@ from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.lab import all_names, take_down
+from xdpdirector.lab.lab import all_names, kept_by, take_down
 from xdpdirector.lab.network import namespaces
 from xdpdirector.lab.processes import Process, inside
 from xdpdirector.lab.record import ROOT, Record
@@ -239,6 +241,74 @@ def test_lab_of_a_living_process_is_left_alone(holder: tuple[subprocess.Popen[st
         take_down(TRIAL)
 
     assert len(namespaces(TRIAL)) == 4
+
+
+def test_name_that_is_taken_gets_a_number(holder: tuple[subprocess.Popen[str], Process]) -> None:
+    with Lab(TRIAL, backends=1, numbered=True) as lab:
+        name, standing = lab.topology.name, len(namespaces(lab.topology.name))
+        first = len(namespaces(TRIAL))
+
+    assert (name, standing, first) == (f"{TRIAL}_2", 4, 4)
+    assert leftovers(f"{TRIAL}_2") == []
+
+
+def test_lab_of_a_living_process_is_not_cleared_with_all_others(
+    holder: tuple[subprocess.Popen[str], Process],
+) -> None:
+    child, _ = holder
+    kept = kept_by(TRIAL)
+    child.kill()
+    child.wait()
+
+    assert f"process {child.pid} " in (kept or "")
+    assert kept_by(TRIAL) is None
+
+
+def test_lab_that_stays_is_cleared_by_its_own_checkout_alone(trial_name: str, tmp_path: Path) -> None:
+    Lab(trial_name, backends=1).up(stay=True)
+    file = ROOT / trial_name / "lab.json"
+    document = json.loads(file.read_text())
+
+    def kept(checkout: Path) -> str | None:
+        file.write_text(json.dumps({**document, "checkout": str(checkout)}))
+        return kept_by(trial_name)
+
+    assert kept_by(trial_name) is None
+    assert kept(tmp_path) == f"the checkout {tmp_path}"
+    assert kept(tmp_path / "removed since") is None
+
+
+def test_shell_names_its_host_and_finds_the_command(trial_name: str, tmp_path: Path) -> None:
+    Lab(trial_name, backends=1).up(stay=True)
+    (tmp_path / ".bashrc").write_text("PS1='elsewhere> '\nPATH=/usr/bin:/bin\n")
+    command = [sys.executable, "-m", "xdpdirector", "lab", "exec", "--name", trial_name, "backend1"]
+    terminal, end = pty.openpty()
+    shell = subprocess.Popen(
+        command,
+        stdin=end,
+        stdout=end,
+        stderr=end,
+        start_new_session=True,
+        env={
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": str(tmp_path),
+            "SHELL": "/bin/bash",
+            "TERM": "dumb",
+        },
+    )
+    os.close(end)
+    os.write(terminal, b"command -v xdpdirector; echo $XDPDIRECTOR_INSTANCE; exit\n")
+    said = b""
+    with suppress(OSError):  # EIO: the other end is closed
+        while piece := os.read(terminal, 4096):
+            said += piece
+    os.close(terminal)
+
+    lines = said.decode().splitlines()
+    assert shell.wait(30) == 0
+    assert any(line.startswith("backend1# ") for line in lines), lines
+    assert str(Path(sys.executable).parent / "xdpdirector") in lines
+    assert f"lab-{trial_name}" in lines
 
 
 @pytest.mark.parametrize("way", ["up", "down"])

@@ -2,7 +2,7 @@
 """Terminals side by side, as somebody who follows a session has them: each is a shell that stays.
 
 A prompt belongs to the window that shows it. One that no window shows is what the last command led to: after
-`$ sudo ./lab shell` comes `client$`, in the same window, until `exit`. `$` opens a window where none shows it. All
+`$ sudo ./lab shell` comes `client#`, in the same window, until `exit`. `$` opens a window where none shows it. All
 of them are in a network namespace without any network, so that nothing here can reach the machine's own. Knows
 nothing of Markdown and of labs.
 """

@@ -18,13 +18,14 @@ from typing import Annotated, Any, NoReturn, Protocol, TypeVar
 import typer
 from rich.console import Console
 
-from xdpdirector.errors import ConflictError, InvalidRequestError
+from xdpdirector.errors import InvalidRequestError, TimedOutError
 from xdpdirector.lab import network
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.demo import CALM, QUICK, Options, run_demo
-from xdpdirector.lab.host import enter
-from xdpdirector.lab.lab import Lab, all_names, take_down
+from xdpdirector.lab.inhabitant import inhabitant, program, run_shell
+from xdpdirector.lab.lab import Lab, all_names, kept_by, take_down
 from xdpdirector.lab.record import Record
+from xdpdirector.lab.report import BUSY
 from xdpdirector.lab.status import show_status
 from xdpdirector.lab.summary import show
 
@@ -33,6 +34,10 @@ app = typer.Typer(
     help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
 )
 Name = Annotated[str, typer.Option("--name", help="The lab's name: several may be up at once.")]
+OwnName = Annotated[
+    str | None,
+    typer.Option("--name", help="The lab's name, instead of the verb's, with a number if that is taken."),
+]
 
 
 @app.command()
@@ -56,13 +61,17 @@ def _build(lab: Lab, with_director: bool, scheduler: str) -> None:
     """All of it or nothing."""
     lab.up(stay=True)
     try:
-        for host in lab.backends:
-            lab.nginx(host.name)
-        if with_director:
-            lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler)).wait_serving()
+        _serve(lab, with_director=with_director, scheduler=scheduler)
     except BaseException:
         lab.down()
         raise
+
+
+def _serve(lab: Lab, *, with_director: bool, scheduler: str = "wlc") -> None:
+    for host in lab.backends:
+        lab.nginx(host.name)
+    if with_director:
+        lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler)).wait_serving()
 
 
 def _say(text: str) -> None:
@@ -93,28 +102,51 @@ def execute(
     lab = Lab.standing(name)
     node = lab.topology.node(host)
     network.check_machine()
-    shell = os.environ.get("SHELL", "/bin/sh")
     wanted = command[1:] if command and command[0] == "--" else command
-    line = enter(node, *(wanted or [shell]))
-    os.environ["XDPDIRECTOR_INSTANCE"] = lab.topology.instance.name
-    os.execvp(line[0], line)
+    line, environment = inhabitant(lab, node, wanted)
+    os.execvpe(line[0], line, environment)
+
+
+@app.command()
+def shell(
+    host: Annotated[str, typer.Argument(help="client, director, switch, backend1 ...")] = "client",
+    name: OwnName = None,
+) -> None:
+    """Build a lab with a director that forwards, up as long as a shell on one of its hosts lives."""
+    _end_like_ctrl_c()
+    wanted = Lab(name or "shell", numbered=name is None)
+    wanted.topology.node(host)
+    with wanted as lab:
+        _serve(lab, with_director=True)
+        show_status(lab.topology, Console())
+        _say(
+            f"a shell in {host}; on the others, from another terminal: sudo {program()} lab exec --name "
+            f"{lab.topology.name} director; the lab goes when you leave (exit)"
+        )
+        status = run_shell(lab, host)
+    _say(f"lab '{lab.topology.name}' is down")
+    raise typer.Exit(status)
 
 
 @app.command()
 def down(
     name: Name = "lab",
-    every: Annotated[bool, typer.Option("--all", help="Every lab on this machine.")] = False,
+    every: Annotated[
+        bool,
+        typer.Option(
+            "--all",
+            help="Every lab that this checkout built to stay, and what dead processes left; a lab that a living "
+            "process holds, or another checkout built, stays.",
+        ),
+    ] = False,
 ) -> None:
     """End what runs in a lab and remove it; also what a crash left."""
-    held: ConflictError | None = None
     for one in all_names() if every else [name]:
-        try:
-            take_down(one)
-            _say(f"lab '{one}' is down")
-        except ConflictError as error:
-            held = error
-    if held:
-        raise held
+        if every and (keeper := kept_by(one)):
+            _say(f"lab '{one}' stays: it belongs to {keeper}")
+            continue
+        take_down(one)
+        _say(f"lab '{one}' is down")
 
 
 @app.command()
@@ -123,14 +155,21 @@ def demo(
     scheduler: Annotated[str, typer.Option(help="wlc or mh.")] = "wlc",
     rate: Annotated[float, typer.Option(min=20, max=2000, help="New connections a second.")] = 200.0,
     quick: Annotated[bool, typer.Option("--quick", help="Watch each step for a shorter time.")] = False,
-    name: Name = "demo",
+    name: OwnName = None,
 ) -> None:
-    """Real clients and servers, and a director that is put through its paces; status 1 if it disappoints."""
+    """Real clients and servers, and a director that is put through its paces; status 1 if it disappoints.
+
+    Status 5 if this machine was too busy to judge it.
+    """
     if scheduler not in ("wlc", "mh"):
         raise InvalidRequestError(f"the demo knows no scheduler '{scheduler}': use wlc or mh")
     _end_like_ctrl_c()
-    options = Options(name=name, scheduler=scheduler, rate=rate, pace=QUICK if quick else CALM)
-    _tell(run_demo(options, _say), show, as_json=as_json, width=REPORT_WIDTH)
+    options = Options(
+        name or "demo", numbered=name is None, scheduler=scheduler, rate=rate, pace=QUICK if quick else CALM
+    )
+    report = run_demo(options, _say)
+    failed = TimedOutError.exit_code if report.verdict == BUSY else 1
+    _tell(report, show, as_json=as_json, width=REPORT_WIDTH, failed=failed)
 
 
 @app.command()
@@ -145,7 +184,7 @@ def bench(
     plot: Annotated[
         Path | None, typer.Option("--svg", metavar="FILE", help="Draw the cost by number of flows.")
     ] = None,
-    name: Name = "bench",
+    name: OwnName = None,
 ) -> None:
     """What a packet costs, beside the least it could; what comes through; status 1 if a target is missed."""
     from xdpdirector.lab.bench.command import bench as run_command
@@ -161,7 +200,7 @@ def services(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
     scheduler: Annotated[str, typer.Option(help="Of all services: wlc, mh ...")] = "wlc",
-    name: Name = "services",
+    name: OwnName = None,
 ) -> None:
     """Real servers of many kinds and their usual clients, through drain and loss; status 1 if one disappoints."""
     from xdpdirector.lab.services.command import Options as Wanted
@@ -169,7 +208,7 @@ def services(
     from xdpdirector.lab.services.show import show as show_services
 
     _end_like_ctrl_c()
-    result = run_services(Wanted(names or (), scheduler, name), _say)
+    result = run_services(Wanted(names or (), scheduler, name or "services", name is None), _say)
     _tell(result, show_services, as_json=as_json, width=SERVICES_WIDTH)
 
 
@@ -194,7 +233,7 @@ def replay(
     ] = 0.2,
     seconds: Annotated[float, typer.Option(min=0, max=3600, help="Play no longer than that.")] = 60.0,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    name: Name = "replay",
+    name: OwnName = None,
 ) -> None:
     """Play a capture from the client's side, and compare what each backend gets; status 1 if that is wrong."""
     from xdpdirector.lab.replaying.command import Options as Wanted
@@ -203,7 +242,8 @@ def replay(
     from xdpdirector.lab.replaying.show import show as show_outcome
 
     _end_like_ctrl_c()
-    outcome = run_replay(Wanted(capture, config, expect, Bounds(frames, pause, seconds), name), _say)
+    bounds = Bounds(frames, pause, seconds)
+    outcome = run_replay(Wanted(capture, config, expect, bounds, name or "replay", name is None), _say)
     _tell(outcome, show_outcome, as_json=as_json, width=REPORT_WIDTH)
 
 
@@ -280,7 +320,7 @@ _Result = TypeVar("_Result", bound=_Outcome)
 
 
 def _tell(
-    outcome: _Result, show: Callable[[_Result, Console], None], *, as_json: bool, width: int
+    outcome: _Result, show: Callable[[_Result, Console], None], *, as_json: bool, width: int, failed: int = 1
 ) -> NoReturn:
     """As a document or for people, and end with its verdict; `width`: where no terminal says otherwise."""
     if as_json:
@@ -289,7 +329,7 @@ def _tell(
     else:
         console = Console()
         show(outcome, console if console.is_terminal else Console(width=width))
-    raise typer.Exit(0 if outcome.passed else 1)
+    raise typer.Exit(0 if outcome.passed else failed)
 
 
 def _end_like_ctrl_c() -> None:

@@ -99,7 +99,7 @@ class LabDirector:
         except DirectorError:
             return False
 
-    def wait_serving(self, timeout: float = 10.0) -> None:
+    def wait_serving(self, timeout: float = 60.0) -> None:
         """Wait until every backend of every service takes connections; ready alone does not say that."""
         wait_until(self._all_serve, "every backend serves", timeout, interval=0.05)
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,15 +21,21 @@ from xdpdirector.lab import network, record
 from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.processes import Process
-from xdpdirector.lab.record import Record
+from xdpdirector.lab.record import CHECKOUT, Record
 from xdpdirector.lab.servers import Echo, Nginx, big_file
 from xdpdirector.lab.topology import CLIENT, DIRECTOR, SWITCH, Topology
 
 
 class Lab:
-    """A lab of that name: one at a time on a machine. As a context manager it is up inside the block."""
+    """A lab of that name: one at a time on a machine. As a context manager it is up inside the block.
 
-    def __init__(self, name: str = "lab", *, backends: int = 3, two_arm: bool = False) -> None:
+    With `numbered`, a name that is taken gets a number when the lab is built: demo_2.
+    """
+
+    def __init__(
+        self, name: str = "lab", *, backends: int = 3, two_arm: bool = False, numbered: bool = False
+    ) -> None:
+        self._numbered = numbered
         self._prepare(Topology(name, backends, two_arm))
 
     def _prepare(self, topology: Topology) -> None:
@@ -62,6 +69,8 @@ class Lab:
         network.check_machine()
         owner = None if stay else Process.of(os.getpid())
         with record.building():
+            if self._numbered:
+                self._take_free_name()
             refuse_held(self.topology.name)
             network.clear(self.topology.name)
             self.record.begin(self.topology, owner)
@@ -69,13 +78,21 @@ class Lab:
                 network.build(self.topology)
             except BaseException:
                 network.clear(self.topology.name)
+                self.record.release()
                 raise
             self.record.finish(self.topology, owner)
+
+    def _take_free_name(self) -> None:
+        base, number = self.topology.name, 1
+        while _is_taken(self.topology.name):
+            number += 1
+            self._prepare(replace(self.topology, name=f"{base}_{number}"))
 
     def down(self) -> None:
         """End what runs in it and remove it. Nothing happens when it is down."""
         with record.building():
             network.clear(self.topology.name)
+        self.record.release()
         for host in self._hosts.values():
             host.reap()
 
@@ -133,12 +150,30 @@ def refuse_held(name: str) -> None:
         )
 
 
+def _is_taken(name: str) -> bool:
+    """Whether somebody else has a lab of that name, or one stands there."""
+    found = Record(name)
+    owner = found.owner
+    return owner.pid != os.getpid() if owner else found.stays
+
+
 def take_down(name: str) -> None:
     """Remove the lab of that name or what is left of it; ConflictError while a running process holds it."""
     network.check_machine()
     with record.building():
         refuse_held(name)
         network.clear(name)
+
+
+def kept_by(name: str) -> str | None:
+    """Who keeps the lab of that name from being cleared with all others: a living process, or another checkout."""
+    found = Record(name)
+    if owner := found.owner:
+        return f"process {owner.pid} ({owner.command}), which still runs"
+    other = found.checkout
+    if found.stays and other and other != CHECKOUT and other.exists():
+        return f"the checkout {other}"
+    return None
 
 
 def all_names() -> list[str]:

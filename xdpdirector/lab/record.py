@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a lab writes down while it lives, so that the next one can clear it after any crash.
 
-`/run/xdpdirector-lab/NAME/` holds `lab.json` (shape, owner, whether it was finished), `processes` (a line for
-each process started) and the lab's files: logs, servers' directories. Ends and removes nothing.
+`/run/xdpdirector-lab/NAME/` holds `lab.json` (shape, owner, checkout, whether it was finished), `owner` (locked by
+the process that holds the lab, while it lives: a process id says nothing in another PID namespace), `processes` (a
+line for each process started) and the lab's files: logs, servers' directories. Ends and removes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from xdpdirector.lab.processes import Process
 from xdpdirector.lab.topology import Topology
 
 ROOT = Path("/run/xdpdirector-lab")
+CHECKOUT = Path(__file__).resolve().parents[2]  # whose program this is
 
 
 @dataclass(frozen=True)
@@ -37,20 +39,33 @@ class Record:
     def __init__(self, name: str) -> None:
         self.directory = ROOT / name
         self._lab = self.directory / "lab.json"
+        self._owner = self.directory / "owner"
         self._processes = self.directory / "processes"
+        self._lock: int | None = None
 
     def begin(self, topology: Topology, owner: Process | None) -> None:
-        """Before the first namespace is made. A lab without `owner` stays until it is taken down."""
+        """Before the first namespace is made. `owner` is this process; without one the lab stays."""
         self.directory.mkdir(parents=True, exist_ok=True)
+        self.release()
+        if owner:
+            self._lock = os.open(self._owner, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._write(topology, owner, finished=False)
 
     def finish(self, topology: Topology, owner: Process | None) -> None:
         self._write(topology, owner, finished=True)
 
+    def release(self) -> None:
+        """This process holds the lab no longer."""
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
     def _write(self, topology: Topology, owner: Process | None, *, finished: bool) -> None:
         document = {
             "topology": asdict(topology),
             "owner": asdict(owner) if owner else None,
+            "checkout": str(CHECKOUT),
             "finished": finished,
         }
         fresh = self._lab.with_suffix(".new")
@@ -79,14 +94,36 @@ class Record:
     @property
     def owner(self) -> Process | None:
         """The process that holds the lab, if it still runs."""
-        process = self._maker()
-        return process if process and process.alive else None
+        return self._maker() if self._is_held() else None
 
     @property
     def is_orphaned(self) -> bool:
         """Whether its owner died without taking it down."""
-        process = self._maker()
-        return process is not None and not process.alive
+        return self._maker() is not None and not self._is_held()
+
+    @property
+    def stays(self) -> bool:
+        """Whether it was built to stay until it is taken down."""
+        return self.topology is not None and self._maker() is None
+
+    @property
+    def checkout(self) -> Path | None:
+        """Where the program is that built it."""
+        place = self._read().get("checkout")
+        return Path(place) if isinstance(place, str) else None
+
+    def _is_held(self) -> bool:
+        try:
+            descriptor = os.open(self._owner, os.O_RDWR | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        finally:
+            os.close(descriptor)
+        return False
 
     def _maker(self) -> Process | None:
         owner = self._read().get("owner")

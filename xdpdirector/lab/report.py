@@ -13,6 +13,8 @@ from xdpdirector.lab.judge import Check
 from xdpdirector.lab.request import Request
 from xdpdirector.lab.story import Step, Story
 
+PASS, FAIL, BUSY = "pass", "fail", "busy"
+
 
 @dataclass(frozen=True)
 class Latency:
@@ -62,6 +64,8 @@ class Timeline:
 
 @dataclass(frozen=True)
 class Report:
+    """`verdict` is pass, fail, or busy: the machine had too much to do for a judgement. `press` says how much."""
+
     verdict: str
     scheduler: str
     seconds: float
@@ -73,10 +77,11 @@ class Report:
     checks: tuple[Check, ...]
     timeline: Timeline
     statistics: dict[str, Any]
+    press: str = ""
 
     @property
     def passed(self) -> bool:
-        return self.verdict == "pass"
+        return self.verdict == PASS
 
     @property
     def backends(self) -> list[str]:
@@ -97,7 +102,7 @@ def report(
     checks = tuple(judge.judge(story, requests))
     failed = [request for request in requests if request.failed]
     return Report(
-        verdict="pass" if all(check.met for check in checks) else "fail",
+        verdict=_verdict(checks),
         scheduler=story.scheduler,
         seconds=round(story.ended - story.began, 1),
         requests=len(requests),
@@ -108,7 +113,13 @@ def report(
         checks=checks,
         timeline=_timeline(story, requests, slice_seconds),
         statistics=statistics or {},
+        press=str(judge.press(story, requests)),
     )
+
+
+def _verdict(checks: Sequence[Check]) -> str:
+    found = {check.met for check in checks}
+    return FAIL if False in found else BUSY if None in found else PASS
 
 
 def _row(step: Step, story: Story, requests: Sequence[Request]) -> Row:

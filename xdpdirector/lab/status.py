@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from rich.console import Console
 
+from xdpdirector.lab.inhabitant import program
 from xdpdirector.lab.processes import inside
 from xdpdirector.lab.record import Record
 from xdpdirector.lab.topology import VIP4, Topology, draw
@@ -22,10 +23,10 @@ def status_text(topology: Topology) -> str:
     option = "" if name == "lab" else f" --name {name}"
     lines += [
         "",
-        f"enter:   xdpdirector lab exec{option} client curl http://{VIP4}/who",
-        f"         xdpdirector lab exec{option} director",
-        f"ask:     xdpdirector -i {topology.instance.name} status",
-        f"remove:  xdpdirector lab down{option}",
+        f"enter:   {program()} lab exec{option} client curl http://{VIP4}/who",
+        f"         {program()} lab exec{option} director",
+        f"ask:     {program()} -i {topology.instance.name} status",
+        f"remove:  {program()} lab down{option}",
     ]
     return "\n".join(lines)
 

@@ -84,6 +84,15 @@ class Reweighted:
 
 
 @dataclass(frozen=True)
+class Trouble:
+    """A step that ended with an error. `late`: something did not happen in time."""
+
+    step: str
+    text: str
+    late: bool = False
+
+
+@dataclass(frozen=True)
 class Story:
     """A whole demo. A fact is None when its step was not reached."""
 
@@ -99,7 +108,7 @@ class Story:
     returned: Joined | None = None
     restarted: Restarted | None = None
     reweighted: Reweighted | None = None
-    trouble: tuple[str, ...] = field(default=())
+    trouble: tuple[Trouble, ...] = field(default=())
 
     def step(self, name: str) -> Step | None:
         return next((step for step in self.steps if step.name == name), None)

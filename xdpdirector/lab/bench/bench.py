@@ -33,6 +33,7 @@ SIZES = Sizes(connections=ENTRIES, connections6=ENTRIES)
 class Options:
     name: str = "bench"
     pace: Pace = CALM
+    numbered: bool = False  # the name gets a number when somebody else has it
 
 
 def run_bench(options: Options, say: Say) -> Report:
@@ -40,8 +41,8 @@ def run_bench(options: Options, say: Say) -> Report:
     begin, cpu, pace = time.monotonic(), last_cpu(), options.pace
     machine, stolen = Machine.here(cpu), Stolen(cpu)
     figures: list[Figure] = []
-    with Lab(options.name, backends=2) as lab:
-        with Wire(options.name) as wire, pinned(cpu):
+    with Lab(options.name, backends=2, numbered=options.numbered) as lab:
+        with Wire(lab.topology.name) as wire, pinned(cpu):
             say("compiling the limit programs and the director's")
             with Limits(f"{lab.topology.instance.name}-limits", SIZES) as limits:
                 program = _in_kernel(options, limits, wire, figures, say)

@@ -20,12 +20,12 @@ STANDARD_OUTPUT = "-"
 
 
 def bench(
-    name: str, quick: bool, document: str | None, plot: Path | None, say: Callable[[str], None]
+    name: str | None, quick: bool, document: str | None, plot: Path | None, say: Callable[[str], None]
 ) -> bool:
     """Whether no target was missed. `document`: a file for the JSON; `-` is standard output, instead of tables."""
     if plot:
         chart.library()  # it is missed now rather than in the end
-    report = run_bench(Options(name, QUICK if quick else CALM), say)
+    report = run_bench(Options(name or "bench", QUICK if quick else CALM, numbered=name is None), say)
     text = json.dumps(report.document(), indent=1)
     if document and document != STANDARD_OUTPUT:
         Path(document).write_text(text + "\n")

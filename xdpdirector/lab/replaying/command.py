@@ -44,6 +44,7 @@ class Options:
     expected: Path | None = None
     bounds: Bounds = field(default_factory=Bounds)
     name: str = "replay"
+    numbered: bool = False  # the name gets a number when somebody else has it
 
 
 def run_replay(options: Options, say: Callable[[str], None]) -> Outcome:
@@ -65,7 +66,7 @@ def run_replay(options: Options, say: Callable[[str], None]) -> Outcome:
         own=(director,),
     )
     expected = _rehearsed(wanted, premises, score, options, outcome)
-    with Lab(options.name, backends=topology.backends) as lab:
+    with Lab(options.name, backends=topology.backends, numbered=options.numbered) as lab:
         say(f"a lab with {topology.backends} backends, and a director")
         outcome.backends, outcome.lost = _play(lab, wanted, score, expected, say)
     return outcome

@@ -17,11 +17,12 @@ from xdpdirector.lab.services.stock import Stock
 
 @dataclass(frozen=True)
 class Options:
-    """`services`: their names; none means all."""
+    """`services`: their names; none means all. `numbered`: the lab's name gets a number when that is taken."""
 
     services: Sequence[str] = ()
     scheduler: str = "wlc"
     name: str = "services"
+    numbered: bool = False
 
 
 def run_services(options: Options, say: Callable[[str], None]) -> Result:
@@ -32,7 +33,7 @@ def run_services(options: Options, say: Callable[[str], None]) -> Result:
     def tell(text: str) -> None:
         say(f"{time.monotonic() - began:5.1f} s  {text}")
 
-    with Lab(options.name) as lab:
+    with Lab(options.name, numbered=options.numbered) as lab:
         stock = Stock(lab.record.directory / "services")
         kinds = [make(stock) for make in makers]
         tell(

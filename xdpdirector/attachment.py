@@ -74,7 +74,8 @@ def attach(
     """Bring the prepared program to each interface, on all or on none.
 
     `done` is called when it is there, before maps of an earlier one are removed. `auto` keeps the mode of an
-    interface that carries us, and else tries native, then generic. `force` replaces a foreign program.
+    interface that carries us, and else tries native, then generic. `force` replaces a foreign program,
+    but never another instance's.
     InvalidRequestError: no such interface. ForeignProgramError, ConflictError: something stands against it.
     LoaderError: nothing is prepared, or the kernel refuses.
     """
@@ -157,8 +158,11 @@ def _look(paths: InstancePaths, stack: ExitStack, name: str, force: bool) -> _Pr
     state = libbpf.xdp_query(ifindex)
     if not state.program_id:
         return _Present(name, ifindex, state.mode, None)
-    if state.program_id not in _ours(paths) and not force:
-        raise ForeignProgramError(_foreign(name, state.program_id))
+    if state.program_id not in _ours(paths):
+        if other := bpffs.instance_of(state.program_id):
+            raise ForeignProgramError(_of_instance(paths, name, other))
+        if not force:
+            raise ForeignProgramError(_foreign(name, state.program_id))
     fd = bpffs.open_program(paths, state.program_id)
     stack.callback(os.close, fd)
     return _Present(name, ifindex, state.mode, fd)
@@ -184,6 +188,14 @@ def _index(name: str) -> int:
     except OSError as error:
         present = ", ".join(other for _, other in socket.if_nameindex())
         raise InvalidRequestError(f"there is no interface '{name}' here; there are: {present}") from error
+
+
+def _of_instance(paths: InstancePaths, name: str, other: str) -> str:
+    return (
+        f"{name} carries the packet program of instance '{other}', and an interface has room for one: take {name} "
+        f"out of `interfaces` of instance '{paths.name}' and give it another, or serve both from one instance. The "
+        f"program of '{other}' is not replaced, not even with --force"
+    )
 
 
 def _foreign(name: str, program_id: int) -> str:

@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from xdpdirector import libbpf, privileges, procfs
-from xdpdirector.errors import ConflictError, LoaderError, NotAllowedError
+from xdpdirector.errors import ConflictError, InvalidRequestError, LoaderError, NotAllowedError
 from xdpdirector.paths import BPFFS, InstancePaths
 
 PROGRAM = "program"
@@ -24,9 +24,27 @@ RETIRED = "program-"
 MAPS = "maps-"
 EXPLAINING = "explain-"
 LOCK_PATIENCE = 120.0
+OLDEST_KERNEL, TRIED_KERNEL = (5, 15), (6, 1)
 
 _REMEDY = "run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 _DIRECTORY_MODE = 0o700
+
+
+def require_kernel(release: str | None = None) -> None:
+    """LoaderError on a kernel that is too old; `release`: as `uname -r` has it."""
+    release = release or os.uname().release
+    if kernel_version(release) < OLDEST_KERNEL:
+        oldest, tried = (".".join(map(str, each)) for each in (OLDEST_KERNEL, TRIED_KERNEL))
+        raise LoaderError(
+            f"use Linux {oldest} or newer ({tried} and 6.18 are tested): this is Linux {release}, which is too old "
+            "for the packet program"
+        )
+
+
+def kernel_version(release: str) -> tuple[int, int]:
+    """The first two numbers of what `uname -r` says."""
+    major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in f"{release}.0".split(".")[:2])
+    return major, minor
 
 
 def require_privileges(*, adopting: bool = False) -> None:
@@ -168,6 +186,15 @@ def pinned_programs(paths: InstancePaths) -> dict[int, Path]:
         with suppress(FileNotFoundError), libbpf.opened(path) as fd:
             programs[libbpf.prog_info(fd).id] = path
     return programs
+
+
+def instance_of(program_id: int) -> str | None:
+    """The instance on this machine whose program that is, by its pins; None when it has none that we may see."""
+    for directory in sorted((BPFFS / "xdpdirector").glob("*/")):
+        with suppress(InvalidRequestError, OSError):
+            if program_id in pinned_programs(InstancePaths(directory.name)):
+                return directory.name
+    return None
 
 
 def open_program(paths: InstancePaths, program_id: int) -> int:

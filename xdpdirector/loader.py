@@ -40,6 +40,7 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
     Afterwards `<pins>/program` is the new program; nothing is attached. BccMissingError, NotAllowedError, or
     LoaderError with file and line.
     """
+    bpffs.require_kernel()
     bpffs.require_privileges()
     bcc = _bcc()
     build = Build(paths, sizes, program or source.program())

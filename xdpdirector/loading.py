@@ -10,9 +10,11 @@ import contextlib
 import fcntl
 import logging
 import os
+import signal
+import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from xdpdirector import (
     attachment,
@@ -24,9 +26,11 @@ from xdpdirector import (
     interfaces,
     layout,
     loader,
+    namespace,
     privileges,
+    procfs,
 )
-from xdpdirector.errors import AlreadyRunningError, NotAllowedError
+from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.paths import InstancePaths
@@ -36,6 +40,8 @@ if TYPE_CHECKING:
     from xdpdirector.carrying import Carried
 
 log = logging.getLogger("xdpdirector")
+
+_TERM_PATIENCE, _KILL_PATIENCE = 20.0, 5.0  # seconds
 
 
 def prepare(instance: str, configuration: Path) -> Configuration:
@@ -129,6 +135,79 @@ def unload(instance: str, *, addresses: bool = False) -> int:
             _withdraw(names)
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
     return 0
+
+
+def unload_everywhere(instance: str) -> int:
+    """As `unload`, but the daemon is ended first, and no network namespace of this machine keeps program or VIPs.
+
+    For when the program is removed from the machine. ConflictError when the daemon does not end.
+    """
+    bpffs.require_privileges()
+    paths = InstancePaths(instance)
+    if ended := _end_daemon(paths):
+        print(f"ended the daemon of '{instance}', process {ended}")
+    _here, *others = namespace.everywhere()
+    for place in others:
+        for name in namespace.visit(place, lambda: _leave(paths)):
+            print(f"took the program of '{instance}' off {name}, in another network namespace")
+    return unload(instance, addresses=True)
+
+
+def _leave(paths: InstancePaths) -> list[str]:
+    """This network namespace; which interfaces carried the program."""
+    names = [found.interface for found in attachment.attachments(paths)]
+    if names:
+        attachment.detach(paths, names)
+        checknet.clear(paths.name)
+        _withdraw(names)
+    return names
+
+
+def _end_daemon(paths: InstancePaths) -> int | None:
+    """SIGTERM, and SIGKILL where that does not help; the process, None when none had the lock."""
+    try:
+        with paths.lock.open("rb") as lock:
+            if _is_free(lock):
+                return None
+            pid = int(lock.read(20) or 0)
+            if not _has_open(pid, lock):
+                raise ConflictError(
+                    f"end the daemon of instance '{paths.name}' where it runs: it holds {paths.lock}, and is no "
+                    "process that can be seen from here"
+                )
+            for number, patience in ((signal.SIGTERM, _TERM_PATIENCE), (signal.SIGKILL, _KILL_PATIENCE)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, number)
+                deadline = time.monotonic() + patience
+                while time.monotonic() < deadline:
+                    if _is_free(lock):
+                        return pid
+                    time.sleep(0.05)
+    except FileNotFoundError:
+        return None
+    raise ConflictError(
+        f"the daemon of instance '{paths.name}', process {pid}, does not end, also not by SIGKILL"
+    )
+
+
+def _is_free(lock: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return True
+
+
+def _has_open(pid: int, file: IO[bytes]) -> bool:
+    """Whether the process has this file open: a number alone may be another process's."""
+    wanted = os.fstat(file.fileno())
+    with contextlib.suppress(OSError):
+        for each in (procfs.directory(pid) / "fd").iterdir():
+            with contextlib.suppress(OSError):
+                if os.path.samestat(each.stat(), wanted):
+                    return True
+    return False
 
 
 def _withdraw(names: Collection[str]) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A network namespace of this process's own, without a name, so that it goes when the process goes, however
-that ends.
+"""Network namespaces: one of this process's own, without a name, so that it goes when the process goes, however
+that ends; and visits to others.
 
 A namespace is a property of a thread. One thread lives in the new one from its start and does there what it is
 given; sockets that it makes belong there, whoever uses them. Needs CAP_SYS_ADMIN, at the start only.
@@ -12,12 +12,13 @@ import ctypes
 import os
 import socket
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, TypeVar
 
 CLONE_NEWNET = 0x40000000
+NAMED = Path("/run/netns")  # ip-netns(8)
 
 T = TypeVar("T")
 
@@ -67,6 +68,50 @@ class Namespace:
             except BaseException as error:
                 self._done.put((None, error))
             del work
+
+
+def everywhere() -> Iterator[Path]:
+    """A path to each network namespace that a process lives in or that has a name, this one's first."""
+    seen = set()
+    for path in (Path("/proc/self/ns/net"), *NAMED.glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
+        try:
+            found = path.stat()
+        except OSError:  # the process has ended
+            continue
+        if (found.st_dev, found.st_ino) not in seen:
+            seen.add((found.st_dev, found.st_ino))
+            yield path
+
+
+def visit(path: Path, work: Callable[[], T]) -> T:
+    """What `work` returns or raises, done in the namespace behind that path. OSError when it cannot be entered."""
+    done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
+
+    def go() -> None:
+        try:
+            _enter(path)
+            done.put((work(), None))
+        except BaseException as error:
+            done.put((None, error))
+
+    thread = threading.Thread(target=go, name="visit")
+    thread.start()
+    thread.join()
+    result, error = done.get()
+    if error:
+        raise error
+    found: T = result
+    return found
+
+
+def _enter(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if ctypes.CDLL(None, use_errno=True).setns(descriptor, CLONE_NEWNET):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number), str(path))
+    finally:
+        os.close(descriptor)
 
 
 def _configure(settings: Mapping[str, str]) -> None:

@@ -11,7 +11,8 @@ from xdpdirector.errors import InvalidRequestError
 
 BPFFS = Path("/sys/fs/bpf")
 DEFAULT_INSTANCE = "default"
-DEFAULT_CONFIGURATION = Path("/etc/xdpdirector/director.yaml")
+ETC = Path("/etc/xdpdirector")
+DEFAULT_CONFIGURATION = ETC / "director.yaml"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,31}")
 
 
@@ -26,6 +27,19 @@ class InstancePaths:
             raise InvalidRequestError(
                 f"'{self.name}' cannot be an instance's name: use 1 to 32 lower-case letters, digits, '-' and '_'"
             )
+
+    @property
+    def configuration(self) -> Path:
+        """The file where no other is named; InvalidRequestError for the one name whose file is another's."""
+        if self.name == DEFAULT_INSTANCE:
+            return DEFAULT_CONFIGURATION
+        found = ETC / f"{self.name}.yaml"
+        if found == DEFAULT_CONFIGURATION:
+            raise InvalidRequestError(
+                f"name a configuration file for instance '{self.name}' with --config: {found} is that of the "
+                f"instance '{DEFAULT_INSTANCE}'"
+            )
+        return found
 
     @property
     def pins(self) -> Path:

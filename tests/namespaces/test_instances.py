@@ -12,6 +12,7 @@ import pytest
 from conversation import Conversation, answering
 from directing import CHECK, becomes, command, directing
 
+from xdpdirector.errors import ConflictError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -66,6 +67,22 @@ def test_both_serve_and_neither_knows_of_the_other(lab: Lab, first: LabDirector,
     attached = [one.client.get("/v1/stats")["attachments"] for one in (first, second)]
     assert [[each["interface"] for each in one] for one in attached] == [["eth0"], ["eth1"]]
     assert [[each["program_id"] for each in one] for one in attached] == [[one] for one in programs(lab)]
+
+
+@pytest.mark.parametrize("options", [(), ("--force",)], ids=["load", "load --force"])
+def test_a_third_is_told_whose_program_is_where_it_wants_to_be(
+    lab: Lab, first: LabDirector, options: tuple[str, ...]
+) -> None:
+    third = LabDirector(lab.director_host, InstancePaths(f"{first.paths.name}-third"))
+    third.configure({"interfaces": ["eth0"]})
+    before = programs(lab)
+
+    done = command(third, "load", "--config", str(third.configuration), *options, check=False)
+
+    assert done.returncode == ConflictError.exit_code
+    assert f"eth0 carries the packet program of instance '{first.paths.name}'" in done.stderr
+    assert "xdp off" not in done.stderr
+    assert programs(lab) == before
 
 
 def kill(lab: Lab, director: LabDirector) -> None:

@@ -64,6 +64,11 @@ def test_version(answered: Callable[..., Any]) -> None:
     assert answered("version") == {"version": __version__}
 
 
+def test_version_as_an_option(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--version") == 0
+    assert capsys.readouterr().out == f"xdpdirector {__version__}\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "path"),
     [

@@ -78,6 +78,14 @@ def dead(ward: Ward) -> None:
     del ward.machine.files[f"/proc/{PID}"]
 
 
+def of_instance(name: str) -> Break:
+    def change(ward: Ward) -> None:
+        ward.machine.instances[9] = name
+        card(program_id=9, program="director")(ward)
+
+    return change
+
+
 def sysctl(name: str, value: str) -> Break:
     return file(f"/proc/sys/net/{name.replace('.', '/')}", value)
 
@@ -129,6 +137,10 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         pytest.param(
             card(program_id=9, program="other"), "error", "somebody else's XDP program 9 'other'", "xdp off",
             id="foreign",
+        ),
+        pytest.param(
+            of_instance("edge"), "error", "eth0 carries the packet program of instance 'edge'",
+            "take eth0 out of `interfaces` of instance 'ward'", id="another instance's",
         ),
         pytest.param(
             card(program_id=9, program=""), "warning", "nobody may say whose", "root", id="unknown program"

@@ -11,9 +11,10 @@ import pytest
 from xdpdirector.cli.app import command
 from xdpdirector.cli.serving import Order, plain_order
 from xdpdirector.cli.target import target
-from xdpdirector.paths import DEFAULT_CONFIGURATION
 
-USUAL = DEFAULT_CONFIGURATION
+USUAL, OF_EDGE, OF_LAB = (
+    Path("/etc/xdpdirector") / name for name in ("director.yaml", "edge.yaml", "lab.yaml")
+)
 EDGE = Path("/etc/edge.yaml")
 
 
@@ -26,16 +27,17 @@ def by_library(arguments: list[str]) -> Order:
         assert name == "run"
         tree.callback(**context.params)
         inner = run.make_context(name, rest, parent=context)
-    return Order(target(inner).instance, Path(inner.params["config"]))
+    named = inner.params["config"]
+    return Order(target(inner).instance, target(inner).configuration(Path(named) if named else None))
 
 
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
         pytest.param(["run"], Order("default", USUAL), id="nothing else"),
-        pytest.param(["-i", "edge", "run"], Order("edge", USUAL), id="an instance"),
-        pytest.param(["--instance", "edge", "run"], Order("edge", USUAL), id="spelled out"),
-        pytest.param(["--instance=edge", "run"], Order("edge", USUAL), id="in one word"),
+        pytest.param(["-i", "edge", "run"], Order("edge", OF_EDGE), id="an instance"),
+        pytest.param(["--instance", "edge", "run"], Order("edge", OF_EDGE), id="spelled out"),
+        pytest.param(["--instance=edge", "run"], Order("edge", OF_EDGE), id="in one word"),
         pytest.param(["run", "-c", str(EDGE)], Order("default", EDGE), id="a file"),
         pytest.param(["run", "--config", str(EDGE)], Order("default", EDGE), id="a file, spelled out"),
         pytest.param(["run", f"--config={EDGE}"], Order("default", EDGE), id="a file, in one word"),
@@ -49,8 +51,8 @@ def test_the_usual_order_is_understood(arguments: list[str], expected: Order) ->
 def test_the_environment_names_an_instance_that_the_order_does_not() -> None:
     environment = {"XDPDIRECTOR_INSTANCE": "lab"}
 
-    assert plain_order(["run"], environment) == Order("lab", USUAL)
-    assert plain_order(["-i", "edge", "run"], environment) == Order("edge", USUAL)
+    assert plain_order(["run"], environment) == Order("lab", OF_LAB)
+    assert plain_order(["-i", "edge", "run"], environment) == Order("edge", OF_EDGE)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +70,8 @@ def test_the_environment_names_an_instance_that_the_order_does_not() -> None:
         pytest.param(["-iedge", "run"], id="in one word, short"),
         pytest.param(["run", "-c", "a", "-c", "b"], id="twice"),
         pytest.param(["run", "now"], id="a word too many"),
+        pytest.param(["-i", "director", "run"], id="an instance whose file is another's"),
+        pytest.param(["-i", "Edge!", "run"], id="a name that no instance may have"),
     ],
 )
 def test_all_else_is_left_to_the_library(arguments: list[str]) -> None:

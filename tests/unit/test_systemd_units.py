@@ -9,6 +9,8 @@ import socket
 import threading
 from pathlib import Path
 
+import pytest
+
 from xdpdirector import becoming, giver, privileges
 from xdpdirector.checknet import SETTINGS
 from xdpdirector.lab.package.build import DEBIANS
@@ -31,6 +33,20 @@ def test_the_daemon_has_just_the_capabilities_that_it_asks_for() -> None:
     daemon = unit("xdpdirector.service")
 
     assert daemon["AmbientCapabilities"] == daemon["CapabilityBoundingSet"] == [" ".join(privileges.DAEMON)]
+
+
+@pytest.mark.parametrize("name", ["xdpdirector", "xdpdirector-load"])
+def test_the_units_of_other_instances_differ_by_the_instance_alone(name: str) -> None:
+    ours, others = unit(f"{name}.service"), unit(f"{name}@.service")
+
+    def named(value: str) -> str:
+        return value.replace("xdpdirector-load.service", "xdpdirector-load@%i.service").replace(
+            "/usr/bin/xdpdirector ", "/usr/bin/xdpdirector --instance %i "
+        )
+
+    expected = {key: [named(value) for value in values] for key, values in ours.items()}
+    assert {**others, "Description": []} == {**expected, "Description": []}
+    assert others["Description"] == [f"{ours['Description'][0]}, instance %i"]
 
 
 def test_the_checks_namespace_is_set_as_the_daemon_wants_it() -> None:

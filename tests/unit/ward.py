@@ -108,6 +108,7 @@ class FakeMachine:
         self.processors = 4
         self.free_bytes = 10 << 30
         self.mounted = True
+        self.instances: dict[int, str] = {}
         self.bcc: list[Path] | None = [Path("/usr/lib/python3/dist-packages/bcc")]
 
     def text(self, path: Path) -> str:
@@ -132,6 +133,9 @@ class FakeMachine:
 
     def bpffs_is_mounted(self) -> bool:
         return self.mounted
+
+    def instance_of(self, program_id: int) -> str | None:
+        return self.instances.get(program_id)
 
     def package(self, name: str) -> list[Path] | None:
         return self.bcc

@@ -41,6 +41,12 @@ app = typer.Typer(
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"xdpdirector {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     context: typer.Context,
@@ -51,7 +57,7 @@ def options(
             "-i",
             envvar="XDPDIRECTOR_INSTANCE",
             metavar="NAME",
-            help="Which director on this host.",
+            help="Which director on this host: its configuration is /etc/xdpdirector/NAME.yaml.",
         ),
     ] = DEFAULT_INSTANCE,
     socket: Annotated[
@@ -63,6 +69,15 @@ def options(
             help="The daemon's socket where it is not in the usual place, as when forwarded by ssh -L.",
         ),
     ] = None,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            callback=_show_version,
+            is_eager=True,
+            help="The version of this program, and no more.",
+        ),
+    ] = False,
 ) -> None:
     """Layer-2 direct routing at the XDP hook: runs a director, or talks to the one that runs."""
     context.obj = Target(instance, socket)
@@ -140,8 +155,8 @@ app.add_typer(config.revisions, name="revisions", no_args_is_help=True)
 app.add_typer(guard.app, name="guard", no_args_is_help=True)
 app.add_typer(token.app, name="token", no_args_is_help=True)
 app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)
-app.command(epilog=example("xdpdirector -i edge run --config /etc/xdpdirector/edge.yaml"))(daemon.run)
-app.command(epilog=example("xdpdirector load --config /etc/xdpdirector/director.yaml"))(daemon.load)
+app.command(epilog=example("xdpdirector -i edge run     # by /etc/xdpdirector/edge.yaml"))(daemon.run)
+app.command(epilog=example("xdpdirector load     # by /etc/xdpdirector/director.yaml"))(daemon.load)
 app.command(epilog=example("xdpdirector -i edge unload"))(daemon.unload)
 app.command(epilog=example("xdpdirector version"))(version)
 

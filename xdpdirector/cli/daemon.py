@@ -3,29 +3,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from xdpdirector.cli import serving
-from xdpdirector.cli.target import target
-from xdpdirector.paths import DEFAULT_CONFIGURATION
-
-Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
+from xdpdirector.cli.target import ConfigurationFile, target
 
 
-def run(context: typer.Context, config: Config = DEFAULT_CONFIGURATION) -> None:
+def run(context: typer.Context, config: ConfigurationFile = None) -> None:
     """Run the daemon in the foreground until SIGTERM.
 
     Packets are forwarded after that, too: only `unload` ends it.
     """
-    raise typer.Exit(serving.serve(target(context).instance, config))
+    raise typer.Exit(serving.serve(target(context).instance, target(context).configuration(config)))
 
 
 def load(
     context: typer.Context,
-    config: Config = DEFAULT_CONFIGURATION,
+    config: ConfigurationFile = None,
     force: Annotated[
         bool, typer.Option("--force", help="Replace an XDP program that is not the director's.")
     ] = False,
@@ -43,16 +39,23 @@ def load(
     """
     from xdpdirector import loading
 
-    instance = target(context).instance
+    instance, file = target(context).instance, target(context).configuration(config)
     if plan:
-        raise typer.Exit(loading.plan(instance, config))
-    raise typer.Exit(loading.load(instance, config, force=force, lose=lose))
+        raise typer.Exit(loading.plan(instance, file))
+    raise typer.Exit(loading.load(instance, file, force=force, lose=lose))
 
 
 def unload(
     context: typer.Context,
     addresses: Annotated[
         bool, typer.Option("--vips", help="Also take off the VIPs that the daemon put on the interfaces.")
+    ] = False,
+    everything: Annotated[
+        bool,
+        typer.Option(
+            "--everything",
+            help="End the daemon first; take program and VIPs off in each network namespace of this machine.",
+        ),
     ] = False,
 ) -> None:
     """Detach the packet program: forwarding ends.
@@ -61,4 +64,6 @@ def unload(
     """
     from xdpdirector import loading
 
+    if everything:
+        raise typer.Exit(loading.unload_everywhere(target(context).instance))
     raise typer.Exit(loading.unload(target(context).instance, addresses=addresses))

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from xdpdirector.cli.render import Parts, answer, plural
-from xdpdirector.cli.target import Format, Output, target
-from xdpdirector.paths import DEFAULT_CONFIGURATION, InstancePaths
+from xdpdirector.cli.target import ConfigurationFile, Format, Output, target
+from xdpdirector.paths import InstancePaths
 
 if TYPE_CHECKING:
     from xdpdirector.doctor.finding import Finding
@@ -20,9 +19,7 @@ _MARKS = {"ok": "ok     ", "note": "note   ", "warning": "WARNING", "error": "ER
 
 def doctor(
     context: typer.Context,
-    config: Annotated[
-        Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")
-    ] = DEFAULT_CONFIGURATION,
+    config: ConfigurationFile = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Only warnings and errors.")] = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -35,7 +32,9 @@ def doctor(
     from xdpdirector.doctor.patient import admit
 
     chosen = target(context)
-    patient = admit(InstancePaths(chosen.instance), config, ThisMachine(), chosen.client())
+    patient = admit(
+        InstancePaths(chosen.instance), chosen.configuration(config), ThisMachine(), chosen.client()
+    )
     findings = examine(patient)
     shown = [each for each in findings if not quiet or each.level in ("warning", "error")]
     answer(output, {"items": [each.document() for each in shown]}, lambda: show(shown))

@@ -13,9 +13,8 @@ import typer
 from xdpdirector.cli import replay_changes
 from xdpdirector.cli.capturing import with_progress
 from xdpdirector.cli.render import Parts, answer, entry, number, paint, plural, table
-from xdpdirector.cli.target import Format, Output
+from xdpdirector.cli.target import ConfigurationFile, Format, Output, target
 from xdpdirector.errors import CaptureError
-from xdpdirector.paths import DEFAULT_CONFIGURATION
 
 if TYPE_CHECKING:
     from xdpdirector.replay.packet import Packet
@@ -31,7 +30,6 @@ CaptureFile = Annotated[
         metavar="CAPTURE", help="pcap or pcapng, also gzipped; - is standard input.", show_default=False
     ),
 ]
-Config = Annotated[Path, typer.Option("--config", "-c", metavar="FILE", help="The configuration file.")]
 Down = Annotated[
     list[str] | None, typer.Option(metavar="SERVICE/BACKEND", help="Its check failed; may be repeated.")
 ]
@@ -69,8 +67,9 @@ At = Annotated[
 
 
 def replay(
+    context: typer.Context,
     capture: CaptureFile,
-    config: Config = DEFAULT_CONFIGURATION,
+    config: ConfigurationFile = None,
     down: Down = None,
     mac: Mac = None,
     packets: Packets = False,
@@ -88,9 +87,10 @@ def replay(
     up, with made-up MAC addresses. Time passes as in the capture. Exit code 1 when it is not as was expected, or
     when another configuration would change something.
     """
+    file = target(context).configuration(config)
     if diff:
         _refuse_with_diff(packets=packets, record=record, expect=expect, write=write)
-        replay_changes.show(capture, config, diff, down=down or (), macs=mac or (), at=at, output=output)
+        replay_changes.show(capture, file, diff, down=down or (), macs=mac or (), at=at, output=output)
         return
     _require_diff(at)
     from xdpdirector.replay import Replay
@@ -103,7 +103,7 @@ def replay(
         opened = stack.enter_context(Capture(capture))
         sinks, comparison = _sinks(stack, _Shown(output, reason) if packets else None, record, expect)
         commentary = Commentary(stack.enter_context(_new(write, "b"))) if write else None
-        replaying = stack.enter_context(Replay(config, down=down or (), macs=mac or ()))
+        replaying = stack.enter_context(Replay(file, down=down or (), macs=mac or ()))
         try:
             for piece in with_progress(opened, replaying.judge(opened)):
                 _hand_on(piece, sinks)

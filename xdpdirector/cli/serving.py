@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from xdpdirector.paths import DEFAULT_CONFIGURATION, DEFAULT_INSTANCE
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.paths import DEFAULT_INSTANCE, InstancePaths
 
 INSTANCE = "XDPDIRECTOR_INSTANCE"
 PARTS: dict[str, dict[str, str]] = {
@@ -34,7 +35,10 @@ def plain_order(arguments: Sequence[str], environment: Mapping[str, str]) -> Ord
     if not ran or instance is None or configuration is None:
         return None
     named = instance or environment.get(INSTANCE) or DEFAULT_INSTANCE
-    return Order(named, Path(configuration) if configuration else DEFAULT_CONFIGURATION)
+    try:
+        return Order(named, Path(configuration) if configuration else InstancePaths(named).configuration)
+    except InvalidRequestError:
+        return None
 
 
 def serve(instance: str, configuration: Path) -> int:

@@ -22,6 +22,10 @@ class Target:
     instance: str
     socket: Path | None = None
 
+    def configuration(self, named: Path | None) -> Path:
+        """The file that is named, or this instance's own."""
+        return named or InstancePaths(self.instance).configuration
+
     def client(self) -> Client:
         return Client(self.socket or InstancePaths(self.instance).socket, instance=self.instance)
 
@@ -39,6 +43,18 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     YAML = "yaml"
+
+
+ConfigurationFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        metavar="FILE",
+        help="The configuration file; else /etc/xdpdirector/INSTANCE.yaml, or director.yaml for the default one.",
+        show_default=False,
+    ),
+]
 
 
 @dataclass(frozen=True)

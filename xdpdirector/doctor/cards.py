@@ -104,14 +104,23 @@ def _program(card: Card, patient: Patient) -> Iterator[Finding]:
             "xdpdirector load, or start the daemon, which attaches it",
         )
         return
+    strange = card.program_id not in patient.program_ids
+    other = patient.machine.instance_of(card.program_id) if strange else None
     program = f"program {card.program_id}" + (f" '{card.program}'" if card.program else "")
-    if card.program_id not in patient.program_ids and not card.program:
+    if other and other != patient.paths.name:
+        yield error(
+            f"{card.name} carries the packet program of instance '{other}'",
+            f"the pins in {patient.paths.pins.with_name(other)}",
+            f"take {card.name} out of `interfaces` of instance '{patient.paths.name}' and give it another, or "
+            "serve both from one instance",
+        )
+    elif strange and not card.program:
         yield warning(
             f"{card.name} carries an XDP {program}, and nobody may say whose",
             "libbpf",
             "run the doctor as root",
         )
-    elif card.program_id not in patient.program_ids and card.program != OURS:
+    elif strange and card.program != OURS:
         yield error(
             f"{card.name} carries somebody else's XDP {program}",
             f"libbpf, {card.mode} mode",

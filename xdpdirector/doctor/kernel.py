@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xdpdirector.bpffs import OLDEST_KERNEL, TRIED_KERNEL
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
 
-OLDEST, TRIED = (5, 15), (6, 1)
 # What an older kernel lacks (Linux' own change logs).
 SINCE = {
     (
@@ -45,11 +45,15 @@ def look(patient: Patient) -> Iterator[Finding]:
 def _version(patient: Patient) -> Iterator[Finding]:
     release, version = patient.machine.kernel
     evidence = f"uname -r says {release}"
-    if version < OLDEST:
-        yield error(f"Linux {release} is too old", evidence, f"use Linux {_text(TRIED)} or newer")
+    if version < OLDEST_KERNEL:
+        yield error(
+            f"Linux {release} is too old: the least is {_text(OLDEST_KERNEL)}",
+            evidence,
+            f"use Linux {_text(TRIED_KERNEL)} or newer",
+        )
         return
-    if version < TRIED:
-        remedy = f"use Linux {_text(TRIED)} or newer"
+    if version < TRIED_KERNEL:
+        remedy = f"use Linux {_text(TRIED_KERNEL)} or newer"
         yield warning(f"Linux {release} is older than what this was tried on", evidence, remedy)
     else:
         yield ok(f"Linux {release}", evidence)

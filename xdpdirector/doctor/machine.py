@@ -37,6 +37,9 @@ class Machine(Protocol):
 
     def bpffs_is_mounted(self) -> bool: ...
 
+    def instance_of(self, program_id: int) -> str | None:
+        """Which instance's packet program that is; None when it is none's, or we may not see it."""
+
     def package(self, name: str) -> list[Path] | None:
         """Where Python would find a package; None when it would not."""
 
@@ -69,6 +72,9 @@ class ThisMachine:
     def bpffs_is_mounted(self) -> bool:
         return bpffs.is_mounted()
 
+    def instance_of(self, program_id: int) -> str | None:
+        return bpffs.instance_of(program_id)
+
     def package(self, name: str) -> list[Path] | None:
         spec = find_spec(name)
         return None if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
@@ -79,8 +85,7 @@ class ThisMachine:
     @property
     def kernel(self) -> Kernel:
         release = os.uname().release
-        major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in release.split(".")[:2])
-        return Kernel(release, (major, minor))
+        return Kernel(release, bpffs.kernel_version(release))
 
     @property
     def processors(self) -> int:

@@ -36,19 +36,16 @@ def look(patient: Patient) -> Iterator[Finding]:
 
 
 def unit_of(instance: str) -> str:
-    """The Debian package has the one of the default instance; others are the operator's."""
+    """The Debian package has one for the default instance, and a template for the others."""
     return "xdpdirector" if instance == DEFAULT_INSTANCE else f"xdpdirector@{instance}"
 
 
 def _at_boot(patient: Patient) -> Finding:
-    names = [f"{unit_of(patient.paths.name)}.service", "xdpdirector.service"]
-    enabled = [name for name in names if patient.machine.exists(WANTED / name)]
-    if enabled:
-        return ok(f"{enabled[0]} starts at boot", f"{WANTED / enabled[0]}")
+    name = f"{unit_of(patient.paths.name)}.service"
+    if patient.machine.exists(WANTED / name):
+        return ok(f"{name} starts at boot", f"{WANTED / name}")
     return warning(
-        "the daemon does not start at boot",
-        f"{WANTED / names[0]} does not exist",
-        f"systemctl enable {names[0]}",
+        "the daemon does not start at boot", f"{WANTED / name} does not exist", f"systemctl enable {name}"
     )
 
 

@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from xdpdirector.fields import NUMBER, Frozen
+from xdpdirector.fields import NUMBER, Frozen, key
 from xdpdirector.listener import Address
 
 ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
@@ -103,9 +103,16 @@ AbsolutePath = Annotated[
 class TlsSpec(Frozen):
     """For every TCP address. With `client_ca` clients need a certificate of that authority, and a token still."""
 
-    certificate: AbsolutePath
-    key: AbsolutePath
-    client_ca: AbsolutePath | None = None
+    certificate: AbsolutePath = Field(
+        description="PEM file of the certificate and its chain; read anew at SIGHUP."
+    )
+    key: AbsolutePath = Field(
+        description="PEM file of its private key, which the daemon's user must be able to read."
+    )
+    client_ca: AbsolutePath | None = Field(
+        default=None,
+        description="PEM file of the authority of clients' certificates; without it clients need none.",
+    )
 
 
 class ApiSpec(Frozen):
@@ -115,11 +122,18 @@ class ApiSpec(Frozen):
     everything. `rate`: requests a second of one token, user or address; twice as many may come at once.
     """
 
-    listen: Annotated[tuple[EndpointField, ...], Field(max_length=16)] = ()
-    tls: TlsSpec | None = None
-    group: Annotated[str, Field(pattern=ACCOUNT)] | None = None
-    role: Role = Role.ADMIN
-    rate: Annotated[int, Field(ge=1, le=100_000), NUMBER] = 500
+    listen: Annotated[tuple[EndpointField, ...], Field(max_length=16)] = key(
+        (),
+        "TCP addresses to listen on beside the unix socket; clients there need a token, and TLS but on loopback.",
+    )
+    tls: TlsSpec | None = key(None, "Certificate and key for all TCP addresses.")
+    group: Annotated[str, Field(pattern=ACCOUNT)] | None = key(
+        None, "The group that may use the unix socket; by default that of the daemon."
+    )
+    role: Role = key(Role.ADMIN, "What members of that group may do; root may do everything.")
+    rate: Annotated[int, Field(ge=1, le=100_000), NUMBER] = key(
+        500, "How much one token, user or address may ask; twice as many at once.", "requests a second"
+    )
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

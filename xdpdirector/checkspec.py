@@ -10,7 +10,7 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from xdpdirector import patterns
 from xdpdirector.durations import format_duration
-from xdpdirector.fields import NUMBER, Flag, Frozen, Timeout
+from xdpdirector.fields import NUMBER, Flag, Frozen, Timeout, key
 
 STORED = {"stored": True}
 """Context of validation: what an earlier release took and stored is taken in, where this one would refuse it."""
@@ -32,7 +32,9 @@ class Checks(Frozen):
     """What the configuration file says of all checks. `allow_exec`: the only programs that `exec` checks may run;
     it cannot be changed at run time."""
 
-    allow_exec: Annotated[tuple[FilePath, ...], Field(max_length=64)] = ()
+    allow_exec: Annotated[tuple[FilePath, ...], Field(max_length=64)] = key(
+        (), "The only programs that `exec` checks may run. Cannot be changed at run time."
+    )
 
 
 class CheckBase(Frozen):
@@ -42,12 +44,20 @@ class CheckBase(Frozen):
     which a server answers even after it lost the VIP.
     """
 
-    interval: Timeout = 2.0
-    timeout: Timeout = 1.0
-    rise: Annotated[int, Field(ge=1, le=100), NUMBER] = 2
-    fall: Annotated[int, Field(ge=1, le=100), NUMBER] = 3
-    port: Annotated[int, Field(ge=1, le=65535), NUMBER] | None = None
-    via: Literal["vip", "address"] = "vip"
+    interval: Timeout = key(2.0, "From the start of one try to the start of the next.")
+    timeout: Timeout = key(1.0, "For all of a try; not longer than `interval`.")
+    rise: Annotated[int, Field(ge=1, le=100), NUMBER] = key(
+        2, "How many successes in a row bring a backend back.", "tries"
+    )
+    fall: Annotated[int, Field(ge=1, le=100), NUMBER] = key(
+        3, "How many failures in a row take a backend out.", "tries"
+    )
+    port: Annotated[int, Field(ge=1, le=65535), NUMBER] | None = key(
+        None, "Where it asks; by default the port of the first listener that has just one."
+    )
+    via: Literal["vip", "address"] = key(
+        "vip", "Ask the service's VIPs on the backend, or the backend's own address."
+    )
 
     @model_validator(mode="after")
     def _timeout_fits(self) -> Self:
@@ -78,9 +88,13 @@ class Secured(CheckBase):
     """How TLS is spoken. `server_name` is sent (SNI, RFC 6066) and, with `verify`, looked for in the certificate;
     `ca`: a file of the authorities that are trusted, instead of this machine's."""
 
-    server_name: HostName | None = None
-    verify: Flag = False
-    ca: FilePath | None = None
+    server_name: HostName | None = key(
+        None, "The name that is sent (SNI) and, with `verify`, must be in the certificate."
+    )
+    verify: Flag = key(False, "Whether the certificate is verified; needs a name.")
+    ca: FilePath | None = key(
+        None, "PEM file of the authorities that are trusted; by default this machine's."
+    )
 
     @model_validator(mode="after")
     def _verifiable(self) -> Self:
@@ -100,17 +114,25 @@ class TlsCheck(Secured):
     """Healthy when a TLS handshake succeeds in time, and the certificate is good for `min_days` more."""
 
     type: Literal["tls"]
-    min_days: Annotated[int, Field(ge=0, le=3650), NUMBER] | None = None
+    min_days: Annotated[int, Field(ge=0, le=3650), NUMBER] | None = key(
+        None, "How long the certificate must still be good; by default it is not looked at.", "days"
+    )
 
 
 class HttpBase(CheckBase):
     """What HTTP is asked. `weight_header`: where the server says what part of its weight it wants, like `75%`."""
 
-    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = "/"
-    host: Word | None = None
-    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599), NUMBER], ...], Field(min_length=1)] = (200,)
-    body: Expression | None = None
-    weight_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64)] | None = None
+    path: Annotated[str, Field(pattern=r"^/[!-~]*$", max_length=1024)] = key("/", "What GET asks for.")
+    host: Word | None = key(None, "The Host header; by default the address that is asked.")
+    status: Annotated[tuple[Annotated[int, Field(ge=100, le=599), NUMBER], ...], Field(min_length=1)] = key(
+        (200,), "The answers that are good."
+    )
+    body: Expression | None = key(
+        None, "A regular expression (RE2) that must be found in the answer's first 64 KiB."
+    )
+    weight_header: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]+$", max_length=64)] | None = key(
+        None, "The header by which the server says what part of its weight it wants, like `75%`."
+    )
 
 
 class HttpCheck(HttpBase):
@@ -133,14 +155,16 @@ class HttpsCheck(Secured, HttpBase):
 class Conversation(Secured):
     """A line protocol; `tls`: `direct` from the first octet, or `start` by the protocol's own command."""
 
-    tls: Literal["none", "start", "direct"] = "none"
+    tls: Literal["none", "start", "direct"] = key(
+        "none", "TLS from the first octet (`direct`), or by the protocol's own command (`start`)."
+    )
 
 
 class SmtpCheck(Conversation):
     """Healthy when the server greets and takes EHLO (RFC 5321), and STARTTLS (RFC 3207) where asked for."""
 
     type: Literal["smtp"]
-    hello: HostName = "xdpdirector"
+    hello: HostName = key("xdpdirector", "The name that EHLO says.")
 
 
 class Pop3Check(Conversation):
@@ -165,8 +189,8 @@ class LdapCheck(Secured):
     """Healthy when the server takes an anonymous bind (RFC 4511) or, with `ask: root_dse`, reads that entry."""
 
     type: Literal["ldap"]
-    tls: Literal["none", "direct"] = "none"
-    ask: Literal["bind", "root_dse"] = "bind"
+    tls: Literal["none", "direct"] = key("none", "TLS from the first octet, or none.")
+    ask: Literal["bind", "root_dse"] = key("bind", "An anonymous bind, or the root DSE after it.")
 
 
 class PostgresCheck(CheckBase):
@@ -174,26 +198,32 @@ class PostgresCheck(CheckBase):
     user: that it lives. It is not when it starts up, shuts down or has no connection left."""
 
     type: Literal["postgres"]
-    user: Word = "xdpdirector"
-    database: Word | None = None
+    user: Word = key("xdpdirector", "Whom the session is started for; no password is ever sent.")
+    database: Word | None = key(None, "Which database; by default that of the user's name.")
 
 
 class MysqlCheck(CheckBase):
     """Healthy when the server finishes the handshake, with or without letting this user in (no password)."""
 
     type: Literal["mysql"]
-    user: Word = "xdpdirector"
+    user: Word = key("xdpdirector", "Who asks to be let in, without a password.")
 
 
 class DnsCheck(CheckBase):
     """Healthy when the question is answered with this code and, if given, this record among the answers."""
 
     type: Literal["dns"]
-    name: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=253)]
-    query: Annotated[str, Field(pattern=r"^[A-Z0-9]+$", max_length=16)] = "A"
-    rcode: Annotated[str, Field(pattern=r"^[A-Z]+$", max_length=16)] = "NOERROR"
-    answer: Annotated[str, Field(min_length=1, max_length=255)] | None = None
-    transport: Literal["udp", "tcp"] = "udp"
+    name: Annotated[str, Field(pattern=r"^[!-~]+$", max_length=253)] = Field(
+        description="The name that is asked for."
+    )
+    query: Annotated[str, Field(pattern=r"^[A-Z0-9]+$", max_length=16)] = key("A", "The type of record.")
+    rcode: Annotated[str, Field(pattern=r"^[A-Z]+$", max_length=16)] = key(
+        "NOERROR", "The code that is expected."
+    )
+    answer: Annotated[str, Field(min_length=1, max_length=255)] | None = key(
+        None, "A record that must be among the answers; by default any, or none."
+    )
+    transport: Literal["udp", "tcp"] = key("udp", "How it is asked.")
 
 
 class UdpCheck(CheckBase):
@@ -201,9 +231,13 @@ class UdpCheck(CheckBase):
     that no ICMP error says the port is closed, which takes the whole `timeout`. `send_hex` for other than text."""
 
     type: Literal["udp"]
-    send: Annotated[str, Field(max_length=1024)] = ""
-    send_hex: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2})*$", max_length=2048)] = ""
-    expect: Expression | None = None
+    send: Annotated[str, Field(max_length=1024)] = key("", "The datagram, as text.")
+    send_hex: Annotated[str, Field(pattern=r"^([0-9a-fA-F]{2})*$", max_length=2048)] = key(
+        "", "The datagram, as hexadecimal digits."
+    )
+    expect: Expression | None = key(
+        None, "A regular expression (RE2) that must be found in the answer; without it none is awaited."
+    )
 
 
 class IcmpCheck(CheckBase):
@@ -220,8 +254,10 @@ class AgentCheck(CheckBase):
     """Healthy when the server says so, in a line as for HAProxy's agent-check: `up`, `down`, `drain`, `75%`."""
 
     type: Literal["agent"]
-    send: Annotated[str, Field(max_length=255)] = ""
-    via: Literal["vip", "address"] = "address"
+    send: Annotated[str, Field(max_length=255)] = key("", "What is sent before the agent's line is read.")
+    via: Literal["vip", "address"] = key(
+        "address", "Ask the service's VIPs on the backend, or the backend's own address."
+    )
 
 
 class ExecCheck(CheckBase):
@@ -231,8 +267,8 @@ class ExecCheck(CheckBase):
     command: Annotated[
         tuple[Annotated[str, Field(max_length=1024, pattern=r"^[^\x00]*$")], ...],
         Field(min_length=1, max_length=64),
-    ]
-    via: Literal["address"] = "address"
+    ] = Field(description="The program, which `checks.allow_exec` must name, and its arguments; no shell.")
+    via: Literal["address"] = key("address", "The program is told the backend's own address.")
 
     @property
     def has_port(self) -> bool:

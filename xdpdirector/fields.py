@@ -114,6 +114,14 @@ class ByName:
         return handler(schema) | {"additionalProperties": False}
 
 
+def key(default: Any, text: str, unit: str = "") -> Any:
+    """A key of the configuration: what it is by default, what it means, and in what it is counted.
+
+    Required ones are `Field(description=...)`: without a default.
+    """
+    return Field(default=default, description=text, json_schema_extra={"x-unit": unit} if unit else None)
+
+
 class Frozen(BaseModel):
     """Unknown keys are errors; values cannot change. Validators are made when they are used first: most are used as
     parts of others' only, and each takes memory and time."""

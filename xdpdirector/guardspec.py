@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from xdpdirector.fields import NUMBER, Frozen
+from xdpdirector.fields import NUMBER, Frozen, key
 
 Prefix = IPv4Network | IPv6Network
 
@@ -110,14 +110,16 @@ Burst = Annotated[int, Field(ge=1, le=10_000_000), NUMBER]
 class DenyEntry(Frozen):
     """A prefix whose packets are dropped, and why."""
 
-    prefix: PrefixField
-    reason: DenyReason = ""
+    prefix: PrefixField = Field(description="Whose packets to any service are dropped.")
+    reason: DenyReason = key("", "Why; shown with the prefix.")
 
 
 class GuardSpec(Frozen):
     """The guard in the configuration file."""
 
-    deny: Annotated[tuple[DenyEntry, ...], Field(max_length=MOST_DENIED)] = ()
+    deny: Annotated[tuple[DenyEntry, ...], Field(max_length=MOST_DENIED)] = key(
+        (), "Prefixes whose packets to any service are dropped; those denied at run time come on top."
+    )
 
     @model_validator(mode="after")
     def _prefixes_differ(self) -> Self:
@@ -149,10 +151,12 @@ def _refuse_long(rate: float, burst: int | None) -> None:
 class SourceLimit(Frozen):
     """New connections of all clients under one prefix, for each such prefix."""
 
-    rate: Rate
-    burst: Burst | None = None
-    prefix: Annotated[int, Field(ge=1, le=32), NUMBER] = 32
-    prefix6: Annotated[int, Field(ge=1, le=128), NUMBER] = 64
+    rate: Rate = Field(description="New connections of each source over time.")
+    burst: Burst | None = key(
+        None, "How many it may open at once; by default what the rate gives in a second.", "connections"
+    )
+    prefix: Annotated[int, Field(ge=1, le=32), NUMBER] = key(32, "What is one source of IPv4.", "bits")
+    prefix6: Annotated[int, Field(ge=1, le=128), NUMBER] = key(64, "What is one source of IPv6.", "bits")
 
     @model_validator(mode="after")
     def _burst_fits(self) -> Self:
@@ -170,9 +174,13 @@ class ServiceLimit(Frozen):
     if it is not said. Running connections are never limited.
     """
 
-    rate: Rate | None = None
-    burst: Burst | None = None
-    per_source: SourceLimit | None = None
+    rate: Rate | None = key(
+        None, "New connections of the whole service over time; without it only sources are limited."
+    )
+    burst: Burst | None = key(
+        None, "How many it takes at once; by default what the rate gives in a second.", "connections"
+    )
+    per_source: SourceLimit | None = key(None, "The same for each source.")
 
     @model_validator(mode="after")
     def _says_something(self) -> Self:

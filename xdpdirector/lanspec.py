@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from xdpdirector.fields import DayAtMost, Flag, Frozen, Timeout
+from xdpdirector.fields import DayAtMost, Flag, Frozen, Timeout, key
 
 
 class LanSpec(Frozen):
@@ -11,6 +11,14 @@ class LanSpec(Frozen):
     `probe: false`: nothing is sent; what the neighbour table says is still looked at. `grace`: for how long frames
     still go to the last MAC of a backend when the director itself lost an address, a route or its carrier."""
 
-    interval: Timeout = 10.0
-    probe: Flag = True
-    grace: DayAtMost = 10.0
+    interval: Timeout = key(
+        10.0, "How often each VIP and each backend is asked for on the network, at least."
+    )
+    probe: Flag = key(
+        True, "Whether anything is sent to ask; what the neighbour table says is looked at anyway."
+    )
+    grace: DayAtMost = key(
+        10.0,
+        "How long frames go to the last MAC of a backend after the director itself lost an address, a route or its "
+        "carrier.",
+    )

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
 from xdpdirector.checkspec import Checks
 from xdpdirector.checkspec import CheckSpec as CheckSpec
-from xdpdirector.fields import NUMBER, ByName, Flag
+from xdpdirector.fields import NUMBER, ByName, Flag, key
 from xdpdirector.fields import DayAtMost as DayAtMost
 from xdpdirector.fields import Frozen as Frozen
 from xdpdirector.fields import HostAddress as HostAddress
@@ -62,11 +62,26 @@ class BackendSpec(Frozen):
     than `resume_connections` (three quarters of the maximum by default).
     """
 
-    address: HostAddress
-    weight: Annotated[int, Field(ge=0, le=65535), NUMBER] = 1
-    max_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1), NUMBER] | None = None
-    resume_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1), NUMBER] | None = None
-    admin: AdminState = AdminState.ENABLED
+    address: HostAddress = Field(description="Its own address, on a network of the director.")
+    weight: Annotated[int, Field(ge=0, le=65535), NUMBER] = key(
+        1,
+        "Its part of the new connections, beside those of the others; with 0 it gets none, and keeps what it has.",
+    )
+    max_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1), NUMBER] | None = key(
+        None,
+        "It takes no new connections once it has so many in the table, running and ended ones together. Not with "
+        "`mh` and `sh`.",
+        "connections",
+    )
+    resume_connections: Annotated[int, Field(ge=1, le=(1 << 31) - 1), NUMBER] | None = key(
+        None,
+        "It takes new ones again once it has fewer; by default three quarters of the maximum.",
+        "connections",
+    )
+    admin: AdminState = key(
+        AdminState.ENABLED,
+        "What is wanted of it: all traffic, no new connections (`drain`), none at all (`maintenance`).",
+    )
 
     @model_validator(mode="after")
     def _thresholds_fit(self) -> Self:
@@ -87,19 +102,21 @@ class Persistence(Frozen):
     drains or has weight 0, as with IPVS, or is given another one (`leave`). One that is down never keeps anybody.
     """
 
-    timeout: Timeout = 300.0
-    prefix: Annotated[int, Field(ge=1, le=32), NUMBER] = 32
-    prefix6: Annotated[int, Field(ge=1, le=128), NUMBER] = 128
-    on_drain: Literal["keep", "leave"] = "leave"
+    timeout: Timeout = key(300.0, "For how long a client that opens no connection keeps its backend.")
+    prefix: Annotated[int, Field(ge=1, le=32), NUMBER] = key(32, "What is one client of IPv4.", "bits")
+    prefix6: Annotated[int, Field(ge=1, le=128), NUMBER] = key(128, "What is one client of IPv6.", "bits")
+    on_drain: Literal["keep", "leave"] = key(
+        "leave", "Whether clients stay with a backend that drains or has weight 0, or get another one."
+    )
 
 
 class Timeouts(Frozen):
     """How long an idle connection is remembered; defaults are those of IPVS (`ipvsadm --set 900 120 300`)."""
 
-    tcp: DayAtMost = 900.0
-    tcpfin: DayAtMost = 120.0
-    udp: DayAtMost = 300.0
-    syn: DayAtMost = 60.0
+    tcp: DayAtMost = key(900.0, "An established TCP connection.")
+    tcpfin: DayAtMost = key(120.0, "A TCP connection that has ended.")
+    udp: DayAtMost = key(300.0, "A flow of datagrams.")
+    syn: DayAtMost = key(60.0, "A TCP connection that is not yet established.")
 
 
 class ServiceSpec(Frozen):
@@ -115,22 +132,47 @@ class ServiceSpec(Frozen):
     `limit`: how many new connections it takes.
     """
 
-    listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)]
-    scheduler: Scheduler = Scheduler.WLC
-    ring_slots: Annotated[int, Field(ge=251, le=131071), NUMBER] = 16381
-    hash: Literal["address", "flow"] | None = None
-    fallback: Name | None = None
-    on_empty: Literal["reject", "drop"] = "reject"
-    on_down: Literal["reject", "drop", "schedule"] = "reject"
-    on_unknown: Literal["reject", "drop", "schedule"] = "reject"
-    timeouts: Timeouts = Timeouts()
-    persistence: Persistence | None = None
-    one_packet: Flag = False
-    limit: ServiceLimit | None = None
-    check: CheckSpec | None = None
-    slow_start: Timeout | None = None
+    listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)] = Field(
+        description="Address, protocol and ports that clients send to: one port, a range like `8000-8099`, or `*`."
+    )
+    scheduler: Scheduler = key(Scheduler.WLC, "Who gets a new connection; ipvsadm's names and meanings.")
+    ring_slots: Annotated[int, Field(ge=251, le=131071), NUMBER] = key(
+        16381,
+        "Size of the ring of `mh` and `sh`: a prime number, some hundred times that of the backends.",
+        "slots",
+    )
+    hash: Literal["address", "flow"] | None = key(
+        None,
+        "What `mh` and `sh` hash: the client's address, or its port, too; by default `flow` for `mh`, `address` "
+        "for `sh`.",
+    )
+    fallback: Name | None = key(None, "The backend that takes new connections only when no other does.")
+    on_empty: Literal["reject", "drop"] = key(
+        "reject", "What a new connection gets when no backend takes any: an answer (RST, ICMP), or silence."
+    )
+    on_down: Literal["reject", "drop", "schedule"] = key(
+        "reject",
+        "What a running TCP connection gets whose backend is down, removed or in maintenance: RST, silence, or "
+        "another backend.",
+    )
+    on_unknown: Literal["reject", "drop", "schedule"] = key(
+        "reject",
+        "What a TCP packet gets that opens nothing and belongs to no connection. Not with `mh` and `sh`.",
+    )
+    timeouts: Timeouts = key(Timeouts(), "For how long idle connections are remembered.")
+    persistence: Persistence | None = key(
+        None, "Clients keep their backend over connections; by default they do not."
+    )
+    one_packet: Flag = key(False, "Each datagram is scheduled by itself, and nothing is remembered.")
+    limit: ServiceLimit | None = key(None, "How many new connections it takes; by default as many as come.")
+    check: CheckSpec | None = key(
+        None, "How its backends are asked whether they are well; by default they are not asked."
+    )
+    slow_start: Timeout | None = key(
+        None, "How long a backend that returns takes to get its whole weight; by default it has it at once."
+    )
     backends: Annotated[dict[Name, BackendSpec], Field(max_length=256), ByName()] = Field(
-        default_factory=dict
+        default_factory=dict, description="The real servers, by name."
     )
 
     @model_validator(mode="after")
@@ -208,16 +250,36 @@ class ServiceSpec(Frozen):
 class Sizes(Frozen):
     """Entries of the maps; a change makes new maps."""
 
-    services: Annotated[int, Field(ge=1, le=4096), NUMBER] = 256
-    backends: Annotated[int, Field(ge=1, le=65000), NUMBER] = 4096
-    listeners: Annotated[int, Field(ge=1, le=65536), NUMBER] = 4096
-    connections: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 18
-    connections6: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 16
-    ring_slots: Annotated[int, Field(ge=251, le=1 << 26), NUMBER] = 1 << 21
-    clients: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 16
-    fragments: Annotated[int, Field(ge=1024, le=1 << 20), NUMBER] = 1 << 13
-    denied: Annotated[int, Field(ge=16, le=MOST_DENIED), NUMBER] = 1 << 14
-    sources: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = 1 << 16
+    services: Annotated[int, Field(ge=1, le=4096), NUMBER] = key(256, "Room for services.", "entries")
+    backends: Annotated[int, Field(ge=1, le=65000), NUMBER] = key(
+        4096, "Room for backends of all services together.", "entries"
+    )
+    listeners: Annotated[int, Field(ge=1, le=65536), NUMBER] = key(
+        4096, "Room for listeners of all services together.", "entries"
+    )
+    connections: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = key(
+        1 << 18,
+        "Room for connections over IPv4, those included that have ended and are still remembered.",
+        "entries",
+    )
+    connections6: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = key(
+        1 << 16, "The same over IPv6.", "entries"
+    )
+    ring_slots: Annotated[int, Field(ge=251, le=1 << 26), NUMBER] = key(
+        1 << 21, "Room for the rings of all services with `mh` and `sh` together.", "slots"
+    )
+    clients: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = key(
+        1 << 16, "Room for clients that keep their backend (`persistence`).", "entries"
+    )
+    fragments: Annotated[int, Field(ge=1024, le=1 << 20), NUMBER] = key(
+        1 << 13, "Room for fragmented packets on their way.", "entries"
+    )
+    denied: Annotated[int, Field(ge=16, le=MOST_DENIED), NUMBER] = key(
+        1 << 14, "Room for denied prefixes.", "entries"
+    )
+    sources: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = key(
+        1 << 16, "Room for sources that `limit: {per_source: ...}` counts.", "entries"
+    )
 
 
 InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
@@ -226,16 +288,29 @@ InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 class Configuration(Frozen):
     """The configuration file. `user`: who the daemon becomes when root starts it; without it, it stays root."""
 
-    interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)]
-    mode: Literal["auto", "native", "generic"] = "auto"
-    vips: Literal["manage", "external"] = "manage"
-    api: ApiSpec = ApiSpec()
-    user: Annotated[str, Field(pattern=ACCOUNT)] | None = None
-    sizes: Sizes = Sizes()
-    guard: GuardSpec = GuardSpec()
-    lan: LanSpec = LanSpec()
-    checks: Checks = Checks()
-    services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(default_factory=dict)
+    interfaces: Annotated[tuple[InterfaceName, ...], Field(min_length=1, max_length=16)] = Field(
+        description="The network interfaces that carry the packet program: where clients' packets come in, and "
+        "where backends are."
+    )
+    mode: Literal["auto", "native", "generic"] = key(
+        "auto",
+        "XDP in the driver (`native`), in the kernel's stack (`generic`), or the first of them that works.",
+    )
+    vips: Literal["manage", "external"] = key(
+        "manage",
+        "Whether the daemon puts the VIPs on the interfaces, or something else does, such as keepalived.",
+    )
+    api: ApiSpec = key(ApiSpec(), "Where the REST API listens, and for whom.")
+    user: Annotated[str, Field(pattern=ACCOUNT)] | None = key(
+        None, "Whom the daemon becomes when root starts it; by default it stays root."
+    )
+    sizes: Sizes = key(Sizes(), "How much the maps have room for.")
+    guard: GuardSpec = key(GuardSpec(), "Whose packets are dropped.")
+    lan: LanSpec = key(LanSpec(), "How the director looks after its network.")
+    checks: Checks = key(Checks(), "What holds for all health checks.")
+    services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(
+        default_factory=dict, description="The virtual services, by name."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -284,11 +359,11 @@ def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:
         if not isinstance(over, dict):
             return over
         result = dict(base) if isinstance(base, dict) else {}
-        for key, value in over.items():
+        for name, value in over.items():
             if value is None:
-                result.pop(key, None)
+                result.pop(name, None)
             else:
-                result[key] = lay(result.get(key), value)
+                result[name] = lay(result.get(name), value)
         return result
 
     document = lay(spec.model_dump(mode="json"), patch)

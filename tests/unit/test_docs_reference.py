@@ -87,14 +87,18 @@ def test_configurations_are_valid(document: dict[str, Any]) -> None:
 @pytest.mark.parametrize("line", list(commands()))
 def test_commands_and_their_options_exist(line: str) -> None:
     command: Any = get_command(app)
-    options = {name for parameter in command.params for name in parameter.opts}
-    for word in shlex.split(line.replace("...", ""))[1:]:
+    options = {name: parameter for parameter in command.params for name in parameter.opts}
+    words = iter(shlex.split(line.replace("...", ""))[1:])
+    for word in words:
         if word.startswith("-"):
-            assert word.split("=")[0] in options, line
+            name, written, _ = word.partition("=")
+            assert name in options, line
+            if not written and not getattr(options[name], "is_flag", False):
+                next(words, None)  # its value
         elif hasattr(command, "commands"):
             assert word in command.commands, line
             command = command.commands[word]
-            options |= {name for parameter in command.params for name in parameter.opts}
+            options |= {name: parameter for parameter in command.params for name in parameter.opts}
 
 
 def test_every_reason_is_explained() -> None:

@@ -26,8 +26,9 @@ def status_text(topology: Topology) -> str:
         f"enter:   {program()} lab exec{option} client curl http://{VIP4}/who",
         f"         {program()} lab exec{option} director",
         f"ask:     {program()} -i {topology.instance.name} status",
-        f"remove:  {program()} lab down{option}",
     ]
+    if Record(name).owner is None:
+        lines.append(f"remove:  {program()} lab down{option}")
     return "\n".join(lines)
 
 

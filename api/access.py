@@ -24,8 +24,8 @@ class Access:
 
     @classmethod
     def at(cls, path: Path, spec: ApiSpec | None = None) -> Access:
-        """Kept in the file at `path`, which is opened when it is needed."""
-        file = AccessFile(path)
+        """Kept in the file at `path`, which is opened when it is needed, and begun anew when it is damaged."""
+        file = AccessFile(path, keeps_damaged=False)
         return cls(file, Tokens(file), Audit(file), spec or ApiSpec())
 
     @classmethod

@@ -1,12 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts a changing request into the audit: before it is carried out, and what came of it.
 
-What cannot be written down is not carried out (503). Knows responses, not routes.
+What cannot be written down is not carried out (503), unless root of this host asks over the unix socket: somebody has
+to be able to drain a backend while the disk is broken. Knows responses, not routes.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -16,9 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Send
 
 from xdpdirector.api.identity import Identity
 from xdpdirector.audit import Entry, Outcome, attempting
-from xdpdirector.errors import DirectorError
+from xdpdirector.errors import DirectorError, StoreError
 
 _LARGEST_PROBLEM = 1 << 14
+ROOT = 0
+
+log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
@@ -35,7 +40,7 @@ class Audited:
     """One request that would change something."""
 
     def __init__(self, audit: Recorder, request: Request, operation: str | None, identity: Identity) -> None:
-        self._audit, self._request = audit, request
+        self._audit, self._request, self._peer = audit, request, identity.peer
         url = request.url
         self._entry = Entry(
             author=identity.name,
@@ -51,15 +56,25 @@ class Audited:
         self._audit.refused(self._entry, Outcome(HTTPStatus.FORBIDDEN, detail=error.detail))
 
     async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
-        """StoreError, and `app` is not called, when the attempt cannot be written down."""
-        attempt = self._audit.begin(self._entry)
-        watched = _Watched(send, lambda outcome: self._audit.finish(attempt, outcome))
+        """StoreError, and `app` is not called, when the attempt cannot be written down and the peer is not root."""
+        watched = _Watched(send, self._begin())
         with attempting(watched.outcome):
             try:
                 await app(self._request.scope, receive, watched)
             except Exception:
                 watched.end(HTTPStatus.INTERNAL_SERVER_ERROR)
                 raise
+
+    def _begin(self) -> Callable[[Outcome], None]:
+        """What writes the outcome down."""
+        try:
+            attempt = self._audit.begin(self._entry)
+        except StoreError as error:
+            if self._peer.uid != ROOT:
+                raise
+            log.error("carried out for root, though not in the audit: %s (%s)", self._entry, error.detail)
+            return lambda outcome: log.error("the outcome, not in the audit: %s", outcome)
+        return lambda outcome: self._audit.finish(attempt, outcome)
 
 
 class _Watched:

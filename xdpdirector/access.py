@@ -6,9 +6,13 @@ It is opened when it is first needed, so that a file that cannot be used keeps n
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
-from xdpdirector.database import Database, Format
+from xdpdirector.database import Database, Format, set_aside
+from xdpdirector.errors import DamagedStoreError, StoreError
+
+log = logging.getLogger(__name__)
 
 KEPT = {"change": 100_000, "refusal": 10_000}
 """Rows of the audit by kind; refusals have room of their own, so that who is refused cannot wash out the rest."""
@@ -87,10 +91,16 @@ FORMAT = Format(
 
 
 class AccessFile:
-    """`database` is the open file; StoreError, each time, as long as it cannot be opened."""
+    """`database` is the open file; StoreError, each time, as long as it cannot be opened.
 
-    def __init__(self, path: Path, *, patience: float = 1.0) -> None:
-        self.path, self._patience = path, patience
+    `keeps_damaged`: a file whose content is damaged is left where it is, and is an error. Else it is set aside, and
+    a new one begins: without tokens, so that nobody is let in who was not before.
+    """
+
+    def __init__(self, path: Path, *, patience: float = 1.0, keeps_damaged: bool = True) -> None:
+        self.path, self._patience, self._keeps_damaged = path, patience, keeps_damaged
+        self.note = ""
+        """What was done about a damaged file; empty when nothing was."""
         self._database: Database | None = None
 
     @property
@@ -99,9 +109,34 @@ class AccessFile:
 
     def open(self) -> Database:
         """Now, and not when it is first needed."""
+        if self._database is not None and self._database.is_damaged and not self._keeps_damaged:
+            self.close()
+            self._set_aside()
         if self._database is None:
-            self._database = Database(self.path, FORMAT, patience=self._patience)
+            self._database = self._opened()
         return self._database
+
+    def _opened(self) -> Database:
+        try:
+            return Database(self.path, FORMAT, patience=self._patience)
+        except DamagedStoreError:
+            if self._keeps_damaged:
+                raise
+            self._set_aside()
+            return Database(self.path, FORMAT, patience=self._patience)
+
+    def _set_aside(self) -> None:
+        try:
+            aside = set_aside(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"the access database {self.path} is damaged, and cannot be renamed: {error.strerror}"
+            ) from error
+        self.note = (
+            f"the access database {self.path} was damaged and is kept as {aside}: its tokens are not valid "
+            "any more, add new ones with `xdpdirector token add`; its audit can be read in the file that is kept"
+        )
+        log.error("%s", self.note)
 
     def close(self) -> None:
         """It is opened again when it is needed again."""

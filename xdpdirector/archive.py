@@ -13,12 +13,10 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
-from xdpdirector.database import Database
+from xdpdirector.database import PARTS, Database, set_aside
 from xdpdirector.drains import Drain, Key
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
@@ -26,7 +24,6 @@ from xdpdirector.model import ServiceSpec
 from xdpdirector.store import Store
 
 _HASTE = 0.5
-_PARTS = ("-shm", "-wal", "")  # the file itself last: its log must not be taken for the next one's
 
 Found = TypeVar("Found")
 log = logging.getLogger(__name__)
@@ -132,12 +129,8 @@ class Archive:
     def _begin_anew(self, error: DamagedStoreError) -> None:
         """Move the damaged file aside; a new one is made when it can be."""
         self.close()
-        moment = f"{datetime.now(UTC):%Y%m%dT%H%M%S.%f}"
-        aside = self._path.with_name(f"{self._path.name}.damaged-{moment}")
         try:
-            for part in _PARTS:
-                with suppress(FileNotFoundError):
-                    Path(f"{self._path}{part}").rename(f"{aside}{part}")
+            aside = set_aside(self._path)
             self._note = (
                 f"the state database {self._path} was damaged and is kept as {aside}; "
                 "what it knew of former changes is lost"
@@ -152,7 +145,7 @@ class Archive:
         copy = self._spare / self._path.name
         try:
             self._spare.mkdir(parents=True, exist_ok=True)
-            for part in _PARTS:
+            for part in PARTS:
                 Path(f"{copy}{part}").unlink(missing_ok=True)
             for part in ("", "-wal"):
                 if Path(f"{self._path}{part}").is_file():

@@ -8,7 +8,7 @@ not live to finish. Triggers in the file forbid every other change of a row. Kno
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -91,6 +91,11 @@ class Audit:
 
     def __init__(self, file: AccessFile) -> None:
         self._file = file
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """A sentence for each thing that happened to the file."""
+        return (self._file.note,) if self._file.note else ()
 
     def begin(self, entry: Entry) -> int:
         """The attempt's number; it is on the disk when this returns."""

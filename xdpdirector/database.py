@@ -9,8 +9,9 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -27,6 +28,7 @@ _REMEDIES = {
     "SQLITE_PERM": "this user may not use it: change its owner or mode",
     "SQLITE_READONLY": "this user may not write it: change its owner or mode, or the mount",
 }
+PARTS = ("-shm", "-wal", "")  # the file itself last: its log must not be taken for the next one's
 _DAMAGE = ("SQLITE_CORRUPT", "SQLITE_NOTADB")
 
 
@@ -49,6 +51,15 @@ class Format:
         return len(self.migrations)
 
 
+def set_aside(path: Path) -> Path:
+    """Rename a damaged file and its log, so that another one can begin; the new name. OSError when that fails."""
+    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+    for part in PARTS:
+        with suppress(FileNotFoundError):
+            Path(f"{path}{part}").rename(f"{aside}{part}")
+    return aside
+
+
 class Database:
     """The file at `path`, made (mode 0600) when it is not there; one process at a time.
 
@@ -60,6 +71,8 @@ class Database:
 
     def __init__(self, path: Path, form: Format, *, patience: float = 5.0) -> None:
         self.path, self._format = path, form
+        self.is_damaged = False
+        """Whether what it holds was found to be damaged."""
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -141,6 +154,7 @@ class Database:
         except sqlite3.Error as error:
             name = getattr(error, "sqlite_errorname", "")
             if name.startswith(_DAMAGE):
+                self.is_damaged = True
                 raise DamagedStoreError(f"{about}: it is damaged: restore it, {self._format.anew}") from error
             remedy = next((text for start, text in _REMEDIES.items() if name.startswith(start)), str(error))
             raise StoreError(f"{about}: {remedy}") from error

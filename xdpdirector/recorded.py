@@ -18,6 +18,9 @@ from xdpdirector.model import ServiceSpec
 class Notebook(Protocol):
     """See `xdpdirector.audit.Audit`."""
 
+    @property
+    def notes(self) -> Sequence[str]: ...
+
     def note_own(self, author: str, outcome: Outcome) -> None: ...
 
 
@@ -29,7 +32,7 @@ class Recorded:
 
     @property
     def notes(self) -> Sequence[str]:
-        return self._history.notes
+        return (*self._history.notes, *self._notebook.notes)
 
     def latest(self) -> Revision | None:
         return self._history.latest()

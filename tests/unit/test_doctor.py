@@ -199,6 +199,7 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         pytest.param(machine(free_bytes=5 << 20), "error", "5 MiB are free", "make room", id="disk full"),
         pytest.param(machine(free_bytes=50 << 20), "warning", "50 MiB are free", "make room", id="disk"),
         pytest.param(file(PATHS.state, "garbage"), "error", "damaged", "backup", id="database"),
+        pytest.param(file(PATHS.access, "garbage"), "error", "no token is valid", "token add", id="access"),
         pytest.param(file(PATHS.state, None), "note", "no stored state yet", "", id="no database"),
         pytest.param(
             file(f"/proc/{PID}/status", NOTHING_HELD), "error", "lacks CAP_NET_ADMIN and CAP_NET_RAW",

@@ -84,7 +84,7 @@ def _space(patient: Patient) -> Iterator[Finding]:
 
 
 def _database(patient: Patient) -> Iterator[Finding]:
-    state = patient.paths.state
+    state, access = patient.paths.state, patient.paths.access
     if not patient.machine.exists(state):
         yield note("there is no stored state yet", f"{state} does not exist", "")
     elif patient.machine.begin(state) != MAGIC:
@@ -95,3 +95,10 @@ def _database(patient: Patient) -> Iterator[Finding]:
         )
     else:
         yield ok("the state database is there", f"{state}")
+    if patient.machine.exists(access) and patient.machine.begin(access) != MAGIC:
+        yield error(
+            "the access database is damaged: no token is valid",
+            f"{access} does not begin as an SQLite database does",
+            "restore it from a backup, or restart the daemon, which keeps the file under another name and begins a "
+            "new one; then `xdpdirector token add`",
+        )

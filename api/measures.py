@@ -213,12 +213,17 @@ def _states(backends: _Labelled) -> Iterator[Metric]:
 def _checks(checks: Iterable[Tally]) -> Iterator[Metric]:
     duration = SummaryMetricFamily("xdpdirector_check_duration_seconds", "How long tries took", labels=_CHECK)
     failures = CounterMetricFamily("xdpdirector_check_failures", "Tries that failed", labels=_CHECK)
+    impossible = CounterMetricFamily(
+        "xdpdirector_check_impossible", "Tries that this director could not make", labels=_CHECK
+    )
     for each in checks:
         labels = [each.type, _place(each.target), str(each.target.backend)]
         duration.add_metric(labels, each.tries, each.seconds)
         failures.add_metric(labels, each.failures)
+        impossible.add_metric(labels, each.impossible)
     yield duration
     yield failures
+    yield impossible
 
 
 def _place(target: Target) -> str:

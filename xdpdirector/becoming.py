@@ -1,34 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """How root becomes the daemon's user, and what that user finds of what only root could make.
 
-Loading is done before; what is left is the checks' network namespace, which a process of its own holds (`giver`).
+Loading is done before; what is left is the checks' network namespace, which processes of its own hold (`giver`).
 """
 
 from __future__ import annotations
 
-import logging
+import errno
 import os
 import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
 from xdpdirector import privileges
-from xdpdirector.checknet import SETTINGS, Inside, own_namespace
+from xdpdirector.checknet import SETTINGS, Enter, own_namespace
+from xdpdirector.checksockets import Helper
 from xdpdirector.errors import NotAllowedError
-from xdpdirector.giver import GivenNamespace
 from xdpdirector.privileges import Account
-
-log = logging.getLogger(__name__)
 
 CHANNEL = "XDPDIRECTOR_CHECKS"
 """Environment: the descriptor of the channel to the giver."""
 GIVER = Path("/run/xdpdirector/checks.sock")
 """Where systemd starts a giver for who comes (xdpdirector-checks.socket), and root needs to start nothing."""
-BIRTH = 30.0  # seconds until a giver answers for the first time
 
 
 def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
@@ -42,30 +39,34 @@ def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
     os.execv(line[0], line)
 
 
-def namespace(giver: Path = GIVER) -> Callable[[], Inside]:
+def namespace(giver: Path = GIVER) -> Enter:
     """Where the checks' namespace comes from: from the giver that root left us, from one that `giver` leads to, or
     it is made anew."""
     number = os.environ.pop(CHANNEL, None)
     if number is not None:
-        channel = socket.socket(fileno=int(number))
-        channel.set_inheritable(False)
-        return lambda: GivenNamespace(channel)
+        channels = [socket.socket(fileno=int(number))]
+        channels[0].set_inheritable(False)
+        return Helper(lambda: _only_once(channels)).enter
     if "CAP_SYS_ADMIN" not in privileges.held() and giver.is_socket():
-        try:
-            channel = called(giver)
-        except OSError as error:
-            log.warning("%s gives no sockets for checks: %s", giver, error.strerror or error)
-        else:
-            return lambda: GivenNamespace(channel)
+        return Helper(lambda: called(giver)).enter
     return own_namespace
 
 
+def _only_once(channels: list[socket.socket]) -> socket.socket:
+    if not channels:
+        raise OSError(
+            errno.ECONNRESET,
+            "both processes that make the checks' sockets are gone, and only root could start others: restart the "
+            "daemon, which packets do not notice",
+        )
+    return channels.pop()
+
+
 def called(giver: Path) -> socket.socket:
-    """Our end of a channel to a giver that is at work by then. OSError when there is none."""
-    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    """Our end of a channel to a new giver. OSError when there is none."""
+    channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         channel.connect(str(giver))
-        GivenNamespace(channel, BIRTH).close()
     except BaseException:
         channel.close()
         raise

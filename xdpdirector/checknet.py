@@ -24,19 +24,20 @@ only root has (`giver`); the rest CAP_NET_ADMIN. Nothing here is in the way of p
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import errno
 import logging
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from itertools import cycle
 from typing import Protocol
 
 from xdpdirector import checkleg, interfaces
 from xdpdirector.checkleg import FIRST_PORT, LAST_PORT, Leg
 from xdpdirector.checkpaths import MARKS, Path, Paths
-from xdpdirector.checks import CheckImpossible, Target, direct
+from xdpdirector.checks import CheckImpossible, NoWay, Target, direct
 from xdpdirector.checks.ways import RouteOf
 from xdpdirector.interfaces import Interface
 from xdpdirector.model import Address
@@ -61,20 +62,42 @@ log = logging.getLogger(__name__)
 
 
 class Inside(Protocol):
-    """A network namespace that one has a hold of: `Namespace` and `GivenNamespace` are both one."""
+    """A network namespace that one has a hold of: `OwnNamespace` and `GivenNamespace` are both one."""
 
     @property
     def fd(self) -> int: ...
 
-    def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
-        """A socket in there."""
+    @property
+    def lost(self) -> bool:
+        """It is of no use any more: another one may be had."""
+
+    async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        """A socket in there. OSError."""
 
     def close(self) -> None: ...
 
 
-def own_namespace() -> Inside:
-    """A new one. Takes CAP_SYS_ADMIN."""
-    return Namespace("checks", SETTINGS)
+Enter = Callable[[], Awaitable[Inside]]
+
+
+class OwnNamespace:
+    """A new one, which goes with this process. Takes CAP_SYS_ADMIN."""
+
+    lost = False
+
+    def __init__(self) -> None:
+        self._namespace = Namespace("checks", SETTINGS)
+        self.fd = self._namespace.fd
+
+    async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        return self._namespace.make(family, kind, protocol)
+
+    def close(self) -> None:
+        self._namespace.close()
+
+
+async def own_namespace() -> Inside:
+    return await asyncio.to_thread(OwnNamespace)
 
 
 class CheckNetwork:
@@ -84,16 +107,18 @@ class CheckNetwork:
         self,
         instance: str,
         *,
-        enter: Callable[[], Inside] = own_namespace,
+        enter: Enter = own_namespace,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`enter`: where the checks' namespace comes from; OSError when it may not be made."""
         self._instance, self._enter, self._clock = instance, enter, clock
         self._inner: _Inner | None = None
+        self._making = asyncio.Lock()
+        self._had_one = False
         self._refused: dict[str, tuple[str, float]] = {}
         self._identifiers = cycle(range(FIRST_PORT, LAST_PORT + 1))
 
-    def prepare(self, target: Target, route: RouteOf) -> Target:
+    async def prepare(self, target: Target, route: RouteOf) -> Target:
         """See `Ways.prepare`."""
         if not target.is_vip:
             return target
@@ -101,25 +126,30 @@ class CheckNetwork:
         if way.kind == "local":
             return target
         if way.kind != "neighbour":
-            raise CheckImpossible(way.why)
+            raise NoWay(way.why)
         subject = f"{way.interface}, IPv{target.address.version}"
         sentence, until = self._refused.get(subject, ("", 0.0))
         if sentence and self._clock() < until:
             return target.direct()
+        inner = await self._enter_inner(subject)
+        if inner is None:
+            return target.direct()
         try:
-            self._lead(target, way)
+            inner.lead(target, way)
         except OSError as error:
             self._refuse(subject, error)
             return target.direct()
         self._refused.pop(subject, None)
         return target
 
-    def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+    async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
         """See `Dial`."""
         mark = self._inner.mark(target) if self._inner else None
         if self._inner is None or mark is None:
-            return direct(target, kind, protocol)
-        opened = direct(target, kind, protocol, self._inner.namespace.make)
+            if self._had_one and target.is_vip:
+                raise OSError(errno.ECONNRESET, "the checks' network is gone")
+            return await direct(target, kind, protocol)
+        opened = await direct(target, kind, protocol, self._inner.namespace.make)
         try:
             opened.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
             if protocol in _ICMP and kind == socket.SOCK_DGRAM:
@@ -145,10 +175,22 @@ class CheckNetwork:
             self._inner.close()
             self._inner = None
 
-    def _lead(self, target: Target, way: Route) -> None:
-        if self._inner is None:
-            self._inner = _Inner(self._instance, self._enter, self._clock)
-        self._inner.lead(target, way)
+    async def _enter_inner(self, subject: str) -> _Inner | None:
+        """None where there never was one, and there can be none now. A helper of ours that is gone is no reason to
+        ask the backends otherwise than before: CheckImpossible."""
+        async with self._making:
+            if self._inner and self._inner.namespace.lost:
+                self._inner.close()
+                self._inner = None
+            try:
+                self._inner = self._inner or await _Inner.made(self._instance, self._enter, self._clock)
+            except OSError as error:
+                if self._had_one:
+                    raise CheckImpossible(f"{error.strerror or error}: no VIP can be asked for") from error
+                self._refuse(subject, error)
+                return None
+            self._had_one = True
+            return self._inner
 
     def _refuse(self, subject: str, error: OSError) -> None:
         why = error.strerror or str(error)
@@ -170,20 +212,34 @@ class CheckNetwork:
 class _Inner:
     """The namespace with all that is in it. Raises OSError when it may not be made."""
 
-    def __init__(self, instance: str, enter: Callable[[], Inside], clock: Callable[[], float]) -> None:
-        self._instance, self._clock = instance, clock
+    def __init__(
+        self, instance: str, namespace: Inside, inside: socket.socket, clock: Callable[[], float]
+    ) -> None:
+        """`inside`: a netlink socket in the namespace. Both are closed with this, and when it cannot be made."""
+        self._instance, self.namespace, self._clock = instance, namespace, clock
         self._legs: dict[int, Leg] = {}
         self._to: dict[Address, Path] = {}
         self._asked: set[Target] = set()
         self._looked = clock()
         with contextlib.ExitStack() as stack:
+            stack.callback(namespace.close)
+            self._inside = stack.enter_context(Requests(lambda *_: inside))
             self._outside = stack.enter_context(Requests())
             checkleg.clear(self._outside, instance)
-            self.namespace = enter()
-            stack.callback(self.namespace.close)
-            self._inside = stack.enter_context(Requests(self.namespace.make))
             self._paths = Paths(self._inside)
             self._stack = stack.pop_all()
+
+    @classmethod
+    async def made(cls, instance: str, enter: Enter, clock: Callable[[], float]) -> _Inner:
+        namespace = await enter()
+        try:
+            inside = await namespace.make(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            )
+        except BaseException:
+            namespace.close()
+            raise
+        return cls(instance, namespace, inside, clock)
 
     def mark(self, target: Target) -> int | None:
         """Of the sockets that lead there; None when it was not prepared."""

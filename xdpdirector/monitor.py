@@ -26,6 +26,8 @@ Key = tuple[str, str]
 OnChange = Callable[[Key, Operational, str], None]
 Question = tuple[CheckSpec, Target]
 
+REASONS = 5  # why checks cannot be made, in sentences of their own
+BLIND_AFTER = 10.0  # seconds until a director that can make no check at all says that it is not ready
 AT_ONCE = 512  # of the 1,024 file descriptors that a process has at least
 _WORST_FIRST = (Operational.DOWN, Operational.UNKNOWN, Operational.UP)
 
@@ -68,10 +70,12 @@ class Monitor:
         probe: Probe = registry.probe,
         ways: Ways | None = None,
         at_once: int = AT_ONCE,
+        blind_after: float = BLIND_AFTER,
     ) -> None:
         """`route`: see `Ways.prepare`."""
         self._on_change, self._route, self._probe = on_change, route, probe
         self._ways = ways or PlainWays()
+        self._blind_after = blind_after
         self._slots = asyncio.Semaphore(at_once)
         self._shared: dict[Question, _Shared] = {}
         self._wishes: dict[Key, _Wish] = {}
@@ -114,8 +118,23 @@ class Monitor:
         return min(reports, key=lambda report: (_WORST_FIRST.index(report.operational), report.share))
 
     def notes(self) -> list[str]:
-        """See `Ways.notes`."""
-        return self._ways.notes()
+        """A sentence for each thing that checks cannot see from here, and for each reason that keeps them from
+        asking."""
+        reasons = sorted({each.watch.trouble for each in self._shared.values()} - {""})
+        notes = [f"checks cannot be made, and verdicts stay as they were: {why}" for why in reasons]
+        if len(notes) > REASONS:
+            notes[REASONS:] = ["checks cannot be made for other reasons, too: each backend says its own"]
+        return [*self._ways.notes(), *notes]
+
+    def blind(self) -> str:
+        """Why no check at all has been made for a while; empty as long as one is, and without checks."""
+        watches = [each.watch for each in self._shared.values()]
+        if not watches or not all(watch.trouble for watch in watches):
+            return ""
+        since = max(watch.troubled_since for watch in watches)
+        if time.monotonic() < since + self._blind_after:
+            return ""
+        return f"this director sees none of its backends: {watches[0].trouble}"
 
     async def close(self) -> None:
         """Stop all checks and wait until their sockets are closed."""

@@ -133,7 +133,7 @@ class Reconciler:
             str(vip) for vip in sorted(_vips_of(self.services), key=str) if not self._vips.present(vip)
         ]
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
-        troubles = (self._vip_trouble, self._sweep_trouble, absent)
+        troubles = (self._vip_trouble, self._sweep_trouble, absent, self._standings.blind())
         return [
             *self._not_applied.values(),
             *filter(None, troubles),
@@ -267,8 +267,9 @@ class Reconciler:
         known, now = before.operational if before else None, standing.operational
         if known is now or (known is None and now is not Operational.DOWN):
             return
-        text = f"{now}: {standing.why}" if standing.why else str(now)
-        self.events.publish(f"backend.{now}", "/".join(key), text, before=known, reason=standing.why)
+        why = standing.why if now is not Operational.UP or standing.share == 0 else ""
+        text = f"{now}: {why}" if why else str(now)
+        self.events.publish(f"backend.{now}", "/".join(key), text, before=known, reason=why)
 
     def _tell_faults(self) -> None:
         """Also of one that is over before the next look at all problems."""

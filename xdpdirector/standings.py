@@ -44,6 +44,7 @@ class CheckRunner(Protocol):
     def remove(self, key: Key) -> None: ...
     def state(self, key: Key) -> HealthReport: ...
     def notes(self) -> list[str]: ...
+    def blind(self) -> str: ...
     async def close(self) -> None: ...
 
 
@@ -151,12 +152,16 @@ class Standings:
         return self._checks.state(key).operational is Operational.UNKNOWN
 
     def notes(self) -> list[str]:
-        """A sentence for each thing that checks cannot see from here."""
+        """See `Monitor.notes`."""
         return self._checks.notes()
 
     def faults(self) -> list[str]:
         """A sentence for each thing that is wrong with the director's own network, and keeps backends away."""
         return self._neighbours.faults()
+
+    def blind(self) -> str:
+        """See `Monitor.blind`."""
+        return self._checks.blind()
 
     async def resolve(self, within: float, *, but: Collection[Key] = ()) -> None:
         """Give the kernel that many seconds to find the MACs of all backends but these."""

@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Target
+from xdpdirector.checks import CheckFailed, CheckImpossible, NoWay, Target
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import Health, HealthReport
 from xdpdirector.views import Operational
@@ -32,7 +32,9 @@ log = logging.getLogger(__name__)
 class Watch:
     """`on_news(watch)` is called when the verdict changes, or the part of its weight that the backend asks for.
 
-    `trouble` says why the last try could not be made at all; then the verdict so far stands.
+    A try has one of three outcomes: the backend is fine, it failed, or nobody could ask. `trouble` says why the
+    last one could not be made, when this director is to blame, and `troubled_since` when that began (monotonic);
+    then the verdict so far stands.
     """
 
     def __init__(
@@ -42,7 +44,8 @@ class Watch:
         self._on_news = on_news
         self._health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
         self._share = earlier.share if earlier else 1.0
-        self._trouble = ""
+        self.trouble, self.troubled_since = "", 0.0
+        self._asked = True
         self._report = self._known()
 
     def __str__(self) -> str:
@@ -54,7 +57,7 @@ class Watch:
 
     def _known(self) -> HealthReport:
         report = self._health.report()
-        return replace(report, reason=self._trouble or report.reason, share=self._share)
+        return replace(report, reason=self.trouble or report.reason, share=self._share)
 
     async def run(self, attempt: Try, slots: asyncio.Semaphore) -> None:
         """Until it is cancelled. `slots` bounds how many try at the same time."""
@@ -64,7 +67,7 @@ class Watch:
             async with slots:
                 begun = clock()
                 await self._once(attempt)
-            undecided = self._trouble and self._report.operational is Operational.UNKNOWN
+            undecided = not self._asked and self._report.operational is Operational.UNKNOWN
             apart = min(interval, AGAIN_SOON) if undecided else interval
             due = begun + apart * random.uniform(1 - EARLY, 1)
             await asyncio.sleep(max(0.0, due - clock()))
@@ -72,21 +75,29 @@ class Watch:
     async def _once(self, attempt: Try) -> None:
         """One try and what follows from it."""
         trouble = ""
+        self._asked = False
         try:
             share = await attempt(self.spec, self.target)
         except CheckFailed as failure:
+            self._asked = True
             self._observe(False, str(failure), self._share)
+        except NoWay:
+            pass  # the way has its own verdict
         except CheckImpossible as reason:
             trouble = str(reason)
         except Exception as error:  # a defect of the check must not empty the pool
-            trouble = f"the {self.spec.type} check itself failed: {error!r}"
+            what = f"{type(error).__name__}: {error}"
+            trouble = f"the {self.spec.type} check itself is at fault, please report it ({what})"
             log.debug("%s", self, exc_info=True)
         else:
+            self._asked = True
             self._observe(True, "", 1.0 if share is None else share)
-        if trouble and trouble != self._trouble:
+        if trouble and trouble != self.trouble:
             log.warning("%s: %s; its verdict stays", self, trouble)
-        if trouble or self._trouble:
-            self._trouble = trouble
+        if trouble and not self.trouble:
+            self.troubled_since = time.monotonic()
+        if trouble or self.trouble:
+            self.trouble = trouble
             self._report = self._known()
 
     def _observe(self, ok: bool, reason: str, share: float) -> None:

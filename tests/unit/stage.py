@@ -113,6 +113,9 @@ class FakeChecks:
     def notes(self) -> list[str]:
         return []
 
+    def blind(self) -> str:
+        return ""
+
     async def close(self) -> None:
         self.running.clear()
 

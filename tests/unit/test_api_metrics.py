@@ -102,6 +102,7 @@ CHECKED6 = {"type": "icmp", "target": "2001:db8::10", "backend": "192.0.2.21"}
         ("xdpdirector_check_duration_seconds_count", CHECKED, 10),
         ("xdpdirector_check_failures_total", CHECKED, 3),
         ("xdpdirector_check_failures_total", CHECKED6, 0),
+        ("xdpdirector_check_impossible_total", CHECKED, 4),
         ("xdpdirector_lan_findings", {"kind": "duplicate-vip"}, 1),
         ("xdpdirector_lan_findings", {"kind": "shared-mac"}, 0),
         ("xdpdirector_lan_mac_changes_total", {"address": "192.0.2.21"}, 2),
@@ -113,8 +114,8 @@ def test_what_is_seen_of_checks_drains_and_the_network(
 ) -> None:
     vip, web1 = ip_address("192.0.2.10"), ip_address("192.0.2.21")
     director.checked = [
-        Tally("http", Target(vip, 80, web1), 10, 3, 1.5),
-        Tally("icmp", Target(ip_address("2001:db8::10"), 0, web1), 10, 0, 0.1),
+        Tally("http", Target(vip, 80, web1), tries=10, failures=3, impossible=4, seconds=1.5),
+        Tally("icmp", Target(ip_address("2001:db8::10"), 0, web1), tries=10, seconds=0.1),
     ]
     finding = dict.fromkeys(("subject", "text", "evidence", "remedy"), "-")
     director.lan.findings = (

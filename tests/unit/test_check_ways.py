@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from xdpdirector.checknet import CheckNetwork, Inside
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, Target, direct
+from xdpdirector.checks import CheckFailed, Dial, FakeProbe, NoWay, Target, direct
 from xdpdirector.checks.ways import PlainWays, RouteOf, attempt
 from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.checktargets import targets
@@ -33,7 +33,7 @@ def nowhere(_address: Address) -> Route:
 class Vips(PlainWays):
     """Ways that lead to VIPs."""
 
-    def prepare(self, target: Target, route: RouteOf) -> Target:
+    async def prepare(self, target: Target, route: RouteOf) -> Target:
         return target
 
 
@@ -121,7 +121,7 @@ class Disturbed(FakeProbe):
 def test_a_fault_of_the_directors_own_is_no_failure_of_the_backend(after: Route, why: str) -> None:
     probe = Disturbed(after)
 
-    with pytest.raises(CheckImpossible, match=why):
+    with pytest.raises(NoWay, match=why):
         asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address: probe.way, probe))
 
 
@@ -135,7 +135,7 @@ def test_an_earlier_disturbance_excuses_nobody() -> None:
 def test_nobody_is_asked_while_the_directors_own_network_is_at_fault() -> None:
     probe = FakeProbe()
 
-    with pytest.raises(CheckImpossible, match="no carrier"):
+    with pytest.raises(NoWay, match="no carrier"):
         asyncio.run(
             attempt(SPEC, HERE, Vips(), lambda _address: Route("neighbour", fault="no carrier"), probe)
         )
@@ -148,7 +148,7 @@ def test_plain_ways_ask_the_backends_own_address() -> None:
     asyncio.run(attempt(SPEC, HERE, PlainWays(), nowhere, fake))
 
     assert fake.asked == {(BACKEND, 80): 1}
-    with PlainWays().dial(HERE.direct(), socket.SOCK_STREAM) as opened:
+    with asyncio.run(PlainWays().dial(HERE.direct(), socket.SOCK_STREAM)) as opened:
         assert not opened.getblocking()
 
 
@@ -158,14 +158,14 @@ NEIGHBOUR = Route("neighbour", MAC, OWN, 1 << 20, "eth7")  # of no interface tha
 def test_where_the_kernel_refuses_checks_ask_the_backends_own_address() -> None:
     now, tries = [0.0], []
 
-    def refuse() -> Inside:
+    async def refuse() -> Inside:
         tries.append(now[0])
         raise PermissionError(errno.EPERM, "Operation not permitted")
 
     network = CheckNetwork("test-ways", enter=refuse, clock=lambda: now[0])
     found = []
     for now[0] in (0.0, 1.0, 100.0):
-        found.append(network.prepare(HERE, lambda _address: NEIGHBOUR))
+        found.append(asyncio.run(network.prepare(HERE, lambda _address: NEIGHBOUR)))
 
     assert found == [HERE.direct()] * 3
     assert tries == [0.0, 100.0]
@@ -179,8 +179,9 @@ def test_where_the_kernel_refuses_checks_ask_the_backends_own_address() -> None:
 def test_a_backend_that_cannot_be_found_is_not_asked() -> None:
     network = CheckNetwork("test-ways")
 
-    with pytest.raises(CheckImpossible, match="it does not answer ARP"):
-        network.prepare(HERE, lambda _address: Route("unresolved", why="it does not answer ARP"))
+    route = Route("unresolved", why="it does not answer ARP")
+    with pytest.raises(NoWay, match="it does not answer ARP"):
+        asyncio.run(network.prepare(HERE, lambda _address: route))
 
 
 @pytest.mark.parametrize(
@@ -191,8 +192,8 @@ def test_a_backend_that_cannot_be_found_is_not_asked() -> None:
 def test_the_plain_way_where_it_will_do(target: Target, route: Route) -> None:
     network = CheckNetwork("test-ways")
 
-    assert network.prepare(target, lambda _address: route) == target
-    with network.dial(target, socket.SOCK_STREAM) as opened:
+    assert asyncio.run(network.prepare(target, lambda _address: route)) == target
+    with asyncio.run(network.dial(target, socket.SOCK_STREAM)) as opened:
         assert not opened.getblocking()
     assert network.notes() == []
 

@@ -5,15 +5,17 @@ import asyncio
 import errno
 import os
 import re
+import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
 import pytest
 from peers import HASTY, HERE, HERE6, PATIENT, SHORT, Answer, at, deaf_port, full_port, serving, silent
+from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Target, direct, failures, registry
-from xdpdirector.checkspec import HttpCheck, TcpCheck
+from xdpdirector.checkspec import CheckSpec, HttpCheck, TcpCheck
 from xdpdirector.model import Address
 
 BACKEND, VIP = ip_address("192.0.2.21"), ip_address("192.0.2.10")
@@ -93,37 +95,82 @@ def test_no_answer(spec: TcpCheck | HttpCheck) -> None:
     assert str(failed.value) == f"no answer from port {port} of 127.0.0.1 within 50ms"
 
 
-@pytest.mark.parametrize(
-    ("number", "sentence"),
-    [
-        (
-            errno.ECONNREFUSED,
-            "nothing listens on port 80 of the VIP 192.0.2.10 on 192.0.2.21 (connection refused)",
-        ),
-        (errno.EHOSTUNREACH, "no way to 192.0.2.21: it does not answer ARP or neighbour discovery"),
-        (
-            errno.EPERM,
-            "a firewall on this director forbids connections to port 80 of the VIP 192.0.2.10 on 192.0.2.21",
-        ),
-        (errno.ETIMEDOUT, "no answer from port 80 of the VIP 192.0.2.10 on 192.0.2.21"),
-        (errno.EPROTO, "port 80 of the VIP 192.0.2.10 on 192.0.2.21: Protocol error"),
-    ],
-)
-def test_a_system_error_is_a_sentence(number: int, sentence: str) -> None:
+PLACE = "port 80 of the VIP 192.0.2.10 on 192.0.2.21"
+NO_WAY = "no way to 192.0.2.21: it does not answer ARP or neighbour discovery, or a firewall on it refuses"
+THEIRS = {
+    errno.ECONNREFUSED: f"nothing listens on {PLACE} (connection refused)",
+    errno.EHOSTUNREACH: NO_WAY,
+    errno.EHOSTDOWN: NO_WAY,
+    errno.ENONET: NO_WAY,
+    errno.ETIMEDOUT: f"no answer from {PLACE}",
+    errno.ECONNRESET: f"{PLACE} reset the connection",
+    errno.ECONNABORTED: f"{PLACE} broke the connection off",
+    errno.EPIPE: f"{PLACE} closed the connection",
+    errno.EPROTO: "the VIP 192.0.2.10 on 192.0.2.21 does not understand the question (ICMP: parameter problem)",
+    errno.ENOPROTOOPT: (
+        "the VIP 192.0.2.10 on 192.0.2.21 does not speak the protocol (ICMP: protocol unreachable)"
+    ),
+}
+"""What a peer, or somebody on the way, can cause; nothing else is a backend's failure."""
+
+
+@pytest.mark.parametrize("number", THEIRS, ids=errno.errorcode.get)
+def test_what_a_peer_caused_is_a_sentence(number: int) -> None:
     verdict = failures.sentence(OSError(number, os.strerror(number)), Target(VIP, 80, BACKEND))
 
     assert isinstance(verdict, CheckFailed)
-    assert str(verdict) == sentence
+    assert str(verdict) == THEIRS[number]
 
 
-@pytest.mark.parametrize(
-    "number",
-    [errno.EMFILE, errno.ENOBUFS, errno.EADDRNOTAVAIL, errno.ENETUNREACH, errno.ENETDOWN, errno.ENODEV],
-)
-def test_our_own_lack_is_no_failure_of_the_backend(number: int) -> None:
+@pytest.mark.parametrize("number", sorted(errno.errorcode.keys() - THEIRS.keys()), ids=errno.errorcode.get)
+def test_any_other_error_is_no_failure_of_the_backend(number: int) -> None:
     verdict = failures.sentence(OSError(number, os.strerror(number)), at(80, BACKEND))
 
     assert isinstance(verdict, CheckImpossible)
+    assert str(verdict)
+
+
+def test_a_firewall_that_speaks_icmpv6_is_not_this_directors() -> None:
+    """Administratively prohibited (RFC 4443, 3.1) comes as EACCES, which in IPv4 is only said at home."""
+    verdict = failures.sentence(
+        OSError(errno.EACCES, "Permission denied"), at(80, ip_address("2001:db8::21"))
+    )
+
+    assert isinstance(verdict, CheckFailed)
+    assert str(verdict) == "a firewall refuses connections to port 80 of 2001:db8::21"
+
+
+SPECS = [
+    {"type": "tcp"},
+    {"type": "http"},
+    {"type": "https"},
+    {"type": "tls"},
+    {"type": "smtp"},
+    {"type": "pop3"},
+    {"type": "imap"},
+    {"type": "ftp"},
+    {"type": "ldap"},
+    {"type": "postgres"},
+    {"type": "mysql"},
+    {"type": "dns", "name": "example.org"},
+    {"type": "dns", "name": "example.org", "transport": "tcp"},
+    {"type": "udp"},
+    {"type": "icmp"},
+    {"type": "agent"},
+]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENOMEM, errno.ECONNREFUSED, errno.ECONNRESET])
+@pytest.mark.parametrize("document", SPECS, ids=lambda document: "-".join(document.values()))
+def test_who_gets_no_socket_has_asked_nobody(document: dict[str, Any], number: int) -> None:
+    """Whatever number the kernel, or the helper that makes sockets, gives the reason."""
+    spec: CheckSpec = TypeAdapter(CheckSpec).validate_python(document)
+
+    async def nothing(_target: Target, _kind: int, _protocol: int = 0) -> socket.socket:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.raises(CheckImpossible):
+        asyncio.run(registry.probe(spec, at(80), nothing))
 
 
 @pytest.mark.parametrize(

@@ -169,11 +169,11 @@ def test_a_question_that_cannot_be_asked() -> None:
         asyncio.run(registry.probe(check("dns", name=NAME, query="NOTYPE"), at(53), direct))
 
 
-def raw(target: Target, kind: int, protocol: int = 0) -> socket.socket:
+async def raw(target: Target, kind: int, protocol: int = 0) -> socket.socket:
     """A Dial of somebody who may have no ping socket."""
     if kind == socket.SOCK_DGRAM:
         raise PermissionError(errno.EACCES, "no pings")
-    return direct(target, kind, protocol)
+    return await direct(target, kind, protocol)
 
 
 @pytest.mark.root
@@ -184,7 +184,7 @@ def test_icmp(address: Address, dial: Dial) -> None:
 
 
 def test_icmp_without_the_right_to_it() -> None:
-    def nothing(_target: Target, _kind: int, _protocol: int = 0) -> socket.socket:
+    async def nothing(_target: Target, _kind: int, _protocol: int = 0) -> socket.socket:
         raise PermissionError(errno.EPERM, "not permitted")
 
     with pytest.raises(CheckImpossible, match="this director may not send pings: give it CAP_NET_RAW"):

@@ -51,7 +51,7 @@ def test_a_try_that_could_not_be_made_is_no_failure_of_the_backend() -> None:
         asyncio.run(measured(SPEC, TARGET, direct))
 
     [tally] = measured.tallies()
-    assert (tally.tries, tally.failures, told) == (1, 0, [])
+    assert (tally.tries, tally.failures, tally.impossible, told) == (1, 0, 1, [])
 
 
 def test_what_is_not_checked_any_more_is_forgotten() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, Probe, Target
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, NoWay, Probe, Target
 from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.model import Address
 from xdpdirector.monitor import Key, Monitor
@@ -217,7 +217,11 @@ def test_a_listener_that_fails_stops_no_check(caplog: pytest.LogCaptureFixture) 
     ("error", "reason"),
     [
         pytest.param(CheckImpossible("no file descriptor left"), "no file descriptor left", id="impossible"),
-        pytest.param(KeyError("x"), "the tcp check itself failed: KeyError('x')", id="defect"),
+        pytest.param(
+            KeyError("x"),
+            "the tcp check itself is at fault, please report it (KeyError: 'x')",
+            id="defect",
+        ),
     ],
 )
 def test_a_try_that_could_not_be_made_changes_no_verdict(
@@ -424,6 +428,53 @@ def test_the_part_of_its_weight_that_a_backend_asks_for_is_news() -> None:
     run(story())
 
     assert diary.verdicts()[:2] == [UP, UP]
+
+
+def test_what_keeps_checks_from_asking_is_a_note_and_a_problem_when_nothing_is_seen_for_a_while() -> None:
+    blind = CheckImpossible("this director has no file descriptor left (raise LimitNOFILE)")
+    sees: set[Address] = {ADDRESS1, ADDRESS2}
+
+    async def probe(_spec: CheckSpec, target: Target, _dial: Dial) -> None:
+        if target.address not in sees:
+            raise blind
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe, blind_after=0.0)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
+        monitor.set(WEB2, QUICK, at(ADDRESS2))
+        await until(lambda: monitor.state(WEB1).operational is monitor.state(WEB2).operational is UP)
+        assert (monitor.notes(), monitor.blind()) == ([], "")
+        sees.remove(ADDRESS1)
+        await until(monitor.notes)
+        assert monitor.notes() == [f"checks cannot be made, and verdicts stay as they were: {blind}"]
+        assert monitor.blind() == ""
+        sees.remove(ADDRESS2)
+        await until(monitor.blind)
+        assert monitor.blind() == f"this director sees none of its backends: {blind}"
+        assert monitor.state(WEB1).operational is monitor.state(WEB2).operational is UP
+        sees.update((ADDRESS1, ADDRESS2))
+        await until(lambda: not monitor.notes() and not monitor.blind())
+        await monitor.close()
+
+    run(story())
+
+
+def test_a_backend_to_which_nothing_leads_is_no_trouble_of_the_director() -> None:
+    tries: list[int] = []
+
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
+        tries.append(1)
+        raise NoWay("192.0.2.21 does not answer ARP on eth0")
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe, blind_after=0.0)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
+        await until(lambda: len(tries) > 3)
+        assert (monitor.notes(), monitor.blind()) == ([], "")
+        assert monitor.state(WEB1).reason == ""
+        await monitor.close()
+
+    run(story())
 
 
 def test_a_first_try_that_could_not_be_made_is_soon_made_again() -> None:

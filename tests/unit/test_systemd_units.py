@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import re
 import shlex
-import socket
-import threading
 from pathlib import Path
 
 import pytest
@@ -75,30 +73,3 @@ def test_what_is_left_out_of_the_package_is_asked_of_debian() -> None:
     control = (CHECKOUT / "debian" / "control").read_text()
 
     assert [name for name in DEBIANS[:2] if f"python3-{name} (" not in control] == []
-
-
-def test_a_namespace_comes_from_whoever_listens_there(tmp_path: Path) -> None:
-    """As systemd does it: a giver for who connects, its channel as standard input."""
-    path = tmp_path / "checks.sock"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
-        listening.bind(str(path))
-        listening.listen()
-
-        def serve() -> None:
-            connection, _ = listening.accept()
-            with connection:
-                giver.give(connection)
-
-        serving = threading.Thread(target=serve)
-        serving.start()
-        channel = becoming.called(path)
-        with channel:
-            inside = giver.GivenNamespace(channel)
-            made = inside.make(socket.AF_INET, socket.SOCK_DGRAM)
-            family = made.family
-            made.close()
-            inside.close()
-        serving.join(timeout=10)
-
-    assert family == socket.AF_INET
-    assert not serving.is_alive()

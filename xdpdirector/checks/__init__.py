@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import socket
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
@@ -27,7 +27,12 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an erro
 
 
 class CheckImpossible(Exception):  # noqa: N818
-    """This director could not even try (no file descriptor, no port left): says nothing about the backend."""
+    """No try could be made, which says nothing about the backend: its verdict stays. The text is a sentence for the
+    operator, as something is wrong with this director (no file descriptor, no port left) or its configuration."""
+
+
+class NoWay(CheckImpossible):
+    """Nothing leads to the backend now. Whoever knows the way judges by that, and says why."""
 
 
 @dataclass(frozen=True)
@@ -58,25 +63,30 @@ class Target:
 class Dial(Protocol):
     """A non-blocking socket (`kind`: SOCK_STREAM ...) from which `target.address` is the one on its backend.
 
-    Not connected yet, and the caller's to close. Raises OSError.
+    Not connected yet, and the caller's to close. Raises OSError, which says nothing about the backend: nobody was
+    asked yet.
     """
 
-    def __call__(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket: ...
+    async def __call__(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket: ...
 
 
-def direct(
+async def direct(
     target: Target,
     kind: int,
     protocol: int = 0,
-    make: Callable[[int, int, int], socket.socket] = socket.socket,
+    make: Callable[[int, int, int], Awaitable[socket.socket]] | None = None,
 ) -> socket.socket:
     """The plain Dial: for a backend's own address. `make`: where the socket comes from."""
-    family = socket.AF_INET6 if target.address.version == 6 else socket.AF_INET
-    return make(family, kind | socket.SOCK_NONBLOCK, protocol)
+    family, kind = (
+        socket.AF_INET6 if target.address.version == 6 else socket.AF_INET,
+        kind | socket.SOCK_NONBLOCK,
+    )
+    return await make(family, kind, protocol) if make else socket.socket(family, kind, protocol)
 
 
 class Probe(Protocol):
-    """One try, at most `spec.timeout` long: returns when the backend is fine, and leaves no socket open.
+    """One try: returns when the backend is fine, and leaves no socket open. From when it has a socket it takes
+    `spec.timeout` at most.
 
     What it returns is the part of its weight that the server asks for, if it speaks of that: 0.75, or 0 for none.
     Raises CheckFailed, CheckImpossible or OSError.

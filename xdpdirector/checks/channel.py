@@ -32,14 +32,14 @@ T = TypeVar("T")
 async def channel(spec: CheckSpec, target: Target, dial: Dial) -> AsyncIterator[Channel]:
     """Connected; all that happens in the block has `spec.timeout` together."""
     talk = Channel(target)
-    try:
-        async with budget(spec.timeout, lambda: talk.too_late(spec.timeout)):
-            with dial(target, socket.SOCK_STREAM) as opened:
+    with await failures.dialled(dial, target, socket.SOCK_STREAM) as opened:
+        try:
+            async with budget(spec.timeout, lambda: talk.too_late(spec.timeout)):
                 await asyncio.get_running_loop().sock_connect(opened, (str(target.address), target.port))
                 talk.begin(opened)
                 yield talk
-    except OSError as error:
-        raise failures.sentence(error, target) from error
+        except OSError as error:
+            raise failures.sentence(error, target) from error
 
 
 class Channel:

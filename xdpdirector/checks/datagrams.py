@@ -28,13 +28,13 @@ async def exchange(
 ) -> AsyncIterator[socket.socket]:
     """A socket that sends to the target; all that happens in the block has `spec.timeout` together. UDP, unless
     `kind` and `protocol` say otherwise. `late`: what to say after that, unless it is that nobody answered."""
-    try:
-        async with budget(spec.timeout, late or (lambda: silence(spec, target))):
-            with dial(target, kind, protocol) as opened:
+    with await failures.dialled(dial, target, kind, protocol) as opened:
+        try:
+            async with budget(spec.timeout, late or (lambda: silence(spec, target))):
                 opened.connect((str(target.address), target.port))
                 yield opened
-    except OSError as error:
-        raise failures.sentence(error, target) from error
+        except OSError as error:
+            raise failures.sentence(error, target) from error
 
 
 def silence(spec: CheckSpec, target: Target) -> CheckFailed:

@@ -11,7 +11,7 @@ import os
 import socket
 import struct
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
+from xdpdirector.checks import CheckImpossible, Dial, Target
 from xdpdirector.checks.datagrams import answers, exchange
 from xdpdirector.checkspec import CheckSpec
 
@@ -26,7 +26,7 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
         try:
             return await _ping(spec, target, dial, kind)
-        except CheckFailed as failure:
+        except CheckImpossible as failure:
             if not isinstance(failure.__cause__, PermissionError):
                 raise
     raise CheckImpossible(

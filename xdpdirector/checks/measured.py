@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,12 +17,14 @@ KEPT = 3  # times the interval that a tally is kept after the last try
 
 @dataclass
 class Tally:
-    """Of one type of check of one target, since it was first asked. `seconds`: of all tries together."""
+    """Of one type of check of one target, since it was first asked. `seconds`: of all tries together. `impossible`:
+    of the tries, those that could not be made, whatever became of the backend."""
 
     type: str
     target: Target
     tries: int = 0
     failures: int = 0
+    impossible: int = 0
     seconds: float = 0.0
     gone_at: float = 0.0
 
@@ -41,6 +44,11 @@ class Measured:
         except CheckFailed:
             tally.failures += 1
             self._on_failure(target.backend)
+            raise
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            tally.impossible += 1
             raise
         finally:
             now = time.monotonic()

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable
 from typing import Protocol
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Probe, Target, direct
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, NoWay, Probe, Target, direct
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
@@ -21,11 +21,11 @@ RouteOf = Callable[[Address], Route]
 class Ways(Protocol):
     """`xdpdirector.checknet.CheckNetwork` and `PlainWays` are both one."""
 
-    def prepare(self, target: Target, route: RouteOf) -> Target:
+    async def prepare(self, target: Target, route: RouteOf) -> Target:
         """Whom to ask now: the target or, where its VIP cannot be reached from here, the backend's own address.
         `route`: the way that frames take to a backend. Raises CheckImpossible."""
 
-    def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+    async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
         """A Dial, for prepared targets."""
 
     def forget(self, target: Target) -> None:
@@ -40,11 +40,11 @@ class Ways(Protocol):
 class PlainWays:
     """Asks every backend by its own address."""
 
-    def prepare(self, target: Target, route: RouteOf) -> Target:
+    async def prepare(self, target: Target, route: RouteOf) -> Target:
         return target.direct()
 
-    def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
-        return direct(target, kind, protocol)
+    async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+        return await direct(target, kind, protocol)
 
     def forget(self, target: Target) -> None: ...
 
@@ -58,10 +58,15 @@ async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, p
     """One try; what it returns and raises is the Probe's. When a VIP does not answer, the backend's own address is
     asked as well, so that the reason names the classic failure of direct routing: the server lost its VIP.
 
-    A failure while something is wrong with the director's own network is none of the backend's: CheckImpossible."""
+    A failure while something is wrong with the director's own network is none of the backend's: NoWay."""
     begun = asyncio.get_running_loop().time()
     _require_own_network(target, route, begun)
-    target = ways.prepare(target, route)
+    try:
+        target = await ways.prepare(target, route)
+    except NoWay:
+        raise
+    except CheckImpossible as reason:  # the probe hears it from its dial: whoever measures probes counts it
+        return await probe(spec, target, _refusing(reason))
     try:
         return await probe(spec, target, ways.dial)
     except CheckFailed as failure:
@@ -74,12 +79,17 @@ async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, p
 
 
 def _require_own_network(target: Target, route: RouteOf, since: float) -> None:
-    """CheckImpossible when it was at fault at some time since then."""
+    """NoWay when it was at fault at some time since then."""
     way = route(target.backend)
     if way.fault or way.disturbed >= since:
-        raise CheckImpossible(
-            way.fault or "the director's own network was disturbed while the backend was asked"
-        )
+        raise NoWay(way.fault or "the director's own network was disturbed while the backend was asked")
+
+
+def _refusing(reason: CheckImpossible) -> Dial:
+    async def refuse(_target: Target, _kind: int, _protocol: int = 0) -> socket.socket:
+        raise reason
+
+    return refuse
 
 
 async def _answers(spec: CheckSpec, target: Target, probe: Probe) -> bool:

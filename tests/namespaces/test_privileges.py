@@ -1,8 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The daemon as a user of its own: what it may, what it cannot, and whom its files keep out."""
 
+import contextlib
 import grp
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ from directing import CHECK, MARGIN, becomes, command, directing, require_open_c
 from ruamel.yaml import YAML
 
 from xdpdirector.client import backend_path, service_path
-from xdpdirector.errors import NotAllowedError
+from xdpdirector.errors import DirectorError, NotAllowedError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -74,6 +76,13 @@ def status_of(director: LabDirector) -> dict[str, str]:
 
 def children(pid: int | None) -> list[int]:
     return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_alive(process: int) -> bool:
+    """Where process 1 reaps nobody, an orphan that ended stays a zombie."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
+    return False
 
 
 def test_it_has_two_capabilities_and_no_way_to_others(director: LabDirector) -> None:
@@ -192,12 +201,62 @@ def test_who_gives_sockets_ends_with_the_daemon(director: LabDirector) -> None:
     status = Path(f"/proc/{giver}/status").read_text()
     director.kill()
 
-    wait_until(lambda: not Path(f"/proc/{giver}").exists(), "the giver is gone")
+    wait_until(lambda: not is_alive(giver), "the giver is gone")
     director.start()
     becomes(director, "backend1", "up")
 
     assert f"CapPrm:\t{NET_ADMIN:016x}" in status
     assert f"Uid:\t{Account.of(USER).uid}\t" in status
+
+
+def test_who_gives_sockets_may_end_or_stall(lab: Lab, director: LabDirector) -> None:
+    """No verdict falls by that, and checks go on: each time a server that ends is noticed."""
+    becomes(director, "backend1", "up")
+    since = view(director, "backend1")["since"]
+    (keeper,) = children(director.pid)
+    for victim, signals in (
+        ("who serves", signal.SIGKILL),
+        ("who serves", signal.SIGSTOP),
+        ("who waits", signal.SIGSTOP),
+        ("who waits", signal.SIGCONT),
+        ("who waits", signal.SIGKILL),
+    ):
+        wait_until(lambda: len(children(keeper)) == 1, "somebody serves")
+        os.kill(children(keeper)[0] if victim == "who serves" else keeper, signals)
+        lab.nginx("backend2").stop()
+        becomes(director, "backend2", "down")
+        lab.nginx("backend2").start()
+        becomes(director, "backend2", "up")
+
+    assert view(director, "backend1")["since"] == since
+    assert director.client.get("/readyz")["warnings"] == []
+    director.stop()
+    director.start()
+
+
+def test_without_anybody_who_gives_sockets_verdicts_stay_and_it_is_said(director: LabDirector) -> None:
+    for name in ("backend1", "backend2"):
+        becomes(director, name, "up")
+    since = [view(director, name)["since"] for name in ("backend1", "backend2")]
+    (keeper,) = children(director.pid)
+    os.kill(keeper, signal.SIGSTOP)  # so that it starts nobody
+    (serving,) = children(keeper)
+    os.kill(serving, signal.SIGKILL)
+    os.kill(keeper, signal.SIGKILL)
+
+    wait_until(lambda: warned(director, "restart the daemon"), "it is said")
+    wait_until(lambda: not director.ready, "a director that sees nothing is not ready", 10 + MARGIN)
+    assert [view(director, name)["since"] for name in ("backend1", "backend2")] == since
+    assert "xdpdirector_check_impossible_total" in director.client.text("/metrics", "text/plain")[0]
+    director.stop()
+    director.start()
+    wait_until(lambda: director.ready, "it is ready again")
+
+
+def warned(director: LabDirector, words: str) -> bool:
+    with contextlib.suppress(DirectorError):
+        return any(words in warning for warning in director.client.get("/readyz")["warnings"])
+    return False
 
 
 def test_a_program_that_somebody_takes_off_is_put_back(lab: Lab, director: LabDirector) -> None:

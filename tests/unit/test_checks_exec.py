@@ -3,6 +3,7 @@
 
 import asyncio
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -53,10 +54,50 @@ def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     with pytest.raises(CheckFailed, match="did not end within 1s"):
         run(program(f"sleep 300 & echo $! >{noted}; wait", SHORT))
 
+    ends(int(noted.read_text()))
+
+
+@pytest.mark.parametrize(
+    ("script", "sentence"),
+    [
+        pytest.param("sleep 300 & exit 0", "", id="fine"),
+        pytest.param("echo late >&2; sleep 300 & exit 1", "/bin/sh ended with status 1: late", id="not fine"),
+        pytest.param("(trap '' TERM HUP; sleep 300) & exit 0", "", id="a stubborn one"),
+    ],
+)
+def test_its_own_end_decides_whatever_it_left_behind(script: str, sentence: str, tmp_path: Path) -> None:
+    """A child that has inherited the output: it is ended, and no descriptor stays."""
+    noted = tmp_path / "pid"
+    script = script.replace("& exit", f"& echo $! >{noted}; exit")
+
+    async def main() -> str:
+        allowed = registry.allowing(Checks(allow_exec=(SHELL,)))
+        await allowed(program("exit 0"), at(0), direct)  # what asyncio opens for its first child stays
+        before = descriptors()
+        for _ in range(3):
+            said = ""
+            try:
+                await allowed(program(script), at(0), direct)
+            except CheckFailed as failure:
+                said = str(failure)
+            assert said == sentence
+            ends(int(noted.read_text()))
+        assert descriptors() == before
+        return said
+
+    asyncio.run(asyncio.wait_for(main(), PATIENT))
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def ends(process: int) -> None:
     until = time.monotonic() + PATIENT
-    while (status := Path(f"/proc/{noted.read_text().strip()}/status")).exists():
-        if "State:\tZ" in status.read_text():
-            break
+    while (status := Path(f"/proc/{process}/status")).exists():
+        with suppress(FileNotFoundError):
+            if "State:\tZ" in status.read_text():
+                break
         assert time.monotonic() < until
         time.sleep(0.01)
 

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `exec` check: a program of the operator's, fine when it ends with status 0.
 
-It runs without a shell and without the daemon's capabilities, in a session of its own; at the end, in time or not,
-all of its process group is killed. It may say 64 KiB at most, of which the first line is kept. Whom to ask stands
-in its environment: XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided elsewhere.
+It runs without a shell and without the daemon's capabilities, in a session of its own. Its own end decides,
+whatever it left behind: then, or when its time is up, all of its process group is killed, and nobody listens to its
+output any more. It may say 64 KiB at most, of which the first line is kept. Whom to ask stands in its environment:
+XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided elsewhere.
 """
 
 from __future__ import annotations
@@ -12,14 +13,18 @@ import asyncio
 import contextlib
 import os
 import signal
-from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
+from asyncio.subprocess import DEVNULL, Process
+from pathlib import Path
+from typing import Self
 
 from xdpdirector import privileges
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
+from xdpdirector.checks.budget import budget
 from xdpdirector.checkspec import CheckSpec, ExecCheck
 from xdpdirector.durations import format_duration
 
 LIMIT = 65536
+KILLED_WITHIN = 1.0  # seconds; whoever sleeps in the kernel for longer is left to it
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -27,48 +32,86 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
     """Fine when the program says so."""
     assert isinstance(spec, ExecCheck)
     name = spec.command[0]
+
+    def late() -> CheckFailed:
+        return CheckFailed(f"{name} did not end within {format_duration(spec.timeout)}, and was killed")
+
     try:
-        async with asyncio.timeout(spec.timeout):
-            status, said = await _run(spec.command, target)
-    except TimeoutError:
-        raise CheckFailed(
-            f"{name} did not end within {format_duration(spec.timeout)}, and was killed"
-        ) from None
+        with _Output() as output:
+            async with budget(spec.timeout, late):
+                status = await _run(spec.command, target, output)
+            said = output.first_line()
     except OSError as error:
-        raise CheckImpossible(f"{name} cannot be run: {error.strerror}") from error
+        raise CheckImpossible(f"{name} cannot be run: {error.strerror or error}") from error
     if status == 0:
         return
     ended = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
     raise CheckFailed(f"{name} {ended}" + (f": {said}" if said else ""))
 
 
-async def _run(command: tuple[str, ...], target: Target) -> tuple[int, str]:
+async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int:
+    """Its status. CheckFailed when it says too much, OSError when it cannot be started."""
     environment = {"PATH": PATH, "LANG": "C.UTF-8"}
     environment |= {"XDPDIRECTOR_ADDRESS": str(target.address), "XDPDIRECTOR_PORT": str(target.port)}
+    Path(command[0]).stat()  # setpriv, which comes first, would tell by a status that it is not there
     process = await asyncio.create_subprocess_exec(
         *privileges.without_any(),
         *command,
         stdin=DEVNULL,
-        stdout=PIPE,
-        stderr=STDOUT,
+        stdout=output.theirs,
+        stderr=output.theirs,
         env=environment,
         start_new_session=True,
     )
+    ended = asyncio.ensure_future(process.wait())
     try:
-        said = await _first_line(process, command[0])
-        return await process.wait(), said
+        await asyncio.wait([ended, output.too_much], return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            raise CheckFailed(f"{command[0]} said more than 64 KiB, and was killed")
+        return ended.result()
     finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        await process.wait()
+        ended.cancel()
+        await _kill(process)
 
 
-async def _first_line(process: Process, name: str) -> str:
-    assert process.stdout
-    said = b""
-    while data := await process.stdout.read(LIMIT):
-        said += data
-        if len(said) > LIMIT:
-            raise CheckFailed(f"{name} said more than 64 KiB, and was killed")
-    lines = said.decode("utf-8", "replace").strip().splitlines()
-    return lines[0][:160] if lines else ""
+async def _kill(process: Process) -> None:
+    """It, if it still runs, and all that it left behind in its process group."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(KILLED_WITHIN):
+            await process.wait()
+
+
+class _Output:
+    """A pipe of our own: with one of asyncio's, the end of a program is the end of all that have inherited it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.too_much: asyncio.Future[None] = self._loop.create_future()
+        self._said = bytearray()
+        self._ours, self.theirs = os.pipe()
+        os.set_blocking(self._ours, False)
+
+    def __enter__(self) -> Self:
+        self._loop.add_reader(self._ours, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.remove_reader(self._ours)
+        os.close(self._ours)
+        os.close(self.theirs)
+
+    def first_line(self) -> str:
+        """Of all that was said up to now."""
+        self._hear()
+        lines = self._said.decode("utf-8", "replace").strip().splitlines()
+        return lines[0][:160] if lines else ""
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while len(self._said) <= LIMIT:
+                self._said += os.read(self._ours, LIMIT)
+        if len(self._said) > LIMIT and not self.too_much.done():
+            self.too_much.set_result(None)
+            self._loop.remove_reader(self._ours)

@@ -18,7 +18,7 @@ from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError, NotAllowedError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
-from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.privileges import DAEMON, Account
@@ -136,7 +136,7 @@ def test_it_is_adopted_without_root_at_all(lab: Lab, director: LabDirector) -> N
         *as_user(USER, *director.command, capabilities=CAPABILITIES), role="unprivileged"
     )
     try:
-        wait_until(lambda: director.ready, "the director is ready")
+        wait_until(lambda: director.ready, "the director is ready", READY_WITHIN)
         client = director.client
         client.patch(backend_path(SERVICE, "backend1"), {"weight": 3})
         wait_until(lambda: client.get("/readyz")["warnings"], "it tells what it cannot see")

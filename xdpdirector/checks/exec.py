@@ -63,9 +63,9 @@ async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int
         env=environment,
         start_new_session=True,
     )
-    ended = asyncio.ensure_future(process.wait())
+    ended: asyncio.Future[int] = asyncio.ensure_future(process.wait())
     try:
-        await asyncio.wait([ended, output.too_much], return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({ended, output.too_much}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
             raise CheckFailed(f"{command[0]} said more than 64 KiB, and was killed")
         return ended.result()
@@ -88,7 +88,7 @@ class _Output:
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self.too_much: asyncio.Future[None] = self._loop.create_future()
+        self.too_much: asyncio.Future[int] = self._loop.create_future()
         self._said = bytearray()
         self._ours, self.theirs = os.pipe()
         os.set_blocking(self._ours, False)
@@ -113,5 +113,5 @@ class _Output:
             while len(self._said) <= LIMIT:
                 self._said += os.read(self._ours, LIMIT)
         if len(self._said) > LIMIT and not self.too_much.done():
-            self.too_much.set_result(None)
+            self.too_much.set_result(len(self._said))
             self._loop.remove_reader(self._ours)

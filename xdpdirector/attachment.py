@@ -89,11 +89,13 @@ def attach(
         return attached
 
 
-def refuse_obstacles(paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto") -> None:
+def refuse_obstacles(
+    paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto", *, force: bool = False
+) -> None:
     """The ForeignProgramError or ConflictError that `attach` would raise, before anything is prepared."""
     with ExitStack() as stack, bpffs.translated("asking for the attached programs"):
         for name in interfaces:
-            _plan(_look(paths, stack, name, force=False), mode)
+            _plan(_look(paths, stack, name, force), mode)
 
 
 def attachments(paths: InstancePaths) -> list[Attachment]:

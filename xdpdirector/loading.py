@@ -10,8 +10,8 @@ import contextlib
 import fcntl
 import logging
 import os
+import select
 import signal
-import time
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -69,8 +69,7 @@ def load(instance: str, configuration: Path, *, force: bool = False, lose: bool 
     bpffs.require_privileges()
     wanted = config.load(configuration)
     interfaces.find(wanted.interfaces)
-    if not force:
-        attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
+    attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode, force=force)
     program = loader.ensure(paths, wanted.sizes)
     with only_one(paths) if layout.set_aside(paths) else contextlib.nullcontext():
         for carried in carry(paths, program, lose=lose):
@@ -175,19 +174,29 @@ def _end_daemon(paths: InstancePaths) -> int | None:
                     f"end the daemon of instance '{paths.name}' where it runs: it holds {paths.lock}, and is no "
                     "process that can be seen from here"
                 )
-            for number, patience in ((signal.SIGTERM, _TERM_PATIENCE), (signal.SIGKILL, _KILL_PATIENCE)):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, number)
-                deadline = time.monotonic() + patience
-                while time.monotonic() < deadline:
-                    if _is_free(lock):
-                        return pid
-                    time.sleep(0.05)
+            if _ended(pid):
+                return pid
     except FileNotFoundError:
         return None
     raise ConflictError(
         f"the daemon of instance '{paths.name}', process {pid}, does not end, also not by SIGKILL"
     )
+
+
+def _ended(pid: int) -> bool:
+    try:
+        process = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        for number, patience in ((signal.SIGTERM, _TERM_PATIENCE), (signal.SIGKILL, _KILL_PATIENCE)):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pidfd_send_signal(process, number)
+            if select.select([process], [], [], patience)[0]:
+                return True
+    finally:
+        os.close(process)
+    return False
 
 
 def _is_free(lock: IO[bytes]) -> bool:

@@ -33,8 +33,8 @@ static __always_inline struct load *load_of(u32 backend)
 	return &all->of[opaque(place)]; /* the very register that was checked */
 }
 
-/* Point the choice at a backend; true when its packets are forwarded. */
-static __always_inline bool take(struct choice *choice, u32 index)
+/* Point the choice at a backend; true when packets of some VIP are forwarded to it. */
+static __always_inline bool take_for_some(struct choice *choice, u32 index)
 {
 	note_backend(index);
 	choice->index = index;
@@ -42,10 +42,39 @@ static __always_inline bool take(struct choice *choice, u32 index)
 	return choice->backend && choice->backend->state == BACKEND_SERVING;
 }
 
-/* The same for a backend that was remembered: its index may have gone to another one since. */
-static __always_inline bool take_again(struct choice *choice, u32 index, u8 generation)
+/* All ones when a backend is out for a front: its place, and what the front has of them. */
+static __always_inline u64 if_out(const struct front *front, u64 place)
 {
-	return take(choice, index) && *(u8 *)&choice->backend->generation == generation;
+	u64 word = opaque(place >> 6 & (PLACES / 64 - 1));
+
+	return -(front->out[word] >> (place & 63) & 1);
+}
+
+/* Point the choice at a backend; true when packets that go in at this front are forwarded to it. State and flags are
+ * read at once, so that a backend that is up for all VIPs costs one comparison. */
+static __always_inline bool take(struct choice *choice, u32 index, u32 number)
+{
+	const struct front *front;
+	u16 condition;
+
+	note_backend(index);
+	choice->index = index;
+	choice->backend = backends.lookup(&index);
+	if (!choice->backend)
+		return false;
+	condition = *(const u16 *)&choice->backend->state & (BACKEND_PARTIAL << 8 | 0xff);
+	if (condition == BACKEND_SERVING)
+		return true;
+	if (condition != (BACKEND_PARTIAL << 8 | BACKEND_SERVING))
+		return false;
+	front = fronts.lookup(&number);
+	return front && !if_out(front, choice->backend->place);
+}
+
+/* The same for a backend that was remembered: its index may have gone to another one since. */
+static __always_inline bool take_again(struct choice *choice, u32 index, u8 generation, u32 front)
+{
+	return take(choice, index, front) && *(u8 *)&choice->backend->generation == generation;
 }
 
 #endif

@@ -8,6 +8,10 @@
  * slot keeps its exceptions mark while a record disagrees with it. A datagram opens nothing visibly: in flux it
  * counts as of before, while that backend serves.
  * The other schedulers record every flow, as if each had a slot that is always in flux and never had an owner.
+ *
+ * A backend may be down for some VIPs of its service alone. It then counts as down for the flows that go in there, and
+ * as up for the others. With `mh` its slots stay its own, and carry the exceptions mark: a SYN for a VIP that it lacks
+ * goes to another member, and is recorded, so that its flow stays there when the VIP returns.
  */
 #ifndef XDPDIRECTOR_CHOOSE_H
 #define XDPDIRECTOR_CHOOSE_H
@@ -19,10 +23,10 @@
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
 static __always_inline enum reason follow_record(const struct packet *packet,
-						 const struct service *service,
+						 const struct service *service, u32 front,
 						 const struct entry *entry, struct choice *choice)
 {
-	if (take_again(choice, entry->is.record.backend, entry->is.record.generation))
+	if (take_again(choice, entry->is.record.backend, entry->is.record.generation, front))
 		return FORWARD_CONNECTION;
 	if (is_midstream(packet) && service->on_down == POLICY_DROP)
 		return DROP_DOWN; /* the record stays: the backend may come back */
@@ -35,12 +39,13 @@ static __always_inline enum reason follow_record(const struct packet *packet,
 /* A flow without a record that began before this packet: it runs where its slot says. */
 static __always_inline enum reason follow_slot(const struct packet *packet,
 					       const struct service *service,
-					       const union slot_word *slot, struct choice *choice)
+					       const struct aside *aside, struct choice *choice)
 {
+	const union slot_word *slot = &aside->slot;
 	u32 owner = slot->is.flags & SLOT_FLUX ? slot->is.before : slot->is.backend;
 	u8 policy = owner == NO_BACKEND ? service->on_unknown : service->on_down;
 
-	if (take(choice, owner))
+	if (take(choice, owner, aside->front))
 		return slot->is.flags & SLOT_FLUX ? FORWARD_BEFORE : FORWARD_RING;
 	if (!is_midstream(packet) || (policy == POLICY_SCHEDULE && !(packet->flags & TCP_RST)))
 		return UNDECIDED;
@@ -94,7 +99,7 @@ static __always_inline bool accepts_from_server(const struct packet *packet,
 	if (!is_accepting(packet))
 		return false;
 	name_client(packet, service, aside->service, &client);
-	return recall_client(&client, packet, service, aside->now, choice);
+	return recall_client(&client, packet, service, aside->front, aside->now, choice);
 }
 
 static __always_inline bool is_unrecorded(const struct packet *packet,
@@ -121,7 +126,7 @@ static __always_inline enum reason choose(const struct packet *packet,
 
 		aside->slot = read_slot(position);
 		note_slot(position, aside->slot.is);
-		if (!aside->slot.is.flags && take(choice, aside->slot.is.backend)) {
+		if (!aside->slot.is.flags && take(choice, aside->slot.is.backend, aside->front)) {
 			choice->is_new = is_opening(packet);
 			if (!is_limited(packet, service))
 				return FORWARD_RING;
@@ -138,7 +143,8 @@ static __always_inline enum reason choose(const struct packet *packet,
 	aside->stage = STAGE_RECALL;
 	if (find_entry(packet, service, aside->front, &entry)) {
 		if (stays(&entry, packet, service, ticks(aside->now)) &&
-		    take_again(choice, entry.is.record.backend, entry.is.record.generation)) {
+		    take_again(choice, entry.is.record.backend, entry.is.record.generation,
+			       aside->front)) {
 			note_fact(FACT_RECORD);
 			refresh(&entry, ticks(aside->now));
 			return FORWARD_CONNECTION;
@@ -159,12 +165,12 @@ static __always_inline enum reason choose_again(const struct packet *packet,
 	if (recall(packet, service, aside->front, ticks(aside->now), &entry)) {
 		note_fact(FACT_RECORD);
 		aside->stage = STAGE_SCHEDULE;
-		return follow_record(packet, service, &entry, choice);
+		return follow_record(packet, service, aside->front, &entry, choice);
 	}
 	aside->stage = stage_of_new(packet, service);
 	if (opens(packet, service) || accepts_from_server(packet, service, aside, choice))
 		return UNDECIDED;
-	return follow_slot(packet, service, &aside->slot, choice);
+	return follow_slot(packet, service, aside, choice);
 }
 
 /* Where it costs something: a processor's atomic addition takes as long as some dozens of others. */
@@ -188,8 +194,19 @@ static __always_inline enum reason nobody(const struct packet *packet,
 	return answers && service->on_empty == POLICY_REJECT ? REJECT_EMPTY : DROP_EMPTY;
 }
 
-/* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. FORWARD_NEW, FORWARD_REOPENED:
- * it is to be remembered. */
+/* What a scheduled packet is called that no ring leads. FORWARD_NEW, FORWARD_REOPENED: it is to be remembered. `is_kept`: it
+ * goes where its client goes. */
+static __always_inline enum reason opened(const struct packet *packet,
+					  const struct service *service, bool is_kept)
+{
+	if (is_unrecorded(packet, service))
+		return FORWARD_UNRECORDED;
+	if (is_midstream(packet) && !(is_kept && is_accepting(packet)))
+		return FORWARD_REOPENED;
+	return FORWARD_NEW;
+}
+
+/* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. Undecided: by STAGE_AVOID. */
 static __always_inline enum reason schedule(const struct packet *packet,
 					    const struct service *service,
 					    const struct aside *aside, struct choice *choice)
@@ -201,24 +218,43 @@ static __always_inline enum reason schedule(const struct packet *packet,
 	choice->is_new = true;
 	if (service->flags & SERVICE_PERSISTENT)
 		name_client(packet, service, aside->service, &client);
-	is_kept = recall_client(&client, packet, service, aside->now, choice);
-	if (is_kept)
+	is_kept = recall_client(&client, packet, service, aside->front, aside->now, choice);
+	if (is_kept) {
 		note_fact(FACT_CLIENT);
-	else if (take(choice,
-		      is_ring ? aside->slot.is.backend : least_costly(service, aside->service)))
+	} else if (take(choice, is_ring ? aside->slot.is.backend : least_costly(service, aside),
+			aside->front)) {
 		count_served(service, choice->index);
-	else if (take(choice, service->fallback))
+	} else if (is_ring && is_partial(choice)) {
+		return UNDECIDED;
+	} else if (take(choice, service->fallback, aside->front)) {
+		note_fact(FACT_FALLBACK);
+	} else {
+		return nobody(packet, service);
+	}
+	remember_client(&client, service, aside->now, choice);
+	return is_ring && !is_flux ? FORWARD_RING : opened(packet, service, is_kept);
+}
+
+/* The same where the slot's owner is down for the packet's VIP. The slot has the exceptions mark, so that the flow's record
+ * is looked for. */
+static __always_inline enum reason schedule_around(const struct packet *packet,
+						   const struct service *service,
+						   const struct aside *aside, struct choice *choice)
+{
+	struct client client = {};
+
+	choice->is_new = true;
+	note_fact(FACT_PARTIAL);
+	if (take(choice, any_other(packet, service, aside), aside->front))
+		count_served(service, choice->index);
+	else if (take(choice, service->fallback, aside->front))
 		note_fact(FACT_FALLBACK);
 	else
 		return nobody(packet, service);
+	if (service->flags & SERVICE_PERSISTENT)
+		name_client(packet, service, aside->service, &client);
 	remember_client(&client, service, aside->now, choice);
-	if (is_ring && !is_flux)
-		return FORWARD_RING;
-	if (is_unrecorded(packet, service))
-		return FORWARD_UNRECORDED;
-	if (is_midstream(packet) && !(is_kept && is_accepting(packet)))
-		return FORWARD_REOPENED;
-	return FORWARD_NEW;
+	return opened(packet, service, false);
 }
 
 #endif

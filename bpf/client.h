@@ -24,7 +24,7 @@ static __always_inline void name_client(const struct packet *packet, const struc
 /* Point the choice at the client's backend, if it has one that may take a new connection. One that takes no others has
  * opened this one itself when the client accepts it (active FTP). */
 static __always_inline bool recall_client(struct client *client, const struct packet *packet,
-					  const struct service *service, u32 now,
+					  const struct service *service, u32 front, u32 now,
 					  struct choice *choice)
 {
 	struct affinity *found;
@@ -34,7 +34,7 @@ static __always_inline bool recall_client(struct client *client, const struct pa
 	found = clients.lookup(client);
 	if (!found || has_passed(found->seen, service->persistence, now))
 		return false;
-	return take_again(choice, found->backend, found->generation) &&
+	return take_again(choice, found->backend, found->generation, front) &&
 	       choice->backend->generation == found->generation && /* for hours: all its bits */
 	       (choice->backend->flags & BACKEND_ACCEPTS ||
 		service->flags & SERVICE_KEEP_DRAINING || is_accepting(packet));

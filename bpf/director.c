@@ -200,6 +200,28 @@ int stage_admit(struct xdp_md *ctx)
 	return conclude(ctx, &aside->packet, NO_BACKEND, XDP_DROP, reason);
 }
 
+/* A new connection's packet, as it was scheduled. */
+static __always_inline int follow_schedule(struct xdp_md *ctx, struct aside *aside,
+					   const struct choice *choice, enum reason reason)
+{
+	aside->reason = reason;
+	aside->backend = named(choice);
+	switch (reason) {
+	case UNDECIDED:
+		return call_stage(ctx, STAGE_AVOID);
+	case FORWARD_RING:
+	case FORWARD_UNRECORDED:
+		return forward(ctx, &aside->packet, choice, reason);
+	case FORWARD_NEW:
+	case FORWARD_REOPENED:
+		return call_stage(ctx, STAGE_REMEMBER);
+	case REJECT_EMPTY:
+		return call_stage(ctx, STAGE_ANSWER);
+	default:
+		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, reason);
+	}
+}
+
 int stage_schedule(struct xdp_md *ctx)
 {
 	struct aside *aside = put_aside();
@@ -211,20 +233,23 @@ int stage_schedule(struct xdp_md *ctx)
 	service = services.lookup(&aside->service);
 	if (!service)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	aside->reason = schedule(&aside->packet, service, aside, &choice);
-	aside->backend = named(&choice);
-	switch (aside->reason) {
-	case FORWARD_RING:
-	case FORWARD_UNRECORDED:
-		return forward(ctx, &aside->packet, &choice, aside->reason);
-	case FORWARD_NEW:
-	case FORWARD_REOPENED:
-		return call_stage(ctx, STAGE_REMEMBER);
-	case REJECT_EMPTY:
-		return call_stage(ctx, STAGE_ANSWER);
-	default:
-		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, aside->reason);
-	}
+	return follow_schedule(ctx, aside, &choice,
+			       schedule(&aside->packet, service, aside, &choice));
+}
+
+int stage_avoid(struct xdp_md *ctx)
+{
+	struct aside *aside = put_aside();
+	struct choice choice = {};
+	struct service *service;
+
+	if (!aside)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	service = services.lookup(&aside->service);
+	if (!service)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return follow_schedule(ctx, aside, &choice,
+			       schedule_around(&aside->packet, service, aside, &choice));
 }
 
 int stage_remember(struct xdp_md *ctx)
@@ -236,7 +261,7 @@ int stage_remember(struct xdp_md *ctx)
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	service = services.lookup(&aside->service);
-	if (!service || !take(&choice, aside->backend))
+	if (!service || !take_for_some(&choice, aside->backend))
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	choice.is_new = aside->reason != FORWARD_BEFORE;
 	if (!remember(&aside->packet, service, aside, &choice) && !service->ring_slots)
@@ -265,7 +290,8 @@ int stage_fragment(struct xdp_md *ctx)
 	first = find_fragment(&aside->packet);
 	if (first && first->backend == NO_BACKEND)
 		return verdict(XDP_PASS, first->generation);
-	if (first && take_again(&choice, first->backend, first->generation))
+	if (first && take_for_some(&choice, first->backend) &&
+	    choice.backend->generation == first->generation)
 		return is_denied(&aside->packet)
 			       ? verdict(XDP_DROP, DROP_DENIED)
 			       : forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);

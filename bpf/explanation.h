@@ -13,6 +13,7 @@ enum fact {
 	FACT_CLIENT = 8,     /* goes where its client goes */
 	FACT_SCHEDULED = 16, /* by the scheduler */
 	FACT_FALLBACK = 32,  /* nobody else takes it */
+	FACT_PARTIAL = 64,   /* the slot's owner is down for this VIP */
 };
 
 /* What the program says of a packet that it was asked about. */

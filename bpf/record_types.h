@@ -3,7 +3,8 @@
 #ifndef XDPDIRECTOR_RECORD_TYPES_H
 #define XDPDIRECTOR_RECORD_TYPES_H
 
-#define WAYS 4 /* flows in a bucket of the table */
+#define WAYS   4   /* flows in a bucket of the table */
+#define PLACES 256 /* numbers of a service's backends */
 
 /* Time in records is kept in ticks of 64 jiffies, in so many bits. */
 enum tick_numbers {
@@ -17,7 +18,8 @@ enum front_use {
 	FRONT_RESTING = 2, /* has no listener any more, but records may speak of it */
 };
 
-/* A service at one of its VIPs and protocols: what a record says of where its flow goes in. Number 0 is nobody's. */
+/* A service at one of its VIPs and protocols: what a record says of where its flow goes in. Number 0 is nobody's. `out`: a
+ * bit for each place of a backend with BACKEND_PARTIAL that is down for this VIP. */
 struct front {
 	__be32 address[4]; /* IPv4: the first word */
 	u32 service;
@@ -25,6 +27,7 @@ struct front {
 	u8 ipv6;
 	u8 use; /* enum front_use */
 	u8 pad;
+	u64 out[PLACES / 64];
 };
 
 /* A flow and its record, brought from the table of an earlier program. IPv4: the address is the first word. */

@@ -160,11 +160,12 @@ static __always_inline bool follow_quoted(const struct packet *quoted,
 	union slot_word slot;
 
 	if (find_entry(quoted, service, front, &entry))
-		return take_again(choice, entry.is.record.backend, entry.is.record.generation);
+		return take_again(choice, entry.is.record.backend, entry.is.record.generation,
+				  front);
 	if (!service->ring_slots)
 		return false;
 	slot = read_slot(ring_position(quoted, service));
-	return take(choice, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend);
+	return take(choice, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend, front);
 }
 
 #endif

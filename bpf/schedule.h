@@ -118,7 +118,7 @@ static __always_inline s64 freed_inactive(u32 backend)
 	return DRY_RUN && said ? said->inactive & ~if_some(said->freed ^ backend) : 0;
 }
 
-/* The member that is best so far: weight and backend as struct member has them in its first word, and its cost. */
+/* The member that is best so far: weight and backend as struct member has them in its first four bytes, and its cost. */
 struct best {
 	u64 member;
 	u64 cost;
@@ -173,7 +173,8 @@ static __always_inline u64 plain_cost_of(const struct load *load, u32 backend)
 }
 
 static __always_inline u32 least(const struct service *service, const struct member_list *list,
-				 const struct load_list *all, bool is_plain)
+				 const struct load_list *all, const struct front *front,
+				 bool is_plain)
 {
 	struct rules rules = {
 		.is_idle_first = opaque(if_some(service->flags & SERVICE_IDLE_FIRST)),
@@ -184,8 +185,10 @@ static __always_inline u32 least(const struct service *service, const struct mem
 
 	/* A compiler that knew more of `i` would count down, and Linux 6.1's verifier then knows no bounds of the pointer. */
 	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
-		u64 member = *(const u32 *)&list->of[i], backend = opaque(member & 0xffff);
-		u64 weight = member >> 16, cost;
+		const void *at = &list->of[i];
+		u64 word = is_plain ? *(const u32 *)at : *(const u64 *)at;
+		u64 member = (u32)word, backend = opaque(word & 0xffff), weight = member >> 16,
+		    cost;
 		const struct load *load;
 
 		if (backend >= MAX_BACKENDS)
@@ -193,6 +196,8 @@ static __always_inline u32 least(const struct service *service, const struct mem
 		load = &all->of[backend];
 		cost = is_plain ? plain_cost_of(load, backend)
 				: cost_of(service, &rules, load, backend, &weight);
+		if (!is_plain)
+			weight &= ~opaque(if_out(front, word >> 32));
 		compare(&best, member, weight, cost);
 	}
 	return best.member & 0xffff;
@@ -204,17 +209,56 @@ static __always_inline bool is_plainly_scheduled(const struct service *service)
 	       service->cost_inactive == 1 && !service->cost_served && !service->cost_fixed;
 }
 
-/* NO_BACKEND when no member can take a connection. */
-static __always_inline u32 least_costly(const struct service *service, u32 service_index)
+static __always_inline bool is_whole(const struct front *front)
 {
+	return !(front->out[0] | front->out[1] | front->out[2] | front->out[3]);
+}
+
+/* NO_BACKEND when no member can take a connection. */
+static __always_inline u32 least_costly(const struct service *service, const struct aside *aside)
+{
+	u32 service_index = aside->service, front_number = aside->front;
 	struct member_list *list = members.lookup(&service_index);
 	struct load_list *all = loads.lookup(&(u32){ 0 });
+	struct front *front = fronts.lookup(&front_number);
 
-	if (!list || !all)
+	if (!list || !all || !front)
 		return NO_BACKEND;
-	if (is_plainly_scheduled(service))
-		return least(service, list, all, true);
-	return least(service, list, all, false);
+	if (opaque(is_plainly_scheduled(service) & is_whole(front)))
+		return least(service, list, all, front, true);
+	return least(service, list, all, front, false);
+}
+
+/* Whether a choice that failed did so for the packet's VIP alone. */
+static __always_inline bool is_partial(const struct choice *choice)
+{
+	return choice->backend && choice->backend->state == BACKEND_SERVING;
+}
+
+/* For a flow whose slot's owner is out for its VIP: one of the other members, at random by their weights, and the same one
+ * for each packet of the flow. Of those so far, each new one is drawn with the chance of its weight in their sum
+ * (weighted reservoir sampling, Chao 1982). */
+static __always_inline u32 any_other(const struct packet *packet, const struct service *service,
+				     const struct aside *aside)
+{
+	u32 service_index = aside->service, front_number = aside->front;
+	struct member_list *list = members.lookup(&service_index);
+	struct front *front = fronts.lookup(&front_number);
+	u64 seed = (u64)flow_hash(packet, service) << 16, total = 0, chosen = opaque(NO_BACKEND);
+	u32 count = service->members;
+
+	if (!list || !front)
+		return NO_BACKEND;
+	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
+		u64 member = *(const u64 *)&list->of[i];
+		u64 weight = member >> 16 & 0xffff & ~opaque(if_out(front, member >> 32));
+		u64 draw = spread(seed + i) * SPREAD >> 32, is_drawn;
+
+		total += weight;
+		is_drawn = opaque(if_negative((draw * total >> 32) - weight));
+		chosen = either(is_drawn, member & 0xffff, chosen);
+	}
+	return chosen;
 }
 
 #endif

@@ -29,7 +29,8 @@ enum stage {
 	STAGE_RECALL = 7,   /* a packet changes a record, or belongs to a flow that has none */
 	STAGE_PARSE = 8,    /* read packets that are not plain */
 	STAGE_SERVE = 9,    /* and find their listener */
-	STAGES = 10,
+	STAGE_AVOID = 10,   /* the slot's owner is down for the VIP: find another backend */
+	STAGES = 11,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the least cost per weight takes the connection. */
@@ -64,6 +65,7 @@ enum backend_flags {
 	BACKEND_LOCAL = 1,    /* the director itself */
 	BACKEND_RESOLVED = 2, /* `addresses` are valid */
 	BACKEND_ACCEPTS = 4,  /* takes new connections */
+	BACKEND_PARTIAL = 8,  /* is down for some VIPs of its service: `out` of their fronts */
 };
 
 /* TCP as the client's side shows it: the replies never come this way. */
@@ -205,11 +207,13 @@ union slot_word {
 	u64 word;
 };
 
+/* Read at once. */
 struct member {
 	u16 backend;
 	u16 weight; /* 0: takes no new connections; 1 where the scheduler knows no weights */
-	u32 pad;
-};
+	u16 place;  /* the backend's */
+	u16 pad2;
+} __attribute__((aligned(8)));
 
 struct backend {
 	u8 addresses[12]; /* the new frame's first bytes: Ethernet destination and source */
@@ -219,7 +223,8 @@ struct backend {
 	u32 ifindex; /* where it is reached */
 	u32 port;    /* index in the devmap `ports` */
 	u16 vlan;    /* its VLAN there: 0 for none, VLAN_AS_IT_CAME for that of the request */
-	u16 pad[3];
+	u16 place;   /* its number in its service, below PLACES */
+	u16 pad2[2];
 };
 
 /* Connections of a backend: a cache line. XDP writes the first four; the daemon corrects them, for what was evicted or has

@@ -24,7 +24,7 @@ from xdpdirector.guarding import Guarding
 from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Found, Listening
-from xdpdirector.model import Listener
+from xdpdirector.model import Address, Listener
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
@@ -49,7 +49,7 @@ class Dataplane:
         self._watched: frozenset[str] = frozenset()
         self._writes = 0
         self._rebounded = False
-        """Whether thresholds have changed with this plan."""
+        """Whether thresholds, or VIPs for which somebody is out, have changed with this plan."""
         self._ports: dict[int, int] = {}
         """Places of interfaces in the devmap, for this plan."""
         self._stored: dict[int, tuple[MemberPlan, int, bytes]] = {}
@@ -66,6 +66,22 @@ class Dataplane:
             key: states[int(self.tables.backends[index]["state"])]
             for key, index in self.indices.backends.items()
             if int(self.tables.backends[index]["state"]) in states
+        }
+
+    def adopted_vips(self) -> dict[Backend, dict[Address, bool]]:
+        """Of the same backends: for each VIP that their service has, whether packets for it are forwarded to them
+        while they serve."""
+        out = {name: self.fronts.out(index) for name, index in self.indices.services.items()}
+        partial = self._constant("backend_flags", "BACKEND_PARTIAL")
+        return {
+            key: {
+                vip: not (
+                    int(self.tables.backends[index]["flags"]) & partial
+                    and places >> int(self.tables.backends[index]["place"]) & 1
+                )
+                for vip, places in out.get(key[0], {}).items()
+            }
+            for key, index in self.indices.backends.items()
         }
 
     def services(self) -> set[str]:
@@ -116,24 +132,29 @@ class Dataplane:
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
         self._writes = 0
-        self._rebounded = False
         self._ports.clear()
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
         self._require_room(plan, listeners)
         service = self._service_index(plan.name)
         wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
+        out = self._out(plan)
+        passed_over = frozenset(wanted[name] for name in plan.passed_over())
+        self.rings.pass_over(plan.name, service, passed_over if plan.scheduler.is_ring else frozenset())
+        self._rebounded = out != self.fronts.wanted_out(service)
+        self._writes += self.fronts.add_out(service, out)
         gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
         for member in plan.members:
             if member.state is State.SERVING:
-                self._store_backend(wanted[member.name], member)
+                self._store_backend(wanted[member.name], plan.name, member)
         self._distribute(service, plan, wanted, now)
         for member in plan.members:
             if member.state is not State.SERVING:
-                self._store_backend(wanted[member.name], member)
+                self._store_backend(wanted[member.name], plan.name, member)
         for key in gone:
             self._remove_backend(key)
         self._listening.bring(service, listeners)
+        self._writes += self.fronts.set_out(service, out)
         return self._writes + self.rings.writes + self._listening.writes - before
 
     def remove(self, name: str) -> None:
@@ -145,6 +166,7 @@ class Dataplane:
             self._remove_backend(key)
         self.indices.remove_service(name)
         self.rings.forget(name)
+        self.fronts.forget(service)
 
     @property
     def fronts(self) -> Fronts:
@@ -199,18 +221,20 @@ class Dataplane:
         never_used = not int(self.tables.backends[index]["generation"])
         return never_used or not self.rings.mentions(index)
 
-    def _store_backend(self, index: int, member: MemberPlan) -> None:
+    def _store_backend(self, index: int, service: str, member: MemberPlan) -> None:
         """Most of a plan's members are as they were: these cost a comparison with what stands in the map."""
         port = 0 if member.hop is None or member.hop.local else self._port(member.hop.ifindex)
         entry = self.tables.backends[index : index + 1]
         if self._stored.get(index) != (member, port, entry.tobytes()):
-            self._store(self.tables.backends, index, self._backend_fields(member, port))
+            place = self.indices.places[service][member.name]
+            self._store(self.tables.backends, index, self._backend_fields(member, port, place))
             self._stored[index] = (member, port, entry.tobytes())
         self._set_thresholds(self.tables.loads[index], member.upper or NO_BOUND, member.lower or NO_BOUND)
 
-    def _backend_fields(self, member: MemberPlan, port: int) -> dict[str, Any]:
+    def _backend_fields(self, member: MemberPlan, port: int, place: int) -> dict[str, Any]:
         fields: dict[str, Any] = {
-            "state": self._constant("backend_state", f"BACKEND_{_STATES[member.state]}")
+            "state": self._constant("backend_state", f"BACKEND_{_STATES[member.state]}"),
+            "place": place,
         }
         if member.hop:
             fields["addresses"] = member.hop.mac + member.hop.source_mac
@@ -223,6 +247,8 @@ class Dataplane:
             fields["flags"] = 0
         if member.accepts:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
+        if member.out:
+            fields["flags"] |= self._constant("backend_flags", "BACKEND_PARTIAL")
         return fields
 
     def _set_thresholds(self, load: Array, upper: int, lower: int) -> None:
@@ -259,6 +285,14 @@ class Dataplane:
         self.tables.set_port(free, ifindex)
         return free
 
+    def _out(self, plan: ServicePlan) -> dict[Address, int]:
+        """By VIP the places, as bits, of those that are down for it while they serve others."""
+        out: dict[Address, int] = {}
+        for member in plan.members:
+            for vip in member.out:
+                out[vip] = out.get(vip, 0) | 1 << self.indices.places[plan.name][member.name]
+        return out
+
     # Rings and members
 
     def _distribute(self, service: int, plan: ServicePlan, wanted: dict[str, int], now: float) -> None:
@@ -266,8 +300,8 @@ class Dataplane:
             recorded = self._listening.has(service)
             ring: RingPlace | None = self.rings.distribute(plan, service, wanted, now, recorded=recorded)
         else:
-            self._distribute_members(service, plan, wanted)
             ring = self.rings.leave(plan, service, now)
+        self._distribute_members(service, plan, wanted)
         self._writes += self.guarding.limit(service, plan.limit)
         fields = service_fields(
             plan,
@@ -282,14 +316,20 @@ class Dataplane:
         self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        places, writes, before = self._places(), self._writes, self._weights(service)
+        """Also beside a ring, for flows that its slot's owner is not up for."""
+        room, writes, before = self._room_for_members(), self._writes, self._weights(service)
+        is_weighted = COSTS[plan.scheduler].weighted or plan.scheduler.is_ring
         weights = {
-            member.name: (member.weight if COSTS[plan.scheduler].weighted else 1) if member.accepts else 0
+            member.name: (member.weight if is_weighted else 1) if member.accepts else 0
             for member in plan.members
         }
-        for place, member in enumerate(plan.members):
-            fields = {"backend": wanted[member.name], "weight": weights[member.name]}
-            self._store(self.tables.members, service * places + place, fields)
+        for number, member in enumerate(plan.members[:room]):
+            fields = {
+                "backend": wanted[member.name],
+                "weight": weights[member.name],
+                "place": self.indices.places[plan.name][member.name],
+            }
+            self._store(self.tables.members, service * room + number, fields)
         if not COSTS[plan.scheduler].served:
             return
         begins = not int(self.tables.services["cost_served"][service])
@@ -319,11 +359,12 @@ class Dataplane:
 
     def _weights(self, service: int) -> dict[int, int]:
         """Of a service's members by backend, as they stand in the map; 0: it takes no new connections."""
-        start = service * self._places()
-        members = self.tables.members[start : start + int(self.tables.services["members"][service])]
+        room = self._room_for_members()
+        start, count = service * room, min(room, int(self.tables.services["members"][service]))
+        members = self.tables.members[start : start + count]
         return dict(zip(members["backend"].tolist(), members["weight"].tolist(), strict=True))
 
-    def _places(self) -> int:
+    def _room_for_members(self) -> int:
         """Members that a service has room for."""
         return len(self.tables.members) // len(self.tables.services)
 
@@ -357,9 +398,10 @@ class Dataplane:
             self._store(self.tables.services, index, {"guard": said})
 
     def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
-        if not plan.scheduler.is_ring and len(plan.members) > self._places():
+        room = self._room_for_members()
+        if not plan.scheduler.is_ring and len(plan.members) > room:
             raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {self._places()}"
+                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {room}"
             )
         self._listening.require_room(self.indices.services.get(plan.name), listeners)
 

@@ -2,13 +2,13 @@
 """A front is a service at one VIP and protocol: what a connection's record says of where its flow goes in.
 
 The map `fronts` is the memory. A front that no listener needs any more rests until a sweep has seen that no
-record speaks of it: another one that had its number would inherit its connections. Knows numbers; nothing of
-listeners' ports or rings.
+record speaks of it: another one that had its number would inherit its connections. It also says which backends are
+out there, by their places in the service. Knows numbers; nothing of listeners' ports or rings.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
 
 from xdpdirector.errors import CapacityError
@@ -24,6 +24,12 @@ class Front(NamedTuple):
     protocol: int
 
 
+_WORD = 64  # bits
+
+Out = Mapping[Address, int]
+"""By VIP: a bit for each place whose backend is down there."""
+
+
 class Fronts:
     """Numbers of fronts, from 1 on."""
 
@@ -37,6 +43,10 @@ class Fronts:
         self._numbers: dict[Front, int] = {self._read(number): number for number in used.tolist()}
         self._taken = set(self._numbers.values())
         self._next: int = max(self._taken, default=0) + 1
+        self._at: dict[int, dict[Address, set[int]]] = {}
+        for front, number in self._numbers.items():
+            self._note(front, number)
+        self._out: dict[int, Out] = {}
 
     @property
     def _array(self) -> Array:
@@ -55,8 +65,10 @@ class Fronts:
         if front not in self._numbers:
             number = self._find_free()
             self._write(number, front)
+            self._write_out(number, self._out.get(front.service, {}).get(front.address, 0))
             self._numbers[front] = number
             self._taken.add(number)
+            self._note(front, number)
         number = self._numbers[front]
         self._array["use"][number] = self._serving
         return number
@@ -84,6 +96,42 @@ class Fronts:
             elif number not in numbers and use != self._resting:
                 self._array["use"][number] = self._resting
 
+    def wanted_out(self, service: int) -> Out:
+        """As it was said last."""
+        return self._out.get(service, {})
+
+    def add_out(self, service: int, out: Out) -> int:
+        """Who is out at the service's fronts, besides those that are already; how many places were written. A front
+        to come will be made so."""
+        self._out[service] = out
+        writes = 0
+        for address, places in out.items():
+            for number in self._at.get(service, {}).get(address, ()):
+                writes += self._write_out(number, places | self._read_out(number))
+        return writes
+
+    def set_out(self, service: int, out: Out) -> int:
+        """The same, and nobody else."""
+        self._out[service] = out
+        return sum(
+            self._write_out(number, out.get(address, 0))
+            for address, numbers in self._at.get(service, {}).items()
+            for number in numbers
+        )
+
+    def out(self, service: int) -> dict[Address, int]:
+        """Who is out, by each VIP at which the service is."""
+        return {
+            address: self._read_out(number)
+            for address, numbers in self._at.get(service, {}).items()
+            for number in numbers
+            if int(self._array["use"][number]) == self._serving
+        }
+
+    def forget(self, service: int) -> None:
+        """The service is gone."""
+        self._out.pop(service, None)
+
     def resting(self) -> frozenset[int]:
         """Those whose records are to go."""
         return frozenset(n for n in self._numbers.values() if int(self._array["use"][n]) == self._resting)
@@ -93,7 +141,25 @@ class Fronts:
         free = set(numbers) & self.resting()
         self._array["use"][list(free)] = self._free
         self._taken -= free
-        self._numbers = {front: number for front, number in self._numbers.items() if number not in free}
+        for front, number in list(self._numbers.items()):
+            if number in free:
+                del self._numbers[front]
+                self._at[front.service][front.address].discard(number)
+
+    def _note(self, front: Front, number: int) -> None:
+        self._at.setdefault(front.service, {}).setdefault(front.address, set()).add(number)
+
+    def _read_out(self, number: int) -> int:
+        return int.from_bytes(self._array["out"][number].tobytes(), "little")
+
+    def _write_out(self, number: int, places: int) -> int:
+        """Whether there was something to do. A word is stored at once."""
+        if self._read_out(number) == places:
+            return 0
+        words = self._array["out"][number]
+        for word in range(len(words)):
+            words[word] = places >> _WORD * word & (1 << _WORD) - 1
+        return 1
 
     def _read(self, number: int) -> Front:
         entry = self._array[number]

@@ -11,10 +11,12 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.tables import Tables
 
 Backend = tuple[str, str]
+PLACES = 256
+"""Numbers that a service's backends have among themselves."""
 
 
 class Indices:
-    """`services`: name -> index. `backends`: (service, backend) -> index."""
+    """`services`: name -> index. `backends`: (service, backend) -> index. `places`: by service, name -> place."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -28,6 +30,9 @@ class Indices:
             for index, label in enumerate(tables.backend_labels)
             if label["service"]
         }
+        self.places: dict[str, dict[str, int]] = {}
+        for key, index in self.backends.items():
+            self._give_place(key, int(tables.backends["place"][index]))
         self._resting = dict.fromkeys(self._free_backends())
         """The free indices of backends, the one that has rested longest first."""
 
@@ -64,14 +69,24 @@ class Indices:
             label["backend"] = key[1].encode()
             label["service"] = key[0].encode()
             self.backends[key] = index
+            self._give_place(key, 0)
         return self.backends[key]
 
     def remove_backend(self, key: Backend) -> None:
         index = self.backends.pop(key)
+        del self.places[key[0]][key[1]]
         label = self._tables.backend_labels[index]
         label["service"] = b""
         label["backend"] = b""
         self._resting[index] = None
+
+    def _give_place(self, key: Backend, wanted: int) -> None:
+        """The wanted one, if it is free. While a service passes from many backends to many others some may share
+        one, which does no harm: nobody who goes is out for some VIPs alone."""
+        places = self.places.setdefault(key[0], {})
+        taken = set(places.values())
+        free = (place for place in (wanted, *range(PLACES)) if place not in taken)
+        places[key[1]] = next(free, PLACES - 1)
 
     def _free_backends(self) -> list[int]:
         """Those that nobody ever had come first. How long the others have rested, the maps do not say."""

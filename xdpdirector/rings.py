@@ -62,6 +62,8 @@ class Rings:
         self._successors: dict[str, _Successor] = {}
         self._left: set[str] = set()
         """Services that do not schedule by their ring any more."""
+        self._passed_over: dict[str, frozenset[int]] = {}
+        """By service: the owners that others stand in for at some VIP. Their slots have the exceptions mark."""
 
     def region(self, service: int) -> slice | None:
         """Where the service's ring stands, if it has one."""
@@ -85,6 +87,15 @@ class Rings:
                     return True
         return False
 
+    def pass_over(self, name: str, service: int, backends: frozenset[int]) -> None:
+        """Before packets for some VIP pass these over: from now on flows of their slots may have records."""
+        if backends != self._passed_over.get(name, frozenset()):
+            self._passed_over[name] = backends
+            self.writes += 1
+        region = self.region(service)
+        if region is not None and backends:
+            self._store(region, schedule.mark(self._tables.ring[region], backends))
+
     def distribute(
         self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
     ) -> RingPlace:
@@ -103,6 +114,7 @@ class Rings:
             region = self._allocate(plan.ring_slots)
             words = schedule.fresh(owners, recorded=recorded)
             self._hashes_port[plan.name] = plan.hashes_port
+        words = schedule.mark(words, self._passed_over.get(plan.name, ()))
         self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
         if not had_flows:
             self._flux_until.pop(plan.name, None)
@@ -149,6 +161,7 @@ class Rings:
         self._hashes_port.pop(name, None)
         self._successors.pop(name, None)
         self._left.discard(name)
+        self._passed_over.pop(name, None)
 
     def settle(self, exceptions: Array, now: float) -> list[str]:
         """End flux where its time is up, and drop the marks that no record needs any more. The services at rest; of
@@ -179,7 +192,8 @@ class Rings:
                 continue
             if flags.any():
                 inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
-                self._store(region, schedule.settle(words, set(inside.tolist())))
+                settled = schedule.settle(words, set(inside.tolist()))
+                self._store(region, schedule.mark(settled, self._passed_over.get(name, ())))
         return rest
 
     def _longest(self, service: int) -> float:

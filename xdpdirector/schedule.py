@@ -79,7 +79,7 @@ class Hop:
 @dataclass(frozen=True)
 class MemberPlan:
     """A backend: `weight` is the configured one, `accepts` whether it takes new connections now. `upper`, `lower`:
-    thresholds of its connections, 0 for none."""
+    thresholds of its connections, 0 for none. `out`: the VIPs for which it is down all the same."""
 
     name: str
     address: Address
@@ -89,6 +89,7 @@ class MemberPlan:
     hop: Hop | None
     upper: int = 0
     lower: int = 0
+    out: frozenset[Address] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,22 @@ class ServicePlan:
     persistence: Persistence | None = None
     one_packet: bool = False
     limit: ServiceLimit | None = None
+
+    @property
+    def vips(self) -> frozenset[Address]:
+        return frozenset(listener.address for listener in self.listeners)
+
+    def passed_over(self) -> frozenset[str]:
+        """The members whose new flows for some VIP are others' meanwhile. A VIP that nobody takes flows for is
+        not among them: nothing of it runs anywhere."""
+        if not any(member.out for member in self.members):
+            return frozenset()
+        fallback = [member for member in self.members if member.name == self.fallback]
+        takers = [member for member in self.members if member.accepts] + [
+            member for member in fallback if member.state is State.SERVING
+        ]
+        served = {vip for member in takers for vip in self.vips - member.out}
+        return frozenset(member.name for member in self.members if member.out & served)
 
     @property
     def flux_seconds(self) -> float:
@@ -224,3 +241,9 @@ def settle(words: Words, exceptions: Collection[int]) -> Words:
     if exceptions:
         flags[np.fromiter(exceptions, np.int64, len(exceptions))] = EXCEPTIONS
     return pack(backends_of(words), NO_BACKEND, flags)
+
+
+def mark(words: Words, owners: Collection[int]) -> Words:
+    """With the exceptions mark on all slots of these owners."""
+    theirs = np.isin(backends_of(words), np.fromiter(owners, np.uint64, len(owners)))
+    return np.where(theirs, words | np.uint64(EXCEPTIONS) << np.uint64(32), words)

@@ -31,7 +31,7 @@ def service_fields(
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
         **ring_fields(ring),
-        "members": 0 if plan.scheduler.is_ring else len(plan.members),
+        "members": len(plan.members),
         "flags": service_flags(plan, ring, enums["service_flags"]),
         "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
         "on_down": policy[f"POLICY_{plan.on_down.upper()}"],

@@ -46,6 +46,7 @@ DENIABLE = tuple(
 
 VIPS = (w.VIP, "192.0.2.11")
 VIPS6 = (w.VIP6, "2001:db8::11")
+ALL_VIPS = tuple(map(ip_address, VIPS + VIPS6))
 
 
 def packed(*addresses: str) -> tuple[bytes, ...]:
@@ -266,7 +267,7 @@ def _keeps_promises(frame: bytes, verdict: int, out: bytes, fate: Fate) -> bool:
 
 
 def _changed(member: MemberPlan, random: Random) -> MemberPlan | None:
-    way = random.randrange(10)
+    way = random.randrange(12)
     if way == 0:
         return None
     if way == 1:
@@ -281,6 +282,8 @@ def _changed(member: MemberPlan, random: Random) -> MemberPlan | None:
         return replace(member, weight=random.choice((1, 2, 9, 65535)))
     if way == 6 and member.hop and not member.hop.local:
         return replace(member, hop=replace(member.hop, mac=bytes((2, 0, 0, 0, 1, random.randrange(256)))))
+    if way in (7, 8):
+        return replace(member, out=frozenset(vip for vip in ALL_VIPS if random.random() < 0.3))
     return member
 
 

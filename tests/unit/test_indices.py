@@ -20,7 +20,7 @@ class FakeTables:
 
     def __init__(self) -> None:
         self.service_labels, self.backend_labels = np.zeros(ROOM, LABEL), np.zeros(ROOM, LABEL)
-        self.backends = np.zeros(ROOM, [("generation", "u2")])
+        self.backends = np.zeros(ROOM, [("generation", "u2"), ("place", "u2")])
 
     def entries(self, name: str) -> int:
         return ROOM
@@ -109,3 +109,24 @@ def test_turns_are_equal_however_often_backends_come_and_go() -> None:
         operator.remove(2)
 
     assert given == [1, 2, 3] * 3
+
+
+def test_backends_of_a_service_have_places_that_others_do_not_have() -> None:
+    operator = Operator()
+    operator.add(1, 2, 3)
+    operator.indices.remove_backend(("web", "web1"))
+
+    operator.add(4)
+
+    assert operator.indices.places == {"web": {"web2": 1, "web3": 2, "web4": 0}}
+
+
+def test_places_are_adopted_but_for_those_that_two_have() -> None:
+    """As of a release that gave none."""
+    operator = Operator()
+    operator.add(1, 2, 3)
+    operator.tables.backends["place"] = [7, 0, 0, 0]
+
+    operator.restart()
+
+    assert operator.indices.places == {"web": {"web1": 7, "web2": 0, "web3": 1}}

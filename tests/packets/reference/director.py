@@ -132,7 +132,7 @@ class Director:
             return self._pass(frame, packet, "pass_no_listener")
         service = self._listeners.find(flow.vip, flow.protocol, flow.port)
         backend = self._backend_of(packet, flow, service) if service else None
-        if backend is None or not backend.serves:
+        if backend is None or not backend.serves_at(flow.vip):
             return self._pass(frame, packet, "pass_no_connection")
         if self.guard.denies(packet):
             return Fate(DROP, "drop_denied", frame)
@@ -150,7 +150,8 @@ class Director:
             return Fate(DROP, "drop_denied", frame)
         slot = service.slot(packet)
         is_datagram = packet.protocol == UDP and service.plan.one_packet
-        if slot and not slot.in_flux and not slot.has_exceptions and slot.owner and slot.owner.serves:
+        is_at_rest = slot and not slot.in_flux and not slot.has_exceptions
+        if slot and is_at_rest and slot.owner and slot.owner.serves_at(packet.vip):
             if service.plan.limit and (packet.opens or is_datagram):
                 return self._admit(frame, packet, service, slot)
             return self._forward(frame, packet, slot.owner, "forward_ring", is_new=packet.opens)
@@ -167,7 +168,7 @@ class Director:
     def _go_on(
         self, frame: bytes, packet: Packet, service: Service, slot: Slot | None, record: Record
     ) -> Fate:
-        if record.backend.serves:
+        if record.backend.serves_at(packet.vip):
             return self._forward(frame, packet, record.backend, "forward_connection")
         if packet.is_midstream and service.plan.on_down == "drop":
             return Fate(DROP, "drop_down", frame)
@@ -181,7 +182,7 @@ class Director:
     def _go_on_unknown(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
         """Began before this packet, and has no record."""
         was = slot.was if slot else None
-        if slot and was and was.serves:
+        if slot and was and was.serves_at(packet.vip):
             if not slot.in_flux:
                 return self._forward(frame, packet, was, "forward_ring")
             self._remember(packet, was)
@@ -203,17 +204,21 @@ class Director:
     def _schedule(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
         client = _client(service, packet)
         kept = backend = self._kept(service, packet)
+        is_avoided = False
         if backend is None:
-            backend = slot.owner if slot else service.least_costly()
-            if backend and backend.serves:
+            backend = slot.owner if slot else service.least_costly(packet.vip)
+            is_avoided = bool(slot and backend and backend.serves and not backend.serves_at(packet.vip))
+            if is_avoided:
+                backend = service.any_other(packet)
+            if backend and backend.serves_at(packet.vip):
                 backend.served += COSTS.get(service.plan.scheduler, Cost()).served
             else:
                 backend = service.fallback
-                if not backend or not backend.serves:
+                if not backend or not backend.serves_at(packet.vip):
                     return self._nobody(frame, packet, service)
         if client:
             self._clients[client] = backend
-        if slot and not slot.in_flux:
+        if slot and not slot.in_flux and not is_avoided:
             return self._forward(frame, packet, backend, "forward_ring", is_new=True)
         if packet.protocol == UDP and service.plan.one_packet:
             return self._forward(frame, packet, backend, "forward_unrecorded", is_new=True)
@@ -227,7 +232,7 @@ class Director:
         whatever may be opened there."""
         client, keeps = _client(service, packet), service.plan.persistence
         backend = self._clients.get(client) if client else None
-        if not backend or not keeps or not backend.serves:
+        if not backend or not keeps or not backend.serves_at(packet.vip):
             return None
         return backend if backend.plan.accepts or keeps.on_drain == "keep" or packet.accepts else None
 

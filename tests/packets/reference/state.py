@@ -5,6 +5,7 @@ maps are made from; what only the maps can know (which slot of a ring is whose) 
 
 from __future__ import annotations
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from fractions import Fraction
 from ipaddress import ip_address
@@ -45,7 +46,11 @@ class Backend:
 
     @property
     def serves(self) -> bool:
+        """Some VIP, if not all."""
         return self.is_present and self.plan.state is State.SERVING
+
+    def serves_at(self, vip: bytes) -> bool:
+        return self.serves and ip_address(vip) not in self.plan.out
 
     def takes_more(self) -> bool:
         """Full from the upper threshold on, until below the lower one."""
@@ -81,6 +86,7 @@ class Service:
     places: list[tuple[Backend, int]] = field(default_factory=list)
     seated: int = 0
     ring: list[Slot] = field(default_factory=list)
+    out: dict[Backend, Set[object]] = field(default_factory=dict)
 
     @property
     def fallback(self) -> Backend | None:
@@ -108,9 +114,11 @@ class Service:
             (self.backends[member.name], self._weight(member) if member.accepts else 0)
             for member in self.plan.members
         ]
-        if seats != self.places[: len(seats)] and COSTS[self.plan.scheduler].served:
+        out = {backend: backend.plan.out for backend, _ in seats if backend.plan.out}
+        changed = seats != self.places[: len(seats)] or out != self.out
+        if changed and COSTS[self.plan.scheduler].served:
             self._go_on(dict(self.places[: self.seated]), dict(seats))
-        self.places[: len(seats)], self.seated = seats, len(seats)
+        self.places[: len(seats)], self.seated, self.out = seats, len(seats), out
 
     @staticmethod
     def _go_on(before: dict[Backend, int], after: dict[Backend, int]) -> None:
@@ -136,12 +144,24 @@ class Service:
     def _weight(self, member: MemberPlan) -> int:
         return member.weight if COSTS[self.plan.scheduler].weighted else 1
 
-    def least_costly(self) -> Backend | None:
+    def any_other(self, packet: Packet) -> Backend | None:
+        """For a flow whose slot's owner is out for its VIP: one of those that are not, by their weights."""
+        seed, total, drawn = ring_hash(packet, hashes_port=self.plan.hashes_port) << 16, 0, None
+        for number, member in enumerate(self.plan.members):
+            if not member.accepts or ip_address(packet.vip) in member.out:
+                continue
+            total += member.weight
+            draw = (_spread(seed + number) * SPREAD & MASK) >> 32
+            if draw * total >> 32 < member.weight:
+                drawn = self.backends[member.name]
+        return drawn
+
+    def least_costly(self, vip: bytes) -> Backend | None:
         """The first of those that cost least."""
         cost = COSTS[self.plan.scheduler]
         best, least = None, float("inf")
         for backend, weight in self.places[: len(self.plan.members)]:
-            if not backend.takes_more() or not weight:
+            if not backend.takes_more() or not weight or ip_address(vip) in backend.plan.out:
                 continue
             active, inactive = max(0, backend.active), max(0, backend.inactive)
             if cost.within_weight and active > weight:

@@ -18,7 +18,11 @@ import hypothesis
 import pytest
 
 REPORT = "XDPDIRECTOR_TEST_REPORT"  # a file that gets what ran, for tools/run_tests.py
-ISOLATED = Path(__file__).parents[1] / "tools/isolated"
+CHECKOUT = Path(__file__).parents[1]
+ISOLATED = CHECKOUT / "tools/isolated"
+
+# What is loaded a hundred times is compiled once. The loader's own tests do without (namespaces/loading).
+os.environ.setdefault("XDPDIRECTOR_COMPILE_CACHE", str(CHECKOUT / ".lab/compiled"))
 
 # No deadlines: how quick a case is on a busy machine is no property of what it tests.
 hypothesis.settings.register_profile("default", max_examples=40, deadline=None)

@@ -19,8 +19,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xdpdirector import bpffs, diagnosis, headers, layout, libbpf, shapes, source
+from xdpdirector import bpffs, compile_cache, diagnosis, headers, layout, libbpf, shapes, source
 from xdpdirector.build import Build, current, differences
+from xdpdirector.compile_cache import Compiled
 from xdpdirector.errors import BccMissingError, DirectorError, LoaderError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
@@ -42,14 +43,15 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
     """
     bpffs.require_kernel()
     bpffs.require_privileges()
-    bcc = _bcc()
     build = Build(paths, sizes, program or source.program())
+    bcc, compiled = _compiler(build)
     with bpffs.locked(paths):
         bpffs.ensure_mounted()
         bpffs.require_privileges(adopting=build.pins.is_dir())
-        with headers.tree() as tree, _removed_on_failure(build.pins):
+        with _removed_on_failure(build.pins):
             bpffs.make_directory(build.pins)
-            return _load(bcc, build, tree)
+            with _loaded(bcc, compiled, build) as (version, maps, functions):
+                return _install(build, version, maps, functions)
 
 
 def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Path:
@@ -58,7 +60,8 @@ def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None 
     The same errors as `prepare`, and LoaderError when the source is no longer what is loaded.
     """
     bpffs.require_privileges()
-    bcc = _bcc()
+    build = Build(paths, sizes, program or source.program(), explains=True)
+    bcc, compiled = _compiler(build)
     with bpffs.locked(paths):
         loaded = current(paths, sizes, program)
         if loaded is None:
@@ -66,16 +69,15 @@ def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None 
                 "what is loaded is not the installed program of these sizes, so nothing can explain it: "
                 "restart the daemon, or run `xdpdirector load`"
             )
-        build = Build(paths, sizes, program or source.program(), explains=True)
-        with headers.tree() as tree:
-            module, functions = _compile(bcc, build, tree)  # `module` keeps them loaded
-        with bpffs.translated("pinning the program that explains"):
+        with (
+            _loaded(bcc, compiled, build) as (_, _, functions),
+            bpffs.translated("pinning the program that explains"),
+        ):
             _link(build, functions, source.enums(build.text).get("stage", {}))
             for stale in paths.pins.glob(f"{bpffs.EXPLAINING}*"):
                 stale.unlink()
             pin = _explaining(paths, loaded)
             bpffs.pin_program(paths, functions[ENTRY], pin.name)
-        del module
         return pin
 
 
@@ -159,10 +161,39 @@ def _bcc() -> Any:
     return bcc
 
 
-def _load(bcc: Any, build: Build, tree: Path) -> Loaded:
-    """Maps are made, or adopted, while compiling; the program takes its place only when all is well."""
-    module, functions = _compile(bcc, build, tree)
-    maps = _maps(bcc, module, build.pins)
+def _compiler(build: Build) -> tuple[Any, Compiled | None]:
+    """BCC, or what need not be compiled as it was before."""
+    compiled = compile_cache.find(build)
+    return (None, compiled) if compiled else (_bcc(), None)
+
+
+@contextmanager
+def _loaded(
+    bcc: Any, compiled: Compiled | None, build: Build
+) -> Iterator[tuple[str, dict[str, Any], dict[str, int]]]:
+    """BCC's version, the maps for layout.json, and descriptors of the functions while the block lasts."""
+    if compiled:
+        with bpffs.translated("loading the program"), compiled.loaded(build.pins) as functions:
+            _check_maps(compiled.maps, build.pins)
+            yield compiled.bcc, compiled.maps, functions
+        return
+    with headers.tree() as tree:
+        module, functions = _compile(bcc, build, tree)  # `module` keeps them loaded
+    maps = _maps(bcc, module)
+    _check_maps(maps, build.pins)
+    compile_cache.keep(
+        build,
+        str(bcc.__version__),
+        maps,
+        {name: bcc.lib.bpf_table_fd(module.module, name.encode()) for name in maps},
+        {name: module.dump_func(name.encode()) for name in functions},
+    )
+    yield str(bcc.__version__), maps, functions
+    del module
+
+
+def _install(build: Build, bcc: str, maps: dict[str, Any], functions: dict[str, int]) -> Loaded:
+    """Maps are there already; the program takes its place only when all is well."""
     enums = source.enums(build.text)
     with bpffs.translated("linking the program's stages"):
         stages = _link(build, functions, enums.get("stage", {}))
@@ -179,7 +210,7 @@ def _load(bcc: Any, build: Build, tree: Path) -> Loaded:
             sizes=build.sizes,
             maps=maps,
             enums=enums,
-            bcc=str(bcc.__version__),
+            bcc=bcc,
         )
         before = layout.read(build.paths)
         if before and before.pins != loaded.pins and before.pins.is_dir():
@@ -275,8 +306,8 @@ def _removed_on_failure(directory: Path) -> Iterator[None]:
 # Maps
 
 
-def _maps(bcc: Any, module: Any, pins: Path) -> dict[str, Any]:
-    """All maps for layout.json. LoaderError when a pinned map is not what the source declares."""
+def _maps(bcc: Any, module: Any) -> dict[str, Any]:
+    """All maps for layout.json."""
     lib, handle = bcc.lib, module.module
     lib.bpf_table_name.restype, lib.bpf_table_name.argtypes = ct.c_char_p, (ct.c_void_p, ct.c_size_t)
     lib.bpf_table_key_size_id.argtypes = lib.bpf_table_leaf_size_id.argtypes = (ct.c_void_p, ct.c_size_t)
@@ -293,9 +324,13 @@ def _maps(bcc: Any, module: Any, pins: Path) -> dict[str, Any]:
             "key": _shape(bcc, lib.bpf_table_key_desc(handle, name)),
             "value": _shape(bcc, lib.bpf_table_leaf_desc(handle, name)),
         }
-    for map_name, declared in sorted(maps.items()):
-        _check(pins / map_name, declared)
     return maps
+
+
+def _check_maps(maps: dict[str, Any], pins: Path) -> None:
+    """LoaderError when a pinned map is not what the source declares."""
+    for name, declared in sorted(maps.items()):
+        _check(pins / name, declared)
 
 
 def _shape(bcc: Any, description: bytes) -> dict[str, Any]:

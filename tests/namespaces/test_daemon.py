@@ -23,7 +23,7 @@ from xdpdirector.lab.record import ROOT
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
+pytestmark = [pytest.mark.root, pytest.mark.smoke, pytest.mark.backends(2)]
 
 A_FEW_SECONDS = 4.0
 

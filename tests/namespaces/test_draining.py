@@ -21,7 +21,7 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
-pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
+pytestmark = [pytest.mark.root, pytest.mark.smoke, pytest.mark.backends(2)]
 
 LEAVING, STAYING = "backend2", "backend1"
 PATH = backend_path(SERVICE, LEAVING)

@@ -27,7 +27,7 @@ from watching import FRESH, Watch, entry, story
 from xdpdirector.announcements import announcement
 from xdpdirector.model import Address
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.smoke]
 
 both_families = pytest.mark.parametrize("peer", [PEER4, PEER6], ids=["IPv4", "IPv6"])
 

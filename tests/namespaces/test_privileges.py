@@ -196,6 +196,7 @@ def test_programs_that_check_have_no_capability_and_the_socket_a_group(
     director.start()
 
 
+@pytest.mark.smoke
 def test_who_gives_sockets_ends_with_the_daemon(director: LabDirector) -> None:
     (giver,) = children(director.pid)
     status = Path(f"/proc/{giver}/status").read_text()

@@ -104,7 +104,14 @@ def change_weights(lab: Lab, director: LabDirector) -> None:
         serves(lab, "backend3", "backend1")
 
 
-UNCHANGING = [kill_and_restart, kill_often, stop_and_start, add_and_remove, drain_and_enable, change_weights]
+UNCHANGING = [
+    pytest.param(kill_and_restart, marks=pytest.mark.smoke),
+    kill_often,
+    stop_and_start,
+    add_and_remove,
+    pytest.param(drain_and_enable, marks=pytest.mark.smoke),
+    change_weights,
+]
 
 
 @pytest.mark.parametrize("change", UNCHANGING, ids=lambda change: change.__name__)
@@ -139,6 +146,7 @@ def test_connections_survive_another_program(
     assert director.client.get("/v1/stats")["attachments"][0]["program_id"] == third
 
 
+@pytest.mark.smoke
 def test_running_clients_survive_another_scheduler(lab: Lab, director: LabDirector, running: Running) -> None:
     scheduler = director.client.get(service_path(SERVICE))["scheduler"]
     for other in ("mh" if scheduler == "wlc" else "wlc", scheduler):

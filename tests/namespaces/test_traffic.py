@@ -18,7 +18,7 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.smoke]
 
 ECHO_PORT = 53
 DOWN, UP = 64, 32  # megabytes

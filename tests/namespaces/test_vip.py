@@ -27,7 +27,7 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 
-pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
+pytestmark = [pytest.mark.root, pytest.mark.smoke, pytest.mark.backends(2)]
 
 LISTENING = 0.5  # seconds in which everybody who wants to answer has answered
 ETH_P_ALL = 3

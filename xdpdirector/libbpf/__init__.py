@@ -28,6 +28,7 @@ from xdpdirector.libbpf.library import possible_cpus
 from xdpdirector.libbpf.objects import (
     MapInfo,
     ProgramInfo,
+    map_create,
     map_info,
     obj_get,
     obj_pin,
@@ -65,6 +66,7 @@ __all__ = [
     "lookup",
     "lookup_batches",
     "lookup_range",
+    "map_create",
     "map_info",
     "obj_get",
     "obj_pin",

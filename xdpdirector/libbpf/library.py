@@ -46,6 +46,7 @@ class Options(ct.Structure):
 _PRINT = ct.CFUNCTYPE(ct.c_int, ct.c_int, ct.c_char_p, ct.c_void_p)
 _FD, _PTR, _U32, _TEXT = ct.c_int, ct.c_void_p, ct.c_uint32, ct.c_char_p
 _SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "bpf_map_create": (ct.c_int, _TEXT, _U32, _U32, _U32, _PTR),
     "bpf_obj_get": (_TEXT,),
     "bpf_obj_pin": (_FD, _TEXT),
     "bpf_obj_get_info_by_fd": (_FD, _PTR, _PTR),

@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdpdirector.libbpf.constants import PER_CPU_TYPES
-from xdpdirector.libbpf.library import checked, fields, functions, possible_cpus
+from xdpdirector.libbpf.library import Options, checked, fields, functions, possible_cpus
+
+NAME = 15  # octets of an object's name that the kernel keeps
 
 
 class _MapInfo(ct.Structure):
@@ -30,6 +32,24 @@ class _ProgramInfo(ct.Structure):
         "u64 function_info; u32 function_info_count line_info_count; u64 line_info jited_line_info;"
         "u32 jited_line_info_count line_info_size jited_line_info_size tag_count; u64 tags;"
         "u64 run_time_ns run_count recursion_misses; u32 verified_instructions attach_btf_object attach_btf"
+    )
+
+
+class _CreateOptions(Options):
+    _fields_ = fields(
+        "size_t sz; u32 btf_fd btf_key_type_id btf_value_type_id btf_vmlinux_value_type_id inner_map_fd map_flags;"
+        "u64 map_extra; u32 numa_node map_ifindex"
+    )
+
+
+def map_create(name: str, kind: int, key_size: int, value_size: int, max_entries: int, flags: int) -> int:
+    """A descriptor of a new map."""
+    options = _CreateOptions(map_flags=flags)
+    return checked(
+        functions().bpf_map_create(
+            kind, name.encode()[:NAME], key_size, value_size, max_entries, ct.addressof(options)
+        ),
+        f"making the map '{name}'",
     )
 
 

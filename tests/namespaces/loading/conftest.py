@@ -10,13 +10,19 @@ import pytest
 from pyroute2 import netns
 from trials import DIRECTOR, SMALL, write
 
-from xdpdirector import attachment, loader
+from xdpdirector import attachment, compile_cache, loader
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
 
 
 def ip(*words: str) -> None:
     subprocess.run(["ip", *words], check=True)
+
+
+@pytest.fixture(autouse=True)
+def no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is compiled."""
+    monkeypatch.delenv(compile_cache.VARIABLE, raising=False)
 
 
 @pytest.fixture

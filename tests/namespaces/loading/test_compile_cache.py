@@ -1,0 +1,126 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A program that is found in the cache is loaded as if it had been compiled."""
+
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from trials import DIRECTOR, SMALL, in_python, run_once, write
+
+from xdpdirector import attachment, compile_cache, libbpf, loader
+from xdpdirector.errors import LoaderError
+from xdpdirector.layout import Loaded
+from xdpdirector.paths import InstancePaths
+
+pytestmark = pytest.mark.root
+
+Prepare = Callable[..., Loaded]
+
+
+@pytest.fixture
+def directory(tmp_path: Path, no_cache: None, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(compile_cache.VARIABLE, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def prepare(paths: InstancePaths, program: Path) -> Iterator[Prepare]:
+    """In one of two instances: "one" or "other"."""
+    instances = {"one": paths, "other": InstancePaths(f"{paths.name}-other")}
+    yield lambda name: loader.prepare_in_child(instances[name], SMALL, program)
+    attachment.unload(instances["other"])
+
+
+def tag(loaded: Loaded) -> str:
+    with libbpf.opened(loaded.program) as fd:
+        return libbpf.prog_info(fd).tag
+
+
+def test_it_is_what_the_compiler_made(directory: Path, prepare: Prepare) -> None:
+    compiled = prepare("one")
+    [kept] = directory.iterdir()
+
+    found = prepare("other")
+
+    assert [*directory.iterdir()] == [kept]
+    assert tag(found) == tag(compiled)
+    assert (found.maps, found.enums, found.bcc) == (compiled.maps, compiled.enums, compiled.bcc)
+    for loaded in (compiled, found):
+        run_once(loaded.program)
+        with libbpf.opened(loaded.pins / "counts") as fd:
+            assert libbpf.lookup(fd, bytes(4), 8) == (1).to_bytes(8, sys.byteorder)
+
+
+def test_what_is_found_needs_no_compiler(directory: Path, paths: InstancePaths, program: Path) -> None:
+    prepare = f"""
+import sys
+from pathlib import Path
+from xdpdirector import loader
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+sizes = Sizes.model_validate_json({SMALL.model_dump_json()!r})
+loader.prepare(InstancePaths({paths.name!r}), sizes, Path({str(program)!r}))
+print("bcc" in sys.modules)
+"""
+
+    assert [in_python(prepare), in_python(prepare)] == ["True", "False"]
+
+
+def test_maps_that_are_there_are_adopted(directory: Path, prepare: Prepare) -> None:
+    run_once(prepare("one").program)
+
+    loaded = prepare("one")
+    run_once(loaded.program)
+
+    with libbpf.opened(loaded.pins / "counts") as fd:
+        assert libbpf.lookup(fd, bytes(4), 8) == (2).to_bytes(8, sys.byteorder)
+
+
+def test_a_map_of_another_shape_is_refused(directory: Path, prepare: Prepare) -> None:
+    loaded = prepare("one")
+    (loaded.pins / "counts").unlink()
+    fd = libbpf.map_create("counts", libbpf.MapType.ARRAY, 4, 8, SMALL.services + 1, 0x400)
+    libbpf.obj_pin(fd, loaded.pins / "counts")
+
+    with pytest.raises(LoaderError, match="somebody changed it"):
+        prepare("one")
+
+
+def test_another_program_is_compiled(directory: Path, prepare: Prepare, program: Path) -> None:
+    first = prepare("one")
+    write(program.parent, director=DIRECTOR.replace("+= 1", "+= 3"))
+
+    assert tag(prepare("other")) != tag(first)
+    assert len([*directory.iterdir()]) == 2
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]"])
+def test_what_is_damaged_is_made_anew(directory: Path, prepare: Prepare, content: str) -> None:
+    first = prepare("one")
+    [kept] = directory.iterdir()
+    whole = kept.read_text()
+    kept.write_text(content)
+
+    assert tag(prepare("other")) == tag(first)
+    assert kept.read_text() == whole
+
+
+def test_nothing_is_kept_unless_asked_for(
+    directory: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(compile_cache.VARIABLE)
+
+    prepare("one")
+
+    assert not directory.exists()
+
+
+def test_the_oldest_give_way(directory: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+    directory.mkdir()
+    for number in range(compile_cache.MOST + 10):
+        (directory / f"{number}.json").touch()
+
+    prepare("one")
+
+    assert len([*directory.iterdir()]) == compile_cache.MOST

@@ -15,6 +15,7 @@ import pytest
 from xdpdirector.errors import CaptureError
 from xdpdirector.pcapng import Writer
 from xdpdirector.replay.capture import Capture
+from xdpdirector.replay.libpcap import LATEST
 
 FRAMES = [
     bytes([2, *bytes(11), 8, 0]) + bytes([number]) * length for number, length in enumerate((1, 46, 300))
@@ -112,6 +113,61 @@ def test_a_pcap_that_was_cut_anywhere_gives_what_is_good(tmp_path: Path) -> None
             assert error.number == (complete(length) + 1 if length > HEADER else None)
 
 
+SECTION, INTERFACE, ENHANCED = 0x0A0D0D0A, 1, 6
+
+
+def block(order: str, kind: int, body: bytes) -> bytes:
+    """A block of a pcapng file (draft-ietf-opsawg-pcapng)."""
+    body += bytes(-len(body) % 4)
+    size = len(body) + 12
+    return struct.pack(f"{order}II", kind, size) + body + struct.pack(f"{order}I", size)
+
+
+def section(order: str, *snaplens: int, time: int = 0) -> bytes:
+    """With an interface for each snapshot length, and one packet on the last of them; `time` in microseconds."""
+    made = block(order, SECTION, struct.pack(f"{order}IHHq", 0x1A2B3C4D, 1, 0, -1))
+    for snaplen in snaplens:
+        made += block(order, INTERFACE, struct.pack(f"{order}HHI", ETHERNET, 0, snaplen))
+    head = struct.pack(
+        f"{order}IIIII", len(snaplens) - 1, time >> 32, time & 0xFFFFFFFF, len(FRAMES[1]), len(FRAMES[1])
+    )
+    return made + block(order, ENHANCED, head + FRAMES[1])
+
+
+@pytest.mark.parametrize(
+    ("content", "number"),
+    [
+        pytest.param(section("<", 65535, 256), 1, id="interfaces of other snapshot lengths"),
+        pytest.param(section("<", 65535) + section(">", 65535), 2, id="sections of other byte orders"),
+    ],
+)
+def test_what_libpcap_cannot_read_is_told_with_its_packet_and_a_remedy(
+    tmp_path: Path, content: bytes, number: int
+) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(content)
+
+    found, error = read(path)
+
+    assert len(found) == number - 1
+    assert error is not None
+    assert f"packet {number} cannot be read" in error.detail
+    assert "editcap -F pcap" in error.detail
+
+
+@pytest.mark.parametrize("time", [(1 << 63) - 1, (1 << 63) // 1000 + 1, (1 << 64) - 1])
+def test_a_time_that_is_far_out_is_the_latest_that_there_is(tmp_path: Path, time: int) -> None:
+    path = tmp_path / "capture"
+    path.write_bytes(section("<", 65535, time=time))
+
+    found, error = read(path)
+
+    assert error is None
+    [(number, when, frame)] = found
+    assert (number, frame) == (1, FRAMES[1])
+    assert when == LATEST
+
+
 @pytest.mark.parametrize("content", [pcapng(), gzip.compress(pcap())], ids=["pcapng", "gzip"])
 def test_others_that_were_cut_anywhere_give_no_packet_that_is_wrong(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "capture"
@@ -164,11 +220,12 @@ def test_a_file_that_cannot_be_opened_is_named(tmp_path: Path, name: str, said: 
         Capture(tmp_path / name)
 
 
-def test_what_comes_through_a_pipe_is_read(tmp_path: Path) -> None:
+@KINDS
+def test_what_comes_through_a_pipe_is_read(tmp_path: Path, content: bytes) -> None:
     """As from tcpdump; its size is not known."""
     path = tmp_path / "pipe"
     os.mkfifo(path)
-    writer = threading.Thread(target=path.write_bytes, args=(pcap(),))
+    writer = threading.Thread(target=path.write_bytes, args=(content,))
     writer.start()
 
     found, error = read(path)

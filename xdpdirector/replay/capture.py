@@ -86,10 +86,14 @@ class Capture:
 
     def _plain(self) -> int:
         """A descriptor of the capture itself, unpacked by gzip if it has to be."""
-        if not self.size or os.pread(self._fd, len(_GZIP), 0) != _GZIP:
+        if self.size and os.pread(self._fd, len(_GZIP), 0) != _GZIP:
             return os.dup(self._fd)
+        # Of a pipe nothing can be looked at beforehand; --force hands on what is not compressed.
         self._gzip = subprocess.Popen(
-            ["gzip", "-dc"], stdin=self._fd, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            ["gzip", "-dc", *(() if self.size else ("--force",))],
+            stdin=self._fd,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
         )
         assert self._gzip.stdout is not None
         with self._gzip.stdout as pipe:

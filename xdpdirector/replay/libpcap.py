@@ -17,6 +17,8 @@ from typing import Any
 from xdpdirector.errors import CaptureError
 
 ETHERNET = 1  # DLT_EN10MB
+LATEST = (1 << 63) - 1
+"""The latest time that there is, in nanoseconds since the epoch (in the year 2262): a later one counts as it."""
 _NANOSECONDS = 1  # PCAP_TSTAMP_PRECISION_NANO
 _HEADER = struct.Struct("=qqII")  # struct pcap_pkthdr
 _ERROR_SIZE = 256
@@ -49,6 +51,18 @@ def _fdopen() -> Any:
     function = ct.CDLL(None, use_errno=True).fdopen
     function.restype, function.argtypes = ct.c_void_p, (ct.c_int, ct.c_char_p)
     return function
+
+
+def _with_remedy(said: str) -> str:
+    """What libpcap cannot read of a pcapng, though it is sound, other programs rewrite."""
+    if "snapshot length" in said or "different from the" in said:
+        return f"{said}: libpcap wants all interfaces alike; `editcap -F pcap IN OUT` (Wireshark) rewrites it"
+    if "pcapng block" in said:
+        return (
+            f"{said}: the file is damaged, or it has sections of different byte orders, as when captures of two "
+            "machines are joined; `editcap -F pcap IN OUT` (Wireshark) rewrites these"
+        )
+    return said
 
 
 class Reader:
@@ -98,11 +112,16 @@ class Reader:
         for _ in range(most):
             result = next_(pcap, *places)
             if result != 1:
-                return "" if result == -2 else _library().pcap_geterr(pcap).decode(errors="replace")
+                return (
+                    ""
+                    if result == -2
+                    else _with_remedy(_library().pcap_geterr(pcap).decode(errors="replace"))
+                )
             if header.value != ct.addressof(said):  # after the first packet it stays where it is
                 said = self._said = (ct.c_char * _HEADER.size).from_address(header.value or 0)
             seconds, fraction, captured, length = unpack(said)
             memmove(address, data.value or 0, captured if captured < stride else stride)
-            found.append((seconds * 1_000_000_000 + fraction, captured, length))
+            time = seconds * 1_000_000_000 + fraction
+            found.append((time if 0 <= time <= LATEST else LATEST if time > 0 else 0, captured, length))
             address += stride
         return None

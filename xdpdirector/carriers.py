@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The interfaces that shall carry the packet program: whether each has a carrier, and the program.
 
-A program that somebody took off is attached again, with the maps that run; never in place of somebody else's. Knows
-nothing of what the program does.
+A program that is missing, because somebody took it off or the interface was made anew, is attached again, with the
+maps that run; never in place of somebody else's. Knows nothing of what the program does.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
 from xdpdirector import attachment, interfaces
@@ -43,8 +44,13 @@ class Carriers:
         mode: Mode,
         events: Events,
         tasks: BackgroundTasks | None = None,
+        on_attached: Callable[[], None] = lambda: None,
     ) -> None:
-        self._tasks = tasks or BackgroundTasks()
+        """`on_attached`: an interface carries the program that did not carry it a moment ago."""
+        self._tasks, self._on_attached = tasks or BackgroundTasks(), on_attached
+        self._indices: dict[str, int] = {}
+        self._renewed: set[str] = set()
+        self._news = asyncio.Event()
         self._paths, self._names, self._mode, self._events = paths, names, mode, events
         self._refusals: dict[str, str] = {}
         self._task: asyncio.Task[None] | None = None
@@ -57,6 +63,15 @@ class Carriers:
         if self._task:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+
+    def see(self, links: Collection[Interface]) -> None:
+        """The interfaces of this host are these now: what is missing is looked for at once."""
+        present = {link.name: link.index for link in links}
+        for name in self._names:
+            if name in self._indices and self._indices[name] != present.get(name):
+                self._renewed.add(name)
+        self._indices |= {name: present.get(name, 0) for name in self._names}
+        self._news.set()
 
     def problems(self) -> list[str]:
         try:
@@ -78,12 +93,15 @@ class Carriers:
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(LOOKS_APART)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), LOOKS_APART)
+            self._news.clear()
             try:
                 bare = self._bare()
                 self._refusals = {name: why for name, why in self._refusals.items() if name in bare}
                 for name in bare:
                     await self._put_back(name)
+                self._renewed &= set(bare)
             except (OSError, DirectorError) as error:
                 log.warning("the attached programs cannot be seen: %s", error)
 
@@ -106,11 +124,16 @@ class Carriers:
 
     def _tell(self, done: Attachment) -> None:
         self._refusals.pop(done.interface, None)
+        self._on_attached()
+        why = (
+            "was deleted and made anew" if done.interface in self._renewed else "had lost the packet program"
+        )
+        self._renewed.discard(done.interface)
         self._events.publish(
             "dataplane.reattached",
             done.interface,
-            f"somebody had taken the program off {done.interface}: program {done.program_id} is back, "
-            f"{done.mode} mode",
+            f"interface {done.interface} {why}: program {done.program_id} is on it again, {done.mode} mode, and "
+            "VIPs come there after it",
             program_id=done.program_id,
             mode=done.mode,
         )

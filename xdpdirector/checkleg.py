@@ -32,7 +32,9 @@ PRIORITIES = range(0xC000, 0xC800)  # of our filters
 
 
 class Leg:
-    """Up when made, until `close`. `sources`: the address to ask from, by IP version. Raises OSError."""
+    """Up when made, until `close`. `sources`: the address to ask from, by IP version. Raises OSError.
+
+    The interface may change under it: see `is_of`; and others may reach for it: see `is_whole`."""
 
     def __init__(
         self,
@@ -42,9 +44,10 @@ class Leg:
         link: Interface,
         instance: str,
         taken: set[Address],
+        made: float = 0.0,
     ) -> None:
-        """`taken`: addresses of the interface that are VIPs. `namespace`: a file descriptor."""
-        self.link, self.sources = link, _sources(link, taken)
+        """`taken`: addresses of the interface that are VIPs. `namespace`: a file descriptor. `made`: the time."""
+        self.link, self.sources, self.made = link, _sources(link, taken), made
         self._outside, self._inside = outside, inside
         self._priorities: dict[Address, int] = {}
         self._protocols: dict[Address, int] = {}
@@ -64,6 +67,15 @@ class Leg:
     def is_of(self, link: Interface | None, taken: set[Address]) -> bool:
         """Whether it still fits the interface, which may have another MAC or other addresses by now."""
         return link is not None and link.mac == self.link.mac and _sources(link, taken) == self.sources
+
+    def is_whole(self, vip: Address) -> bool:
+        """Whether nobody has taken off the interface what brings the answers of a VIP back, nor the cable down."""
+        priority = self._priorities.get(vip)
+        outer = interfaces.one(self._outside, self._outer)
+        if priority is None or outer is None or not outer.up:
+            return False
+        found = steering.filters(self._outside, self.link.index, range(priority, priority + 1))
+        return steering.Filter(priority, self._protocols[vip], self._outer) in found
 
     def steer(self, vip: Address) -> None:
         """From now on answers in this VIP's name come back."""

@@ -30,8 +30,9 @@ import errno
 import logging
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from itertools import cycle
+from math import inf
 from typing import Protocol
 
 from xdpdirector import checkleg, interfaces
@@ -46,7 +47,8 @@ from xdpdirector.netlink import Requests
 from xdpdirector.routes import Route
 
 SO_MARK = 36
-LOOKS_APART = 5.0  # seconds between looks whether an interface changed its addresses or its MAC
+LOOKS_APART = 5.0  # seconds between looks whether an interface changed, should nobody tell
+WHOLE_FOR = 0.1  # seconds that a look at a cable holds, however many checks of one VIP fail
 RETRY = 30.0  # seconds until something that the kernel refused is tried again
 SETTINGS = {
     "ipv4/ip_local_port_range": f"{FIRST_PORT} {LAST_PORT}",
@@ -116,6 +118,7 @@ class CheckNetwork:
         self._making = asyncio.Lock()
         self._had_one = False
         self._refused: dict[str, tuple[str, float]] = {}
+        self._links: list[Interface] = []
         self._identifiers = cycle(range(FIRST_PORT, LAST_PORT + 1))
 
     async def prepare(self, target: Target, route: RouteOf) -> Target:
@@ -158,6 +161,19 @@ class CheckNetwork:
             opened.close()
             raise
         return opened
+
+    def see(self, links: Collection[Interface]) -> None:
+        """The interfaces of the director are these now: cables follow them, and what was refused may work."""
+        before, self._links = self._links, list(links)
+        if self._links == before:
+            return
+        self._refused = {subject: (why, 0.0) for subject, (why, _) in self._refused.items()}
+        if self._inner:
+            self._inner.see(self._links)
+
+    def fault(self, target: Target, since: float) -> str:
+        """See `Ways.fault`."""
+        return self._inner.fault(target, since) if self._inner and target.is_vip else ""
 
     def forget(self, target: Target) -> None:
         """See `Ways.forget`."""
@@ -221,6 +237,7 @@ class _Inner:
         self._to: dict[Address, Path] = {}
         self._asked: set[Target] = set()
         self._looked = clock()
+        self._whole_at: dict[tuple[int, Address], float] = {}
         with contextlib.ExitStack() as stack:
             stack.callback(namespace.close)
             self._inside = stack.enter_context(Requests(lambda *_: inside))
@@ -302,22 +319,49 @@ class _Inner:
         if link is None:
             raise OSError(errno.ENODEV, "the interface is gone")
         vips = {each.address for each in self._asked}
-        leg = Leg(self._outside, self._inside, self.namespace.fd, link, self._instance, vips)
+        leg = Leg(self._outside, self._inside, self.namespace.fd, link, self._instance, vips, self._clock())
         self._legs[ifindex] = leg
         self._paths.come_back(leg.device)
         return leg
 
     def _look(self) -> None:
-        """An interface that has other addresses or another MAC now gets a new cable."""
-        if self._clock() - self._looked < LOOKS_APART:
-            return
+        if self._clock() - self._looked >= LOOKS_APART:
+            self.see(self._links().values())
+
+    def see(self, links: Collection[Interface]) -> None:
+        """An interface that has other addresses or another MAC now gets a new cable, when it is needed."""
         self._looked = self._clock()
-        links, vips = self._links(), {each.address for each in self._asked}
+        present, vips = {link.index: link for link in links}, {each.address for each in self._asked}
         for ifindex, leg in list(self._legs.items()):
-            if not leg.is_of(links.get(ifindex), vips):
-                for backend in [one for one, path in self._to.items() if path.device == leg.device]:
-                    self._close(backend)
-                self._legs.pop(ifindex).close()
+            if not leg.is_of(present.get(ifindex), vips):
+                self._give_up(ifindex)
+
+    def fault(self, target: Target, since: float) -> str:
+        """See `Ways.fault`. A damaged cable is given up, and made anew for the next check."""
+        path = self._to.get(target.backend)
+        ifindex = next(
+            (index for index, leg in self._legs.items() if path and leg.device == path.device), None
+        )
+        if ifindex is None or self._legs[ifindex].made > since:
+            return "the way by which this director asks VIPs was made anew meanwhile"
+        name, key, now = self._legs[ifindex].link.name, (ifindex, target.address), self._clock()
+        if now - self._whole_at.get(key, -inf) < WHOLE_FOR:
+            return ""
+        if self._legs[ifindex].is_whole(target.address):
+            self._whole_at[key] = now
+            return ""
+        self._give_up(ifindex)
+        log.warning("somebody took the checks' filters off %s, or their cable down: they are made anew", name)
+        return (
+            f"somebody took the filters off {name} that bring a VIP's answers back, or the checks' cable down"
+        )
+
+    def _give_up(self, ifindex: int) -> None:
+        leg = self._legs.pop(ifindex)
+        self._whole_at = {key: at for key, at in self._whole_at.items() if key[0] != ifindex}
+        for backend in [one for one, path in self._to.items() if path.device == leg.device]:
+            self._close(backend)
+        leg.close()
 
     def _links(self) -> dict[int, Interface]:
         return {link.index: link for link in interfaces.everything(self._outside)}

@@ -116,22 +116,25 @@ async def _serve(
 
             def see(links: Collection[Interface]) -> None:
                 plane.take_frames_for(own_macs(links, wanted.interfaces))
+                ways.see(links)
+                carriers.see(links)
+                lan.see(links)
 
             return Neighbours(tell, see, tasks, grace=wanted.lan.grace)
 
+        vips = _vips(paths, wanted, events)
+        ways = CheckNetwork(paths.name, enter=becoming.namespace())
         reconciler = Reconciler(
             services,
             plane=plane,
-            vips=_vips(wanted, events),
+            vips=vips,
             neighbours=neighbours,
-            checks=lambda on_change, route: Monitor(
-                on_change, route, probe=probe, ways=CheckNetwork(paths.name, enter=becoming.namespace())
-            ),
+            checks=lambda on_change, route: Monitor(on_change, route, probe=probe, ways=ways),
             events=events,
             tasks=tasks,
         )
         history = Recorded(archive, access.audit)
-        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events, tasks)
+        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
         lan = Lan(
             wanted.lan,
             wanted.interfaces,
@@ -179,7 +182,14 @@ async def _serve(
             )
 
 
-def _vips(wanted: Configuration, events: Events) -> Vips:
+def _vips(paths: InstancePaths, wanted: Configuration, events: Events) -> Vips:
+    def carrying() -> set[str]:
+        try:
+            return {found.interface for found in attachment.attachments(paths)}
+        except DirectorError as error:
+            log.warning("the attached programs cannot be seen: %s", error.detail)
+            return set()
+
     def tell(address: Address) -> None:
         come = vips.present(address)
         text = (
@@ -187,7 +197,7 @@ def _vips(wanted: Configuration, events: Events) -> Vips:
         )
         events.publish("vip.present" if come else "vip.absent", str(address), text)
 
-    vips = Vips(wanted.interfaces, manage=wanted.vips == "manage", on_change=tell)
+    vips = Vips(wanted.interfaces, manage=wanted.vips == "manage", on_change=tell, carrying=carrying)
     return vips
 
 

@@ -2,7 +2,8 @@
 """What holds of backends while the director's own network is at fault: the last way that was sound, for a while.
 
     an own address, a route, the carrier is gone      the last MAC serves for the grace time
-    that is over, or the interface does not exist     no frame leaves; no verdict on the backend follows
+    that is over                                      no frame leaves; no verdict on the backend follows
+    the interface does not exist                      the same at once; whoever opens a connection has to wait
     the fault is mended                               the same, until its MAC is known again, or was asked for in
                                                       vain for SETTLE seconds
 
@@ -127,9 +128,11 @@ def _used(kept: _Kept, links: Mapping[int, Interface]) -> Route:
             interface=last.interface,
             why=kept.why,
             fault=kept.why,
+            is_cut=True,
+            is_held=kept.serves or kept.mended is not None,
         )
     source = link.mac if last.source_mac else None
-    return replace(last, source_mac=source, why=kept.why, fault=kept.why, is_cut=not link.up)
+    return replace(last, source_mac=source, why=kept.why, fault=kept.why, is_cut=not link.up, is_held=True)
 
 
 def _why(address: Address, kept: _Kept, links: Mapping[int, Interface]) -> str:

@@ -24,6 +24,7 @@ from xdpdirector.netlink import Message, Requests
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 ARPHRD_ETHER = 1
+IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
 ETH_P_8021Q = 0x8100
 
 
@@ -44,7 +45,8 @@ class Interface:
 
     `networks` are its own addresses with their prefix lengths. `lower` is the index of the interface that it stands
     on, `master` of the bond or bridge that it is a port of; 0 for none in this namespace. `vlan` is the tag with
-    which its frames leave through `lower`, None for what is no VLAN device.
+    which its frames leave through `lower`, None for what is no VLAN device. `program`: the id of its XDP program, 0
+    for none.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Interface:
     lower: int = 0
     master: int = 0
     vlan: Tag | None = None
+    program: int = 0
 
     def same_link(self, other: Interface) -> bool:
         """Equal but for the addresses."""
@@ -67,12 +70,14 @@ class Interface:
 
 @dataclass(frozen=True)
 class Held:
-    """One address on one interface. `protocol` is IFA_PROTO, who put it there; 0 when nobody said."""
+    """One address on one interface. `protocol` is IFA_PROTO, who put it there; 0 when nobody said. `tentative`:
+    whether another machine has it is not known yet, or it was found to have it (RFC 4862)."""
 
     address: Address
     prefix: int
     index: int
     protocol: int
+    tentative: bool = False
 
 
 def find(names: Sequence[str]) -> tuple[Interface, ...]:
@@ -129,7 +134,13 @@ def interface_of(link: Message, networks: Iterable[Network] = ()) -> Interface:
         lower=0 if link.get_attr("IFLA_LINK_NETNSID") is not None else link.get_attr("IFLA_LINK") or 0,
         master=link.get_attr("IFLA_MASTER") or 0,
         vlan=_tag(link),
+        program=_program(link),
     )
+
+
+def _program(link: Message) -> int:
+    about = link.get_attr("IFLA_XDP")
+    return (about.get_attr("IFLA_XDP_PROG_ID") or 0) if about else 0
 
 
 def _tag(link: Message) -> Tag | None:
@@ -144,7 +155,13 @@ def held_by(message: Message) -> Held:
     """From an RTM_NEWADDR or RTM_DELADDR message."""
     # On a point-to-point link IFA_ADDRESS is the other end; IPv6 has IFA_LOCAL only there.
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return Held(ip_address(text), message["prefixlen"], message["index"], message.get_attr("IFA_PROTO") or 0)
+    return Held(
+        ip_address(text),
+        message["prefixlen"],
+        message["index"],
+        message.get_attr("IFA_PROTO") or 0,
+        bool(message["flags"] & (IFA_F_TENTATIVE | IFA_F_DADFAILED)),
+    )
 
 
 def mac_bytes(text: str | None) -> bytes:

@@ -42,6 +42,7 @@ ASK_AGAIN = 1.0  # seconds
 ASK_FOR_MISSING = 0.1  # seconds; not at once, because a full table drops entries as fast as they are made
 REMEMBER = 0.3  # seconds that a MAC serves after its entry vanished; under one second in all is promised
 READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
+MAC_CHANGE = 1.0  # seconds until all have heard of another MAC of this host
 PASSES_APART = 0.2  # seconds between two reads of everything, however many routes flap
 AT_ONCE = 16  # addresses read before the loop gets a turn
 
@@ -160,8 +161,11 @@ class Neighbours:
     # Reading
 
     def _read_links(self) -> None:
-        self._links = self._kernel.links()
+        before, self._links = self._links, self._kernel.links()
         self._on_links(self._links.values())
+        for index, link in self._links.items():
+            if index in before and link.mac != before[index].mac:
+                self._disturb(self._by(index), MAC_CHANGE)
 
     def _read(self, address: Address) -> tuple[Route, Neighbour | None]:
         hop = self._kernel.hop(address)
@@ -250,9 +254,17 @@ class Neighbours:
             network = ip_interface((gone.address, gone.prefix)).network
             lost = [address for address in self._routes if address in network]
         elif message["family"] == AF_UNSPEC and (kind == RTM_DELLINK or not interface_of(message).up):
-            lost = [address for address, route in self._routes.items() if route.ifindex == message["index"]]
-        for address in lost:
-            self._routes[address] = self._grace.disturb(address, self._routes[address], self._loop.time())
+            lost = self._by(message["index"])
+        self._disturb(lost)
+
+    def _disturb(self, addresses: Collection[Address], for_seconds: float = 0.0) -> None:
+        until = self._loop.time() + for_seconds
+        for address in addresses:
+            self._routes[address] = self._grace.disturb(address, self._routes[address], until)
+
+    def _by(self, ifindex: int) -> list[Address]:
+        """Those whose way leads by this interface."""
+        return [address for address, route in self._routes.items() if ifindex in (route.ifindex, route.wire)]
 
     def _link_changed(self, kind: int, message: Message) -> bool:
         """Bridges announce their ports as links of another family; links change in what is not read here."""

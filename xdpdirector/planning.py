@@ -42,8 +42,9 @@ class Standing:
 
     @cached_property
     def operational(self) -> Operational:
-        """An unreachable backend is down, whatever its check last said."""
-        return self.verdict if self.hop else Operational.DOWN
+        """An unreachable backend is down, whatever its check last said; but for a moment, when it is the director's
+        own network that fails."""
+        return self.verdict if self.hop or self.route.is_held else Operational.DOWN
 
     @property
     def why(self) -> str:

@@ -38,7 +38,8 @@ class Route:
     `vlan` their tag there, 0 for none, None for that of the request.
 
     `fault`: the sentence that says what is wrong with the director's own network, which is no verdict on whoever
-    has the address. A `neighbour` with a fault is the last one that was known; `is_cut`: no frame gets there now.
+    has the address. A `neighbour` with a fault is the last one that was known. `is_cut`: no frame gets there now;
+    `is_held`: it is so recent a fault, or just mended, that whoever opens a connection had better wait.
     `disturbed`: when something of that kind was seen last, by the caller's clock.
     """
 
@@ -52,6 +53,7 @@ class Route:
     vlan: int | None = None
     fault: str = ""
     is_cut: bool = False
+    is_held: bool = False
     disturbed: float = field(default=-inf, compare=False)
 
 

@@ -81,9 +81,11 @@ def remove(requests: Requests, ifindex: int, priority: int, protocol: int) -> No
 
 
 def filters(requests: Requests, ifindex: int, priorities: range) -> set[Filter]:
-    """Those that steer, of these priorities."""
+    """Those that steer, of these priorities. The kernel is asked for a single one by its number, for all others at
+    once."""
+    priority = priorities.start if len(priorities) == 1 else 0
     try:
-        found = requests.dump(RTM_GETTFILTER, _message(ifindex, INGRESS))
+        found = requests.dump(RTM_GETTFILTER, _message(ifindex, INGRESS, priority))
     except OSError:
         return set()
     return {

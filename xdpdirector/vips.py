@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts virtual addresses on the director's interfaces, announces them, and takes away only what it put there.
 
+An address draws packets to its interface, and without the packet program the host's own kernel would answer them,
+with a RST: so an interface gets one when it carries the program, and not before.
+
 What is ours carries a mark in the kernel (IFA_PROTO, Linux 5.18), so a restarted daemon knows it again; on an
 older kernel, which forgets the mark, only addresses put there by this process are ever removed. An address that
 stands there by someone else's hand counts as present and is left alone. Nothing is removed at the end: packets
@@ -55,7 +58,8 @@ class Vips:
 
     `interfaces` are names, the preferred one first. With `manage=False` it only reports. `on_change(address)` is
     called when a wanted address came or went. A wanted address that someone removes, or that went with its
-    interface, is put back.
+    interface, is put back. `carrying`: the names of the interfaces that carry the packet program now; without it,
+    all do. When an interface gets another MAC, its addresses are announced, as the kernel does with `arp_notify`.
     """
 
     def __init__(
@@ -64,14 +68,16 @@ class Vips:
         *,
         manage: bool = True,
         on_change: Callable[[Address], None] = lambda address: None,
+        carrying: Callable[[], Collection[str]] | None = None,
     ) -> None:
         self._names = tuple(interfaces)
-        self._manage, self._on_change = manage, on_change
+        self._manage, self._on_change, self._carrying = manage, on_change, carrying
         self._wanted: frozenset[Address] | None = None
         self._present: frozenset[Address] = frozenset()
         self._told: frozenset[Address] = frozenset()
         self._links: dict[str, Interface] = {}
-        self._announced_as: dict[str, Interface] = {}
+        self._all_links: dict[int, Interface] = {}
+        self._announced: dict[tuple[int, Address], Interface] = {}
         self._placed: set[tuple[int, Address]] = set()
         self._complaints: list[str] = []
         self._look_handle: asyncio.Handle | None = None
@@ -83,10 +89,9 @@ class Vips:
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._requests = stack.enter_context(Requests())
-            events = Events(GROUPS, lambda *_: self._look_soon(), self._look_soon)
+            events = Events(GROUPS, lambda *_: self.look_soon(), self.look_soon)
             stack.callback(events.close)
-            self._read()
-            self._announced_as = self._links
+            self._announced = self._to_announce(self._read())
             self._sockets = stack.pop_all()
 
     async def close(self) -> None:
@@ -112,23 +117,24 @@ class Vips:
 
     # Following
 
-    def _look_soon(self) -> None:
+    def look_soon(self) -> None:
+        """Something may be possible now that was not: an interface carries the program."""
         if not self._look_handle:
             self._look_handle = self._loop.call_later(LOOKS_APART, self._look)
 
     def _look(self) -> None:
         self._look_handle = None
         try:
-            self._read()
+            held = self._read()
         except OSError as error:
             log.warning("the interfaces cannot be read, trying again: %s", error)
-            self._look_soon()
+            self.look_soon()
             return
+        self._announce_again(held)
         if self._wanted is None:
             return
         if self._manage:
             self._complain(self._reconcile(self._wanted))
-            self._announce_again()
         self._tell(self._wanted)
 
     def _tell(self, wanted: frozenset[Address]) -> None:
@@ -138,7 +144,8 @@ class Vips:
 
     def _read(self) -> list[Held]:
         held = addresses(self._requests)
-        self._links = {link.name: link for link in everything(self._requests) if link.name in self._names}
+        self._all_links = {link.index: link for link in everything(self._requests)}
+        self._links = {link.name: link for link in self._all_links.values() if link.name in self._names}
         self._present = frozenset(each.address for each in held)
         return held
 
@@ -160,27 +167,49 @@ class Vips:
                 self._remove(each)
         refusals = []
         placed = []
-        for address in sorted(wanted - self._present, key=_order):
+        astray = self._astray(held, wanted)
+        missing = sorted((wanted - self._present) | astray.keys(), key=_order)
+        carrying = self._carrying() if missing and self._carrying else self._names
+        for address in missing:
             try:
-                placed.append((address, self._place(address)))
+                placed.append((address, self._place(address, carrying)))
             except OSError as error:
                 refusals.append(_Refusal(address, self._home(address), error))
+            else:
+                if address in astray:
+                    self._remove(astray[address])
         self._read()
+        self._announced |= {(link.index, address): link for address, link in placed if link.up}
         self._announce(placed)
         return refusals
 
     def _is_ours(self, held: Held) -> bool:
         return held.protocol == PROTOCOL or (held.index, held.address) in self._placed
 
+    def _astray(self, held: Sequence[Held], wanted: frozenset[Address]) -> dict[Address, Held]:
+        """Ours that stand on another network, because the interface of their own was away for a while."""
+        found = {}
+        for each in held:
+            link, home = self._all_links.get(each.index), self._home(each.address)
+            if each.address not in wanted or not self._is_ours(each) or link is None or home is None:
+                continue
+            if link.name in self._links and not _reaches(link, each.address) and _reaches(home, each.address):
+                found[each.address] = each
+        return found
+
     def _home(self, address: Address) -> Interface | None:
         """The first interface whose network contains the address, else the first."""
         links = [self._links[name] for name in self._names if name in self._links]
-        return next((link for link in links if link.reaches(address)), links[0] if links else None)
+        return next((link for link in links if _reaches(link, address)), links[0] if links else None)
 
-    def _place(self, address: Address) -> Interface:
+    def _place(self, address: Address, carrying: Collection[str]) -> Interface:
         link = self._home(address)
         if link is None:
             raise OSError(errno.ENODEV, os.strerror(errno.ENODEV))
+        if link.name not in carrying:
+            raise OSError(
+                errno.EAGAIN, "it does not carry the packet program, and the host would refuse clients"
+            )
         request = _request(address, link.index)
         request["attrs"].append(("IFA_PROTO", PROTOCOL))
         if address.version == 6:
@@ -207,17 +236,28 @@ class Vips:
 
     # Announcing
 
-    def _announce_again(self) -> None:
-        """An interface that got another MAC, or a carrier, has neighbours that must hear of it."""
-        before, self._announced_as = self._announced_as, self._links
-        changed = {
-            link.index: link
-            for name, link in self._links.items()
-            if link.up and name in before and not link.same_link(before[name])
+    def _announce_again(self, held: Iterable[Held]) -> None:
+        """An interface that got another MAC, or a carrier, or an address, has neighbours that must hear of it: of
+        VIPs, and of the addresses that backends answer to."""
+        before, self._announced = self._announced, self._to_announce(held)
+        news = [
+            (address, link)
+            for (index, address), link in self._announced.items()
+            if self._is_news(before.get((index, address)), link)
+        ]
+        self._announce(news)
+
+    def _to_announce(self, held: Iterable[Held]) -> dict[tuple[int, Address], Interface]:
+        """Every address that may be announced, and the interface as it is now."""
+        return {
+            (each.index, each.address): link
+            for each in held
+            if (link := self._all_links.get(each.index)) and link.up and link.mac and not each.tentative
         }
-        held = addresses(self._requests) if changed else []
-        ours = [each for each in held if each.index in changed and self._is_ours(each)]
-        self._announce([(each.address, changed[each.index]) for each in ours])
+
+    def _is_news(self, before: Interface | None, link: Interface) -> bool:
+        """On interfaces that are not ours addresses come and go; who has another MAC is missed there, too."""
+        return link.mac != before.mac if before else link.name in self._names
 
     def _announce(self, placed: Sequence[tuple[Address, Interface]]) -> None:
         frames = [(announcement(address, link.mac), link.name) for address, link in placed if link.mac]
@@ -257,6 +297,11 @@ def _error(refusals: Sequence[_Refusal]) -> DataplaneError | NotAllowedError:
     if any(refusal.error.errno == errno.EPERM for refusal in refusals):
         return NotAllowedError(f"{detail}. Give the daemon CAP_NET_ADMIN, or set `vips: external`")
     return DataplaneError(detail)
+
+
+def _reaches(link: Interface, address: Address) -> bool:
+    """Whether it has another address, in a network that contains this one."""
+    return any(address in each.network for each in link.networks if each.ip != address)
 
 
 async def _send(frames: Sequence[tuple[bytes, str]]) -> None:

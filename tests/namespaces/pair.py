@@ -58,8 +58,11 @@ class Namespace:
     def ip(self, *words: str) -> str:
         return run("ip", "-n", self.name, *words)
 
+    def run(self, *command: str) -> str:
+        return run("nsenter", f"--net=/var/run/netns/{self.name}", *command)
+
     def sysctl(self, setting: str) -> None:
-        run("nsenter", f"--net=/var/run/netns/{self.name}", "sysctl", "-qw", setting)
+        self.run("sysctl", "-qw", setting)
 
     def set_mac(self, mac: bytes) -> None:
         self.ip("link", "set", "eth0", "address", mac.hex(":"))

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The director's own network fails and returns: no verdict on a backend follows, and no connection is reset."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
 
@@ -60,6 +62,34 @@ def plug_cable(lab: Lab) -> None:
     lab.switch.run("ip", "link", "set", PORT, "up")
 
 
+def other_mac(lab: Lab) -> None:
+    lab.director_host.run("ip", "link", "set", "eth0", "address", "02:00:00:00:00:aa")
+
+
+def own_mac(lab: Lab) -> None:
+    lab.director_host.run("ip", "link", "set", "eth0", "address", lab.topology.director.mac())
+
+
+def delete_interface(lab: Lab) -> None:
+    lab.director_host.run("ip", "link", "delete", "eth0")
+
+
+def make_interface(lab: Lab) -> None:
+    """As a network manager does: the cable with the switch's end ready for native XDP, then the addresses."""
+    topology = lab.topology
+    name = topology.director.namespace
+    lab.switch.run(
+        *("ip", "link", "add", PORT, "type", "veth", "peer", "name", "eth0"),
+        *("address", topology.director.mac(), "netns", name),
+    )
+    lab.switch.run("ip", "link", "set", PORT, "master", "br0", "up")
+    lab.switch.run("ethtool", "-K", PORT, "tx", "off")
+    lab.switch.run(sys.executable, "-m", "xdpdirector.lab.switchport", PORT)
+    lab.director_host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
+    lab.director_host.run("ip", "link", "set", "eth0", "up")
+    put_back(lab)
+
+
 @dataclass(frozen=True)
 class Fault:
     make: Callable[[Lab], None]
@@ -70,6 +100,7 @@ class Fault:
 FAULTS = {
     "addresses": Fault(flush, put_back, "is gone from eth0"),
     "carrier": Fault(pull_cable, plug_cable, "interface eth0 is down or has no carrier"),
+    "interface": Fault(delete_interface, make_interface, "interface eth0 does not exist any more"),
 }
 
 
@@ -77,6 +108,7 @@ FAULTS = {
 def test_a_fault_of_the_directors_own_network_costs_no_connection(
     lab: Lab, director: LabDirector, fault: Fault
 ) -> None:
+    """Nor does the host's kernel reset one, which it would do for packets that come past the program to a VIP."""
     names, before = (
         [host.name for host in lab.backends],
         command(director, "events", "--types", "backend").stdout,
@@ -87,6 +119,7 @@ def test_a_fault_of_the_directors_own_network_costs_no_connection(
         ]
         clients = stack.enter_context(Clients(lab.client, list(TARGETS), rate=30, kept=0, timeout=20.0))
 
+        resets_before = resets(lab)
         fault.make(lab)
         lasts_until = time.monotonic() + LONGER
         wait_until(lambda: fault.why in problems(director), "the fault is a problem", 5.0)
@@ -96,9 +129,61 @@ def test_a_fault_of_the_directors_own_network_costs_no_connection(
         wait_until(lambda: director.ready, "the director is ready again", 10.0)
         clients.stop()
 
-        assert [one["operational"] for one in seen] == ["up"] * len(names)
+        assert {one["operational"] for one in seen} == {"up"}
         assert all(fault.why in one["reason"] for one in seen)
         assert [one.who() for one in running] == [one.backend for one in running]
         assert {request.outcome for request in clients.requests()} == {"ok"}
+        assert resets(lab) == resets_before
     assert fault.why in command(director, "events", "--types", "network.fault").stdout
     assert command(director, "events", "--types", "backend").stdout == before
+    if fault.make is delete_interface:
+        told = command(director, "events", "--types", "dataplane.reattached").stdout
+        assert "interface eth0 was deleted and made anew: program" in told
+
+
+def resets(lab: Lab) -> str:
+    """How many RSTs the director's own kernel has sent."""
+    return lab.director_host.run("nstat", "-az", "TcpOutRsts").stdout.splitlines()[-1]
+
+
+def delete_filters(lab: Lab) -> None:
+    lab.director_host.run("tc", "qdisc", "delete", "dev", "eth0", "clsact")
+
+
+DISTURBANCES = {"MAC": (other_mac, own_mac), "filters of the checks": (delete_filters, delete_filters)}
+
+
+@pytest.mark.parametrize(("disturb", "again"), DISTURBANCES.values(), ids=DISTURBANCES)
+def test_what_is_done_to_the_director_is_no_verdict_on_a_backend(
+    lab: Lab, director: LabDirector, disturb: Callable[[Lab], None], again: Callable[[Lab], None]
+) -> None:
+    before = command(director, "events", "--types", "backend").stdout
+    for do in (disturb, again):
+        do(lab)
+        for host in lab.backends:
+            passes_again(director, host.name)
+
+    assert command(director, "events", "--types", "backend").stdout == before
+    assert director.ready
+
+
+def passes_again(director: LabDirector, backend: str) -> None:
+    """Wait for a check of each VIP on this backend that began after now and succeeded."""
+    tries = {vip: tally(director, vip, backend) for vip in (VIP4, VIP6)}
+    wait_until(
+        lambda: all(tally(director, vip, backend) > tries[vip] + 1 for vip in tries),
+        f"{backend} is asked",
+        10.0,
+    )
+
+
+def tally(director: LabDirector, vip: Address, backend: str) -> int:
+    """Checks that succeeded, as the metrics count them."""
+    text, _ = director.client.text("/metrics", "text/plain")
+    address = view(director, backend)["address"]
+    counts = {"duration_seconds_count": 0, "failures_total": 0}
+    for line in text.splitlines():
+        for name in counts:
+            if line.startswith(f"xdpdirector_check_{name}{{") and str(vip) in line and f'"{address}"' in line:
+                counts[name] = int(float(line.split()[-1]))
+    return counts["duration_seconds_count"] - counts["failures_total"]

@@ -5,11 +5,22 @@ import asyncio
 import contextlib
 import socket
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
 from ipaddress import ip_address
 
 import pytest
-from pair import DIRECTOR_MAC, OTHER_MAC, PEER6, VIP4, VIP6, Namespace, Pair, until
+from pair import (
+    DIRECTOR4,
+    DIRECTOR6,
+    DIRECTOR_MAC,
+    OTHER_MAC,
+    PEER6,
+    VIP4,
+    VIP6,
+    Namespace,
+    Pair,
+    until,
+)
 
 from xdpdirector.announcements import announcement
 from xdpdirector.errors import DataplaneError
@@ -31,9 +42,14 @@ def pair() -> Iterator[Pair]:
 
 
 @contextlib.asynccontextmanager
-async def vips(*names: str, manage: bool = True, changes: list[Address] | None = None) -> AsyncIterator[Vips]:
+async def vips(
+    *names: str,
+    manage: bool = True,
+    changes: list[Address] | None = None,
+    carrying: Callable[[], Collection[str]] | None = None,
+) -> AsyncIterator[Vips]:
     said = [] if changes is None else changes
-    table = Vips(names or ["eth0"], manage=manage, on_change=said.append)
+    table = Vips(names or ["eth0"], manage=manage, on_change=said.append, carrying=carrying)
     await table.start()
     try:
         yield table
@@ -140,6 +156,101 @@ def test_changed_mac_is_announced(pair: Pair, vip: Address) -> None:
             )
 
     story(pair.director, tell)
+
+
+def believes(pair: Pair, own: Address, mac: bytes) -> bool:
+    """Whether the peer has this MAC for an address of the director's."""
+    return mac.hex(":") in pair.peer.ip("neighbour", "show", str(own))
+
+
+@pytest.mark.parametrize("own", [DIRECTOR4, DIRECTOR6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("manage", [True, False], ids=["manage", "external"])
+def test_with_another_mac_the_directors_own_addresses_are_announced(
+    pair: Pair, own: Address, manage: bool
+) -> None:
+    """Backends answer checks to them; one that has the old MAC in its cache answers nobody."""
+    old = DIRECTOR_MAC.hex(":")
+    pair.peer.ip("neighbour", "replace", str(own), "lladdr", old, "dev", "eth0", "nud", "reachable")
+
+    async def tell() -> None:
+        async with vips(manage=manage) as table:
+            await table.ensure(set())
+
+            pair.director.set_mac(OTHER_MAC)
+
+            await until(lambda: believes(pair, own, OTHER_MAC), "the peer hearing")
+
+    story(pair.director, tell)
+
+
+@pytest.mark.parametrize(("own", "length"), [(DIRECTOR4, 24), (DIRECTOR6, 64)], ids=["IPv4", "IPv6"])
+def test_an_interface_that_is_made_anew_announces_its_addresses(
+    pair: Pair, own: Address, length: int
+) -> None:
+    async def tell() -> None:
+        async with vips() as table:
+            await table.ensure(set())
+            pair.director.ip("link", "delete", "eth0")
+            make_eth0(pair)
+            old = DIRECTOR_MAC.hex(":")
+            pair.peer.ip("neighbour", "replace", str(own), "lladdr", old, "dev", "eth0", "nud", "reachable")
+            pair.director.set_mac(OTHER_MAC)
+            pair.director.ip("link", "set", "eth0", "up")
+
+            pair.director.ip("address", "add", f"{own}/{length}", "dev", "eth0")
+
+            await until(lambda: believes(pair, own, OTHER_MAC), "the peer hearing")
+
+    story(pair.director, tell)
+
+
+def make_eth0(pair: Pair) -> None:
+    pair.director.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", pair.peer.name)
+    pair.peer.ip("link", "set", "eth0", "up")
+
+
+@both_families
+def test_an_interface_without_the_program_draws_no_packets(pair: Pair, vip: Address) -> None:
+    """The host's kernel would answer them with a RST."""
+    carrying: set[str] = set()
+
+    async def tell() -> None:
+        async with vips(carrying=lambda: carrying) as table:
+            with pytest.raises(DataplaneError, match="does not carry the packet program"):
+                await table.ensure({vip})
+            assert where(pair.director, vip) == ""
+
+            carrying.add("eth0")
+            table.look_soon()
+
+            await until(lambda: table.present(vip), "the VIP being there")
+
+    story(pair.director, tell)
+
+
+@both_families
+def test_a_vip_returns_to_the_network_that_has_it(pair: Pair, vip: Address) -> None:
+    """An IPv6 VIP on another interface than its own answers nobody."""
+    pair.director.ip("link", "add", "eth1", "type", "veth", "peer", "name", "eth1", "netns", pair.peer.name)
+
+    async def tell() -> None:
+        async with vips("eth0", "eth1") as table:
+            await table.ensure({vip})
+            pair.director.ip("link", "delete", "eth0")
+            await until(lambda: "eth1" in where(pair.director, vip).split(), "the VIP on what is left")
+
+            make_eth0(pair)
+            pair.director.ip("link", "set", "eth0", "up")
+            for own in (f"{DIRECTOR4}/24", f"{DIRECTOR6}/64"):
+                pair.director.ip("address", "add", own, "dev", "eth0")
+
+            await until(lambda: places(pair.director, vip) == ["eth0"], "the VIP at home")
+
+    story(pair.director, tell)
+
+
+def places(namespace: Namespace, vip: Address) -> list[str]:
+    return [line.split()[1] for line in where(namespace, vip).splitlines()]
 
 
 @both_families

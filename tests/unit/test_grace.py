@@ -53,7 +53,7 @@ def test_the_last_mac_serves_while_the_director_is_at_fault(
 ) -> None:
     used = grace.see(BACKEND, found, links(present), 1.0)
 
-    assert used.route == replace(SOUND, why=why, fault=why, is_cut=is_cut)
+    assert used.route == replace(SOUND, why=why, fault=why, is_cut=is_cut, is_held=True)
     assert used.look_again == 1.0 + GRACE
     assert grace.faults() == [
         f"the director's own network is at fault, not a backend: {why}. "
@@ -66,7 +66,7 @@ def test_when_the_grace_is_over_no_frame_leaves_and_it_is_still_no_verdict(grace
 
     route, look_again = grace.see(BACKEND, NO_ROUTE, links(BARE), 1.0 + GRACE)
 
-    assert (route.kind, route.mac, look_again) == ("unresolved", None, None)
+    assert (route.kind, route.mac, route.is_held, look_again) == ("unresolved", None, False, None)
     assert route.fault == "the address 192.0.2.2/24 is gone from eth0"
     assert grace.faults()[0].endswith(
         "no packet is sent there until this is mended, and no connection is reset"
@@ -78,6 +78,7 @@ def test_without_its_interface_no_frame_leaves(grace: Grace, present: tuple[Inte
     route, _ = grace.see(BACKEND, NO_ROUTE, links(*present), 1.0)
 
     assert (route.kind, route.mac, bool(route.fault)) == ("unresolved", None, True)
+    assert (route.is_cut, route.is_held) == (True, True)
 
 
 def test_the_time_begins_with_the_fault_and_a_second_one_has_its_own(grace: Grace) -> None:
@@ -109,6 +110,7 @@ def test_after_a_long_fault_no_connection_is_reset_before_the_mac_was_asked_for(
     used = grace.see(BACKEND, SILENT, links(ETH0), 101.0)
 
     assert (used.route.mac, bool(used.route.fault), used.look_again) == (None, True, 101.0 + SETTLE)
+    assert used.route.is_held
 
 
 def test_another_mac_of_the_director_is_used_at_once(grace: Grace) -> None:

@@ -22,6 +22,7 @@ HERE = Route("local", ifindex=1, interface="lo", why="it is this machine")
 LOST = Route("unresolved", ifindex=2, interface="eth0", why="it does not answer on eth0")
 KEPT = replace(FOUND, why="no route", fault="no route")
 CUT = replace(FOUND, why="no carrier", fault="no carrier", is_cut=True)
+ANEW = Route("unresolved", why="no eth0", fault="no eth0", is_cut=True, is_held=True)
 AWAY = Route("unresolved", ifindex=2, interface="eth0", why="no carrier", fault="no carrier")
 UP, DOWN, UNKNOWN = Operational.UP, Operational.DOWN, Operational.UNKNOWN
 SERVING, MAINTENANCE = State.SERVING, State.MAINTENANCE
@@ -47,6 +48,12 @@ SERVING, MAINTENANCE = State.SERVING, State.MAINTENANCE
         ),
         pytest.param(
             "enabled", DOWN, AWAY, 1, State.DOWN, False, id="enabled, down, the director at fault for long"
+        ),
+        pytest.param(
+            "enabled", UP, ANEW, 1, SERVING, True, id="enabled, up, without the interface for a moment"
+        ),
+        pytest.param(
+            "enabled", UNKNOWN, ANEW, 1, SERVING, False, id="enabled, unchecked, without the interface"
         ),
         pytest.param("enabled", UP, HERE, 1, SERVING, True, id="enabled, up, the director itself"),
         pytest.param("enabled", UP, FOUND, 0, SERVING, False, id="enabled, up, weight 0"),

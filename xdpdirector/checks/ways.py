@@ -28,6 +28,10 @@ class Ways(Protocol):
     async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
         """A Dial, for prepared targets."""
 
+    def fault(self, target: Target, since: float) -> str:
+        """Why a prepared target may have been silent without any fault of its own, at some time since then
+        (monotonic seconds); empty when the way there is whole."""
+
     def forget(self, target: Target) -> None:
         """Nobody asks this any more."""
 
@@ -45,6 +49,9 @@ class PlainWays:
 
     async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
         return await direct(target, kind, protocol)
+
+    def fault(self, target: Target, since: float) -> str:
+        return ""
 
     def forget(self, target: Target) -> None: ...
 
@@ -67,10 +74,13 @@ async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, p
         raise
     except CheckImpossible as reason:  # the probe hears it from its dial: whoever measures probes counts it
         return await probe(spec, target, _refusing(reason))
+    prepared = asyncio.get_running_loop().time()
     try:
         return await probe(spec, target, ways.dial)
     except CheckFailed as failure:
         _require_own_network(target, route, begun)
+        if why := ways.fault(target, prepared):
+            raise CheckImpossible(why) from failure
         if not failure.absence or not target.is_vip or not await _answers(spec, target.direct(), probe):
             raise
         raise CheckFailed(

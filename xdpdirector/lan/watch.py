@@ -111,6 +111,11 @@ class Lan:
 
     # What others tell
 
+    def see(self, links: Collection[Interface]) -> None:
+        """This host's interfaces are these now, with these MACs."""
+        self._links = list(links)
+        self._judge_soon()
+
     def route_changed(self, address: Address) -> None:
         """The way to a backend is another one now."""
         if self._macs.note(address, self._route(address).mac, self._target):

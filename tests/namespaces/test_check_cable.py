@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The checks' own network, when somebody reaches for it or the interface below it changes: no verdict follows."""
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from pair import DIRECTOR_MAC, OTHER_MAC, PEER4, PEER_MAC, VIP4, VIP6, Pair
+
+from xdpdirector import interfaces
+from xdpdirector.checknet import CheckNetwork
+from xdpdirector.checks import Target
+from xdpdirector.checks.ways import RouteOf
+from xdpdirector.netlink import Requests
+from xdpdirector.routes import Route
+
+pytestmark = pytest.mark.root
+
+PORT = 80
+
+
+@pytest.fixture(params=[VIP4, VIP6], ids=["IPv4", "IPv6"])
+def target(request: pytest.FixtureRequest) -> Target:
+    return Target(request.param, PORT, PEER4)
+
+
+@pytest.fixture
+def pair(target: Target) -> Iterator[Pair]:
+    """The peer has the VIP and listens there; so has the director."""
+    vip = f"{target.address}/{target.address.max_prefixlen}"
+    with Pair() as pair:
+        pair.peer.sysctl("net.ipv4.conf.all.arp_announce=2")  # as on any backend
+        for namespace, device in ((pair.peer, "lo"), (pair.director, "eth0")):
+            namespace.sysctl("net.ipv6.conf.lo.disable_ipv6=0")
+            namespace.ip("address", "add", vip, "dev", device, *(["nodad"] if ":" in vip else []))
+        family = socket.AF_INET if target.address.version == 4 else socket.AF_INET6
+        with pair.peer.call(lambda: socket.create_server((str(target.address), PORT), family=family)):
+            yield pair
+
+
+def way(mac: bytes) -> RouteOf:
+    found = Route("neighbour", PEER_MAC, mac, socket.if_nametoindex("eth0"), "eth0")
+    return lambda _address: found
+
+
+def reaches(network: CheckNetwork, target: Target, timeout: float = 2.0) -> bool:
+    try:
+        with network.dial(target, socket.SOCK_STREAM) as opened:
+            opened.settimeout(timeout)
+            opened.connect((str(target.address), PORT))
+    except OSError:
+        return False
+    return True
+
+
+def cable(pair: Pair) -> str:
+    shown = pair.director.ip("-brief", "link", "show", "type", "veth").split()
+    return next(word.split("@")[0] for word in shown if word.startswith("xck"))
+
+
+def see(network: CheckNetwork) -> None:
+    with Requests() as requests:
+        network.see(interfaces.everything(requests))
+
+
+def delete_filters(pair: Pair) -> None:
+    pair.director.run("tc", "qdisc", "delete", "dev", "eth0", "clsact")
+
+
+DAMAGES: dict[str, Callable[[Pair], object]] = {
+    "filters": delete_filters,
+    "cable": lambda pair: pair.director.ip("link", "delete", cable(pair)),
+    "cable down": lambda pair: pair.director.ip("link", "set", cable(pair), "down"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+def test_a_damaged_way_is_no_fault_of_a_backend_and_is_made_anew(
+    pair: Pair, target: Target, damage: Callable[[Pair], object]
+) -> None:
+    network = CheckNetwork("cable")
+
+    def tell() -> None:
+        route = way(DIRECTOR_MAC)
+        network.prepare(target, route)
+        assert reaches(network, target)
+        since = time.monotonic()
+        assert network.fault(target, since) == ""
+        while time.monotonic() < since + 0.1:  # so long a look at a way holds
+            time.sleep(0.01)
+
+        damage(pair)
+        assert not reaches(network, target, 0.2)
+        assert "cable down" in network.fault(target, since)
+
+        network.prepare(target, route)
+        assert reaches(network, target)
+        assert "made anew meanwhile" in network.fault(target, since)
+        assert network.fault(target, time.monotonic()) == ""
+
+    try:
+        pair.director.call(tell)
+    finally:
+        asyncio.run(network.close())
+
+
+def test_with_another_mac_the_way_is_made_anew_at_once(pair: Pair, target: Target) -> None:
+    network = CheckNetwork("cable")
+
+    def tell() -> None:
+        network.prepare(target, way(DIRECTOR_MAC))
+        see(network)
+        assert reaches(network, target)
+        since = time.monotonic()
+
+        pair.director.set_mac(OTHER_MAC)
+        see(network)
+        assert "made anew meanwhile" in network.fault(target, since)
+
+        network.prepare(target, way(OTHER_MAC))
+        pair.peer.ip("neighbour", "flush", "all")
+        assert reaches(network, target)
+
+    try:
+        pair.director.call(tell)
+    finally:
+        asyncio.run(network.close())

@@ -143,6 +143,8 @@ def _fault(name: str, links: Mapping[str, Interface]) -> str:
     """What is wrong with the interface itself; empty when nothing is."""
     if name not in links:
         return f"interface {name} does not exist any more; there are: {', '.join(sorted(links))}"
+    if fault := interfaces.port_fault(links[name], links.values()):
+        return fault
     if not links[name].up:
         return (
             f"interface {name} is down or has no carrier, so that no packet reaches this director: look at its "

@@ -197,7 +197,14 @@ def _vips(paths: InstancePaths, wanted: Configuration, events: Events) -> Vips:
         )
         events.publish("vip.present" if come else "vip.absent", str(address), text)
 
-    vips = Vips(wanted.interfaces, manage=wanted.vips == "manage", on_change=tell, carrying=carrying)
+    vips = Vips(
+        wanted.interfaces,
+        manage=wanted.vips == "manage",
+        on_change=tell,
+        carrying=carrying,
+        arp_ignore=wanted.lan.arp_ignore,
+        memory=paths.arp,
+    )
     return vips
 
 

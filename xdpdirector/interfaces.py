@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from ipaddress import IPv4Interface, IPv6Interface, ip_address, ip_interface
+from socket import AF_UNSPEC
 from typing import NamedTuple, TypeAlias
 
 from pyroute2.netlink.rtnl import RTM_GETADDR, RTM_GETLINK
@@ -24,6 +25,7 @@ from xdpdirector.netlink import Message, Requests
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 ARPHRD_ETHER = 1
+PORTS_OF = ("bridge", "bond", "team")  # what comes in at their ports is theirs
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
 ETH_P_8021Q = 0x8100
 
@@ -39,6 +41,16 @@ class Tag(NamedTuple):
     ethertype: int = ETH_P_8021Q
 
 
+class Arp(NamedTuple):
+    """`arp_ignore` and `arp_announce` (Documentation/networking/ip-sysctl.rst)."""
+
+    ignore: int = 0
+    announce: int = 0
+
+
+DEFAULT_ARP = Arp()
+
+
 @dataclass(frozen=True)
 class Interface:
     """`mac` is empty for what is not Ethernet; `up` is set up by the operator and with a carrier.
@@ -46,7 +58,7 @@ class Interface:
     `networks` are its own addresses with their prefix lengths. `lower` is the index of the interface that it stands
     on, `master` of the bond or bridge that it is a port of; 0 for none in this namespace. `vlan` is the tag with
     which its frames leave through `lower`, None for what is no VLAN device. `program`: the id of its XDP program, 0
-    for none.
+    for none. `kind`: veth, bridge, bond ...; empty for hardware. `arp`: its own settings.
     """
 
     name: str
@@ -58,6 +70,8 @@ class Interface:
     master: int = 0
     vlan: Tag | None = None
     program: int = 0
+    kind: str = ""
+    arp: Arp = DEFAULT_ARP
 
     def same_link(self, other: Interface) -> bool:
         """Equal but for the addresses."""
@@ -81,7 +95,8 @@ class Held:
 
 
 def find(names: Sequence[str]) -> tuple[Interface, ...]:
-    """The interfaces of these names, in this order; InvalidRequestError for one that does not exist."""
+    """The interfaces of these names, in this order; InvalidRequestError for one that does not exist, or that cannot
+    have a VIP."""
     with Requests() as requests:
         present = {interface.name: interface for interface in everything(requests)}
     for position, name in enumerate(names):
@@ -90,7 +105,21 @@ def find(names: Sequence[str]) -> tuple[Interface, ...]:
                 f"interface '{name}' does not exist here; there are: {', '.join(sorted(present))}",
                 pointer=f"/interfaces/{position}",
             )
+        if fault := port_fault(present[name], present.values()):
+            raise InvalidRequestError(fault, pointer=f"/interfaces/{position}")
     return tuple(present[name] for name in names)
+
+
+def port_fault(link: Interface, links: Iterable[Interface]) -> str:
+    """Why an interface cannot draw packets to this host: it is a port of another one; empty when it is none."""
+    master = next((each for each in links if each.index == link.master and each.kind in PORTS_OF), None)
+    if master is None:
+        return ""
+    return (
+        f"interface '{link.name}' is a port of the {master.kind} '{master.name}': nobody finds a VIP on a port. "
+        f"Name '{master.name}' in `interfaces` instead, or take the port out of it with "
+        f"`ip link set {link.name} nomaster`"
+    )
 
 
 def everything(requests: Requests) -> list[Interface]:
@@ -135,7 +164,20 @@ def interface_of(link: Message, networks: Iterable[Network] = ()) -> Interface:
         master=link.get_attr("IFLA_MASTER") or 0,
         vlan=_tag(link),
         program=_program(link),
+        kind=_kind(link),
+        arp=_arp(link),
     )
+
+
+def _kind(link: Message) -> str:
+    about = link.get_attr("IFLA_LINKINFO")
+    return (about.get_attr("IFLA_INFO_KIND") or "") if about else ""
+
+
+def _arp(link: Message) -> Arp:
+    about = link.get_attr("IFLA_AF_SPEC")
+    found = about.get_attr("AF_INET") if about and link["family"] == AF_UNSPEC else None
+    return Arp(found["arp_ignore"], found["arp_announce"]) if found else Arp()
 
 
 def _program(link: Message) -> int:
@@ -145,7 +187,7 @@ def _program(link: Message) -> int:
 
 def _tag(link: Message) -> Tag | None:
     about = link.get_attr("IFLA_LINKINFO")
-    if about is None or about.get_attr("IFLA_INFO_KIND") != "vlan":
+    if _kind(link) != "vlan":
         return None
     data = about.get_attr("IFLA_INFO_DATA")
     return Tag(data.get_attr("IFLA_VLAN_ID"), data.get_attr("IFLA_VLAN_PROTOCOL") or ETH_P_8021Q)

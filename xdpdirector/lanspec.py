@@ -22,3 +22,8 @@ class LanSpec(Frozen):
         "How long frames go to the last MAC of a backend after the director itself lost an address, a route or its "
         "carrier.",
     )
+    arp_ignore: Flag = key(
+        True,
+        "Whether interfaces that do not carry the packet program are kept from answering ARP for VIPs "
+        "(`arp_ignore` 1, `arp_announce` 2), while there are some; with `vips: manage` only.",
+    )

@@ -131,7 +131,7 @@ def unload(instance: str, *, addresses: bool = False) -> int:
         names = attachment.unload(paths)
         checknet.clear(instance)
         if addresses:
-            _withdraw(names)
+            _withdraw(paths, names)
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
     return 0
 
@@ -158,7 +158,7 @@ def _leave(paths: InstancePaths) -> list[str]:
     if names:
         attachment.detach(paths, names)
         checknet.clear(paths.name)
-        _withdraw(names)
+        _withdraw(paths, names)
     return names
 
 
@@ -219,11 +219,13 @@ def _has_open(pid: int, file: IO[bytes]) -> bool:
     return False
 
 
-def _withdraw(names: Collection[str]) -> None:
+def _withdraw(paths: InstancePaths, names: Collection[str]) -> None:
     from xdpdirector import vips
 
-    for address in vips.withdraw(names):
+    for address in vips.withdraw(names, paths.arp):
         print(f"took {address} off")
+    with contextlib.suppress(OSError):  # the daemon's files are there
+        paths.run.rmdir()
 
 
 def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:

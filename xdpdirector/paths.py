@@ -69,6 +69,11 @@ class InstancePaths:
         return self.run / "loader.lock"
 
     @property
+    def arp(self) -> Path:
+        """How other interfaces answered ARP before VIPs came."""
+        return self.run / "arp.json"
+
+    @property
     def state(self) -> Path:
         return Path("/var/lib/xdpdirector") / self.name / "state.db"
 

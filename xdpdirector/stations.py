@@ -17,13 +17,17 @@ from xdpdirector.interfaces import Interface
 NO_MAC = (1 << 64) - 1
 
 
-def own_macs(links: Collection[Interface], carrying: Sequence[str]) -> list[bytes]:
+def own_macs(links: Collection[Interface], carrying: Iterable[str]) -> list[bytes]:
     """The MACs that frames for this machine can have on the interfaces that carry the program: first their own."""
+    return list(dict.fromkeys(link.mac for link in related(links, carrying) if link.mac))
+
+
+def related(links: Collection[Interface], carrying: Iterable[str]) -> list[Interface]:
+    """The interfaces that carry the program, first, and all that see the same frames, above and below them."""
     by_name = {link.name: link for link in links}
     first = [by_name[name] for name in carrying if name in by_name]
     below = _closure(first, lambda link: (other for other in links if _is_below(other, link)))
-    related = _closure(below, lambda link: (other for other in links if _is_below(link, other)))
-    return list(dict.fromkeys(link.mac for link in related if link.mac))
+    return _closure(below, lambda link: (other for other in links if _is_below(link, other)))
 
 
 def _is_below(lower: Interface, upper: Interface) -> bool:

@@ -19,6 +19,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
+from pathlib import Path
 from typing import Protocol
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
@@ -26,6 +27,7 @@ from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
 from xdpdirector.announcements import announcement
+from xdpdirector.arpflux import ArpFlux
 from xdpdirector.errors import DataplaneError, NotAllowedError
 from xdpdirector.interfaces import Held, Interface, addresses, everything
 from xdpdirector.model import Address
@@ -60,6 +62,7 @@ class Vips:
     called when a wanted address came or went. A wanted address that someone removes, or that went with its
     interface, is put back. `carrying`: the names of the interfaces that carry the packet program now; without it,
     all do. When an interface gets another MAC, its addresses are announced, as the kernel does with `arp_notify`.
+    `arp_ignore`, `memory`: other interfaces do not answer ARP for VIPs, while there are some; see `arpflux`.
     """
 
     def __init__(
@@ -69,9 +72,12 @@ class Vips:
         manage: bool = True,
         on_change: Callable[[Address], None] = lambda address: None,
         carrying: Callable[[], Collection[str]] | None = None,
+        arp_ignore: bool = False,
+        memory: Path | None = None,
     ) -> None:
         self._names = tuple(interfaces)
         self._manage, self._on_change, self._carrying = manage, on_change, carrying
+        self._arp_ignore, self._memory = arp_ignore and manage, memory
         self._wanted: frozenset[Address] | None = None
         self._present: frozenset[Address] = frozenset()
         self._told: frozenset[Address] = frozenset()
@@ -89,6 +95,7 @@ class Vips:
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._requests = stack.enter_context(Requests())
+            self._flux = ArpFlux(self._requests, self._memory)
             events = Events(GROUPS, lambda *_: self.look_soon(), self.look_soon)
             stack.callback(events.close)
             self._announced = self._to_announce(self._read())
@@ -179,6 +186,10 @@ class Vips:
                 if address in astray:
                     self._remove(astray[address])
         self._read()
+        if self._arp_ignore and any(address.version == 4 for address in wanted):
+            self._flux.prevent(self._all_links.values(), self._names)
+        else:
+            self._flux.allow(self._all_links.values())
         self._announced |= {(link.index, address): link for address, link in placed if link.up}
         self._announce(placed)
         return refusals
@@ -267,13 +278,16 @@ class Vips:
             task.add_done_callback(self._announcements.discard)
 
 
-def withdraw(names: Collection[str]) -> list[Address]:
+def withdraw(names: Collection[str], memory: Path | None = None) -> list[Address]:
     """Take off these interfaces what a daemon of any instance put there, and say what it was; for when none runs.
+    `memory`: see `Vips`; other interfaces answer ARP again as they did.
 
     Kernels before 5.18 do not know who put an address there: nothing is taken off then.
     """
     with Requests() as requests:
-        links = {link.index for link in everything(requests) if link.name in names}
+        present = everything(requests)
+        ArpFlux(requests, memory).allow(present)
+        links = {link.index for link in present if link.name in names}
         ours = [each for each in addresses(requests) if each.protocol == PROTOCOL and each.index in links]
         for each in ours:
             requests.change(RTM_DELADDR, _request(each.address, each.index))

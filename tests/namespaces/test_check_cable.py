@@ -4,13 +4,13 @@
 import asyncio
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 
 import pytest
 from pair import DIRECTOR_MAC, OTHER_MAC, PEER4, PEER_MAC, VIP4, VIP6, Pair
 
 from xdpdirector import interfaces
-from xdpdirector.checknet import CheckNetwork
+from xdpdirector.checknet import WHOLE_FOR, CheckNetwork
 from xdpdirector.checks import Target
 from xdpdirector.checks.ways import RouteOf
 from xdpdirector.netlink import Requests
@@ -45,14 +45,26 @@ def way(mac: bytes) -> RouteOf:
     return lambda _address: found
 
 
-def reaches(network: CheckNetwork, target: Target, timeout: float = 2.0) -> bool:
+async def reaches(network: CheckNetwork, target: Target, timeout: float = 2.0) -> bool:
+    loop = asyncio.get_running_loop()
     try:
-        with network.dial(target, socket.SOCK_STREAM) as opened:
-            opened.settimeout(timeout)
-            opened.connect((str(target.address), PORT))
+        with await network.dial(target, socket.SOCK_STREAM) as opened:
+            async with asyncio.timeout(timeout):
+                await loop.sock_connect(opened, (str(target.address), PORT))
     except OSError:
         return False
     return True
+
+
+def story(pair: Pair, tell: Callable[[CheckNetwork], Awaitable[None]]) -> None:
+    async def told() -> None:
+        network = CheckNetwork("cable")
+        try:
+            await tell(network)
+        finally:
+            await network.close()
+
+    pair.director.run_loop(told)
 
 
 def cable(pair: Pair) -> str:
@@ -80,50 +92,39 @@ DAMAGES: dict[str, Callable[[Pair], object]] = {
 def test_a_damaged_way_is_no_fault_of_a_backend_and_is_made_anew(
     pair: Pair, target: Target, damage: Callable[[Pair], object]
 ) -> None:
-    network = CheckNetwork("cable")
-
-    def tell() -> None:
+    async def tell(network: CheckNetwork) -> None:
         route = way(DIRECTOR_MAC)
-        network.prepare(target, route)
-        assert reaches(network, target)
+        await network.prepare(target, route)
+        assert await reaches(network, target)
         since = time.monotonic()
         assert network.fault(target, since) == ""
-        while time.monotonic() < since + 0.1:  # so long a look at a way holds
-            time.sleep(0.01)
+        await asyncio.sleep(WHOLE_FOR)
 
         damage(pair)
-        assert not reaches(network, target, 0.2)
+        assert not await reaches(network, target, 0.2)
         assert "cable down" in network.fault(target, since)
 
-        network.prepare(target, route)
-        assert reaches(network, target)
+        await network.prepare(target, route)
+        assert await reaches(network, target)
         assert "made anew meanwhile" in network.fault(target, since)
         assert network.fault(target, time.monotonic()) == ""
 
-    try:
-        pair.director.call(tell)
-    finally:
-        asyncio.run(network.close())
+    story(pair, tell)
 
 
 def test_with_another_mac_the_way_is_made_anew_at_once(pair: Pair, target: Target) -> None:
-    network = CheckNetwork("cable")
-
-    def tell() -> None:
-        network.prepare(target, way(DIRECTOR_MAC))
+    async def tell(network: CheckNetwork) -> None:
+        await network.prepare(target, way(DIRECTOR_MAC))
         see(network)
-        assert reaches(network, target)
+        assert await reaches(network, target)
         since = time.monotonic()
 
         pair.director.set_mac(OTHER_MAC)
         see(network)
         assert "made anew meanwhile" in network.fault(target, since)
 
-        network.prepare(target, way(OTHER_MAC))
+        await network.prepare(target, way(OTHER_MAC))
         pair.peer.ip("neighbour", "flush", "all")
-        assert reaches(network, target)
+        assert await reaches(network, target)
 
-    try:
-        pair.director.call(tell)
-    finally:
-        asyncio.run(network.close())
+    story(pair, tell)

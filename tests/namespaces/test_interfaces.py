@@ -49,3 +49,21 @@ def test_unknown_name_is_refused_with_the_present_ones(pair: Pair) -> None:
 
     assert refusal.value.detail == "interface 'eth9' does not exist here; there are: eth0, lo"
     assert refusal.value.pointer == "/interfaces/1"
+
+
+def test_a_port_is_refused_and_its_master_named(pair: Pair) -> None:
+    """A VIP there would be found by nobody: what comes in at a port is its master's."""
+    pair.director.ip("link", "add", "above", "type", "bridge")
+    pair.director.ip("link", "add", "port", "type", "veth", "peer", "name", "end")
+    pair.director.ip("link", "set", "port", "master", "above")
+    try:
+        with pytest.raises(InvalidRequestError) as refusal:
+            pair.director.call(lambda: find(["eth0", "port"]))
+        [above] = pair.director.call(lambda: find(["above"]))
+    finally:
+        pair.director.ip("link", "delete", "port")
+        pair.director.ip("link", "delete", "above")
+
+    assert "'port' is a port of the bridge 'above'" in refusal.value.detail
+    assert refusal.value.pointer == "/interfaces/1"
+    assert above.kind == "bridge"

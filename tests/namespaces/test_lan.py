@@ -34,7 +34,7 @@ VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
 @pytest.fixture(scope="module")
 def director(lab: Lab) -> Iterator[LabDirector]:
     configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
-    configuration["lan"] = {"interval": f"{LOOKS * 1000:.0f}ms"}
+    configuration["lan"] = {"interval": f"{LOOKS * 1000:.0f}ms", "arp_ignore": False}
     configuration["services"][SIX] = {
         "listeners": [f"[{VIP6}]:81/tcp"],
         "check": {**CHECK.document(), "type": "http", "port": 80, "via": "address"},
@@ -101,6 +101,31 @@ def test_a_backend_that_answers_neighbour_discovery_is_named(director: LabDirect
 
     assert finding["vip"] == str(VIP6)
     assert f"{VIP6}/128 dev lo" in finding["remedy"]
+
+
+@pytest.fixture
+def second_card(lab: Lab) -> Iterator[None]:
+    """Of the director, in the same LAN, without the packet program."""
+    lab.switch.run(
+        *("ip", "link", "add", "p1-director", "type", "veth", "peer", "name", "eth1"),
+        *("netns", lab.topology.director.namespace),
+    )
+    lab.switch.run("ip", "link", "set", "p1-director", "master", "br0", "up")
+    lab.director_host.run("ip", "link", "set", "eth1", "up")
+    yield
+    lab.director_host.run("ip", "link", "delete", "eth1")
+
+
+def test_an_interface_of_the_directors_own_that_answers_is_named(
+    lab: Lab, director: LabDirector, victim: Host, second_card: None
+) -> None:
+    [finding] = finds(director, ("vip-answered-by-own-interface", str(VIP4)))
+
+    assert "with the MAC of eth1, which does not carry the packet program" in finding["text"]
+    assert "net.ipv4.conf.eth1.arp_ignore=1" in finding["remedy"]
+
+    lab.director_host.run("sysctl", "-qw", "net.ipv4.conf.eth1.arp_ignore=1")
+    finds(director)
 
 
 @VIPS

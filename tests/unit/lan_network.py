@@ -121,6 +121,8 @@ class Network:
             tuple(map(ip_interface, ("192.0.2.1/24", "2001:db8::1/64", f"{VIP4}/32", f"{VIP6}/128"))),
         )
 
+        self.others: tuple[Interface, ...] = ()
+
     # Wire
 
     def open(self, on_frame: OnFrame | None = None) -> None:
@@ -149,7 +151,7 @@ class Network:
     # Surroundings
 
     def links(self) -> list[Interface]:
-        return [self.eth0]
+        return [self.eth0, *self.others]
 
     def known_as(self, mac: bytes) -> list[Address]:
         return self.neighbours.get(mac, [])

@@ -131,6 +131,14 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
             says("statistics", drift_repaired=3), "warning", "3 places", "bpftool", id="drift"
         ),
         pytest.param(machine(card=None), "error", "eth0 does not exist", "", id="no interface"),
+        pytest.param(
+            card(port_fault="interface 'eth0' is a port of the bridge 'br0': Name 'br0'"),
+            "error", "is a port of the bridge 'br0'", "name the other", id="port of a bridge",
+        ),
+        pytest.param(
+            machine(others=(replace(CARD, name="eth1", arp_ignore=0),)),
+            "note", "eth1 answers ARP for addresses of other", "conf.eth1.arp_ignore=1", id="ARP flux",
+        ),
         pytest.param(card(up=False), "error", "switched off", "ip link set eth0 up", id="interface off"),
         pytest.param(card(carrier=False), "error", "no carrier", "cable", id="no carrier"),
         pytest.param(card(program_id=0), "error", "carries no XDP program", "xdpdirector load", id="bare"),

@@ -22,6 +22,7 @@ from lan_network import (
     services,
 )
 
+from xdpdirector.interfaces import Interface, Tag
 from xdpdirector.lan.claims import AT_MOST, Claims
 from xdpdirector.lan.draft import Draft, blind
 from xdpdirector.lan.hearing import Claim, Manner
@@ -99,6 +100,34 @@ def test_claims(claims: list[Any], found: list[tuple[str, str]]) -> None:
     drafts = judged(seen(), heard(*claims))
 
     assert [(draft.kind, draft.subject) for draft in drafts] == found
+
+
+ETH1_MAC = bytes.fromhex("0200000000e1")
+ETH1 = Interface("eth1", 3, ETH1_MAC, True)
+VLAN7 = Interface("eth0.7", 4, ETH1_MAC, True, lower=2, vlan=Tag(7))
+
+
+@pytest.mark.parametrize(
+    ("other", "manner", "found"),
+    [
+        (ETH1, ANSWERED, [("vip-answered-by-own-interface", "192.0.2.10")]),
+        (ETH1, ANNOUNCED, []),
+        (VLAN7, ANSWERED, []),
+    ],
+    ids=["answers", "announces", "a VLAN, whose frames the program sees"],
+)
+def test_an_own_interface_without_the_program(
+    other: Interface, manner: Manner, found: list[tuple[str, str]]
+) -> None:
+    """The ARP flux: Linux answers for any of its addresses on any interface."""
+    network = Network()
+    network.others = (other,)
+    now = scene(WANTED, ROUTES.__getitem__, network.links(), ["eth0"])
+
+    drafts = judged(now, heard((VIP4, other.mac, manner)))
+
+    assert [(draft.kind, draft.subject) for draft in drafts] == found
+    assert all("eth1" in draft.text and "conf.eth1.arp_ignore=1" in draft.remedy for draft in drafts)
 
 
 @pytest.mark.parametrize(

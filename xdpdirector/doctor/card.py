@@ -19,7 +19,8 @@ from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from xdpdirector import libbpf
+from xdpdirector import interfaces, libbpf
+from xdpdirector.interfaces import Interface
 from xdpdirector.libbpf import XdpMode
 from xdpdirector.netlink import Message, Requests
 
@@ -33,7 +34,8 @@ _MODES = {XdpMode.NATIVE: "native", XdpMode.GENERIC: "generic"}
 class Card:
     """`kind`: veth, bond, vlan ...; empty for hardware. `driver`: empty when unknown. `features`: by ethtool's
     names, whether it is on. `queues`: channels that receive, in use and at most; None when nobody says.
-    `program_id` 0: no XDP program. `program`: its name, empty when it may not be known."""
+    `program_id` 0: no XDP program. `program`: its name, empty when it may not be known. `port_fault`: see
+    `interfaces.port_fault`. `arp_ignore`: None for what is not Ethernet, and for ports."""
 
     name: str
     up: bool
@@ -47,16 +49,20 @@ class Card:
     mode: str = ""
     program_id: int = 0
     program: str = ""
+    port_fault: str = ""
+    arp_ignore: int | None = None
 
 
 def read_all() -> dict[str, Card]:
     """OSError when netlink does not answer."""
     with Requests() as requests:
         links = requests.dump(RTM_GETLINK, ifinfmsg())
-    return {link.get_attr("IFLA_IFNAME"): _card(link) for link in links}
+    known = {link["index"]: interfaces.interface_of(link) for link in links}
+    return {link.get_attr("IFLA_IFNAME"): _card(link, known) for link in links}
 
 
-def _card(link: Message) -> Card:
+def _card(link: Message, known: Mapping[int, Interface]) -> Card:
+    here = known[link["index"]]
     name, info = link.get_attr("IFLA_IFNAME"), link.get_attr("IFLA_LINKINFO")
     mode, program_id, program = _program(link["index"])
     return Card(
@@ -72,6 +78,8 @@ def _card(link: Message) -> Card:
         mode=mode,
         program_id=program_id,
         program=program,
+        port_fault=interfaces.port_fault(here, known.values()),
+        arp_ignore=here.arp.ignore if here.mac and not here.master else None,
     )
 
 

@@ -61,6 +61,8 @@ def look(patient: Patient) -> Iterator[Finding]:
                 f"interface {name} does not exist", f"netlink; there are: {there}", "name one of these"
             )
             continue
+        if card.port_fault:
+            yield error(card.port_fault, "netlink: IFLA_MASTER", "name the other interface, as it says")
         yield from _link(card)
         yield from _program(card, patient)
         yield from _offloads(card)

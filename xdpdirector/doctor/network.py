@@ -15,7 +15,12 @@ from xdpdirector.model import Configuration
 from xdpdirector.neighbours import Neighbours
 
 RESOLVE_WITHIN = 1.5  # seconds for the kernel to find the MACs
-ERRORS = {FindingKind.DUPLICATE_VIP, FindingKind.VIP_ANSWERED, FindingKind.VIP_MISSING}
+ERRORS = {
+    FindingKind.DUPLICATE_VIP,
+    FindingKind.VIP_ANSWERED,
+    FindingKind.VIP_ANSWERED_HERE,
+    FindingKind.VIP_MISSING,
+}
 
 
 def look(patient: Patient) -> Iterator[Finding]:

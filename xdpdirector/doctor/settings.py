@@ -10,12 +10,14 @@ from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
 
 ROOT = Path("/proc/sys/net")
+CABLES = "xck"  # of checks: `checkleg.prefix`
 
 
 def look(patient: Patient) -> Iterator[Finding]:
     yield from _neighbours(patient)
     yield from _ping(patient)
     yield from _quiet(patient)
+    yield from _flux(patient)
     yield from _ipv6(patient)
     yield from _martians(patient)
     yield from _in_vain(patient)
@@ -55,6 +57,21 @@ def _quiet(patient: Patient) -> Iterator[Finding]:
                 f"this host answers no ARP on {name}: nobody finds the VIPs",
                 f"{path} is 8",
                 f"{_set(path)}=0",
+            )
+
+
+def _flux(patient: Patient) -> Iterator[Finding]:
+    """Whether another interface is in the VIP's LAN, only the network can tell: `lan` looks there."""
+    if not _has_vip(patient, 4) or _number(patient, ROOT / "ipv4/conf/all/arp_ignore"):
+        return
+    for name, card in sorted(patient.cards.items()):
+        on_its_own = card.kind not in ("vlan", "macvlan") and not name.startswith(CABLES)
+        if name not in patient.interfaces and on_its_own and card.up and card.arp_ignore == 0:
+            yield note(
+                f"{name} answers ARP for addresses of other interfaces: in a VIP's LAN it draws clients to where "
+                "no packet program is",
+                f"netlink: arp_ignore of {name} is 0; with `vips: manage` the daemon sets it",
+                f"sysctl -w net.ipv4.conf.{name.replace('.', '/')}.arp_ignore=1",
             )
 
 

@@ -63,6 +63,24 @@ def claimed_by_backend(vip: Address, targets: Sequence[Target], mac: bytes, sigh
     )
 
 
+def claimed_by_own_interface(vip: Address, name: str, mac: bytes, sight: Sight) -> Draft:
+    """ARP flux: Linux answers for all addresses of a host on all its interfaces."""
+    settings = f"net.ipv4.conf.{name.replace('.', '/')}"
+    sysctls = f"{settings}.arp_ignore=1 {settings}.arp_announce=2"
+    return Draft(
+        FindingKind.VIP_ANSWERED_HERE,
+        str(vip),
+        f"this director itself answers {protocol(vip)} for the VIP {vip} with the MAC of {name}, which does not "
+        "carry the packet program: clients that believe it are refused by the host",
+        f"{_heard(vip, mac, sight)}; that is the MAC of {name}",
+        f"`sysctl -w {sysctls}` (and in /etc/sysctl.d); or name {name} in `interfaces`, too",
+        vip,
+        (),
+        mac,
+        sight.interface,
+    )
+
+
 def claimed_by_stranger(vip: Address, mac: bytes, sight: Sight, known_as: Collection[Address]) -> Draft:
     """`known_as`: addresses that the neighbour table has for this MAC."""
     others = ", ".join(str(address) for address in known_as if address != vip)

@@ -4,10 +4,11 @@
     who claims a VIP that stands here                      finding
     a backend's MAC, in an answer                          vip-answered-by-backend: the ARP problem (arp_ignore)
     a backend's MAC, in an announcement or as a sender     vip-announced-by-backend (arp_announce)
+    an own interface's without the program, in an answer   vip-answered-by-own-interface: ARP flux
     another MAC, in an answer or as a sender               duplicate-vip
 
 A stranger's announcement alone is none: so begins a take-over by another director, and the next question to the VIP
-shows whether both have it. The director's own MACs claim nothing.
+shows whether both have it. The director's own MACs claim nothing else.
 """
 
 from __future__ import annotations
@@ -47,6 +48,9 @@ def _claimed_vips(scene: Scene, claims: Claims, known_as: KnownAs) -> Iterator[D
     for vip in scene.held:
         for mac, sight in claims.of(vip).items():
             if mac in own:
+                link = scene.uncovered(mac)
+                if link and Manner.ANSWER in sight.heard:
+                    yield draft.claimed_by_own_interface(vip, link.name, mac, sight)
                 continue
             if targets := scene.by_mac(mac):
                 yield draft.claimed_by_backend(vip, targets, mac, sight)

@@ -15,6 +15,7 @@ from xdpdirector.interfaces import Interface
 from xdpdirector.lan.frames import NOBODY
 from xdpdirector.model import Address, AdminState
 from xdpdirector.routes import Route
+from xdpdirector.stations import related
 
 NAMED = 3  # names of one machine that a sentence has
 
@@ -49,10 +50,17 @@ class Scene:
     links: Mapping[str, Interface]
     held: Mapping[Address, tuple[str, ...]]
     vips: frozenset[Address] = field(default_factory=frozenset)
+    covered: frozenset[str] = frozenset()
+    """The interfaces whose frames the packet program sees."""
 
     @property
     def own_macs(self) -> set[bytes]:
         return {link.mac for link in self.links.values() if link.mac}
+
+    def uncovered(self, mac: bytes) -> Interface | None:
+        """The interface of this host with that MAC, when the packet program does not see what comes to it."""
+        own = [link for link in self.links.values() if link.mac == mac]
+        return own[0] if own and not any(link.name in self.covered for link in own) else None
 
     def source(self, interface: str, target: Address) -> Address | None:
         """This host's address to ask from: no VIP, of the target's family, of its network if there is one."""
@@ -83,6 +91,7 @@ def scene(
         links=by_name,
         held={vip: _places(vip, by_name, interfaces) for vip in vips if _stands(vip, by_name)},
         vips=vips,
+        covered=frozenset(link.name for link in related(by_name.values(), interfaces)),
     )
 
 

@@ -17,6 +17,7 @@ class FindingKind(StrEnum):
     DUPLICATE_VIP = "duplicate-vip"
     VIP_ANSWERED = "vip-answered-by-backend"
     VIP_ANNOUNCED = "vip-announced-by-backend"
+    VIP_ANSWERED_HERE = "vip-answered-by-own-interface"
     VIP_MISSING = "vip-missing-on-backend"
     BACKEND_UNREACHABLE = "backend-unreachable"
     DUPLICATE_BACKEND = "duplicate-backend-address"

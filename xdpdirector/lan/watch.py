@@ -35,6 +35,7 @@ from xdpdirector.lan.wire import PacketWire, Wire
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
+from xdpdirector.stations import own_macs
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts
 
@@ -64,6 +65,7 @@ class Lan:
         self._claims, self._ledger = Claims(), Ledger(events)
         self._macs = Macs(events)
         self._links: list[Interface] = []
+        self._own: set[bytes] = set()
         self._lost, self._doubted = Suspicions(self._pace.searches), Suspicions(self._pace.searches)
         self._sought: set[Address] = set()
         self._allowed = self._pace.neighbours
@@ -114,6 +116,7 @@ class Lan:
     def see(self, links: Collection[Interface]) -> None:
         """This host's interfaces are these now, with these MACs."""
         self._links = list(links)
+        self._own = set(own_macs(self._links, self._interfaces))
         self._judge_soon()
 
     def route_changed(self, address: Address) -> None:
@@ -128,7 +131,7 @@ class Lan:
             self._lost.add(address)
 
     def _on_claim(self, interface: str, claim: Claim) -> None:
-        if any(link.mac == claim.mac for link in self._links):
+        if claim.mac in self._own:
             return
         if self._claims.note(interface, claim, self._loop.time()):
             self._judge_soon()
@@ -158,7 +161,7 @@ class Lan:
     async def round(self) -> None:
         """Ask for every VIP and every backend once, and judge."""
         self._rounds_begun.append(self._loop.time())
-        self._links = self._surroundings.links()
+        self.see(self._surroundings.links())
         now = self._scene()
         self._asking.keep(now)
         self._macs.keep(now.targets)

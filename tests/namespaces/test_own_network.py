@@ -119,7 +119,6 @@ def test_a_fault_of_the_directors_own_network_costs_no_connection(
         ]
         clients = stack.enter_context(Clients(lab.client, list(TARGETS), rate=30, kept=0, timeout=20.0))
 
-        resets_before = resets(lab)
         fault.make(lab)
         lasts_until = time.monotonic() + LONGER
         wait_until(lambda: fault.why in problems(director), "the fault is a problem", 5.0)

@@ -206,6 +206,13 @@ static __always_inline enum reason opened(const struct packet *packet,
 	return FORWARD_NEW;
 }
 
+/* It takes new connections when no other does, but for its thresholds. */
+static __always_inline bool take_fallback(const struct service *service, u32 front,
+					  struct choice *choice)
+{
+	return has_room_for_one(service->fallback) && take(choice, service->fallback, front);
+}
+
 /* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. Undecided: by STAGE_AVOID. */
 static __always_inline enum reason schedule(const struct packet *packet,
 					    const struct service *service,
@@ -226,7 +233,7 @@ static __always_inline enum reason schedule(const struct packet *packet,
 		count_served(service, choice->index);
 	} else if (is_ring && is_partial(choice)) {
 		return UNDECIDED;
-	} else if (take(choice, service->fallback, aside->front)) {
+	} else if (take_fallback(service, aside->front, choice)) {
 		note_fact(FACT_FALLBACK);
 	} else {
 		return nobody(packet, service);
@@ -247,7 +254,7 @@ static __always_inline enum reason schedule_around(const struct packet *packet,
 	note_fact(FACT_PARTIAL);
 	if (take(choice, any_other(packet, service, aside), aside->front))
 		count_served(service, choice->index);
-	else if (take(choice, service->fallback, aside->front))
+	else if (take_fallback(service, aside->front, choice))
 		note_fact(FACT_FALLBACK);
 	else
 		return nobody(packet, service);

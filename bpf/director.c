@@ -143,6 +143,8 @@ int stage_serve(struct xdp_md *ctx)
 		service = services.lookup(&listener.service);
 	if (service)
 		return serve(ctx, packet, service, &listener, false);
+	if (!is_vip(packet))
+		return verdict(XDP_PASS, PASS_NOT_VIP);
 	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : pass(packet, PASS_NO_LISTENER);
 }
 
@@ -337,7 +339,7 @@ int director(struct xdp_md *ctx)
 		if (sight == SIGHT_OTHER)
 			return call_stage(ctx, STAGE_PARSE);
 		if (!find_listener(&packet, &listener))
-			return verdict(XDP_PASS, PASS_NO_LISTENER);
+			return verdict(XDP_PASS, is_vip(&packet) ? PASS_NO_LISTENER : PASS_NOT_VIP);
 		if (is_for_another_machine(start))
 			return verdict(XDP_PASS, PASS_OTHER_HOST);
 	}

@@ -32,7 +32,7 @@
 
 /* What most packets are told apart by. */
 SHARED_ARRAY(struct entrance, entrance, 1);
-/* The VIPs, exactly: consulted for malformed packets only. */
+/* The VIPs, exactly: consulted for packets only that no listener is found for. */
 PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 
 /* Listener -> index in `services`, and in `fronts`: see enum listener_bits. */

@@ -203,6 +203,14 @@ static __always_inline u32 least(const struct service *service, const struct mem
 	return best.member & 0xffff;
 }
 
+/* Whether a backend that no list is walked for, the fallback, is below its thresholds. */
+static __always_inline bool has_room_for_one(u32 backend)
+{
+	const struct load *load = load_of(backend);
+
+	return load && active_of(load, backend) + inactive_of(load, backend) < (s64)load->bound;
+}
+
 static __always_inline bool is_plainly_scheduled(const struct service *service)
 {
 	return service->flags & SERVICE_UNBOUNDED && service->cost_active == PLAIN_ACTIVE &&

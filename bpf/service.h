@@ -52,18 +52,25 @@ static __always_inline bool is_for_another_machine(const void *start)
 	return at && !is_for_this_machine(at, start);
 }
 
-/* Exact, for the rare packet that has no ports to look a listener up by. */
+/* Exact, for packets that no listener is found for: the filter takes some strangers for VIPs. */
+static __always_inline bool is_vip4(__be32 address)
+{
+	struct vip vip = { .address = { 0, 0, htonl(0xffff), address } };
+
+	return vips.lookup(&vip) != NULL;
+}
+
+static __always_inline bool is_vip6(const __be32 *address)
+{
+	struct vip vip;
+
+	__builtin_memcpy(vip.address, address, sizeof(vip.address));
+	return vips.lookup(&vip) != NULL;
+}
+
 static __always_inline bool is_vip(const struct packet *packet)
 {
-	struct vip vip = {};
-
-	if (packet->ipv6) {
-		__builtin_memcpy(vip.address, packet->flow.v6.vip, sizeof(vip.address));
-	} else {
-		vip.address[2] = htonl(0xffff);
-		vip.address[3] = packet->flow.v4.vip;
-	}
-	return vips.lookup(&vip) != NULL;
+	return packet->ipv6 ? is_vip6(packet->flow.v6.vip) : is_vip4(packet->flow.v4.vip);
 }
 
 /* Port ranges, any port, other protocols: for what no exact listener is there. */

@@ -106,6 +106,8 @@ static __always_inline u32 glance4(const struct cursor *cursor, struct packet *p
 		return SIGHT_OTHER;
 	sight = look(at, cursor->start, shortcut_key(ip->daddr, ports->destination, kind, 0), marks,
 		     NULL, listener);
+	if (sight == PASS_NO_LISTENER)
+		return is_vip4(ip->daddr) ? PASS_NO_LISTENER : PASS_NOT_VIP;
 	if (sight < SIGHT_OTHER)
 		return sight;
 	begin(packet);
@@ -146,6 +148,8 @@ static __always_inline u32 glance6(const struct cursor *cursor, struct packet *p
 		return SIGHT_OTHER;
 	sight = look(at, cursor->start, shortcut_key(folded6(address), ports->destination, kind, 1),
 		     marks, address, listener);
+	if (sight == PASS_NO_LISTENER)
+		return is_vip6(address) ? PASS_NO_LISTENER : PASS_NOT_VIP;
 	if (sight < SIGHT_OTHER)
 		return sight;
 	begin(packet);

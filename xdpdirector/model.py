@@ -59,7 +59,8 @@ class BackendSpec(Frozen):
     """A real server. It has no port: in direct routing the destination port cannot change.
 
     At `max_connections`, running and ended ones in the table together, it takes no new ones, until it has fewer
-    than `resume_connections` (three quarters of the maximum by default).
+    than `resume_connections` (three quarters of the maximum by default); so does a fallback. A client that
+    persistence keeps there still gets in, as with IPVS.
     """
 
     address: HostAddress = Field(description="Its own address, on a network of the director.")

@@ -113,7 +113,7 @@ def plans(other_interface: int) -> list[ServicePlan]:
             ".1000-1999/udp",
             on_unknown="schedule",
             fallback="web3",
-            members=(*full, w.backend("web3", accepts=False)),
+            members=(*full, w.backend("web3", accepts=False, upper=6, lower=4)),
         ),
         named("sed", "sed", ".110/tcp", ".110/udp", "110/tcp", members=odd, on_down="schedule"),
         named("ovf", "ovf", ".143/tcp", ".143/udp", on_unknown="schedule"),

@@ -12,7 +12,7 @@ import world as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from xdpdirector.model import Scheduler
+from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.schedule import ServicePlan
 
 NAMES = ("web1", "web2", "web3")
@@ -279,6 +279,30 @@ def test_connections_of_the_fallback_stay_there_when_the_others_are_back(
 
     assert {w.owner(world.send(w.tcp("PA", sport=sport))) for sport in range(1, 10)} == {"web3"}
     assert set(opened(world, 9, first=100)) == {"web1"}
+
+
+def test_the_fallback_is_full_at_its_threshold(world: w.World) -> None:
+    members = (w.backend("web1", accepts=False), w.backend("web3", accepts=False, upper=4, lower=3))
+    world.apply(w.service(members=members, fallback="web3"))
+    assert opened(world, 4) == ["web3"] * 4
+
+    assert {world.send(w.tcp("S", sport=sport)).reason for sport in range(50, 60)} == {"reject_empty"}
+    world.end_connection(1)
+    assert world.send(w.tcp("S", sport=60)).reason == "reject_empty"
+    world.end_connection(2)
+
+    assert opened(world, 2, first=70) == ["web3"] * 2
+    assert world.send(w.tcp("S", sport=80)).reason == "reject_empty"
+    assert world.send(w.tcp("A", sport=70)).reason == "forward_connection"
+
+
+def test_a_client_that_persistence_keeps_passes_a_threshold(world: w.World) -> None:
+    """As with IPVS."""
+    plan = w.service(members=(w.backend("web1", upper=1, lower=1),), persistence=Persistence())
+    world.apply(plan)
+
+    assert opened(world, 3) == ["web1"] * 3
+    assert world.send(w.tcp("S", client="198.51.100.9")).reason == "reject_empty"
 
 
 def test_a_full_backend_takes_none_until_it_is_below_its_lower_threshold(world: w.World) -> None:

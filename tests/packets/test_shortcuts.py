@@ -8,17 +8,19 @@ from ipaddress import IPv6Address, ip_address
 
 import pytest
 import world as w
-from scapy.layers.inet import IP, TCP, UDP
-from scapy.layers.inet6 import IPv6
-from scapy.packet import Packet
+from scapy.layers.inet import ICMP, IP, TCP, UDP
+from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
+from scapy.packet import Packet, Raw
 
 from xdpdirector.model import Listener
 from xdpdirector.schedule import ServicePlan
 from xdpdirector.shortcuts import Shortcuts
-from xdpdirector.tables import Entry
+from xdpdirector.tables import Entry, filter_place
 
 PLAIN = [w.tcp(), w.tcp6(), w.udp(), w.udp6()]
 MAIL = (w.backend("web2"),)
+TWIN = "193.0.3.10"
+"""An address that the filter takes for the VIP."""
 TWIN6 = str(IPv6Address(int(IPv6Address(w.VIP6)) ^ (7 << 32 | 7)))
 """Another address with the same sum of words."""
 
@@ -152,7 +154,7 @@ def test_ipv6_addresses_of_the_same_sum_are_told_apart(world: w.World, *, both: 
 
     assert w.owner(world.send(to_port(80, w.VIP6))) == "web1"
     other = world.send(to_port(80, TWIN6))
-    assert w.owner(other) == "web2" if both else other.reason == "pass_no_listener"
+    assert w.owner(other) == "web2" if both else other.reason == "pass_not_vip"
 
 
 def test_a_range_beside_exact_listeners_is_found(world: w.World) -> None:
@@ -181,6 +183,60 @@ def test_malformed_or_flooded_packets_to_no_listener_are_the_hosts(world: w.Worl
     ]
 
     assert [world.send(frame).reason for frame in frames] == ["pass_no_listener"] * len(frames)
+
+
+STRANGERS = {
+    "a port that has a listener": lambda vip: to_port(80, vip),
+    "another port": lambda vip: to_port(9, vip),
+    "a datagram": lambda vip: w.ethernet() / network_to(vip) / UDP(sport=1, dport=9),
+    "another protocol": lambda vip: w.ethernet() / network_to(vip, 50) / Raw(bytes(20)),
+    "ping": lambda vip: (
+        w.ethernet() / network_to(vip) / (ICMPv6EchoRequest() if ":" in vip else ICMP(type=8))
+    ),
+    "malformed": lambda vip: w.ethernet() / network_to(vip) / TCP(sport=1, dport=80, dataofs=1),
+    "for another machine": lambda vip: (
+        w.ethernet(destination="02:00:00:00:00:02") / network_to(vip) / TCP(sport=1, dport=80)
+    ),
+    "the first fragment": lambda vip: (
+        w.ethernet() / fragment_of(vip, 0) / UDP(sport=1, dport=9, len=64, chksum=1)
+    ),
+    "a later fragment": lambda vip: w.ethernet() / fragment_of(vip, 8) / Raw(bytes(16)),
+}
+
+
+def network_to(vip: str, protocol: int | None = None) -> Packet:
+    if ":" in vip:
+        return IPv6(src=w.CLIENT6, dst=vip, **({"nh": protocol} if protocol else {}))
+    return IP(src=w.CLIENT, dst=vip, **({"proto": protocol} if protocol else {}))
+
+
+def fragment_of(vip: str, offset: int) -> Packet:
+    if ":" in vip:
+        return IPv6(src=w.CLIENT6, dst=vip) / IPv6ExtHdrFragment(id=7, nh=17, m=1, offset=offset)
+    return IP(src=w.CLIENT, dst=vip, id=7, proto=17, flags="MF", frag=offset)
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+@pytest.mark.parametrize("vip", [TWIN, TWIN6], ids=["IPv4", "IPv6"])
+@pytest.mark.parametrize("ranges", [False, True], ids=["plain", "with ranges"])
+def test_who_is_taken_for_a_vip_at_a_glance_is_not_counted_as_one(
+    world: w.World, ranges: bool, vip: str, name: str
+) -> None:
+    plan = w.service()
+    if ranges:
+        more = tuple(Listener.parse(f"{each}:50000-50001/tcp") for each in (w.VIP, f"[{w.VIP6}]"))
+        plan = w.service(listeners=(*plan.listeners, *more))
+    world.apply(plan)
+    frame = STRANGERS[name](vip)
+
+    assert world.send(frame) == w.Outcome(w.PASS, "pass_not_vip", bytes(frame))
+    assert sum(len(keys) for keys, _ in world.tables.read("fragments")) == 0
+
+
+def test_the_twins_are_taken_for_vips() -> None:
+    """Otherwise the test above would show nothing."""
+    for vip, twin in ((w.VIP, TWIN), (w.VIP6, TWIN6)):
+        assert filter_place(ip_address(vip)) == filter_place(ip_address(twin))
 
 
 def test_sums_of_words() -> None:

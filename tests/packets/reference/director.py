@@ -89,18 +89,17 @@ class Director:
         packet = dissect(frame)
         if packet is None:
             return Fate(PASS, "pass_not_ip", frame)
-        is_vip = packet.vip in self._listeners.vips
-        if not self._listeners.seems_vip(packet.vip):
+        if packet.vip not in self._listeners.vips:
             return Fate(PASS, "pass_not_vip", frame)
         port = packet.plain_port
         if port is not None and not self._listeners.find(packet.vip, packet.protocol, port):
             return Fate(PASS, "pass_no_listener", frame)
         if frame[:6] != self._own_mac:
-            return Fate(PASS, "pass_other_host" if is_vip else "pass_not_vip", frame)
+            return Fate(PASS, "pass_other_host", frame)
         if packet.fault:
-            return Fate(DROP, packet.fault, frame) if is_vip else Fate(PASS, "pass_not_vip", frame)
+            return Fate(DROP, packet.fault, frame)
         if packet.piece is Piece.LATER:
-            return self._follow_first(frame, packet, is_vip=is_vip)
+            return self._follow_first(frame, packet)
         service = self._listeners.find(packet.vip, packet.protocol, packet.port)
         if service:
             return self._serve(frame, packet, service)
@@ -116,7 +115,7 @@ class Director:
             self._fragments[packet.whole] = reason
         return Fate(PASS, reason, frame)
 
-    def _follow_first(self, frame: bytes, packet: Packet, *, is_vip: bool) -> Fate:
+    def _follow_first(self, frame: bytes, packet: Packet) -> Fate:
         backend = self._fragments.get(packet.whole)
         if isinstance(backend, str):
             return Fate(PASS, backend, frame)
@@ -124,7 +123,7 @@ class Director:
             if self.guard.denies(packet):
                 return Fate(DROP, "drop_denied", frame)
             return self._forward(frame, packet, backend, "forward_fragment")
-        return Fate(DROP, "drop_fragment", frame) if is_vip else Fate(PASS, "pass_not_vip", frame)
+        return Fate(DROP, "drop_fragment", frame)
 
     def _follow_quoted(self, frame: bytes, packet: Packet) -> Fate:
         flow = quoted_flow(frame, packet)
@@ -214,7 +213,7 @@ class Director:
                 backend.served += COSTS.get(service.plan.scheduler, Cost()).served
             else:
                 backend = service.fallback
-                if not backend or not backend.serves_at(packet.vip):
+                if not backend or not backend.serves_at(packet.vip) or not backend.takes_more():
                     return self._nobody(frame, packet, service)
         if client:
             self._clients[client] = backend

@@ -224,14 +224,6 @@ def _spread(value: int) -> int:
     return value ^ value >> 32
 
 
-def filter_bit(vip: bytes) -> int:
-    """Taken over from bpf/service.h: strangers that share a VIP's bit are told apart later, by their port."""
-    value = 0
-    for i in range(0, len(vip), 4):
-        value ^= int.from_bytes(vip[i : i + 4], "little")
-    return (value ^ value >> 16) & 0xFFFF
-
-
 class Listeners:
     """Address, protocol and port -> service; of ranges the narrowest counts."""
 
@@ -250,10 +242,6 @@ class Listeners:
                     self._ranges.setdefault((vip, protocol), []).append((first, last, service))
         for ranges in self._ranges.values():
             ranges.sort(key=lambda entry: entry[1] - entry[0])
-        self._bits = {filter_bit(vip) for vip in self.vips}
-
-    def seems_vip(self, address: bytes) -> bool:
-        return address in self.vips or filter_bit(address) in self._bits
 
     def find(self, vip: bytes, protocol: int, port: int) -> Service | None:
         exact = self._exact.get((vip, protocol, port))

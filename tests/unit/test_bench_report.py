@@ -7,6 +7,7 @@ import json
 from dataclasses import replace
 from functools import partial
 from io import StringIO
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -23,7 +24,7 @@ from xdpdirector.lab.bench.flapping import CHANGING, READING
 from xdpdirector.lab.bench.footprint import CHECKED, MEMORY, START
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C
 from xdpdirector.lab.bench.live import PACKETS_PER_SECOND
-from xdpdirector.lab.bench.machine import Machine, model_of
+from xdpdirector.lab.bench.machine import Machine, compiles, model_of
 from xdpdirector.lab.bench.ours import MH, WLC, plan
 from xdpdirector.lab.bench.report import Part, Program, Report
 from xdpdirector.lab.bench.series import Series, interleaved
@@ -352,3 +353,15 @@ def test_a_figure_that_is_missing_leaves_a_gap(report: Report) -> None:
 )
 def test_the_processor_is_named(text: str, model: str) -> None:
     assert model_of(text) == model
+
+
+@pytest.mark.parametrize(
+    ("setting", "compiled"), [("1\n", True), ("0\n", False), (None, None)], ids=["on", "off", "not shown"]
+)
+def test_a_network_namespace_need_not_say_whether_programs_are_compiled(
+    tmp_path: Path, setting: str | None, compiled: bool | None
+) -> None:
+    if setting is not None:
+        (tmp_path / "bpf_jit_enable").write_text(setting)
+
+    assert compiles(tmp_path / "bpf_jit_enable") is compiled

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 CPUINFO, STAT = Path("/proc/cpuinfo"), Path("/proc/stat")
+JIT = Path("/proc/sys/net/core/bpf_jit_enable")
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Machine:
     cpus: int
     cpu: int
     load: float
-    jit: bool
+    jit: bool | None
 
     def document(self) -> dict[str, Any]:
         return asdict(self)
@@ -36,8 +37,16 @@ class Machine:
             os.cpu_count() or 1,
             cpu,
             round(os.getloadavg()[0], 2),
-            Path("/proc/sys/net/core/bpf_jit_enable").read_text().strip() != "0",
+            compiles(),
         )
+
+
+def compiles(setting: Path = JIT) -> bool | None:
+    """Whether BPF programs are compiled; None where nobody says: a network namespace has no such setting."""
+    try:
+        return setting.read_text().strip() != "0"
+    except FileNotFoundError:
+        return None
 
 
 def model_of(cpuinfo: str) -> str:

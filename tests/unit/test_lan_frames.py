@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The questions to the network, as another implementation (scapy) reads them, and the filters for their answers."""
 
+from functools import partial
 from ipaddress import ip_address
 from struct import iter_unpack, unpack_from
 
@@ -88,12 +89,16 @@ def passes(program: bytes, frame: bytes) -> bool:
     code, at, accumulator, index = list(iter_unpack("=HBBI", program)), 0, 0, 0
     sizes = {0x20: "!I", 0x28: "!H", 0x30: "!B"}
     while True:
-        operation, _, otherwise, value = code[at]
+        operation, then, otherwise, value = code[at]
         at += 1
         if operation == 0x06:
             return value > 0
         if operation == 0x15:
-            at += 0 if accumulator == value else otherwise
+            at += then if accumulator == value else otherwise
+        elif operation == 0x05:
+            at += value
+        elif operation == 0x54:
+            accumulator &= value
         elif operation == 0xB1:
             index = 4 * (frame[value] & 0xF)
         else:
@@ -155,8 +160,49 @@ def test_only_what_can_be_for_us_passes_the_filter(
     assert passes(filters.assembled(rules), frame) is wanted
 
 
-def test_a_filter_that_would_be_too_long_lets_all_pass() -> None:
-    program = filters.assembled(filters.arp([ip_address(0x0A000000 + n) for n in range(3000)]))
+def many(version: int, number: int) -> list[Address]:
+    base = int(ip_address({4: "10.0.0.0", 6: "2001:db8::"}[version]))
+    return [ip_address(base + n) for n in range(number)]
 
-    assert len(program) // 8 == 1
-    assert passes(program, claim(STRANGER))
+
+def advertised(address: Address) -> bytes:
+    return incoming(ICMPv6ND_NA(tgt=str(address)), **SIX)
+
+
+@pytest.mark.parametrize("number", [1, 2, 249, 250, 251, 500, 3000])
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_filter_for_many_addresses_knows_each_of_them(version: int, number: int) -> None:
+    """An exact one also knows all others; both fit into one more than the kernel has room for by default."""
+    wanted = many(version, number)
+    others = [wanted[0] - 1, wanted[-1] + 1]
+    says = claim if version == 4 else advertised
+    rules = filters.arp if version == 4 else partial(filters.ipv6, IDENT, PORT)
+
+    exact, coarse = (filters.assembled(rules(wanted, coarse=each)) for each in (False, True))
+
+    for address in (wanted[0], wanted[number // 2], wanted[-1]):
+        assert passes(exact, says(address))
+        assert passes(coarse, says(address))
+    assert not any(passes(exact, says(address)) for address in others)
+    assert len(coarse) < 50 * 8
+
+
+def test_other_rules_hold_beside_many_addresses() -> None:
+    program = filters.assembled(filters.ipv6(IDENT, PORT, many(6, 1000)))
+
+    assert passes(program, ANSWER6)
+    assert passes(program, TAKEN6)
+    assert not passes(program, FOREIGN6)
+    assert not passes(program, incoming(ICMPv6EchoRequest(), **SIX))
+
+
+def test_a_coarse_filter_knows_a_network_from_others() -> None:
+    program = filters.assembled(filters.arp([VIP4, WEB1], coarse=True))
+
+    assert passes(program, claim(VIP4))
+    assert not passes(program, claim(ip_address("192.0.3.10")))
+
+
+def test_a_filter_that_is_longer_than_the_kernel_takes_is_none() -> None:
+    assert filters.assembled(filters.arp(many(4, 5000))) == b""
+    assert filters.assembled(filters.arp(many(4, 5000), coarse=True))

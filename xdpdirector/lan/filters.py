@@ -2,6 +2,8 @@
 """Classic BPF filters for packet sockets: the kernel hands over only frames that can be meant for us. Pure.
 
 A filter is a list of rules; a frame passes when all conditions of one rule hold. Instructions: linux/bpf_common.h.
+The kernel bounds the memory of a filter (`optmem_max`), so there is a coarse one for any number of addresses: it
+lets more pass, and who reads has to look himself.
 """
 
 from __future__ import annotations
@@ -18,51 +20,92 @@ LONGEST = 4096  # BPF_MAXINSNS
 BYTE, HALF, WORD = 0x30, 0x28, 0x20  # BPF_LD | size | BPF_ABS
 INDEXED = 0x20  # added to them: BPF_IND instead of BPF_ABS
 HEADER_LENGTH = (0xB1, 0, 0, 14)  # BPF_LDX | BPF_B | BPF_MSH: the length of the IPv4 header
-EQUAL, RETURN = 0x15, 0x06  # BPF_JMP | BPF_JEQ | BPF_K, BPF_RET | BPF_K
+EQUAL, JUMP, RETURN = 0x15, 0x05, 0x06  # BPF_JMP | BPF_JEQ | BPF_K, BPF_JMP | BPF_JA, BPF_RET | BPF_K
+AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
+AT_ONCE = 250  # values that one conditional jump, of 8 bits, can lead past
 ALL, NOTHING = 0xFFFF, 0
+EVERYTHING = 0xFFFFFFFF
 
 Instruction = tuple[int, int, int, int]
 
 
 class Condition(NamedTuple):
-    """What stands at `offset` of the frame, or behind the IPv4 header, is `value`."""
+    """What stands at `offset` of the frame, or behind the IPv4 header, is `value`, as far as `mask` goes."""
 
     size: int
     offset: int
     value: int
     behind_header: bool = False
+    mask: int = EVERYTHING
 
     def load(self) -> list[Instruction]:
         if self.behind_header:
             return [HEADER_LENGTH, (self.size + INDEXED, 0, 0, 14 + self.offset)]
-        return [(self.size, 0, 0, self.offset)]
+        masked = [(AND, 0, 0, self.mask)] if self.mask != EVERYTHING else []
+        return [(self.size, 0, 0, self.offset), *masked]
+
+    def accept(self, made: list[Instruction]) -> list[Instruction]:
+        """On to `made` when it holds, else behind its end."""
+        return [*self.load(), (EQUAL, 0, len(made), self.value), *made]
 
 
-Rule = Sequence[Condition]
+class OneOf(NamedTuple):
+    """The last condition of a rule: what stands at `offset` is one of `values`."""
+
+    size: int
+    offset: int
+    values: tuple[int, ...]
+
+    def accept(self, made: list[Instruction]) -> list[Instruction]:
+        """An instruction for each value, and two for each AT_ONCE of them."""
+        program: list[Instruction] = [(self.size, 0, 0, self.offset)]
+        for start in range(0, len(self.values), AT_ONCE):
+            values = self.values[start : start + AT_ONCE]
+            program += [(EQUAL, len(values) - at, 0, value) for at, value in enumerate(values)]
+            program += [(JUMP, 0, 0, len(made)), *made]
+        return program
+
+
+Rule = Sequence[Condition | OneOf]
 
 
 def assembled(rules: Iterable[Rule]) -> bytes:
-    """The filter as an array of struct sock_filter. One that would be too long lets everything pass."""
+    """The filter as an array of struct sock_filter; empty when the kernel takes none that is so long."""
     program: list[Instruction] = []
     for rule in rules:
         program += _rule(rule)
     program.append((RETURN, 0, 0, NOTHING))
     if len(program) > LONGEST:
-        program = [(RETURN, 0, 0, ALL)]
+        return b""
     return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 def _rule(rule: Rule) -> list[Instruction]:
-    """Each comparison that fails jumps behind the rule's end."""
+    """Each comparison that fails jumps behind the rule's end, by a long jump where that is far."""
     made: list[Instruction] = [(RETURN, 0, 0, ALL)]
     for condition in reversed(rule):
-        made = [*condition.load(), (EQUAL, 0, len(made), condition.value), *made]
+        if isinstance(condition, Condition) and len(made) > AT_ONCE:
+            made = [*condition.load(), (EQUAL, 1, 0, condition.value), (JUMP, 0, 0, len(made)), *made]
+        else:
+            made = condition.accept(made)
     return made
 
 
-def arp(addresses: Collection[Address]) -> list[Rule]:
+def arp(addresses: Collection[Address], *, coarse: bool = False) -> list[Rule]:
     """ARP packets with one of these as the sender."""
-    return [[Condition(WORD, 28, int(each))] for each in addresses if each.version == 4]
+    senders = [int(each) for each in addresses if each.version == 4]
+    return [[_among(WORD, 28, senders, coarse=coarse)]] if senders else []
+
+
+def _among(size: int, offset: int, values: Sequence[int], *, coarse: bool) -> Condition | OneOf:
+    """Coarse: the leading bits that all values have in common."""
+    if not coarse:
+        return OneOf(size, offset, tuple(sorted(set(values))))
+    differing = 0
+    for value in values:
+        differing |= value ^ values[0]
+    mask = EVERYTHING & ~((1 << differing.bit_length()) - 1)
+    return Condition(size, offset, values[0] & mask, mask=mask)
 
 
 def ipv4(ident: int, port: int) -> list[Rule]:
@@ -76,8 +119,9 @@ def ipv4(ident: int, port: int) -> list[Rule]:
     ]
 
 
-def ipv6(ident: int, port: int, addresses: Collection[Address]) -> list[Rule]:
+def ipv6(ident: int, port: int, addresses: Collection[Address], *, coarse: bool = False) -> list[Rule]:
     """The same, and advertisements whose target ends like one of the addresses."""
+    ends = [int(each) & EVERYTHING for each in addresses if each.version == 6]
     icmp, tcp = Condition(BYTE, 20, IPPROTO_ICMPV6), Condition(BYTE, 20, frames.IPPROTO_TCP)
     echoes = (hearing.ECHO_REPLY6, frames.ECHO_REQUEST6)
     advertisement = Condition(BYTE, 54, NEIGHBOUR_ADVERTISEMENT)
@@ -85,9 +129,5 @@ def ipv6(ident: int, port: int, addresses: Collection[Address]) -> list[Rule]:
         *([icmp, Condition(BYTE, 54, kind), Condition(HALF, 58, ident)] for kind in echoes),
         [icmp, Condition(BYTE, 54, hearing.UNREACHABLE6)],
         [tcp, Condition(HALF, 56, port)],
-        *(
-            [icmp, advertisement, Condition(WORD, 74, int(each) & 0xFFFFFFFF)]
-            for each in addresses
-            if each.version == 6
-        ),
+        *([[icmp, advertisement, _among(WORD, 74, ends, coarse=coarse)]] if ends else []),
     ]

@@ -32,6 +32,7 @@ class Inquiry:
         self._wire, self._on_claim = wire, on_claim
         self._ident, self._port = random.getrandbits(16), random.choice(PORTS)
         self._sequences = count(1)
+        self._wanted: frozenset[Address] = frozenset()
         self._waiting: dict[Token, tuple[asyncio.Future[Return], Ends]] = {}
 
     def open(self) -> None:
@@ -44,6 +45,7 @@ class Inquiry:
 
     def listen(self, addresses: Collection[Address]) -> None:
         """Claims to which addresses are of interest."""
+        self._wanted = frozenset(addresses)
         self._wire.listen(addresses, self._ident, self._port)
 
     def who_has(self, interface: str, address: Address, source: Address, mac: bytes) -> None:
@@ -88,7 +90,8 @@ class Inquiry:
     def _heard(self, interface: str, frame: bytes) -> None:
         said = understand(frame)
         if isinstance(said, Claim):
-            self._on_claim(interface, said)
+            if said.address in self._wanted:  # the wire's filter may be coarser
+                self._on_claim(interface, said)
         elif said and said.token in self._waiting:
             answer, ends = self._waiting[said.token]
             if not answer.done() and _comes_from_outside(said, ends):

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import array
 import asyncio
+import contextlib
+import errno
 import logging
 import socket
 import struct
 from collections.abc import Callable, Collection
+from functools import partial
 from typing import Protocol
 
 from xdpdirector.announcements import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 from xdpdirector.lan import filters
 from xdpdirector.model import Address
 
-SO_ATTACH_FILTER = 26  # asm-generic/socket.h
+SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
 READS_AT_ONCE = 64
 LARGEST = 2048
 
@@ -37,7 +40,8 @@ class Wire(Protocol):
     def close(self) -> None: ...
 
     def listen(self, addresses: Collection[Address], ident: int, port: int) -> None:
-        """From now on hear claims to these addresses, and returns of echoes with `ident`, of SYNs from `port`."""
+        """From now on hear claims to these addresses, perhaps to others, too, and returns of echoes with `ident`,
+        of SYNs from `port`."""
 
     def send(self, interface: str, frame: bytes) -> bool:
         """Whether it could be sent."""
@@ -69,9 +73,13 @@ class PacketWire:
         self._sockets.clear()
 
     def listen(self, addresses: Collection[Address], ident: int, port: int) -> None:
-        _attach(self._sockets[ETH_P_ARP], filters.assembled(filters.arp(addresses)))
         _attach(self._sockets[ETH_P_IP], filters.assembled(filters.ipv4(ident, port)))
-        _attach(self._sockets[ETH_P_IPV6], filters.assembled(filters.ipv6(ident, port, addresses)))
+        for protocol, rules in (
+            (ETH_P_ARP, partial(filters.arp, addresses)),
+            (ETH_P_IPV6, partial(filters.ipv6, ident, port, addresses)),
+        ):
+            exact, coarse = filters.assembled(rules()), filters.assembled(rules(coarse=True))
+            _attach(self._sockets[protocol], exact, coarse)
 
     def send(self, interface: str, frame: bytes) -> bool:
         try:
@@ -82,12 +90,22 @@ class PacketWire:
         return True
 
 
-def _attach(made: socket.socket, program: bytes) -> None:
-    """struct sock_fprog points to the instructions, which the kernel copies."""
-    code = array.array("B", program)
-    made.setsockopt(
-        socket.SOL_SOCKET, SO_ATTACH_FILTER, struct.pack("HP", len(program) // 8, code.buffer_info()[0])
-    )
+def _attach(made: socket.socket, *programs: bytes) -> None:
+    """The first that the kernel has memory for (`optmem_max`); none at all when that is so for no one, and then
+    every frame is heard. struct sock_fprog points to the instructions, which the kernel copies."""
+    for program in filter(None, programs):
+        code = array.array("B", program)
+        place = struct.pack("HP", len(program) // 8, code.buffer_info()[0])
+        try:
+            made.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, place)
+        except OSError as error:
+            if error.errno != errno.ENOMEM:
+                raise
+        else:
+            return
+    log.debug("the kernel has no memory for a socket's filter (net.core.optmem_max): all frames are read")
+    with contextlib.suppress(FileNotFoundError):  # it has none
+        made.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
 def _read(made: socket.socket, on_frame: OnFrame) -> None:

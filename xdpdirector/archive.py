@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,6 +87,9 @@ class Archive:
     def drains(self) -> dict[Key, Drain]:
         return self._read(Store.drains, {})
 
+    def file(self) -> dict[str, ServiceSpec] | None:
+        return self._read(Store.file, None)
+
     def append(
         self,
         services: Mapping[str, ServiceSpec],
@@ -95,7 +98,7 @@ class Archive:
         reason: str,
         drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
-        file_services: Collection[str] = (),
+        file_services: Mapping[str, ServiceSpec] | None = None,
     ) -> Revision:
         def write() -> Revision:
             return self._opened().append(

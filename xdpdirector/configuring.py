@@ -7,21 +7,81 @@ list, which has a place of its own. Knows wishes and revisions; nothing of files
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
 from xdpdirector import edits
 from xdpdirector.differences import Plan, RevisionView, affected, differences
-from xdpdirector.drains import hides_connections
+from xdpdirector.drains import Drains, hides_connections
 from xdpdirector.edits import Services
-from xdpdirector.errors import ConflictError, NotFoundError
-from xdpdirector.filestate import keep_admin, merge_file
+from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
+from xdpdirector.filestate import Ground, keep_admin, merge_file
 from xdpdirector.guardspec import GuardSpec
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
-from xdpdirector.model import AdminState, Configuration
+from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.plane import Key, Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 
 FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """What a daemon begins with. `takes_in`: the file has become part of it, and is to be remembered; `is_new`: it
+    says something else than the one before; `refusal`: why it could not be taken in."""
+
+    services: Services
+    leaving: frozenset[Key] = frozenset()
+    takes_in: bool = False
+    is_new: bool = False
+    refusal: str = ""
+
+
+def beginning(history: History, configuration: Configuration, digest: str, plane: Plane) -> Beginning:
+    """By the rule of `Configuring.reload`. A file that cannot be taken in keeps no daemon from serving what was
+    stored. What the plane does not hold, as after a boot, has no flows to lose."""
+    stored, file = history.latest(), configuration.services
+    if stored is None:
+        return Beginning(file, takes_in=True, is_new=True)
+    if stored.file_digest == digest:
+        return Beginning(stored.services, takes_in=history.file() is None)
+    leaving = frozenset(key for key, drain in history.drains().items() if drain.leaves)
+    held = plane.services()
+    try:
+        merged = merge_file(stored.services, file, ground(history, stored, plane, stored.services, leaving))
+        before = {name: spec for name, spec in stored.services.items() if name in held}
+        services = edits.replace_all(before, merged.services)
+    except DirectorError as error:
+        return Beginning(stored.services, refusal=error.detail)
+    return Beginning(services, merged.leaving, takes_in=True, is_new=True)
+
+
+def ground(
+    history: History, stored: Revision | None, plane: Plane, services: Services, leaving: Collection[Key]
+) -> Ground:
+    """What a file meets now."""
+
+    def busy(key: Key) -> str:
+        count, unseen = running(plane, services[key[0]], key)
+        if count:
+            return f"has {count} connections"
+        return (
+            f"may have connections that '{services[key[0]].scheduler}' keeps no record of" if unseen else ""
+        )
+
+    return Ground(
+        before=history.file(), names=stored.file_services if stored else (), leaving=leaving, busy=busy
+    )
+
+
+def running(plane: Plane, spec: ServiceSpec, key: Key) -> tuple[int, bool]:
+    """See `xdpdirector.differences.Running`."""
+    admin, settled = spec.backends[key[1]].admin, plane.is_settled(key[0])
+    told = admin is AdminState.MAINTENANCE or (admin is AdminState.DRAIN and settled)
+    unseen = not told and hides_connections(spec, settled=settled)
+    return plane.counts(key).active, unseen and bool(plane.traffic([key])[key].packets)
 
 
 class Configuring:
@@ -64,12 +124,27 @@ class Configuring:
     async def reload(self, configuration: Configuration, digest: str) -> Plan:
         """Take the file in as it is now; what was changed at run time since stays as at a start."""
         stored = self._history.latest()
-        known = stored is not None and stored.file_digest == digest
+        is_new = stored is None or stored.file_digest != digest
+        leaving: frozenset[Key] = frozenset()
+
+        def make(now: Services) -> Services:
+            nonlocal leaving
+            if not is_new:
+                return now
+            merged = merge_file(now, configuration.services, self._ground(stored))
+            leaving = merged.leaving
+            return merged.services
+
+        def leave(drains: Drains) -> None:
+            for key in leaving:
+                drains.leave(key, self._plane.counts(key).active)
+
         plan = await self._replace(
-            lambda now: merge_file(self._history.latest(), configuration, digest),
+            make,
             "read the configuration file again",
             Intent("file"),
-            file=None if known else (digest, frozenset(configuration.services)),
+            drain=leave,
+            file=(digest, configuration.services) if is_new else None,
         )
         self._base = self._base.model_copy(update={"guard": configuration.guard})
         names = _fixed_differences(self._base, configuration)
@@ -78,6 +153,10 @@ class Configuring:
             for name in names
         )
         return plan
+
+    def _ground(self, stored: Revision | None) -> Ground:
+        leaving = self._wishes.drains.leaving()
+        return ground(self._history, stored, self._plane, self._wishes.services, leaving)
 
     def refuse_file(self, why: str) -> None:
         """The file was to be read again, and cannot be taken in."""
@@ -115,7 +194,8 @@ class Configuring:
         intent: Intent,
         dry_run: bool = False,
         *,
-        file: tuple[str, frozenset[str]] | None = None,
+        drain: Callable[[Drains], None] = lambda drains: None,
+        file: tuple[str, Services] | None = None,
     ) -> Plan:
         plan = self._plan(self._wishes.services, self._wishes.services, dry_run)
 
@@ -128,7 +208,7 @@ class Configuring:
         if dry_run:
             self._wishes.tried(edit, intent, EVERYTHING)
         else:
-            await self._wishes.change(edit, what, intent, EVERYTHING, file=file)
+            await self._wishes.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
         return plan.model_copy(update={"revision": self._wishes.revision})
 
     def _plan(self, before: Services, after: Services, dry_run: bool) -> Plan:
@@ -141,11 +221,7 @@ class Configuring:
 
     def _running(self, key: Key) -> tuple[int, bool]:
         """See `xdpdirector.differences.Running`."""
-        spec, settled = self._wishes.services[key[0]], self._plane.is_settled(key[0])
-        admin = spec.backends[key[1]].admin
-        told = admin is AdminState.MAINTENANCE or (admin is AdminState.DRAIN and settled)
-        unseen = not told and hides_connections(spec, settled=settled)
-        return self._plane.counts(key).active, unseen and bool(self._plane.traffic([key])[key].packets)
+        return running(self._plane, self._wishes.services[key[0]], key)
 
 
 def _fixed_differences(before: Configuration, after: Configuration) -> list[str]:

@@ -28,11 +28,11 @@ from xdpdirector.carriers import Carriers
 from xdpdirector.checknet import CheckNetwork
 from xdpdirector.checks import registry
 from xdpdirector.checks.measured import Measured
+from xdpdirector.configuring import beginning
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import ConfigurationError, DirectorError
 from xdpdirector.events import Events
-from xdpdirector.filestate import merge_file
 from xdpdirector.guard import Guard
 from xdpdirector.interfaces import Interface
 from xdpdirector.lan.watch import Lan
@@ -101,10 +101,9 @@ async def _serve(
 
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(Archive(paths.state, paths.run / "spare"))
-        stored = archive.latest()
-        services = merge_file(stored, wanted, digest := config.digest(wanted))
-        is_new = stored is None or stored.file_digest != digest
+        stored, digest = archive.latest(), config.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
+        begun = beginning(archive, wanted, digest, plane)
         events, tasks = Events(), BackgroundTasks()
         tasks.watch_callbacks()
         probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))
@@ -125,7 +124,7 @@ async def _serve(
         vips = _vips(paths, wanted, events)
         ways = CheckNetwork(paths.name, enter=becoming.namespace())
         reconciler = Reconciler(
-            services,
+            begun.services,
             plane=plane,
             vips=vips,
             neighbours=neighbours,
@@ -162,9 +161,12 @@ async def _serve(
         )
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(director.close)
-            await director.start(strict=is_new, ready=lambda: loading.attach(paths, wanted))
-            if is_new:
-                director.take_in(digest, frozenset(wanted.services))
+            await director.start(strict=begun.is_new, ready=lambda: loading.attach(paths, wanted))
+            if begun.takes_in:
+                director.take_in(digest, wanted.services, begun.leaving)
+            if begun.refusal:
+                log.error("the configuration file is not taken in: %s", begun.refusal)
+                director.configuration.refuse_file(begun.refusal)
             for watcher in (carriers, lan):
                 running.push_async_callback(watcher.close)
                 await watcher.start()

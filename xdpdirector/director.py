@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from itertools import count
 from typing import Any, Literal
 
@@ -93,10 +93,10 @@ class Director:
         await self._reconciler.start(strict=strict, ready=ready)
         self._watching = self._reconciler.tasks.start("the watch over drains and the store", self._watch)
 
-    def take_in(self, file_digest: str, file_services: frozenset[str]) -> None:
+    def take_in(self, file_digest: str, file: Services, leaving: Collection[Key] = ()) -> None:
         """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
-        cannot be done now."""
-        self._wishes.take_in(file_digest, file_services)
+        cannot be done now. `leaving`: backends that go when they are drained, as it does not have them any more."""
+        self._wishes.take_in(file_digest, file, leaving)
 
     def stop_waiting(self) -> None:
         """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
@@ -315,12 +315,17 @@ class Director:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
         await self._draining.cut_overdue()
 
+    async def let_go(self) -> None:
+        """Remove the backends that the configuration file does not have any more and that are drained."""
+        await self._draining.let_go()
+
     async def _watch(self) -> None:
         for turn in count():
             if turn % STORE_EVERY == 0 or self._wishes.trouble:
                 self._wishes.try_storing()
             await asyncio.sleep(WATCH_APART)
             await self.cut_overdue()
+            await self.let_go()
             self._look()
 
     def _look(self) -> None:

@@ -134,6 +134,28 @@ class Draining:
 
         await self._wishes.change(edit, f"delete {service}/{name}", intent, Target(service, name))
 
+    async def let_go(self) -> None:
+        """Remove the backends that the configuration file does not have any more and that are drained."""
+        for key in self._wishes.drains.leaving():
+            try:
+                if self._look(*key).operational is Operational.DRAINED:
+                    what = f"drained: {'/'.join(key)}"
+                    await self._wishes.change(
+                        partial(self._remove, key), what, Intent("director"), Target(*key)
+                    )
+            except Exception as error:  # tried again in a second
+                known = isinstance(error, DirectorError)
+                log.warning("%s is not removed: %s", "/".join(key), error, exc_info=not known)
+
+    def _remove(self, key: Key, now: Services) -> Services:
+        """With the last backend of a service that the file does not have any more goes the service."""
+        if key not in self._wishes.drains.leaving():
+            raise ConflictError("it has come back")
+        service, left = key[0], edits.delete_backend(now, *key)
+        if left[service].backends or self._wishes.is_of_file(service):
+            return left
+        return edits.delete_service(left, service)
+
     async def cut_overdue(self) -> None:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
         for key in self._wishes.drains.due(reporting.now()):
@@ -150,4 +172,6 @@ class Draining:
     def _cut(self, key: Key, now: Services) -> Services:
         if key not in self._wishes.drains.due(reporting.now()):
             raise ConflictError("its drain ended, or has another deadline now")
+        if key in self._wishes.drains.leaving():
+            return self._remove(key, now)
         return edits.patch_backend(now, *key, {"admin": AdminState.MAINTENANCE})

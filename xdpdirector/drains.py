@@ -4,12 +4,13 @@
 running --(no connection left, and none can be hidden)--> drained
 running --(deadline, on_deadline = keep)--> running, overdue
 running --(deadline, on_deadline = cut)--> due: the caller puts the backend into maintenance
+drained, or due, and it leaves: the caller removes the backend
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -22,13 +23,15 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Drain:
-    """One drain; `at_start` are the connections the backend had when it began."""
+    """One drain; `at_start` are the connections the backend had when it began. `leaves`: the backend goes when it
+    is drained, as the configuration file does not have it any more."""
 
     since: datetime
     reason: str
     deadline: datetime | None
     on_deadline: Literal["keep", "cut"]
     at_start: int
+    leaves: bool = False
 
     def view(self, remaining: int, settled: bool, progress: Progress, now: datetime) -> DrainView:
         """What is to be told of it. A connection that is left is as old as the drain at least, since no new ones
@@ -79,7 +82,20 @@ class Drains:
             deadline=None if deadline is None else now + timedelta(seconds=deadline),
             on_deadline=on_deadline,
             at_start=earlier.at_start if earlier else connections,
+            leaves=earlier.leaves if earlier else False,
         )
+
+    def leave(self, key: Key, connections: int) -> None:
+        """The backend drains, and goes then; one that drains already keeps its deadline."""
+        if key not in self._running:
+            self.begin(key, connections)
+        drain = self._running[key]
+        reason = drain.reason or "the configuration file does not have it any more"
+        self._running[key] = replace(drain, leaves=True, reason=reason)
+
+    def leaving(self) -> frozenset[Key]:
+        """Those that go when they are drained."""
+        return frozenset(key for key, drain in self._running.items() if drain.leaves)
 
     def end(self, key: Key) -> None:
         self._running.pop(key, None)

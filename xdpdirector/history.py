@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -50,6 +50,10 @@ class History(Protocol):
 
     def drains(self) -> dict[Key, Drain]: ...
 
+    def file(self) -> dict[str, ServiceSpec] | None:
+        """The services of the configuration file that was taken in last, as it stated them; None when that is not
+        known."""
+
     def append(
         self,
         services: Mapping[str, ServiceSpec],
@@ -58,9 +62,12 @@ class History(Protocol):
         reason: str,
         drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
-        file_services: Collection[str] = (),
+        file_services: Mapping[str, ServiceSpec] | None = None,
     ) -> Revision:
-        """What is wanted from now on, and the drains under way (None: those that were); kept when this returns."""
+        """What is wanted from now on, and the drains under way (None: those that were); kept when this returns.
+
+        A revision that takes in a file gives its digest and its services; others leave both out, and the last file
+        stays remembered."""
 
     def try_writing(self) -> None:
         """A StoreError when nothing can be kept now. Changes nothing."""

@@ -6,7 +6,7 @@ Knows the seams of both, and neither's file.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from xdpdirector.audit import Outcome, attempt_under_way
@@ -46,6 +46,9 @@ class Recorded:
     def drains(self) -> dict[Key, Drain]:
         return self._history.drains()
 
+    def file(self) -> dict[str, ServiceSpec] | None:
+        return self._history.file()
+
     def try_writing(self) -> None:
         self._history.try_writing()
 
@@ -57,7 +60,7 @@ class Recorded:
         reason: str,
         drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
-        file_services: Collection[str] = (),
+        file_services: Mapping[str, ServiceSpec] | None = None,
     ) -> Revision:
         made = self._history.append(
             services,

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The desired state as it was last wanted, in SQLite: every change a revision with author, reason and time.
 
-A revision holds all services, so that it can be read alone. It also remembers the configuration file that was taken
-in last: its digest and the names of its services. Beside the revisions stand the drains under way, which are no
-wishes but must not be forgotten either. Knows the model and SQL; must not know maps, health or the API.
+A revision holds all services, so that it can be read alone. It also remembers the configuration file that was
+taken in last: its digest and the names of its services. Beside the revisions stand what that file said, and the
+drains under way, which are no wishes but must not be forgotten either. Knows the model and SQL; must not know maps,
+health or the API.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -82,6 +83,11 @@ _FORMAT = Format(
             "CREATE TABLE denied_file (digest TEXT)",
             "INSERT INTO denied_file VALUES (NULL)",
         ],
+        [
+            "ALTER TABLE drains ADD COLUMN leaves INTEGER NOT NULL DEFAULT 0",
+            "CREATE TABLE file (document TEXT)",
+            "INSERT INTO file VALUES (NULL)",
+        ],
     ],
     anew=_OR_START_ANEW,
 )
@@ -135,7 +141,7 @@ class Store:
 
     def drains(self) -> dict[Key, Drain]:
         """The drains under way."""
-        fields = "since, reason, deadline, on_deadline, at_start"
+        fields = "since, reason, deadline, on_deadline, at_start, leaves"
         rows = self.database.rows(f"SELECT service, backend, {fields} FROM drains")
         names = fields.split(", ")
         try:
@@ -145,6 +151,17 @@ class Store:
             }
         except ValidationError as error:
             raise self._unknown("a drain") from error
+
+    def file(self) -> dict[str, ServiceSpec] | None:
+        """What the configuration file that was taken in last says of services, and nothing that it leaves out; None
+        when an earlier release took it in."""
+        (document,) = self.database.row("SELECT document FROM file") or (None,)
+        if document is None:
+            return None
+        try:
+            return _SERVICES.validate_python(json.loads(document), context=STORED)
+        except ValueError as error:
+            raise self._unknown("the configuration file that was taken in") from error
 
     # Writing
 
@@ -156,21 +173,20 @@ class Store:
         reason: str,
         drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
-        file_services: Collection[str] = (),
+        file_services: Mapping[str, ServiceSpec] | None = None,
     ) -> Revision:
         """Make this the wanted state, and these the drains under way (None: those that are); it is on the disk when
-        this returns.
-
-        A revision that takes in a file gives its digest and the names of the services in it; others leave both out,
-        and the last file stays remembered.
-        """
+        this returns. See `xdpdirector.history.History`."""
         now = datetime.now(UTC)
         document = json.dumps({"services": _SERVICES.dump_python(dict(services), mode="json")})
         with self.database.transaction():
             if file_digest is None:
                 file_digest, before = self._last_file()
-                file_services = before & services.keys()
-            names = json.dumps(sorted(file_services))
+                named = before & services.keys()
+            else:
+                named = frozenset(file_services or ())
+                self._replace_file(file_services or {})
+            names = json.dumps(sorted(named))
             row = (now.isoformat(), author, reason, document, file_digest, names)
             number = self.database.write(
                 "INSERT INTO revisions (at, author, reason, document, file_digest, file_services) "
@@ -180,7 +196,7 @@ class Store:
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
             if drains is not None:
                 self._replace_drains(drains)
-        return Revision(number, now, author, reason, dict(services), file_digest, frozenset(file_services))
+        return Revision(number, now, author, reason, dict(services), file_digest, named)
 
     def try_writing(self) -> None:
         """StoreError when nothing can be stored. Changes nothing."""
@@ -192,8 +208,8 @@ class Store:
         for (service, backend), drain in drains.items():
             deadline = drain.deadline.isoformat() if drain.deadline else None
             self.database.write(
-                "INSERT INTO drains (service, backend, since, reason, deadline, on_deadline, at_start) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO drains (service, backend, since, reason, deadline, on_deadline, at_start, leaves) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     service,
                     backend,
@@ -202,8 +218,13 @@ class Store:
                     deadline,
                     drain.on_deadline,
                     drain.at_start,
+                    int(drain.leaves),
                 ),
             )
+
+    def _replace_file(self, services: Mapping[str, ServiceSpec]) -> None:
+        stated = _SERVICES.dump_python(dict(services), mode="json", exclude_unset=True)
+        self.database.write("UPDATE file SET document = ?", (json.dumps(stated),))
 
     def _last_file(self) -> tuple[str | None, frozenset[str]]:
         row = self.database.row("SELECT file_digest, file_services FROM revisions ORDER BY id DESC LIMIT 1")

@@ -8,7 +8,7 @@ what was. Knows revisions and drains; how the plane gets there is the reconciler
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,7 +20,7 @@ from xdpdirector.errors import StoreError
 from xdpdirector.history import History
 from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Configuration
-from xdpdirector.plane import Plane
+from xdpdirector.plane import Key, Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.reconciler import Reconciler
 
@@ -70,7 +70,7 @@ class Wishes:
         self.trouble = ""
         """Why nothing can be stored; empty when it can."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
-        self._unstored: tuple[str, frozenset[str]] | None = None
+        self._unstored: tuple[str, Services] | None = None
         self._checks = base.checks
         self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services", "guard"})
 
@@ -105,7 +105,7 @@ class Wishes:
         *,
         document: Target | None = None,
         drain: Callable[[Drains], None] = lambda drains: None,
-        file: tuple[str, frozenset[str]] | None = None,
+        file: tuple[str, Services] | None = None,
     ) -> None:
         """An `edit` that gives back what it was given changes nothing, and makes no revision.
 
@@ -138,10 +138,16 @@ class Wishes:
         self._reconciler.refuse_unreachable(wanted, self.services, inside)
         return wanted
 
-    def take_in(self, digest: str, names: frozenset[str]) -> None:
-        """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
-        cannot be done now."""
-        self._unstored = (digest, names)
+    def is_of_file(self, service: str) -> bool:
+        """Whether the configuration file that was taken in last has it."""
+        latest = self._history.latest()
+        return latest is not None and service in latest.file_services
+
+    def take_in(self, digest: str, file: Services, leaving: Collection[Key] = ()) -> None:
+        """See `xdpdirector.director.Director.take_in`."""
+        for key in leaving:
+            self.drains.leave(key, self._plane.counts(key).active)
+        self._unstored = (digest, file)
         self.try_storing()
 
     def try_storing(self) -> None:
@@ -165,9 +171,9 @@ class Wishes:
         what: str,
         intent: Intent,
         drains: Drains,
-        file: tuple[str, frozenset[str]] | None,
+        file: tuple[str, Services] | None,
     ) -> None:
-        digest, names = file or (None, frozenset())
+        digest, said = file or (None, None)
         try:
             stored = self._history.append(
                 wanted,
@@ -175,7 +181,7 @@ class Wishes:
                 reason=intent.because(what),
                 drains=drains.running(),
                 file_digest=digest,
-                file_services=names,
+                file_services=said,
             )
         except StoreError as error:
             self.trouble = error.detail

@@ -14,7 +14,7 @@ from conversation import Conversation, answering
 from directing import CHECK, becomes, command, directing, view
 from ruamel.yaml import YAML
 
-from xdpdirector.client import backend_path
+from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, backend_address, web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -52,10 +52,11 @@ def running(lab: Lab, first: Document) -> Iterator[LabDirector]:
 
 @pytest.fixture
 def director(running: LabDirector, first: Document) -> LabDirector:
-    """As `first` wants it, whatever the test before did."""
+    """As `first` wants it, and made anew: of what the test before did nothing counts, nor any connection."""
     wanted = deepcopy(first)
     for backend in wanted["services"][SERVICE]["backends"].values():
         backend["admin"] = "enabled"
+    running.client.put("/v1/config", {**wanted, "services": {}})
     running.client.put("/v1/config", wanted)
     for name in ("backend1", "backend2"):
         becomes(running, name, "up")
@@ -204,6 +205,70 @@ def test_sighup_takes_the_file_in_again(lab: Lab, director: LabDirector, first: 
         assert "not taken in" in broken["warnings"][0]
         assert running.who() == "backend2"
         assert view(director, "backend2")["weight"] == 1
+
+
+def test_sighup_cuts_nobody_off(lab: Lab, director: LabDirector, first: Document) -> None:
+    """Not who runs on a backend that was made at run time, nor on one that the file does not have any more."""
+    spare = {"name": "backend3", "address": backend_address(lab.topology.node("backend3"))}
+    director.client.post(f"{service_path(SERVICE)}/backends", spare)
+    becomes(director, "backend3", "up")
+    changed = deepcopy(first)
+    del changed["services"][SERVICE]["backends"]["backend2"]
+    changed["services"][SERVICE]["check"]["interval"] = "600ms"
+
+    with ExitStack() as stack:
+        running = [stack.enter_context(Conversation(lab.client, VIP4)) for _ in range(9)]
+        director.configure(changed)
+        hang_up(director)
+        wait_until(lambda: view(director, "backend2")["admin"] == "drain", "backend2 drains")
+        during = [each.who() for each in running]
+        check = director.client.get(service_path(SERVICE))["check"]
+        new = newcomers(lab)
+        for each in running:
+            if each.backend == "backend2":
+                each.close()
+        wait_until(lambda: "backend2" not in backends(director), "backend2 is gone", 15.0)
+
+        assert during == [each.backend for each in running]
+        assert set(during) == {"backend1", "backend2", "backend3"}
+        assert check["interval"] == "600ms"
+        assert new == {"backend1", "backend3"}
+        staying = [each for each in running if each.backend != "backend2"]
+        assert [each.who() for each in staying] == [each.backend for each in staying]
+    director.configure(first)
+    hang_up(director)
+    wait_until(lambda: "backend2" in backends(director), "backend2 is back with the file")
+
+
+def backends(director: LabDirector) -> set[str]:
+    return {each["name"] for each in director.client.get(service_path(SERVICE))["backends"]}
+
+
+@pytest.mark.parametrize("change", [{"ring_slots": 4093}, {"hash": "address"}], ids=["slots", "hash"])
+def test_a_restart_with_another_ring_in_the_file_moves_no_flow(
+    lab: Lab, director: LabDirector, first: Document, change: Document
+) -> None:
+    hashing, other = deepcopy(first), deepcopy(first)
+    hashing["services"][SERVICE]["scheduler"] = "mh"
+    other["services"][SERVICE].update({"scheduler": "mh", **change})
+    director.configure(hashing)
+    hang_up(director)
+    wait_until(
+        lambda: director.client.get(service_path(SERVICE))["scheduler"] == "mh", "the file is read again"
+    )
+
+    with ExitStack() as stack:
+        running = [stack.enter_context(Conversation(lab.client, VIP4)) for _ in range(8)]
+        director.stop()
+        director.configure(other)
+        director.start()
+        warnings = director.client.get("/readyz")["warnings"]
+
+        assert [each.who() for each in running] == [each.backend for each in running]
+    assert "lose their backends" in warnings[0]
+    director.configure(first)
+    hang_up(director)
+    wait_until(lambda: not director.client.get("/readyz")["warnings"], "all is well again")
 
 
 def test_a_drain_goes_on_over_a_restart(lab: Lab, director: LabDirector) -> None:

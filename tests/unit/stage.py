@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -134,6 +134,7 @@ class FakeHistory:
     def __init__(self) -> None:
         self.revisions: list[Revision] = []
         self.kept_drains: dict[Key, Drain] = {}
+        self.kept_file: dict[str, ServiceSpec] | None = None
         self.full: DirectorError | None = None
         self.notes: tuple[str, ...] = ()
         self.before_writing: Callable[[], object] = lambda: None
@@ -151,6 +152,9 @@ class FakeHistory:
     def drains(self) -> dict[Key, Drain]:
         return dict(self.kept_drains)
 
+    def file(self) -> dict[str, ServiceSpec] | None:
+        return self.kept_file
+
     def append(
         self,
         services: Mapping[str, ServiceSpec],
@@ -159,12 +163,14 @@ class FakeHistory:
         reason: str,
         drains: Mapping[Key, Drain] | None = None,
         file_digest: str | None = None,
-        file_services: Collection[str] = (),
+        file_services: Mapping[str, ServiceSpec] | None = None,
     ) -> Revision:
         self.try_writing()
         self.before_writing()
-        number, names, last = len(self.revisions) + 1, frozenset(file_services), self.latest()
-        if file_digest is None and last:
+        number, names, last = len(self.revisions) + 1, frozenset(file_services or ()), self.latest()
+        if file_digest is not None:
+            self.kept_file = dict(file_services or {})
+        elif last:
             file_digest, names = last.file_digest, last.file_services
         now = datetime.now(UTC)
         self.revisions.append(Revision(number, now, author, reason, dict(services), file_digest, names))

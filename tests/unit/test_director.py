@@ -456,7 +456,7 @@ async def test_a_service_that_loses_its_check_is_no_longer_checked() -> None:
 @story
 async def test_the_file_that_was_taken_in_is_stored_with_its_services() -> None:
     async with two() as stage:
-        stage.director.take_in("digest", frozenset({"web"}))
+        stage.director.take_in("digest", stage.wanted())
 
         [revision] = stage.history.revisions
         assert (revision.author, revision.file_digest, revision.file_services) == (

@@ -14,9 +14,10 @@ import pytest
 
 from xdpdirector import store as store_module
 from xdpdirector.checkspec import HttpCheck
-from xdpdirector.errors import ConfigurationError, DamagedStoreError, ForeignStoreError, StoreError
-from xdpdirector.filestate import merge_file
+from xdpdirector.configuring import beginning
+from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
+from xdpdirector.plane import FakePlane
 from xdpdirector.store import Store
 
 WEB1 = {"address": "192.0.2.21", "weight": 1}
@@ -49,12 +50,12 @@ def store(path: Path) -> Iterator[Store]:
 
 
 def take_in(store: Store, configuration: Configuration, digest: str = OLD) -> dict[str, ServiceSpec]:
-    """What the daemon does at a start."""
-    services = merge_file(store.latest(), configuration, digest)
+    """As a daemon does at a start, and when it is told to read the file again."""
+    services = beginning(store, configuration, digest, FakePlane()).services
     store.append(
         services, author="file", reason="start", file_digest=digest, file_services=configuration.services
     )
-    return services
+    return dict(services)
 
 
 def change(store: Store, **services: ServiceSpec | None) -> None:
@@ -154,7 +155,7 @@ def refusal(path: Path, kind: type[StoreError] = StoreError) -> str:
 def test_a_newer_database_is_refused(path: Path) -> None:
     prepared(path, "PRAGMA user_version = 7")
 
-    assert "written by a newer release (format 7, this one knows 3): install that release" in refusal(
+    assert "written by a newer release (format 7, this one knows 4): install that release" in refusal(
         path, ForeignStoreError
     )
 
@@ -254,13 +255,42 @@ def test_a_deleted_service_stays_deleted_while_the_file_is_the_same(store: Store
     assert set(take_in(store, configuration)) == {"web"}
 
 
-def test_a_changed_file_says_what_its_services_are(store: Store) -> None:
+def test_of_a_changed_file_only_what_differs_counts(store: Store) -> None:
     take_in(store, file(web=service(web1=WEB1)))
-    change(store, web=service(web1={**WEB1, "weight": 9}, web3={"address": "192.0.2.23"}))
+    heavier, added = {**WEB1, "weight": 9}, {"address": "192.0.2.23"}
+    change(store, web=service(web1=heavier, web3=added))
 
     wanted = take_in(store, file(web=service(web1=WEB1, web2=WEB2)), NEW)
 
-    assert wanted == {"web": service(web1=WEB1, web2=WEB2)}
+    assert wanted == {"web": service(web1=heavier, web2=WEB2, web3=added)}
+
+
+def test_what_the_file_leaves_out_is_remembered_as_left_out(store: Store) -> None:
+    """Else a later release's defaults would be taken for what this file said."""
+    stated = file(web=service(web1={"address": "192.0.2.21"}))
+    take_in(store, stated)
+
+    said = store.file()
+
+    assert said == stated.services
+    assert said["web"].backends["web1"].model_fields_set == {"address"}
+    assert said["web"].model_fields_set == {"listeners", "backends"}
+
+
+def test_a_file_that_an_earlier_release_took_in_counts_as_before(store: Store) -> None:
+    """That kept its names only: all that a service of it has counts as the file's."""
+    take_in(store, file(web=service(web1=WEB1, web2=WEB2)))
+    ftp = service("192.0.2.10:21/tcp")
+    changed = drained(service(web1={**WEB1, "weight": 9}, web2=WEB2), "web2")
+    change(store, web=changed, ftp=ftp)
+    store.database.write("UPDATE file SET document = NULL")
+
+    same = beginning(store, file(web=service(web1=WEB1, web2=WEB2)), OLD, FakePlane())
+    other = beginning(store, file(web=service(web1={**WEB1, "weight": 3}, web2=WEB2)), NEW, FakePlane())
+
+    assert (same.services, same.takes_in, same.is_new) == ({"web": changed, "ftp": ftp}, True, False)
+    heavier = drained(service(web1={**WEB1, "weight": 3}, web2=WEB2), "web2")
+    assert (other.services, other.takes_in, other.is_new) == ({"web": heavier, "ftp": ftp}, True, True)
 
 
 def test_a_changed_file_leaves_what_the_api_made(store: Store) -> None:
@@ -327,10 +357,11 @@ def test_a_listener_of_the_file_and_of_the_api_is_a_contradiction(store: Store) 
     take_in(store, file(web=service()))
     change(store, ftp=service("192.0.2.10:21/tcp"))
 
-    with pytest.raises(ConfigurationError) as refused:
-        merge_file(store.latest(), file(mail=service("192.0.2.10:21/tcp")), NEW)
+    begun = beginning(store, file(mail=service("192.0.2.10:21/tcp")), NEW, FakePlane())
 
-    assert refused.value.detail == (
+    assert begun.refusal == (
         "listener 192.0.2.10:21/tcp belongs to service 'mail' of the file and to service 'ftp' "
         "that was made through the API: remove one of the two"
     )
+    assert set(begun.services) == {"web", "ftp"}
+    assert not begun.takes_in

@@ -147,11 +147,12 @@ class World:
         os.close(self._program)
 
     def empty(self) -> None:
-        """No services, no connections, nobody denied."""
+        """No services, no connections, nobody denied; no packet that `recount` has not seen."""
         for name in list(self.plane.services()):
             self.plane.remove(name)
         self.plane.deny(())
         self.forget_connections()
+        self.recount()
 
     def connections(self) -> list[Array]:
         """All records, a family at a time."""

@@ -26,7 +26,7 @@ from xdpdirector.archive import Archive
 from xdpdirector.background import BackgroundTasks
 from xdpdirector.carriers import Carriers
 from xdpdirector.checknet import CheckNetwork
-from xdpdirector.checks import registry
+from xdpdirector.checks import authorities, registry
 from xdpdirector.checks.measured import Measured
 from xdpdirector.configuring import beginning
 from xdpdirector.denystore import DenyStore
@@ -260,6 +260,7 @@ def _status(director: Director) -> str:
 
 async def _read_again(source: Path, director: Director, access: Access, doors: Sequence[Door]) -> None:
     """On SIGHUP: certificates and the configuration file. What is wrong with them is told, and changes nothing."""
+    authorities.forget()
     try:
         load_certificates_anew(access.spec, doors)
     except ConfigurationError as error:

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 
-from xdpdirector.checks import Probe, Target, registry
+from xdpdirector.checks import Probe, Target, authorities, registry
 from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport
@@ -124,7 +124,7 @@ class Monitor:
         notes = [f"checks cannot be made, and verdicts stay as they were: {why}" for why in reasons]
         if len(notes) > REASONS:
             notes[REASONS:] = ["checks cannot be made for other reasons, too: each backend says its own"]
-        return [*self._ways.notes(), *notes]
+        return [*self._ways.notes(), *authorities.notes(), *notes]
 
     def blind(self) -> str:
         """Why no check at all has been made for a while; empty as long as one is, and without checks."""

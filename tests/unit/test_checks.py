@@ -222,8 +222,18 @@ def test_http_is_content(answer: Answer) -> None:
             id="bad header",
         ),
         pytest.param(
+            saying(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
+            r"the answer of HOST to GET /healthz is broken: illegal chunk header: 'zz.*",
+            id="bad chunk",
+        ),
+        pytest.param(
+            saying(b"\x15\x03\x01\x00\x02\x02\x16"),
+            "the answer of HOST is not HTTP: it begins with the octets 15 03 01 00 02 02 16",
+            id="TLS",
+        ),
+        pytest.param(
             saying(b"HTTP/1.1 200 OK\r\n", *[b"A: " + b"x" * 16000 + b"\r\n"] * 5),
-            "HOST answered GET /healthz with 64 KiB of headers, which is too much",
+            "HOST answered GET /healthz with more than 16 KiB of headers, which is too much",
             id="huge headers",
         ),
         pytest.param(

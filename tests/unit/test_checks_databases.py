@@ -14,6 +14,21 @@ from xdpdirector.checkspec import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
 
+
+def ldap(tag: bytes, content: bytes) -> bytes:
+    """A message with the number 1, in BER."""
+
+    def sized(octets: bytes) -> bytes:
+        return b"\x84" + len(octets).to_bytes(4) + octets
+
+    return b"\x30" + sized(b"\x02\x01\x01" + tag + sized(content))
+
+
+def number(octets: bytes) -> bytes:
+    """An ENUMERATED."""
+    return b"\x0a\x84" + len(octets).to_bytes(4) + octets
+
+
 BIND_OK = bytes.fromhex("300c02010161070a010004000400")
 BIND_REFUSED = bytes.fromhex("301202010161 0d 0a0130 0400 0406") + b"no way"
 ROOT_DSE = bytes.fromhex("3009020102640404003000")
@@ -119,13 +134,13 @@ def test_a_good_server(spec: CheckSpec, answer: Answer) -> None:
         pytest.param(
             check("ldap"),
             silent(b"220 hello\r\n"),
-            "the answer of HOST is not LDAP: it begins with b'22'",
+            "the answer of HOST is not LDAP: it begins with '22'",
             id="not ldap",
         ),
         pytest.param(
             check("ldap"),
             silent(b"0\x04oops"),
-            "the answer of HOST to the bind is not LDAP",
+            "the answer of HOST to the bind is not LDAP: it is broken off",
             id="garbage in BER",
         ),
         pytest.param(
@@ -133,6 +148,36 @@ def test_a_good_server(spec: CheckSpec, answer: Answer) -> None:
             silent(b"0\x84\x7f\xff\xff\xff"),
             "HOST announces an answer of 2147483647 octets, which is too much",
             id="ldap oversize",
+        ),
+        pytest.param(
+            check("ldap"),
+            silent(ldap(b"\x61", number(b"\x7f" * 50000) + b"\x04\x00\x04\x00")),
+            "the answer of HOST to the bind is not LDAP: no small number",
+            id="ldap, a number without end",
+        ),
+        pytest.param(
+            check("ldap"),
+            silent(ldap(b"\x61", b"\x04\x00" * 30000)),
+            "the answer of HOST to the bind is not LDAP: no small number",
+            id="ldap, many elements",
+        ),
+        pytest.param(
+            check("ldap"),
+            silent(ldap(b"\x61", b"")),
+            "the answer of HOST to the bind is not LDAP: an element is missing",
+            id="ldap, nothing in it",
+        ),
+        pytest.param(
+            check("ldap"),
+            silent(ldap(b"\x78", b"\x0a\x01\x34\x04\x00\x04\x05later")),
+            "HOST refused the bind: unavailable (52): later",
+            id="ldap disconnects",
+        ),
+        pytest.param(
+            check("mysql"),
+            silent(b"\x01\x00\x00\x00\x0a"),
+            "HOST does not speak MySQL: it sent the octets 01 00 00 00 0a",
+            id="mysql, an empty greeting",
         ),
         pytest.param(
             check("postgres"),
@@ -149,7 +194,7 @@ def test_a_good_server(spec: CheckSpec, answer: Answer) -> None:
         pytest.param(
             check("postgres"),
             silent(b"R\x7f\xff\xff\xff"),
-            "the answer of HOST is not PostgreSQL: it begins with 'R\\x7f���'",
+            "the answer of HOST is not PostgreSQL: it begins with the octets 52 7f ff ff ff",
             id="postgres oversize",
         ),
         pytest.param(

@@ -147,7 +147,7 @@ def test_an_agent_that_is_fine(line: bytes, share: float | None) -> None:
         (b"failed\n", "the agent on HOST says 'failed'"),
         (b"SSH-2.0\n", "the agent on HOST says 'SSH-2.0', expected 'up', 'down' or like '75%'"),
         (b"99999%\n", "the agent on HOST says '99999%', expected 'up', 'down' or like '75%'"),
-        (b"\n", "the agent on HOST says '', expected 'up', 'down' or like '75%'"),
+        (b"\n", "the agent on HOST says nothing, expected 'up', 'down' or like '75%'"),
         (b"up", "HOST closed the connection without its state"),
     ],
 )

@@ -11,6 +11,7 @@ import re
 
 from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import channel
+from xdpdirector.checks.excerpts import excerpt
 from xdpdirector.checks.words import share_of
 from xdpdirector.checkspec import AgentCheck, CheckSpec
 
@@ -26,12 +27,13 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
         talk.expected = "its state"
         if spec.send:
             await talk.send(f"{spec.send}\n".encode())
-        line = (await talk.line()).decode("ascii", "replace")
-    return judge(line, target)
+        octets = await talk.line()
+    return judge(octets, target)
 
 
-def judge(line: str, target: Target) -> float | None:
+def judge(octets: bytes, target: Target) -> float | None:
     """What the line says; CheckFailed when that is `down`, or nothing that is known."""
+    line = octets.decode("ascii", "replace")
     words, _, reason = line.partition("#")
     share: float | None = None
     for word in re.split(r"[\s,]+", words.strip().lower()):
@@ -44,6 +46,6 @@ def judge(line: str, target: Target) -> float | None:
             share = share_of(word)
             if share is None:
                 raise CheckFailed(
-                    f"the agent on {target} says {line[:80]!r}, expected 'up', 'down' or like '75%'"
+                    f"the agent on {target} says {excerpt(octets, 80)}, expected 'up', 'down' or like '75%'"
                 )
     return share

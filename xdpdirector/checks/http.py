@@ -7,16 +7,23 @@ speaks the protocol; this file must not know how the connection was made.
 
 from __future__ import annotations
 
+import asyncio
+import re
 from http import HTTPStatus
 
 import h11
 
 from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import LIMIT, PIECE, Channel, channel
+from xdpdirector.checks.excerpts import excerpt
 from xdpdirector.checks.words import share_of
 from xdpdirector.checkspec import CheckSpec, HttpBase, HttpCheck
 
+HEAD = 16384
+AT_ONCE = 64  # of its small pieces, until the loop gets a turn
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
+_TOO_LARGE = 431  # h11's word for what exceeds its buffer
+_BYTES = re.compile(r"""bytearray\(b('[^']*'|"[^"]*")\)""")
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
@@ -44,8 +51,9 @@ class _Exchange:
 
     def __init__(self, talk: Channel, spec: HttpBase) -> None:
         self._talk, self._spec = talk, spec
-        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=LIMIT)
+        self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD)
         self._begin = b""
+        self._pieces = 0
         self.request = f"GET {spec.path}"
         talk.expected = f"an answer to {self.request}"
 
@@ -85,15 +93,18 @@ class _Exchange:
         said = next((value for name, value in response.headers if name == wanted), None)
         if said is None:
             return None
-        share = share_of(text := said.decode("ascii", "replace"))
+        share = share_of(said.decode("ascii", "replace"))
         if share is None:
             raise CheckFailed(
-                f"{self._talk.target} sent {self._spec.weight_header}: {text!r}, expected like '75%'"
+                f"{self._talk.target} sent {self._spec.weight_header}: {excerpt(said)}, expected like '75%'"
             )
         return share
 
     async def _event(self) -> object:
         """The next thing the server says; None when 64 KiB of it are enough."""
+        self._pieces += 1
+        if self._pieces % AT_ONCE == 0:
+            await asyncio.sleep(0)
         while True:
             try:
                 event = self._http.next_event()
@@ -109,9 +120,15 @@ class _Exchange:
 
     def _why_not(self, error: Exception) -> str:
         target = self._talk.target
+        if getattr(error, "error_status_hint", 0) == _TOO_LARGE:
+            return f"{target} answered {self.request} with more than 16 KiB of headers, which is too much"
         if not self._begin:
             return f"{target} closed the connection without an answer to {self.request}"
         if self._begin.startswith(b"HTTP/1."):
-            return f"the answer of {target} to {self.request} is broken: {error}"
-        begin = self._begin.decode("ascii", "replace").splitlines()[0]
-        return f"the answer of {target} is not HTTP: it begins with {begin!r}"
+            return f"the answer of {target} to {self.request} is broken: {_BYTES.sub(_unquoted, str(error))[:160]}"
+        return f"the answer of {target} is not HTTP: it begins with {excerpt(self._begin)}"
+
+
+def _unquoted(match: re.Match[str]) -> str:
+    """h11 shows octets as Python writes them: bytearray(b'zz\\r\\n')."""
+    return f"'{match[1][1:-1]}'"

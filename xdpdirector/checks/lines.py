@@ -7,6 +7,7 @@ from collections.abc import Collection
 
 from xdpdirector.checks import CheckFailed
 from xdpdirector.checks.channel import Channel
+from xdpdirector.checks.excerpts import excerpt
 
 
 async def begins(talk: Channel, wanted: Collection[str], what: str, *, passing: str = "") -> None:
@@ -14,8 +15,10 @@ async def begins(talk: Channel, wanted: Collection[str], what: str, *, passing: 
     not count. `what`: the line, in a sentence: `its greeting`."""
     talk.expected = what
     while True:
-        line = (await talk.line())[:120].decode("ascii", "replace")
+        octets = await talk.line()
+        line = octets[:120].decode("ascii", "replace")
         if line.upper().startswith(tuple(each.upper() for each in wanted)):
             return
         if not passing or not line.startswith(passing):
-            raise CheckFailed(f"{talk.target} sent {line!r} as {what}, expected '{' or '.join(wanted)}'")
+            said, expected = excerpt(octets, 120), " or ".join(wanted)
+            raise CheckFailed(f"{talk.target} sent {said} as {what}, expected '{expected}'")

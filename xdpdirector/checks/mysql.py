@@ -20,6 +20,7 @@ from pymysql.connections import Connection
 
 from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import LIMIT, channel
+from xdpdirector.checks.excerpts import MOST, excerpt
 from xdpdirector.checkspec import CheckSpec, MysqlCheck
 
 THREADS = 64
@@ -61,23 +62,24 @@ def _shake_hands(opened: socket.socket, spec: MysqlCheck) -> str:
         words = str(error.args[-1])[:160] if error.args else repr(error)
         number = f" ({code})" if isinstance(code, int) and code else ""
         return "" if code in _ALIVE else f"did not finish the handshake: {words}{number}"
-    except Exception as error:  # what it makes of octets that are not MySQL
-        return f"does not speak MySQL: {error!r}"[:160]
+    except Exception:  # what it makes of octets that are not MySQL
+        return f"does not speak MySQL: it sent {excerpt(bounded.begin)}"
     return ""
 
 
 class _Bounded:
-    """As much of a socket as PyMySQL uses. Reading ends after 64 KiB; the library cannot change the timeout."""
+    """As much of a socket as PyMySQL uses. Reading ends after 64 KiB; the library cannot change the timeout.
+    `begin`: the first octets that came."""
 
     def __init__(self, opened: socket.socket, timeout: float) -> None:
-        self._socket = opened
+        self._socket, self.begin = opened, b""
         opened.settimeout(timeout)
 
     def settimeout(self, timeout: float | None) -> None:
         pass
 
     def makefile(self, mode: str) -> Any:
-        return io.BufferedReader(_BoundedReader(self._socket))
+        return io.BufferedReader(_BoundedReader(self._socket, self))
 
     def sendall(self, data: bytes) -> None:
         self._socket.sendall(data)
@@ -87,8 +89,8 @@ class _Bounded:
 
 
 class _BoundedReader(io.RawIOBase):
-    def __init__(self, opened: socket.socket) -> None:
-        self._socket, self._left = opened, LIMIT
+    def __init__(self, opened: socket.socket, owner: _Bounded) -> None:
+        self._socket, self._owner, self._left = opened, owner, LIMIT
 
     def readable(self) -> bool:
         return True
@@ -96,5 +98,6 @@ class _BoundedReader(io.RawIOBase):
     def readinto(self, buffer: Any) -> int:
         with memoryview(buffer) as view:
             number = self._socket.recv_into(view, min(len(view), self._left)) if self._left else 0
+            self._owner.begin = (self._owner.begin + bytes(view[: min(number, MOST)]))[: MOST + 1]
         self._left -= number
         return number

@@ -10,6 +10,7 @@ import struct
 
 from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import LIMIT, Channel, channel
+from xdpdirector.checks.excerpts import excerpt
 from xdpdirector.checkspec import CheckSpec, PostgresCheck
 
 PROTOCOL = 3 << 16
@@ -29,7 +30,7 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
             _judge(talk, body)
         elif kind != b"R":
             raise CheckFailed(
-                f"the answer of {talk.target} is not PostgreSQL: it begins with {kind + body[:39]!r}"
+                f"the answer of {talk.target} is not PostgreSQL: it begins with {excerpt(kind + body[:39])}"
             )
         await talk.farewell(TERMINATE)
 
@@ -46,8 +47,7 @@ async def _message(talk: Channel) -> tuple[bytes, bytes]:
     head = await talk.exactly(5)
     length = int.from_bytes(head[1:])
     if head[:1] not in (b"R", b"E", b"N", b"v") or not 4 <= length <= LIMIT:
-        begin = head.decode("ascii", "replace")
-        raise CheckFailed(f"the answer of {talk.target} is not PostgreSQL: it begins with {begin!r}")
+        raise CheckFailed(f"the answer of {talk.target} is not PostgreSQL: it begins with {excerpt(head)}")
     return head[:1], await talk.exactly(length - 4)
 
 

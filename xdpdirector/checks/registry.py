@@ -10,12 +10,14 @@ from __future__ import annotations
 from functools import cache
 from importlib import import_module
 
-from xdpdirector.checks import CheckImpossible, Dial, Probe, Target
-from xdpdirector.checkspec import Checks, CheckSpec
+from xdpdirector.checks import CheckImpossible, Dial, Probe, Target, authorities
+from xdpdirector.checkspec import Checks, CheckSpec, Secured
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
     """The Probe for any check."""
+    if isinstance(spec, Secured) and spec.verify:
+        await authorities.trusted(spec)  # before the backend is asked: this time is not its own
     return await _probe_of(spec.type)(spec, target, dial)
 
 

@@ -7,6 +7,7 @@ import re
 
 from xdpdirector.checks import CheckFailed
 from xdpdirector.checks.channel import Channel
+from xdpdirector.checks.excerpts import excerpt
 
 _REPLY = re.compile(rb"(\d{3})([ -]?)(.*)")
 
@@ -18,8 +19,9 @@ async def reply(talk: Channel, code: int, *, to: str = "") -> None:
     line = await talk.line()
     match = _REPLY.fullmatch(line)
     if not match:
-        begin = line[:40].decode("ascii", "replace")
-        raise CheckFailed(f"the {what} of {talk.target} is none of this protocol: it begins with {begin!r}")
+        raise CheckFailed(
+            f"the {what} of {talk.target} is none of this protocol: it begins with {excerpt(line)}"
+        )
     while match[2] == b"-" and not re.match(match[1] + rb"( |$)", line):
         line = await talk.line()
     if int(match[1]) != code:

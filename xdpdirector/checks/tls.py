@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ssl
 import time
-from functools import lru_cache
+from datetime import UTC, datetime
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
+from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, authorities, ber
 from xdpdirector.checks.channel import Channel, channel
 from xdpdirector.checkspec import CheckSpec, Secured, TlsCheck
 
 DAY = 86400
+_VERSION = 0xA0
+_TIMES = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}  # UTCTime, GeneralizedTime (RFC 5280, 4.1.2.5)
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
@@ -29,8 +31,12 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
 async def secure(talk: Channel, spec: Secured) -> None:
     """The handshake, as the check's options want it."""
     try:
-        await talk.secure(_context(spec.verify, spec.ca), spec.sni)
+        await talk.secure(await authorities.trusted(spec), spec.sni)
     except ssl.SSLCertVerificationError as error:
+        if await authorities.changed(spec.ca):
+            raise CheckImpossible(
+                f"the certificates in {spec.ca or 'this machine'} were replaced a moment ago"
+            ) from error
         raise CheckFailed(
             f"the certificate of {talk.target} is not accepted for {spec.sni}: {error.verify_message}"
         ) from error
@@ -43,26 +49,13 @@ async def secure(talk: Channel, spec: Secured) -> None:
         raise CheckFailed(f"no TLS with {talk.target}: {why}") from error
 
 
-@lru_cache(maxsize=32)
-def _context(verify: bool, ca: str | None) -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    if not verify:
-        # The question is whether the server works, not how good its encryption is: old ones are asked as well.
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-        context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
-        context.set_ciphers("DEFAULT:@SECLEVEL=0")
-        return context
-    try:
-        context.load_verify_locations(cafile=ca) if ca else context.load_default_certs()
-    except OSError as error:
-        raise CheckImpossible(
-            f"the certificates in {ca} cannot be read: {error.strerror or error}"
-        ) from error
-    return context
-
-
 def _judge_days(talk: Channel, least: int) -> None:
-    left = (not_after(talk.certificate) - time.time()) / DAY
+    try:
+        left = (not_after(talk.certificate) - time.time()) / DAY
+    except ValueError as error:
+        raise CheckFailed(
+            f"the certificate of {talk.target} does not say until when it is valid: {error}"
+        ) from error
     if left < 0:
         raise CheckFailed(f"the certificate of {talk.target} expired {-left:.0f} days ago")
     if left < least:
@@ -71,12 +64,17 @@ def _judge_days(talk: Channel, least: int) -> None:
         )
 
 
-@lru_cache(maxsize=256)
 def not_after(certificate: bytes) -> float:
-    """When a certificate (DER, RFC 5280) ends, in seconds since the epoch."""
-    from pyasn1.codec.der import decoder
-    from pyasn1_modules import rfc5280
-
-    decoded, _ = decoder.decode(certificate, asn1Spec=rfc5280.Certificate())
-    moment = decoded["tbsCertificate"]["validity"]["notAfter"].getComponent()
-    return float(moment.asDateTime.timestamp())
+    """When a certificate (DER, RFC 5280, 4.1) ends, in seconds since the epoch. ValueError."""
+    whole, _ = ber.read(certificate)
+    (body,) = ber.first(whole, 1)
+    fields = ber.first(body, 5)
+    validity = fields[4] if fields[0].tag == _VERSION else fields[3]  # after serialNumber, signature, issuer
+    _, end = ber.first(validity, 2)
+    form = _TIMES.get(end.tag)
+    if form is None or len(end.content) > len("YYYYMMDDHHMMSSZ"):
+        raise ValueError("its end is no time")
+    moment = datetime.strptime(bytes(end.content).decode("ascii", "replace"), form)
+    if end.tag == 0x17:  # a year of two digits is from 1950 to 2049, strptime's from 1969 to 2068
+        moment = moment.replace(year=moment.year % 100 + (1900 if moment.year % 100 >= 50 else 2000))
+    return moment.replace(tzinfo=UTC).timestamp()

@@ -1,0 +1,53 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Reads BER and DER (X.690), as much as checks need: tags of one octet, definite lengths.
+
+By hand, because pyasn1 takes seconds, on the event loop, for what a hostile server can send: here nothing is read
+that is not asked for. Pure; ValueError for what is not well-formed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+INTEGER, OCTETS, NULL, ENUMERATED, SEQUENCE = 0x02, 0x04, 0x05, 0x0A, 0x30
+
+
+@dataclass(frozen=True)
+class Element:
+    """`tag`: the identifier octet."""
+
+    tag: int
+    content: memoryview
+
+    def number(self, octets: int) -> int:
+        """Of an INTEGER or ENUMERATED of that many octets at most."""
+        if self.tag not in (INTEGER, ENUMERATED) or not 1 <= len(self.content) <= octets:
+            raise ValueError("no small number")
+        return int.from_bytes(self.content, signed=True)
+
+
+def first(element: Element, number: int) -> list[Element]:
+    """That many of the elements in it."""
+    found, rest = [], element.content
+    for _ in range(number):
+        if not rest:
+            raise ValueError("an element is missing")
+        one, rest = read(rest)
+        found.append(one)
+    return found
+
+
+def read(data: bytes | memoryview) -> tuple[Element, memoryview]:
+    """The first element, and what follows it."""
+    view = memoryview(data)
+    if len(view) < 2 or view[0] & 0x1F == 0x1F:
+        raise ValueError("no element")
+    length, start = view[1], 2
+    if length & 0x80:
+        start += length & 0x7F
+        if not 2 < start <= 6 or len(view) < start:
+            raise ValueError("no definite length")
+        length = int.from_bytes(view[2:start])
+    if len(view) - start < length:
+        raise ValueError("it is broken off")
+    return Element(view[0], view[start : start + length]), view[start + length :]

@@ -6,6 +6,7 @@ Knows files, addresses and modes; no routes.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import grp
 import logging
@@ -18,7 +19,10 @@ from xdpdirector.accessspec import ApiSpec, Endpoint
 from xdpdirector.api import tls
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError, StoreError
+from xdpdirector.files import Fingerprint, fingerprint
 from xdpdirector.tokens import Tokens
+
+LOOK_APART = 5.0  # seconds between two looks at the files of TLS
 
 log = logging.getLogger(__name__)
 
@@ -36,12 +40,49 @@ def opened_doors(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[Doo
         yield doors
 
 
-def load_certificates_anew(spec: ApiSpec, doors: Sequence[Door]) -> None:
-    """For connections from now on. ConfigurationError, and all stays as it is, when the files cannot be used."""
-    for context in {door.tls for door in doors if door.tls}:
-        assert spec.tls is not None
-        tls.load(context, spec.tls)
-        log.info("the API's certificate was read again from %s", spec.tls.certificate)
+class Certificates:
+    """The files of the API's TLS, read again for connections from now on: when they are others, and when asked for.
+    What cannot be used changes nothing, and is told."""
+
+    def __init__(self, spec: ApiSpec, doors: Sequence[Door], *, look_apart: float = LOOK_APART) -> None:
+        self._look_apart = look_apart
+        self._spec, self._doors = spec.tls, [door for door in doors if door.tls]
+        self._state = self._look()
+        self._trouble = ""
+
+    def notes(self) -> list[str]:
+        """A sentence when the files, as they are now, cannot be used."""
+        return [self._trouble] if self._trouble else []
+
+    async def follow(self) -> None:
+        """Look at them again and again."""
+        while True:
+            await asyncio.sleep(self._look_apart)
+            if await asyncio.to_thread(self._look) != self._state:
+                await self.read()
+
+    async def read(self) -> None:
+        """Now, whatever they looked like before."""
+        if self._spec is None or not self._doors:
+            return
+        state = await asyncio.to_thread(self._look)
+        try:
+            made = await asyncio.to_thread(tls.context, self._spec)
+        except ConfigurationError as error:
+            self._trouble = f"the API's certificates stay as they were: {error.detail}"
+            log.error("%s", self._trouble)
+        else:
+            for door in self._doors:
+                door.tls = made
+            self._trouble = ""
+            log.info("the API's certificate was read again from %s", self._spec.certificate)
+        self._state = state
+
+    def _look(self) -> tuple[Fingerprint | None, ...]:
+        if self._spec is None:
+            return ()
+        paths = filter(None, (self._spec.certificate, self._spec.key, self._spec.client_ca))
+        return tuple(fingerprint(path) for path in paths)
 
 
 def _may_listen(spec: ApiSpec, tokens: Tokens) -> bool:

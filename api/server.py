@@ -41,9 +41,9 @@ class Room:
     unix: int = 256
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Door:
-    """A bound socket to listen on, and the TLS that is spoken there."""
+    """A bound socket to listen on, and the TLS that is spoken there, with all who come in from now on."""
 
     socket: socket.socket
     tls: ssl.SSLContext | None = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import ssl
 
+from xdpdirector import files
 from xdpdirector.accessspec import TlsSpec
 from xdpdirector.errors import ConfigurationError
 
@@ -14,9 +15,10 @@ def context(spec: TlsSpec) -> ssl.SSLContext:
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
     made.set_alpn_protocols(["http/1.1"])
-    load(made, spec)
+    _load(made, spec)
     if spec.client_ca:
         try:
+            files.require_regular(spec.client_ca)
             made.load_verify_locations(spec.client_ca)
         except (OSError, ssl.SSLError) as error:
             raise ConfigurationError(f"api.tls.client_ca {spec.client_ca}: {_reason(error)}") from error
@@ -24,18 +26,15 @@ def context(spec: TlsSpec) -> ssl.SSLContext:
     return made
 
 
-def load(into: ssl.SSLContext, spec: TlsSpec) -> None:
-    """Read certificate and key, at first or anew: connections from now on get them. What cannot be used is not
-    taken: ConfigurationError."""
+def _load(into: ssl.SSLContext, spec: TlsSpec) -> None:
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(
-            spec.certificate, spec.key, password=_no_password
-        )
+        for path in (spec.certificate, spec.key):
+            files.require_regular(path)
+        into.load_cert_chain(spec.certificate, spec.key, password=_no_password)
     except (OSError, ssl.SSLError, ValueError) as error:
         raise ConfigurationError(
             f"api.tls: certificate {spec.certificate} and key {spec.key} cannot be used: {_reason(error)}"
         ) from error
-    into.load_cert_chain(spec.certificate, spec.key)
 
 
 def _no_password() -> str:

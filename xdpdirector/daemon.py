@@ -20,7 +20,7 @@ from xdpdirector import attachment, becoming, config, descriptors, loading, priv
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
-from xdpdirector.api.doors import load_certificates_anew, opened_doors
+from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
 from xdpdirector.background import BackgroundTasks
@@ -31,7 +31,7 @@ from xdpdirector.checks.measured import Measured
 from xdpdirector.configuring import beginning
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
-from xdpdirector.errors import ConfigurationError, DirectorError
+from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
 from xdpdirector.interfaces import Interface
@@ -133,6 +133,7 @@ async def _serve(
             tasks=tasks,
         )
         history = Recorded(archive, access.audit)
+        certificates = Certificates(access.spec, doors)
         carriers = Carriers(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
         lan = Lan(
             wanted.lan,
@@ -157,6 +158,7 @@ async def _serve(
                 tasks,
             ),
             tallies=probe.tallies,
+            notes=certificates.notes,
             revision=stored.id if stored else 0,
         )
         async with contextlib.AsyncExitStack() as running:
@@ -177,7 +179,8 @@ async def _serve(
                 server,
                 supervisor,
                 tasks,
-                lambda: _read_again(source, director, access, doors),
+                lambda: _read_again(source, director, certificates),
+                certificates,
                 lambda: time.monotonic() - reconciler.last_round < ROUND_WITHIN,
                 hung_up,
                 opened,
@@ -216,6 +219,7 @@ async def _answer(
     supervisor: Supervisor,
     tasks: BackgroundTasks,
     read_again: Callable[[], Awaitable[None]],
+    certificates: Certificates,
     is_sound: Callable[[], bool],
     hung_up: asyncio.Event,
     opened: asyncio.Event,
@@ -239,7 +243,10 @@ async def _answer(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop)
-    beside = [tasks.start("reading the configuration file again", reload)]
+    beside = [
+        tasks.start("reading the configuration file again", reload),
+        tasks.start("looking at the API's certificates", certificates.follow),
+    ]
     if supervisor.is_there:
         tell = partial(supervisor.live, lambda: _status(director), is_sound)
         beside.append(tasks.start("telling systemd", tell))
@@ -258,13 +265,10 @@ def _status(director: Director) -> str:
     return f"not ready: {seen.problems[0]}" if seen.problems else services
 
 
-async def _read_again(source: Path, director: Director, access: Access, doors: Sequence[Door]) -> None:
+async def _read_again(source: Path, director: Director, certificates: Certificates) -> None:
     """On SIGHUP: certificates and the configuration file. What is wrong with them is told, and changes nothing."""
     authorities.forget()
-    try:
-        load_certificates_anew(access.spec, doors)
-    except ConfigurationError as error:
-        log.error("the certificates stay as they are: %s", error.detail)
+    await certificates.read()
     try:
         wanted = await asyncio.to_thread(config.load, source)
         plan = await director.configuration.reload(wanted, config.digest(wanted))

@@ -63,11 +63,12 @@ class Director:
         lan: LanSource,
         guard: Guard,
         tallies: Callable[[], list[Tally]] = list,
+        notes: Callable[[], list[str]] = list,
         revision: int = 0,
     ) -> None:
-        """`configuration`: what the daemon was started with."""
+        """`configuration`: what the daemon was started with. `notes`: what else is wrong, in sentences."""
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
-        self._tallies = tallies
+        self._tallies, self._notes = tallies, notes
         self.guard, self._guard_spec = guard, configuration.guard
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
@@ -222,6 +223,7 @@ class Director:
             *guards,
             *self.configuration.warnings,
             *self._reconciler.notes(),
+            *self._notes(),
         ]
 
     # Writing

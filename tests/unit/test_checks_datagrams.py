@@ -3,7 +3,10 @@
 
 import asyncio
 import errno
+import random
 import socket
+import struct
+from collections.abc import Callable
 from typing import Any
 
 import dns.flags
@@ -15,7 +18,8 @@ from peers import HASTY, HERE, HERE6, PATIENT, SHORT, Answer, answering, at, clo
 from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, direct, registry
-from xdpdirector.checkspec import CheckSpec
+from xdpdirector.checks import dns as dns_check
+from xdpdirector.checkspec import CheckSpec, DnsCheck
 from xdpdirector.model import Address
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
@@ -109,21 +113,9 @@ def test_a_closed_port(kind: str) -> None:
 )
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_dns(transport: str, options: dict[str, Any], sentence: str) -> None:
-    async def by_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
-        reply = answer(query)
-        writer.write(len(reply).to_bytes(2) + reply)
-        await reader.read()
+    spec = check("dns", name="www.example.org", transport=transport, **options)
 
-    async def main() -> str:
-        spec = check("dns", name="www.example.org", transport=transport, **options)
-        if transport == "tcp":
-            async with serving(by_tcp) as port:
-                return await failure(port, spec)
-        async with answering(lambda query: [answer(query)]) as port:
-            return await failure(port, spec)
-
-    assert asyncio.run(main()) == sentence
+    assert asyncio.run(failure_of(answer, spec)) == sentence
 
 
 def test_dns_passes_over_what_answers_another_question() -> None:
@@ -162,6 +154,88 @@ def test_dns_over_tcp_that_goes_wrong(server: Answer, sentence: str) -> None:
             return await failure(port, check("dns", name=NAME, transport="tcp"))
 
     assert asyncio.run(main()).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("transport", "remedy"), [("udp", ": ask by TCP, with `transport: tcp`"), ("tcp", "")], ids=["UDP", "TCP"]
+)
+def test_a_truncated_answer_is_called_so(transport: str, remedy: str) -> None:
+    def cut(query: bytes) -> bytes:
+        reply = dns.message.from_wire(answer(query))
+        reply.flags |= dns.flags.TC
+        reply.answer.clear()
+        return reply.to_wire()
+
+    spec = check("dns", name=NAME, answer=RECORD, transport=transport)
+
+    assert asyncio.run(failure_of(cut, spec)) == (
+        f"HOST truncated its answer to A {NAME}, and {RECORD} is not in what is left{remedy}"
+    )
+
+
+def test_a_truncated_answer_that_has_what_is_wanted_will_do() -> None:
+    def cut(query: bytes) -> bytes:
+        reply = dns.message.from_wire(answer(query))
+        reply.flags |= dns.flags.TC
+        return reply.to_wire()
+
+    assert asyncio.run(failure_of(cut, check("dns", name=NAME, answer=RECORD))) == ""
+
+
+def test_an_answer_that_was_made_to_keep_its_reader_busy() -> None:
+    """Thousands of records whose names are pointers to a name of 127 labels: minutes of work for dnspython's reader
+    of messages, which would be nobody else's then."""
+
+    def hostile(query: bytes) -> bytes:
+        name = b"\x01a" * 127 + b"\0"
+        first = len(query)
+        pointer = (0xC000 | first).to_bytes(2)
+        record = struct.pack("!HHIH", 1, 1, 1, 4) + bytes(4)
+        more = b"".join(pointer + struct.pack("!HHIH", 5, 1, n, 2) + pointer for n in range(4000))
+        head = query[:2] + struct.pack("!HHHHH", 0x8180, 1, 4001, 0, 0)
+        return head + query[12:] + name + record + more
+
+    spec = check("dns", name=NAME, answer=RECORD, transport="tcp")
+    found = asyncio.run(asyncio.wait_for(failure_of(hostile, spec), PATIENT))
+
+    assert found.startswith("HOST answered 0.0.0.0, a.a.a")
+
+
+def test_whatever_a_name_server_says_it_is_its_own_fault() -> None:
+    """A defect in reading it would leave a broken server in the pool."""
+    chance = random.Random(1)
+    spec = check("dns", name=NAME, answer="203.0.113.250")
+    assert isinstance(spec, DnsCheck)
+    query = dns.message.make_query(NAME, "A").to_wire()
+    whole = answer(query)
+
+    async def story() -> None:
+        for _ in range(2000):
+            wire = bytearray(whole)
+            for _ in range(chance.randint(1, 5)):
+                wire[chance.randrange(12, len(wire))] = chance.randrange(256)
+            del wire[chance.randrange(12, len(wire) + 1) :]
+            with pytest.raises(CheckFailed):
+                await dns_check.judge(spec, at(53), dns_check._read(bytes(wire), at(53)), bytes(wire))
+
+    asyncio.run(story())
+
+
+async def failure_of(reply: Callable[[bytes], bytes], spec: CheckSpec) -> str:
+    """By UDP or TCP, as the check wants it."""
+    assert isinstance(spec, DnsCheck)
+
+    async def by_tcp(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        query = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+        said = reply(query)
+        writer.write(len(said).to_bytes(2) + said)
+        await reader.read()
+
+    if spec.transport == "tcp":
+        async with serving(by_tcp) as port:
+            return await failure(port, spec)
+    async with answering(lambda query: [reply(query)]) as port:
+        return await failure(port, spec)
 
 
 def test_a_question_that_cannot_be_asked() -> None:

@@ -2,14 +2,20 @@
 """TLS in the probes: handshakes, certificates, and what is said inside."""
 
 import asyncio
+import os
+import ssl
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from certificates import Certified, certify
 from peers import PATIENT, SHORT, Answer, at, babbling, closing, serving, silent
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
+from xdpdirector import files
+from xdpdirector.checks import CheckFailed, CheckImpossible, authorities, direct, registry, tls
+from xdpdirector.checks.channel import Channel
 from xdpdirector.checkspec import HttpsCheck, TlsCheck
 
 NAME = "www.example.org"
@@ -105,6 +111,154 @@ def test_a_file_of_authorities_that_is_missing(certified: Certified, tmp_path: P
 
     with pytest.raises(CheckImpossible, match=r"none\.pem cannot be read: No such file or directory"):
         asyncio.run(ask(silent(), certified, spec))
+
+
+def test_authorities_are_read_again_when_their_file_is_another(tmp_path: Path) -> None:
+    """As when a certificate is renewed: no failure on the way, and no restart."""
+    old, new = (certify(tmp_path, NAME, days=days) for days in (10, 20))
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(old.certificate.read_bytes())
+    spec = tls_check(verify=True, server_name=NAME, ca=str(ca))
+
+    async def story() -> list[str]:
+        said = [await ask(silent(), old, spec)]
+        ca.write_bytes(old.certificate.read_bytes() + new.certificate.read_bytes())
+        with suppress(CheckImpossible):  # they were replaced a moment ago
+            said.append(await ask(silent(), new, spec))
+        said.append(await ask(silent(), new, spec))
+        replaced = tmp_path / "other.pem"
+        replaced.write_bytes(old.certificate.read_bytes())
+        replaced.rename(ca)
+        authorities.forget()
+        said.append(await ask(silent(), old, spec))
+        refused = await ask(silent(), new, spec)
+        assert refused == f"the certificate of HOST is not accepted for {NAME}: self-signed certificate"
+        return said
+
+    assert set(asyncio.run(story())) == {""}
+
+
+@pytest.mark.parametrize("what", ["nothing", "no certificate", "a FIFO", "a device", "too much"])
+def test_what_cannot_be_read_again_is_told_and_what_was_read_last_is_trusted(
+    certified: Certified, tmp_path: Path, what: str
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.write_bytes(certified.certificate.read_bytes())
+    spec = tls_check(verify=True, server_name=NAME, ca=str(ca))
+
+    async def story() -> None:
+        assert await ask(silent(), certified, spec) == ""
+        spoil(ca, what)
+        authorities.forget()
+        assert await ask(silent(), certified, spec) == ""
+        (note,) = [note for note in authorities.notes() if str(ca) in note]
+        assert note.endswith("those that were read last are trusted")
+        ca.unlink(missing_ok=True)
+        ca.write_bytes(certified.certificate.read_bytes())
+        authorities.forget()
+        assert await ask(silent(), certified, spec) == ""
+        assert [note for note in authorities.notes() if str(ca) in note] == []
+
+    asyncio.run(asyncio.wait_for(story(), PATIENT))
+
+
+def spoil(path: Path, what: str) -> None:
+    path.unlink()
+    if what == "no certificate":
+        path.write_text("half a certific")
+    elif what == "a FIFO":
+        os.mkfifo(path)
+    elif what == "a device":
+        path.symlink_to("/dev/zero")
+    elif what == "too much":
+        with path.open("wb") as file:
+            file.truncate(files.LARGEST + 1)
+
+
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        ("a FIFO", "it is no regular file"),
+        ("a device", "it is no regular file"),
+        ("too much", "it has more than 4 MiB"),
+        ("no certificate", "it holds no certificates in PEM"),
+    ],
+)
+def test_a_file_of_authorities_that_is_none(
+    certified: Certified, tmp_path: Path, what: str, words: str
+) -> None:
+    ca = tmp_path / "ca.pem"
+    ca.touch()
+    spoil(ca, what)
+    spec = tls_check(verify=True, server_name=NAME, ca=str(ca))
+
+    with pytest.raises(CheckImpossible, match=rf"ca\.pem cannot be read: {words}"):
+        asyncio.run(asyncio.wait_for(ask(silent(), certified, spec), PATIENT))
+
+
+def der(tag: int, *parts: bytes) -> bytes:
+    content = b"".join(parts)
+    return bytes([tag, 0x84]) + len(content).to_bytes(4) + content
+
+
+def certificate_until(end: bytes, *, version: bool = True) -> bytes:
+    """As much of one as is looked at; `end` is an element."""
+    head = [der(0xA0, der(0x02, b"\x02"))] if version else []
+    validity = der(0x30, der(0x17, b"200101000000Z"), end)
+    fields = [*head, der(0x02, b"\x01"), der(0x30), der(0x30), validity, der(0x30), der(0x30)]
+    return der(0x30, der(0x30, *fields), der(0x30), der(0x03))
+
+
+@pytest.mark.parametrize(
+    ("end", "moment"),
+    [
+        (der(0x17, b"300102030405Z"), "2030-01-02T03:04:05+00:00"),
+        (der(0x17, b"991231235959Z"), "1999-12-31T23:59:59+00:00"),
+        (der(0x17, b"491231235959Z"), "2049-12-31T23:59:59+00:00"),
+        (der(0x17, b"500101000000Z"), "1950-01-01T00:00:00+00:00"),
+        (der(0x18, b"99991231235959Z"), "9999-12-31T23:59:59+00:00"),
+    ],
+    ids=["soon", "long ago", "the last", "the first", "never"],
+)
+@pytest.mark.parametrize("version", [True, False], ids=["version 3", "version 1"])
+def test_the_end_of_a_certificate(end: bytes, moment: str, version: bool) -> None:
+    assert (
+        tls.not_after(certificate_until(end, version=version)) == datetime.fromisoformat(moment).timestamp()
+    )
+
+
+@pytest.mark.parametrize(
+    "certificate",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"\x30\x80\0\0", id="indefinite length"),
+        pytest.param(certificate_until(der(0x17, b"300102030405Z"))[:-20], id="broken off"),
+        pytest.param(certificate_until(der(0x17, b"301302030405Z")), id="month 13"),
+        pytest.param(certificate_until(der(0x17, b"3001020304Z")), id="no seconds"),
+        pytest.param(certificate_until(der(0x17, b"300102030405+0100")), id="a zone"),
+        pytest.param(certificate_until(der(0x18, b"\xff" * 15)), id="no digits"),
+        pytest.param(certificate_until(der(0x18, b"2" * 100000)), id="digits without end"),
+        pytest.param(certificate_until(der(0x02, b"\x01")), id="a number"),
+        pytest.param(der(0x30, der(0x30, *[b"\x05\0"] * 30000)), id="many elements"),
+    ],
+)
+def test_a_certificate_without_an_end_is_the_servers_fault(certificate: bytes) -> None:
+    """Else its verdict would stay, as for a mistake of ours."""
+    talk = Channel(at(443))
+    talk._tls = cast(ssl.SSLObject, Shown(certificate))
+
+    with pytest.raises(CheckFailed, match="does not say until when it is valid"):
+        tls._judge_days(talk, 1)
+
+
+class Shown:
+    """As much of TLS as shows a certificate."""
+
+    def __init__(self, certificate: bytes) -> None:
+        self._certificate = certificate
+
+    def getpeercert(self, *, binary_form: bool) -> bytes:
+        return self._certificate
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import grp
 import json
 import os
@@ -10,8 +11,9 @@ import socket
 import ssl
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +26,7 @@ from fake_director import FakeDirector
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import ApiSpec, Endpoint, Role, TlsSpec
 from xdpdirector.api import tls
-from xdpdirector.api.doors import load_certificates_anew, opened_doors
+from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.identity import user_name
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError
@@ -197,16 +199,62 @@ def test_a_new_certificate_is_read_while_running(
     spec = {"listen": (Endpoint(LOOPBACK, free_port()),), "tls": TlsSpec(**files._asdict())}
     for locked in house(tmp_path / "house", **spec):
         url = f"https://{locked.spec.listen[0]}/healthz"
+        certificates = Certificates(locked.spec, locked.doors)
         files.key.write_text("half a key")
-        with pytest.raises(ConfigurationError, match=r"key\.pem"):
-            load_certificates_anew(locked.spec, locked.doors)
+        asyncio.run(certificates.read())
+        assert "key.pem" in certificates.notes()[0]
         assert curl(url, "--cacert", certificate.certificate).status == 200
 
         put(client_certificate)
-        load_certificates_anew(locked.spec, locked.doors)
+        asyncio.run(certificates.read())
+        assert certificates.notes() == []
 
         assert curl(url, "--cacert", client_certificate.certificate).status == 200
         assert curl(url, "--cacert", certificate.certificate).status == 0
+
+
+def test_other_files_are_noticed_those_of_clients_too(
+    tmp_path: Path, certificate: Certificate, client_certificate: Certificate
+) -> None:
+    """Without a signal, as when a certificate is renewed by a program that knows nothing of us."""
+    authority = tmp_path / "authority.pem"
+    authority.write_bytes(certificate.certificate.read_bytes())
+    spec = TlsSpec(**certificate._asdict(), client_ca=authority)
+    for locked in house(tmp_path / "house", listen=(Endpoint(LOOPBACK, free_port()),), tls=spec):
+        url = f"https://{locked.spec.listen[0]}/healthz"
+        ask = (url, "--cacert", certificate.certificate)
+        identity = ("--cert", client_certificate.certificate, "--key", client_certificate.key)
+        assert curl(*ask, *identity).status == 0
+
+        asyncio.run(replaced(locked, authority, client_certificate, partial(curl, *ask, *identity)))
+        assert curl(*ask, *identity).status == 200
+
+
+async def replaced(house: House, authority: Path, by: Certificate, ask: Callable[[], Answer]) -> None:
+    certificates = Certificates(house.spec, house.doors, look_apart=0.01)
+    following = asyncio.create_task(certificates.follow())
+    authority.write_bytes(by.certificate.read_bytes())
+    async with asyncio.timeout(20):
+        while (await asyncio.to_thread(ask)).status != 200:
+            await asyncio.sleep(0.01)
+        authority.unlink()
+        os.mkfifo(authority)
+        while not certificates.notes():
+            await asyncio.sleep(0.01)
+    assert "it is no regular file" in certificates.notes()[0]
+    following.cancel()
+
+
+@pytest.mark.parametrize("file", ["certificate", "key", "client_ca"])
+def test_a_file_that_would_hold_its_reader_is_refused(
+    tmp_path: Path, certificate: Certificate, file: str
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    paths = {**certificate._asdict(), "client_ca": certificate.certificate, file: fifo}
+
+    with pytest.raises(ConfigurationError, match="it is no regular file"):
+        tls.context(TlsSpec(**paths))
 
 
 def test_clients_can_need_a_certificate_too(

@@ -17,6 +17,7 @@ from xdpdirector.checkspec import CheckSpec, Secured, TlsCheck
 DAY = 86400
 _VERSION = 0xA0
 _TIMES = {0x17: "%y%m%d%H%M%SZ", 0x18: "%Y%m%d%H%M%SZ"}  # UTCTime, GeneralizedTime (RFC 5280, 4.1.2.5)
+_LENGTHS = {0x17: 13, 0x18: 15}
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
@@ -72,9 +73,10 @@ def not_after(certificate: bytes) -> float:
     validity = fields[4] if fields[0].tag == _VERSION else fields[3]  # after serialNumber, signature, issuer
     _, end = ber.first(validity, 2)
     form = _TIMES.get(end.tag)
-    if form is None or len(end.content) > len("YYYYMMDDHHMMSSZ"):
+    text = bytes(end.content[:16]).decode("ascii", "replace")
+    if form is None or len(text) != _LENGTHS[end.tag] or not (text[:-1].isascii() and text[:-1].isdecimal()):
         raise ValueError("its end is no time")
-    moment = datetime.strptime(bytes(end.content).decode("ascii", "replace"), form)
+    moment = datetime.strptime(text, form)
     if end.tag == 0x17:  # a year of two digits is from 1950 to 2049, strptime's from 1969 to 2068
         moment = moment.replace(year=moment.year % 100 + (1900 if moment.year % 100 >= 50 else 2000))
     return moment.replace(tzinfo=UTC).timestamp()

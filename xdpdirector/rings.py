@@ -60,8 +60,13 @@ class Rings:
         self._hashes_port: dict[str, bool] = {}
         """Of the rings that stand in the map."""
         self._successors: dict[str, _Successor] = {}
-        self._left: set[str] = set()
-        """Services that do not schedule by their ring any more."""
+        flag = tables.enums["service_flags"]["SERVICE_RING"]
+        self._left = {
+            name
+            for name, index in services.items()
+            if self.region(index) and not int(tables.services[index]["flags"]) & flag
+        }
+        """Services that do not schedule by their ring any more, which is still there."""
         self._passed_over: dict[str, frozenset[int]] = {}
         """By service: the owners that others stand in for at some VIP. Their slots have the exceptions mark."""
 
@@ -73,7 +78,7 @@ class Rings:
 
     def is_settled(self, name: str) -> bool:
         """False while flows of this service may run without a record."""
-        return name not in self._flux_until
+        return name not in self._flux_until and name not in self._left
 
     def mentions(self, backend: int) -> bool:
         """Whether some slot speaks of it, and be it as the owner before."""
@@ -189,6 +194,7 @@ class Rings:
                 continue
             rest.append(name)
             if name in self._left or name in self._successors:
+                self._left.discard(name)
                 continue
             if flags.any():
                 inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
@@ -268,7 +274,7 @@ class Rings:
         in_flux = (schedule.flags_of(words) & _FLUX).any()
         begins |= bool(entered.any()) or (plan.name in self._persistent) != bool(plan.persistence)
         (self._persistent.add if plan.persistence else self._persistent.discard)(plan.name)
-        if in_flux and (begins or (self.is_settled(plan.name) and not plan.persistence)):
+        if in_flux and (begins or (plan.name not in self._flux_until and not plan.persistence)):
             until = now + plan.flux_seconds
             self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
 

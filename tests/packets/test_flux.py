@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import world as w
-from rings import FLOWS, NAMES, asked, flags, opened, ring, settle
+from rings import FLOWS, NAMES, asked, flags, opened, planned, ring, settle
 
 from xdpdirector import schedule
 from xdpdirector.dataplane import Dataplane
@@ -109,6 +109,23 @@ def test_what_was_adopted_enters_flux_also_without_a_packet(world: w.World) -> N
     world.apply(ring(NAMES), now=1)
 
     assert schedule.FLUX in flags(world)
+
+
+def test_a_ring_that_was_left_is_not_settled_for_who_adopts_it(world: w.World) -> None:
+    """Some of its flows have no record yet: a backend without records is not idle."""
+    world.apply(ring(NAMES), now=0)
+    world.apply(planned(scheduler="wlc"), now=0)
+
+    adopting = Dataplane(world.tables, world.clock)
+    at_first = adopting.is_settled("web")
+    adopting.apply(planned(scheduler="wlc"), now=0)
+    applied = adopting.is_settled("web")
+    world.plane = adopting
+    settle(world, now=2 * FLUX_SECONDS)
+    settle(world, now=4 * FLUX_SECONDS)
+
+    assert (at_first, applied) == (False, False)
+    assert adopting.is_settled("web")
 
 
 def test_flux_is_what_the_slots_say(world: w.World) -> None:

@@ -28,7 +28,17 @@ from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.neighbourhood import Neighbourhood
 from xdpdirector.netlink import Events, Message, Requests
-from xdpdirector.routes import NUD_INCOMPLETE, NUD_STALE, STATIC, Hop, Neighbour, Route, judge
+from xdpdirector.routes import (
+    NUD_FAILED,
+    NUD_INCOMPLETE,
+    NUD_STALE,
+    STATIC,
+    Hop,
+    Neighbour,
+    Route,
+    asking,
+    judge,
+)
 
 __all__ = ["FakeNeighbours", "NeighbourTable", "Neighbours", "Route"]
 
@@ -39,6 +49,9 @@ GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 32)
 DECODED = (RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_NEWNEIGH, RTM_DELNEIGH)
 
 ASK_AGAIN = 1.0  # seconds
+FIRST_ANSWER_WITHIN = (
+    4.0  # seconds; the kernel asks three times, a second apart, and then says that it failed
+)
 ASK_FOR_MISSING = 0.1  # seconds; not at once, because a full table drops entries as fast as they are made
 REMEMBER = 0.3  # seconds that a MAC serves after its entry vanished; under one second in all is promised
 READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
@@ -106,6 +119,7 @@ class Neighbours:
         self._kept: dict[Address, _Kept] = {}
         self._remembered_until: dict[Address, float] = {}
         self._look_again: dict[Address, float] = {}
+        self._asking_until: dict[Address, float] = {}
         self._dirty: dict[Address, None] = {}
         self._flush_handle: asyncio.Handle | None = None
         self._pass_handle: asyncio.Handle | None = None
@@ -141,12 +155,15 @@ class Neighbours:
     def watch(self, address: Address) -> None:
         if address not in self._routes:
             self._routes[address] = Route("unresolved", why=f"{address} was not looked for yet")
+            self._asking_until[address] = self._loop.time() + FIRST_ANSWER_WITHIN
+            self._loop.call_at(self._asking_until[address], self._mark, address)
             self._refresh(address)
 
     def unwatch(self, address: Address) -> None:
         self._routes.pop(address, None)
         self._remembered_until.pop(address, None)
         self._look_again.pop(address, None)
+        self._asking_until.pop(address, None)
         self._grace.forget(address)
         kept = self._kept.pop(address, None)
         if kept:
@@ -313,6 +330,7 @@ class Neighbours:
 
     def _refresh(self, address: Address) -> None:
         found, neighbour = self._read(address)
+        found = self._before_first_answer(address, found, neighbour)
         route, look_again = self._grace.see(address, found, self._links, self._loop.time())
         if look_again is not None and look_again != self._look_again.get(address):
             self._look_again[address] = look_again
@@ -321,6 +339,17 @@ class Neighbours:
         if route != before:
             self._loop.call_soon(self._tell, address)
         self._keep(address, found, neighbour)
+
+    def _before_first_answer(self, address: Address, found: Route, neighbour: Neighbour | None) -> Route:
+        """Who was never asked before has not failed to answer, until the kernel gives up."""
+        until = self._asking_until.get(address)
+        if until is None or found.fault:
+            return found
+        failed = neighbour is not None and neighbour.state & NUD_FAILED
+        if found.kind != "unresolved" or failed or self._loop.time() >= until:
+            del self._asking_until[address]
+            return found
+        return asking(address, found)
 
     def _tell(self, address: Address) -> None:
         if address in self._routes:

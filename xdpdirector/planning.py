@@ -43,7 +43,9 @@ class Standing:
     @cached_property
     def operational(self) -> Operational:
         """An unreachable backend is down, whatever its check last said; but for a moment, when it is the director's
-        own network that fails."""
+        own network that fails, and unknown as long as it is asked for its MAC for the first time."""
+        if self.route.is_asked and self.verdict is not Operational.DOWN:
+            return Operational.UNKNOWN
         return self.verdict if self.hop or self.route.is_held else Operational.DOWN
 
     @property

@@ -40,6 +40,7 @@ class Route:
     `fault`: the sentence that says what is wrong with the director's own network, which is no verdict on whoever
     has the address. A `neighbour` with a fault is the last one that was known. `is_cut`: no frame gets there now;
     `is_held`: it is so recent a fault, or just mended, that whoever opens a connection had better wait.
+    `is_asked`: it was never resolved, and the kernel still waits for the first answer.
     `disturbed`: when something of that kind was seen last, by the caller's clock.
     """
 
@@ -54,6 +55,7 @@ class Route:
     fault: str = ""
     is_cut: bool = False
     is_held: bool = False
+    is_asked: bool = False
     disturbed: float = field(default=-inf, compare=False)
 
 
@@ -118,6 +120,12 @@ def _over(
         return replace(route, wire=link.lower, vlan=link.vlan.id)
     is_trunk = any(other.vlan and other.lower == link.index for other in links.values())
     return replace(route, vlan=0) if is_trunk else route
+
+
+def asking(address: Address, route: Route) -> Route:
+    """An unresolved route, while the first question has not failed yet."""
+    why = f"asking for its MAC address ({_question(address)} on {route.interface})"
+    return replace(route, why=why, is_asked=True)
 
 
 def tag_fault(link: Interface, links: Mapping[int, Interface]) -> str:

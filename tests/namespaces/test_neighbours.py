@@ -285,9 +285,14 @@ def test_directors_own_mac_is_never_given(pair: Pair) -> None:
         pytest.param(
             IPv4Address("203.0.113.200"), "off-link", "not an Ethernet interface", id="loopback route"
         ),
-        pytest.param(ABSENT4, "unresolved", "does not answer ARP on eth0", id="IPv4 without a host"),
         pytest.param(
-            ABSENT6, "unresolved", "does not answer neighbour discovery on eth0", id="IPv6 without a host"
+            ABSENT4, "unresolved", "asking for its MAC address (ARP on eth0)", id="IPv4 without a host"
+        ),
+        pytest.param(
+            ABSENT6,
+            "unresolved",
+            "asking for its MAC address (neighbour discovery on eth0)",
+            id="IPv6 without a host",
         ),
     ],
 )
@@ -305,6 +310,29 @@ def test_route_decides(pair: Pair, address: Address, kind: str, why: str) -> Non
         assert route.kind == unwatched.kind == kind
         assert why in route.why
         assert (route.mac, route.source_mac) == (None, None)
+
+    story(pair.director, tell)
+
+
+@pytest.mark.parametrize("absent", [ABSENT4, ABSENT6], ids=["IPv4", "IPv6"])
+def test_who_is_asked_for_the_first_time_has_not_failed_yet(pair: Pair, absent: Address) -> None:
+    async def tell(watch: Watch) -> None:
+        watch.table.watch(absent)
+        assert watch.table.get(absent).is_asked
+
+        await watch.becomes(absent, lambda route: not route.is_asked)
+
+        assert "does not answer" in watch.table.get(absent).why
+
+    story(pair.director, tell)
+
+
+@pytest.mark.parametrize("present", [PEER4, PEER6], ids=["IPv4", "IPv6"])
+def test_of_who_answers_nobody_hears_that_it_does_not(pair: Pair, present: Address) -> None:
+    async def tell(watch: Watch) -> None:
+        await watch.resolves(present)
+
+        assert [route for _, route in watch.changes if not (route.is_asked or route.mac)] == []
 
     story(pair.director, tell)
 

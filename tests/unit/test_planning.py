@@ -111,6 +111,21 @@ def test_why_a_backend_is_down(
     assert (standing.operational, standing.why) == (operational, why)
 
 
+@pytest.mark.parametrize(
+    ("verdict", "operational"),
+    [(UNKNOWN, UNKNOWN), (UP, UNKNOWN), (DOWN, DOWN)],
+    ids=["never checked", "up before a restart", "down"],
+)
+def test_a_backend_that_is_asked_for_its_mac_for_the_first_time(
+    verdict: Operational, operational: Operational
+) -> None:
+    asked = replace(LOST, is_asked=True, why="asking for its MAC address (ARP on eth0)")
+    standing = Standing(verdict, "", asked)
+
+    assert standing.operational is operational
+    assert standing.why == "asking for its MAC address (ARP on eth0)"
+
+
 def test_why_a_backend_is_up_while_the_director_is_at_fault() -> None:
     standing = Standing(UP, "", KEPT)
 

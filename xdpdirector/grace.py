@@ -71,7 +71,7 @@ class Grace:
             if kept.since is None:
                 kept.since = now
             kept.mended = None
-            kept.why = _why(address, kept, links)
+            kept.why = _why(address, kept, found, links)
             until = kept.since + self._seconds
             kept.serves = now < until
         elif kept.since is None:
@@ -109,9 +109,9 @@ class Grace:
 
     def _consequence(self, serves: bool, addresses: list[Address]) -> str:
         if serves:
-            return f"{_listed(addresses)}: what was known last holds, for {self._seconds:g} s at most"
+            return f"{listed(addresses)}: what was known last holds, for {self._seconds:g} s at most"
         return (
-            f"{_listed(addresses)}: no packet is sent there until this is mended, and no connection is reset"
+            f"{listed(addresses)}: no packet is sent there until this is mended, and no connection is reset"
         )
 
     def _dated(self, address: Address, route: Route) -> Route:
@@ -135,7 +135,7 @@ def _used(kept: _Kept, links: Mapping[int, Interface]) -> Route:
     return replace(last, source_mac=source, why=kept.why, fault=kept.why, is_cut=not link.up, is_held=True)
 
 
-def _why(address: Address, kept: _Kept, links: Mapping[int, Interface]) -> str:
+def _why(address: Address, kept: _Kept, found: Route, links: Mapping[int, Interface]) -> str:
     """Without the backend's own address, where it can be: many backends have one cause."""
     name, network = kept.route.interface, kept.network
     link = next((each for each in links.values() if each.name == name), None)
@@ -145,6 +145,8 @@ def _why(address: Address, kept: _Kept, links: Mapping[int, Interface]) -> str:
         return f"interface {name} is down or has no carrier"
     if network and network not in link.networks:
         return f"the address {network} is gone from {name}"
+    if found.kind == "unresolved":
+        return found.fault
     return f"no route leads to {network.network if network else address} by {name} any more"
 
 
@@ -153,7 +155,8 @@ def _network(address: Address, link: Interface | None) -> Network | None:
     return next((each for each in link.networks if address in each.network), None) if link else None
 
 
-def _listed(addresses: Collection[Address]) -> str:
+def listed(addresses: Collection[Address]) -> str:
+    """The first few of them."""
     named = [str(address) for address in addresses][:NAMED]
     more = f" and {len(addresses) - NAMED} more" if len(addresses) > NAMED else ""
     return ", ".join(named) + more

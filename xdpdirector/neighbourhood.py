@@ -7,13 +7,16 @@ takes the request as one use of the entry (NTF_USE), and has to be asked again. 
 
 from __future__ import annotations
 
+import errno
 import logging
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
+from typing import NamedTuple
 
 from pyroute2.netlink import NLM_F_CREATE
-from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETROUTE, RTM_NEWNEIGH
+from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETNEIGHTBL, RTM_GETROUTE, RTM_NEWNEIGH
 from pyroute2.netlink.rtnl.ndmsg import NTF_USE, ndmsg
+from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from xdpdirector import interfaces
@@ -26,6 +29,24 @@ log = logging.getLogger(__name__)
 
 NTF_EXT_MANAGED = 1 << 0
 PROTOCOL = 0xD1  # NDA_PROTOCOL of the entries that we made managed, so that a restart finds them
+
+
+class Room(NamedTuple):
+    """Of the kernel's neighbour table of one family, which all network namespaces share: entries, `gc_thresh3`."""
+
+    entries: int
+    most: int
+
+
+def rooms(requests: Requests) -> dict[int, Room]:
+    """By IP version. Also inside a network namespace, where there is no such sysctl. OSError."""
+    found = {}
+    for message in requests.dump(RTM_GETNEIGHTBL, ndtmsg()):
+        most, about = message.get_attr("NDTA_THRESH3"), message.get_attr("NDTA_CONFIG")
+        version = {AF_INET: 4, AF_INET6: 6}.get(message["family"])
+        if version and most and about:  # the other messages are about single interfaces
+            found[version] = Room(about["entries"], most)
+    return found
 
 
 class Neighbourhood:
@@ -58,12 +79,20 @@ class Neighbourhood:
         except OSError:
             return None
 
-    def ask(self, address: Address, ifindex: int) -> None:
-        """Resolve it now and keep it so. Never for a permanent entry: it would become an ordinary one."""
+    def ask(self, address: Address, ifindex: int) -> bool:
+        """Resolve it now and keep it so. Never for a permanent entry: it would become an ordinary one. False when
+        the kernel has no room for another neighbour."""
         request = _entry(address, ifindex)
         request["flags"] = NTF_USE
         request["attrs"] += [("NDA_FLAGS_EXT", NTF_EXT_MANAGED), ("NDA_PROTOCOL", PROTOCOL)]
-        self._change(request, NLM_F_CREATE)
+        return self._change(request, NLM_F_CREATE)
+
+    def room(self, version: int) -> Room | None:
+        """Of the table of that IP version; None when nobody says."""
+        try:
+            return rooms(self._requests).get(version)
+        except OSError:
+            return None
 
     def release(self, address: Address, ifindex: int) -> None:
         """Make the entry an ordinary one again that ages."""
@@ -79,11 +108,14 @@ class Neighbourhood:
             if message.get_attr("NDA_PROTOCOL") == PROTOCOL and _neighbour(message).managed:
                 self.release(ip_address(message.get_attr("NDA_DST")), message["ifindex"])
 
-    def _change(self, request: Message, flags: int) -> None:
+    def _change(self, request: Message, flags: int) -> bool:
+        """Whether there was room. Else an interface went away or down: events will say so."""
         try:
             self._requests.change(RTM_NEWNEIGH, request, flags)
-        except OSError as error:  # the interface went away or down: events will say so
+        except OSError as error:
             log.debug("neighbour %s: %s", request["attrs"][0][1], error)
+            return error.errno != errno.ENOBUFS
+        return True
 
 
 def _family(address: Address) -> int:

@@ -22,7 +22,7 @@ from typing import Protocol
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
 
 from xdpdirector.background import BackgroundTasks
-from xdpdirector.grace import Grace
+from xdpdirector.grace import Grace, listed
 from xdpdirector.interfaces import Interface, held_by, interface_of
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
@@ -38,6 +38,7 @@ from xdpdirector.routes import (
     Route,
     asking,
     judge,
+    without_room,
 )
 
 __all__ = ["FakeNeighbours", "NeighbourTable", "Neighbours", "Route"]
@@ -108,16 +109,21 @@ class Neighbours:
         tasks: BackgroundTasks | None = None,
         *,
         grace: float = DEFAULT_GRACE,
+        neighbourhood: Callable[[Requests], Neighbourhood] = Neighbourhood,
     ) -> None:
-        """`grace`: for how many seconds the last MAC serves when it is this host's own network that failed."""
+        """`grace`: for how many seconds the last MAC serves when it is this host's own network that failed.
+        `neighbourhood`: who asks the kernel."""
         self.overflows = 0
         self._tasks = tasks or BackgroundTasks()
         self._on_change, self._on_links = on_change, on_links
         self._grace = Grace(grace)
+        self._neighbourhood = neighbourhood
         self._routes: dict[Address, Route] = {}
         self._links: dict[int, Interface] = {}
         self._kept: dict[Address, _Kept] = {}
         self._remembered_until: dict[Address, float] = {}
+        self._full: set[Address] = set()
+        """For whom the kernel's table had no room when it was asked last."""
         self._look_again: dict[Address, float] = {}
         self._asking_until: dict[Address, float] = {}
         self._dirty: dict[Address, None] = {}
@@ -131,7 +137,7 @@ class Neighbours:
         """Opens the sockets in the calling thread's network namespace; OSError when the kernel refuses."""
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
-            self._kernel = Neighbourhood(stack.enter_context(Requests()))
+            self._kernel = self._neighbourhood(stack.enter_context(Requests()))
             self._events = Events(GROUPS, self._heard, self._overflown, decode=DECODED)
             stack.callback(self._events.close)
             self._read_links()
@@ -165,6 +171,7 @@ class Neighbours:
         self._look_again.pop(address, None)
         self._asking_until.pop(address, None)
         self._grace.forget(address)
+        self._full.discard(address)
         kept = self._kept.pop(address, None)
         if kept:
             self._kernel.release(address, kept.ifindex)
@@ -173,7 +180,14 @@ class Neighbours:
         return self._routes.get(address) or self._read(address)[0]
 
     def faults(self) -> list[str]:
-        return self._grace.faults()
+        without: dict[str, list[Address]] = {}
+        for address in self._full:
+            if (route := self._routes.get(address)) and route.mac is None:
+                without.setdefault(route.why, []).append(address)
+        return [
+            *self._grace.faults(),
+            *(f"{why}. {listed(those)} cannot be found" for why, those in without.items()),
+        ]
 
     # Reading
 
@@ -194,7 +208,11 @@ class Neighbours:
         else:
             self._remembered_until.pop(address, None)
             shown = None
-        return judge(address, hop, shown or neighbour, self._links), neighbour
+        found = judge(address, hop, shown or neighbour, self._links)
+        if address in self._full and neighbour is None and found.kind == "unresolved" and not found.fault:
+            room = self._kernel.room(address.version)
+            found = without_room(found, address, room.most if room else 0)
+        return found, neighbour
 
     def _remembered(self, address: Address, hop: Hop) -> Neighbour | None:
         """An entry that was deleted or flushed is asked for at once; until the answer its last MAC still serves."""
@@ -232,7 +250,10 @@ class Neighbours:
                 self._loop.call_at(kept.asked + patience, self._mark, address)
             return
         self._kept[address] = _Kept(route.ifindex, now, managed)
-        self._kernel.ask(address, route.ifindex)
+        was_full = address in self._full
+        (self._full.discard if self._kernel.ask(address, route.ifindex) else self._full.add)(address)
+        if (address in self._full) != was_full:
+            self._mark(address)
 
     def _keepable(self, route: Route, neighbour: Neighbour | None) -> bool:
         """Not what an operator set by hand: NTF_USE would make a permanent entry an ordinary one."""

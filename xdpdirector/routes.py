@@ -163,6 +163,17 @@ def _without_route(address: Address, links: Mapping[int, Interface]) -> Route:
     )
 
 
+def without_room(found: Route, address: Address, most: int) -> Route:
+    """No MAC of this address can be known: the kernel's neighbour table is full. `most`: 0 when it is not known."""
+    family = "ipv4" if address.version == 4 else "ipv6"
+    limit = f", and gc_thresh3 is {most:,}" if most else ""
+    why = (
+        f"the kernel's {family} neighbour table is full{limit}: raise net.{family}.neigh.default.gc_thresh3 "
+        "(of the host; all its network namespaces share it)"
+    )
+    return replace(found, why=why, fault=why)
+
+
 def _ours(kind: Literal["unresolved", "off-link"], why: str) -> Route:
     """What the director's own interfaces, addresses and routes are the reason for."""
     return Route(kind, why=why, fault=why)

@@ -12,6 +12,10 @@ from pair import ABSENT4, OTHER_MAC, PEER4, PEER6, PEER_MAC, Pair, until
 from watching import FRESH, Watch, entry, story
 
 from xdpdirector.model import Address
+from xdpdirector.neighbourhood import Neighbourhood, Room, rooms
+from xdpdirector.neighbours import Neighbours
+from xdpdirector.netlink import Requests
+from xdpdirector.routes import Neighbour
 
 pytestmark = pytest.mark.root
 
@@ -146,3 +150,57 @@ def test_leftovers_of_a_killed_process_are_released(pair: Pair) -> None:
         await watch.resolves(PEER4)
 
     story(pair.director, tell)
+
+
+class WithoutRoom(Neighbourhood):
+    """As the kernel is when its table is full (net/core/neighbour.c: ENOBUFS): there is no entry, and none is made.
+    A table that is really full would starve the whole machine."""
+
+    full = True
+
+    def neighbour(self, address: Address, ifindex: int) -> Neighbour | None:
+        return None if self.full else super().neighbour(address, ifindex)
+
+    def ask(self, address: Address, ifindex: int) -> bool:
+        return not self.full and super().ask(address, ifindex)
+
+
+@both_families
+def test_a_full_table_of_the_kernels_is_named_and_no_verdict_on_anybody(pair: Pair, peer: Address) -> None:
+    kernels: list[WithoutRoom] = []
+
+    def full(requests: Requests) -> Neighbourhood:
+        kernels.append(WithoutRoom(requests))
+        return kernels[0]
+
+    async def told() -> None:
+        table = Neighbours(lambda address: None, neighbourhood=full)
+        await table.start()
+        try:
+            table.watch(peer)
+            await until(lambda: "neighbour table is full" in table.get(peer).fault, "the reason")
+            assert f"net.ipv{peer.version}.neigh.default.gc_thresh3" in table.get(peer).why
+            [sentence] = table.faults()
+            assert str(peer) in sentence
+
+            kernels[0].full = False
+            await until(lambda: table.get(peer).mac == PEER_MAC, "the MAC, when there is room")
+            assert table.get(peer).fault == ""
+            assert table.faults() == []
+        finally:
+            await table.close()
+
+    pair.director.run_loop(told)
+
+
+def test_the_room_for_neighbours_is_known_inside_a_namespace_too(pair: Pair) -> None:
+    """There is no sysctl for it there."""
+
+    def found() -> dict[int, Room]:
+        with Requests() as requests:
+            return rooms(requests)
+
+    tables = pair.director.call(found)
+
+    assert set(tables) == {4, 6}
+    assert all(room.entries >= 0 and room.most > 1 for room in tables.values())

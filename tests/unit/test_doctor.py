@@ -17,6 +17,7 @@ from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.patient import Patient
 from xdpdirector.errors import DataplaneError
+from xdpdirector.neighbourhood import Room
 
 Break = Callable[[Ward], object]
 NETWORK_FINDING = {
@@ -191,7 +192,12 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         ),
         pytest.param(file(CLOCK, "acpi_pm"), "note", "acpi_pm is slow", "tsc", id="slow clock"),
         pytest.param(
-            sysctl("ipv4.neigh.default.gc_thresh3", "1"), "warning", "room for 1", "gc_thresh3=", id="neighbours"
+            machine(tables={4: Room(0, 1)}), "warning", "room for 1", "ipv4.neigh.default.gc_thresh3=",
+            id="neighbours",
+        ),
+        pytest.param(
+            machine(tables={6: Room(900, 1024)}), "warning", "ipv6 neighbour table is nearly", "gc_thresh3=4096",
+            id="neighbours of others",
         ),
         pytest.param(sysctl("ipv4.icmp_echo_ignore_all", "1"), "note", "ping", "=0", id="no ping"),
         pytest.param(

@@ -153,3 +153,11 @@ def test_what_was_disturbed_when_is_kept(grace: Grace) -> None:
 
     assert grace.see(BACKEND, SOUND, links(ETH0), 6.0).route.disturbed == 6.0
     assert grace.see(BACKEND, SOUND, links(ETH0), 7.0).route.disturbed == 6.0
+
+
+def test_a_full_neighbour_table_is_named_as_such(grace: Grace) -> None:
+    full = replace(SILENT, why="the table is full", fault="the table is full")
+
+    used = grace.see(BACKEND, full, links(ETH0), 1.0)
+
+    assert (used.route.mac, used.route.fault) == (MAC, "the table is full")

@@ -14,6 +14,7 @@ from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.patient import Patient
 from xdpdirector.model import Configuration
+from xdpdirector.neighbourhood import Room
 from xdpdirector.paths import InstancePaths
 
 PATHS = InstancePaths("ward")
@@ -51,8 +52,6 @@ FILES = {
     "/proc/sys/net/core/bpf_jit_harden": "0",
     "/proc/sys/kernel/bpf_stats_enabled": "0",
     "/sys/devices/system/clocksource/clocksource0/current_clocksource": "tsc",
-    "/proc/sys/net/ipv4/neigh/default/gc_thresh3": "1024",
-    "/proc/sys/net/ipv6/neigh/default/gc_thresh3": "1024",
     "/proc/sys/net/ipv4/ip_forward": "0",
     "/proc/meminfo": "MemTotal: 9000000 kB\nMemAvailable:   4194304 kB",
     "/proc/self/limits": "Max locked memory         65536                65536                bytes",
@@ -104,6 +103,7 @@ class FakeMachine:
         self.files: dict[str, str | OSError] = dict(FILES)
         self.card: Card | None = CARD
         self.others: tuple[Card, ...] = ()
+        self.tables = {4: Room(10, 1024), 6: Room(10, 1024)}
         self.kernel = Kernel("6.12.1", (6, 12))
         self.processors = 4
         self.free_bytes = 10 << 30
@@ -139,6 +139,9 @@ class FakeMachine:
 
     def package(self, name: str) -> list[Path] | None:
         return self.bcc
+
+    def neighbour_tables(self) -> dict[int, Room]:
+        return self.tables
 
     def cards(self) -> dict[str, Card]:
         return {card.name: card for card in (self.card, *self.others) if card}

@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 from xdpdirector import bpffs
 from xdpdirector.doctor import card
 from xdpdirector.doctor.card import Card
+from xdpdirector.neighbourhood import Room, rooms
+from xdpdirector.netlink import Requests
 
 
 class Kernel(NamedTuple):
@@ -45,6 +47,9 @@ class Machine(Protocol):
 
     def cards(self) -> dict[str, Card]:
         """The network interfaces of this network namespace by name."""
+
+    def neighbour_tables(self) -> dict[int, Room]:
+        """By IP version."""
 
     @property
     def kernel(self) -> Kernel: ...
@@ -81,6 +86,10 @@ class ThisMachine:
 
     def cards(self) -> dict[str, Card]:
         return card.read_all()
+
+    def neighbour_tables(self) -> dict[int, Room]:
+        with Requests() as requests:
+            return rooms(requests)
 
     @property
     def kernel(self) -> Kernel:

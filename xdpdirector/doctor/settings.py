@@ -10,6 +10,7 @@ from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
 
 ROOT = Path("/proc/sys/net")
+NEARLY_FULL = 0.8
 CABLES = "xck"  # of checks: `checkleg.prefix`
 
 
@@ -25,21 +26,27 @@ def look(patient: Patient) -> Iterator[Finding]:
 
 def _neighbours(patient: Patient) -> Iterator[Finding]:
     """A full neighbour table drops entries as fast as they are made (`gc_thresh3`, arp(7))."""
-    for family in ("ipv4", "ipv6"):
-        path = ROOT / family / "neigh/default/gc_thresh3"
-        room = _number(patient, path)
-        if room is None:
-            continue
-        if patient.backends * 2 > room:
-            wanted = 1 << (4 * patient.backends).bit_length()
+    for version, (entries, most) in sorted(patient.machine.neighbour_tables().items()):
+        family = f"ipv{version}"
+        evidence = (
+            f"netlink: gc_thresh3 of {family} is {most:,}; {entries:,} entries, of all network namespaces"
+        )
+        wanted = 1 << (4 * max(patient.backends, entries)).bit_length()
+        remedy = (
+            f"on the host: sysctl -w net.{family}.neigh.default.gc_thresh3={wanted} (and gc_thresh2 half of it; in "
+            "/etc/sysctl.d, too)"
+        )
+        if patient.backends * 2 > most:
             yield warning(
-                f"the {family} neighbour table has room for {room:,}, and there are {patient.backends:,} backends: "
+                f"the {family} neighbour table has room for {most:,}, and there are {patient.backends:,} backends: "
                 "their MACs may be dropped",
-                f"{path}",
-                f"sysctl -w net.{family}.neigh.default.gc_thresh3={wanted} (and gc_thresh2 half of it)",
+                evidence,
+                remedy,
             )
+        elif entries > NEARLY_FULL * most:
+            yield warning(f"the {family} neighbour table is nearly full", evidence, remedy)
         else:
-            yield ok(f"the {family} neighbour table is large enough", f"{path} is {room}")
+            yield ok(f"the {family} neighbour table is large enough", evidence)
 
 
 def _ping(patient: Patient) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, StringMark, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from ruamel.yaml.reader import ReaderError
+from ruamel.yaml.scanner import Scanner
 
 from xdpdirector.errors import ConfigurationError
 
@@ -27,6 +28,8 @@ DEEPEST = 32
 _TEXT = {"tag:yaml.org,2002:str", "tag:yaml.org,2002:timestamp"}
 _VALUES = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float")}
 _BARE_IPV6 = re.compile(r"(^|[\s,\[])\[[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*\]:")
+_LINE_BREAK = re.compile("[\r\n\x85\u2028\u2029]")
+_STRUCTURE = re.compile(r"[-?:]([ \t]|$)|[^#]*:([ \t]|$)")
 _SYNTAX = [
     ("expected a single document", "a second document begins here: keep one and remove the '---' line"),
     ("undefined alias", "there is no anchor of that name above: define it with '&', or quote the value"),
@@ -68,6 +71,7 @@ class Document:
 def parse(text: str, source: str) -> Document:
     """The document; ConfigurationError with line and column for what is not YAML or goes too far."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Scanner = _Scanner
     try:
         node = yaml.compose(text)
     except ReaderError as error:
@@ -87,6 +91,27 @@ def parse(text: str, source: str) -> Document:
     if node is not None:
         document.data = _Walk(document, yaml).value(node, (), ())
     return document
+
+
+class _Scanner(Scanner):
+    """Takes tabs between tokens and before comments as white space, as YAML 1.2 (6.2) does; ruamel does so between
+    brackets only. Indentation is made of spaces."""
+
+    def scan_to_next_token(self) -> Any:
+        super().scan_to_next_token()
+        while not self.flow_level and self.reader.peek() == "\t" and self._separates():
+            while self.reader.peek() in (" ", "\t"):
+                self.reader.forward()
+            super().scan_to_next_token()
+
+    def _separates(self) -> bool:
+        """Whether the tab at which the reader stands is no indentation, not even of a mapping behind a dash."""
+        reader = self.reader
+        before = reader.buffer[reader.pointer - reader.column : reader.pointer].strip(" \t")
+        behind = _LINE_BREAK.split(reader.buffer[reader.pointer :], 1)[0].strip(" \t\0")
+        if not behind or behind.startswith("#"):
+            return True
+        return bool(before) and not (before[-1] in "-?" and _STRUCTURE.match(behind))
 
 
 class _Walk:

@@ -254,6 +254,25 @@ def test_one_mistake(text: str, message: str, write: Writer) -> None:
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        "interfaces:\t[eth0]\nmode:\tauto\n",
+        "interfaces: [eth0]\t# the only one\nmode: auto\t# or generic\n",
+        "interfaces:\t\n  -\teth0\nmode: auto \t \n",
+        "\t# all\ninterfaces: ['eth0']\t\n\t\nmode: &x\tauto\n",
+    ],
+    ids=["behind a colon", "before a comment", "behind a dash", "in empty lines"],
+)
+def test_tabs_separate_as_in_yaml_1_2(tmp_path: Path, content: str) -> None:
+    path = tmp_path / "director.yaml"
+    path.write_text(content)
+
+    loaded = config.load(path)
+
+    assert (loaded.interfaces, loaded.mode) == (("eth0",), "auto")
+
+
+@pytest.mark.parametrize(
     ("content", "message"),
     [
         pytest.param("", "1:1: the file is empty: it needs 'interfaces: [NAME]' at least", id="empty"),
@@ -267,6 +286,11 @@ def test_one_mistake(text: str, message: str, write: Writer) -> None:
             "interfaces: [a]\nmode: auto\ninterfaces: [b]\n",
             "3:1: the key 'interfaces' stands already in line 1: remove one of the two",
             id="repeated key",
+        ),
+        pytest.param(
+            "interfaces:\n- \ta: 1\n",
+            "2:3: a tab stands here: YAML is indented with spaces only",
+            id="tab behind a dash",
         ),
         pytest.param(
             "interfaces:\n\t- eth0\n", "2:1: a tab stands here: YAML is indented with spaces only", id="tab"

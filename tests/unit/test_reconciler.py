@@ -215,6 +215,23 @@ async def test_a_fault_of_the_directors_own_network_is_told_and_resets_nobody() 
 
 
 @story
+async def test_a_backend_that_comes_up_is_not_said_to_be_down() -> None:
+    """What keeps its check from asking, or kept it away a moment ago, is no reason to be up."""
+    async with two() as stage:
+        seen = stage.director.events.last
+        for operational, reason in (
+            (Operational.DOWN, "is tired"),
+            (Operational.UP, "interface eth0 is down"),
+        ):
+            stage.checks.say(WEB1, operational, reason)
+            await s.until(lambda wanted=operational: stage.director.backend(*WEB1).operational is wanted)
+
+        told = [event.text for event in stage.director.events.since(seen)[1] if event.subject == "web/web1"]
+
+        assert told == ["down: is tired", "up"]
+
+
+@story
 async def test_a_storm_of_verdicts_is_applied_ten_times_a_second_at_most() -> None:
     async with two() as stage:
         clock = asyncio.get_running_loop().time

@@ -30,12 +30,13 @@ MEASURED = CHECKOUT / ".lab/seconds.json"  # here, the last time
 REPORT = "XDPDIRECTOR_TEST_REPORT"  # tests/conftest.py writes there what ran
 
 LINT = "lint"
-TIERS = ("unit", "packets", "namespaces")
+NETWORK = "network"
+TIERS = ("unit", "packets", "namespaces", NETWORK)
 COMMON = "not slow and not soak"
 MARKS: dict[str, Mapping[str, str]] = {
     "default": {"unit": COMMON, "packets": COMMON, "namespaces": f"smoke and {COMMON}"},
     "all": dict.fromkeys(TIERS, "not soak"),
-    "soak": dict.fromkeys(TIERS, "soak or hypothesis"),
+    "soak": dict.fromkeys(TIERS[:-1], "(soak or hypothesis)"),
 }
 NOTHING_CHOSEN = 5  # pytest's status
 
@@ -66,8 +67,8 @@ class Outcome:
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many tests, by the run that has them."""
-        return Counter(self.report.get("deselected", {}))
+        """How many tests, by the run that has them. The network's are among those of namespaces."""
+        return Counter() if self.tier == NETWORK else Counter(self.report.get("deselected", {}))
 
     def _count(self, outcome: str) -> int:
         return int(self.report.get("outcomes", {}).get(outcome, 0))
@@ -111,10 +112,12 @@ def remember(run: str, outcomes: Sequence[Outcome]) -> None:
 def command(run: str, tier: str, workers: int, seed: int) -> list[str]:
     if tier == LINT:
         return [str(CHECKOUT / "lab"), "lint"]
-    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", str(workers)]
-    pytest += ["-p", "randomly", f"--randomly-seed={seed}"]
+    pytest = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--randomly-seed={seed}"]
     pytest += ["--hypothesis-profile=soak"] if run == "soak" else []
-    return [*pytest, "-m", MARKS[run][tier], f"tests/{tier}"]
+    if tier == NETWORK:
+        isolated = [str(CHECKOUT / "tools/isolated"), "--with-network"]
+        return [*isolated, *pytest, "-m", f"{NETWORK} and {MARKS[run][tier]}", "tests/namespaces"]
+    return [*pytest, "-n", str(workers), "-m", f"{MARKS[run][tier]} and not {NETWORK}", f"tests/{tier}"]
 
 
 def carry_out(tier: str, line: Sequence[str]) -> Outcome:
@@ -181,7 +184,9 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="of the order; chosen at random by default")
     wanted = parser.parse_args()
     run = wanted.run or "default"
-    tiers = wanted.tier or ([] if run == "soak" else [LINT]) + list(TIERS)
+    tiers = wanted.tier or ([] if run == "soak" else [LINT]) + list(MARKS[run])
+    if strange := {*tiers} - {LINT, *MARKS[run]}:
+        parser.error(f"this run has no tier {', '.join(strange)}: it has {', '.join(MARKS[run])}")
     workers = max(2, os.cpu_count() or 1)
     seed = random.getrandbits(32) if wanted.seed is None else wanted.seed
 

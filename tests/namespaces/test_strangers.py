@@ -14,6 +14,8 @@ import pytest
 from ruamel.yaml import YAML
 from wheels import CHECKOUT, build
 
+pytestmark = pytest.mark.network
+
 EXAMPLE = CHECKOUT / "examples" / "packet-tests"
 PATIENCE = 600.0  # seconds for a step, on a busy machine: pip fetches what the wheel needs
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]

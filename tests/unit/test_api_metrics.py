@@ -30,7 +30,7 @@ SPEC = ServiceSpec(
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def director() -> FakeDirector:
     director = FakeDirector()
     asyncio.run(director.create_service("web", SPEC, intent=Intent("test")))
@@ -38,7 +38,7 @@ def director() -> FakeDirector:
     return director
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def api(director: FakeDirector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(director, tmp_path_factory.mktemp("metrics") / "api.sock") as server:
         yield server

@@ -208,6 +208,20 @@ def _states(backends: _Labelled) -> Iterator[Metric]:
         admin.add_metric(labels, {state: state is backend.admin for state in _ADMIN})
     yield operational
     yield admin
+    yield _at_vips(backends)
+
+
+def _at_vips(backends: _Labelled) -> Metric:
+    """Where they may differ: of services with several VIPs."""
+    family = GaugeMetricFamily(
+        "xdpdirector_backend_vip_up",
+        "1 when the backend is up for the VIP; of services with several",
+        labels=[*_BACKEND, "vip"],
+    )
+    for labels, backend in backends:
+        for each in backend.vips if len(backend.vips) > 1 else ():
+            family.add_metric([*labels, str(each.vip)], each.operational is Operational.UP)
+    return family
 
 
 def _checks(checks: Iterable[Tally]) -> Iterator[Metric]:

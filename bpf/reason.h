@@ -21,7 +21,8 @@ enum reason {
 	FORWARD_FRAGMENT = 11,	 /* follows the fragment that had the ports */
 	FORWARD_ERROR = 12,	 /* an ICMP error, to the backend whose connection it speaks of */
 	REJECT_EMPTY = 13,	 /* RST or port unreachable: no backend takes new connections */
-	REJECT_DOWN = 14,    /* RST: the connection's backend is down, removed or in maintenance */
+	REJECT_DOWN =
+		14, /* RST: the connection's backend is down, be it for this VIP, removed or in maintenance */
 	REJECT_UNKNOWN = 15, /* RST: mid-stream TCP of no known connection */
 	DROP_MALFORMED_IP =
 		16, /* for a listener, as far as it tells: lengths in the IP header contradict the frame */

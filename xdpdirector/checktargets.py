@@ -1,9 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a service's check asks on each backend. Pure: from the wishes alone."""
+"""Whom a service's check asks on each backend, and what the answers say of each VIP. Pure: from the wishes and the
+answers alone."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from xdpdirector.checks import Target
+from xdpdirector.health import HealthReport, best
 from xdpdirector.model import Address, BackendSpec, ServiceSpec
 
 
@@ -21,6 +25,30 @@ def targets(service: ServiceSpec, backend: BackendSpec) -> tuple[Target, ...]:
     return tuple(Target(address, port, backend.address) for address in addresses)
 
 
+def verdict_on(vip: Address, reports: Mapping[Address, HealthReport]) -> HealthReport:
+    """`reports`: one at least, by the address that was asked. A VIP that is not asked is as well as the best of its
+    family that is, or of all: what is lacking elsewhere need not be lacking here, and a server that is down is so
+    everywhere."""
+    if vip in reports:
+        return reports[vip]
+    alike = [report for address, report in reports.items() if address.version == vip.version]
+    return best(alike or reports.values())
+
+
+def known_before(
+    asked: Sequence[Target], known: Mapping[Address, HealthReport]
+) -> dict[Address, HealthReport]:
+    """What is known of those that are asked from now on, by their addresses, from what was known by VIP: nothing of
+    VIPs that are new."""
+    if not known:
+        return {}
+    return {
+        target.address: known[target.address] if target.is_vip else best(known.values())
+        for target in asked
+        if target.address in known or not target.is_vip
+    }
+
+
 def vips(service: ServiceSpec, port: int) -> list[Address]:
     """In the listeners' order, each once."""
     listening = [
@@ -28,4 +56,4 @@ def vips(service: ServiceSpec, port: int) -> list[Address]:
         for listener in service.listeners
         if port and listener.ports.first <= port <= listener.ports.last
     ]
-    return list(dict.fromkeys(listening or (listener.address for listener in service.listeners)))
+    return list(dict.fromkeys(listening or service.vips))

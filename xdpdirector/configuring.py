@@ -206,7 +206,9 @@ class Configuring:
             return wanted
 
         if dry_run:
-            self._wishes.tried(edit, intent, EVERYTHING)
+            before = self._wishes.services
+            wanted = self._wishes.tried(edit, intent, EVERYTHING)
+            plan = plan.model_copy(update={"missing": await self._wishes.missing(before, wanted)})
         else:
             await self._wishes.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
         return plan.model_copy(update={"revision": self._wishes.revision})

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from xdpdirector.edits import Services
-from xdpdirector.model import AdminState, BackendSpec, Frozen, Name, ServiceSpec
+from xdpdirector.model import Address, AdminState, BackendSpec, Frozen, Name, ServiceSpec
 from xdpdirector.pointer import pointer
 
 Document: TypeAlias = dict[str, Any]
@@ -41,13 +41,24 @@ class Affected(Frozen):
     why: str
 
 
+class Missing(Frozen):
+    """What a check would ask of a backend, and does not find there yet. `address`: the VIP, or the backend's."""
+
+    service: Name
+    backend: Name
+    address: Address
+    why: str
+
+
 class Plan(Frozen):
-    """What a configuration changes. `revision`: the one that holds it, or the present one when nothing was done."""
+    """What a configuration changes. `revision`: the one that holds it, or the present one when nothing was done.
+    `missing`: only of a dry run, which asks each backend once what it is not asked now."""
 
     dry_run: bool
     revision: int
     changes: tuple[Difference, ...]
     affected: tuple[Affected, ...]
+    missing: tuple[Missing, ...] = ()
 
 
 class RevisionView(Frozen):

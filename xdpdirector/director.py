@@ -153,6 +153,7 @@ class Director:
             traffic,
             self._draining.view(key, counts),
             self._reconciler.since(key),
+            vips=self._services[key[0]].vips,
             settled=self._plane.is_settled(key[0]),
         )
 

@@ -127,9 +127,8 @@ def busy(view: BackendView, spec: ServiceSpec, *, settled: bool) -> str:
     record only a drain can tell."""
     if view.connections.active:
         return f"has {view.connections.active} connections"
-    serves = view.admin is not AdminState.MAINTENANCE and view.operational in (
-        Operational.UP,
-        Operational.UNKNOWN,
+    serves = view.admin is not AdminState.MAINTENANCE and (
+        view.operational.serves or view.operational is Operational.UNKNOWN
     )
     if serves and view.traffic.packets and hides_connections(spec, settled=settled):
         return f"may have connections that '{spec.scheduler}' keeps no record of"

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdpdirector.fields import Frozen
-from xdpdirector.model import Scheduler
+from xdpdirector.model import Address, Scheduler
 from xdpdirector.question import Finding, Question
 from xdpdirector.views import BackendView, ServiceView
 
@@ -98,16 +98,18 @@ def explain(question: Question, found: Finding, service: ServiceView | None) -> 
         way_out=found.way_out,
         recorded="record" in found.facts,
         slot=SlotView(slots=service.ring_slots, **vars(slot)) if slot and service else None,
-        candidates=_candidates(service) if "scheduled" in found.facts and not slot and service else (),
+        candidates=_candidates(service, question.vip)
+        if "scheduled" in found.facts and not slot and service
+        else (),
     )
 
 
-def _candidates(service: ServiceView) -> tuple[Candidate, ...]:
+def _candidates(service: ServiceView, vip: Address) -> tuple[Candidate, ...]:
     return tuple(
         Candidate(
             backend=each.name,
             weight=each.effective_weight,
-            serving=each.serving,
+            serving=each.serving and _state(each, vip)[0] in ("up", f"up for {vip}"),
             active=each.connections.active,
             inactive=each.connections.inactive,
         )
@@ -133,6 +135,12 @@ def _choice(case: _Case) -> str:
     """Why a new connection goes there."""
     if "client" in case.found.facts:
         return f"its client has gone to {case.target} lately, and persistence keeps it there"
+    if "partial" in case.found.facts and "fallback" not in case.found.facts:
+        owner = case.found.slot.backend if case.found.slot else None
+        return (
+            f"{case.slot} belongs to {owner or 'a backend'}, which is down for {case.question.vip}, so "
+            f"{case.target} stands in for it"
+        )
     if "fallback" in case.found.facts:
         return f"no other backend takes new connections, so {case.target} does, the fallback"
     if case.service is None:
@@ -159,16 +167,27 @@ def _lost(case: _Case) -> str:
     view = case.backend
     if view is None:
         return f"{runs} on {case.target}"
-    state = view.admin if view.admin == "maintenance" else view.operational
-    return f"{runs} on {case.target}, which is {state}" + (f" ({view.reason})" if view.reason else "")
+    if view.admin == "maintenance":
+        state, reason = str(view.admin), view.reason
+    else:
+        state, reason = _state(view, case.question.vip)
+    return f"{runs} on {case.target}, which is {state}" + (f" ({reason})" if reason else "")
+
+
+def _state(view: BackendView, vip: Address) -> tuple[str, str]:
+    """How a backend is at this VIP, and why."""
+    here = next((each for each in view.vips if each.vip == vip), None)
+    if view.operational != "partial" or here is None:
+        return str(view.operational), view.reason
+    return f"{here.operational} for {vip}", here.reason
 
 
 def _nobody(case: _Case) -> str:
     if not case.service or not case.service.backends:
         return f"{case.name} has no backends"
+    states = [(view, _state(view, case.question.vip)[0]) for view in case.service.backends[:5]]
     each = ", ".join(
-        f"{view.name} is {view.operational if view.operational != 'up' else view.admin}"
-        for view in case.service.backends[:5]
+        f"{view.name} is {view.admin if state.startswith('up') else state}" for view, state in states
     )
     return f"no backend of {case.name} takes new connections: {each}"
 

@@ -13,6 +13,7 @@ This module must not know sockets, clocks or tasks; the time is whatever the cal
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from xdpdirector.views import Operational
@@ -50,6 +51,14 @@ class HealthReport:
     failures: int = 0
     last_failure: str = ""
     share: float = 1.0
+
+
+_BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
+
+
+def best(reports: Iterable[HealthReport]) -> HealthReport:
+    """The first of those that are best."""
+    return min(reports, key=lambda report: _BEST_FIRST.index(report.operational))
 
 
 class Health:

@@ -231,6 +231,11 @@ class ServiceSpec(Frozen):
         return tcp or not self.scheduler.is_ring or bool(self.persistence) or self.one_packet
 
     @property
+    def vips(self) -> tuple[Address, ...]:
+        """In the listeners' order, each once."""
+        return tuple(dict.fromkeys(listener.address for listener in self.listeners))
+
+    @property
     def check_port(self) -> int | None:
         """Where the check asks: its own port, or the first listener's that has just one."""
         exact = [listener.ports.first for listener in self.listeners if listener.is_exact]

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the health checks, one asyncio task for each, on the loop that `set` is called on.
 
-Who asks the same of the same target shares one check, whatever service it is for. A backend with several targets,
-as the VIPs of its service are, is as well as the worst of them. Announces changes only. Must not know services,
-maps, or what a verdict is good for.
+Who asks the same of the same target shares one check, whatever service it is for. A backend may have several
+targets, as the VIPs of its service are: each has a verdict of its own. Announces changes only. Must not know
+services, maps, or what a verdict is good for.
 """
 
 from __future__ import annotations
@@ -11,13 +11,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-from xdpdirector.checks import Probe, Target, authorities, registry
+from xdpdirector.checks import CheckFailed, Probe, Target, authorities, registry
 from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport
+from xdpdirector.model import Address
 from xdpdirector.routes import Route
 from xdpdirector.views import Operational
 from xdpdirector.watch import Watch
@@ -26,10 +29,10 @@ Key = tuple[str, str]
 OnChange = Callable[[Key, Operational, str], None]
 Question = tuple[CheckSpec, Target]
 
+NOTHING: Mapping[Address, HealthReport] = MappingProxyType({})
 REASONS = 5  # why checks cannot be made, in sentences of their own
 BLIND_AFTER = 10.0  # seconds until a director that can make no check at all says that it is not ready
 AT_ONCE = 512  # of the 1,024 file descriptors that a process has at least
-_WORST_FIRST = (Operational.DOWN, Operational.UNKNOWN, Operational.UP)
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +48,9 @@ class _Shared:
 
 @dataclass(eq=False)
 class _Wish:
-    """What one key has checked. `told`: what was announced last, or known when it began."""
+    """What one key has checked. `told`: what was announced of each last, or known when it began."""
 
-    questions: tuple[Question, ...]
-    told: tuple[Operational, float]
+    told: dict[Question, tuple[Operational, float]]
 
 
 def _nowhere(_address: object) -> Route:
@@ -56,8 +58,8 @@ def _nowhere(_address: object) -> Route:
 
 
 class Monitor:
-    """The running checks. `on_change` gets the key, `up` or `down`, and the failure's sentence (`up`: empty), also
-    when an `up` backend asks for another part of its weight.
+    """The running checks. `on_change` gets the key, `up` or `down` of one of its targets, and the failure's
+    sentence (`up`: empty), also when an `up` backend asks for another part of its weight.
 
     It is called on the loop, never for a check that was removed, and its own errors are logged and ignored.
     """
@@ -79,43 +81,58 @@ class Monitor:
         self._slots = asyncio.Semaphore(at_once)
         self._shared: dict[Question, _Shared] = {}
         self._wishes: dict[Key, _Wish] = {}
+        self._asking: Counter[Target] = Counter()
         self._ending: set[asyncio.Task[None]] = set()
-        self._made = time.time()
 
     def set(
-        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
+        self,
+        key: Key,
+        spec: CheckSpec,
+        targets: Sequence[Target],
+        earlier: Mapping[Address, HealthReport] = NOTHING,
     ) -> None:
-        """Check these from now on; the first time at once.
+        """Check these from now on, each with an address of its own; the first time at once.
 
-        The same again changes nothing. With other options the verdict so far stands until the new check
-        decides; with other targets everything begins anew, as `unknown`, or where `earlier` says.
+        What was asked before goes on undisturbed, whatever comes beside it. With other options a target's verdict
+        so far stands until the new check decides. Another target begins as `unknown`, or where `earlier` says, by
+        the address that is asked.
         """
-        questions = tuple((spec, target) for target in targets)
-        before = self._wishes.get(key)
-        if before and before.questions == questions:
+        questions = [(spec, target) for target in targets]
+        before = list(self._wishes[key].told) if key in self._wishes else []
+        if before == questions:
             return
-        if before and [target for _, target in before.questions] == list(targets):
-            earlier = self.state(key)
+        known = {target: self._report((asked, target)) for asked, target in before}
         for question in questions:
-            self._join(key, question, earlier)
-        self._leave(key, [each for each in before.questions if each not in questions] if before else ())
-        wish = self._wishes[key] = _Wish(questions, (Operational.UNKNOWN, 1.0))
-        wish.told = _said(self.state(key))
+            self._join(key, question, known.get(question[1]) or earlier.get(question[1].address))
+        self._leave(key, [each for each in before if each not in questions])
+        self._wishes[key] = _Wish({question: _said(self._report(question)) for question in questions})
 
     def remove(self, key: Key) -> None:
         """Stop checking this; nothing happens when it is not checked."""
         if wish := self._wishes.pop(key, None):
-            self._leave(key, wish.questions)
+            self._leave(key, wish.told)
 
-    def state(self, key: Key) -> HealthReport:
-        """The verdict; `unknown` for what is not checked. `since` is in seconds since the epoch."""
+    def reports(self, key: Key) -> dict[Address, HealthReport]:
+        """The verdicts by the address that is asked; none of what is not checked. `since` is in seconds since the
+        epoch."""
         wish = self._wishes.get(key)
-        if wish is None:
-            return HealthReport(Operational.UNKNOWN, "it is not checked", self._made)
-        reports = [self._shared[question].watch.report() for question in wish.questions]
-        if len(reports) == 1:
-            return reports[0]
-        return min(reports, key=lambda report: (_WORST_FIRST.index(report.operational), report.share))
+        return {question[1].address: self._report(question) for question in wish.told} if wish else {}
+
+    def _report(self, question: Question) -> HealthReport:
+        return self._shared[question].watch.report()
+
+    async def ask(self, spec: CheckSpec, target: Target) -> str:
+        """Try once, whatever runs beside it; why it failed, or an empty text. CheckImpossible."""
+        self._asking[target] += 1
+        try:
+            async with self._slots:
+                await self._attempt(spec, target)
+        except CheckFailed as failure:
+            return str(failure)
+        finally:
+            self._asking[target] -= 1
+            self._forget_the_way(target)
+        return ""
 
     def notes(self) -> list[str]:
         """A sentence for each thing that checks cannot see from here, and for each reason that keeps them from
@@ -160,23 +177,29 @@ class Monitor:
                 shared.task.cancel()
                 self._ending.add(shared.task)
                 shared.task.add_done_callback(self._ending.discard)
-                if not any(target == question[1] for _, target in self._shared):
-                    self._ways.forget(question[1])
+                self._forget_the_way(question[1])
+
+    def _forget_the_way(self, target: Target) -> None:
+        """Unless it is asked by something else."""
+        if not self._asking[target] and not any(target == running for _, running in self._shared):
+            del self._asking[target]
+            self._ways.forget(target)
 
     async def _attempt(self, spec: CheckSpec, target: Target) -> float | None:
         return await attempt(spec, target, self._ways, self._route, self._probe)
 
     def _heard(self, watch: Watch) -> None:
-        shared = self._shared.get((watch.spec, watch.target))
+        question = (watch.spec, watch.target)
+        shared = self._shared.get(question)
         for key in list(shared.keys) if shared and shared.watch is watch else ():
             if key in self._wishes:
-                self._tell(key, self._wishes[key])
+                self._tell(key, self._wishes[key], question)
 
-    def _tell(self, key: Key, wish: _Wish) -> None:
-        report = self.state(key)
-        if wish.told == _said(report):
+    def _tell(self, key: Key, wish: _Wish, question: Question) -> None:
+        report = self._report(question)
+        if wish.told[question] == _said(report):
             return
-        wish.told = _said(report)
+        wish.told[question] = _said(report)
         try:
             self._on_change(key, report.operational, report.reason)
         except Exception:

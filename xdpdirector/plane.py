@@ -27,6 +27,9 @@ class Plane(Protocol):
     def adopted(self) -> dict[Key, State]:
         """The backends it knew before, and how they served."""
 
+    def adopted_vips(self) -> dict[Key, dict[Address, bool]]:
+        """Of the same: for each VIP that they had, whether they take its packets while they serve."""
+
     def services(self) -> set[str]: ...
 
     def apply(self, plan: ServicePlan, now: float) -> int:
@@ -94,8 +97,9 @@ class Plane(Protocol):
 class FakePlane:
     """Remembers plans; `applied` has the name for each time. A test says what runs on them, and what goes wrong.
 
-    `attached`: where the program is; `active` connections and `packets` by backend; `unsettled` services; `room`:
-    backends that it has room for, and denied prefixes; `broken`: raised by every change.
+    `known_vips`: by adopted backend, as `adopted_vips` gives them; `attached`: where the program is; `active`
+    connections and `packets` by backend; `unsettled` services; `room`: backends that it has room for, and denied
+    prefixes; `broken`: raised by every change.
     """
 
     def __init__(self, adopted: dict[Key, State] | None = None) -> None:
@@ -117,9 +121,13 @@ class FakePlane:
         self.missed = 0
         self.broken: Exception | None = None
         self._adopted = dict(adopted or {})
+        self.known_vips: dict[Key, dict[Address, bool]] = {}
 
     def adopted(self) -> dict[Key, State]:
         return self._adopted
+
+    def adopted_vips(self) -> dict[Key, dict[Address, bool]]:
+        return self.known_vips
 
     def services(self) -> set[str]:
         return set(self.plans) | {service for service, _ in self._adopted}

@@ -8,15 +8,18 @@
 
 A backend that was never checked yet serves what it has, but accepts nothing new before its first check. One that
 only the director's own network keeps away serves, too: its packets are dropped until a frame can reach it again,
-and its connections live on. New ones go to others meanwhile, where there are any.
+and its connections live on. New ones go to others meanwhile, where there are any. One that is up for some VIPs of
+its service serves and accepts for these; for the others it is as if it were down.
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.routes import Route
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.views import Operational
@@ -24,16 +27,27 @@ from xdpdirector.weights import effective
 
 
 @dataclass(frozen=True)
+class VipVerdict:
+    """What the check says of a backend at one VIP: `up`, `down` or `unknown`, and why."""
+
+    vip: Address
+    operational: Operational
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Standing:
     """What is known of a backend: the check's verdict (`up` when there is no check), the way to it, and why.
 
-    `share`: the part of its weight that it gets now, because it asks for no more, or returned a moment ago.
+    `share`: the part of its weight that it gets now, because it asks for no more, or returned a moment ago. `vips`:
+    what the verdict is made of, where it need not be the same for all VIPs of the service: see `standing_of`.
     """
 
     verdict: Operational
     reason: str
     route: Route
     share: float = 1.0
+    vips: tuple[VipVerdict, ...] = ()
 
     @cached_property
     def hop(self) -> Hop | None:
@@ -57,9 +71,64 @@ class Standing:
     @property
     def is_lost(self) -> bool:
         """Whether its connections have nobody any more: what the director's own network does is no such reason."""
-        return self.operational is Operational.DOWN and not (
-            self.route.fault and self.verdict is not Operational.DOWN
-        )
+        if self.operational is not Operational.DOWN:
+            return False
+        return self._is_down or (self.hop is None and not self.route.fault)
+
+    @property
+    def _is_down(self) -> bool:
+        """For all VIPs; for one that nothing is known of it may have connections, still."""
+        if self.vips:
+            return all(each.operational is Operational.DOWN for each in self.vips)
+        return self.verdict is Operational.DOWN
+
+    def at(self, vip: Address) -> VipVerdict:
+        """As `operational`; also of a VIP that nothing is said of by itself."""
+        known = next((each for each in self.vips if each.vip == vip), None)
+        if known is None or len(self.vips) == 1:
+            return VipVerdict(vip, self.operational, self.why)
+        alone = replace(self, verdict=known.operational, reason=known.reason, vips=())
+        return VipVerdict(vip, alone.operational, alone.why)
+
+    @property
+    def out(self) -> frozenset[Address]:
+        """The VIPs for which it takes nothing, and their connections end, though it is not lost."""
+        if self.verdict.serves:
+            return frozenset(each.vip for each in self.vips if each.operational is not Operational.UP)
+        return frozenset(each.vip for each in self.vips if each.operational is Operational.DOWN)
+
+
+MOST_REASONS = 3
+
+
+def standing_of(vips: Sequence[VipVerdict], route: Route, share: float = 1.0) -> Standing:
+    """Of a backend from what is known of it at each VIP: `up` when it is so at all, `down` when at none."""
+    states = {each.operational for each in vips}
+    if states == {Operational.UP}:
+        verdict = Operational.UP
+    elif Operational.UP in states:
+        verdict = Operational.PARTIAL
+    else:
+        verdict = Operational.DOWN if Operational.DOWN in states else Operational.UNKNOWN
+    return Standing(verdict, _reason(vips), route, share, tuple(vips))
+
+
+def _reason(vips: Sequence[VipVerdict]) -> str:
+    """One sentence where it is the same for all; else each VIP's, and first of those that are down."""
+    if len({(each.operational, each.reason) for each in vips}) == 1:
+        return vips[0].reason
+    told = sorted(
+        (each for each in vips if each.reason or each.operational is not Operational.UP),
+        key=lambda each: each.operational is not Operational.DOWN,
+    )
+    left = len(told) - MOST_REASONS
+    return "; ".join(map(_sentence, told[:MOST_REASONS])) + (f"; and {left} more VIPs" if left > 0 else "")
+
+
+def _sentence(told: VipVerdict) -> str:
+    """With the VIP that it is about, if it does not name it itself."""
+    names = re.search(rf"(?<![\w.:]){re.escape(str(told.vip))}(?![\w.:])", told.reason)
+    return told.reason if names else f"{told.vip}: {told.reason or 'not checked yet'}"
 
 
 @lru_cache(maxsize=4096)
@@ -110,10 +179,11 @@ def grown(before: ServicePlan | None, wanted: ServicePlan) -> ServicePlan:
     if before is None:
         return wanted
     earlier, later = ({member.name: member for member in each.members} for each in (before, wanted))
+    gone = before.vips - wanted.vips
     return replace(
         wanted,
         members=(
-            *(_kept(earlier.get(member.name), member) for member in wanted.members),
+            *(_kept(earlier.get(member.name), member, gone) for member in wanted.members),
             *(replace(member, accepts=False) for name, member in earlier.items() if name not in later),
         ),
         listeners=(
@@ -123,12 +193,15 @@ def grown(before: ServicePlan | None, wanted: ServicePlan) -> ServicePlan:
     )
 
 
-def _kept(before: MemberPlan | None, wanted: MemberPlan) -> MemberPlan:
+def _kept(before: MemberPlan | None, wanted: MemberPlan, gone: frozenset[Address]) -> MemberPlan:
+    """`gone`: VIPs that are served until the end of the way."""
     if before is None:
         return wanted
     moves = before.address != wanted.address
     is_cut = wanted.state is State.MAINTENANCE and before.state is State.SERVING
-    return replace(before, accepts=False) if moves or is_cut else wanted
+    if moves or is_cut:
+        return replace(before, accepts=False)
+    return replace(wanted, out=wanted.out | before.out & gone) if before.out & gone else wanted
 
 
 def _member(
@@ -146,6 +219,7 @@ def _member(
         and spec.weight > 0
         and standing.share > 0
         and not is_fallback
-        and standing.operational is Operational.UP
+        and standing.operational.serves
     )
-    return MemberPlan(name, spec.address, weight, state, accepts, standing.hop, *spec.thresholds)
+    out = standing.out if state is State.SERVING else frozenset()
+    return MemberPlan(name, spec.address, weight, state, accepts, standing.hop, *spec.thresholds, out=out)

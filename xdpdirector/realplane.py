@@ -21,6 +21,7 @@ from xdpdirector.explainer import Explainer
 from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings
 from xdpdirector.layout import Loaded
+from xdpdirector.listener import Address
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
 from xdpdirector.question import Finding, Question, frame_of
@@ -65,6 +66,9 @@ class RealPlane:
 
     def adopted(self) -> dict[Key, State]:
         return self._dataplane.adopted()
+
+    def adopted_vips(self) -> dict[Key, dict[Address, bool]]:
+        return self._dataplane.adopted_vips()
 
     def services(self) -> set[str]:
         return self._dataplane.services()

@@ -16,14 +16,16 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 
 from xdpdirector.background import BackgroundTasks
+from xdpdirector.differences import Missing
 from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
+from xdpdirector.health import HealthReport
 from xdpdirector.model import Address
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
-from xdpdirector.schedule import ServicePlan
+from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
 from xdpdirector.views import Operational
 from xdpdirector.vips import VipTable
@@ -85,10 +87,10 @@ class Reconciler:
         if strict:
             self.refuse_unreachable(self.services, {})
         await self._vips.start()
-        adopted = {key: health_of(state) for key, state in self._plane.adopted().items()}
-        self._standings.follow(self.services, Memory(adopted))
+        adopted = self._plane.adopted()
+        self._standings.follow(self.services, Memory(self._adopted_health(adopted)))
         self._standings.await_first_checks(self._patience)
-        down = {key for key, health in adopted.items() if health.operational is Operational.DOWN}
+        down = {key for key, state in adopted.items() if state is State.DOWN}
         await self._standings.resolve(RESOLVE_WITHIN, but=down)
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
@@ -102,6 +104,15 @@ class Reconciler:
             self.tasks.start("applying news of health and neighbours", self._keep_up),
             self.tasks.start("the sweep and repair of the data plane", self._keep_true),
         ]
+
+    def _adopted_health(self, adopted: Mapping[Key, State]) -> dict[Key, dict[Address, HealthReport]]:
+        """A plane that tells no VIPs apart knew all of them."""
+        vips = self._plane.adopted_vips()
+        return {
+            key: health_of(state, vips.get(key) or dict.fromkeys(self.services[key[0]].vips, True))
+            for key, state in adopted.items()
+            if key[0] in self.services
+        }
 
     async def close(self) -> None:
         """Stop watching. The plane stays as it is: packets go on."""
@@ -117,7 +128,7 @@ class Reconciler:
         """Health of a wanted backend, and the way to it. Another verdict shows once the plane holds it, so that
         who sees `up` can connect."""
         known, applied = self._standings.of(key), self._applied.get(key)
-        return applied if applied and applied.operational is not known.operational else known
+        return applied if applied and _told_apart(applied) != _told_apart(known) else known
 
     def route(self, address: Address) -> Route:
         """The way to an address, also to one that no backend has."""
@@ -176,6 +187,10 @@ class Reconciler:
                 f"the change is stored, but the data plane does not have all of it: {'; '.join(failed)}. "
                 "It is tried again every few seconds"
             )
+
+    async def missing(self, before: Services, after: Services) -> tuple[Missing, ...]:
+        """See `Standings.missing`."""
+        return await self._standings.missing(before, after)
 
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
         """InvalidRequestError for an address, new since `before`, that stands on another network. `document`:
@@ -263,13 +278,14 @@ class Reconciler:
         return writes
 
     def _tell(self, key: Key, before: Standing | None, standing: Standing) -> None:
-        """A backend that is new, or seen for the first time, is news only when it is down."""
-        known, now = before.operational if before else None, standing.operational
-        if known is now or (known is None and now is not Operational.DOWN):
+        """A backend that is new, or seen for the first time, is news only when it is down, be it for some VIPs. A
+        VIP that was not checked yet is no news of one that is up for others."""
+        known, now = _news_of(before) if before else None, _news_of(standing)
+        if known == now or (known is None and now[0] not in (Operational.DOWN, Operational.PARTIAL)):
             return
-        why = standing.why if now is not Operational.UP or standing.share == 0 else ""
-        text = f"{now}: {why}" if why else str(now)
-        self.events.publish(f"backend.{now}", "/".join(key), text, before=known, reason=why)
+        state, why = now[0], standing.why if now[0] is not Operational.UP or standing.share == 0 else ""
+        text = f"{state}: {why}" if why else str(state)
+        self.events.publish(f"backend.{state}", "/".join(key), text, before=known and known[0], reason=why)
 
     def _tell_faults(self) -> None:
         """Also of one that is over before the next look at all problems."""
@@ -363,6 +379,18 @@ class Reconciler:
         text = f"places of the data plane that had drifted and were repaired: {places}"
         self.events.publish("dataplane.drift", name, text, places=places)
         self.drift_repaired += places
+
+
+def _told_apart(standing: Standing) -> tuple[Operational, list[Operational]]:
+    return standing.operational, [each.operational for each in standing.vips]
+
+
+def _news_of(standing: Standing) -> tuple[Operational, list[Address]]:
+    """What somebody is told of: the state, and for which VIPs the backend is down while it is up for others."""
+    if standing.operational is not Operational.PARTIAL:
+        return standing.operational, []
+    down = [each.vip for each in standing.vips if each.operational is Operational.DOWN]
+    return (Operational.PARTIAL, down) if down else (Operational.UP, [])
 
 
 def _some(names: list[str]) -> str:

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 
-from xdpdirector.model import AdminState, BackendSpec, ServiceSpec
+from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.plane import Key
 from xdpdirector.planning import Standing
 from xdpdirector.views import (
@@ -17,7 +17,11 @@ from xdpdirector.views import (
     Refused,
     ServiceView,
     Traffic,
+    VipStanding,
+    VipView,
 )
+
+_BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
 
 
 def backend_view(
@@ -29,9 +33,10 @@ def backend_view(
     drain: DrainView | None,
     since: datetime,
     *,
+    vips: Iterable[Address],
     settled: bool,
 ) -> BackendView:
-    """`settled`: see `Plane.is_settled`."""
+    """`vips`: the service's; `settled`: see `Plane.is_settled`."""
     operational = standing.operational
     if spec.admin is AdminState.DRAIN and settled and not counts.active:
         operational = Operational.DRAINED
@@ -52,7 +57,11 @@ def backend_view(
         serving=spec.admin is AdminState.ENABLED
         and spec.weight > 0
         and standing.share > 0
-        and standing.operational is Operational.UP,
+        and standing.operational.serves,
+        vips=tuple(
+            VipStanding(vip=each.vip, operational=each.operational, reason=each.reason)
+            for each in map(standing.at, vips)
+        ),
         connections=counts,
         traffic=traffic,
         drain=drain,
@@ -62,21 +71,37 @@ def backend_view(
 def service_view(
     name: str, spec: ServiceSpec, backends: tuple[BackendView, ...], refused: Refused
 ) -> ServiceView:
-    """The service is up when a backend takes new connections."""
-    if any(backend.serving for backend in backends):
-        operational = Operational.UP
-    elif any(backend.operational is Operational.UNKNOWN for backend in backends):
-        operational = Operational.UNKNOWN
+    """The service is up when a backend takes new connections at each of its VIPs."""
+    standings = [
+        (backend.serving, {each.vip: each.operational for each in backend.vips}) for backend in backends
+    ]
+    vips = tuple(_vip_view(vip, [(serving, known[vip]) for serving, known in standings]) for vip in spec.vips)
+    states = {each.operational for each in vips}
+    if Operational.UP in states and len(states) > 1:
+        operational = Operational.PARTIAL
     else:
-        operational = Operational.DOWN
+        operational = min(states, key=_BEST_FIRST.index)
     return ServiceView(
         name=name,
         **{field: getattr(spec, field) for field in ServiceSpec.model_fields if field != "backends"},
         backends=backends,
         operational=operational,
+        vips=vips,
         traffic=total(backend.traffic for backend in backends),
         refused=refused,
     )
+
+
+def _vip_view(vip: Address, backends: Sequence[tuple[bool, Operational]]) -> VipView:
+    """Of backends: whether each serves at all, and how it is at this VIP."""
+    serving = sum(serves and state is Operational.UP for serves, state in backends)
+    if serving:
+        operational = Operational.UP
+    elif any(state is Operational.UNKNOWN for _, state in backends):
+        operational = Operational.UNKNOWN
+    else:
+        operational = Operational.DOWN
+    return VipView(vip=vip, operational=operational, serving=serving)
 
 
 def total(parts: Iterable[Traffic]) -> Traffic:

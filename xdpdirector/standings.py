@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of the wanted backends: the verdicts of their checks, and the ways to them.
+"""What is known of the wanted backends: the verdicts of their checks at each VIP, and the ways to them.
 
 Exactly the wanted ones are checked and followed, and services with news are remembered until somebody takes them.
 Knows nothing of plans, of the plane, or of what news are good for. Everything happens on one asyncio loop.
@@ -16,21 +16,25 @@ from datetime import datetime
 from typing import Protocol
 
 from xdpdirector import reporting
-from xdpdirector.checks import Target
+from xdpdirector.checks import CheckImpossible, Target
 from xdpdirector.checkspec import CheckSpec
-from xdpdirector.checktargets import targets
+from xdpdirector.checktargets import known_before, targets, verdict_on
+from xdpdirector.differences import Missing
 from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
+from xdpdirector.monitor import NOTHING
 from xdpdirector.neighbours import NeighbourTable
 from xdpdirector.plane import Key
-from xdpdirector.planning import Standing
+from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.routes import Route
 from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 from xdpdirector.views import Operational
 
 FIRST_MARGIN = 1.0  # seconds that the first checks have on top of their timeouts
+RESOLVE_WITHIN = 1.5  # how long to wait for neighbours, where it is worth it
+PLAN_PATIENCE = 5.0  # for the answers that a plan asks for
 
 log = logging.getLogger(__name__)
 
@@ -39,10 +43,15 @@ class CheckRunner(Protocol):
     """What is needed of `xdpdirector.monitor.Monitor`."""
 
     def set(
-        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
+        self,
+        key: Key,
+        spec: CheckSpec,
+        targets: Sequence[Target],
+        earlier: Mapping[Address, HealthReport] = NOTHING,
     ) -> None: ...
     def remove(self, key: Key) -> None: ...
-    def state(self, key: Key) -> HealthReport: ...
+    def reports(self, key: Key) -> Mapping[Address, HealthReport]: ...
+    async def ask(self, spec: CheckSpec, target: Target) -> str: ...
     def notes(self) -> list[str]: ...
     def blind(self) -> str: ...
     async def close(self) -> None: ...
@@ -54,9 +63,9 @@ MakeChecks = Callable[[Callable[[Key, Operational, str], None], Callable[[Addres
 
 @dataclass(frozen=True)
 class Memory:
-    """What was known of some backends: to go on from there."""
+    """What was known of some backends, by VIP: to go on from there."""
 
-    health: Mapping[Key, HealthReport] = field(default_factory=dict)
+    health: Mapping[Key, Mapping[Address, HealthReport]] = field(default_factory=dict)
     since: Mapping[Key, tuple[Operational, datetime]] = field(default_factory=dict)
 
 
@@ -95,11 +104,13 @@ class Standings:
         """From now on the backends of these services, and no others. What `memory` says of a backend holds until
         there is something newer."""
         memory = memory or Memory()
+        changed = {name: spec for name, spec in self._services.items() if services.get(name) is not spec}
+        known = {**self._known(changed, services), **memory.health}
         before, self._services = self._services, services
         self._follow_neighbours()
         for name, spec in services.items():
             if before.get(name) is not spec:
-                self._set_checks(name, memory)
+                self._set_checks(name, known)
         present = {(name, key) for name, spec in services.items() for key in spec.backends}
         self._follow_returns(before, present)
         for gone in self._checked - {key for key in present if services[key[0]].check}:
@@ -122,13 +133,32 @@ class Standings:
             cold = key[0] in before and self._services[key[0]].slow_start is not None
             self._slow.know([key], cold=cold)
 
-    def _set_checks(self, name: str, memory: Memory) -> None:
+    def _known(self, before: Services, after: Services) -> dict[Key, Mapping[Address, HealthReport]]:
+        """What is known of these, as far as it is true of the services to come: of the same machines. One that was
+        not checked was taken to be up."""
+        return {
+            (name, key): self._verdicts(name, spec, key)
+            for name, spec in before.items()
+            for key, backend in spec.backends.items()
+            if name in after and key in after[name].backends
+            if after[name].backends[key].address == backend.address
+        }
+
+    def _verdicts(self, name: str, spec: ServiceSpec, key: str) -> dict[Address, HealthReport]:
+        """By VIP."""
+        if spec.check is None:
+            return dict.fromkeys(spec.vips, HealthReport(Operational.UP, "", time.time()))
+        reports = self._checks.reports((name, key))
+        return {vip: verdict_on(vip, reports) for vip in spec.vips}
+
+    def _set_checks(self, name: str, known: Mapping[Key, Mapping[Address, HealthReport]]) -> None:
         spec = self._services[name]
         if spec.check is None:
             return
         for key, backend in spec.backends.items():
             asked = targets(spec, backend)
-            self._checks.set((name, key), spec.check, asked, memory.health.get((name, key)))
+            earlier = known_before(asked, known.get((name, key), {}))
+            self._checks.set((name, key), spec.check, asked, earlier)
             self._checked.add((name, key))
 
     def await_first_checks(self, most: float) -> None:
@@ -149,7 +179,8 @@ class Standings:
         return self._services[key[0]].backends[key[1]].admin is AdminState.ENABLED
 
     def _is_undecided(self, key: Key) -> bool:
-        return self._checks.state(key).operational is Operational.UNKNOWN
+        reports = self._checks.reports(key).values()
+        return any(report.operational is Operational.UNKNOWN for report in reports)
 
     def notes(self) -> list[str]:
         """See `Monitor.notes`."""
@@ -171,11 +202,48 @@ class Standings:
             for key, backend in spec.backends.items()
             if (name, key) not in but
         }
+        await self._resolved(awaited, within)
+
+    async def _resolved(self, awaited: Collection[Address], within: float) -> None:
         until = time.monotonic() + within
         while time.monotonic() < until:
             if all(self._neighbours.get(address).kind != "unresolved" for address in awaited):
                 return
             await asyncio.sleep(0.02)
+
+    # What would be known
+
+    async def missing(self, before: Services, after: Services) -> tuple[Missing, ...]:
+        """What checks would not find if `after` took the place of `before`: each thing that is not asked now is
+        asked once, of all that are not in maintenance. Takes PLAN_PATIENCE seconds at most."""
+        known = set(_questions(before))
+        asked = [each for each in _questions(after) if each not in known]
+        strangers = {target.backend for _, _, target in asked} - self._watched
+        for address in strangers:
+            self._neighbours.watch(address)
+        try:
+            await self._resolved(strangers, RESOLVE_WITHIN)
+            answers = await asyncio.gather(*(self._ask(check, target) for _, check, target in asked))
+        finally:
+            for address in strangers - self._watched:
+                self._neighbours.unwatch(address)
+        return tuple(
+            Missing(service=key[0], backend=key[1], address=target.address, why=why)
+            for (key, _, target), why in zip(asked, answers, strict=True)
+            if why
+        )
+
+    async def _ask(self, check: CheckSpec, target: Target) -> str:
+        try:
+            async with asyncio.timeout(PLAN_PATIENCE):
+                return await self._checks.ask(check, target)
+        except TimeoutError:
+            return "there was no time to ask it"
+        except CheckImpossible as reason:
+            return f"it could not be asked: {reason}"
+        except Exception as error:  # a defect of a check is none of the plan's
+            log.warning("the %s check of %s failed itself", check.type, target, exc_info=True)
+            return f"the {check.type} check itself failed: {error!r}"
 
     # What is known
 
@@ -191,8 +259,15 @@ class Standings:
         grown = self._slow.share(key, service.slow_start, steps=_steps(service), now=now)
         if service.check is None:
             return Standing(Operational.UP, "", route, grown)
-        report = self._checks.state(key)
-        return Standing(report.operational, report.reason, route, report.share * grown)
+        reports = self._checks.reports(key)
+        verdicts = [(vip, verdict_on(vip, reports)) for vip in service.vips]
+        shares = [report.share for report in reports.values() if report.operational is Operational.UP]
+        share = min(shares or [report.share for report in reports.values()])
+        return standing_of(
+            [VipVerdict(vip, report.operational, report.reason) for vip, report in verdicts],
+            route,
+            share * grown,
+        )
 
     def of_service(self, name: str) -> dict[str, Standing]:
         """Of all backends of a wanted service, noting when they change."""
@@ -210,7 +285,7 @@ class Standings:
             return
         now, steps = time.monotonic(), []
         for key, backend in spec.backends.items():
-            up = self.of((name, key)).operational is Operational.UP
+            up = self.of((name, key)).operational.serves
             self._slow.see((name, key), up and backend.admin is AdminState.ENABLED, now)
             step = self._slow.next_step((name, key), spec.slow_start, steps=_steps(spec), now=now)
             steps += [step] if step is not None else []
@@ -227,7 +302,11 @@ class Standings:
     def memory(self, names: Collection[str]) -> Memory:
         """All that is known of the backends of these services."""
         return Memory(
-            {key: self._checks.state(key) for key in self._checked if key[0] in names},
+            {
+                (name, key): self._verdicts(name, self._services[name], key)
+                for name, key in self._checked
+                if name in names
+            },
             {key: at for key, at in self._since.items() if key[0] in names},
         )
 
@@ -264,16 +343,33 @@ class Standings:
         self._on_news()
 
 
+def _questions(services: Services) -> list[tuple[Key, CheckSpec, Target]]:
+    """All that is asked of these."""
+    return [
+        ((name, key), spec.check, target)
+        for name, spec in services.items()
+        for key, backend in spec.backends.items()
+        if spec.check and backend.admin is not AdminState.MAINTENANCE
+        for target in targets(spec, backend)
+    ]
+
+
 def _steps(service: ServiceSpec) -> int:
     return RING_STEPS if service.scheduler.is_ring else STEPS
 
 
-def health_of(state: State) -> HealthReport:
-    """What a backend's state in the maps says of its health: maintenance says nothing."""
+def health_of(state: State, vips: Mapping[Address, bool]) -> dict[Address, HealthReport]:
+    """What the maps say of a backend's health: its state, of which maintenance says nothing, and for which VIPs it
+    would serve."""
     operational = {State.SERVING: Operational.UP, State.DOWN: Operational.DOWN}.get(
         state, Operational.UNKNOWN
     )
-    return HealthReport(operational, "", time.time())
+    return {
+        vip: HealthReport(
+            Operational.DOWN if operational is Operational.UP and not serves else operational, "", time.time()
+        )
+        for vip, serves in vips.items()
+    }
 
 
 def backends_of(services: Services) -> list[BackendSpec]:

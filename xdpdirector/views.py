@@ -28,12 +28,19 @@ from xdpdirector.model import (
 
 
 class Operational(StrEnum):
-    """The health check's verdict; `drained` when a draining backend has no connection left."""
+    """The health check's verdict; `partial`: up for some VIPs of the service and not for others; `drained` when a
+    draining backend has no connection left."""
 
     UP = "up"
+    PARTIAL = "partial"
     DOWN = "down"
     UNKNOWN = "unknown"
     DRAINED = "drained"
+
+    @property
+    def serves(self) -> bool:
+        """Some VIP, if not all."""
+        return self in (Operational.UP, Operational.PARTIAL)
 
 
 class Traffic(Frozen):
@@ -71,8 +78,18 @@ class DrainView(Frozen):
     estimated_end: datetime | None = None
 
 
+class VipStanding(Frozen):
+    """A backend at one VIP of its service: `up`, `down` or `unknown`. `reason`: why not up."""
+
+    vip: Address
+    operational: Operational
+    reason: str
+
+
 class BackendView(Frozen):
-    """`effective_weight`: the part of `weight` that it has now, by its own word or because it returned lately."""
+    """`operational` is `up` when it is so for all VIPs, `down` when for none. `serving`: it takes new connections,
+    for one VIP at least. `effective_weight`: the part of `weight` that it has now, by its own word or because it
+    returned lately."""
 
     service: Name
     name: Name
@@ -88,6 +105,7 @@ class BackendView(Frozen):
     mac: str | None
     interface: str | None
     serving: bool
+    vips: tuple[VipStanding, ...] = ()
     connections: ConnectionCounts
     traffic: Traffic
     drain: DrainView | None = None
@@ -100,7 +118,17 @@ class Refused(Frozen):
     by_source: int = 0
 
 
+class VipView(Frozen):
+    """A VIP of a service: `up` when a backend takes new connections for it. `serving`: how many do."""
+
+    vip: Address
+    operational: Operational
+    serving: int
+
+
 class ServiceView(Frozen):
+    """`operational` is `up` when all its VIPs are, `partial` when some are."""
+
     name: Name
     listeners: tuple[ListenerField, ...]
     scheduler: Scheduler
@@ -118,6 +146,7 @@ class ServiceView(Frozen):
     slow_start: Timeout | None
     backends: tuple[BackendView, ...]
     operational: Operational
+    vips: tuple[VipView, ...] = ()
     traffic: Traffic
     refused: Refused = Refused()
 

@@ -14,6 +14,7 @@ from functools import partial
 
 from xdpdirector import edits, tags
 from xdpdirector.changes import happenings
+from xdpdirector.differences import Missing
 from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
 from xdpdirector.errors import StoreError
@@ -137,6 +138,10 @@ class Wishes:
         edits.refuse_programs(wanted, self.services, self._checks, inside)
         self._reconciler.refuse_unreachable(wanted, self.services, inside)
         return wanted
+
+    async def missing(self, before: Services, after: Services) -> tuple[Missing, ...]:
+        """What the checks of services to come would not find yet."""
+        return await self._reconciler.missing(before, after)
 
     def is_of_file(self, service: str) -> bool:
         """Whether the configuration file that was taken in last has it."""

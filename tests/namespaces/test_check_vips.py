@@ -2,10 +2,16 @@
 """Checks of the VIP on each backend: the server that lost it while its own address answers, and all else that goes
 over the checks' own network."""
 
+import json
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from ipaddress import ip_address
+from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
+from conversation import Conversation, answering
 from directing import CHECK, MARGIN, becomes, command, directing, view
 
 from xdpdirector.client import service_path
@@ -93,7 +99,7 @@ def test_nothing_is_unseen(lab: Lab, director: LabDirector) -> None:
 @pytest.mark.parametrize("forwarding", [False, True], ids=["end host", "router"])
 @VIPS
 def test_a_server_that_lost_its_vip(
-    director: LabDirector, victim: Host, vip: Address, forwarding: bool
+    lab: Lab, director: LabDirector, victim: Host, vip: Address, forwarding: bool
 ) -> None:
     """Also one that sends what it does not have back to the director, which would give it to another one."""
     if forwarding:
@@ -101,22 +107,28 @@ def test_a_server_that_lost_its_vip(
 
     lose(victim, vip)
 
-    becomes(director, VICTIM, "down", WINDOW)
-    reason = view(director, VICTIM)["reason"]
-    assert f"port 80 of the VIP {vip} on {victim.node.ipv4}" in reason
-    assert f"while port 80 of {victim.node.ipv4} answers: the server has lost the VIP" in reason
+    becomes(director, VICTIM, "partial", WINDOW)
+    shown = view(director, VICTIM)
+    assert f"port 80 of the VIP {vip} on {victim.node.ipv4}" in shown["reason"]
+    assert f"while port 80 of {victim.node.ipv4} answers: the server has lost the VIP" in shown["reason"]
+    (other,) = {VIP4, VIP6} - {vip}
+    assert {each["vip"]: each["operational"] for each in shown["vips"]} == {
+        str(vip): "down",
+        str(other): "up",
+    }
     assert view(director, VICTIM, service="plain")["operational"] == "up"
-    becomes(director, VICTIM, "down", WINDOW, service="echo")
-    becomes(director, VICTIM, "down", WINDOW, service="ping")
+    becomes(director, VICTIM, "partial", WINDOW, service="echo")
+    becomes(director, VICTIM, "partial", WINDOW, service="ping")
     assert view(director, "backend1")["operational"] == "up"
+    assert {answering(lab.client, vip) for _ in range(6)} == {"backend1"}
+    assert VICTIM in {answering(lab.client, other) for _ in range(6)}
 
 
 def test_a_server_that_does_not_listen(lab: Lab, director: LabDirector, victim: Host) -> None:
     lab.nginx(VICTIM).stop()
 
     becomes(director, VICTIM, "down", WINDOW)
-    reason = view(director, VICTIM)["reason"]
-    assert reason in {
+    assert {each["reason"] for each in view(director, VICTIM)["vips"]} == {
         f"nothing listens on port 80 of the VIP {vip} on {victim.node.ipv4} (connection refused)"
         for vip in (VIP4, VIP6)
     }
@@ -175,6 +187,130 @@ def test_a_vip_that_comes_and_goes(lab: Lab, director: LabDirector) -> None:
     wait_until(lambda: ways(lab) == before, "the VIP's filters are gone")
 
 
+NEW_VIP = ip_address("192.0.2.79")
+RUNNING = 20
+
+
+class Newcomers(Thread):
+    """Opens connections to these, one after the other, until it is stopped. `failures` says what became of those
+    that did not go well."""
+
+    def __init__(self, host: Host, *vips: Address) -> None:
+        super().__init__(daemon=True)
+        self._host, self._vips, self._over = host, vips, Event()
+        self.failures: list[str] = []
+        self.opened = 0
+
+    def run(self) -> None:
+        while not self._over.is_set():
+            for vip in self._vips:
+                try:
+                    answering(self._host, vip)
+                except OSError as error:
+                    self.failures.append(f"{vip}: {error!r}")
+                self.opened += 1
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+@contextmanager
+def newcomers(host: Host, *vips: Address) -> Iterator[Newcomers]:
+    made = Newcomers(host, *vips)
+    made.start()
+    try:
+        yield made
+    finally:
+        made.stop()
+
+
+@pytest.fixture(params=["wlc", "mh"])
+def web(director: LabDirector, request: pytest.FixtureRequest) -> Iterator[list[str]]:
+    """The web service with this scheduler; its listeners, to which it returns."""
+    before = director.client.get(service_path("web"))
+    director.client.patch(service_path("web"), {"scheduler": request.param})
+    yield before["listeners"]
+    director.client.patch(service_path("web"), {name: before[name] for name in ("listeners", "scheduler")})
+
+
+def test_a_vip_that_no_server_has_yet_is_added_under_traffic(
+    lab: Lab, director: LabDirector, web: list[str]
+) -> None:
+    """Nothing of the others is lost; and each server serves the new one as soon as it has it."""
+    wanted = [*web, f"{NEW_VIP}:80/tcp"]
+    listen = [word for listener in wanted for word in ("--listen", listener)]
+    with ExitStack() as stack:
+        running = [
+            stack.enter_context(Conversation(lab.client, vip)) for vip in (VIP4, VIP6) for _ in range(RUNNING)
+        ]
+        came = stack.enter_context(newcomers(lab.client, VIP4, VIP6))
+
+        said = command(director, "service", "set", "web", *listen).stdout
+
+        assert f"at {NEW_VIP}" in said
+        for host in lab.backends:
+            becomes(director, host.name, "partial")
+            wait_until(lambda: f"VIP {NEW_VIP}" in view(director, host.name)["reason"], "it is asked")  # noqa: B023
+        with pytest.raises(ConnectionRefusedError):
+            answering(lab.client, NEW_VIP)
+        opened = came.opened
+        wait_until(lambda: came.opened >= opened + 20, "more connections are opened")
+        backend1 = lab.host("backend1")
+        backend1.run("ip", "address", "add", f"{NEW_VIP}/32", "dev", "lo")
+        stack.callback(backend1.run, "ip", "address", "del", f"{NEW_VIP}/32", "dev", "lo")
+        becomes(director, "backend1", "up")
+        assert {answering(lab.client, NEW_VIP) for _ in range(10)} == {"backend1"}
+
+        assert [each.who() for each in running] == [each.backend for each in running]
+    assert came.failures == []
+
+
+def test_a_plan_says_which_servers_do_not_have_the_vip_yet(
+    lab: Lab, director: LabDirector, tmp_path: Path
+) -> None:
+    document = director.client.get("/v1/config")
+    document["services"]["web"]["listeners"].append(f"{NEW_VIP}:80/tcp")
+    (tmp_path / "wanted.json").write_text(json.dumps(document))
+    backend1 = lab.host("backend1")
+    backend1.run("ip", "address", "add", f"{NEW_VIP}/32", "dev", "lo")
+
+    try:
+        said = command(director, "config", "plan", str(tmp_path / "wanted.json"), check=False).stdout
+    finally:
+        backend1.run("ip", "address", "del", f"{NEW_VIP}/32", "dev", "lo")
+
+    lacking = [line for line in said.splitlines() if str(NEW_VIP) in line and line.startswith("web/")]
+    assert [line.split()[:2] for line in lacking] == [[f"web/{VICTIM}", str(NEW_VIP)]]
+    assert "has lost the VIP" in said
+
+
+@VIPS
+def test_one_family_that_fails_loses_nothing_of_the_other(
+    lab: Lab, director: LabDirector, web: list[str], vip: Address
+) -> None:
+    """On all servers at once, and it comes back."""
+    (other,) = {VIP4, VIP6} - {vip}
+    hosts = lab.backends
+    with ExitStack() as stack:
+        running = [stack.enter_context(Conversation(lab.client, other)) for _ in range(RUNNING)]
+        came = stack.enter_context(newcomers(lab.client, other))
+        for host in hosts:
+            lose(host, vip)
+        for host in hosts:
+            becomes(director, host.name, "partial")
+        with pytest.raises(ConnectionRefusedError):
+            answering(lab.client, vip)
+        for host in hosts:
+            host.run("ip", "address", "replace", f"{vip}/{vip.max_prefixlen}", "dev", "lo")
+        for host in hosts:
+            becomes(director, host.name, "up")
+
+        assert [each.who() for each in running] == [each.backend for each in running]
+        assert answering(lab.client, vip)
+    assert came.failures == []
+
+
 def test_after_a_kill_everything_is_made_anew(lab: Lab, director: LabDirector) -> None:
     """Last but one: the process is another one afterwards."""
     before = ways(lab)
@@ -186,7 +322,7 @@ def test_after_a_kill_everything_is_made_anew(lab: Lab, director: LabDirector) -
 
     wait_until(lambda: len(ways(lab)) == len(before), "what the killed one left is gone")
     lose(victim := lab.host(VICTIM), VIP4)
-    becomes(director, VICTIM, "down", WINDOW)
+    becomes(director, VICTIM, "partial", WINDOW)
     victim.run("ip", "address", "add", f"{VIP4}/32", "dev", "lo")
     becomes(director, VICTIM, "up")
 

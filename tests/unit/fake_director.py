@@ -12,10 +12,10 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import edits, tags
+from xdpdirector import edits, reporting, tags
 from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
-from xdpdirector.differences import Plan, RevisionView, affected, differences
+from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
@@ -25,9 +25,11 @@ from xdpdirector.history import Revision, Summary
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
-from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
+from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
+from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.progress import Progress
+from xdpdirector.routes import Route
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     AttachmentView,
@@ -37,18 +39,22 @@ from xdpdirector.views import (
     Fill,
     Operational,
     Readiness,
+    Refused,
     ServiceView,
     Statistics,
     Traffic,
+    VipStanding,
     Vitals,
 )
 
 CLIENT = "198.51.100.7"
 Key = tuple[str, str]
+FOUND = Route("neighbour", bytes.fromhex("020000000015"), bytes.fromhex("020000000001"), 2, "eth0")
 
 
 class FakeDirector:
-    """`busy`: connections of a backend; `down`: why a check fails; `broken`: raised by whatever is asked next."""
+    """`busy`: connections of a backend; `down`: why a check fails, and `lacking` at one VIP; `absent`: what plans
+    say is missing; `broken`: raised by whatever is asked next."""
 
     def __init__(self) -> None:
         self.events = Events()
@@ -60,6 +66,8 @@ class FakeDirector:
         self.tracing = Tracing(self.plane)
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
+        self.lacking: dict[tuple[str, str, Address], str] = {}
+        self.absent: tuple[Missing, ...] = ()
         self.problems: tuple[str, ...] = ()
         self.broken: Exception | None = None
         self.authors: list[str] = []
@@ -82,18 +90,14 @@ class FakeDirector:
         self._break()
         spec = edits.find_service(self._services, name)
         backends = tuple(self.backend(name, backend) for backend in spec.backends)
-        shown = {field: getattr(spec, field) for field in ServiceSpec.model_fields if field != "backends"}
-        up = any(backend.serving for backend in backends)
-        operational = Operational.UP if up else Operational.DOWN
-        return ServiceView(
-            name=name, **shown, backends=backends, operational=operational, traffic=_traffic(len(backends))
-        )
+        return reporting.service_view(name, spec, backends, Refused())
 
     def backend(self, service: str, name: str) -> BackendView:
         self._break()
         spec, key = edits.find_backend(self._services, service, name), (service, name)
         count, drain = self.busy.get(key, 0), self._drains.get(key)
-        operational = Operational.DOWN if key in self.down else Operational.UP
+        standing = self._standing(key)
+        operational = standing.operational
         if spec.admin is AdminState.DRAIN and not count:
             operational = Operational.DRAINED
         return BackendView(
@@ -104,14 +108,27 @@ class FakeDirector:
             effective_weight=spec.weight,
             admin=spec.admin,
             operational=operational,
-            reason=self.down.get(key, ""),
+            reason=standing.why,
             since=self._began,
             mac="02:00:00:00:00:15",
             interface="eth0",
-            serving=spec.admin is AdminState.ENABLED and operational is Operational.UP and spec.weight > 0,
+            serving=spec.admin is AdminState.ENABLED and operational.serves and spec.weight > 0,
+            vips=tuple(
+                VipStanding(vip=each.vip, operational=each.operational, reason=each.reason)
+                for each in standing.vips
+            ),
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
             drain=drain.view(count, True, Progress(), datetime.now(UTC)) if drain else None,
+        )
+
+    def _standing(self, key: Key) -> Standing:
+        """Up at each VIP of which nobody says otherwise."""
+        vips = self._services[key[0]].vips
+        why = {vip: self.down.get(key) or self.lacking.get((*key, vip), "") for vip in vips}
+        return standing_of(
+            [VipVerdict(vip, Operational.DOWN if why[vip] else Operational.UP, why[vip]) for vip in vips],
+            FOUND,
         )
 
     def connections(
@@ -318,6 +335,7 @@ class FakeConfiguration:
             revision=len(self._director.authors),
             changes=differences(before, wanted),
             affected=affected(before, wanted, lambda key: (busy.get(key, 0), False)),
+            missing=self._director.absent if dry_run else (),
         )
 
 

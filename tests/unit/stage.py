@@ -28,6 +28,7 @@ from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.monitor import NOTHING
 from xdpdirector.neighbours import FakeNeighbours, Route
 from xdpdirector.plane import FakePlane, Key
 from xdpdirector.reconciler import Reconciler
@@ -89,10 +90,19 @@ class FakeChecks:
         self.running: dict[Key, tuple[CheckSpec, list[Target]]] = {}
         self.began: dict[Key, int] = {}
         self._on_change = on_change
-        self._reports: dict[Key, HealthReport] = {}
+        self._reports: dict[Key, dict[Address, HealthReport]] = {}
+        self.asked: list[Target] = []
+        self.failures: dict[tuple[Address, Address], str] = {}
+        """What one try finds, by backend and VIP."""
+        self.broken: Exception | None = None
+        """Raised by each try."""
 
     def set(
-        self, key: Key, spec: CheckSpec, targets: Sequence[Target], earlier: HealthReport | None = None
+        self,
+        key: Key,
+        spec: CheckSpec,
+        targets: Sequence[Target],
+        earlier: Mapping[Address, HealthReport] = NOTHING,
     ) -> None:
         wanted = (spec, list(targets))
         before = self.running.get(key)
@@ -100,15 +110,26 @@ class FakeChecks:
             return
         self.running[key] = wanted
         self.began[key] = self.began.get(key, 0) + 1
-        if before is None or before[1:] != wanted[1:]:
-            self._reports[key] = earlier or HealthReport(Operational.UNKNOWN, "", time.time())
+        asked, known = before[1] if before else [], self._reports.get(key, {})
+        self._reports[key] = {
+            target.address: known[target.address]
+            if target in asked
+            else earlier.get(target.address) or HealthReport(Operational.UNKNOWN, "", time.time())
+            for target in targets
+        }
 
     def remove(self, key: Key) -> None:
         self.running.pop(key, None)
         self._reports.pop(key, None)
 
-    def state(self, key: Key) -> HealthReport:
-        return self._reports.get(key) or HealthReport(Operational.UNKNOWN, "it is not checked", 0.0)
+    def reports(self, key: Key) -> dict[Address, HealthReport]:
+        return dict(self._reports.get(key, {}))
+
+    async def ask(self, spec: CheckSpec, target: Target) -> str:
+        self.asked.append(target)
+        if self.broken:
+            raise self.broken
+        return self.failures.get((target.backend, target.address), "")
 
     def notes(self) -> list[str]:
         return []
@@ -119,12 +140,22 @@ class FakeChecks:
     async def close(self) -> None:
         self.running.clear()
 
-    def say(self, key: Key, operational: Operational, reason: str = "", *, share: float = 1.0) -> None:
-        """The verdict from now on; announced when it is another one."""
-        before = self._reports[key]
-        self._reports[key] = replace(before, operational=operational, reason=reason, share=share)
-        if (before.operational, before.share) != (operational, share):
-            self._on_change(key, operational, reason)
+    def say(
+        self,
+        key: Key,
+        operational: Operational,
+        reason: str = "",
+        *,
+        share: float = 1.0,
+        at: Address | None = None,
+    ) -> None:
+        """The verdict from now on, of all that is asked, or of one address; announced where it is another one."""
+        for address, before in list(self._reports[key].items()):
+            if at in (None, address):
+                after = replace(before, operational=operational, reason=reason, share=share)
+                self._reports[key][address] = after
+                if (before.operational, before.share) != (operational, share):
+                    self._on_change(key, operational, reason)
 
 
 class FakeHistory:

@@ -23,6 +23,7 @@ from xdpdirector.intent import Intent
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
 
+VIPS = ("192.0.2.10", "2001:db8::10")
 WEB1 = {"service": "web", "backend": "web1", "address": "192.0.2.21"}
 SPEC = ServiceSpec(
     listeners=(Listener.parse("192.0.2.10:80/tcp"),),
@@ -41,6 +42,18 @@ def director() -> FakeDirector:
 @pytest.fixture
 def api(director: FakeDirector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
     with ApiServer(director, tmp_path_factory.mktemp("metrics") / "api.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def lacking(tmp_path: Path) -> Iterator[ApiServer]:
+    """`both` has two VIPs, of which web1 lacks one."""
+    director = FakeDirector()
+    listeners = (Listener.parse(f"{VIPS[0]}:81/tcp"), Listener.parse(f"[{VIPS[1]}]:81/tcp"))
+    spec = SPEC.model_copy(update={"listeners": listeners})
+    asyncio.run(director.create_service("both", spec, intent=Intent("test")))
+    director.lacking["both", "web1", ip_address(VIPS[1])] = "no answer"
+    with ApiServer(director, tmp_path / "api.sock") as server:
         yield server
 
 
@@ -155,3 +168,17 @@ def test_the_page_on_monitoring_names_every_metric_and_no_other(api: ApiServer) 
     }
 
     assert set(re.findall(r"`(xdpdirector_\w+)`", page)) == families
+
+
+def test_a_vip_that_a_backend_lacks_is_seen(lacking: ApiServer) -> None:
+    found = scrape(lacking)
+
+    both = {**WEB1, "service": "both"}
+    at = {vip: found["xdpdirector_backend_vip_up", frozenset({**both, "vip": vip}.items())] for vip in VIPS}
+    assert at == {"192.0.2.10": 1, "2001:db8::10": 0}
+    partial = {**both, "xdpdirector_backend_operational": "partial"}
+    assert found["xdpdirector_backend_operational", frozenset(partial.items())] == 1
+
+
+def test_a_service_with_one_vip_needs_no_metric_by_vip(api: ApiServer) -> None:
+    assert not any(name == "xdpdirector_backend_vip_up" for name, _ in scrape(api))

@@ -14,9 +14,11 @@ from xdpdirector.checknet import CheckNetwork, Inside
 from xdpdirector.checks import CheckFailed, Dial, FakeProbe, NoWay, Target, direct
 from xdpdirector.checks.ways import PlainWays, RouteOf, attempt
 from xdpdirector.checkspec import CheckSpec, TcpCheck
-from xdpdirector.checktargets import targets
+from xdpdirector.checktargets import known_before, targets, verdict_on
+from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.routes import Route
+from xdpdirector.views import Operational
 
 VIP, VIP6, BACKEND = (ip_address(text) for text in ("192.0.2.10", "2001:db8::10", "192.0.2.21"))
 MAC, OWN = bytes.fromhex("020000000021"), bytes.fromhex("020000000001")
@@ -250,3 +252,44 @@ def test_targets(listeners: list[str], check: Any, asked: list[tuple[Address, in
     found = targets(service, service.backends["web1"])
 
     assert found == tuple(Target(address, port, BACKEND) for address, port in asked)
+
+
+OTHER, OTHER6 = ip_address("192.0.2.11"), ip_address("2001:db8::11")
+UP, DOWN, UNKNOWN = (
+    HealthReport(state, "", 0.0) for state in (Operational.UP, Operational.DOWN, Operational.UNKNOWN)
+)
+
+
+@pytest.mark.parametrize(
+    ("vip", "reports", "verdict"),
+    [
+        pytest.param(VIP, {VIP: DOWN, OTHER: UP}, DOWN, id="its own"),
+        pytest.param(VIP, {BACKEND: DOWN}, DOWN, id="the backend's address is asked"),
+        pytest.param(VIP6, {BACKEND: UP}, UP, id="the backend's address is of the other family"),
+        pytest.param(VIP, {OTHER: DOWN, VIP6: UP}, DOWN, id="not asked: by its family"),
+        pytest.param(VIP, {OTHER6: DOWN, VIP6: UP}, UP, id="not asked, nor its family: by the best"),
+        pytest.param(VIP, {OTHER: DOWN, BACKEND: UNKNOWN}, UNKNOWN, id="not asked: unknown before down"),
+    ],
+)
+def test_each_vip_has_a_verdict(
+    vip: Address, reports: dict[Address, HealthReport], verdict: HealthReport
+) -> None:
+    assert verdict_on(vip, reports) is verdict
+
+
+@pytest.mark.parametrize(
+    ("asked", "known", "carried"),
+    [
+        pytest.param([VIP, OTHER], {VIP: UP}, {VIP: UP}, id="a new VIP"),
+        pytest.param([OTHER], {VIP: UP, OTHER: DOWN}, {OTHER: DOWN}, id="a VIP that goes"),
+        pytest.param(
+            [BACKEND], {VIP: DOWN, OTHER: UP}, {BACKEND: UP}, id="the backend's address from now on"
+        ),
+        pytest.param([VIP], {}, {}, id="nothing is known"),
+        pytest.param([BACKEND], {}, {}, id="nothing is known, its own address"),
+    ],
+)
+def test_what_is_known_is_of_vips(
+    asked: list[Address], known: dict[Address, HealthReport], carried: dict[Address, HealthReport]
+) -> None:
+    assert known_before([Target(address, 80, BACKEND) for address in asked], known) == carried

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,48 @@ def test_status_tells_health_by_its_exit_code(
     run("backend", admin, "web/web1")
 
     assert run("status") == code
+
+
+SECOND = "192.0.2.11"
+
+
+@pytest.fixture
+def lacking(run: Run, director: FakeDirector, capsys: pytest.CaptureFixture[str]) -> str:
+    """`web` has another VIP, which web1 lacks."""
+    run("service", "set", "web", "--listen", LISTENER, "--listen", f"{SECOND}:80/tcp")
+    director.lacking["web", "web1", ip_address(SECOND)] = "the server has lost the VIP"
+    capsys.readouterr()
+    return SECOND
+
+
+@pytest.mark.parametrize(
+    ("command", "lines"),
+    [
+        pytest.param(
+            ["backend", "show", "web/web1"],
+            ["state partial", f"at {SECOND} down: the server has lost the VIP", "serving yes"],
+            id="the backend",
+        ),
+        pytest.param(["service", "show", "web"], [f"at {SECOND} down, 0 serving"], id="the service"),
+    ],
+)
+def test_what_is_up_for_some_vips_is_shown_with_each(
+    run: Run, lacking: str, command: list[str], lines: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(*command)
+
+    shown = [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line not in shown] == []
+
+
+@pytest.mark.parametrize(("admin", "code"), [("enable", 1), ("maintenance", 0)])
+def test_status_tells_that_a_vip_is_lacking(
+    run: Run, lacking: str, admin: str, code: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run("backend", admin, "web/web1")
+
+    assert run("status") == code
+    assert f"{SECOND}: the server has lost the VIP" in capsys.readouterr().out
 
 
 def test_status_shows_what_is_wrong(

@@ -8,6 +8,7 @@ import io
 import json
 import sys
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from fake_director import FakeDirector
 
 from xdpdirector import config
 from xdpdirector.cli import main
+from xdpdirector.differences import Missing
 from xdpdirector.intent import Intent
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
@@ -87,6 +89,19 @@ def test_a_plan_with_differences_exits_1_and_does_nothing(
     assert ["removed", "services/web/backends/web1", "192.0.2.21"] in lines
     assert ["web/web1", "3", "the", "backend", "is", "removed"] in lines
     assert len(director.authors) == 1
+
+
+def test_a_plan_shows_what_the_servers_do_not_have_yet(
+    run: Run, director: FakeDirector, another: Path
+) -> None:
+    director.absent = (
+        Missing(service="web", backend="web2", address=ip_address("192.0.2.10"), why="nothing listens there"),
+    )
+
+    _, text, _ = run("config", "plan", str(another))
+
+    lines = [line.split() for line in text.splitlines()]
+    assert ["web/web2", "192.0.2.10", "nothing", "listens", "there"] in lines
 
 
 def test_apply_does_it(run: Run, director: FakeDirector, another: Path) -> None:

@@ -8,10 +8,11 @@ from typing import Any, Literal
 
 import pytest
 import stage as s
-from stage import ME, VIP, WEB1, WEB2, Stage, story
+from stage import HOSTS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story
 
+from xdpdirector.checks import CheckImpossible
 from xdpdirector.configuring import beginning
-from xdpdirector.differences import Affected, Plan
+from xdpdirector.differences import Affected, Missing, Plan
 from xdpdirector.errors import (
     CapacityError,
     ConfigurationError,
@@ -72,6 +73,66 @@ async def test_a_plan_names_each_difference_and_changes_nothing() -> None:
         assert (plan.dry_run, plan.revision) == (True, 0)
         assert stage.shown() == before
         assert stage.history.revisions == []
+
+
+@story
+async def test_a_plan_says_what_the_servers_do_not_have_yet() -> None:
+    """It asks what would be new, and nothing else."""
+    both = s.service(
+        "web1",
+        "web2",
+        listeners=[f"{VIP}:80/tcp", f"{OTHER_VIP}:80/tcp"],
+        check=s.CHECK,
+        backends={"web3": s.backend("web3", admin="maintenance")},
+    )
+    async with two(check=s.CHECK) as stage:
+        stage.checks.failures[HOSTS["web2"], OTHER_VIP] = "nothing listens there"
+        before = stage.shown()
+
+        plan = await stage.director.configuration.apply(wanted(web=both), intent=ME, dry_run=True)
+
+        assert plan.missing == (
+            Missing(service="web", backend="web2", address=OTHER_VIP, why="nothing listens there"),
+        )
+        assert sorted(map(str, stage.checks.asked)) == [
+            f"port 80 of the VIP {OTHER_VIP} on {HOSTS[name]}" for name in ("web1", "web2")
+        ]
+        assert stage.shown() == before
+
+
+@story
+async def test_a_plan_asks_backends_that_would_be_new_and_follows_them_no_longer() -> None:
+    mails = mail("web3", check={"type": "smtp"})
+    async with two(check=s.CHECK) as stage:
+        stage.checks.failures[HOSTS["web3"], VIP] = "nothing listens there"
+
+        plan = await stage.director.configuration.apply(
+            wanted(web=s.service("web1", "web2", check=s.CHECK), mail=mails), intent=ME, dry_run=True
+        )
+
+        assert [(each.service, each.backend) for each in plan.missing] == [("mail", "web3")]
+        assert stage.neighbours.watched == {HOSTS["web1"], HOSTS["web2"]}
+        done = await stage.director.configuration.apply(wanted(mail=mails), intent=ME)
+        assert done.missing == ()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        pytest.param(CheckImpossible("no port left"), "it could not be asked: no port left", id="impossible"),
+        pytest.param(KeyError("x"), "the tcp check itself failed: KeyError('x')", id="a defect"),
+    ],
+)
+@story
+async def test_what_cannot_be_asked_is_told_as_that(error: Exception, why: str) -> None:
+    async with two() as stage:
+        stage.checks.broken = error
+
+        plan = await stage.director.configuration.apply(
+            wanted(web=s.service("web1", check=s.CHECK)), intent=ME, dry_run=True
+        )
+
+        assert [each.why for each in plan.missing] == [why]
 
 
 @story

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +74,12 @@ SENTENCES = [
         "it opens a connection, and no other backend takes new connections, so web1 does, the fallback",
     ),
     (
+        "mh",
+        found("forward_new", *SCHEDULED, "slot", "partial", backend="web2", slot=AT_REST),
+        "it opens a connection, and slot 17 of 16381 belongs to web1, which is down for 192.0.2.10, so web2 stands "
+        "in for it",
+    ),
+    (
         "wlc",
         found("forward_connection", "service", "record", backend="web1"),
         "the connection is recorded, on web1",
@@ -119,10 +125,10 @@ SENTENCES = [
 ]
 
 
-def director(scheduler: str = "wlc") -> FakeDirector:
+def director(scheduler: str = "wlc", listeners: Sequence[str] = (f"{VIP}:80/tcp",)) -> FakeDirector:
     made = FakeDirector()
     made.down["web", "web2"] = "connection refused"
-    web = {"listeners": [f"{VIP}:80/tcp"], "scheduler": scheduler, "backends": BACKENDS}
+    web = {"listeners": listeners, "scheduler": scheduler, "backends": BACKENDS}
     asyncio.run(made.create_service("web", ServiceSpec.model_validate(web), intent=ME))
     return made
 
@@ -182,6 +188,49 @@ def test_who_was_not_chosen_is_shown_too() -> None:
         ("web2", 2, False),
     ]
     assert (answer.mac, answer.way_out) == (MAC1.hex(":"), "eth0")
+
+
+@pytest.mark.parametrize(
+    ("finding", "why"),
+    [
+        pytest.param(
+            found("reject_down", "service", "record", backend="web1"),
+            f"its connection runs on web1, which is down for {VIP} (lost the VIP); on_down says reject, so the "
+            "client gets a RST",
+            id="a running connection",
+        ),
+        pytest.param(
+            found("reject_empty", "service"),
+            f"no backend of web takes new connections: web1 is down for {VIP}, web2 is down; on_empty says reject",
+            id="nobody",
+        ),
+    ],
+)
+def test_a_backend_that_lacks_the_vip_is_down_for_it(finding: Finding, why: str) -> None:
+    # given
+    made = director(listeners=[f"{VIP}:80/tcp", f"[{VIP6}]:80/tcp"])
+    made.lacking["web", "web1", unicast_address(VIP)] = "lost the VIP"
+
+    # when
+    answer = explain(Question.model_validate(QUESTION), finding, made.service("web"))
+
+    # then
+    assert answer.why == why
+
+
+@pytest.mark.parametrize(("vip", "serving"), [(VIP, False), (VIP6, True)])
+def test_a_candidate_serves_some_vips(vip: str, serving: bool) -> None:
+    # given
+    made = director(listeners=[f"{VIP}:80/tcp", f"[{VIP6}]:80/tcp"])
+    made.lacking["web", "web1", unicast_address(VIP)] = "lost the VIP"
+    question = {**QUESTION, "vip": vip, "client": CLIENT if vip == VIP else CLIENT6}
+
+    # when
+    finding = found("forward_new", *SCHEDULED, backend="web2")
+    answer = explain(Question.model_validate(question), finding, made.service("web"))
+
+    # then
+    assert answer.candidates[0].serving is serving
 
 
 def test_a_rejected_packet_goes_to_no_backend() -> None:

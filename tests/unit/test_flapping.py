@@ -79,5 +79,6 @@ async def _upkeep_often(stage: Stage) -> None:
 
 
 def _as_said(stage: Stage, key: tuple[str, str]) -> bool:
-    up = stage.checks.state(key).operational is Operational.UP
+    (report,) = stage.checks.reports(key).values()
+    up = report.operational is Operational.UP
     return stage.member(key).accepts == up

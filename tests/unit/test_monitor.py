@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, NoWay, Probe, Target
+from xdpdirector.checks.ways import PlainWays
 from xdpdirector.checkspec import CheckSpec, TcpCheck
+from xdpdirector.health import HealthReport
 from xdpdirector.model import Address
 from xdpdirector.monitor import Key, Monitor
 from xdpdirector.views import Operational
@@ -29,6 +31,16 @@ def at(address: Address, port: int = 80) -> list[Target]:
     return [Target(address, port, address)]
 
 
+class Forgetful(PlainWays):
+    """Remembers what it was told to forget."""
+
+    def __init__(self) -> None:
+        self.forgotten: list[Target] = []
+
+    def forget(self, target: Target) -> None:
+        self.forgotten.append(target)
+
+
 class Diary:
     """An `on_change` that remembers."""
 
@@ -40,6 +52,12 @@ class Diary:
 
     def verdicts(self) -> list[Operational]:
         return [operational for _, operational, _ in self.entries]
+
+
+def verdict(monitor: Monitor, key: Key) -> HealthReport:
+    """On the only address that is asked."""
+    (report,) = monitor.reports(key).values()
+    return report
 
 
 async def until(condition: Callable[[], object]) -> None:
@@ -71,11 +89,11 @@ def test_transitions_are_announced_and_nothing_else() -> None:
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
         monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).successes >= 3)
+        await until(lambda: verdict(monitor, WEB1).successes >= 3)
         fake.failures[ADDRESS1] = "is tired"
-        await until(lambda: monitor.state(WEB1).failures >= 6)
+        await until(lambda: verdict(monitor, WEB1).failures >= 6)
         fake.failures.clear()
-        await until(lambda: monitor.state(WEB1).successes >= 4)
+        await until(lambda: verdict(monitor, WEB1).successes >= 4)
         await monitor.close()
 
     run(story())
@@ -93,9 +111,9 @@ def test_each_backend_has_its_own_verdict() -> None:
         monitor.set(WEB1, RARE, at(ADDRESS1))
         monitor.set(WEB2, RARE, at(ADDRESS2))
         await until(lambda: len(diary.entries) == 2)
-        assert monitor.state(WEB1).operational is UP
-        assert monitor.state(WEB2).operational is DOWN
-        assert monitor.state(WEB2).reason == "is tired"
+        assert verdict(monitor, WEB1).operational is UP
+        assert verdict(monitor, WEB2).operational is DOWN
+        assert verdict(monitor, WEB2).reason == "is tired"
         await monitor.close()
 
     run(story())
@@ -109,9 +127,9 @@ def test_the_same_again_goes_on_undisturbed() -> None:
     async def story() -> None:
         monitor = Monitor(diary, probe=FakeProbe())
         monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).successes >= 3)
+        await until(lambda: verdict(monitor, WEB1).successes >= 3)
         monitor.set(WEB1, QUICK.model_copy(), at(ip_address(str(ADDRESS1))))
-        assert monitor.state(WEB1).successes >= 3
+        assert verdict(monitor, WEB1).successes >= 3
         await monitor.close()
 
     run(story())
@@ -125,12 +143,12 @@ def test_other_options_keep_the_verdict() -> None:
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
         monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).operational is UP)
+        await until(lambda: verdict(monitor, WEB1).operational is UP)
         fake.failures[ADDRESS1] = "is tired"
         monitor.set(WEB1, QUICK_TOO, at(ADDRESS1))
-        assert monitor.state(WEB1).operational is UP
-        await until(lambda: monitor.state(WEB1).operational is DOWN)
-        assert monitor.state(WEB1).failures >= QUICK_TOO.fall
+        assert verdict(monitor, WEB1).operational is UP
+        await until(lambda: verdict(monitor, WEB1).operational is DOWN)
+        assert verdict(monitor, WEB1).failures >= QUICK_TOO.fall
         await monitor.close()
 
     run(story())
@@ -147,7 +165,7 @@ def test_another_place_begins_anew(address: Address, port: int) -> None:
         monitor.set(WEB1, RARE, at(ADDRESS1))
         await until(lambda: diary.entries)
         monitor.set(WEB1, RARE, at(address, port))
-        assert monitor.state(WEB1).operational is UNKNOWN
+        assert verdict(monitor, WEB1).operational is UNKNOWN
         await until(lambda: fake.asked[address, port])
         await monitor.close()
 
@@ -168,8 +186,7 @@ def test_what_is_removed_is_not_heard_of_again() -> None:
         monitor.set(WEB2, RARE, at(ADDRESS2))
         monitor.remove(WEB1)
         monitor.remove(WEB1)
-        assert monitor.state(WEB1).operational is UNKNOWN
-        assert monitor.state(WEB1).reason == "it is not checked"
+        assert monitor.reports(WEB1) == {}
         gate.set()
         await until(lambda: diary.entries)
         await monitor.close()
@@ -205,7 +222,7 @@ def test_a_listener_that_fails_stops_no_check(caplog: pytest.LogCaptureFixture) 
     async def story() -> None:
         monitor = Monitor(fail, probe=FakeProbe())
         monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).successes >= 3)
+        await until(lambda: verdict(monitor, WEB1).successes >= 3)
         await monitor.close()
 
     run(story())
@@ -238,8 +255,8 @@ def test_a_try_that_could_not_be_made_changes_no_verdict(
         monitor = Monitor(diary, probe=probe)
         monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: len(tries) >= 10)
-        assert monitor.state(WEB1).operational is UP
-        assert monitor.state(WEB1).reason == reason
+        assert verdict(monitor, WEB1).operational is UP
+        assert verdict(monitor, WEB1).reason == reason
         await monitor.close()
 
     run(story())
@@ -258,10 +275,10 @@ def test_a_reason_passes_with_its_trouble() -> None:
     async def story() -> None:
         monitor = Monitor(Diary(), probe=probe)
         monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).reason == "no port left")
+        await until(lambda: verdict(monitor, WEB1).reason == "no port left")
         problems.clear()
-        await until(lambda: monitor.state(WEB1).operational is UP)
-        assert monitor.state(WEB1).reason == ""
+        await until(lambda: verdict(monitor, WEB1).operational is UP)
+        assert verdict(monitor, WEB1).reason == ""
         await monitor.close()
 
     run(story())
@@ -322,17 +339,17 @@ def test_a_real_server_goes_and_comes_back() -> None:
         port = server.sockets[0].getsockname()[1]
         monitor = Monitor(diary)
         monitor.set(WEB1, check, at(HERE, port))
-        await until(lambda: monitor.state(WEB1).operational is UP)
+        await until(lambda: verdict(monitor, WEB1).operational is UP)
         server.close()
         await until(
             lambda: (
-                monitor.state(WEB1).reason
+                verdict(monitor, WEB1).reason
                 == f"nothing listens on port {port} of 127.0.0.1 (connection refused)"
             )
         )
-        await until(lambda: monitor.state(WEB1).operational is DOWN)
+        await until(lambda: verdict(monitor, WEB1).operational is DOWN)
         server = await serve(port)
-        await until(lambda: monitor.state(WEB1).operational is UP)
+        await until(lambda: verdict(monitor, WEB1).operational is UP)
         await monitor.close()
         server.close()
         await server.wait_closed()
@@ -365,9 +382,9 @@ def test_who_asks_the_same_shares_one_check() -> None:
         monitor.set(WEB1, RARE, at(ADDRESS1))
         await until(lambda: diary.entries)
         monitor.set(mail, RARE, at(ADDRESS1))
-        assert monitor.state(mail).operational is UP
+        assert verdict(monitor, mail).operational is UP
         monitor.remove(WEB1)
-        assert monitor.state(mail).operational is UP
+        assert verdict(monitor, mail).operational is UP
         await monitor.close()
 
     run(story())
@@ -392,22 +409,83 @@ def test_a_shared_verdict_is_announced_to_all() -> None:
     assert sorted(diary.entries) == [(mail, DOWN, "is tired"), (WEB1, DOWN, "is tired")]
 
 
-def test_a_backend_is_as_well_as_the_worst_of_its_targets() -> None:
+def test_each_target_of_a_backend_has_a_verdict_of_its_own() -> None:
     fake, diary = FakeProbe(), Diary()
     fake.failures[ADDRESS2] = "is tired"
 
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
         monitor.set(WEB1, QUICK, [*at(ADDRESS1), *at(ADDRESS2)])
-        await until(lambda: monitor.state(WEB1).operational is DOWN)
-        assert monitor.state(WEB1).reason == "is tired"
+        await until(lambda: len(diary.entries) == 2)
+        assert monitor.reports(WEB1)[ADDRESS1].operational is UP
+        assert monitor.reports(WEB1)[ADDRESS2].reason == "is tired"
         fake.failures.clear()
-        await until(lambda: monitor.state(WEB1).operational is UP)
+        await until(lambda: monitor.reports(WEB1)[ADDRESS2].operational is UP)
         await monitor.close()
 
     run(story())
 
-    assert diary.verdicts()[-1] is UP
+    assert sorted(diary.entries[:2]) == [(WEB1, DOWN, "is tired"), (WEB1, UP, "")]
+    assert diary.entries[2:] == [(WEB1, UP, "")]
+
+
+def test_a_target_that_is_new_changes_nothing_of_the_others() -> None:
+    diary, fake = Diary(), FakeProbe()
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, RARE, at(ADDRESS1))
+        await until(lambda: diary.entries)
+        fake.failures[ADDRESS2] = "is not there"
+        monitor.set(WEB1, RARE, [*at(ADDRESS2), *at(ADDRESS1)])
+        assert monitor.reports(WEB1)[ADDRESS1].operational is UP
+        assert monitor.reports(WEB1)[ADDRESS2].operational is UNKNOWN
+        await until(lambda: len(diary.entries) == 2)
+        assert monitor.reports(WEB1)[ADDRESS1].operational is UP
+        await monitor.close()
+
+    run(story())
+
+    assert fake.asked[ADDRESS1, 80] == 1
+    assert diary.verdicts() == [UP, DOWN]
+
+
+def test_what_was_known_of_an_address_stands_until_it_is_asked() -> None:
+    diary, fake = Diary(), FakeProbe()
+    earlier = {ADDRESS1: HealthReport(UP, "", 0.0)}
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake)
+        monitor.set(WEB1, RARE, [*at(ADDRESS1, 81), *at(ADDRESS2)], earlier)
+        assert [report.operational for report in monitor.reports(WEB1).values()] == [UP, UNKNOWN]
+        await until(lambda: fake.asked[ADDRESS1, 81])
+        await monitor.close()
+
+    run(story())
+
+    assert diary.verdicts() in ([], [UP])
+
+
+@pytest.mark.parametrize("failure", ["", "is not there"])
+def test_one_try_tells_and_leaves_nothing_behind(failure: str) -> None:
+    ways = Forgetful()
+
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
+        await asyncio.sleep(0)
+        if failure:
+            raise CheckFailed(failure)
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe, ways=ways)
+        (target,) = at(ADDRESS1)
+        assert await asyncio.gather(monitor.ask(RARE, target), monitor.ask(RARE, target)) == [failure] * 2
+        assert ways.forgotten == [target]
+        monitor.set(WEB1, RARE, [target])
+        await monitor.ask(RARE, target)
+        assert ways.forgotten == [target]
+        await monitor.close()
+
+    run(story())
 
 
 def test_the_part_of_its_weight_that_a_backend_asks_for_is_news() -> None:
@@ -416,13 +494,13 @@ def test_the_part_of_its_weight_that_a_backend_asks_for_is_news() -> None:
     async def story() -> None:
         monitor = Monitor(diary, probe=fake)
         monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).operational is UP)
-        assert monitor.state(WEB1).share == 1.0
+        await until(lambda: verdict(monitor, WEB1).operational is UP)
+        assert verdict(monitor, WEB1).share == 1.0
         fake.shares[ADDRESS1] = 0.5
-        await until(lambda: monitor.state(WEB1).share == 0.5)
+        await until(lambda: verdict(monitor, WEB1).share == 0.5)
         await until(lambda: len(diary.entries) == 2)
         fake.shares.clear()
-        await until(lambda: monitor.state(WEB1).share == 1.0)
+        await until(lambda: verdict(monitor, WEB1).share == 1.0)
         await monitor.close()
 
     run(story())
@@ -442,7 +520,7 @@ def test_what_keeps_checks_from_asking_is_a_note_and_a_problem_when_nothing_is_s
         monitor = Monitor(Diary(), probe=probe, blind_after=0.0)
         monitor.set(WEB1, QUICK, at(ADDRESS1))
         monitor.set(WEB2, QUICK, at(ADDRESS2))
-        await until(lambda: monitor.state(WEB1).operational is monitor.state(WEB2).operational is UP)
+        await until(lambda: verdict(monitor, WEB1).operational is verdict(monitor, WEB2).operational is UP)
         assert (monitor.notes(), monitor.blind()) == ([], "")
         sees.remove(ADDRESS1)
         await until(monitor.notes)
@@ -451,7 +529,7 @@ def test_what_keeps_checks_from_asking_is_a_note_and_a_problem_when_nothing_is_s
         sees.remove(ADDRESS2)
         await until(monitor.blind)
         assert monitor.blind() == f"this director sees none of its backends: {blind}"
-        assert monitor.state(WEB1).operational is monitor.state(WEB2).operational is UP
+        assert verdict(monitor, WEB1).operational is verdict(monitor, WEB2).operational is UP
         sees.update((ADDRESS1, ADDRESS2))
         await until(lambda: not monitor.notes() and not monitor.blind())
         await monitor.close()
@@ -471,7 +549,7 @@ def test_a_backend_to_which_nothing_leads_is_no_trouble_of_the_director() -> Non
         monitor.set(WEB1, QUICK, at(ADDRESS1))
         await until(lambda: len(tries) > 3)
         assert (monitor.notes(), monitor.blind()) == ([], "")
-        assert monitor.state(WEB1).reason == ""
+        assert verdict(monitor, WEB1).reason == ""
         await monitor.close()
 
     run(story())
@@ -488,7 +566,7 @@ def test_a_first_try_that_could_not_be_made_is_soon_made_again() -> None:
     async def story() -> None:
         monitor = Monitor(Diary(), probe=probe)
         monitor.set(WEB1, RARE, at(ADDRESS1))
-        await until(lambda: monitor.state(WEB1).operational is UP)
+        await until(lambda: verdict(monitor, WEB1).operational is UP)
         await monitor.close()
 
     run(story())

@@ -4,12 +4,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from ipaddress import ip_address
 
 import pytest
 import stage as s
 from stage import HOSTS, MACS
 
-from xdpdirector.planning import Standing, grown, plan
+from xdpdirector.model import Address
+from xdpdirector.planning import Standing, VipVerdict, grown, plan, standing_of
 from xdpdirector.routes import Route
 from xdpdirector.schedule import Hop, ServicePlan, State
 from xdpdirector.views import Operational
@@ -161,6 +163,99 @@ def test_a_plan_says_all_that_packets_need_in_configured_order() -> None:
     )  # fmt: skip
     assert (made.on_empty, made.on_down, made.on_unknown) == ("drop", "schedule", "drop")
     assert made.flux_seconds == 20
+
+
+OTHER, THIRD = s.OTHER_VIP, ip_address("192.0.2.12")
+PARTIAL = Operational.PARTIAL
+
+
+def at(*states: Operational) -> Standing:
+    """With these verdicts at the VIPs, in order."""
+    vips = zip((s.VIP, OTHER, THIRD), states, strict=False)
+    return standing_of(
+        [VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in vips], FOUND
+    )
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "operational", "state", "accepts", "out"),
+    [
+        pytest.param((UP, UP), UP, SERVING, True, set(), id="up at all"),
+        pytest.param((UP, DOWN), PARTIAL, SERVING, True, {OTHER}, id="down at one"),
+        pytest.param((UP, UNKNOWN), PARTIAL, SERVING, True, {OTHER}, id="one is new"),
+        pytest.param((DOWN, UNKNOWN, UP), PARTIAL, SERVING, True, {s.VIP, OTHER}, id="one of each"),
+        pytest.param((DOWN, DOWN), DOWN, State.DOWN, False, set(), id="down at all"),
+        pytest.param((UNKNOWN, UNKNOWN), UNKNOWN, SERVING, False, set(), id="never checked"),
+        pytest.param((DOWN, UNKNOWN), DOWN, SERVING, False, {s.VIP}, id="what one has runs on"),
+    ],
+)
+def test_a_verdict_is_of_a_vip(
+    verdicts: tuple[Operational, ...],
+    operational: Operational,
+    state: State,
+    accepts: bool,
+    out: set[Address],
+) -> None:
+    standing = at(*verdicts)
+
+    [member] = plan("web", s.service("web1"), {"web1": standing}).members
+
+    assert standing.operational is operational
+    assert (member.state, member.accepts, member.out) == (state, accepts, out)
+
+
+ASKED = Route("unresolved", ifindex=2, interface="eth0", why="asking for its MAC", is_asked=True)
+
+
+@pytest.mark.parametrize(
+    ("route", "states"),
+    [
+        pytest.param(FOUND, [UP, DOWN], id="found"),
+        pytest.param(LOST, [DOWN, DOWN], id="lost"),
+        pytest.param(ASKED, [UNKNOWN, DOWN], id="asked for its MAC"),
+    ],
+)
+def test_what_can_be_reached_is_said_of_each_vip(route: Route, states: list[Operational]) -> None:
+    standing = replace(at(UP, DOWN), route=route)
+
+    assert [standing.at(vip).operational for vip in (s.VIP, OTHER)] == states
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "reason"),
+    [
+        pytest.param((DOWN, DOWN), "refused", id="one for all"),
+        pytest.param((UP, DOWN), f"{OTHER}: refused", id="of who is down"),
+        pytest.param((UNKNOWN, DOWN, UP), f"{OTHER}: refused; {s.VIP}: refused", id="first of who is down"),
+    ],
+)
+def test_reasons_name_their_vips(verdicts: tuple[Operational, ...], reason: str) -> None:
+    assert at(*verdicts).why == reason
+
+
+def test_of_many_reasons_some_are_told() -> None:
+    vips = [VipVerdict(s.VIP + number, DOWN, f"why {number}") for number in range(5)]
+
+    why = standing_of(vips, FOUND).why
+
+    assert why == f"{s.VIP}: why 0; {s.VIP + 1}: why 1; {s.VIP + 2}: why 2; and 2 more VIPs"
+
+
+def test_maintenance_is_for_all_vips() -> None:
+    spec = s.service(backends={"web1": s.backend("web1", admin="maintenance")})
+
+    [member] = plan("web", spec, {"web1": at(UP, DOWN)}).members
+
+    assert (member.state, member.out) == (MAINTENANCE, set())
+
+
+def test_a_vip_that_goes_keeps_who_is_out_there_until_it_is_gone() -> None:
+    both = s.service("web1", listeners=[f"{vip}:80/tcp" for vip in (s.VIP, OTHER)])
+    before = plan("web", both, {"web1": at(UP, DOWN)})
+
+    [member] = grown(before, planned("web1")).members
+
+    assert member.out == {OTHER}
 
 
 def planned(*names: str, listener: str = f"{s.VIP}:80/tcp", **backends: object) -> ServicePlan:

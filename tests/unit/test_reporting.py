@@ -10,13 +10,23 @@ import stage as s
 from stage import HOSTS, MACS, WEB1
 
 from xdpdirector import reporting
-from xdpdirector.model import AdminState
+from xdpdirector.model import Address, AdminState
 from xdpdirector.plane import FakePlane
-from xdpdirector.planning import Standing
+from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.routes import Route
-from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational, Refused, Traffic
+from xdpdirector.views import (
+    BackendView,
+    ConnectionCounts,
+    DrainView,
+    Operational,
+    Refused,
+    Traffic,
+    VipStanding,
+    VipView,
+)
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
+PARTIAL = Operational.PARTIAL
 SINCE = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 FOUND = Route("neighbour", MACS["web1"], bytes.fromhex("020000000001"), 2, "eth0")
 LOST = Route("unresolved", ifindex=2, interface="eth0", why="it does not answer on eth0")
@@ -30,17 +40,21 @@ def shown(
     verdict: Operational = UP,
     route: Route = FOUND,
     drain: DrainView | None = None,
+    at: dict[Address, Operational] | None = None,
     **spec: object,
 ) -> BackendView:
+    """`at`: the verdicts by VIP, where they differ."""
     plane = plane or FakePlane()
+    known = [VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in (at or {}).items()]
     return reporting.backend_view(
         WEB1,
         s.backend("web1", **spec),
-        Standing(verdict, "refused", route),
+        standing_of(known, route) if known else Standing(verdict, "refused", route),
         plane.counts(WEB1),
         plane.traffic([WEB1])[WEB1],
         drain,
         SINCE,
+        vips=at or [s.VIP],
         settled=plane.is_settled(WEB1[0]),
     )
 
@@ -64,6 +78,7 @@ def test_a_backend_is_shown_with_all_that_is_known() -> None:
         mac="02:00:00:00:00:15",
         interface="eth0",
         serving=False,
+        vips=(VipStanding(vip=s.VIP, operational=DOWN, reason="refused"),),
         connections=ConnectionCounts(active=4),
         traffic=Traffic(packets=7),
         drain=None,
@@ -136,6 +151,59 @@ def test_a_service_is_up_when_it_takes_new_connections(
     views = tuple(shown(**fields) for fields in backends)  # type: ignore[arg-type]
 
     assert reporting.service_view("web", s.service(), views, Refused()).operational is operational
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "operational", "serving"),
+    [
+        pytest.param((UP, UP), (UP, UP), UP, [2, 2], id="both have both"),
+        pytest.param((UP, DOWN), (UP, UP), UP, [2, 1], id="each VIP has somebody"),
+        pytest.param((UP, DOWN), (UP, DOWN), PARTIAL, [2, 0], id="nobody has one VIP"),
+        pytest.param((UP, DOWN), (DOWN, UP), UP, [1, 1], id="each has one"),
+        pytest.param((UP, UNKNOWN), (UP, UNKNOWN), PARTIAL, [2, 0], id="one is new"),
+        pytest.param((DOWN, DOWN), (DOWN, DOWN), DOWN, [0, 0], id="nobody has any"),
+        pytest.param((DOWN, UNKNOWN), (DOWN, UNKNOWN), UNKNOWN, [0, 0], id="one may be there"),
+    ],
+)
+def test_a_service_is_partly_up_when_somebody_serves_some_of_its_vips(
+    first: tuple[Operational, ...],
+    second: tuple[Operational, ...],
+    operational: Operational,
+    serving: list[int],
+) -> None:
+    vips = (s.VIP, s.OTHER_VIP)
+    spec = s.service(listeners=[f"{vip}:80/tcp" for vip in vips])
+    views = tuple(shown(at=dict(zip(vips, states, strict=True))) for states in (first, second))
+
+    view = reporting.service_view("web", spec, views, Refused())
+
+    assert view.operational is operational
+    assert [each.serving for each in view.vips] == serving
+
+
+def test_a_backend_tells_each_vip_and_why() -> None:
+    view = shown(at={s.VIP: UP, s.OTHER_VIP: DOWN})
+
+    assert (view.operational, view.serving) == (PARTIAL, True)
+    assert view.reason == f"{s.OTHER_VIP}: refused"
+    assert view.vips == (
+        VipStanding(vip=s.VIP, operational=UP, reason=""),
+        VipStanding(vip=s.OTHER_VIP, operational=DOWN, reason="refused"),
+    )
+
+
+def test_a_backend_that_cannot_be_reached_is_down_for_each_vip() -> None:
+    view = shown(at={s.VIP: UP, s.OTHER_VIP: DOWN}, route=LOST)
+
+    assert {(each.operational, each.reason) for each in view.vips} == {(DOWN, LOST.why)}
+
+
+def test_who_drains_serves_no_vip() -> None:
+    views = (shown(at={s.VIP: UP}, admin="drain", drain=DRAIN),)
+
+    view = reporting.service_view("web", s.service(), views, Refused())
+
+    assert view.vips == (VipView(vip=s.VIP, operational=DOWN, serving=0),)
 
 
 def test_a_service_shows_its_options_and_sums_its_backends() -> None:

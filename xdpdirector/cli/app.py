@@ -87,7 +87,7 @@ def options(
 def status(context: typer.Context, watch: Watch = False, output: Output = Format.TABLE) -> None:
     """The director at a glance.
 
-    Exit code 1 when it is not ready, or a backend is down that is not in maintenance.
+    Exit code 1 when it is not ready, or a backend that is not in maintenance is down, be it for one VIP.
     """
     client = target(context).client()
     report: dict[str, Any] = {}
@@ -100,7 +100,11 @@ def status(context: typer.Context, watch: Watch = False, output: Output = Format
 
     repeated(watch, look, output)
     backends = [each for one in report["services"] for each in one["backends"]]
-    down = any(each["operational"] == "down" and each["admin"] != "maintenance" for each in backends)
+    down = any(
+        "down" in (each["operational"], *(vip["operational"] for vip in each["vips"]))
+        for each in backends
+        if each["admin"] != "maintenance"
+    )
     if down or not report["readiness"]["ready"]:
         raise typer.Exit(1)
 

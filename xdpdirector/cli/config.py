@@ -193,6 +193,13 @@ def _plan(document: dict[str, Any]) -> Parts:
             count = number(each["connections"]) + ("" if each["exact"] else " (perhaps)")
             rows.add_row(f"{each['service']}/{each['backend']}", count, each["why"])
         yield rows
+    if document["missing"]:
+        yield ""
+        yield "Not there yet; new connections for it would go to other backends, or be refused:"
+        rows = table("BACKEND ADDRESS WHY")
+        for each in document["missing"]:
+            rows.add_row(f"{each['service']}/{each['backend']}", each["address"], each["why"])
+        yield rows
 
 
 def _changes(changes: Sequence[dict[str, Any]]) -> Parts:

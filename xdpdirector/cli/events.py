@@ -21,6 +21,7 @@ from xdpdirector.sse import Message
 COME_BACK = 1.0  # seconds between two tries to find the daemon again
 _COLOURS = {
     "backend.up": "green",
+    "backend.partial": "yellow",
     "backend.down": "bold red",
     "backend.cut": "red",
     "director.problem": "bold red",

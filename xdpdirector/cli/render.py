@@ -29,6 +29,7 @@ _COLOURS = {
     "up": "green",
     "drained": "cyan",
     "down": "bold red",
+    "partial": "yellow",
     "unknown": "yellow",
     "drain": "cyan",
     "maintenance": "magenta",

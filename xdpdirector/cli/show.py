@@ -72,6 +72,12 @@ def service(one: Document) -> Parts:
         ("service", one["name"]),
         ("state", state(one["operational"])),
         *(("listener", listener) for listener in one["listeners"]),
+        *(
+            (f"at {vip['vip']}", state(vip["operational"], f"{vip['operational']}, {vip['serving']} serving"))
+            for vip in (
+                one["vips"] if any(each["operational"] == "partial" for each in one["backends"]) else ()
+            )
+        ),
         ("scheduler", one["scheduler"]),
         ("check", _check(one["check"])),
         ("slow start", one["slow_start"] or "none"),
@@ -84,6 +90,10 @@ def service(one: Document) -> Parts:
     )
     yield ""
     yield from backends(one["backends"]) if one["backends"] else ("It has no backends.",)
+
+
+def _at(vip: Document) -> str:
+    return f"{vip['operational']}: {vip['reason']}" if vip["reason"] else str(vip["operational"])
 
 
 def _limited(limit: Document | None, refused: Document) -> list[tuple[str, str]]:
@@ -125,6 +135,10 @@ def backend(each: Document) -> Parts:
         ("since", moment(each["since"])),
         ("reason", _why(each)),
         ("serving", state("yes" if each["serving"] else "no")),
+        *(
+            (f"at {vip['vip']}", state(vip["operational"], _at(vip)))
+            for vip in (each["vips"] if each["operational"] == "partial" else ())
+        ),
         (
             "connections",
             ", ".join(f"{number(counts[kind])} {kind}" for kind in ("active", "inactive", "pending")),

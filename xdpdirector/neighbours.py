@@ -33,6 +33,7 @@ from xdpdirector.routes import (
     NUD_INCOMPLETE,
     NUD_STALE,
     STATIC,
+    USABLE,
     Hop,
     Neighbour,
     Route,
@@ -366,8 +367,8 @@ class Neighbours:
         until = self._asking_until.get(address)
         if until is None or found.fault:
             return found
-        failed = neighbour is not None and neighbour.state & NUD_FAILED
-        if found.kind != "unresolved" or failed or self._loop.time() >= until:
+        decided = neighbour is not None and neighbour.state & (NUD_FAILED | USABLE)
+        if found.kind != "unresolved" or decided or self._loop.time() >= until:
             del self._asking_until[address]
             return found
         return asking(address, found)

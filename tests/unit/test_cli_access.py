@@ -77,6 +77,8 @@ def test_exit_codes(run: Run, arguments: tuple[str, ...], code: int) -> None:
 
 
 def test_the_audit_is_shown(run: Run) -> None:
+    run("token", "add", "earlier", "--role", "read")
+    run("token", "remove", "earlier")
     run("service", "add", "web", "--listen", "192.0.2.10:80/tcp")
 
     code, table, _ = run("audit", "--limit", "1")

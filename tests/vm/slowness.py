@@ -6,4 +6,4 @@ from __future__ import annotations
 from xdpdirector.lab.configuration import HealthCheck
 
 PATIENCE = 300.0  # seconds
-CHECK = HealthCheck(interval=2.0, timeout=1.5)
+CHECK = HealthCheck(interval=10.0, timeout=8.0)  # on a busy machine an answer took more than 1.5 s twice

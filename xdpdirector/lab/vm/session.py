@@ -27,6 +27,8 @@ _SHELL = f"cd {PLACE}; PATH={ENVIRONMENT}/bin:$PATH exec bash"
 
 # What depends on the kernel, within minutes of emulation. The long flood and the long random walk do not.
 TESTS = (
+    "-pno:randomly",  # the order below: whether the program loads at all is said first
+    "--durations=10",
     "--maxfail=10",  # for a program that does not load, say
     "tests/vm/test_program.py",
     "tests/vm",

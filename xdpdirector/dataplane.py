@@ -116,14 +116,11 @@ class Dataplane:
     def fill(self) -> dict[str, Fill]:
         """How full the maps are that hold what is wanted, by their name in `sizes`."""
         sizes, services = self.tables.loaded.sizes, self.indices.services
-        regions = [region for index in services.values() if (region := self.rings.region(index))]
         return {
             "services": Fill(entries=len(services), room=sizes.services),
             "backends": Fill(entries=len(self.indices.backends), room=sizes.backends),
             "listeners": Fill(entries=self._listening.entries, room=sizes.listeners),
-            "ring_slots": Fill(
-                entries=sum(each.stop - each.start for each in regions), room=sizes.ring_slots
-            ),
+            "ring_slots": Fill(entries=self.rings.slots, room=sizes.ring_slots),
             "denied": Fill(entries=self.guarding.places, room=sizes.denied),
         }
 
@@ -195,6 +192,7 @@ class Dataplane:
             entry = self.tables.services[index]
             if not int(entry["flags"]) & flags["SERVICE_RING"]:
                 self._store(self.tables.services, index, ring_fields(None))
+                self.rings.give_up(name)
                 said = int(entry["flags"]) & ~flags["SERVICE_HASH_ADDRESS"]
                 self._store(self.tables.services, index, {"flags": said})
             elif follows := self.rings.succeed(name, now):

@@ -8,8 +8,11 @@ out there, by their places in the service. Knows numbers; nothing of listeners' 
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Mapping, Set
 from typing import NamedTuple
+
+import numpy as np
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.listener import Address
@@ -31,7 +34,7 @@ Out = Mapping[Address, int]
 
 
 class Fronts:
-    """Numbers of fronts, from 1 on."""
+    """Numbers of fronts, from 1 on. What a change costs does not grow with the number of fronts there are."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -39,13 +42,18 @@ class Fronts:
         self._free, self._serving, self._resting = (
             uses[f"FRONT_{use}"] for use in ("FREE", "SERVING", "RESTING")
         )
-        used = (self._array["use"] != self._free).nonzero()[0]
-        self._numbers: dict[Front, int] = {self._read(number): number for number in used.tolist()}
-        self._taken = set(self._numbers.values())
-        self._next: int = max(self._taken, default=0) + 1
+        self._said = self._array.copy()
+        """The map as it was written, but for `out`."""
+        used = np.flatnonzero(self._said["use"] != self._free).tolist()
+        self._fronts: dict[int, Front] = {number: self._read(number) for number in used}
+        self._numbers = {front: number for number, front in self._fronts.items()}
+        last = max(used, default=0)
+        numbers = (*range(last + 1, len(self._array)), *range(1, last))
+        self._unused = deque(number for number in numbers if number not in self._fronts)
+        """The one that has been free for longest, or so, comes first."""
         self._at: dict[int, dict[Address, set[int]]] = {}
-        for front, number in self._numbers.items():
-            self._note(front, number)
+        for number, front in self._fronts.items():
+            self._at.setdefault(front.service, {}).setdefault(front.address, set()).add(number)
         self._out: dict[int, Out] = {}
 
     @property
@@ -54,7 +62,7 @@ class Fronts:
 
     def room(self) -> int:
         """How many new ones there can be now."""
-        return len(self._array) - 1 - len(self._numbers)
+        return len(self._unused)
 
     def knows(self, front: Front) -> bool:
         """Whether it has a number."""
@@ -62,39 +70,54 @@ class Fronts:
 
     def number(self, front: Front) -> int:
         """A number for this front, which serves from now on. CapacityError when all are taken."""
-        if front not in self._numbers:
-            number = self._find_free()
+        number = self._numbers.get(front)
+        if number is None:
+            number = self._take()
             self._write(number, front)
             self._write_out(number, self._out.get(front.service, {}).get(front.address, 0))
-            self._numbers[front] = number
-            self._taken.add(number)
-            self._note(front, number)
-        number = self._numbers[front]
-        self._array["use"][number] = self._serving
+            self._numbers[front], self._fronts[number] = number, front
+            self._at.setdefault(front.service, {}).setdefault(front.address, set()).add(number)
+        self._use(number, self._serving)
         return number
 
-    def _find_free(self) -> int:
-        """The one that has been free for longest, or so."""
-        last = len(self._array) - 1
-        for step in range(last):
-            number = (self._next + step - 1) % last + 1
-            if number not in self._taken:
-                self._next = number + 1
-                return number
-        raise CapacityError(
-            f"there is room for {last} pairs of VIP and protocol, and those of listeners that were removed come "
-            "free within seconds: try again, or use fewer"
-        )
+    def _take(self) -> int:
+        if not self._unused:
+            raise CapacityError(
+                f"there is room for {len(self._array) - 1} pairs of VIP and protocol, and those of listeners that "
+                "were removed come free within seconds: try again, or use fewer"
+            )
+        return self._unused.popleft()
+
+    def rest(self, numbers: Iterable[int]) -> None:
+        """These serve no more."""
+        for number in numbers:
+            self._use(number, self._resting)
 
     def keep(self, numbers: Set[int]) -> None:
         """These serve; the others that did rest from now on. Puts right what somebody else wrote."""
-        for front, number in self._numbers.items():
-            self._write(number, front)
-            use = int(self._array["use"][number])
-            if number in numbers and use != self._serving:
-                self._array["use"][number] = self._serving
-            elif number not in numbers and use != self._resting:
-                self._array["use"][number] = self._resting
+        use = self._said["use"]
+        use[use != self._free] = self._resting
+        use[list(numbers & self._fronts.keys())] = self._serving
+        for number in np.flatnonzero(self._differs()).tolist():
+            self._restore(number)
+
+    def _differs(self) -> Array:
+        """By number, whether what stands in the map is not what was written."""
+        fields = [name for name in self._said.dtype.names or () if name != "out"]
+        differs = [self._said[name] != self._array[name] for name in fields]
+        rows: Array = np.any([each.reshape(len(each), -1).any(axis=1) for each in differs], axis=0)
+        return rows
+
+    def _restore(self, number: int) -> None:
+        entry, said = self._array[number], self._said[number]
+        for name in said.dtype.names or ():
+            if name not in ("out", "use"):
+                entry[name] = said[name]
+        entry["use"] = said["use"]
+
+    def _use(self, number: int, use: int) -> None:
+        if int(self._said["use"][number]) != use:
+            self._said["use"][number] = self._array["use"][number] = use
 
     def wanted_out(self, service: int) -> Out:
         """As it was said last."""
@@ -125,7 +148,7 @@ class Fronts:
             address: self._read_out(number)
             for address, numbers in self._at.get(service, {}).items()
             for number in numbers
-            if int(self._array["use"][number]) == self._serving
+            if int(self._said["use"][number]) == self._serving
         }
 
     def forget(self, service: int) -> None:
@@ -134,20 +157,21 @@ class Fronts:
 
     def resting(self) -> frozenset[int]:
         """Those whose records are to go."""
-        return frozenset(n for n in self._numbers.values() if int(self._array["use"][n]) == self._resting)
+        return frozenset(np.flatnonzero(self._said["use"] == self._resting).tolist())
 
     def release(self, numbers: Iterable[int]) -> None:
         """Of these no record is left: who still rests is free."""
-        free = set(numbers) & self.resting()
-        self._array["use"][list(free)] = self._free
-        self._taken -= free
-        for front, number in list(self._numbers.items()):
-            if number in free:
-                del self._numbers[front]
-                self._at[front.service][front.address].discard(number)
-
-    def _note(self, front: Front, number: int) -> None:
-        self._at.setdefault(front.service, {}).setdefault(front.address, set()).add(number)
+        for number in set(numbers) & self.resting():
+            self._use(number, self._free)
+            front = self._fronts.pop(number)
+            del self._numbers[front]
+            self._unused.append(number)
+            places = self._at[front.service]
+            places[front.address].discard(number)
+            if not places[front.address]:
+                del places[front.address]
+            if not places:
+                del self._at[front.service]
 
     def _read_out(self, number: int) -> int:
         return int.from_bytes(self._array["out"][number].tobytes(), "little")
@@ -167,7 +191,8 @@ class Fronts:
         return Front(int(entry["service"]), address_of(words), int(entry["protocol"]))
 
     def _write(self, number: int, front: Front) -> None:
-        entry, words = self._array[number], address_words(front.address)
-        entry["address"] = (*words, *(0,) * (4 - len(words)))
-        entry["service"], entry["protocol"] = front.service, front.protocol
-        entry["ipv6"] = front.address.version == 6
+        words = address_words(front.address)
+        for entry in (self._said[number], self._array[number]):
+            entry["address"] = (*words, *(0,) * (4 - len(words)))
+            entry["service"], entry["protocol"] = front.service, front.protocol
+            entry["ipv6"] = front.address.version == 6

@@ -70,7 +70,7 @@ class Listening:
                 f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: "
                 "those of listeners that were removed come free within seconds"
             )
-        gains = entries - self._present.keys()
+        gains = {entry for entry in entries if entry not in self._present}
         losses = set() if service is None else self._owned.get(service, set()) - entries
         counts = self._count.copy()
         counts.update(entry.map for entry in gains)
@@ -95,8 +95,8 @@ class Listening:
             width = listener.ports.last - listener.ports.first
             for entry in self._tables.listener_entries(listener):
                 wanted[entry] = min(width, wanted.get(entry, width))
-        before = self.writes
         changed = self._wanted.get(service, set()) | self._owned.get(service, set()) | wanted.keys()
+        fronts = {self._present[entry][1] for entry in changed if entry in self._present}
         for entry, width in wanted.items():
             self._claim(entry, service, width)
         for entry in changed - wanted.keys():
@@ -104,8 +104,7 @@ class Listening:
             self._give(entry)
         for entry in wanted:
             self._give(entry)
-        if self.writes != before:
-            self.fronts.keep(self._fronts.keys())
+        self.fronts.rest(front for front in fronts if front not in self._fronts)
         self._wanted[service], self._brought[service] = frozenset(wanted), frozenset(listeners)
         if not listeners:
             del self._wanted[service], self._brought[service]

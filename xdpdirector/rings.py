@@ -15,6 +15,7 @@ import numpy as np
 from xdpdirector import maglev, schedule
 from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
+from xdpdirector.mentions import Mentions
 from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, ServicePlan, Words
 from xdpdirector.tables import Array, Tables
 
@@ -67,6 +68,9 @@ class Rings:
             if self.region(index) and not int(tables.services[index]["flags"]) & flag
         }
         """Services that do not schedule by their ring any more, which is still there."""
+        self._mentions = Mentions()
+        self._unread = {name for name, index in services.items() if self.region(index)}
+        """Rings that stood in the map and were not looked at yet."""
         self._passed_over: dict[str, frozenset[int]] = {}
         """By service: the owners that others stand in for at some VIP. Their slots have the exceptions mark."""
 
@@ -82,15 +86,20 @@ class Rings:
 
     def mentions(self, backend: int) -> bool:
         """Whether some slot speaks of it, and be it as the owner before."""
-        for index in self._services.values():
-            region = self.region(index)
-            if region:
-                words = self._tables.ring[region]
-                in_flux = (schedule.flags_of(words) & _FLUX) != 0
-                before = in_flux & (schedule.before_of(words) == backend)
-                if (before | (schedule.backends_of(words) == backend)).any():
-                    return True
-        return False
+        for name in list(self._unread):
+            region = self.region(self._services[name])
+            if region is not None:
+                self._note(name, self._tables.ring[region])
+        return backend in self._mentions
+
+    @property
+    def slots(self) -> int:
+        """Of all rings that stand in the map."""
+        return int(self._tables.services["ring_slots"].sum(dtype=np.int64))
+
+    def _note(self, name: str, words: Words) -> None:
+        self._unread.discard(name)
+        self._mentions.note(name, words)
 
     def pass_over(self, name: str, service: int, backends: frozenset[int]) -> None:
         """Before packets for some VIP pass these over: from now on flows of their slots may have records."""
@@ -99,7 +108,7 @@ class Rings:
             self.writes += 1
         region = self.region(service)
         if region is not None and backends:
-            self._store(region, schedule.mark(self._tables.ring[region], backends))
+            self._store(name, region, schedule.mark(self._tables.ring[region], backends))
 
     def distribute(
         self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
@@ -150,6 +159,7 @@ class Rings:
             return None
         plan, region = successor.plan, successor.region
         fresh = schedule.fresh(self._owners(plan, plan.ring_slots, successor.indices), recorded=True)
+        self.give_up(name)
         self._write(plan, region, schedule.unrest(fresh), now)
         self.writes += 1  # also when no slot differs: the same word is of other flows now
         self._hashes_port[name] = plan.hashes_port
@@ -167,16 +177,24 @@ class Rings:
         self._successors.pop(name, None)
         self._left.discard(name)
         self._passed_over.pop(name, None)
+        self.give_up(name)
+
+    def give_up(self, name: str) -> None:
+        """Nobody goes by its ring any more."""
+        self._unread.discard(name)
+        self._mentions.forget(name)
 
     def settle(self, exceptions: Array, now: float) -> list[str]:
-        """End flux where its time is up, and drop the marks that no record needs any more. The services at rest; of
-        those that are always in flux, the ones whose ring is not needed any more.
+        """End flux where its time is up, and drop the marks that no record needs any more. The services that are at
+        rest now and were not before; of those that are always in flux, the ones whose ring is not needed any more.
 
         `exceptions`: positions in the ring at which a record disagrees with the owner, as a sweep saw them that
         began at `now` or later, and since then no slot was written.
         """
         rest = []
-        for name, index in self._services.items():
+        looked_at = self._mentions.marked | self._unread | self._left | {*self._successors, *self._flux_until}
+        for name in sorted(looked_at):
+            index = self._services[name]
             region = self.region(index)
             if not region:
                 continue
@@ -199,7 +217,7 @@ class Rings:
             if flags.any():
                 inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
                 settled = schedule.settle(words, set(inside.tolist()))
-                self._store(region, schedule.mark(settled, self._passed_over.get(name, ())))
+                self._store(name, region, schedule.mark(settled, self._passed_over.get(name, ())))
         return rest
 
     def _longest(self, service: int) -> float:
@@ -253,13 +271,17 @@ class Rings:
 
     def _allocate(self, slots: int) -> slice:
         """The first gap in the ring map that is wide enough."""
-        regions = [region for i in self._services.values() if (region := self.region(i))]
-        regions += [successor.region for successor in self._successors.values()]
-        start = 0
-        for region in sorted(regions, key=lambda r: int(r.start)):
-            if region.start - start >= slots:
-                break
-            start = max(start, region.stop)
+        services = self._tables.services
+        standing = np.flatnonzero(services["ring_slots"])
+        reserved = [each.region for each in self._successors.values()]
+        starts = np.array([each.start for each in reserved] + [0], np.int64)
+        stops = np.array([each.stop for each in reserved] + [0], np.int64)
+        starts = np.append(starts, services["ring_start"][standing])
+        stops = np.append(stops, services["ring_start"][standing] + services["ring_slots"][standing])
+        order = np.argsort(starts, kind="stable")
+        filled = np.maximum.accumulate(stops[order])
+        gaps = np.flatnonzero(starts[order][1:] - filled[:-1] >= slots)
+        start = int(filled[gaps[0] if len(gaps) else -1])
         if start + slots > self._tables.entries("ring"):
             raise CapacityError(f"there is no room for a ring of {slots} slots: raise sizes.ring_slots")
         return slice(start, start + slots)
@@ -270,7 +292,7 @@ class Rings:
         """Slots that enter flux have all their time from now on; those that were in it need no more, unless all of
         the ring `begins` it."""
         entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
-        self._store(region, words)
+        self._store(plan.name, region, words)
         in_flux = (schedule.flags_of(words) & _FLUX).any()
         begins |= bool(entered.any()) or (plan.name in self._persistent) != bool(plan.persistence)
         (self._persistent.add if plan.persistence else self._persistent.discard)(plan.name)
@@ -285,7 +307,7 @@ class Rings:
         in_flux, before = (schedule.flags_of(words) & _FLUX) != 0, schedule.before_of(words)
         spared = in_flux & ~np.isin(before, self._with_packets(set(before[in_flux].tolist()) - {NO_BACKEND}))
         rest = schedule.pack(schedule.backends_of(words), NO_BACKEND, EXCEPTIONS)
-        self._store(region, np.where(spared, rest, words))
+        self._store(name, region, np.where(spared, rest, words))
         if (spared == in_flux).all():
             self._flux_until.pop(name, None)
 
@@ -295,7 +317,9 @@ class Rings:
         packets = self._tables.per_cpu_sums("traffic", indices)[:, 0].tolist()
         return [index for index, count in zip(indices, packets, strict=True) if count]
 
-    def _store(self, region: slice, words: Words) -> None:
+    def _store(self, name: str, region: slice, words: Words) -> None:
         differs = np.flatnonzero(self._tables.ring[region] != words)
         self._tables.ring[region.start + differs] = words[differs]
         self.writes += len(differs)
+        if len(differs) or not self._mentions.knows(name):
+            self._note(name, words)

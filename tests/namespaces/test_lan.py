@@ -14,6 +14,7 @@ from conversation import socket_on
 from directing import CHECK, becomes, directing, view
 
 from xdpdirector.announcements import announcement
+from xdpdirector.errors import TimedOutError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -65,11 +66,18 @@ def findings(director: LabDirector) -> list[dict[str, Any]]:
 def finds(director: LabDirector, *wanted: tuple[str, str]) -> list[dict[str, Any]]:
     """Exactly these kinds, about these subjects, within a few looks."""
 
-    def found() -> bool:
-        return sorted((each["kind"], each["subject"]) for each in findings(director)) == sorted(wanted)
+    found: list[dict[str, Any]] = []
 
-    wait_until(found, f"the findings are {wanted or 'none'}", 15.0)
-    return findings(director)
+    def as_wanted() -> bool:
+        found[:] = findings(director)
+        return sorted((each["kind"], each["subject"]) for each in found) == sorted(wanted)
+
+    try:
+        wait_until(as_wanted, f"the findings are {wanted or 'none'}", 15.0)
+    except TimedOutError as error:
+        error.add_note(f"the findings were: {found}")
+        raise
+    return found
 
 
 def own_prefix(address: Address) -> str:
@@ -189,9 +197,17 @@ def test_every_backend_has_both_vips(lab: Lab, director: LabDirector, victim: Ho
     assert view(director, VICTIM)["mac"] == victim.node.mac()
 
 
-def test_a_backend_that_announces_the_vip_is_heard(lab: Lab, director: LabDirector) -> None:
-    """Last, because what was announced once is believed, and so remembered, for minutes."""
-    host = lab.host(VICTIM)
+@pytest.fixture
+def forgetful(director: LabDirector) -> Iterator[LabDirector]:
+    """What was announced once is believed, and so remembered, for minutes, as long as the daemon lives."""
+    yield director
+    assert director.stop()
+    director.start()
+    finds(director)
+
+
+def test_a_backend_that_announces_the_vip_is_heard(lab: Lab, forgetful: LabDirector) -> None:
+    host, director = lab.host(VICTIM), forgetful
     for vip in (VIP4, VIP6):
         with socket_on(host, socket.AF_PACKET, socket.SOCK_RAW, 0) as sender:
             sender.sendto(announcement(vip, bytes.fromhex(host.node.mac().replace(":", ""))), ("eth0", 0))

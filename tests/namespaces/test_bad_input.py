@@ -177,8 +177,8 @@ ROWS: list[Any] = [
         id="two backends with one address",
     ),
     pytest.param(
-        lambda top, web: web["backends"]["backend1"].update(address="203.0.113.21"),
-        "web/backend1.*203.0.113.21",
+        lambda top, web: web["backends"].update(newcomer={"address": "203.0.113.21"}),
+        "web/newcomer.*203.0.113.21",
         "network of the director's own",
         id="backend on another network",
     ),
@@ -198,6 +198,33 @@ def test_a_configuration_that_cannot_be(
     attempt: Attempt, good: Document, change: Callable[[Document, Document], object], words: tuple[str, ...]
 ) -> None:
     assert_says(attempt(changed(good, change)), USAGE, *words)
+
+
+@pytest.fixture
+def spare_interface(lab: Lab) -> Iterator[str]:
+    """Another one than that whose program runs."""
+    lab.director_host.run(*"ip link add spare0 type veth peer name spare1".split())
+    lab.director_host.run(*"ip link set spare0 up".split())
+    yield "spare0"
+    lab.director_host.run(*"ip link delete spare0".split())
+
+
+def test_a_first_start_with_a_backend_on_another_network(
+    attempt: Attempt, good: Document, director: LabDirector, spare_interface: str
+) -> None:
+    """Nothing is stored that could be served instead."""
+
+    def change(top: Document, web: Document) -> None:
+        top.update(interfaces=[spare_interface], vips="external")
+        web.update(listeners=["198.51.100.10:80/tcp"], backends={"backend1": {"address": "203.0.113.21"}})
+
+    instance = f"{director.paths.name}-first"
+    try:
+        done = attempt(changed(good, change), instance=instance)
+    finally:
+        command(LabDirector(director.host, InstancePaths(instance)), "unload")
+
+    assert_says(done, USAGE, "web/backend1.*203.0.113.21", "network of the director's own")
 
 
 @pytest.mark.parametrize(

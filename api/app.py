@@ -37,6 +37,7 @@ from xdpdirector.api.access import Access
 from xdpdirector.api.gate import Gate, through_the_gate
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
+from xdpdirector.api.reading import Reading
 
 _ROUTERS = (
     services.router,
@@ -82,6 +83,7 @@ def create_app(
     )
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
+    app.state.reading = Reading()
     problems.install(app)
     idempotency.install(app, answers or PassingAnswers())
     routes = [*app.routes]

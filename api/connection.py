@@ -20,6 +20,7 @@ from xdpdirector.api.identity import Peer
 from xdpdirector.api.problems import TYPE
 
 LARGEST_HEAD = 16 << 10
+LONGEST_LOOK = 1.0  # seconds that one look may put down to the client; there are ten a second
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Connection(H11Protocol):
     ) -> None:
         super().__init__(config, state, {"peer": peer})
         self._patience, self._on_lost = patience, on_lost
-        self._asked_at = self._taken_at = self.loop.time()
+        self._arriving = self._untouched = 0.0
+        self._looked_at: float | None = None
         self._untaken, self._last_cycle = 0, self.cycle
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -54,16 +56,21 @@ class Connection(H11Protocol):
         self._on_lost()
 
     def check(self, now: float) -> None:
-        """To be called now and then: ends the connection when the client has used up the patience."""
+        """To be called now and then: ends the connection when the client has used up the patience.
+
+        Only what passes between two looks that follow on each other is put down to the client: while the daemon was
+        busy, or the machine asleep, it could not be served. So no clock is compared with a reading from before."""
+        passed = min(now - self._looked_at, LONGEST_LOOK) if self._looked_at is not None else 0.0
+        self._looked_at = now
         untaken = self.transport.get_write_buffer_size()
-        if untaken == 0 or untaken < self._untaken:
-            self._taken_at = now
+        idle = untaken == 0 or untaken < self._untaken or self._untaken == 0
+        self._untouched = 0.0 if idle else self._untouched + passed
         self._untaken = untaken
-        if self.cycle is not self._last_cycle or not self._is_receiving():
-            self._asked_at, self._last_cycle = now, self.cycle
-        if now - self._taken_at > self._patience.answer:
+        receives = self.cycle is self._last_cycle and self._is_receiving()
+        self._arriving, self._last_cycle = self._arriving + passed if receives else 0.0, self.cycle
+        if self._untouched > self._patience.answer:
             self.transport.abort()
-        elif now - self._asked_at > self._patience.request and not self.transport.is_closing():
+        elif self._arriving > self._patience.request and not self.transport.is_closing():
             self._give_up()
 
     def _is_receiving(self) -> bool:

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from xdpdirector.api import cursors
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.negotiation import JSON
+from xdpdirector.api.reading import ReaderDep, as_json
 from xdpdirector.model import HostAddress
 from xdpdirector.views import ConnectionView
 
@@ -17,19 +19,32 @@ ConnectionCursor = Annotated[cursors.Cursor, cursors.of("connections")]
 router = APIRouter(prefix="/v1/connections", tags=["connections"])
 
 
-@router.get("")
+@router.get("", response_model=cursors.Page[ConnectionView])
 async def list_connections(
     director: DirectorDep,
+    reader: ReaderDep,
     cursor: ConnectionCursor | None = None,
     service: Annotated[str | None, Query(description="Only of this service")] = None,
     backend: Annotated[str | None, Query(description="Only to the backend of this name")] = None,
     client: Annotated[HostAddress | None, Query(description="Only of this client address")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many")] = 100,
-) -> cursors.Page[ConnectionView]:
+) -> Response:
     """Connections in the table; with `mh` only exceptions are stored.
 
-    A sample: the table changes between two pages, so that one may be missed or shown twice.
+    A sample: the table changes between two pages, so that one may be missed. A page looks at a bounded part of the
+    table: where few connections match it may be short, or empty, and `next` leads on all the same.
     """
-    skip, clients = cursor or 0, None if client is None else str(client)
-    found = director.connections(service=service, backend=backend, client=clients, limit=limit + 1, skip=skip)
-    return cursors.page("connections", found, limit, skip + limit)
+    look = director.connections(
+        service=service,
+        backend=backend,
+        client=None if client is None else str(client),
+        limit=limit,
+        place=cursor or 0,
+    )
+
+    def write() -> bytes:
+        found = look()
+        following = None if found.next is None else cursors.encode("connections", found.next)
+        return as_json(found.items, following)
+
+    return Response(await reader.read(write), media_type=JSON)

@@ -7,7 +7,7 @@ loop; the reading ones are cheap and do not wait. Errors are those of `xdpdirect
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal, Protocol
 
 from xdpdirector.checks.measured import Tally
@@ -23,7 +23,7 @@ from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, S
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     BackendView,
-    ConnectionView,
+    ConnectionPage,
     DeniedView,
     GuardView,
     Readiness,
@@ -107,8 +107,10 @@ class Control(Protocol):
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]: ...
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
+        """What reads a page of them, from a place in the table on; it may take long, and be called in another
+        thread."""
 
     async def holdings(self) -> Holdings: ...
 

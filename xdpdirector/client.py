@@ -25,6 +25,7 @@ Query = Mapping[str, object]
 Headers = Mapping[str, str]
 NO_HEADERS: Headers = MappingProxyType({})
 PATIENCE = 30.0
+LARGEST_PAGE = 1000
 SILENCE = 60.0  # seconds: a stream that is alive says something more often
 
 
@@ -61,6 +62,25 @@ class Client:
         timeout: float | None = PATIENCE,
     ) -> Any:
         return self._request("POST", path, query=query, body=body, headers=headers, timeout=timeout)
+
+    def pages(
+        self,
+        path: str,
+        query: Query | None = None,
+        *,
+        most: int | None = None,
+        timeout: float | None = PATIENCE,
+    ) -> dict[str, Any]:
+        """A list, page after page, until there are `most` items or no more: `items`, and `next` where there are."""
+        items: list[Any] = []
+        following: str | None = None
+        while True:
+            left = LARGEST_PAGE if most is None else min(LARGEST_PAGE, most - len(items))
+            page = self.get(path, {**(query or {}), "limit": left, "cursor": following}, timeout=timeout)
+            items += page["items"]
+            following = page["next"]
+            if following is None or (most is not None and len(items) >= most):
+                return {"items": items, "next": following}
 
     def put(
         self,

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
-from itertools import islice
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -16,9 +15,28 @@ from xdpdirector.indices import Backend, Indices
 from xdpdirector.records import Records
 from xdpdirector.sweep import idle_ticks
 from xdpdirector.tables import PROTOCOLS, Array, Tables, address_of, address_words
-from xdpdirector.views import ConnectionView
+from xdpdirector.views import ConnectionPage, ConnectionView
 
 Network: TypeAlias = IPv4Network | IPv6Network
+
+
+class _Wanted(NamedTuple):
+    """Of this service, to the backend of this name, of these clients; None: of any."""
+
+    service: str | None
+    backend: str | None
+    clients: Network | None
+
+
+class _Names(NamedTuple):
+    """By index."""
+
+    services: dict[int, str]
+    backends: dict[int, Backend]
+
+
+MOST_BUCKETS = 1 << 18
+"""What one page looks at: with a filter that few match, it may be shorter than asked for, and not be the last."""
 
 
 class Connections:
@@ -27,44 +45,58 @@ class Connections:
     def __init__(self, tables: Tables, records: Records, clock: Clock, indices: Indices) -> None:
         self._tables, self._records, self._clock, self._indices = tables, records, clock, indices
 
-    def list(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]:
-        """At most `limit` connections that match, without the first `skip` of them: they come in the table's order.
-        `client`: an address or a prefix; InvalidRequestError if not."""
+    def reader(
+        self, *, service: str | None, backend: str | None, client: str | None, limit: int, place: int = 0
+    ) -> Callable[[], ConnectionPage]:
+        """See `xdpdirector.plane.Plane.connections`. InvalidRequestError: `client` is no address and no prefix."""
         try:
             clients = ip_network(client, strict=False) if client else None
         except ValueError as error:
             raise InvalidRequestError(f"'{client}' is no address and no prefix", pointer="/client") from error
-        return [*islice(self._like(service, backend, clients, skip), limit)]
+        wanted = _Wanted(service, backend, clients)
+        services, backends = dict(self._indices.services), dict(self._indices.backends)
 
-    def _like(
-        self, service: str | None, backend: str | None, clients: Network | None, skip: int
-    ) -> Iterator[ConnectionView]:
-        services = {index: name for name, index in self._indices.services.items()}
-        backends = {index: key for key, index in self._indices.backends.items()}
-        now = self._clock.now()
-        ours = [index for index, label in services.items() if service in (None, label)]
-        theirs = [index for index, key in backends.items() if backend in (None, key[1])]
-        for rows in self._records.read():
-            # Whole columns are compared, as there may be millions of rows.
+        def read() -> ConnectionPage:
+            names = _Names(
+                {index: name for name, index in services.items()},
+                {index: key for key, index in backends.items()},
+            )
+            return self._page(wanted, names, limit, place)
+
+        return read
+
+    def _page(self, wanted: _Wanted, names: _Names, limit: int, place: int) -> ConnectionPage:
+        """Places are numbered through: the entries of the first bucket, of the second ..."""
+        ours = [index for index, name in names.services.items() if wanted.service in (None, name)]
+        theirs = [index for index, key in names.backends.items() if wanted.backend in (None, key[1])]
+        found: list[ConnectionView] = []
+        ways, now = self._records.ways, self._clock.now()
+        bucket: int | None = place // ways
+        first = bucket
+        while bucket is not None and bucket - (first or 0) < MOST_BUCKETS:
+            stretch = self._records.from_bucket(bucket)
+            rows = stretch.rows
+            # Whole columns are compared, as there may be thousands of rows.
             chosen = np.isin(rows["service"], ours)
-            if backend is not None:
+            if wanted.backend is not None:
                 chosen &= np.isin(rows["backend"], theirs) & self._of_present(rows)
-            if clients is not None:
-                chosen &= _from(rows["client"], clients)
-            rows = rows[chosen]
-            rows, skip = rows[skip:], max(0, skip - len(rows))
-            idle = np.maximum(idle_ticks(self._tables, rows["seen"], now), 0) * self._tick
-            for row, seconds in zip(rows, idle, strict=True):
-                owner = self._backend(row, backends)
-                yield self._view(row, services[int(row["service"])], owner, float(seconds))
+            if wanted.clients is not None:
+                chosen &= _from(rows["client"], wanted.clients)
+            places = rows["place"].astype(np.int64) * ways + rows["entry"]
+            rows, places = rows[chosen & (places >= place)], places[chosen & (places >= place)]
+            room = limit - len(found)
+            found += self._views(rows[:room], names, now)
+            if len(rows) > room:
+                return ConnectionPage(tuple(found), int(places[room]))
+            bucket = stretch.next
+        return ConnectionPage(tuple(found), None if bucket is None else bucket * ways)
+
+    def _views(self, rows: Array, names: _Names, now: int) -> list[ConnectionView]:
+        idle = np.maximum(idle_ticks(self._tables, rows["seen"], now), 0) * self._tick
+        return [
+            self._view(row, names.services[int(row["service"])], self._backend(row, names), float(seconds))
+            for row, seconds in zip(rows, idle, strict=True)
+        ]
 
     @property
     def _tick(self) -> float:
@@ -75,9 +107,9 @@ class Connections:
         """Whether a record is of the backend that has that index now, and of no earlier one."""
         return self._tables.backends["generation"][rows["backend"]] & 0xFF == rows["generation"]
 
-    def _backend(self, row: Any, backends: dict[int, Backend]) -> str | None:
+    def _backend(self, row: Any, names: _Names) -> str | None:
         index = int(row["backend"])
-        return backends[index][1] if index in backends and self._of_present(row) else None
+        return names.backends[index][1] if index in names.backends and self._of_present(row) else None
 
     def _view(self, row: Any, service: str, backend: str | None, idle: float) -> ConnectionView:
         states = {number: name for name, number in self._tables.enums["connection_state"].items()}

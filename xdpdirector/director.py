@@ -34,7 +34,7 @@ from xdpdirector.reconciler import Reconciler
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     BackendView,
-    ConnectionView,
+    ConnectionPage,
     Readiness,
     ServiceView,
     Statistics,
@@ -172,10 +172,11 @@ class Director:
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]:
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
+        """See `Plane.connections`."""
         return self._plane.connections(
-            service=service, backend=backend, client=client, limit=limit, skip=skip
+            service=service, backend=backend, client=client, limit=limit, place=place
         )
 
     async def holdings(self) -> Holdings:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from xdpdirector.decision import Decision, Selection
@@ -16,7 +16,7 @@ from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.listener import Address
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Fill, Refused, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic
 
 Key = tuple[str, str]
 
@@ -68,8 +68,10 @@ class Plane(Protocol):
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]: ...
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
+        """What reads a page of the connections that match, from a place in the table on, at most `limit` of them.
+        It takes as long as the table is large: to be called in another thread."""
 
     def total_connections(self) -> int: ...
 
@@ -185,9 +187,9 @@ class FakePlane:
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]:
-        return []
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
+        return lambda: ConnectionPage((), None)
 
     def total_connections(self) -> int:
         return sum(self.active.values())

@@ -29,7 +29,7 @@ from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.tables import Tables
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionView, Fill, Refused, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic
 
 Result = TypeVar("Result")
 
@@ -120,9 +120,11 @@ class RealPlane:
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]:
-        return self._connections.list(service=service, backend=backend, client=client, limit=limit, skip=skip)
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
+        return self._connections.reader(
+            service=service, backend=backend, client=client, limit=limit, place=place
+        )
 
     def total_connections(self) -> int:
         return self._last.total if self._last else 0

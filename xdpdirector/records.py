@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -21,6 +21,13 @@ TABLES = ("connections4", "connections6")
 _BUCKETS = 4096  # read at a time
 _BUSY = 1
 _FIELDS = ("backend", "front", "state", "pending", "generation", "seen")
+
+
+class Stretch(NamedTuple):
+    """The records of a part of the tables, all of one family; `next`: the bucket behind it, None at the end."""
+
+    rows: Array
+    next: int | None
 
 
 class Records:
@@ -37,7 +44,8 @@ class Records:
     def read(self) -> Iterator[Array]:
         """All records, some thousand rows at a time; of one family in each.
 
-        Columns: `word` (the record), `bucket`, `entry`, `ipv6` (where it is), `client`, `client_port`, `port` (as
+        Columns: `word` (the record), `bucket`, `entry`, `ipv6` (where it is), `place` (the bucket,
+        numbered through both tables), `client`, `client_port`, `port` (as
         in the packet), `service`, and what the word says: `backend`, `front`, `state`, `pending`, `generation`,
         `seen` (ticks).
         """
@@ -46,6 +54,27 @@ class Records:
                 rows = self._rows(name, numbers, buckets)
                 if len(rows):
                     yield rows
+
+    @property
+    def ways(self) -> int:
+        """Records that a bucket has room for."""
+        (entries,) = self._tables.loaded.maps[TABLES[0]]["value"]["fields"]
+        return int(entries["count"])
+
+    def from_bucket(self, bucket: int) -> Stretch:
+        """Those from a bucket on: a bounded part. Buckets are numbered through both tables."""
+        for name in TABLES:
+            size = self._tables.entries(name)
+            if bucket < size:
+                break
+            bucket -= size
+        else:
+            return Stretch(np.zeros(0, self._row_dtype(TABLES[0])), None)
+        count = min(_BUCKETS, size - bucket)
+        numbers = np.arange(bucket, bucket + count, dtype=np.uint32)
+        rows = self._rows(name, numbers, self._tables.read_range(name, bucket, count))
+        behind = self._before(name) + bucket + count
+        return Stretch(rows, behind if behind < sum(map(self._tables.entries, TABLES)) else None)
 
     def forget(self, rows: Array) -> None:
         """Delete these records, where they are still what they were."""
@@ -65,6 +94,7 @@ class Records:
         rows = np.zeros(len(said), self._row_dtype(name))
         rows["word"], rows["bucket"], rows["entry"] = words[where, which], numbers[where], which
         rows["ipv6"] = name.endswith("6")
+        rows["place"] = rows["bucket"] + self._before(name)
         for column in ("client", "client_port", "port"):
             rows[column] = said[column]
         for field, (shift, width) in self._bits[name].items():
@@ -72,11 +102,15 @@ class Records:
         rows["service"] = self._tables.fronts["service"][rows["front"]]
         return rows
 
+    def _before(self, name: str) -> int:
+        """Buckets of the tables before this one."""
+        return sum(map(self._tables.entries, TABLES[: TABLES.index(name)]))
+
     def _row_dtype(self, name: str) -> list[tuple[Any, ...]]:
         client: tuple[Any, ...] = ("client", "u4", (4,)) if name.endswith("6") else ("client", "u4")
         return [
-            ("word", "u8"), ("bucket", "u4"), ("entry", "u2"), ("ipv6", "u2"), client, ("client_port", "u2"),
-            ("port", "u2"), ("service", "u4"), *((field, "u4") for field in _FIELDS),
+            ("word", "u8"), ("bucket", "u4"), ("place", "u4"), ("entry", "u2"), ("ipv6", "u2"), client,
+            ("client_port", "u2"), ("port", "u2"), ("service", "u4"), *((field, "u4") for field in _FIELDS),
         ]  # fmt: skip
 
 

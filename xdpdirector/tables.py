@@ -320,6 +320,12 @@ class Tables:
         for count in libbpf.lookup_batches(self._fds[name], keys.ctypes.data, values.ctypes.data, capacity):
             yield keys[:count], values[:count]
 
+    def read_range(self, name: str, first: int, count: int) -> Array:
+        """So many values of an array, from that index on."""
+        values = np.empty(count, dtype_of(self.loaded.maps[name]["value"]))
+        libbpf.lookup_range(self._fds[name], first, count, values.ctypes.data)
+        return values
+
     def write(self, name: str, keys: Array, values: Array) -> None:
         """Put these entries into a hash map."""
         for key, value in zip(keys, values, strict=True):

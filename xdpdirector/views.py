@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from xdpdirector.guardspec import PrefixField, ServiceLimit
 from xdpdirector.model import (
@@ -192,6 +192,14 @@ class ConnectionView(Frozen):
     protocol: str
     state: str
     idle: float
+
+
+class ConnectionPage(NamedTuple):
+    """Some connections, and the place in the table behind them; None: there are no more. It may be short, or even
+    empty, where few match."""
+
+    items: tuple[ConnectionView, ...]
+    next: int | None
 
 
 class AttachmentView(Frozen):

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from ipaddress import ip_address
+from typing import Any
 
 import pytest
 import world as w
@@ -13,12 +14,14 @@ from rings import NAMES, opened, ring
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
+from xdpdirector import connections, records
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.schedule import ServicePlan
+from xdpdirector.views import ConnectionView
 
 LATE = 10_000.0
 MAIL = w.service(name="mail", listeners=(Listener.parse(f"{w.VIP}:25/tcp"),), members=(w.backend("web2"),))
@@ -213,7 +216,7 @@ def test_connections_can_be_asked_for(
         world.send(frame)
 
     asked = {"service": None, "backend": None, "client": None, **query}
-    views = plane.connections(**asked, limit=100)
+    views = plane.connections(**asked, limit=100)().items
 
     assert {str(view.client) for view in views} == set(found)
     assert {(view.service, view.backend, view.port, view.state) for view in views} <= {
@@ -226,7 +229,7 @@ def test_strange_clients_are_shown_too(world: w.World, plane: RealPlane) -> None
     for frame in opened_by(*ODD):
         world.send(frame)
 
-    views = plane.connections(service=None, backend=None, client=None, limit=100)
+    views = plane.connections(service=None, backend=None, client=None, limit=100)().items
 
     assert {view.client for view in views} == {ip_address(text) for text in ODD}
 
@@ -236,7 +239,7 @@ def test_there_are_no_more_than_asked_for(world: w.World, plane: RealPlane) -> N
     for frame in opened_by(*CLIENTS):
         world.send(frame)
 
-    assert len(plane.connections(service=None, backend=None, client=None, limit=2)) == 2
+    assert len(plane.connections(service=None, backend=None, client=None, limit=2)().items) == 2
 
 
 def test_all_come_page_by_page(world: w.World, plane: RealPlane) -> None:
@@ -245,10 +248,62 @@ def test_all_come_page_by_page(world: w.World, plane: RealPlane) -> None:
         world.send(frame)
 
     asked = {"service": "web", "backend": "web1", "client": None}
-    pages = [plane.connections(**asked, limit=2, skip=skip) for skip in (0, 2, 4, 6)]
+    pages = all_pages(plane, **asked, limit=2)
 
-    assert [len(page) for page in pages] == [2, 2, 1, 0]
+    assert [len(page) for page in pages] == [2, 2, 1]
     assert {str(view.client) for page in pages for view in page} == set(CLIENTS)
+
+
+def test_a_page_looks_at_a_bounded_part_of_the_table(
+    world: w.World, plane: RealPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connections, "MOST_BUCKETS", 1)
+    monkeypatch.setattr(records, "_BUCKETS", 256)
+    plane.apply(w.service(), 0)
+    for frame in opened_by(*CLIENTS):
+        world.send(frame)
+
+    pages = all_pages(plane, service=None, backend=None, client=None, limit=100)
+
+    buckets = sum(map(world.tables.entries, records.TABLES))
+    assert len(pages) == -(-buckets // 256)
+    assert sorted(str(view.client) for page in pages for view in page) == sorted(CLIENTS)
+
+
+def test_a_page_reads_from_where_the_one_before_ended(
+    world: w.World, plane: RealPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plane.apply(w.service(), 0)
+    for frame in opened_by(*CLIENTS):
+        world.send(frame)
+    asked: dict[str, Any] = {"service": None, "backend": None, "client": None, "limit": 3}
+    following = plane.connections(**asked)().next
+    assert following is not None
+    monkeypatch.setattr(records, "_BUCKETS", 1)
+    begun: list[int] = []
+    read = plane._records.from_bucket
+    monkeypatch.setattr(plane._records, "from_bucket", lambda bucket: begun.append(bucket) or read(bucket))
+
+    found = plane.connections(**asked, place=following)()
+
+    assert begun[0] == following // 4
+    assert found.items
+
+
+def test_a_place_behind_the_table_is_its_end(plane: RealPlane) -> None:
+    found = plane.connections(service=None, backend=None, client=None, limit=3, place=1 << 50)()
+
+    assert found == ((), None)
+
+
+def all_pages(plane: RealPlane, **asked: Any) -> list[tuple[ConnectionView, ...]]:
+    pages, following = [], 0
+    while True:
+        found = plane.connections(**asked, place=following)()
+        pages.append(found.items)
+        if found.next is None:
+            return pages
+        following = found.next
 
 
 def test_a_client_that_is_no_address_is_refused(plane: RealPlane) -> None:

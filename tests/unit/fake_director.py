@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Literal
@@ -35,6 +35,7 @@ from xdpdirector.views import (
     AttachmentView,
     BackendView,
     ConnectionCounts,
+    ConnectionPage,
     ConnectionView,
     Fill,
     Operational,
@@ -138,8 +139,8 @@ class FakeDirector:
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]:
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
         self._break()
         found = [
             ConnectionView(
@@ -157,7 +158,8 @@ class FakeDirector:
             for number in range(count)
             if service in (None, key[0]) and backend in (None, key[1]) and client in (None, CLIENT)
         ]
-        return found[skip : skip + limit]
+        behind = place + limit
+        return lambda: ConnectionPage(tuple(found[place:behind]), behind if behind < len(found) else None)
 
     async def holdings(self) -> Holdings:
         return await self.plane.holdings()

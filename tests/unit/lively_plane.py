@@ -4,13 +4,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from ipaddress import ip_address
 
 from xdpdirector.decision import Decision, Selection
 from xdpdirector.plane import FakePlane, Key
 from xdpdirector.question import Finding, Question
-from xdpdirector.views import ConnectionCounts, ConnectionView, Traffic
+from xdpdirector.views import ConnectionCounts, ConnectionPage, ConnectionView, Traffic
 
 CLIENT, VIP = ip_address("198.51.100.7"), ip_address("192.0.2.10")
 FRAME = bytes.fromhex("020000000015 020000000001 0800") + bytes(46)
@@ -41,8 +41,8 @@ class LivelyPlane(FakePlane):
         backend: str | None,
         client: str | None,
         limit: int,
-        skip: int = 0,
-    ) -> list[ConnectionView]:
+        place: int = 0,
+    ) -> Callable[[], ConnectionPage]:
         wanted = (service, backend, client)
         found = [
             ConnectionView(
@@ -60,7 +60,8 @@ class LivelyPlane(FakePlane):
             for number in range(self.counts(key).active)
             if all(ask in (None, told) for ask, told in zip(wanted, (*key, str(CLIENT)), strict=True))
         ]
-        return found[skip : skip + limit]
+        behind = place + limit
+        return lambda: ConnectionPage(tuple(found[place:behind]), behind if behind < len(found) else None)
 
     def watch(self, selection: Selection | None, seconds: float) -> None:
         super().watch(selection, seconds)

@@ -122,11 +122,11 @@ def connections(
     output: Output = Format.TABLE,
 ) -> None:
     """The connections that the data plane remembers."""
-    query = {"service": service, "backend": backend, "client": client, "limit": limit}
+    query = {"service": service, "backend": backend, "client": client}
     daemon_ = target(context).client()
 
     def look() -> tuple[Any, Any]:
-        document = daemon_.get("/v1/connections", query)
+        document = daemon_.pages("/v1/connections", query, most=limit)
         return document, lambda: show.connections(document["items"])
 
     repeated(watch, look, output)

@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long reads, beside the loop and bounded in cost: the health checks wait for no reader.
+
+One thread serves all who read, one read of each caller at a time, so that nobody waits for more than one read of
+each of the others. The processor time of a caller's reads is counted, and who has used up its share waits. Knows
+neither what is read nor who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Request
+from pydantic import BaseModel
+
+from xdpdirector.errors import TooManyRequestsError
+
+SHARE = 0.25  # of a processor: what one caller's reads may use for long
+BURST = 1.0  # seconds of a processor that may be used at once
+WAITING = 16  # reads of one caller that are not done yet
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class _Account:
+    """`free_at`: when all that was used is earned again."""
+
+    free_at: float = 0.0
+    reads: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def charge(self, seconds: float, now: float) -> None:
+        self.free_at = max(self.free_at, now) + seconds / SHARE
+
+    def wait(self, now: float) -> float:
+        """Seconds until it may read again."""
+        return max(0.0, self.free_at - now - BURST / SHARE)
+
+
+class Reading:
+    """`now`: monotonic seconds; `used`: the processor time of the present thread."""
+
+    def __init__(
+        self,
+        now: Callable[[], float] = time.monotonic,
+        used: Callable[[], float] = time.thread_time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._now, self._used, self._sleep = now, used, sleep
+        self._thread = ThreadPoolExecutor(1, "reading")
+        self._accounts: dict[str, _Account] = {}
+
+    def __len__(self) -> int:
+        """Callers that are remembered."""
+        return len(self._accounts)
+
+    async def run(self, caller: str, work: Callable[[], Found]) -> Found:
+        """What `work` gives, done in the thread. TooManyRequestsError: too many reads of the caller wait."""
+        self._forget_idle()
+        account = self._accounts.setdefault(caller, _Account())
+        if account.reads >= WAITING:
+            raise TooManyRequestsError(
+                f"{WAITING} long reads of yours are under way: wait for their answers, and ask less often."
+            )
+        account.reads += 1
+        try:
+            await account.turn.acquire()
+            try:
+                await self._sleep(account.wait(self._now()))
+                reading = asyncio.get_running_loop().run_in_executor(
+                    self._thread, self._charged, account, work
+                )
+            except BaseException:
+                account.turn.release()
+                raise
+        except BaseException:
+            account.reads -= 1
+            raise
+        reading.add_done_callback(lambda done: _end(account, done))
+        return await asyncio.shield(reading)  # who leaves keeps his turn until the thread has done with it
+
+    def _charged(self, account: _Account, work: Callable[[], Found]) -> Found:
+        """In the thread: also who has left meanwhile pays."""
+        begun = self._used()
+        try:
+            return work()
+        finally:
+            account.charge(self._used() - begun, self._now())
+
+    def _forget_idle(self) -> None:
+        now = self._now()
+        idle = [key for key, each in self._accounts.items() if not each.reads and each.free_at <= now]
+        for key in idle:
+            del self._accounts[key]
+
+
+def _end(account: _Account, read: asyncio.Future[Any]) -> None:
+    """Of a read that may have nobody who waits for it any more."""
+    account.turn.release()
+    account.reads -= 1
+    if not read.cancelled():
+        read.exception()
+
+
+class Reader:
+    """The reads of one caller."""
+
+    def __init__(self, reading: Reading, caller: str) -> None:
+        self._reading, self._caller = reading, caller
+
+    async def read(self, work: Callable[[], Found]) -> Found:
+        """See `Reading.run`."""
+        return await self._reading.run(self._caller, work)
+
+
+async def _reader(request: Request) -> Reader:
+    identity = getattr(request.state, "identity", None)
+    return Reader(request.app.state.reading, identity.name if identity else "")
+
+
+ReaderDep = Annotated[Reader, Depends(_reader)]
+
+
+def as_json(items: Sequence[BaseModel], following: str | None) -> bytes:
+    """A `Page`. Item by item: no other thread gets its turn inside of one, and there may be thousands of them."""
+    texts = b",".join(item.__pydantic_serializer__.to_json(item, by_alias=True) for item in items)
+    return b'{"items":[%b],"next":%b}' % (texts, json.dumps(following).encode())

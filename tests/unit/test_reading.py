@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Long reads: beside the loop, one of each caller at a time, and paid for."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from api_server import ApiServer
+from fake_director import FakeDirector
+from stage import story, until
+
+from xdpdirector.api.reading import BURST, SHARE, WAITING, Reading
+from xdpdirector.client import Client
+from xdpdirector.errors import TooManyRequestsError
+from xdpdirector.views import ConnectionPage
+
+DEADLINE = 20.0
+
+
+class Clocks:
+    """Time, and the processor time that each read takes: written down by the test."""
+
+    def __init__(self, cost: float) -> None:
+        self.now = self.used = 0.0
+        self.cost, self.slept = cost, 0.0
+
+    def reading(self) -> Reading:
+        return Reading(lambda: self.now, lambda: self.used, self.sleep)
+
+    def work(self) -> None:
+        self.used += self.cost
+
+    async def sleep(self, seconds: float) -> None:
+        self.slept += seconds
+        self.now += seconds
+
+
+@story
+async def test_who_has_used_up_the_share_waits_until_it_is_earned_again() -> None:
+    clocks = Clocks(cost=BURST)
+    reading = clocks.reading()
+
+    for _ in range(5):
+        await reading.run("reader", clocks.work)
+
+    assert clocks.slept == pytest.approx(3 * BURST / SHARE)
+
+
+@story
+async def test_who_reads_now_and_then_waits_for_nothing() -> None:
+    clocks = Clocks(cost=BURST / 10)
+    reading = clocks.reading()
+
+    for _ in range(50):
+        await reading.run("reader", clocks.work)
+        clocks.now += BURST / 10 / SHARE
+
+    assert clocks.slept == 0
+
+
+@story
+async def test_one_caller_pays_for_no_other() -> None:
+    clocks = Clocks(cost=10 * BURST)
+    reading = clocks.reading()
+    await reading.run("greedy", clocks.work)
+
+    await reading.run("modest", clocks.work)
+
+    assert clocks.slept == 0
+
+
+@story
+async def test_who_owes_nothing_is_forgotten() -> None:
+    clocks = Clocks(cost=0)
+    reading = clocks.reading()
+
+    for number in range(100):
+        await reading.run(f"reader {number}", clocks.work)
+        clocks.now += 1
+
+    assert len(reading) <= 1
+
+
+@story
+async def test_one_read_of_each_caller_at_a_time() -> None:
+    """So that who asks much does not keep others waiting."""
+    reading, order, gate = Reading(), list[str](), threading.Event()
+
+    def work(name: str) -> Callable[[], None]:
+        def read() -> None:
+            assert gate.wait(DEADLINE)
+            order.append(name)
+
+        return read
+
+    greedy = [asyncio.create_task(reading.run("greedy", work(f"greedy {number}"))) for number in range(3)]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    modest = asyncio.create_task(reading.run("modest", work("modest")))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gate.set()
+    await asyncio.gather(*greedy, modest)
+
+    assert order.index("modest") == 1
+
+
+@story
+async def test_one_caller_has_a_bounded_number_of_reads_waiting() -> None:
+    reading, gate = Reading(), threading.Event()
+    waiting = [
+        asyncio.create_task(reading.run("reader", lambda: gate.wait(DEADLINE))) for _ in range(WAITING)
+    ]
+    await asyncio.sleep(0)
+
+    with pytest.raises(TooManyRequestsError):
+        await reading.run("reader", lambda: None)
+
+    gate.set()
+    await asyncio.gather(*waiting)
+
+
+@story
+async def test_who_leaves_pays_all_the_same() -> None:
+    clocks, begun, gate = Clocks(cost=10 * BURST), threading.Event(), threading.Event()
+    reading = clocks.reading()
+
+    def work() -> None:
+        begun.set()
+        assert gate.wait(DEADLINE)
+        clocks.work()
+
+    reader = asyncio.create_task(reading.run("reader", work))
+    await until(begun.is_set)
+    reader.cancel()
+    await asyncio.gather(reader, return_exceptions=True)
+    gate.set()
+    await reading.run("other", lambda: None)  # behind it, in the same thread
+    await reading.run("reader", lambda: None)
+
+    assert clocks.slept > 0
+
+
+class Slow(FakeDirector):
+    """Its table of connections takes as long to read as the test wants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun, self.gate = threading.Event(), threading.Event()
+
+    def connections(self, **asked: object) -> Callable[[], ConnectionPage]:
+        def read() -> ConnectionPage:
+            self.begun.set()
+            assert self.gate.wait(DEADLINE)
+            return ConnectionPage((), None)
+
+        return read
+
+
+def test_the_loop_turns_while_connections_are_read(tmp_path: Path) -> None:
+    director, answers = Slow(), list[object]()
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        reader = threading.Thread(target=lambda: answers.append(Client(server.path).get("/v1/connections")))
+        reader.start()
+        assert director.begun.wait(DEADLINE)
+
+        alive = server.client.get("/healthz")
+
+        director.gate.set()
+        reader.join()
+    assert alive == {"status": "ok"}
+    assert answers == [{"items": [], "next": None}]

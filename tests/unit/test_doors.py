@@ -12,6 +12,7 @@ import ssl
 import stat
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import UTC, datetime
 from functools import partial
 from ipaddress import ip_address
@@ -97,6 +98,7 @@ def house(directory: Path, **spec: Any) -> Iterator[House]:
     ):
         file.close()
         yield House(server, doors, api, text)
+    file.close()
 
 
 @pytest.fixture(scope="module")
@@ -309,10 +311,11 @@ def test_an_address_that_is_taken_is_named(plain: House, tmp_path: Path) -> None
 
 def test_no_answer_over_tcp_waits_for_acknowledgements(tmp_path: Path) -> None:
     spec = ApiSpec(listen=(Endpoint(LOOPBACK, free_port()),))
-    tokens = Tokens(AccessFile(tmp_path / "access.db"))
+    file = AccessFile(tmp_path / "access.db")
+    tokens = Tokens(file)
     tokens.add(TokenSpec(name="deploy", role=Role.READ))
 
-    with opened_doors(tmp_path / "api.sock", spec, tokens) as [_, tcp]:
+    with closing(file), opened_doors(tmp_path / "api.sock", spec, tokens) as [_, tcp]:
         tcp.socket.listen()
         with socket.create_connection(tcp.socket.getsockname()), tcp.socket.accept()[0] as accepted:
             option = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shutil
 
-from xdpdirector.lab.host import Host
+from xdpdirector.lab.host import Host, run
 from xdpdirector.lab.servers import Server
 from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script, authority
 from xdpdirector.lab.services.program import Program
@@ -28,10 +28,13 @@ protocols = imap pop3
 listen = *, ::
 login_greeting = {name}
 ssl = required
+first_valid_uid = 1
+"""
+# Dovecot 2.4 (Debian 13) has other names for these settings, and wants its two versions first.
+_DOVECOT_2_3 = """\
 ssl_cert = <{certificate}
 ssl_key = <{key}
 mail_location = maildir:{directory}/maildir
-first_valid_uid = 1
 passdb {{
   driver = static
   args = password={password}
@@ -39,6 +42,26 @@ passdb {{
 userdb {{
   driver = static
   args = uid={owner} gid={owner} home={directory}
+}}
+"""
+_DOVECOT_2_4_VERSIONS = """\
+dovecot_config_version = 2.4.0
+dovecot_storage_version = 2.4.0
+"""
+_DOVECOT_2_4 = """\
+ssl_server_cert_file = {certificate}
+ssl_server_key_file = {key}
+mail_driver = maildir
+mail_path = {directory}/maildir
+passdb static {{
+  password = {password}
+}}
+userdb static {{
+  fields {{
+    uid = {owner}
+    gid = {owner}
+    home = {directory}
+  }}
 }}
 """
 _LETTER = "From: me@client.example\nSubject: {name}\n\nhello\n"
@@ -97,6 +120,13 @@ def kind(stock: Stock) -> Kind:
     )
 
 
+def _template(version: str) -> str:
+    """The configuration for a Dovecot that says this of itself: `2.3.19.1 (9b53102964)`, say."""
+    if tuple(int(part) for part in version.split(".")[:2]) < (2, 4):
+        return _DOVECOT + _DOVECOT_2_3
+    return _DOVECOT_2_4_VERSIONS + _DOVECOT + _DOVECOT_2_4
+
+
 def _prepare(host: Host, stock: Stock) -> list[str]:
     directory = host.directory("mailbox")
     for name in ("", "cur", "new", "tmp"):
@@ -107,7 +137,7 @@ def _prepare(host: Host, stock: Stock) -> list[str]:
         (directory / name).mkdir(exist_ok=True)
     configuration = directory / "dovecot.conf"
     configuration.write_text(
-        _DOVECOT.format(
+        _template(run("dovecot", "--version").stdout).format(
             directory=directory,
             instance=host.node.namespace,
             name=host.name,

@@ -33,6 +33,7 @@ mydestination =
 alias_maps =
 inet_interfaces = all
 inet_protocols = all
+smtpd_forbid_unauth_pipelining = no
 smtpd_banner = {name} ESMTP
 smtpd_peername_lookup = no
 smtpd_relay_restrictions = reject_unauth_destination

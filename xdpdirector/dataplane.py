@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -37,6 +37,14 @@ NO_BOUND = 0xFFFFFFFF
 MANY_TURNS = 1 << 40  # connections: per weight, the path compares no more than 2^47
 
 
+class _Brought(NamedTuple):
+    """A plan as it was applied last: who is out, and the entries that came of it."""
+
+    plan: ServicePlan
+    out: dict[Address, int]
+    entries: list[bytes]
+
+
 class Dataplane:
     """The one writer of an instance's maps. `now` is monotonic seconds, given by the caller."""
 
@@ -51,7 +59,8 @@ class Dataplane:
         self._rebounded = False
         """Whether thresholds, or VIPs for which somebody is out, have changed with this plan."""
         self._ports: dict[int, int] = {}
-        """Places of interfaces in the devmap, for this plan."""
+        """Places of interfaces in the devmap, until it is looked at again."""
+        self._brought: dict[str, _Brought] = {}
         self._stored: dict[int, tuple[MemberPlan, int, bytes]] = {}
         """Who was written where, with which port, and the entry that came of it."""
 
@@ -128,8 +137,10 @@ class Dataplane:
 
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
+        if self._is_brought(plan, now):
+            return 0
+        self._brought.pop(plan.name, None)
         self._writes = 0
-        self._ports.clear()
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
         self._require_room(plan, listeners)
@@ -152,11 +163,40 @@ class Dataplane:
             self._remove_backend(key)
         self._listening.bring(service, listeners)
         self._writes += self.fronts.set_out(service, out)
+        self._brought[plan.name] = _Brought(plan, out, self._entries(plan))
         return self._writes + self.rings.writes + self._listening.writes - before
+
+    def _is_brought(self, plan: ServicePlan, now: float) -> bool:
+        """Whether it was applied last and all that came of it stands there still. Most plans are as they were."""
+        brought = self._brought.get(plan.name)
+        if brought is None or (brought.plan is not plan and brought.plan != plan):
+            return False
+        service = self.indices.services[plan.name]
+        return (
+            self._entries(plan) == brought.entries
+            and self._listening.is_brought(service, frozenset(plan.listeners))
+            and self.fronts.is_out(service, brought.out)
+            and self.guarding.is_limited(service, plan.limit)
+            and self.rings.is_brought(plan.name, service, now)
+        )
+
+    def _entries(self, plan: ServicePlan) -> list[bytes]:
+        """What stands in the maps of a service that has all its indices, but for counts and slots."""
+        tables, service, room = self.tables, self.indices.services[plan.name], self._room_for_members()
+        members = min(room, len(plan.members))
+        indices = [self.indices.backends[plan.name, member.name] for member in plan.members]
+        return [
+            tables.services[service : service + 1].tobytes(),
+            tables.members[service * room : service * room + members].tobytes(),
+            tables.backends[indices].tobytes(),
+            tables.loads["upper"][indices].tobytes(),
+            tables.loads["lower"][indices].tobytes(),
+        ]
 
     def remove(self, name: str) -> None:
         """Take a service away: its listeners first, so that no packet finds half of it."""
         service = self.indices.services[name]
+        self._brought.pop(name, None)
         self._listening.bring(service, frozenset())
         self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
         for key in self.indices.of_service(name):
@@ -181,6 +221,7 @@ class Dataplane:
     def read_again(self, found: Found | None = None) -> None:
         """Look again at what is remembered, so that the next `apply` repairs it. `found`: what `read` gave, when
         nothing was written since."""
+        self._ports.clear()
         self._listening.check(found or self.read())
         self.guarding.check()
 
@@ -255,6 +296,7 @@ class Dataplane:
             load["upper"], load["lower"] = upper, lower
             load["bound"] = upper
             self._rebounded = True
+            self._writes += 1
 
     def _remove_backend(self, key: Backend) -> None:
         index = self.indices.backends[key]
@@ -264,7 +306,7 @@ class Dataplane:
         self._stored.pop(index, None)
 
     def _port(self, ifindex: int) -> int:
-        """The place of an interface in the devmap, looked up once for each plan."""
+        """The place of an interface in the devmap."""
         if ifindex not in self._ports:
             self._ports[ifindex] = self._found_port(ifindex)
         return self._ports[ifindex]

@@ -142,6 +142,14 @@ class Fronts:
             for number in numbers
         )
 
+    def is_out(self, service: int, out: Out) -> bool:
+        """Whether exactly these are out at the service's fronts."""
+        return self._out.get(service) == out and all(
+            self._read_out(number) == out.get(address, 0)
+            for address, numbers in self._at.get(service, {}).items()
+            for number in numbers
+        )
+
     def out(self, service: int) -> dict[Address, int]:
         """Who is out, by each VIP at which the service is."""
         return {

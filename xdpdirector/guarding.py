@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,13 @@ from xdpdirector.views import Refused
 _TRIES = {4: "denied4", 6: "denied6"}
 
 
+class _Limited(NamedTuple):
+    """A limit that was brought into the map, and the entry that came of it."""
+
+    limit: ServiceLimit | None
+    entry: bytes
+
+
 class Guarding:
     """The one writer of the guard's maps."""
 
@@ -31,6 +38,7 @@ class Guarding:
         self._tables, self._clock = tables, clock
         self._shift = int(tables.enums["fixed_point"]["JIFFY_SHIFT"])
         self._entries: dict[Prefix, Entry] = {}
+        self._limited: dict[int, _Limited] = {}
         self.check()
 
     def check(self) -> None:
@@ -42,6 +50,11 @@ class Guarding:
             for key, number in zip(_octets(keys), values.tolist(), strict=True)
         }
         self._limits: Array = np.concatenate([values.copy() for _, values in self._tables.read("limits")])
+        self._limited = {
+            service: limited
+            for service, limited in self._limited.items()
+            if limited.entry == self._limits[service].tobytes()
+        }
 
     # Denied prefixes
 
@@ -114,13 +127,21 @@ class Guarding:
     def limit(self, service: int, limit: ServiceLimit | None) -> int:
         """A service's limit, or none; how many entries were written. Another limit than before begins with full
         bursts, and so does one that was away."""
-        wanted, present = self._in_jiffies(limit), self._limits[service]
-        if all(np.array_equal(present[name], value) for name, value in wanted.items()):
+        if self.is_limited(service, limit):
             return 0
-        self._begin_anew(service, wanted)
-        return 1
+        wanted, present = self._in_jiffies(limit), self._limits[service]
+        differs = not all(np.array_equal(present[name], value) for name, value in wanted.items())
+        if differs:
+            self._begin_anew(service, wanted)
+        self._limited[service] = _Limited(limit, self._limits[service].tobytes())
+        return int(differs)
+
+    def is_limited(self, service: int, limit: ServiceLimit | None) -> bool:
+        """Whether the limit was brought into the map, and stood there still at the last `check`."""
+        return service in self._limited and self._limited[service].limit == limit
 
     def _begin_anew(self, service: int, fields: dict[str, Any]) -> None:
+        self._limited.pop(service, None)
         entry, index = self._limits[service : service + 1], np.array([service], np.uint32)
         for name, value in fields.items():
             entry[name] = value

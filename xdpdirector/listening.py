@@ -58,9 +58,13 @@ class Listening:
         """Whether some listener leads to this service."""
         return bool(self._owned.get(service))
 
+    def is_brought(self, service: int, listeners: Set[Listener]) -> bool:
+        """Whether exactly these lead to the service, as far as the last `check` saw."""
+        return self._brought.get(service) == listeners if listeners else not self.has(service)
+
     def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
         """CapacityError when these would not fit."""
-        if service is not None and self._brought.get(service) == wanted:
+        if service is not None and wanted and self.is_brought(service, wanted):
             return
         entries = {entry for listener in wanted for entry in self._tables.listener_entries(listener)}
         mine = {self._front(service, entry) for entry in entries}
@@ -88,7 +92,7 @@ class Listening:
 
     def bring(self, service: int, listeners: Set[Listener]) -> None:
         """Exactly these listeners lead to the service, whoever had them before."""
-        if self._brought.get(service) == listeners:
+        if listeners and self.is_brought(service, listeners):
             return
         wanted: dict[Entry, int] = {}
         for listener in listeners:

@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
+from typing import NamedTuple
 
 from xdpdirector.background import BackgroundTasks
 from xdpdirector.differences import Missing
@@ -21,7 +22,7 @@ from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address
+from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.plane import Key, Plane
 from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
@@ -37,6 +38,14 @@ UPKEEP_APART = 5.0
 RESOLVE_WITHIN = 1.5  # how long a start waits for neighbours, so that a restart withdraws nobody
 
 log = logging.getLogger(__name__)
+
+
+class _Plan(NamedTuple):
+    """A service's plan, and what it was made of."""
+
+    spec: ServiceSpec
+    standings: Mapping[str, Standing]
+    plan: ServicePlan
 
 
 class Reconciler:
@@ -68,6 +77,7 @@ class Reconciler:
         self._news = asyncio.Event()
         self._standings = Standings(neighbours, checks, self._news.set)
         self._applied: dict[Key, Standing] = {}
+        self._plans: dict[str, _Plan] = {}
         self._not_applied: dict[str, str] = {}
         self._vip_trouble = self._sweep_trouble = ""
         self._faults: list[str] = []
@@ -218,11 +228,18 @@ class Reconciler:
     # From wish to plane
 
     def _want(self, services: Services, memory: Memory | None = None) -> None:
-        self.services = services
+        before, self.services = self.services, services
         self._standings.follow(services, memory)
-        present = {(name, key) for name, spec in services.items() for key in spec.backends}
-        self._applied = {key: standing for key, standing in self._applied.items() if key in present}
-        self._not_applied = {name: why for name, why in self._not_applied.items() if name in services}
+        for name, spec in before.items():
+            now = services.get(name)
+            if now is spec:
+                continue
+            for key in spec.backends:
+                if now is None or key not in now.backends:
+                    self._applied.pop((name, key), None)
+            if now is None:
+                self._not_applied.pop(name, None)
+                self._plans.pop(name, None)
 
     def _grow(self, before: Mapping[str, ServicePlan], touched: Collection[str]) -> list[str]:
         """All that the services gain; those that have something left to lose. One that has no room for what comes
@@ -262,19 +279,29 @@ class Reconciler:
         return failed
 
     def _plan(self, name: str) -> ServicePlan:
-        return plan(name, self.services[name], self._standings.of_service(name))
+        return self._planned(name).plan
+
+    def _planned(self, name: str) -> _Plan:
+        """Made anew only where it would be another one: most of the time nothing has changed."""
+        spec, standings = self.services[name], self._standings.of_service(name)
+        kept = self._plans.get(name)
+        if kept is None or kept.spec is not spec or kept.standings != standings:
+            kept = self._plans[name] = _Plan(spec, standings, plan(name, spec, standings))
+        return kept
 
     def _apply(self, name: str) -> int:
         try:
-            standings = self._standings.of_service(name)
-            writes = self._plane.apply(plan(name, self.services[name], standings), time.monotonic())
+            planned = self._planned(name)
+            writes = self._plane.apply(planned.plan, time.monotonic())
         except Exception as error:
             self._not_applied[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise
         self._not_applied.pop(name, None)
-        for key, standing in standings.items():
-            self._tell((name, key), self._applied.get((name, key)), standing)
-            self._applied[name, key] = standing
+        for key, standing in planned.standings.items():
+            before = self._applied.get((name, key))
+            if before is not standing:
+                self._tell((name, key), before, standing)
+                self._applied[name, key] = standing
         return writes
 
     def _tell(self, key: Key, before: Standing | None, standing: Standing) -> None:

@@ -7,6 +7,7 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
@@ -71,6 +72,8 @@ class Rings:
         self._mentions = Mentions()
         self._unread = {name for name, index in services.items() if self.region(index)}
         """Rings that stood in the map and were not looked at yet."""
+        self._sums: dict[str, int] = {}
+        """Of the slots as they were written."""
         self._passed_over: dict[str, frozenset[int]] = {}
         """By service: the owners that others stand in for at some VIP. Their slots have the exceptions mark."""
 
@@ -92,6 +95,15 @@ class Rings:
                 self._note(name, self._tables.ring[region])
         return backend in self._mentions
 
+    def is_brought(self, name: str, service: int, now: float) -> bool:
+        """Whether its ring, if it has one, is as it was written, and time alone changes nothing."""
+        region = self.region(service)
+        if region is None:
+            return True
+        if name in self._mentions.marked and now < self._young_until.get(name, now):
+            return False
+        return self._sums.get(name) == zlib.crc32(self._tables.ring[region])
+
     @property
     def slots(self) -> int:
         """Of all rings that stand in the map."""
@@ -100,6 +112,7 @@ class Rings:
     def _note(self, name: str, words: Words) -> None:
         self._unread.discard(name)
         self._mentions.note(name, words)
+        self._sums[name] = zlib.crc32(words)
 
     def pass_over(self, name: str, service: int, backends: frozenset[int]) -> None:
         """Before packets for some VIP pass these over: from now on flows of their slots may have records."""
@@ -183,6 +196,7 @@ class Rings:
         """Nobody goes by its ring any more."""
         self._unread.discard(name)
         self._mentions.forget(name)
+        self._sums.pop(name, None)
 
     def settle(self, exceptions: Array, now: float) -> list[str]:
         """End flux where its time is up, and drop the marks that no record needs any more. The services that are at

@@ -77,7 +77,8 @@ class Standings:
         self._on_news = on_news
         self._judged: set[str] = set()
         self._moved: set[Address] = set()
-        self._watched: set[Address] = set()
+        self._users: dict[Address, set[str]] = {}
+        """The services that have a backend at an address that is watched."""
         self._checked: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
         self._slow = SlowStart()
@@ -104,38 +105,52 @@ class Standings:
         """From now on the backends of these services, and no others. What `memory` says of a backend holds until
         there is something newer."""
         memory = memory or Memory()
-        changed = {name: spec for name, spec in self._services.items() if services.get(name) is not spec}
-        known = {**self._known(changed, services), **memory.health}
         before, self._services = self._services, services
-        self._follow_neighbours()
-        for name, spec in services.items():
-            if before.get(name) is not spec:
+        changed = [name for name in {**before, **services} if before.get(name) is not services.get(name)]
+        earlier, later = (
+            {(name, key) for name in changed if name in each for key in each[name].backends}
+            for each in (before, services)
+        )
+        known = {**self._known({name: before[name] for name in changed if name in before}), **memory.health}
+        self._follow_neighbours(before, changed)
+        for name in changed:
+            if name in services:
                 self._set_checks(name, known)
-        present = {(name, key) for name, spec in services.items() for key in spec.backends}
-        self._follow_returns(before, present)
-        for gone in self._checked - {key for key in present if services[key[0]].check}:
-            self._checks.remove(gone)
-            self._checked.discard(gone)
-        self._since = {key: at for key, at in {**self._since, **memory.since}.items() if key in present}
+        self._follow_returns(before, earlier - later, later - earlier)
+        for key in self._checked & earlier - {key for key in later if services[key[0]].check}:
+            self._checks.remove(key)
+            self._checked.discard(key)
+        for key in earlier - later:
+            self._since.pop(key, None)
+        self._since |= {key: at for key, at in memory.since.items() if self._is_followed(key)}
 
-    def _follow_neighbours(self) -> None:
-        wanted = {backend.address for backend in backends_of(self._services)}
-        for address in wanted - self._watched:
-            self._neighbours.watch(address)
-        for address in self._watched - wanted:
-            self._neighbours.unwatch(address)
-        self._watched = wanted
+    def _is_followed(self, key: Key) -> bool:
+        return key[0] in self._services and key[1] in self._services[key[0]].backends
 
-    def _follow_returns(self, before: Services, present: set[Key]) -> None:
-        earlier = {(name, key) for name, spec in before.items() for key in spec.backends}
-        self._slow.forget(earlier - present)
-        for key in present - earlier:
+    def _follow_neighbours(self, before: Services, changed: Collection[str]) -> None:
+        for name in changed:
+            if name in self._services:
+                for address in _addresses(self._services[name]):
+                    self._users.setdefault(address, set()).add(name)
+                    self._neighbours.watch(address)
+        for name in changed:
+            kept = _addresses(self._services[name]) if name in self._services else set()
+            for address in (_addresses(before[name]) if name in before else set()) - kept:
+                self._users[address].discard(name)
+                if not self._users[address]:
+                    del self._users[address]
+                    self._neighbours.unwatch(address)
+
+    def _follow_returns(self, before: Services, gone: set[Key], new: set[Key]) -> None:
+        self._slow.forget(gone)
+        for key in new:
             cold = key[0] in before and self._services[key[0]].slow_start is not None
             self._slow.know([key], cold=cold)
 
-    def _known(self, before: Services, after: Services) -> dict[Key, Mapping[Address, HealthReport]]:
-        """What is known of these, as far as it is true of the services to come: of the same machines. One that was
-        not checked was taken to be up."""
+    def _known(self, before: Services) -> dict[Key, Mapping[Address, HealthReport]]:
+        """What is known of these, as far as it is true of the services now: of the same machines. One that was not
+        checked was taken to be up."""
+        after = self._services
         return {
             (name, key): self._verdicts(name, spec, key)
             for name, spec in before.items()
@@ -218,14 +233,14 @@ class Standings:
         asked once, of all that are not in maintenance. Takes PLAN_PATIENCE seconds at most."""
         known = set(_questions(before))
         asked = [each for each in _questions(after) if each not in known]
-        strangers = {target.backend for _, _, target in asked} - self._watched
+        strangers = {target.backend for _, _, target in asked} - self._users.keys()
         for address in strangers:
             self._neighbours.watch(address)
         try:
             await self._resolved(strangers, RESOLVE_WITHIN)
             answers = await asyncio.gather(*(self._ask(check, target) for _, check, target in asked))
         finally:
-            for address in strangers - self._watched:
+            for address in strangers - self._users.keys():
                 self._neighbours.unwatch(address)
         return tuple(
             Missing(service=key[0], backend=key[1], address=target.address, why=why)
@@ -316,12 +331,8 @@ class Standings:
         """The services of which something may have changed since this was asked last."""
         judged, self._judged = self._judged, set()
         moved, self._moved = self._moved, set()
-        return [
-            name
-            for name, spec in self._services.items()
-            if name in judged
-            or (moved and any(backend.address in moved for backend in spec.backends.values()))
-        ]
+        news = judged.union(*(self._users.get(address, ()) for address in moved))
+        return [name for name in self._services if name in news] if news else []
 
     def put_back(self, names: Collection[str]) -> None:
         """There is news of these, still."""
@@ -370,6 +381,10 @@ def health_of(state: State, vips: Mapping[Address, bool]) -> dict[Address, Healt
         )
         for vip, serves in vips.items()
     }
+
+
+def _addresses(spec: ServiceSpec) -> set[Address]:
+    return {backend.address for backend in spec.backends.values()}
 
 
 def backends_of(services: Services) -> list[BackendSpec]:

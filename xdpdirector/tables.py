@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import mmap
 import os
-import struct
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cached_property, reduce
@@ -141,6 +140,7 @@ class Tables:
         self.enums = loaded.enums
         self._fds: dict[str, int] = {}
         self._memory: list[mmap.mmap] = []
+        self._key_types: dict[str, np.dtype[Any]] = {}
         try:
             for name in loaded.maps:
                 self._fds[name] = self._open(name)
@@ -217,15 +217,15 @@ class Tables:
     def store(self, array: Array, index: int, fields: dict[str, Any]) -> int:
         """Change fields of one entry of a shared array, by whole 8-byte words, from the last to the first; how many
         words differed."""
-        record = array[index : index + 1].copy()
+        record = array[index].copy()
         for name, value in fields.items():
-            record[name][0] = value
-        words, writes = array[index : index + 1].view(np.uint64), 0
-        for position, (word,) in reversed(list(enumerate(struct.iter_unpack("=Q", record.tobytes())))):
-            if int(words[position]) != word:
-                words[position] = word
-                writes += 1
-        return writes
+            record[name] = value
+        stored = array[index : index + 1].view(np.uint64)
+        wanted = np.frombuffer(record.tobytes(), np.uint64)
+        differs = np.flatnonzero(stored != wanted).tolist()
+        for position in reversed(differs):
+            stored[position] = wanted[position]
+        return len(differs)
 
     # Listeners and VIPs
 
@@ -237,7 +237,7 @@ class Tables:
             name, prefixes = f"listeners{version if version == 6 else 4}", [(listener.ports.first, 16)]
         else:
             name, prefixes = f"ranges{version if version == 6 else 4}", list(port_prefixes(listener.ports))
-        key = np.zeros(1, dtype_of(self.loaded.maps[name]["key"]))
+        key = np.zeros(1, self._key_type(name))
         entries = []
         for port, bits in prefixes:
             key["address"] = words[0] if len(words) == 1 else words
@@ -276,7 +276,12 @@ class Tables:
 
     def key_of(self, entry: Entry) -> Any:
         """An entry's key, field by field."""
-        return np.frombuffer(entry.key, dtype_of(self.loaded.maps[entry.map]["key"]))[0]
+        return np.frombuffer(entry.key, self._key_type(entry.map))[0]
+
+    def _key_type(self, name: str) -> np.dtype[Any]:
+        if name not in self._key_types:
+            self._key_types[name] = dtype_of(self.loaded.maps[name]["key"])
+        return self._key_types[name]
 
     def vips(self) -> set[bytes]:
         """The addresses in the map `vips`, as its 16-byte keys."""

@@ -1,17 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a change to one service costs does not grow with the number of the others: instructions of the interpreter
-are counted, as no clock is as sure."""
+"""What a change to one service costs does not grow with the number of the others."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from types import FrameType
-from typing import Any
 
 import pytest
 import world as w
+from growing import instructions
 
 from xdpdirector.model import Listener, Scheduler
 from xdpdirector.schedule import ServicePlan
@@ -35,25 +32,6 @@ def numbered(number: int, scheduler: Scheduler) -> ServicePlan:
         listeners=(Listener.parse(f"198.51.100.{100 + number}:80/tcp"),),
         members=(w.backend("web1"), w.backend("web2")),
     )
-
-
-def instructions(work: Callable[[], object]) -> int:
-    """How many the interpreter carries out for it."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, _argument: Any) -> Callable[..., Any]:
-        nonlocal count
-        frame.f_trace_opcodes = True
-        count += event == "opcode"
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        work()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 @pytest.mark.parametrize("scheduler", [Scheduler.WLC, Scheduler.MH])

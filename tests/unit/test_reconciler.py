@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import stage as s
+from growing import Instructions
 from stage import FAR, HOSTS, MACS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
@@ -664,3 +665,38 @@ async def test_a_vip_that_comes_back_is_no_return_after_which_to_start_slowly() 
         await all_up(stage)
 
         assert stage.director.backend(*WEB1).effective_weight == 1
+
+
+# Cost
+
+
+@story
+async def test_a_plan_is_made_anew_only_when_it_changes() -> None:
+    async with two() as stage:
+        for key in (WEB1, WEB2, MAIL3):
+            stage.checks.say(key, Operational.UP)
+        await stage.reconciler.upkeep()
+        before = dict(stage.plane.plans)
+
+        await stage.reconciler.upkeep()
+        assert all(stage.plane.plans[name] is plan for name, plan in before.items())
+
+        stage.checks.say(WEB1, Operational.DOWN)
+        await stage.reconciler.upkeep()
+        assert stage.plane.plans["mail"] is before["mail"]
+        assert accepting(stage) == ["web2"]
+
+
+@story
+async def test_a_round_of_the_upkeep_costs_each_of_many_services_the_same() -> None:
+    costs = []
+    for count in (8, 64):
+        listeners = {f"service{n}": f"198.51.100.{1 + n}:80/tcp" for n in range(count)}
+        services = {name: s.service("web1", "web2", listener=each) for name, each in listeners.items()}
+        async with Stage(**services) as stage:
+            await stage.reconciler.upkeep()
+            with Instructions() as counted:
+                await stage.reconciler.upkeep()
+        costs.append(counted.count / count)
+
+    assert costs[1] < costs[0] * 1.3

@@ -3,17 +3,18 @@
 
 Fields are told by their names, which both layouts have: what is new is 0, what is gone is left behind.
 Connections go through the program `adopt`, as another table may have other buckets. First everything is copied
-while the old program forwards; once the new one does, the flows that came meanwhile follow (`complete`). Doing
-it again does no harm.
+while the old program forwards, and what found no place is counted: nobody is surprised by it, as no packet sees the
+new maps yet. Once the new program forwards, the flows that came meanwhile follow (`complete`). Until then doing it
+again does no harm.
 
 Knows layouts and bytes; nothing of services, and not when programs are attached.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +44,7 @@ SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "
 """What a program writes down while it works."""
 
 _BATCH = 4096
+_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _PORT = 4  # bytes of a key, and of a value, in `ports`
 
 
@@ -64,9 +66,29 @@ def predecessor(paths: InstancePaths, loaded: Loaded) -> Loaded | None:
     return next((found for found in layout.set_aside(paths) if found.pins != loaded.pins), None)
 
 
-def plan(old: Loaded, new: Loaded) -> list[Carried]:
-    """What becomes of each map that is worth it."""
+def plan(paths: InstancePaths, old: Loaded, new: Loaded) -> list[Carried]:
+    """What becomes of each map that is worth it. Connections are placed on trial, in maps that no packet sees."""
+    plans = _fates(old, new)
+    for name in ("services", "fronts"):
+        if not _obstacle(old, new, name):
+            _copy(old, new, name)
+    return _with_unplaced(plans, _adopt_afresh(paths, old, new), new)
+
+
+def _fates(old: Loaded, new: Loaded) -> list[Carried]:
+    """As far as the layouts decide."""
     return [_fate(old, new, name) for name in sorted(old.maps) if name not in SCRATCH | DERIVED]
+
+
+def _with_unplaced(plans: list[Carried], unplaced: Mapping[str, int], new: Loaded) -> list[Carried]:
+    found = []
+    for each in plans:
+        lost = unplaced.get(each.name, 0)
+        found.append(replace(each, entries=each.entries - lost))
+        if lost:
+            room = new.maps[each.name]["max_entries"]
+            found.append(Carried(each.name, "lost", lost, f"the table has room for about {room}"))
+    return found
 
 
 def refuse_losses(plans: list[Carried]) -> None:
@@ -87,29 +109,42 @@ def refuse_losses(plans: list[Carried]) -> None:
 def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[Carried]:
     """All that can be, into maps that no packet sees yet; nothing where there is no predecessor.
 
-    ConflictError, before anything is copied, when connections would be lost and `lose` does not allow it.
+    ConflictError when connections would be lost and `lose` does not allow it.
     """
     old = predecessor(paths, loaded)
     if old is None:
         return []
-    plans = plan(old, loaded)
+    plans = _fates(old, loaded)
     if not lose:
         refuse_losses(plans)
     for each in plans:
         if each.fate != "lost" and each.name not in CONNECTIONS:
             _copy(old, loaded, each.name)
     _prepare_entrance(old, loaded)
-    _adopt(paths, old, loaded)
+    plans = _with_unplaced(plans, _adopt_afresh(paths, old, loaded), loaded)
+    if not lose:
+        refuse_losses(plans)
     return plans
 
 
-def complete(paths: InstancePaths, loaded: Loaded) -> int:
+@dataclass(frozen=True)
+class Completed:
+    """Records that the old program had; of them the connections that the new table has no place for."""
+
+    records: int
+    unplaced: int
+
+
+def complete(paths: InstancePaths, loaded: Loaded) -> Completed:
     """Now that the new program forwards: the flows that the old one has seen since they were carried.
 
-    Those that the new one has seen itself stay as they are. How many records the old one had.
+    Those that the new one has seen itself stay as they are.
     """
     old = predecessor(paths, loaded)
-    return _adopt(paths, old, loaded) if old else 0
+    if old is None:
+        return Completed(0, 0)
+    records = _adopt(paths, old, loaded)
+    return Completed(records, sum(_unplaced(old, loaded).values()))
 
 
 # What can be carried
@@ -294,8 +329,7 @@ def _translated(words: Array, before: dict[str, tuple[int, int]], after: dict[st
     result = np.zeros(len(words), np.uint64)
     for field, (shift, width) in after.items():
         start, size = before[field]
-        value = words >> np.uint64(start) & np.uint64((1 << min(size, width)) - 1)
-        result |= value << np.uint64(shift)
+        result |= _field(words, (start, min(size, width))) << np.uint64(shift)
     return result
 
 
@@ -314,6 +348,50 @@ def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
                 _hand_in(tables, rows["entry"], words, lambda: libbpf.prog_test_run(program, bytes(64)))
                 total += len(rows)
     return total
+
+
+def _adopt_afresh(paths: InstancePaths, old: Loaded, new: Loaded) -> dict[str, int]:
+    """All flows into a table that is empty before, as no packet sees it; how many connections found no place, by
+    table. What an earlier trial left there would pass for what the new program has seen itself."""
+    with Tables(new) as tables:
+        for name in CONNECTIONS:
+            tables.clear(name)
+    _adopt(paths, old, new)
+    return _unplaced(old, new)
+
+
+def _unplaced(old: Loaded, new: Loaded) -> dict[str, int]:
+    """By table: the old one's connections that the new one does not have. Who has shown a single packet, or was
+    ended by a RST, has nothing to lose."""
+    found = {}
+    for name in sorted(CONNECTIONS):
+        if not _obstacle(old, new, name):
+            wanted = np.concatenate([np.zeros(0, np.uint64), *_told(old, name, running=True)])
+            there = np.concatenate([np.zeros(0, np.uint64), *_told(new, name, running=False)])
+            found[name] = int((~np.isin(wanted, there)).sum())
+    return found
+
+
+def _told(loaded: Loaded, name: str, *, running: bool) -> Iterator[Array]:
+    """A number for each flow, by which it is told from others; `running`: of running connections only."""
+    bits = bits_of(loaded.maps[name]["value"])
+    for rows in _flows(loaded, name):
+        if running:
+            closed = loaded.enums["connection_state"]["CONNECTION_CLOSED"]
+            states, pending = (_field(rows["word"], bits[field]) for field in ("state", "pending"))
+            rows = rows[(states != closed) & (pending == 0)]
+        entries, number = rows["entry"], _field(rows["word"], bits["front"])
+        words = entries["client"].reshape(len(rows), -1).astype(np.uint64)
+        ports = entries["client_port"].astype(np.uint64) << np.uint64(16) | entries["port"]
+        for word in (*words.T, ports):
+            number = (number ^ number >> np.uint64(29) ^ word) * _FACTOR
+        yield number
+
+
+def _field(words: Array, bits: tuple[int, int]) -> Array:
+    shift, width = bits
+    found: Array = words >> np.uint64(shift) & np.uint64((1 << width) - 1)
+    return found
 
 
 def _hand_in(tables: Tables, entries: Array, words: Array, run: Callable[[], object]) -> None:

@@ -97,18 +97,26 @@ def plan(instance: str, configuration: Path) -> int:
     if old is None:
         print("the maps stay as they are: all connections are kept")
         return 0
-    for carried in carrying.plan(old, program):
+    if _forwards(paths, program):
+        print("the new program forwards already: what the old one remembered was carried over")
+        return 1
+    for carried in carrying.plan(paths, old, program):
         print(carried)
     return 1
 
 
 def carry(paths: InstancePaths, program: Loaded, *, lose: bool = False) -> list[Carried]:
-    """See `carrying.carry`, which not every start needs."""
-    if not layout.set_aside(paths):
+    """See `carrying.carry`, which not every start needs. Whoever was ended after the new program was attached has
+    carried all there was; `attach` does the rest."""
+    if not layout.set_aside(paths) or _forwards(paths, program):
         return []
     from xdpdirector import carrying
 
     return [each for each in carrying.carry(paths, program, lose=lose) if each.entries]
+
+
+def _forwards(paths: InstancePaths, program: Loaded) -> bool:
+    return any(found.program_id == program.program_id for found in attachment.attachments(paths))
 
 
 def _complete(paths: InstancePaths) -> None:
@@ -116,7 +124,10 @@ def _complete(paths: InstancePaths) -> None:
     if program and layout.set_aside(paths):
         from xdpdirector import carrying
 
-        log.info("%d connections are carried over", carrying.complete(paths, program))
+        completed = carrying.complete(paths, program)
+        log.info("%d records of connections are carried over", completed.records - completed.unplaced)
+        if completed.unplaced:
+            log.warning("%d running connections found no place in the new table", completed.unplaced)
 
 
 def unload(instance: str, *, addresses: bool = False) -> int:

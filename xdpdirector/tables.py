@@ -210,6 +210,10 @@ class Tables:
         self._memory.append(memory)
         return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
 
+    def clear(self, name: str) -> None:
+        """Nothing stands in this array any more. Not for one that packets see."""
+        self._shared(name).view(np.uint8)[:] = 0
+
     def entries(self, name: str) -> int:
         """How many entries a map can hold."""
         return int(self.loaded.maps[name]["max_entries"])

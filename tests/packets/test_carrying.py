@@ -208,6 +208,76 @@ def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths
     assert carrying.carry(paths, loaded, lose=True)
 
 
+SMALLER = SIZES.model_copy(update={"connections": 512})
+MANY = range(1, 1201)
+
+
+def running(world: w.World, sports: range = MANY) -> None:
+    for sport in sports:
+        world.send(w.tcp("S", sport=sport))
+        world.send(w.tcp("A", sport=sport, ack=1))
+
+
+def reset(world: w.World, sports: range = MANY) -> int:
+    """How many of the running connections are answered with a RST."""
+    return sum(world.send(w.tcp("PA", sport=sport, ack=1)).reason == "reject_unknown" for sport in sports)
+
+
+def lost(plans: list[carrying.Carried]) -> int:
+    return sum(each.entries for each in plans if each.name == "connections4" and each.fate == "lost")
+
+
+def test_connections_without_a_place_are_counted_and_refused(paths: InstancePaths) -> None:
+    old = upgraded(paths, SIZES.model_copy(update={"connections": 4096}))
+    with w.World(paths, old) as before:
+        before.apply(w.service(members=TWO))
+        running(before)
+        loaded = upgraded(paths, SMALLER)
+
+        said = carrying.plan(paths, old, loaded)
+        with pytest.raises(ConflictError, match=f"connections4: {lost(said)} lost .*room for about 512"):
+            carrying.carry(paths, loaded)
+        assert reset(before) == 0
+
+        done = carrying.carry(paths, loaded, lose=True)
+        with w.World(paths, loaded) as after:
+            completed = carrying.complete(paths, loaded)
+
+            assert reset(after) == lost(said) == lost(done) == completed.unplaced > 0
+            assert completed.records == len(MANY)
+
+
+def test_who_has_something_to_lose(before: w.World, paths: InstancePaths) -> None:
+    """No flow of one packet, and none that was reset."""
+    before.apply(w.service())
+    for sport in range(1, 601):
+        before.send(w.tcp("S", sport=sport))
+    running(before, range(601, 801))
+    for sport in range(601, 801):
+        before.send(w.tcp("R", sport=sport))
+    loaded = upgraded(paths, SMALLER)
+
+    carrying.carry(paths, loaded)
+
+
+def test_a_trial_leaves_nothing_behind(before: w.World, paths: InstancePaths) -> None:
+    """Between trial and upgrade a client opens another connection from the same port."""
+    before.apply(w.service())
+    running(before, range(1, 2))
+    loaded = upgraded(paths, LARGER)
+    old = carrying.predecessor(paths, loaded)
+    assert old is not None
+    carrying.plan(paths, old, loaded)
+    before.forget_connections()
+    before.apply(w.service(members=(w.backend("web1", weight=0), w.backend("web2"))))
+    running(before, range(1, 2))
+
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert w.owner(after.send(w.tcp("PA", sport=1))) == "web2"
+
+
 def test_maps_of_the_same_layout_are_not_carried(
     before: w.World, paths: InstancePaths, tmp_path: Path
 ) -> None:

@@ -30,7 +30,7 @@ from xdpdirector.tables import Array, Tables, dtype_of, elements
 
 CONNECTIONS = set(TABLES)
 BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
-            "limits", "paid"}  # fmt: skip
+            "limits", "paid", "departed"}  # fmt: skip
 LISTS = {"members", "loads"}
 """Those of them that are lists within values, which are numbered by their elements."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
@@ -86,8 +86,10 @@ def _with_unplaced(plans: list[Carried], unplaced: Mapping[str, int], new: Loade
         lost = unplaced.get(each.name, 0)
         found.append(replace(each, entries=each.entries - lost))
         if lost:
-            room = new.maps[each.name]["max_entries"]
-            found.append(Carried(each.name, "lost", lost, f"the table has room for about {room}"))
+            room = getattr(new.sizes, each.name.removesuffix("4"))
+            found.append(
+                Carried(each.name, "lost", lost, f"there is no place for them in a table for {room}")
+            )
     return found
 
 
@@ -380,6 +382,8 @@ def _told(loaded: Loaded, name: str, *, running: bool) -> Iterator[Array]:
             closed = loaded.enums["connection_state"]["CONNECTION_CLOSED"]
             states, pending = (_field(rows["word"], bits[field]) for field in ("state", "pending"))
             rows = rows[(states != closed) & (pending == 0)]
+            if not len(rows):
+                continue
         entries, number = rows["entry"], _field(rows["word"], bits["front"])
         words = entries["client"].reshape(len(rows), -1).astype(np.uint64)
         ports = entries["client_port"].astype(np.uint64) << np.uint64(16) | entries["port"]

@@ -208,8 +208,9 @@ def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths
     assert carrying.carry(paths, loaded, lose=True)
 
 
-SMALLER = SIZES.model_copy(update={"connections": 512})
-MANY = range(1, 1201)
+SMALLER = SIZES
+LARGE = SIZES.model_copy(update={"connections": 1 << 14})
+MANY = range(1, 2601)
 
 
 def running(world: w.World, sports: range = MANY) -> None:
@@ -228,14 +229,14 @@ def lost(plans: list[carrying.Carried]) -> int:
 
 
 def test_connections_without_a_place_are_counted_and_refused(paths: InstancePaths) -> None:
-    old = upgraded(paths, SIZES.model_copy(update={"connections": 4096}))
+    old = upgraded(paths, LARGE)
     with w.World(paths, old) as before:
         before.apply(w.service(members=TWO))
         running(before)
         loaded = upgraded(paths, SMALLER)
 
         said = carrying.plan(paths, old, loaded)
-        with pytest.raises(ConflictError, match=f"connections4: {lost(said)} lost .*room for about 512"):
+        with pytest.raises(ConflictError, match=f"connections4: {lost(said)} lost .*in a table for 1024"):
             carrying.carry(paths, loaded)
         assert reset(before) == 0
 
@@ -247,17 +248,20 @@ def test_connections_without_a_place_are_counted_and_refused(paths: InstancePath
             assert completed.records == len(MANY)
 
 
-def test_who_has_something_to_lose(before: w.World, paths: InstancePaths) -> None:
-    """No flow of one packet, and none that was reset."""
-    before.apply(w.service())
-    for sport in range(1, 601):
-        before.send(w.tcp("S", sport=sport))
-    running(before, range(601, 801))
-    for sport in range(601, 801):
-        before.send(w.tcp("R", sport=sport))
-    loaded = upgraded(paths, SMALLER)
+def test_who_has_nothing_to_lose(paths: InstancePaths) -> None:
+    """A flow of one packet, and one that was reset."""
+    old = upgraded(paths, LARGE)
+    with w.World(paths, old) as before:
+        before.apply(w.service())
+        for sport in MANY:
+            before.send(w.tcp("S", sport=sport))
+        ended = range(MANY.stop, MANY.stop + 200)
+        running(before, ended)
+        for sport in ended:
+            before.send(w.tcp("R", sport=sport))
+        loaded = upgraded(paths, SMALLER)
 
-    carrying.carry(paths, loaded)
+        carrying.carry(paths, loaded)
 
 
 def test_a_trial_leaves_nothing_behind(before: w.World, paths: InstancePaths) -> None:

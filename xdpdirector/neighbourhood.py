@@ -13,21 +13,27 @@ from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from typing import NamedTuple
 
-from pyroute2.netlink import NLM_F_CREATE
+from pyroute2.netlink import NLM_F_ACK, NLM_F_CREATE
 from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETNEIGHTBL, RTM_GETROUTE, RTM_NEWNEIGH
-from pyroute2.netlink.rtnl.ndmsg import NTF_USE, ndmsg
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
-from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from xdpdirector import interfaces
 from xdpdirector.interfaces import Interface
 from xdpdirector.model import Address
-from xdpdirector.netlink import Message, Requests
+from xdpdirector.netlink import Requests
 from xdpdirector.routes import STATIC, Hop, Neighbour
+from xdpdirector.rtattrs import (
+    NTF_EXT_MANAGED,
+    hop_of,
+    neighbour_of,
+    neighbour_request,
+    route_request,
+    use_request,
+)
 
 log = logging.getLogger(__name__)
 
-NTF_EXT_MANAGED = 1 << 0
 PROTOCOL = 0xD1  # NDA_PROTOCOL of the entries that we made managed, so that a restart finds them
 
 
@@ -61,31 +67,22 @@ class Neighbourhood:
 
     def hop(self, address: Address) -> Hop | None:
         """As `ip route get` finds it; None without a route."""
-        request = rtmsg()
-        request["family"], request["dst_len"] = _family(address), address.max_prefixlen
-        request["attrs"] = [("RTA_DST", str(address))]
         try:
-            answer = self._requests.get(RTM_GETROUTE, request)
+            return hop_of(self._requests.exchange(RTM_GETROUTE, route_request(address)))
         except OSError:
             return None
-        via = answer.get_attr("RTA_VIA")
-        gateway = answer.get_attr("RTA_GATEWAY") or (via["addr"] if via else "")
-        return Hop(answer["type"], answer.get_attr("RTA_OIF") or 0, gateway)
 
     def neighbour(self, address: Address, ifindex: int) -> Neighbour | None:
         """The entry, if there is one (RTM_GETNEIGH for one entry: Linux 5.0)."""
         try:
-            return _neighbour(self._requests.get(RTM_GETNEIGH, _entry(address, ifindex)))
+            return neighbour_of(self._requests.exchange(RTM_GETNEIGH, neighbour_request(address, ifindex)))
         except OSError:
             return None
 
     def ask(self, address: Address, ifindex: int) -> bool:
         """Resolve it now and keep it so. Never for a permanent entry: it would become an ordinary one. False when
         the kernel has no room for another neighbour."""
-        request = _entry(address, ifindex)
-        request["flags"] = NTF_USE
-        request["attrs"] += [("NDA_FLAGS_EXT", NTF_EXT_MANAGED), ("NDA_PROTOCOL", PROTOCOL)]
-        return self._change(request, NLM_F_CREATE)
+        return self._use(address, ifindex, NLM_F_CREATE, PROTOCOL)
 
     def room(self, version: int) -> Room | None:
         """Of the table of that IP version; None when nobody says."""
@@ -98,40 +95,21 @@ class Neighbourhood:
         """Make the entry an ordinary one again that ages."""
         neighbour = self.neighbour(address, ifindex)
         if neighbour and neighbour.managed and not neighbour.state & STATIC:
-            request = _entry(address, ifindex)
-            request["flags"] = NTF_USE
-            self._change(request, 0)
+            self._use(address, ifindex, 0)
 
     def release_leftovers(self) -> None:
         """Of a process that was killed. Another director in this namespace asks for its own again at once."""
         for message in self._requests.dump(RTM_GETNEIGH, ndmsg()):
-            if message.get_attr("NDA_PROTOCOL") == PROTOCOL and _neighbour(message).managed:
+            is_managed = (message.get_attr("NDA_FLAGS_EXT") or 0) & NTF_EXT_MANAGED
+            if message.get_attr("NDA_PROTOCOL") == PROTOCOL and is_managed:
                 self.release(ip_address(message.get_attr("NDA_DST")), message["ifindex"])
 
-    def _change(self, request: Message, flags: int) -> bool:
+    def _use(self, address: Address, ifindex: int, flags: int, protocol: int | None = None) -> bool:
         """Whether there was room. Else an interface went away or down: events will say so."""
         try:
-            self._requests.change(RTM_NEWNEIGH, request, flags)
+            body = use_request(address, ifindex, protocol)
+            self._requests.exchange(RTM_NEWNEIGH, body, NLM_F_ACK | flags)
         except OSError as error:
-            log.debug("neighbour %s: %s", request["attrs"][0][1], error)
+            log.debug("neighbour %s: %s", address, error)
             return error.errno != errno.ENOBUFS
         return True
-
-
-def _family(address: Address) -> int:
-    return AF_INET if address.version == 4 else AF_INET6
-
-
-def _entry(address: Address, ifindex: int) -> Message:
-    request = ndmsg()
-    request["family"], request["ifindex"] = _family(address), ifindex
-    request["attrs"] = [("NDA_DST", str(address))]
-    return request
-
-
-def _neighbour(message: Message) -> Neighbour:
-    return Neighbour(
-        state=message["state"],
-        mac=interfaces.mac_bytes(message.get_attr("NDA_LLADDR")),
-        managed=bool((message.get_attr("NDA_FLAGS_EXT") or 0) & NTF_EXT_MANAGED),
-    )

@@ -15,6 +15,7 @@ import errno
 import os
 import socket
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterator
 from itertools import count
 from typing import Any, Self
@@ -91,11 +92,34 @@ class Requests:
                 break
         return answer
 
+    def exchange(self, kind: int, body: bytes, flags: int = 0) -> bytes:
+        """One request in bytes (see `rtattrs`), and the one message that answers it; empty for an acknowledgement.
+        Both without the header."""
+        sequence = next(self._sequence) & 0xFFFFFFFF
+        length = HEADER.size + len(body)
+        self._socket.send(HEADER.pack(length, kind, NLM_F_REQUEST | flags, sequence, 0) + body)
+        while True:
+            data, offset = self._socket.recv(LARGEST), 0
+            while offset + HEADER.size <= len(data):
+                length, found, _, number, _ = HEADER.unpack_from(data, offset)
+                if number == sequence:
+                    return _answer(found, data[offset + HEADER.size : offset + length])
+                offset += max(HEADER.size, length + 3 & ~3)
+
     def _parts(self, sequence: int) -> Iterator[Message]:
         while True:
             for part in self._marshal.parse(self._socket.recv(LARGEST)):
                 if part["header"]["sequence_number"] == sequence:
                     yield part
+
+
+def _answer(kind: int, body: bytes) -> bytes:
+    if kind != NLMSG_ERROR:
+        return body
+    code = -int.from_bytes(body[:4], sys.byteorder, signed=True)
+    if code:
+        raise OSError(code, os.strerror(code))
+    return b""
 
 
 def _os_error(error: Exception) -> OSError:

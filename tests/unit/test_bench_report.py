@@ -22,6 +22,8 @@ from xdpdirector.lab.bench.entry import pack
 from xdpdirector.lab.bench.figure import MEGABYTES, NANOSECONDS, SECONDS, Figure, Key, by_key
 from xdpdirector.lab.bench.flapping import CHANGING, READING
 from xdpdirector.lab.bench.footprint import CHECKED, MEMORY, START
+from xdpdirector.lab.bench.large import APPLYING, BUSY, READY, SIZES
+from xdpdirector.lab.bench.large import MEMORY as LARGE_MEMORY
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C
 from xdpdirector.lab.bench.live import PACKETS_PER_SECOND
 from xdpdirector.lab.bench.machine import Machine, compiles, model_of
@@ -64,6 +66,10 @@ GOOD: dict[Key, float] = {
     START: 1.5,
     READING: 0.1,
     CHANGING: 0.1,
+    **{size.key(APPLYING): 0.5 for size in SIZES},
+    **{size.key(READY): 1.5 for size in SIZES},
+    **{size.key(BUSY): 0.9 for size in SIZES},
+    **{size.key(LARGE_MEMORY): 80 for size in SIZES},
 }
 
 
@@ -256,6 +262,9 @@ def test_too_many_instructions_are_missed() -> None:
         (READING, "API p99 while backends flap, reading, within 0.2 s", 0.19, True),
         (READING, "API p99 while backends flap, reading, within 0.2 s", 0.21, False),
         (CHANGING, "API p99 while backends flap, changing a weight, within 0.2 s", 0.21, False),
+        (SIZES[-1].key(APPLYING), "4,096 services x 1, wlc: applied within 3 s", 3.1, False),
+        (SIZES[0].key(BUSY), "200 services x 5, wlc: at rest, of 5 % of a processor", 4.9, True),
+        (SIZES[0].key(BUSY), "200 services x 5, wlc: at rest, of 5 % of a processor", 5.1, False),
     ],
 )
 def test_the_daemon_is_held_to_its_memory_start_and_answers(

@@ -12,6 +12,7 @@ from xdpdirector.lab.bench.figure import Figure, by_key
 from xdpdirector.lab.bench.flapping import flapping
 from xdpdirector.lab.bench.flood import Flood
 from xdpdirector.lab.bench.footprint import footprint
+from xdpdirector.lab.bench.large import large
 from xdpdirector.lab.bench.limits import Limits
 from xdpdirector.lab.bench.live import Live
 from xdpdirector.lab.bench.machine import Machine, Stolen, last_cpu, pinned
@@ -51,6 +52,8 @@ def run_bench(options: Options, say: Say) -> Report:
             figures += Servers(lab, pace).run()
             say("the daemon with 100 services: memory, and how soon it is back")
             figures += footprint(lab, pace.server_rounds)
+            say("the daemon with up to 4,096 services: applying, changing, memory, and how soon it is back")
+            figures += large(lab)
             say("the API while 250 backends come and go once a second")
             figures += flapping(lab, pace.flapping_seconds)
     found = by_key(figures)

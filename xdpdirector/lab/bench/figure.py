@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from xdpdirector.lab.bench.series import Series
 
-NANOSECONDS, SECONDS, MEGABYTES, LOST = "ns", "s", "MB", "lost"
-LESS_IS_BETTER = frozenset({NANOSECONDS, SECONDS, MEGABYTES, LOST})
+NANOSECONDS, SECONDS, MEGABYTES, PERCENT, LOST = "ns", "s", "MB", "%", "lost"
+LESS_IS_BETTER = frozenset({NANOSECONDS, SECONDS, MEGABYTES, PERCENT, LOST})
 
 
 class Key(NamedTuple):

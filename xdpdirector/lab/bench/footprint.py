@@ -39,12 +39,12 @@ def footprint(lab: Lab, rounds: int) -> Iterator[Figure]:
     """In a lab whose director does not run."""
     director = lab.director(big_configuration(check=CHECK))
     time.sleep(SETTLING)
-    checked = _resident_megabytes(director.pid or 0)
+    checked = resident_megabytes(director.pid or 0)
     director.stop()
     director.configure(big_configuration())
     director.start()
     time.sleep(SETTLING)
-    memory = _resident_megabytes(director.pid or 0)
+    memory = resident_megabytes(director.pid or 0)
     times = []
     for _ in range(rounds):
         director.stop()
@@ -66,7 +66,8 @@ def footprint(lab: Lab, rounds: int) -> Iterator[Figure]:
     )
 
 
-def _resident_megabytes(pid: int) -> float:
+def resident_megabytes(pid: int) -> float:
+    """What the process has in memory."""
     text = (procfs.directory(pid) / "status").read_text()
     kilobytes = next(line.split()[1] for line in text.splitlines() if line.startswith("VmRSS:"))
     return int(kilobytes) / 1024

@@ -11,12 +11,15 @@ from xdpdirector.lab.bench.costs import OURS
 from xdpdirector.lab.bench.figure import Figure, Figures, Key
 from xdpdirector.lab.bench.flapping import CHANGING, READING
 from xdpdirector.lab.bench.footprint import CHECKED, MEMORY, START
+from xdpdirector.lab.bench.large import APPLYING, BUSY, READY, SIZES
+from xdpdirector.lab.bench.large import MEMORY as LARGE_MEMORY
 from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C
 from xdpdirector.lab.bench.ours import MH, WLC
 from xdpdirector.lab.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 
 INSTRUCTIONS = 200_000
 MEGABYTES_OWED, SECONDS_OWED, ANSWER_OWED = 90, 2, 0.2
+BUSY_OWED = 5
 FEW, MANY = 1 << 17, 1 << 19
 
 
@@ -135,13 +138,20 @@ def verified(instructions: int) -> Verdict:
 
 def daemon(figures: Figures) -> list[Verdict]:
     """With a hundred services and a thousand backends, and with one service whose 250 backends flap."""
-    owed = {
+    owed: dict[str, tuple[Key, float]] = {
         f"the daemon's memory, of {MEGABYTES_OWED} MB": (MEMORY, MEGABYTES_OWED),
         f"the same with checks, of {MEGABYTES_OWED} MB": (CHECKED, MEGABYTES_OWED),
         f"the daemon ready again, within {SECONDS_OWED} s": (START, SECONDS_OWED),
         f"{READING.workload}, within {ANSWER_OWED} s": (READING, ANSWER_OWED),
         f"{CHANGING.workload}, within {ANSWER_OWED} s": (CHANGING, ANSWER_OWED),
     }
+    for size in SIZES:
+        owed |= {
+            f"{size}: applied within {size.seconds_owed:g} s": (size.key(APPLYING), size.seconds_owed),
+            f"{size}: at rest, of {BUSY_OWED} % of a processor": (size.key(BUSY), BUSY_OWED),
+            f"{size}: memory, of {size.megabytes_owed:g} MB": (size.key(LARGE_MEMORY), size.megabytes_owed),
+            f"{size}: ready again, within {SECONDS_OWED} s": (size.key(READY), SECONDS_OWED),
+        }
     return [_within(name, figures.get(key), amount) for name, (key, amount) in owed.items()]
 
 

@@ -27,7 +27,6 @@ from xdpdirector.checks.measured import Tally
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.listener import Address
 from xdpdirector.model import AdminState
-from xdpdirector.reporting import total
 from xdpdirector.views import BackendView, Operational, Readiness, ServiceView, Traffic, Vitals
 
 _BACKEND = ("service", "backend", "address")
@@ -107,7 +106,7 @@ def families(look: Look) -> Iterator[Metric]:
     """Everything but `build` and `up`."""
     yield from _director(look)
     yield from _plane(look.vitals)
-    yield from _traffic(total(service.traffic for service in look.services))
+    yield from _traffic(look.vitals.traffic)
     yield from _services(look.services)
     backends = [((each.service, each.name, str(each.address)), each) for each in look.backends]
     for row in _GAUGES:

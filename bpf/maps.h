@@ -76,6 +76,9 @@ PINNED("percpu_array", u32, struct refusals, refusals, MAX_SERVICES);
 /* Counters: packets by reason, traffic by backend. */
 PINNED("percpu_array", u32, u64, verdicts, REASONS);
 PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
+/* What is not counted there any more, for the daemon: first of services that are gone, then of the backends that each service
+ * had. */
+SHARED_ARRAY(struct traffic, departed, MAX_SERVICES + 1);
 
 /* The stages of the program that runs, and of the one it replaces; and what one hands to the next. */
 PINNED("prog", u32, u32, stages, 8192);

@@ -17,14 +17,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from xdpdirector.capacity import Capacity
 from xdpdirector.clock import Clock
+from xdpdirector.departed import Departed
 from xdpdirector.errors import CapacityError
 from xdpdirector.fronts import Fronts
 from xdpdirector.guarding import Guarding
 from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Found, Listening
-from xdpdirector.model import Address, Listener
+from xdpdirector.model import Address
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
@@ -54,12 +56,14 @@ class Dataplane:
         self.rings = Rings(tables, clock, self.indices.services)
         self.guarding = Guarding(tables, clock)
         self._listening = Listening(tables)
+        self._departed = Departed(tables)
+        self._capacity = Capacity(tables, self.indices, self.rings, self._listening)
         self._watched: frozenset[str] = frozenset()
         self._writes = 0
         self._rebounded = False
         """Whether thresholds, or VIPs for which somebody is out, have changed with this plan."""
         self._ports: dict[int, int] = {}
-        """Places of interfaces in the devmap, until it is looked at again."""
+        """Places of interfaces in the devmap, as they were last."""
         self._brought: dict[str, _Brought] = {}
         self._stored: dict[int, tuple[MemberPlan, int, bytes]] = {}
         """Who was written where, with which port, and the entry that came of it."""
@@ -105,11 +109,18 @@ class Dataplane:
         """Of these, read together; nothing of one that has no index."""
         known = {key: index for key in keys if (index := self.indices.backends.get(key)) is not None}
         sums = self.tables.per_cpu_sums("traffic", list(known.values())).tolist()
-        counted = {
-            key: Traffic(packets=packets, bytes=octets, connections=connections)
-            for key, (packets, octets, connections) in zip(known, sums, strict=True)
-        }
+        counted = dict(zip(known, map(_traffic, sums), strict=True))
         return {key: counted.get(key, Traffic()) for key in keys}
+
+    def departed(self, service: str) -> Traffic:
+        """Of the backends that the service had and has no more; nothing of one that has no index."""
+        index = self.indices.services.get(service)
+        return Traffic() if index is None else _traffic(self._departed.of(index).tolist())
+
+    def total_traffic(self) -> Traffic:
+        """Of all that there is and was; it never falls."""
+        sums = self.tables.per_cpu_sums("traffic", list(self.indices.backends.values()))
+        return _traffic((sums.sum(axis=0) + self._departed.total()).tolist())
 
     def verdicts(self) -> dict[str, int]:
         """Packets by reason."""
@@ -143,15 +154,24 @@ class Dataplane:
         self._writes = 0
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
-        self._require_room(plan, listeners)
+        self._capacity.require_members(plan)
+        self._listening.require_room([(self.indices.services.get(plan.name), listeners)])
         service = self._service_index(plan.name)
-        wanted = {member.name: self._backend_index(plan.name, member) for member in plan.members}
+        names = {member.name for member in plan.members}
+        gone = [key for key in self.indices.of_service(plan.name) if key[1] not in names]
+        try:
+            wanted = self._backend_indices(plan)
+        except CapacityError:
+            if not gone:
+                raise
+            for key in gone:  # there is no room for them beside who comes
+                self._remove_backend(key)
+            gone, wanted = [], self._backend_indices(plan)
         out = self._out(plan)
         passed_over = frozenset(wanted[name] for name in plan.passed_over())
         self.rings.pass_over(plan.name, service, passed_over if plan.scheduler.is_ring else frozenset())
         self._rebounded = out != self.fronts.wanted_out(service)
         self._writes += self.fronts.add_out(service, out)
-        gone = [key for key in self.indices.of_service(plan.name) if key[1] not in wanted]
         for member in plan.members:
             if member.state is State.SERVING:
                 self._store_backend(wanted[member.name], plan.name, member)
@@ -182,7 +202,7 @@ class Dataplane:
 
     def _entries(self, plan: ServicePlan) -> list[bytes]:
         """What stands in the maps of a service that has all its indices, but for counts and slots."""
-        tables, service, room = self.tables, self.indices.services[plan.name], self._room_for_members()
+        tables, service, room = self.tables, self.indices.services[plan.name], self.tables.members_each
         members = min(room, len(plan.members))
         indices = [self.indices.backends[plan.name, member.name] for member in plan.members]
         return [
@@ -201,6 +221,7 @@ class Dataplane:
         self._store(self.tables.services, service, {"ring_slots": 0, "ring_start": 0, "members": 0})
         for key in self.indices.of_service(name):
             self._remove_backend(key)
+        self._departed.leave(service)
         self.indices.remove_service(name)
         self.rings.forget(name)
         self.fronts.forget(service)
@@ -221,7 +242,11 @@ class Dataplane:
     def read_again(self, found: Found | None = None) -> None:
         """Look again at what is remembered, so that the next `apply` repairs it. `found`: what `read` gave, when
         nothing was written since."""
-        self._ports.clear()
+        for ifindex, port in list(self._ports.items()):
+            if self.tables.port(port) != ifindex:
+                del self._ports[ifindex]
+                self._brought.clear()
+                self._stored.clear()
         self._listening.check(found or self.read())
         self.guarding.check()
 
@@ -242,6 +267,9 @@ class Dataplane:
                 self._store(self.tables.services, index, {"flags": service_flags(plan, ring, flags)})
 
     # Backends
+
+    def _backend_indices(self, plan: ServicePlan) -> dict[str, int]:
+        return {member.name: self._backend_index(plan.name, member) for member in plan.members}
 
     def _backend_index(self, service: str, member: MemberPlan) -> int:
         key = (service, member.name)
@@ -302,6 +330,7 @@ class Dataplane:
         index = self.indices.backends[key]
         absent = self._constant("backend_state", "BACKEND_ABSENT")
         self._store(self.tables.backends, index, {"state": absent, "flags": 0})
+        self._departed.count(self.indices.services[key[0]], index)
         self.indices.remove_backend(key)
         self._stored.pop(index, None)
 
@@ -357,7 +386,7 @@ class Dataplane:
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
         """Also beside a ring, for flows that its slot's owner is not up for."""
-        room, writes, before = self._room_for_members(), self._writes, self._weights(service)
+        room, writes, before = self.tables.members_each, self._writes, self._weights(service)
         is_weighted = COSTS[plan.scheduler].weighted or plan.scheduler.is_ring
         weights = {
             member.name: (member.weight if is_weighted else 1) if member.accepts else 0
@@ -399,14 +428,10 @@ class Dataplane:
 
     def _weights(self, service: int) -> dict[int, int]:
         """Of a service's members by backend, as they stand in the map; 0: it takes no new connections."""
-        room = self._room_for_members()
+        room = self.tables.members_each
         start, count = service * room, min(room, int(self.tables.services["members"][service]))
         members = self.tables.members[start : start + count]
         return dict(zip(members["backend"].tolist(), members["weight"].tolist(), strict=True))
-
-    def _room_for_members(self) -> int:
-        """Members that a service has room for."""
-        return len(self.tables.members) // len(self.tables.services)
 
     # Services
 
@@ -414,6 +439,7 @@ class Dataplane:
         if name not in self.indices.services:
             index = self.indices.add_service(name)
             self.guarding.begin(index)
+            self._departed.begin(index)
             if not self.tables.services[index]["multipliers"].all():
                 # As for any hash table that clients fill: nobody may know who meets whom in a bucket.
                 self.tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]
@@ -437,13 +463,9 @@ class Dataplane:
             said = guard_flags(flags, denies=denies, limits=limits, watched=name in self._watched)
             self._store(self.tables.services, index, {"guard": said})
 
-    def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
-        room = self._room_for_members()
-        if not plan.scheduler.is_ring and len(plan.members) > room:
-            raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {room}"
-            )
-        self._listening.require_room(self.indices.services.get(plan.name), listeners)
+    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
+        """See `Capacity.require_room`."""
+        self._capacity.require_room(plans, gone)
 
     # Writing
 
@@ -452,3 +474,8 @@ class Dataplane:
 
     def _store(self, array: Array, index: int, fields: dict[str, Any]) -> None:
         self._writes += self.tables.store(array, index, fields)
+
+
+def _traffic(row: list[int]) -> Traffic:
+    packets, octets, connections = row
+    return Traffic(packets=packets, bytes=octets, connections=connections)

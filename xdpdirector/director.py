@@ -40,6 +40,7 @@ from xdpdirector.views import (
     Statistics,
     Traffic,
     Vitals,
+    total,
 )
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
@@ -141,7 +142,9 @@ class Director:
         backends = tuple(
             self._backend((name, key), each, traffic[key]) for key, each in spec.backends.items()
         )
-        return reporting.service_view(name, spec, backends, self._plane.refused(name))
+        return reporting.service_view(
+            name, spec, backends, self._plane.refused(name), self._plane.departed(name)
+        )
 
     def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
         counts = self._plane.counts(key)
@@ -187,13 +190,17 @@ class Director:
         traffic = self._traffic(self._services)
         return Statistics(
             **dict(self.vitals()),
-            services={name: reporting.total(backends.values()) for name, backends in traffic.items()},
+            services={
+                name: total([self._plane.departed(name), *backends.values()])
+                for name, backends in traffic.items()
+            },
             backends=traffic,
         )
 
     def vitals(self) -> Vitals:
         return Vitals(
             verdicts=self._plane.verdicts(),
+            traffic=self._plane.total_traffic(),
             attachments=self._plane.attachments(),
             maps=self._plane.fill(),
             connections=self._plane.total_connections(),

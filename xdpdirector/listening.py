@@ -9,7 +9,7 @@ reading them takes long; `check` looks again. Knows listeners and indices of ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Collection, Iterable, Set
 from typing import NamedTuple
 
 from xdpdirector.errors import CapacityError
@@ -62,20 +62,29 @@ class Listening:
         """Whether exactly these lead to the service, as far as the last `check` saw."""
         return self._brought.get(service) == listeners if listeners else not self.has(service)
 
-    def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
-        """CapacityError when these would not fit."""
-        if service is not None and wanted and self.is_brought(service, wanted):
+    def require_room(
+        self, wanted: Iterable[tuple[int | None, Set[Listener]]], gone: Collection[int] = ()
+    ) -> None:
+        """CapacityError when the listeners that these services want, None for one that has no number yet, would not
+        fit once those that they have, and those of the services that are `gone`, have left."""
+        new, entries, losses = 0, set(), {entry for each in gone for entry in self._owned.get(each, ())}
+        for service, listeners in wanted:
+            if service is not None and listeners and self.is_brought(service, listeners):
+                continue
+            own = {entry for listener in listeners for entry in self._tables.listener_entries(listener)}
+            mine = {self._front(service, entry) for entry in own}
+            new += sum(1 for front in mine if not self.fronts.knows(front))
+            entries |= own
+            losses |= set() if service is None else self._owned.get(service, set())
+        if not entries:
             return
-        entries = {entry for listener in wanted for entry in self._tables.listener_entries(listener)}
-        mine = {self._front(service, entry) for entry in entries}
-        new = sum(1 for front in mine if not self.fronts.knows(front))
         if new > self.fronts.room():
             raise CapacityError(
                 f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: "
                 "those of listeners that were removed come free within seconds"
             )
         gains = {entry for entry in entries if entry not in self._present}
-        losses = set() if service is None else self._owned.get(service, set()) - entries
+        losses -= entries
         counts = self._count.copy()
         counts.update(entry.map for entry in gains)
         counts.subtract(entry.map for entry in losses)

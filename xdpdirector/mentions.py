@@ -5,10 +5,12 @@ to search all of them. Knows slots and names of services; nothing of where a rin
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 
 from xdpdirector import schedule
-from xdpdirector.schedule import FLUX, Words
+from xdpdirector.schedule import FLUX, NO_BACKEND, Words
 from xdpdirector.tables import Array
 
 
@@ -42,6 +44,15 @@ class Mentions:
         self._of[name] = backends
         if flags.any():
             self.marked.add(name)
+
+    def without(self, names: Collection[str]) -> list[int]:
+        """The backends that rings speak of, but for those of these services."""
+        rings = self._rings.copy()
+        for name in names:
+            rings[self._of.get(name, [])] -= 1
+        rings[NO_BACKEND] = 0
+        found: list[int] = np.flatnonzero(rings).tolist()
+        return found
 
     def forget(self, name: str) -> None:
         """There is no such ring any more."""

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from xdpdirector.decision import Decision, Selection
@@ -16,7 +16,7 @@ from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.listener import Address
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic
+from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic, total
 
 Key = tuple[str, str]
 
@@ -32,6 +32,10 @@ class Plane(Protocol):
 
     def services(self) -> set[str]: ...
 
+    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
+        """CapacityError when it could not hold these plans, in place of those of the same names, even without the
+        services that are `gone`."""
+
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring it to this plan; how many places had to be written. CapacityError or DataplaneError when it
         cannot be; then part of it may be there, and applying the plan before brings that back."""
@@ -46,6 +50,12 @@ class Plane(Protocol):
 
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         """Of each of these; nothing of a backend that the plane does not know."""
+
+    def departed(self, service: str) -> Traffic:
+        """Of the backends that the service had and has no more."""
+
+    def total_traffic(self) -> Traffic:
+        """Of all backends that there are and were."""
 
     def verdicts(self) -> dict[str, int]: ...
 
@@ -110,6 +120,8 @@ class FakePlane:
         self.swept: list[float] = []
         self.active: dict[Key, int] = {}
         self.packets: dict[Key, int] = {}
+        self._departed: dict[str, int] = {}
+        self._gone = 0
         self.unsettled: set[str] = set()
         self.room = 1000
         self.denials: frozenset[Prefix] = frozenset()
@@ -134,13 +146,21 @@ class FakePlane:
     def services(self) -> set[str]:
         return set(self.plans) | {service for service, _ in self._adopted}
 
+    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
+        self._require({name: each for name, each in self.plans.items() if name not in gone}, plans)
+
+    def _require(self, beside: Mapping[str, ServicePlan], plans: Collection[ServicePlan]) -> None:
+        wanted = {**beside, **{each.name: each for each in plans}}
+        if sum(len(each.members) for each in wanted.values()) > self.room:
+            raise CapacityError(f"there is room for {self.room} backends")
+
     def apply(self, plan: ServicePlan, now: float) -> int:
         if self.broken:
             raise self.broken
         wanted = self.plans | {plan.name: plan}
-        if sum(len(each.members) for each in wanted.values()) > self.room:
-            raise CapacityError(f"there is room for {self.room} backends")
+        self._require(self.plans, [plan])
         changed = self.plans.get(plan.name) != plan
+        self._part({(plan.name, member.name) for member in plan.members}, plan.name)
         self.plans = wanted
         self.applied.append(plan.name)
         return int(changed)
@@ -148,8 +168,17 @@ class FakePlane:
     def remove(self, name: str) -> None:
         if self.broken:
             raise self.broken
+        self._part(set(), name)
+        self._gone += self._departed.pop(name, 0)
         self.plans.pop(name, None)
         self._adopted = {key: state for key, state in self._adopted.items() if key[0] != name}
+
+    def _part(self, staying: set[Key], name: str) -> None:
+        """Count what was forwarded to those that go."""
+        members = self.plans[name].members if name in self.plans else ()
+        for key in {(name, member.name) for member in members} - staying:
+            packets = self.packets.pop(key, 0)
+            self._departed[name] = self._departed.get(name, 0) + packets
 
     def is_settled(self, service: str) -> bool:
         return service not in self.unsettled
@@ -159,6 +188,16 @@ class FakePlane:
 
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         return {key: Traffic(packets=self.packets.get(key, 0)) for key in keys}
+
+    def departed(self, service: str) -> Traffic:
+        return Traffic(packets=self._departed.get(service, 0))
+
+    def total_traffic(self) -> Traffic:
+        present = self.traffic(
+            [(name, each.name) for name, plan in self.plans.items() for each in plan.members]
+        )
+        gone = self._gone + sum(self._departed.values())
+        return total([*present.values(), Traffic(packets=gone)])
 
     def verdicts(self) -> dict[str, int]:
         return {}

@@ -73,6 +73,9 @@ class RealPlane:
     def services(self) -> set[str]:
         return self._dataplane.services()
 
+    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
+        self._dataplane.require_room(plans, gone)
+
     def apply(self, plan: ServicePlan, now: float) -> int:
         with _explained():
             return self._dataplane.apply(plan, now)
@@ -95,6 +98,12 @@ class RealPlane:
 
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         return self._dataplane.traffic(keys)
+
+    def departed(self, service: str) -> Traffic:
+        return self._dataplane.departed(service)
+
+    def total_traffic(self) -> Traffic:
+        return self._dataplane.total_traffic()
 
     def verdicts(self) -> dict[str, int]:
         return self._dataplane.verdicts()

@@ -19,7 +19,10 @@ from xdpdirector.views import (
     Traffic,
     VipStanding,
     VipView,
+    total,
 )
+
+NOTHING = Traffic()
 
 _BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
 
@@ -69,9 +72,14 @@ def backend_view(
 
 
 def service_view(
-    name: str, spec: ServiceSpec, backends: tuple[BackendView, ...], refused: Refused
+    name: str,
+    spec: ServiceSpec,
+    backends: tuple[BackendView, ...],
+    refused: Refused,
+    departed: Traffic = NOTHING,
 ) -> ServiceView:
-    """The service is up when a backend takes new connections at each of its VIPs."""
+    """The service is up when a backend takes new connections at each of its VIPs. `departed`: the traffic of
+    backends that it has no more."""
     standings = [
         (backend.serving, {each.vip: each.operational for each in backend.vips}) for backend in backends
     ]
@@ -87,7 +95,7 @@ def service_view(
         backends=backends,
         operational=operational,
         vips=vips,
-        traffic=total(backend.traffic for backend in backends),
+        traffic=total([departed, *(backend.traffic for backend in backends)]),
         refused=refused,
     )
 
@@ -102,16 +110,6 @@ def _vip_view(vip: Address, backends: Sequence[tuple[bool, Operational]]) -> Vip
     else:
         operational = Operational.DOWN
     return VipView(vip=vip, operational=operational, serving=serving)
-
-
-def total(parts: Iterable[Traffic]) -> Traffic:
-    """The sum, field by field."""
-    traffics = list(parts)
-    return Traffic(
-        packets=sum(part.packets for part in traffics),
-        bytes=sum(part.bytes for part in traffics),
-        connections=sum(part.connections for part in traffics),
-    )
 
 
 def now() -> datetime:

@@ -8,7 +8,7 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -89,11 +89,34 @@ class Rings:
 
     def mentions(self, backend: int) -> bool:
         """Whether some slot speaks of it, and be it as the owner before."""
+        self._read_all()
+        return backend in self._mentions
+
+    def mentioned_without(self, names: Collection[str]) -> list[int]:
+        """The backends that rings would speak of if these services were gone."""
+        self._read_all()
+        return self._mentions.without(names)
+
+    def _read_all(self) -> None:
         for name in list(self._unread):
             region = self.region(self._services[name])
             if region is not None:
                 self._note(name, self._tables.ring[region])
-        return backend in self._mentions
+
+    def require_room(self, plans: Iterable[ServicePlan], gone: Collection[str]) -> None:
+        """CapacityError when there would be more slots than the map has. One that takes the place of another stands
+        beside it for a while."""
+        services, wanted = self._tables.services["ring_slots"], self.slots
+        wanted -= sum(int(services[self._services[name]]) for name in gone if name in self._services)
+        for plan in plans:
+            index = self._services.get(plan.name)
+            if plan.scheduler.is_ring and (index is None or int(services[index]) != plan.ring_slots):
+                wanted += plan.ring_slots
+        room = self._tables.entries("ring")
+        if wanted > room:
+            raise CapacityError(
+                f"there is room for {room} slots of rings, and {wanted} are wanted: raise sizes.ring_slots"
+            )
 
     def is_brought(self, name: str, service: int, now: float) -> bool:
         """Whether its ring, if it has one, is as it was written, and time alone changes nothing."""

@@ -151,6 +151,7 @@ class Tables:
             self.service_labels = self._shared("service_labels")
             self.backend_labels = self._shared("backend_labels")
             self.fronts = self._shared("fronts")
+            self.departed = self._shared("departed")
             self.reaping = self._shared("reaping")
             self.adopting = self._shared("adopting")
             entrance = self._shared("entrance")
@@ -174,7 +175,7 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "fronts", "reaping", "adopting", "stations", "shortcuts",
+                     "backend_labels", "fronts", "departed", "reaping", "adopting", "stations", "shortcuts",
                      "filter"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
@@ -209,6 +210,11 @@ class Tables:
         )
         self._memory.append(memory)
         return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
+
+    @property
+    def members_each(self) -> int:
+        """How many a service has room for."""
+        return len(self.members) // len(self.services)
 
     def clear(self, name: str) -> None:
         """Nothing stands in this array any more. Not for one that packets see."""

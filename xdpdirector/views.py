@@ -7,6 +7,7 @@ requests only (replies bypass a direct-routing director), `bytes` without the Et
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
@@ -49,6 +50,16 @@ class Traffic(Frozen):
     packets: int = 0
     bytes: int = 0
     connections: int = 0
+
+
+def total(parts: Iterable[Traffic]) -> Traffic:
+    """The sum, field by field."""
+    traffics = list(parts)
+    return Traffic(
+        packets=sum(part.packets for part in traffics),
+        bytes=sum(part.bytes for part in traffics),
+        connections=sum(part.connections for part in traffics),
+    )
 
 
 class ConnectionCounts(Frozen):
@@ -127,7 +138,8 @@ class VipView(Frozen):
 
 
 class ServiceView(Frozen):
-    """`operational` is `up` when all its VIPs are, `partial` when some are."""
+    """`operational` is `up` when all its VIPs are, `partial` when some are. `traffic`: of the backends that it has
+    and had."""
 
     name: Name
     listeners: tuple[ListenerField, ...]
@@ -216,9 +228,11 @@ class Fill(Frozen):
 
 
 class Vitals(Frozen):
-    """`verdicts`: packets by reason, named as in `enum reason` of bpf/reason.h. `maps`: named as in `sizes`."""
+    """`verdicts`: packets by reason, named as in `enum reason` of bpf/reason.h. `traffic`: forwarded in all, also
+    to what is gone. `maps`: named as in `sizes`."""
 
     verdicts: dict[str, int]
+    traffic: Traffic = Traffic()
     attachments: tuple[AttachmentView, ...]
     maps: dict[str, Fill]
     connections: int
@@ -226,7 +240,7 @@ class Vitals(Frozen):
 
 
 class Statistics(Vitals):
-    """Traffic besides: of each service, and of each backend in it."""
+    """Traffic besides: of each service, with the backends that it had, and of each backend in it."""
 
     services: dict[str, Traffic]
     backends: dict[str, dict[str, Traffic]]

@@ -33,6 +33,7 @@ def contents(world: w.World) -> dict[str, bytes]:
         "backends": tables.backends.tobytes(),
         "upper": tables.loads["upper"].tobytes(),
         "out": tables.fronts["out"].tobytes(),
+        "ports": repr([tables.port(port) for port in range(tables.entries("ports"))]).encode(),
         "listeners": repr(sorted(tables.listeners().items())).encode(),
         "cost": b"".join(values["cost"].tobytes() for _, values in tables.read("limits")),
     }
@@ -52,6 +53,7 @@ def spoil(world: w.World, what: str) -> None:
         "upper": lambda: _add(tables.loads["upper"], backend),
         "out": lambda: tables.fronts["out"].fill(0),
         "ring": lambda: _add(tables.ring, world.plane.rings.region(service).start),  # type: ignore[union-attr]
+        "ports": lambda: tables.set_port(0, 0),
         "listeners": lambda: tables.delete_listener(next(iter(tables.listeners()))),
         "cost": lambda: tables.write(
             "limits", np.array([service], np.uint32), np.zeros(1, next(iter(tables.read("limits")))[1].dtype)
@@ -64,7 +66,9 @@ def _add(array: Array, index: int) -> None:
     array[index] += 1
 
 
-CASES = [(WLC, what) for what in ("services", "members", "backends", "upper", "out", "listeners", "cost")]
+CASES = [
+    (WLC, what) for what in ("services", "members", "backends", "upper", "out", "ports", "listeners", "cost")
+]
 CASES += [(RING, what) for what in ("ring", "members", "services")]
 
 

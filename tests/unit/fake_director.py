@@ -46,6 +46,7 @@ from xdpdirector.views import (
     Traffic,
     VipStanding,
     Vitals,
+    total,
 )
 
 CLIENT = "198.51.100.7"
@@ -176,6 +177,7 @@ class FakeDirector:
         views = self.services()
         return Vitals(
             verdicts={"forward_new": 1234567, "drop_denied": 0, "reject_empty": 8},
+            traffic=total(each.traffic for each in views),
             attachments=(AttachmentView(interface="eth0", mode="native", program_id=42),),
             maps={"backends": Fill(entries=sum(len(each.backends) for each in views), room=4096)},
             connections=sum(self.busy.values()),

@@ -514,3 +514,18 @@ async def test_who_waits_for_a_drain_is_told_when_the_daemon_stops() -> None:
 
         with pytest.raises(UnreachableError, match="is stopping"):
             await waiting
+
+
+@story
+async def test_totals_never_fall() -> None:
+    """Of a service whose backend goes, and of the director when the service does."""
+    async with Stage(web=s.service("web1", "web2")) as stage:
+        stage.plane.packets = {WEB1: 5, WEB2: 7}
+
+        await stage.director.delete_backend("web", "web2", force=True, intent=ME)
+        assert stage.director.service("web").traffic.packets == 12
+        assert stage.director.statistics().services["web"].packets == 12
+
+        await stage.director.delete_service("web", intent=ME)
+        assert stage.director.statistics().traffic.packets == 12
+        assert stage.director.vitals().traffic.packets == 12

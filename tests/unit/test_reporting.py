@@ -23,6 +23,7 @@ from xdpdirector.views import (
     Traffic,
     VipStanding,
     VipView,
+    total,
 )
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
@@ -221,5 +222,5 @@ def test_a_service_shows_its_options_and_sums_its_backends() -> None:
 def test_traffic_adds_up_field_by_field() -> None:
     parts = [Traffic(packets=1, bytes=20, connections=300), Traffic(packets=4, bytes=50, connections=600)]
 
-    assert reporting.total(iter(parts)) == Traffic(packets=5, bytes=70, connections=900)
-    assert reporting.total([]) == Traffic()
+    assert total(iter(parts)) == Traffic(packets=5, bytes=70, connections=900)
+    assert total([]) == Traffic()

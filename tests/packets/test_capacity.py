@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whether a change has room is told before anything is changed, and what goes makes room for what comes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import world as w
+
+from xdpdirector.errors import CapacityError
+from xdpdirector.model import Listener, Scheduler
+from xdpdirector.schedule import MemberPlan, ServicePlan
+
+SERVICES, BACKENDS, LISTENERS, SLOTS = 16, 64, 64, 1 << 16
+"""What the world has room for."""
+
+
+def members(first: int, count: int) -> tuple[MemberPlan, ...]:
+    return tuple(replace(w.backend("web1"), name=f"b{number}") for number in range(first, first + count))
+
+
+def of(name: str, number: int, *, ports: int = 1, **changes: object) -> ServicePlan:
+    listeners = tuple(Listener.parse(f"198.51.100.{number}:{80 + port}/tcp") for port in range(ports))
+    return w.service(name=name, listeners=listeners, **changes)
+
+
+def test_backends_that_go_make_room_for_those_that_come(world: w.World) -> None:
+    world.apply(w.service(members=members(0, 60)))
+
+    world.apply(w.service(members=members(60, 60)))
+
+    assert {name for _, name in world.plane.indices.backends} == {f"b{n}" for n in range(60, 120)}
+    assert world.send(w.tcp()).reason == "forward_new"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "why"),
+    [
+        ([of(f"s{n}", n, members=()) for n in range(SERVICES + 1)], "16 services, and 17 are wanted"),
+        ([of("s", 1, members=members(0, BACKENDS + 1))], "64 backends, and 65 are wanted"),
+        (
+            [
+                of(f"s{n}", n, members=members(0, 9), scheduler=Scheduler.MH, ring_slots=8191)
+                for n in range(8)
+            ],
+            "64 backends, and 72 are wanted",
+        ),
+        ([of("s", 1, ports=LISTENERS + 1)], "64 entries in listeners4, and 65 are wanted"),
+        (
+            [of(f"s{n}", n, scheduler=Scheduler.MH, ring_slots=8191) for n in range(9)],
+            f"{SLOTS} slots of rings, and {9 * 8191} are wanted",
+        ),
+    ],
+)
+def test_what_has_no_room_is_told(world: w.World, wanted: list[ServicePlan], why: str) -> None:
+    with pytest.raises(CapacityError, match=why):
+        world.plane.require_room(wanted, [])
+
+    assert world.plane.services() == set()
+
+
+def test_services_that_go_make_room(world: w.World) -> None:
+    full = [
+        of(f"s{n}", n, ports=4, members=members(0, 4), scheduler=Scheduler.MH, ring_slots=4093)
+        for n in range(16)
+    ]
+    others = [replace(each, name=f"t{n}") for n, each in enumerate(full)]
+    world.apply(*full)
+
+    world.plane.require_room(others, [each.name for each in full])
+    with pytest.raises(CapacityError):
+        world.plane.require_room(others, [each.name for each in full[1:]])
+    with pytest.raises(CapacityError):
+        world.plane.require_room(others[:1], [])
+
+
+def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> None:
+    """Its flows run to it until flux ends."""
+    ring = w.service(scheduler=Scheduler.MH, members=members(0, 60))
+    world.apply(ring, now=0.0)
+    less = replace(ring, members=ring.members[:20])
+
+    world.apply(less, now=100.0)
+
+    world.plane.require_room([replace(less, members=(*less.members, *members(100, 4)))], [])
+    with pytest.raises(CapacityError, match="64 backends, and 65 are wanted"):
+        world.plane.require_room([replace(less, members=(*less.members, *members(100, 5)))], [])
+    world.plane.require_room([of("other", 7, members=members(0, 60))], ["web"])

@@ -7,6 +7,7 @@ Frozen pydantic models; an option is written here once. Knows nothing of files, 
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -247,10 +248,16 @@ class ServiceSpec(Frozen):
 
     @model_validator(mode="after")
     def _ring_is_prime(self) -> Self:
-        n = self.ring_slots
-        if any(n % d == 0 for d in range(2, int(n**0.5) + 1)):
-            raise ValueError(f"ring_slots {n} is not prime: use 4093, 16381, 65537 or another prime number")
+        if not _is_prime(self.ring_slots):
+            raise ValueError(
+                f"ring_slots {self.ring_slots} is not prime: use 4093, 16381, 65537 or another prime number"
+            )
         return self
+
+
+@lru_cache(maxsize=64)
+def _is_prime(number: int) -> bool:
+    return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
 class Sizes(Frozen):

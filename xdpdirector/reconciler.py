@@ -24,7 +24,7 @@ from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.plane import Key, Plane
-from xdpdirector.planning import Standing, grown, plan
+from xdpdirector.planning import Standing, grown, outline, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
@@ -78,6 +78,7 @@ class Reconciler:
         self._standings = Standings(neighbours, checks, self._news.set)
         self._applied: dict[Key, Standing] = {}
         self._plans: dict[str, _Plan] = {}
+        self._vips_of: tuple[Services, set[Address]] | None = None
         self._not_applied: dict[str, str] = {}
         self._vip_trouble = self._sweep_trouble = ""
         self._faults: list[str] = []
@@ -150,9 +151,7 @@ class Reconciler:
 
     def problems(self) -> list[str]:
         """A sentence for each thing that is not as wanted."""
-        missing = [
-            str(vip) for vip in sorted(_vips_of(self.services), key=str) if not self._vips.present(vip)
-        ]
+        missing = sorted(str(vip) for vip in self._wanted_vips() if not self._vips.present(vip))
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent, self._standings.blind())
         return [
@@ -181,6 +180,7 @@ class Reconciler:
 
         DataplaneError when that fails: the services are wanted by then, and the upkeep goes on trying.
         """
+        self._require_room(services, touched)
         before, memory = self.services, self._standings.memory(touched)
         plans = {name: self._plan(name) for name in touched if name in before}
         try:
@@ -189,7 +189,7 @@ class Reconciler:
             yield
         except BaseException:
             self._want(before, memory)
-            self._finish(touched)
+            self._finish(sorted(touched, key=lambda name: name in before))
             raise
         failed = self._finish(late)
         if failed:
@@ -210,6 +210,7 @@ class Reconciler:
             for key, backend in spec.backends.items():
                 if backend.address in known:
                     continue
+                known.add(backend.address)
                 route = self._standings.route(backend.address)
                 if route.kind == "off-link":
                     pointer = f"/services/{name}/backends/{key}/address"
@@ -220,10 +221,16 @@ class Reconciler:
     async def ensure_vips(self) -> None:
         """VIPs stand where they should, or a problem says why not."""
         try:
-            await self._vips.ensure(_vips_of(self.services))
+            await self._vips.ensure(self._wanted_vips())
             self._vip_trouble = ""
         except (DirectorError, OSError) as error:
             self._vip_trouble = str(error)
+
+    def _wanted_vips(self) -> set[Address]:
+        """Asked for every second, and the same until the services are others."""
+        if self._vips_of is None or self._vips_of[0] is not self.services:
+            self._vips_of = self.services, _vips_of(self.services)
+        return self._vips_of[1]
 
     # From wish to plane
 
@@ -242,37 +249,57 @@ class Reconciler:
                 self._plans.pop(name, None)
 
     def _grow(self, before: Mapping[str, ServicePlan], touched: Collection[str]) -> list[str]:
-        """All that the services gain; those that have something left to lose. One that has no room for what comes
-        beside what goes loses it now, after all others have gained theirs."""
+        """All that the services gain; those that have something left to lose. What has no room for what comes
+        beside what goes waits until all others have gained theirs; then what goes, goes now."""
         late = [name for name in touched if name not in self.services]
         tight = []
         for name in touched:
-            if name not in self.services:
-                continue
-            wanted = self._plan(name)
-            step = grown(before.get(name), wanted)
-            if step == wanted:
-                self._apply(name)
-                continue
-            try:
-                self._plane.apply(step, time.monotonic())
-                late.append(name)
-            except CapacityError:
-                self._plane.apply(before[name], time.monotonic())
-                tight.append(name)
-        for name in tight:
-            self._apply(name)
+            if name in self.services:
+                wanted = self._plan(name)
+                step = grown(before.get(name), wanted)
+                if not self._fits(name, step, before.get(name)):
+                    tight.append(name)
+                elif step != wanted:
+                    late.append(name)
+        if tight:
+            self._bring([*late, *tight])
+            return []
         return late
+
+    def _fits(self, name: str, step: ServicePlan, before: ServicePlan | None) -> bool:
+        """Bring the plane to this step; False when there was no room for it, and it has the plan before again."""
+        try:
+            if step == self._plan(name):
+                self._apply(name)
+            else:
+                self._plane.apply(step, time.monotonic())
+        except CapacityError:
+            self._not_applied.pop(name, None)
+            if before:
+                self._plane.apply(before, time.monotonic())
+            elif name in self._plane.services():
+                self._plane.remove(name)
+            return False
+        return True
+
+    def _bring(self, names: Collection[str]) -> None:
+        for name in names:
+            if name in self.services:
+                self._apply(name)
+            elif name in self._plane.services():
+                self._plane.remove(name)
+
+    def _require_room(self, services: Services, touched: Collection[str]) -> None:
+        """CapacityError before anything is changed, when the plane could not hold these."""
+        plans = [outline(name, services[name]) for name in touched if name in services]
+        self._plane.require_room(plans, [name for name in touched if name not in services])
 
     def _finish(self, names: Collection[str]) -> list[str]:
         """Apply or remove these; what is wrong with those that failed."""
         failed = []
         for name in names:
             try:
-                if name in self.services:
-                    self._apply(name)
-                elif name in self._plane.services():
-                    self._plane.remove(name)
+                self._bring([name])
             except Exception as error:
                 log.exception("%s is not in the data plane as wanted", name)
                 failed.append(f"{name}: {error}")

@@ -106,6 +106,9 @@ class Store:
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = path
         self.database = Database(path, _FORMAT, patience=patience)
+        self._latest: Revision | None = None
+        self._texts: dict[str, tuple[ServiceSpec, str]] = {}
+        """Services as they were written last. Specs never change, so most are the same again."""
 
     def __enter__(self) -> Self:
         return self
@@ -123,8 +126,13 @@ class Store:
 
     def latest(self) -> Revision | None:
         """The state that is wanted now; None as long as nothing was stored."""
-        row = self.database.row(f"SELECT {_COLUMNS} FROM revisions ORDER BY id DESC LIMIT 1")
-        return self._revision(row) if row else None
+        row = self.database.row("SELECT max(id) FROM revisions")
+        number = row[0] if row else None
+        if number is None:
+            return None
+        if self._latest is None or self._latest.id != number:
+            self._latest = self.revision(number)
+        return self._latest
 
     def revision(self, number: int) -> Revision | None:
         """None when there is none of that number (any more)."""
@@ -178,7 +186,7 @@ class Store:
         """Make this the wanted state, and these the drains under way (None: those that are); it is on the disk when
         this returns. See `xdpdirector.history.History`."""
         now = datetime.now(UTC)
-        document = json.dumps({"services": _SERVICES.dump_python(dict(services), mode="json")})
+        document = self._document(services)
         with self.database.transaction():
             if file_digest is None:
                 file_digest, before = self._last_file()
@@ -196,7 +204,18 @@ class Store:
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
             if drains is not None:
                 self._replace_drains(drains)
-        return Revision(number, now, author, reason, dict(services), file_digest, named)
+        self._latest = Revision(number, now, author, reason, dict(services), file_digest, named)
+        return self._latest
+
+    def _document(self, services: Mapping[str, ServiceSpec]) -> str:
+        before, self._texts = self._texts, {}
+        for name, spec in services.items():
+            known = before.get(name)
+            if known is None or known[0] is not spec:
+                known = (spec, json.dumps(spec.model_dump(mode="json")))
+            self._texts[name] = known
+        members = ", ".join(f"{json.dumps(name)}: {text}" for name, (_, text) in self._texts.items())
+        return f'{{"services": {{{members}}}}}'
 
     def try_writing(self) -> None:
         """StoreError when nothing can be stored. Changes nothing."""

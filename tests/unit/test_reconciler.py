@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import stage as s
 from growing import Instructions
-from stage import FAR, HOSTS, MACS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
+from stage import BASE, FAR, HOSTS, MACS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.model import Address, ServiceSpec
@@ -665,6 +665,41 @@ async def test_a_vip_that_comes_back_is_no_return_after_which_to_start_slowly() 
         await all_up(stage)
 
         assert stage.director.backend(*WEB1).effective_weight == 1
+
+
+# Room
+
+
+def pair(number: int) -> ServiceSpec:
+    return s.service("web1", "web2", listener=f"198.51.100.{number}:80/tcp")
+
+
+@story
+async def test_what_goes_makes_room_for_what_comes() -> None:
+    async with Stage(a=pair(1), b=pair(2)) as stage:
+        stage.plane.room = 4
+        wanted = BASE.model_copy(update={"services": {"c": pair(3), "d": pair(4)}})
+
+        await stage.director.configuration.apply(wanted, intent=ME)
+
+        assert stage.plane.plans.keys() == {"c", "d"}
+        assert stage.director.readiness().problems == ()
+
+
+@story
+async def test_what_has_no_room_changes_nothing() -> None:
+    """Not even for a moment."""
+    async with Stage(a=pair(1), b=pair(2)) as stage:
+        stage.plane.room = 5
+        before, applied = dict(stage.plane.plans), len(stage.plane.applied)
+        wanted = BASE.model_copy(update={"services": {name: pair(n) for n, name in enumerate("abc", 1)}})
+
+        with pytest.raises(CapacityError, match="room for 5 backends"):
+            await stage.director.configuration.apply(wanted, intent=ME)
+
+        assert stage.plane.plans == before
+        assert len(stage.plane.applied) == applied
+        assert stage.reconciler.services.keys() == {"a", "b"}
 
 
 # Cost

@@ -39,7 +39,7 @@ INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """What follows from others, and is made anew, but for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
-"reaping", "adopting"}  # fmt: skip
+"reaping", "adopting", "openings"}  # fmt: skip
 """What a program writes down while it works."""
 
 _BATCH = 4096
@@ -289,14 +289,36 @@ def _flows(loaded: Loaded, name: str) -> Iterator[Array]:
             yield rows
 
 
-def _translated(words: Array, before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> Array:
-    """Records' words, with each field where the new layout has it."""
+_ONCE = {"CONNECTION_ESTABLISHED": "CONNECTION_MIDSTREAM", "CONNECTION_UDP": "CONNECTION_DATAGRAM"}
+"""States of flows that had shown one packet only, where a bit of its own, `pending`, said so."""
+
+
+def translated(old: Loaded, new: Loaded, name: str, words: Array) -> Array:
+    """Records' words, with each field where the new layout has it, and states by their names."""
+    before, after = (bits_of(each.maps[name]["value"]) for each in (old, new))
     result = np.zeros(len(words), np.uint64)
     for field, (shift, width) in after.items():
-        start, size = before[field]
-        value = words >> np.uint64(start) & np.uint64((1 << min(size, width)) - 1)
-        result |= value << np.uint64(shift)
+        value = _field(words, before[field])
+        if field == "state":
+            pending = _field(words, before["pending"]) if "pending" in before else np.zeros_like(words)
+            value = _states(old, new)[value, pending]
+        result |= (value & np.uint64((1 << width) - 1)) << np.uint64(shift)
     return result
+
+
+def _field(words: Array, bits: tuple[int, int]) -> Array:
+    shift, width = bits
+    value: Array = words >> np.uint64(shift) & np.uint64((1 << width) - 1)
+    return value
+
+
+def _states(old: Loaded, new: Loaded) -> Array:
+    """New numbers by old ones, and by whether it was pending. A state that is not known any more is 0: nobody's."""
+    numbers = new.enums["connection_state"]
+    table = np.zeros((1 << 8, 2), np.uint64)
+    for name, number in old.enums["connection_state"].items():
+        table[number] = numbers.get(name, 0), numbers.get(_ONCE.get(name, name), 0)
+    return table
 
 
 def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
@@ -308,9 +330,8 @@ def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
         for name in sorted(CONNECTIONS):
             if _obstacle(old, new, name):
                 continue
-            bits = [bits_of(each.maps[name]["value"]) for each in (old, new)]
             for rows in _flows(old, name):
-                words = _translated(rows["word"], *bits)
+                words = translated(old, new, name, rows["word"])
                 _hand_in(tables, rows["entry"], words, lambda: libbpf.prog_test_run(program, bytes(64)))
                 total += len(rows)
     return total

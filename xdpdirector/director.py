@@ -41,6 +41,7 @@ from xdpdirector.views import (
     Traffic,
     Vitals,
 )
+from xdpdirector.wallclock import WallClock
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
@@ -75,7 +76,7 @@ class Director:
         self.configuration = Configuring(self._wishes, history, plane, configuration)
         self.explaining = Explaining(plane, self.service)
         self.tracing = Tracing(plane)
-        self._lookout = Lookout(reconciler.events)
+        self._lookout, self._wall_clock = Lookout(reconciler.events), WallClock(reconciler.events)
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -334,6 +335,7 @@ class Director:
 
     def _look(self) -> None:
         try:
+            self._wall_clock.look()
             self._draining.watch()
             problems = (*self.readiness().problems, *self._warnings())
             self._lookout.look(problems, self._draining.drained(), self._plane.attachments())

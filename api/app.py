@@ -22,6 +22,7 @@ from xdpdirector.api import (
     events,
     explain,
     guard,
+    head,
     idempotency,
     lan,
     metrics,
@@ -30,6 +31,7 @@ from xdpdirector.api import (
     services,
     statistics,
     status,
+    strictness,
     tokens,
     trace,
 )
@@ -79,7 +81,11 @@ def create_app(
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         responses=problems.RESPONSES,
-        dependencies=[Depends(through_the_gate), Depends(negotiation.acceptable)],
+        dependencies=[
+            Depends(through_the_gate),
+            Depends(strictness.strict),
+            Depends(negotiation.acceptable),
+        ],
     )
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
@@ -92,6 +98,7 @@ def create_app(
         routes += router.routes
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, routes=routes, access=access)
+    app.add_middleware(head.HeadAsGet)
     return app
 
 

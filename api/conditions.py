@@ -19,6 +19,12 @@ def etag(tag: str) -> str:
     return f'"{tag}"'
 
 
+def whole(request: Request, name: str) -> str | None:
+    """A header that is a list, with all its lines."""
+    lines = request.headers.getlist(name)
+    return ", ".join(lines) if lines else None
+
+
 def expected(field: str | None) -> frozenset[str] | None:
     """The tags in an If-Match; None when anything may be there (`*`, or no such header). Weak tags never match, and
     what is no list of tags has none."""
@@ -29,7 +35,7 @@ def expected(field: str | None) -> frozenset[str] | None:
 
 def unchanged(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
     """304 when the client has what `tag` names already; `headers` are those that 200 would have."""
-    field = request.headers.get("if-none-match")
+    field = whole(request, "if-none-match")
     if field is None or not (field.strip() == "*" or tag in {known for _, known in _tags(field)}):
         return None
     return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"etag": etag(tag), **headers})

@@ -39,8 +39,10 @@ IfMatch = Annotated[
 ChangeReason = Annotated[str | None, Header(max_length=500, description="Why; kept with the revision")]
 
 
-async def _intent(author: AuthorDep, if_match: IfMatch = None, change_reason: ChangeReason = None) -> Intent:
-    return Intent(author, change_reason or "", conditions.expected(if_match))
+async def _intent(
+    request: Request, author: AuthorDep, if_match: IfMatch = None, change_reason: ChangeReason = None
+) -> Intent:
+    return Intent(author, change_reason or "", conditions.expected(conditions.whole(request, "if-match")))
 
 
 IntentDep = Annotated[Intent, Depends(_intent)]

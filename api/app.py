@@ -19,6 +19,7 @@ from xdpdirector.api import (
     connections,
     dataplane,
     document,
+    dry_runs,
     events,
     explain,
     guard,
@@ -91,6 +92,7 @@ def create_app(
     app.state.access = access = access or Access.nowhere()
     app.state.reading = Reading()
     problems.install(app)
+    dry_runs.install(app)
     idempotency.install(app, answers or PassingAnswers())
     routes = [*app.routes]
     for router in _ROUTERS:

@@ -25,12 +25,22 @@ def whole(request: Request, name: str) -> str | None:
     return ", ".join(lines) if lines else None
 
 
+def is_any(field: str | None) -> bool:
+    """Whether it speaks of whatever is there."""
+    return field is not None and field.strip() == "*"
+
+
 def expected(field: str | None) -> frozenset[str] | None:
     """The tags in an If-Match; None when anything may be there (`*`, or no such header). Weak tags never match, and
     what is no list of tags has none."""
-    if field is None or field.strip() == "*":
+    if field is None or is_any(field):
         return None
     return frozenset(tag for weak, tag in _tags(field) if not weak)
+
+
+def unwanted(field: str | None) -> frozenset[str]:
+    """The tags in an If-None-Match; `*` is none."""
+    return frozenset() if field is None or is_any(field) else frozenset(tag for _, tag in _tags(field))
 
 
 def unchanged(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:

@@ -12,7 +12,7 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from xdpdirector.guarding import Guarding
 from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Found, Listening
-from xdpdirector.model import Address, Listener
+from xdpdirector.model import Address, Listener, ServiceSpec
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
@@ -153,6 +153,28 @@ class Dataplane:
         self._listening.bring(service, listeners)
         self._writes += self.fronts.set_out(service, out)
         return self._writes + self.rings.writes + self._listening.writes - before
+
+    def require_room(self, services: Mapping[str, ServiceSpec]) -> None:
+        """CapacityError when there is none for these, as they shall be. In the way of `apply`: each gains beside
+        what it has, and where that is too much it loses first; what goes, goes last."""
+        new = [name for name in services if name not in self.indices.services]
+        self.indices.require_room(
+            len(new),
+            [(name, each) for name, spec in services.items() for each in spec.backends],
+            self._is_free,
+        )
+        numbers = {name: -2 - number for number, name in enumerate(new)}
+        for name, spec in services.items():
+            self._require_members(name, len(spec.backends), is_ring=spec.scheduler.is_ring)
+        self._listening.require_room_for(
+            [
+                (self.indices.services.get(name, numbers.get(name, 0)), frozenset(spec.listeners))
+                for name, spec in services.items()
+            ]
+        )
+        self.rings.require_room(
+            [(name, spec.ring_slots) for name, spec in services.items() if spec.scheduler.is_ring]
+        )
 
     def remove(self, name: str) -> None:
         """Take a service away: its listeners first, so that no packet finds half of it."""
@@ -396,12 +418,13 @@ class Dataplane:
             self._store(self.tables.services, index, {"guard": said})
 
     def _require_room(self, plan: ServicePlan, listeners: frozenset[Listener]) -> None:
+        self._require_members(plan.name, len(plan.members), is_ring=plan.scheduler.is_ring)
+        self._listening.require_room(self.indices.services.get(plan.name, -1), listeners)
+
+    def _require_members(self, name: str, count: int, *, is_ring: bool) -> None:
         room = self._room_for_members()
-        if not plan.scheduler.is_ring and len(plan.members) > room:
-            raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {room}"
-            )
-        self._listening.require_room(self.indices.services.get(plan.name), listeners)
+        if not is_ring and count > room:
+            raise CapacityError(f"service '{name}' has {count} backends; there is room for {room}")
 
     # Writing
 

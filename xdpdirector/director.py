@@ -85,6 +85,10 @@ class Director:
         return self._reconciler.events
 
     @property
+    def revision(self) -> int:
+        return self._wishes.revision
+
+    @property
     def _services(self) -> Services:
         return self._wishes.services
 
@@ -241,11 +245,12 @@ class Director:
         )
         return self.service(name)
 
-    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
+    async def put_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> tuple[ServiceView, bool]:
+        is_new = name not in self._services
         await self._wishes.change(
-            lambda now: edits.replace_service(now, name, spec), f"replace {name}", intent, Target(name)
+            lambda now: edits.put_service(now, name, spec), f"replace {name}", intent, Target(name)
         )
-        return self.service(name)
+        return self.service(name), is_new
 
     async def patch_service(self, name: str, patch: dict[str, Any], *, intent: Intent) -> ServiceView:
         await self._wishes.change(
@@ -269,6 +274,18 @@ class Director:
             document=Target(service, name),
         )
         return self.backend(service, name)
+
+    async def put_backend(
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
+    ) -> tuple[BackendView, bool]:
+        is_new = name not in edits.find_service(self._services, service).backends
+        await self._wishes.change(
+            lambda now: edits.put_backend(now, service, name, spec),
+            f"replace {service}/{name}",
+            intent,
+            Target(service, name),
+        )
+        return self.backend(service, name), is_new
 
     async def patch_backend(
         self, service: str, name: str, patch: dict[str, Any], *, intent: Intent

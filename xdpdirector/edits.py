@@ -67,6 +67,13 @@ def replace_service(services: Services, name: str, spec: ServiceSpec) -> Service
     return _consistent({**services, name: _keep_check_port(before, spec)})
 
 
+def put_service(services: Services, name: str, spec: ServiceSpec) -> Services:
+    """Replaced, or created; `services` themselves when that changes nothing."""
+    if services.get(name) == spec:
+        return services
+    return (replace_service if name in services else create_service)(services, name, spec)
+
+
 def replace_all(services: Services, wanted: Services) -> Services:
     """Exactly those that are wanted; `services` themselves when that changes nothing. ConflictError as with each of
     them alone."""
@@ -98,6 +105,13 @@ def create_backend(services: Services, service: str, name: str, spec: BackendSpe
     """ConflictError when the name is taken."""
     if name in find_service(services, service).backends:
         raise ConflictError(f"there is a backend '{name}' in service '{service}' already")
+    return _with_backends(services, service, lambda backends: backends | {name: spec})
+
+
+def put_backend(services: Services, service: str, name: str, spec: BackendSpec) -> Services:
+    """Replaced, or created; `services` themselves when that changes nothing."""
+    if find_service(services, service).backends.get(name) == spec:
+        return services
     return _with_backends(services, service, lambda backends: backends | {name: spec})
 
 

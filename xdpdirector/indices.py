@@ -7,8 +7,9 @@ and free places; nothing of what an index is used for.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from heapq import heapify, heappop, heappush
+from itertools import islice
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.tables import Tables
@@ -48,12 +49,30 @@ class Indices:
         """The backends that have an index in this service."""
         return [(name, backend) for backend in self.places.get(name, ())]
 
+    def require_room(
+        self, services: int, backends: Collection[Backend], is_free: Callable[[int], bool]
+    ) -> None:
+        """CapacityError when there is none for so many more services, and for these backends."""
+        if services > len(self._free_services):
+            raise self._no_service()
+        new = sum(1 for key in backends if key not in self.backends)
+        rested = filter(is_free, self._resting)
+        if new and next(islice(rested, new - 1, None), None) is None:
+            raise self._no_backend()
+
+    def _no_service(self) -> CapacityError:
+        limit = self._tables.entries("services")
+        return CapacityError(f"there is room for {limit} services: raise sizes.services")
+
+    def _no_backend(self) -> CapacityError:
+        limit = self._tables.entries("backends")
+        return CapacityError(f"there is room for {limit} backends: raise sizes.backends")
+
     def add_service(self, name: str) -> int:
         """The index of a service, a new one if it has none; CapacityError when all are taken."""
         if name not in self.services:
             if not self._free_services:
-                limit = self._tables.entries("services")
-                raise CapacityError(f"there is room for {limit} services: raise sizes.services")
+                raise self._no_service()
             index = heappop(self._free_services)
             self._tables.service_labels[index]["service"] = name.encode()
             self.services[name] = index
@@ -83,8 +102,7 @@ class Indices:
             if is_free(index):
                 return index
             self._resting.append(index)
-        limit = self._tables.entries("backends")
-        raise CapacityError(f"there is room for {limit} backends: raise sizes.backends")
+        raise self._no_backend()
 
     def remove_backend(self, key: Backend) -> None:
         index = self.backends.pop(key)

@@ -9,7 +9,8 @@ reading them takes long; `check` looks again. Knows listeners and indices of ser
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from xdpdirector.errors import CapacityError
@@ -28,6 +29,15 @@ class Found(NamedTuple):
 
     listeners: dict[Entry, Target]
     vips: set[bytes]
+
+
+@dataclass
+class _Beside:
+    """What others will have gained and lost."""
+
+    fronts: Set[Front] = frozenset()
+    gains: Set[Entry] = frozenset()
+    losses: Set[Entry] = frozenset()
 
 
 class Listening:
@@ -58,20 +68,36 @@ class Listening:
         """Whether some listener leads to this service."""
         return bool(self._owned.get(service))
 
-    def require_room(self, service: int | None, wanted: Set[Listener]) -> None:
-        """CapacityError when these would not fit."""
-        if service is not None and self._brought.get(service) == wanted:
+    def require_room_for(self, services: Iterable[tuple[int, Set[Listener]]]) -> None:
+        """CapacityError when listeners of these services would not fit, one service after the other: what each
+        gains comes beside what it has, or, where there is no room for that, instead of it. A service to come has
+        a negative number of its own."""
+        beside, tight = _Beside(), []
+        for service, wanted in services:
+            before = self._brought.get(service, frozenset())
+            try:
+                self.require_room(service, wanted | before, beside)
+            except CapacityError:
+                tight.append((service, wanted))
+        for service, wanted in tight:
+            self.require_room(service, wanted, beside)
+
+    def require_room(self, service: int, wanted: Set[Listener], beside: _Beside | None = None) -> None:
+        """CapacityError when these would not fit. `service` is negative for one that has no number yet. `beside`:
+        what others will have gained and lost by then; what this one does is added."""
+        if self._brought.get(service) == wanted:
             return
+        beside = beside or _Beside()
         entries = {entry for listener in wanted for entry in self._tables.listener_entries(listener)}
         mine = {self._front(service, entry) for entry in entries}
-        new = sum(1 for front in mine if not self.fronts.knows(front))
-        if new > self.fronts.room():
+        fronts = beside.fronts | {front for front in mine if not self.fronts.knows(front)}
+        if len(fronts) > self.fronts.room():
             raise CapacityError(
-                f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: "
-                "those of listeners that were removed come free within seconds"
+                f"{len(fronts)} more pairs of VIP and protocol are wanted, and there is room for "
+                f"{self.fronts.room()}: those of listeners that were removed come free within seconds"
             )
-        gains = {entry for entry in entries if entry not in self._present}
-        losses = set() if service is None else self._owned.get(service, set()) - entries
+        gains = beside.gains | {entry for entry in entries if entry not in self._present}
+        losses = beside.losses | (self._owned.get(service, set()) - entries)
         counts = self._count.copy()
         counts.update(entry.map for entry in gains)
         counts.subtract(entry.map for entry in losses)
@@ -85,6 +111,7 @@ class Listening:
             raise CapacityError(
                 f"there is room for {self._tables.entries('vips')} VIPs: raise sizes.listeners"
             )
+        beside.fronts, beside.gains, beside.losses = fronts, gains, losses
 
     def bring(self, service: int, listeners: Set[Listener]) -> None:
         """Exactly these listeners lead to the service, whoever had them before."""
@@ -197,9 +224,9 @@ class Listening:
         gone = sum(1 for address, count in known.items() if count and count + change[address] <= 0)
         return len(self._vips) + new - gone
 
-    def _front(self, service: int | None, entry: Entry) -> Front:
-        """`service` is None for one that has no number yet, and so no front."""
-        return Front(-1 if service is None else service, *self._place_of(entry))
+    def _front(self, service: int, entry: Entry) -> Front:
+        """`service` is negative for one that has no number yet, and so no front."""
+        return Front(service, *self._place_of(entry))
 
     def _place_of(self, entry: Entry) -> tuple[Address, int]:
         if entry not in self._place:

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from xdpdirector.decision import Decision, Selection
@@ -14,6 +14,7 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.listener import Address
+from xdpdirector.model import ServiceSpec
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic
@@ -35,6 +36,9 @@ class Plane(Protocol):
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring it to this plan; how many places had to be written. CapacityError or DataplaneError when it
         cannot be; then part of it may be there, and applying the plan before brings that back."""
+
+    def require_room(self, services: Mapping[str, ServiceSpec]) -> None:
+        """CapacityError when applying these, one after the other, would end in one. Nothing is changed."""
 
     def remove(self, name: str) -> None:
         """Of a service that it has."""
@@ -138,12 +142,19 @@ class FakePlane:
         if self.broken:
             raise self.broken
         wanted = self.plans | {plan.name: plan}
-        if sum(len(each.members) for each in wanted.values()) > self.room:
-            raise CapacityError(f"there is room for {self.room} backends")
+        self._require(sum(len(each.members) for each in wanted.values()))
         changed = self.plans.get(plan.name) != plan
         self.plans = wanted
         self.applied.append(plan.name)
         return int(changed)
+
+    def require_room(self, services: Mapping[str, ServiceSpec]) -> None:
+        members = {name: len(each.members) for name, each in self.plans.items()}
+        self._require(sum((members | {name: len(spec.backends) for name, spec in services.items()}).values()))
+
+    def _require(self, backends: int) -> None:
+        if backends > self.room:
+            raise CapacityError(f"there is room for {self.room} backends")
 
     def remove(self, name: str) -> None:
         if self.broken:

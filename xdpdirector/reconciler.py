@@ -192,6 +192,10 @@ class Reconciler:
         """See `Standings.missing`."""
         return await self._standings.missing(before, after)
 
+    def refuse_full(self, wanted: Services, touched: Collection[str]) -> None:
+        """CapacityError when the plane has no room for these of the services, as they shall be."""
+        self._plane.require_room({name: wanted[name] for name in touched if name in wanted})
+
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
         """InvalidRequestError for an address, new since `before`, that stands on another network. `document`:
         the pointer to what the error's pointer leads into, when that is not all that is wanted."""

@@ -7,7 +7,7 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -269,11 +269,20 @@ class Rings:
             known = self._filled[plan.name] = ((weights, accepting, slots), ring)
         return known[1]
 
-    def _allocate(self, slots: int) -> slice:
-        """The first gap in the ring map that is wide enough."""
+    def require_room(self, wanted: Iterable[tuple[str, int]]) -> None:
+        """CapacityError when there is none for rings of these sizes, by service, beside all that are there."""
+        taken: list[slice] = []
+        for name, slots in wanted:
+            index, waiting = self._services.get(name), self._successors.get(name)
+            places = (index is not None and self.region(index), waiting and waiting.region)
+            if not any(place and place.stop - place.start == slots for place in places):
+                taken.append(self._allocate(slots, taken))
+
+    def _allocate(self, slots: int, beside: Sequence[slice] = ()) -> slice:
+        """The first gap in the ring map that is wide enough; `beside`: places that are taken, too."""
         services = self._tables.services
         standing = np.flatnonzero(services["ring_slots"])
-        reserved = [each.region for each in self._successors.values()]
+        reserved = [*(each.region for each in self._successors.values()), *beside]
         starts = np.array([each.start for each in reserved] + [0], np.int64)
         stops = np.array([each.stop for each in reserved] + [0], np.int64)
         starts = np.append(starts, services["ring_start"][standing])

@@ -101,13 +101,12 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.query = {**(case.query or {}), **bounds}
     mark = crc32(repr((operation, case.path_parameters, case.query, case.body)).encode())
     case.headers.update(_held(case.headers, mark))
-    if (
-        operation == "replace_configuration"
-        and case.meta
-        and case.meta.generation.mode.is_positive
-        and mark % 2
-    ):
-        case.body = _applicable(case.body)
+    if case.meta and case.meta.generation.mode.is_positive and mark % 2:
+        if operation == "replace_configuration":
+            case.body = _applicable(case.body)
+        elif operation == "put_backend" and isinstance(case.body, dict):
+            case.path_parameters = {"service": "web", "backend": "web1"}
+            case.body = {**_unnamed(case.body), "address": HOSTS[0]}
 
 
 @schemathesis.hook
@@ -161,6 +160,12 @@ def _held(headers: Mapping[str, Any], mark: int) -> dict[str, str]:
         elif mark % 8 and name.lower() == "idempotency-key" and 1 <= len(str(value)) <= 240:
             held[name] = f"{value}{mark}"
     return held
+
+
+def _unnamed(body: Document) -> Document:
+    """Of the path's name, and free of what only some services allow."""
+    bounds = ("max_connections", "resume_connections")
+    return {key: value for key, value in body.items() if key not in ("service", "name", *bounds)}
 
 
 def _applicable(body: Any) -> Any:

@@ -163,20 +163,19 @@ def test_what_does_not_fit_is_refused_and_shows_nothing(
     plane.apply(w.service(), 0)
     before = world.tables.listeners()
 
-    with pytest.raises(CapacityError, match=word) as tried:
+    with pytest.raises(CapacityError, match=word):
         plane.require_room({"many": spec_of(plan)})
-    with pytest.raises(CapacityError, match=word) as done:
+    with pytest.raises(CapacityError, match=word):
         plane.apply(plan, 0)
 
     assert world.tables.listeners() == before
-    assert str(tried.value) == str(done.value)
 
 
 def test_what_fits_is_not_refused_beforehand(plane: RealPlane) -> None:
     plane.require_room({"many": spec_of(many(64))})
     plane.apply(many(64), 0)
 
-    plane.require_room({"many": spec_of(many(63)), "ring": spec_of(w.service(scheduler=Scheduler.MH))})
+    plane.require_room({"many": spec_of(many(64), vip="192.0.2.99")})
 
 
 @pytest.mark.parametrize(

@@ -19,9 +19,11 @@ from xdpdirector.api import (
     connections,
     dataplane,
     document,
+    dry_runs,
     events,
     explain,
     guard,
+    head,
     idempotency,
     lan,
     metrics,
@@ -30,6 +32,7 @@ from xdpdirector.api import (
     services,
     statistics,
     status,
+    strictness,
     tokens,
     trace,
 )
@@ -79,12 +82,17 @@ def create_app(
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         responses=problems.RESPONSES,
-        dependencies=[Depends(through_the_gate), Depends(negotiation.acceptable)],
+        dependencies=[
+            Depends(through_the_gate),
+            Depends(strictness.strict),
+            Depends(negotiation.acceptable),
+        ],
     )
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
     app.state.reading = Reading()
     problems.install(app)
+    dry_runs.install(app)
     idempotency.install(app, answers or PassingAnswers())
     routes = [*app.routes]
     for router in _ROUTERS:
@@ -92,6 +100,7 @@ def create_app(
         routes += router.routes
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, routes=routes, access=access)
+    app.add_middleware(head.HeadAsGet)
     return app
 
 

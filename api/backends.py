@@ -8,10 +8,18 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Query, Response, status
 
 from xdpdirector.api.conditions import etag
-from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, ServiceName
+from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, NewBackendName, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.patches import BackendPatch
-from xdpdirector.api.requests import AdminChange, BackendCreate, DrainChange, Items, Wait
+from xdpdirector.api.requests import (
+    AdminChange,
+    BackendCreate,
+    BackendPut,
+    DrainChange,
+    Items,
+    Wait,
+    require_name,
+)
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView
@@ -52,6 +60,25 @@ async def get_backend(
     if wait == "drained":
         return _tagged(await director.wait_drained(service, backend, timeout), director, response)
     return _tagged(director.backend(service, backend), director, response)
+
+
+@router.put("/{backend}", responses={201: {"model": BackendView, "description": "It is new"}})
+async def put_backend(
+    service: ServiceName,
+    backend: NewBackendName,
+    body: BackendPut,
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+) -> BackendView:
+    """Create a backend (201), or replace it whole: what the body leaves out takes its default."""
+    require_name(body.service, service, "service")
+    require_name(body.name, backend, "name")
+    view, is_new = await director.put_backend(service, backend, body.spec(), intent=intent)
+    if is_new:
+        response.status_code = status.HTTP_201_CREATED
+        response.headers["location"] = f"/v1/services/{service}/backends/{backend}"
+    return _tagged(view, director, response)
 
 
 @router.patch("/{backend}")

@@ -19,17 +19,33 @@ def etag(tag: str) -> str:
     return f'"{tag}"'
 
 
+def whole(request: Request, name: str) -> str | None:
+    """A header that is a list, with all its lines."""
+    lines = request.headers.getlist(name)
+    return ", ".join(lines) if lines else None
+
+
+def is_any(field: str | None) -> bool:
+    """Whether it speaks of whatever is there."""
+    return field is not None and field.strip() == "*"
+
+
 def expected(field: str | None) -> frozenset[str] | None:
     """The tags in an If-Match; None when anything may be there (`*`, or no such header). Weak tags never match, and
     what is no list of tags has none."""
-    if field is None or field.strip() == "*":
+    if field is None or is_any(field):
         return None
     return frozenset(tag for weak, tag in _tags(field) if not weak)
 
 
+def unwanted(field: str | None) -> frozenset[str]:
+    """The tags in an If-None-Match; `*` is none."""
+    return frozenset() if field is None or is_any(field) else frozenset(tag for _, tag in _tags(field))
+
+
 def unchanged(request: Request, tag: str, headers: Mapping[str, str]) -> Response | None:
     """304 when the client has what `tag` names already; `headers` are those that 200 would have."""
-    field = request.headers.get("if-none-match")
+    field = whole(request, "if-none-match")
     if field is None or not (field.strip() == "*" or tag in {known for _, known in _tags(field)}):
         return None
     return Response(status_code=status.HTTP_304_NOT_MODIFIED, headers={"etag": etag(tag), **headers})

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
@@ -17,13 +18,11 @@ from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.negotiation import JSON, chosen
 from xdpdirector.api.requests import AdminChange
 from xdpdirector.differences import Plan, RevisionView
-from xdpdirector.intent import Intent
 from xdpdirector.model import Configuration
 
 YAML = "application/yaml"
 
 router = APIRouter(tags=["configuration"], route_class=IdempotentRoute)
-DryRun = Annotated[bool, Query(description="Change nothing: only say what would change")]
 Number = Annotated[int, Path(ge=1, le=cursors.MOST, description="A revision's number")]
 RevisionCursor = Annotated[cursors.Cursor, cursors.of("revisions")]
 
@@ -65,14 +64,13 @@ async def replace_configuration(
     director: DirectorDep,
     intent: IntentDep,
     response: Response,
-    dry_run: DryRun = False,
 ) -> Plan:
     """Make this all that is wanted: what it leaves out goes. All of it or nothing; answers when the maps hold it.
 
     `interfaces` and the other parts beside `services` cannot change while the daemon runs (409). The admin state of
     a backend stays where the document does not state one.
     """
-    plan = await director.configuration.apply(body, intent=intent, dry_run=dry_run)
+    plan = await director.configuration.apply(body, intent=intent, dry_run=intent.dry_run)
     response.headers["etag"] = etag(director.tag())
     return plan
 
@@ -105,11 +103,10 @@ async def roll_back(
     intent: IntentDep,
     response: Response,
     body: Reason | None = None,
-    dry_run: DryRun = False,
 ) -> Plan:
     """Want again what was wanted then, admin states included: a new revision."""
-    reason = body.reason if body and body.reason else intent.reason
-    intent = Intent(intent.author, reason, intent.expected)
-    plan = await director.configuration.roll_back(revision, intent=intent, dry_run=dry_run)
+    if body and body.reason:
+        intent = replace(intent, reason=body.reason)
+    plan = await director.configuration.roll_back(revision, intent=intent, dry_run=intent.dry_run)
     response.headers["etag"] = etag(director.tag())
     return plan

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Header, Path, Request
+from fastapi import Depends, Header, Path, Query, Request
 
 from xdpdirector.api import conditions
 from xdpdirector.api.access import Access
 from xdpdirector.api.identity import Identity
 from xdpdirector.api.protocol import Control
 from xdpdirector.intent import Intent
+from xdpdirector.model import Name
 
 
 async def _director(request: Request) -> Control:
@@ -36,13 +37,39 @@ AuthorDep = Annotated[str, Depends(_author)]
 IfMatch = Annotated[
     str | None, Header(description="Only if its ETag is still this one, as it was read; else 412")
 ]
+IfNoneMatch = Annotated[
+    str | None,
+    Header(
+        description="`*`: only if it does not exist yet, else 412: so a PUT creates, and replaces nothing"
+    ),
+]
+DryRun = Annotated[bool, Query(description="Change nothing: answer 200 with what would change, as a plan")]
 ChangeReason = Annotated[str | None, Header(max_length=500, description="Why; kept with the revision")]
 
 
-async def _intent(author: AuthorDep, if_match: IfMatch = None, change_reason: ChangeReason = None) -> Intent:
-    return Intent(author, change_reason or "", conditions.expected(if_match))
+async def _intent(
+    request: Request,
+    author: AuthorDep,
+    if_match: IfMatch = None,
+    if_none_match: IfNoneMatch = None,
+    change_reason: ChangeReason = None,
+    dry_run: DryRun = False,
+) -> Intent:
+    match, none_match = (conditions.whole(request, name) for name in ("if-match", "if-none-match"))
+    return Intent(
+        author,
+        change_reason or "",
+        conditions.expected(match),
+        conditions.unwanted(none_match),
+        only_present=conditions.is_any(match),
+        only_new=conditions.is_any(none_match),
+        dry_run=dry_run,
+    )
 
 
 IntentDep = Annotated[Intent, Depends(_intent)]
 ServiceName = Annotated[str, Path(description="A service's name", examples=["web"])]
 BackendName = Annotated[str, Path(description="A backend's name inside the service", examples=["web1"])]
+NewServiceName = Annotated[Name, Path(description="A service's name", examples=["web"])]
+NewBackendName = Annotated[Name, Path(description="A backend's name inside the service", examples=["web1"])]
+"""Where it may not exist yet: what is made has a sound name."""

@@ -18,9 +18,24 @@ def completed(document: Document) -> Document:
     document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
     for operation in (each for path in document["paths"].values() for each in path.values()):
         operation |= roles.security(operation["operationId"])
+        if any(each["name"] == "dry_run" for each in operation.get("parameters", ())):
+            _answer_a_plan(operation["responses"])
         for parameter in operation.get("parameters", ()):
             parameter["schema"] = _without_null(parameter["schema"])
     return document
+
+
+def _answer_a_plan(responses: Document) -> None:
+    """200, where a change that is only tried is answered."""
+    plan = {"$ref": "#/components/schemas/Plan"}
+    if "200" not in responses:
+        content = {"application/json": {"schema": plan}}
+        responses["200"] = {"description": "With `dry_run`: what would change", "content": content}
+        return
+    content = responses["200"]["content"]["application/json"]
+    if content["schema"] != plan:
+        content["schema"] = {"anyOf": [content["schema"], plan]}
+        responses["200"]["description"] += "; with `dry_run` what would change, as a plan"
 
 
 def _without_null(schema: Document) -> Document:

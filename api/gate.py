@@ -21,6 +21,7 @@ from xdpdirector.api.auditing import Audited
 from xdpdirector.api.identity import Identity, Peer, identify
 from xdpdirector.api.rates import Rates, UnderWay
 from xdpdirector.api.roles import OPEN, ROLES, Operations, changes
+from xdpdirector.api.strictness import one_header
 from xdpdirector.errors import DirectorError, NotAllowedError
 
 _NOBODY = Peer()
@@ -69,8 +70,8 @@ class Gate:
 
     def _identify(self, request: Request, peer: Peer) -> Identity:
         """Who cannot be named asks on the account of the address."""
-        authorization = request.headers.get("authorization")
         try:
+            authorization = one_header(request, "authorization")
             identity = identify(peer, authorization, self._access.tokens, self._access.spec.role)
         except DirectorError:
             self._rates.take(_whence(peer))

@@ -15,8 +15,9 @@ from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.requests import DenialAsShown, DenialPut, require_name
 from xdpdirector.fields import Frozen
-from xdpdirector.guardspec import MOST_DENIED, DenyEntry, DenyReason, PrefixField
+from xdpdirector.guardspec import MOST_DENIED, DenyEntry, PrefixField
 from xdpdirector.model import HostAddress
 from xdpdirector.views import DeniedView, GuardView
 
@@ -25,16 +26,13 @@ DeniedCursor = Annotated[cursors.Cursor, cursors.of("denied")]
 PrefixPath = Annotated[PrefixField, Path(description="A denied prefix", examples=["203.0.113.0/24"])]
 
 
-class Denied(Frozen):
-    """Why a prefix is denied."""
-
-    reason: DenyReason = ""
-
-
 class DenyList(Frozen):
-    """All that is denied."""
+    """All that is denied; also as GET shows it, when that has all."""
 
-    items: Annotated[tuple[DenyEntry, ...], Field(max_length=MOST_DENIED)]
+    items: Annotated[tuple[DenialAsShown, ...], Field(max_length=MOST_DENIED)]
+    next: Annotated[None, Field(description="As GET shows it on the last page: a page is not the list.")] = (
+        None
+    )
 
 
 @router.get("")
@@ -90,9 +88,10 @@ async def get_denial(prefix: PrefixPath, director: DirectorDep, response: Respon
 
 @router.put("/deny/{prefix:path}")
 async def put_denial(
-    prefix: PrefixPath, body: Denied, director: DirectorDep, intent: IntentDep, response: Response
+    prefix: PrefixPath, body: DenialPut, director: DirectorDep, intent: IntentDep, response: Response
 ) -> DeniedView:
     """Deny a prefix, or give another reason for it."""
+    require_name(body.prefix, prefix, "prefix")
     view = await director.guard.put(DenyEntry(prefix=prefix, reason=body.reason), intent=intent)
     response.headers["etag"] = etag(director.guard.tag(prefix))
     return view

@@ -20,6 +20,7 @@ from starlette.exceptions import HTTPException
 
 from xdpdirector import errors
 from xdpdirector.api.faults import Fault, faults, not_json
+from xdpdirector.api.strictness import UnknownParameterError
 
 log = logging.getLogger(__name__)
 TYPE = "urn:xdpdirector:problem:"
@@ -27,6 +28,7 @@ STATUS: dict[type[errors.DirectorError], HTTPStatus] = {
     errors.DirectorError: HTTPStatus.INTERNAL_SERVER_ERROR,
     errors.InvalidRequestError: HTTPStatus.UNPROCESSABLE_ENTITY,
     errors.NotUnicodeError: HTTPStatus.BAD_REQUEST,
+    errors.RepeatedError: HTTPStatus.BAD_REQUEST,
     errors.NotFoundError: HTTPStatus.NOT_FOUND,
     errors.ConflictError: HTTPStatus.CONFLICT,
     errors.StaleError: HTTPStatus.PRECONDITION_FAILED,
@@ -113,7 +115,9 @@ def answer(
 
 def of_error(request: Request, error: errors.DirectorError) -> Response:
     """The problem document of an error."""
-    faults = [Fault(detail=error.detail, pointer=error.pointer)] if error.pointer is not None else []
+    parameter = error.parameter if isinstance(error, UnknownParameterError) else None
+    named = error.pointer is not None or parameter is not None
+    faults = [Fault(detail=error.detail, pointer=error.pointer, parameter=parameter)] if named else []
     status, headers = status_of(type(error)), {}
     if isinstance(error, errors.OverloadedError):
         headers["retry-after"] = str(error.retry_after)
@@ -150,7 +154,8 @@ async def _http_error(request: Request, error: Exception) -> Response:
     slug = _SLUGS.get(status, "http")
     headers = dict(error.headers or {})
     if status is HTTPStatus.METHOD_NOT_ALLOWED:  # the router knows one route's only
-        headers = {"allow": ", ".join(request.state.methods)}
+        methods = request.state.methods
+        headers = {"allow": ", ".join(sorted({*methods, "HEAD"} if "GET" in methods else methods))}
     return answer(request, status, slug, status.phrase, detail, headers=headers)
 
 

@@ -68,7 +68,12 @@ class GuardControl(Protocol):
 
 
 class Control(Protocol):
-    """Writes return when the maps hold the change. `patch` is an RFC 7396 merge patch, times are seconds."""
+    """Writes return when the maps hold the change; with an intent that is only to be tried they raise DryRunError.
+    `patch` is an RFC 7396 merge patch, times are seconds."""
+
+    @property
+    def revision(self) -> int:
+        """The number of what is wanted now."""
 
     @property
     def configuration(self) -> ConfigurationControl: ...
@@ -125,7 +130,8 @@ class Control(Protocol):
 
     async def create_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView: ...
 
-    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView: ...
+    async def put_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> tuple[ServiceView, bool]:
+        """And whether it is new."""
 
     async def patch_service(self, name: str, patch: dict[str, object], *, intent: Intent) -> ServiceView: ...
 
@@ -134,6 +140,11 @@ class Control(Protocol):
     async def create_backend(
         self, service: str, name: str, spec: BackendSpec, *, intent: Intent
     ) -> BackendView: ...
+
+    async def put_backend(
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
+    ) -> tuple[BackendView, bool]:
+        """And whether it is new."""
 
     async def patch_backend(
         self, service: str, name: str, patch: dict[str, object], *, intent: Intent

@@ -3,12 +3,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema
 
+from xdpdirector.errors import InvalidRequestError
 from xdpdirector.fields import Between, Duration
+from xdpdirector.guardspec import DenyEntry, DenyReason, PrefixField
 from xdpdirector.model import BackendSpec, Frozen, Name, ServiceSpec, Timeout
+from xdpdirector.views import BackendView, DeniedView, ServiceView
 
 Wait = Annotated[
     Duration, Between(0.001, 600, "must be at least 1ms, and at most 10m: ask again to wait longer")
@@ -39,9 +43,129 @@ Spec = TypeVar("Spec", bound=BaseModel)
 def _without_name(named: BaseModel, kind: type[Spec]) -> Spec:
     """The validated values of `named` as its parent class; not spelled and read again, so nothing is lost."""
     return kind.model_construct(
-        _fields_set=named.model_fields_set - {"name"},
+        _fields_set=named.model_fields_set & kind.model_fields.keys(),
         **{field: getattr(named, field) for field in kind.model_fields},
     )
+
+
+class AsShown(Frozen):
+    """A body that may be what GET gave: what is only seen, and nobody can wish, is passed over."""
+
+    passed_over: ClassVar[frozenset[str]] = frozenset()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_what_is_seen(cls, document: Any) -> Any:
+        if not isinstance(document, dict):
+            return document
+        return {name: value for name, value in document.items() if name not in cls.passed_over}
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        made = handler(schema)
+        properties = handler.resolve_ref_schema(made)["properties"]
+        properties |= {
+            name: {"description": "As GET shows it; passed over."} for name in sorted(cls.passed_over)
+        }
+        return made
+
+
+def _only_seen(view: type[BaseModel], body: type[BaseModel]) -> frozenset[str]:
+    return frozenset(view.model_fields.keys() - body.model_fields.keys())
+
+
+def require_name(said: object, name: object, field: str) -> None:
+    """InvalidRequestError when a body, if it says a name at all, says another one than the path."""
+    if said is not None and said != name:
+        raise InvalidRequestError(
+            f"the body's {field} is '{said}', and the path's is '{name}': nothing is renamed by a PUT",
+            pointer=f"/{field}",
+        )
+
+
+class _NamedBackend(BackendSpec):
+    service: Name | None = None
+    name: Name | None = None
+
+
+class BackendPut(AsShown, _NamedBackend):
+    """A backend, also as GET shows it. `service` and `name` are those of the path, or are left out."""
+
+    passed_over = _only_seen(BackendView, _NamedBackend)
+
+    def spec(self) -> BackendSpec:
+        return _without_name(self, BackendSpec)
+
+
+class _NamedService(ServiceSpec):
+    name: Name | None = None
+
+
+class ServicePut(AsShown, _NamedService):
+    """A service, also as GET shows it: then `backends` is a list. `name` is that of the path, or is left out."""
+
+    passed_over = _only_seen(ServiceView, _NamedService)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _by_name(cls, document: Any) -> Any:
+        """Of a list; with what is only seen of each left out."""
+        listed = document.get("backends") if isinstance(document, dict) else None
+        if not isinstance(listed, list):
+            return document
+        if not all(isinstance(each, dict) and isinstance(each.get("name"), str) for each in listed):
+            raise ValueError("each of the backends in a list needs its name")
+        names = [each["name"] for each in listed]
+        if len(set(names)) != len(names):
+            raise ValueError("two of the backends in the list have the same name")
+        wished = BackendSpec.model_fields.keys() | {"name"} | BackendPut.passed_over | {"service"}
+        unknown = sorted(set().union(*(each.keys() for each in listed)) - wished)
+        if unknown:
+            raise ValueError(f"a backend has no '{unknown[0]}'")
+        return document | {
+            "backends": {
+                each["name"]: {
+                    name: value for name, value in each.items() if name in BackendSpec.model_fields
+                }
+                for each in listed
+            }
+        }
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> dict[str, Any]:
+        made = super().__get_pydantic_json_schema__(schema, handler)
+        properties = handler.resolve_ref_schema(made)["properties"]
+        mapping = {key: value for key, value in properties["backends"].items() if key != "description"}
+        named = {"type": "object", "required": ["name", "address"], "description": "As GET shows it."}
+        properties["backends"] = {
+            "description": properties["backends"]["description"],
+            "anyOf": [mapping, {"type": "array", "items": named}],
+        }
+        return made
+
+    def spec(self) -> ServiceSpec:
+        return _without_name(self, ServiceSpec)
+
+
+class _NamedDenial(Frozen):
+    prefix: PrefixField | None = None
+    reason: DenyReason = ""
+
+
+class DenialPut(AsShown, _NamedDenial):
+    """Why a prefix is denied; also as GET shows it."""
+
+    passed_over = _only_seen(DeniedView, _NamedDenial)
+
+
+class DenialAsShown(AsShown, DenyEntry):
+    """An entry of the deny list, also as GET shows it."""
+
+    passed_over = _only_seen(DeniedView, DenyEntry)
 
 
 class AdminChange(Frozen):

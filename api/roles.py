@@ -38,6 +38,7 @@ ROLES = {
     "list_backends": Role.READ,
     "get_backend": Role.READ,
     "create_backend": Role.OPERATE,
+    "put_backend": Role.OPERATE,
     "patch_backend": Role.OPERATE,
     "delete_backend": Role.OPERATE,
     "drain_backend": Role.OPERATE,

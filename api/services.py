@@ -6,11 +6,10 @@ from __future__ import annotations
 from fastapi import APIRouter, Response, status
 
 from xdpdirector.api.conditions import etag
-from xdpdirector.api.deps import DirectorDep, IntentDep, ServiceName
+from xdpdirector.api.deps import DirectorDep, IntentDep, NewServiceName, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.patches import ServicePatch
-from xdpdirector.api.requests import Items, ServiceCreate
-from xdpdirector.model import ServiceSpec
+from xdpdirector.api.requests import Items, ServiceCreate, ServicePut, require_name
 from xdpdirector.views import ServiceView
 
 router = APIRouter(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
@@ -42,13 +41,21 @@ async def get_service(service: ServiceName, director: DirectorDep, response: Res
     return view
 
 
-@router.put("/{service}")
+@router.put("/{service}", responses={201: {"model": ServiceView, "description": "It is new"}})
 async def replace_service(
-    service: ServiceName, body: ServiceSpec, director: DirectorDep, intent: IntentDep, response: Response
+    service: NewServiceName,
+    body: ServicePut,
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
 ) -> ServiceView:
-    """Replace a service whole; what the body leaves out takes its default."""
-    view = await director.replace_service(service, body, intent=intent)
+    """Create a service (201), or replace it whole: what the body leaves out takes its default."""
+    require_name(body.name, service, "name")
+    view, is_new = await director.put_service(service, body.spec(), intent=intent)
     response.headers["etag"] = etag(director.tag(service))
+    if is_new:
+        response.status_code = status.HTTP_201_CREATED
+        response.headers["location"] = f"/v1/services/{view.name}"
     return view
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
 
-from xdpdirector.api.deps import AccessDep
+from xdpdirector.api.deps import AccessDep, DryRun
 from xdpdirector.api.requests import Items
 from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.tokens import Token, TokenSpec
@@ -29,15 +29,17 @@ async def list_tokens(access: AccessDep) -> Items[Token]:
 
 
 @router.post("", status_code=status.HTTP_201_CREATED)
-async def create_token(body: TokenSpec, access: AccessDep, response: Response) -> NewToken:
+async def create_token(
+    body: TokenSpec, access: AccessDep, response: Response, dry_run: DryRun = False
+) -> NewToken:
     """Make a token; 409 when the name is taken. Its text is only in this answer."""
-    token, text = access.tokens.add(body)
+    token, text = access.tokens.add(body, dry_run=dry_run)
     response.headers["location"] = f"/v1/tokens/{token.name}"
     response.headers["cache-control"] = "no-store"
     return NewToken(token=text, **dict(token))
 
 
 @router.delete("/{token}", status_code=status.HTTP_204_NO_CONTENT)
-async def delete_token(token: TokenName, access: AccessDep) -> None:
+async def delete_token(token: TokenName, access: AccessDep, dry_run: DryRun = False) -> None:
     """Remove a token: it is not valid any more."""
-    access.tokens.remove(token)
+    access.tokens.remove(token, dry_run=dry_run)

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from xdpdirector.api.json_body import JsonRequest
 from xdpdirector.errors import NotUnicodeError
 from xdpdirector.pointer import pointer
 
@@ -20,16 +21,18 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
 class TextRoute(APIRoute):
-    """Its bodies hold Unicode text only: NotUnicodeError with a pointer to what is none."""
+    """Its bodies hold Unicode text only, and no key twice: NotUnicodeError, or RepeatedError, with a pointer."""
 
     def get_route_handler(self) -> Handler:
         handle = super().get_route_handler()
 
         async def checked(request: Request) -> Response:
-            body = await request.body()
+            reading = JsonRequest(request.scope, request.receive)
+            await reading.read()
+            body = await reading.body()
             if b"\\ud" in body or b"\\uD" in body:
                 _require_unicode(body)
-            return await handle(request)
+            return await handle(reading)
 
         return checked
 

@@ -19,6 +19,7 @@
 #include "client.h"
 #include "connection.h"
 #include "guard.h"
+#include "opening.h"
 #include "schedule.h"
 
 /* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
@@ -65,9 +66,7 @@ static __always_inline bool remember(const struct packet *packet, const struct s
 
 	is.record.backend = choice->index;
 	is.record.front = aside->front;
-	is.record.state = next_state(
-		packet->protocol == IPPROTO_UDP ? CONNECTION_UDP : CONNECTION_SYN, packet);
-	is.record.pending = 1;
+	is.record.state = first_state(packet);
 	is.record.generation = choice->backend ? choice->backend->generation : 0;
 	is.record.seen = now;
 	find_place(packet, service, aside->front, &place);
@@ -155,22 +154,92 @@ static __always_inline enum reason choose(const struct packet *packet,
 	return UNDECIDED;
 }
 
+/* A packet of a flow without a record. */
+static __always_inline enum reason choose_unknown(const struct packet *packet,
+						  const struct service *service,
+						  struct aside *aside, struct choice *choice)
+{
+	aside->stage = stage_of_new(packet, service);
+	if (opens(packet, service) || accepts_from_server(packet, service, aside, choice))
+		return UNDECIDED;
+	return follow_slot(packet, service, aside, choice);
+}
+
+/* A SYN after FIN or RST. With limits it pays for a connection, and changes nothing when it must not come. Undecided: the backend
+ * is lost, the record is gone. */
+static __always_inline enum reason reopen(const struct packet *packet,
+					  const struct service *service, const struct aside *aside,
+					  struct entry *entry, struct choice *choice)
+{
+	enum reason reason = UNDECIDED;
+
+	if (!take_again(choice, entry->is.record.backend, entry->is.record.generation,
+			aside->front)) {
+		forget(entry);
+		return UNDECIDED;
+	}
+	note_fact(FACT_RECORD);
+	if (is_limited(packet, service))
+		reason = admit(packet, aside->service);
+	if (reason != UNDECIDED)
+		return reason;
+	renew(entry, packet, ticks(aside->now), false);
+	choice->is_new = true;
+	return FORWARD_NEW;
+}
+
+/* Whether the slot is in flux, and flows from before may still run at another backend than the record's. */
+static __always_inline bool is_contested(const struct entry *entry, const struct aside *aside,
+					 struct choice *choice)
+{
+	const union slot_word *slot = &aside->slot;
+
+	return entry->is.record.state == CONNECTION_SYN && slot->is.flags & SLOT_FLUX &&
+	       slot->is.before != entry->is.record.backend &&
+	       take(choice, slot->is.before, aside->front);
+}
+
+/* The flow has run at the backend before all the time: somebody else has sent the SYN. */
+static __always_inline void give_back(const struct packet *packet, const struct aside *aside,
+				      struct entry *entry, const struct choice *choice)
+{
+	union record_word before = entry->is, after = before;
+
+	after.record.backend = choice->index;
+	after.record.generation = choice->backend->generation;
+	after.record.state = first_state(packet);
+	after.record.seen = ticks(aside->now);
+	if (!swap_record(entry, after.word))
+		return;
+	add_load(before, -1);
+	add_load(after, 1);
+}
+
 /* The same for packets that change a record, or that belong to a flow without one. */
-static __always_inline enum reason choose_again(const struct packet *packet,
+static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct packet *packet,
 						const struct service *service, struct aside *aside,
 						struct choice *choice)
 {
 	struct entry entry = {};
 
-	if (recall(packet, service, aside->front, ticks(aside->now), &entry)) {
-		note_fact(FACT_RECORD);
-		aside->stage = STAGE_SCHEDULE;
-		return follow_record(packet, service, aside->front, &entry, choice);
+	if (!recall(packet, service, aside->front, ticks(aside->now), &entry))
+		return choose_unknown(packet, service, aside, choice);
+	if (is_opening(packet) && !is_active(entry.is.record.state)) {
+		aside->stage = stage_of_new(packet, service);
+		return reopen(packet, service, aside, &entry, choice);
 	}
-	aside->stage = stage_of_new(packet, service);
-	if (opens(packet, service) || accepts_from_server(packet, service, aside, choice))
-		return UNDECIDED;
-	return follow_slot(packet, service, aside, choice);
+	note_fact(FACT_RECORD);
+	aside->stage = STAGE_SCHEDULE;
+	if (is_contested(&entry, aside, choice)) {
+		if (is_opening(packet)) {
+			note_opening(ctx, packet, service, aside->front);
+		} else if (!follows_opening(ctx, packet, service, aside->front)) {
+			give_back(packet, aside, &entry, choice);
+			return FORWARD_CONNECTION;
+		}
+	}
+	renew(&entry, packet, ticks(aside->now), has_data(ctx, packet));
+	return follow_record(packet, service, aside->front, &entry, choice);
 }
 
 /* Where it costs something: a processor's atomic addition takes as long as some dozens of others. */

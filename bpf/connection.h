@@ -3,6 +3,11 @@
  *
  * A flow that has shown one packet is pending; its second packet (for TCP: the first that is no SYN) makes it a running
  * one, which no newcomer can push out. Time is in jiffies: reading them costs one load, a clock thirty times that.
+ *
+ * The replies never come this way, so nothing tells a FIN, a RST or a SYN of the client's from one that somebody made up
+ * who knows addresses and ports. None of them moves a running flow. What the client sends afterwards says how it was: an
+ * ACK after a RST, or data after a FIN, that the connection is established; a SYN stays with the backend of the record,
+ * while that backend serves, and opens a new connection there if there is none.
  */
 #ifndef XDPDIRECTOR_CONNECTION_H
 #define XDPDIRECTOR_CONNECTION_H
@@ -48,21 +53,46 @@ static __always_inline void move_load(union record_word is, s32 active)
 	__sync_fetch_and_add(&load->inactive, -active);
 }
 
-static __always_inline u8 next_state(u8 state, const struct packet *packet)
+/* The state after a packet: 4 bits by the state before. DATA is after an ACK with data, OTHER after what has no ACK, and
+ * UDP's. */
+#define AFTER_RST   0x777777770ULL
+#define AFTER_FIN   0x666666660ULL
+#define AFTER_SYN   0x888543210ULL
+#define AFTER_ACK   0x446545440ULL
+#define AFTER_DATA  0x444545440ULL
+#define AFTER_OTHER 0x476545440ULL
+
+static __always_inline u8 next_state(u64 state, const struct packet *packet, bool has_data)
 {
-	if (state == CONNECTION_UDP)
-		return state;
+	u64 after = AFTER_OTHER;
+
+	if (packet->flags & TCP_RST)
+		after = AFTER_RST;
+	else if (packet->flags & TCP_FIN)
+		after = AFTER_FIN;
+	else if (is_opening(packet))
+		after = AFTER_SYN;
+	else if (packet->flags & TCP_ACK)
+		after = has_data ? AFTER_DATA : AFTER_ACK;
+	return opaque(after) >> state * 4 & (MAX_STATES - 1);
+}
+
+/* Of a flow's first packet. */
+static __always_inline u8 first_state(const struct packet *packet)
+{
+	if (packet->protocol == IPPROTO_UDP)
+		return CONNECTION_DATAGRAM;
 	if (packet->flags & TCP_RST)
 		return CONNECTION_CLOSED;
-	if (packet->flags & TCP_FIN && state != CONNECTION_CLOSED)
+	if (packet->flags & TCP_FIN)
 		return CONNECTION_FIN;
-	return state == CONNECTION_SYN && !is_opening(packet) ? CONNECTION_ESTABLISHED : state;
+	return is_opening(packet) ? CONNECTION_SYN : CONNECTION_MIDSTREAM;
 }
 
 static __always_inline bool has_expired(union record_word is, const struct service *service,
 					u64 now)
 {
-	return idle_ticks(is, now) > (s64)service->timeouts[is.record.state % MAX_STATES];
+	return age_of(is.word, now) > service->timeouts[state_of(is.word)] + SEEN_NOW;
 }
 
 /* Forget the flow, so that it can be scheduled anew. */
@@ -76,8 +106,8 @@ static __always_inline void forget(const struct entry *entry)
 static __always_inline bool stays(const struct entry *entry, const struct packet *packet,
 				  const struct service *service, u32 now)
 {
-	return !(packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) && !entry->is.record.pending &&
-	       !has_expired(entry->is, service, now);
+	return !(packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) &&
+	       age_of(entry->is.word, now) <= service->stays[state_of(entry->is.word)];
 }
 
 /* When another processor changed the record meanwhile, it saw a packet that is as late. */
@@ -85,19 +115,19 @@ static __always_inline void refresh(const struct entry *entry, u32 now)
 {
 	union record_word after = entry->is;
 
-	if (idle_ticks(after, now) <= 0)
+	if (age_of(after.word, now) <= SEEN_NOW)
 		return;
 	after.record.seen = now;
 	swap_record(entry, after.word);
 }
 
 /* The record as it is after this packet. */
-static __always_inline void renew(struct entry *entry, const struct packet *packet, u32 now)
+static __always_inline void renew(struct entry *entry, const struct packet *packet, u32 now,
+				  bool has_data)
 {
 	union record_word before = entry->is, after = before;
 
-	after.record.state = opaque(next_state(before.record.state, packet));
-	after.record.pending &= opaque(is_opening(packet));
+	after.record.state = next_state(state_of(before.word), packet, has_data);
 	after.record.seen = now;
 	if (after.word == before.word || !swap_record(entry, after.word))
 		return;
@@ -106,20 +136,16 @@ static __always_inline void renew(struct entry *entry, const struct packet *pack
 		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
 }
 
-/* The flow's record as it stands after this packet. False when there is none, or none that still holds: it has
- * timed out, or a SYN opens the connection anew after its end (RFC 9293, 3.6.1). */
+/* The flow's record as it stood before this packet. False when there is none, or it has timed out. */
 static __always_inline bool recall(const struct packet *packet, const struct service *service,
 				   u32 front, u32 now, struct entry *entry)
 {
 	if (!find_entry(packet, service, front, entry))
 		return false;
-	if (has_expired(entry->is, service, now) ||
-	    (is_opening(packet) && !is_active(entry->is.record.state))) {
-		forget(entry);
-		return false;
-	}
-	renew(entry, packet, now);
-	return true;
+	if (!has_expired(entry->is, service, now))
+		return true;
+	forget(entry);
+	return false;
 }
 
 #endif

@@ -23,6 +23,7 @@
 #include "client.h"
 #include "connection.h"
 #include "guard.h"
+#include "opening.h"
 #include "schedule.h"
 #include "choose.h"
 #include "related.h"
@@ -159,13 +160,14 @@ int stage_recall(struct xdp_md *ctx)
 	service = services.lookup(&aside->service);
 	if (!service)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	aside->reason = choose_again(&aside->packet, service, aside, &choice);
+	aside->reason = choose_again(ctx, &aside->packet, service, aside, &choice);
 	aside->backend = named(&choice);
 	switch (aside->reason) {
 	case UNDECIDED:
 		return call_one_of(ctx, aside->stage);
 	case FORWARD_RING:
 	case FORWARD_CONNECTION:
+	case FORWARD_NEW:
 		return forward(ctx, &aside->packet, &choice, aside->reason);
 	case FORWARD_BEFORE:
 		return call_stage(ctx, STAGE_REMEMBER);
@@ -268,6 +270,9 @@ int stage_remember(struct xdp_md *ctx)
 	choice.is_new = aside->reason != FORWARD_BEFORE;
 	if (!remember(&aside->packet, service, aside, &choice) && !service->ring_slots)
 		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, DROP_FULL);
+	if (aside->slot.is.flags & SLOT_FLUX && aside->slot.is.before != NO_BACKEND &&
+	    is_opening(&aside->packet))
+		note_opening(ctx, &aside->packet, service, aside->front);
 	return forward(ctx, &aside->packet, &choice, aside->reason);
 }
 

@@ -17,6 +17,7 @@
 #define FRAGMENT_OFFSET	 0x1fff
 #define FRAGMENT6_BITS	 0xfff9 /* the same in IPv6 (RFC 8200, 4.5) */
 #define FRAGMENT6_OFFSET 0xfff8
+#define MAX_OFFSET	 0x3fff /* of a transport header: what is followed here ends well below */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -316,6 +317,22 @@ static __always_inline bool parse(struct cursor *cursor, struct packet *packet)
 	}
 	parse_transport(cursor, packet);
 	return true;
+}
+
+/* The TCP header of a packet that was parsed; NULL (never) when the frame does not have it. */
+static __always_inline const struct tcphdr *tcp_header(struct xdp_md *ctx,
+						       const struct packet *packet)
+{
+	const struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & MAX_OFFSET);
+
+	return (void *)(tcp + 1) <= (void *)(long)ctx->data_end ? tcp : NULL;
+}
+
+static __always_inline bool has_data(struct xdp_md *ctx, const struct packet *packet)
+{
+	const struct tcphdr *tcp = tcp_header(ctx, packet);
+
+	return packet->protocol == IPPROTO_TCP && tcp && packet->payload > tcp->doff * 4;
 }
 
 static __always_inline bool is_icmp(const struct packet *packet)

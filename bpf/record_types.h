@@ -39,6 +39,12 @@ struct adopted {
 	u64 word; /* struct record; 0 once it stands in the table */
 };
 
+/* The SYN that opened a flow while its slot was in flux: see opening.h. Read at once. */
+struct opening {
+	u32 tag;    /* of the flow */
+	u32 number; /* the SYN's sequence number */
+} __attribute__((aligned(8)));
+
 /* A record that is to be forgotten, if it is still as it was. */
 struct reaped {
 	u64 word;
@@ -51,8 +57,7 @@ struct reaped {
 struct record {
 	u64 backend : 16;
 	u64 front : 14;
-	u64 state : 3;	    /* enum connection_state */
-	u64 pending : 1;    /* has shown one packet only */
+	u64 state : 4;	    /* enum connection_state */
 	u64 generation : 8; /* of the backend's index when this was recorded: the low bits */
 	u64 seen : 22;	    /* when its last packet came, in ticks (bpf/table.h) */
 };

@@ -13,8 +13,6 @@
 #include "schedule.h"
 #include "verdict.h"
 
-#define MAX_OFFSET 0x3fff /* of a transport header: what parse.h follows ends well below */
-
 /* What the fragments of a packet have in common. In IPv6 the protocol is not part of it: fragments may differ in their
  * next header, and the first one's may be an extension header (RFC 8200, 4.5). */
 static __always_inline void name_fragment(const struct packet *packet, struct fragment *fragment)

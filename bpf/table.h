@@ -27,13 +27,12 @@
 #define EASY	    1 /* so many flows in its first bucket, and a newcomer does not look at the second */
 #define RECORD_BUSY 1ULL
 
-/* What a record is worth that could make room: 4 bits by its state, from the ninth on by its state while pending. Number 0
- * is RECORD_BUSY's. */
-#define RANKS	     0x222222224444134fULL
+/* What a record is worth that could make room: 4 bits by its state. Number 0 is RECORD_BUSY's. */
+#define RANKS	     0xfffffff31344222fULL
 #define RUNNING_RANK 4ULL
 #define RANK_SHIFT   24
 #define RUNNING	     (RUNNING_RANK << RANK_SHIFT)
-#define STATE_SHIFT  30 /* in struct record; `pending` follows */
+#define STATE_SHIFT  30 /* in struct record */
 #define SEEN_SHIFT   42
 #define SEEN_NOW     (1 << (SEEN_BITS - 1))
 
@@ -61,10 +60,15 @@ static __always_inline u32 ticks(u64 jiffies)
 	return jiffies >> TICK_SHIFT & ((1 << SEEN_BITS) - 1);
 }
 
-/* Since the record was seen. Below zero when another processor saw it after `now` was read. */
-static __always_inline s64 idle_ticks(union record_word is, u64 now)
+/* Since the record was seen, from SEEN_NOW on. Below that when another processor saw it after `now` was read. */
+static __always_inline u64 age_of(u64 word, u64 now)
 {
-	return (s64)((now - (is.word >> SEEN_SHIFT)) << SEEN_SHIFT) >> SEEN_SHIFT;
+	return (now - (word >> SEEN_SHIFT) + SEEN_NOW) & (2 * SEEN_NOW - 1);
+}
+
+static __always_inline u64 state_of(u64 word)
+{
+	return word >> STATE_SHIFT & (MAX_STATES - 1);
 }
 
 static __always_inline u64 read_word(const u64 *at)

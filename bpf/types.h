@@ -14,7 +14,7 @@
 #define NO_BACKEND	0xffff
 #define VLAN_AS_IT_CAME 0xffff
 #define MAX_MEMBERS	256 /* backends of one service */
-#define MAX_STATES	8
+#define MAX_STATES	16
 
 /* Programs of their own for the packets that need more than a look, reached by tail calls: the function stage_x
  * stands at STAGES_AT + STAGE_X in `stages`. */
@@ -68,13 +68,17 @@ enum backend_flags {
 	BACKEND_PARTIAL = 8,  /* is down for some VIPs of its service: `out` of their fronts */
 };
 
-/* TCP as the client's side shows it: the replies never come this way. */
+/* What a flow has shown, TCP as the client's side shows it: the replies never come this way. The first three: one packet
+ * only. bpf/connection.h has the transitions. */
 enum connection_state {
-	CONNECTION_SYN = 0,
-	CONNECTION_ESTABLISHED = 1,
-	CONNECTION_FIN = 2,
-	CONNECTION_CLOSED = 3,
-	CONNECTION_UDP = 4,
+	CONNECTION_SYN = 1,
+	CONNECTION_MIDSTREAM = 2,
+	CONNECTION_DATAGRAM = 3,
+	CONNECTION_ESTABLISHED = 4,
+	CONNECTION_UDP = 5,
+	CONNECTION_FIN = 6,
+	CONNECTION_CLOSED = 7,
+	CONNECTION_REOPENED = 8, /* a SYN after FIN or RST */
 };
 
 enum fragment_kind {
@@ -192,7 +196,9 @@ struct service {
 	u32 persistence; /* for how long after its last new connection, in jiffies */
 	u32 pad2;
 	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/table.h) */
-	u64 multipliers[2];	  /* secret, odd: where its flows stand in the table */
+	u32 stays
+		[MAX_STATES]; /* SEEN_NOW and for how long such a record stays as it is, but for its time; 0: never */
+	u64 multipliers[2]; /* secret, odd: where its flows stand in the table */
 };
 
 struct ring_slot {

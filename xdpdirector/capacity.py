@@ -6,13 +6,13 @@ What rests for a while before it is free, as a backend that rings still speak of
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from xdpdirector.errors import CapacityError
 from xdpdirector.indices import Indices
 from xdpdirector.listening import Listening
+from xdpdirector.model import ServiceSpec
 from xdpdirector.rings import Rings
-from xdpdirector.schedule import ServicePlan
 from xdpdirector.tables import Tables
 
 
@@ -22,34 +22,34 @@ class Capacity:
     def __init__(self, tables: Tables, indices: Indices, rings: Rings, listening: Listening) -> None:
         self._tables, self._indices, self._rings, self._listening = tables, indices, rings, listening
 
-    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
-        """CapacityError when these plans, in place of those of the same names, could not stand beside all others
-        even when the services that are `gone` have left."""
+    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str]) -> None:
+        """CapacityError when these, in place of those of the same names, could not stand beside all others even
+        when the services that are `gone` have left."""
         known, backends = self._indices.services, self._indices.backends
         going = [name for name in gone if name in known]
-        new = [each for each in plans if each.name not in known]
+        new = [name for name in services if name not in known]
         self._require("services", len(known) - len(going) + len(new))
-        members = {(each.name, member.name) for each in plans for member in each.members}
+        members = {(name, key) for name, spec in services.items() for key in spec.backends}
         leaving = {key for name in going for key in self._indices.of_service(name)}
-        leaving |= {key for each in plans for key in self._indices.of_service(each.name)} - members
+        leaving |= {key for name in services for key in self._indices.of_service(name)} - members
         held = {backends[key] for key in backends.keys() - leaving}
         held.update(self._rings.mentioned_without(going))
         self._require("backends", len(held) + len(members - backends.keys()))
-        for each in plans:
-            self.require_members(each)
-        self._rings.require_room(plans, going)
+        for name, spec in services.items():
+            self.require_members(name, len(spec.backends), is_ring=spec.scheduler.is_ring)
+        self._rings.require_room(
+            {name: spec.ring_slots for name, spec in services.items() if spec.scheduler.is_ring}, going
+        )
         self._listening.require_room(
-            [(known.get(each.name), frozenset(each.listeners)) for each in plans],
+            [(known.get(name), frozenset(spec.listeners)) for name, spec in services.items()],
             [known[name] for name in going],
         )
 
-    def require_members(self, plan: ServicePlan) -> None:
+    def require_members(self, name: str, count: int, *, is_ring: bool) -> None:
         """CapacityError when one service has too many."""
         room = self._tables.members_each
-        if not plan.scheduler.is_ring and len(plan.members) > room:
-            raise CapacityError(
-                f"service '{plan.name}' has {len(plan.members)} backends; there is room for {room}"
-            )
+        if not is_ring and count > room:
+            raise CapacityError(f"service '{name}' has {count} backends; there is room for {room}")
 
     def _require(self, what: str, wanted: int) -> None:
         room = self._tables.entries(what)

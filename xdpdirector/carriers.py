@@ -49,6 +49,7 @@ class Carriers:
         """`on_attached`: an interface carries the program that did not carry it a moment ago."""
         self._tasks, self._on_attached = tasks or BackgroundTasks(), on_attached
         self._indices: dict[str, int] = {}
+        self._macs: dict[str, bytes] = {}
         self._renewed: set[str] = set()
         self._news = asyncio.Event()
         self._paths, self._names, self._mode, self._events = paths, names, mode, events
@@ -71,7 +72,18 @@ class Carriers:
             if name in self._indices and self._indices[name] != present.get(name):
                 self._renewed.add(name)
         self._indices |= {name: present.get(name, 0) for name in self._names}
+        for link in links:
+            if link.name in self._names and link.mac:
+                self._see_mac(link.name, link.mac)
         self._news.set()
+
+    def _see_mac(self, name: str, mac: bytes) -> None:
+        before, self._macs[name] = self._macs.get(name, mac), mac
+        if mac != before:
+            text = (
+                f"interface {name} has the MAC {mac.hex(':')} now, before {before.hex(':')}: it is announced"
+            )
+            self._events.publish("network.mac-changed", name, text, mac=mac.hex(":"), before=before.hex(":"))
 
     def problems(self) -> list[str]:
         try:

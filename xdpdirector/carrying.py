@@ -40,9 +40,11 @@ INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """What follows from others, and is made anew, but for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
-"reaping", "adopting"}  # fmt: skip
+"reaping", "adopting", "openings"}  # fmt: skip
 """What a program writes down while it works."""
 
+_NOTHING_TO_LOSE = {"CONNECTION_CLOSED", "CONNECTION_SYN", "CONNECTION_MIDSTREAM", "CONNECTION_DATAGRAM"}
+"""Flows that have shown a single packet, or were ended by a RST."""
 _BATCH = 4096
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _PORT = 4  # bytes of a key, and of a value, in `ports`
@@ -326,13 +328,36 @@ def _flows(loaded: Loaded, name: str) -> Iterator[Array]:
             yield rows
 
 
-def _translated(words: Array, before: dict[str, tuple[int, int]], after: dict[str, tuple[int, int]]) -> Array:
-    """Records' words, with each field where the new layout has it."""
+_ONCE = {"CONNECTION_ESTABLISHED": "CONNECTION_MIDSTREAM", "CONNECTION_UDP": "CONNECTION_DATAGRAM"}
+"""States of flows that had shown one packet only, where a bit of its own, `pending`, said so."""
+
+
+def translated(old: Loaded, new: Loaded, name: str, words: Array) -> Array:
+    """Records' words, with each field where the new layout has it, and states by their names."""
+    before, after = (bits_of(each.maps[name]["value"]) for each in (old, new))
     result = np.zeros(len(words), np.uint64)
     for field, (shift, width) in after.items():
-        start, size = before[field]
-        result |= _field(words, (start, min(size, width))) << np.uint64(shift)
+        value = _field(words, before[field])
+        if field == "state":
+            pending = _field(words, before["pending"]) if "pending" in before else np.zeros_like(words)
+            value = _states(old, new)[value, pending]
+        result |= (value & np.uint64((1 << width) - 1)) << np.uint64(shift)
     return result
+
+
+def _field(words: Array, bits: tuple[int, int]) -> Array:
+    shift, width = bits
+    value: Array = words >> np.uint64(shift) & np.uint64((1 << width) - 1)
+    return value
+
+
+def _states(old: Loaded, new: Loaded) -> Array:
+    """New numbers by old ones, and by whether it was pending. A state that is not known any more is 0: nobody's."""
+    numbers = new.enums["connection_state"]
+    table = np.zeros((1 << 8, 2), np.uint64)
+    for name, number in old.enums["connection_state"].items():
+        table[number] = numbers.get(name, 0), numbers.get(_ONCE.get(name, name), 0)
+    return table
 
 
 def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
@@ -344,9 +369,8 @@ def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
         for name in sorted(CONNECTIONS):
             if _obstacle(old, new, name):
                 continue
-            bits = [bits_of(each.maps[name]["value"]) for each in (old, new)]
             for rows in _flows(old, name):
-                words = _translated(rows["word"], *bits)
+                words = translated(old, new, name, rows["word"])
                 _hand_in(tables, rows["entry"], words, lambda: libbpf.prog_test_run(program, bytes(64)))
                 total += len(rows)
     return total
@@ -379,9 +403,11 @@ def _told(loaded: Loaded, name: str, *, running: bool) -> Iterator[Array]:
     bits = bits_of(loaded.maps[name]["value"])
     for rows in _flows(loaded, name):
         if running:
-            closed = loaded.enums["connection_state"]["CONNECTION_CLOSED"]
-            states, pending = (_field(rows["word"], bits[field]) for field in ("state", "pending"))
-            rows = rows[(states != closed) & (pending == 0)]
+            states, numbers = _field(rows["word"], bits["state"]), loaded.enums["connection_state"]
+            idle = np.isin(states, [numbers[name] for name in _NOTHING_TO_LOSE if name in numbers])
+            if "pending" in bits:
+                idle |= _field(rows["word"], bits["pending"]) != 0
+            rows = rows[~idle]
             if not len(rows):
                 continue
         entries, number = rows["entry"], _field(rows["word"], bits["front"])
@@ -390,12 +416,6 @@ def _told(loaded: Loaded, name: str, *, running: bool) -> Iterator[Array]:
         for word in (*words.T, ports):
             number = (number ^ number >> np.uint64(29) ^ word) * _FACTOR
         yield number
-
-
-def _field(words: Array, bits: tuple[int, int]) -> Array:
-    shift, width = bits
-    found: Array = words >> np.uint64(shift) & np.uint64((1 << width) - 1)
-    return found
 
 
 def _hand_in(tables: Tables, entries: Array, words: Array, run: Callable[[], object]) -> None:

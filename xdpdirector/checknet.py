@@ -76,6 +76,9 @@ class Inside(Protocol):
     async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
         """A socket in there. OSError."""
 
+    def note(self) -> str:
+        """What happened to who makes the sockets, a moment ago; empty when nothing did."""
+
     def close(self) -> None: ...
 
 
@@ -93,6 +96,9 @@ class OwnNamespace:
 
     async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
         return self._namespace.make(family, kind, protocol)
+
+    def note(self) -> str:
+        return ""
 
     def close(self) -> None:
         self._namespace.close()
@@ -183,7 +189,11 @@ class CheckNetwork:
     def notes(self) -> list[str]:
         """See `Ways.notes`."""
         unseen = "ask the backends' own addresses, and do not see whether a server has its VIP"
-        return [f"checks by {subject} {unseen}: {why}" for subject, (why, _) in sorted(self._refused.items())]
+        happened = self._inner.namespace.note() if self._inner else ""
+        refused = [
+            f"checks by {subject} {unseen}: {why}" for subject, (why, _) in sorted(self._refused.items())
+        ]
+        return [*filter(None, [happened]), *refused]
 
     async def close(self) -> None:
         """Take all of it away."""

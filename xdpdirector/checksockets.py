@@ -23,6 +23,7 @@ from xdpdirector.giver import ANSWER, REQUEST, SERVING
 
 PATIENCE = 1.0  # seconds for an answer
 BIRTH = 30.0  # seconds until a new helper serves
+NOTED_FOR = 10.0  # seconds that another helper is a note
 APART = 1.0  # seconds between two tries to get another helper
 DESCRIPTORS = 2  # with one answer, at most
 _THE_HELPER = "the process that makes the checks' sockets"
@@ -45,6 +46,9 @@ class GivenNamespace:
         made = socket.socket(fileno=await self._helper.ask(family, kind, protocol))
         made.setblocking(not kind & socket.SOCK_NONBLOCK)
         return made
+
+    def note(self) -> str:
+        return self._helper.note()
 
     def close(self) -> None:
         """The helper stays, for who asks next."""
@@ -69,6 +73,7 @@ class Helper:
         self._namespace: GivenNamespace | None = None
         self._serving: int | None = None  # a pidfd
         self._pids = (0, 0)
+        self._changed: float | None = None
         self._numbers = count(1)
         self._pending: dict[int, tuple[bytes, asyncio.Future[int]]] = {}
 
@@ -108,6 +113,12 @@ class Helper:
             raise OSError(errno.ETIMEDOUT, f"{_THE_HELPER} does not answer") from None
         finally:
             del self._pending[number]
+
+    def note(self) -> str:
+        """Whether another process makes the sockets, for a while after it began to."""
+        if self._changed is None or asyncio.get_running_loop().time() > self._changed + NOTED_FOR:
+            return ""
+        return f"{_THE_HELPER} ended, and another one makes them now; verdicts stay as they were"
 
     def close(self) -> None:
         """Let it go."""
@@ -165,6 +176,7 @@ class Helper:
         self._news.set()
         if before[0] not in (0, process):
             log.warning("another process makes the checks' sockets now")
+            self._changed = asyncio.get_running_loop().time()
             if before[1] != keeper:
                 _reap(before[1])
             for request, _ in self._pending.values():  # the one before may have taken one with it

@@ -27,7 +27,11 @@ MOST_SHOWN = 20
 
 def load(path: Path) -> Configuration:
     """The configuration in the file; ConfigurationError for everything that is wrong with it, all at once."""
-    found = document.parse(_text(path), str(path))
+    return understood(document.parse(_text(path), str(path)))
+
+
+def understood(found: Document) -> Configuration:
+    """What a document says, as a configuration; ConfigurationError as of `load`."""
     if found.data is None:
         raise ConfigurationError(
             "the file is empty: it needs 'interfaces: [NAME]' at least", source=found.source, line=1, column=1

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 
 from xdpdirector import edits
 from xdpdirector.differences import Plan, RevisionView, affected, differences
-from xdpdirector.drains import Drains, hides_connections
+from xdpdirector.drains import Drains
+from xdpdirector.dryrun import running
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
 from xdpdirector.filestate import Ground, keep_admin, merge_file
 from xdpdirector.guardspec import GuardSpec
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
-from xdpdirector.model import AdminState, Configuration, ServiceSpec
+from xdpdirector.model import Configuration
 from xdpdirector.plane import Key, Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
@@ -74,14 +75,6 @@ def ground(
     return Ground(
         before=history.file(), names=stored.file_services if stored else (), leaving=leaving, busy=busy
     )
-
-
-def running(plane: Plane, spec: ServiceSpec, key: Key) -> tuple[int, bool]:
-    """See `xdpdirector.differences.Running`."""
-    admin, settled = spec.backends[key[1]].admin, plane.is_settled(key[0])
-    told = admin is AdminState.MAINTENANCE or (admin is AdminState.DRAIN and settled)
-    unseen = not told and hides_connections(spec, settled=settled)
-    return plane.counts(key).active, unseen and bool(plane.traffic([key])[key].packets)
 
 
 class Configuring:
@@ -197,25 +190,31 @@ class Configuring:
         drain: Callable[[Drains], None] = lambda drains: None,
         file: tuple[str, Services] | None = None,
     ) -> Plan:
-        plan = self._plan(self._wishes.services, self._wishes.services, dry_run)
+        if dry_run:
+            found = await self._wishes.only_tried(
+                lambda now: edits.replace_all(now, make(now)), intent, EVERYTHING
+            )
+            return Plan(
+                dry_run=True,
+                revision=self._wishes.revision,
+                changes=found.changes,
+                affected=found.affected,
+                missing=found.missing,
+            )
+        plan = self._plan(self._wishes.services, self._wishes.services)
 
         def edit(now: Services) -> Services:
             nonlocal plan
             wanted = edits.replace_all(now, make(now))
-            plan = self._plan(now, wanted, dry_run)
+            plan = self._plan(now, wanted)
             return wanted
 
-        if dry_run:
-            before = self._wishes.services
-            wanted = self._wishes.tried(edit, intent, EVERYTHING)
-            plan = plan.model_copy(update={"missing": await self._wishes.missing(before, wanted)})
-        else:
-            await self._wishes.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
+        await self._wishes.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
         return plan.model_copy(update={"revision": self._wishes.revision})
 
-    def _plan(self, before: Services, after: Services, dry_run: bool) -> Plan:
+    def _plan(self, before: Services, after: Services) -> Plan:
         return Plan(
-            dry_run=dry_run,
+            dry_run=False,
             revision=self._wishes.revision,
             changes=differences(before, after),
             affected=affected(before, after, self._running),

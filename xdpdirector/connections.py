@@ -19,6 +19,9 @@ from xdpdirector.views import ConnectionPage, ConnectionView
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
+SHOWN = {"midstream": "established", "datagram": "udp", "reopened": "syn"}
+"""What states are called that tell the packet path more than people."""
+
 
 class _Wanted(NamedTuple):
     """Of this service, to the backend of this name, of these clients; None: of any."""
@@ -112,7 +115,10 @@ class Connections:
         return names.backends[index][1] if index in names.backends and self._of_present(row) else None
 
     def _view(self, row: Any, service: str, backend: str | None, idle: float) -> ConnectionView:
-        states = {number: name for name, number in self._tables.enums["connection_state"].items()}
+        states = {
+            number: name.removeprefix("CONNECTION_").lower()
+            for name, number in self._tables.enums["connection_state"].items()
+        }
         protocols = {number: name for name, number in PROTOCOLS.items()}
         front = self._tables.fronts[int(row["front"])]
         return ConnectionView(
@@ -123,7 +129,7 @@ class Connections:
             vip=address_of(front["address"] if front["ipv6"] else front["address"][0]),
             port=int.from_bytes(row["port"].tobytes(), "big"),
             protocol=protocols.get(int(front["protocol"]), str(front["protocol"])),
-            state=states[int(row["state"])].removeprefix("CONNECTION_").lower(),
+            state=SHOWN.get(states[int(row["state"])], states[int(row["state"])]),
             idle=round(idle, 3),
         )
 

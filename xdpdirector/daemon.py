@@ -128,7 +128,7 @@ async def _serve(
             plane=plane,
             vips=vips,
             neighbours=neighbours,
-            checks=lambda on_change, route: Monitor(on_change, route, probe=probe, ways=ways),
+            checks=lambda on_change, route: Monitor(on_change, route, probe=probe, ways=ways, tasks=tasks),
             events=events,
             tasks=tasks,
         )

@@ -12,7 +12,7 @@ Knows plans and tables; nothing of health, neighbours, configuration or who want
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,7 +26,7 @@ from xdpdirector.guarding import Guarding
 from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Found, Listening
-from xdpdirector.model import Address
+from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
@@ -154,7 +154,7 @@ class Dataplane:
         self._writes = 0
         before = self.rings.writes + self._listening.writes
         listeners = frozenset(plan.listeners)
-        self._capacity.require_members(plan)
+        self._capacity.require_members(plan.name, len(plan.members), is_ring=plan.scheduler.is_ring)
         self._listening.require_room([(self.indices.services.get(plan.name), listeners)])
         service = self._service_index(plan.name)
         names = {member.name for member in plan.members}
@@ -463,9 +463,9 @@ class Dataplane:
             said = guard_flags(flags, denies=denies, limits=limits, watched=name in self._watched)
             self._store(self.tables.services, index, {"guard": said})
 
-    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
+    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
         """See `Capacity.require_room`."""
-        self._capacity.require_room(plans, gone)
+        self._capacity.require_room(services, gone)
 
     # Writing
 

@@ -42,6 +42,7 @@ from xdpdirector.views import (
     Vitals,
     total,
 )
+from xdpdirector.wallclock import WallClock
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
@@ -76,13 +77,17 @@ class Director:
         self.configuration = Configuring(self._wishes, history, plane, configuration)
         self.explaining = Explaining(plane, self.service)
         self.tracing = Tracing(plane)
-        self._lookout = Lookout(reconciler.events)
+        self._lookout, self._wall_clock = Lookout(reconciler.events), WallClock(reconciler.events)
         self._watching: asyncio.Task[None] | None = None
 
     @property
     def events(self) -> Events:
         """What happens, to be followed."""
         return self._reconciler.events
+
+    @property
+    def revision(self) -> int:
+        return self._wishes.revision
 
     @property
     def _services(self) -> Services:
@@ -247,11 +252,12 @@ class Director:
         )
         return self.service(name)
 
-    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
+    async def put_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> tuple[ServiceView, bool]:
+        is_new = name not in self._services
         await self._wishes.change(
-            lambda now: edits.replace_service(now, name, spec), f"replace {name}", intent, Target(name)
+            lambda now: edits.put_service(now, name, spec), f"replace {name}", intent, Target(name)
         )
-        return self.service(name)
+        return self.service(name), is_new
 
     async def patch_service(self, name: str, patch: dict[str, Any], *, intent: Intent) -> ServiceView:
         await self._wishes.change(
@@ -275,6 +281,18 @@ class Director:
             document=Target(service, name),
         )
         return self.backend(service, name)
+
+    async def put_backend(
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
+    ) -> tuple[BackendView, bool]:
+        is_new = name not in edits.find_service(self._services, service).backends
+        await self._wishes.change(
+            lambda now: edits.put_backend(now, service, name, spec),
+            f"replace {service}/{name}",
+            intent,
+            Target(service, name),
+        )
+        return self.backend(service, name), is_new
 
     async def patch_backend(
         self, service: str, name: str, patch: dict[str, Any], *, intent: Intent
@@ -341,6 +359,7 @@ class Director:
 
     def _look(self) -> None:
         try:
+            self._wall_clock.look()
             self._draining.watch()
             problems = (*self.readiness().problems, *self._warnings())
             self._lookout.look(problems, self._draining.drained(), self._plane.attachments())

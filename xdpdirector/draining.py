@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -87,7 +88,7 @@ class Draining:
                 left = self._plane.counts(key).active
                 drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
 
-        intent = Intent(intent.author, intent.reason or reason, intent.expected)
+        intent = replace(intent, reason=intent.reason or reason)
         await self._wishes.change(edit, f"{admin} {service}/{name}", intent, Target(*key), drain=drain)
         view = self._look(*key)
         if admin is AdminState.DRAIN:
@@ -116,7 +117,7 @@ class Draining:
         self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
     ) -> None:
         """`drain`: seconds to wait for its connections first; TimedOutError leaves it draining."""
-        if drain is not None:
+        if drain is not None and not intent.dry_run:
             await self.set_admin(service, name, AdminState.DRAIN, reason="to be removed", intent=intent)
             await self.wait_drained(service, name, drain)
             intent = Intent(intent.author, intent.reason)  # it is not what was expected: it drains
@@ -125,7 +126,8 @@ class Draining:
             edits.find_backend(now, service, name)
             settled = self._plane.is_settled(service)
             running = busy(self._look(service, name), now[service], settled=settled)
-            if running and not force:
+            drains_first = intent.dry_run and drain is not None
+            if running and not force and not drains_first:
                 raise ConflictError(
                     f"backend '{service}/{name}' {running}: drain it first, or say drain=60s to wait for them, "
                     "or force=true to cut them off"

@@ -56,6 +56,12 @@ class NotUnicodeError(InvalidRequestError):
     slug, title = "not-unicode", "The request has text that is not Unicode"
 
 
+class RepeatedError(InvalidRequestError):
+    """What may stand once stands twice: a key, a parameter, a header. Nobody knows which one is meant."""
+
+    slug, title = "repeated", "The request says something twice"
+
+
 class CaptureError(InvalidRequestError):
     """A file of captured packets cannot be read, or no further. `number`: of the packet at fault, from 1."""
 

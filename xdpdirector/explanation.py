@@ -143,6 +143,8 @@ def _choice(case: _Case) -> str:
         )
     if "fallback" in case.found.facts:
         return f"no other backend takes new connections, so {case.target} does, the fallback"
+    if "record" in case.found.facts and "scheduled" not in case.found.facts:
+        return f"the flow's connection before, which has ended, was on {case.target}, where it stays"
     if case.service is None:
         return f"{case.target} was chosen"
     how = _SCHEDULED[case.service.scheduler].format(case.target)

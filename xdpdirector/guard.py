@@ -11,14 +11,17 @@ import asyncio
 import json
 import logging
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from hashlib import sha256
 
 from xdpdirector import denylist, reporting, tags
 from xdpdirector.audit import attempt_under_way
 from xdpdirector.background import BackgroundTasks
 from xdpdirector.denylist import Denial, Denials, Keeper, Kept
+from xdpdirector.differences import Difference
+from xdpdirector.dryrun import DryRunError, beside
 from xdpdirector.edits import Services
-from xdpdirector.errors import DirectorError, StoreError
+from xdpdirector.errors import CapacityError, DirectorError, StoreError
 from xdpdirector.events import Events
 from xdpdirector.guardspec import DenyEntry, GuardSpec, Prefix
 from xdpdirector.intent import Intent
@@ -145,14 +148,19 @@ class Guard:
 
     async def add(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
         """ConflictError when just this prefix is denied already."""
-        intent.require("the deny list", self.tag())
+        place = f"the denial of {entry.prefix}"
+        intent.require_new(place, self._tag_of(entry.prefix))
+        replace(intent, only_new=False).require("the deny list", self.tag())
         wanted = denylist.added(self._kept.denials, entry, intent.author, reporting.now())
         return self._changed(wanted, entry, intent)
 
     async def put(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
         """Deny it, or give another reason."""
-        if entry.prefix in self._kept.denials:
-            intent.require(f"the denial of {entry.prefix}", self.tag(entry.prefix))
+        place, tag = f"the denial of {entry.prefix}", self._tag_of(entry.prefix)
+        if tag is None:
+            intent.require_absent(place)
+        else:
+            intent.require(place, tag)
         wanted = denylist.put(self._kept.denials, entry, intent.author, reporting.now())
         return self._changed(wanted, entry, intent)
 
@@ -160,22 +168,34 @@ class Guard:
         """NotFoundError when it is not denied."""
         wanted = denylist.removed(self._kept.denials, prefix)
         intent.require(f"the denial of {prefix}", self.tag(prefix))
-        self._change(Kept(wanted, self._kept.file_digest), intent.author, intent.because(f"allow {prefix}"))
+        self._change(Kept(wanted, self._kept.file_digest), intent, f"allow {prefix}")
 
     async def replace(self, entries: Collection[DenyEntry], *, intent: Intent) -> None:
         """Deny exactly these; all of it or nothing. InvalidRequestError, CapacityError."""
         intent.require("the deny list", self.tag())
         wanted = denylist.replaced(self._kept.denials, entries, intent.author, reporting.now())
-        why = intent.because(f"replace the deny list by {len(wanted)} prefixes")
-        self._change(Kept(wanted, self._kept.file_digest), intent.author, why)
+        what = f"replace the deny list by {len(wanted)} prefixes"
+        self._change(Kept(wanted, self._kept.file_digest), intent, what)
 
     def _changed(self, wanted: Denials, entry: DenyEntry, intent: Intent) -> DeniedView:
-        why = intent.because(f"deny {entry.prefix}")
-        self._change(Kept(wanted, self._kept.file_digest), intent.author, why)
+        self._change(Kept(wanted, self._kept.file_digest), intent, f"deny {entry.prefix}")
         return self.denial(entry.prefix)
 
-    def _change(self, kept: Kept, author: str, reason: str) -> None:
+    def _tag_of(self, prefix: Prefix) -> str | None:
+        """None when it is not denied."""
+        return self.tag(prefix) if prefix in self._kept.denials else None
+
+    def _change(self, kept: Kept, intent: Intent, what: str) -> None:
+        """DryRunError when it is only tried."""
         before = self._kept
+        if intent.dry_run:
+            if len(kept.denials) > self._room:
+                raise CapacityError(
+                    f"there is room for {self._room} denied prefixes, and {len(kept.denials)} are wanted: raise "
+                    "sizes.denied"
+                )
+            raise DryRunError(_differences(before.denials, kept.denials))
+        reason = intent.because(what)
         try:
             self._plane.deny(kept.denials.keys())
             self._keeper.keep(before.denials, kept)
@@ -186,7 +206,7 @@ class Guard:
         attempt = attempt_under_way()
         if attempt:
             attempt.reason = reason
-        self._tell(before.denials, author, reason)
+        self._tell(before.denials, intent.author, reason)
 
     def _tell(self, before: Denials, author: str, reason: str) -> None:
         now = self._kept.denials
@@ -235,6 +255,20 @@ class Guard:
             self.trouble = f"the data plane does not deny just what is on the deny list: {error}"
             log.warning("%s", self.trouble, exc_info=not isinstance(error, DirectorError))
             return 0
+
+
+def _differences(before: Denials, after: Denials) -> tuple[Difference, ...]:
+    """As `/guard/deny/PREFIX`."""
+    said = [
+        {str(each): {"prefix": str(each), "reason": denial.reason} for each, denial in denials.items()}
+        for denials in (before, after)
+    ]
+    names = [*said[0], *(name for name in said[1] if name not in said[0])]
+    return tuple(
+        beside("guard/deny", name, said[0].get(name), said[1].get(name))
+        for name in names
+        if said[0].get(name) != said[1].get(name)
+    )
 
 
 def _with_file(kept: Kept, spec: GuardSpec) -> Kept:

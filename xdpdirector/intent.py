@@ -10,19 +10,40 @@ from xdpdirector.errors import StaleError
 
 @dataclass(frozen=True)
 class Intent:
-    """`reason` is kept beside the revision. `expected`: tags (`xdpdirector.tags`) of which what is to be changed
-    must have one, so that nobody overwrites what he has not seen; None: whatever it is."""
+    """`reason` is kept beside the revision. `dry_run`: only say what it would change.
+
+    Conditions, by tags (`xdpdirector.tags`), so that nobody overwrites what he has not seen. `expected`: those of
+    which what is to be changed must have one; None: whatever it is. `unwanted`: those of which it must have none.
+    `only_present`: only what exists. `only_new`: only what does not exist yet.
+    """
 
     author: str
     reason: str = ""
     expected: frozenset[str] | None = None
+    unwanted: frozenset[str] = frozenset()
+    only_present: bool = False
+    only_new: bool = False
+    dry_run: bool = False
 
     def require(self, thing: str, tag: str) -> None:
-        """StaleError when `thing`, which has `tag` now, is not what was expected."""
-        if self.expected is not None and tag not in self.expected:
+        """StaleError when `thing`, which exists and has `tag` now, is not what was expected."""
+        self.require_new(thing, tag)
+        if tag in self.unwanted or (self.expected is not None and tag not in self.expected):
             raise StaleError(
                 f"{thing} is not what it was when you read it: somebody changed it since. Read it again, see "
                 "whether your change still fits, and send it with the new ETag"
+            )
+
+    def require_new(self, thing: str, tag: str | None) -> None:
+        """StaleError for what exists (it has a `tag`) and was expected not to."""
+        if self.only_new and tag is not None:
+            raise StaleError(f"{thing} exists already, and was only to be created: read it, or change it")
+
+    def require_absent(self, thing: str) -> None:
+        """`thing` does not exist, and is created: StaleError when it was expected to."""
+        if self.expected is not None or self.only_present:
+            raise StaleError(
+                f"{thing} does not exist, and was only to be changed: create it without If-Match"
             )
 
     def because(self, what: str) -> str:

@@ -72,7 +72,7 @@ class Listening:
             if service is not None and listeners and self.is_brought(service, listeners):
                 continue
             own = {entry for listener in listeners for entry in self._tables.listener_entries(listener)}
-            mine = {self._front(service, entry) for entry in own}
+            mine = {self._front(-1 if service is None else service, entry) for entry in own}
             new += sum(1 for front in mine if not self.fronts.knows(front))
             entries |= own
             losses |= set() if service is None else self._owned.get(service, set())
@@ -80,8 +80,8 @@ class Listening:
             return
         if new > self.fronts.room():
             raise CapacityError(
-                f"{new} more pairs of VIP and protocol are wanted, and there is room for {self.fronts.room()}: "
-                "those of listeners that were removed come free within seconds"
+                f"{new} more pairs of VIP and protocol are wanted, and there is room for "
+                f"{self.fronts.room()}: those of listeners that were removed come free within seconds"
             )
         gains = {entry for entry in entries if entry not in self._present}
         losses -= entries
@@ -210,9 +210,9 @@ class Listening:
         gone = sum(1 for address, count in known.items() if count and count + change[address] <= 0)
         return len(self._vips) + new - gone
 
-    def _front(self, service: int | None, entry: Entry) -> Front:
-        """`service` is None for one that has no number yet, and so no front."""
-        return Front(-1 if service is None else service, *self._place_of(entry))
+    def _front(self, service: int, entry: Entry) -> Front:
+        """`service` is negative for one that has no number yet, and so no front."""
+        return Front(service, *self._place_of(entry))
 
     def _place_of(self, entry: Entry) -> tuple[Address, int]:
         if entry not in self._place:

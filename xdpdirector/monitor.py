@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.checks import CheckFailed, Probe, Target, authorities, registry
 from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
 from xdpdirector.checkspec import CheckSpec
@@ -73,8 +74,10 @@ class Monitor:
         ways: Ways | None = None,
         at_once: int = AT_ONCE,
         blind_after: float = BLIND_AFTER,
+        tasks: BackgroundTasks | None = None,
     ) -> None:
         """`route`: see `Ways.prepare`."""
+        self._tasks = tasks or BackgroundTasks()
         self._on_change, self._route, self._probe = on_change, route, probe
         self._ways = ways or PlainWays()
         self._blind_after = blind_after
@@ -164,7 +167,7 @@ class Monitor:
         shared = self._shared.get(question)
         if shared is None:
             watch = Watch(*question, self._heard, earlier)
-            task = asyncio.create_task(watch.run(self._attempt, self._slots), name=str(watch))
+            task = self._tasks.start(str(watch), lambda: watch.run(self._attempt, self._slots))
             shared = self._shared[question] = _Shared(watch, task)
         shared.keys.add(key)
 

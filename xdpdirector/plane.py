@@ -14,6 +14,7 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.listener import Address
+from xdpdirector.model import ServiceSpec
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic, total
@@ -32,13 +33,13 @@ class Plane(Protocol):
 
     def services(self) -> set[str]: ...
 
-    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
-        """CapacityError when it could not hold these plans, in place of those of the same names, even without the
-        services that are `gone`."""
-
     def apply(self, plan: ServicePlan, now: float) -> int:
         """Bring it to this plan; how many places had to be written. CapacityError or DataplaneError when it
         cannot be; then part of it may be there, and applying the plan before brings that back."""
+
+    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
+        """CapacityError when it could not hold these, in place of those of the same names, even without the
+        services that are `gone`. Nothing is changed."""
 
     def remove(self, name: str) -> None:
         """Of a service that it has."""
@@ -146,24 +147,24 @@ class FakePlane:
     def services(self) -> set[str]:
         return set(self.plans) | {service for service, _ in self._adopted}
 
-    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
-        self._require({name: each for name, each in self.plans.items() if name not in gone}, plans)
-
-    def _require(self, beside: Mapping[str, ServicePlan], plans: Collection[ServicePlan]) -> None:
-        wanted = {**beside, **{each.name: each for each in plans}}
-        if sum(len(each.members) for each in wanted.values()) > self.room:
-            raise CapacityError(f"there is room for {self.room} backends")
-
     def apply(self, plan: ServicePlan, now: float) -> int:
         if self.broken:
             raise self.broken
         wanted = self.plans | {plan.name: plan}
-        self._require(self.plans, [plan])
+        self._require(sum(len(each.members) for each in wanted.values()))
         changed = self.plans.get(plan.name) != plan
         self._part({(plan.name, member.name) for member in plan.members}, plan.name)
         self.plans = wanted
         self.applied.append(plan.name)
         return int(changed)
+
+    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
+        members = {name: len(each.members) for name, each in self.plans.items() if name not in gone}
+        self._require(sum((members | {name: len(spec.backends) for name, spec in services.items()}).values()))
+
+    def _require(self, backends: int) -> None:
+        if backends > self.room:
+            raise CapacityError(f"there is room for {self.room} backends")
 
     def remove(self, name: str) -> None:
         if self.broken:

@@ -173,12 +173,6 @@ def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> Servic
     )
 
 
-def outline(name: str, spec: ServiceSpec) -> ServicePlan:
-    """The plan before anything is known of its backends: how much room it takes."""
-    nothing = Standing(Operational.UNKNOWN, "", Route("unresolved"))
-    return plan(name, spec, dict.fromkeys(spec.backends, nothing))
-
-
 def grown(before: ServicePlan | None, wanted: ServicePlan) -> ServicePlan:
     """On the way from one plan to another: all that `wanted` adds, and nothing that ends running connections. Who
     is to go, to move or to be cut off stays for these, and takes no new ones."""

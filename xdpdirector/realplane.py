@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -22,6 +22,7 @@ from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings
 from xdpdirector.layout import Loaded
 from xdpdirector.listener import Address
+from xdpdirector.model import ServiceSpec
 from xdpdirector.paths import InstancePaths
 from xdpdirector.plane import Key
 from xdpdirector.question import Finding, Question, frame_of
@@ -73,12 +74,12 @@ class RealPlane:
     def services(self) -> set[str]:
         return self._dataplane.services()
 
-    def require_room(self, plans: Collection[ServicePlan], gone: Collection[str]) -> None:
-        self._dataplane.require_room(plans, gone)
-
     def apply(self, plan: ServicePlan, now: float) -> int:
         with _explained():
             return self._dataplane.apply(plan, now)
+
+    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
+        self._dataplane.require_room(services, gone)
 
     def remove(self, name: str) -> None:
         with _explained():

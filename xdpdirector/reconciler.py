@@ -24,7 +24,7 @@ from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.plane import Key, Plane
-from xdpdirector.planning import Standing, grown, outline, plan
+from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
@@ -180,7 +180,7 @@ class Reconciler:
 
         DataplaneError when that fails: the services are wanted by then, and the upkeep goes on trying.
         """
-        self._require_room(services, touched)
+        self.refuse_full(services, touched)
         before, memory = self.services, self._standings.memory(touched)
         plans = {name: self._plan(name) for name in touched if name in before}
         try:
@@ -201,6 +201,11 @@ class Reconciler:
     async def missing(self, before: Services, after: Services) -> tuple[Missing, ...]:
         """See `Standings.missing`."""
         return await self._standings.missing(before, after)
+
+    def refuse_full(self, wanted: Services, touched: Collection[str]) -> None:
+        """CapacityError when the plane has no room for these of the services, as they shall be."""
+        gone = [name for name in touched if name not in wanted]
+        self._plane.require_room({name: wanted[name] for name in touched if name in wanted}, gone)
 
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
         """InvalidRequestError for an address, new since `before`, that stands on another network. `document`:
@@ -288,11 +293,6 @@ class Reconciler:
                 self._apply(name)
             elif name in self._plane.services():
                 self._plane.remove(name)
-
-    def _require_room(self, services: Services, touched: Collection[str]) -> None:
-        """CapacityError before anything is changed, when the plane could not hold these."""
-        plans = [outline(name, services[name]) for name in touched if name in services]
-        self._plane.require_room(plans, [name for name in touched if name not in services])
 
     def _finish(self, names: Collection[str]) -> list[str]:
         """Apply or remove these; what is wrong with those that failed."""

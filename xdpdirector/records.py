@@ -20,7 +20,7 @@ from xdpdirector.tables import Array, Tables
 TABLES = ("connections4", "connections6")
 _BUCKETS = 4096  # read at a time
 _BUSY = 1
-_FIELDS = ("backend", "front", "state", "pending", "generation", "seen")
+_FIELDS = ("backend", "front", "state", "generation", "seen")
 
 
 class Stretch(NamedTuple):
@@ -44,10 +44,9 @@ class Records:
     def read(self) -> Iterator[Array]:
         """All records, some thousand rows at a time; of one family in each.
 
-        Columns: `word` (the record), `bucket`, `entry`, `ipv6` (where it is), `place` (the bucket,
-        numbered through both tables), `client`, `client_port`, `port` (as
-        in the packet), `service`, and what the word says: `backend`, `front`, `state`, `pending`, `generation`,
-        `seen` (ticks).
+        Columns: `word` (the record), `bucket`, `entry`, `ipv6` (where it is), `place` (the bucket, numbered through
+        both tables), `client`, `client_port`, `port` (as in the packet), `service`, and what the word says:
+        `backend`, `front`, `state`, `generation`, `seen` (ticks).
         """
         for name in TABLES:
             for numbers, buckets in self._tables.read(name, _BUCKETS):

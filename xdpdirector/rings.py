@@ -8,7 +8,7 @@ in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -103,15 +103,16 @@ class Rings:
             if region is not None:
                 self._note(name, self._tables.ring[region])
 
-    def require_room(self, plans: Iterable[ServicePlan], gone: Collection[str]) -> None:
-        """CapacityError when there would be more slots than the map has. One that takes the place of another stands
-        beside it for a while."""
+    def require_room(self, rings: Mapping[str, int], gone: Collection[str]) -> None:
+        """CapacityError when there would be more slots than the map has, with rings of these sizes by service. One
+        that takes the place of another stands beside it for a while."""
         services, wanted = self._tables.services["ring_slots"], self.slots
         wanted -= sum(int(services[self._services[name]]) for name in gone if name in self._services)
-        for plan in plans:
-            index = self._services.get(plan.name)
-            if plan.scheduler.is_ring and (index is None or int(services[index]) != plan.ring_slots):
-                wanted += plan.ring_slots
+        for name, slots in rings.items():
+            index, waiting = self._services.get(name), self._successors.get(name)
+            places = (0 if index is None else int(services[index]), waiting and waiting.plan.ring_slots)
+            if slots not in places:
+                wanted += slots
         room = self._tables.entries("ring")
         if wanted > room:
             raise CapacityError(

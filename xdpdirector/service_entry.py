@@ -11,6 +11,7 @@ from xdpdirector.model import Persistence
 from xdpdirector.rings import RingPlace
 from xdpdirector.schedule import COSTS, NO_BACKEND, ServicePlan
 
+STATES = 16  # MAX_STATES in bpf/types.h
 CLOSED = 10.0  # seconds that a connection is remembered after a RST, as in IPVS
 
 Enums = Mapping[str, Mapping[str, int]]
@@ -48,6 +49,7 @@ def service_fields(
         "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
         "timeouts": _timeouts(plan, enums, jiffies),
+        "stays": _stays(plan, enums, jiffies),
     }
 
 
@@ -79,16 +81,35 @@ def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str,
 
 
 def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
-    """In ticks, by state."""
+    """For how long a record is kept, by state."""
+    times = plan.timeouts
+    return _by_state(
+        enums,
+        jiffies,
+        {
+            "SYN": times.syn,
+            "MIDSTREAM": times.tcp,
+            "DATAGRAM": times.udp,
+            "ESTABLISHED": times.tcp,
+            "UDP": times.udp,
+            "FIN": times.tcpfin,
+            "CLOSED": CLOSED,
+            "REOPENED": max(times.syn, times.tcpfin),
+        },
+    )
+
+
+def _stays(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
+    """For how long packets of data change nothing of a record but its time, by state; see bpf/types.h."""
+    now = 1 << enums["tick_numbers"]["SEEN_BITS"] - 1
+    ticks = _by_state(enums, jiffies, {"ESTABLISHED": plan.timeouts.tcp, "UDP": plan.timeouts.udp})
+    return [now + number if number else 0 for number in ticks]
+
+
+def _by_state(enums: Enums, jiffies: Callable[[float], int], seconds: Mapping[str, float]) -> list[int]:
+    """In ticks; at least 1 where a time is said, else 0."""
     states, tick = enums["connection_state"], 1 << enums["tick_numbers"]["TICK_SHIFT"]
-    seconds = {
-        "SYN": plan.timeouts.syn,
-        "ESTABLISHED": plan.timeouts.tcp,
-        "FIN": plan.timeouts.tcpfin,
-        "CLOSED": CLOSED,
-        "UDP": plan.timeouts.udp,
-    }
-    timeouts = [0] * 8
+    ticks = [0] * STATES
     for name, value in seconds.items():
-        timeouts[states[f"CONNECTION_{name}"]] = max(1, round(jiffies(value) / tick))
-    return timeouts
+        ticks[states[f"CONNECTION_{name}"]] = max(1, round(jiffies(value) / tick))
+    return ticks

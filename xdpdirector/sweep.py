@@ -45,10 +45,11 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         deleted += int((~lives).sum())
         rows = rows[lives]
         clients.renew(tables, rows, now)
-        is_active = ~np.isin(rows["state"], _ended(tables))
+        is_active = ~np.isin(rows["state"], _states(tables, "FIN", "CLOSED"))
+        is_pending = np.isin(rows["state"], _states(tables, "SYN", "MIDSTREAM", "DATAGRAM"))
         active += np.bincount(rows["backend"][is_active], minlength=count)
         inactive += np.bincount(rows["backend"][~is_active], minlength=count)
-        pending += np.bincount(rows["backend"][rows["pending"] == 1], minlength=count)
+        pending += np.bincount(rows["backend"][is_pending], minlength=count)
         exceptions.append(_exceptions(tables, rows))
         total += len(rows)
     for name, counted, seen in (("active", active, seen_active), ("inactive", inactive, seen_inactive)):
@@ -64,9 +65,8 @@ def _distinct(numbers: Array) -> Array:
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
 
-def _ended(tables: Tables) -> list[int]:
-    states = tables.enums["connection_state"]
-    return [states["CONNECTION_FIN"], states["CONNECTION_CLOSED"]]
+def _states(tables: Tables, *names: str) -> list[int]:
+    return [tables.enums["connection_state"][f"CONNECTION_{name}"] for name in names]
 
 
 def _lives(tables: Tables, rows: Array, now: int) -> Array:

@@ -18,6 +18,7 @@ from typing import Annotated
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import Role
 from xdpdirector.database import Row
+from xdpdirector.dryrun import DryRunError, beside
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
 from xdpdirector.fields import Between, Duration, Frozen, Name
 
@@ -64,8 +65,10 @@ class Tokens:
     def __init__(self, file: AccessFile, *, now: Callable[[], datetime] = _now) -> None:
         self._file, self._now = file, now
 
-    def add(self, spec: TokenSpec) -> tuple[Token, str]:
-        """A new token and its text, which nobody can ask for again. ConflictError: the name is taken."""
+    def add(self, spec: TokenSpec, *, dry_run: bool = False) -> tuple[Token, str]:
+        """A new token and its text, which nobody can ask for again. ConflictError: the name is taken.
+
+        DryRunError when it is only tried."""
         now, name = self._now(), spec.name
         expires = None if spec.lifetime is None else now + timedelta(seconds=spec.lifetime)
         public, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
@@ -78,6 +81,8 @@ class Tokens:
             count = database.row("SELECT count(*) FROM tokens")
             if count and count[0] >= MOST:
                 raise CapacityError(f"there are {MOST} tokens: remove those that nobody uses")
+            if dry_run:
+                raise DryRunError((beside("tokens", name, None, spec.model_dump(mode="json")),))
             database.write(
                 "INSERT INTO tokens (id, name, role, digest, created, expires) VALUES (?, ?, ?, ?, ?, ?)",
                 (public, name, str(spec.role), _digest(secret), now.isoformat(), _text(expires)),
@@ -91,12 +96,15 @@ class Tokens:
             _token(row) for row in self._file.database.rows(f"SELECT {_COLUMNS} FROM tokens ORDER BY name")
         ]
 
-    def remove(self, name: str) -> None:
-        """It is not valid any more when this returns."""
+    def remove(self, name: str, *, dry_run: bool = False) -> None:
+        """It is not valid any more when this returns. DryRunError."""
         database = self._file.database
         with database.transaction():
-            if not database.row("SELECT 1 FROM tokens WHERE name = ?", (name,)):
+            row = database.row("SELECT role FROM tokens WHERE name = ?", (name,))
+            if not row:
                 raise NotFoundError(f"there is no token '{name}': `xdpdirector token list` shows them")
+            if dry_run:
+                raise DryRunError((beside("tokens", name, {"name": name, "role": row[0]}, None),))
             database.write("DELETE FROM tokens WHERE name = ?", (name,))
 
     def any_valid(self) -> bool:

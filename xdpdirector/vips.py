@@ -91,14 +91,15 @@ class Vips:
         self._sockets = contextlib.ExitStack()
 
     async def start(self) -> None:
-        """Begins to follow the interfaces; changes nothing."""
+        """Begins to follow the interfaces, and announces what stands there; changes nothing."""
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._requests = stack.enter_context(Requests())
             self._flux = ArpFlux(self._requests, self._memory)
             events = Events(GROUPS, lambda *_: self.look_soon(), self.look_soon)
             stack.callback(events.close)
-            self._announced = self._to_announce(self._read())
+            # The interface may have got another MAC while nobody was here to say so.
+            self._announce_again(self._read())
             self._sockets = stack.pop_all()
 
     async def close(self) -> None:

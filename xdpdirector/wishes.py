@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
-from xdpdirector import edits, tags
+from xdpdirector import dryrun, edits, tags
 from xdpdirector.changes import happenings
-from xdpdirector.differences import Missing
 from xdpdirector.drains import Drains
+from xdpdirector.dryrun import DryRunError
 from xdpdirector.edits import Services
 from xdpdirector.errors import StoreError
 from xdpdirector.history import History
@@ -108,11 +108,14 @@ class Wishes:
         drain: Callable[[Drains], None] = lambda drains: None,
         file: tuple[str, Services] | None = None,
     ) -> None:
-        """An `edit` that gives back what it was given changes nothing, and makes no revision.
+        """An `edit` that gives back what it was given changes nothing, and makes no revision. DryRunError when the
+        intent is only to try it.
 
         StaleError when the target is not as the intent expects it. `document`: whose document the client handed
         in, when that is not the target's; errors point into it. `drain` may begin one; `file`: the digest of the
         configuration file that becomes part of what is wanted, and its services."""
+        if intent.dry_run:
+            raise await self.only_tried(edit, intent, target, document)
         async with self._reconciler.lock:
             before = self.services
             wanted = self.tried(edit, intent, target, document)
@@ -130,18 +133,27 @@ class Wishes:
             await self._reconciler.ensure_vips()
 
     def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
-        """What `edit` would make of the present services; the errors that can be told beforehand."""
-        tag = self.tag(target)
+        """What `edit` would make of the present services; the errors that can be told beforehand. That something
+        does not exist, and is not created, is the edit's affair."""
+        made, tag = document or target, self.tag(target)
+        intent.require_new(made.name, self.tag(made))
         if tag is not None:
-            intent.require(target.name, tag)
-        wanted, inside = edit(self.services), (document or target).pointer
+            replace(intent, only_new=False).require(target.name, tag)
+        wanted, inside = edit(self.services), made.pointer
+        if tag is None:
+            intent.require_absent(target.name)
         edits.refuse_programs(wanted, self.services, self._checks, inside)
         self._reconciler.refuse_unreachable(wanted, self.services, inside)
         return wanted
 
-    async def missing(self, before: Services, after: Services) -> tuple[Missing, ...]:
-        """What the checks of services to come would not find yet."""
-        return await self._reconciler.missing(before, after)
+    async def only_tried(
+        self, edit: Edit, intent: Intent, target: Target, document: Target | None = None
+    ) -> DryRunError:
+        """What it would do; the errors of doing it, CapacityError too."""
+        before = self.services
+        wanted = self.tried(edit, intent, target, document)
+        self._reconciler.refuse_full(wanted, _touched(before, wanted))
+        return dryrun.tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
 
     def is_of_file(self, service: str) -> bool:
         """Whether the configuration file that was taken in last has it."""

@@ -168,6 +168,25 @@ def test_changed_mac_is_announced(pair: Pair, vip: Address) -> None:
     story(pair.director, tell)
 
 
+@both_families
+@pytest.mark.parametrize("manage", [True, False], ids=["manage", "external"])
+def test_a_mac_that_changed_while_nobody_was_there_is_announced(
+    pair: Pair, vip: Address, manage: bool
+) -> None:
+    """Clients and routers send to the old MAC, for as long as their caches live."""
+    add(pair.director, vip)
+    old = OTHER_MAC.hex(":")
+    pair.peer.ip("neighbour", "replace", str(vip), "lladdr", old, "dev", "eth0", "nud", "reachable")
+
+    async def tell() -> None:
+        async with vips(manage=manage) as table:
+            await table.ensure({vip})
+
+            await until(lambda: believes(pair, vip, DIRECTOR_MAC), "the peer hearing")
+
+    story(pair.director, tell)
+
+
 def believes(pair: Pair, own: Address, mac: bytes) -> bool:
     """Whether the peer has this MAC for an address of the director's."""
     return mac.hex(":") in pair.peer.ip("neighbour", "show", str(own))

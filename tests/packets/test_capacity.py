@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
 import world as w
 
 from xdpdirector.errors import CapacityError
-from xdpdirector.model import Listener, Scheduler
+from xdpdirector.model import Listener, Scheduler, ServiceSpec
 from xdpdirector.schedule import MemberPlan, ServicePlan
 
 SERVICES, BACKENDS, LISTENERS, SLOTS = 16, 64, 64, 1 << 16
@@ -18,6 +19,19 @@ SERVICES, BACKENDS, LISTENERS, SLOTS = 16, 64, 64, 1 << 16
 
 def members(first: int, count: int) -> tuple[MemberPlan, ...]:
     return tuple(replace(w.backend("web1"), name=f"b{number}") for number in range(first, first + count))
+
+
+def specs(plans: Collection[ServicePlan]) -> dict[str, ServiceSpec]:
+    """What is wanted, where only the names of backends count."""
+    return {
+        each.name: ServiceSpec.model_construct(
+            listeners=each.listeners,
+            scheduler=each.scheduler,
+            ring_slots=each.ring_slots,
+            backends={member.name: None for member in each.members},
+        )
+        for each in plans
+    }
 
 
 def of(name: str, number: int, *, ports: int = 1, **changes: object) -> ServicePlan:
@@ -55,7 +69,7 @@ def test_backends_that_go_make_room_for_those_that_come(world: w.World) -> None:
 )
 def test_what_has_no_room_is_told(world: w.World, wanted: list[ServicePlan], why: str) -> None:
     with pytest.raises(CapacityError, match=why):
-        world.plane.require_room(wanted, [])
+        world.plane.require_room(specs(wanted), [])
 
     assert world.plane.services() == set()
 
@@ -68,11 +82,11 @@ def test_services_that_go_make_room(world: w.World) -> None:
     others = [replace(each, name=f"t{n}") for n, each in enumerate(full)]
     world.apply(*full)
 
-    world.plane.require_room(others, [each.name for each in full])
+    world.plane.require_room(specs(others), [each.name for each in full])
     with pytest.raises(CapacityError):
-        world.plane.require_room(others, [each.name for each in full[1:]])
+        world.plane.require_room(specs(others), [each.name for each in full[1:]])
     with pytest.raises(CapacityError):
-        world.plane.require_room(others[:1], [])
+        world.plane.require_room(specs(others[:1]), [])
 
 
 def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> None:
@@ -83,7 +97,7 @@ def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> Non
 
     world.apply(less, now=100.0)
 
-    world.plane.require_room([replace(less, members=(*less.members, *members(100, 4)))], [])
+    world.plane.require_room(specs([replace(less, members=(*less.members, *members(100, 4)))]), [])
     with pytest.raises(CapacityError, match="64 backends, and 65 are wanted"):
-        world.plane.require_room([replace(less, members=(*less.members, *members(100, 5)))], [])
-    world.plane.require_room([of("other", 7, members=members(0, 60))], ["web"])
+        world.plane.require_room(specs([replace(less, members=(*less.members, *members(100, 5)))]), [])
+    world.plane.require_room(specs([of("other", 7, members=members(0, 60))]), ["web"])

@@ -6,8 +6,11 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import world as w
 from rings import NAMES, ring
@@ -198,7 +201,7 @@ def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths
     before.apply(w.service())
     before.send(w.tcp("S"))
     other = changed(
-        tmp_path, ("\tu64 state : 3;", "\tu64 condition : 3;"), ("record.state", "record.condition")
+        tmp_path, ("\tu64 state : 4;", "\tu64 condition : 4;"), ("record.state", "record.condition")
     )
     loaded = upgraded(paths, SIZES, other)
 
@@ -280,6 +283,38 @@ def test_a_trial_leaves_nothing_behind(before: w.World, paths: InstancePaths) ->
 
     with w.World(paths, loaded) as after:
         assert w.owner(after.send(w.tcp("PA", sport=1))) == "web2"
+
+
+@pytest.mark.parametrize(
+    ("name", "pending", "now"),
+    [
+        ("ESTABLISHED", 0, "ESTABLISHED"),
+        ("ESTABLISHED", 1, "MIDSTREAM"),
+        ("SYN", 1, "SYN"),
+        ("UDP", 1, "DATAGRAM"),
+        ("UDP", 0, "UDP"),
+        ("FIN", 0, "FIN"),
+    ],
+)
+def test_records_that_had_a_bit_for_one_packet(before: w.World, name: str, pending: int, now: str) -> None:
+    new = before.tables.loaded
+    numbers = {"SYN": 0, "ESTABLISHED": 1, "FIN": 2, "CLOSED": 3, "UDP": 4}
+    maps = deepcopy(new.maps)
+    (entries,) = maps["connections4"]["value"]["fields"]
+    record = next(field for field in entries["type"]["fields"] if field["name"] == "record")
+    fields = record["type"]["fields"]
+    state = next(field for field in fields if field["name"] == "state")
+    shift, _ = state["bits"]
+    state["bits"] = [shift, 3]
+    fields.append(state | {"name": "pending", "bits": [shift + 3, 1]})
+    enums = new.enums | {"connection_state": {f"CONNECTION_{n}": number for n, number in numbers.items()}}
+    old = replace(new, maps=maps, enums=enums)
+    word = np.array([7 | (numbers[name] | pending << 3) << shift | 99 << 42], np.uint64)
+
+    (result,) = carrying.translated(old, new, "connections4", word).tolist()
+
+    state_number = new.enums["connection_state"][f"CONNECTION_{now}"]
+    assert result == 7 | state_number << shift | 99 << 42
 
 
 def test_maps_of_the_same_layout_are_not_carried(

@@ -85,7 +85,7 @@ def test_ended_connections_make_a_backend_less_busy(world: w.World) -> None:
     assert world.plane.load(("web", "web2")) == (1, 2)
 
 
-def test_a_syn_after_the_end_is_scheduled_anew(world: w.World) -> None:
+def test_a_syn_after_the_end_opens_a_connection(world: w.World) -> None:
     world.apply(w.service())
     world.send(w.tcp("S"))
     world.send(w.tcp("FA"))

@@ -181,6 +181,20 @@ def test_a_record_holds_a_connection(world: World, explainer: Explainer) -> None
     assert said.facts == {"service", "record"}
 
 
+def test_a_connection_that_has_ended_is_opened_again_where_it_was(world: World, explainer: Explainer) -> None:
+    # given
+    world.apply(w.service(members=TWO))
+    for flags in ("S", "A", "FA"):
+        world.send(w.tcp(flags))
+
+    # when
+    said = asked(explainer, "S")
+
+    # then
+    assert (said.reason, said.backend) == ("forward_new", "web1")
+    assert said.facts == {"service", "record"}
+
+
 def test_a_lost_backend_is_named(world: World, explainer: Explainer) -> None:
     # given
     world.apply(w.service(members=TWO))

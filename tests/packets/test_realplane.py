@@ -17,7 +17,7 @@ from scapy.layers.inet6 import IPv6
 from xdpdirector import connections, records
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.layout import Loaded
-from xdpdirector.model import Listener, Scheduler
+from xdpdirector.model import Listener, Scheduler, ServiceSpec
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.schedule import ServicePlan
@@ -136,6 +136,16 @@ def many(count: int, **changes: object) -> ServicePlan:
     return w.service(name="many", listeners=listeners, **changes)
 
 
+def spec_of(plan: ServicePlan, vip: str = w.VIP) -> ServiceSpec:
+    """What is wanted, as far as it takes room."""
+    return ServiceSpec.model_construct(
+        listeners=tuple(Listener(ip_address(vip), each.ports, each.protocol) for each in plan.listeners),
+        scheduler=plan.scheduler,
+        ring_slots=plan.ring_slots,
+        backends={member.name: None for member in plan.members},
+    )
+
+
 @pytest.mark.parametrize(
     ("plan", "word"),
     [
@@ -154,9 +164,41 @@ def test_what_does_not_fit_is_refused_and_shows_nothing(
     before = world.tables.listeners()
 
     with pytest.raises(CapacityError, match=word):
+        plane.require_room({"many": spec_of(plan)})
+    with pytest.raises(CapacityError, match=word):
         plane.apply(plan, 0)
 
     assert world.tables.listeners() == before
+
+
+def test_what_fits_is_not_refused_beforehand(plane: RealPlane) -> None:
+    plane.require_room({"many": spec_of(many(64))})
+    plane.apply(many(64), 0)
+
+    plane.require_room({"many": spec_of(many(64), vip="192.0.2.99")})
+
+
+@pytest.mark.parametrize(
+    "plans",
+    [
+        pytest.param({str(number): many(32) for number in range(3)}, id="listeners of several"),
+        pytest.param(
+            {str(number): w.service(scheduler=Scheduler.MH, ring_slots=16381) for number in range(8)},
+            id="slots of several",
+        ),
+        pytest.param({str(number): w.service(listeners=()) for number in range(4097)}, id="services"),
+    ],
+)
+def test_what_does_not_fit_together_is_refused_beforehand(
+    plane: RealPlane, plans: dict[str, ServicePlan]
+) -> None:
+    specs = {
+        name: spec_of(plan, vip=f"192.0.2.{100 + number % 100}")
+        for number, (name, plan) in enumerate(plans.items())
+    }
+
+    with pytest.raises(CapacityError, match=r"raise sizes\."):
+        plane.require_room(specs)
 
 
 def test_all_places_can_be_taken(plane: RealPlane) -> None:

@@ -89,11 +89,13 @@ def ethernet(source: str = ROUTER_MAC, destination: str = DIRECTOR_MAC) -> Ether
 def tcp(
     flags: str = "S", sport: int = 1024, dport: int = 80, client: str = CLIENT, **fields: object
 ) -> Packet:
-    """A frame from the client to the VIP's web port."""
+    """A frame from the client to the VIP's web port. A SYN has the sequence number 0, others go on from it."""
+    fields = {"seq": 0 if "S" in flags else 1} | fields
     return ethernet() / IP(src=client, dst=VIP) / TCP(sport=sport, dport=dport, flags=flags, **fields)
 
 
 def tcp6(flags: str = "S", sport: int = 1024, dport: int = 80, **fields: object) -> Packet:
+    fields = {"seq": 0 if "S" in flags else 1} | fields
     return ethernet() / IPv6(src=CLIENT6, dst=VIP6) / TCP(sport=sport, dport=dport, flags=flags, **fields)
 
 

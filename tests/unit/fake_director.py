@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import edits, reporting, tags
+from xdpdirector import dryrun, edits, reporting, tags
 from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
@@ -80,6 +80,10 @@ class FakeDirector:
         self._tags = tags.Tags()
         self._drains = Drains()
         self._began = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
+
+    @property
+    def revision(self) -> int:
+        return len(self.authors)
 
     def names(self) -> list[str]:
         return list(self._services)
@@ -199,9 +203,10 @@ class FakeDirector:
         self._write(edits.create_service(self._services, name, spec), intent)
         return self.service(name)
 
-    async def replace_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
-        self._write(edits.replace_service(self._services, name, spec), intent, name)
-        return self.service(name)
+    async def put_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> tuple[ServiceView, bool]:
+        is_new = name not in self._services
+        self._write(edits.put_service(self._services, name, spec), intent, *(() if is_new else (name,)))
+        return self.service(name), is_new
 
     async def patch_service(self, name: str, patch: dict[str, Any], *, intent: Intent) -> ServiceView:
         self._write(edits.patch_service(self._services, name, patch), intent, name)
@@ -216,6 +221,14 @@ class FakeDirector:
         self._write(edits.create_backend(self._services, service, name, spec), intent, service)
         return self.backend(service, name)
 
+    async def put_backend(
+        self, service: str, name: str, spec: BackendSpec, *, intent: Intent
+    ) -> tuple[BackendView, bool]:
+        is_new = name not in edits.find_service(self._services, service).backends
+        wanted = edits.put_backend(self._services, service, name, spec)
+        self._write(wanted, intent, *((service,) if is_new else (service, name)))
+        return self.backend(service, name), is_new
+
     async def patch_backend(
         self, service: str, name: str, patch: dict[str, Any], *, intent: Intent
     ) -> BackendView:
@@ -225,7 +238,7 @@ class FakeDirector:
     async def delete_backend(
         self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
     ) -> None:
-        if drain is not None:
+        if drain is not None and not intent.dry_run:
             await self.set_admin(service, name, AdminState.DRAIN, intent=intent)
             await self.wait_drained(service, name, drain)
         count = self.backend(service, name).connections.active
@@ -281,6 +294,8 @@ class FakeDirector:
     ) -> None:
         self._break()
         intent.require("it", self.tag(*place))
+        if intent.dry_run:
+            raise dryrun.tried(self.plane, self._services, services, self.absent)
         self._services = services
         self.authors.append(intent.author)
         self.history.append(services, author=intent.author, reason=intent.because(what))

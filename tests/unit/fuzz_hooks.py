@@ -38,6 +38,7 @@ NO_SCHEMA_SAYS = re.compile(
             "is not a unicast address on a network|is link-local, scoped or IPv4-mapped|is scoped or IPv4-mapped",
             "is not a prefix|has bits behind its prefix|is no address to listen on|port .* does not exist",
             "must be at least 1ms|must be from 1s to 3660d|lets nobody in|is out of range|runs backwards",
+            "is '.*', and the path's is|the same name|needs its name|a backend has no '",
             "is not an IPv4 or IPv6 address|has no ports: write|not of one version of IP",
             "this is no cursor of this list|came with another request before|exclude each other|is no reason",
             "stands twice|both have the address|has the service's own VIP|is none of the service's backends",
@@ -100,13 +101,12 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.query = {**(case.query or {}), **bounds}
     mark = crc32(repr((operation, case.path_parameters, case.query, case.body)).encode())
     case.headers.update(_held(case.headers, mark))
-    if (
-        operation == "replace_configuration"
-        and case.meta
-        and case.meta.generation.mode.is_positive
-        and mark % 2
-    ):
-        case.body = _applicable(case.body)
+    if case.meta and case.meta.generation.mode.is_positive and mark % 2:
+        if operation == "replace_configuration":
+            case.body = _applicable(case.body)
+        elif operation == "put_backend" and isinstance(case.body, dict):
+            case.path_parameters = {"service": "web", "backend": "web1"}
+            case.body = {**_unnamed(case.body), "address": HOSTS[0]}
 
 
 @schemathesis.hook
@@ -117,13 +117,13 @@ def after_call(
     if case.method.upper() == "GET" or response.status_code >= 300:
         return
     for path, document in GARDEN.items():
-        if requests.put(URL + path, json=document, headers=HEADERS, timeout=20).status_code == 404:
-            collection, _, name = path.rpartition("/")
-            requests.post(URL + collection, json={"name": name, **document}, headers=HEADERS, timeout=20)
+        requests.put(URL + path, json=document, headers=HEADERS, timeout=20)
 
 
 def _bounds(operation: str | None, query: Mapping[str, Any]) -> Document:
-    """For what waits; values that are wrong stay."""
+    """For what waits, and for what is asked for afterwards; values that are wrong stay."""
+    if operation and operation.startswith(("create_", "delete_")) and query.get("dry_run") in (True, "true"):
+        return {"dry_run": "false"}
     if operation == "follow_events" and query.get("follow") in (None, True, "true"):
         return {"follow": "false"}
     if operation == "follow_decisions" and _is_number(query.get("seconds", 1)):
@@ -155,9 +155,17 @@ def _held(headers: Mapping[str, Any], mark: int) -> dict[str, str]:
     for name, value in headers.items():
         if mark % 8 and name.lower() == "if-match":
             held[name] = "*"
+        elif mark % 8 and name.lower() == "if-none-match":
+            held[name] = '"another"'
         elif mark % 8 and name.lower() == "idempotency-key" and 1 <= len(str(value)) <= 240:
             held[name] = f"{value}{mark}"
     return held
+
+
+def _unnamed(body: Document) -> Document:
+    """Of the path's name, and free of what only some services allow."""
+    bounds = ("max_connections", "resume_connections")
+    return {key: value for key, value in body.items() if key not in ("service", "name", *bounds)}
 
 
 def _applicable(body: Any) -> Any:

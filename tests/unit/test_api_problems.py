@@ -33,6 +33,7 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "configuration": (422, 2),
     "capture": (422, 2),
     "not-unicode": (400, 2),
+    "repeated": (400, 2),
     "not-found": (404, 2),
     "conflict": (409, 4),
     "stale": (412, 4),
@@ -198,10 +199,10 @@ def test_half_a_surrogate_pair_is_refused_with_its_place(
 @pytest.mark.parametrize(
     ("path", "methods"),
     [
-        ("/healthz", "GET"),
-        ("/v1/services", "GET, POST"),
-        ("/v1/services/web", "DELETE, GET, PATCH, PUT"),
-        ("/v1/guard/deny/203.0.113.0/24", "DELETE, GET, PUT"),
+        ("/healthz", "GET, HEAD"),
+        ("/v1/services", "GET, HEAD, POST"),
+        ("/v1/services/web", "DELETE, GET, HEAD, PATCH, PUT"),
+        ("/v1/guard/deny/203.0.113.0/24", "DELETE, GET, HEAD, PUT"),
     ],
 )
 def test_method_not_allowed_names_the_methods(server: ApiServer, path: str, methods: str) -> None:

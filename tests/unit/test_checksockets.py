@@ -198,6 +198,21 @@ def test_either_half_survives_the_other(half: str, signals: signal.Signals) -> N
     run(story())
 
 
+def test_that_another_process_serves_now_is_noted_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def story() -> None:
+        started = Started()
+        async with helped(started) as (_, inside):
+            await until(started.serving)
+            assert inside.note() == ""
+            os.kill(started.serving(), signal.SIGKILL)
+            await until(inside.note)
+            assert "ended, and another one makes them now" in inside.note()
+            monkeypatch.setattr(checksockets, "NOTED_FOR", 0.0)
+            await until(lambda: not inside.note())
+
+    run(story())
+
+
 def test_all_that_is_left_of_it_goes_with_the_channel() -> None:
     async def story() -> None:
         started = Started()

@@ -44,7 +44,7 @@ CHANGES: dict[str, Change] = {
     "create a service": lambda d: d.create_service(
         "mail", s.service("web3", listener=f"{VIP}:25/tcp"), intent=ME
     ),
-    "replace a service": lambda d: d.replace_service("web", s.service("web3"), intent=ME),
+    "replace a service": lambda d: d.put_service("web", s.service("web3"), intent=ME),
     "patch a service": lambda d: d.patch_service("web", {"on_empty": "drop"}, intent=ME),
     "patch away a backend": lambda d: d.patch_service("web", {"backends": {"web1": None}}, intent=ME),
     "delete a service": lambda d: d.delete_service("web", intent=ME),
@@ -273,7 +273,7 @@ async def test_a_change_waits_for_another_that_is_under_way(change: Change) -> N
             id="patch a service",
         ),
         pytest.param(
-            lambda d: d.replace_service(
+            lambda d: d.put_service(
                 "web", s.service("web1", backends={"far": {"address": str(FAR)}}), intent=ME
             ),
             "/backends/far/address",
@@ -327,7 +327,9 @@ async def test_a_listener_that_is_taken_is_a_conflict_that_names_both() -> None:
     [
         pytest.param(lambda d: d.patch_service("mail", {}, intent=ME), id="patch a service"),
         pytest.param(lambda d: d.delete_service("mail", intent=ME), id="delete a service"),
-        pytest.param(lambda d: d.replace_service("mail", s.service(), intent=ME), id="replace a service"),
+        pytest.param(
+            lambda d: d.put_backend("mail", "web3", s.backend("web3"), intent=ME), id="put a backend"
+        ),
         pytest.param(
             lambda d: d.create_backend("mail", "web3", s.backend("web3"), intent=ME), id="create a backend"
         ),

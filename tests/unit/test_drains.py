@@ -146,7 +146,7 @@ async def test_drained_is_without_connections_seen_or_unseen(
             id="PATCH service",
         ),
         pytest.param(
-            lambda d: d.replace_service(
+            lambda d: d.put_service(
                 "web", s.service(backends={"web1": s.backend("web1", admin="drain")}), intent=ME
             ),
             id="PUT service",
@@ -175,7 +175,7 @@ ENDINGS: dict[str, Ending] = {
     "maintenance": lambda d: d.set_admin(*WEB1, AdminState.MAINTENANCE, intent=ME),
     "PATCH backend": lambda d: d.patch_backend(*WEB1, {"admin": "enabled"}, intent=ME),
     "PATCH service": lambda d: d.patch_service("web", {"backends": {"web1": {"admin": None}}}, intent=ME),
-    "PUT service": lambda d: d.replace_service("web", s.service("web1"), intent=ME),
+    "PUT service": lambda d: d.put_service("web", s.service("web1"), intent=ME),
 }
 
 

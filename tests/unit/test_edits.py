@@ -255,3 +255,42 @@ def test_a_service_that_gets_a_ring_may_choose_its_size() -> None:
     after = edits.patch_service(SERVICES, "mail", {"scheduler": "mh", "ring_slots": 4093})
 
     assert after["mail"].ring_slots == 4093
+
+
+CHECKED = s.service("web1", listener=f"{VIP}:80/tcp", check={"type": "tcp"})
+FIRST_443 = [f"{VIP}:443/tcp", f"{VIP}:80/tcp"]
+
+
+def replaced_by(**fields: Any) -> Edit:
+    """The same document once more, with other fields."""
+    document = CHECKED.model_dump(mode="json") | fields
+    return lambda now: edits.replace_all(now, {"web": ServiceSpec.model_validate(document)})
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda now: edits.patch_service(now, "web", {"listeners": FIRST_443}),
+        replaced_by(listeners=FIRST_443),
+    ],
+    ids=["patch", "everything"],
+)
+def test_another_order_of_the_listeners_changes_no_check(edit: Edit) -> None:
+    after = edit({"web": CHECKED})
+
+    assert after["web"].check_port == 80
+    assert [str(listener) for listener in after["web"].listeners] == FIRST_443
+    assert edit(after) == after
+
+
+@pytest.mark.parametrize(
+    ("patch", "port"),
+    [
+        pytest.param({"listeners": [f"{VIP}:443/tcp"]}, 443, id="its listener goes"),
+        pytest.param({"listeners": FIRST_443, "check": {"port": 443}}, 443, id="another port is named"),
+        pytest.param({"listeners": [f"{VIP}:79-81/tcp", f"{VIP}:443/tcp"]}, 443, id="only a range has it"),
+        pytest.param({"listeners": FIRST_443[::-1]}, 80, id="it stays the first"),
+    ],
+)
+def test_the_check_asks_another_port_when_that_is_wanted(patch: dict[str, Any], port: int) -> None:
+    assert edits.patch_service({"web": CHECKED}, "web", patch)["web"].check_port == port

@@ -8,10 +8,12 @@ from typing import Any
 
 import pytest
 
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, NoWay, Probe, Target
 from xdpdirector.checks.ways import PlainWays
 from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.health import HealthReport
+from xdpdirector.lab.chaos.inside import fail
 from xdpdirector.model import Address
 from xdpdirector.monitor import Key, Monitor
 from xdpdirector.views import Operational
@@ -119,6 +121,30 @@ def test_each_backend_has_its_own_verdict() -> None:
     run(story())
 
     assert sorted(diary.entries) == [(WEB1, UP, ""), (WEB2, DOWN, "is tired")]
+
+
+def test_a_check_whose_task_fails_goes_on_and_it_is_said() -> None:
+    """An error in the code around the check itself: the backend would never be asked again."""
+    fake, diary, tasks = FakeProbe(), Diary(), BackgroundTasks(sleep=lambda _backoff: asyncio.sleep(0))
+
+    async def story() -> None:
+        monitor = Monitor(diary, probe=fake, tasks=tasks)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
+        await until(lambda: verdict(monitor, WEB1).successes >= 2)
+
+        await until(lambda: fail(asyncio.get_running_loop(), 0))
+        await until(tasks.problems)
+        asked = fake.asked.total()
+        await until(lambda: fake.asked.total() > asked + 2)
+        fake.failures[ADDRESS1] = "is tired"
+        await until(lambda: verdict(monitor, WEB1).operational is DOWN)
+        await monitor.close()
+
+    run(story())
+
+    assert [
+        problem for problem in tasks.problems() if "tcp check of" in problem and "is restarted" in problem
+    ]
 
 
 def test_the_same_again_goes_on_undisturbed() -> None:

@@ -560,7 +560,7 @@ async def test_a_listener_that_is_added_changes_nothing_that_is_known_of_the_oth
     async with Stage(web=at_vips(VIP)) as stage:
         await all_up(stage)
 
-        await stage.director.replace_service("web", changed, intent=ME)
+        await stage.director.put_service("web", changed, intent=ME)
 
         new = frozenset(changed.vips) - {VIP}
         assert accepting(stage) == ["web1", "web2"]
@@ -610,7 +610,7 @@ async def test_another_check_takes_nobody_out_before_it_has_answered(
         if stage.checks.running:
             await all_up(stage)
 
-        await stage.director.replace_service("web", at_vips(VIP, OTHER_VIP, **after), intent=ME)
+        await stage.director.put_service("web", at_vips(VIP, OTHER_VIP, **after), intent=ME)
 
         assert accepting(stage) == ["web1", "web2"]
         assert not any(out_of(stage).values())
@@ -637,7 +637,7 @@ async def test_a_change_that_fails_leaves_each_vips_verdict() -> None:
         stage.history.full = CapacityError("the disk is full")
 
         with pytest.raises(CapacityError):
-            await stage.director.replace_service("web", at_vips(VIP), intent=ME)
+            await stage.director.put_service("web", at_vips(VIP), intent=ME)
 
         assert stage.shown() == before
         assert stage.director.backend(*WEB1).operational is Operational.PARTIAL

@@ -32,7 +32,7 @@ LEVELS: list[set[str | None]] = [
 RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
-    "sqlite3": {"database"},
+    "sqlite3": {"database", "lab.chaos.storage"},
     "ctypes": {"heap", "libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
     "numpy": {
         "carrying",

@@ -128,7 +128,7 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(name=SERVICES, document=SERVICE)
     def replace_service(self, name: str, document: dict[str, Any]) -> None:
-        self.change(lambda d: d.replace_service(name, spec(ServiceSpec, document), intent=ME))
+        self.change(lambda d: d.put_service(name, spec(ServiceSpec, document), intent=ME))
 
     @rule(name=SERVICES, patch=SERVICE, part=st.sampled_from(["listeners", "backends", "limit", "scheduler"]))
     def patch_service(self, name: str, patch: dict[str, Any], part: str) -> None:

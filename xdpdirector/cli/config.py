@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`xdpdirector config ...` and `xdpdirector revisions ...`: the configuration as a whole, and its past.
 
-A file is read for its syntax only; the daemon judges what it says, and what is wrong is found in the file again.
+But for `check`, which needs no daemon, a file is read for its syntax only; the daemon judges what it says, and what
+is wrong is found in the file again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import typer
 from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table, write
 from xdpdirector.cli.target import Format, Output, Reason, Target, example, target
 from xdpdirector.errors import ConfigurationError, ConflictError, InvalidRequestError
+from xdpdirector.pointer import parts_of
 
 if TYPE_CHECKING:
     from xdpdirector.document import Document
@@ -29,7 +31,7 @@ CONFIG = "/v1/config"
 YAML = "application/yaml"
 PATIENCE = 300.0  # a large configuration takes its time to reach the maps
 
-app = typer.Typer(help="The configuration as a whole: show, plan, apply, edit.")
+app = typer.Typer(help="The configuration as a whole: check, show, plan, apply, edit.")
 revisions = typer.Typer(help="Former configurations: list, show, rollback.")
 File = Annotated[
     Path,
@@ -46,6 +48,19 @@ def show(context: typer.Context, output: Output = Format.TABLE) -> None:
         answer(output, client.get(CONFIG), lambda: ())
     else:
         write(client.text(CONFIG, YAML)[0])
+
+
+@app.command(epilog=example("xdpdirector config check director.yaml"))
+def check(file: File) -> None:
+    """Whether a daemon could start with a configuration, as `nginx -t` and `haproxy -c` do: no daemon is asked.
+
+    Exit code 2 when it could not; each fault is named with its line. The files that it names are read, too. What
+    only the machine can tell, such as whether an interface is there, `xdpdirector doctor` tells.
+    """
+    from xdpdirector.cli import vetting
+
+    vetting.require(_read(file))
+    print(f"{_source(file)}: the configuration is valid")
 
 
 @app.command(epilog=example("xdpdirector config plan director.yaml"))
@@ -136,7 +151,7 @@ def _read(path: Path) -> Document:
     """YAML, of which JSON is a part."""
     from xdpdirector import document
 
-    source = "standard input" if str(path) == "-" else str(path)
+    source = _source(path)
     try:
         text = sys.stdin.read() if str(path) == "-" else path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -150,6 +165,10 @@ def _read(path: Path) -> Document:
     return found
 
 
+def _source(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
 def _put(chosen: Target, file: Document, query: dict[str, str], *, reason: str = "", etag: str = "") -> Any:
     """Errors name the line of the file."""
     headers = {"change-reason": reason, "if-match": etag}
@@ -159,23 +178,9 @@ def _put(chosen: Target, file: Document, query: dict[str, str], *, reason: str =
     except (InvalidRequestError, ConflictError) as error:
         if not error.pointer:
             raise
-        line, column = file.place(_path(error.pointer, file.data))
+        line, column = file.place(parts_of(error.pointer, file.data))
         error.detail = f"{file.source}:{line}:{column}: {error.detail}"
         raise
-
-
-def _path(pointer: str, data: object) -> tuple[str | int, ...]:
-    """A JSON pointer as keys and numbers, as `data` has them."""
-    path: list[str | int] = []
-    for part in pointer.split("/")[1:]:
-        name = part.replace("~1", "/").replace("~0", "~")
-        step: str | int = int(name) if isinstance(data, list) and name.isdigit() else name
-        path.append(step)
-        inside: Any = data
-        known = isinstance(data, dict) and step in data
-        known = known or (isinstance(data, list) and isinstance(step, int) and step < len(data))
-        data = inside[step] if known else None
-    return tuple(path)
 
 
 def _plan(document: dict[str, Any]) -> Parts:

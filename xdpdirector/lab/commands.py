@@ -213,6 +213,54 @@ def services(
 
 
 @app.command()
+def chaos(
+    seed: Annotated[int | None, typer.Option(min=0, help="Of a run before; by default another one.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.4, max=240, help="How long.")] = 5.0,
+    running: Annotated[int, typer.Option(min=0, max=5000, help="Connections that run.")] = 300,
+    rate: Annotated[float, typer.Option(min=0, max=1000, help="New connections a second.")] = 100.0,
+    flood: Annotated[int, typer.Option(min=100, max=500_000, help="Packets a second of a flood.")] = 20_000,
+    ports: Annotated[
+        int, typer.Option(min=1024, max=28_232, help="Ports of a client, all of which a spray tries.")
+    ] = 28_232,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Only these disturbances, operations and floods; repeatable."),
+    ] = None,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the director's log there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    name: OwnName = None,
+) -> None:
+    """Disturb, administer and attack a director under load; status 1 if a connection of a living backend breaks.
+
+    Status 5 if this machine was too busy to judge it.
+    """
+    from secrets import randbits
+
+    from xdpdirector.lab.chaos.judge import Verdict
+    from xdpdirector.lab.chaos.run import run_chaos
+    from xdpdirector.lab.chaos.schedule import kinds
+    from xdpdirector.lab.chaos.setting import Options as Wanted
+    from xdpdirector.lab.chaos.setting import Size
+    from xdpdirector.lab.chaos.show import show as show_chaos
+
+    if strange := sorted({*(only or ())} - {*kinds()}):
+        raise InvalidRequestError(f"chaos knows no '{strange[0]}': use {', '.join(kinds())}")
+    _end_like_ctrl_c()
+    wanted = Wanted(
+        randbits(32) if seed is None else seed,
+        minutes,
+        Size(running, rate, flood, ports),
+        name or "chaos",
+        name is None,
+        tuple(only or ()),
+        log,
+    )
+    result = run_chaos(wanted, _say)
+    failed = TimedOutError.exit_code if result.verdict is Verdict.BUSY else 1
+    _tell(result, show_chaos, as_json=as_json, width=SERVICES_WIDTH, failed=failed)
+
+
+@app.command()
 def replay(
     capture: Annotated[Path, typer.Argument(help="pcap or pcapng.", show_default=False)],
     config: Annotated[

@@ -241,7 +241,8 @@ _HEAD = """\
 
 Every key of `/etc/xdpdirector/director.yaml`, and of `/etc/xdpdirector/INSTANCE.yaml` for a further instance
 ([packages.md](packages.md#instances)); also `man 5 director.yaml`. The file is YAML 1.2. A key that is not here is
-an error, with its line. `xdpdirector config plan FILE` says what a file would change, and `systemctl reload
+an error, with its line. `xdpdirector config check FILE` says, without a daemon, whether a file is sound.
+`xdpdirector config plan FILE` says what a file would change, and `systemctl reload
 xdpdirector` takes it in; `interfaces`, `mode`, `user`, `api` and `sizes` need `systemctl restart xdpdirector-load
 xdpdirector`. Neither loses a packet.
 
@@ -263,6 +264,8 @@ that of another one
 .RB ( "xdpdirector \\-i INSTANCE" ).
 It is YAML 1.2. A key that is not listed here is an error.
 .PP
+.B xdpdirector config check FILE
+says, without a daemon, whether a file is sound.
 .B xdpdirector config plan FILE
 says what a file would change,
 .B systemctl reload xdpdirector

@@ -12,7 +12,7 @@ from struct import pack
 from typing import NamedTuple
 
 from reference import answers
-from reference.frame import FIN, RST, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
+from reference.frame import ACK, FIN, RST, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
 from reference.guard import Guard
 from reference.state import COSTS, Backend, Listeners, Service, Slot, ring_of
 from xdpdirector.schedule import Cost, ServicePlan
@@ -31,10 +31,12 @@ class Fate(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A connection: `stage` is syn, established, fin, closed or udp."""
+    """A connection: `stage` is syn, established, reopened, fin, closed or udp. `opening`: while its slot is in
+    flux, the sequence number of the last SYN that may have opened it."""
 
     backend: Backend
     stage: str
+    opening: int | None = None
 
     @property
     def is_active(self) -> bool:
@@ -156,8 +158,13 @@ class Director:
             return self._forward(frame, packet, slot.owner, "forward_ring", is_new=packet.opens)
         if is_datagram:
             return self._admit(frame, packet, service, slot)
-        record = self._recall(packet)
-        if record:
+        record = self._records.get(packet.flow)
+        if record and packet.opens and not record.is_active:
+            if record.backend.serves_at(packet.vip):
+                return self._reopen(frame, packet, service, record)
+            self._drop_record(packet.flow)
+        elif record:
+            self._recall(packet, slot, record)
             return self._go_on(frame, packet, service, slot, record)
         opens = packet.opens or (service.plan.persistence and not packet.is_midstream)
         if opens or (packet.accepts and self._kept(service, packet)):
@@ -177,6 +184,14 @@ class Director:
         if packet.flags & RST:
             return Fate(DROP, "drop_down", frame)
         return self._schedule(frame, packet, service, slot)
+
+    def _reopen(self, frame: bytes, packet: Packet, service: Service, record: Record) -> Fate:
+        """A SYN after FIN or RST stays where the flow was: it may be made up."""
+        limit = self.guard.refuses(packet, service)
+        if limit:
+            return Fate(DROP, f"drop_limited_{limit}", frame)
+        self._show(packet, record)
+        return self._forward(frame, packet, record.backend, "forward_new", is_new=True)
 
     def _go_on_unknown(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate:
         """Began before this packet, and has no record."""
@@ -222,6 +237,8 @@ class Director:
         if packet.protocol == UDP and service.plan.one_packet:
             return self._forward(frame, packet, backend, "forward_unrecorded", is_new=True)
         self._remember(packet, backend)
+        if slot and slot.in_flux and slot.before and packet.opens:
+            self._records[packet.flow].opening = packet.number
         is_new = not packet.is_midstream or (packet.accepts and kept)
         reason = "forward_new" if is_new else "forward_reopened"
         return self._forward(frame, packet, backend, reason, is_new=True)
@@ -238,8 +255,7 @@ class Director:
     # Records
 
     def _remember(self, packet: Packet, backend: Backend) -> None:
-        record = Record(backend, "syn" if packet.protocol != UDP else "udp")
-        record.stage = _next_stage(record.stage, packet)
+        record = Record(backend, _first_stage(packet))
         self._records[packet.flow] = record
         _add_load(record, 1)
         record.backend.took_one()
@@ -247,18 +263,24 @@ class Director:
     def _drop_record(self, flow: Flow) -> None:
         _add_load(self._records.pop(flow), -1)
 
-    def _recall(self, packet: Packet) -> Record | None:
-        """The flow's record as it stands after this packet; a SYN after the end begins anew."""
-        record = self._records.get(packet.flow)
-        if record is None:
-            return None
-        if packet.opens and not record.is_active:
-            self._drop_record(packet.flow)
-            return None
+    def _recall(self, packet: Packet, slot: Slot | None, record: Record) -> None:
+        """The flow's record becomes what it is after this packet. In flux somebody may have made up the SYN that
+        opened it, while it runs where it ran before."""
+        before = slot.before if slot and slot.in_flux else None
+        if record.stage == "syn" and before and before is not record.backend and before.serves_at(packet.vip):
+            if packet.opens:
+                record.opening = packet.number
+            elif not _follows(packet, record.opening):
+                _add_load(record, -1)
+                record.backend, record.stage = before, _first_stage(packet)
+                _add_load(record, 1)
+                return
+        self._show(packet, record)
+
+    def _show(self, packet: Packet, record: Record) -> None:
         _add_load(record, -1)
         record.stage = _next_stage(record.stage, packet)
         _add_load(record, 1)
-        return record
 
     # What goes out
 
@@ -310,12 +332,35 @@ def _add_load(record: Record, by: int) -> None:
         record.backend.inactive += by
 
 
+def _follows(packet: Packet, opening: int | None) -> bool:
+    """Whether a packet goes on from the SYN with this sequence number, by what a client may have sent with it."""
+    return opening is not None and 1 <= (packet.number - opening) % (1 << 32) <= 1 << 16
+
+
+def _first_stage(packet: Packet) -> str:
+    """Of a flow that was not known; one packet from its middle tells no more than a SYN."""
+    if packet.protocol == UDP:
+        return "udp"
+    if packet.flags & RST:
+        return "closed"
+    if packet.flags & FIN:
+        return "fin"
+    return "syn" if packet.opens else "established"
+
+
 def _next_stage(stage: str, packet: Packet) -> str:
-    """As the client's side shows it. Protocols without flags are established by their second packet."""
+    """As the client's side shows it. Protocols without flags are established by their second packet. Who sends an
+    ACK has not sent the RST before, and who sends data not the FIN."""
     if stage == "udp":
         return stage
     if packet.flags & RST:
         return "closed"
-    if packet.flags & FIN and stage != "closed":
+    if packet.flags & FIN:
         return "fin"
-    return "established" if stage == "syn" and not packet.opens else stage
+    if packet.opens:
+        return "reopened" if stage in ("fin", "closed") else stage
+    if stage == "closed":
+        return "established" if packet.flags & ACK else stage
+    if stage == "fin":
+        return "established" if packet.flags & ACK and packet.has_data else stage
+    return "established"

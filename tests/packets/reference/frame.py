@@ -57,6 +57,10 @@ class Packet:
     client_port: int = 0
     port: int = 0
     flags: int = 0
+    number: int = 0
+    """Of TCP: the sequence number."""
+    has_data: bool = False
+    """Of TCP: behind its header."""
     fault: str | None = None
     plain_port: int | None = None
     """Of TCP and UDP right behind an IP header without options, in no fragment: what is looked at first."""
@@ -183,7 +187,10 @@ def _transport(frame: bytes, packet: Packet) -> None:
             return
         packet.client_port, packet.port = unpack_from("!HH", frame, packet.at)
         packet.flags = frame[packet.at + 13]
-        if not 20 <= (frame[packet.at + 12] >> 4) * 4 <= packet.room:
+        (packet.number,) = unpack_from("!I", frame, packet.at + 4)
+        header = (frame[packet.at + 12] >> 4) * 4
+        packet.has_data = packet.room > header
+        if not 20 <= header <= packet.room:
             packet.fault = "drop_malformed_tcp"
     elif packet.protocol == UDP:
         if packet.room < 8:

@@ -1,0 +1,162 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The chaos run's judge and its report: what breaks is named with what was done last, and nothing else is."""
+
+import json
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from xdpdirector.lab.chaos import done, ended, judge
+from xdpdirector.lab.chaos.done import Done
+from xdpdirector.lab.chaos.ended import Ended, Second, line, parse
+from xdpdirector.lab.chaos.judge import Verdict
+from xdpdirector.lab.chaos.report import Report, report
+from xdpdirector.lab.chaos.schedule import DISTURBANCE, FLOOD, OPERATION, Action
+from xdpdirector.lab.chaos.setting import Options
+from xdpdirector.lab.chaos.show import show
+from xdpdirector.lab.chaos.witness import Said
+
+BEGUN = 1000.0
+WELL = Ended(ended.LINES, "wlc", 4, 40000, BEGUN, BEGUN + 50, "backend1", ended.OK, BEGUN + 49)
+RESET = replace(WELL, kind=ended.IDLE, port=40001, outcome=ended.RESET, at=BEGUN + 21.5)
+SILENT = replace(RESET, outcome=ended.SILENT)
+
+
+def did(lane: str, kind: str, began: float, lasted: float = 0.0, outcome: str = done.OK) -> Done:
+    action = Action(began, lane, kind, lasted, {"service": "wlc"} if lane != DISTURBANCE else {})
+    return Done(action, BEGUN + began, BEGUN + began + lasted, outcome, "why" if outcome != done.OK else "")
+
+
+CARRIER = did(DISTURBANCE, "carrier", 20.0, 3.0)
+ACTIONS = [
+    did(OPERATION, "weight", 5.0),
+    did(FLOOD, "SYN", 10.0, 5.0),
+    CARRIER,
+    did(OPERATION, "drain", 21.0),
+    did(OPERATION, "enable", 30.0),
+]
+NAMED = Said(BEGUN + 20.5, "network.fault", "interface eth0 is down or has no carrier. backend1: ...")
+
+
+def second(at: float = 1.0, lag: float = 0.0) -> Second:
+    return Second(BEGUN + at, served=10, late=1, slowest=1.2, answers=5, lag=lag)
+
+
+def run(
+    *connections: Ended,
+    actions: list[Done] = ACTIONS,
+    said: tuple[Said, ...] = (NAMED,),
+    seconds: tuple[Second, ...] = (second(), second(2.0)),
+) -> Report:
+    return report(Options(seed=7), BEGUN, BEGUN + 60, actions, [WELL, *connections, *seconds], said)
+
+
+def test_a_run_in_which_nothing_breaks_passes() -> None:
+    found = run()
+
+    assert (found.verdict, found.passed, found.broken, found.findings) == (Verdict.PASS, True, (), ())
+    assert (found.served, found.late, found.slowest) == (20, 2, 1.2)
+    assert found.ended == {ended.LINES: 1}
+
+
+@pytest.mark.parametrize(
+    "outcome", [ended.RESET, ended.MOVED, ended.CLOSED, ended.SILENT, ended.REFUSED, ended.FAILED]
+)
+@pytest.mark.parametrize("kind", [ended.NEW, ended.IDLE, ended.LINES, ended.DOWNLOAD])
+def test_whatever_breaks_fails_it(kind: str, outcome: str) -> None:
+    found = run(replace(RESET, kind=kind, outcome=outcome))
+
+    assert found.verdict is Verdict.FAIL
+    assert [each.connection.outcome for each in found.broken] == [outcome]
+
+
+def test_what_breaks_is_told_with_what_was_done_last_and_what_lasted_first() -> None:
+    (broken,) = run(RESET).broken
+
+    assert broken.before[0] is CARRIER
+    assert [each.action.kind for each in broken.before[1:]] == ["drain", "SYN", "weight"]
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        pytest.param((NAMED,), True, id="while it lasts"),
+        pytest.param((replace(NAMED, at=CARRIER.ended + judge.NAMED_WITHIN),), True, id="soon after"),
+        pytest.param((), False, id="never"),
+        pytest.param((replace(NAMED, at=CARRIER.began - 0.1),), False, id="before"),
+        pytest.param((replace(NAMED, at=CARRIER.ended + judge.NAMED_WITHIN + 0.1),), False, id="too late"),
+        pytest.param((replace(NAMED, text="all is well"),), False, id="by other words"),
+    ],
+)
+def test_a_disturbance_must_be_named_while_it_lasts(said: tuple[Said, ...], named: bool) -> None:
+    found = run(said=said)
+
+    assert found.passed is named
+    assert ["carrier" in each.text for each in found.findings] == ([] if named else [True])
+
+
+@pytest.mark.parametrize("outcome", [done.SKIPPED, done.REFUSED])
+def test_what_could_not_be_done_here_need_not_be_named(outcome: str) -> None:
+    assert run(actions=[replace(CARRIER, outcome=outcome)], said=()).passed
+
+
+def test_an_action_that_fails_is_a_finding() -> None:
+    found = run(actions=[did(OPERATION, "drain", 21.0, outcome=done.FAILED)])
+
+    assert found.verdict is Verdict.FAIL
+    assert "drain (service wlc) failed: why" in found.findings[0].text
+
+
+@pytest.mark.parametrize(
+    ("broken", "lags", "verdict"),
+    [
+        pytest.param(SILENT, (5.0, 0.0), Verdict.BUSY, id="no answer, no processor"),
+        pytest.param(SILENT, (0.0, 0.0), Verdict.FAIL, id="no answer"),
+        pytest.param(SILENT, (5.0, *[0.0] * 20), Verdict.FAIL, id="no answer, no processor for one second"),
+        pytest.param(RESET, (5.0, 5.0), Verdict.FAIL, id="no processor resets nothing"),
+    ],
+)
+def test_a_machine_without_time_excuses_what_is_late(
+    broken: Ended, lags: tuple[float, ...], verdict: Verdict
+) -> None:
+    assert run(broken, seconds=tuple(second(lag=lag) for lag in lags)).verdict is verdict
+
+
+@pytest.mark.parametrize("record", [RESET, second()], ids=["connection", "second"])
+def test_what_clients_write_down_is_read_as_it_was(record: Ended | Second) -> None:
+    assert parse(line(record)) == record
+
+
+def test_the_document_says_when_in_seconds_since_the_begin() -> None:
+    document = json.loads(json.dumps(run(RESET, said=()).document()))
+
+    assert document["verdict"] == "fail"
+    assert (document["broken"][0]["at"], document["broken"][0]["last"]) == (21.5, 49.0)
+    assert document["broken"][0]["before"][0] == "20.0 to 23.0: disturbance carrier"
+    assert document["findings"] == [{"at": 20.0, "text": "the director did not name it: carrier"}]
+    assert [each["named"] for each in document["actions"]] == [None] * len(ACTIONS)
+    assert document["options"]["seed"] == 7
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        (run(), ["PASS", "--seed 7", "20 new ones served"]),
+        (
+            run(RESET),
+            ["FAIL: 1 connections broke (1 reset)", "21.5 s  idle connection from port 40001 to wlc"],
+        ),
+        (run(SILENT, seconds=(second(lag=9.0),)), ["NOT JUDGED", "9.0 s too late"]),
+    ],
+    ids=["pass", "fail", "busy"],
+)
+def test_people_read_what_broke_and_how_to_see_it_again(found: Report, words: list[str]) -> None:
+    console = Console(file=StringIO(), width=400)
+
+    show(found, console)
+
+    assert isinstance(console.file, StringIO)
+    text = console.file.getvalue()
+    assert [word for word in words if word not in text] == []

@@ -1,0 +1,27 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A configuration file judged without a daemon: what `xdpdirector config check` refuses, found in the file."""
+
+from __future__ import annotations
+
+from xdpdirector import config, vetting
+from xdpdirector.api import tls
+from xdpdirector.document import Document
+from xdpdirector.errors import ConfigurationError
+from xdpdirector.pointer import parts_of, pointer
+
+
+def require(file: Document) -> None:
+    """ConfigurationError for all that is wrong with it, a line each."""
+    configuration = config.understood(file)
+    faults = list(vetting.refusals(configuration))
+    if configuration.api.tls:
+        try:
+            tls.context(configuration.api.tls)
+        except ConfigurationError as error:
+            faults.append((error.detail, pointer("api", "tls")))
+    placed = sorted((file.place(parts_of(where, file.data)), text) for text, where in faults)
+    if not placed:
+        return
+    (line, column), first = placed[0]
+    others = (f"{file.source}:{row}:{position}: {text}" for (row, position), text in placed[1:])
+    raise ConfigurationError("\n".join([first, *others]), source=file.source, line=line, column=column)

@@ -49,7 +49,7 @@ class Fronts:
         self._numbers = {front: number for number, front in self._fronts.items()}
         last = max(used, default=0)
         numbers = (*range(last + 1, len(self._array)), *range(1, last))
-        self._unused = deque(number for number in numbers if number not in self._fronts)
+        self._unused: deque[int] = deque(number for number in numbers if number not in self._fronts)
         """The one that has been free for longest, or so, comes first."""
         self._at: dict[int, dict[Address, set[int]]] = {}
         for number, front in self._fronts.items():

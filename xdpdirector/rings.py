@@ -126,7 +126,7 @@ class Rings:
             return True
         if name in self._mentions.marked and now < self._young_until.get(name, now):
             return False
-        return self._sums.get(name) == zlib.crc32(self._tables.ring[region])
+        return self._sums.get(name) == zlib.crc32(self._tables.ring[region].data)
 
     @property
     def slots(self) -> int:
@@ -136,7 +136,7 @@ class Rings:
     def _note(self, name: str, words: Words) -> None:
         self._unread.discard(name)
         self._mentions.note(name, words)
-        self._sums[name] = zlib.crc32(words)
+        self._sums[name] = zlib.crc32(words.data)
 
     def pass_over(self, name: str, service: int, backends: frozenset[int]) -> None:
         """Before packets for some VIP pass these over: from now on flows of their slots may have records."""

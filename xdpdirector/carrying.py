@@ -14,12 +14,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import recfunctions
 
-from xdpdirector import layout, libbpf, stations
+from xdpdirector import build, layout, libbpf, stations
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
@@ -62,6 +63,12 @@ class Carried:
 def predecessor(paths: InstancePaths, loaded: Loaded) -> Loaded | None:
     """What ran before, when its maps are other ones than those of `loaded`, and still there."""
     return next((found for found in layout.set_aside(paths) if found.pins != loaded.pins), None)
+
+
+def running_otherwise(paths: InstancePaths, pins: Path) -> Loaded | None:
+    """What runs, when the program that is to come would have its maps at `pins` instead."""
+    candidates = [build.running(paths), *layout.set_aside(paths)]
+    return next((found for found in candidates if found and found.pins != pins and found.pins.is_dir()), None)
 
 
 def plan(old: Loaded, new: Loaded) -> list[Carried]:

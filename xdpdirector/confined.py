@@ -125,6 +125,8 @@ def _end_by(number: int) -> None:
 
 def _kill_all() -> None:
     """All descendants: whose parent ends becomes our child."""
+    if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115
+        return  # /proc is of another PID namespace, and its numbers mean others; our process group ends later
     with suppress(ChildProcessError):
         while True:
             for child in _children():
@@ -134,8 +136,22 @@ def _kill_all() -> None:
 
 
 def _children() -> list[int]:
-    with open(f"/proc/self/task/{os.getpid()}/children") as file:  # noqa: PTH123 (pathlib takes long to import)
-        return [int(number) for number in file.read().split()]
+    own = os.getpid()
+    with suppress(FileNotFoundError):  # a kernel without CONFIG_PROC_CHILDREN
+        return [int(number) for number in _text(f"/proc/self/task/{own}/children").split()]
+    return [int(name) for name in os.listdir("/proc") if name.isdigit() and _parent(name) == own]  # noqa: PTH208
+
+
+def _parent(process: str) -> int:
+    try:
+        return int(_text(f"/proc/{process}/stat").rpartition(") ")[2].split()[1])
+    except (OSError, IndexError):
+        return 0
+
+
+def _text(path: str) -> str:
+    with open(path, errors="replace") as file:  # noqa: PTH123 (pathlib takes long to import)
+        return file.read()
 
 
 # Capabilities

@@ -3,6 +3,8 @@
 
 import ast
 import asyncio
+import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -150,6 +152,25 @@ def test_it_has_nothing_but_what_it_needs(tmp_path: Path) -> None:
     files = {"reads": True, "writes": False, "hidden": []}
     nothing = {"unix": False, "packet": False, "ip": True, "capabilities": [], "gains none": True}
     assert said == nothing | (files if confined.landlock() else {each: said[each] for each in files})
+
+
+def test_a_kernel_may_not_say_whose_children_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = os.posix_spawn("/bin/sleep", ["sleep", "300"], {})
+    listed = confined._children()
+    text = confined._text
+
+    def without(path: str) -> str:
+        if path.endswith("/children"):
+            raise FileNotFoundError
+        return text(path)
+
+    monkeypatch.setattr(confined, "_text", without)
+    searched = confined._children()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert child in listed
+    assert child in searched
 
 
 @pytest.mark.parametrize(("version", "notes"), [(0, 1), (1, 0)])

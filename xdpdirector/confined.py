@@ -14,7 +14,7 @@ Run as a file: it imports nothing of the package, so that it starts at once.
 
 from __future__ import annotations
 
-import ctypes as ct
+import ctypes as ct  # noqa: TID251 (it imports nothing of the package, libbpf included)
 import os
 import resource
 import signal

@@ -80,7 +80,7 @@ def _read(paths: InstancePaths, *_as_it_is: int) -> Loaded:
 
 
 def read_former(paths: InstancePaths) -> Loaded | None:
-    """What a release before 0.2 left where the daemon's user can write: to be compared with the kernel's maps
+    """What an earlier release left where the daemon's user can write: to be compared with the kernel's maps
     before anything is done with it. Its program's id is not believed, and 0."""
     with suppress(*_UNUSABLE):
         return replace(_of(paths, paths.former_layout), program_id=0)

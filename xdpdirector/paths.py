@@ -61,7 +61,7 @@ class InstancePaths:
 
     @property
     def former_layout(self) -> Path:
-        """Where releases before 0.2 had it, in a directory that root must not trust."""
+        """Where earlier releases had it, in a directory that root must not trust."""
         return self.run / "layout.json"
 
     @property

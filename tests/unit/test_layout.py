@@ -101,7 +101,7 @@ def test_what_another_user_could_have_written_is_not_believed(paths: PathsAt) ->
 
 
 def test_where_the_user_can_write_nothing_is_believed(paths: PathsAt) -> None:
-    """A release before 0.2 had it there."""
+    """An earlier release had it there."""
     layout.write(paths, LOADED)
     paths.run.mkdir()
     paths.layout.rename(paths.former_layout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The TLS that the API speaks: 1.2 and later, with what the operator's files say."""
+"""The TLS that the API speaks: 1.2 and later, with forward secrecy, and with what the operator's files say."""
 
 from __future__ import annotations
 
@@ -9,11 +9,15 @@ from xdpdirector import files
 from xdpdirector.accessspec import TlsSpec
 from xdpdirector.errors import ConfigurationError
 
+SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
+"""Of TLS 1.2: with forward secrecy and authenticated encryption (RFC 9325, 4.2). Those of TLS 1.3 all have both."""
+
 
 def context(spec: TlsSpec) -> ssl.SSLContext:
     """ConfigurationError names the file that cannot be used."""
     made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     made.minimum_version = ssl.TLSVersion.TLSv1_2
+    made.set_ciphers(SUITES)
     made.set_alpn_protocols(["http/1.1"])
     _load(made, spec)
     if spec.client_ca:

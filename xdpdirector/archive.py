@@ -11,12 +11,13 @@ Knows files; what is stored is the store's affair.
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from xdpdirector.database import PARTS, Database, set_aside
+from xdpdirector.database import Database, set_aside
 from xdpdirector.drains import Drain, Key
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
@@ -24,6 +25,7 @@ from xdpdirector.model import ServiceSpec
 from xdpdirector.store import Store
 
 _HASTE = 0.5
+_PRIVATE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 Found = TypeVar("Found")
 log = logging.getLogger(__name__)
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 class Archive:
     """A `xdpdirector.history.History`. ForeignStoreError when the file is another release's or another program's.
 
-    `path`: the store's file; `spare`: a directory in which a copy of it may stand.
+    `path`: the store's file; `spare`: a directory, made when it is needed, in which a copy of it may stand.
     """
 
     def __init__(self, path: Path, spare: Path, *, patience: float = 5.0) -> None:
@@ -40,6 +42,7 @@ class Archive:
         self._note = ""
         self._store: Store | None = None
         self._copy: Store | None = None
+        self._forget_copy()  # that of a daemon that was killed
         try:
             self._opened().latest()
             self._opened().drains()
@@ -61,10 +64,10 @@ class Archive:
 
     def close(self) -> None:
         """Can be called twice."""
-        for store in (self._store, self._copy):
-            if store:
-                store.close()
-        self._store = self._copy = None
+        if self._store:
+            self._store.close()
+            self._store = None
+        self._forget_copy()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -123,6 +126,7 @@ class Archive:
     def _opened(self) -> Store:
         if self._store is None:
             self._store = Store(self._path, patience=self._patience)
+            self._forget_copy()
         return self._store
 
     def _read(self, ask: Callable[[Store], Found], nothing: Found) -> Found:
@@ -147,17 +151,35 @@ class Archive:
         """What the file says, and its log, without writing where it stands."""
         copy = self._spare / self._path.name
         try:
-            self._spare.mkdir(parents=True, exist_ok=True)
-            for part in PARTS:
-                Path(f"{copy}{part}").unlink(missing_ok=True)
+            self._spare.mkdir(_PRIVATE_DIRECTORY, parents=True)
             for part in ("", "-wal"):
                 if Path(f"{self._path}{part}").is_file():
-                    shutil.copyfile(f"{self._path}{part}", f"{copy}{part}")
+                    _copy(Path(f"{self._path}{part}"), Path(f"{copy}{part}"))
             self._copy = Store(copy)
             self._copy.latest()
         except (OSError, StoreError) as error:
-            if self._copy:
-                self._copy.close()
-                self._copy = None
+            self._forget_copy()
             self._note = f"what was stored cannot be read ({error}): the configuration file counts alone"
             log.error("%s", self._note)
+
+    def _forget_copy(self) -> None:
+        """It grows old, and is not for others' eyes."""
+        if self._copy:
+            self._copy.close()
+            self._copy = None
+        try:
+            if self._spare.is_symlink():
+                self._spare.unlink()
+            else:
+                shutil.rmtree(self._spare)
+        except FileNotFoundError:
+            pass
+        except OSError as error:
+            log.warning("an old copy of the state cannot be removed: %s", error)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """For nobody else to read, whatever the umask is, and where nothing stands yet."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with source.open("rb") as original, os.fdopen(os.open(target, flags, _PRIVATE), "wb") as copy:
+        shutil.copyfileobj(original, copy)

@@ -22,6 +22,7 @@ from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
 
+from xdpdirector import foreign
 from xdpdirector.interfaces import Arp, Interface
 from xdpdirector.netlink import Requests
 from xdpdirector.stations import related
@@ -84,7 +85,7 @@ class ArpFlux:
         """Of this network namespace: the same instance may have run in another one."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             if self._memory:
-                document = json.loads(self._memory.read_text())
+                document = json.loads(foreign.read(self._memory))
                 if document["namespace"] == self._namespace:
                     return {str(name): Arp(*map(int, values)) for name, values in document["before"].items()}
         return {}
@@ -94,10 +95,11 @@ class ArpFlux:
             return
         document = {"namespace": self._namespace, "before": self._before}
         try:
-            if self._before:
-                self._memory.write_text(json.dumps(document))
-            else:
-                self._memory.unlink(missing_ok=True)
+            with foreign.directory(self._memory.parent) as place:
+                if self._before:
+                    foreign.write(place, self._memory.name, json.dumps(document).encode())
+                else:
+                    foreign.remove(place, self._memory.name)
         except OSError as error:
             log.warning("%s cannot be written: %s", self._memory, error.strerror)
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from xdpdirector import bpffs, layout, libbpf
+from xdpdirector import bpffs, foreign, layout, libbpf
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -124,9 +124,9 @@ def unload(paths: InstancePaths) -> list[str]:
             bpffs.remove_tree(paths.pins)
             with suppress(OSError):  # other instances have theirs there
                 paths.pins.parent.rmdir()
-            for described in (paths.layout, *paths.run.glob("layout-*.json")):
-                described.unlink(missing_ok=True)
-            paths.loader_lock.unlink(missing_ok=True)
+            layout.clear(paths)
+            with foreign.directory(paths.run) as place:
+                foreign.remove(place, paths.loader_lock.name)
             with suppress(OSError):  # the daemon's files are there
                 paths.run.rmdir()
     return freed

@@ -78,6 +78,7 @@ def _start_giver(account: Account) -> socket.socket:
     unshare = shutil.which("unshare")
     if unshare is None:
         raise NotAllowedError("the command unshare is missing: `apt install util-linux`")
+    search = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.set_inheritable(True)
     with theirs:
@@ -88,6 +89,7 @@ def _start_giver(account: Account) -> socket.socket:
                 *(sys.executable, "-m", "xdpdirector.giver", str(theirs.fileno())),
                 *(f"{name}={value}" for name, value in SETTINGS.items()),
             ],
+            env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},  # not from where root stands now
             stdin=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
         )

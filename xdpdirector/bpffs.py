@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xdpdirector import libbpf, privileges, procfs
+from xdpdirector import foreign, libbpf, privileges, procfs
 from xdpdirector.errors import ConflictError, InvalidRequestError, LoaderError, NotAllowedError
 from xdpdirector.paths import BPFFS, InstancePaths
 
@@ -145,8 +145,8 @@ def _parent(process: Path) -> Path | None:
 @contextmanager
 def locked(paths: InstancePaths) -> Iterator[None]:
     """One loader at a time; ConflictError when another one works for more than two minutes."""
-    with translated(f"making {paths.run}"):
-        paths.run.mkdir(parents=True, exist_ok=True)
+    with translated(f"making {paths.run}"), foreign.directory(paths.run, make=True):
+        pass
     deadline = time.monotonic() + LOCK_PATIENCE
     while (fd := _try_lock(paths.loader_lock)) is None:
         if time.monotonic() > deadline:
@@ -163,14 +163,12 @@ def locked(paths: InstancePaths) -> Iterator[None]:
 
 def _try_lock(path: Path) -> int | None:
     """A locked descriptor of the file that has this name now: an unload may have removed what we opened."""
-    with translated(f"opening {path}"):
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    with suppress(OSError):
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.path.samestat(os.fstat(fd), path.stat()):
-            return fd
-    os.close(fd)
-    return None
+    with translated(f"opening {path}"), foreign.opened(path, os.O_RDWR | os.O_CREAT) as fd:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return os.dup(fd) if foreign.is_the_one(path, fd) else None
 
 
 def make_directory(path: Path) -> None:

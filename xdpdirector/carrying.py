@@ -15,12 +15,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from numpy.lib import recfunctions
 
-from xdpdirector import layout, libbpf, stations
+from xdpdirector import build, layout, libbpf, stations
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.paths import InstancePaths
@@ -68,13 +69,19 @@ def predecessor(paths: InstancePaths, loaded: Loaded) -> Loaded | None:
     return next((found for found in layout.set_aside(paths) if found.pins != loaded.pins), None)
 
 
-def plan(paths: InstancePaths, old: Loaded, new: Loaded) -> list[Carried]:
-    """What becomes of each map that is worth it. Connections are placed on trial, in maps that no packet sees."""
+def running_otherwise(paths: InstancePaths, pins: Path) -> Loaded | None:
+    """What runs, when the program that is to come would have its maps at `pins` instead."""
+    candidates = [build.running(paths), *layout.set_aside(paths)]
+    return next((found for found in candidates if found and found.pins != pins and found.pins.is_dir()), None)
+
+
+def plan(old: Loaded, new: Loaded) -> list[Carried]:
+    """What becomes of each map that is worth it. Connections are placed on trial: into maps that no packet sees."""
     plans = _fates(old, new)
     for name in ("services", "fronts"):
         if not _obstacle(old, new, name):
             _copy(old, new, name)
-    return _with_unplaced(plans, _adopt_afresh(paths, old, new), new)
+    return _with_unplaced(plans, _adopt_afresh(old, new), new)
 
 
 def _fates(old: Loaded, new: Loaded) -> list[Carried]:
@@ -125,7 +132,7 @@ def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[C
         if each.fate != "lost" and each.name not in CONNECTIONS:
             _copy(old, loaded, each.name)
     _prepare_entrance(old, loaded)
-    plans = _with_unplaced(plans, _adopt_afresh(paths, old, loaded), loaded)
+    plans = _with_unplaced(plans, _adopt_afresh(old, loaded), loaded)
     if not lose:
         refuse_losses(plans)
     return plans
@@ -147,7 +154,7 @@ def complete(paths: InstancePaths, loaded: Loaded) -> Completed:
     old = predecessor(paths, loaded)
     if old is None:
         return Completed(0, 0)
-    records = _adopt(paths, old, loaded)
+    records = _adopt(old, loaded)
     return Completed(records, sum(_unplaced(old, loaded).values()))
 
 
@@ -360,12 +367,12 @@ def _states(old: Loaded, new: Loaded) -> Array:
     return table
 
 
-def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
+def _adopt(old: Loaded, new: Loaded) -> int:
     """Every flow that the new table does not have; how many there were in the old one."""
     total = 0
     with ExitStack() as stack:
         tables = stack.enter_context(Tables(new))
-        program = stack.enter_context(libbpf.opened(paths.pins / "adopt"))
+        program = stack.enter_context(libbpf.opened(new.program.with_name("adopt")))
         for name in sorted(CONNECTIONS):
             if _obstacle(old, new, name):
                 continue
@@ -376,13 +383,13 @@ def _adopt(paths: InstancePaths, old: Loaded, new: Loaded) -> int:
     return total
 
 
-def _adopt_afresh(paths: InstancePaths, old: Loaded, new: Loaded) -> dict[str, int]:
+def _adopt_afresh(old: Loaded, new: Loaded) -> dict[str, int]:
     """All flows into a table that is empty before, as no packet sees it; how many connections found no place, by
     table. What an earlier trial left there would pass for what the new program has seen itself."""
     with Tables(new) as tables:
         for name in CONNECTIONS:
             tables.clear(name)
-    _adopt(paths, old, new)
+    _adopt(old, new)
     return _unplaced(old, new)
 
 

@@ -16,7 +16,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-from xdpdirector import attachment, becoming, config, descriptors, loading, privileges
+from xdpdirector import attachment, becoming, config, descriptors, loading, logs, privileges
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -27,6 +27,7 @@ from xdpdirector.background import BackgroundTasks
 from xdpdirector.carriers import Carriers
 from xdpdirector.checknet import CheckNetwork
 from xdpdirector.checks import authorities, registry
+from xdpdirector.checks import exec as exec_check
 from xdpdirector.checks.measured import Measured
 from xdpdirector.configuring import beginning
 from xdpdirector.denystore import DenyStore
@@ -52,6 +53,9 @@ ROUND_WITHIN = 60.0
 """Seconds without a completed round of the reconciler, after which systemd hears of no more life. A round comes
 every five seconds; the sweep of a full table on a busy machine takes some more."""
 
+UMASK = 0o077
+"""Whatever who starts it has: nobody else reads what the daemon writes. What others need has a mode of its own."""
+
 log = logging.getLogger("xdpdirector")
 
 
@@ -63,7 +67,8 @@ def run(
 
     Errors come before anything that runs is touched.
     """
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logs.begin()
+    os.umask(UMASK)
     paths = InstancePaths(instance)
     supervisor = Supervisor.of(os.environ)
     descriptors.raise_limit()
@@ -106,6 +111,7 @@ async def _serve(
         begun = beginning(archive, wanted, digest, plane)
         events, tasks = Events(), BackgroundTasks()
         tasks.watch_callbacks()
+        weaknesses = exec_check.notes(wanted.checks)
         probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))
 
         def neighbours(on_change: OnChange) -> Neighbours:
@@ -158,7 +164,7 @@ async def _serve(
                 tasks,
             ),
             tallies=probe.tallies,
-            notes=certificates.notes,
+            notes=lambda: [*certificates.notes(), *weaknesses],
             revision=stored.id if stored else 0,
         )
         async with contextlib.AsyncExitStack() as running:

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
+from xdpdirector import harmless
 from xdpdirector.fields import Frozen
 
 CAPACITY = 10_000
@@ -78,10 +79,11 @@ class Events:
                 self.publish(kind, subject, text, **data)
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> None:
-        """Say it to all who follow, and to the log. `data` is what JSON can hold."""
+        """Say it to all who follow, and to the log, in one line. `data` is what JSON can hold."""
         if self._held is not None:
             self._held.append((kind, subject, text, data))
             return
+        subject, text = harmless.line(subject), harmless.line(text)
         event = Event(id=self._next, at=datetime.now(UTC), kind=kind, subject=subject, text=text, data=data)
         self._next += 1
         self._ring.append(event)

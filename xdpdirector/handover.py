@@ -6,11 +6,12 @@
 | bpffs, `xdpdirector` in it         | as it is    | may be passed through, not listed                     |
 | `<instance>`, `maps-*` in it       | root:GROUP  | 0750: nobody else adds, renames or removes a pin      |
 | maps and programs                  | USER:GROUP  | 0600                                                  |
+| `/run/xdpdirector/.layouts`        | root        | 0755: what root believes of the maps                  |
 | `/run/xdpdirector/<instance>`      | USER:GROUP  | 0755, the socket in it 0660                           |
 | `/var/lib/xdpdirector/<instance>`  | USER:GROUP  | 0700                                                  |
 
-To be done by root, after loading. The user's own directories are not trusted: no link in them is followed. Knows
-paths and modes, nothing of what the files say.
+To be done by root, after loading. The user's own directories are not trusted (`foreign`). Knows paths and modes,
+nothing of what the files say.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xdpdirector import bpffs
+from xdpdirector import bpffs, foreign
 from xdpdirector.paths import BPFFS, InstancePaths
 from xdpdirector.privileges import Account
 
@@ -34,10 +35,10 @@ def hand_over(paths: InstancePaths, account: Account) -> None:
     """All that there is of the instance; NotAllowedError when this process may not."""
     with bpffs.translated(f"giving the files of instance '{paths.name}' to its user"):
         _give_pins(paths.pins, account)
-        _give_directory(paths.run, account, _RUN)
+        foreign.give(paths.run, account.uid, account.gid, _RUN)
         if paths.state.parent.is_dir() or not account.is_this:
             with _unless_read_only():
-                _give_directory(paths.state.parent, account, _STATE)
+                foreign.give(paths.state.parent, account.uid, account.gid, _STATE)
 
 
 @contextmanager
@@ -58,14 +59,3 @@ def _give_pins(pins: Path, account: Account) -> None:
         is_directory = path.is_dir()
         os.chown(path, os.geteuid() if is_directory else account.uid, account.gid)
         path.chmod(_PINS if is_directory else _PIN)
-
-
-def _give_directory(directory: Path, account: Account, mode: int) -> None:
-    """With what is in it, but nothing that has another name elsewhere: that may be anybody's file."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for path in directory.rglob("*"):
-        status = path.lstat()
-        if stat.S_ISDIR(status.st_mode) or status.st_nlink == 1:
-            os.chown(path, account.uid, account.gid, follow_symlinks=False)
-    os.chown(directory, account.uid, account.gid)
-    directory.chmod(mode)

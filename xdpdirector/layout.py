@@ -1,23 +1,31 @@
 # SPDX-License-Identifier: Apache-2.0
 """layout.json: what the loader loaded, for everyone who opens the maps afterwards.
 
-Knows names, digests and shapes; opens no map and imports neither bcc nor ctypes.
+Root reads and writes maps as it says, so it stands where root alone can write. Knows names, digests and shapes;
+opens no map and imports neither bcc nor ctypes.
 """
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import os
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from xdpdirector import foreign
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
 VERSION = 1
+LARGEST = 4 << 20  # octets
+
+_FOR_ALL = 0o644
+_UNUSABLE = (OSError, ValueError, TypeError, KeyError, ValidationError)
 
 
 @dataclass(frozen=True)
@@ -58,57 +66,87 @@ class Loaded:
 
 
 def read(paths: InstancePaths) -> Loaded | None:
-    """What layout.json says; None when it is missing or not usable."""
-    try:
-        seen = paths.layout.stat()
-        return _read(paths.layout, seen.st_ino, seen.st_mtime_ns, seen.st_size)
-    except (OSError, ValueError, TypeError, KeyError, ValidationError):
-        return None
+    """What layout.json says; None when it is missing, not usable, or in a directory that others can write."""
+    with suppress(*_UNUSABLE), foreign.own_directory(paths.layouts) as place:
+        seen = os.stat(paths.layout.name, dir_fd=place, follow_symlinks=False)
+        return _read(paths, seen.st_ino, seen.st_mtime_ns, seen.st_size)
+    return None
 
 
 @lru_cache(maxsize=4)
-def _read(path: Path, *_as_it_is: int) -> Loaded:
+def _read(paths: InstancePaths, *_as_it_is: int) -> Loaded:
     """Asked every second, and always another file when it says something else (`write`)."""
-    return Loaded.from_document(json.loads(path.read_text()))
+    return _of(paths, paths.layout)
+
+
+def read_former(paths: InstancePaths) -> Loaded | None:
+    """What an earlier release left where the daemon's user can write: to be compared with the kernel's maps
+    before anything is done with it. Its program's id is not believed, and 0."""
+    with suppress(*_UNUSABLE):
+        return replace(_of(paths, paths.former_layout), program_id=0)
+    return None
+
+
+def _of(paths: InstancePaths, place: Path) -> Loaded:
+    """ValueError when its pins are not of this instance."""
+    loaded = Loaded.from_document(json.loads(foreign.read(place, LARGEST)))
+    for pin in (loaded.pins, loaded.program):
+        if pin.parent != paths.pins or pin.name == "..":
+            raise ValueError("its pins are another instance's")
+    return loaded
 
 
 def write(paths: InstancePaths, loaded: Loaded) -> None:
-    """In one step: readers see the old document or the new one. The directory may be another user's, who is not
-    followed anywhere."""
-    paths.run.mkdir(parents=True, exist_ok=True)
-    unfinished = paths.layout.with_suffix(".new")
-    unfinished.unlink(missing_ok=True)
-    with unfinished.open("x") as file:
-        file.write(json.dumps(loaded.document(), indent=1))
-    unfinished.replace(paths.layout)
+    """In one step: readers see the old document or the new one. OSError."""
+    with foreign.own_directory(paths.layouts, make=True) as place:
+        foreign.write(place, paths.layout.name, _text(loaded), _FOR_ALL)
 
 
 def keep(paths: InstancePaths, loaded: Loaded) -> None:
     """Set aside what describes maps that others are to follow, so that these can be read."""
-    place = _aside(paths, loaded)
-    if not place.exists():
-        place.write_text(json.dumps(loaded.document(), indent=1))
+    with foreign.own_directory(paths.layouts, make=True) as place:
+        name = _aside(loaded)
+        if name not in foreign.names(place):
+            foreign.write(place, name, _text(loaded), _FOR_ALL)
 
 
 def set_aside(paths: InstancePaths) -> list[Loaded]:
     """What was set aside and has its maps still; the latest first."""
     found = []
-    for place in sorted(paths.run.glob("layout-*.json"), key=lambda path: path.stat().st_mtime, reverse=True):
-        try:
-            loaded = Loaded.from_document(json.loads(place.read_text()))
-        except (OSError, ValueError, TypeError, KeyError, ValidationError):
-            continue
-        if loaded.pins.is_dir():
-            found.append(loaded)
+    with suppress(OSError), foreign.own_directory(paths.layouts):
+        for place in sorted(
+            paths.layouts.glob("layout-*.json"), key=lambda path: path.stat().st_mtime, reverse=True
+        ):
+            with suppress(*_UNUSABLE):
+                loaded = _of(paths, place)
+                if loaded.pins.is_dir():
+                    found.append(loaded)
     return found
 
 
 def forget(paths: InstancePaths, directory: Path) -> None:
     """The maps in that directory are gone."""
-    for loaded in set_aside(paths):
-        if loaded.pins == directory:
-            _aside(paths, loaded).unlink(missing_ok=True)
+    with suppress(FileNotFoundError), foreign.own_directory(paths.layouts) as place:
+        for loaded in set_aside(paths):
+            if loaded.pins == directory:
+                foreign.remove(place, _aside(loaded))
 
 
-def _aside(paths: InstancePaths, loaded: Loaded) -> Path:
-    return paths.run / f"layout-{loaded.pins.name}.json"
+def clear(paths: InstancePaths) -> None:
+    """Forget everything; OSError."""
+    with suppress(FileNotFoundError), foreign.own_directory(paths.layouts) as place:
+        for name in foreign.names(place):
+            foreign.remove(place, name)
+        paths.layouts.rmdir()
+    with suppress(FileNotFoundError), foreign.directory(paths.run) as place:
+        foreign.remove(place, paths.former_layout.name)
+    with suppress(OSError):  # other instances have theirs there
+        paths.layouts.parent.rmdir()
+
+
+def _text(loaded: Loaded) -> bytes:
+    return json.dumps(loaded.document(), indent=1).encode()
+
+
+def _aside(loaded: Loaded) -> str:
+    return f"layout-{loaded.pins.name}.json"

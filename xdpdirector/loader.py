@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpdirector import bpffs, compile_cache, diagnosis, headers, layout, libbpf, shapes, source
-from xdpdirector.build import Build, current, differences
+from xdpdirector.build import Build, current, differences, running
 from xdpdirector.compile_cache import Compiled
 from xdpdirector.errors import BccMissingError, DirectorError, LoaderError
 from xdpdirector.layout import Loaded
@@ -212,7 +212,7 @@ def _install(build: Build, bcc: str, maps: dict[str, Any], functions: dict[str, 
             enums=enums,
             bcc=bcc,
         )
-        before = layout.read(build.paths)
+        before = running(build.paths)
         if before and before.pins != loaded.pins and before.pins.is_dir():
             layout.keep(build.paths, before)
         layout.write(build.paths, loaded)

@@ -14,7 +14,7 @@ import select
 import signal
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from xdpdirector import (
     attachment,
@@ -22,6 +22,7 @@ from xdpdirector import (
     bpffs,
     checknet,
     config,
+    foreign,
     handover,
     interfaces,
     layout,
@@ -29,7 +30,9 @@ from xdpdirector import (
     namespace,
     privileges,
     procfs,
+    source,
 )
+from xdpdirector.build import Build
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
@@ -60,8 +63,12 @@ def prepare(instance: str, configuration: Path) -> Configuration:
     return wanted
 
 
-def load(instance: str, configuration: Path, *, force: bool = False, lose: bool = False) -> int:
+def load(
+    instance: str, configuration: Path, *, force: bool = False, lose: bool = False, only_prepare: bool = False
+) -> int:
     """Prepare and attach the program without a daemon; an attached one is replaced in place.
+
+    `only_prepare`: what takes long is done, so that the next one is quick; what runs goes on.
 
     ConflictError when running connections could not be carried over, unless `lose`.
     """
@@ -71,38 +78,46 @@ def load(instance: str, configuration: Path, *, force: bool = False, lose: bool 
     interfaces.find(wanted.interfaces)
     attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode, force=force)
     program = loader.ensure(paths, wanted.sizes)
+    if only_prepare:
+        _give(paths, wanted, program)
+        print(f"program {program.program_id} is prepared")
+        return 0
     with only_one(paths) if layout.set_aside(paths) else contextlib.nullcontext():
         for carried in carry(paths, program, lose=lose):
             print(f"carried over: {carried}")
         attach(paths, wanted, force)
-    if wanted.user:  # who cannot make it when it is asked for
-        loader.ensure_explaining(paths, program)
-    handover.hand_over(paths, Account.of(wanted.user))
+    _give(paths, wanted, program)
     for found in attachment.attachments(paths):
         print(f"program {program.program_id} runs on {found.interface}, {found.mode} mode")
     return 0
 
 
+def _give(paths: InstancePaths, wanted: Configuration, program: Loaded) -> None:
+    """What there is of it now, to the daemon's user."""
+    if wanted.user:  # who cannot make it when it is asked for
+        loader.ensure_explaining(paths, program)
+    handover.hand_over(paths, Account.of(wanted.user))
+
+
 def plan(instance: str, configuration: Path) -> int:
     """Say what an upgrade to this release and these sizes carries over; 0 when the maps stay as they are, else 1.
 
-    The program is prepared, and nothing that runs is touched.
+    Nothing of this machine is changed: the program is loaded where nobody else sees it.
     """
     from xdpdirector import carrying
+    from xdpdirector.replay import private
 
     paths = InstancePaths(instance)
     bpffs.require_privileges()
-    program = loader.ensure(paths, config.load(configuration).sizes)
-    old = carrying.predecessor(paths, program)
+    sizes = config.load(configuration).sizes
+    with private.loading([sizes], source.program().name) as [program]:
+        old = carrying.running_otherwise(paths, Build(paths, sizes, source.program()).pins)
+        plans = carrying.plan(old, program) if old else []
+    for carried in plans:
+        print(carried)
     if old is None:
         print("the maps stay as they are: all connections are kept")
-        return 0
-    if _forwards(paths, program):
-        print("the new program forwards already: what the old one remembered was carried over")
-        return 1
-    for carried in carrying.plan(paths, old, program):
-        print(carried)
-    return 1
+    return 1 if old else 0
 
 
 def carry(paths: InstancePaths, program: Loaded, *, lose: bool = False) -> list[Carried]:
@@ -176,41 +191,59 @@ def _leave(paths: InstancePaths) -> list[str]:
 def _end_daemon(paths: InstancePaths) -> int | None:
     """SIGTERM, and SIGKILL where that does not help; the process, None when none had the lock."""
     try:
-        with paths.lock.open("rb") as lock:
+        with foreign.opened(paths.lock) as lock:
             if _is_free(lock):
                 return None
-            pid = int(lock.read(20) or 0)
-            if not _has_open(pid, lock):
-                raise ConflictError(
-                    f"end the daemon of instance '{paths.name}' where it runs: it holds {paths.lock}, and is no "
-                    "process that can be seen from here"
-                )
-            if _ended(pid):
-                return pid
+            pid = _number(os.pread(lock, 20, 0))
+            with _process(pid) as process:
+                if process is None or not _has_open(pid, lock):
+                    raise ConflictError(
+                        f"end the daemon of instance '{paths.name}' where it runs: it holds {paths.lock}, and "
+                        "is no process that can be seen from here"
+                    )
+                if _ended(process):
+                    return pid
     except FileNotFoundError:
         return None
+    except OSError as error:
+        raise ConflictError(f"{paths.lock} is not the daemon's: {error.strerror}: remove it") from error
     raise ConflictError(
         f"the daemon of instance '{paths.name}', process {pid}, does not end, also not by SIGKILL"
     )
 
 
-def _ended(pid: int) -> bool:
+def _number(said: bytes) -> int:
+    """Of a process; 0 for what is none."""
+    try:
+        return max(0, int(said))
+    except ValueError:
+        return 0
+
+
+@contextlib.contextmanager
+def _process(pid: int) -> Iterator[int | None]:
+    """A pidfd, so that what is found out of the process holds for whom the signals go to; None: there is none."""
     try:
         process = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
+    except OSError:
+        yield None
+        return
     try:
-        for number, patience in ((signal.SIGTERM, _TERM_PATIENCE), (signal.SIGKILL, _KILL_PATIENCE)):
-            with contextlib.suppress(ProcessLookupError):
-                signal.pidfd_send_signal(process, number)
-            if select.select([process], [], [], patience)[0]:
-                return True
+        yield process
     finally:
         os.close(process)
+
+
+def _ended(process: int) -> bool:
+    for number, patience in ((signal.SIGTERM, _TERM_PATIENCE), (signal.SIGKILL, _KILL_PATIENCE)):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, number)
+        if select.select([process], [], [], patience)[0]:
+            return True
     return False
 
 
-def _is_free(lock: IO[bytes]) -> bool:
+def _is_free(lock: int) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -219,11 +252,15 @@ def _is_free(lock: IO[bytes]) -> bool:
     return True
 
 
-def _has_open(pid: int, file: IO[bytes]) -> bool:
-    """Whether the process has this file open: a number alone may be another process's."""
-    wanted = os.fstat(file.fileno())
+def _has_open(pid: int, file: int) -> bool:
+    """Whether the process has this file open, and is of the user whose file it is: a number alone may be another
+    process's, and a file can be handed to anybody."""
+    wanted = os.fstat(file)
     with contextlib.suppress(OSError):
-        for each in (procfs.directory(pid) / "fd").iterdir():
+        process = procfs.directory(pid)
+        if privileges.user_of((process / "status").read_text()) != wanted.st_uid:
+            return False
+        for each in (process / "fd").iterdir():
             with contextlib.suppress(OSError):
                 if os.path.samestat(each.stat(), wanted):
                     return True
@@ -273,12 +310,14 @@ def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
 @contextlib.contextmanager
 def only_one(paths: InstancePaths) -> Iterator[None]:
     """Hold the instance's lock; AlreadyRunningError when another daemon has it."""
-    try:
-        paths.run.mkdir(parents=True, exist_ok=True)
-        fd = os.open(paths.lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    except PermissionError as error:
-        raise _not_handed_over(error) from error
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(foreign.directory(paths.run, make=True))
+            fd = stack.enter_context(foreign.opened(paths.lock, os.O_RDWR | os.O_CREAT))
+        except PermissionError as error:
+            raise _not_handed_over(error) from error
+        except OSError as error:
+            raise ConflictError(f"{paths.lock} cannot be used: {error.strerror}: remove it") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
@@ -290,8 +329,6 @@ def only_one(paths: InstancePaths) -> Iterator[None]:
         os.ftruncate(fd, 0)
         os.pwrite(fd, f"{os.getpid()}\n".encode(), 0)
         yield
-    finally:
-        os.close(fd)
 
 
 def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> None:

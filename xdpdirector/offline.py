@@ -92,7 +92,8 @@ def _as_owner(directory: Path) -> Iterator[None]:
     if os.geteuid() != 0 or not directory.is_dir():
         yield
         return
-    owner = directory.stat()
+    owner, groups = directory.stat(), os.getgroups()
+    os.setgroups([owner.st_gid])  # or what root's groups may write could be reached by a link
     os.setegid(owner.st_gid)
     os.seteuid(owner.st_uid)
     try:
@@ -100,3 +101,4 @@ def _as_owner(directory: Path) -> Iterator[None]:
     finally:
         os.seteuid(0)
         os.setegid(os.getgid())
+        os.setgroups(groups)

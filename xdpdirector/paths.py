@@ -51,7 +51,17 @@ class InstancePaths:
         return Path("/run/xdpdirector") / self.name
 
     @property
+    def layouts(self) -> Path:
+        """Root's, unlike `run`, which the daemon's user owns."""
+        return self.run.parent / ".layouts" / self.run.name
+
+    @property
     def layout(self) -> Path:
+        return self.layouts / "layout.json"
+
+    @property
+    def former_layout(self) -> Path:
+        """Where earlier releases had it, in a directory that root must not trust."""
         return self.run / "layout.json"
 
     @property

@@ -67,6 +67,11 @@ def named(status: str) -> set[str]:
     return {name for name, bit in _BITS.items() if effective >> bit & 1}
 
 
+def user_of(status: str) -> int:
+    """The effective uid of a process whose /proc/PID/status this is."""
+    return int(next(line.split()[2] for line in status.splitlines() if line.startswith("Uid:")))
+
+
 def may_load(*, adopting: bool = False) -> bool:
     """Whether this process may load a program and attach it; `adopting`: onto maps that are pinned already."""
     present = held()
@@ -103,14 +108,6 @@ def as_user(account: Account, capabilities: Collection[str], groups: Collection[
         "--no-new-privs",
         "--",
     ]
-
-
-def without_any() -> list[str]:
-    """The front of a command line that runs without the capabilities that it would inherit. Root's are inherited
-    whatever one does."""
-    if os.geteuid() == 0 or not held():
-        return []
-    return [shutil.which("setpriv") or "setpriv", "--ambient-caps=-all", "--inh-caps=-all", "--"]
 
 
 def _group_ids(account: Account, names: Collection[str]) -> list[int]:

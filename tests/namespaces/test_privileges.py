@@ -156,7 +156,7 @@ def test_checks_see_a_vip_that_a_server_has_lost(lab: Lab, director: LabDirector
     """Over the checks' namespace, which the daemon's user could not make."""
     victim = lab.host("backend2")
     victim.run("ip", "address", "del", f"{VIP4}/32", "dev", "lo")
-    becomes(director, "backend2", "down")
+    becomes(director, "backend2", "partial")  # its other VIP is there
     reason = view(director, "backend2")["reason"]
     victim.run("ip", "address", "add", f"{VIP4}/32", "dev", "lo")
     becomes(director, "backend2", "up")
@@ -432,5 +432,95 @@ def test_a_bpffs_that_is_closed_is_opened_for_passing_through(lab: Lab, director
 
     said = director.host.run("unshare", "--mount", "sh", "-c", script, timeout=180).stdout.splitlines()
 
+    director.start()
     assert said[1] == "1711"
     assert int(said[2]) > 20
+
+
+def everything(director: LabDirector) -> dict[str, tuple[object, ...]]:
+    """Each file, directory and pin of the director's, and who may do what with it."""
+    paths = director.paths
+    roots = [paths.pins, paths.run, paths.layouts.parent, paths.state.parent]
+    found = [path for root in roots for path in (root, *root.rglob("*"))]
+    return {str(path): _kind(path) for path in found if not path.name.endswith(("-wal", "-shm"))}
+
+
+def _kind(path: Path) -> tuple[object, ...]:
+    status = path.lstat()
+    content = path.read_bytes() if path.suffix == ".json" else b""
+    return status.st_mode, status.st_uid, status.st_gid, status.st_ino, content
+
+
+def other_sizes(director: LabDirector) -> Path:
+    file = director.configuration.with_name("sizes.yaml")
+    document = YAML().load(director.configuration)
+    with file.open("w") as opened:
+        YAML().dump({**document, "sizes": {"services": 19}}, opened)
+    return file
+
+
+def test_a_plan_changes_nothing(lab: Lab, director: LabDirector) -> None:
+    """Other sizes: other maps and another program. The daemon goes on, explains, and can start again."""
+    before, mounts = everything(director), Path("/proc/self/mountinfo").read_text()
+
+    done = command(director, "load", "--plan", "--config", str(other_sizes(director)), check=False)
+
+    assert (done.returncode, "kept" in done.stdout) == (1, True), done.stderr
+    assert everything(director) == before
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+    director.stop()
+    director.start()
+    assert director.client.get("/readyz")["problems"] == []
+    assert everything(director).keys() == before.keys()
+
+
+PLANT = """
+import os, shutil, sys
+run, victim = sys.argv[1:]
+for name in ("layout.json", "layout.new", "layout.json.new", "layout-maps-0.json", "arp.json.new", "planted"):
+    os.path.lexists(f"{run}/{name}") and os.unlink(f"{run}/{name}")
+    os.symlink(victim, f"{run}/{name}")
+for name in ("loader.lock", "arp.json"):
+    os.path.lexists(f"{run}/{name}") and os.unlink(f"{run}/{name}")
+os.mkfifo(f"{run}/arp.json")
+os.symlink(victim, f"{run}/loader.lock")
+"""
+
+
+def test_root_is_not_led_by_what_the_user_plants(lab: Lab, director: LabDirector, tmp_path: Path) -> None:
+    """Links in its run directory, dangling and not, while root loads, plans and unloads."""
+    director.stop()
+    run, config = director.paths.run, str(director.configuration)
+    victims = [tmp_path / "dangling", tmp_path / "there"]
+    for victim in victims:
+        (tmp_path / "there").write_text("root's")
+        director.host.run(*as_user(USER, sys.executable, "-c", PLANT, str(run), str(victim)))
+        refused = command(director, "load", "--config", config, check=False)
+        director.host.run(*as_user(USER, "rm", "-f", str(run / "loader.lock")))
+        for verb in (["load", "--plan"], ["load", "--prepare"], ["load"]):
+            command(director, *verb, "--config", config)
+
+        assert refused.returncode != 0
+        assert "loader.lock" in refused.stderr
+        assert "symbolic link" in refused.stderr
+        assert not victims[0].exists()
+        assert ((tmp_path / "there").stat().st_uid, (tmp_path / "there").read_text()) == (0, "root's")
+    command(director, "unload", "--vips")
+    command(director, "load", "--config", config)
+    director.host.run("sh", "-c", f"find {run} -type l -delete; rm -f {run}/arp.json")
+    director.start()
+
+
+def test_the_layout_is_roots(director: LabDirector) -> None:
+    """The daemon's user cannot write where root reads what it does with the maps."""
+    layout = director.paths.layout
+
+    for attack in (
+        f"echo x >{layout}",
+        f"mv {layout.parent} {layout.parent}-away",
+        f"rm -rf {layout.parents[1]}",
+    ):
+        done = director.host.run(*as_user(USER, "sh", "-c", attack), check=False)
+        assert done.returncode != 0
+
+    assert layout.stat().st_uid == 0

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ import pytest
 import world as w
 from rings import NAMES, ring
 
-from xdpdirector import attachment, carrying, layout, libbpf, loader, source, stations
+from xdpdirector import attachment, build, carrying, layout, libbpf, loader, source, stations
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Persistence, Sizes
@@ -238,7 +239,7 @@ def test_connections_without_a_place_are_counted_and_refused(paths: InstancePath
         running(before)
         loaded = upgraded(paths, SMALLER)
 
-        said = carrying.plan(paths, old, loaded)
+        said = carrying.plan(old, loaded)
         with pytest.raises(ConflictError, match=f"connections4: {lost(said)} lost .*in a table for 1024"):
             carrying.carry(paths, loaded)
         assert reset(before) == 0
@@ -274,7 +275,7 @@ def test_a_trial_leaves_nothing_behind(before: w.World, paths: InstancePaths) ->
     loaded = upgraded(paths, LARGER)
     old = carrying.predecessor(paths, loaded)
     assert old is not None
-    carrying.plan(paths, old, loaded)
+    carrying.plan(old, loaded)
     before.forget_connections()
     before.apply(w.service(members=(w.backend("web1", weight=0), w.backend("web2"))))
     running(before, range(1, 2))
@@ -315,6 +316,48 @@ def test_records_that_had_a_bit_for_one_packet(before: w.World, name: str, pendi
 
     state_number = new.enums["connection_state"][f"CONNECTION_{now}"]
     assert result == 7 | state_number << shift | 99 << 42
+
+
+def as_a_former_release_left_it(paths: InstancePaths) -> None:
+    """Its layout.json in the directory of the daemon's user."""
+    paths.run.mkdir(parents=True, exist_ok=True)
+    paths.layout.rename(paths.former_layout)
+
+
+def test_flows_are_carried_from_a_release_that_kept_its_layout_elsewhere(
+    before: w.World, paths: InstancePaths
+) -> None:
+    before.apply(w.service(members=TWO))
+    had = opened(before, w.tcp)
+    as_a_former_release_left_it(paths)
+
+    loaded = upgraded(paths, LARGER)
+    carrying.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        assert owners(after, w.tcp) == had
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "forged"),
+    [
+        ("services", "value", {"size": 4, "type": "u32"}),
+        ("services", "value", {"size": 8, "type": "u8"}),
+        ("connections4", "max_entries", 1 << 30),
+        ("../program", "value", {"size": 8, "type": "u64"}),
+    ],
+    ids=["smaller", "narrower", "more", "elsewhere"],
+)
+def test_what_the_user_could_have_forged_is_not_believed(
+    before: w.World, paths: InstancePaths, name: str, part: str, forged: object
+) -> None:
+    """Root would read and write past its memory by it."""
+    as_a_former_release_left_it(paths)
+    document = json.loads(paths.former_layout.read_text())
+    document["maps"].setdefault(name, dict(document["maps"]["services"]))[part] = forged
+    paths.former_layout.write_text(json.dumps(document))
+
+    assert build.running(paths) is None
 
 
 def test_maps_of_the_same_layout_are_not_carried(

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import stat
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -148,3 +149,55 @@ def test_somebody_elses_file_stays_where_it_is(path: Path, spare: Path) -> None:
         Archive(path, spare)
 
     assert [*path.parent.glob("*damaged*")] == []
+
+
+@pytest.mark.parametrize("umask", [0, 0o022], ids=oct)
+def test_the_copy_is_for_nobody_else_and_goes(path: Path, spare: Path, umask: int) -> None:
+    fill(path)
+    mend = make_unusable(path)
+    before = os.umask(umask)
+    try:
+        with Archive(path, spare, patience=0.01) as archive:
+            modes = {stat.S_IMODE(each.stat().st_mode) for each in spare.iterdir()}
+            of_directory = stat.S_IMODE(spare.stat().st_mode)
+            mend()
+            archive.try_writing()
+            after_mending = spare.exists()
+            assert archive.latest()
+    finally:
+        os.umask(before)
+
+    assert (modes, of_directory) == ({0o600}, 0o700)
+    assert not after_mending
+
+
+def test_the_copy_goes_at_the_end(path: Path, spare: Path) -> None:
+    fill(path)
+    make_unusable(path)
+
+    with Archive(path, spare, patience=0.01):
+        there = spare.exists()
+
+    assert (there, spare.exists()) == (True, False)
+
+
+@pytest.mark.parametrize("left", ["a copy", "a link"])
+def test_what_a_killed_daemon_or_somebody_left_goes_and_is_not_followed(
+    path: Path, spare: Path, tmp_path: Path, left: str
+) -> None:
+    fill(path)
+    make_unusable(path)
+    victims = tmp_path / "victims"
+    victims.mkdir()
+    spare.parent.mkdir(exist_ok=True)
+    if left == "a link":
+        spare.symlink_to(victims)
+    else:
+        spare.mkdir()
+        (spare / path.name).symlink_to(victims / "victim")
+
+    with Archive(path, spare, patience=0.01) as archive:
+        assert archive.latest()
+
+    assert list(victims.iterdir()) == []
+    assert not spare.is_symlink()

@@ -1,7 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """The probes in which somebody of the operator's decides: exec and agent."""
 
+import ast
 import asyncio
+import os
+import signal
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -9,11 +12,16 @@ from pathlib import Path
 import pytest
 from peers import HERE, PATIENT, at, closing, serving, silent
 
+from xdpdirector import confined
 from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
+from xdpdirector.checks import exec as exec_check
 from xdpdirector.checkspec import AgentCheck, Checks, ExecCheck
 
 SHELL = "/bin/sh"
-SHORT = 1.0  # and enough for a program to start
+PYTHON = "/usr/bin/python3"
+SIGNALS_SCOPED = 6
+"""Landlock's version, of Linux 6.12."""
+SHORT = 2.0  # and enough for a program to start
 
 
 def program(script: str, timeout: float = PATIENT) -> ExecCheck:
@@ -35,7 +43,7 @@ def test_status_0_is_fine() -> None:
         ("echo oops >&2; exit 1", "/bin/sh ended with status 1: oops"),
         ("exit 1", "/bin/sh ended with status 1"),
         ("kill -9 $$", "/bin/sh was ended by SIGKILL"),
-        ("sleep 300", "/bin/sh did not end within 1s, and was killed"),
+        ("sleep 300", "/bin/sh did not end within 2s, and was killed"),
         ("yes no; exit 1", "/bin/sh said more than 64 KiB, and was killed"),
         ("printf '%60000s' | tr ' ' x; exit 1", f"/bin/sh ended with status 1: {'x' * 160}"),
     ],
@@ -51,7 +59,7 @@ def test_anything_else_is_not(script: str, sentence: str) -> None:
 def test_what_it_started_ends_with_it(tmp_path: Path) -> None:
     noted = tmp_path / "pid"
 
-    with pytest.raises(CheckFailed, match="did not end within 1s"):
+    with pytest.raises(CheckFailed, match="did not end within 2s"):
         run(program(f"sleep 300 & echo $! >{noted}; wait", SHORT))
 
     ends(int(noted.read_text()))
@@ -86,6 +94,113 @@ def test_its_own_end_decides_whatever_it_left_behind(script: str, sentence: str,
         return said
 
     asyncio.run(asyncio.wait_for(main(), PATIENT))
+
+
+def test_what_leaves_its_session_ends_too(tmp_path: Path) -> None:
+    """An orphan with a session of its own, when the program ends and when its time is up."""
+    noted = tmp_path / "pid"
+    orphan = f"setsid sh -c 'echo $$ >{noted}; trap \"\" TERM HUP; sleep 300' &"
+    script = f"{orphan} while ! test -s {noted}; do sleep 0.01; done; "
+
+    run(program(f"{script} exit 0"))
+    ends(int(noted.read_text()))
+    noted.unlink()
+    with pytest.raises(CheckFailed, match="did not end"):
+        run(program(f"{script} sleep 300", SHORT))
+    ends(int(noted.read_text()))
+
+
+CONFINED = """
+import os, socket, sys
+from pathlib import Path
+def may(do, *arguments):
+    try:
+        do(*arguments)
+    except OSError:
+        return False
+    return True
+families = {socket.AF_INET: socket.SOCK_STREAM, socket.AF_INET6: socket.SOCK_DGRAM}
+status = Path("/proc/self/status").read_text().splitlines()
+Path(sys.argv[1]).write_text(repr({
+    "unix": may(socket.socket, socket.AF_UNIX, socket.SOCK_STREAM),
+    "packet": may(socket.socket, socket.AF_PACKET, socket.SOCK_RAW),
+    "ip": all(may(socket.socket, *each) for each in families.items()),
+    "capabilities": [line for line in status if line.startswith("Cap") and int(line.split()[1], 16)],
+    "gains none": "NoNewPrivs:\t1" in status,
+    "reads": may(open, "/etc/passwd") and may(os.listdir, "/usr"),
+    "writes": may(open, "/usr/written", "w") or may(open, "/var/written", "w"),
+    "hidden": [path for path in sys.argv[2:] if may(os.listdir, path)],
+    "parent": may(os.kill, os.getppid(), 0),
+}))
+"""
+
+
+def test_it_has_nothing_but_what_it_needs(tmp_path: Path) -> None:
+    """Not the daemon's socket, databases, pins and capabilities."""
+    hidden = [path for path in confined.HIDDEN if Path(path).is_dir()]
+    spec = ExecCheck(
+        type="exec",
+        command=(PYTHON, "-I", "-c", CONFINED, str(tmp_path / "said"), *hidden),
+        timeout=PATIENT,
+        interval=PATIENT,
+    )
+
+    asyncio.run(registry.allowing(Checks(allow_exec=(PYTHON,)))(spec, at(0), direct))
+
+    said = ast.literal_eval((tmp_path / "said").read_text())
+    assert said.pop("parent") is (confined.landlock() < SIGNALS_SCOPED)
+    files = {"reads": True, "writes": False, "hidden": []}
+    nothing = {"unix": False, "packet": False, "ip": True, "capabilities": [], "gains none": True}
+    assert said == nothing | (files if confined.landlock() else {each: said[each] for each in files})
+
+
+def test_a_kernel_may_not_say_whose_children_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    child = os.posix_spawn("/bin/sleep", ["sleep", "300"], {})
+    listed = confined._children()
+    text = confined._text
+
+    def without(path: str) -> str:
+        if path.endswith("/children"):
+            raise FileNotFoundError
+        return text(path)
+
+    monkeypatch.setattr(confined, "_text", without)
+    searched = confined._children()
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+
+    assert child in listed
+    assert child in searched
+
+
+@pytest.mark.parametrize(("version", "notes"), [(0, 1), (1, 0)])
+def test_what_the_kernel_cannot_hide_is_told(
+    monkeypatch: pytest.MonkeyPatch, version: int, notes: int
+) -> None:
+    monkeypatch.setattr(confined, "landlock", lambda: version)
+
+    assert len(exec_check.notes(Checks(allow_exec=(SHELL,)))) == notes
+    assert exec_check.notes(Checks()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "mode", "sentence"),
+    [
+        ("exit 0", 0o644, "it may not be executed"),
+        ("\x7fELF", 0o755, "Exec format error"),
+    ],
+    ids=["no permission", "no program"],
+)
+def test_a_program_that_cannot_be_run_is_no_failure_of_the_backend(
+    tmp_path: Path, content: str, mode: int, sentence: str
+) -> None:
+    path = tmp_path / "check"
+    path.write_text(content)
+    path.chmod(mode)
+    spec = ExecCheck(type="exec", command=(str(path),), timeout=PATIENT, interval=PATIENT)
+
+    with pytest.raises(CheckImpossible, match=f"check cannot be run: {sentence}"):
+        asyncio.run(registry.allowing(Checks(allow_exec=(str(path),)))(spec, at(0), direct))
 
 
 def descriptors() -> int:

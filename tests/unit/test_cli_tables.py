@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from xdpdirector.cli.tables import Table, Word, clean, painted
+from xdpdirector.cli.tables import Table, Word, painted
 
 RED = "\x1b[31m{}\x1b[0m"
 
@@ -58,7 +58,6 @@ def test_what_a_backend_says_is_no_command_to_the_terminal() -> None:
 
     # then
     assert "\x1b" not in "".join(made.lines(colours=False))
-    assert clean("a\tb\r\x00\nc") == "a\N{REPLACEMENT CHARACTER}b" + 2 * "\N{REPLACEMENT CHARACTER}" + "\nc"
 
 
 def test_styles() -> None:

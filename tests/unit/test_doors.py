@@ -353,6 +353,15 @@ def test_a_group_gets_the_socket(tmp_path: Path) -> None:
     assert (state.st_gid, stat.S_IMODE(state.st_mode)) == (own, 0o660)
 
 
+def test_tls_has_forward_secrecy(certificate: Certificate) -> None:
+    """Suites of TLS 1.3 have it in any case, and OpenSSL says `kx-any` of them."""
+    suites = tls.context(TlsSpec(**certificate._asdict())).get_ciphers()
+
+    assert {suite["kea"] for suite in suites} == {"kx-ecdhe", "kx-any"}
+    assert all(suite["aead"] for suite in suites)
+    assert {suite["protocol"] for suite in suites if suite["kea"] == "kx-any"} == {"TLSv1.3"}
+
+
 def test_tls_is_no_older_than_1_2(certificate: Certificate) -> None:
     context = tls.context(TlsSpec(**certificate._asdict()))
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from xdpdirector.lab.package.account import account
-from xdpdirector.lab.package.build import PYTHONS
+from xdpdirector.lab.package.lock import PYTHONS
 from xdpdirector.lab.vm import qemu
 
 TALK = {"by": ["backend1"], "lines": 9, "error": ""}

@@ -18,7 +18,7 @@ PACKAGE = "xdpdirector"
 
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
-    {"", "errors", "paths", "bpf", "durations", "listener", "patterns"},
+    {"", "errors", "paths", "bpf", "durations", "harmless", "listener", "patterns"},
     {"fields", "accessspec", "checkspec", "guardspec", "lanspec", "model", "views"},
     {"maglev", "health"},
     {None},
@@ -33,7 +33,7 @@ RESERVED = {
     "bcc": {"loader"},
     "fastapi": {"api"},
     "sqlite3": {"database", "lab.chaos.storage"},
-    "ctypes": {"heap", "libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
+    "ctypes": {"confined", "heap", "libbpf", "namespace", "replay.libpcap", "shapes", "tables", "loader"},
     "numpy": {
         "carrying",
         "clients",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import becoming, giver, privileges
+from xdpdirector import becoming, descriptors, giver, privileges
 from xdpdirector.checknet import SETTINGS
-from xdpdirector.lab.package.build import DEBIANS
+from xdpdirector.lab.package.lock import DEBIANS
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 
 CHECKOUT = Path(__file__).parents[2]
@@ -45,6 +45,24 @@ def test_the_units_of_other_instances_differ_by_the_instance_alone(name: str) ->
     expected = {key: [named(value) for value in values] for key, values in ours.items()}
     assert {**others, "Description": []} == {**expected, "Description": []}
     assert others["Description"] == [f"{ours['Description'][0]}, instance %i"]
+
+
+@pytest.mark.parametrize("name", ["xdpdirector", "xdpdirector-load", "xdpdirector-checks@"])
+def test_no_unit_takes_all_of_the_machine(name: str) -> None:
+    """The loader's memory is that of the maps, by `sizes`."""
+    limits = unit(f"{name}.service")
+    wanted = {"LimitNOFILE", "TasksMax"} | ({"MemoryMax"} if name != "xdpdirector-load" else set())
+
+    assert wanted <= limits.keys()
+
+
+def test_the_daemon_has_the_descriptors_that_it_asks_for() -> None:
+    assert int(unit("xdpdirector.service")["LimitNOFILE"][0]) == descriptors.ENOUGH
+
+
+def test_programs_that_check_can_be_confined() -> None:
+    """landlock_restrict_self and seccomp are in this group."""
+    assert any("@sandbox" in value for value in unit("xdpdirector.service")["SystemCallFilter"])
 
 
 def test_the_checks_namespace_is_set_as_the_daemon_wants_it() -> None:

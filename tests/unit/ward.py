@@ -123,6 +123,9 @@ class FakeMachine:
     def begin(self, path: Path) -> bytes:
         return self.text(path).encode()[:16]
 
+    def foreign_text(self, path: Path) -> str:
+        return self.text(path)
+
     def exists(self, path: Path) -> bool:
         if isinstance(content := self.files.get(str(path)), PermissionError):
             raise content

@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
+from xdpdirector import harmless
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
 
@@ -22,13 +23,16 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an erro
     nothing listens there; then asking another address of the same machine may tell why."""
 
     def __init__(self, sentence: str, *, absence: Literal["", "silent", "refused"] = "") -> None:
-        super().__init__(sentence)
+        super().__init__(harmless.line(sentence))
         self.absence = absence
 
 
 class CheckImpossible(Exception):  # noqa: N818
     """No try could be made, which says nothing about the backend: its verdict stays. The text is a sentence for the
     operator, as something is wrong with this director (no file descriptor, no port left) or its configuration."""
+
+    def __init__(self, sentence: str) -> None:
+        super().__init__(harmless.line(sentence))
 
 
 class NoWay(CheckImpossible):

@@ -1,26 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
 """The `exec` check: a program of the operator's, fine when it ends with status 0.
 
-It runs without a shell and without the daemon's capabilities, in a session of its own. Its own end decides,
-whatever it left behind: then, or when its time is up, all of its process group is killed, and nobody listens to its
-output any more. It may say 64 KiB at most, of which the first line is kept. Whom to ask stands in its environment:
-XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided elsewhere.
+It runs without a shell, in a session of its own, and has nothing but what it needs (`xdpdirector.confined`). Its
+own end decides, whatever it left behind: then, or when its time is up, all that it started is killed, and nobody
+listens to its output any more. It may say 64 KiB at most, of which the first line is kept. Whom to ask stands in
+its environment: XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided elsewhere.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import os
 import signal
+import stat
+import sys
 from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
 from typing import Self
 
-from xdpdirector import privileges
+from xdpdirector import confined
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
 from xdpdirector.checks.budget import budget
-from xdpdirector.checkspec import CheckSpec, ExecCheck
+from xdpdirector.checkspec import Checks, CheckSpec, ExecCheck
 from xdpdirector.durations import format_duration
 
 LIMIT = 65536
@@ -45,17 +48,31 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
         raise CheckImpossible(f"{name} cannot be run: {error.strerror or error}") from error
     if status == 0:
         return
+    if status == confined.NOT_EXECUTABLE and said.startswith(f"{name} cannot be run: "):
+        raise CheckImpossible(said)
     ended = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
     raise CheckFailed(f"{name} {ended}" + (f": {said}" if said else ""))
+
+
+def notes(checks: Checks) -> list[str]:
+    """What this kernel cannot do for programs that may be run."""
+    if not checks.allow_exec or confined.landlock():
+        return []
+    return [
+        "programs of `exec` checks can read whatever the daemon can, its databases too, since this kernel has no "
+        "Landlock: let `landlock` be in its list of security modules (lsm= on its command line)"
+    ]
 
 
 async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int:
     """Its status. CheckFailed when it says too much, OSError when it cannot be started."""
     environment = {"PATH": PATH, "LANG": "C.UTF-8"}
     environment |= {"XDPDIRECTOR_ADDRESS": str(target.address), "XDPDIRECTOR_PORT": str(target.port)}
-    Path(command[0]).stat()  # setpriv, which comes first, would tell by a status that it is not there
+    program = Path(command[0]).stat()  # so that what is not there is told as ever
+    if not os.access(command[0], os.X_OK) or not stat.S_ISREG(program.st_mode):
+        raise PermissionError(errno.EACCES, "it may not be executed")
     process = await asyncio.create_subprocess_exec(
-        *privileges.without_any(),
+        *(sys.executable, "-I", "-S", confined.__file__),
         *command,
         stdin=DEVNULL,
         stdout=output.theirs,
@@ -75,12 +92,15 @@ async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int
 
 
 async def _kill(process: Process) -> None:
-    """It, if it still runs, and all that it left behind in its process group."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(KILLED_WITHIN):
-            await process.wait()
+    """It, if it still runs, with all that it started: SIGTERM asks who confines it to do that."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_WITHIN):
+                await process.wait()
 
 
 class _Output:

@@ -11,9 +11,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from xdpdirector import harmless
 from xdpdirector.cli import serving, streams
 from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
-from xdpdirector.cli.tables import clean
 from xdpdirector.errors import DirectorError
 
 DEBUG = "XDPDIRECTOR_DEBUG"
@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except DirectorError as error:
-        print(f"xdpdirector: {clean(error.detail)}", file=sys.stderr)
+        print(f"xdpdirector: {harmless.lines(error.detail)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -54,7 +54,7 @@ def _confess(error: Exception) -> None:
         logging.getLogger("xdpdirector").critical("an unexpected error ends the program", exc_info=error)
         return
     print(
-        f"xdpdirector: the program made a mistake ({type(error).__name__}: {error}). "
+        f"xdpdirector: the program made a mistake ({type(error).__name__}: {harmless.line(str(error))}). "
         f"Please report it, with what {DEBUG}=1 shows.",
         file=sys.stderr,
     )

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from xdpdirector.client import Client
 from xdpdirector.errors import DirectorError
 from xdpdirector.paths import DEFAULT_INSTANCE, InstancePaths
 
+_PLAIN = re.compile(r"[A-Za-z0-9._:/\[\]-]+")
 PATIENCE = 1.0  # seconds: who presses a key waits no longer
 
 
@@ -35,7 +37,8 @@ def listeners(context: typer.Context, incomplete: str) -> list[str]:
 
 
 def _beginning(names: list[str], incomplete: str) -> list[str]:
-    return [name for name in names if name.startswith(incomplete)]
+    """Those that a shell takes as they are: they go to a command line, and not all daemons are honest."""
+    return [name for name in names if name.startswith(incomplete) and _PLAIN.fullmatch(name)]
 
 
 def _ask(context: typer.Context) -> list[dict[str, Any]]:

@@ -26,7 +26,14 @@ def load(
         bool, typer.Option("--force", help="Replace an XDP program that is not the director's.")
     ] = False,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Say what would be carried over, and attach nothing.")
+        bool, typer.Option("--plan", help="Say what would be carried over, and change nothing.")
+    ] = False,
+    prepare: Annotated[
+        bool,
+        typer.Option(
+            "--prepare",
+            help="Compile and load, and attach nothing: the next load is quick. What runs goes on.",
+        ),
     ] = False,
     lose: Annotated[
         bool, typer.Option("--lose-connections", help="Go on where connections cannot be carried over.")
@@ -42,7 +49,7 @@ def load(
     instance, file = target(context).instance, target(context).configuration(config)
     if plan:
         raise typer.Exit(loading.plan(instance, file))
-    raise typer.Exit(loading.load(instance, file, force=force, lose=lose))
+    raise typer.Exit(loading.load(instance, file, force=force, lose=lose, only_prepare=prepare))
 
 
 def unload(

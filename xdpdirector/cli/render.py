@@ -15,9 +15,10 @@ from datetime import datetime
 from io import StringIO
 from typing import TYPE_CHECKING
 
+from xdpdirector import harmless
 from xdpdirector.cli import streams
 from xdpdirector.cli.codes import PIPE_CLOSED
-from xdpdirector.cli.tables import Table, Word, clean, escaped, has_colours, painted
+from xdpdirector.cli.tables import Table, Word, has_colours, painted
 from xdpdirector.cli.target import Format
 
 if TYPE_CHECKING:
@@ -50,7 +51,7 @@ def as_text(output: Format, document: object) -> str:
     """As JSON or YAML."""
     if output is Format.YAML:
         return _yaml(document)
-    return escaped(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
+    return harmless.json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _yaml(document: object) -> str:
@@ -59,7 +60,7 @@ def _yaml(document: object) -> str:
     yaml, text = YAML(), StringIO()
     yaml.width, yaml.default_flow_style = _WIDEST, False
     yaml.dump(document, text)
-    if escaped(text.getvalue()) == text.getvalue():
+    if harmless.json(text.getvalue()) == text.getvalue():
         return text.getvalue()
     yaml.allow_unicode, text = False, StringIO()
     yaml.dump(document, text)
@@ -69,7 +70,7 @@ def _yaml(document: object) -> str:
 def entry(output: Format, document: object, line: Callable[[], str]) -> None:
     """One of many, as they come: a line of a table, a line of JSON, or one more YAML document."""
     if output is Format.JSON:
-        write(escaped(json.dumps(document, ensure_ascii=False)) + "\n")
+        write(harmless.json(json.dumps(document, ensure_ascii=False)) + "\n")
     elif output is Format.YAML:
         write("---\n" + _yaml(document))
     else:
@@ -127,7 +128,7 @@ def state(word: str, shown: str | None = None) -> Word:
 
 def paint(text: str, style: str) -> str:
     """In colour where that can be seen; for a line of its own, not for a table."""
-    shown = clean(text)
+    shown = harmless.lines(text)
     return painted(shown, style) if style and has_colours() else shown
 
 
@@ -169,7 +170,7 @@ def _render(parts: Parts) -> str:
         if isinstance(part, Table):
             lines += part.lines(colours=colours)
         else:
-            lines += clean(part).splitlines() or [""]
+            lines += harmless.lines(part).splitlines() or [""]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Aligned columns and a little colour, for a terminal. Rich does more, but takes seconds for a thousand rows.
 
-What is shown may come from far away, such as the reply of a backend: control characters are not handed on.
+What is shown may come from far away, such as the reply of a backend: it is made harmless.
 """
 
 from __future__ import annotations
@@ -10,13 +10,10 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
+from xdpdirector import harmless
+
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
 _APART = "  "
-_C1 = range(0x80, 0xA0)
-_BIDI = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""Characters that change the direction of text (Unicode UAX 9), so that it shows as another one."""
-_ESCAPES = {code: f"\\u{code:04x}" for code in (127, *_C1, *_BIDI)}
-_CONTROLS = _ESCAPES | {code: "\N{REPLACEMENT CHARACTER}" for code in (*range(32), 127, *_C1) if code != 10}
 
 
 class Word(str):
@@ -39,16 +36,6 @@ def painted(text: str, style: str) -> str:
     """As a terminal shows it in colour."""
     codes = ";".join(_CODES[word] for word in style.split())
     return f"\x1b[{codes}m{text}\x1b[0m" if codes else text
-
-
-def clean(text: str) -> str:
-    """Lines of text and nothing that a terminal would take for a command."""
-    return text.translate(_CONTROLS)
-
-
-def escaped(text: str) -> str:
-    """JSON text without raw characters that a terminal would obey; the value is the same (RFC 8259, 7)."""
-    return text.translate(_ESCAPES)
 
 
 class Table:
@@ -94,4 +81,4 @@ def _lines(cell: str) -> list[str]:
     if cell.isprintable():  # as nearly all are
         return [cell]
     style = cell.style if isinstance(cell, Word) else ""
-    return [Word(line, style) for line in clean(cell).split("\n")]
+    return [Word(line, style) for line in harmless.lines(cell).split("\n")]

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from xdpdirector import bpffs
+from xdpdirector import bpffs, foreign
 from xdpdirector.doctor import card
 from xdpdirector.doctor.card import Card
 from xdpdirector.neighbourhood import Room, rooms
@@ -30,7 +30,10 @@ class Machine(Protocol):
         """Of a file, without the white space around it."""
 
     def begin(self, path: Path) -> bytes:
-        """The first 16 octets."""
+        """The first 16 octets, in a directory of the daemon's user."""
+
+    def foreign_text(self, path: Path) -> str:
+        """As `text`, in a directory of the daemon's user."""
 
     def exists(self, path: Path) -> bool: ...
 
@@ -65,8 +68,11 @@ class ThisMachine:
         return path.read_text(errors="replace").strip()
 
     def begin(self, path: Path) -> bytes:
-        with path.open("rb") as file:
-            return file.read(16)
+        with foreign.opened(path) as file:
+            return os.read(file, 16)
+
+    def foreign_text(self, path: Path) -> str:
+        return foreign.read(path).decode(errors="replace").strip()
 
     def exists(self, path: Path) -> bool:
         return path.exists()

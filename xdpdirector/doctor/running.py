@@ -26,7 +26,7 @@ def look(patient: Patient) -> Iterator[Finding]:
 def pid_of(patient: Patient) -> int | None:
     """The daemon's process; None when there is none."""
     try:
-        pid = int(patient.machine.text(patient.paths.lock))
+        pid = int(patient.machine.foreign_text(patient.paths.lock))
     except (OSError, ValueError):
         return None
     return pid if patient.machine.exists(Path(f"/proc/{pid}")) else None

@@ -319,11 +319,26 @@ def package(
     trial: Annotated[
         bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")
     ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Instead: lock the newest Python packages that are admitted.")
+    ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Instead: ask which of the locked ones have known faults.")
+    ] = False,
 ) -> None:
     """Build the Debian packages from a checkout, and let lintian judge them."""
+    from xdpdirector.lab.package import lock
     from xdpdirector.lab.package.command import package as build_packages
 
     _end_like_ctrl_c()
+    home = Path.cwd() / ".lab" / "package"
+    home.mkdir(parents=True, exist_ok=True)
+    if renew:
+        lock.renew(Path.cwd(), home, _say)
+    if audit:
+        _say(lock.audit(Path.cwd(), home))
+    if renew or audit:
+        return
     build_packages(Path.cwd(), _say, trial=trial)
 
 

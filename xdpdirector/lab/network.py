@@ -154,7 +154,7 @@ def _clear_instances(name: str) -> None:
         paths = InstancePaths(name)
     except InvalidRequestError:
         return
-    for path in (paths.pins, paths.run, paths.state.parent):
+    for path in (paths.pins, paths.run, paths.layouts, paths.state.parent):
         for found in [path, *path.parent.glob(f"{name}-*")]:
             _remove(found)
         _prune(path.parent)

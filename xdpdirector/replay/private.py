@@ -29,13 +29,13 @@ _OWN = (("bpf", str(BPFFS)), ("tmpfs", "/run"))
 
 
 @contextmanager
-def loading(sizes: Sequence[Sizes]) -> Iterator[list[Loaded]]:
+def loading(sizes: Sequence[Sizes], program: str = PROGRAM) -> Iterator[list[Loaded]]:
     """One copy for each of these, compiled at the same time; their pins can be opened while the block lasts.
 
-    NotAllowedError without root's capabilities; LoaderError.
+    `program`: which one of those that are installed. NotAllowedError without root's capabilities; LoaderError.
     """
     bpffs.require_privileges()
-    children = [_start(each) for each in sizes]
+    children = [_start(each, program) for each in sizes]
     try:
         yield [_loaded(child) for child in children]
     finally:
@@ -43,12 +43,12 @@ def loading(sizes: Sequence[Sizes]) -> Iterator[list[Loaded]]:
             child.communicate()
 
 
-def _start(sizes: Sizes) -> subprocess.Popen[str]:
+def _start(sizes: Sizes, program: str) -> subprocess.Popen[str]:
     command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", __spec__.name]
     search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         return subprocess.Popen(
-            [*command, sizes.model_dump_json()],
+            [*command, sizes.model_dump_json(), program],
             env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -88,7 +88,7 @@ def main() -> int:
         for kind, place in _OWN:
             _mount(kind, place)
         loaded = loader.prepare(
-            PATHS, Sizes.model_validate_json(sys.argv[1]), source.program().with_name(PROGRAM)
+            PATHS, Sizes.model_validate_json(sys.argv[1]), source.program().with_name(sys.argv[2])
         )
     except DirectorError as error:
         print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}), flush=True)
@@ -102,8 +102,8 @@ def _mount(kind: str, place: str) -> None:
     done = subprocess.run(["mount", "-t", kind, kind, place], capture_output=True, text=True, check=False)
     if done.returncode:
         raise LoaderError(
-            f"a {kind} of its own on {place} cannot be mounted, and replay needs one so as to leave that of the "
-            f"machine alone: {done.stderr.strip()}"
+            f"a {kind} of its own on {place} cannot be mounted, and this command needs one so as to leave "
+            f"that of the machine alone: {done.stderr.strip()}"
         )
 
 

@@ -1,0 +1,36 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The daemon's log, on standard error. What others send cannot forge a line of it, or command who reads it."""
+
+from __future__ import annotations
+
+import logging
+
+from xdpdirector import harmless
+
+FORM = "%(levelname)s %(name)s: %(message)s"
+INDENT = "    "
+"""Before each line of a traceback, which may hold anybody's text: no line of ours begins so."""
+
+
+class Harmless(logging.Formatter):
+    """A record is one line, and what follows it, a traceback, is indented."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
+        return harmless.line(super().formatMessage(record))
+
+    def formatException(self, ei: object) -> str:  # noqa: N802
+        return _indented(super().formatException(ei))  # type: ignore[arg-type]
+
+    def formatStack(self, stack_info: str) -> str:  # noqa: N802
+        return _indented(super().formatStack(stack_info))
+
+
+def begin() -> None:
+    """From now on there is a log; nothing changes when there is one already."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(Harmless(FORM))
+    logging.basicConfig(level=logging.INFO, handlers=[handler])
+
+
+def _indented(text: str) -> str:
+    return "\n".join(INDENT + harmless.line(each) for each in text.split("\n"))

@@ -352,6 +352,7 @@ class Dataplane:
         if free is None:
             raise CapacityError(f"there is room for {self.tables.entries('ports')} interfaces")
         self.tables.set_port(free, ifindex)
+        self._writes += 1
         return free
 
     def _out(self, plan: ServicePlan) -> dict[Address, int]:

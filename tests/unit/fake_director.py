@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import dryrun, edits, reporting, tags
+from xdpdirector import dryrun, edits, moments, reporting, tags
 from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
@@ -124,7 +124,7 @@ class FakeDirector:
             ),
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
-            drain=drain.view(count, True, Progress(), datetime.now(UTC)) if drain else None,
+            drain=drain.view(count, True, Progress(), moments.now()) if drain else None,
         )
 
     def _standing(self, key: Key) -> Standing:
@@ -275,7 +275,7 @@ class FakeDirector:
             if time.monotonic() >= until:
                 raise TimedOutError(f"backend '{service}/{name}' is still draining")
             await asyncio.sleep(0.01)
-            for key in self._drains.due(datetime.now(UTC)):
+            for key in self._drains.due(moments.now()):
                 await self.set_admin(*key, AdminState.MAINTENANCE, intent=Intent("director"))
         return view
 

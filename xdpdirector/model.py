@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
-from xdpdirector.checkspec import Checks
+from xdpdirector.checkspec import Checks, usual_port
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import NUMBER, ByName, Flag, key
 from xdpdirector.fields import DayAtMost as DayAtMost
@@ -237,9 +237,18 @@ class ServiceSpec(Frozen):
 
     @property
     def check_port(self) -> int | None:
-        """Where the check asks: its own port, or the first listener's that has just one."""
-        exact = [listener.ports.first for listener in self.listeners if listener.is_exact]
-        return (self.check.port if self.check else None) or next(iter(exact), None)
+        """Where the check asks: its own port, or one that a listener has alone: the usual one of its type, or the
+        lowest. The order of the listeners is none of it."""
+        if self.check and self.check.port:
+            return self.check.port
+        exact = self.exact_ports
+        usual = usual_port(self.check) if self.check else None
+        return usual if usual in exact else min(exact, default=None)
+
+    @property
+    def exact_ports(self) -> list[int]:
+        """Those of listeners with just one, in their order."""
+        return [listener.ports.first for listener in self.listeners if listener.is_exact]
 
     @property
     def hashes_port(self) -> bool:

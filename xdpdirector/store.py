@@ -18,7 +18,7 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from xdpdirector import moments
+from xdpdirector import checkports, moments
 from xdpdirector.checkspec import STORED
 from xdpdirector.database import Database, Format, Row
 from xdpdirector.drains import Drain, Key
@@ -95,11 +95,13 @@ _FORMAT = Format(
             "ALTER TABLE drains ADD COLUMN since_at REAL",
             "ALTER TABLE drains ADD COLUMN deadline_at REAL",
             "ALTER TABLE drains ADD COLUMN within REAL",
+            # Whether the order of listeners is none of what a check without a port asks.
+            "ALTER TABLE revisions ADD COLUMN any_order INTEGER NOT NULL DEFAULT 0",
         ],
     ],
     anew=_OR_START_ANEW,
 )
-_COLUMNS = "id, at, author, reason, document, file_digest, file_services"
+_COLUMNS = "id, at, author, reason, document, file_digest, file_services, any_order"
 _SERVICES = TypeAdapter(dict[str, ServiceSpec])
 _DRAIN = TypeAdapter(Drain)
 _DRAIN_FIELDS = (
@@ -200,8 +202,8 @@ class Store:
             names = json.dumps(sorted(named))
             row = (now.isoformat(), author, reason, document, file_digest, names)
             number = self.database.write(
-                "INSERT INTO revisions (at, author, reason, document, file_digest, file_services) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO revisions (at, author, reason, document, file_digest, file_services, any_order) "
+                "VALUES (?, ?, ?, ?, ?, ?, 1)",
                 row,
             )
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
@@ -234,9 +236,11 @@ class Store:
         return (row[0], frozenset(json.loads(row[1]))) if row else (None, frozenset())
 
     def _revision(self, row: Row) -> Revision:
-        number, at, author, reason, document, digest, names = row
+        number, at, author, reason, document, digest, names, any_order = row
         try:
             services = _SERVICES.validate_python(json.loads(document)["services"], context=STORED)
+            if not any_order:
+                services = {name: checkports.of_first_listener(spec) for name, spec in services.items()}
             when, from_file = datetime.fromisoformat(at), frozenset(json.loads(names))
         except (ValidationError, ValueError, TypeError, KeyError) as error:
             raise self._unknown(f"revision {number}") from error

@@ -147,7 +147,15 @@ def _plane(vitals: Vitals) -> Iterator[Metric]:
     )
     for each in vitals.attachments:
         programs.add_metric([each.interface], {"mode": each.mode, "program_id": str(each.program_id)})
-    yield from (verdicts, entries, capacity, programs)
+    errors = CounterMetricFamily(
+        "xdpdirector_interface_transmit_errors",
+        "Frames that XDP could not transmit, by the driver's statistics",
+        labels=["interface"],
+    )
+    for each in vitals.attachments:
+        if each.transmit_errors is not None:
+            errors.add_metric([each.interface], each.transmit_errors)
+    yield from (verdicts, entries, capacity, programs, errors)
     yield GaugeMetricFamily(
         "xdpdirector_connections_stored", "Connections in the table", value=vitals.connections
     )

@@ -33,6 +33,7 @@ from xdpdirector.plane import Key, Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
+    AttachmentView,
     BackendView,
     ConnectionPage,
     Readiness,
@@ -199,10 +200,17 @@ class Director:
     def vitals(self) -> Vitals:
         return Vitals(
             verdicts=self._plane.verdicts(),
-            attachments=self._plane.attachments(),
+            attachments=self._attachments(),
             maps=self._plane.fill(),
             connections=self._plane.total_connections(),
             drift_repaired=self._reconciler.drift_repaired + self.guard.drift_repaired,
+        )
+
+    def _attachments(self) -> tuple[AttachmentView, ...]:
+        errors = self._carriers.transmit_errors()
+        return tuple(
+            each.model_copy(update={"transmit_errors": errors.get(each.interface)})
+            for each in self._plane.attachments()
         )
 
     def tallies(self) -> list[Tally]:

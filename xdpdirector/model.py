@@ -309,7 +309,8 @@ class Configuration(Frozen):
     )
     mode: Literal["auto", "native", "generic"] = key(
         "auto",
-        "XDP in the driver (`native`), in the kernel's stack (`generic`), or the first of them that works.",
+        "XDP in the driver (`native`), in the kernel's stack (`generic`), or the first of them that works: on a "
+        "veth, native if its peer is ready for it.",
     )
     vips: Literal["manage", "external"] = key(
         "manage",

@@ -435,6 +435,17 @@ async def test_a_vip_that_stands_nowhere_is_a_problem() -> None:
 
 
 @story
+async def test_a_vip_that_is_routed_through_this_host_need_not_stand_on_it() -> None:
+    async with two() as stage:
+        stage.vips.lost, stage.vips.routed = {VIP}, {VIP}
+
+        ready = stage.director.readiness()
+
+        assert (ready.ready, ready.problems) == (True, ())
+        assert any(f"VIP {VIP} stands on no interface" in warning for warning in ready.warnings)
+
+
+@story
 async def test_a_vip_that_cannot_be_placed_is_tried_again() -> None:
     stage = two()
     stage.vips.refuse = DataplaneError("eth0 is gone")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -52,6 +52,8 @@ class Peer:
         return ""
 
 
+READY = "XDPDIRECTOR_NATIVE"
+"""Environment: the interfaces whose peers were ready when root looked."""
 UNSEEN = "its peer is in a network namespace that cannot be looked at"
 
 
@@ -75,7 +77,14 @@ def fault(interface: str) -> str:
             found = _peer(requests, link)
     except OSError:
         return ""  # it went away meanwhile
-    return UNSEEN if found is None else found.fault
+    if found is None:
+        return "" if interface in os.environ.get(READY, "").split() else UNSEEN
+    return found.fault
+
+
+def note_ready(names: Iterable[str]) -> None:
+    """What this process, which may enter namespaces, sees of these: for the one that it becomes, which may not."""
+    os.environ[READY] = " ".join(name for name in names if not fault(name))
 
 
 def peer(interface: str) -> Peer | None:

@@ -120,7 +120,7 @@ async def test_a_vip_that_is_not_asked_any_more_keeps_what_was_known_until_there
         await until(lambda: stage.member(WEB1).accepts)
 
         asked_elsewhere = {**HTTP, "port": 443}
-        await stage.director.replace_service(
+        await stage.director.put_service(
             "web", web(f"{VIP}:80", f"{OTHER_VIP}:443", check=asked_elsewhere), intent=ME
         )
 

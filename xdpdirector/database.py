@@ -99,6 +99,11 @@ class Database:
         """Can be called twice."""
         self._db.close()
 
+    def be_patient(self, patience: float) -> None:
+        """From now on wait so many seconds for another process."""
+        with self._explained():
+            self._db.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
         with self._explained():
             return self._db.execute(query, parameters).fetchall()

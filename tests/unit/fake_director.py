@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Literal
@@ -29,6 +29,7 @@ from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, S
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.progress import Progress
+from xdpdirector.reporting import ServiceSample
 from xdpdirector.routes import Route
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
@@ -90,6 +91,16 @@ class FakeDirector:
     def services(self) -> list[ServiceView]:
         self._break()
         return [self.service(name) for name in self._services]
+
+    def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
+        self._break()
+        yield from map(self.service, names)
+
+    def samples(self) -> Iterator[ServiceSample | None]:
+        self._break()
+        for view in self.services():
+            backends: Any = view.backends  # they have all that a sample has
+            yield ServiceSample(view.name, view.operational, backends, view.traffic, view.refused)
 
     def service(self, name: str) -> ServiceView:
         self._break()

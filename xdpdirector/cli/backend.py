@@ -58,10 +58,11 @@ def list_(
 
     def look() -> tuple[Any, Any]:
         if service is not None:
-            document = client.get(f"{service_path(service)}/backends")
+            document = client.pages(f"{service_path(service)}/backends")
         else:
-            services = client.get("/v1/services")["items"]
-            document = {"items": [backend for one in services for backend in one["backends"]]}
+            services = client.pages("/v1/services")["items"]
+            found = [backend for one in services for backend in one["backends"]]
+            document = {"items": found, "next": None}
         return document, lambda: show.backends(document["items"])
 
     repeated(watch, look, output)

@@ -121,6 +121,10 @@ class Archive:
             self._begin_anew(error)
             return write()
 
+    def look(self) -> None:
+        """StoreError when it can be seen that nothing can be stored now. Writes nothing."""
+        self._opened().look()
+
     def try_writing(self) -> None:
         """StoreError when nothing can be stored now."""
         self._opened().try_writing()

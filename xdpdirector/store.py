@@ -103,6 +103,7 @@ _FORMAT = Format(
 )
 _COLUMNS = "id, at, author, reason, document, file_digest, file_services, any_order"
 _SERVICES = TypeAdapter(dict[str, ServiceSpec])
+_SERVICE = TypeAdapter(ServiceSpec)
 _DRAIN = TypeAdapter(Drain)
 _DRAIN_FIELDS = (
     *("since", "since_at", "reason", "deadline", "deadline_at", "within"),
@@ -119,6 +120,7 @@ class Store:
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = path
+        self._texts: dict[str, tuple[ServiceSpec, str]] = {}
         self.database = Database(path, _FORMAT, patience=patience)
 
     def __enter__(self) -> Self:
@@ -191,7 +193,7 @@ class Store:
         """Make this the wanted state, and these the drains under way (None: those that are); it is on the disk when
         this returns. See `xdpdirector.history.History`."""
         now = datetime.now(UTC)
-        document = json.dumps({"services": _SERVICES.dump_python(dict(services), mode="json")})
+        document = self._document(services)
         with self.database.transaction():
             if file_digest is None:
                 file_digest, before = self._last_file()
@@ -211,10 +213,26 @@ class Store:
                 self._replace_drains(drains)
         return Revision(number, now, author, reason, dict(services), file_digest, named)
 
+    def look(self) -> None:
+        """StoreError when it can be seen that nothing can be stored. Writes nothing."""
+        self.database.look()
+
     def try_writing(self) -> None:
         """StoreError when nothing can be stored. Changes nothing."""
         with self.database.transaction():
             self.database.write("UPDATE revisions SET id = id WHERE id = (SELECT max(id) FROM revisions)")
+
+    def _document(self, services: Mapping[str, ServiceSpec]) -> str:
+        """As JSON. What is as it was in the revision before is not written out again."""
+        texts = {
+            name: (spec, known[1])
+            if (known := self._texts.get(name)) and known[0] is spec
+            else (spec, _SERVICE.dump_json(spec).decode())
+            for name, spec in services.items()
+        }
+        self._texts = texts
+        said = ", ".join(f"{json.dumps(name)}: {text}" for name, (_, text) in texts.items())
+        return f'{{"services": {{{said}}}}}'
 
     def _replace_drains(self, drains: Mapping[Key, Drain]) -> None:
         self.database.write("DELETE FROM drains")

@@ -60,7 +60,7 @@ class Unreadable(s.FakeHistory):
         super().__init__()
         self.fails, self.asked = True, 0
 
-    def try_writing(self) -> None:
+    def look(self) -> None:
         self.asked += 1
         if self.fails:
             raise ValueError("a mistake")

@@ -107,6 +107,18 @@ class RealPlane:
         with _explained():
             return self._dataplane.deny(prefixes)
 
+    def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
+        with _explained():
+            return self._dataplane.deny_some(new, gone)
+
+    async def denies_as_told(self) -> bool:
+        guarding = self._dataplane.guarding
+        with _explained():
+            if await _in_thread(guarding.survey):
+                return True
+            guarding.check()
+            return False
+
     def denied(self) -> set[Prefix]:
         return self._dataplane.guarding.denied()
 
@@ -178,21 +190,20 @@ class RealPlane:
             return self._decisions.take(most) if self._decisions else (0, [])
 
     async def explain(self, question: Question) -> Finding:
-        async with (
-            self._explaining
-        ):  # the first who asks waits for the compiler, and so do those who come then
-            if self._explainer is None:
-                loaded = self._tables.loaded
-                program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
-                self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         carrying = (found.interface for found in attachment.attachments(self._paths))
         interface = question.interface or next(carrying, "lo")
         try:
             socket.if_nametoindex(interface)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL, or of no encoding
             raise InvalidRequestError(
                 f"there is no interface '{interface}' here", pointer="/interface"
             ) from error
+        # The first who asks waits for the compiler, and so do those who come then.
+        async with self._explaining:
+            if self._explainer is None:
+                loaded = self._tables.loaded
+                program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
+                self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         with _explained():
             receiver = stations.any_own(self._tables.stations) or RECEIVER
             return self._explainer.ask(frame_of(question, SENDER, receiver), interface)

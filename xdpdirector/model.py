@@ -359,13 +359,27 @@ def check_listeners(services: dict[str, ServiceSpec]) -> None:
                 raise ValueError(f"listener {listener} belongs to service '{other}' and to service '{name}'")
             if not listener.is_exact:
                 ranges.append((listener, name))
-    for number, (listener, name) in enumerate(ranges):
-        for other_listener, other in ranges[:number]:
+    before: list[tuple[Listener, str]] = []
+    for listener, name in sorted(ranges, key=lambda each: _by_place(each[0])):
+        # Only those that reach as far as this one begins, at the same place, can have anything to do with it.
+        before = [each for each in before if _reaches(each[0], listener)]
+        for other_listener, other in before:
             if other != name and listener.overlaps(other_listener):
                 raise ValueError(
                     f"listener {other_listener} of service '{other}' and listener {listener} of service '{name}' "
                     "overlap: let one be inside the other, or divide the ports"
                 )
+        before.append((listener, name))
+
+
+def _by_place(listener: Listener) -> tuple[int, int, str, int, int]:
+    address = listener.address
+    return address.version, int(address), listener.protocol, listener.ports.first, -listener.ports.last
+
+
+def _reaches(one: Listener, other: Listener) -> bool:
+    same = one.protocol == other.protocol and one.address == other.address
+    return same and one.ports.last >= other.ports.first
 
 
 def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:

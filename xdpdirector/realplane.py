@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -51,6 +52,8 @@ class RealPlane:
         self._connections = Connections(self._tables, self._records, self._clock, self._dataplane.indices)
         self._explainer: Explainer | None = None
         self._explaining = asyncio.Lock()
+        self._using, self._closed = threading.Lock(), False
+        """Held by a thread that reads the maps: they are not closed under it."""
         self._decisions: Decisions | None = None
         self._last: SweepResult | None = None
 
@@ -58,6 +61,8 @@ class RealPlane:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._using:
+            self._closed = True
         if self._explainer:
             self._explainer.close()
         self.watch(None, 0)
@@ -138,9 +143,17 @@ class RealPlane:
         limit: int,
         place: int = 0,
     ) -> Callable[[], ConnectionPage]:
-        return self._connections.reader(
+        read = self._connections.reader(
             service=service, backend=backend, client=client, limit=limit, place=place
         )
+
+        def read_while_open() -> ConnectionPage:
+            with self._using, _explained():
+                if self._closed:
+                    raise DataplaneError("the daemon is stopping: ask again when it runs")
+                return read()
+
+        return read_while_open
 
     def total_connections(self) -> int:
         return self._last.total if self._last else 0

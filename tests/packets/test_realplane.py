@@ -349,6 +349,14 @@ def all_pages(plane: RealPlane, **asked: Any) -> list[tuple[ConnectionView, ...]
         following = found.next
 
 
+def test_who_reads_when_the_maps_are_closed_is_told(world: w.World) -> None:
+    with RealPlane(paths_of(world), world.tables.loaded) as plane:
+        read = plane.connections(service=None, backend=None, client=None, limit=3)
+
+    with pytest.raises(DataplaneError, match="stopping"):
+        read()
+
+
 def test_a_client_that_is_no_address_is_refused(plane: RealPlane) -> None:
     with pytest.raises(InvalidRequestError, match="'here'") as caught:
         plane.connections(service=None, backend=None, client="here", limit=1)

@@ -192,6 +192,20 @@ def test_a_head_is_not_longer_than_it_may_be(house: House) -> None:
         assert problem(rest(connection))["status"] == 400
 
 
+@pytest.mark.parametrize("length", [LARGEST_HEAD + 1, 100_000])
+@pytest.mark.parametrize("where", ["field", "fields", "target"])
+def test_a_long_head_that_arrives_in_one_piece_is_refused(house: House, length: int, where: str) -> None:
+    target, fields = "/healthz", "X: 1\r\n"
+    if where == "target":
+        target += "?" + "x" * length
+    else:
+        fields = "X: " + "x" * length + "\r\n" if where == "field" else "X: 1\r\n" * (length // 6 + 1)
+    with house.unix() as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
+
+        assert problem(rest(connection))["status"] == 400
+
+
 def test_a_body_of_somebody_unknown_is_not_read(house: House) -> None:
     with house.over_tcp() as connection:
         connection.sendall(HEAD + f"Content-Length: {LARGEST_BODY}\r\n\r\n".encode())

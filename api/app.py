@@ -41,6 +41,7 @@ from xdpdirector.api.gate import Gate, through_the_gate
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import Reading
+from xdpdirector.api.tallies import Tallies
 
 _ROUTERS = (
     services.router,
@@ -91,6 +92,7 @@ def create_app(
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
     app.state.reading = Reading()
+    app.state.tallies = tallies = Tallies()
     problems.install(app)
     dry_runs.install(app)
     idempotency.install(app, answers or PassingAnswers())
@@ -99,7 +101,7 @@ def create_app(
         app.include_router(router)
         routes += router.routes
     app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, routes=routes, access=access)
+    app.add_middleware(Gate, routes=routes, access=access, tallies=tallies)
     app.add_middleware(head.HeadAsGet)
     return app
 

@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BeforeValidator
+from pydantic import AfterValidator, BeforeValidator
 
 from xdpdirector.api.deps import AccessDep
+from xdpdirector.api.reading import ReaderDep
 from xdpdirector.audit import AuditView
 from xdpdirector.fields import Frozen
 
@@ -27,7 +28,17 @@ def _written_out(text: object) -> object:
     return text
 
 
-Moment = Annotated[datetime, BeforeValidator(_written_out)]
+def _in_utc(moment: datetime) -> datetime:
+    """The first and the last hours of the calendar are none in UTC."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError(
+            f"'{moment}' is before the first or after the last moment that can be told"
+        ) from error
+
+
+Moment = Annotated[datetime, BeforeValidator(_written_out), AfterValidator(_in_utc)]
 
 
 class AuditPage(Frozen):
@@ -40,6 +51,7 @@ class AuditPage(Frozen):
 @router.get("")
 async def list_audit(
     access: AccessDep,
+    reader: ReaderDep,
     author: Annotated[str | None, Query(description="Only by this one: root, token:deploy")] = None,
     operation: Annotated[str | None, Query(description="Only this operation: drain_backend")] = None,
     since: Annotated[Moment | None, Query(description="Only from then on")] = None,
@@ -49,12 +61,14 @@ async def list_audit(
     limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
 ) -> AuditPage:
     """Attempts to change something, the newest first. Those of the daemon itself have the source `daemon`."""
-    found = access.audit.page(
-        before=int(cursor) if cursor else None,
-        limit=limit + 1,
-        author=author,
-        operation=operation,
-        since=since,
+    found = await reader.read(
+        lambda: access.audit.page(
+            before=int(cursor) if cursor else None,
+            limit=limit + 1,
+            author=author,
+            operation=operation,
+            since=since,
+        )
     )
     more = len(found) > limit
     return AuditPage(items=found[:limit], next=str(found[limit - 1].id) if more else None)

@@ -10,15 +10,17 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Send
 
-from xdpdirector.api.identity import Identity
+from xdpdirector.api.identity import Identity, Peer
 from xdpdirector.audit import Entry, Outcome, attempting
 from xdpdirector.errors import DirectorError, StoreError
+from xdpdirector.threads import to_its_end
 
 _LARGEST_PROBLEM = 1 << 14
 ROOT = 0
@@ -51,18 +53,19 @@ class Audited:
             key=request.headers.get("idempotency-key"),
         )
 
-    def refused(self, error: DirectorError) -> None:
+    async def refused(self, error: DirectorError) -> None:
         """It is not begun."""
-        self._audit.refused(self._entry, Outcome(HTTPStatus.FORBIDDEN, detail=error.detail))
+        outcome = Outcome(HTTPStatus.FORBIDDEN, detail=error.detail)
+        await to_its_end(partial(self._audit.refused, self._entry, outcome))
 
     async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
         """StoreError, and `app` is not called, when the attempt cannot be written down and the peer is not root."""
-        watched = _Watched(send, self._begin())
+        watched = _Watched(send, await to_its_end(self._begin))
         with attempting(watched.outcome):
             try:
                 await app(self._request.scope, receive, watched)
             except Exception:
-                watched.end(HTTPStatus.INTERNAL_SERVER_ERROR)
+                await watched.end(HTTPStatus.INTERNAL_SERVER_ERROR)
                 raise
 
     def _begin(self) -> Callable[[Outcome], None]:
@@ -75,6 +78,18 @@ class Audited:
             log.error("carried out for root, though not in the audit: %s (%s)", self._entry, error.detail)
             return lambda outcome: log.error("the outcome, not in the audit: %s", outcome)
         return lambda outcome: self._audit.finish(attempt, outcome)
+
+
+async def tell_of_stranger(
+    audit: Recorder, request: Request, operation: str | None, peer: Peer, text: str
+) -> None:
+    """Of somebody who could not be named. That it cannot be written down keeps nobody from being refused."""
+    entry = Entry("unknown", "", str(peer), operation or "", f"{request.method} {request.url.path}")
+    try:
+        outcome = Outcome(HTTPStatus.UNAUTHORIZED, detail=text)
+        await to_its_end(partial(audit.refused, entry, outcome))
+    except StoreError as error:
+        log.error("not in the audit: %s (%s)", text, error.detail)
 
 
 class _Watched:
@@ -93,10 +108,10 @@ class _Watched:
             if len(self._body) < _LARGEST_PROBLEM:
                 self._body += message.get("body", b"")
             if not message.get("more_body", False):
-                self.end()
+                await self.end()
         await self._send(message)
 
-    def end(self, status: int | None = None) -> None:
+    async def end(self, status: int | None = None) -> None:
         """Once; `status`: where no answer says one."""
         if self._ended:
             return
@@ -104,7 +119,7 @@ class _Watched:
         self.outcome.status = self.outcome.status or status
         if (self.outcome.status or 0) >= HTTPStatus.BAD_REQUEST:
             self.outcome.detail = _detail(self._body)
-        self._finish(self.outcome)
+        await to_its_end(partial(self._finish, self.outcome))
 
 
 def _detail(body: bytes) -> str:

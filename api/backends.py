@@ -7,34 +7,46 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response, status
 
+from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, NewBackendName, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import BackendPatch
+from xdpdirector.api.reading import ReaderDep, as_json
 from xdpdirector.api.requests import (
     AdminChange,
     BackendCreate,
     BackendPut,
     DrainChange,
-    Items,
     Wait,
     require_name,
 )
+from xdpdirector.api.turns import in_turns
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView
 
+BackendCursor = Annotated[cursors.Cursor, cursors.of("backends")]
+
 router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
 
 
-@router.get("")
+@router.get("", response_model=cursors.Page[BackendView])
 async def list_backends(
-    service: ServiceName, director: DirectorDep, response: Response
-) -> Items[BackendView]:
+    service: ServiceName,
+    director: DirectorDep,
+    reader: ReaderDep,
+    cursor: BackendCursor | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
+) -> Response:
     """The backends of a service."""
-    view = director.service(service)
-    response.headers["etag"] = etag(director.tag(service))
-    return Items(items=list(view.backends))
+    begin, tag = cursor or 0, etag(director.tag(service))
+    backends = [backend for view in await in_turns(director.views([service])) for backend in view.backends]
+    behind = begin + limit
+    following = cursors.encode("backends", behind) if behind < len(backends) else None
+    content = await reader.read(lambda: as_json(backends[begin:behind], following))
+    return Response(content, media_type=JSON, headers={"etag": tag})
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])

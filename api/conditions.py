@@ -12,7 +12,9 @@ from collections.abc import Mapping
 
 from fastapi import Request, Response, status
 
-_TAG = re.compile(r'\s*(W/)?"([\x21\x23-\x7e\x80-\xff]*)"\s*(?:,|$)')
+_GAP = re.compile(r"[\s,]*")
+_TAG = re.compile(r'(W/)?"([\x21\x23-\x7e\x80-\xff]*)"')
+_END = re.compile(r"\s*(?:,|$)")
 
 
 def etag(tag: str) -> str:
@@ -52,4 +54,20 @@ def unchanged(request: Request, tag: str, headers: Mapping[str, str]) -> Respons
 
 
 def _tags(field: str) -> list[tuple[str, str]]:
-    return _TAG.findall(field)
+    """Each character is looked at a few times at most, however many there are."""
+    found, place = [], 0
+    while (place := _end_of(_GAP.match(field, place))) < len(field):
+        tag = _TAG.match(field, place)
+        end = tag and _END.match(field, tag.end())
+        if tag and end:
+            found.append((tag[1] or "", tag[2]))
+            place = end.end()
+        else:  # what stands there is no tag: go on behind the next comma
+            comma = field.find(",", tag.end() if tag else place)
+            place = len(field) if comma < 0 else comma
+    return found
+
+
+def _end_of(found: re.Match[str] | None) -> int:
+    assert found  # the gap may be empty
+    return found.end()

@@ -16,6 +16,7 @@ from xdpdirector.api.conditions import etag, unchanged
 from xdpdirector.api.deps import DirectorDep, IntentDep
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.negotiation import JSON, chosen
+from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.requests import AdminChange
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.model import Configuration
@@ -46,7 +47,7 @@ class Reason(AdminChange):
     response_model_exclude_none=True,
     responses={200: {"content": {YAML: {}}}, 304: {"description": "It is what If-None-Match names"}},
 )
-async def get_configuration(director: DirectorDep, request: Request) -> Response:
+async def get_configuration(director: DirectorDep, request: Request, reader: ReaderDep) -> Response:
     """All that is wanted, in the form of the configuration file: JSON, or YAML where that is accepted."""
     kind, tag = chosen(request, [JSON, YAML]), director.tag()
     headers = {"etag": etag(tag), "vary": "accept"}
@@ -54,8 +55,11 @@ async def get_configuration(director: DirectorDep, request: Request) -> Response
     if known is not None:
         return known
     wanted = director.configuration.document()
-    text = config.as_yaml(wanted) if kind == YAML else wanted.model_dump_json(exclude_none=True)
-    return Response(text, media_type=kind, headers=headers)
+
+    def write() -> str:
+        return config.as_yaml(wanted) if kind == YAML else wanted.model_dump_json(exclude_none=True)
+
+    return Response(await reader.read(write), media_type=kind, headers=headers)
 
 
 @router.put("/v1/config")
@@ -90,10 +94,14 @@ async def list_revisions(
     return cursors.page("revisions", items, limit, items[:limit][-1].revision if items else 0)
 
 
-@router.get("/v1/revisions/{revision}")
-async def get_revision(revision: Number, director: DirectorDep) -> RevisionView:
+@router.get("/v1/revisions/{revision}", response_model=RevisionView)
+async def get_revision(revision: Number, director: DirectorDep, reader: ReaderDep) -> Response:
     """What was wanted then, and what that changed."""
-    return director.configuration.revision(revision)
+
+    def write() -> str:
+        return director.configuration.revision(revision).model_dump_json(by_alias=True)
+
+    return Response(await reader.read(write), media_type=JSON)
 
 
 @router.post("/v1/revisions/{revision}/rollback", dependencies=[IdempotentDep])

@@ -6,36 +6,54 @@ A client that does not finish its request, or does not take its answer, costs a 
 
 from __future__ import annotations
 
+import asyncio
 import json
+import select
 from collections.abc import Callable
 from dataclasses import dataclass
 from http import HTTPStatus
+from typing import Any
 
 import h11
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from xdpdirector.api.guests import Guest
 from xdpdirector.api.identity import Peer
 from xdpdirector.api.problems import TYPE
 
 LARGEST_HEAD = 16 << 10
+_BESIDE = len(": \r\n")
 LONGEST_LOOK = 1.0  # seconds that one look may put down to the client; there are ten a second
 
 
 @dataclass(frozen=True)
 class Patience:
     """Seconds: until a request must be there with its body, and how long a client may take nothing of its answer.
-    `idle`: between two requests. `handshake`: of TLS."""
+    `idle`: between two requests. `handshake`: of TLS. `stranger`: of who has not said yet who it is, for both."""
 
     request: float = 15.0
     answer: float = 20.0
     idle: int = 30
     handshake: float = 5.0
+    stranger: int = 5
+
+
+class _Heads(h11.Connection):
+    """h11 bounds what is not complete yet only: a long head that arrives in one piece gets through."""
+
+    def next_event(self) -> Any:
+        event = super().next_event()
+        if isinstance(event, h11.Request):
+            octets = sum(len(name) + len(value) + _BESIDE for name, value in event.headers)
+            if len(event.method) + len(event.target) + octets > LARGEST_HEAD:
+                raise h11.RemoteProtocolError("the head is too large", error_status_hint=431)
+        return event
 
 
 class Connection(H11Protocol):
-    """`on_lost` is called once, when the connection has ended."""
+    """`guest`: its place; `on_lost` is called once, when the connection has ended."""
 
     def __init__(
         self,
@@ -43,9 +61,16 @@ class Connection(H11Protocol):
         state: ServerState,
         peer: Peer,
         patience: Patience,
-        on_lost: Callable[[], None],
+        guest: Guest,
+        on_lost: Callable[[], None] = lambda: None,
     ) -> None:
-        super().__init__(config, state, {"peer": peer})
+        super().__init__(config, state, {"peer": peer, "line": self})
+        self.gone = asyncio.Event()
+        """Set when the client has left."""
+        self._guest = guest
+        if not guest.is_known:
+            self.timeout_keep_alive = min(self.timeout_keep_alive, patience.stranger)
+        self.conn = _Heads(h11.SERVER, LARGEST_HEAD)
         self._patience, self._on_lost = patience, on_lost
         self._arriving = self._untouched = 0.0
         self._looked_at: float | None = None
@@ -53,7 +78,19 @@ class Connection(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
+        self.gone.set()
+        self._guest.leave()
         self._on_lost()
+
+    def introduce(self, *, privileged: bool) -> None:
+        """See `xdpdirector.api.gate.Line`."""
+        if not self._guest.is_known:
+            self._guest.introduce(privileged=privileged)
+            self.timeout_keep_alive = self._patience.idle
+
+    def expel(self) -> None:
+        """There is no room for it any more."""
+        self.transport.abort()
 
     def check(self, now: float) -> None:
         """To be called now and then: ends the connection when the client has used up the patience.
@@ -70,8 +107,24 @@ class Connection(H11Protocol):
         self._arriving, self._last_cycle = self._arriving + passed if receives else 0.0, self.cycle
         if self._untouched > self._patience.answer:
             self.transport.abort()
-        elif self._arriving > self._patience.request and not self.transport.is_closing():
+        elif self._arriving > self._longest_request and not self.transport.is_closing():
             self._give_up()
+
+        elif self.flow.read_paused and self._has_left():
+            self.transport.abort()
+
+    @property
+    def _longest_request(self) -> float:
+        return self._patience.request if self._guest.is_known else self._patience.stranger
+
+    def _has_left(self) -> bool:
+        """Nobody reads from it at present, so that nobody else sees it."""
+        ends = self.transport.get_extra_info("socket")
+        if ends is None or self.transport.is_closing():
+            return False
+        polling = select.poll()
+        polling.register(ends.fileno(), select.POLLRDHUP)
+        return bool(polling.poll(0))
 
     def _is_receiving(self) -> bool:
         """A request is expected, or has begun and is not complete. Between two requests nothing is expected."""

@@ -7,8 +7,11 @@ from the table, and nothing of what an operation does.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Iterable
-from ipaddress import ip_network
+from functools import partial
+from typing import Protocol
 
 from fastapi import Request
 from starlette.routing import BaseRoute
@@ -17,22 +20,43 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from xdpdirector.accessspec import Role
 from xdpdirector.api import problems
 from xdpdirector.api.access import Access
-from xdpdirector.api.auditing import Audited
-from xdpdirector.api.identity import Identity, Peer, identify
+from xdpdirector.api.auditing import Audited, tell_of_stranger
+from xdpdirector.api.identity import Identity, Peer, identify, whence
 from xdpdirector.api.rates import Rates, UnderWay
 from xdpdirector.api.roles import OPEN, ROLES, Operations, changes
 from xdpdirector.api.strictness import one_header
-from xdpdirector.errors import DirectorError, NotAllowedError
+from xdpdirector.api.tallies import Tallies
+from xdpdirector.api.vigil import watched
+from xdpdirector.errors import DirectorError, NotAllowedError, NotAuthenticatedError, StoreError
 
 _NOBODY = Peer()
+log = logging.getLogger(__name__)
+
+
+async def pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+class Line(Protocol):
+    """The connection that a request came over."""
+
+    @property
+    def gone(self) -> asyncio.Event:
+        """Set when the client has left."""
+
+    def introduce(self, *, privileged: bool) -> None:
+        """The client has said who it is. OverloadedError when there is no room for it."""
 
 
 class Gate:
     """Leaves `operation` (else the path's `methods`) and `identity` in the request's state for those behind it."""
 
-    def __init__(self, app: ASGIApp, routes: Iterable[BaseRoute], access: Access) -> None:
+    def __init__(
+        self, app: ASGIApp, routes: Iterable[BaseRoute], access: Access, tallies: Tallies | None = None
+    ) -> None:
         self._app, self._operations, self._access = app, Operations(routes), access
         self._rates, self._under_way = Rates(access.spec.rate, 2 * access.spec.rate), UnderWay()
+        self._tallies = tallies or Tallies()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -42,42 +66,78 @@ class Gate:
         operation = request.state.operation = self._operations.of(scope)
         if operation is None:
             request.state.methods = self._operations.methods(scope)
-        try:
-            await self._pass(request, operation, receive, send)
-        except DirectorError as error:  # of the gate itself: those of the routes are answered behind it
-            await problems.of_error(request, error)(scope, receive, send)
+        with self._tallies.one(operation, send) as counted:
+            try:
+                await self._pass(request, operation, receive, counted)
+            except DirectorError as error:  # of the gate itself: those of the routes are answered behind it
+                await problems.of_error(request, error)(scope, receive, counted)
 
     async def _pass(self, request: Request, operation: str | None, receive: Receive, send: Send) -> None:
         peer: Peer = getattr(request.state, "peer", _NOBODY)
+        line: Line | None = getattr(request.state, "line", None)
         if operation in OPEN:
-            self._rates.take(_whence(peer))
+            self._rates.take(whence(peer))
             await self._app(request.scope, receive, send)
             return
-        identity = self._identify(request, peer)
+        identity = await self._identify(request, operation, peer)
         request.state.identity = identity
-        with self._under_way.one(_key(identity)):
-            audited = Audited(self._access.audit, request, operation, identity)
-            if operation is None or not changes(operation, request.method):
+        privileged = identity.role.covers(Role.ADMIN)
+        if line:
+            line.introduce(privileged=privileged)
+        with self._under_way.one(_key(identity), privileged=privileged):
+            is_change = operation is not None and changes(operation, request.method)
+
+            async def served(scope: Scope, receive: Receive, send: Send) -> None:
+                gone = line.gone if line and not is_change else None
+                allowed = partial(self._is_still, request, identity) if identity.has_token else None
+                await watched(self._app, scope, receive, send, gone=gone, is_allowed=allowed)
+
+            if not is_change:
                 self._authorize(operation, identity)
-                await self._app(request.scope, receive, send)
+                await served(request.scope, receive, send)
                 return
+            audited = Audited(self._access.audit, request, operation, identity)
             try:
                 self._authorize(operation, identity)
             except DirectorError as error:
-                audited.refused(error)
+                await audited.refused(error)
                 raise
-            await audited.run(self._app, receive, send)
+            await audited.run(served, receive, send)
 
-    def _identify(self, request: Request, peer: Peer) -> Identity:
+    async def _identify(self, request: Request, operation: str | None, peer: Peer) -> Identity:
         """Who cannot be named asks on the account of the address."""
+        authorization = None
         try:
             authorization = one_header(request, "authorization")
             identity = identify(peer, authorization, self._access.tokens, self._access.spec.role)
-        except DirectorError:
-            self._rates.take(_whence(peer))
+        except DirectorError as error:
+            if authorization is not None and isinstance(error, NotAuthenticatedError):
+                await self._fail(request, operation, peer)
+            self._rates.take(whence(peer))
             raise
         self._rates.take(_key(identity))
         return identity
+
+    async def _fail(self, request: Request, operation: str | None, peer: Peer) -> None:
+        """Somebody came with a token that is none: told once in a while, and slowed down when it goes on."""
+        failure = self._tallies.strangers.failed(whence(peer))
+        if failure.tell:
+            text = f"requests without a valid token from {whence(peer)}: {failure.tell}"
+            log.warning("%s", text)
+            await tell_of_stranger(self._access.audit, request, operation, peer, text)
+        if failure.delay:
+            await pause(failure.delay)
+
+    def _is_still(self, request: Request, identity: Identity) -> bool:
+        """Whether the token still says the same. While nobody can tell, it does."""
+        authorization = request.headers.get("authorization")
+        try:
+            now = identify(identity.peer, authorization, self._access.tokens, self._access.spec.role)
+        except NotAuthenticatedError:
+            return False
+        except StoreError:
+            return True
+        return now == identity
 
     def _authorize(self, operation: str | None, identity: Identity) -> None:
         """What is no operation is left to the router, which has 404 or 405 for it."""
@@ -104,12 +164,3 @@ def _denial(operation: str, needed: Role, identity: Identity) -> str:
 def _key(identity: Identity) -> str:
     """Whose account a request is on."""
     return identity.name
-
-
-def _whence(peer: Peer) -> str:
-    """The user, or the address, of IPv6 its /64: one host has them all."""
-    if peer.uid is not None:
-        return f"uid {peer.uid}"
-    if ":" in peer.host:
-        return str(ip_network((peer.host.partition("%")[0], 64), strict=False))
-    return peer.host

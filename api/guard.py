@@ -6,6 +6,7 @@ A prefix stands in a path as it is (`/v1/guard/deny/203.0.113.0/24`) or with its
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response, status
@@ -15,7 +16,10 @@ from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.negotiation import JSON
+from xdpdirector.api.reading import ReaderDep, as_json
 from xdpdirector.api.requests import DenialAsShown, DenialPut, require_name
+from xdpdirector.errors import NotFoundError
 from xdpdirector.fields import Frozen
 from xdpdirector.guardspec import MOST_DENIED, DenyEntry, PrefixField
 from xdpdirector.model import HostAddress
@@ -41,20 +45,28 @@ async def get_guard(director: DirectorDep) -> GuardView:
     return director.guard.view()
 
 
-@router.get("/deny")
+@router.get("/deny", response_model=cursors.Page[DeniedView])
 async def list_denied(
     director: DirectorDep,
-    response: Response,
+    reader: ReaderDep,
     cursor: DeniedCursor | None = None,
     client: Annotated[HostAddress | None, Query(description="Only prefixes over this address")] = None,
     limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many")] = 100,
-) -> cursors.Page[DeniedView]:
+) -> Response:
     """The denied prefixes and how many packets each of them dropped; the longest prefix counts a packet."""
-    begin = cursor or 0
-    prefixes = director.guard.denied(client)[begin : begin + limit + 1]
-    response.headers["etag"] = etag(director.guard.tag())
-    views = [director.guard.denial(prefix) for prefix in prefixes]
-    return cursors.page("denied", views, limit, begin + limit)
+    begin, guard = cursor or 0, director.guard
+    prefixes = guard.denied(client)[begin : begin + limit + 1]
+    following = cursors.encode("denied", begin + limit) if len(prefixes) > limit else None
+
+    def write() -> bytes:
+        views = []
+        for prefix in prefixes[:limit]:
+            with suppress(NotFoundError):  # it is denied no more
+                views.append(guard.denial(prefix))
+        return as_json(views, following)
+
+    headers = {"etag": etag(guard.tag())}
+    return Response(await reader.read(write), media_type=JSON, headers=headers)
 
 
 @router.post("/deny", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from typing import Annotated
 
@@ -18,6 +19,7 @@ from xdpdirector.answers import Answer, Answers
 from xdpdirector.api.deps import IntentDep
 from xdpdirector.api.unicode_text import Handler, TextRoute
 from xdpdirector.errors import ConflictError, ReusedKeyError, StoreError
+from xdpdirector.threads import to_its_end
 
 log = logging.getLogger(__name__)
 _KEPT_HEADERS = ("content-type", "location", "etag")
@@ -88,7 +90,7 @@ class IdempotentRoute(TextRoute):
                 response = await handle(request)
                 name, asked = getattr(request.state, "idempotency", ("", ""))
                 if name and 200 <= response.status_code < 300:
-                    _keep(requests.answers, name, asked, response)
+                    await to_its_end(partial(_keep, requests.answers, name, asked, response))
                 return response
             finally:
                 requests.running.pop(getattr(request.state, "idempotency", ("", ""))[0], None)

@@ -11,6 +11,7 @@ import socket
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
+from ipaddress import ip_network
 from typing import Protocol
 
 from xdpdirector.accessspec import Role
@@ -53,6 +54,16 @@ class Identity:
     name: str
     role: Role
     peer: Peer
+    has_token: bool = False
+
+
+def whence(peer: Peer) -> str:
+    """The user, or the address, of IPv6 its /64: one host has them all."""
+    if peer.uid is not None:
+        return f"uid {peer.uid}"
+    if ":" in peer.host:
+        return str(ip_network((peer.host.partition("%")[0], 64), strict=False))
+    return peer.host
 
 
 class Known(Protocol):
@@ -91,7 +102,7 @@ def _by_token(peer: Peer, authorization: str, tokens: TokenBook) -> Identity:
             "The token is not valid: it was removed, has expired, or is not complete. "
             "`xdpdirector token list` shows which there are."
         )
-    return Identity(f"token:{token.name}", token.role, peer)
+    return Identity(f"token:{token.name}", token.role, peer, has_token=True)
 
 
 @lru_cache(maxsize=256)

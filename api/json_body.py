@@ -18,28 +18,29 @@ Pairs = list[tuple[str, Any]]
 
 
 class JsonRequest(Request):
-    """A request whose document is asked for once more without being read once more."""
+    """A request whose document is known: it is not read once more when it is asked for."""
 
     _document: Any = None
     _is_known = False
 
-    async def read(self) -> None:
-        """RepeatedError with a pointer to a key that stands twice. Of what is no JSON the framework says why."""
-        body = await self.body()
-        try:
-            self._document = json.loads(body, object_pairs_hook=_once)
-            self._is_known = True
-        except _TwiceError:
-            place = next(_repeated(json.loads(body, object_pairs_hook=_Object), ()))
-            raise RepeatedError(
-                f"the key '{_shown(place[-1])}' stands twice in one object: send it once",
-                pointer=pointer(*map(_shown, place)),
-            ) from None
-        except (ValueError, RecursionError):
-            return
+    def take(self, document: Any) -> None:
+        """What `json` gives from now on."""
+        self._document, self._is_known = document, True
 
     async def json(self) -> Any:
         return self._document if self._is_known else await super().json()
+
+
+def parsed(body: bytes) -> Any:
+    """RepeatedError with a pointer to a key that stands twice. ValueError, RecursionError: it is no JSON."""
+    try:
+        return json.loads(body, object_pairs_hook=_once)
+    except _TwiceError:
+        place = next(_repeated(json.loads(body, object_pairs_hook=_Object), ()))
+        raise RepeatedError(
+            f"the key '{_shown(place[-1])}' stands twice in one object: send it once",
+            pointer=pointer(*map(_shown, place)),
+        ) from None
 
 
 class _TwiceError(Exception):

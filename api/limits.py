@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request's body may be: JSON, and not large. A plain ASGI layer; it knows no route."""
+"""What a request's body may be: JSON, and not larger than befits the role of who sends it. A plain ASGI layer; it
+knows no route."""
 
 from __future__ import annotations
 
@@ -9,7 +10,11 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from xdpdirector.accessspec import Role
+
 LARGEST_BODY = 1 << 20
+LARGEST_BY_ROLE = {Role.READ: 16 << 10, Role.OPERATE: 64 << 10}
+"""Whole documents are the administrators'. Others ask a question, or change a backend."""
 
 
 class BodyLimit:
@@ -23,15 +28,17 @@ class BodyLimit:
             await self._app(scope, receive, send)
             return
         headers, received = Headers(scope=scope), 0
+        identity = scope.get("state", {}).get("identity")
+        limit = min(self._limit, LARGEST_BY_ROLE.get(identity.role, self._limit)) if identity else self._limit
 
         async def counted() -> Message:
             nonlocal received
-            if _declared(headers) > self._limit:
-                raise _too_large(self._limit)
+            if _declared(headers) > limit:
+                raise _too_large(limit)
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._limit:
-                raise _too_large(self._limit)
+            if received > limit:
+                raise _too_large(limit)
             if received and not _is_json(headers.get("content-type", "")):
                 raise _not_json()
             return message

@@ -12,26 +12,18 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    InfoMetricFamily,
-    Metric,
-    StateSetMetricFamily,
-    SummaryMetricFamily,
-)
-
 from xdpdirector import __version__
+from xdpdirector.api.exposition import Family, Kind, labels
+from xdpdirector.api.tallies import Tallies
 from xdpdirector.checks import Target
 from xdpdirector.checks.measured import Tally
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.listener import Address
 from xdpdirector.model import AdminState
-from xdpdirector.views import BackendView, Operational, Readiness, ServiceView, Traffic, Vitals
+from xdpdirector.reporting import BackendSample, ServiceSample
+from xdpdirector.views import Operational, Readiness, Traffic, Vitals
 
-_BACKEND = ("service", "backend", "address")
-_CHECK = ("type", "target", "backend")
-_OPERATIONAL, _ADMIN = list(Operational), list(AdminState)
+_OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))
 
 
 @dataclass(frozen=True)
@@ -39,14 +31,14 @@ class Look:
     """All that a scrape tells. `mac_changes`: by a backend's address."""
 
     readiness: Readiness
-    services: list[ServiceView]
+    services: list[ServiceSample]
     vitals: Vitals
     checks: list[Tally]
     findings: tuple[Finding, ...]
     mac_changes: Mapping[Address, int]
 
     @property
-    def backends(self) -> list[BackendView]:
+    def backends(self) -> list[BackendSample]:
         return [backend for service in self.services for backend in service.backends]
 
 
@@ -56,7 +48,7 @@ class _Row:
 
     name: str
     text: str
-    value: Callable[[BackendView], float | None]
+    value: Callable[[BackendSample], float | None]
 
 
 _GAUGES = (
@@ -92,148 +84,170 @@ _COUNTERS = (
     _Row("incoming_bytes", "Bytes forwarded, from the IP header on", lambda each: each.traffic.bytes),
     _Row("connections", "Connections opened", lambda each: each.traffic.connections),
 )
+_KINDS: dict[Kind, tuple[_Row, ...]] = {"gauge": _GAUGES, "counter": _COUNTERS}
 
 
-def build() -> Metric:
-    return InfoMetricFamily("xdpdirector_build", "The director's version", value={"version": __version__})
+def build() -> Family:
+    return Family("xdpdirector_build", "info", "The director's version").add(1, labels(version=__version__))
 
 
-def up(value: bool) -> Metric:
-    return GaugeMetricFamily("xdpdirector_up", "1 when the data plane could be read", value=int(value))
+def up(value: bool) -> Family:
+    return _gauge("xdpdirector_up", "1 when the data plane could be read", int(value))
 
 
-def families(look: Look) -> Iterator[Metric]:
+def of_api(tallies: Tallies) -> Iterator[Family]:
+    """What the API itself did."""
+    requests = Family("xdpdirector_api_requests", "counter", "Requests by what they asked for and the status")
+    for (operation, status), count in sorted(tallies.requests.items()):
+        requests.add(count, labels(operation=operation, status=str(status)))
+    seconds = Family("xdpdirector_api_request_duration_seconds", "summary", "How long requests took")
+    counts: Counter[str] = Counter()
+    for (operation, _), count in tallies.requests.items():
+        counts[operation] += count
+    for operation, count in sorted(counts.items()):
+        seconds.add(count, labels(operation=operation), "_count")
+        seconds.add(float(tallies.seconds[operation]), labels(operation=operation), "_sum")
+    yield requests
+    yield seconds
+    yield _gauge("xdpdirector_api_requests_under_way", "Requests that are being answered", tallies.under_way)
+    yield _counter(
+        "xdpdirector_api_authentication_failures",
+        "Requests with a token that is not valid",
+        tallies.strangers.failures,
+    )
+
+
+def families(look: Look) -> Iterator[Family]:
     """Everything but `build` and `up`."""
     yield from _director(look)
     yield from _plane(look.vitals)
     yield from _traffic(look.vitals.traffic)
     yield from _services(look.services)
-    backends = [((each.service, each.name, str(each.address)), each) for each in look.backends]
-    for row in _GAUGES:
-        yield _filled(
-            GaugeMetricFamily(f"xdpdirector_backend_{row.name}", row.text, labels=_BACKEND), row, backends
-        )
-    for row in _COUNTERS:
-        yield _filled(
-            CounterMetricFamily(f"xdpdirector_backend_{row.name}", row.text, labels=_BACKEND), row, backends
-        )
+    backends = [
+        (labels(service=each.service, backend=each.name, address=str(each.address)), each)
+        for each in look.backends
+    ]
+    for kind, rows in _KINDS.items():
+        for row in rows:
+            yield _filled(Family(f"xdpdirector_backend_{row.name}", kind, row.text), row, backends)
     yield from _states(backends)
     yield from _checks(look.checks)
     yield from _network(look)
 
 
-def _director(look: Look) -> Iterator[Metric]:
+def _gauge(name: str, text: str, value: float) -> Family:
+    return Family(name, "gauge", text).add(value)
+
+
+def _counter(name: str, text: str, value: float) -> Family:
+    return Family(name, "counter", text).add(value)
+
+
+def _director(look: Look) -> Iterator[Family]:
     ready = look.readiness
-    yield GaugeMetricFamily(
-        "xdpdirector_ready", "1 when packets are directed as wanted", value=int(ready.ready)
-    )
-    yield GaugeMetricFamily("xdpdirector_problems", "Why it is not ready", value=len(ready.problems))
-    yield GaugeMetricFamily("xdpdirector_warnings", "What else is wrong", value=len(ready.warnings))
-    yield GaugeMetricFamily("xdpdirector_revision", "Of what is wanted", value=ready.revision)
+    yield _gauge("xdpdirector_ready", "1 when packets are directed as wanted", int(ready.ready))
+    yield _gauge("xdpdirector_problems", "Why it is not ready", len(ready.problems))
+    yield _gauge("xdpdirector_warnings", "What else is wrong", len(ready.warnings))
+    yield _gauge("xdpdirector_revision", "Of what is wanted", ready.revision)
 
 
-def _plane(vitals: Vitals) -> Iterator[Metric]:
-    verdicts = CounterMetricFamily("xdpdirector_verdicts", "Packets by verdict", labels=["verdict", "reason"])
+def _plane(vitals: Vitals) -> Iterator[Family]:
+    verdicts = Family("xdpdirector_verdicts", "counter", "Packets by verdict")
     for reason, count in vitals.verdicts.items():
-        verdicts.add_metric([reason.partition("_")[0], reason], count)
-    entries = GaugeMetricFamily("xdpdirector_map_entries", "Entries in use", labels=["map"])
-    capacity = GaugeMetricFamily("xdpdirector_map_capacity", "Entries that there is room for", labels=["map"])
+        verdicts.add(count, labels(verdict=reason.partition("_")[0], reason=reason))
+    entries = Family("xdpdirector_map_entries", "gauge", "Entries in use")
+    capacity = Family("xdpdirector_map_capacity", "gauge", "Entries that there is room for")
     for name, fill in vitals.maps.items():
-        entries.add_metric([name], fill.entries)
-        capacity.add_metric([name], fill.room)
-    programs = InfoMetricFamily(
-        "xdpdirector_program", "The packet program by interface", labels=["interface"]
+        entries.add(fill.entries, labels(map=name))
+        capacity.add(fill.room, labels(map=name))
+    programs = Family("xdpdirector_program", "info", "The packet program by interface")
+    for each in vitals.attachments:
+        programs.add(1, labels(interface=each.interface, mode=each.mode, program_id=str(each.program_id)))
+    errors = Family(
+        "xdpdirector_interface_transmit_errors",
+        "counter",
+        "Frames that XDP could not transmit, by the driver's statistics",
     )
     for each in vitals.attachments:
-        programs.add_metric([each.interface], {"mode": each.mode, "program_id": str(each.program_id)})
-    yield from (verdicts, entries, capacity, programs)
-    yield GaugeMetricFamily(
-        "xdpdirector_connections_stored", "Connections in the table", value=vitals.connections
-    )
-    yield CounterMetricFamily(
+        if each.transmit_errors is not None:
+            errors.add(each.transmit_errors, labels(interface=each.interface))
+    yield from (verdicts, entries, capacity, programs, errors)
+    yield _gauge("xdpdirector_connections_stored", "Connections in the table", vitals.connections)
+    yield _counter(
         "xdpdirector_drift_repaired",
         "Places of the maps that were found different and repaired",
-        value=vitals.drift_repaired,
+        vitals.drift_repaired,
     )
 
 
-def _traffic(traffic: Traffic) -> Iterator[Metric]:
-    yield CounterMetricFamily("xdpdirector_connections", "Connections opened", value=traffic.connections)
-    yield CounterMetricFamily("xdpdirector_incoming_packets", "Packets forwarded", value=traffic.packets)
-    yield CounterMetricFamily("xdpdirector_incoming_bytes", "Bytes forwarded", value=traffic.bytes)
+def _traffic(traffic: Traffic) -> Iterator[Family]:
+    yield _counter("xdpdirector_connections", "Connections opened", traffic.connections)
+    yield _counter("xdpdirector_incoming_packets", "Packets forwarded", traffic.packets)
+    yield _counter("xdpdirector_incoming_bytes", "Bytes forwarded", traffic.bytes)
 
 
-def _services(services: list[ServiceView]) -> Iterator[Metric]:
-    labels = ["service"]
-    operational = StateSetMetricFamily(
-        "xdpdirector_service_operational", "Whether it is served", labels=labels
+def _services(services: list[ServiceSample]) -> Iterator[Family]:
+    operational = Family("xdpdirector_service_operational", "stateset", "Whether it is served")
+    present = Family("xdpdirector_service_backends", "gauge", "Backends")
+    serving = Family(
+        "xdpdirector_service_backends_serving", "gauge", "Backends that new connections may go to"
     )
-    present = GaugeMetricFamily("xdpdirector_service_backends", "Backends", labels=labels)
-    serving = GaugeMetricFamily(
-        "xdpdirector_service_backends_serving", "Backends that new connections may go to", labels=labels
-    )
-    refused = CounterMetricFamily(
-        "xdpdirector_service_refused", "New connections over a limit", labels=["service", "limit"]
-    )
+    refused = Family("xdpdirector_service_refused", "counter", "New connections over a limit")
     for each in services:
-        operational.add_metric([each.name], {state: state is each.operational for state in _OPERATIONAL})
-        present.add_metric([each.name], len(each.backends))
-        serving.add_metric([each.name], sum(backend.serving for backend in each.backends))
-        refused.add_metric([each.name, "service"], each.refused.by_service)
-        refused.add_metric([each.name, "source"], each.refused.by_source)
+        name = labels(service=each.name)
+        operational.add_states(each.operational, _OPERATIONAL, name)
+        present.add(len(each.backends), name)
+        serving.add(sum(backend.serving for backend in each.backends), name)
+        refused.add(each.refused.by_service, f'{name},limit="service"')
+        refused.add(each.refused.by_source, f'{name},limit="source"')
     yield from (operational, present, serving, refused)
 
 
-_Labelled = list[tuple[tuple[str, str, str], BackendView]]
+_Labelled = list[tuple[str, BackendSample]]
 
 
-def _filled(
-    family: GaugeMetricFamily | CounterMetricFamily, row: _Row, backends: _Labelled
-) -> GaugeMetricFamily | CounterMetricFamily:
-    for labels, backend in backends:
+def _filled(family: Family, row: _Row, backends: _Labelled) -> Family:
+    for labelled, backend in backends:
         value = row.value(backend)
         if value is not None:
-            family.add_metric(labels, value)
+            family.add(value, labelled)
     return family
 
 
-def _states(backends: _Labelled) -> Iterator[Metric]:
-    operational = StateSetMetricFamily(
-        "xdpdirector_backend_operational", "The health check's verdict", labels=_BACKEND
-    )
-    admin = StateSetMetricFamily("xdpdirector_backend_admin", "What the operator wants", labels=_BACKEND)
-    for labels, backend in backends:
-        operational.add_metric(labels, {state: state is backend.operational for state in _OPERATIONAL})
-        admin.add_metric(labels, {state: state is backend.admin for state in _ADMIN})
+def _states(backends: _Labelled) -> Iterator[Family]:
+    operational = Family("xdpdirector_backend_operational", "stateset", "The health check's verdict")
+    admin = Family("xdpdirector_backend_admin", "stateset", "What the operator wants")
+    for labelled, backend in backends:
+        operational.add_states(backend.operational, _OPERATIONAL, labelled)
+        admin.add_states(backend.admin, _ADMIN, labelled)
     yield operational
     yield admin
     yield _at_vips(backends)
 
 
-def _at_vips(backends: _Labelled) -> Metric:
+def _at_vips(backends: _Labelled) -> Family:
     """Where they may differ: of services with several VIPs."""
-    family = GaugeMetricFamily(
+    family = Family(
         "xdpdirector_backend_vip_up",
+        "gauge",
         "1 when the backend is up for the VIP; of services with several",
-        labels=[*_BACKEND, "vip"],
     )
-    for labels, backend in backends:
+    for labelled, backend in backends:
         for each in backend.vips if len(backend.vips) > 1 else ():
-            family.add_metric([*labels, str(each.vip)], each.operational is Operational.UP)
+            family.add(int(each.operational is Operational.UP), f'{labelled},vip="{each.vip}"')
     return family
 
 
-def _checks(checks: Iterable[Tally]) -> Iterator[Metric]:
-    duration = SummaryMetricFamily("xdpdirector_check_duration_seconds", "How long tries took", labels=_CHECK)
-    failures = CounterMetricFamily("xdpdirector_check_failures", "Tries that failed", labels=_CHECK)
-    impossible = CounterMetricFamily(
-        "xdpdirector_check_impossible", "Tries that this director could not make", labels=_CHECK
-    )
+def _checks(checks: Iterable[Tally]) -> Iterator[Family]:
+    duration = Family("xdpdirector_check_duration_seconds", "summary", "How long tries took")
+    failures = Family("xdpdirector_check_failures", "counter", "Tries that failed")
+    impossible = Family("xdpdirector_check_impossible", "counter", "Tries that this director could not make")
     for each in checks:
-        labels = [each.type, _place(each.target), str(each.target.backend)]
-        duration.add_metric(labels, each.tries, each.seconds)
-        failures.add_metric(labels, each.failures)
-        impossible.add_metric(labels, each.impossible)
+        labelled = labels(type=each.type, target=_place(each.target), backend=str(each.target.backend))
+        duration.add(each.tries, labelled, "_count")
+        duration.add(each.seconds, labelled, "_sum")
+        failures.add(each.failures, labelled)
+        impossible.add(each.impossible, labelled)
     yield duration
     yield failures
     yield impossible
@@ -250,15 +264,13 @@ def _place(target: Target) -> str:
     )
 
 
-def _network(look: Look) -> Iterator[Metric]:
-    findings = GaugeMetricFamily("xdpdirector_lan_findings", "What is wrong on the network", labels=["kind"])
+def _network(look: Look) -> Iterator[Family]:
+    findings = Family("xdpdirector_lan_findings", "gauge", "What is wrong on the network")
     counts = Counter(finding.kind for finding in look.findings)
     for kind in FindingKind:
-        findings.add_metric([kind], counts[kind])
-    changes = CounterMetricFamily(
-        "xdpdirector_lan_mac_changes", "How often the MAC of a backend changed", labels=["address"]
-    )
+        findings.add(counts[kind], labels(kind=kind))
+    changes = Family("xdpdirector_lan_mac_changes", "counter", "How often the MAC of a backend changed")
     for address, count in look.mac_changes.items():
-        changes.add_metric([str(address)], count)
+        changes.add(count, labels(address=str(address)))
     yield findings
     yield changes

@@ -7,7 +7,7 @@ loop; the reading ones are cheap and do not wait. Errors are those of `xdpdirect
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, Protocol
 
 from xdpdirector.checks.measured import Tally
@@ -20,6 +20,7 @@ from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.reporting import ServiceSample
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     BackendView,
@@ -102,6 +103,13 @@ class Control(Protocol):
     def services(self) -> list[ServiceView]: ...
 
     def service(self, name: str) -> ServiceView: ...
+
+    def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
+        """Of these services, in pieces: None wherever others may have their turn. One that goes meanwhile is left
+        out."""
+
+    def samples(self) -> Iterator[ServiceSample | None]:
+        """What metrics tell of all services; else as `views`."""
 
     def backend(self, service: str, name: str) -> BackendView: ...
 

@@ -15,7 +15,7 @@ from time import monotonic
 from xdpdirector.errors import OverloadedError, TooManyRequestsError
 
 KEYS = 4096
-AT_ONCE, AT_ONCE_IN_ALL = 128, 256
+AT_ONCE, AT_ONCE_IN_ALL, RESERVED = 128, 256, 32
 _NOTHING = 1e-6  # seconds, for what sums of fractions lose
 
 
@@ -51,21 +51,22 @@ class Rates:
 
 
 class UnderWay:
-    """Requests that are not answered yet, streams and long polls among them."""
+    """Requests that are not answered yet, streams and long polls among them. `reserved`: for the privileged."""
 
-    def __init__(self, each: int = AT_ONCE, in_all: int = AT_ONCE_IN_ALL) -> None:
-        self._each, self._in_all = each, in_all
+    def __init__(self, each: int = AT_ONCE, in_all: int = AT_ONCE_IN_ALL, reserved: int = RESERVED) -> None:
+        self._each, self._in_all, self._reserved = each, in_all, reserved
         self._by_key: Counter[str] = Counter()
 
     @contextmanager
-    def one(self, key: str) -> Iterator[None]:
+    def one(self, key: str, *, privileged: bool = False) -> Iterator[None]:
         """Counts one for the length of the block. TooManyRequestsError, OverloadedError when there are too many."""
         if self._by_key[key] >= self._each:
             raise TooManyRequestsError(
                 f"{self._each} requests of yours are under way: end some of them (streams, long polls) first."
             )
-        if self._by_key.total() >= self._in_all:
-            raise OverloadedError(f"{self._in_all} requests are under way: ask again in a second.")
+        room = self._in_all if privileged else self._in_all - self._reserved
+        if self._by_key.total() >= room:
+            raise OverloadedError(f"{room} requests are under way: ask again in a second.")
         self._by_key[key] += 1
         try:
             yield

@@ -13,7 +13,6 @@ import errno
 import logging
 import socket
 import ssl
-from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -23,6 +22,7 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 
 from xdpdirector.api.connection import LARGEST_HEAD, Connection, Patience, problem
+from xdpdirector.api.guests import Guest, Guests, Room
 from xdpdirector.api.identity import Peer
 
 GRACE = 2  # seconds for requests under way when the end comes
@@ -32,53 +32,12 @@ BACKLOG = 128
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Room:
-    """How many connections there may be: over TCP in all and from one address, and over the unix socket."""
-
-    tcp: int = 128
-    address: int = 32
-    unix: int = 256
-
-
 @dataclass(eq=False)
 class Door:
     """A bound socket to listen on, and the TLS that is spoken there, with all who come in from now on."""
 
     socket: socket.socket
     tls: ssl.SSLContext | None = None
-
-
-class Guests:
-    """Counts connections that live."""
-
-    def __init__(self, room: Room) -> None:
-        self._room = room
-        self._unix, self._by_address = 0, Counter[str]()
-
-    def refusal(self, peer: Peer) -> str:
-        """Why this one cannot come in; empty when it can."""
-        if peer.uid is not None:
-            return f"{self._room.unix} connections are open on the socket" * (self._unix >= self._room.unix)
-        if self._by_address[peer.host] >= self._room.address:
-            return f"{self._room.address} connections from {peer.host} are open"
-        if self._by_address.total() >= self._room.tcp:
-            return f"{self._room.tcp} connections are open"
-        return ""
-
-    def enter(self, peer: Peer) -> None:
-        if peer.uid is not None:
-            self._unix += 1
-        else:
-            self._by_address[peer.host] += 1
-
-    def leave(self, peer: Peer) -> None:
-        if peer.uid is not None:
-            self._unix -= 1
-            return
-        self._by_address[peer.host] -= 1
-        if not self._by_address[peer.host]:
-            del self._by_address[peer.host]
 
 
 class Server(uvicorn.server.Server):
@@ -172,31 +131,36 @@ class Server(uvicorn.server.Server):
                     connection.send(problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, "overloaded"))
             connection.close()
             return
-        self._guests.enter(peer)
-        task = asyncio.create_task(self._greet(connection, peer, tls))
+        guest = self._guests.enter(peer)
+        task = asyncio.create_task(self._greet(connection, guest, tls))
+
+        def expel() -> None:
+            task.cancel()
+
+        guest.expel = expel
         self._shaking.add(task)
         task.add_done_callback(self._shaking.discard)
+        task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
 
-    async def _greet(self, connection: socket.socket, peer: Peer, tls: ssl.SSLContext | None) -> None:
+    async def _greet(self, connection: socket.socket, guest: Guest, tls: ssl.SSLContext | None) -> None:
         """Ends when the client may speak: after the handshake, if there is one."""
-        inside = True
-
-        def leave() -> None:
-            nonlocal inside
-            if inside:
-                self._guests.leave(peer)
-            inside = False
 
         def make() -> Connection:
-            return Connection(self.config, self.server_state, peer, self._patience, leave)
+            return Connection(self.config, self.server_state, guest.peer, self._patience, guest)
 
         loop = asyncio.get_running_loop()
         handshake = self._patience.handshake if tls else None
         try:
-            await loop.connect_accepted_socket(make, connection, ssl=tls, ssl_handshake_timeout=handshake)
+            _, made = await loop.connect_accepted_socket(
+                make, connection, ssl=tls, ssl_handshake_timeout=handshake
+            )
+            assert isinstance(made, Connection)
+            guest.expel = made.expel
+            if not guest.is_inside:
+                made.expel()
         except OSError as error:  # ssl.SSLError is one
-            leave()
-            log.debug("%s does not come in: %s", peer, error)
+            guest.leave()
+            log.debug("%s does not come in: %s", guest.peer, error)
         except BaseException:
-            leave()
+            guest.leave()
             raise

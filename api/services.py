@@ -3,23 +3,41 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response, status
+from typing import Annotated
 
+from fastapi import APIRouter, Query, Response, status
+
+from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep, NewServiceName, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import ServicePatch
-from xdpdirector.api.requests import Items, ServiceCreate, ServicePut, require_name
+from xdpdirector.api.reading import ReaderDep, as_json
+from xdpdirector.api.requests import ServiceCreate, ServicePut, require_name
+from xdpdirector.api.turns import in_turns
 from xdpdirector.views import ServiceView
+
+ServiceCursor = Annotated[cursors.Cursor, cursors.of("services")]
 
 router = APIRouter(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
 
 
-@router.get("")
-async def list_services(director: DirectorDep, response: Response) -> Items[ServiceView]:
-    """All services with their backends."""
-    response.headers["etag"] = etag(director.tag())
-    return Items(items=director.services())
+@router.get("", response_model=cursors.Page[ServiceView])
+async def list_services(
+    director: DirectorDep,
+    reader: ReaderDep,
+    cursor: ServiceCursor | None = None,
+    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
+) -> Response:
+    """The services with their backends. All pages have the same ETag, unless something was changed meanwhile."""
+    begin, tag = cursor or 0, etag(director.tag())
+    names = director.names()
+    views = await in_turns(director.views(names[begin : begin + limit]))
+    behind = begin + limit
+    following = cursors.encode("services", behind) if behind < len(names) else None
+    content = await reader.read(lambda: as_json(views, following))
+    return Response(content, media_type=JSON, headers={"etag": tag})
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])

@@ -3,15 +3,18 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.negotiation import JSON
+from xdpdirector.api.reading import ReaderDep
 from xdpdirector.views import Statistics
 
 router = APIRouter(prefix="/v1/stats", tags=["statistics"])
 
 
-@router.get("")
-async def get_statistics(director: DirectorDep) -> Statistics:
+@router.get("", response_model=Statistics)
+async def get_statistics(director: DirectorDep, reader: ReaderDep) -> Response:
     """Packets by verdict, traffic by service and backend, and where the program is attached."""
-    return director.statistics()
+    found = director.statistics()
+    return Response(await reader.read(lambda: found.model_dump_json(by_alias=True)), media_type=JSON)

@@ -8,7 +8,6 @@ each operation declares, nothing of what it does.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from difflib import get_close_matches
 from typing import Any, NamedTuple, get_origin
 
 from fastapi import Request
@@ -94,6 +93,8 @@ def _unknown(name: str, known: list[str]) -> str:
     shown = name if len(name) <= 60 else f"{name[:57]}..."
     if not known:
         return f"there is no query parameter '{shown}': this operation has none"
+    from difflib import get_close_matches  # of those who made a mistake
+
     if close := get_close_matches(name[:60], known, 1):
         return f"there is no query parameter '{shown}': did you mean '{close[0]}'?"
     return f"there is no query parameter '{shown}' here: this operation has {', '.join(known)}"

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Response, status
@@ -10,6 +11,7 @@ from fastapi import APIRouter, Path, Response, status
 from xdpdirector.api.deps import AccessDep, DryRun
 from xdpdirector.api.requests import Items
 from xdpdirector.api.unicode_text import TextRoute
+from xdpdirector.threads import to_its_end
 from xdpdirector.tokens import Token, TokenSpec
 
 router = APIRouter(prefix="/v1/tokens", tags=["access"], route_class=TextRoute)
@@ -33,7 +35,7 @@ async def create_token(
     body: TokenSpec, access: AccessDep, response: Response, dry_run: DryRun = False
 ) -> NewToken:
     """Make a token; 409 when the name is taken. Its text is only in this answer."""
-    token, text = access.tokens.add(body, dry_run=dry_run)
+    token, text = await to_its_end(partial(access.tokens.add, body, dry_run=dry_run))
     response.headers["location"] = f"/v1/tokens/{token.name}"
     response.headers["cache-control"] = "no-store"
     return NewToken(token=text, **dict(token))
@@ -42,4 +44,4 @@ async def create_token(
 @router.delete("/{token}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_token(token: TokenName, access: AccessDep, dry_run: DryRun = False) -> None:
     """Remove a token: it is not valid any more."""
-    access.tokens.remove(token, dry_run=dry_run)
+    await to_its_end(partial(access.tokens.remove, token, dry_run=dry_run))

@@ -13,6 +13,7 @@ from typing import Any
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
+from xdpdirector.api import bodies
 from xdpdirector.api.json_body import JsonRequest
 from xdpdirector.errors import NotUnicodeError
 from xdpdirector.pointer import pointer
@@ -28,16 +29,15 @@ class TextRoute(APIRoute):
 
         async def checked(request: Request) -> Response:
             reading = JsonRequest(request.scope, request.receive)
-            await reading.read()
-            body = await reading.body()
-            if b"\\ud" in body or b"\\uD" in body:
-                _require_unicode(body)
+            await bodies.look_at(reading, self.body_field, _require_unicode)
             return await handle(reading)
 
         return checked
 
 
 def _require_unicode(body: bytes) -> None:
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return
     try:
         found = list(_texts(json.loads(body), ()))
     except (ValueError, RecursionError):

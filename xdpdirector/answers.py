@@ -75,7 +75,7 @@ class StoredAnswers:
         now = time.time()
         row = (key, answer.request, now, answer.status, json.dumps(dict(answer.headers)), answer.body)
         database = self._database()
-        with database.transaction():
+        with database.transaction(synced=False):
             database.write(
                 "INSERT OR REPLACE INTO answers (id, request, at, status, headers, body) "
                 "VALUES (?, ?, ?, ?, ?, ?)",

@@ -24,7 +24,7 @@ from xdpdirector.history import Revision, Summary
 from xdpdirector.model import ServiceSpec
 from xdpdirector.store import Store
 
-_HASTE = 0.5
+_HASTE = 0.05  # seconds that a daemon at work waits for another process: its loop stands meanwhile
 _PRIVATE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 Found = TypeVar("Found")
@@ -54,7 +54,9 @@ class Archive:
         except StoreError as error:
             log.error("%s", error.detail)
             self._read_copy()
-        self._patience = min(patience, _HASTE)  # from now on others wait meanwhile
+        self._patience = min(patience, _HASTE)
+        if self._store:
+            self._store.database.be_patient(self._patience)
 
     def __enter__(self) -> Archive:
         return self
@@ -118,6 +120,10 @@ class Archive:
         except DamagedStoreError as error:
             self._begin_anew(error)
             return write()
+
+    def look(self) -> None:
+        """StoreError when it can be seen that nothing can be stored now. Writes nothing."""
+        self._opened().look()
 
     def try_writing(self) -> None:
         """StoreError when nothing can be stored now."""

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from xdpdirector import bpffs, foreign, layout, libbpf
+from xdpdirector import bpffs, foreign, layout, libbpf, vethpeer
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -55,12 +55,13 @@ class _Present:
 
 @dataclass(frozen=True)
 class _Step:
-    """What is to be done at one interface: `modes` in the order of trying."""
+    """What is to be done at one interface: `modes` in the order of trying. `why`: native mode is not tried."""
 
     interface: str
     ifindex: int
     modes: tuple[str, ...]
     old_fd: int | None
+    why: str = ""
 
 
 def attach(
@@ -74,8 +75,8 @@ def attach(
     """Bring the prepared program to each interface, on all or on none.
 
     `done` is called when it is there, before maps of an earlier one are removed. `auto` keeps the mode of an
-    interface that carries us, and else tries native, then generic. `force` replaces a foreign program,
-    but never another instance's.
+    interface that carries us, and else tries native, then generic; on a veth whose peer is not ready for native
+    XDP, generic alone. `force` replaces a foreign program, but never another instance's.
     InvalidRequestError: no such interface. ForeignProgramError, ConflictError: something stands against it.
     LoaderError: nothing is prepared, or the kernel refuses.
     """
@@ -171,6 +172,9 @@ def _look(paths: InstancePaths, stack: ExitStack, name: str, force: bool) -> _Pr
 
 
 def _plan(present: _Present, mode: Mode) -> _Step:
+    if present.fd is None and mode == "auto" and (why := vethpeer.fault(present.interface)):
+        why = f"in native mode a veth would lose what is sent on: {why}"
+        return _Step(present.interface, present.ifindex, ("generic",), None, why)
     if present.fd is None:
         modes = ("native", "generic") if mode == "auto" else (mode,)
         return _Step(present.interface, present.ifindex, modes, None)
@@ -228,7 +232,7 @@ def _carry_out(fd: int, steps: list[_Step]) -> list[Attachment]:
 
 def _put_on(fd: int, step: _Step) -> Attachment:
     """In the first of the step's modes that works."""
-    refusals: list[str] = []
+    refusals = [step.why] if step.why else []
     for mode in step.modes:
         try:
             _exchange(fd, step, mode)

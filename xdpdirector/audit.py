@@ -98,14 +98,14 @@ class Audit:
         return (self._file.note,) if self._file.note else ()
 
     def begin(self, entry: Entry) -> int:
-        """The attempt's number; it is on the disk when this returns."""
-        with self._file.database.transaction():
+        """The attempt's number; it outlives this process when this returns."""
+        with self._file.database.transaction(synced=False):
             return self._insert(entry, "change")
 
     def finish(self, attempt: int, outcome: Outcome) -> None:
         """What cannot be stored is logged: the change itself is made by now."""
         try:
-            with self._file.database.transaction():
+            with self._file.database.transaction(synced=False):
                 self._close(attempt, outcome)
         except StoreError as error:
             log.error(
@@ -114,14 +114,14 @@ class Audit:
 
     def refused(self, entry: Entry, outcome: Outcome) -> None:
         """An attempt that was not even begun."""
-        with self._file.database.transaction():
+        with self._file.database.transaction(synced=False):
             self._close(self._insert(entry, "refusal"), outcome)
 
     def note_own(self, author: str, outcome: Outcome) -> None:
         """A change that the daemon made by itself: a deadline, the file. It stands even if unrecorded."""
         entry = Entry(author=author, role="", source=DAEMON, operation=DAEMON, request="")
         try:
-            with self._file.database.transaction():
+            with self._file.database.transaction(synced=False):
                 self._close(self._insert(entry, "change"), outcome)
         except StoreError as error:
             log.error("a change by %s (%s) is not in the audit: %s", author, outcome.reason, error.detail)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interfaces that shall carry the packet program: whether each has a carrier, and the program.
+"""The interfaces that shall carry the packet program: whether each has a carrier, the program, and loses nothing.
 
 A program that is missing, because somebody took it off or the interface was made anew, is attached again, with the
 maps that run; never in place of somebody else's. Knows nothing of what the program does.
@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
@@ -19,6 +20,7 @@ from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.interfaces import Interface
+from xdpdirector.losses import Losses
 from xdpdirector.netlink import Requests
 from xdpdirector.paths import InstancePaths
 
@@ -31,7 +33,10 @@ class CarrierTable(Protocol):
     """What the director needs; `Carriers` and `FakeCarriers` are both one."""
 
     def problems(self) -> list[str]:
-        """A sentence for each thing that keeps packets from the program."""
+        """A sentence for each thing that keeps packets from the program, or from leaving."""
+
+    def transmit_errors(self) -> Mapping[str, int]:
+        """See `Losses.counts`."""
 
 
 class Carriers:
@@ -54,6 +59,7 @@ class Carriers:
         self._news = asyncio.Event()
         self._paths, self._names, self._mode, self._events = paths, names, mode, events
         self._refusals: dict[str, str] = {}
+        self._losses = Losses()
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -93,7 +99,14 @@ class Carriers:
         except (OSError, DirectorError) as error:
             return [f"the interfaces cannot be looked at: {error}"]
         faults = [_fault(name, links) for name in self._names]
-        return [*filter(None, faults), *(self._without(name) for name in bare if name in links)]
+        return [
+            *filter(None, faults),
+            *(self._without(name) for name in bare if name in links),
+            *self._losses.problems(),
+        ]
+
+    def transmit_errors(self) -> Mapping[str, int]:
+        return self._losses.counts()
 
     def _bare(self) -> list[str]:
         """Those that do not carry the program."""
@@ -114,8 +127,14 @@ class Carriers:
                 for name in bare:
                     await self._put_back(name)
                 self._renewed &= set(bare)
+                await asyncio.to_thread(self._look_for_losses)
             except (OSError, DirectorError) as error:
                 log.warning("the attached programs cannot be seen: %s", error)
+
+    def _look_for_losses(self) -> None:
+        carrying = {found.interface: found.mode for found in attachment.attachments(self._paths)}
+        modes = {name: mode for name, mode in carrying.items() if name in self._names}
+        self._losses.look(modes, time.monotonic())
 
     async def _put_back(self, name: str) -> None:
         """In a thread: another loader may be at work for a while, and is waited for."""
@@ -166,10 +185,14 @@ def _fault(name: str, links: Mapping[str, Interface]) -> str:
 
 
 class FakeCarriers:
-    """`troubles`: what is wrong."""
+    """`troubles`: what is wrong; `errors`: what the drivers count."""
 
     def __init__(self) -> None:
         self.troubles: list[str] = []
+        self.errors: dict[str, int] = {}
 
     def problems(self) -> list[str]:
         return self.troubles
+
+    def transmit_errors(self) -> Mapping[str, int]:
+        return self.errors

@@ -53,7 +53,9 @@ class CheckBase(Frozen):
         3, "How many failures in a row take a backend out.", "tries"
     )
     port: Annotated[int, Field(ge=1, le=65535), NUMBER] | None = key(
-        None, "Where it asks; by default the port of the first listener that has just one."
+        None,
+        "Where it asks; by default the usual port of its type if the service listens there, else the lowest port "
+        "that a listener has alone. Other listeners do not change what is asked.",
     )
     via: Literal["vip", "address"] = key(
         "vip", "Ask the service's VIPs on the backend, or the backend's own address."
@@ -302,3 +304,28 @@ CheckSpec = Annotated[
     | ExecCheck,
     Field(discriminator="type"),
 ]
+
+USUAL_PORTS = {
+    ("http", False): 80,
+    ("https", False): 443,
+    ("tls", False): 443,
+    ("smtp", False): 25,
+    ("smtp", True): 465,
+    ("pop3", False): 110,
+    ("pop3", True): 995,
+    ("imap", False): 143,
+    ("imap", True): 993,
+    ("ftp", False): 21,
+    ("ftp", True): 990,
+    ("ldap", False): 389,
+    ("ldap", True): 636,
+    ("postgres", False): 5432,
+    ("mysql", False): 3306,
+    ("dns", False): 53,
+}
+"""By type, and whether it speaks TLS from the first octet."""
+
+
+def usual_port(check: CheckSpec) -> int | None:
+    """Where such a server listens (IANA); None when nothing is usual."""
+    return USUAL_PORTS.get((check.type, getattr(check, "tls", "none") == "direct"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from xdpdirector.checks import Target
+from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport, best
 from xdpdirector.model import Address, BackendSpec, ServiceSpec
 
@@ -23,6 +24,11 @@ def targets(service: ServiceSpec, backend: BackendSpec) -> tuple[Target, ...]:
     port = (service.check_port or 0) if check.has_port else 0
     addresses = [backend.address] if check.via == "address" else vips(service, port)
     return tuple(Target(address, port, backend.address) for address in addresses)
+
+
+def asked(check: CheckSpec) -> CheckSpec:
+    """What is asked, wherever that is: a port that was implied and is said now makes no other check."""
+    return check if check.port is None else check.model_copy(update={"port": None})
 
 
 def verdict_on(vip: Address, reports: Mapping[Address, HealthReport]) -> HealthReport:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from xdpdirector import edits
+from xdpdirector import checkports, edits
 from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.dryrun import running
@@ -53,7 +53,8 @@ def beginning(history: History, configuration: Configuration, digest: str, plane
     try:
         merged = merge_file(stored.services, file, ground(history, stored, plane, stored.services, leaving))
         before = {name: spec for name, spec in stored.services.items() if name in held}
-        services = edits.replace_all(before, merged.services)
+        asking = checkports.all_kept(stored.services, merged.services)
+        services = edits.replace_all(before, asking)
     except DirectorError as error:
         return Beginning(stored.services, refusal=error.detail)
     return Beginning(services, merged.leaving, takes_in=True, is_new=True)

@@ -11,12 +11,23 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-from xdpdirector import attachment, becoming, config, descriptors, loading, logs, privileges
+from xdpdirector import (
+    attachment,
+    becoming,
+    config,
+    descriptors,
+    eventids,
+    loading,
+    logs,
+    longest,
+    privileges,
+)
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -55,6 +66,8 @@ every five seconds; the sweep of a full table on a busy machine takes some more.
 
 UMASK = 0o077
 """Whatever who starts it has: nobody else reads what the daemon writes. What others need has a mode of its own."""
+TURN = 0.001
+"""Seconds that a thread with long work may keep the interpreter when the event loop wants it."""
 
 log = logging.getLogger("xdpdirector")
 
@@ -71,12 +84,14 @@ def run(
     os.umask(UMASK)
     paths = InstancePaths(instance)
     supervisor = Supervisor.of(os.environ)
-    descriptors.raise_limit()
+    descriptors.require()
+    sys.setswitchinterval(TURN)
     privileges.require_daemon()
     with (
         loading.only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
         opened_doors(paths.socket, wanted.api, access.tokens) as doors,
+        longest.as_the_environment_says(os.environ.get),
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loading.loaded(paths, wanted)
@@ -109,7 +124,7 @@ async def _serve(
         stored, digest = archive.latest(), config.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
         begun = beginning(archive, wanted, digest, plane)
-        events, tasks = Events(), BackgroundTasks()
+        events, tasks = Events(first=eventids.begin(paths.events)), BackgroundTasks()
         tasks.watch_callbacks()
         weaknesses = exec_check.notes(wanted.checks)
         probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))
@@ -278,7 +293,7 @@ async def _read_again(source: Path, director: Director, certificates: Certificat
     try:
         wanted = await asyncio.to_thread(config.load, source)
         plan = await director.configuration.reload(wanted, config.digest(wanted))
-        director.guard.take_in(wanted.guard)
+        await director.guard.take_in(wanted.guard)
         log.info("the configuration file is read again: %d changes", len(plan.changes))
     except DirectorError as error:
         log.error("the configuration file is not taken in: %s", error.detail)

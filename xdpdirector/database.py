@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ def set_aside(path: Path) -> Path:
 class Database:
     """The file at `path`, made (mode 0600) when it is not there; one process at a time.
 
-    What is written is on the disk when `transaction` ends. Every failure is a StoreError that names the file and
+    What is written is on the disk when `transaction` ends. Threads may use it: writers wait for each other, and who
+    reads sees what was written before, and waits for nobody. Every failure is a StoreError that names the file and
     the remedy; a DamagedStoreError when the file's content is at fault, a ForeignStoreError when it is somebody
     else's. `patience`: how many seconds to wait for
     another process.
@@ -77,6 +79,11 @@ class Database:
             path.parent.mkdir(parents=True, exist_ok=True)
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._db = sqlite3.connect(path, timeout=patience, isolation_level=None, check_same_thread=False)
+        self._patience = patience
+        self._writing, self._looking = threading.Lock(), threading.Lock()
+        self._writer: int | None = None
+        """The thread that is in a transaction."""
+        self._reader: sqlite3.Connection | None = None
         try:
             with self._explained():
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -97,17 +104,39 @@ class Database:
 
     def close(self) -> None:
         """Can be called twice."""
+        with self._looking:
+            if self._reader is not None:
+                self._reader.close()
         self._db.close()
 
-    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+    def be_patient(self, patience: float) -> None:
+        """From now on wait so many seconds for another process."""
         with self._explained():
-            return self._db.execute(query, parameters).fetchall()
+            self._db.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+
+    def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
+        with self._explained(), self._readable() as connection:
+            return connection.execute(query, parameters).fetchall()
 
     def row(self, query: str, parameters: Sequence[object] = ()) -> Row | None:
         """The first row; None when there is none."""
-        with self._explained():
-            found: Row | None = self._db.execute(query, parameters).fetchone()
+        with self._explained(), self._readable() as connection:
+            found: Row | None = connection.execute(query, parameters).fetchone()
         return found
+
+    @contextmanager
+    def _readable(self) -> Iterator[sqlite3.Connection]:
+        """The writer's own, for who is in a transaction; else another one, which waits for no writer."""
+        if self._writer == threading.get_ident():
+            yield self._db
+            return
+        with self._looking:
+            if self._reader is None:
+                self._db.execute("SELECT 1")  # a closed one stays closed
+                self._reader = sqlite3.connect(
+                    self.path, timeout=self._patience, isolation_level=None, check_same_thread=False
+                )
+            yield self._reader
 
     def write(self, statement: str, parameters: Sequence[object] = ()) -> int:
         """Inside a `transaction`. The id of the row that was inserted, if one was."""
@@ -115,17 +144,36 @@ class Database:
             return self._db.execute(statement, parameters).lastrowid or 0
 
     @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All of the block's writes, or none when it raises."""
-        with self._explained():
-            self._db.execute("BEGIN IMMEDIATE")
+    def transaction(self, *, synced: bool = True) -> Iterator[None]:
+        """All of the block's writes, or none when it raises. Not `synced`: they outlive this process as soon as
+        they are made, and a failure of power from the next synced transaction on."""
+        with self._writing:
+            try:
+                with self._explained():
+                    self._db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
+                    self._db.execute("BEGIN IMMEDIATE")
+                self._writer = threading.get_ident()
+                yield
+                with self._explained():
+                    self._db.execute("COMMIT")
+            finally:
+                self._writer = None
+                with suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
+                    if self._db.in_transaction:
+                        self._db.execute("ROLLBACK")
+
+    def look(self) -> None:
+        """StoreError when it can be seen that nothing could be written. Writes nothing itself."""
+        about = f"the {self._format.name} {self.path}"
+        self.row("SELECT count(*) FROM sqlite_master")
         try:
-            yield
-            with self._explained():
-                self._db.execute("COMMIT")
-        finally:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
+            said = os.statvfs(self.path)
+        except OSError as error:
+            raise StoreError(f"{about}: {error.strerror}") from error
+        if said.f_flag & os.ST_RDONLY:
+            raise StoreError(f"{about}: {_REMEDIES['SQLITE_READONLY']}")
+        if said.f_blocks and not (said.f_bavail if os.geteuid() else said.f_bfree):
+            raise StoreError(f"{about}: {_REMEDIES['SQLITE_FULL']}")
 
     def _migrate(self) -> None:
         form, version = self._format, self._number("PRAGMA user_version")

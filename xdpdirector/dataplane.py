@@ -248,7 +248,10 @@ class Dataplane:
                 self._brought.clear()
                 self._stored.clear()
         self._listening.check(found or self.read())
-        self.guarding.check()
+        if found is None:
+            self.guarding.check()
+        else:  # who is denied is read in another thread, a part at a time
+            self.guarding.check_limits()
 
     def settle(self, exceptions: Array, now: float) -> None:
         """See `Rings.settle`. A ring that its service has left is given up when it is at rest; where another one
@@ -451,6 +454,14 @@ class Dataplane:
         self._writes = self.guarding.deny(prefixes)
         self._guard()
         return self._writes
+
+    def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
+        """These are denied besides, and those no more; else as `deny`."""
+        before = self.guarding.denies
+        writes = self.guarding.deny_some(new, gone)
+        if self.guarding.denies != before:
+            self._guard()
+        return writes
 
     def watch(self, services: Collection[str]) -> None:
         """Exactly the decisions of these are traced, by bpf/trace.h."""

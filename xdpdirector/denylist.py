@@ -47,6 +47,9 @@ class Keeper(Protocol):
     def keep(self, before: Denials, kept: Kept) -> None:
         """What differs from `before`; kept when this returns."""
 
+    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
+        """The same, of those alone."""
+
 
 class FakeKeeper:
     """Remembers; `broken` is raised by what is asked next."""
@@ -63,6 +66,9 @@ class FakeKeeper:
             raise self.broken
         self.kept = kept
 
+    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
+        self.keep(before, kept)
+
 
 def find(denials: Denials, prefix: Prefix) -> Denial:
     """NotFoundError, which names the wider prefix that is denied, if there is one."""
@@ -73,16 +79,10 @@ def find(denials: Denials, prefix: Prefix) -> Denial:
     raise NotFoundError(f"{prefix} is not denied{hint}")
 
 
-def covering(denials: Iterable[Prefix], prefix: Prefix) -> list[Prefix]:
+def covering(denials: Denials, prefix: Prefix) -> list[Prefix]:
     """All that deny the whole of it, the widest first."""
-    found = [
-        each
-        for each in denials
-        if each.version == prefix.version
-        and each.prefixlen <= prefix.prefixlen
-        and prefix.network_address in each
-    ]
-    return sorted(found, key=lambda each: each.prefixlen)
+    wider = (prefix.supernet(new_prefix=bits) for bits in range(prefix.prefixlen + 1))
+    return [each for each in wider if each in denials]
 
 
 def of_host(address: Address) -> Prefix:
@@ -105,7 +105,9 @@ def put(denials: Denials, entry: DenyEntry, author: str, now: datetime) -> Denia
 def removed(denials: Denials, prefix: Prefix) -> Denials:
     """NotFoundError when it is not denied."""
     find(denials, prefix)
-    return {each: denial for each, denial in denials.items() if each != prefix}
+    left = dict(denials)
+    del left[prefix]
+    return left
 
 
 def replaced(denials: Denials, entries: Collection[DenyEntry], author: str, now: datetime) -> Denials:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import datetime
 
 from xdpdirector.database import Database
@@ -37,12 +37,16 @@ class DenyStore:
         return Kept(denials, file[0] if file else None)
 
     def keep(self, before: Denials, kept: Kept) -> None:
+        self.keep_some(before, kept, [*kept.denials, *(before.keys() - kept.denials.keys())])
+
+    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
         database = self._database()
         with database.transaction():
-            for prefix in before.keys() - kept.denials.keys():
-                database.write("DELETE FROM denied WHERE prefix = ?", (str(prefix),))
-            for prefix, denial in kept.denials.items():
-                if before.get(prefix) != denial:
+            for prefix in touched:
+                denial = kept.denials.get(prefix)
+                if denial is None:
+                    database.write("DELETE FROM denied WHERE prefix = ?", (str(prefix),))
+                elif before.get(prefix) != denial:
                     _write(database, prefix, denial)
             database.write("UPDATE denied_file SET digest = ?", (kept.file_digest,))
 

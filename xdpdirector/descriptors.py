@@ -8,7 +8,21 @@ from __future__ import annotations
 
 import resource
 
+from xdpdirector.errors import CapacityError
+
 ENOUGH = 1 << 16
+LEAST = 128
+"""A daemon that does nothing has some 70."""
+
+
+def require() -> None:
+    """Raise the limit. CapacityError when that leaves too few for a daemon."""
+    limit = raise_limit()
+    if 0 <= limit < LEAST:
+        raise CapacityError(
+            f"this process may open {limit} files and sockets, and a daemon needs {LEAST} at least: raise the "
+            "limit (LimitNOFILE= of the unit, `ulimit -n` of a shell)"
+        )
 
 
 def raise_limit() -> int:

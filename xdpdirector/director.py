@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from typing import Any, Literal
 
-from xdpdirector import edits, reporting
+from xdpdirector import edits
 from xdpdirector.carriers import CarrierTable
 from xdpdirector.checks.measured import Tally
 from xdpdirector.configuring import Configuring
@@ -31,14 +31,16 @@ from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.plane import Key, Plane
 from xdpdirector.reconciler import Reconciler
+from xdpdirector.reporting import ServiceSample
+from xdpdirector.showing import Showing
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
+    AttachmentView,
     BackendView,
     ConnectionPage,
     Readiness,
     ServiceView,
     Statistics,
-    Traffic,
     Vitals,
     total,
 )
@@ -74,6 +76,7 @@ class Director:
         self.guard, self._guard_spec = guard, configuration.guard
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
+        self._showing = Showing(reconciler, plane, self._draining.view)
         self.configuration = Configuring(self._wishes, history, plane, configuration)
         self.explaining = Explaining(plane, self.service)
         self.tracing = Tracing(plane)
@@ -126,44 +129,21 @@ class Director:
         return list(self._services)
 
     def services(self) -> list[ServiceView]:
-        traffic = self._traffic(self._services)
-        return [self._service(name, spec, traffic[name]) for name, spec in self._services.items()]
+        return self._showing.services()
 
     def service(self, name: str) -> ServiceView:
-        spec = edits.find_service(self._services, name)
-        return self._service(name, spec, self._traffic({name: spec})[name])
+        return self._showing.service(name)
 
     def backend(self, service: str, name: str) -> BackendView:
-        key = (service, name)
-        spec = edits.find_backend(self._services, *key)
-        return self._backend(key, spec, self._plane.traffic([key])[key])
+        return self._showing.backend(service, name)
 
-    def _traffic(self, services: Services) -> dict[str, dict[str, Traffic]]:
-        """Of all their backends."""
-        found = self._plane.traffic([(name, key) for name, spec in services.items() for key in spec.backends])
-        return {name: {key: found[name, key] for key in spec.backends} for name, spec in services.items()}
+    def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
+        """See `Showing.views`."""
+        return self._showing.views(names)
 
-    def _service(self, name: str, spec: ServiceSpec, traffic: Mapping[str, Traffic]) -> ServiceView:
-        backends = tuple(
-            self._backend((name, key), each, traffic[key]) for key, each in spec.backends.items()
-        )
-        return reporting.service_view(
-            name, spec, backends, self._plane.refused(name), self._plane.departed(name)
-        )
-
-    def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
-        counts = self._plane.counts(key)
-        return reporting.backend_view(
-            key,
-            spec,
-            self._reconciler.standing(key),
-            counts,
-            traffic,
-            self._draining.view(key, counts),
-            self._reconciler.since(key),
-            vips=self._services[key[0]].vips,
-            settled=self._plane.is_settled(key[0]),
-        )
+    def samples(self) -> Iterator[ServiceSample | None]:
+        """See `Showing.samples`."""
+        return self._showing.samples()
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there: another one after each change. Of all without names. NotFoundError."""
@@ -192,7 +172,7 @@ class Director:
         return found.model_copy(update={"drift_repaired": self._reconciler.drift_repaired})
 
     def statistics(self) -> Statistics:
-        traffic = self._traffic(self._services)
+        traffic = self._showing.traffic(self._services)
         return Statistics(
             **dict(self.vitals()),
             services={
@@ -206,10 +186,17 @@ class Director:
         return Vitals(
             verdicts=self._plane.verdicts(),
             traffic=self._plane.total_traffic(),
-            attachments=self._plane.attachments(),
+            attachments=self._attachments(),
             maps=self._plane.fill(),
             connections=self._plane.total_connections(),
             drift_repaired=self._reconciler.drift_repaired + self.guard.drift_repaired,
+        )
+
+    def _attachments(self) -> tuple[AttachmentView, ...]:
+        errors = self._carriers.transmit_errors()
+        return tuple(
+            each.model_copy(update={"transmit_errors": errors.get(each.interface)})
+            for each in self._plane.attachments()
         )
 
     def tallies(self) -> list[Tally]:

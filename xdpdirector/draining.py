@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from xdpdirector import edits, reporting
+from xdpdirector import edits, moments
 from xdpdirector.drains import Drains, announced, busy, still_busy
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
@@ -47,7 +47,7 @@ class Draining:
         if drain is None:
             return None
         progress = self._progress.setdefault(key, Progress())
-        return drain.view(counts.active, self._plane.is_settled(key[0]), progress, reporting.now())
+        return drain.view(counts.active, self._plane.is_settled(key[0]), progress, moments.now())
 
     def watch(self) -> None:
         """Look how far each drain is; to be called every second."""
@@ -160,7 +160,7 @@ class Draining:
 
     async def cut_overdue(self) -> None:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
-        for key in self._wishes.drains.due(reporting.now()):
+        for key in self._wishes.drains.due(moments.now()):
             try:
                 left = self._look(*key).connections.active
                 what = f"deadline of {'/'.join(key)}"
@@ -172,7 +172,7 @@ class Draining:
                 log.warning("%s is not cut off: %s", "/".join(key), error, exc_info=not known)
 
     def _cut(self, key: Key, now: Services) -> Services:
-        if key not in self._wishes.drains.due(reporting.now()):
+        if key not in self._wishes.drains.due(moments.now()):
             raise ConflictError("its drain ended, or has another deadline now")
         if key in self._wishes.drains.leaving():
             return self._remove(key, now)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The drains under way. Pure but for the time it is given: knows neither maps nor tasks.
+"""The drains under way. Pure but for the time: knows neither maps nor tasks. The wall clock may jump meanwhile.
 
 running --(no connection left, and none can be hidden)--> drained
 running --(deadline, on_deadline = keep)--> running, overdue
@@ -11,10 +11,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Literal
 
+from xdpdirector import moments
 from xdpdirector.model import AdminState, ServiceSpec
+from xdpdirector.moments import Moment, Now
 from xdpdirector.progress import Progress
 from xdpdirector.views import BackendView, DrainView, Operational
 
@@ -23,33 +25,36 @@ Key = tuple[str, str]
 
 @dataclass(frozen=True)
 class Drain:
-    """One drain; `at_start` are the connections the backend had when it began. `leaves`: the backend goes when it
-    is drained, as the configuration file does not have it any more."""
+    """One drain; `at_start` are the connections the backend had when it began. `within`: the seconds that were
+    given to it, until the deadline. `leaves`: the backend goes when it is drained, as the configuration file does
+    not have it any more."""
 
-    since: datetime
+    since: Moment
     reason: str
-    deadline: datetime | None
+    deadline: Moment | None
     on_deadline: Literal["keep", "cut"]
     at_start: int
     leaves: bool = False
+    within: float | None = None
 
-    def view(self, remaining: int, settled: bool, progress: Progress, now: datetime) -> DrainView:
+    def view(self, remaining: int, settled: bool, progress: Progress, now: Now) -> DrainView:
         """What is to be told of it. A connection that is left is as old as the drain at least, since no new ones
         come: how old exactly, nobody keeps."""
         ends_in = progress.ends_in(remaining) if settled else None
-        ends = None if ends_in is None else now + timedelta(seconds=ends_in)
-        if self.on_deadline == "cut" and self.deadline and remaining:
-            ends = min(ends or self.deadline, self.deadline)
+        ends = None if ends_in is None else now.wall + timedelta(seconds=ends_in)
+        deadline = self.deadline.told(now) if self.deadline else None
+        if self.on_deadline == "cut" and deadline and remaining:
+            ends = min(ends or deadline, deadline)
         return DrainView(
-            since=self.since,
+            since=self.since.told(now),
             reason=self.reason,
-            deadline=self.deadline,
+            deadline=deadline,
             on_deadline=self.on_deadline,
             connections_at_start=max(self.at_start, progress.most),
             remaining=remaining,
             settled=settled,
             packets_per_second=progress.packets_per_second,
-            oldest_at_least=round((now - self.since).total_seconds(), 3) if remaining else None,
+            oldest_at_least=round(now.at - self.since.at, 3) if remaining else None,
             estimated_end=ends,
         )
 
@@ -74,12 +79,13 @@ class Drains:
         on_deadline: Literal["keep", "cut"] = "keep",
     ) -> None:
         """Start one, or give the running one another reason and deadline (`deadline`: seconds from now)."""
-        now = datetime.now(UTC)
+        now = Moment(*moments.now())
         earlier = self._running.get(key)
         self._running[key] = Drain(
             since=earlier.since if earlier else now,
             reason=reason,
-            deadline=None if deadline is None else now + timedelta(seconds=deadline),
+            deadline=None if deadline is None else now.later(deadline),
+            within=deadline,
             on_deadline=on_deadline,
             at_start=earlier.at_start if earlier else connections,
             leaves=earlier.leaves if earlier else False,
@@ -107,12 +113,12 @@ class Drains:
     def get(self, key: Key) -> Drain | None:
         return self._running.get(key)
 
-    def due(self, now: datetime) -> list[Key]:
+    def due(self, now: Now) -> list[Key]:
         """Whose deadline has passed and who shall be cut then."""
         return [
             key
             for key, drain in self._running.items()
-            if drain.on_deadline == "cut" and drain.deadline and drain.deadline <= now
+            if drain.on_deadline == "cut" and drain.deadline and drain.deadline.at <= now.at
         ]
 
 

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from xdpdirector import checkports
 from xdpdirector.checkspec import Checks
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
@@ -61,27 +62,25 @@ def create_service(services: Services, name: str, spec: ServiceSpec) -> Services
 
 def replace_service(services: Services, name: str, spec: ServiceSpec) -> Services:
     """NotFoundError when there is none. ConflictError for another size or another hash of a ring that flows run on:
-    it would have each of them in another slot."""
+    it would have each of them in another slot. The check goes on asking the same port, unless it says another."""
     before = find_service(services, name)
     _keep_ring(name, before, spec)
-    return _consistent({**services, name: _keep_check_port(before, spec)})
+    return _consistent({**services, name: checkports.kept(before, spec)})
 
 
 def put_service(services: Services, name: str, spec: ServiceSpec) -> Services:
     """Replaced, or created; `services` themselves when that changes nothing."""
-    if services.get(name) == spec:
-        return services
-    return (replace_service if name in services else create_service)(services, name, spec)
+    before = services.get(name)
+    if before is None:
+        return create_service(services, name, spec)
+    return services if checkports.kept(before, spec) == before else replace_service(services, name, spec)
 
 
 def replace_all(services: Services, wanted: Services) -> Services:
     """Exactly those that are wanted; `services` themselves when that changes nothing. ConflictError as with each of
     them alone."""
-    result = {
-        name: _keep_check_port(services[name], spec) if name in services else spec
-        for name, spec in wanted.items()
-    }
-    result = {name: services[name] if services.get(name) == spec else spec for name, spec in result.items()}
+    result = checkports.all_kept(services, wanted)
+    result = {name: spec if services.get(name) != spec else services[name] for name, spec in result.items()}
     if result.keys() == services.keys() and all(services[name] is spec for name, spec in result.items()):
         return services
     for name in result.keys() & services.keys():
@@ -160,19 +159,6 @@ def _keep_ring(name: str, before: ServiceSpec, after: ServiceSpec, place: str = 
         "room for them in sizes.connections)",
         pointer=f"{place}/{field}",
     )
-
-
-def _keep_check_port(before: ServiceSpec, after: ServiceSpec) -> ServiceSpec:
-    """`after`, with the port that its check asked before, when a listener still has that port and no other one is
-    named: an edit of the listeners, or only of their order, must not silently ask something else."""
-    port = before.check_port
-    if before.check is None or after.check is None or not (before.check.has_port and after.check.has_port):
-        return after
-    if after.check.port is not None or port is None or after.check_port == port:
-        return after
-    if all(not listener.is_exact or listener.ports.first != port for listener in after.listeners):
-        return after
-    return after.model_copy(update={"check": after.check.model_copy(update={"port": port})})
 
 
 def _consistent(services: Services, place: str = "/listeners") -> Services:

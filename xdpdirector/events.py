@@ -46,11 +46,11 @@ class Gap(NamedTuple):
 
 
 class Events:
-    """Ids increase by one. Those of a later daemon are higher: they start at its milliseconds since the epoch."""
+    """Ids increase by one, from `first` on. Those of a later daemon are higher: see `xdpdirector.eventids`."""
 
-    def __init__(self, capacity: int = CAPACITY) -> None:
+    def __init__(self, capacity: int = CAPACITY, first: int | None = None) -> None:
         self._ring: deque[Event] = deque(maxlen=capacity)
-        self._first = self._next = time.time_ns() // 1_000_000
+        self._first = self._next = time.time_ns() // 1_000_000 if first is None else first
         self._followers: set[Subscription] = set()
         self._closed = False
         self._held: list[tuple[str, str, str, dict[str, Any]]] | None = None
@@ -67,7 +67,7 @@ class Events:
     @contextmanager
     def behind(self, news: Callable[[], None]) -> Iterator[None]:
         """What is published in the block comes behind the `news` that it has gone well, of which there is none when
-        it has not. Not for blocks that wait."""
+        it has not. So does what others publish while the block waits."""
         held = self._held = []
         try:
             yield

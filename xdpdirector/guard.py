@@ -8,10 +8,13 @@ Limits are part of the services; here they are only shown. How the list changes 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import logging
-from collections.abc import Callable, Collection
+from bisect import bisect_left
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 
 from xdpdirector import denylist, reporting, tags
@@ -28,6 +31,7 @@ from xdpdirector.intent import Intent
 from xdpdirector.listener import Address
 from xdpdirector.model import Sizes
 from xdpdirector.plane import Plane
+from xdpdirector.threads import to_its_end
 from xdpdirector.views import DeniedView, GuardView, LimitView, Refused
 
 UPKEEP_APART = 5.0
@@ -57,8 +61,12 @@ class Guard:
         self._plane, self._keeper, self._events, self._services = plane, keeper, events, services
         self._room = sizes.denied
         self._kept, self._file = Kept({}), GuardSpec()
-        self._tag: tuple[Denials, str] | None = None
+        self._sum: tuple[Denials, int] | None = None
+        """Of a list, the sum of numbers that stand for its entries: whoever has another list has another sum."""
         self._upkeep: asyncio.Task[None] | None = None
+        self._addresses = _Addresses({})
+        self._turn = asyncio.Lock()
+        """Held by whoever changes the list, or brings it to the plane."""
 
     # Life
 
@@ -69,15 +77,21 @@ class Guard:
         """
         unknown = Denial("denied by the data plane already", "unknown", reporting.now())
         self._kept = Kept(dict.fromkeys(self._plane.denied(), unknown))
-        self.take_in(spec)
+        self._take_in(spec)
         self._upkeep = self._tasks.start("the repair of the deny list", self._keep_true)
 
-    def take_in(self, spec: GuardSpec) -> None:
+    async def take_in(self, spec: GuardSpec) -> None:
         """Make what the configuration file says part of the list."""
+        async with self._turn:
+            self._take_in(spec)
+
+    def _take_in(self, spec: GuardSpec) -> None:
         self._file = spec
         before = self._kept.denials
         self._take_up()
-        self._tell(before, "file", "the configuration file changed")
+        now = self._kept.denials
+        new, gone = [each for each in now if each not in before], [each for each in before if each not in now]
+        self._tell(new, gone, "file", "the configuration file changed")
 
     def _take_up(self) -> None:
         """Go on with what is kept, and the file; with what is known already as long as nothing can be read."""
@@ -131,7 +145,18 @@ class Guard:
             prefix=prefix,
             **vars(found),
             packets=self._plane.denied_packets(prefix),
-            warnings=_warnings(prefix, self._services()),
+            warnings=self._warnings(prefix),
+        )
+
+    def _warnings(self, prefix: Prefix) -> tuple[str, ...]:
+        if not prefix.prefixlen:
+            return (f"it is every IPv{prefix.version} client",)
+        services = self._services()
+        if self._addresses.services is not services:
+            self._addresses = _Addresses(services)
+        return tuple(
+            f"the address of backend {backend}, {address}, is under it"
+            for backend, address in self._addresses.under(prefix)
         )
 
     def tag(self, prefix: Prefix | None = None) -> str:
@@ -139,78 +164,90 @@ class Guard:
         denials = self._kept.denials
         if prefix is not None:
             return tags.tag(str(prefix), denylist.find(denials, prefix).reason)
-        if self._tag is None or self._tag[0] is not denials:
-            said = sorted(f"{each} {denial.reason}" for each, denial in denials.items())
-            self._tag = (denials, tags.tag("deny", *said))
-        return self._tag[1]
+        if self._sum is None or self._sum[0] is not denials:
+            self._sum = (denials, sum(itertools.starmap(_number, denials.items())))
+        return tags.tag("deny", str(self._sum[1] % (1 << 256)))
 
     # Writing
 
     async def add(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
         """ConflictError when just this prefix is denied already."""
-        place = f"the denial of {entry.prefix}"
-        intent.require_new(place, self._tag_of(entry.prefix))
-        replace(intent, only_new=False).require("the deny list", self.tag())
-        wanted = denylist.added(self._kept.denials, entry, intent.author, reporting.now())
-        return self._changed(wanted, entry, intent)
+        async with self._turn:
+            place = f"the denial of {entry.prefix}"
+            intent.require_new(place, self._tag_of(entry.prefix))
+            replace(intent, only_new=False).require("the deny list", self.tag())
+            wanted = denylist.added(self._kept.denials, entry, intent.author, reporting.now())
+            return await self._changed(wanted, entry, intent)
 
     async def put(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
         """Deny it, or give another reason."""
-        place, tag = f"the denial of {entry.prefix}", self._tag_of(entry.prefix)
-        if tag is None:
-            intent.require_absent(place)
-        else:
-            intent.require(place, tag)
-        wanted = denylist.put(self._kept.denials, entry, intent.author, reporting.now())
-        return self._changed(wanted, entry, intent)
+        async with self._turn:
+            place, tag = f"the denial of {entry.prefix}", self._tag_of(entry.prefix)
+            if tag is None:
+                intent.require_absent(place)
+            else:
+                intent.require(place, tag)
+            wanted = denylist.put(self._kept.denials, entry, intent.author, reporting.now())
+            return await self._changed(wanted, entry, intent)
 
     async def remove(self, prefix: Prefix, *, intent: Intent) -> None:
         """NotFoundError when it is not denied."""
-        wanted = denylist.removed(self._kept.denials, prefix)
-        intent.require(f"the denial of {prefix}", self.tag(prefix))
-        self._change(Kept(wanted, self._kept.file_digest), intent, f"allow {prefix}")
+        async with self._turn:
+            wanted = denylist.removed(self._kept.denials, prefix)
+            intent.require(f"the denial of {prefix}", self.tag(prefix))
+            await self._change(wanted, [prefix], intent, f"allow {prefix}")
 
     async def replace(self, entries: Collection[DenyEntry], *, intent: Intent) -> None:
         """Deny exactly these; all of it or nothing. InvalidRequestError, CapacityError."""
-        intent.require("the deny list", self.tag())
-        wanted = denylist.replaced(self._kept.denials, entries, intent.author, reporting.now())
-        what = f"replace the deny list by {len(wanted)} prefixes"
-        self._change(Kept(wanted, self._kept.file_digest), intent, what)
+        async with self._turn:
+            intent.require("the deny list", self.tag())
+            before = self._kept.denials
+            wanted = denylist.replaced(before, entries, intent.author, reporting.now())
+            touched = [*wanted, *(each for each in before if each not in wanted)]
+            what = f"replace the deny list by {len(wanted)} prefixes"
+            await self._change(wanted, touched, intent, what)
 
-    def _changed(self, wanted: Denials, entry: DenyEntry, intent: Intent) -> DeniedView:
-        self._change(Kept(wanted, self._kept.file_digest), intent, f"deny {entry.prefix}")
+    async def _changed(self, wanted: Denials, entry: DenyEntry, intent: Intent) -> DeniedView:
+        await self._change(wanted, [entry.prefix], intent, f"deny {entry.prefix}")
         return self.denial(entry.prefix)
 
     def _tag_of(self, prefix: Prefix) -> str | None:
         """None when it is not denied."""
         return self.tag(prefix) if prefix in self._kept.denials else None
 
-    def _change(self, kept: Kept, intent: Intent, what: str) -> None:
-        """DryRunError when it is only tried."""
-        before = self._kept
+    async def _change(self, after: Denials, touched: Collection[Prefix], intent: Intent, what: str) -> None:
+        """Only those of `touched` may differ: what the others are costs nothing. DryRunError when it is only
+        tried."""
+        before, kept = self._kept.denials, Kept(after, self._kept.file_digest)
         if intent.dry_run:
-            if len(kept.denials) > self._room:
+            if len(after) > self._room:
                 raise CapacityError(
-                    f"there is room for {self._room} denied prefixes, and {len(kept.denials)} are wanted: raise "
+                    f"there is room for {self._room} denied prefixes, and {len(after)} are wanted: raise "
                     "sizes.denied"
                 )
-            raise DryRunError(_differences(before.denials, kept.denials))
+            raise DryRunError(_differences(before, after))
         reason = intent.because(what)
+        new = [each for each in touched if each in after and each not in before]
+        gone = [each for each in touched if each in before and each not in after]
         try:
-            self._plane.deny(kept.denials.keys())
-            self._keeper.keep(before.denials, kept)
+            self._plane.deny_some(new, gone)
+            await to_its_end(partial(self._keeper.keep_some, before, kept, touched))
         except Exception:
-            self._bring(before.denials)
+            self._bring(before)
             raise
+        self.tag()
+        assert self._sum
+        lost = sum(_number(each, before[each]) for each in touched if each in before)
+        come = sum(_number(each, after[each]) for each in touched if each in after)
+        self._sum = (after, self._sum[1] - lost + come)
         self._kept, self.trouble = kept, ""
         attempt = attempt_under_way()
         if attempt:
             attempt.reason = reason
-        self._tell(before.denials, intent.author, reason)
+        self._tell(new, gone, intent.author, reason)
 
-    def _tell(self, before: Denials, author: str, reason: str) -> None:
+    def _tell(self, new: Collection[Prefix], gone: Collection[Prefix], author: str, reason: str) -> None:
         now = self._kept.denials
-        new, gone = [each for each in now if each not in before], [each for each in before if each not in now]
         if len(new) + len(gone) > MOST_TOLD:
             text = f"prefixes denied: {len(new)}, and denied no more: {len(gone)}"
             self._events.publish("guard.changed", "guard", text, author=author, reason=reason)
@@ -227,7 +264,21 @@ class Guard:
     async def _keep_true(self) -> None:
         while True:
             await asyncio.sleep(UPKEEP_APART)
-            self.repair()
+            await self.look()
+
+    async def look(self) -> None:
+        """Repair what has drifted, or could not be brought or read before. When all is as it should be, that costs
+        a bounded time however many are denied, and nothing is written."""
+        async with self._turn:
+            if self.warning or self.trouble or not await self._is_as_told():
+                self.repair()
+
+    async def _is_as_told(self) -> bool:
+        try:
+            return await self._plane.denies_as_told()
+        except DirectorError as error:
+            log.warning("it cannot be seen whom the data plane denies: %s", error.detail)
+            return False
 
     def repair(self) -> None:
         """Bring the plane to the list again, where it drifted."""
@@ -271,20 +322,33 @@ def _differences(before: Denials, after: Denials) -> tuple[Difference, ...]:
     )
 
 
+def _number(prefix: Prefix, denial: Denial) -> int:
+    return int.from_bytes(sha256(f"{prefix} {denial.reason}".encode()).digest(), "big")
+
+
 def _with_file(kept: Kept, spec: GuardSpec) -> Kept:
     digest = sha256(spec.model_dump_json().encode()).hexdigest()
     return Kept(denylist.merged_with_file(kept, spec.deny, digest, reporting.now()), digest)
 
 
-def _warnings(prefix: Prefix, services: Services) -> tuple[str, ...]:
-    if not prefix.prefixlen:
-        return (f"it is every IPv{prefix.version} client",)
-    return tuple(
-        f"the address of backend {service}/{name}, {backend.address}, is under it"
-        for service, spec in services.items()
-        for name, backend in spec.backends.items()
-        if backend.address in prefix
-    )
+class _Addresses:
+    """Those of the backends, in their order, so that it costs little to see which ones are under a prefix."""
+
+    def __init__(self, services: Services) -> None:
+        self.services = services
+        self._sorted = sorted(
+            (backend.address.version, int(backend.address), f"{service}/{name}", str(backend.address))
+            for service, spec in services.items()
+            for name, backend in spec.backends.items()
+        )
+
+    def under(self, prefix: Prefix) -> Iterator[tuple[str, str]]:
+        """Backends and their addresses."""
+        begin = bisect_left(self._sorted, (prefix.version, int(prefix.network_address)))
+        for version, address, backend, text in itertools.islice(self._sorted, begin, None):
+            if (version, address) > (prefix.version, int(prefix.broadcast_address)):
+                return
+            yield backend, text
 
 
 def _digest(spec: GuardSpec) -> str:

@@ -8,7 +8,8 @@ limits and indices of services; nothing of who wants them, or why.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterator
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
@@ -20,6 +21,8 @@ from xdpdirector.guardspec import Prefix, ServiceLimit
 from xdpdirector.masks import mask_words
 from xdpdirector.tables import Array, Entry, Tables, address_of, address_words, dtype_of
 from xdpdirector.views import Refused
+
+AT_ONCE = 16384  # denied prefixes that one look at what somebody else may have changed is at
 
 _TRIES = {4: "denied4", 6: "denied6"}
 
@@ -39,22 +42,66 @@ class Guarding:
         self._shift = int(tables.enums["fixed_point"]["JIFFY_SHIFT"])
         self._entries: dict[Prefix, Entry] = {}
         self._limited: dict[int, _Limited] = {}
+        self.writes = 0
+        """Grows with each change of who is denied."""
         self.check()
 
     def check(self) -> None:
         """Read again what stands in the maps, where somebody else may have changed it."""
-        self._denied = {
-            Entry(name, key): number
-            for name in _TRIES.values()
-            for keys, values in self._tables.read(name)
-            for key, number in zip(_octets(keys), values.tolist(), strict=True)
-        }
+        self._take(self._read_denied())
+        self.check_limits()
+
+    def check_limits(self) -> None:
+        """The same of the limits alone, which are few."""
         self._limits: Array = np.concatenate([values.copy() for _, values in self._tables.read("limits")])
         self._limited = {
             service: limited
             for service, limited in self._limited.items()
             if limited.entry == self._limits[service].tobytes()
         }
+
+    def _read_denied(self) -> dict[Entry, int]:
+        return {
+            Entry(name, key): number
+            for name in _TRIES.values()
+            for keys, values in self._tables.read(name)
+            for key, number in zip(_octets(keys), values.tolist(), strict=True)
+        }
+
+    def _take(self, denied: dict[Entry, int]) -> None:
+        self._denied = denied
+        taken = set(denied.values())
+        self._fresh = max(taken, default=-1) + 1
+        """From here on no number was given yet; below, those of `_returned` are free."""
+        self._returned = [number for number in range(self._fresh) if number not in taken]
+        self._shared = Counter[int]()
+        """Of numbers that somebody else gave to several entries: how many have them besides one."""
+        if len(taken) < len(denied):
+            self._shared.update({number: count - 1 for number, count in Counter(denied.values()).items()})
+        self._survey = self._pieces()
+
+    # Looking for what somebody else changed
+
+    def survey(self) -> bool:
+        """Look at some thousand of the denied prefixes, each time at the next ones: whether they are as they should
+        be. May be called in another thread."""
+        writes = self.writes
+        try:
+            sound = next(self._survey)
+        except StopIteration:
+            self._survey = self._pieces()
+            sound = next(self._survey)
+        return sound or writes != self.writes
+
+    def _pieces(self) -> Iterator[bool]:
+        """What is there is looked up; what is missing shows at the end, in how many there were."""
+        writes, found = self.writes, 0
+        for name in _TRIES.values():
+            for keys, values in self._tables.read(name, AT_ONCE):
+                found += len(keys)
+                pairs = zip(_octets(keys), values.tolist(), strict=True)
+                yield all(self._denied.get(Entry(name, key)) == number for key, number in pairs)
+        yield found == len(self._denied) or writes != self.writes
 
     # Denied prefixes
 
@@ -77,11 +124,26 @@ class Guarding:
         self._entries = {prefix: self._entries.get(prefix) or self._entry(prefix) for prefix in prefixes}
         wanted = set(self._entries.values())
         if len(wanted) > room:
-            raise CapacityError(
-                f"there is room for {room} denied prefixes, and {len(wanted)} are wanted: raise sizes.denied"
-            )
+            raise _full(room, len(wanted))
         new, lost = wanted - self._denied.keys(), self._denied.keys() - wanted
-        if len(self._denied) + len(new) > room:
+        return self._exchange(new, lost)
+
+    def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
+        """These are denied besides, and those no more; else as `deny`. Costs the same however many are denied."""
+        room = self._tables.entries("denials")
+        for prefix in new:
+            self._entries[prefix] = self._entries.get(prefix) or self._entry(prefix)
+        lost = {self._entries.get(prefix) or self._entry(prefix) for prefix in gone} & self._denied.keys()
+        for prefix in gone:
+            self._entries.pop(prefix, None)
+        added = {self._entries[prefix] for prefix in new} - self._denied.keys()
+        if len(self._denied) + len(added) - len(lost) > room:
+            raise _full(room, len(self._denied) + len(added) - len(lost))
+        return self._exchange(added, lost)
+
+    def _exchange(self, new: Collection[Entry], lost: Collection[Entry]) -> int:
+        self.writes += 1
+        if len(self._denied) + len(new) > self._tables.entries("denials"):
             self._allow(lost)
             self._deny(new)
         else:
@@ -90,9 +152,9 @@ class Guarding:
         return len(new) + len(lost)
 
     def _deny(self, entries: Collection[Entry]) -> None:
-        taken = set(self._denied.values())
-        free = (number for number in range(self._tables.entries("denials")) if number not in taken)
-        for entry, number in zip(entries, free, strict=False):
+        for entry in entries:
+            number = self._returned.pop() if self._returned else self._fresh
+            self._fresh = max(self._fresh, number + 1)
             self._tables.per_cpu_zero("denials", number)
             self._tables.write(entry.map, _array(entry), np.array([number], np.uint32))
             self._denied[entry] = number
@@ -100,7 +162,11 @@ class Guarding:
     def _allow(self, entries: Collection[Entry]) -> None:
         for entry in entries:
             self._tables.delete(entry.map, _array(entry))
-            del self._denied[entry]
+            number = self._denied.pop(entry)
+            if self._shared[number]:
+                self._shared[number] -= 1
+            else:
+                self._returned.append(number)
 
     def denied(self) -> set[Prefix]:
         """Who is denied, as the maps have it."""
@@ -179,6 +245,12 @@ class Guarding:
         """The index is another service's from now on: nothing was refused, and nobody has paid."""
         self._tables.per_cpu_zero("refusals", service)
         self._begin_anew(service, {})
+
+
+def _full(room: int, wanted: int) -> CapacityError:
+    return CapacityError(
+        f"there is room for {room} denied prefixes, and {wanted} are wanted: raise sizes.denied"
+    )
 
 
 def _array(entry: Entry) -> Array:

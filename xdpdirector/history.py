@@ -69,5 +69,8 @@ class History(Protocol):
         A revision that takes in a file gives its digest and its services; others leave both out, and the last file
         stays remembered."""
 
+    def look(self) -> None:
+        """A StoreError when it can be seen that nothing can be kept now. Writes nothing."""
+
     def try_writing(self) -> None:
         """A StoreError when nothing can be kept now. Changes nothing."""

@@ -31,6 +31,7 @@ from xdpdirector import (
     privileges,
     procfs,
     source,
+    vethpeer,
 )
 from xdpdirector.build import Build
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
@@ -59,6 +60,7 @@ def prepare(instance: str, configuration: Path) -> Configuration:
     account = Account.of(wanted.user)
     if not account.is_this:
         _load_for(account, InstancePaths(instance), wanted)
+        vethpeer.note_ready(wanted.interfaces)
         becoming.become(account, [wanted.api.group] if wanted.api.group else [])
     return wanted
 

@@ -45,7 +45,8 @@ class Lookout:
                 "dataplane.lost", name, f"{name} carries program {before[name].program_id} no more"
             )
         for name, each in sorted(carrying.items()):
-            if before.get(name) != each:
+            known = before.get(name)
+            if known is None or (known.mode, known.program_id) != (each.mode, each.program_id):
                 text = f"program {each.program_id} runs on {name}, {each.mode} mode"
                 self._events.publish(
                     "dataplane.attached", name, text, program_id=each.program_id, mode=each.mode

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from xdpdirector.accessspec import ACCOUNT, ApiSpec
-from xdpdirector.checkspec import Checks
+from xdpdirector.checkspec import Checks, usual_port
 from xdpdirector.checkspec import CheckSpec as CheckSpec
 from xdpdirector.fields import NUMBER, ByName, Flag, key
 from xdpdirector.fields import DayAtMost as DayAtMost
@@ -238,9 +238,18 @@ class ServiceSpec(Frozen):
 
     @property
     def check_port(self) -> int | None:
-        """Where the check asks: its own port, or the first listener's that has just one."""
-        exact = [listener.ports.first for listener in self.listeners if listener.is_exact]
-        return (self.check.port if self.check else None) or next(iter(exact), None)
+        """Where the check asks: its own port, or one that a listener has alone: the usual one of its type, or the
+        lowest. The order of the listeners is none of it."""
+        if self.check and self.check.port:
+            return self.check.port
+        exact = self.exact_ports
+        usual = usual_port(self.check) if self.check else None
+        return usual if usual in exact else min(exact, default=None)
+
+    @property
+    def exact_ports(self) -> list[int]:
+        """Those of listeners with just one, in their order."""
+        return [listener.ports.first for listener in self.listeners if listener.is_exact]
 
     @property
     def hashes_port(self) -> bool:
@@ -307,7 +316,8 @@ class Configuration(Frozen):
     )
     mode: Literal["auto", "native", "generic"] = key(
         "auto",
-        "XDP in the driver (`native`), in the kernel's stack (`generic`), or the first of them that works.",
+        "XDP in the driver (`native`), in the kernel's stack (`generic`), or the first of them that works: on a "
+        "veth, native if its peer is ready for it.",
     )
     vips: Literal["manage", "external"] = key(
         "manage",
@@ -356,13 +366,27 @@ def check_listeners(services: dict[str, ServiceSpec]) -> None:
                 raise ValueError(f"listener {listener} belongs to service '{other}' and to service '{name}'")
             if not listener.is_exact:
                 ranges.append((listener, name))
-    for number, (listener, name) in enumerate(ranges):
-        for other_listener, other in ranges[:number]:
+    before: list[tuple[Listener, str]] = []
+    for listener, name in sorted(ranges, key=lambda each: _by_place(each[0])):
+        # Only those that reach as far as this one begins, at the same place, can have anything to do with it.
+        before = [each for each in before if _reaches(each[0], listener)]
+        for other_listener, other in before:
             if other != name and listener.overlaps(other_listener):
                 raise ValueError(
                     f"listener {other_listener} of service '{other}' and listener {listener} of service '{name}' "
                     "overlap: let one be inside the other, or divide the ports"
                 )
+        before.append((listener, name))
+
+
+def _by_place(listener: Listener) -> tuple[int, int, str, int, int]:
+    address = listener.address
+    return address.version, int(address), listener.protocol, listener.ports.first, -listener.ports.last
+
+
+def _reaches(one: Listener, other: Listener) -> bool:
+    same = one.protocol == other.protocol and one.address == other.address
+    return same and one.ports.last >= other.ports.first
 
 
 def merged(spec: Frozen, patch: dict[str, Any]) -> dict[str, Any]:

@@ -88,6 +88,11 @@ class InstancePaths:
         return Path("/var/lib/xdpdirector") / self.name / "state.db"
 
     @property
+    def events(self) -> Path:
+        """How far the ids of events have come."""
+        return self.state.with_name("events")
+
+    @property
     def access(self) -> Path:
         """Tokens and audit."""
         return self.state.with_name("access.db")

@@ -64,6 +64,13 @@ class Plane(Protocol):
         """Exactly these clients are denied from now on; how many places had to be written. CapacityError or
         DataplaneError when it cannot be; denying what was denied before brings that back."""
 
+    def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
+        """These are denied besides, and those no more; else as `deny`, at a cost of these alone."""
+
+    async def denies_as_told(self) -> bool:
+        """Whether it still denies whom it was told, as far as can be seen: of very many it looks at some each
+        time. DataplaneError."""
+
     def denied(self) -> set[Prefix]:
         """Who is denied, as a predecessor may have left it."""
 
@@ -126,6 +133,7 @@ class FakePlane:
         self.unsettled: set[str] = set()
         self.room = 1000
         self.denials: frozenset[Prefix] = frozenset()
+        self.told_to_deny = self.denials
         self.dropped: dict[Prefix, int] = {}
         self.refusals: dict[str, Refused] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
@@ -209,7 +217,16 @@ class FakePlane:
         if len(prefixes) > self.room:
             raise CapacityError(f"there is room for {self.room} denied prefixes")
         before, self.denials = self.denials, frozenset(prefixes)
+        self.told_to_deny = self.denials
         return len(before ^ self.denials)
+
+    def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
+        return self.deny((self.denials | set(new)) - set(gone))
+
+    async def denies_as_told(self) -> bool:
+        if self.broken:
+            raise self.broken
+        return self.denials == self.told_to_deny
 
     def denied(self) -> set[Prefix]:
         return set(self.denials)

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TypeVar
@@ -51,6 +52,8 @@ class RealPlane:
         self._connections = Connections(self._tables, self._records, self._clock, self._dataplane.indices)
         self._explainer: Explainer | None = None
         self._explaining = asyncio.Lock()
+        self._using, self._closed = threading.Lock(), False
+        """Held by a thread that reads the maps: they are not closed under it."""
         self._decisions: Decisions | None = None
         self._last: SweepResult | None = None
 
@@ -58,6 +61,8 @@ class RealPlane:
         return self
 
     def __exit__(self, *_: object) -> None:
+        with self._using:
+            self._closed = True
         if self._explainer:
             self._explainer.close()
         self.watch(None, 0)
@@ -113,6 +118,18 @@ class RealPlane:
         with _explained():
             return self._dataplane.deny(prefixes)
 
+    def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
+        with _explained():
+            return self._dataplane.deny_some(new, gone)
+
+    async def denies_as_told(self) -> bool:
+        guarding = self._dataplane.guarding
+        with _explained():
+            if await _in_thread(guarding.survey):
+                return True
+            guarding.check()
+            return False
+
     def denied(self) -> set[Prefix]:
         return self._dataplane.guarding.denied()
 
@@ -132,9 +149,17 @@ class RealPlane:
         limit: int,
         place: int = 0,
     ) -> Callable[[], ConnectionPage]:
-        return self._connections.reader(
+        read = self._connections.reader(
             service=service, backend=backend, client=client, limit=limit, place=place
         )
+
+        def read_while_open() -> ConnectionPage:
+            with self._using, _explained():
+                if self._closed:
+                    raise DataplaneError("the daemon is stopping: ask again when it runs")
+                return read()
+
+        return read_while_open
 
     def total_connections(self) -> int:
         return self._last.total if self._last else 0
@@ -184,21 +209,20 @@ class RealPlane:
             return self._decisions.take(most) if self._decisions else (0, [])
 
     async def explain(self, question: Question) -> Finding:
-        async with (
-            self._explaining
-        ):  # the first who asks waits for the compiler, and so do those who come then
-            if self._explainer is None:
-                loaded = self._tables.loaded
-                program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
-                self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         carrying = (found.interface for found in attachment.attachments(self._paths))
         interface = question.interface or next(carrying, "lo")
         try:
             socket.if_nametoindex(interface)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL, or of no encoding
             raise InvalidRequestError(
                 f"there is no interface '{interface}' here", pointer="/interface"
             ) from error
+        # The first who asks waits for the compiler, and so do those who come then.
+        async with self._explaining:
+            if self._explainer is None:
+                loaded = self._tables.loaded
+                program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
+                self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         with _explained():
             receiver = stations.any_own(self._tables.stations) or RECEIVER
             return self._explainer.ask(frame_of(question, SENDER, receiver), interface)

@@ -151,7 +151,7 @@ class Reconciler:
 
     def problems(self) -> list[str]:
         """A sentence for each thing that is not as wanted."""
-        missing = sorted(str(vip) for vip in self._wanted_vips() if not self._vips.present(vip))
+        missing = [str(vip) for vip in self._absent() if not self._vips.is_routed(vip)]
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent, self._standings.blind())
         return [
@@ -167,8 +167,16 @@ class Reconciler:
         return f"the first checks have not decided yet: {_some(undecided)}" if undecided else ""
 
     def notes(self) -> list[str]:
-        """A sentence for each thing that checks cannot see from here."""
-        return self._standings.notes()
+        """A sentence for each thing that checks cannot see from here, or that only an operator knows."""
+        routed = [str(vip) for vip in self._absent() if self._vips.is_routed(vip)]
+        words = (
+            f"VIP {', '.join(routed)} stands on no interface of this director, which is a router: it serves only "
+            "what is routed through it"
+        )
+        return [*self._standings.notes(), *([words] if routed else [])]
+
+    def _absent(self) -> list[Address]:
+        return sorted((vip for vip in self._wanted_vips() if not self._vips.present(vip)), key=str)
 
     # Changing what is wanted
 

@@ -49,6 +49,9 @@ class Recorded:
     def file(self) -> dict[str, ServiceSpec] | None:
         return self._history.file()
 
+    def look(self) -> None:
+        self._history.look()
+
     def try_writing(self) -> None:
         self._history.try_writing()
 

@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.plane import Key
-from xdpdirector.planning import Standing
+from xdpdirector.planning import Standing, VipVerdict
 from xdpdirector.views import (
     BackendView,
     ConnectionCounts,
@@ -23,6 +24,37 @@ from xdpdirector.views import (
 )
 
 NOTHING = Traffic()
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSample:
+    """The part of a `BackendView` that metrics tell, made in a fraction of the time."""
+
+    service: str
+    name: str
+    address: Address
+    weight: int
+    effective_weight: float
+    admin: AdminState
+    operational: Operational
+    since: datetime
+    serving: bool
+    vips: tuple[VipVerdict, ...]
+    connections: ConnectionCounts
+    traffic: Traffic
+    drain: DrainView | None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSample:
+    """The same of a `ServiceView`."""
+
+    name: str
+    operational: Operational
+    backends: tuple[BackendSample, ...]
+    traffic: Traffic
+    refused: Refused
+
 
 _BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
 
@@ -40,9 +72,6 @@ def backend_view(
     settled: bool,
 ) -> BackendView:
     """`vips`: the service's; `settled`: see `Plane.is_settled`."""
-    operational = standing.operational
-    if spec.admin is AdminState.DRAIN and settled and not counts.active:
-        operational = Operational.DRAINED
     return BackendView(
         service=key[0],
         name=key[1],
@@ -52,15 +81,12 @@ def backend_view(
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
         admin=spec.admin,
-        operational=operational,
+        operational=_operational(spec, standing, counts, settled),
         reason=standing.why,
         since=since,
         mac=standing.hop.mac.hex(":") if standing.hop and not standing.hop.local else None,
         interface=standing.route.interface or None,
-        serving=spec.admin is AdminState.ENABLED
-        and spec.weight > 0
-        and standing.share > 0
-        and standing.operational.serves,
+        serving=_serves(spec, standing),
         vips=tuple(
             VipStanding(vip=each.vip, operational=each.operational, reason=each.reason)
             for each in map(standing.at, vips)
@@ -69,6 +95,65 @@ def backend_view(
         traffic=traffic,
         drain=drain,
     )
+
+
+def backend_sample(
+    key: Key,
+    spec: BackendSpec,
+    standing: Standing,
+    counts: ConnectionCounts,
+    traffic: Traffic,
+    drain: DrainView | None,
+    since: datetime,
+    *,
+    vips: Iterable[Address],
+    settled: bool,
+) -> BackendSample:
+    """As `backend_view`."""
+    return BackendSample(
+        service=key[0],
+        name=key[1],
+        address=spec.address,
+        weight=spec.weight,
+        effective_weight=round(spec.weight * standing.share, 2),
+        admin=spec.admin,
+        operational=_operational(spec, standing, counts, settled),
+        since=since,
+        serving=_serves(spec, standing),
+        vips=tuple(map(standing.at, vips)),
+        connections=counts,
+        traffic=traffic,
+        drain=drain,
+    )
+
+
+def _operational(
+    spec: BackendSpec, standing: Standing, counts: ConnectionCounts, settled: bool
+) -> Operational:
+    drained = spec.admin is AdminState.DRAIN and settled and not counts.active
+    return Operational.DRAINED if drained else standing.operational
+
+
+def _serves(spec: BackendSpec, standing: Standing) -> bool:
+    return (
+        spec.admin is AdminState.ENABLED
+        and spec.weight > 0
+        and standing.share > 0
+        and standing.operational.serves
+    )
+
+
+def service_sample(
+    name: str,
+    spec: ServiceSpec,
+    backends: tuple[BackendSample, ...],
+    refused: Refused,
+    departed: Traffic = NOTHING,
+) -> ServiceSample:
+    """As `service_view`."""
+    _, operational = _at_vips(spec, backends)
+    traffic = total([departed, *(backend.traffic for backend in backends)])
+    return ServiceSample(name, operational, backends, traffic, refused)
 
 
 def service_view(
@@ -80,36 +165,40 @@ def service_view(
 ) -> ServiceView:
     """The service is up when a backend takes new connections at each of its VIPs. `departed`: the traffic of
     backends that it has no more."""
-    standings = [
-        (backend.serving, {each.vip: each.operational for each in backend.vips}) for backend in backends
-    ]
-    vips = tuple(_vip_view(vip, [(serving, known[vip]) for serving, known in standings]) for vip in spec.vips)
-    states = {each.operational for each in vips}
-    if Operational.UP in states and len(states) > 1:
-        operational = Operational.PARTIAL
-    else:
-        operational = min(states, key=_BEST_FIRST.index)
+    vips, operational = _at_vips(spec, backends)
     return ServiceView(
         name=name,
         **{field: getattr(spec, field) for field in ServiceSpec.model_fields if field != "backends"},
         backends=backends,
         operational=operational,
-        vips=vips,
+        vips=tuple(VipView(vip=vip, operational=state, serving=serving) for vip, state, serving in vips),
         traffic=total([departed, *(backend.traffic for backend in backends)]),
         refused=refused,
     )
 
 
-def _vip_view(vip: Address, backends: Sequence[tuple[bool, Operational]]) -> VipView:
+def _at_vips(
+    spec: ServiceSpec, backends: Sequence[BackendView] | Sequence[BackendSample]
+) -> tuple[list[tuple[Address, Operational, int]], Operational]:
+    """How the service is at each VIP, and how many backends serve there; and how it is in all."""
+    standings = [
+        (backend.serving, {each.vip: each.operational for each in backend.vips}) for backend in backends
+    ]
+    vips = [(vip, *_at_vip([(serving, known[vip]) for serving, known in standings])) for vip in spec.vips]
+    states = {state for _, state, _ in vips}
+    if Operational.UP in states and len(states) > 1:
+        return vips, Operational.PARTIAL
+    return vips, min(states, key=_BEST_FIRST.index)
+
+
+def _at_vip(backends: Sequence[tuple[bool, Operational]]) -> tuple[Operational, int]:
     """Of backends: whether each serves at all, and how it is at this VIP."""
     serving = sum(serves and state is Operational.UP for serves, state in backends)
     if serving:
-        operational = Operational.UP
-    elif any(state is Operational.UNKNOWN for _, state in backends):
-        operational = Operational.UNKNOWN
-    else:
-        operational = Operational.DOWN
-    return VipView(vip=vip, operational=operational, serving=serving)
+        return Operational.UP, serving
+    if any(state is Operational.UNKNOWN for _, state in backends):
+        return Operational.UNKNOWN, 0
+    return Operational.DOWN, 0
 
 
 def now() -> datetime:

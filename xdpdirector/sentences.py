@@ -18,6 +18,9 @@ from pydantic_core import ErrorDetails
 Path = tuple[str | int, ...]
 Schema = dict[str, Any]
 
+MOST_FAULTS = 100
+"""What is told of a document: who has made thousands of faults has made one of them thousands of times."""
+
 _SINGULAR = {"services": "service", "backends": "backend"}
 _NO_PORT = "a backend has no port, because direct routing keeps the destination port"
 _HINTS = {("BackendSpec", "port"): _NO_PORT, ("BackendCreate", "port"): _NO_PORT}
@@ -48,8 +51,9 @@ def problems(error: ValidationError, document: object, model: type[BaseModel]) -
 
 
 def problems_in(details: Sequence[ErrorDetails], document: object, schema: Schema) -> list[Problem]:
-    """The same for what pydantic said already, and the JSON Schema that the document should follow."""
-    faults = [_Fault(each, document, schema) for each in details]
+    """The same for what pydantic said already, as far as it is told, and the JSON Schema that the document should
+    follow."""
+    faults = [_Fault(each, document, schema) for each in details[:MOST_FAULTS]]
     return [_problem(fault) for fault in faults if not fault.follows_from_another(faults)]
 
 

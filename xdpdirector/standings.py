@@ -18,7 +18,7 @@ from typing import Protocol
 from xdpdirector import reporting
 from xdpdirector.checks import CheckImpossible, Target
 from xdpdirector.checkspec import CheckSpec
-from xdpdirector.checktargets import known_before, targets, verdict_on
+from xdpdirector.checktargets import asked, known_before, targets, verdict_on
 from xdpdirector.differences import Missing
 from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
@@ -87,6 +87,7 @@ class Standings:
         self._steps: dict[str, asyncio.TimerHandle] = {}
         self._neighbours = neighbours(self._on_neighbour)
         self._checks = checks(self._on_verdict, self.route)
+        self._earlier: dict[Key, Mapping[Address, HealthReport]] = {}
 
     async def start(self) -> None:
         """From now on `route` answers."""
@@ -120,6 +121,7 @@ class Standings:
         for key in self._checked & earlier - {key for key in later if services[key[0]].check}:
             self._checks.remove(key)
             self._checked.discard(key)
+            self._earlier.pop(key, None)
         for key in earlier - later:
             self._since.pop(key, None)
         self._since |= {key: at for key, at in memory.since.items() if self._is_followed(key)}
@@ -164,16 +166,25 @@ class Standings:
         if spec.check is None:
             return dict.fromkeys(spec.vips, HealthReport(Operational.UP, "", time.time()))
         reports = self._checks.reports((name, key))
-        return {vip: verdict_on(vip, reports) for vip in spec.vips}
+        return {vip: self._verdict((name, key), vip, reports) for vip in spec.vips}
+
+    def _verdict(self, key: Key, vip: Address, reports: Mapping[Address, HealthReport]) -> HealthReport:
+        """A VIP that is not asked itself keeps what was known of it until those that are have answers."""
+        found = verdict_on(vip, reports)
+        if found.operational is Operational.UNKNOWN and vip not in reports:
+            return self._earlier.get(key, NOTHING).get(vip, found)
+        return found
 
     def _set_checks(self, name: str, known: Mapping[Key, Mapping[Address, HealthReport]]) -> None:
         spec = self._services[name]
         if spec.check is None:
             return
+        check = asked(spec.check)
         for key, backend in spec.backends.items():
-            asked = targets(spec, backend)
-            earlier = known_before(asked, known.get((name, key), {}))
-            self._checks.set((name, key), spec.check, asked, earlier)
+            where = targets(spec, backend)
+            self._earlier[name, key] = known.get((name, key), NOTHING)
+            earlier = known_before(where, self._earlier[name, key])
+            self._checks.set((name, key), check, where, earlier)
             self._checked.add((name, key))
 
     def await_first_checks(self, most: float) -> None:
@@ -275,7 +286,7 @@ class Standings:
         if service.check is None:
             return Standing(Operational.UP, "", route, grown)
         reports = self._checks.reports(key)
-        verdicts = [(vip, verdict_on(vip, reports)) for vip in service.vips]
+        verdicts = [(vip, self._verdict(key, vip, reports)) for vip in service.vips]
         shares = [report.share for report in reports.values() if report.operational is Operational.UP]
         share = min(shares or [report.share for report in reports.values()])
         return standing_of(
@@ -357,7 +368,7 @@ class Standings:
 def _questions(services: Services) -> list[tuple[Key, CheckSpec, Target]]:
     """All that is asked of these."""
     return [
-        ((name, key), spec.check, target)
+        ((name, key), asked(spec.check), target)
         for name, spec in services.items()
         for key, backend in spec.backends.items()
         if spec.check and backend.admin is not AdminState.MAINTENANCE

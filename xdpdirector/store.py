@@ -14,16 +14,18 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
+from xdpdirector import checkports, moments
 from xdpdirector.checkspec import STORED
 from xdpdirector.database import Database, Format, Row
 from xdpdirector.drains import Drain, Key
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
 from xdpdirector.model import ServiceSpec
+from xdpdirector.moments import Now, Stored
 
 KEPT = 1000
 
@@ -88,12 +90,25 @@ _FORMAT = Format(
             "CREATE TABLE file (document TEXT)",
             "INSERT INTO file VALUES (NULL)",
         ],
+        [
+            "ALTER TABLE drains ADD COLUMN boot TEXT NOT NULL DEFAULT ''",
+            "ALTER TABLE drains ADD COLUMN since_at REAL",
+            "ALTER TABLE drains ADD COLUMN deadline_at REAL",
+            "ALTER TABLE drains ADD COLUMN within REAL",
+            # Whether the order of listeners is none of what a check without a port asks.
+            "ALTER TABLE revisions ADD COLUMN any_order INTEGER NOT NULL DEFAULT 0",
+        ],
     ],
     anew=_OR_START_ANEW,
 )
-_COLUMNS = "id, at, author, reason, document, file_digest, file_services"
+_COLUMNS = "id, at, author, reason, document, file_digest, file_services, any_order"
 _SERVICES = TypeAdapter(dict[str, ServiceSpec])
+_SERVICE = TypeAdapter(ServiceSpec)
 _DRAIN = TypeAdapter(Drain)
+_DRAIN_FIELDS = (
+    *("since", "since_at", "reason", "deadline", "deadline_at", "within"),
+    *("on_deadline", "at_start", "leaves", "boot"),
+)
 
 
 class Store:
@@ -105,6 +120,7 @@ class Store:
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = path
+        self._texts: dict[str, tuple[ServiceSpec, str]] = {}
         self.database = Database(path, _FORMAT, patience=patience)
         self._latest: Revision | None = None
         self._texts: dict[str, tuple[ServiceSpec, str]] = {}
@@ -149,15 +165,14 @@ class Store:
 
     def drains(self) -> dict[Key, Drain]:
         """The drains under way."""
-        fields = "since, reason, deadline, on_deadline, at_start, leaves"
-        rows = self.database.rows(f"SELECT service, backend, {fields} FROM drains")
-        names = fields.split(", ")
+        rows = self.database.rows(f"SELECT service, backend, {', '.join(_DRAIN_FIELDS)} FROM drains")
+        now = moments.now()
         try:
             return {
-                (service, backend): _DRAIN.validate_python(dict(zip(names, values, strict=True)))
+                (service, backend): _drain(dict(zip(_DRAIN_FIELDS, values, strict=True)), now)
                 for service, backend, *values in rows
             }
-        except ValidationError as error:
+        except (ValidationError, ValueError, TypeError) as error:
             raise self._unknown("a drain") from error
 
     def file(self) -> dict[str, ServiceSpec] | None:
@@ -197,8 +212,8 @@ class Store:
             names = json.dumps(sorted(named))
             row = (now.isoformat(), author, reason, document, file_digest, names)
             number = self.database.write(
-                "INSERT INTO revisions (at, author, reason, document, file_digest, file_services) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT INTO revisions (at, author, reason, document, file_digest, file_services, any_order) "
+                "VALUES (?, ?, ?, ?, ?, ?, 1)",
                 row,
             )
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
@@ -217,28 +232,36 @@ class Store:
         members = ", ".join(f"{json.dumps(name)}: {text}" for name, (_, text) in self._texts.items())
         return f'{{"services": {{{members}}}}}'
 
+    def look(self) -> None:
+        """StoreError when it can be seen that nothing can be stored. Writes nothing."""
+        self.database.look()
+
     def try_writing(self) -> None:
         """StoreError when nothing can be stored. Changes nothing."""
         with self.database.transaction():
             self.database.write("UPDATE revisions SET id = id WHERE id = (SELECT max(id) FROM revisions)")
 
+    def _document(self, services: Mapping[str, ServiceSpec]) -> str:
+        """As JSON. What is as it was in the revision before is not written out again."""
+        texts = {
+            name: (spec, known[1])
+            if (known := self._texts.get(name)) and known[0] is spec
+            else (spec, _SERVICE.dump_json(spec).decode())
+            for name, spec in services.items()
+        }
+        self._texts = texts
+        said = ", ".join(f"{json.dumps(name)}: {text}" for name, (_, text) in texts.items())
+        return f'{{"services": {{{said}}}}}'
+
     def _replace_drains(self, drains: Mapping[Key, Drain]) -> None:
         self.database.write("DELETE FROM drains")
+        now, names = moments.now(), ("service", "backend", *_DRAIN_FIELDS)
+        places = ", ".join("?" * len(names))
         for (service, backend), drain in drains.items():
-            deadline = drain.deadline.isoformat() if drain.deadline else None
+            values = _drain_values(drain, now)
             self.database.write(
-                "INSERT INTO drains (service, backend, since, reason, deadline, on_deadline, at_start, leaves) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    service,
-                    backend,
-                    drain.since.isoformat(),
-                    drain.reason,
-                    deadline,
-                    drain.on_deadline,
-                    drain.at_start,
-                    int(drain.leaves),
-                ),
+                f"INSERT INTO drains ({', '.join(names)}) VALUES ({places})",
+                (service, backend, *(values[field] for field in _DRAIN_FIELDS)),
             )
 
     def _replace_file(self, services: Mapping[str, ServiceSpec]) -> None:
@@ -250,9 +273,11 @@ class Store:
         return (row[0], frozenset(json.loads(row[1]))) if row else (None, frozenset())
 
     def _revision(self, row: Row) -> Revision:
-        number, at, author, reason, document, digest, names = row
+        number, at, author, reason, document, digest, names, any_order = row
         try:
             services = _SERVICES.validate_python(json.loads(document)["services"], context=STORED)
+            if not any_order:
+                services = {name: checkports.of_first_listener(spec) for name, spec in services.items()}
             when, from_file = datetime.fromisoformat(at), frozenset(json.loads(names))
         except (ValidationError, ValueError, TypeError, KeyError) as error:
             raise self._unknown(f"revision {number}") from error
@@ -263,3 +288,34 @@ class Store:
             f"{thing} in the state database {self._path} means nothing to this release: "
             f"install the one that wrote it, {_OR_START_ANEW}"
         )
+
+
+def _drain_values(drain: Drain, now: Now) -> dict[str, str | float | None]:
+    """By the columns."""
+    since = moments.stored(drain.since, now)
+    deadline = moments.stored(drain.deadline, now) if drain.deadline else None
+    return {
+        "since": since.wall.isoformat(),
+        "since_at": since.at,
+        "reason": drain.reason,
+        "deadline": deadline.wall.isoformat() if deadline else None,
+        "deadline_at": deadline.at if deadline else None,
+        "within": drain.within,
+        "on_deadline": drain.on_deadline,
+        "at_start": drain.at_start,
+        "leaves": int(drain.leaves),
+        "boot": since.boot,
+    }
+
+
+def _drain(values: dict[str, Any], now: Now) -> Drain:
+    """The other way round. It began now at the latest, and gets no more time than it was given."""
+    boot, within = values.pop("boot"), values["within"]
+    since = datetime.fromisoformat(values["since"])
+    values["since"] = Stored(since, values.pop("since_at"), boot).restored(now, longest=0.0)
+    at = values.pop("deadline_at")
+    if values["deadline"] is not None:
+        deadline = datetime.fromisoformat(values["deadline"])
+        longest = max(0.0, (deadline - since).total_seconds()) if within is None else within
+        values["deadline"] = Stored(deadline, at, boot).restored(now, longest=longest)
+    return _DRAIN.validate_python(values)

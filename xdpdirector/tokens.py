@@ -135,7 +135,7 @@ class Tokens:
             return
         database = self._file.database
         try:
-            with database.transaction():
+            with database.transaction(synced=False):
                 database.write("UPDATE tokens SET used = ? WHERE name = ?", (now.isoformat(), token.name))
         except StoreError as error:  # who is let in does not depend on it
             log.warning("it cannot be stored that token '%s' was used: %s", token.name, error.detail)

@@ -215,9 +215,13 @@ class ConnectionPage(NamedTuple):
 
 
 class AttachmentView(Frozen):
+    """`transmit_errors`: frames that were to be sent on and that the driver could not transmit, by its statistics
+    (`ethtool -S`); null when it tells nothing of it."""
+
     interface: str
     mode: str
     program_id: int
+    transmit_errors: int | None = None
 
 
 class Fill(Frozen):

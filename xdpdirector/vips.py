@@ -54,6 +54,16 @@ class VipTable(Protocol):
     def present(self, address: Address) -> bool:
         """Whether some interface has it now."""
 
+    def is_routed(self, address: Address) -> bool:
+        """Whether it need not stand here: it is left to others, and this host is a router, which gets what is
+        routed through it."""
+
+
+FORWARDING = {
+    4: Path("/proc/sys/net/ipv4/ip_forward"),
+    6: Path("/proc/sys/net/ipv6/conf/all/forwarding"),
+}
+
 
 class Vips:
     """On the running loop, in the network namespace of its thread.
@@ -122,6 +132,9 @@ class Vips:
 
     def present(self, address: Address) -> bool:
         return address in self._present
+
+    def is_routed(self, address: Address) -> bool:
+        return not self._manage and forwards(address.version)
 
     # Following
 
@@ -344,12 +357,22 @@ def _order(address: Address) -> tuple[int, bytes]:
     return address.version, address.packed
 
 
+def forwards(version: int) -> bool:
+    """Whether the kernel sends on packets of this IP version that are for others."""
+    try:
+        return FORWARDING[version].read_text().strip() != "0"
+    except OSError:  # a kernel without this family
+        return False
+
+
 class FakeVips:
     """Remembers what was wanted; `refuse` makes `ensure` fail."""
 
     def __init__(self) -> None:
         self.wanted: frozenset[Address] = frozenset()
         self.elsewhere: set[Address] = set()
+        self.lost: set[Address] = set()
+        self.routed: set[Address] = set()
         self.refuse: DataplaneError | None = None
 
     async def start(self) -> None: ...
@@ -362,4 +385,7 @@ class FakeVips:
         self.wanted = frozenset(wanted)
 
     def present(self, address: Address) -> bool:
-        return address in self.wanted or address in self.elsewhere
+        return address in self.wanted - self.lost or address in self.elsewhere
+
+    def is_routed(self, address: Address) -> bool:
+        return address in self.routed

@@ -18,12 +18,13 @@ from xdpdirector.drains import Drains
 from xdpdirector.dryrun import DryRunError
 from xdpdirector.edits import Services
 from xdpdirector.errors import StoreError
-from xdpdirector.history import History
+from xdpdirector.history import History, Revision
 from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Configuration
 from xdpdirector.plane import Key, Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.reconciler import Reconciler
+from xdpdirector.threads import to_its_end
 
 log = logging.getLogger(__name__)
 
@@ -129,7 +130,8 @@ class Wishes:
                 self._reconciler.events.behind(news),
                 self._reconciler.trying(wanted, _touched(before, wanted)),
             ):
-                self._store(wanted, what, intent, drains, file)
+                write = self._writing(wanted, what, intent, drains, file)
+                self._keep(await to_its_end(write), drains)
             await self._reconciler.ensure_vips()
 
     def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
@@ -168,41 +170,52 @@ class Wishes:
         self.try_storing()
 
     def try_storing(self) -> None:
-        """See whether the store is well, and store what is left to store; `trouble` says what is wrong."""
+        """See whether the store is well, and store what is left to store; `trouble` says what is wrong. Nothing is
+        written as long as all is well."""
         before = self.trouble
         try:
-            self._history.try_writing()
+            self._history.look()
+            if self.trouble:
+                self._history.try_writing()
             self.trouble = ""
             if self._unstored:
                 intent = Intent("file", "the configuration file changed")
-                self._store(self.services, "start", intent, self.drains, self._unstored)
+                write = self._writing(self.services, "start", intent, self.drains, self._unstored)
+                self._keep(write(), self.drains)
                 self._unstored = None
         except StoreError as error:
             self.trouble = error.detail
             if self.trouble != before:
                 log.error("changes cannot be stored: %s", error.detail)
 
-    def _store(
+    def _writing(
         self,
         wanted: Services,
         what: str,
         intent: Intent,
         drains: Drains,
         file: tuple[str, Services] | None,
-    ) -> None:
+    ) -> Callable[[], Revision]:
+        """What makes the revision. To be called in another thread: it waits for the disk."""
         digest, said = file or (None, None)
-        try:
-            stored = self._history.append(
-                wanted,
-                author=intent.author,
-                reason=intent.because(what),
-                drains=drains.running(),
-                file_digest=digest,
-                file_services=said,
-            )
-        except StoreError as error:
-            self.trouble = error.detail
-            raise
+
+        def write() -> Revision:
+            try:
+                return self._history.append(
+                    wanted,
+                    author=intent.author,
+                    reason=intent.because(what),
+                    drains=drains.running(),
+                    file_digest=digest,
+                    file_services=said,
+                )
+            except StoreError as error:
+                self.trouble = error.detail
+                raise
+
+        return write
+
+    def _keep(self, stored: Revision, drains: Drains) -> None:
         self.revision, self.drains, self.trouble = stored.id, drains, ""
 
     def _following(self, wanted: Services, drains: Drains) -> Drains:

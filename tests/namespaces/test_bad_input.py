@@ -203,10 +203,10 @@ def test_a_configuration_that_cannot_be(
 @pytest.fixture
 def spare_interface(lab: Lab) -> Iterator[str]:
     """Another one than that whose program runs."""
-    lab.director_host.run(*["ip", "link", "add", "spare0", "type", "veth", "peer", "name", "spare1"])
-    lab.director_host.run(*["ip", "link", "set", "spare0", "up"])
+    lab.director_host.run("ip", "link", "add", "spare0", "type", "veth", "peer", "name", "spare1")
+    lab.director_host.run("ip", "link", "set", "spare0", "up")
     yield "spare0"
-    lab.director_host.run(*["ip", "link", "delete", "spare0"])
+    lab.director_host.run("ip", "link", "delete", "spare0")
 
 
 def test_a_first_start_with_a_backend_on_another_network(

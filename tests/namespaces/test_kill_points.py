@@ -169,12 +169,12 @@ def victims(lab: Lab) -> Iterator[Victims]:
 
 
 def at_call(number: int) -> Weapon:
-    """As the process begins its so-manieth system call, from now on, that changes something outside of it."""
+    """As a thread of the process begins its so-manieth system call, from now on, that changes something outside."""
 
     @contextmanager
     def weapon(process: Process) -> Iterator[None]:
         what = ["-e", f"trace={CHANGING}", "-e", f"inject={CHANGING}:signal=KILL:when={number}"]
-        command = ["strace", "-p", str(process.pid), "-o", "/dev/null", *what]
+        command = ["strace", "-f", "-p", str(process.pid), "-o", "/dev/null", *what]
         with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracer:
             assert tracer.stderr
             assert "attached" in tracer.stderr.readline()

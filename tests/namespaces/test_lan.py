@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conversation import socket_on
+from conversation import answering, socket_on
 from directing import CHECK, becomes, directing, view
 
 from xdpdirector.announcements import announcement
@@ -134,6 +134,41 @@ def test_an_interface_of_the_directors_own_that_answers_is_named(
 
     lab.director_host.run("sysctl", "-qw", "net.ipv4.conf.eth1.arp_ignore=1")
     finds(director)
+
+
+@pytest.fixture
+def gateway(lab: Lab, director: LabDirector) -> Iterator[Host]:
+    """The director is the way from its backends to the client."""
+    host, way = lab.director_host, (f"{lab.client.node.ipv4}/32", "via", str(lab.director_host.node.ipv4))
+    host.run("sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv4.conf.eth0.send_redirects=0")
+    for backend in lab.backends:
+        backend.run("ip", "route", "add", *way)
+    yield host
+    for backend in lab.backends:
+        backend.run("ip", "route", "del", *way)
+    settings = (
+        "ip_forward=0",
+        "conf.eth0.send_redirects=1",
+        "conf.eth0.accept_local=0",
+        "conf.eth0.rp_filter=0",
+    )
+    host.run("sysctl", "-qw", *(f"net.ipv4.{each}" for each in settings))
+    finds(director)
+
+
+def test_a_gateway_that_drops_replies_is_named_and_its_remedy_helps(
+    lab: Lab, director: LabDirector, gateway: Host
+) -> None:
+    [finding] = finds(director, ("replies-dropped-here", "eth0"))
+
+    assert "martian" in finding["text"]
+    with pytest.raises(TimeoutError):
+        answering(lab.client, VIP4, timeout=0.5)
+    settings = ("net.ipv4.conf.eth0.accept_local=1", "net.ipv4.conf.eth0.rp_filter=2")
+    assert all(each in finding["remedy"] for each in settings)
+    gateway.run("sysctl", "-qw", *settings)
+    finds(director)
+    assert answering(lab.client, VIP4)
 
 
 @VIPS

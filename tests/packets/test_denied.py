@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 import world as w
@@ -11,6 +12,7 @@ from scapy.layers.inet import ICMP, IP, TCP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet, Raw
 
+from xdpdirector import guarding as guarding_module
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix
@@ -188,6 +190,68 @@ def test_drift_is_repaired(world: w.World) -> None:
 
     assert world.plane.deny([CLIENT, CLIENTS6]) == 2
     assert world.send(w.tcp("S")).reason == "drop_denied"
+
+
+def test_one_more_and_one_less_cost_no_look_at_the_others(
+    world: w.World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.apply(WLC)
+    world.plane.deny([CLIENTS6, OTHERS])
+    written: list[str] = []
+    write, delete = world.tables.write, world.tables.delete
+    monkeypatch.setattr(world.tables, "write", lambda name, *rest: written.append(name) or write(name, *rest))
+    monkeypatch.setattr(
+        world.tables, "delete", lambda name, *rest: written.append(name) or delete(name, *rest)
+    )
+
+    assert world.plane.deny_some([CLIENT], [CLIENTS6]) == 2
+
+    assert written == ["denied4", "denied6"]
+    assert world.plane.guarding.denied() == {OTHERS, CLIENT}
+    assert world.send(w.tcp("S")).reason == "drop_denied"
+    assert world.plane.deny_some([], [CLIENT, OTHERS]) == 2
+    assert world.send(w.tcp("S")).reason == "forward_new"
+    assert world.plane.deny_some([], [CLIENT]) == 0
+
+
+@pytest.mark.parametrize("touched", ["lost", "come", "none"])
+def test_a_survey_finds_what_somebody_else_changed(world: w.World, touched: str) -> None:
+    guarding = world.plane.guarding
+    world.plane.deny([CLIENT, CLIENTS6])
+    guarding.check()
+    if touched != "none":
+        name = "denied4"
+        keys, values = next((keys.copy(), values.copy()) for keys, values in world.tables.read(name))
+        if touched == "lost":
+            world.tables.delete(name, keys)
+        else:
+            keys["prefix"] = 8
+            world.tables.write(name, keys, values)
+
+    found = [guarding.survey() for _ in range(12)]
+
+    assert all(found) == (touched == "none")
+    guarding.check()
+
+
+def test_a_survey_looks_at_a_part_each_time(world: w.World, monkeypatch: pytest.MonkeyPatch) -> None:
+    room = world.tables.entries("denials")
+    monkeypatch.setattr(guarding_module, "AT_ONCE", room // 4)
+    world.plane.deny([ip_network(f"10.1.{n >> 8}.{n & 255}") for n in range(room)])
+    world.plane.guarding.check()
+    looked: list[int] = []
+    read = world.tables.read
+
+    def counted(name: str, *rest: int) -> Any:
+        for keys, values in read(name, *rest):
+            looked.append(len(keys))
+            yield keys, values
+
+    monkeypatch.setattr(world.tables, "read", counted)
+
+    assert world.plane.guarding.survey()
+
+    assert looked == [room // 4]
 
 
 def test_as_many_as_there_is_room_for_can_be_exchanged_at_once(world: w.World) -> None:

@@ -19,6 +19,7 @@ from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestErro
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
 from xdpdirector.paths import InstancePaths
+from xdpdirector.question import Question
 from xdpdirector.realplane import RealPlane
 from xdpdirector.schedule import ServicePlan
 from xdpdirector.views import ConnectionView
@@ -348,8 +349,30 @@ def all_pages(plane: RealPlane, **asked: Any) -> list[tuple[ConnectionView, ...]
         following = found.next
 
 
+def test_who_reads_when_the_maps_are_closed_is_told(world: w.World) -> None:
+    with RealPlane(paths_of(world), world.tables.loaded) as plane:
+        read = plane.connections(service=None, backend=None, client=None, limit=3)
+
+    with pytest.raises(DataplaneError, match="stopping"):
+        read()
+
+
 def test_a_client_that_is_no_address_is_refused(plane: RealPlane) -> None:
     with pytest.raises(InvalidRequestError, match="'here'") as caught:
         plane.connections(service=None, backend=None, client="here", limit=1)
 
     assert caught.value.pointer == "/client"
+
+
+# Explaining
+
+
+@pytest.mark.parametrize("name", ["eth\0", "nosuch9", "\udcff", "x" * 300])
+def test_an_interface_that_cannot_be_is_refused(plane: RealPlane, name: str) -> None:
+    vip, client = ip_address(w.VIP), ip_address(w.CLIENT)
+    asked = Question.model_construct(
+        client=client, client_port=1024, vip=vip, port=80, protocol="tcp", flags="S", interface=name
+    )
+
+    with pytest.raises(InvalidRequestError, match="there is no interface"):
+        asyncio.run(plane.explain(asked))

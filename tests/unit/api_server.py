@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import threading
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.server import Door, Server
-from xdpdirector.client import Client
+from xdpdirector.client import Client, UnixConnection
 
 PLENTY = ApiSpec(rate=100_000)
 
@@ -44,6 +45,13 @@ class ApiServer:
     @property
     def client(self) -> Client:
         return Client(self.path)
+
+    def status(self, path: str, **headers: str) -> int:
+        """Of a GET."""
+        connection = UnixConnection(self.path, 60.0)
+        with contextlib.closing(connection):
+            connection.request("GET", path, headers=headers)
+            return connection.getresponse().status
 
     def __enter__(self) -> Self:
         self._socket.bind(str(self.path))

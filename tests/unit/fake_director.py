@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import dryrun, edits, reporting, tags
+from xdpdirector import dryrun, edits, moments, reporting, tags
 from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
@@ -29,6 +29,7 @@ from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, S
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.progress import Progress
+from xdpdirector.reporting import ServiceSample
 from xdpdirector.routes import Route
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
@@ -92,6 +93,16 @@ class FakeDirector:
         self._break()
         return [self.service(name) for name in self._services]
 
+    def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
+        self._break()
+        yield from map(self.service, names)
+
+    def samples(self) -> Iterator[ServiceSample | None]:
+        self._break()
+        for view in self.services():
+            backends: Any = view.backends  # they have all that a sample has
+            yield ServiceSample(view.name, view.operational, backends, view.traffic, view.refused)
+
     def service(self, name: str) -> ServiceView:
         self._break()
         spec = edits.find_service(self._services, name)
@@ -125,7 +136,7 @@ class FakeDirector:
             ),
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
-            drain=drain.view(count, True, Progress(), datetime.now(UTC)) if drain else None,
+            drain=drain.view(count, True, Progress(), moments.now()) if drain else None,
         )
 
     def _standing(self, key: Key) -> Standing:
@@ -277,7 +288,7 @@ class FakeDirector:
             if time.monotonic() >= until:
                 raise TimedOutError(f"backend '{service}/{name}' is still draining")
             await asyncio.sleep(0.01)
-            for key in self._drains.due(datetime.now(UTC)):
+            for key in self._drains.due(moments.now()):
                 await self.set_admin(*key, AdminState.MAINTENANCE, intent=Intent("director"))
         return view
 

@@ -113,6 +113,7 @@ class Network:
         self.listening: set[Address] = set()
         self.refuse: OSError | None = None
         self.neighbours: dict[bytes, list[Address]] = {}
+        self.drops: dict[str, str] = {}
         self.eth0 = Interface(
             "eth0",
             2,
@@ -152,6 +153,9 @@ class Network:
 
     def links(self) -> list[Interface]:
         return [self.eth0, *self.others]
+
+    def dropping(self, interfaces: Collection[str]) -> dict[str, str]:
+        return {name: why for name, why in self.drops.items() if name in interfaces}
 
     def known_as(self, mac: bytes) -> list[Address]:
         return self.neighbours.get(mac, [])

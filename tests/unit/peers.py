@@ -9,17 +9,31 @@ from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from typing import Any
 
-from xdpdirector.checks import Target
+from xdpdirector.checks import CheckImpossible, Dial, Target, registry
+from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
 
 HERE, HERE6 = ip_address("127.0.0.1"), ip_address("::1")
 PATIENT, SHORT, HASTY = 20.0, 0.5, 0.05
+TRIES = 20
 
 Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 def at(port: int, address: Address = HERE) -> Target:
     return Target(address, port, address)
+
+
+async def probed(spec: CheckSpec, target: Target, dial: Dial) -> None:
+    """`registry.probe`; again, a few times, where this machine was too busy to say anything about the server."""
+    for tries_left in reversed(range(TRIES)):
+        try:
+            await registry.probe(spec, target, dial)
+        except CheckImpossible as impossible:
+            if not tries_left or "too busy" not in str(impossible):
+                raise
+        else:
+            return
 
 
 @asynccontextmanager

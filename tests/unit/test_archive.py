@@ -102,6 +102,18 @@ def test_no_log_of_a_damaged_file_is_taken_for_the_next_ones(path: Path, spare: 
         assert archive.append(MAIL, author="operator", reason="").id == 1
 
 
+def test_at_work_it_waits_for_nobody_else_for_long(path: Path, spare: Path) -> None:
+    """The daemon's loop would stand, and its checks with it."""
+    with Archive(path, spare) as archive, closing(sqlite3.connect(path, isolation_level=None)) as other:
+        assert archive.database.row("PRAGMA busy_timeout") == (50,)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreError, match="another process uses it"):
+            archive.append(MAIL, author="operator", reason="")
+        other.execute("ROLLBACK")
+
+        assert archive.append(MAIL, author="operator", reason="").id == 1
+
+
 def make_unusable(path: Path) -> Callable[[], None]:
     """Where its log should be stands a directory; what makes it usable again. Works for root, too."""
     obstacle = path.with_name(path.name + "-wal")

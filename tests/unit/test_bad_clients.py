@@ -21,14 +21,15 @@ from fake_director import FakeDirector
 from xdpdirector.accessspec import ApiSpec, Role, TlsSpec
 from xdpdirector.api import tls
 from xdpdirector.api.connection import LARGEST_HEAD, Patience
+from xdpdirector.api.guests import Room
 from xdpdirector.api.limits import LARGEST_BODY
 from xdpdirector.api.rates import AT_ONCE
-from xdpdirector.api.server import Door, Room
+from xdpdirector.api.server import Door
 from xdpdirector.tokens import TokenSpec
 
 DEADLINE = 60.0  # on a busy machine
 IMPATIENT = Patience(request=0.3, answer=0.5, idle=1, handshake=0.3)
-SMALL = Room(tcp=6, address=4, unix=3)
+SMALL = Room(tcp=6, address=4, strangers=6, unix=3, user=3, reserved=0)
 HEAD = b"POST /v1/services HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LIVENESS = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MiB = 1 << 20
@@ -191,6 +192,20 @@ def test_a_head_is_not_longer_than_it_may_be(house: House) -> None:
         assert problem(rest(connection))["status"] == 400
 
 
+@pytest.mark.parametrize("length", [LARGEST_HEAD + 1, 100_000])
+@pytest.mark.parametrize("where", ["field", "fields", "target"])
+def test_a_long_head_that_arrives_in_one_piece_is_refused(house: House, length: int, where: str) -> None:
+    target, fields = "/healthz", "X: 1\r\n"
+    if where == "target":
+        target += "?" + "x" * length
+    else:
+        fields = "X: " + "x" * length + "\r\n" if where == "field" else "X: 1\r\n" * (length // 6 + 1)
+    with house.unix() as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n{fields}\r\n".encode())
+
+        assert problem(rest(connection))["status"] == 400
+
+
 def test_a_body_of_somebody_unknown_is_not_read(house: House) -> None:
     with house.over_tcp() as connection:
         connection.sendall(HEAD + f"Content-Length: {LARGEST_BODY}\r\n\r\n".encode())
@@ -229,13 +244,16 @@ def test_a_crowd_finds_the_door_closed(
     wait_until(patient.is_well)
 
 
-def test_a_crowd_of_addresses_leaves_the_unix_socket_free(patient: House) -> None:
+def test_a_crowd_of_strangers_keeps_nobody_out(patient: House) -> None:
     with contextlib.ExitStack() as stack:
-        for number in range(SMALL.tcp):
+        for number in range(2 * SMALL.strangers):
             stack.enter_context(patient.over_tcp(patient.tls, source=f"127.0.1.{number + 1}"))
 
         with patient.over_tcp(source="127.0.2.1") as one_more:
-            assert problem(rest(one_more))["status"] == 503
+            one_more.sendall(
+                f"GET /readyz HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {patient.token}\r\n\r\n".encode()
+            )
+            assert b" 200 " in one_more.recv(65536).split(b"\r\n")[0]
         assert patient.is_well()
 
 

@@ -11,7 +11,20 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from peers import HASTY, HERE, HERE6, PATIENT, SHORT, Answer, at, deaf_port, full_port, serving, silent
+from peers import (
+    HASTY,
+    HERE,
+    HERE6,
+    PATIENT,
+    SHORT,
+    Answer,
+    at,
+    deaf_port,
+    full_port,
+    probed,
+    serving,
+    silent,
+)
 from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Target, direct, failures, registry
@@ -58,7 +71,7 @@ async def failure_of(answer: Answer, spec: HttpCheck) -> str:
     """The sentence, with the server's place as HOST."""
     async with serving(answer) as port:
         with pytest.raises(CheckFailed) as failed:
-            await registry.probe(spec, at(port), direct)
+            await probed(spec, at(port), direct)
     return str(failed.value).replace(f"port {port} of {HERE}", "HOST")
 
 
@@ -82,7 +95,7 @@ def test_tcp_is_content_with_a_connection(address: Address) -> None:
 
 def test_refused() -> None:
     with deaf_port() as port, pytest.raises(CheckFailed) as failed:
-        asyncio.run(registry.probe(tcp_check(), at(port), direct))
+        asyncio.run(probed(tcp_check(), at(port), direct))
 
     assert str(failed.value) == f"nothing listens on port {port} of 127.0.0.1 (connection refused)"
 
@@ -90,7 +103,7 @@ def test_refused() -> None:
 @pytest.mark.parametrize("spec", [tcp_check(HASTY), http_check(HASTY)], ids=["tcp", "http"])
 def test_no_answer(spec: TcpCheck | HttpCheck) -> None:
     with full_port() as port, pytest.raises(CheckFailed) as failed:
-        asyncio.run(registry.probe(spec, at(port), direct))
+        asyncio.run(probed(spec, at(port), direct))
 
     assert str(failed.value) == f"no answer from port {port} of 127.0.0.1 within 50ms"
 

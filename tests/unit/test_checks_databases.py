@@ -6,10 +6,10 @@ import struct
 from typing import Any
 
 import pytest
-from peers import PATIENT, SHORT, Answer, at, babbling, closing, deaf_port, full_port, serving, silent
+from peers import PATIENT, SHORT, Answer, at, babbling, closing, deaf_port, full_port, probed, serving, silent
 from pydantic import TypeAdapter
 
-from xdpdirector.checks import CheckFailed, direct, registry
+from xdpdirector.checks import CheckFailed, direct
 from xdpdirector.checkspec import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
@@ -85,7 +85,7 @@ def answering(*answers: bytes, greeting: bytes = b"") -> Answer:
 async def failure(answer: Answer, spec: CheckSpec) -> str:
     async with serving(answer) as port:
         try:
-            await registry.probe(spec, at(port), direct)
+            await probed(spec, at(port), direct)
         except CheckFailed as failed:
             return str(failed).replace(f"port {port} of 127.0.0.1", "HOST")
     return ""
@@ -236,4 +236,4 @@ def test_nobody_there(kind: str) -> None:
     with deaf_port() as refusing, full_port() as mute:
         for port, words in ((refusing, "nothing listens on port"), (mute, "no answer from port")):
             with pytest.raises(CheckFailed, match=words):
-                asyncio.run(registry.probe(check(kind, 0.05), at(port), direct))
+                asyncio.run(probed(check(kind, 0.05), at(port), direct))

@@ -14,7 +14,20 @@ import dns.message
 import dns.rcode
 import dns.rrset
 import pytest
-from peers import HASTY, HERE, HERE6, PATIENT, SHORT, Answer, answering, at, closing, deaf_port, serving
+from peers import (
+    HASTY,
+    HERE,
+    HERE6,
+    PATIENT,
+    SHORT,
+    Answer,
+    answering,
+    at,
+    closing,
+    deaf_port,
+    probed,
+    serving,
+)
 from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, direct, registry
@@ -44,7 +57,7 @@ def answer(query: bytes, *, code: str = "NOERROR", records: tuple[str, ...] = (R
 
 async def failure(port: int, spec: CheckSpec, address: Address = HERE) -> str:
     try:
-        await registry.probe(spec, at(port, address), direct)
+        await probed(spec, at(port, address), direct)
     except CheckFailed as failed:
         return str(failed).replace(f"port {port} of {address}", "HOST")
     return ""

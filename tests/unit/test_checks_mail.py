@@ -6,10 +6,23 @@ from typing import Any
 
 import pytest
 from certificates import Certified, certify
-from peers import PATIENT, SHORT, Answer, at, babbling, closing, deaf_port, full_port, script, serving, silent
+from peers import (
+    PATIENT,
+    SHORT,
+    Answer,
+    at,
+    babbling,
+    closing,
+    deaf_port,
+    full_port,
+    probed,
+    script,
+    serving,
+    silent,
+)
 from pydantic import TypeAdapter
 
-from xdpdirector.checks import CheckFailed, direct, registry
+from xdpdirector.checks import CheckFailed, direct
 from xdpdirector.checkspec import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
@@ -46,7 +59,7 @@ def check(kind: str, timeout: float = PATIENT, **options: Any) -> CheckSpec:
 async def failure(answer: Answer, spec: CheckSpec, certified: Certified | None = None) -> str:
     async with serving(answer, tls=certified.server if certified else None) as port:
         try:
-            await registry.probe(spec, at(port), direct)
+            await probed(spec, at(port), direct)
         except CheckFailed as failed:
             return str(failed).replace(f"port {port} of 127.0.0.1", "HOST")
     return ""
@@ -152,5 +165,5 @@ def test_nobody_there(kind: str) -> None:
     with deaf_port() as refusing, full_port() as mute:
         for port, words in ((refusing, "nothing listens on port"), (mute, "no answer from port")):
             with pytest.raises(CheckFailed, match=words) as failed:
-                asyncio.run(registry.probe(check(kind, 0.05), at(port), direct))
+                asyncio.run(probed(check(kind, 0.05), at(port), direct))
             assert failed.value.absence

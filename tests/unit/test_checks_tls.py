@@ -11,10 +11,10 @@ from typing import Any, cast
 
 import pytest
 from certificates import Certified, certify
-from peers import PATIENT, SHORT, Answer, at, babbling, closing, serving, silent
+from peers import PATIENT, SHORT, Answer, at, babbling, closing, probed, serving, silent
 
 from xdpdirector import files
-from xdpdirector.checks import CheckFailed, CheckImpossible, authorities, direct, registry, tls
+from xdpdirector.checks import CheckFailed, CheckImpossible, authorities, direct, tls
 from xdpdirector.checks.channel import Channel
 from xdpdirector.checkspec import HttpsCheck, TlsCheck
 
@@ -39,7 +39,7 @@ async def ask(answer: Answer, certified: Certified | None, spec: TlsCheck | Http
     """The failure's sentence with the server's place as HOST; empty when there is none."""
     async with serving(answer, tls=certified.server if certified else None) as port:
         try:
-            await registry.probe(spec, at(port), direct)
+            await probed(spec, at(port), direct)
         except CheckFailed as failure:
             return str(failure).replace(f"port {port} of 127.0.0.1", "HOST")
     return ""

@@ -32,3 +32,13 @@ def test_the_limit_is_raised(soft: int, hard: int, limit: int) -> None:
 
     assert done.stdout.split() == [str(limit), str(limit), str(hard)]
     assert limit < ENOUGH
+
+
+def test_too_few_are_refused_with_the_remedy() -> None:
+    source = PROGRAM.format(soft=60, hard=60).replace("raise_limit", "require")
+
+    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 1
+    assert "may open 60 files and sockets, and a daemon needs" in done.stderr
+    assert "LimitNOFILE" in done.stderr

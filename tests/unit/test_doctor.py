@@ -18,6 +18,7 @@ from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.patient import Patient
 from xdpdirector.errors import DataplaneError
 from xdpdirector.neighbourhood import Room
+from xdpdirector.vethpeer import Peer
 
 Break = Callable[[Ward], object]
 NETWORK_FINDING = {
@@ -83,6 +84,29 @@ def of_instance(name: str) -> Break:
     def change(ward: Ward) -> None:
         ward.machine.instances[9] = name
         card(program_id=9, program="director")(ward)
+
+    return change
+
+
+def gateway(**settings: str) -> Break:
+    """It forwards, before the daemon runs; `settings` of its interface."""
+
+    def change(ward: Ward) -> None:
+        dead(ward)
+        for name, value in settings.items():
+            sysctl(f"ipv4.conf.eth0.{name}", value)(ward)
+        sysctl("ipv4.ip_forward", "1")(ward)
+
+    return change
+
+
+def two_arms(**fields: Any) -> Break:
+    """A second interface in generic mode."""
+
+    def change(ward: Ward) -> None:
+        other = replace(CARD, name="eth1", mode="generic", **fields)
+        ward.machine.others = (other,)
+        configured(interfaces=("eth0", "eth1"))(ward)
 
     return change
 
@@ -207,6 +231,39 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
             sysctl("ipv4.conf.all.log_martians", "1"), "note", "martian", "log_martians=0", id="martians"
         ),
         pytest.param(sysctl("ipv4.ip_forward", "1"), "note", "needs that not", "ip_forward=0", id="forwarding"),
+        pytest.param(
+            gateway(), "warning", "dropped at eth0: they come from a VIP",
+            "net.ipv4.conf.eth0.accept_local=1 net.ipv4.conf.eth0.rp_filter=2", id="gateway of its backends",
+        ),
+        pytest.param(
+            gateway(accept_local="1", rp_filter="1"), "warning", "dropped at eth0: they come", "rp_filter=2",
+            id="gateway with strict rp_filter",
+        ),
+        pytest.param(
+            card(kind="veth", peer=Peer("p0", False, False)), "error", "p0 has no XDP program",
+            "ethtool -K p0 tx off", id="veth without a program on its peer",
+        ),
+        pytest.param(
+            card(kind="veth", peer=Peer("p0", True, True)), "error", "p0 leaves checksums",
+            "mode: generic", id="veth with checksums left to its peer",
+        ),
+        pytest.param(card(kind="veth"), "note", "cannot be looked at", "as root", id="veth, peer unseen"),
+        pytest.param(
+            card(kind="veth", mode="", program_id=0, program="", peer=Peer("p0", False, True)), "note",
+            "takes generic mode", "XDP_PASS", id="veth before the start",
+        ),
+        pytest.param(
+            card(transmit_errors=9), "warning", "lost 9 frames that XDP could not transmit", "queues",
+            id="transmit errors",
+        ),
+        pytest.param(
+            two_arms(kind="veth", peer=Peer("p1", False, True)), "warning", "uploads of more than the MTU stall",
+            "ethtool -K p1 tx off", id="generic mode between two veths",
+        ),
+        pytest.param(
+            two_arms(features={"rx-gro": True}), "warning", "uploads of more than the MTU stall",
+            "ethtool -K eth1 gro off", id="generic mode between two cards",
+        ),
         pytest.param(machine(mounted=False), "error", "no bpffs", "mount -t bpf", id="no bpffs"),
         pytest.param(file(PATHS.pins, None), "note", "no data plane", "", id="nothing loaded"),
         pytest.param(file("/proc/meminfo", NO_MEMORY), "warning", "97 MiB of memory", "sizes", id="memory"),
@@ -346,3 +403,23 @@ def test_the_daemons_answers_tell_what_the_configuration_does_not() -> None:
     assert ward.patient.interfaces == ("eth0",)
     assert ward.patient.program_ids == {42}
     assert ward.patient.documents == WELL
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        pytest.param(gateway(accept_local="1"), id="gateway that takes own addresses"),
+        pytest.param(gateway(accept_local="1", rp_filter="2"), id="gateway with loose rp_filter"),
+        pytest.param(card(kind="veth", peer=Peer("p0", True, False)), id="veth with a ready peer"),
+        pytest.param(two_arms(kind="veth", peer=Peer("p1", False, False)), id="generic mode without offload"),
+    ],
+)
+def test_what_packets_survive_is_no_trouble(sound: Break) -> None:
+    ward = Ward()
+    sound(ward)
+
+    found = ward.findings()
+
+    assert not [
+        each for each in found if "dropped at" in each.text or "stall" in each.text or "veth" in each.text
+    ]

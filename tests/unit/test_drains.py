@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
 
 import pytest
 import stage as s
 from stage import ME, VIP, WEB1, WEB2, Stage, story
 
+from xdpdirector import moments
 from xdpdirector.director import Director
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
@@ -60,7 +61,7 @@ def test_a_drain_that_is_changed_keeps_its_beginning() -> None:
     assert second.deadline
     assert (second.since, second.at_start) == (first.since, 5)
     assert (second.reason, second.on_deadline) == ("new disk", "cut")
-    assert timedelta(seconds=60) <= second.deadline - second.since < timedelta(seconds=120)
+    assert 60 <= second.deadline.at - second.since.at < 120
 
 
 def test_a_drain_that_ended_begins_anew() -> None:
@@ -95,7 +96,7 @@ def test_due_is_who_shall_be_cut_and_is_late(
     assert running
     assert running.deadline
 
-    assert drains.due(running.deadline + timedelta(seconds=offset)) == due
+    assert drains.due(moments.now()._replace(at=running.deadline.at + offset)) == due
 
 
 # Draining
@@ -272,6 +273,33 @@ async def test_who_is_enabled_in_the_last_moment_is_not_cut() -> None:
         await asyncio.wait([first, second])
 
         assert stage.member(WEB1).accepts
+
+
+# The wall clock
+
+
+@pytest.mark.parametrize("hours", [-2, 2])
+@story
+async def test_a_deadline_stays_where_it_is_when_the_wall_clock_jumps(
+    monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    async with busy() as stage:
+        await drain(stage, deadline=3600, on_deadline="cut")
+        await stage.director.set_admin(*WEB2, AdminState.DRAIN, deadline=0, on_deadline="cut", intent=ME)
+        before = progress(stage)
+        jump = timedelta(hours=hours)
+        monkeypatch.setattr(moments, "wall_clock", lambda: datetime.now(UTC) + jump)
+
+        await stage.director.cut_overdue()
+
+        assert (stage.member(WEB1).state, stage.member(WEB2).state) == (State.SERVING, State.MAINTENANCE)
+        after = progress(stage)
+        assert before.deadline
+        assert after.deadline
+        assert abs(after.deadline - before.deadline - jump) < timedelta(minutes=1)
+        assert abs(after.since - before.since - jump) < timedelta(minutes=1)
+        assert after.oldest_at_least is not None
+        assert 0 <= after.oldest_at_least < 60
 
 
 # Waiting

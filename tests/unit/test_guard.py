@@ -152,7 +152,7 @@ async def test_the_file_is_read_again() -> None:
     guard.start(file_of(NET))
     await guard.add(entry(NET6), intent=ALICE)
 
-    guard.take_in(file_of(HOST))
+    await guard.take_in(file_of(HOST))
 
     assert plane.denials == set(keeper.kept.denials) == {HOST, NET6}
     await guard.close()
@@ -214,9 +214,9 @@ async def test_drift_is_repaired_and_told() -> None:
     async with Stage() as stage:
         guard = stage.director.guard
         await guard.replace([entry(NET), entry(NET6)], intent=ALICE)
-        stage.plane.deny([NET, HOST])
+        stage.plane.denials = frozenset([NET, HOST])
 
-        guard.repair()
+        await guard.look()
 
         assert stage.plane.denials == {NET, NET6}
         assert kinds(guard)[-1] == ("dataplane.drift", "guard")

@@ -282,6 +282,19 @@ async def test_what_the_neighbour_table_says_is_found_without_a_probe() -> None:
 
 
 @story
+async def test_a_gateway_that_drops_its_backends_replies_is_found_until_it_is_mended() -> None:
+    async with world() as made:
+        made.network.drops = {"eth0": "accept_local is 0", "eth9": "accept_local is 0"}
+        await made.finds(("replies-dropped-here", "eth0"))
+        [finding] = made.lan.findings
+
+        assert "their gateway" in finding.text
+        assert "net.ipv4.conf.eth0.accept_local=1" in finding.remedy
+        made.network.drops = {}
+        await made.finds()
+
+
+@story
 async def test_without_the_right_to_ask_that_is_the_finding() -> None:
     async with world(refuse=PermissionError(1, "Operation not permitted")) as made:
         await until(lambda: [one.kind for one in made.lan.findings] == [FindingKind.BLIND])

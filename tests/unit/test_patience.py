@@ -11,8 +11,10 @@ from uvicorn.config import Config
 from uvicorn.server import ServerState
 
 from xdpdirector.api.connection import Connection, Patience
+from xdpdirector.api.guests import Guests, Room
 from xdpdirector.api.identity import Peer
 
+ROOT = Peer(uid=0)
 PATIENCE = Patience(request=15.0, answer=20.0)
 
 
@@ -45,7 +47,7 @@ def connected(patience: Patience = PATIENCE) -> tuple[Connection, Wire]:
 
     config, wire = Config(app, interface="asgi3", http="h11", lifespan="off", log_config=None), Wire()
     config.load()
-    connection = Connection(config, ServerState(), Peer(), patience, lambda: None)
+    connection = Connection(config, ServerState(), ROOT, patience, Guests(Room()).enter(ROOT))
     connection.connection_made(wire)
     return connection, wire
 

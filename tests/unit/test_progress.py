@@ -3,16 +3,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from math import log
 
 import pytest
 
 from xdpdirector.drains import Drain
+from xdpdirector.moments import Moment, Now
 from xdpdirector.progress import WINDOW, Progress, Sample
 
-NOW = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
-BEGAN = NOW - timedelta(seconds=90)
+NOON = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
+NOW = Now(1000.0, NOON)
+BEGAN = Moment(*NOW).later(-90)
 
 
 def seen(*samples: tuple[float, int, int]) -> Progress:
@@ -82,7 +84,7 @@ def drain(**changes: object) -> Drain:
 
 
 HALVED = seen((0, 4, 0), (10, 2, 50))
-SOON = NOW + timedelta(seconds=5)
+SOON = Moment(*NOW).later(5)
 
 
 def test_a_view_tells_all_that_can_be_known() -> None:
@@ -91,16 +93,18 @@ def test_a_view_tells_all_that_can_be_known() -> None:
     assert (view.connections_at_start, view.remaining, view.packets_per_second) == (4, 2, 5.0)
     assert view.oldest_at_least == 90.0
     assert view.estimated_end
-    assert (view.estimated_end - NOW).total_seconds() == pytest.approx(1.5 * 10 / log(2))
+    assert (view.estimated_end - NOON).total_seconds() == pytest.approx(1.5 * 10 / log(2))
 
 
 @pytest.mark.parametrize(
     ("changes", "remaining", "settled", "end"),
     [
         pytest.param({}, 2, False, None, id="some may be unseen"),
-        pytest.param({"deadline": SOON, "on_deadline": "cut"}, 2, True, SOON, id="cut before that"),
-        pytest.param({"deadline": SOON, "on_deadline": "cut"}, 2, False, SOON, id="cut, and some unseen"),
-        pytest.param({}, 0, True, NOW, id="done"),
+        pytest.param({"deadline": SOON, "on_deadline": "cut"}, 2, True, SOON.wall, id="cut before that"),
+        pytest.param(
+            {"deadline": SOON, "on_deadline": "cut"}, 2, False, SOON.wall, id="cut, and some unseen"
+        ),
+        pytest.param({}, 0, True, NOON, id="done"),
     ],
 )
 def test_the_end_is_told_when_something_says_so(

@@ -174,3 +174,26 @@ def test_the_loop_turns_while_connections_are_read(tmp_path: Path) -> None:
         reader.join()
     assert alive == {"status": "ok"}
     assert answers == [{"items": [], "next": None}]
+
+
+def test_lists_come_page_by_page(tmp_path: Path) -> None:
+    director = FakeDirector()
+    names = [f"s{number}" for number in range(5)]
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        for number, name in enumerate(names):
+            web = {"name": name, "listeners": [f"192.0.2.{number + 1}:80/tcp"]}
+            web["backends"] = {f"b{each}": {"address": f"192.0.2.{each + 100}"} for each in range(3)}
+            server.client.post("/v1/services", web)
+
+        first = server.client.get("/v1/services", {"limit": 2})
+        rest = server.client.get("/v1/services", {"limit": 3, "cursor": first["next"]})
+        backends = server.client.get("/v1/services/s1/backends", {"limit": 2})
+        last = server.client.get("/v1/services/s1/backends", {"limit": 2, "cursor": backends["next"]})
+        whole = server.client.pages("/v1/services", most=4)
+
+    assert [each["name"] for each in first["items"] + rest["items"]] == names
+    assert rest["next"] is None
+    assert [each["name"] for each in backends["items"] + last["items"]] == ["b0", "b1", "b2"]
+    assert last["next"] is None
+    assert [each["name"] for each in whole["items"]] == names[:4]
+    assert whole["next"]

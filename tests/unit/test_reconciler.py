@@ -61,7 +61,7 @@ class Unreadable(s.FakeHistory):
         super().__init__()
         self.fails, self.asked = True, 0
 
-    def try_writing(self) -> None:
+    def look(self) -> None:
         self.asked += 1
         if self.fails:
             raise ValueError("a mistake")
@@ -433,6 +433,17 @@ async def test_a_vip_that_stands_nowhere_is_a_problem() -> None:
             (f"VIP {VIP} stands on no interface of this director",),
         )
         assert stage.director.readiness().ready
+
+
+@story
+async def test_a_vip_that_is_routed_through_this_host_need_not_stand_on_it() -> None:
+    async with two() as stage:
+        stage.vips.lost, stage.vips.routed = {VIP}, {VIP}
+
+        ready = stage.director.readiness()
+
+        assert (ready.ready, ready.problems) == (True, ())
+        assert any(f"VIP {VIP} stands on no interface" in warning for warning in ready.warnings)
 
 
 @story

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 from fake_director import FakeDirector
-from prometheus_client.exposition import generate_latest
 
-from xdpdirector.api.metrics import look, registry
+from xdpdirector.api import metrics
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 RULES, DASHBOARD = CONTRIB / "prometheus", CONTRIB / "grafana" / "xdpdirector.json"
@@ -40,7 +39,7 @@ def test_the_rules_are_sound_and_do_what_they_say(promtool: str, arguments: tupl
 
 
 def test_the_metrics_are_as_prometheus_wants_them(promtool: str) -> None:
-    text = generate_latest(registry(asyncio.run(look(FakeDirector()))))
+    text = metrics.text(asyncio.run(metrics.look(FakeDirector())))
 
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
 

@@ -72,7 +72,7 @@ WELL = {
             "backends": {"entries": 2, "room": 4096},
             "connections": {"entries": 9000, "room": 262144},
         },
-        "attachments": [{"interface": "eth0", "mode": "native", "program_id": 42}],
+        "attachments": [{"interface": "eth0", "mode": "native", "program_id": 42, "transmit_errors": 0}],
         "drift_repaired": 0,
     },
     "lan": {

@@ -95,7 +95,7 @@ def status(context: typer.Context, watch: Watch = False, output: Output = Format
     def look() -> tuple[Any, Any]:
         report["readiness"] = client.get("/readyz")
         report["statistics"] = client.get("/v1/stats")
-        report["services"] = client.get("/v1/services")["items"]
+        report["services"] = client.pages("/v1/services")["items"]
         return report, lambda: show.status(target(context).instance, report)
 
     repeated(watch, look, output)

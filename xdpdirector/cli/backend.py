@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime, timedelta
+import time
+from datetime import UTC, datetime
+from math import inf
 from typing import Annotated, Any
 
 import typer
@@ -26,9 +28,8 @@ from xdpdirector.client import Client, backend_path, service_path
 from xdpdirector.errors import ConflictError, TimedOutError
 
 app = typer.Typer(help="Backends: list, show, add, set, drain, remove ...")
-LONGEST_POLL = timedelta(seconds=30)
-LIVELY_POLL = timedelta(seconds=2)
-CUT_TAKES = timedelta(seconds=20)
+LONGEST_POLL, LIVELY_POLL = 30.0, 2.0  # seconds
+CUT_TAKES = 20.0  # seconds
 Weight = Annotated[
     int | None, typer.Option(help="Its share; 0 takes no new connections.", show_default=False)
 ]
@@ -57,10 +58,11 @@ def list_(
 
     def look() -> tuple[Any, Any]:
         if service is not None:
-            document = client.get(f"{service_path(service)}/backends")
+            document = client.pages(f"{service_path(service)}/backends")
         else:
-            services = client.get("/v1/services")["items"]
-            document = {"items": [backend for one in services for backend in one["backends"]]}
+            services = client.pages("/v1/services")["items"]
+            found = [backend for one in services for backend in one["backends"]]
+            document = {"items": found, "next": None}
         return document, lambda: show.backends(document["items"])
 
     repeated(watch, look, output)
@@ -184,8 +186,8 @@ def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dic
     """
     end, cut = _end(document), (document["drain"] or {}).get("on_deadline") == "cut"
     while True:
-        left = LONGEST_POLL if end is None else end - datetime.now(UTC)
-        step = min(left, LIVELY_POLL if sys.stderr.isatty() else LONGEST_POLL).total_seconds()
+        left = inf if end is None else end - time.monotonic()
+        step = min(left, LIVELY_POLL if sys.stderr.isatty() else LONGEST_POLL)
         try:
             query = {"wait": "drained", "timeout": f"{max(step, 0.1):.3f}s"}
             drained: dict[str, Any] = client.get(_path(name), query, timeout=None)
@@ -200,7 +202,7 @@ def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dic
                 f"{document['admin']} meanwhile."
             )
         remaining = show.remaining(document)
-        if end is not None and datetime.now(UTC) >= end:
+        if end is not None and time.monotonic() >= end:
             raise TimedOutError(
                 f"Backend '{name.service}/{name.backend}' still has {remaining} at its deadline. "
                 "It takes no new ones: wait longer, or cut them with `xdpdirector backend maintenance`."
@@ -209,13 +211,14 @@ def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dic
             print(f"{name.service}/{name.backend}: {remaining} left", file=sys.stderr)
 
 
-def _end(document: dict[str, Any]) -> datetime | None:
-    """When waiting is over: the deadline, and with `cut` the moment that cutting takes."""
+def _end(document: dict[str, Any]) -> float | None:
+    """When waiting is over, in monotonic seconds: the deadline, and with `cut` the moment that cutting takes."""
     progress = document["drain"] or {}
     if not progress.get("deadline"):
         return None
     cut = progress["on_deadline"] == "cut"
-    return datetime.fromisoformat(progress["deadline"]) + (CUT_TAKES if cut else timedelta())
+    left = datetime.fromisoformat(progress["deadline"]) - datetime.now(UTC)
+    return time.monotonic() + left.total_seconds() + (CUT_TAKES if cut else 0.0)
 
 
 def _given(weight: int | None, max_connections: int | None) -> dict[str, int]:

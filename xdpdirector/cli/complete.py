@@ -46,7 +46,7 @@ def _ask(context: typer.Context) -> list[dict[str, Any]]:
     chosen = context.find_root().params
     try:
         path = chosen.get("socket") or InstancePaths(chosen.get("instance") or DEFAULT_INSTANCE).socket
-        items: list[dict[str, Any]] = Client(Path(path)).get("/v1/services", timeout=PATIENCE)["items"]
+        items: list[dict[str, Any]] = Client(Path(path)).pages("/v1/services", timeout=PATIENCE)["items"]
     except DirectorError:
         return []
     return items

@@ -23,7 +23,7 @@ def list_(context: typer.Context, watch: Watch = False, output: Output = Format.
     client = target(context).client()
 
     def look() -> tuple[Any, Any]:
-        document = client.get("/v1/services")
+        document = client.pages("/v1/services")
         return document, lambda: show.services(document["items"])
 
     repeated(watch, look, output)

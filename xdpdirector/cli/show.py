@@ -179,7 +179,9 @@ def statistics(document: Document) -> Parts:
     yield traffic
     yield ""
     for each in document["attachments"]:
-        yield f"Program {each['program_id']} is attached to {each['interface']} ({each['mode']})."
+        lost = each["transmit_errors"]
+        words = f"; {number(lost)} frames could not be transmitted" if lost else ""
+        yield f"Program {each['program_id']} is attached to {each['interface']} ({each['mode']}){words}."
     yield f"{plural(document['connections'], 'connection')} stored; drift repaired: {document['drift_repaired']}."
 
 

@@ -78,7 +78,10 @@ def _live(chosen: Target, interval: float) -> None:
 
 def _look(client: Client) -> Look:
     return Look(
-        time.monotonic(), client.get("/readyz"), client.get("/v1/stats"), client.get("/v1/services")["items"]
+        time.monotonic(),
+        client.get("/readyz"),
+        client.get("/v1/stats"),
+        client.pages("/v1/services")["items"],
     )
 
 

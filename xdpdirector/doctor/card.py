@@ -19,10 +19,11 @@ from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from xdpdirector import interfaces, libbpf
+from xdpdirector import cardstats, interfaces, libbpf, vethpeer
 from xdpdirector.interfaces import Interface
 from xdpdirector.libbpf import XdpMode
 from xdpdirector.netlink import Message, Requests
+from xdpdirector.vethpeer import Peer
 
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SIOCETHTOOL, GET_DRIVER_INFO = 0x8946, 3
@@ -35,7 +36,8 @@ class Card:
     """`kind`: veth, bond, vlan ...; empty for hardware. `driver`: empty when unknown. `features`: by ethtool's
     names, whether it is on. `queues`: channels that receive, in use and at most; None when nobody says.
     `program_id` 0: no XDP program. `program`: its name, empty when it may not be known. `port_fault`: see
-    `interfaces.port_fault`. `arp_ignore`: None for what is not Ethernet, and for ports."""
+    `interfaces.port_fault`. `arp_ignore`: None for what is not Ethernet, and for ports. `peer`: of a veth, if it
+    may be looked at. `transmit_errors`: see `cardstats`; None when the driver tells nothing."""
 
     name: str
     up: bool
@@ -51,6 +53,8 @@ class Card:
     program: str = ""
     port_fault: str = ""
     arp_ignore: int | None = None
+    peer: Peer | None = None
+    transmit_errors: int | None = None
 
 
 def read_all() -> dict[str, Card]:
@@ -80,7 +84,15 @@ def _card(link: Message, known: Mapping[int, Interface]) -> Card:
         program=program,
         port_fault=interfaces.port_fault(here, known.values()),
         arp_ignore=here.arp.ignore if here.mac and not here.master else None,
+        peer=_peer(name) if here.kind == "veth" else None,
+        transmit_errors=cardstats.of([name]).get(name),
     )
+
+
+def _peer(name: str) -> Peer | None:
+    with contextlib.suppress(OSError):  # it went away meanwhile
+        return vethpeer.peer(name)
+    return None
 
 
 def _program(ifindex: int) -> tuple[str, int, str]:

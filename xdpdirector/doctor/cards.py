@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from xdpdirector.doctor import transmitting
 from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
@@ -65,9 +66,12 @@ def look(patient: Patient) -> Iterator[Finding]:
             yield error(card.port_fault, "netlink: IFLA_MASTER", "name the other interface, as it says")
         yield from _link(card)
         yield from _program(card, patient)
+        yield from transmitting.look(card, patient.configuration.mode if patient.configuration else "auto")
         yield from _offloads(card)
         yield from _queues(card, patient.machine.processors)
-    yield from _sizes([patient.cards[name] for name in patient.interfaces if name in patient.cards])
+    cards = [patient.cards[name] for name in patient.interfaces if name in patient.cards]
+    yield from _sizes(cards)
+    yield from transmitting.between(cards)
 
 
 def _sizes(cards: list[Card]) -> Iterator[Finding]:

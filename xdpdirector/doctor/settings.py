@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+from xdpdirector import ownsource
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
+from xdpdirector.ownsource import dropping
 
 ROOT = Path("/proc/sys/net")
 NEARLY_FULL = 0.8
@@ -21,6 +23,7 @@ def look(patient: Patient) -> Iterator[Finding]:
     yield from _flux(patient)
     yield from _ipv6(patient)
     yield from _martians(patient)
+    yield from _own_source(patient)
     yield from _in_vain(patient)
 
 
@@ -109,6 +112,15 @@ def _martians(patient: Patient) -> Iterator[Finding]:
             f"{path} is 1",
             f"{_set(path)}=0, or `lan: {{probe: false}}`",
         )
+
+
+def _own_source(patient: Patient) -> Iterator[Finding]:
+    """Once the daemon runs, its look at the network says so."""
+    manages = patient.configuration is not None and patient.configuration.vips == "manage"
+    if patient.documents or not manages or not _has_vip(patient, 4):
+        return
+    for name, evidence in dropping(patient.interfaces, lambda path: _number(patient, path)).items():
+        yield warning(ownsource.sentence(name), evidence, ownsource.remedy(name))
 
 
 def _in_vain(patient: Patient) -> Iterator[Finding]:

@@ -104,7 +104,7 @@ class LabDirector:
         wait_until(self._all_serve, "every backend serves", timeout, interval=0.05)
 
     def _all_serve(self) -> bool:
-        services = self.client.get("/v1/services")["items"]
+        services = self.client.pages("/v1/services")["items"]
         return all(backend["serving"] for service in services for backend in service["backends"])
 
     @property

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+from xdpdirector import ownsource
 from xdpdirector.lan.claims import Sight
 from xdpdirector.lan.hearing import Manner
 from xdpdirector.lan.scene import Target
@@ -44,6 +45,12 @@ def blind(why: str) -> Draft:
         "give the daemon CAP_NET_RAW (AmbientCapabilities= in its systemd unit), or switch the questions off: "
         "`lan: {probe: false}`",
     )
+
+
+def replies_dropped(interface: str, evidence: str) -> Draft:
+    """The kernel of this host sends no packets on that come from a VIP."""
+    text, remedy = ownsource.sentence(interface), ownsource.remedy(interface)
+    return Draft(FindingKind.REPLIES_DROPPED, interface, text, evidence, remedy, interface=interface)
 
 
 def claimed_by_backend(vip: Address, targets: Sequence[Target], mac: bytes, sight: Sight) -> Draft:

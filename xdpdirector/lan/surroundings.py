@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 from typing import Protocol
@@ -10,7 +11,7 @@ from typing import Protocol
 from pyroute2.netlink.rtnl import RTM_GETNEIGH
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
-from xdpdirector import interfaces
+from xdpdirector import interfaces, ownsource
 from xdpdirector.interfaces import Interface, mac_bytes
 from xdpdirector.model import Address
 from xdpdirector.netlink import Requests
@@ -29,6 +30,9 @@ class Surroundings(Protocol):
     def known_as(self, mac: bytes) -> list[Address]:
         """The addresses that the neighbour table has for a MAC."""
 
+    def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
+        """See `ownsource.dropping`."""
+
 
 class Kernel:
     """Over a socket in the network namespace of the thread that opens it."""
@@ -41,6 +45,9 @@ class Kernel:
 
     def links(self) -> list[Interface]:
         return interfaces.everything(self._requests)
+
+    def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
+        return ownsource.dropping(interfaces)
 
     def known_as(self, mac: bytes) -> list[Address]:
         return sorted(

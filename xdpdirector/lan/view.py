@@ -22,6 +22,7 @@ class FindingKind(StrEnum):
     BACKEND_UNREACHABLE = "backend-unreachable"
     DUPLICATE_BACKEND = "duplicate-backend-address"
     SHARED_MAC = "shared-mac"
+    REPLIES_DROPPED = "replies-dropped-here"
     BLIND = "blind"
 
 

@@ -19,7 +19,7 @@ from xdpdirector.edits import Services
 from xdpdirector.interfaces import Interface
 from xdpdirector.lan.asking import Asking
 from xdpdirector.lan.claims import Claims
-from xdpdirector.lan.draft import Draft, blind
+from xdpdirector.lan.draft import Draft, blind, replies_dropped
 from xdpdirector.lan.hearing import Claim, Manner
 from xdpdirector.lan.inquiry import Inquiry
 from xdpdirector.lan.judge import judge
@@ -240,4 +240,10 @@ class Lan:
         )
         verdicts = {key: verdict for key, (verdict, _) in self._asking.known.items()}
         drafts = judge(now, self._claims, verdicts, self._surroundings.known_as, self._lost_for_long(now))
-        self._ledger.settle([*drafts, *self._blind], reporting.now())
+        self._ledger.settle([*drafts, *self._dropped(now), *self._blind], reporting.now())
+
+    def _dropped(self, now: Scene) -> list[Draft]:
+        """Only where an IPv4 VIP is this host's own address."""
+        if not any(vip.version == 4 for vip in now.held):
+            return []
+        return [replies_dropped(*each) for each in self._surroundings.dropping(self._interfaces).items()]

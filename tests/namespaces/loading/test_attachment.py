@@ -3,6 +3,7 @@
 
 import os
 import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from xdpdirector.errors import (
     InvalidRequestError,
     LoaderError,
 )
+from xdpdirector.lab import switchport
 from xdpdirector.layout import Loaded
 from xdpdirector.libbpf import XdpFlags, XdpMode
 from xdpdirector.paths import InstancePaths
@@ -24,24 +26,49 @@ from xdpdirector.paths import InstancePaths
 pytestmark = pytest.mark.root
 
 
+def pass_all(peer: str) -> None:
+    switchport.main([peer])
+
+
+def no_offload(peer: str) -> None:
+    subprocess.run(["ethtool", "-K", peer, "tx", "off"], check=True, capture_output=True)
+
+
 @pytest.mark.parametrize(
-    ("mode", "interface", "expected"),
+    ("mode", "interface", "ready", "expected", "why"),
     [
-        pytest.param("native", "one0", XdpMode.NATIVE, id="native"),
-        pytest.param("generic", "one0", XdpMode.GENERIC, id="generic"),
-        pytest.param("auto", "one0", XdpMode.NATIVE, id="auto where native works"),
-        pytest.param("auto", "lo", XdpMode.GENERIC, id="auto where it does not"),
+        pytest.param("native", "one0", [], XdpMode.NATIVE, "", id="native"),
+        pytest.param("generic", "one0", [], XdpMode.GENERIC, "", id="generic"),
+        pytest.param(
+            "auto", "one0", [pass_all, no_offload], XdpMode.NATIVE, "", id="auto where native works"
+        ),
+        pytest.param("auto", "lo", [], XdpMode.GENERIC, "because native mode: ", id="auto where it does not"),
+        pytest.param("auto", "one0", [], XdpMode.GENERIC, "its peer one1 has no XDP program", id="veth"),
+        pytest.param(
+            "auto", "one0", [no_offload], XdpMode.GENERIC, "one1 has no XDP program", id="no program"
+        ),
+        pytest.param("auto", "one0", [pass_all], XdpMode.GENERIC, "one1 leaves checksums", id="checksums"),
     ],
 )
 def test_attach(
-    paths: InstancePaths, prepared: Loaded, mode: attachment.Mode, interface: str, expected: XdpMode
+    paths: InstancePaths,
+    prepared: Loaded,
+    mode: attachment.Mode,
+    interface: str,
+    ready: list[Callable[[str], None]],
+    expected: XdpMode,
+    why: str,
 ) -> None:
+    for make in ready:
+        make("one1")
+
     [attached] = attachment.attach(paths, [interface], mode)
 
     assert state(interface).mode == expected
     assert state(interface).program_id == prepared.program_id == attached.program_id
     assert attached.mode == expected.name.lower()
-    assert attached.note.startswith("lo runs in generic mode, because native mode: ") is (interface == "lo")
+    assert bool(attached.note) is bool(why)
+    assert why in attached.note
     assert attachment.attachments(paths) == [replace(attached, note="")]
 
 
@@ -60,7 +87,7 @@ def test_attach_replaces_in_place(
 
 
 def test_attach_twice_changes_nothing(paths: InstancePaths, prepared: Loaded) -> None:
-    first = attachment.attach(paths, ["one0"])
+    first = attachment.attach(paths, ["one0"], "generic")
 
     assert attachment.attach(paths, ["one0"]) == first
 

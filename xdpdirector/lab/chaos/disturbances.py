@@ -23,6 +23,7 @@ from xdpdirector.lab.chaos.storage import (
     read_only_disk,
 )
 from xdpdirector.lab.chaos.world import World
+from xdpdirector.lab.processes import inside
 from xdpdirector.lab.waiting import wait_until
 
 Steps = Iterator[None]
@@ -108,12 +109,22 @@ def children(pid: int | None) -> list[int]:
 
 
 def _helpers(world: World) -> tuple[int, int]:
-    """Who waits and who serves, of the processes that make the checks' sockets."""
+    """Who waits and who serves, of the processes that make the checks' sockets: those that live in the namespace
+    which the daemon has a descriptor of. Whoever began as one half may be the other one by now."""
 
     def found() -> list[tuple[int, int]]:
-        return [(child, inner) for child in children(world.director.pid) for inner in children(child)]
+        lives = inside(_namespaces(world.director.pid))
+        inhabitants = {one.pid for one in lives if "xdpdirector.giver" in one.command}
+        return [(one, child) for one in inhabitants for child in children(one) if child in inhabitants]
 
     return wait_until(found, "the checks' helper runs", 10.0)[0]
+
+
+def _namespaces(pid: int | None) -> list[Path]:
+    """The network namespaces that a process has open, by its descriptors."""
+    with suppress(OSError):
+        return [one for one in Path(f"/proc/{pid}/fd").iterdir() if str(one.readlink()).startswith("net:[")]
+    return []
 
 
 def helper_killed(world: World, arguments: dict[str, Any]) -> Steps:

@@ -20,7 +20,7 @@ from xdpdirector.lab.chaos.disturbances import DISTURBANCES, NEEDS_USER
 from xdpdirector.lab.chaos.done import Done
 from xdpdirector.lab.chaos.floods import run_flood
 from xdpdirector.lab.chaos.operations import perform
-from xdpdirector.lab.chaos.schedule import DISTURBANCE, FLOOD, OPERATION, Action
+from xdpdirector.lab.chaos.schedule import DISTURBANCE, FLOOD, OPERATION, SETTLING, Action
 from xdpdirector.lab.chaos.world import World
 
 PERSISTS = 60.0  # seconds that an operator tries again what a disturbance keeps from being done
@@ -36,6 +36,7 @@ class Lanes:
     def __init__(self, world: World, actions: Sequence[Action], say: Say) -> None:
         self._world, self._say = world, say
         self._begun = time.monotonic()
+        self._latest = world.options.seconds - SETTLING
         self._stop = threading.Event()
         self._done: list[Done] = []
         work = {DISTURBANCE: self._disturb, OPERATION: self._operate, FLOOD: self._flood}
@@ -80,7 +81,8 @@ class Lanes:
                 return
             began = time.monotonic()
             try:
-                outcome, detail = act(action)
+                late = began > self._begun + self._latest
+                outcome, detail = (done.SKIPPED, "no time was left") if late else act(action)
             except Exception as error:  # it is reported, and the next one is done nevertheless
                 outcome, detail = done.FAILED, f"{type(error).__name__}: {error}"
             self._done.append(Done(action, began, time.monotonic(), outcome, detail))

@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from xdpdirector import compile_cache
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.chaos.setting import BACKENDS, SERVICES, SOURCES, Options, configuration
 from xdpdirector.lab.director import LabDirector
@@ -103,6 +104,7 @@ def standing(options: Options) -> Iterator[World]:
         for host in lab.backends:
             EchoServers(host).start()
         _make_clients(lab.client, options.size.ports)
+        stack.enter_context(_compiling_once(lab.record.directory / "compiled"))
         user = next(filter(_can_run, USERS), None)
         director = ChaosDirector(lab.director_host, lab.topology.instance)
         director.configure(configuration(lab.topology, user))
@@ -110,6 +112,19 @@ def standing(options: Options) -> Iterator[World]:
         stack.callback(director.stop)
         director.wait_serving()
         yield World(options, lab, director, user, state)
+
+
+@contextmanager
+def _compiling_once(directory: Path) -> Iterator[None]:
+    """Upgrades go to and fro between two releases: each is compiled the first time only."""
+    directory.mkdir()
+    before = os.environ.get(compile_cache.VARIABLE)
+    os.environ.setdefault(compile_cache.VARIABLE, str(directory))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[compile_cache.VARIABLE]
 
 
 def unmount(paths: InstancePaths) -> None:

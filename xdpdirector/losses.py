@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Interfaces at which frames that the packet program sends on are lost: by their drivers' statistics, and on a veth
+in native mode by what its peer lacks. Looks when it is told to; the time is the caller's, in monotonic seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+
+from xdpdirector import cardstats, vethpeer
+
+PEERS_APART = 10.0  # seconds between two looks at peers
+LASTS = 10.0  # seconds without a loss until it is forgotten
+
+
+@dataclass
+class _Seen:
+    """What the driver counted at the last look, and when that grew."""
+
+    count: int
+    grew: float | None = None
+
+
+class Losses:
+    """`count`: see `cardstats.of`; `fault`: see `vethpeer.fault`."""
+
+    def __init__(
+        self,
+        count: Callable[[Iterable[str]], Mapping[str, int]] = cardstats.of,
+        fault: Callable[[str], str] = vethpeer.fault,
+    ) -> None:
+        self._count, self._fault = count, fault
+        self._seen: dict[str, _Seen] = {}
+        self._faults: dict[str, str] = {}
+        self._next_peers = 0.0
+        self._modes: dict[str, str] = {}
+
+    def look(self, modes: Mapping[str, str], now: float) -> None:
+        """`modes`: of the interfaces that carry the program. Takes some milliseconds where there are many network
+        namespaces: not for an event loop."""
+        counts = self._count(modes)
+        self._seen = {name: seen for name, seen in self._seen.items() if name in counts}
+        for name, count in counts.items():
+            seen = self._seen.get(name)
+            if seen is None or count < seen.count:  # the interface was made anew
+                self._seen[name] = _Seen(count)
+            elif count > seen.count:
+                seen.count, seen.grew = count, now
+            elif seen.grew is not None and now - seen.grew > LASTS:
+                self._seen[name] = _Seen(count)
+        if now >= self._next_peers or modes != self._modes:
+            self._next_peers, self._modes = now + PEERS_APART, dict(modes)
+            found = {name: self._fault(name) for name, mode in modes.items() if mode == "native"}
+            self._faults = {name: why for name, why in found.items() if why and why != vethpeer.UNSEEN}
+
+    def counts(self) -> dict[str, int]:
+        """Frames that could not be transmitted, by interface, where the driver tells."""
+        return {name: seen.count for name, seen in self._seen.items()}
+
+    def problems(self) -> list[str]:
+        """A sentence for each interface."""
+        return [
+            *(
+                f"interface {name} is a veth in native mode and loses what is sent on: {why}. Remedy: "
+                f"{vethpeer.remedy(name)}"
+                for name, why in self._faults.items()
+            ),
+            *(
+                f"interface {name} loses what is sent on: its driver counts frames that XDP could not transmit "
+                f"(`ethtool -S {name}`). {self._advice(name)}"
+                for name, seen in self._seen.items()
+                if seen.grew is not None and name not in self._faults
+            ),
+        ]
+
+    def _advice(self, name: str) -> str:
+        if self._modes.get(name) == "native":
+            return (
+                "Its transmit queues are full or too few (`ethtool -L`, `ethtool -G`), or the driver cannot do it: "
+                f"on a veth, {vethpeer.remedy(name)}"
+            )
+        return "Its transmit queues are full, or a frame is larger than the MTU of where it leaves"

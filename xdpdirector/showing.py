@@ -1,0 +1,129 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is wanted joined with what is known of it: services and backends as they are shown. Changes nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import TypeVar
+
+from xdpdirector import edits, reporting
+from xdpdirector.edits import Services
+from xdpdirector.model import BackendSpec, ServiceSpec
+from xdpdirector.plane import Key, Plane
+from xdpdirector.reconciler import Reconciler
+from xdpdirector.reporting import ServiceSample
+from xdpdirector.views import BackendView, ConnectionCounts, DrainView, ServiceView, Traffic
+
+PIECE = 32  # backends that are shown without a turn for others
+MOST_TOGETHER = 512  # backends whose traffic is read at once
+NOTHING_KNOWN: Mapping[Key, Traffic] = MappingProxyType({})
+
+Shown = TypeVar("Shown")
+
+
+class Showing:
+    """`drain_view` shows a backend's drain, if it drains."""
+
+    def __init__(
+        self,
+        reconciler: Reconciler,
+        plane: Plane,
+        drain_view: Callable[[Key, ConnectionCounts], DrainView | None],
+    ) -> None:
+        self._reconciler, self._plane, self._drain_view = reconciler, plane, drain_view
+
+    @property
+    def _services(self) -> Services:
+        return self._reconciler.services
+
+    def services(self) -> list[ServiceView]:
+        traffic = self.traffic(self._services)
+        return [self._service(name, spec, traffic[name]) for name, spec in self._services.items()]
+
+    def service(self, name: str) -> ServiceView:
+        spec = edits.find_service(self._services, name)
+        return self._service(name, spec, self.traffic({name: spec})[name])
+
+    def backend(self, service: str, name: str) -> BackendView:
+        key = (service, name)
+        spec = edits.find_backend(self._services, *key)
+        return self._backend(key, spec, self._plane.traffic([key])[key])
+
+    def traffic(self, services: Services) -> dict[str, dict[str, Traffic]]:
+        """Of all their backends."""
+        found = self._plane.traffic([(name, key) for name, spec in services.items() for key in spec.backends])
+        return {name: {key: found[name, key] for key in spec.backends} for name, spec in services.items()}
+
+    def _service(self, name: str, spec: ServiceSpec, traffic: Mapping[str, Traffic]) -> ServiceView:
+        backends = tuple(
+            self._backend((name, key), each, traffic[key]) for key, each in spec.backends.items()
+        )
+        return self._view(name, spec, backends)
+
+    def _view(self, name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
+        return reporting.service_view(
+            name, spec, backends, self._plane.refused(name), self._plane.departed(name)
+        )
+
+    def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
+        return self._seen(key, spec, traffic, reporting.backend_view)
+
+    def _seen(self, key: Key, spec: BackendSpec, traffic: Traffic, show: Callable[..., Shown]) -> Shown:
+        """`show`: `reporting.backend_view`, or what takes the same."""
+        counts = self._plane.counts(key)
+        return show(
+            key,
+            spec,
+            self._reconciler.standing(key),
+            counts,
+            traffic,
+            self._drain_view(key, counts),
+            self._reconciler.since(key),
+            vips=self._services[key[0]].vips,
+            settled=self._plane.is_settled(key[0]),
+        )
+
+    def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
+        """Of these services, in pieces: None wherever others may have their turn. One that goes meanwhile is left
+        out."""
+        for name in names:
+            for seen in self._in_pieces(name, reporting.backend_view):
+                yield seen and self._view(name, *seen)
+
+    def samples(self) -> Iterator[ServiceSample | None]:
+        """What metrics tell of all services; else as `views`."""
+        names = list(self._services)
+        for begin in range(0, len(names), PIECE):
+            some = names[begin : begin + PIECE]
+            keys = [(name, key) for name in some for key in self._backends(name)]
+            traffic = self._plane.traffic(keys[:MOST_TOGETHER])
+            for name in some:
+                for seen in self._in_pieces(name, reporting.backend_sample, traffic):
+                    refused, departed = self._plane.refused(name), self._plane.departed(name)
+                    yield seen and reporting.service_sample(name, *seen, refused, departed)
+
+    def _backends(self, service: str) -> list[str]:
+        """None of one that has gone."""
+        spec = self._services.get(service)
+        return list(spec.backends) if spec else []
+
+    def _in_pieces(
+        self, name: str, show: Callable[..., Shown], known: Mapping[Key, Traffic] = NOTHING_KNOWN
+    ) -> Iterator[tuple[ServiceSpec, tuple[Shown, ...]] | None]:
+        """A service and its backends, as they were wanted at the end; None between two pieces. `known`: the traffic
+        of some, read before."""
+        while (spec := self._services.get(name)) is not None:
+            shown: list[Shown] = []
+            keys = list(spec.backends)
+            for begin in range(0, len(keys), PIECE) or (0,):
+                some = [(name, key) for key in keys[begin : begin + PIECE]]
+                traffic = known if all(key in known for key in some) else self._plane.traffic(some)
+                shown += [self._seen(key, spec.backends[key[1]], traffic[key], show) for key in some]
+                if begin + PIECE < len(keys):
+                    yield None
+                    if self._services.get(name) is not spec:
+                        break
+            else:
+                yield spec, tuple(shown)
+                return

@@ -30,7 +30,8 @@ static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
 	if (find_entry(&packet, service, number, &entry))
 		return true; /* it has shown a packet here already */
 	find_place(&packet, service, number, &place);
-	return insert(&packet, &place, is.word, now, SEEN_NOW, &evicted);
+	return insert(&packet, &place, is.word,
+		      &(struct taking){ .now = now, .states = UNASSURED & ~ESTABLISHED }, &evicted);
 }
 
 #endif

@@ -55,9 +55,11 @@ static __always_inline enum reason follow_slot(const struct packet *packet,
 	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
 }
 
-/* Remember the flow: as pending, also when it is mid-stream: its next packet will show. False when there is no room. */
+/* Remember the flow: as pending, also when it is mid-stream: its next packet will show. False when there is no room. `hash`: of
+ * the flow. */
 static __always_inline bool remember(const struct packet *packet, const struct service *service,
-				     const struct aside *aside, const struct choice *choice)
+				     const struct aside *aside, const struct choice *choice,
+				     u64 *hash)
 {
 	union record_word is = {};
 	u32 now = ticks(aside->now);
@@ -70,7 +72,13 @@ static __always_inline bool remember(const struct packet *packet, const struct s
 	is.record.generation = choice->backend ? choice->backend->generation : 0;
 	is.record.seen = now;
 	find_place(packet, service, aside->front, &place);
-	if (!insert(packet, &place, is.word, now, service->timeouts[CONNECTION_SYN], &evicted.word))
+	*hash = place.hash;
+	if (!insert(packet, &place, is.word,
+		    &(struct taking){ .now = now,
+				      .states = UNASSURED,
+				      .patience = service->timeouts[CONNECTION_SYN],
+				      .assured_after = service->assured_after },
+		    &evicted.word))
 		return false;
 	if (evicted.word)
 		add_load(evicted, -1);
@@ -232,13 +240,16 @@ static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct
 	aside->stage = STAGE_SCHEDULE;
 	if (is_contested(&entry, aside, choice)) {
 		if (is_opening(packet)) {
-			note_opening(ctx, packet, service, aside->front);
-		} else if (!follows_opening(ctx, packet, service, aside->front)) {
+			note_opening(ctx, packet, entry.hash);
+		} else if (!follows_opening(ctx, packet, entry.hash)) {
 			give_back(packet, aside, &entry, choice);
 			return FORWARD_CONNECTION;
 		}
 	}
-	renew(&entry, packet, ticks(aside->now), has_data(ctx, packet));
+	if (!is_established(entry.is.word) || packet->flags & (TCP_FIN | TCP_RST))
+		renew(&entry, packet, ticks(aside->now), has_data(ctx, packet));
+	else if (!is_opening(packet))
+		assure(&entry, service, aside->service, ticks(aside->now));
 	return follow_record(packet, service, aside->front, &entry, choice);
 }
 

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Connections: what is remembered of a flow, and for how long.
  *
- * A flow that has shown one packet is pending; its second packet (for TCP: the first that is no SYN) makes it a running
- * one, which no newcomer can push out. Time is in jiffies: reading them costs one load, a clock thirty times that.
+ * A flow that has shown one packet is pending; its second packet (for TCP: the first that is no SYN) establishes it; and
+ * one that comes some seconds later makes it an assured one, which no newcomer can push out: see table.h. Until then a
+ * record has the time of its second packet. Time is in jiffies: reading them costs one load, a clock thirty times that.
  *
  * The replies never come this way, so nothing tells a FIN, a RST or a SYN of the client's from one that somebody made up
  * who knows addresses and ports. None of them moves a running flow. What the client sends afterwards says how it was: an
@@ -18,9 +19,10 @@
 #include "parse.h"
 #include "table.h"
 
+/* All but FIN and CLOSED, assured or not. */
 static __always_inline bool is_active(u8 state)
 {
-	return state != CONNECTION_FIN && state != CONNECTION_CLOSED;
+	return (state & CONNECTION_FIN) != CONNECTION_FIN;
 }
 
 /* One connection of the record's backend more (by = 1) or less (-1), active or not. A backend that has the index of an
@@ -55,12 +57,12 @@ static __always_inline void move_load(union record_word is, s32 active)
 
 /* The state after a packet: 4 bits by the state before. DATA is after an ACK with data, OTHER after what has no ACK, and
  * UDP's. */
-#define AFTER_RST   0x777777770ULL
-#define AFTER_FIN   0x666666660ULL
-#define AFTER_SYN   0x888543210ULL
-#define AFTER_ACK   0x446545440ULL
-#define AFTER_DATA  0x444545440ULL
-#define AFTER_OTHER 0x476545440ULL
+#define AFTER_RST   0xfffffff777777770ULL
+#define AFTER_FIN   0xeeeeeee666666660ULL
+#define AFTER_SYN   0x99dcba9888543210ULL
+#define AFTER_ACK   0xcedcbac446545440ULL
+#define AFTER_DATA  0xccdcbac444545440ULL
+#define AFTER_OTHER 0xfedcbac476545440ULL
 
 static __always_inline u8 next_state(u64 state, const struct packet *packet, bool has_data)
 {
@@ -115,25 +117,47 @@ static __always_inline void refresh(const struct entry *entry, u32 now)
 {
 	union record_word after = entry->is;
 
-	if (age_of(after.word, now) <= SEEN_NOW)
+	if (age_of(after.word, now) <= SEEN_NOW || !(after.word & ASSURED_BIT))
 		return;
 	after.record.seen = now;
 	swap_record(entry, after.word);
+}
+
+static __always_inline void change(struct entry *entry, union record_word after)
+{
+	union record_word before = entry->is;
+
+	if (after.word == before.word || !swap_record(entry, after.word))
+		return;
+	entry->is = after;
+	if (is_active(before.record.state) != is_active(after.record.state))
+		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
 }
 
 /* The record as it is after this packet. */
 static __always_inline void renew(struct entry *entry, const struct packet *packet, u32 now,
 				  bool has_data)
 {
-	union record_word before = entry->is, after = before;
+	union record_word after = entry->is;
 
-	after.record.state = next_state(state_of(before.word), packet, has_data);
+	after.record.state = next_state(state_of(after.word), packet, has_data);
 	after.record.seen = now;
-	if (after.word == before.word || !swap_record(entry, after.word))
+	change(entry, after);
+}
+
+/* The same of an established flow that goes on: when its second packet was long enough ago, it is assured, or shows its
+ * second packet only now where its bucket has no share for it. */
+static __always_inline void assure(struct entry *entry, const struct service *service,
+				   u32 service_index, u32 now)
+{
+	union record_word after = entry->is;
+
+	if (age_of(after.word, now) <= SEEN_NOW + service->assured_after)
 		return;
-	entry->is = after;
-	if (is_active(before.record.state) != is_active(after.record.state))
-		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
+	after.record.seen = now;
+	if (find_share(entry, service_index, now))
+		after.word |= ASSURED_BIT;
+	swap_record(entry, after.word);
 }
 
 /* The flow's record as it stood before this packet. False when there is none, or it has timed out. */

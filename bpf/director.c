@@ -261,6 +261,7 @@ int stage_remember(struct xdp_md *ctx)
 	struct aside *aside = put_aside();
 	struct choice choice = {};
 	struct service *service;
+	u64 hash;
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
@@ -268,11 +269,11 @@ int stage_remember(struct xdp_md *ctx)
 	if (!service || !take_for_some(&choice, aside->backend))
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	choice.is_new = aside->reason != FORWARD_BEFORE;
-	if (!remember(&aside->packet, service, aside, &choice) && !service->ring_slots)
+	if (!remember(&aside->packet, service, aside, &choice, &hash) && !service->ring_slots)
 		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, DROP_FULL);
 	if (aside->slot.is.flags & SLOT_FLUX && aside->slot.is.before != NO_BACKEND &&
 	    is_opening(&aside->packet))
-		note_opening(ctx, &aside->packet, service, aside->front);
+		note_opening(ctx, &aside->packet, hash);
 	return forward(ctx, &aside->packet, &choice, aside->reason);
 }
 

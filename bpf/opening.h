@@ -19,44 +19,39 @@ union opening_word {
 	u64 word;
 };
 
-static __always_inline u64 *opening_of(const struct packet *packet, const struct service *service,
-				       u32 front, u32 *tag)
+/* Of the flow with this hash. */
+static __always_inline u64 *opening_of(u64 hash)
 {
-	struct place place;
-	u32 number;
+	u32 number = hash >> 46 & (OPENINGS - 1);
 
-	find_place(packet, service, front, &place);
-	number = place.hash >> 46 & (OPENINGS - 1);
-	*tag = place.hash;
 	return (u64 *)openings.lookup(&number);
 }
 
-static __always_inline void note_opening(struct xdp_md *ctx, const struct packet *packet,
-					 const struct service *service, u32 front)
+static __always_inline void note_opening(struct xdp_md *ctx, const struct packet *packet, u64 hash)
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 	union opening_word opening;
-	u64 *at = opening_of(packet, service, front, &opening.is.tag);
+	u64 *at = opening_of(hash);
 
 	if (!at || !tcp || DRY_RUN)
 		return;
+	opening.is.tag = hash;
 	opening.is.number = ntohl(tcp->seq);
 	*(volatile u64 *)at = opening.word;
 }
 
 /* Whether the packet goes on from the SYN that was noted last. */
 static __always_inline bool follows_opening(struct xdp_md *ctx, const struct packet *packet,
-					    const struct service *service, u32 front)
+					    u64 hash)
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 	union opening_word opening;
-	u32 tag;
-	u64 *at = opening_of(packet, service, front, &tag);
+	u64 *at = opening_of(hash);
 
 	if (!at || !tcp)
 		return false;
 	opening.word = read_word(at);
-	return opening.is.tag == tag && ntohl(tcp->seq) - opening.is.number - 1 < WINDOW;
+	return opening.is.tag == (u32)hash && ntohl(tcp->seq) - opening.is.number - 1 < WINDOW;
 }
 
 #endif

@@ -6,9 +6,11 @@
  * in. Who finds the flow's key before and after the record has the flow's record, where stores are seen in their order
  * (x86-64; elsewhere one packet may take the record of a flow that moves in for that of the flow that moves out).
  *
- * A flow that finds no free entry takes one over: rather of a closed flow than of one that has shown a single packet,
- * rather of that than of one that ends, and of its like the one that was idle for longest. It never takes a running
- * flow's that was not idle for some time. So a flood of SYNs, or of datagrams from made-up addresses, takes its own.
+ * A flow that finds no free entry takes one over, of the flow that was seen first. A handicap makes some seem older: those
+ * that have shown a single packet, have ended or were closed, and a little each that shares the bucket with others of its
+ * front. So a flood of made-up flows takes its own, however many packets each of them has. An assured flow is never pushed
+ * out. At most ASSURED of a bucket's flows are, so that newcomers find room and nobody is turned away; and when all of them
+ * are of one service, a flow of another one that is to be assured takes the place of the one that was idle for longest.
  *
  * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice, with multipliers that are secret and each service's own,
  * so that nobody can aim flows at a bucket.
@@ -27,14 +29,24 @@
 #define EASY	    1 /* so many flows in its first bucket, and a newcomer does not look at the second */
 #define RECORD_BUSY 1ULL
 
-/* What a record is worth that could make room: 4 bits by its state. Number 0 is RECORD_BUSY's. */
-#define RANKS	     0xfffffff31344222fULL
-#define RUNNING_RANK 4ULL
-#define RANK_SHIFT   24
-#define RUNNING	     (RUNNING_RANK << RANK_SHIFT)
-#define STATE_SHIFT  30 /* in struct record */
-#define SEEN_SHIFT   42
-#define SEEN_NOW     (1 << (SEEN_BITS - 1))
+#define ASSURED 3 /* flows of a bucket */
+
+/* States whose records may make room, a bit each. */
+#define UNASSURED   0x1fe
+#define ESTABLISHED (1 << CONNECTION_ESTABLISHED | 1 << CONNECTION_UDP)
+
+/* How much older a record seems, 4 bits by its state, in eighths of the time that a SYN is waited with: first of those that
+ * may be in their handshake still, and of the others. Next to that, sixteenths for each flow of the same front. */
+#define HANDICAPS_NEW 0x8f8002220ULL
+#define HANDICAPS     0x8f8008880ULL
+#define FRONT_BITS    0x3fff0000
+#define ASSURED_BIT   (1ULL << 33) /* of the state; CONNECTION_REOPENED has it alone */
+#define KEPT	      (1ULL << 32) /* worth of what makes no room */
+#define WORTH	      (1 << 26)	   /* of what was seen now, without handicap, at the least */
+
+#define STATE_SHIFT 30 /* in struct record */
+#define SEEN_SHIFT  42
+#define SEEN_NOW    (1 << (SEEN_BITS - 1))
 
 /* A flow as its entry has it, and where it may stand. */
 struct place {
@@ -51,7 +63,10 @@ union record_word {
 /* A record where it stands, and what it said. */
 struct entry {
 	u64 *bucket;
-	u64 word; /* which of the bucket's */
+	u32 number; /* the bucket's */
+	u32 words;  /* of an entry there */
+	u64 hash;   /* of the flow */
+	u64 word;   /* which of the bucket's */
 	union record_word is;
 };
 
@@ -165,6 +180,22 @@ static __always_inline bool search(u64 *bucket, int words, const struct place *p
 	return at;
 }
 
+static __always_inline bool search4(u32 number, const struct place *place, u32 front,
+				    struct entry *found)
+{
+	found->number = number;
+	found->words = WORDS4;
+	return search(bucket4(number), WORDS4, place, front, found);
+}
+
+static __always_inline bool search6(u32 number, const struct place *place, u32 front,
+				    struct entry *found)
+{
+	found->number = number;
+	found->words = WORDS6;
+	return search(bucket6(number), WORDS6, place, front, found);
+}
+
 /* The flow's record, wherever it stands. */
 static __always_inline bool find_entry(const struct packet *packet, const struct service *service,
 				       u32 front, struct entry *found)
@@ -172,11 +203,12 @@ static __always_inline bool find_entry(const struct packet *packet, const struct
 	struct place place;
 
 	find_place(packet, service, front, &place);
+	found->hash = place.hash;
 	if (packet->ipv6)
-		return search(bucket6(first_bucket(&place)), WORDS6, &place, front, found) ||
-		       search(bucket6(second_bucket(&place)), WORDS6, &place, front, found);
-	return search(bucket4(first_bucket(&place)), WORDS4, &place, front, found) ||
-	       search(bucket4(second_bucket(&place)), WORDS4, &place, front, found);
+		return search6(first_bucket(&place), &place, front, found) ||
+		       search6(second_bucket(&place), &place, front, found);
+	return search4(first_bucket(&place), &place, front, found) ||
+	       search4(second_bucket(&place), &place, front, found);
 }
 
 /* False when it is not as it was read any more. */
@@ -194,38 +226,78 @@ static __always_inline void reap_entry(u64 *bucket, int words, const struct reap
 		swap_word(bucket + at, reaped->word, 0);
 }
 
+/* What a newcomer may take. */
+struct taking {
+	u32 now;
+	u32 states;   /* a bit each */
+	u32 patience; /* the time that a SYN is waited with */
+	u32 assured_after;
+};
+
 /* The entry of a bucket that a newcomer would take. */
 struct room {
 	u64 word;
 	u64 worth;
 	u64 number;
 	u64 used;    /* in the bucket */
-	u64 running; /* of them, flows that a newcomer may not push out */
+	u64 assured; /* of them */
 };
 
-/* What is lost with a record; 0: nothing. By rank, then by time: the later it was seen, the more. */
-static __always_inline u64 worth_of(u64 word, u32 now)
+/* All ones for an assured flow's record, else 0. */
+static __always_inline u64 if_assured(u64 word)
 {
-	u64 rank = RANKS >> (word >> STATE_SHIFT & 15) * 4 & 15;
-	u64 seen = (word >> SEEN_SHIFT) - now + SEEN_NOW;
-
-	return (rank << RANK_SHIFT | (seen & (2 * SEEN_NOW - 1))) & if_some(word);
+	return if_negative(CONNECTION_REOPENED - state_of(word));
 }
 
-static __always_inline void look_for_room(const u64 *bucket, int words, u32 now, struct room *room)
+static __always_inline bool is_established(u64 word)
 {
-	room->worth = ~0U;
+	return ESTABLISHED >> state_of(word) & 1;
+}
+
+/* What is lost with a record; 0: nothing. `like`: how many in the bucket are of its front, besides. */
+static __always_inline u64 worth_of(u64 word, const struct taking *taking, u64 like)
+{
+	u64 state = state_of(word), age = age_of(word, taking->now);
+	u64 is_new = opaque(age - taking->assured_after - SEEN_NOW - 1) >> 63;
+	u64 handicaps = HANDICAPS - is_new * (HANDICAPS - HANDICAPS_NEW);
+	u64 handicap = 2 * (handicaps >> state * 4 & 15) + like;
+	u64 worth = WORTH + 2 * SEEN_NOW - age - (taking->patience * handicap >> 4);
+
+	return either(-(u64)(taking->states >> state & 1), worth, KEPT) & if_some(word);
+}
+
+/* How many of the others' words are of unassured flows of this one's front. */
+static __always_inline u64 count_like(const u64 *words, int which)
+{
+	u64 like = 0;
+
+#pragma unroll
+	for (int i = 0; i < WAYS; i++)
+		if (i != which)
+			like -= ~if_some((words[i] ^ words[which]) & FRONT_BITS) &
+				~if_assured(words[i]) & if_some(words[i]);
+	return like;
+}
+
+static __always_inline void look_for_room(const u64 *bucket, int words, const struct taking *taking,
+					  struct room *room)
+{
+	u64 all[WAYS];
+
+	room->worth = 2 * KEPT;
+#pragma unroll
+	for (int i = 0; i < WAYS; i++)
+		all[i] = read_word(bucket + i * words + words - 1);
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
-		u64 word = read_word(bucket + i * words + words - 1);
-		u64 worth = worth_of(word, now);
+		u64 worth = worth_of(all[i], taking, count_like(all, i));
 		u64 is_less = if_negative(worth - room->worth);
 
-		room->used -= if_some(word);
-		room->running -= if_negative(RUNNING - 1 - worth);
+		room->used -= if_some(all[i]);
+		room->assured -= if_assured(all[i]);
 		room->worth = either(is_less, worth, room->worth);
 		room->number = either(is_less, i, room->number);
-		room->word = either(is_less, word, room->word);
+		room->word = either(is_less, all[i], room->word);
 	}
 }
 
@@ -248,52 +320,103 @@ static __always_inline bool move_in(u64 *bucket, int words, const struct room *r
 	return true;
 }
 
-/* Which of the two buckets. In a flood both are full of flows that have shown a single packet; if the oldest of them decided,
- * running flows would gather in some buckets, by chance, until nobody else finds room there. */
 static __always_inline bool is_second_better(const struct room *first, const struct room *second)
 {
 	if (!first->worth && !second->worth)
 		return second->used < first->used;
-	if (first->worth >> RANK_SHIFT == second->worth >> RANK_SHIFT &&
-	    first->running != second->running)
-		return second->running < first->running;
 	return second->worth < first->worth;
 }
 
 /* Into one of two buckets; see insert. */
 static __always_inline bool settle(u64 *first, u64 *second, int words, const struct place *place,
-				   u64 word, u32 now, u32 patience, u64 *evicted)
+				   u64 word, const struct taking *taking, u64 *evicted)
 {
 	struct room room = {}, other = {};
 	u64 *bucket = first;
 
 	if (!first || !second)
 		return false;
-	look_for_room(first, words, now, &room);
+	look_for_room(first, words, taking, &room);
 	if (room.used > EASY) {
-		look_for_room(second, words, now, &other);
+		look_for_room(second, words, taking, &other);
 		if (opaque(is_second_better(&room, &other))) {
 			room = other;
 			bucket = second;
 		}
 	}
-	if (room.worth > RUNNING + SEEN_NOW - patience)
+	if (room.worth >= KEPT)
 		return false;
 	*evicted = room.word;
+	word &= ~(ASSURED_BIT & if_assured(word) & if_negative(ASSURED - 1 - room.assured));
 	return move_in(bucket, words, &room, place, word);
 }
 
-/* Put a flow that has no record into the table; `evicted` is the record that made room, or 0. False when none is worth less
- * than a running flow that was idle for `patience` ticks. */
+/* Put a flow that has no record into the table; `evicted` is the record that made room, or 0. False when none may be taken. */
 static __always_inline bool insert(const struct packet *packet, const struct place *place, u64 word,
-				   u32 now, u32 patience, u64 *evicted)
+				   const struct taking *taking, u64 *evicted)
 {
 	u32 first = first_bucket(place), second = second_bucket(place);
 
 	if (packet->ipv6)
-		return settle(bucket6(first), bucket6(second), WORDS6, place, word, now, patience,
+		return settle(bucket6(first), bucket6(second), WORDS6, place, word, taking,
 			      evicted);
-	return settle(bucket4(first), bucket4(second), WORDS4, place, word, now, patience, evicted);
+	return settle(bucket4(first), bucket4(second), WORDS4, place, word, taking, evicted);
+}
+
+/* Assured flows of a bucket. */
+struct share {
+	u64 assured;
+	u64 service; /* of one of them */
+	u64 others;  /* not 0: they are of several services */
+	u64 word;    /* the one that was idle for longest, and where it stands */
+	u64 at;
+	u64 age;
+};
+
+static __always_inline struct front *front_of(u64 word)
+{
+	u32 number = (word & FRONT_BITS) >> 16;
+
+	return fronts.lookup(&number);
+}
+
+static __always_inline bool find_share_in(u64 *bucket, int words, u32 service, u32 now)
+{
+	struct share share = {};
+
+	if (!bucket)
+		return false;
+#pragma unroll
+	for (int i = 0; i < WAYS; i++) {
+		u64 word = read_word(bucket + i * words + words - 1), is_one = if_assured(word);
+		u64 age = age_of(word, now) & is_one, owner, is_older;
+		struct front *front = front_of(word);
+
+		if (!front)
+			return false;
+		owner = front->service;
+		is_older = if_negative(share.age - age);
+		share.others |= (share.service ^ owner) & is_one & if_some(share.assured);
+		share.service = either(is_one, owner, share.service);
+		share.assured -= is_one;
+		share.age = either(is_older, age, share.age);
+		share.word = either(is_older, word, share.word);
+		share.at = either(is_older, i * words + words - 1, share.at);
+	}
+	if (opaque(share.assured) < ASSURED)
+		return true;
+	if (opaque(share.others) || share.service == service)
+		return false;
+	return swap_word(bucket + (opaque(share.at) & (WAYS * words - 1)), share.word,
+			 share.word & ~ASSURED_BIT);
+}
+
+/* Whether a flow of the service may be assured where it stands. */
+static __always_inline bool find_share(const struct entry *entry, u32 service, u32 now)
+{
+	if (entry->words == WORDS6)
+		return find_share_in(bucket6(entry->number), WORDS6, service, now);
+	return find_share_in(bucket4(entry->number), WORDS4, service, now);
 }
 
 #endif

@@ -79,6 +79,12 @@ enum connection_state {
 	CONNECTION_FIN = 6,
 	CONNECTION_CLOSED = 7,
 	CONNECTION_REOPENED = 8, /* a SYN after FIN or RST */
+	/* The same of flows that were seen at two moments some seconds apart. */
+	CONNECTION_ASSURED_REOPENED = 9,
+	CONNECTION_ASSURED_ESTABLISHED = 12,
+	CONNECTION_ASSURED_UDP = 13,
+	CONNECTION_ASSURED_FIN = 14,
+	CONNECTION_ASSURED_CLOSED = 15,
 };
 
 enum fragment_kind {
@@ -194,7 +200,7 @@ struct service {
 	__be32 client_mask; /* persistence: what of a client's address counts, IPv4 and IPv6 */
 	__be32 client_mask6[4];
 	u32 persistence; /* for how long after its last new connection, in jiffies */
-	u32 pad2;
+	u32 assured_after; /* in ticks (bpf/table.h): flows that are seen again so much later are assured */
 	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/table.h) */
 	u32 stays
 		[MAX_STATES]; /* SEEN_NOW and for how long such a record stays as it is, but for its time; 0: never */

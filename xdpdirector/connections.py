@@ -20,6 +20,7 @@ from xdpdirector.views import ConnectionPage, ConnectionView
 Network: TypeAlias = IPv4Network | IPv6Network
 
 SHOWN = {"midstream": "established", "datagram": "udp", "reopened": "syn"}
+ASSURED = "assured_"
 """What states are called that tell the packet path more than people."""
 
 
@@ -116,7 +117,7 @@ class Connections:
 
     def _view(self, row: Any, service: str, backend: str | None, idle: float) -> ConnectionView:
         states = {
-            number: name.removeprefix("CONNECTION_").lower()
+            number: name.removeprefix("CONNECTION_").lower().removeprefix(ASSURED)
             for name, number in self._tables.enums["connection_state"].items()
         }
         protocols = {number: name for name, number in PROTOCOLS.items()}

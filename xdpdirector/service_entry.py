@@ -13,6 +13,7 @@ from xdpdirector.schedule import COSTS, NO_BACKEND, ServicePlan
 
 STATES = 16  # MAX_STATES in bpf/types.h
 CLOSED = 10.0  # seconds that a connection is remembered after a RST, as in IPVS
+ASSURED_AFTER = 2.0  # seconds from a flow's second packet, as the kernel's conntrack has it for UDP
 
 Enums = Mapping[str, Mapping[str, int]]
 
@@ -48,6 +49,7 @@ def service_fields(
         "client_mask": mask_words(keeps.prefix, 1)[0],
         "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
+        "assured_after": _ticks(ASSURED_AFTER, enums, jiffies),
         "timeouts": _timeouts(plan, enums, jiffies),
         "stays": _stays(plan, enums, jiffies),
     }
@@ -81,7 +83,7 @@ def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str,
 
 
 def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
-    """For how long a record is kept, by state."""
+    """For how long a record is kept, by state. Some have the time of a packet that came a while before the last."""
     times = plan.timeouts
     return _by_state(
         enums,
@@ -90,11 +92,16 @@ def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) 
             "SYN": times.syn,
             "MIDSTREAM": times.tcp,
             "DATAGRAM": times.udp,
-            "ESTABLISHED": times.tcp,
-            "UDP": times.udp,
+            "ESTABLISHED": times.tcp + ASSURED_AFTER,
+            "UDP": times.udp + ASSURED_AFTER,
             "FIN": times.tcpfin,
             "CLOSED": CLOSED,
             "REOPENED": max(times.syn, times.tcpfin),
+            "ASSURED_REOPENED": max(times.syn, times.tcpfin),
+            "ASSURED_ESTABLISHED": times.tcp,
+            "ASSURED_UDP": times.udp,
+            "ASSURED_FIN": times.tcpfin,
+            "ASSURED_CLOSED": max(times.tcpfin, CLOSED),
         },
     )
 
@@ -102,14 +109,26 @@ def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) 
 def _stays(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
     """For how long packets of data change nothing of a record but its time, by state; see bpf/types.h."""
     now = 1 << enums["tick_numbers"]["SEEN_BITS"] - 1
-    ticks = _by_state(enums, jiffies, {"ESTABLISHED": plan.timeouts.tcp, "UDP": plan.timeouts.udp})
+    ticks = _by_state(
+        enums,
+        jiffies,
+        {
+            "ESTABLISHED": ASSURED_AFTER,
+            "UDP": ASSURED_AFTER,
+            "ASSURED_ESTABLISHED": plan.timeouts.tcp,
+            "ASSURED_UDP": plan.timeouts.udp,
+        },
+    )
     return [now + number if number else 0 for number in ticks]
 
 
 def _by_state(enums: Enums, jiffies: Callable[[float], int], seconds: Mapping[str, float]) -> list[int]:
     """In ticks; at least 1 where a time is said, else 0."""
-    states, tick = enums["connection_state"], 1 << enums["tick_numbers"]["TICK_SHIFT"]
     ticks = [0] * STATES
     for name, value in seconds.items():
-        ticks[states[f"CONNECTION_{name}"]] = max(1, round(jiffies(value) / tick))
+        ticks[enums["connection_state"][f"CONNECTION_{name}"]] = _ticks(value, enums, jiffies)
     return ticks
+
+
+def _ticks(seconds: float, enums: Enums, jiffies: Callable[[float], int]) -> int:
+    return max(1, round(jiffies(seconds) / (1 << enums["tick_numbers"]["TICK_SHIFT"])))

@@ -45,7 +45,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         deleted += int((~lives).sum())
         rows = rows[lives]
         clients.renew(tables, rows, now)
-        is_active = ~np.isin(rows["state"], _states(tables, "FIN", "CLOSED"))
+        is_active = ~np.isin(rows["state"], _states(tables, "FIN", "CLOSED", "ASSURED_FIN", "ASSURED_CLOSED"))
         is_pending = np.isin(rows["state"], _states(tables, "SYN", "MIDSTREAM", "DATAGRAM"))
         active += np.bincount(rows["backend"][is_active], minlength=count)
         inactive += np.bincount(rows["backend"][~is_active], minlength=count)

@@ -51,7 +51,7 @@ def test_a_connection_that_was_idle_for_too_long_is_unknown(world: w.World) -> N
     world.apply(w.service(members=TWO))
     world.send(w.tcp("S", sport=1))
     world.send(w.tcp("A", sport=1))
-    world.shift_connections(by=-901.0)
+    world.shift_connections(by=-903.0)
 
     assert world.send(w.tcp("A", sport=1)).reason == "reject_unknown"
 

@@ -76,6 +76,21 @@ def test_fill_moves_only_the_slots_of_who_is_not_eligible(
         assert after == before if before in usable else after in (usable or [None])
 
 
+@pytest.mark.parametrize(
+    ("slots", "backends", "most"),
+    [(4093, 10, 0.02), (4093, 50, 0.03), (16381, 20, 0.01), (16381, 100, 0.02), (65537, 100, 0.01)],
+)
+def test_a_smaller_ring_moves_more_of_others_slots(slots: int, backends: int, most: float) -> None:
+    """As docs/concepts.md has it."""
+    weights = {f"web{number}": 1 for number in range(backends)}
+    before = owners(maglev.table(weights, slots))
+    after = owners(maglev.table({name: 1 for name in weights if name != "web1"}, slots))
+
+    moved = sum(was != now and was != "web1" for was, now in zip(before, after, strict=True))
+
+    assert moved <= most * slots
+
+
 def test_fill_spreads_the_slots_of_one_that_went_over_the_others_by_weight() -> None:
     weights = {"web1": 1, "web2": 1, "web3": 2}
 

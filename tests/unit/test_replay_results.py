@@ -27,7 +27,16 @@ from xdpdirector.schedule import State
 
 SERVED = 1
 FORWARD_NEW, REJECT_DOWN, DROP_EMPTY, PASS_NOT_VIP, UNREAD = 7, 14, 21, 1, None
-REASONS = {7: "forward_new", 14: "reject_down", 21: "drop_empty", 1: "pass_not_vip"}
+REASONS = {
+    7: "forward_new",
+    8: "forward_before",
+    9: "forward_reopened",
+    6: "forward_connection",
+    5: "forward_ring",
+    14: "reject_down",
+    21: "drop_empty",
+    1: "pass_not_vip",
+}
 NAMES = Names(REASONS, {0: "web", 3: "dns"}, {0: ("web", "web1"), 1: ("web", "web2"), 9: ("dns", "ns1")})
 NOTED = np.dtype([("reason", "u1"), ("facts", "u1"), ("service", "u4"), ("backend", "u4")])
 NO_BACKEND = 0xFFFF
@@ -109,6 +118,18 @@ def test_a_summary_counts_by_verdict_reason_and_backend() -> None:
         "reasons": {"forward_new": 5, "pass_not_vip": 1, "drop_empty": 1, "unread_cut": 1},
         "forwarded": {"dns": {"ns1": 1}, "web": {"web1": 1, "web2": 3}},
     }
+
+
+def test_a_summary_counts_what_is_recorded_as_connections() -> None:
+    summary = Summary()
+
+    summary.add(
+        batch(*[frame(1)] * 5),
+        np.zeros(5),
+        decided(*[(reason, 0, 0) for reason in (5, 6, FORWARD_NEW, 8, 9)]),
+    )
+
+    assert summary.opened == {("web", "web1"): 3}
 
 
 # Recordings

@@ -13,6 +13,9 @@ from xdpdirector.replay.decision import Decision, Decisions
 from xdpdirector.replay.frames import ROOM, Batch
 from xdpdirector.tables import Array
 
+RECORDED = {"forward_new", "forward_before", "forward_reopened"}
+"""Reasons of packets whose flow gets a record."""
+
 
 @dataclass
 class Summary:
@@ -55,9 +58,7 @@ class Summary:
     def opened(self) -> Counter[tuple[str, str]]:
         """Connections that were recorded, by service and backend; what a ring forwards alone is not."""
         return self._by(
-            lambda decision: (
-                (decision.service, decision.backend) if decision.reason == "forward_new" else None
-            )
+            lambda decision: (decision.service, decision.backend) if decision.reason in RECORDED else None
         )
 
     def _by(self, key: Any) -> Counter[Any]:

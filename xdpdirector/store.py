@@ -123,8 +123,6 @@ class Store:
         self._texts: dict[str, tuple[ServiceSpec, str]] = {}
         self.database = Database(path, _FORMAT, patience=patience)
         self._latest: Revision | None = None
-        self._texts: dict[str, tuple[ServiceSpec, str]] = {}
-        """Services as they were written last. Specs never change, so most are the same again."""
 
     def __enter__(self) -> Self:
         return self
@@ -221,16 +219,6 @@ class Store:
                 self._replace_drains(drains)
         self._latest = Revision(number, now, author, reason, dict(services), file_digest, named)
         return self._latest
-
-    def _document(self, services: Mapping[str, ServiceSpec]) -> str:
-        before, self._texts = self._texts, {}
-        for name, spec in services.items():
-            known = before.get(name)
-            if known is None or known[0] is not spec:
-                known = (spec, json.dumps(spec.model_dump(mode="json")))
-            self._texts[name] = known
-        members = ", ".join(f"{json.dumps(name)}: {text}" for name, (_, text) in self._texts.items())
-        return f'{{"services": {{{members}}}}}'
 
     def look(self) -> None:
         """StoreError when it can be seen that nothing can be stored. Writes nothing."""

@@ -3,13 +3,12 @@
 
 import errno
 import os
-import shutil
 import stat
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import cycle
 from pathlib import Path
-from threading import Event, Thread
 
 import pytest
 
@@ -184,69 +183,95 @@ def test_what_is_made_can_be_read_by_all_and_written_by_root(tmp_path: Path, uma
     assert [oct(stat.S_IMODE(path.stat().st_mode)) for path in paths] == ["0o755", "0o755", "0o644"]
 
 
-@contextmanager
-def exchanging(place: Path, *shapes: Callable[[Path], None]) -> Iterator[None]:
-    """One name after the other of these, by rename, as quick as it goes, while the block lasts."""
-    ends = Event()
-
-    def run() -> None:
-        made, old = place.with_name(".made"), place.with_name(".old")
-        for shape in cycle(shapes):
-            if ends.is_set():
-                return
-            shape(made)
-            with suppress(FileNotFoundError):
-                place.rename(old)
-            made.rename(place)
-            remove(old)
-
-    thread = Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        ends.set()
-        thread.join()
-
-
-def remove(path: Path) -> None:
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
+EXCHANGE = """
+import os, shutil, sys
+from contextlib import suppress
+place, secret, kinds = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
+def directory(path):
+    os.mkdir(path)
+    open(f"{path}/secret", "w").close()
+SHAPES = {
+    "directory": directory,
+    "file": lambda path: open(path, "w").close(),
+    "link": lambda path: os.symlink(secret, path),
+    "link to the directory": lambda path: os.symlink(os.path.dirname(secret), path),
+    "hard link": lambda path: os.link(secret, path),
+    "fifo": os.mkfifo,
+}
+def remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path, ignore_errors=True)
     else:
-        path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.unlink(path)
+made, old = f"{place}.made", f"{place}.old"
+while True:
+    for kind in kinds:
+        remove(made)
+        remove(old)
+        SHAPES[kind](made)
+        with suppress(FileNotFoundError):  # root may have been quicker
+            os.rename(place, old)
+        with suppress(OSError):
+            os.rename(made, place)
+        os.write(1, b".")
+"""
 
 
-def make_directory(place: Path) -> None:
-    place.mkdir()
-    (place / "secret").write_text("theirs")
+@contextmanager
+def exchanging(place: Path, secret: Path, *kinds: str) -> Iterator[Callable[[], int]]:
+    """One thing after the other has that name, as quick as another process can, while the block lasts; how
+    often it happened since it was asked last.
+    """
+    command = [sys.executable, "-c", EXCHANGE, str(place), str(secret), ",".join(kinds)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as child:
+        try:
+            assert child.stdout is not None
+            yield lambda: len(os.read(child.stdout.fileno(), 65536))  # type: ignore[union-attr]
+            assert child.poll() is None
+        finally:
+            child.kill()
 
 
 @as_root
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_nobody_wins_a_race_for_a_directory(theirs: Path, secret: Path, rounds: int) -> None:
     """A directory with a file is exchanged for a link to root's directory, in which there is one of that name."""
-    with exchanging(theirs / "spare", make_directory, lambda place: place.symlink_to(secret.parent)):
+    exchanged = 0
+    with exchanging(theirs / "spare", secret, "directory", "link to the directory") as since:
         for _ in range(rounds):
+            exchanged += since()
             foreign.give(theirs, NOBODY, NOBODY, 0o755)
 
+    assert exchanged >= rounds
     assert (secret.stat().st_uid, secret.parent.stat().st_uid) == (0, 0)
 
 
 @as_root
 @pytest.mark.parametrize("rounds", ROUNDS)
 def test_nobody_wins_a_race_for_a_file(theirs: Path, secret: Path, rounds: int) -> None:
-    with exchanging(
-        theirs / "file",
-        Path.touch,
-        lambda place: place.symlink_to(secret),
-        lambda place: place.hardlink_to(secret),
-        os.mkfifo,
-    ):
+    exchanged = 0
+    with exchanging(theirs / "file", secret, "file", "link", "hard link", "fifo") as since:
         for _ in range(rounds):
+            exchanged += since()
             foreign.give(theirs, NOBODY, NOBODY, 0o755)
             with suppress(OSError), foreign.opened(theirs / "file", os.O_RDWR | os.O_CREAT) as found:
                 os.ftruncate(found, 0)
+
+    assert exchanged >= rounds
+    assert (secret.stat().st_uid, secret.read_text()) == (0, SECRET)
+
+
+@as_root
+@pytest.mark.parametrize("rounds", ROUNDS)
+def test_nobody_wins_a_race_for_what_is_written(theirs: Path, secret: Path, rounds: int) -> None:
+    """Neither at the name that it gets nor at the one that it has until it is whole."""
+    exchanged = 0
+    with exchanging(theirs / "file.new", secret, "file", "link", "hard link", "fifo") as since:
+        for _ in range(rounds):
+            exchanged += since()
             with suppress(OSError), foreign.directory(theirs) as place:
                 foreign.write(place, "file", b"ours")
 
-    assert (secret.stat().st_uid, secret.read_text()) == (0, SECRET)
+    assert exchanged >= rounds
+    assert secret.read_text() == SECRET

@@ -6,9 +6,11 @@ import json
 import logging
 
 import pytest
+from ruamel.yaml import YAML
 
 from xdpdirector import harmless, logs
 from xdpdirector.checks import CheckFailed, CheckImpossible
+from xdpdirector.cli import render
 from xdpdirector.events import Events
 
 COMMANDS = ["\x1b]0;owned\x07", "\x9b2J", "\x7f", "\u202egnp", "\u2066x", "\u061c", "\x00", "\x85"]
@@ -95,3 +97,27 @@ def test_events_are_sentences_of_one_line() -> None:
     (event,) = events.since(events.last - 1)[1]
     assert event.text == f"drained: x\\n{FORGED}"
     assert event.data == {"reason": "x\n"}
+
+
+@pytest.mark.parametrize("text", [*COMMANDS, *BREAKS], ids=ascii)
+def test_a_line_of_the_command_line_is_one_line(text: str) -> None:
+    """Of events and traces, whatever the daemon is."""
+    shown = render.paint(f"drained: x{text}{FORGED}", "")
+
+    assert shown.splitlines() == [shown]
+    assert not set(shown) & RAW
+
+
+@pytest.mark.parametrize("text", ["\u202egnp", "\u2066x"], ids=ascii)
+def test_yaml_is_shown_as_it_is_or_with_the_same_meaning(text: str) -> None:
+    plain, hostile = "name: größer\n", f'name: "{text}"\n'
+
+    shown = render.yaml_shown(hostile)
+
+    assert render.yaml_shown(plain) == plain
+    assert not set(shown) & (RAW - {"\n"})
+    assert YAML(typ="safe").load(shown) == YAML(typ="safe").load(hostile)
+
+
+def test_what_is_no_yaml_is_shown_harmless() -> None:
+    assert not {"\x1b", "\x9b"} & set(render.yaml_shown("name: \x1b[2J \x9b2J\n"))

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table, write
+from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table, write, yaml_shown
 from xdpdirector.cli.target import Format, Output, Reason, Target, example, target
 from xdpdirector.errors import ConfigurationError, ConflictError, InvalidRequestError
 from xdpdirector.pointer import parts_of
@@ -47,7 +47,7 @@ def show(context: typer.Context, output: Output = Format.TABLE) -> None:
     if output is Format.JSON:
         answer(output, client.get(CONFIG), lambda: ())
     else:
-        write(client.text(CONFIG, YAML)[0])
+        write(yaml_shown(client.text(CONFIG, YAML)[0]))
 
 
 @app.command(epilog=example("xdpdirector config check director.yaml"))

@@ -67,6 +67,19 @@ def _yaml(document: object) -> str:
     return text.getvalue()
 
 
+def yaml_shown(text: str) -> str:
+    """YAML that the daemon wrote, as it is where nothing in it is a command to a terminal."""
+    if harmless.lines(text) == text:
+        return text
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return _yaml(YAML(typ="safe", pure=True).load(text))
+    except YAMLError:  # no honest daemon's
+        return harmless.lines(text)
+
+
 def entry(output: Format, document: object, line: Callable[[], str]) -> None:
     """One of many, as they come: a line of a table, a line of JSON, or one more YAML document."""
     if output is Format.JSON:
@@ -128,7 +141,7 @@ def state(word: str, shown: str | None = None) -> Word:
 
 def paint(text: str, style: str) -> str:
     """In colour where that can be seen; for a line of its own, not for a table."""
-    shown = harmless.lines(text)
+    shown = harmless.line(text)
     return painted(shown, style) if style and has_colours() else shown
 
 

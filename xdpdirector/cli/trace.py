@@ -120,4 +120,4 @@ def _line(document: dict[str, Any]) -> str:
     client = endpoint(document["client"], document["client_port"])
     whom = f"{endpoint(document['vip'], document['port'])}/{document['protocol']}"
     outcome = paint(_outcome(document), _COLOURS.get(document["verdict"], ""))
-    return f"{at}  {client:<21} > {whom:<22} {document['flags']:<3} {outcome}"
+    return paint(f"{at}  {client:<21} > {whom:<22} {document['flags']:<3} ", "") + outcome

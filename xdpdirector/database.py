@@ -111,8 +111,10 @@ class Database:
 
     def be_patient(self, patience: float) -> None:
         """From now on wait so many seconds for another process."""
-        with self._explained():
-            self._db.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
+        self._patience = patience
+        with self._explained(), self._looking:
+            for connection in filter(None, (self._db, self._reader)):
+                connection.execute(f"PRAGMA busy_timeout = {round(patience * 1000)}")
 
     def rows(self, query: str, parameters: Sequence[object] = ()) -> list[Row]:
         with self._explained(), self._readable() as connection:

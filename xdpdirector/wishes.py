@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -17,7 +18,7 @@ from xdpdirector.changes import happenings
 from xdpdirector.drains import Drains
 from xdpdirector.dryrun import DryRunError
 from xdpdirector.edits import Services
-from xdpdirector.errors import StoreError
+from xdpdirector.errors import DamagedStoreError, StoreError
 from xdpdirector.history import History, Revision
 from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Configuration
@@ -201,6 +202,9 @@ class Wishes:
 
         def write() -> Revision:
             try:
+                if self.trouble:  # what was said to be refused is, be there room in some log
+                    with suppress(DamagedStoreError):  # which `append` knows what to do about
+                        self._history.look()
                 return self._history.append(
                     wanted,
                     author=intent.author,

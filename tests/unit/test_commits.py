@@ -46,7 +46,8 @@ def test_a_change_waits_for_the_disk_once(monkeypatch: pytest.MonkeyPatch) -> No
         headers = {"content-type": "application/json", "idempotency-key": "k"}
         path = "/v1/services/web/backends/web1/drain"
         connection.request("POST", path, json.dumps({"reason": "new disk"}), headers)
-        status = connection.getresponse().status
+        answer = connection.getresponse()
+        status, _ = answer.status, answer.read()  # to its end: the outcome is written down before that
         connection.close()
         monkeypatch.undo()
 

@@ -76,13 +76,16 @@ class Lanes:
     def _run(self, actions: Sequence[Action], act: Callable[[Action], tuple[str, str]]) -> None:
         apart = APART if actions and actions[0].lane == DISTURBANCE else 0.0
         free = self._begun
-        for action in actions:
+        for number, action in enumerate(actions):
             if self._stop.wait(max(free, self._begun + action.at) - time.monotonic()):
                 return
             began = time.monotonic()
+            if began > self._begun + self._latest:
+                left = len(actions) - number
+                self._say(f"{began - self._begun:6.1f} s  {action.lane}: no time is left for {left} more")
+                return
             try:
-                late = began > self._begun + self._latest
-                outcome, detail = (done.SKIPPED, "no time was left") if late else act(action)
+                outcome, detail = act(action)
             except Exception as error:  # it is reported, and the next one is done nevertheless
                 outcome, detail = done.FAILED, f"{type(error).__name__}: {error}"
             self._done.append(Done(action, began, time.monotonic(), outcome, detail))

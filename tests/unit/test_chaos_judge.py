@@ -8,10 +8,18 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from xdpdirector.errors import (
+    DataplaneError,
+    DirectorError,
+    InvalidRequestError,
+    StoreError,
+    UnreachableError,
+)
 from xdpdirector.lab.chaos import done, ended, judge
 from xdpdirector.lab.chaos.done import Done
 from xdpdirector.lab.chaos.ended import Ended, Second, line, parse
 from xdpdirector.lab.chaos.judge import Verdict
+from xdpdirector.lab.chaos.lanes import passes
 from xdpdirector.lab.chaos.report import Report, report
 from xdpdirector.lab.chaos.schedule import DISTURBANCE, FLOOD, OPERATION, Action
 from xdpdirector.lab.chaos.setting import Options
@@ -122,6 +130,22 @@ def test_a_machine_without_time_excuses_what_is_late(
     broken: Ended, lags: tuple[float, ...], verdict: Verdict
 ) -> None:
     assert run(broken, seconds=tuple(second(lag=lag) for lag in lags)).verdict is verdict
+
+
+@pytest.mark.parametrize(
+    ("error", "does"),
+    [
+        (UnreachableError("no daemon answers"), True),
+        (StoreError("the disk is full"), True),
+        (InvalidRequestError("backend 'a/b': no route leads to 192.0.2.24: it must be"), True),
+        (InvalidRequestError("weight must be at least 0"), False),
+        (DataplaneError("the map is gone"), False),
+    ],
+)
+def test_an_operator_tries_again_what_a_disturbance_kept_from_being_done(
+    error: DirectorError, does: bool
+) -> None:
+    assert passes(error) is does
 
 
 @pytest.mark.parametrize("record", [RESET, second()], ids=["connection", "second"])

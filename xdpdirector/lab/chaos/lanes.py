@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from xdpdirector.errors import (
     ConflictError,
     DirectorError,
+    InvalidRequestError,
     NotFoundError,
     StoreError,
     TimedOutError,
@@ -26,8 +27,14 @@ from xdpdirector.lab.chaos.world import World
 PERSISTS = 60.0  # seconds that an operator tries again what a disturbance keeps from being done
 APART = 1.5  # seconds between two disturbances, also when one took longer than it should
 _AGAIN = 0.5
-_EXCUSED = (UnreachableError, StoreError, TimedOutError)  # while a disturbance lasts
 Say = Callable[[str], None]
+
+
+def passes(error: DirectorError) -> bool:
+    """Whether a disturbance that passes may be why: no daemon, no disk, or no network to have a backend on."""
+    if isinstance(error, InvalidRequestError):
+        return "no route leads to" in error.detail
+    return isinstance(error, UnreachableError | StoreError | TimedOutError)
 
 
 class Lanes:
@@ -117,10 +124,10 @@ class Lanes:
                 perform(action.kind, self._world.director.client, self._world.lab.topology, action.arguments)
             except (ConflictError, NotFoundError) as error:
                 return done.REFUSED, error.detail
-            except _EXCUSED as error:
+            except DirectorError as error:
+                if not passes(error):
+                    return done.FAILED, f"{type(error).__name__}: {error.detail}"
                 if time.monotonic() > until or self._stop.wait(_AGAIN):
                     return done.FAILED, f"still after {PERSISTS:g} s: {error.detail}"
-            except DirectorError as error:
-                return done.FAILED, f"{type(error).__name__}: {error.detail}"
             else:
                 return done.OK, ""

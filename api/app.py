@@ -29,6 +29,7 @@ from xdpdirector.api import (
     metrics,
     negotiation,
     problems,
+    reference,
     services,
     statistics,
     status,
@@ -59,27 +60,27 @@ _ROUTERS = (
     metrics.router,
     tokens.router,
     audit.router,
+    reference.router,
 )
 
 
 class _Application(FastAPI):
     def openapi(self) -> dict[str, Any]:
-        return document.completed(super().openapi())
+        if self.openapi_schema is None:
+            self.openapi_schema = document.completed(super().openapi())
+        return self.openapi_schema
 
 
-def create_app(
-    director: Control, access: Access | None = None, answers: Answers | None = None, *, docs: bool = False
-) -> FastAPI:
+def create_app(director: Control, access: Access | None = None, answers: Answers | None = None) -> FastAPI:
     """The API over `director`, for whom `access` lets in; without it nothing can be changed. `answers` remembers
-    what was answered to an Idempotency-Key. `docs` serves /docs, whose scripts come from the internet: off by
-    default."""
+    what was answered to an Idempotency-Key."""
     # FastAPI keeps this quiet about its own fields, but only where a model's validator is made at once (`Frozen`).
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = _Application(
         title="XDP Director",
         version=__version__,
         summary="Layer-2 direct routing at the XDP hook",
-        docs_url="/docs" if docs else None,
+        docs_url=None,
         redoc_url=None,
         generate_unique_id_function=_operation_id,
         responses=problems.RESPONSES,

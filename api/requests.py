@@ -133,20 +133,6 @@ class ServicePut(AsShown, _NamedService):
             }
         }
 
-    @classmethod
-    def __get_pydantic_json_schema__(
-        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
-    ) -> dict[str, Any]:
-        made = super().__get_pydantic_json_schema__(schema, handler)
-        properties = handler.resolve_ref_schema(made)["properties"]
-        mapping = {key: value for key, value in properties["backends"].items() if key != "description"}
-        named = {"type": "object", "required": ["name", "address"], "description": "As GET shows it."}
-        properties["backends"] = {
-            "description": properties["backends"]["description"],
-            "anyOf": [mapping, {"type": "array", "items": named}],
-        }
-        return made
-
     def spec(self) -> ServiceSpec:
         return _without_name(self, ServiceSpec)
 

@@ -20,8 +20,7 @@ OPEN = frozenset({"get_liveness"})
 
 ROLES = {
     "openapi": Role.READ,
-    "swagger_ui_html": Role.READ,
-    "swagger_ui_redirect": Role.READ,
+    "get_reference": Role.READ,
     "get_readiness": Role.READ,
     "get_metrics": Role.READ,
     "get_statistics": Role.READ,

@@ -209,9 +209,20 @@ def test_openapi_has_problems_everywhere() -> None:
     assert {"Problem", "Fault"} <= set(document["components"]["schemas"])
 
 
-def test_docs_are_off_unless_asked_for() -> None:
-    def paths(docs: bool) -> set[object]:
-        return {getattr(route, "path", None) for route in create_app(FakeDirector(), docs=docs).routes}
+def test_the_document_is_a_page_that_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    with ApiServer(FakeDirector(), tmp_path / "api.sock") as server:
+        text, _ = server.client.text("/docs", "text/html")
+        document = server.client.get("/openapi.json")
 
-    assert "/docs" not in paths(docs=False)
-    assert "/docs" in paths(docs=True)
+    assert "<script" not in text
+    assert "//" not in text.replace("http://www.w3.org", "").split("<h2>")[0]
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            assert f'id="{operation["operationId"]}"' in text
+            assert f"<code>{method.upper()} {path}</code>" in text
+    assert {f'id="{name}"' in text for name in document["components"]["schemas"]} == {True}
+
+
+def test_the_document_stays_what_it_is(tmp_path: Path) -> None:
+    with ApiServer(FakeDirector(), tmp_path / "api.sock") as server:
+        assert server.client.get("/openapi.json") == server.client.get("/openapi.json")

@@ -134,7 +134,7 @@ def test_a_bug_says_nothing_of_the_inside(server: ApiServer, director: FakeDirec
         ("GET", "/v2", None, JSON, 404, "not-found"),
         ("GET", "/v1/services/nope", None, JSON, 404, "not-found"),
         ("GET", "/v1/services/%2e%2e%00", None, JSON, 404, "not-found"),
-        ("GET", "/docs", None, JSON, 404, "not-found"),
+        ("GET", "/doc", None, JSON, 404, "not-found"),
         ("DELETE", "/v1/services", None, JSON, 405, "method-not-allowed"),
         ("POST", "/v1/services", LARGE, JSON, 413, "too-large"),
         ("POST", "/v1/services", iter([LARGE]), JSON, 413, "too-large"),

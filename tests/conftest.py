@@ -32,7 +32,7 @@ hypothesis.settings.load_profile("default")
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "network: needs this machine's network, for pip's index; a tier of its own"
+        "markers", "network: needs this machine's network, for pip's index or npm's; a tier of its own"
     )
     config.pluginmanager.register(Report(config), "report")
 

@@ -67,7 +67,7 @@ class Outcome:
 
     @property
     def left_out(self) -> Counter[str]:
-        """How many tests, by the run that has them. The network's are among those of namespaces."""
+        """How many tests, by the run that has them. The network's are among those of the others."""
         return Counter() if self.tier == NETWORK else Counter(self.report.get("deselected", {}))
 
     def _count(self, outcome: str) -> int:
@@ -116,7 +116,14 @@ def command(run: str, tier: str, workers: int, seed: int) -> list[str]:
     pytest += ["--hypothesis-profile=soak"] if run == "soak" else []
     if tier == NETWORK:
         isolated = [str(CHECKOUT / "tools/isolated"), "--with-network"]
-        return [*isolated, *pytest, "-m", f"{NETWORK} and {MARKS[run][tier]}", "tests/namespaces"]
+        return [
+            *isolated,
+            *pytest,
+            "-m",
+            f"{NETWORK} and {MARKS[run][tier]}",
+            "tests/unit",
+            "tests/namespaces",
+        ]
     return [*pytest, "-n", str(workers), "-m", f"{MARKS[run][tier]} and not {NETWORK}", f"tests/{tier}"]
 
 

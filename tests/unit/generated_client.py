@@ -37,6 +37,7 @@ from xdp_director_client.models import (
     Plan,
     Problem,
     Question,
+    Reason,
     ServiceCreate,
     ServicePut,
     ServiceView,
@@ -123,7 +124,8 @@ def _whole(client: AuthenticatedClient) -> None:
         client=client, body=Configuration.from_dict(said), if_match=shown.headers["etag"]
     )
     assert [(change.pointer, change.after) for change in plan.changes] == [("/services/web/scheduler", "rr")]
-    assert roll_back.sync(plan.revision - 1, client=client).changes[0].after == "wrr"
+    why = Reason.from_dict({"reason": "it was better"})
+    assert roll_back.sync(plan.revision - 1, client=client, body=why).changes[0].after == "wrr"
 
 
 def _lists(client: AuthenticatedClient) -> None:

@@ -145,7 +145,7 @@ def _lists(client: AuthenticatedClient) -> None:
 
 def _questions(client: AuthenticatedClient) -> None:
     question = Question.from_dict(
-        {"client": "198.51.100.7", "vip": "192.0.2.10", "port": 80, "protocol": "tcp"}
+        {"client": "198.51.100.7", "client_port": 40000, "vip": "192.0.2.10", "port": 80, "protocol": "tcp"}
     )
     assert explain.sync(client=client, body=question).to_dict()["verdict"]
     told = follow_events.sync_detailed(client=client, follow=False, last=100)

@@ -118,7 +118,8 @@ def test_types_for_typescript(document: Path, tmp_path: Path) -> None:
     shutil.copy(document, tmp_path / "openapi.json")
     (tmp_path / "use.ts").write_text(TYPESCRIPT)
 
-    node("openapi-typescript", "openapi.json", "--output", "director.d.ts", at=tmp_path)
+    made = ("--default-non-nullable=false", "--output", "director.d.ts")  # what has a default may be left out
+    node("openapi-typescript", "openapi.json", *made, at=tmp_path)
     node(
         "tsc",
         "--noEmit",

@@ -18,7 +18,7 @@
 #define POWER_OF_TWO(n) ((FILL8((n)-1) | FILL8((n)-1) >> 16) + 1)
 #define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / 2)
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
-#define OPENINGS	(1 << 17)
+#define OPENINGS	(1 << 16)
 #define MAX_PORTS	64
 #define MAX_REAPED	64
 #define MAX_ADOPTED	8
@@ -55,8 +55,8 @@ SHARED_ARRAY(struct load_list, loads, 1);
 SHARED_ARRAY(struct bucket4, connections4, BUCKETS4);
 SHARED_ARRAY(struct bucket6, connections6, BUCKETS6);
 SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
-/* SYNs of flows whose slot is in flux, by a hash of the flow. */
-SHARED_ARRAY(struct opening, openings, OPENINGS);
+/* SYNs of flows whose slot is in flux -> sequence number. */
+PINNED("lru_hash", struct opening, u32, openings, OPENINGS);
 /* Which records the program `reap` shall forget; the first that is 0 ends the list. */
 SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
 /* And which the program `adopt` shall put into the table. */

@@ -39,11 +39,10 @@ struct adopted {
 	u64 word; /* struct record; 0 once it stands in the table */
 };
 
-/* The SYN that opened a flow while its slot was in flux: see opening.h. Read at once. */
+/* The SYN that opened a flow while its slot was in flux: see opening.h. */
 struct opening {
-	u32 tag;    /* of the flow */
-	u32 number; /* the SYN's sequence number */
-} __attribute__((aligned(8)));
+	u64 flow; /* its hash, as the table of connections has it */
+};
 
 /* A record that is to be forgotten, if it is still as it was. */
 struct reaped {

@@ -35,13 +35,13 @@ BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "servi
 LISTS = {"members", "loads"}
 """Those of them that are lists within values, which are numbered by their elements."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
-          "sources"}  # fmt: skip
+          "sources", "openings"}  # fmt: skip
 COUNTERS = {"traffic", "denials", "refusals", "verdicts"}
 INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """What follows from others, and is made anew, but for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
-"reaping", "adopting", "openings"}  # fmt: skip
+"reaping", "adopting"}  # fmt: skip
 """What a program writes down while it works."""
 
 _NOTHING_TO_LOSE = {"CONNECTION_CLOSED", "CONNECTION_SYN", "CONNECTION_MIDSTREAM", "CONNECTION_DATAGRAM"}

@@ -36,6 +36,11 @@ class Program:
     def verified_instructions(self) -> int:
         return sum(part.verified_instructions for part in self.parts)
 
+    @property
+    def largest(self) -> int:
+        """The verified instructions of the stage that has most."""
+        return max(part.verified_instructions for part in self.parts)
+
     def __str__(self) -> str:
         each = ", ".join(f"{part.name} {part.verified_instructions:,}" for part in self.parts)
         return (

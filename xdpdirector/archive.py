@@ -43,20 +43,8 @@ class Archive:
         self._store: Store | None = None
         self._copy: Store | None = None
         self._forget_copy()  # that of a daemon that was killed
-        try:
-            self._opened().latest()
-            self._opened().drains()
-        except ForeignStoreError:
-            self.close()
-            raise
-        except DamagedStoreError as error:
-            self._begin_anew(error)
-        except StoreError as error:
-            log.error("%s", error.detail)
-            self._read_copy()
-        self._patience = min(patience, _HASTE)
-        if self._store:
-            self._store.database.be_patient(self._patience)
+        self._begin()
+        self._hasten()
 
     def __enter__(self) -> Archive:
         return self
@@ -128,6 +116,24 @@ class Archive:
     def try_writing(self) -> None:
         """StoreError when nothing can be stored now."""
         self._opened().try_writing()
+
+    def _begin(self) -> None:
+        try:
+            self._opened().latest()
+            self._opened().drains()
+        except ForeignStoreError:
+            self.close()
+            raise
+        except DamagedStoreError as error:
+            self._begin_anew(error)
+        except StoreError as error:
+            log.error("%s", error.detail)
+            self._read_copy()
+
+    def _hasten(self) -> None:
+        self._patience = min(self._patience, _HASTE)
+        if self._store:
+            self._store.database.be_patient(self._patience)
 
     def _opened(self) -> Store:
         if self._store is None:

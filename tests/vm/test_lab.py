@@ -45,3 +45,5 @@ def test_a_killed_server_is_noticed(lab: Lab, director: LabDirector) -> None:
 
     wait_until(lambda: director.client.get(path)["operational"] == "down", "backend1 is down", PATIENCE)
     assert set(answers(lab)) == {"backend2"}
+    lab.nginx("backend1")  # for the next test
+    director.wait_serving(PATIENCE)

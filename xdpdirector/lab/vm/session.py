@@ -22,7 +22,7 @@ from xdpdirector.lab.vm.workshop import workshop
 CARDS = Topology("cards", backends=2)  # the hosts that have a network card each, instead of a veth
 PLACE = "/root/xdpdirector"
 PYTHON = f"{ENVIRONMENT}/bin/python"
-INSTALLING, TESTING = 300.0, 1800.0  # seconds
+INSTALLING, TESTING = 300.0, 2400.0  # seconds
 _SHELL = f"cd {PLACE}; PATH={ENVIRONMENT}/bin:$PATH exec bash"
 
 # What depends on the kernel, within minutes of emulation. The long flood and the long walks over rings do not.
@@ -49,7 +49,7 @@ class Options:
 
     checkout: Path
     tests: Sequence[str] = TESTS
-    frames: int = 20000
+    frames: int = 10_000
     shell: bool = False
 
 

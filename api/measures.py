@@ -174,6 +174,11 @@ def _plane(vitals: Vitals) -> Iterator[Family]:
     yield from (verdicts, entries, capacity, programs, errors)
     yield _gauge("xdpdirector_connections_stored", "Connections in the table", vitals.connections)
     yield _counter(
+        "xdpdirector_clients_turned_away",
+        "Clients that there was no room for, to keep their backend",
+        vitals.clients_turned_away,
+    )
+    yield _counter(
         "xdpdirector_drift_repaired",
         "Places of the maps that were found different and repaired",
         vitals.drift_repaired,

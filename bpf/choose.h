@@ -229,6 +229,7 @@ static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct
 						struct choice *choice)
 {
 	struct entry entry = {};
+	enum reason reason;
 
 	if (!recall(packet, service, aside->front, ticks(aside->now), &entry))
 		return choose_unknown(packet, service, aside, choice);
@@ -250,7 +251,10 @@ static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct
 		renew(&entry, packet, ticks(aside->now), has_data(ctx, packet));
 	else if (!is_opening(packet))
 		assure(&entry, service, aside->service, ticks(aside->now));
-	return follow_record(packet, service, aside->front, &entry, choice);
+	reason = follow_record(packet, service, aside->front, &entry, choice);
+	if (entry.is_confirmed && reason == FORWARD_CONNECTION)
+		confirm_client(packet, service, aside->service, aside->front, aside->now, choice);
+	return reason;
 }
 
 /* Where it costs something: a processor's atomic addition takes as long as some dozens of others. */
@@ -318,7 +322,8 @@ static __always_inline enum reason schedule(const struct packet *packet,
 	} else {
 		return nobody(packet, service);
 	}
-	remember_client(&client, service, aside->now, choice);
+	if (!is_kept)
+		remember_client(&client, service, aside->now, choice);
 	return is_ring && !is_flux ? FORWARD_RING : opened(packet, service, is_kept);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Persistence: a client, known by the part of its address that the service's mask leaves, keeps its backend over
- * all listeners of the service, until it has opened no connection for the service's time. */
+ * all listeners of the service, until it has opened no connection for the service's time. Who has shown one packet only
+ * is a newcomer: a flood of those drives out newcomers alone. */
 #ifndef XDPDIRECTOR_CLIENT_H
 #define XDPDIRECTOR_CLIENT_H
 
@@ -21,25 +22,58 @@ static __always_inline void name_client(const struct packet *packet, const struc
 		client->address[i] = packet->flow.v6.client[i] & service->client_mask6[i];
 }
 
-/* Point the choice at the client's backend, if it has one that may take a new connection. One that takes no others has
+/* Point the choice at the backend that was remembered, if it may take a new connection. One that takes no others has
  * opened this one itself when the client accepts it (active FTP). */
-static __always_inline bool recall_client(struct client *client, const struct packet *packet,
-					  const struct service *service, u32 front, u32 now,
-					  struct choice *choice)
+static __always_inline bool take_kept(u16 backend, u16 generation, const struct packet *packet,
+				      const struct service *service, u32 front,
+				      struct choice *choice)
 {
-	struct affinity *found;
-
-	if (!(service->flags & SERVICE_PERSISTENT))
-		return false;
-	found = clients.lookup(client);
-	if (!found || has_passed(found->seen, service->persistence, now))
-		return false;
-	return take_again(choice, found->backend, found->generation, front) &&
-	       choice->backend->generation == found->generation && /* for hours: all its bits */
+	return take_again(choice, backend, generation, front) &&
+	       choice->backend->generation == generation && /* for hours: all its bits */
 	       (choice->backend->flags & BACKEND_ACCEPTS ||
 		service->flags & SERVICE_KEEP_DRAINING || is_accepting(packet));
 }
 
+/* The same for a client that has confirmed a connection; NULL when that says nothing any more. */
+static __always_inline struct regular *recall_regular(struct client *client,
+						      const struct packet *packet,
+						      const struct service *service, u32 front,
+						      u32 now, struct choice *choice)
+{
+	struct regular *found = clients.lookup(client);
+
+	if (!found || has_passed(found->seen, service->persistence, now) ||
+	    !take_kept(found->backend, found->generation, packet, service, front, choice))
+		return NULL;
+	return found;
+}
+
+/* Point the choice at the client's backend, if it has one, for one more connection: its time begins anew. */
+static __always_inline bool recall_client(struct client *client, const struct packet *packet,
+					  const struct service *service, u32 front, u32 now,
+					  struct choice *choice)
+{
+	struct affinity *newcomer;
+	struct regular *regular;
+
+	if (!(service->flags & SERVICE_PERSISTENT))
+		return false;
+	regular = recall_regular(client, packet, service, front, now, choice);
+	if (regular) {
+		if (!DRY_RUN)
+			regular->seen = now;
+		return true;
+	}
+	newcomer = newcomers.lookup(client);
+	if (!newcomer || has_passed(newcomer->seen, service->persistence, now) ||
+	    !take_kept(newcomer->backend, newcomer->generation, packet, service, front, choice))
+		return false;
+	if (!DRY_RUN)
+		newcomer->seen = now;
+	return true;
+}
+
+/* A client that goes nowhere yet, or not any more where it went, was scheduled. */
 static __always_inline void remember_client(struct client *client, const struct service *service,
 					    u32 now, const struct choice *choice)
 {
@@ -48,7 +82,37 @@ static __always_inline void remember_client(struct client *client, const struct 
 	if (!(service->flags & SERVICE_PERSISTENT) || !choice->backend || DRY_RUN)
 		return;
 	affinity.generation = choice->backend->generation;
-	clients.update(client, &affinity);
+	newcomers.update(client, &affinity);
+}
+
+/* A second packet came of a client's connection to the choice. */
+static __always_inline void confirm_client(const struct packet *packet,
+					   const struct service *service, u32 service_index,
+					   u32 front, u32 now, const struct choice *choice)
+{
+	struct regular regular = { .backend = choice->index, .seen = now, .since = now };
+	struct client client = {};
+	struct choice other = {};
+	struct regular *found;
+	u64 *missed;
+
+	if (!(service->flags & SERVICE_PERSISTENT) || !choice->backend || DRY_RUN)
+		return;
+	name_client(packet, service, service_index, &client);
+	found = recall_regular(&client, packet, service, front, now, &other);
+	if (found) {
+		if (other.index != choice->index)
+			return; /* it keeps the one that it has, whatever runs elsewhere */
+		if (now - found->since > PROOF)
+			found->proven = 1;
+		return;
+	}
+	regular.generation = choice->backend->generation;
+	if (!clients.update(&client, &regular))
+		return;
+	missed = turned_away.lookup(&(u32){ 0 });
+	if (missed)
+		*missed += 1;
 }
 
 #endif

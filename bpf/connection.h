@@ -25,6 +25,12 @@ static __always_inline bool is_active(u8 state)
 	return (state & CONNECTION_FIN) != CONNECTION_FIN;
 }
 
+/* It has shown more than what opens it, and no end: ESTABLISHED and UDP, assured or not. */
+static __always_inline bool is_running(u8 state)
+{
+	return (state & CONNECTION_FIN) == CONNECTION_ESTABLISHED;
+}
+
 /* One connection of the record's backend more (by = 1) or less (-1), active or not. A backend that has the index of an
  * earlier one was never counted that one's connections. */
 static __always_inline void add_load(union record_word is, s32 by)
@@ -130,6 +136,7 @@ static __always_inline void change(struct entry *entry, union record_word after)
 	if (after.word == before.word || !swap_record(entry, after.word))
 		return;
 	entry->is = after;
+	entry->is_confirmed = is_running(after.record.state) && !is_running(before.record.state);
 	if (is_active(before.record.state) != is_active(after.record.state))
 		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
 }

@@ -29,6 +29,7 @@
 #include "related.h"
 #include "reply.h"
 #include "forward.h"
+#include "directed.h"
 #include "by_hand.h"
 
 /* What this processor has put aside; a dry run has a place of its own. */
@@ -95,6 +96,8 @@ static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, stru
 			packet->traced = listener->service + 1;
 		if (service->guard & GUARD_PREFIXES && is_denied(packet))
 			return conclude(ctx, packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
+		if (is_directed(ctx, service, listener->service))
+			return keep(ctx, packet, NO_BACKEND);
 	}
 	reason = choose(packet, service, &aside, &choice);
 	if (reason != UNDECIDED)
@@ -165,11 +168,14 @@ int stage_recall(struct xdp_md *ctx)
 	switch (aside->reason) {
 	case UNDECIDED:
 		return call_one_of(ctx, aside->stage);
-	case FORWARD_RING:
 	case FORWARD_CONNECTION:
 	case FORWARD_NEW:
 		return forward(ctx, &aside->packet, &choice, aside->reason);
+	case FORWARD_RING:
+		return forward_away(ctx, &aside->packet, &choice, aside->reason);
 	case FORWARD_BEFORE:
+		if (would_return(ctx, &choice))
+			return keep(ctx, &aside->packet, aside->backend);
 		return call_stage(ctx, STAGE_REMEMBER);
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
@@ -186,7 +192,7 @@ int stage_answer(struct xdp_md *ctx)
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	reason = reject(ctx, &aside->packet, aside->now, aside->reason);
+	reason = reject(ctx, &aside->packet, aside->service, aside->now, aside->reason);
 	return conclude(ctx, &aside->packet, aside->backend,
 			reason == aside->reason ? XDP_TX : XDP_DROP, reason);
 }
@@ -215,9 +221,11 @@ static __always_inline int follow_schedule(struct xdp_md *ctx, struct aside *asi
 		return call_stage(ctx, STAGE_AVOID);
 	case FORWARD_RING:
 	case FORWARD_UNRECORDED:
-		return forward(ctx, &aside->packet, choice, reason);
+		return forward_away(ctx, &aside->packet, choice, reason);
 	case FORWARD_NEW:
 	case FORWARD_REOPENED:
+		if (would_return(ctx, choice))
+			return keep(ctx, &aside->packet, aside->backend);
 		return call_stage(ctx, STAGE_REMEMBER);
 	case REJECT_EMPTY:
 		return call_stage(ctx, STAGE_ANSWER);
@@ -314,6 +322,7 @@ int stage_error(struct xdp_md *ctx)
 	struct packet quoted = {};
 	struct listener listener;
 	struct choice choice = {};
+	enum reason reason = PASS_NO_CONNECTION;
 
 	if (!aside)
 		return verdict(XDP_DROP, DROP_INTERNAL);
@@ -321,12 +330,18 @@ int stage_error(struct xdp_md *ctx)
 		return pass(&aside->packet, PASS_NO_LISTENER);
 	if (find_listener(&quoted, &listener))
 		service = services.lookup(&listener.service);
-	if (!service || !follow_quoted(&quoted, service, listener.front, &choice))
+	if (service && is_directed(ctx, service, listener.service))
+		return pass(&aside->packet, PASS_DIRECTED);
+	if (service)
+		reason = follow_quoted(&quoted, service, listener.front, &choice);
+	if (!service || reason == PASS_NO_CONNECTION)
 		return pass(&aside->packet, PASS_NO_CONNECTION);
 	if (service->guard & GUARD_TRACE)
 		aside->packet.traced = listener.service + 1;
 	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))
 		return conclude(ctx, &aside->packet, named(&choice), XDP_DROP, DROP_DENIED);
+	if (reason == DROP_ERROR)
+		return conclude(ctx, &aside->packet, named(&choice), XDP_DROP, DROP_ERROR);
 	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
 }
 

@@ -23,11 +23,12 @@ enum shortcut_bits {
 
 #define FILTER_WORDS 2048
 
-/* Where to look first. But for the MACs it follows from the listeners. */
+/* Where to look first. But for the MACs and the time it follows from the listeners. */
 struct entrance {
 	struct stations own;
 	u64 filter[FILTER_WORDS];	    /* two bits per hashed address: enum mark */
 	u64 shortcuts[1 << SHORTCUT_PLACE]; /* most listeners: see shortcut.h */
+	u64 reassembly; /* jiffies for which a packet's fragments belong together; 0: nobody has said it yet */
 };
 
 #endif

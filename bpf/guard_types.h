@@ -8,6 +8,13 @@ enum guard_flags {
 	GUARD_PREFIXES = 1, /* there are denied prefixes */
 	GUARD_LIMITS = 2,   /* the service's new connections are limited */
 	GUARD_TRACE = 4,    /* somebody watches what becomes of the service's packets */
+	GUARD_DIRECTED = 8, /* this machine is a backend, so others may have scheduled to it */
+};
+
+/* A backend of a service that has this machine for a backend, too. */
+struct sender {
+	u8 mac[6];
+	u16 service;
 };
 
 /* A limit's times are in jiffies with so many bits behind the point. */

@@ -20,6 +20,7 @@
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
 #define OPENINGS	(1 << 16)
 #define MAX_PORTS	64
+#define RESET_BITS	16
 #define MAX_REAPED	64
 #define MAX_ADOPTED	8
 
@@ -62,9 +63,17 @@ SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
 /* And which the program `adopt` shall put into the table. */
 SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
 
-/* Persistence: client -> backend. Fragmented packets on their way: from the first fragment to the others. */
-PINNED("lru_hash", struct client, struct affinity, clients, MAX_CLIENTS);
+/* Persistence: client -> backend. Who has only shown a packet is a newcomer, and a flood of those drives out its own; who
+ * has confirmed a connection stays until the daemon's sweep finds that its time is over. Clients that `clients` had no
+ * room for. */
+PINNED("lru_hash", struct client, struct affinity, newcomers, MAX_CLIENTS);
+PINNED("hash", struct client, struct regular, clients, MAX_CLIENTS);
+PINNED("percpu_array", u32, u64, turned_away, 1);
+/* Fragmented packets on their way: from the first fragment to the others. */
 PINNED("lru_hash", struct fragment, struct affinity, fragments, MAX_FRAGMENTS);
+
+/* Whose frames are not scheduled, as they have been: see directed.h. For a moment a backend has its old MAC and its new. */
+PINNED("hash", struct sender, u32, senders, 2 * MAX_BACKENDS);
 
 /* The guard. Denied prefix -> index in `denials`, which counts the packets. Limits by service, and until when there has
  * been paid for its connections; the same by source. Connections refused, by service. */
@@ -109,8 +118,9 @@ __attribute__((section("maps/ringbuf:" PIN_DIR "decisions"))) struct decisions_t
 	.max_entries = DECISIONS_SIZE
 };
 
-/* How many ICMP answers went out in the present jiffy. */
-PINNED("percpu_array", u32, struct allowance, allowances, 1);
+/* How much went out in the present jiffy, by kind. Until when there has been paid for RSTs to a sender. */
+PINNED("percpu_array", u32, struct allowance, allowances, ALLOWANCES);
+SHARED_ARRAY(u64, resets, 1 << RESET_BITS);
 
 /* Interfaces to redirect to. BCC's own macro for this type of map has no pin. */
 struct ports_table_t {

@@ -47,7 +47,10 @@ enum reason {
 	DROP_INTERNAL = 32, /* cannot happen */
 	PASS_OTHER_HOST =
 		33, /* for a VIP, but flooded here: its MAC is no interface's of this machine */
-	REASONS = 34,
+	PASS_DIRECTED =
+		34, /* another director of the service sent it here, as to a backend: the host's */
+	DROP_ERROR = 35, /* an ICMP error about a flow of a ring, but so many came a moment ago */
+	REASONS = 36,
 };
 
 #endif

@@ -2,7 +2,8 @@
 /* Packets that belong to a connection without having its ports: later fragments, and ICMP errors about it.
  *
  * The first fragment goes the way of its ports and leaves its packet's id behind for the others, also where it is the
- * host's; one that overtakes it is dropped. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
+ * host's; one that overtakes it is dropped, and so is one that comes later than a receiver would wait: the id may be another
+ * packet's by then. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
  * so the ports, if its protocol has any; it goes to that backend as it is, and path MTU discovery works.
  */
 #ifndef XDPDIRECTOR_RELATED_H
@@ -12,6 +13,8 @@
 #include "connection.h"
 #include "schedule.h"
 #include "verdict.h"
+
+#define ERRORS_A_JIFFY 16
 
 /* What the fragments of a packet have in common. In IPv6 the protocol is not part of it: fragments may differ in their
  * next header, and the first one's may be an extension header (RFC 8200, 4.5). */
@@ -30,13 +33,13 @@ static __always_inline void name_fragment(const struct packet *packet, struct fr
 	}
 }
 
-static __always_inline void remember_way(const struct packet *packet,
-					 const struct affinity *affinity)
+static __always_inline void remember_way(const struct packet *packet, struct affinity *affinity)
 {
 	struct fragment fragment = {};
 
 	if (DRY_RUN)
 		return;
+	affinity->seen = bpf_jiffies64();
 	name_fragment(packet, &fragment);
 	fragments.update(&fragment, affinity);
 }
@@ -53,23 +56,50 @@ static __always_inline void remember_fragment(const struct packet *packet,
 	remember_way(packet, &affinity);
 }
 
-/* To the host; so does what is left of a fragmented packet, for the same reason. */
-static __always_inline int pass(const struct packet *packet, enum reason reason)
+/* The rest of a fragmented packet goes to the host, too, for the same reason. */
+static __always_inline void remember_passing(const struct packet *packet, enum reason reason)
 {
 	struct affinity affinity = { .backend = NO_BACKEND, .generation = reason };
 
+	remember_way(packet, &affinity);
+}
+
+static __always_inline int pass(const struct packet *packet, enum reason reason)
+{
 	if (packet->fragment == FRAGMENT_FIRST)
-		remember_way(packet, &affinity);
+		remember_passing(packet, reason);
 	return verdict(XDP_PASS, reason);
 }
 
 /* What the first fragment left behind, or NULL. */
 static __always_inline struct affinity *find_fragment(const struct packet *packet)
 {
+	struct entrance *at = entrance.lookup(&(u32){ 0 });
 	struct fragment fragment = {};
+	struct affinity *first;
 
 	name_fragment(packet, &fragment);
-	return fragments.lookup(&fragment);
+	first = fragments.lookup(&fragment);
+	if (!first || !at ||
+	    (at->reassembly && has_passed(first->seen, at->reassembly, bpf_jiffies64())))
+		return NULL;
+	return first;
+}
+
+/* Whether one more packet of a kind may go out in this jiffy, on this processor. */
+static __always_inline bool is_allowed(u32 kind, u32 most, u32 now)
+{
+	struct allowance *allowance = allowances.lookup(&kind);
+
+	if (!allowance)
+		return false;
+	if (DRY_RUN)
+		return allowance->jiffy != now || allowance->used < most;
+	if (allowance->jiffy != now) {
+		allowance->jiffy = now;
+		allowance->used = 0;
+	}
+	return allowance->used++ < most;
 }
 
 static __always_inline bool is_error(const struct packet *packet, u8 type)
@@ -149,21 +179,27 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 	return true;
 }
 
-/* Point the choice at the backend of the flow, without making or touching a record. */
-static __always_inline bool follow_quoted(const struct packet *quoted,
-					  const struct service *service, u32 front,
-					  struct choice *choice)
+/* Point the choice at the backend of the flow, without making or touching a record. A ring has a backend for whatever flow is
+ * quoted, so that anybody could send errors about flows that he has made up: only so many go on at a time. */
+static __always_inline enum reason follow_quoted(const struct packet *quoted,
+						 const struct service *service, u32 front,
+						 struct choice *choice)
 {
 	struct entry entry;
 	union slot_word slot;
 
 	if (find_entry(quoted, service, front, &entry))
 		return take_again(choice, entry.is.record.backend, entry.is.record.generation,
-				  front);
+				  front)
+			       ? FORWARD_ERROR
+			       : PASS_NO_CONNECTION;
 	if (!service->ring_slots)
-		return false;
+		return PASS_NO_CONNECTION;
 	slot = read_slot(ring_position(quoted, service));
-	return take(choice, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend, front);
+	if (!take(choice, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend, front))
+		return PASS_NO_CONNECTION;
+	return is_allowed(ALLOWANCE_ERRORS, ERRORS_A_JIFFY, bpf_jiffies64()) ? FORWARD_ERROR
+									     : DROP_ERROR;
 }
 
 #endif

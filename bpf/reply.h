@@ -3,19 +3,22 @@
  *
  * To TCP a RST (RFC 9293, 3.10.7.1), without IP options and data. To a datagram an ICMP port unreachable: the packet,
  * as far as it is to be quoted (RFC 792: its header and 8 bytes of data; RFC 4443: as much as fits into 1280 bytes),
- * behind new IP and ICMP headers. Their number is limited (RFC 4443, 2.4 f).
+ * behind new IP and ICMP headers. Their number is limited (RFC 4443, 2.4 f), and so is that of the RSTs to one sender: who
+ * gives another's address as his own shall not flood that with ours.
  */
 #ifndef XDPDIRECTOR_REPLY_H
 #define XDPDIRECTOR_REPLY_H
 
+#include "guard.h"
 #include "parse.h"
 #include "related.h"
 
 #define REPLY_TTL	64
 #define QUOTED6		1232 /* what the smallest MTU of IPv6 leaves for the packet */
 #define ANSWERS_A_JIFFY 4
-#define BLOCK		64 /* bytes that are summed at once */
-#define LONGEST_LINK	22 /* Ethernet and two tags */
+#define RESETS_AT_ONCE	512 /* to one sender; later one a jiffy */
+#define BLOCK		64  /* bytes that are summed at once */
+#define LONGEST_LINK	22  /* Ethernet and two tags */
 
 struct pseudo4 {
 	__be32 source;
@@ -134,9 +137,27 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 	return true;
 }
 
+/* Whether one more RST may go to this sender: an IPv4 address, or an IPv6 one's network. Senders share a place by chance,
+ * which matters to none: a flood from many addresses has so many places that each gets little. */
+static __always_inline bool may_reset(const struct packet *packet, u32 service_index, u64 now)
+{
+	struct service *service = services.lookup(&service_index);
+	u64 sender = packet->flow.v4.client, *paid_until;
+	u32 place;
+
+	if (!service)
+		return false;
+	if (packet->ipv6)
+		sender = (u64)packet->flow.v6.client[0] << 32 | packet->flow.v6.client[1];
+	place = folded(sender * service->multipliers[0]) * service->multipliers[1] >>
+		(64 - RESET_BITS);
+	paid_until = resets.lookup(&place);
+	return paid_until && pay(paid_until, 1, RESETS_AT_ONCE - 1, now);
+}
+
 /* Answer the segment with a RST. */
 static __always_inline enum reason answer_segment(struct xdp_md *ctx, const struct packet *packet,
-						  enum reason reason)
+						  u32 service, u64 now, enum reason reason)
 {
 	int size = packet->network + sizeof(struct tcphdr) +
 		   (packet->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
@@ -145,30 +166,16 @@ static __always_inline enum reason answer_segment(struct xdp_md *ctx, const stru
 
 	if (!make_reset(ctx, packet, &reset))
 		return DROP_RESET;
-	if (bpf_xdp_adjust_tail(ctx, size - (int)(ctx->data_end - ctx->data)))
+	if (!may_reset(packet, service, now))
+		return DROP_ANSWER;
+	/* The compiler would subtract the end of the frame alone. */
+	if (bpf_xdp_adjust_tail(ctx, size - (int)opaque(ctx->data_end - ctx->data)))
 		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_reset6(ctx, packet, &reset)
 				  : write_reset4(ctx, packet, &reset);
 	if (!is_written || !write_ethernet(ctx))
 		return DROP_INTERNAL;
 	return reason;
-}
-
-/* Whether one more ICMP answer may go out in this jiffy, on this processor. */
-static __always_inline bool may_answer(u32 now)
-{
-	u32 zero = 0;
-	struct allowance *allowance = allowances.lookup(&zero);
-
-	if (!allowance)
-		return false;
-	if (DRY_RUN)
-		return allowance->jiffy != now || allowance->used < ANSWERS_A_JIFFY;
-	if (allowance->jiffy != now) {
-		allowance->jiffy = now;
-		allowance->used = 0;
-	}
-	return allowance->used++ < ANSWERS_A_JIFFY;
 }
 
 /* The Internet checksum's sum over the quoted packet; its length need not be even. */
@@ -292,7 +299,7 @@ static __always_inline enum reason answer_datagram(struct xdp_md *ctx, const str
 				   : sizeof(struct iphdr) + sizeof(struct icmphdr);
 	bool is_written;
 
-	if (!may_answer(now))
+	if (!is_allowed(ALLOWANCE_ANSWERS, ANSWERS_A_JIFFY, now))
 		return DROP_ANSWER;
 	if (quoted > packet->length)
 		quoted = packet->length;
@@ -333,14 +340,14 @@ static __always_inline bool is_one_host(const struct packet *packet)
 }
 
 /* `reason` when the frame is the answer now; else why there is none. */
-static __always_inline enum reason reject(struct xdp_md *ctx, const struct packet *packet, u32 now,
-					  enum reason reason)
+static __always_inline enum reason reject(struct xdp_md *ctx, const struct packet *packet,
+					  u32 service, u64 now, enum reason reason)
 {
 	if (!is_one_station(ctx) || !is_one_host(packet))
 		return DROP_UNANSWERABLE;
 	if (packet->protocol == IPPROTO_UDP)
 		return answer_datagram(ctx, packet, now, reason);
-	return answer_segment(ctx, packet, reason);
+	return answer_segment(ctx, packet, service, now, reason);
 }
 
 #endif

@@ -68,6 +68,7 @@ struct entry {
 	u64 hash;   /* of the flow */
 	u64 word;   /* which of the bucket's */
 	union record_word is;
+	bool is_confirmed; /* by the packet that came just now, in most cases the flow's second */
 };
 
 static __always_inline u32 ticks(u64 jiffies)

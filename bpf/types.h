@@ -66,6 +66,7 @@ enum backend_flags {
 	BACKEND_RESOLVED = 2, /* `addresses` are valid */
 	BACKEND_ACCEPTS = 4,  /* takes new connections */
 	BACKEND_PARTIAL = 8,  /* is down for some VIPs of its service: `out` of their fronts */
+	BACKEND_ROUTER = 16,  /* clients' packets come in through it */
 };
 
 /* What a flow has shown, TCP as the client's side shows it: the replies never come this way. The first three: one packet
@@ -101,6 +102,10 @@ enum slot_flags {
 /* What a listener leads to: index of the service, and behind these bits the front's. */
 enum listener_bits {
 	LISTENER_FRONT = 16,
+};
+
+enum client_numbers {
+	PROOF = 1024, /* jiffies: some seconds */
 };
 
 /* Keys. */
@@ -175,12 +180,22 @@ struct client {
 
 /* Values. */
 
-/* Which backend a client, or a fragmented packet, goes to. With NO_BACKEND: the packet is the host's, and in place of
+/* Which backend a client that has not confirmed a connection, or a fragmented packet, goes to. With NO_BACKEND: the packet is the host's, and in place of
  * the generation stands the reason. */
 struct affinity {
 	u16 backend;
 	u16 generation;
 	u32 seen; /* jiffies */
+};
+
+/* A client whose connection was confirmed, by a packet behind its first. `proven`: its connections were seen at two moments
+ * PROOF apart, which a flood of two packets for each made-up address is not. */
+struct regular {
+	u16 backend;
+	u16 generation;
+	u32 seen;  /* jiffies: when one was confirmed last, or still ran */
+	u32 since; /* jiffies */
+	u32 proven;
 };
 
 struct service {
@@ -303,6 +318,14 @@ struct traffic {
 	u64 packets;
 	u64 bytes; /* of the IP packets */
 	u64 connections;
+};
+
+/* Of what only so much goes out at a time. */
+enum allowance_kind {
+	ALLOWANCE_ANSWERS = 0, /* ICMP, made here */
+	ALLOWANCE_ERRORS =
+		1, /* ICMP errors that only a ring sends on: whether there is such a flow, it does not know */
+	ALLOWANCES = 2,
 };
 
 struct allowance {

@@ -34,13 +34,15 @@ BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "servi
             "limits", "paid", "departed"}  # fmt: skip
 LISTS = {"members", "loads"}
 """Those of them that are lists within values, which are numbered by their elements."""
-BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "fragments", "denied4", "denied6",
-          "sources", "openings"}  # fmt: skip
-COUNTERS = {"traffic", "denials", "refusals", "verdicts"}
+BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",
+          "denied4", "denied6", "sources", "openings"}  # fmt: skip
+COUNTERS = {"traffic", "denials", "refusals", "verdicts", "turned_away"}
+HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
+"""Types whose entries are copied alike."""
 INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """What follows from others, and is made anew, but for this machine's MACs."""
-SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances",
+SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances", "resets",
 "reaping", "adopting"}  # fmt: skip
 """What a program writes down while it works."""
 
@@ -182,7 +184,7 @@ def _obstacle(old: Loaded, new: Loaded, name: str) -> str:
             return "its records cannot be read"
         lacking = [field for field in bits_of(after["value"]) if field not in bits_of(before["value"])]
         return f"its records did not say: {', '.join(lacking)}" if lacking else ""
-    if before["type"] != after["type"]:
+    if before["type"] != after["type"] and not {before["type"], after["type"]} <= HASHES:
         return "it is of another type"
     if name in BY_KEY and before["key"] != after["key"]:
         return "its keys are other ones"
@@ -313,12 +315,10 @@ def _prepare_entrance(old: Loaded, new: Loaded) -> None:
         tables.set_vips(set(places.values()), ranged)
         Shortcuts(tables).fill(listeners)
         if "entrance" in old.maps:
-            stations.tell(tables.stations, _own_macs(old))
-
-
-def _own_macs(loaded: Loaded) -> list[bytes]:
-    ((_, values),) = _read(loaded, "entrance")
-    return stations.told(values["own"])
+            ((_, values),) = _read(old, "entrance")
+            stations.tell(tables.stations, stations.told(values["own"]))
+            if "reassembly" in (values.dtype.names or ()):
+                tables.reassembly[0] = values["reassembly"][0]
 
 
 # Connections

@@ -29,6 +29,7 @@ from xdpdirector.listening import Found, Listening
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
+from xdpdirector.senders import Senders
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
 from xdpdirector.tables import Array, Tables, correct, count_of
 from xdpdirector.views import Fill, Traffic
@@ -36,6 +37,7 @@ from xdpdirector.views import Fill, Traffic
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
 NO_BOUND = 0xFFFFFFFF
+REASSEMBLY = 30.0  # seconds that Linux waits for a packet's fragments (ip-sysctl: ipfrag_time)
 MANY_TURNS = 1 << 40  # connections: per weight, the path compares no more than 2^47
 
 
@@ -58,6 +60,8 @@ class Dataplane:
         self._listening = Listening(tables)
         self._departed = Departed(tables)
         self._capacity = Capacity(tables, self.indices, self.rings, self._listening)
+        self._senders = Senders(tables)
+        tables.reassembly[0] = clock.jiffies(REASSEMBLY)
         self._watched: frozenset[str] = frozenset()
         self._writes = 0
         self._rebounded = False
@@ -128,6 +132,9 @@ class Dataplane:
         counts = self.tables.per_cpu_sums("verdicts", list(reasons.values()))[:, 0].tolist()
         return dict(zip(reasons, counts, strict=True))
 
+    def clients_turned_away(self) -> int:
+        return int(self.tables.per_cpu_sum("turned_away", 0)[0])
+
     def load(self, key: Backend) -> tuple[int, int]:
         """Active and inactive connections of a backend."""
         load = self.tables.loads[self.indices.backends[key]]
@@ -152,7 +159,7 @@ class Dataplane:
             return 0
         self._brought.pop(plan.name, None)
         self._writes = 0
-        before = self.rings.writes + self._listening.writes
+        before = self.rings.writes + self._listening.writes + self._senders.writes
         listeners = frozenset(plan.listeners)
         self._capacity.require_members(plan.name, len(plan.members), is_ring=plan.scheduler.is_ring)
         self._listening.require_room([(self.indices.services.get(plan.name), listeners)])
@@ -175,6 +182,7 @@ class Dataplane:
         for member in plan.members:
             if member.state is State.SERVING:
                 self._store_backend(wanted[member.name], plan.name, member)
+        self._senders.bring(service, plan.senders())  # before the service says that there are any
         self._distribute(service, plan, wanted, now)
         for member in plan.members:
             if member.state is not State.SERVING:
@@ -184,7 +192,8 @@ class Dataplane:
         self._listening.bring(service, listeners)
         self._writes += self.fronts.set_out(service, out)
         self._brought[plan.name] = _Brought(plan, out, self._entries(plan))
-        return self._writes + self.rings.writes + self._listening.writes - before
+        writes = self.rings.writes + self._listening.writes + self._senders.writes
+        return self._writes + writes - before
 
     def _is_brought(self, plan: ServicePlan, now: float) -> bool:
         """Whether it was applied last and all that came of it stands there still. Most plans are as they were."""
@@ -197,6 +206,7 @@ class Dataplane:
             and self._listening.is_brought(service, frozenset(plan.listeners))
             and self.fronts.is_out(service, brought.out)
             and self.guarding.is_limited(service, plan.limit)
+            and self._senders.is_brought(service, plan.senders())
             and self.rings.is_brought(plan.name, service, now)
         )
 
@@ -223,6 +233,7 @@ class Dataplane:
             self._remove_backend(key)
         self._departed.leave(service)
         self.indices.remove_service(name)
+        self._senders.bring(service, frozenset())
         self.rings.forget(name)
         self.fronts.forget(service)
 
@@ -252,6 +263,7 @@ class Dataplane:
             self.guarding.check()
         else:  # who is denied is read in another thread, a part at a time
             self.guarding.check_limits()
+        self._senders.check()
 
     def settle(self, exceptions: Array, now: float) -> None:
         """See `Rings.settle`. A ring that its service has left is given up when it is at rest; where another one
@@ -317,6 +329,8 @@ class Dataplane:
             fields["flags"] = 0
         if member.accepts:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
+        if member.router:
+            fields["flags"] |= self._constant("backend_flags", "BACKEND_ROUTER")
         if member.out:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_PARTIAL")
         return fields
@@ -384,6 +398,7 @@ class Dataplane:
             self.clock.jiffies,
             denies=self.guarding.denies,
             watched=plan.name in self._watched,
+            directed=self._senders.has(service),
         )
         self._store(self.tables.services, service, ring_fields(ring))  # first: no ring, no use of it
         self._store(self.tables.services, service, fields)
@@ -472,7 +487,13 @@ class Dataplane:
         flags, denies = self.tables.enums["guard_flags"], self.guarding.denies
         for name, index in self.indices.services.items():
             limits = bool(int(self.tables.services[index]["guard"]) & flags["GUARD_LIMITS"])
-            said = guard_flags(flags, denies=denies, limits=limits, watched=name in self._watched)
+            said = guard_flags(
+                flags,
+                denies=denies,
+                limits=limits,
+                watched=name in self._watched,
+                directed=self._senders.has(index),
+            )
             self._store(self.tables.services, index, {"guard": said})
 
     def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:

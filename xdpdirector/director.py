@@ -189,6 +189,7 @@ class Director:
             attachments=self._attachments(),
             maps=self._plane.fill(),
             connections=self._plane.total_connections(),
+            clients_turned_away=self._plane.clients_turned_away(),
             drift_repaired=self._reconciler.drift_repaired + self.guard.drift_repaired,
         )
 

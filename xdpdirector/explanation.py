@@ -221,6 +221,9 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     ),
     "pass_no_connection": lambda case: "it is an ICMP error about no known connection: the host's own",
     "pass_other_host": lambda case: "its destination MAC is no interface's of this machine: not for it",
+    "pass_directed": lambda case: (
+        f"it came from a backend of {case.name}, which has scheduled it to this machine: the host's own"
+    ),
     "pass_local": lambda case: f"{_choice(case)}, and {case.target} is the director itself",
     "forward_ring": _ring,
     "forward_connection": lambda case: f"the connection is recorded, on {case.target}",
@@ -249,7 +252,10 @@ _WHY: dict[str, Callable[[_Case], str]] = {
         f"it is of a running connection that nothing is known of; {_dropped(case, 'on_unknown')}"
     ),
     "drop_reset": lambda case: "it would be answered with a RST, but is one itself (RFC 9293, 3.10.7.1)",
-    "drop_answer": lambda case: "it would be answered, but so many were a moment ago (RFC 4443, 2.4 f)",
+    "drop_answer": lambda case: "it would be answered, but so many were a moment ago",
+    "drop_error": lambda case: (
+        "it is an ICMP error about a connection that no record proves, and so many came a moment ago"
+    ),
     "drop_unresolved": lambda case: _unresolved(case),
     "drop_unanswerable": lambda case: (
         "it would be answered, but its sender is no single host (RFC 1122, 3.2.2)"

@@ -80,6 +80,11 @@ class BackendSpec(Frozen):
         "It takes new ones again once it has fewer; by default three quarters of the maximum.",
         "connections",
     )
+    router: bool = key(
+        False,
+        "Clients' packets come in through this machine, too: they are scheduled like others, and not taken for "
+        "those of another director.",
+    )
     admin: AdminState = key(
         AdminState.ENABLED,
         "What is wanted of it: all traffic, no new connections (`drain`), none at all (`maintenance`).",

@@ -93,6 +93,9 @@ class Plane(Protocol):
 
     def total_connections(self) -> int: ...
 
+    def clients_turned_away(self) -> int:
+        """How often the table of clients had no room for one more."""
+
     def fill(self) -> dict[str, Fill]:
         """How full the maps are, by their name in `sizes`."""
 
@@ -250,6 +253,9 @@ class FakePlane:
 
     def total_connections(self) -> int:
         return sum(self.active.values())
+
+    def clients_turned_away(self) -> int:
+        return 0
 
     def fill(self) -> dict[str, Fill]:
         return {

@@ -222,4 +222,14 @@ def _member(
         and standing.operational.serves
     )
     out = standing.out if state is State.SERVING else frozenset()
-    return MemberPlan(name, spec.address, weight, state, accepts, standing.hop, *spec.thresholds, out=out)
+    return MemberPlan(
+        name,
+        spec.address,
+        weight,
+        state,
+        accepts,
+        standing.hop,
+        *spec.thresholds,
+        out=out,
+        router=spec.router,
+    )

@@ -164,10 +164,17 @@ class RealPlane:
     def total_connections(self) -> int:
         return self._last.total if self._last else 0
 
+    def clients_turned_away(self) -> int:
+        return self._dataplane.clients_turned_away()
+
     def fill(self) -> dict[str, Fill]:
         sizes = self._tables.loaded.sizes
         room = sizes.connections + sizes.connections6
-        return self._dataplane.fill() | {"connections": Fill(entries=self.total_connections(), room=room)}
+        clients = self._last.clients if self._last else 0
+        return self._dataplane.fill() | {
+            "connections": Fill(entries=self.total_connections(), room=room),
+            "clients": Fill(entries=clients, room=sizes.clients),
+        }
 
     def attachments(self) -> tuple[AttachmentView, ...]:
         return tuple(

@@ -80,6 +80,7 @@ def backend_view(
         effective_weight=round(spec.weight * standing.share, 2),
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
+        router=spec.router,
         admin=spec.admin,
         operational=_operational(spec, standing, counts, settled),
         reason=standing.why,

@@ -79,7 +79,8 @@ class Hop:
 @dataclass(frozen=True)
 class MemberPlan:
     """A backend: `weight` is the configured one, `accepts` whether it takes new connections now. `upper`, `lower`:
-    thresholds of its connections, 0 for none. `out`: the VIPs for which it is down all the same."""
+    thresholds of its connections, 0 for none. `out`: the VIPs for which it is down all the same. `router`: clients'
+    packets come in through it."""
 
     name: str
     address: Address
@@ -90,6 +91,7 @@ class MemberPlan:
     upper: int = 0
     lower: int = 0
     out: frozenset[Address] = frozenset()
+    router: bool = False
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,13 @@ class ServicePlan:
     @property
     def vips(self) -> frozenset[Address]:
         return frozenset(listener.address for listener in self.listeners)
+
+    def senders(self) -> frozenset[bytes]:
+        """The MACs of machines that send frames here as to a backend, when they are directors, too."""
+        hops = [(member.hop, member.router) for member in self.members if member.hop]
+        if not any(hop.local for hop, _ in hops):
+            return frozenset()
+        return frozenset(hop.mac for hop, is_router in hops if not hop.local and not is_router)
 
     def passed_over(self) -> frozenset[str]:
         """The members whose new flows for some VIP are others' meanwhile. A VIP that nobody takes flows for is

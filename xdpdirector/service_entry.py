@@ -27,9 +27,11 @@ def service_fields(
     *,
     denies: bool,
     watched: bool,
+    directed: bool,
 ) -> dict[str, Any]:
     """`ring`: the one that stands there, which need not be the one that is planned; `indices` of its backends by
-    name; `denies`: the guard denies some prefix; `watched`: somebody traces its decisions."""
+    name; `denies`: the guard denies some prefix; `watched`: somebody traces its decisions; `directed`: frames of
+    other backends may have been scheduled by them."""
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
         **ring_fields(ring),
@@ -44,7 +46,11 @@ def service_fields(
         "cost_fixed": cost.fixed,
         "fallback": indices[plan.fallback] if plan.fallback else NO_BACKEND,
         "guard": guard_flags(
-            enums["guard_flags"], denies=denies, limits=plan.limit is not None, watched=watched
+            enums["guard_flags"],
+            denies=denies,
+            limits=plan.limit is not None,
+            watched=watched,
+            directed=directed,
         ),
         "client_mask": mask_words(keeps.prefix, 1)[0],
         "client_mask6": mask_words(keeps.prefix6, 4),
@@ -61,9 +67,12 @@ def ring_fields(ring: RingPlace | None) -> dict[str, int]:
     return {"ring_start": region.start, "ring_slots": region.stop - region.start}
 
 
-def guard_flags(flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool) -> int:
+def guard_flags(
+    flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool, directed: bool
+) -> int:
     """What is to be looked at beside the service itself."""
-    return flags["GUARD_PREFIXES"] * denies | flags["GUARD_LIMITS"] * limits | flags["GUARD_TRACE"] * watched
+    said = {"PREFIXES": denies, "LIMITS": limits, "TRACE": watched, "DIRECTED": directed}
+    return sum(flags[f"GUARD_{name}"] for name, is_so in said.items() if is_so)
 
 
 def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str, int]) -> int:

@@ -21,7 +21,7 @@ from xdpdirector.tables import Array, Tables
 @dataclass(frozen=True)
 class SweepResult:
     """By backend index: `active` (with the pending ones), `inactive`, `pending`. `exceptions`: positions in the
-    ring at which a record disagrees with the owner, or may."""
+    ring at which a record disagrees with the owner, or may. `clients`: who keep their backend."""
 
     active: Array
     inactive: Array
@@ -29,6 +29,7 @@ class SweepResult:
     exceptions: Array
     total: int
     deleted: int
+    clients: int
 
 
 def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
@@ -37,6 +38,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
     active, inactive, pending = (np.zeros(count, np.int64) for _ in range(3))
     exceptions = [np.zeros(0, np.int64)]
     total = deleted = 0
+    running = clients.Running(tables)
     seen_active, seen_inactive = tables.loads["active"].copy(), tables.loads["inactive"].copy()
     for rows in records.read():
         now = clock.now()
@@ -44,7 +46,8 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         records.forget(rows[~lives])
         deleted += int((~lives).sum())
         rows = rows[lives]
-        clients.renew(tables, rows, now)
+        jiffies_a_tick = 1 << tables.enums["tick_numbers"]["TICK_SHIFT"]
+        running.note(rows, idle_ticks(tables, rows["seen"], now).astype(np.int64) * jiffies_a_tick, now)
         is_active = ~np.isin(rows["state"], _states(tables, "FIN", "CLOSED", "ASSURED_FIN", "ASSURED_CLOSED"))
         is_pending = np.isin(rows["state"], _states(tables, "SYN", "MIDSTREAM", "DATAGRAM"))
         active += np.bincount(rows["backend"][is_active], minlength=count)
@@ -56,7 +59,10 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         # What ended during the sweep must not be taken off twice. In 32 bits: what is counted may have wrapped.
         ended = np.minimum(tables.loads[name] - seen, np.int32(0))
         tables.loads[f"{name}_correction"] = counted.astype(np.int32) - seen - ended
-    return SweepResult(active, inactive, pending, _distinct(np.concatenate(exceptions)), total, deleted)
+    remembered = clients.tend(tables, running, clock.now())
+    return SweepResult(
+        active, inactive, pending, _distinct(np.concatenate(exceptions)), total, deleted, remembered
+    )
 
 
 def _distinct(numbers: Array) -> Array:

@@ -11,6 +11,7 @@ import mmap
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property, reduce
 from ipaddress import ip_address
 from operator import xor
@@ -154,9 +155,11 @@ class Tables:
             self.departed = self._shared("departed")
             self.reaping = self._shared("reaping")
             self.adopting = self._shared("adopting")
+            self.resets = self._shared("resets")
             entrance = self._shared("entrance")
             self.stations = entrance["own"]
             self.shortcuts, self.filter = entrance["shortcuts"][0], entrance["filter"][0]
+            self.reassembly = entrance["reassembly"]
         except BaseException:
             self.close()
             raise
@@ -175,8 +178,8 @@ class Tables:
     def close(self) -> None:
         """Lets go of everything; the maps live on."""
         for view in ("services", "ring", "members", "backends", "loads", "service_labels",
-                     "backend_labels", "fronts", "departed", "reaping", "adopting", "stations", "shortcuts",
-                     "filter"):  # fmt: skip
+                     "backend_labels", "fronts", "departed", "reaping", "adopting", "resets", "stations",
+                     "shortcuts", "filter", "reassembly"):  # fmt: skip
             self.__dict__.pop(view, None)
         while self._memory:
             self._memory.pop().close()
@@ -350,16 +353,27 @@ class Tables:
         """Delete these keys; how many were there. They may go away meanwhile."""
         return sum(libbpf.delete(self._fds[name], key.tobytes()) for key in keys)
 
-    def renew_client(self, key: bytes, backend: int, now: int) -> None:
+    def renew_client(self, key: bytes, backend: int, now: int, *, proven: bool) -> None:
         """Say of a client's entry that it was seen now, if it is there and of that backend."""
+        value = self._client(key)
+        if value is None or int(value["backend"][0]) != backend:
+            return
+        value["seen"] = now & 0xFFFFFFFF
+        value["proven"] |= proven
+        with suppress(FileNotFoundError):  # it went meanwhile
+            libbpf.update(self._fds["clients"], key, value.tobytes(), libbpf.Update.EXISTING)
+
+    def forget_client(self, key: bytes, seen: int) -> bool:
+        """Delete a client's entry, if it is still as it was then; whether that was so."""
+        value = self._client(key)
+        return (
+            value is not None and int(value["seen"][0]) == seen and libbpf.delete(self._fds["clients"], key)
+        )
+
+    def _client(self, key: bytes) -> Array | None:
         said = self.loaded.maps["clients"]
         raw = libbpf.lookup(self._fds["clients"], key, said["value_size"])
-        if raw is None:
-            return
-        value = np.frombuffer(raw, dtype_of(said["value"])).copy()
-        if int(value["backend"][0]) == backend:
-            value["seen"] = now
-            libbpf.update(self._fds["clients"], key, value.tobytes(), libbpf.Update.EXISTING)
+        return None if raw is None else np.frombuffer(raw, dtype_of(said["value"])).copy()
 
     # Counters and ports
 

@@ -109,6 +109,7 @@ class BackendView(Frozen):
     effective_weight: float
     max_connections: int | None = None
     resume_connections: int | None = None
+    router: bool = False
     admin: AdminState
     operational: Operational
     reason: str
@@ -233,13 +234,15 @@ class Fill(Frozen):
 
 class Vitals(Frozen):
     """`verdicts`: packets by reason, named as in `enum reason` of bpf/reason.h. `traffic`: forwarded in all, also
-    to what is gone. `maps`: named as in `sizes`."""
+    to what is gone. `maps`: named as in `sizes`. `clients_turned_away`: how often there was no room for one more
+    client that keeps its backend."""
 
     verdicts: dict[str, int]
     traffic: Traffic = Traffic()
     attachments: tuple[AttachmentView, ...]
     maps: dict[str, Fill]
     connections: int
+    clients_turned_away: int
     drift_repaired: int
 
 

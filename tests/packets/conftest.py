@@ -27,6 +27,7 @@ SIZES = Sizes(
     connections6=4096,
     ring_slots=1 << 16,
     denied=64,
+    clients=1024,
     sources=1024,
 )
 LARGE = Sizes(connections=1 << 18, connections6=1 << 17, ring_slots=1 << 17)

@@ -122,6 +122,24 @@ def test_a_client_keeps_its_backend(before: w.World, paths: InstancePaths) -> No
         assert {w.owner(after.send(w.tcp("S", sport=sport))) for sport in range(2, 20)} == {first}
 
 
+def test_clients_come_from_a_table_of_another_type(paths: InstancePaths, tmp_path: Path) -> None:
+    """Earlier programs let the kernel forget who was not seen for longest."""
+    earlier = changed(tmp_path, ('PINNED("hash", struct client,', 'PINNED("lru_hash", struct client,'))
+    with w.World(paths, loader.prepare_in_child(paths, SIZES, earlier)) as before:
+        before.apply(w.service(members=TWO, persistence=Persistence()))
+        first = w.owner(before.send(w.tcp("S", sport=1)))
+        before.send(w.tcp("A", sport=1))
+
+        loaded = upgraded(paths, SIZES)
+        [fate] = [str(each) for each in carrying.plan(before.tables.loaded, loaded) if each.name == "clients"]
+        carrying.carry(paths, loaded)
+
+        assert fate == "clients: 1 kept"
+        with w.World(paths, loaded) as after:
+            assert sum(len(keys) for keys, _ in after.tables.read("clients")) == 1
+            assert {w.owner(after.send(w.tcp("S", sport=sport))) for sport in range(2, 20)} == {first}
+
+
 def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -> None:
     before.apply(w.service())
     for sport in FLOWS:

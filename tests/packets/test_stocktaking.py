@@ -43,13 +43,14 @@ def test_maps_and_how_full_they_are(world: World) -> None:
     world.apply(w.service(persistence=Persistence()))
     world.send(w.tcp("S", client="192.0.2.100"))
     world.send(w.tcp("S", client="192.0.2.101"))
+    world.send(w.tcp("A", client="192.0.2.101"))
 
     # when
     maps = {each.name: each for each in taken(world).maps}
 
     # then
     assert maps.keys() == world.tables.loaded.maps.keys()
-    assert (maps["clients"].entries, maps["clients"].type) == (2, "lru_hash")
+    assert (maps["newcomers"].entries, maps["clients"].entries, maps["clients"].type) == (2, 1, "hash")
     assert (maps["listeners4"].entries, maps["listeners4"].room) == (2, 64)
     assert (maps["services"].entries, maps["loads"].entries) == (1, None)
     assert (maps["connections4"].entries, maps["connections6"].entries) == (2, 0)

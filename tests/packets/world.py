@@ -164,7 +164,7 @@ class World:
         """As if every connection had timed out long ago, and every client's place and fragmented packet with it."""
         for rows in self.connections():
             self.records.forget(rows)
-        for name in ("clients", "fragments"):
+        for name in ("clients", "newcomers", "fragments"):
             for keys in [keys.copy() for keys, _ in self.tables.read(name)]:
                 self.tables.delete(name, keys)
 
@@ -192,10 +192,18 @@ class World:
 
     def age_clients(self, by: float) -> None:
         """As if the entries of persistence had been renewed so many seconds earlier."""
-        for keys, values in [(k.copy(), v.copy()) for k, v in self.tables.read("clients")]:
-            for key, value in zip(keys, values, strict=True):
-                seen = int(value["seen"]) - self.clock.jiffies(by)
-                self.tables.renew_client(key.tobytes(), int(value["backend"]), seen & 0xFFFFFFFF)
+        self._age(("clients", "newcomers"), by)
+
+    def age_fragments(self, by: float) -> None:
+        """As if the first fragments had come so many seconds earlier."""
+        self._age(("fragments",), by)
+
+    def _age(self, names: tuple[str, ...], by: float) -> None:
+        for name in names:
+            for keys, values in [(k.copy(), v.copy()) for k, v in self.tables.read(name)]:
+                for field in {"seen", "since"} & set(values.dtype.names):
+                    values[field] -= np.uint32(self.clock.jiffies(by))
+                self.tables.write(name, keys, values)
 
     def fill_buckets(self) -> None:
         """As if nobody had opened a connection for long."""

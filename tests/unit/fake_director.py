@@ -196,6 +196,7 @@ class FakeDirector:
             attachments=(AttachmentView(interface="eth0", mode="native", program_id=42),),
             maps={"backends": Fill(entries=sum(len(each.backends) for each in views), room=4096)},
             connections=sum(self.busy.values()),
+            clients_turned_away=7,
             drift_repaired=0,
         )
 

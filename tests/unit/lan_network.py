@@ -123,6 +123,7 @@ class Network:
         )
 
         self.others: tuple[Interface, ...] = ()
+        self.routers: frozenset[Address] = frozenset()
 
     # Wire
 
@@ -156,6 +157,9 @@ class Network:
 
     def dropping(self, interfaces: Collection[str]) -> dict[str, str]:
         return {name: why for name, why in self.drops.items() if name in interfaces}
+
+    def gateways(self) -> frozenset[Address]:
+        return self.routers
 
     def known_as(self, mac: bytes) -> list[Address]:
         return self.neighbours.get(mac, [])

@@ -75,6 +75,7 @@ def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float
         ("xdpdirector_verdicts_total", {"verdict": "forward", "reason": "forward_new"}, 1234567),
         ("xdpdirector_verdicts_total", {"verdict": "drop", "reason": "drop_denied"}, 0),
         ("xdpdirector_connections_stored", {}, 5),
+        ("xdpdirector_clients_turned_away_total", {}, 7),
         ("xdpdirector_problems", {}, 0),
         ("xdpdirector_warnings", {}, 0),
         ("xdpdirector_revision", {}, 1),

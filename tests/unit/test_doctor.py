@@ -155,6 +155,10 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         pytest.param(
             says("statistics", drift_repaired=3), "warning", "3 places", "bpftool", id="drift"
         ),
+        pytest.param(
+            says("statistics", verdicts={"pass_directed": 1234}),
+            "note", "1,234 frames came from backends", "router: true", id="directed",
+        ),
         pytest.param(machine(card=None), "error", "eth0 does not exist", "", id="no interface"),
         pytest.param(
             card(port_fault="interface 'eth0' is a port of the bridge 'br0': Name 'br0'"),
@@ -310,6 +314,16 @@ def test_who_is_well_is_told_so() -> None:
         *("configuration", "daemon", "network", "interfaces", "program", "kernel", "settings", "storage"),
         *("rights", "start-up"),
     }
+
+
+@pytest.mark.parametrize("vips", [{}, {"192.0.2.10": ["eth0"]}], ids=["elsewhere", "here"])
+def test_what_becomes_of_connections_of_the_hosts_own_is_said(vips: dict[str, list[str]]) -> None:
+    ward = Ward()
+    ward.answers("lan", vips=vips)
+
+    said = [each.evidence for each in ward.findings() if "its own connections to them" in each.text]
+
+    assert said == [f"GET /v1/lan, vips: {vip}" for vip in vips]
 
 
 def test_a_warning_or_an_error_is_not_well() -> None:

@@ -3,6 +3,7 @@
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from typing import Any
 
 import pytest
@@ -60,6 +61,32 @@ def judged(now: Scene, claims: Claims, **verdicts: Verdict) -> list[Draft]:
     known = {({"web1": WEB1, "web2": WEB2}[name], VIP4): verdict for name, verdict in verdicts.items()}
     lost = [target.address for target in now.targets.values() if target.is_lost]
     return judge(now, claims, known, lambda mac: [STRANGER] if mac == STRANGER_MAC else [], lost)
+
+
+GATEWAY6 = ip_address("fe80::21")
+
+
+@pytest.mark.parametrize(
+    ("gateway", "is_router", "found"),
+    [
+        (WEB1, False, [("backend-is-router", "web/web1")]),
+        (GATEWAY6, False, [("backend-is-router", "web/web1")]),
+        (WEB1, True, []),
+        (STRANGER, False, []),
+    ],
+    ids=["by its address", "by another address of its", "said", "another machine"],
+)
+def test_a_backend_that_is_the_directors_router(
+    gateway: Address, is_router: bool, found: list[tuple[str, str]]
+) -> None:
+    spec = WANTED["web"]
+    backends = spec.backends | {"web1": spec.backends["web1"].model_copy(update={"router": is_router})}
+    wanted = {"web": spec.model_copy(update={"backends": backends})}
+    now = scene(wanted, ROUTES.__getitem__, Network().links(), ["eth0"], frozenset({gateway}))
+
+    drafts = judge(now, Claims(), {}, lambda mac: [WEB1, GATEWAY6] if mac == WEB1_MAC else [], [])
+
+    assert [(each.kind, each.subject) for each in drafts] == found
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from xdpdirector.model import BackendSpec, Configuration, Listener, ServiceSpec,
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 HTTP = f"{VIP}:80/tcp"
-NO_LIMITS = {"max_connections": None, "resume_connections": None}
+NO_LIMITS = {"max_connections": None, "resume_connections": None, "router": False}
 WEB1 = {"address": "192.0.2.21"}
 
 

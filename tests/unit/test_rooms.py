@@ -45,6 +45,7 @@ RESERVED = {
         "maglev",
         "mentions",
         "records",
+        "senders",
         "replay",
         "schedule",
         "rings",

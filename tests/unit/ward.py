@@ -74,6 +74,7 @@ WELL = {
         },
         "attachments": [{"interface": "eth0", "mode": "native", "program_id": 42, "transmit_errors": 0}],
         "drift_repaired": 0,
+        "verdicts": {"forward_new": 9, "pass_directed": 0},
     },
     "lan": {
         "probing": True,

@@ -21,6 +21,8 @@ def look(patient: Patient) -> Iterator[Finding]:
         yield from _ready(patient.documents["ready"], patient.documents["lan"])
         yield from _maps(patient.documents["statistics"])
         yield _drift(patient.documents["statistics"])
+        yield from _directed(patient.documents["statistics"])
+        yield from _own_connections(patient.documents["lan"])
 
 
 def pid_of(patient: Patient) -> int | None:
@@ -97,3 +99,24 @@ def _drift(statistics: dict[str, Any]) -> Finding:
             "look who else writes to the maps (bpftool?), and in the daemon's log when",
         )
     return ok("the maps are as they should be", "GET /v1/stats, drift_repaired is 0")
+
+
+def _directed(statistics: dict[str, Any]) -> Iterator[Finding]:
+    count = statistics["verdicts"].get("pass_directed", 0)
+    if count:
+        yield note(
+            f"{count:,} frames came from backends that direct or route, and were left to this host",
+            "GET /v1/stats, verdicts: pass_directed",
+            "nothing, where directors are each other's backends; if clients' packets come in through a backend, "
+            "say `router: true` of it",
+        )
+
+
+def _own_connections(lan: dict[str, Any]) -> Iterator[Finding]:
+    """XDP sees what comes in from the wire."""
+    if lan["vips"]:
+        yield ok(
+            "the VIPs stand on this host, which answers its own connections to them itself: the director sees what "
+            "comes in from the network. Connect from here to a backend's own address",
+            f"GET /v1/lan, vips: {', '.join(sorted(lan['vips']))}",
+        )

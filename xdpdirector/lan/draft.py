@@ -171,6 +171,22 @@ def shared_mac(targets: Sequence[Target], mac: bytes) -> Draft:
     )
 
 
+def backend_is_router(target: Target, gateway: Address) -> Draft:
+    known = "that is its address" if gateway == target.address else "that address has its MAC"
+    return Draft(
+        FindingKind.BACKEND_ROUTES,
+        target.names[0],
+        f"{target} is this director's router: clients' packets that come in through it are taken for those that it "
+        "has scheduled as another director, and are not scheduled to it",
+        f"the default route goes by {gateway}; {known}",
+        "say `router: true` of this backend; but not if it is a director that has this machine as a backend",
+        None,
+        target.names,
+        target.route.mac,
+        target.route.interface or None,
+    )
+
+
 def protocol(address: Address) -> str:
     return "ARP" if address.version == 4 else "neighbour discovery"
 

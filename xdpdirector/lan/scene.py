@@ -23,13 +23,15 @@ NAMED = 3  # names of one machine that a sentence has
 @dataclass(frozen=True)
 class Target:
     """The machine behind one address. `names`: the backends (SERVICE/BACKEND) that it is. `vips`: those that it
-    must have, each with a TCP port to knock at, None when there is none. `is_wanted`: not all in maintenance."""
+    must have, each with a TCP port to knock at, None when there is none. `is_wanted`: not all in maintenance.
+    `is_router`: of all it is said that clients' packets come in through it."""
 
     address: Address
     route: Route
     names: tuple[str, ...]
     vips: Mapping[Address, int | None]
     is_wanted: bool
+    is_router: bool = False
 
     @property
     def is_lost(self) -> bool:
@@ -52,6 +54,8 @@ class Scene:
     vips: frozenset[Address] = field(default_factory=frozenset)
     covered: frozenset[str] = frozenset()
     """The interfaces whose frames the packet program sees."""
+    gateways: frozenset[Address] = frozenset()
+    """The routers by which this host reaches what is far away."""
 
     @property
     def own_macs(self) -> set[bytes]:
@@ -82,6 +86,7 @@ def scene(
     route: Callable[[Address], Route],
     links: Iterable[Interface],
     interfaces: Collection[str],
+    gateways: frozenset[Address] = frozenset(),
 ) -> Scene:
     """`interfaces`: the names of those that carry the packet program."""
     by_name = {link.name: link for link in links}
@@ -92,6 +97,7 @@ def scene(
         held={vip: _places(vip, by_name, interfaces) for vip in vips if _stands(vip, by_name)},
         vips=vips,
         covered=frozenset(link.name for link in related(by_name.values(), interfaces)),
+        gateways=gateways,
     )
 
 
@@ -121,6 +127,7 @@ def _targets(services: Services, route: Callable[[Address], Route]) -> dict[Addr
     names: dict[Address, list[str]] = {}
     vips: dict[Address, dict[Address, int | None]] = {}
     wanted: set[Address] = set()
+    others: set[Address] = set()
     for name, spec in services.items():
         for key, backend in spec.backends.items():
             names.setdefault(backend.address, []).append(f"{name}/{key}")
@@ -130,7 +137,16 @@ def _targets(services: Services, route: Callable[[Address], Route]) -> dict[Addr
                 ports[listener.address] = ports.get(listener.address) or exact
             if backend.admin is not AdminState.MAINTENANCE:
                 wanted.add(backend.address)
+            if not backend.router:
+                others.add(backend.address)
     return {
-        address: Target(address, route(address), tuple(names[address]), vips[address], address in wanted)
+        address: Target(
+            address,
+            route(address),
+            tuple(names[address]),
+            vips[address],
+            is_wanted=address in wanted,
+            is_router=address not in others,
+        )
         for address in names
     }

@@ -14,7 +14,13 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from xdpdirector import interfaces, ownsource
 from xdpdirector.interfaces import Interface, mac_bytes
 from xdpdirector.model import Address
+from xdpdirector.neighbourhood import Neighbourhood
 from xdpdirector.netlink import Requests
+
+FAR = (
+    ip_address("198.18.0.1"),
+    ip_address("2001:2::1"),
+)  # nobody's (RFC 2544, RFC 5180): the default route's
 
 
 class Surroundings(Protocol):
@@ -33,6 +39,9 @@ class Surroundings(Protocol):
     def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
         """See `ownsource.dropping`."""
 
+    def gateways(self) -> frozenset[Address]:
+        """The routers by which this host reaches what is far away."""
+
 
 class Kernel:
     """Over a socket in the network namespace of the thread that opens it."""
@@ -48,6 +57,11 @@ class Kernel:
 
     def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
         return ownsource.dropping(interfaces)
+
+    def gateways(self) -> frozenset[Address]:
+        """Asked for one address of each family: there may be a million routes."""
+        hops = [Neighbourhood(self._requests).hop(far) for far in FAR]
+        return frozenset(ip_address(hop.gateway) for hop in hops if hop and hop.gateway)
 
     def known_as(self, mac: bytes) -> list[Address]:
         return sorted(

@@ -23,6 +23,7 @@ class FindingKind(StrEnum):
     DUPLICATE_BACKEND = "duplicate-backend-address"
     SHARED_MAC = "shared-mac"
     REPLIES_DROPPED = "replies-dropped-here"
+    BACKEND_ROUTES = "backend-is-router"
     BLIND = "blind"
 
 

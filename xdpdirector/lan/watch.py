@@ -66,6 +66,7 @@ class Lan:
         self._macs = Macs(events)
         self._links: list[Interface] = []
         self._own: set[bytes] = set()
+        self._gateways: frozenset[Address] = frozenset()
         self._lost, self._doubted = Suspicions(self._pace.searches), Suspicions(self._pace.searches)
         self._sought: set[Address] = set()
         self._allowed = self._pace.neighbours
@@ -162,6 +163,7 @@ class Lan:
         """Ask for every VIP and every backend once, and judge."""
         self._rounds_begun.append(self._loop.time())
         self.see(self._surroundings.links())
+        self._gateways = self._surroundings.gateways()
         now = self._scene()
         self._asking.keep(now)
         self._macs.keep(now.targets)
@@ -215,7 +217,7 @@ class Lan:
         return self._scene().targets.get(address)
 
     def _scene(self) -> Scene:
-        return scene(self._services(), self._route, self._links, self._interfaces)
+        return scene(self._services(), self._route, self._links, self._interfaces, self._gateways)
 
     def _lost_for_long(self, now: Scene) -> set[Address]:
         """A kernel that resolves many neighbours at once takes a moment."""

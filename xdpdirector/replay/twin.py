@@ -25,7 +25,7 @@ from xdpdirector.sweep import sweep
 from xdpdirector.tables import Array, Tables
 
 LONG_AGO = -7 * 86400.0  # seconds: when the services began
-_REMEMBERED = ("clients", "fragments", "sources")
+_REMEMBERED = ("clients", "newcomers", "fragments", "sources")
 _SECRETS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd; the same capture shall fill the same buckets
 
 
@@ -119,7 +119,9 @@ class Twin:
         for name in _REMEMBERED:
             for keys in [keys.copy() for keys, _ in self._tables.read(name)]:
                 self._tables.delete(name, keys)
-        self._tables.per_cpu_zero("allowances", 0)
+        for kind in range(self._tables.entries("allowances")):
+            self._tables.per_cpu_zero("allowances", kind)
+        self._tables.resets[:] = 0
 
     def _names(self) -> Names:
         indices, reasons = self._plane.indices, self._tables.enums["reason"]

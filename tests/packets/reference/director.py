@@ -31,12 +31,17 @@ class Fate(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Record:
-    """A connection: `stage` is syn, established, reopened, fin, closed or udp. `opening`: while its slot is in
-    flux, the sequence number of the last SYN that may have opened it."""
+    """A connection: `stage` is syn, established, reopened, fin, closed or udp. `is_pending`: it has shown one
+    packet. `opening`: while its slot is in flux, the sequence number of the last SYN that may have opened it."""
 
     backend: Backend
     stage: str
+    is_pending: bool = True
     opening: int | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self.stage in ("established", "udp") and not self.is_pending
 
     @property
     def is_active(self) -> bool:
@@ -54,6 +59,8 @@ class Director:
         self._listeners = Listeners([])
         self._records: dict[Flow, Record] = {}
         self._clients: dict[tuple[str, int, bytes], Backend] = {}
+        """Who has confirmed a connection; the others are newcomers."""
+        self._newcomers: dict[tuple[str, int, bytes], Backend] = {}
         self._fragments: dict[tuple[bytes, ...], Backend | str] = {}
         """Where the first one went: to a backend, or to the host for that reason."""
         self._backends: dict[int, Backend] = {}
@@ -76,7 +83,7 @@ class Director:
     def forget(self) -> None:
         """No connections, no clients, no fragments, and nobody has had any."""
         self.guard.fill_buckets()
-        for memory in (self._records, self._clients, self._fragments):
+        for memory in (self._records, self._clients, self._newcomers, self._fragments):
             memory.clear()
         for service in self.services.values():
             for backend in service.backends.values():
@@ -132,6 +139,8 @@ class Director:
         if flow is None:
             return self._pass(frame, packet, "pass_no_listener")
         service = self._listeners.find(flow.vip, flow.protocol, flow.port)
+        if service and frame[6:12] in service.plan.senders():
+            return self._pass(frame, packet, "pass_directed")
         backend = self._backend_of(packet, flow, service) if service else None
         if backend is None or not backend.serves_at(flow.vip):
             return self._pass(frame, packet, "pass_no_connection")
@@ -149,6 +158,11 @@ class Director:
     def _serve(self, frame: bytes, packet: Packet, service: Service) -> Fate:
         if self.guard.denies(packet):
             return Fate(DROP, "drop_denied", frame)
+        if frame[6:12] in service.plan.senders():
+            return self._pass(frame, packet, "pass_directed")
+        return self._choose(frame, packet, service)
+
+    def _choose(self, frame: bytes, packet: Packet, service: Service) -> Fate:
         slot = service.slot(packet)
         is_datagram = packet.protocol == UDP and service.plan.one_packet
         is_at_rest = slot and not slot.in_flux and not slot.has_exceptions
@@ -164,7 +178,8 @@ class Director:
                 return self._reopen(frame, packet, service, record)
             self._drop_record(packet.flow)
         elif record:
-            self._recall(packet, slot, record)
+            if self._recall(packet, slot, record) and record.backend.serves_at(packet.vip):
+                self._confirm(packet, service, record.backend)
             return self._go_on(frame, packet, service, slot, record)
         opens = packet.opens or (service.plan.persistence and not packet.is_midstream)
         if opens or (packet.accepts and self._kept(service, packet)):
@@ -197,6 +212,8 @@ class Director:
         """Began before this packet, and has no record."""
         was = slot.was if slot else None
         if slot and was and was.serves_at(packet.vip):
+            if _would_return(frame, was):
+                return self._pass(frame, packet, "pass_directed")
             if not slot.in_flux:
                 return self._forward(frame, packet, was, "forward_ring")
             self._remember(packet, was)
@@ -230,8 +247,10 @@ class Director:
                 backend = service.fallback
                 if not backend or not backend.serves_at(packet.vip) or not backend.takes_more():
                     return self._nobody(frame, packet, service)
-        if client:
-            self._clients[client] = backend
+        if client and not kept:
+            self._newcomers[client] = backend
+        if _would_return(frame, backend):
+            return self._pass(frame, packet, "pass_directed")
         if slot and not slot.in_flux and not is_avoided:
             return self._forward(frame, packet, backend, "forward_ring", is_new=True)
         if packet.protocol == UDP and service.plan.one_packet:
@@ -246,11 +265,15 @@ class Director:
     def _kept(self, service: Service, packet: Packet) -> Backend | None:
         """Where its client has gone lately. A connection that the client accepts was opened by that backend itself,
         whatever may be opened there."""
-        client, keeps = _client(service, packet), service.plan.persistence
-        backend = self._clients.get(client) if client else None
-        if not backend or not keeps or not backend.serves_at(packet.vip):
-            return None
-        return backend if backend.plan.accepts or keeps.on_drain == "keep" or packet.accepts else None
+        client = _client(service, packet)
+        places = [memory[client] for memory in (self._clients, self._newcomers) if client in memory]
+        return next((backend for backend in places if _may_keep(backend, service, packet)), None)
+
+    def _confirm(self, packet: Packet, service: Service, backend: Backend) -> None:
+        """The second packet of a connection: its client has a place, if it has none elsewhere that it may keep."""
+        client = _client(service, packet)
+        if client and not (client in self._clients and _may_keep(self._clients[client], service, packet)):
+            self._clients[client] = backend
 
     # Records
 
@@ -263,22 +286,25 @@ class Director:
     def _drop_record(self, flow: Flow) -> None:
         _add_load(self._records.pop(flow), -1)
 
-    def _recall(self, packet: Packet, slot: Slot | None, record: Record) -> None:
-        """The flow's record becomes what it is after this packet. In flux somebody may have made up the SYN that
-        opened it, while it runs where it ran before."""
+    def _recall(self, packet: Packet, slot: Slot | None, record: Record) -> bool:
+        """The flow's record becomes what it is after this packet; whether that confirms it. In flux somebody may
+        have made up the SYN that opened it, while it runs where it ran before."""
         before = slot.before if slot and slot.in_flux else None
         if record.stage == "syn" and before and before is not record.backend and before.serves_at(packet.vip):
             if packet.opens:
                 record.opening = packet.number
             elif not _follows(packet, record.opening):
                 _add_load(record, -1)
-                record.backend, record.stage = before, _first_stage(packet)
+                record.backend, record.stage, record.is_pending = before, _first_stage(packet), True
                 _add_load(record, 1)
-                return
+                return False
+        was_running = record.is_running
         self._show(packet, record)
+        return record.is_running and not was_running
 
     def _show(self, packet: Packet, record: Record) -> None:
         _add_load(record, -1)
+        record.is_pending &= packet.opens
         record.stage = _next_stage(record.stage, packet)
         _add_load(record, 1)
 
@@ -323,6 +349,18 @@ def _client(service: Service, packet: Packet) -> tuple[str, int, bytes] | None:
     """Whom persistence knows, if the service has any."""
     name = service.client(packet)
     return (service.plan.name, *name) if name else None
+
+
+def _would_return(frame: bytes, backend: Backend) -> bool:
+    hop = backend.plan.hop
+    return hop is not None and not hop.local and not backend.plan.router and frame[6:12] == hop.mac
+
+
+def _may_keep(backend: Backend, service: Service, packet: Packet) -> bool:
+    keeps = service.plan.persistence
+    if not keeps or not backend.serves_at(packet.vip):
+        return False
+    return backend.plan.accepts or keeps.on_drain == "keep" or packet.accepts
 
 
 def _add_load(record: Record, by: int) -> None:

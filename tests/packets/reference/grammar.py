@@ -36,10 +36,12 @@ NOISE = bytes(range(256)) * 8
 
 @dataclass(frozen=True)
 class Cast:
-    """Who talks: addresses as bytes, `ports` as (protocol, port); few, so that flows recur."""
+    """Who talks: addresses as bytes, `ports` as (protocol, port); few, so that flows recur. `servers`: backends'
+    MACs."""
 
     director_mac: bytes
     router_mac: bytes
+    servers: tuple[bytes, ...]
     clients: tuple[bytes, ...]
     clients6: tuple[bytes, ...]
     vips: tuple[bytes, ...]
@@ -89,6 +91,8 @@ class Grammar:
         macs = (b"\xff" * 6 if self._odd(0.1) else cast.director_mac) + cast.router_mac
         if self._odd(0.1):
             macs = macs[:6] + random.choice((bytes(6), b"\xff" * 6, b"\1\0\x5e\0\0\1", macs[:6]))
+        if self._odd(0.7):
+            macs = macs[:6] + random.choice(cast.servers)
         tags = random.choice((0, 0, 0, 0, 1, 1, 2, 3)) if self._odd(2) else 0
         link = b"".join(
             pack("!HH", random.choice((0x8100, 0x8100, 0x88A8)), random.randrange(1 << 16))

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose frames another director has scheduled already, in the map `senders`: see bpf/directed.h.
+
+Remembers what stands in the map; `check` looks again, so that the next `bring` repairs it. Knows MACs and indices
+of services, not whose they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from xdpdirector.tables import Array, Tables, dtype_of
+
+
+class Senders:
+    """The one writer of the map. `writes` grows with each entry."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.writes = 0
+        self._tables = tables
+        self._present: dict[int, Set[bytes]] = {}
+        self.check()
+
+    def check(self) -> None:
+        """Read again what stands in the map."""
+        found: dict[int, set[bytes]] = {}
+        for keys, _ in self._tables.read("senders"):
+            for key in keys:
+                found.setdefault(int(key["service"]), set()).add(
+                    bytes(key["mac"]).ljust(6, b"\0")
+                )  # numpy takes the zeros off
+        self._present = dict(found)
+
+    def has(self, service: int) -> bool:
+        return bool(self._present.get(service))
+
+    def is_brought(self, service: int, macs: Set[bytes]) -> bool:
+        """Whether exactly these stand in the map, as far as the last `check` saw."""
+        return self._present.get(service, frozenset()) == macs
+
+    def bring(self, service: int, macs: Set[bytes]) -> None:
+        """Exactly these, for the service. What is new comes before the rest goes."""
+        present = self._present.get(service, frozenset())
+        if new := macs - present:
+            self._tables.write("senders", self._keys(service, new), np.ones(len(new), np.uint32))
+        if gone := present - macs:
+            self._tables.delete("senders", self._keys(service, gone))
+        self._present[service] = frozenset(macs)
+        self.writes += len(new) + len(gone)
+
+    def _keys(self, service: int, macs: Set[bytes]) -> Array:
+        keys = np.zeros(len(macs), dtype_of(self._tables.loaded.maps["senders"]["key"]))
+        keys["mac"] = list(macs)
+        keys["service"] = service
+        return keys

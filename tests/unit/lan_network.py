@@ -123,7 +123,7 @@ class Network:
         )
 
         self.others: tuple[Interface, ...] = ()
-        self.routers: frozenset[Address] = frozenset()
+        self.routers: dict[Address, bytes | None] = {}
 
     # Wire
 
@@ -158,7 +158,7 @@ class Network:
     def dropping(self, interfaces: Collection[str]) -> dict[str, str]:
         return {name: why for name, why in self.drops.items() if name in interfaces}
 
-    def gateways(self) -> frozenset[Address]:
+    def gateways(self) -> dict[Address, bytes | None]:
         return self.routers
 
     def known_as(self, mac: bytes) -> list[Address]:

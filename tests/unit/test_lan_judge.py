@@ -67,24 +67,24 @@ GATEWAY6 = ip_address("fe80::21")
 
 
 @pytest.mark.parametrize(
-    ("gateway", "is_router", "found"),
+    ("gateways", "is_router", "found"),
     [
-        (WEB1, False, [("backend-is-router", "web/web1")]),
-        (GATEWAY6, False, [("backend-is-router", "web/web1")]),
-        (WEB1, True, []),
-        (STRANGER, False, []),
+        ({WEB1: None}, False, [("backend-is-router", "web/web1")]),
+        ({GATEWAY6: WEB1_MAC}, False, [("backend-is-router", "web/web1")]),
+        ({WEB1: WEB1_MAC}, True, []),
+        ({STRANGER: STRANGER_MAC}, False, []),
     ],
     ids=["by its address", "by another address of its", "said", "another machine"],
 )
 def test_a_backend_that_is_the_directors_router(
-    gateway: Address, is_router: bool, found: list[tuple[str, str]]
+    gateways: dict[Address, bytes | None], is_router: bool, found: list[tuple[str, str]]
 ) -> None:
     spec = WANTED["web"]
     backends = spec.backends | {"web1": spec.backends["web1"].model_copy(update={"router": is_router})}
     wanted = {"web": spec.model_copy(update={"backends": backends})}
-    now = scene(wanted, ROUTES.__getitem__, Network().links(), ["eth0"], frozenset({gateway}))
+    now = scene(wanted, ROUTES.__getitem__, Network().links(), ["eth0"], gateways)
 
-    drafts = judge(now, Claims(), {}, lambda mac: [WEB1, GATEWAY6] if mac == WEB1_MAC else [], [])
+    drafts = judge(now, Claims(), {}, lambda mac: [], [])
 
     assert [(each.kind, each.subject) for each in drafts] == found
 

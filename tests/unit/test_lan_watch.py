@@ -316,6 +316,6 @@ async def test_one_look_of_the_doctors_finds_what_is_lost_at_once() -> None:
 async def test_a_backend_by_which_the_director_reaches_the_world_is_told() -> None:
     async with world() as made:
         await made.looked()
-        made.network.routers = frozenset({WEB1})
+        made.network.routers = {WEB1: None}
 
         await made.finds(("backend-is-router", "web/web1"))

@@ -40,7 +40,7 @@ def judge(
         *(draft.unreachable(target) for target in scene.targets.values() if target.address in lost),
         *_claimed_backends(scene, claims),
         *_shared_macs(scene),
-        *_routers(scene, known_as),
+        *_routers(scene),
     ]
 
 
@@ -90,11 +90,12 @@ def _shared_macs(scene: Scene) -> Iterator[Draft]:
     yield from (draft.shared_mac(targets, mac) for (_, mac, _), targets in users.items() if len(targets) > 1)
 
 
-def _routers(scene: Scene, known_as: KnownAs) -> Iterator[Draft]:
+def _routers(scene: Scene) -> Iterator[Draft]:
     """Frames of clients that come in through a backend look as if that had scheduled them: see bpf/directed.h."""
     for target in scene.targets.values() if scene.gateways else ():
-        if target.is_router or target.route.kind != "neighbour" or not target.route.mac:
+        mac = target.route.mac
+        if target.is_router or target.route.kind != "neighbour" or not mac:
             continue
-        through = scene.gateways & {target.address, *known_as(target.route.mac)}
+        through = [each for each, its in scene.gateways.items() if each == target.address or its == mac]
         if through:
-            yield draft.backend_is_router(target, min(through, key=str))
+            yield draft.backend_is_router(target, through[0])

@@ -54,8 +54,8 @@ class Scene:
     vips: frozenset[Address] = field(default_factory=frozenset)
     covered: frozenset[str] = frozenset()
     """The interfaces whose frames the packet program sees."""
-    gateways: frozenset[Address] = frozenset()
-    """The routers by which this host reaches what is far away."""
+    gateways: Mapping[Address, bytes | None] = field(default_factory=dict)
+    """The routers by which this host reaches what is far away, with their MACs where these are known."""
 
     @property
     def own_macs(self) -> set[bytes]:
@@ -86,7 +86,7 @@ def scene(
     route: Callable[[Address], Route],
     links: Iterable[Interface],
     interfaces: Collection[str],
-    gateways: frozenset[Address] = frozenset(),
+    gateways: Mapping[Address, bytes | None] | None = None,
 ) -> Scene:
     """`interfaces`: the names of those that carry the packet program."""
     by_name = {link.name: link for link in links}
@@ -97,7 +97,7 @@ def scene(
         held={vip: _places(vip, by_name, interfaces) for vip in vips if _stands(vip, by_name)},
         vips=vips,
         covered=frozenset(link.name for link in related(by_name.values(), interfaces)),
-        gateways=gateways,
+        gateways=gateways or {},
     )
 
 

@@ -39,8 +39,8 @@ class Surroundings(Protocol):
     def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
         """See `ownsource.dropping`."""
 
-    def gateways(self) -> frozenset[Address]:
-        """The routers by which this host reaches what is far away."""
+    def gateways(self) -> Mapping[Address, bytes | None]:
+        """The routers by which this host reaches what is far away, with their MACs as far as these are known."""
 
 
 class Kernel:
@@ -58,10 +58,16 @@ class Kernel:
     def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
         return ownsource.dropping(interfaces)
 
-    def gateways(self) -> frozenset[Address]:
+    def gateways(self) -> Mapping[Address, bytes | None]:
         """Asked for one address of each family: there may be a million routes."""
-        hops = [Neighbourhood(self._requests).hop(far) for far in FAR]
-        return frozenset(ip_address(hop.gateway) for hop in hops if hop and hop.gateway)
+        around = Neighbourhood(self._requests)
+        found: dict[Address, bytes | None] = {}
+        for hop in map(around.hop, FAR):
+            if hop and hop.gateway:
+                gateway = ip_address(hop.gateway)
+                known = around.neighbour(gateway, hop.ifindex)
+                found[gateway] = known.mac if known else None
+        return found
 
     def known_as(self, mac: bytes) -> list[Address]:
         return sorted(

@@ -66,7 +66,7 @@ class Lan:
         self._macs = Macs(events)
         self._links: list[Interface] = []
         self._own: set[bytes] = set()
-        self._gateways: frozenset[Address] = frozenset()
+        self._gateways: Mapping[Address, bytes | None] = {}
         self._lost, self._doubted = Suspicions(self._pace.searches), Suspicions(self._pace.searches)
         self._sought: set[Address] = set()
         self._allowed = self._pace.neighbours

@@ -164,7 +164,8 @@ static __always_inline void assure(struct entry *entry, const struct service *se
 	after.record.seen = now;
 	if (find_share(entry, service_index, now))
 		after.word |= ASSURED_BIT;
-	swap_record(entry, after.word);
+	if (swap_record(entry, after.word))
+		entry->is = after; /* it may be forgotten yet, when its backend is lost */
 }
 
 /* The flow's record as it stood before this packet. False when there is none, or it has timed out. */

@@ -107,6 +107,27 @@ def test_the_end_of_a_connection_is_counted(world: w.World, flags: str, load: tu
     assert world.plane.load(("web", "web1")) == load
 
 
+@pytest.mark.parametrize("on_down", ["reject", "schedule"])
+def test_one_packet_assures_a_connection_and_finds_that_its_backend_is_lost(
+    world: w.World, on_down: str
+) -> None:
+    """It must find the record that it has just changed, to forget it: a second one would stand beside it."""
+    world.apply(w.service(on_down=on_down))
+    world.send(w.tcp("S"))
+    world.send(w.tcp("A"))
+    world.shift_connections(by=-3.0)
+    world.apply(w.service(members=(down("web1"), w.backend("web2")), on_down=on_down))
+
+    first, second = (world.send(w.tcp("A")).reason for _ in range(2))
+
+    expected = {
+        "reject": ("reject_down", "reject_unknown"),
+        "schedule": ("forward_reopened", "forward_connection"),
+    }
+    assert (first, second) == expected[on_down]
+    assert sum(map(len, world.connections())) == (on_down == "schedule")
+
+
 def test_a_draining_backend_keeps_its_connections_and_gets_no_new_one(world: w.World) -> None:
     world.apply(w.service(members=TWO))
     owners = {sport: w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(1, 11)}

@@ -96,9 +96,7 @@ def report() -> Report:
     machine = Machine("A processor", "6.1.0", 2, 1, 0.5, True)
     parts = [Part("director", 150_000, 6_000, 5_000), Part("stage_answer", 60_000, 2_000, 1_000)]
     program = Program(parts, {"connections4": 1024})
-    return Report(
-        machine, CALM, program, figures, judge(figures, CALM, program.largest), 12.3, 0.01
-    )
+    return Report(machine, CALM, program, figures, judge(figures, CALM, program.largest), 12.3, 0.01)
 
 
 # Series

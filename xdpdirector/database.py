@@ -187,6 +187,8 @@ class Database:
         foreign = self._number("PRAGMA application_id") != form.application_id
         if foreign and self._number("SELECT count(*) FROM sqlite_master"):
             raise ForeignStoreError(f"{self.path} is a database of another program: move it away")
+        if version == form.version and not foreign:
+            return  # a full disk keeps nobody from opening it: failing, SQLite would fold the log in and make room
         for step in form.migrations[version:]:
             for statement in step:
                 self._db.execute(statement)

@@ -102,6 +102,25 @@ def test_no_log_of_a_damaged_file_is_taken_for_the_next_ones(path: Path, spare: 
         assert archive.append(MAIL, author="operator", reason="").id == 1
 
 
+def test_opening_what_a_kill_left_writes_nothing(path: Path, spare: Path, tmp_path: Path) -> None:
+    """On a full disk it would fail, and end by removing the log: then there was room, and changes were stored while
+    they were said to be refused."""
+    log = path.with_name(path.name + "-wal")
+    with Store(path) as store:
+        store.append(WEB, author="operator", reason="")
+        for part in (path, log):
+            shutil.copy(part, tmp_path)
+    shutil.copy(tmp_path / path.name, path)
+    shutil.move(tmp_path / log.name, log)
+    left = path.read_bytes(), log.read_bytes()
+
+    with Archive(path, spare) as archive:
+        known = archive.latest()
+        assert (path.read_bytes(), log.read_bytes()) == left
+    assert known
+    assert known.services == WEB
+
+
 def test_at_work_it_waits_for_nobody_else_for_long(path: Path, spare: Path) -> None:
     """The daemon's loop would stand, and its checks with it."""
     with Archive(path, spare) as archive, closing(sqlite3.connect(path, isolation_level=None)) as other:

@@ -56,7 +56,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
-from xdpdirector.stations import own_macs
+from xdpdirector.stations import FormerMacs, own_macs
 from xdpdirector.supervisor import Supervisor
 from xdpdirector.vips import Vips
 
@@ -135,13 +135,14 @@ async def _serve(
                 lan.route_changed(address)
 
             def see(links: Collection[Interface]) -> None:
-                plane.take_frames_for(own_macs(links, wanted.interfaces))
+                plane.take_frames_for(own_macs(links, wanted.interfaces), former.see(links))
                 ways.see(links)
                 carriers.see(links)
                 lan.see(links)
 
             return Neighbours(tell, see, tasks, grace=wanted.lan.grace)
 
+        former = FormerMacs(wanted.interfaces)
         vips = _vips(paths, wanted, events)
         ways = CheckNetwork(paths.name, enter=becoming.namespace())
         reconciler = Reconciler(

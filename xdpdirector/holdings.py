@@ -60,7 +60,8 @@ class BackendEntry(Frozen):
 class Holdings(Frozen):
     """`program`: the one that is loaded, with its digest; `stages`: ids of the programs that it goes on in;
     `explaining`: the one that explains, once somebody has asked. `own_macs`: of this machine, for whose frames the
-    program looks; empty: any. `layout`: the digest of all that gives the maps their shape."""
+    program looks, also what its interfaces had for MACs within the last minute; empty: any. `layout`: the digest of
+    all that gives the maps their shape."""
 
     program: ProgramView
     program_digest: str

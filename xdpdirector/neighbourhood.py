@@ -65,6 +65,10 @@ class Neighbourhood:
         """All interfaces by index."""
         return {interface.index: interface for interface in interfaces.everything(self._requests)}
 
+    def link(self, index: int) -> Interface | None:
+        """One of them, without its addresses; None when there is none."""
+        return interfaces.one(self._requests, index)
+
     def hop(self, address: Address) -> Hop | None:
         """As `ip route get` finds it; None without a route."""
         try:

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address, ip_interface
 from itertools import islice
 from socket import AF_INET, AF_INET6, AF_UNSPEC
@@ -283,6 +283,8 @@ class Neighbours:
             self._note_loss(kind, message)
         if message is None or kind not in (RTM_NEWLINK, RTM_DELLINK) or self._link_changed(kind, message):
             self._mark_all()
+        if message is not None and kind == RTM_NEWLINK:
+            self._see_mac(message)
 
     def _note_loss(self, kind: int, message: Message) -> None:
         """What is lost and back before anybody looks, as when a network manager configures an interface anew, has
@@ -304,6 +306,17 @@ class Neighbours:
     def _by(self, ifindex: int) -> list[Address]:
         """Those whose way leads by this interface."""
         return [address for address, route in self._routes.items() if ifindex in (route.ifindex, route.wire)]
+
+    def _see_mac(self, message: Message) -> None:
+        """Another MAC of this host's is told at once: the kernel takes frames for it already, also those of
+        connections that only the packet program knows."""
+        known, told = self._links.get(message["index"]), interface_of(message)
+        if message["family"] != AF_UNSPEC or known is None or told.mac == known.mac:
+            return
+        if (now := self._kernel.link(known.index)) and now.mac != known.mac:
+            self._links = {**self._links, known.index: replace(known, mac=now.mac)}
+            self._on_links(self._links.values())
+            self._disturb(self._by(known.index), MAC_CHANGE)
 
     def _link_changed(self, kind: int, message: Message) -> bool:
         """Bridges announce their ports as links of another family; links change in what is not read here."""

@@ -182,9 +182,9 @@ class RealPlane:
             for found in attachment.attachments(self._paths)
         )
 
-    def take_frames_for(self, macs: Sequence[bytes]) -> None:
+    def take_frames_for(self, macs: Sequence[bytes], former: Sequence[bytes]) -> None:
         """See `stations.tell`."""
-        stations.tell(self._tables.stations, macs)
+        stations.tell(self._tables.stations, macs, former)
 
     async def holdings(self) -> Holdings:
         with _explained():

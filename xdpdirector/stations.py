@@ -5,16 +5,44 @@ A frame for another machine reaches the program where a switch floods it, or the
 it on would double it, or let it circle between two directors. The kernel takes a frame for its own when it has the
 MAC of the interface, or of what is stacked there: VLAN devices, macvlans (keepalived's for VRRP), bonds, bridges.
 Who puts the table into memory, and who follows the interfaces, is not known here.
+
+What an interface had for a MAC a moment ago stays this machine's for a while (`FormerMacs`): neighbours send to it
+until they have heard of the other one. When it comes back, the kernel takes frames for it before anybody can say
+so. A frame that the program leaves to the kernel then meets a host that has the VIP and knows no such connection.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from xdpdirector.interfaces import Interface
 
 NO_MAC = (1 << 64) - 1
+FORMER_FOR = 60.0  # seconds
+
+
+class FormerMacs:
+    """What interfaces that carry the program had for MACs. Not those of interfaces that stand on them: a virtual
+    router's MAC goes to another machine, and its frames with it."""
+
+    def __init__(self, carrying: Iterable[str], now: Callable[[], float] = time.monotonic) -> None:
+        self._names, self._now = frozenset(carrying), now
+        self._present: dict[str, bytes] = {}
+        self._until: dict[bytes, float] = {}
+
+    def see(self, links: Collection[Interface]) -> list[bytes]:
+        """The interfaces are these now. Former MACs that no interface has now, first the one that was left last."""
+        now = self._now()
+        present = {link.name: link.mac for link in links if link.name in self._names and link.mac}
+        for name, mac in present.items():
+            if (before := self._present.get(name, mac)) != mac:
+                self._until[before] = now + FORMER_FOR
+        self._present |= present
+        self._until = {mac: until for mac, until in self._until.items() if until > now}
+        taken = {link.mac for link in links}
+        return sorted(self._until.keys() - taken, key=lambda mac: -self._until[mac])
 
 
 def own_macs(links: Collection[Interface], carrying: Iterable[str]) -> list[bytes]:
@@ -43,11 +71,13 @@ def _closure(
     return found
 
 
-def tell(stations: Any, macs: Sequence[bytes]) -> None:
+def tell(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) -> None:
     """Write exactly these into the shared entry (`struct stations` of bpf/types.h), by words, so that none of them
-    is missing in between. When there are more than it has room for, any MAC is this machine's."""
+    is missing in between. When there are more than it has room for, any MAC is this machine's; of `former` ones
+    only as many are written as there is room for."""
     known, places = stations["known"], stations["macs"][0]
-    wanted = [int.from_bytes(mac, "little") for mac in macs]
+    room = max(0, len(places) - len(macs)) if macs else 0
+    wanted = [int.from_bytes(mac, "little") for mac in (*macs, *former[:room])]
     if not wanted or len(wanted) > len(places):
         known[0] = 0
         return

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from pair import ABSENT4, OTHER_MAC, PEER4, PEER6, PEER_MAC, Pair, until
+from pair import ABSENT4, DIRECTOR_MAC, OTHER_MAC, PEER4, PEER6, PEER_MAC, Pair, until
 from watching import FRESH, Watch, entry, story
 
+from xdpdirector.interfaces import Interface
 from xdpdirector.model import Address
 from xdpdirector.neighbourhood import Neighbourhood, Room, rooms
 from xdpdirector.neighbours import Neighbours
@@ -204,3 +205,37 @@ def test_the_room_for_neighbours_is_known_inside_a_namespace_too(pair: Pair) -> 
 
     assert set(tables) == {4, 6}
     assert all(room.entries >= 0 and room.most > 1 for room in tables.values())
+
+
+class ReadOnce(Neighbourhood):
+    """All interfaces are read at the start, and not again."""
+
+    read = False
+
+    def links(self) -> dict[int, Interface]:
+        if self.read:
+            raise OSError("the interfaces are not read again")
+        self.read = True
+        return super().links()
+
+
+def test_another_mac_of_this_host_is_told_before_all_is_read_again(pair: Pair) -> None:
+    told: list[bytes] = []
+
+    async def follow() -> None:
+        table = Neighbours(
+            lambda address: None,
+            lambda links: told.extend(link.mac for link in links if link.name == "eth0"),
+            neighbourhood=ReadOnce,
+        )
+        await table.start()
+        try:
+            for mac in (OTHER_MAC, DIRECTOR_MAC):
+                pair.director.set_mac(mac)
+                await until(lambda mac=mac: told[-1] == mac, "the MAC")
+        finally:
+            await table.close()
+
+    pair.director.run_loop(follow)
+
+    assert told == [DIRECTOR_MAC, OTHER_MAC, DIRECTOR_MAC]

@@ -19,6 +19,7 @@ from xdpdirector.lab.waiting import wait_until
 pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 NOBODYS, VRRP = "02:00:00:00:00:ee", "00:00:5e:00:01:07"
+NEW = "02:00:00:00:00:ef"
 OTHER_HOST, UNKNOWN = "pass_other_host", "reject_unknown"
 SEND = """
 import socket, sys
@@ -32,7 +33,9 @@ with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
 def flood(lab: Lab, destination: str) -> None:
     """Ten segments of no connection, for the VIP and for this MAC."""
     client = lab.topology.client.interface4(lab.topology.client.arms[0]).ip
-    frame = Ether(dst=destination) / IP(src=str(client), dst=str(VIP4)) / TCP(sport=7, dport=80, flags="A")
+    # Without a source scapy takes one by the routes of the test's own host.
+    ethernet = Ether(src=lab.topology.client.mac(), dst=destination)
+    frame = ethernet / IP(src=str(client), dst=str(VIP4)) / TCP(sport=7, dport=80, flags="A")
     lab.client.python(SEND, bytes(frame).hex())
 
 
@@ -81,3 +84,23 @@ def test_a_frame_for_another_mac_of_the_interface_is_directed(lab: Lab, director
         wait_until(is_answered, "the director takes frames for the interface's new MAC")
     finally:
         host.run("ip", "link", "set", "eth0", "address", before)
+
+
+def test_frames_for_the_mac_that_an_interface_had_are_directed(lab: Lab, director: LabDirector) -> None:
+    """Neighbours know no other one yet, and when it comes back, the kernel would answer them itself."""
+    own = lab.director_host.node.mac()
+
+    def knows_the_other() -> bool:
+        return NEW in director.client.get("/v1/dataplane")["own_macs"]
+
+    lab.director_host.run("ip", "link", "set", "eth0", "address", NEW)
+    try:
+        wait_until(knows_the_other, "the director takes frames for the other MAC")
+        passed, answered = verdict(director, OTHER_HOST), verdict(director, UNKNOWN)
+
+        flood(lab, own)
+
+        wait_until(lambda: verdict(director, UNKNOWN) >= answered + 10, "the frames are directed")
+        assert verdict(director, OTHER_HOST) == passed
+    finally:
+        lab.director_host.run("ip", "link", "set", "eth0", "address", own)

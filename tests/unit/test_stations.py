@@ -3,13 +3,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
 from xdpdirector.interfaces import Interface, Tag
-from xdpdirector.stations import NO_MAC, any_own, own_macs, tell
+from xdpdirector.stations import FORMER_FOR, NO_MAC, FormerMacs, any_own, own_macs, tell
 
 ROOM = 4
 TABLE = np.dtype([("known", "u8"), ("macs", "u8", (ROOM,))])
@@ -121,3 +122,60 @@ def test_what_cannot_be_told_is_not_known(count: int) -> None:
 
     assert int(table["known"][0]) == 0
     assert any_own(table) is None
+
+
+@pytest.mark.parametrize(("count", "left"), [(0, 2), (ROOM - 2, 2), (ROOM - 1, 1), (ROOM, 0)])
+def test_former_macs_take_the_room_that_is_left_the_latest_first(count: int, left: int) -> None:
+    table = np.zeros(1, TABLE)
+    present, former = [mac(number) for number in range(1, count + 1)], [mac(20), mac(21)]
+
+    tell(table, present, former)
+
+    assert shown(table) - {bytes(6)} == (set(present) | set(former[:left]) if present else set())
+    assert bool(table["known"][0]) is bool(present)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.seconds = 100.0
+
+    def __call__(self) -> float:
+        return self.seconds
+
+
+def test_what_an_interface_had_for_a_mac_is_ours_for_a_while() -> None:
+    clock = Clock()
+    former = FormerMacs(["eth0"], clock)
+    assert former.see(LINKS) == []
+
+    assert former.see([replace(ETH0, mac=mac(30)), ETH1]) == [ETH0.mac]
+    clock.seconds += FORMER_FOR / 2
+    assert former.see([replace(ETH0, mac=mac(31)), ETH1]) == [mac(30), ETH0.mac]
+    clock.seconds += FORMER_FOR / 2
+    assert former.see([replace(ETH0, mac=mac(31)), ETH1]) == [mac(30)]
+    clock.seconds += FORMER_FOR / 2
+    assert former.see([replace(ETH0, mac=mac(31)), ETH1]) == []
+
+
+def test_a_mac_that_comes_back_is_former_no_more_and_the_one_before_it_is() -> None:
+    former = FormerMacs(["eth0"], Clock())
+    former.see([ETH0])
+    former.see([replace(ETH0, mac=mac(30))])
+
+    assert former.see([ETH0]) == [mac(30)]
+
+
+def test_an_interface_that_is_made_anew_had_the_mac_of_the_one_before_it() -> None:
+    former = FormerMacs(["eth0"], Clock())
+    former.see([ETH0])
+    former.see([])
+
+    assert former.see([replace(ETH0, index=40, mac=mac(30))]) == [ETH0.mac]
+
+
+def test_the_mac_of_a_virtual_router_that_moved_is_not_ours() -> None:
+    former = FormerMacs(["eth0"], Clock())
+    former.see([ETH0, VLAN, VRRP])
+
+    assert former.see([ETH0, VLAN]) == []
+    assert former.see([ETH0, replace(VLAN, mac=mac(30))]) == []

@@ -19,7 +19,7 @@ from xdpdirector.lab.waiting import wait_until
 pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 NOBODYS, VRRP = "02:00:00:00:00:ee", "00:00:5e:00:01:07"
-NEW = "02:00:00:00:00:ef"
+NEW, ANOTHER = "02:00:00:00:00:ef", "02:00:00:00:00:ed"
 OTHER_HOST, UNKNOWN = "pass_other_host", "reject_unknown"
 SEND = """
 import socket, sys
@@ -76,10 +76,10 @@ def test_a_frame_for_another_mac_of_the_interface_is_directed(lab: Lab, director
     before = host.run("ip", "-brief", "link", "show", "eth0").stdout.split()[2]
 
     def is_answered() -> bool:
-        flood(lab, NOBODYS)
+        flood(lab, ANOTHER)
         return verdict(director, UNKNOWN) > answered
 
-    host.run("ip", "link", "set", "eth0", "address", NOBODYS)
+    host.run("ip", "link", "set", "eth0", "address", ANOTHER)
     try:
         wait_until(is_answered, "the director takes frames for the interface's new MAC")
     finally:

@@ -47,6 +47,7 @@ from xdpdirector.api.tallies import Tallies
 _ROUTERS = (
     services.router,
     backends.router,
+    backends.everywhere,
     configuration.router,
     connections.router,
     dataplane.router,

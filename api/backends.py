@@ -1,52 +1,152 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/v1/services/{service}/backends: HTTP in, facade call, view out. No decision is made here."""
+"""/v1/services/{service}/backends, and /v1/backends of all services: HTTP in, facade call, view out.
+
+No decision is made here.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Query, Response, status
 
+from xdpdirector import labels
 from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, NewBackendName, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.lists import Fields, Limit, Part, Place, Selector, Sort, Wanted
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import BackendPatch
-from xdpdirector.api.reading import ReaderDep, as_json
+from xdpdirector.api.protocol import Control
+from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.requests import (
     AdminChange,
     BackendCreate,
     BackendPut,
     DrainChange,
+    Items,
     Wait,
     require_name,
 )
 from xdpdirector.api.turns import in_turns
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
-from xdpdirector.views import BackendView
+from xdpdirector.views import BackendView, Operational
 
+EVERYWHERE = "all-backends"
 BackendCursor = Annotated[cursors.Cursor, cursors.of("backends")]
+AnyBackendCursor = Annotated[cursors.Cursor, cursors.of(EVERYWHERE)]
+IsSo = Annotated[Operational | None, Query(description="Only those that are so")]
+WantedSo = Annotated[AdminState | None, Query(description="Only those that are wanted so")]
 
 router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
+everywhere = APIRouter(prefix="/v1/backends", tags=["backends"], route_class=IdempotentRoute)
+"""Backends of all services."""
 
 
-@router.get("", response_model=cursors.Page[BackendView])
+@router.get("", response_model=cursors.Page[BackendView] | cursors.Page[Part])
 async def list_backends(
     service: ServiceName,
     director: DirectorDep,
     reader: ReaderDep,
+    selector: Selector | None = None,
+    operational: IsSo = None,
+    admin: WantedSo = None,
+    sort: Sort = "",
+    fields: Fields = "",
     cursor: BackendCursor | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
+    limit: Limit = 100,
 ) -> Response:
-    """The backends of a service."""
+    """The backends of a service, or some of them."""
     begin, tag = cursor or 0, etag(director.tag(service))
-    backends = [backend for view in await in_turns(director.views([service])) for backend in view.backends]
-    behind = begin + limit
-    following = cursors.encode("backends", behind) if behind < len(backends) else None
-    content = await reader.read(lambda: as_json(backends[begin:behind], following))
+    place = Place(begin, begin + limit, director.events.last)
+    wanted = Wanted(BackendView, _chooser(selector, operational, admin), sort, fields)
+    views = await in_turns(director.views([service]))
+    backends = [backend for view in views for backend in view.backends]
+    content = await reader.read(lambda: wanted.page("backends", backends, place))
     return Response(content, media_type=JSON, headers={"etag": tag})
+
+
+@everywhere.get("", response_model=cursors.Page[BackendView] | cursors.Page[Part])
+async def list_all_backends(
+    director: DirectorDep,
+    reader: ReaderDep,
+    selector: Selector | None = None,
+    operational: IsSo = None,
+    admin: WantedSo = None,
+    sort: Sort = "",
+    fields: Fields = "",
+    cursor: AnyBackendCursor | None = None,
+    limit: Limit = 100,
+) -> Response:
+    """The backends of all services, or some of them."""
+    begin, tag = cursor or 0, etag(director.tag())
+    place = Place(begin, begin + limit, director.events.last)
+    wanted = Wanted(BackendView, _chooser(selector, operational, admin), sort, fields)
+    if wanted.as_they_are:
+        names, before, total = _spanned(director, place)
+        backends = await _backends(director, names)
+        some = backends[place.begin - before : place.end - before]
+        content = await reader.read(lambda: wanted.written(EVERYWHERE, some, total, place))
+    else:
+        backends = await _backends(director, director.names())
+        content = await reader.read(lambda: wanted.page(EVERYWHERE, backends, place))
+    return Response(content, media_type=JSON, headers={"etag": tag})
+
+
+@everywhere.post("/drain", dependencies=[IdempotentDep])
+async def drain_backends(
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+    selector: Selector,
+    body: DrainChange | None = None,
+) -> Items[BackendView]:
+    """Send the backends with these labels no new connections; running ones go on. One revision, all or none."""
+    change = body or DrainChange()
+    views = await director.set_admin_of(
+        labels.parse(selector),
+        AdminState.DRAIN,
+        reason=change.reason,
+        deadline=change.deadline,
+        on_deadline=change.on_deadline,
+        intent=intent,
+    )
+    return _changed(views, director, response)
+
+
+@everywhere.post("/enable", dependencies=[IdempotentDep])
+async def enable_backends(
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+    selector: Selector,
+    body: AdminChange | None = None,
+) -> Items[BackendView]:
+    """Take the backends with these labels into service again. One revision."""
+    reason = body.reason if body else ""
+    views = await director.set_admin_of(
+        labels.parse(selector), AdminState.ENABLED, reason=reason, intent=intent
+    )
+    return _changed(views, director, response)
+
+
+@everywhere.post("/maintenance", dependencies=[IdempotentDep])
+async def maintain_backends(
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+    selector: Selector,
+    body: AdminChange | None = None,
+) -> Items[BackendView]:
+    """Send the backends with these labels nothing at all; running connections are cut. One revision."""
+    reason = body.reason if body else ""
+    views = await director.set_admin_of(
+        labels.parse(selector), AdminState.MAINTENANCE, reason=reason, intent=intent
+    )
+    return _changed(views, director, response)
 
 
 @router.post("", status_code=status.HTTP_201_CREATED, dependencies=[IdempotentDep])
@@ -173,6 +273,46 @@ async def maintain_backend(
     reason = body.reason if body else ""
     view = await director.set_admin(service, backend, AdminState.MAINTENANCE, reason=reason, intent=intent)
     return _tagged(view, director, response)
+
+
+async def _backends(director: Control, services: Sequence[str]) -> list[BackendView]:
+    return [backend for view in await in_turns(director.views(services)) for backend in view.backends]
+
+
+def _spanned(director: Control, place: Place) -> tuple[list[str], int, int]:
+    """The services whose backends a page of all backends has, how many backends stand before those, and how many
+    there are."""
+    names, before, total = [], 0, 0
+    for name in director.names():
+        behind = total + director.size(name)
+        if total < place.end and behind > place.begin:
+            names.append(name)
+        elif behind <= place.begin:
+            before = behind
+        total = behind
+    return names, before, total
+
+
+def _chooser(
+    selector: str | None, operational: Operational | None, admin: AdminState | None
+) -> Callable[[BackendView], bool] | None:
+    if selector is None and operational is None and admin is None:
+        return None
+    labelled = labels.parse(selector) if selector else None
+
+    def chosen(view: BackendView) -> bool:
+        return (
+            operational in (None, view.operational)
+            and admin in (None, view.admin)
+            and (labelled is None or labelled.matches(view.labels))
+        )
+
+    return chosen
+
+
+def _changed(views: list[BackendView], director: Control, response: Response) -> Items[BackendView]:
+    response.headers["etag"] = etag(director.tag())
+    return Items(items=views, last_event_id=director.events.last)
 
 
 def _tagged(view: BackendView, director: DirectorDep, response: Response) -> BackendView:

@@ -91,7 +91,8 @@ async def list_revisions(
         RevisionSummary(revision=each.id, at=each.at, author=each.author, reason=each.reason)
         for each in found
     ]
-    return cursors.page("revisions", items, limit, items[:limit][-1].revision if items else 0)
+    place = items[:limit][-1].revision if items else 0
+    return cursors.page("revisions", items, limit, place, director.events.last)
 
 
 @router.get("/v1/revisions/{revision}", response_model=RevisionView)

@@ -55,7 +55,10 @@ Cursor = Annotated[
 """A query parameter; the place, inside."""
 
 
-def page(name: str, found: Sequence[Item], limit: int, place: int) -> Page[Item]:
+def page(
+    name: str, found: Sequence[Item], limit: int, place: int, last_event_id: int | None = None
+) -> Page[Item]:
     """The first `limit` of `found`; more than that means that there is another page, from `place` on."""
     rest = len(found) > limit
-    return Page(items=list(found[:limit]), next=encode(name, place) if rest else None)
+    following = encode(name, place) if rest else None
+    return Page(items=list(found[:limit]), next=following, last_event_id=last_event_id)

@@ -37,6 +37,7 @@ class DenyList(Frozen):
     next: Annotated[None, Field(description="As GET shows it on the last page: a page is not the list.")] = (
         None
     )
+    last_event_id: Annotated[int | None, Field(description="As GET shows it; it is passed over.")] = None
 
 
 @router.get("")
@@ -54,7 +55,7 @@ async def list_denied(
     limit: Annotated[int, Query(ge=1, le=10_000, description="At most so many")] = 100,
 ) -> Response:
     """The denied prefixes and how many packets each of them dropped; the longest prefix counts a packet."""
-    begin, guard = cursor or 0, director.guard
+    begin, guard, last = cursor or 0, director.guard, director.events.last
     prefixes = guard.denied(client)[begin : begin + limit + 1]
     following = cursors.encode("denied", begin + limit) if len(prefixes) > limit else None
 
@@ -63,7 +64,7 @@ async def list_denied(
         for prefix in prefixes[:limit]:
             with suppress(NotFoundError):  # it is denied no more
                 views.append(guard.denial(prefix))
-        return as_json(views, following)
+        return as_json(views, following, last)
 
     headers = {"etag": etag(guard.tag())}
     return Response(await reader.read(write), media_type=JSON, headers=headers)

@@ -18,6 +18,7 @@ from xdpdirector.guardspec import DenyEntry, Prefix
 from xdpdirector.history import Summary
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
+from xdpdirector.labels import Selector
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.reporting import ServiceSample
@@ -100,6 +101,9 @@ class Control(Protocol):
     def names(self) -> list[str]:
         """Of the services."""
 
+    def size(self, service: str) -> int:
+        """How many backends it has; none when it is gone."""
+
     def services(self) -> list[ServiceView]: ...
 
     def service(self, name: str) -> ServiceView: ...
@@ -173,5 +177,16 @@ class Control(Protocol):
         on_deadline: Literal["keep", "cut"] = "keep",
         intent: Intent,
     ) -> BackendView: ...
+
+    async def set_admin_of(
+        self,
+        selector: Selector,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        intent: Intent,
+    ) -> list[BackendView]: ...
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView: ...

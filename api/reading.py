@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
@@ -128,7 +128,17 @@ async def _reader(request: Request) -> Reader:
 ReaderDep = Annotated[Reader, Depends(_reader)]
 
 
-def as_json(items: Sequence[BaseModel], following: str | None) -> bytes:
-    """A `Page`. Item by item: no other thread gets its turn inside of one, and there may be thousands of them."""
-    texts = b",".join(item.__pydantic_serializer__.to_json(item, by_alias=True) for item in items)
-    return b'{"items":[%b],"next":%b}' % (texts, json.dumps(following).encode())
+def as_json(
+    items: Sequence[BaseModel],
+    following: str | None,
+    last_event_id: int | None = None,
+    fields: Set[str] | None = None,
+) -> bytes:
+    """A `Page`, of whose items only `fields` are shown. Item by item: no other thread gets its turn inside of one,
+    and there may be thousands of them."""
+    included = None if fields is None else set(fields)
+    texts = b",".join(
+        item.__pydantic_serializer__.to_json(item, by_alias=True, include=included) for item in items
+    )
+    behind = b"" if last_event_id is None else b',"last_event_id":%d' % last_event_id
+    return b'{"items":[%b],"next":%b%b}' % (texts, json.dumps(following).encode(), behind)

@@ -174,3 +174,9 @@ class Items(BaseModel, Generic[Item]):
     """A list's envelope: leaves room for a cursor beside the items."""
 
     items: list[Item]
+    last_event_id: Annotated[
+        int | None,
+        Field(
+            description="Of the last event before: /v1/events with this Last-Event-ID goes on without a gap"
+        ),
+    ] = None

@@ -3,40 +3,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response, status
 
+from xdpdirector import labels
 from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep, NewServiceName, ServiceName
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
+from xdpdirector.api.lists import Fields, Limit, Part, Place, Selector, Sort, Wanted
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import ServicePatch
-from xdpdirector.api.reading import ReaderDep, as_json
+from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.requests import ServiceCreate, ServicePut, require_name
 from xdpdirector.api.turns import in_turns
-from xdpdirector.views import ServiceView
+from xdpdirector.views import Operational, ServiceView
 
 ServiceCursor = Annotated[cursors.Cursor, cursors.of("services")]
 
 router = APIRouter(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
 
 
-@router.get("", response_model=cursors.Page[ServiceView])
+@router.get("", response_model=cursors.Page[ServiceView] | cursors.Page[Part])
 async def list_services(
     director: DirectorDep,
     reader: ReaderDep,
+    selector: Selector | None = None,
+    operational: Annotated[Operational | None, Query(description="Only those that are so")] = None,
+    sort: Sort = "",
+    fields: Fields = "",
     cursor: ServiceCursor | None = None,
-    limit: Annotated[int, Query(ge=1, le=1000, description="At most so many")] = 100,
+    limit: Limit = 100,
 ) -> Response:
-    """The services with their backends. All pages have the same ETag, unless something was changed meanwhile."""
+    """The services with their backends, or some of them. All pages have the same ETag, unless something was changed
+    meanwhile; those of a list that is chosen from or sorted move with what it is chosen by."""
     begin, tag = cursor or 0, etag(director.tag())
+    place = Place(begin, begin + limit, director.events.last)
+    wanted = Wanted(ServiceView, _chooser(selector, operational), sort, fields)
     names = director.names()
-    views = await in_turns(director.views(names[begin : begin + limit]))
-    behind = begin + limit
-    following = cursors.encode("services", behind) if behind < len(names) else None
-    content = await reader.read(lambda: as_json(views, following))
+    if wanted.as_they_are:
+        views = await in_turns(director.views(names[place.begin : place.end]))
+        content = await reader.read(lambda: wanted.written("services", views, len(names), place))
+    else:
+        views = await in_turns(director.views(names))
+        content = await reader.read(lambda: wanted.page("services", views, place))
     return Response(content, media_type=JSON, headers={"etag": tag})
 
 
@@ -91,3 +103,14 @@ async def patch_service(
 async def delete_service(service: ServiceName, director: DirectorDep, intent: IntentDep) -> None:
     """Remove a service and its backends."""
     await director.delete_service(service, intent=intent)
+
+
+def _chooser(selector: str | None, operational: Operational | None) -> Callable[[ServiceView], bool] | None:
+    if selector is None and operational is None:
+        return None
+    labelled = labels.parse(selector) if selector else None
+
+    def chosen(view: ServiceView) -> bool:
+        return operational in (None, view.operational) and (labelled is None or labelled.matches(view.labels))
+
+    return chosen

@@ -26,6 +26,7 @@ from xdpdirector.guard import Guard
 from xdpdirector.history import History
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
+from xdpdirector.labels import Selector
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
@@ -127,6 +128,11 @@ class Director:
 
     def names(self) -> list[str]:
         return list(self._services)
+
+    def size(self, service: str) -> int:
+        """How many backends it has; none when it is gone."""
+        spec = self._services.get(service)
+        return len(spec.backends) if spec else 0
 
     def services(self) -> list[ServiceView]:
         return self._showing.services()
@@ -319,6 +325,21 @@ class Director:
             deadline=deadline,
             on_deadline=on_deadline,
             intent=intent,
+        )
+
+    async def set_admin_of(
+        self,
+        selector: Selector,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        intent: Intent,
+    ) -> list[BackendView]:
+        """As `set_admin`, of all backends with these labels: one revision."""
+        return await self._draining.set_admin_of(
+            selector, admin, reason=reason, deadline=deadline, on_deadline=on_deadline, intent=intent
         )
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:

@@ -20,11 +20,12 @@ from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
 from xdpdirector.events import Events
 from xdpdirector.intent import Intent
+from xdpdirector.labels import Selector
 from xdpdirector.model import AdminState
 from xdpdirector.plane import Key, Plane
 from xdpdirector.progress import Progress, Sample
 from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational
-from xdpdirector.wishes import Target, Wishes
+from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain
 
@@ -94,6 +95,35 @@ class Draining:
         if admin is AdminState.DRAIN:
             self._events.publish("backend.drain", "/".join(key), announced(view))
         return view
+
+    async def set_admin_of(
+        self,
+        selector: Selector,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        intent: Intent,
+    ) -> list[BackendView]:
+        """Of all backends with these labels, as one change; NotFoundError when there is none."""
+        chosen: list[Key] = []
+
+        def edit(now: Services) -> Services:
+            chosen[:] = edits.labelled(now, selector)
+            return edits.set_admin(now, chosen, admin)
+
+        def drain(drains: Drains) -> None:
+            for key in chosen if admin is AdminState.DRAIN else ():
+                left = self._plane.counts(key).active
+                drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
+
+        intent = replace(intent, reason=intent.reason or reason)
+        await self._wishes.change(edit, f"{admin} by labels", intent, EVERYTHING, drain=drain)
+        views = [self._look(*key) for key in chosen]
+        for view in views if admin is AdminState.DRAIN else ():
+            self._events.publish("backend.drain", f"{view.service}/{view.name}", announced(view))
+        return views
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
         """TimedOutError says how many connections are left; ConflictError when nobody drains it;

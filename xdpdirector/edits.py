@@ -8,7 +8,7 @@ state, storage or maps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
@@ -16,7 +16,8 @@ from pydantic import ValidationError
 from xdpdirector import checkports
 from xdpdirector.checkspec import Checks
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
-from xdpdirector.model import BackendSpec, Frozen, ServiceSpec, check_listeners, merged
+from xdpdirector.labels import Selector
+from xdpdirector.model import AdminState, BackendSpec, Frozen, ServiceSpec, check_listeners, merged
 from xdpdirector.pointer import pointer
 from xdpdirector.sentences import Problem, problems
 
@@ -118,6 +119,36 @@ def patch_backend(services: Services, service: str, name: str, patch: dict[str, 
     """`patch`: RFC 7396."""
     spec = _validated(BackendSpec, merged(find_backend(services, service, name), patch))
     return _with_backends(services, service, lambda backends: backends | {name: spec})
+
+
+def labelled(services: Services, selector: Selector) -> list[tuple[str, str]]:
+    """The backends with these labels; NotFoundError when there is none."""
+    found = [
+        (service, name)
+        for service, spec in services.items()
+        for name, backend in spec.backends.items()
+        if selector.matches(backend.labels)
+    ]
+    if not found:
+        raise NotFoundError("no backend has these labels")
+    return found
+
+
+def set_admin(services: Services, keys: Collection[tuple[str, str]], admin: AdminState) -> Services:
+    """Of all of these, which exist."""
+    chosen: dict[str, set[str]] = {}
+    for service, name in keys:
+        if services[service].backends[name].admin is not admin:
+            chosen.setdefault(service, set()).add(name)
+    changed = {}
+    for service, names in chosen.items():
+        spec = services[service]
+        backends = {
+            name: each.model_copy(update={"admin": admin}) if name in names else each
+            for name, each in spec.backends.items()
+        }
+        changed[service] = spec.model_copy(update={"backends": backends})
+    return {**services, **changed}
 
 
 def delete_backend(services: Services, service: str, name: str) -> Services:

@@ -23,6 +23,7 @@ from xdpdirector.fields import ListenerField as ListenerField
 from xdpdirector.fields import Name as Name
 from xdpdirector.fields import Timeout as Timeout
 from xdpdirector.guardspec import MOST_DENIED, GuardSpec, ServiceLimit
+from xdpdirector.labels import Labels
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
@@ -88,6 +89,10 @@ class BackendSpec(Frozen):
     admin: AdminState = key(
         AdminState.ENABLED,
         "What is wanted of it: all traffic, no new connections (`drain`), none at all (`maintenance`).",
+    )
+
+    labels: Labels = Field(
+        default_factory=dict, description="What selectors choose it by, such as `rack: b3`."
     )
 
     @model_validator(mode="after")
@@ -177,6 +182,9 @@ class ServiceSpec(Frozen):
     )
     slow_start: Timeout | None = key(
         None, "How long a backend that returns takes to get its whole weight; by default it has it at once."
+    )
+    labels: Labels = Field(
+        default_factory=dict, description="What selectors choose it by, such as `team: mail`."
     )
     backends: Annotated[dict[Name, BackendSpec], Field(max_length=256), ByName()] = Field(
         default_factory=dict, description="The real servers, by name."

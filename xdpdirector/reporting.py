@@ -81,6 +81,7 @@ def backend_view(
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
         router=spec.router,
+        labels=spec.labels,
         admin=spec.admin,
         operational=_operational(spec, standing, counts, settled),
         reason=standing.why,

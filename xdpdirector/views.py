@@ -12,6 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
+from pydantic import Field
+
 from xdpdirector.guardspec import PrefixField, ServiceLimit
 from xdpdirector.model import (
     Address,
@@ -110,6 +112,7 @@ class BackendView(Frozen):
     max_connections: int | None = None
     resume_connections: int | None = None
     router: bool = False
+    labels: dict[str, str] = Field(default_factory=dict)
     admin: AdminState
     operational: Operational
     reason: str
@@ -157,6 +160,7 @@ class ServiceView(Frozen):
     timeouts: Timeouts
     check: CheckSpec | None
     slow_start: Timeout | None
+    labels: dict[str, str] = Field(default_factory=dict)
     backends: tuple[BackendView, ...]
     operational: Operational
     vips: tuple[VipView, ...] = ()

@@ -24,6 +24,7 @@ from xdpdirector.guard import Guard
 from xdpdirector.history import Revision, Summary
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
+from xdpdirector.labels import Selector
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
@@ -93,6 +94,11 @@ class FakeDirector:
         self._break()
         return [self.service(name) for name in self._services]
 
+    def size(self, service: str) -> int:
+        self._break()
+        spec = self._services.get(service)
+        return len(spec.backends) if spec else 0
+
     def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
         self._break()
         yield from map(self.service, names)
@@ -123,6 +129,7 @@ class FakeDirector:
             address=spec.address,
             weight=spec.weight,
             effective_weight=spec.weight,
+            labels=spec.labels,
             admin=spec.admin,
             operational=operational,
             reason=standing.why,
@@ -280,6 +287,25 @@ class FakeDirector:
         if admin is AdminState.MAINTENANCE:
             self.busy.pop(key, None)
         return self.backend(service, name)
+
+    async def set_admin_of(
+        self,
+        selector: Selector,
+        admin: AdminState,
+        *,
+        reason: str = "",
+        deadline: float | None = None,
+        on_deadline: Literal["keep", "cut"] = "keep",
+        intent: Intent,
+    ) -> list[BackendView]:
+        keys = edits.labelled(self._services, selector)
+        self._write(edits.set_admin(self._services, keys, admin), intent)
+        for key in keys:
+            if admin is AdminState.DRAIN:
+                self._drains.begin(key, self.busy.get(key, 0), reason=reason, deadline=deadline)
+            else:
+                self._drains.end(key)
+        return [self.backend(*key) for key in keys]
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
         until = time.monotonic() + timeout

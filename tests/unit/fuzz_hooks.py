@@ -39,6 +39,7 @@ NO_SCHEMA_SAYS = re.compile(
             "is not a prefix|has bits behind its prefix|is no address to listen on|port .* does not exist",
             "must be at least 1ms|must be from 1s to 3660d|lets nobody in|is out of range|runs backwards",
             "is '.*', and the path's is|the same name|needs its name|a backend has no '",
+            "is no selector|there is no field",
             "is not an IPv4 or IPv6 address|has no ports: write|not of one version of IP",
             "this is no cursor of this list|came with another request before|exclude each other|is no reason",
             "stands twice|both have the address|has the service's own VIP|is none of the service's backends",
@@ -76,6 +77,7 @@ schemathesis.openapi.format(
         st.integers(0, 0xFFFF).map(lambda number: f"2001:db8:{number:x}::/48"),
     ),
 )
+schemathesis.openapi.format("selector", short_of(("rack=b3", "rack", "!gone", "rack!=b4", "rack in (b3,b4)")))
 schemathesis.openapi.format("endpoint", PORTS.map(lambda port: f"127.0.0.1:{port}"))
 schemathesis.openapi.format("path", short_of(("/run/a", "/run/b")))
 schemathesis.openapi.format("ipv4", st.one_of(short_of(HOSTS), st.ip_addresses(v=4).map(str)))

@@ -18,7 +18,10 @@ from xdpdirector.api.contract import current
 WEB = {
     "listeners": ["192.0.2.10:80/tcp"],
     "persistence": {"timeout": "5m"},
-    "backends": {"web1": {"address": "192.0.2.21", "weight": 3}, "web2": {"address": "192.0.2.22"}},
+    "backends": {
+        "web1": {"address": "192.0.2.21", "weight": 3, "labels": {"rack": "b3"}},
+        "web2": {"address": "192.0.2.22"},
+    },
 }
 MAIL = {"listeners": ["192.0.2.11:25/tcp"], "backends": {"mail1": {"address": "192.0.2.23"}}}
 
@@ -56,6 +59,9 @@ WRITES: dict[str, tuple[str, str, Any]] = {
     "drain_backend": ("POST", "/v1/services/web/backends/web1/drain", None),
     "enable_backend": ("POST", "/v1/services/web/backends/web1/enable", None),
     "maintain_backend": ("POST", "/v1/services/web/backends/web1/maintenance", {"reason": "ticket"}),
+    "drain_backends": ("POST", "/v1/backends/drain?selector=rack%3Db3", None),
+    "enable_backends": ("POST", "/v1/backends/enable?selector=rack%3Db3", None),
+    "maintain_backends": ("POST", "/v1/backends/maintenance?selector=rack%3Db3", {"reason": "ticket"}),
     "replace_configuration": ("PUT", "/v1/config", {"interfaces": ["eth0"], "services": {}}),
     "roll_back": ("POST", "/v1/revisions/1/rollback", None),
     "create_denial": ("POST", "/v1/guard/deny", {"prefix": "198.51.100.0/24"}),
@@ -65,7 +71,12 @@ WRITES: dict[str, tuple[str, str, Any]] = {
     "create_token": ("POST", "/v1/tokens", {"name": "new", "role": "read"}),
     "delete_token": ("DELETE", "/v1/tokens/spare", None),
 }
-NOTHING_TO_CHANGE = {"enable_backend", "roll_back"}
+NOTHING_TO_CHANGE = {"enable_backend", "enable_backends", "roll_back"}
+
+
+def tried(path: str) -> str:
+    """What only tries the write."""
+    return f"{path}{'&' if '?' in path else '?'}dry_run=true"
 
 
 def test_every_write_is_among_them() -> None:
@@ -84,7 +95,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_change(http: Http, opera
     method, path, body = WRITES[operation]
     before = everything(http)
 
-    plan = http(method, f"{path}?dry_run=true", body)
+    plan = http(method, tried(path), body)
 
     assert plan.status == 200
     assert plan.json["dry_run"] is True
@@ -96,7 +107,7 @@ def test_a_dry_run_changes_nothing_and_tells_what_would_change(http: Http, opera
 def test_what_was_only_tried_can_be_done(http: Http, operation: str) -> None:
     method, path, body = WRITES[operation]
 
-    http(method, f"{path}?dry_run=true", body)
+    http(method, tried(path), body)
 
     assert http(method, path, body).status in (200, 201, 204)
 

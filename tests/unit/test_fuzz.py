@@ -29,7 +29,10 @@ PATIENCE = 1200.0  # seconds
 WITHOUT_ANSWERS = {"openapi", "get_reference"}  # the document itself, and the page of it
 WEB = {
     "listeners": ["192.0.2.99:80/tcp"],
-    "backends": {"web1": {"address": "192.0.2.21"}, "web2": {"address": "192.0.2.22", "admin": "drain"}},
+    "backends": {
+        "web1": {"address": "192.0.2.21", "labels": {"rack": "b3"}},
+        "web2": {"address": "192.0.2.22", "admin": "drain"},
+    },
 }
 MAIL = {"listeners": ["192.0.2.98:25/tcp"], "backends": {"mail1": {"address": "192.0.2.23"}}}
 GARDEN = {"/v1/services/web": WEB, "/v1/services/mail": MAIL}

@@ -19,7 +19,7 @@ PACKAGE = "xdpdirector"
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
     {"", "errors", "paths", "bpf", "durations", "harmless", "listener", "patterns"},
-    {"fields", "accessspec", "checkspec", "guardspec", "lanspec", "model", "views"},
+    {"fields", "accessspec", "checkspec", "guardspec", "labels", "lanspec", "model", "views"},
     {"maglev", "health"},
     {None},
     {"director"},

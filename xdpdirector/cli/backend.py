@@ -19,7 +19,6 @@ from xdpdirector.cli.target import (
     Format,
     Output,
     Reason,
-    Target,
     Watch,
     example,
     target,
@@ -36,6 +35,26 @@ Weight = Annotated[
 MaxConnections = Annotated[
     int | None, typer.Option(help="At so many connections it takes no new ones.", show_default=False)
 ]
+SomeBackend = Annotated[
+    BackendName | None,
+    typer.Argument(
+        parser=BackendName.parse,
+        metavar="[SERVICE/BACKEND]",
+        help="For example web/web1.",
+        show_default=False,
+        autocompletion=complete.backends,
+    ),
+]
+Label = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="A label; KEY- takes it away. Several times.", show_default=False),
+]
+Labelled = Annotated[
+    str | None,
+    typer.Option(
+        "--selector", "-l", metavar="LABELS", help="Those with labels, like rack=b3.", show_default=False
+    ),
+]
 
 
 @app.command("list", epilog=example("xdpdirector backend list web"))
@@ -50,6 +69,7 @@ def list_(
             autocompletion=complete.services,
         ),
     ] = None,
+    selector: Labelled = None,
     watch: Watch = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -57,12 +77,8 @@ def list_(
     client = target(context).client()
 
     def look() -> tuple[Any, Any]:
-        if service is not None:
-            document = client.pages(f"{service_path(service)}/backends")
-        else:
-            services = client.pages("/v1/services")["items"]
-            found = [backend for one in services for backend in one["backends"]]
-            document = {"items": found, "next": None}
+        path = "/v1/backends" if service is None else f"{service_path(service)}/backends"
+        document = client.pages(path, {"selector": selector})
         return document, lambda: show.backends(document["items"])
 
     repeated(watch, look, output)
@@ -87,10 +103,11 @@ def add(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its own address, not the VIP.")],
     weight: Weight = None,
     max_connections: MaxConnections = None,
+    label: Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Add a backend to a service."""
-    body = {"name": name.backend, "address": address} | _given(weight, max_connections)
+    body = {"name": name.backend, "address": address} | _given(weight, max_connections) | _labels(label)
     document = target(context).client().post(f"{service_path(name.service)}/backends", body)
     answer(output, document, lambda: show.backends([document]))
 
@@ -101,10 +118,11 @@ def set_(
     name: Backend,
     weight: Weight = None,
     max_connections: MaxConnections = None,
+    label: Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Change a backend; running connections stay."""
-    body = _given(weight, max_connections)
+    body = _given(weight, max_connections) | _labels(label)
     if not body:
         raise typer.BadParameter("say what to change, like --weight 5")
     document = target(context).client().patch(_path(name), body)
@@ -114,7 +132,8 @@ def set_(
 @app.command(epilog=example("xdpdirector backend drain web/web2 --wait --deadline 10m"))
 def drain(
     context: typer.Context,
-    name: Backend,
+    name: SomeBackend = None,
+    selector: Labelled = None,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Return when no connection is left; exit code 5 after the deadline."),
@@ -128,28 +147,41 @@ def drain(
     reason: Reason = "",
     output: Output = Format.TABLE,
 ) -> None:
-    """Send a backend no new connections; running ones go on."""
+    """Send a backend no new connections; running ones go on. With -l all that have these labels, as one change."""
     wishes = {"reason": reason or None, "deadline": deadline, "on_deadline": on_deadline}
     body = {field: wish for field, wish in wishes.items() if wish is not None}
     client = target(context).client()
-    document = client.post(f"{_path(name)}/drain", body)
+    documents = _set_admin(client, name, selector, "drain", body)
     if wait:
-        document = _drained(client, name, document)
-    answer(output, document, lambda: show.backends([document]))
+        documents = [_drained(client, BackendName(each["service"], each["name"]), each) for each in documents]
+    _answer(output, name, documents)
 
 
 @app.command(epilog=example("xdpdirector backend enable web/web2"))
-def enable(context: typer.Context, name: Backend, reason: Reason = "", output: Output = Format.TABLE) -> None:
-    """Take a backend into service again."""
-    _set_admin(target(context), name, "enable", reason, output)
+def enable(
+    context: typer.Context,
+    name: SomeBackend = None,
+    selector: Labelled = None,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Take a backend into service again. With -l all that have these labels, as one change."""
+    client = target(context).client()
+    _answer(output, name, _set_admin(client, name, selector, "enable", {"reason": reason}))
 
 
 @app.command(epilog=example("xdpdirector backend maintenance web/web2 --reason 'new disk'"))
 def maintenance(
-    context: typer.Context, name: Backend, reason: Reason = "", output: Output = Format.TABLE
+    context: typer.Context,
+    name: SomeBackend = None,
+    selector: Labelled = None,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
 ) -> None:
-    """Send a backend nothing at all; running connections are cut."""
-    _set_admin(target(context), name, "maintenance", reason, output)
+    """Send a backend nothing at all; running connections are cut. With -l all that have these labels, as one
+    change."""
+    client = target(context).client()
+    _answer(output, name, _set_admin(client, name, selector, "maintenance", {"reason": reason}))
 
 
 @app.command(epilog=example("xdpdirector backend remove web/web2 --drain 60s"))
@@ -174,9 +206,21 @@ def _path(name: BackendName) -> str:
     return backend_path(name.service, name.backend)
 
 
-def _set_admin(chosen: Target, name: BackendName, verb: str, reason: str, output: Format) -> None:
-    document = chosen.client().post(f"{_path(name)}/{verb}", {"reason": reason})
-    answer(output, document, lambda: show.backends([document]))
+def _set_admin(
+    client: Client, name: BackendName | None, selector: str | None, verb: str, body: dict[str, Any]
+) -> list[dict[str, Any]]:
+    """Of the one that is named, or of all with these labels."""
+    if (name is None) == (selector is None):
+        raise typer.BadParameter("name a backend, like web/web1, or say -l with labels, like -l rack=b3")
+    if name is not None:
+        return [client.post(f"{_path(name)}/{verb}", body)]
+    items: list[dict[str, Any]] = client.post(f"/v1/backends/{verb}", body, {"selector": selector})["items"]
+    return items
+
+
+def _answer(output: Format, name: BackendName | None, documents: list[dict[str, Any]]) -> None:
+    shown: Any = {"items": documents} if name is None else documents[0]
+    answer(output, shown, lambda: show.backends(documents))
 
 
 def _drained(client: Client, name: BackendName, document: dict[str, Any]) -> dict[str, Any]:
@@ -221,6 +265,17 @@ def _end(document: dict[str, Any]) -> float | None:
     return time.monotonic() + left.total_seconds() + (CUT_TAKES if cut else 0.0)
 
 
-def _given(weight: int | None, max_connections: int | None) -> dict[str, int]:
+def _labels(said: list[str] | None) -> dict[str, Any]:
+    """As a merge patch."""
+    labels: dict[str, str | None] = {}
+    for each in said or ():
+        name, equals, value = each.partition("=")
+        if not equals and not each.endswith("-"):
+            raise typer.BadParameter(f"'{each}' is no label: write it like rack=b3, or rack- to take it away")
+        labels[name if equals else each[:-1]] = value if equals else None
+    return {"labels": labels} if labels else {}
+
+
+def _given(weight: int | None, max_connections: int | None) -> dict[str, Any]:
     said = {"weight": weight, "max_connections": max_connections}
     return {name: value for name, value in said.items() if value is not None}

@@ -154,6 +154,8 @@ def _plain(field: dict[str, Any], parts: dict[str, Any]) -> str:
             most = f", {field['maxItems']:,} at most" if "maxItems" in field else ""
             return f"list of: {what}{most}"
         case "object":
+            if _is_of_texts(field):
+                return "names, with a text each"
             return (
                 "names, with keys below"
                 if "patternProperties" in field or "propertyNames" in field
@@ -162,6 +164,11 @@ def _plain(field: dict[str, Any], parts: dict[str, Any]) -> str:
         case _:
             most = f", {field['maxLength']:,} characters at most" if "maxLength" in field else ""
             return f"text{most}"
+
+
+def _is_of_texts(field: dict[str, Any]) -> bool:
+    """Labels."""
+    return any(each.get("type") == "string" for each in field.get("patternProperties", {}).values())
 
 
 def _bounds(field: dict[str, Any], write: Any) -> str:

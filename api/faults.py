@@ -61,7 +61,9 @@ def _parameter_faults(request: Request, items: Sequence[Mapping[str, Any]]) -> l
     values = {item["loc"][1]: item["input"] for item in items}
     route = request.scope.get("route")
     types = _types(route.endpoint) if isinstance(route, APIRoute) else {}
-    schema = {"properties": {name: _schema(types[name]) for name in values if name in types}}
+    schemas = {name: _schema(types[name]) for name in values if name in types}
+    parts = {part: each for schema in schemas.values() for part, each in schema.get("$defs", {}).items()}
+    schema = {"properties": schemas, "$defs": parts}
     found = problems_in(_inside(items), values, schema)
     return [Fault(detail=problem.sentence, parameter=str(problem.path[0])) for problem in found]
 

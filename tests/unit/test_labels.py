@@ -113,8 +113,31 @@ def test_only_some_fields(http: Http) -> None:
 @pytest.mark.parametrize(
     "query", ["sort=colour", "fields=colour", "sort=traffic", "selector=", "operational=so"]
 )
-def test_what_a_list_cannot_do_is_refused(http: Http, query: str) -> None:
-    assert http("GET", f"/v1/backends?{query}").status == 422
+@pytest.mark.parametrize("path", ["/v1/services", "/v1/backends", "/v1/services/web/backends"])
+def test_what_a_list_cannot_do_is_refused(http: Http, path: str, query: str) -> None:
+    refused = http("GET", f"{path}?{query}")
+
+    assert refused.status == 422
+    assert query.partition("=")[0] in refused.content.decode()
+
+
+@pytest.mark.parametrize("query", ["", "sort=-weight", "admin=enabled", "selector=rack"])
+@pytest.mark.parametrize("limit", [1, 2, 3])
+def test_pages_have_what_the_whole_list_has(http: Http, query: str, limit: int) -> None:
+    http("POST", "/v1/services", {"name": "empty", "listeners": ["192.0.2.12:25/tcp"]})
+    whole = http("GET", f"/v1/backends?{query}").json
+    assert (len(whole["items"]), whole["next"]) == (3, None)
+
+    paged, cursor = [], ""
+    while True:
+        page = http("GET", f"/v1/backends?{query}&limit={limit}{cursor}").json
+        paged += page["items"]
+        if page["next"] is None:
+            break
+        assert len(page["items"]) == limit
+        cursor = f"&cursor={page['next']}"
+
+    assert paged == whole["items"]
 
 
 @pytest.mark.parametrize(

@@ -71,16 +71,19 @@ class Client:
         most: int | None = None,
         timeout: float | None = PATIENCE,
     ) -> dict[str, Any]:
-        """A list, page after page, until there are `most` items or no more: `items`, and `next` where there are."""
+        """A list, page after page, until there are `most` items or no more: `items`, and `next` where there are.
+        `last_event_id`, of lists that have it, is that of the first page: no event since then is missed."""
         items: list[Any] = []
+        first: dict[str, Any] | None = None
         following: str | None = None
         while True:
             left = LARGEST_PAGE if most is None else min(LARGEST_PAGE, most - len(items))
             page = self.get(path, {**(query or {}), "limit": left, "cursor": following}, timeout=timeout)
+            first = page if first is None else first
             items += page["items"]
             following = page["next"]
             if following is None or (most is not None and len(items) >= most):
-                return {"items": items, "next": following}
+                return {**first, "items": items, "next": following}
 
     def put(
         self,

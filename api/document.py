@@ -85,10 +85,9 @@ def _without_null(schema: Document) -> Document:
 
 
 def _describe_streams(content: Document) -> None:
-    """`itemSchema` is of OpenAPI 3.2, and this is 3.1."""
+    """`itemSchema` is of OpenAPI 3.2. For some programs 3.1's `schema` is that of one event, for others not."""
     for kind in content.values():
-        if kind.pop("itemSchema", None) is not None:
-            kind["schema"] = {"type": "string", "description": "Server-sent events, as HTML has them"}
+        kind.pop("itemSchema", None)
 
 
 def _take_what_get_gives(schemas: Document) -> None:

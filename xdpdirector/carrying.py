@@ -156,8 +156,8 @@ def complete(paths: InstancePaths, loaded: Loaded) -> Completed:
     old = predecessor(paths, loaded)
     if old is None:
         return Completed(0, 0)
-    records = _adopt(old, loaded)
-    return Completed(records, sum(_unplaced(old, loaded).values()))
+    adopted = _adopt(old, loaded)
+    return Completed(adopted.records, sum(_unplaced(adopted, loaded).values()))
 
 
 # What can be carried
@@ -367,20 +367,31 @@ def _states(old: Loaded, new: Loaded) -> Array:
     return table
 
 
-def _adopt(old: Loaded, new: Loaded) -> int:
-    """Every flow that the new table does not have; how many there were in the old one."""
-    total = 0
+@dataclass(frozen=True)
+class _Adopted:
+    """What was handed in. `running`: by table, the `_numbers` of connections that have something to lose."""
+
+    records: int
+    running: Mapping[str, Array]
+
+
+def _adopt(old: Loaded, new: Loaded) -> _Adopted:
+    """Every flow of the old table that the new one does not have. Those that come meanwhile are for `complete`."""
+    total, running = 0, {}
     with ExitStack() as stack:
         tables = stack.enter_context(Tables(new))
         program = stack.enter_context(libbpf.opened(new.program.with_name("adopt")))
         for name in sorted(CONNECTIONS):
             if _obstacle(old, new, name):
                 continue
+            numbers = [np.zeros(0, np.uint64)]
             for rows in _flows(old, name):
                 words = translated(old, new, name, rows["word"])
                 _hand_in(tables, rows["entry"], words, lambda: libbpf.prog_test_run(program, bytes(64)))
                 total += len(rows)
-    return total
+                numbers.append(_numbers(old, name, rows[_running(old, name, rows)]))
+            running[name] = np.concatenate(numbers)
+    return _Adopted(total, running)
 
 
 def _adopt_afresh(old: Loaded, new: Loaded) -> dict[str, int]:
@@ -389,40 +400,40 @@ def _adopt_afresh(old: Loaded, new: Loaded) -> dict[str, int]:
     with Tables(new) as tables:
         for name in CONNECTIONS:
             tables.clear(name)
-    _adopt(old, new)
-    return _unplaced(old, new)
+    return _unplaced(_adopt(old, new), new)
 
 
-def _unplaced(old: Loaded, new: Loaded) -> dict[str, int]:
-    """By table: the old one's connections that the new one does not have. Who has shown a single packet, or was
-    ended by a RST, has nothing to lose."""
+def _unplaced(adopted: _Adopted, new: Loaded) -> dict[str, int]:
+    """By table: connections that were handed in, and are not in the new one."""
     found = {}
-    for name in sorted(CONNECTIONS):
-        if not _obstacle(old, new, name):
-            wanted = np.concatenate([np.zeros(0, np.uint64), *_told(old, name, running=True)])
-            there = np.concatenate([np.zeros(0, np.uint64), *_told(new, name, running=False)])
-            found[name] = int((~np.isin(wanted, there)).sum())
+    for name, wanted in adopted.running.items():
+        there = [_numbers(new, name, rows) for rows in _flows(new, name)]
+        found[name] = int((~np.isin(wanted, np.concatenate([np.zeros(0, np.uint64), *there]))).sum())
     return found
 
 
-def _told(loaded: Loaded, name: str, *, running: bool) -> Iterator[Array]:
-    """A number for each flow, by which it is told from others; `running`: of running connections only."""
-    bits = bits_of(loaded.maps[name]["value"])
-    for rows in _flows(loaded, name):
-        if running:
-            states, numbers = _field(rows["word"], bits["state"]), loaded.enums["connection_state"]
-            idle = np.isin(states, [numbers[name] for name in _NOTHING_TO_LOSE if name in numbers])
-            if "pending" in bits:
-                idle |= _field(rows["word"], bits["pending"]) != 0
-            rows = rows[~idle]
-            if not len(rows):
-                continue
-        entries, number = rows["entry"], _field(rows["word"], bits["front"])
-        words = entries["client"].reshape(len(rows), -1).astype(np.uint64)
-        ports = entries["client_port"].astype(np.uint64) << np.uint64(16) | entries["port"]
-        for word in (*words.T, ports):
-            number = (number ^ number >> np.uint64(29) ^ word) * _FACTOR
-        yield number
+def _running(loaded: Loaded, name: str, rows: Array) -> Array:
+    """Which are running connections: who has shown a single packet, or was ended by a RST, has nothing to lose."""
+    bits, numbers = bits_of(loaded.maps[name]["value"]), loaded.enums["connection_state"]
+    states = _field(rows["word"], bits["state"])
+    idle = np.isin(states, [numbers[state] for state in _NOTHING_TO_LOSE if state in numbers])
+    if "pending" in bits:
+        idle |= _field(rows["word"], bits["pending"]) != 0
+    running: Array = ~idle
+    return running
+
+
+def _numbers(loaded: Loaded, name: str, rows: Array) -> Array:
+    """A number for each flow, by which it is told from others."""
+    if not len(rows):
+        return np.zeros(0, np.uint64)
+    entries = rows["entry"]
+    number = _field(rows["word"], bits_of(loaded.maps[name]["value"])["front"])
+    words = entries["client"].reshape(len(rows), -1).astype(np.uint64)
+    ports = entries["client_port"].astype(np.uint64) << np.uint64(16) | entries["port"]
+    for word in (*words.T, ports):
+        number = (number ^ number >> np.uint64(29) ^ word) * _FACTOR
+    return number
 
 
 def _hand_in(tables: Tables, entries: Array, words: Array, run: Callable[[], object]) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -268,6 +269,25 @@ def test_connections_without_a_place_are_counted_and_refused(paths: InstancePath
 
             assert reset(after) == lost(said) == lost(done) == completed.unplaced > 0
             assert completed.records == len(MANY)
+
+
+def test_what_comes_during_the_trial_is_not_taken_for_lost(
+    paths: InstancePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with w.World(paths, upgraded(paths, LARGE)) as before:
+        before.apply(w.service(members=TWO))
+        running(before, range(1, 51))
+        hand_in, coming = carrying._hand_in, iter(range(51, 101))
+
+        def hand_in_while_another_comes(*arguments: Any) -> None:
+            hand_in(*arguments)
+            running(before, range(sport := next(coming), sport + 1))
+
+        monkeypatch.setattr(carrying, "_hand_in", hand_in_while_another_comes)
+        said = carrying.carry(paths, upgraded(paths, LARGER))
+
+        assert {each.name: each.fate for each in said}["connections4"] == "converted"
+        assert next(coming) > 52
 
 
 def test_who_has_nothing_to_lose(paths: InstancePaths) -> None:

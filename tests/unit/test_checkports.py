@@ -134,7 +134,7 @@ async def test_a_vip_that_is_not_asked_any_more_keeps_what_was_known_until_there
 def test_a_file_that_names_a_listener_first_changes_not_what_is_asked_at_a_start(tmp_path: Path) -> None:
     """Also when nothing is in the data plane, as after a boot."""
     file = {"web": web("8080")}
-    with Archive(tmp_path / "state.db", tmp_path) as archive:
+    with Archive(tmp_path / "state.db", tmp_path / "spare") as archive:
         archive.append(file, author="file", reason="", file_digest="before", file_services=file)
         now = Configuration(interfaces=("eth0",), services={"web": web("80", "8080")})
 

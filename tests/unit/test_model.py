@@ -16,7 +16,7 @@ from xdpdirector.model import BackendSpec, Configuration, Listener, ServiceSpec,
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 HTTP = f"{VIP}:80/tcp"
-NO_LIMITS = {"max_connections": None, "resume_connections": None, "router": False}
+DEFAULTS = {"max_connections": None, "resume_connections": None, "router": False, "labels": {}}
 WEB1 = {"address": "192.0.2.21"}
 
 
@@ -160,7 +160,8 @@ def test_defaults() -> None:
         },
         "slow_start": None,
         "limit": None,
-        "backends": {"web1": {"address": "192.0.2.21", "weight": 1, **NO_LIMITS, "admin": "enabled"}},
+        "labels": {},
+        "backends": {"web1": {"address": "192.0.2.21", "weight": 1, **DEFAULTS, "admin": "enabled"}},
     }
 
 
@@ -249,7 +250,7 @@ def test_merge_patch(patch: dict[str, Any], expected: dict[str, Any]) -> None:
     """RFC 7396."""
     spec = BackendSpec.model_validate({**WEB1, "weight": 3})
 
-    assert merged(spec, patch) == NO_LIMITS | expected
+    assert merged(spec, patch) == DEFAULTS | expected
 
 
 def test_merge_patch_reaches_inside() -> None:

@@ -75,7 +75,7 @@ def test_many_who_ask_cost_no_more_memory_than_some() -> None:
 
 
 def test_places_are_given_back() -> None:
-    under_way = UnderWay(each=1, in_all=2)
+    under_way = UnderWay(each=1, in_all=2, reserved=0)
 
     for _ in range(3):
         with under_way.one("one"), under_way.one("two"):
@@ -83,7 +83,7 @@ def test_places_are_given_back() -> None:
 
 
 def test_one_who_asks_has_so_many_places() -> None:
-    under_way = UnderWay(each=2, in_all=10)
+    under_way = UnderWay(each=2, in_all=10, reserved=0)
 
     with (
         under_way.one("one"),
@@ -96,7 +96,7 @@ def test_one_who_asks_has_so_many_places() -> None:
 
 
 def test_all_together_have_so_many_places() -> None:
-    under_way = UnderWay(each=2, in_all=3)
+    under_way = UnderWay(each=2, in_all=3, reserved=0)
     with ExitStack() as stack:
         for key in ("one", "two", "three"):
             stack.enter_context(under_way.one(key))

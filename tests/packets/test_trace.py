@@ -219,6 +219,7 @@ def test_one_in_so_many(world: World, decisions: Decisions) -> None:
 def test_a_full_buffer_is_counted_and_harmless(world: World, decisions: Decisions) -> None:
     # given
     frame = bytes(w.tcp("A"))
+    world.send(w.tcp("S"))
     decisions.tell(replace(ALL, rate=1_000_000), LONG)
 
     # when

@@ -72,6 +72,10 @@ _HEADERS: Document = {
 }
 
 
+_PHRASES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""As RFC 9110 has them: Python's own changed in 3.13."""
+
+
 def promised(document: Document) -> Document:
     """The same document, changed in place."""
     components = document["components"]
@@ -117,7 +121,8 @@ def _refusals(path: str, method: str, operation: Document) -> Iterator[int]:
 
 
 def _name(status: int) -> str:
-    return "".join(word.capitalize() for word in HTTPStatus(status).phrase.replace("-", " ").split())
+    phrase = _PHRASES.get(status, HTTPStatus(status).phrase)
+    return "".join(word.capitalize() for word in phrase.replace("-", " ").split())
 
 
 def _refusal(status: int) -> Document:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -16,7 +17,7 @@ from staged_daemon import StagedDaemon
 
 from xdpdirector import longest
 
-LONGEST = 0.025
+LONGEST = 0.05
 """Seconds. The goal is 5 ms; a processor that is shared with others takes some times as long for the same."""
 
 SERVICES = 400
@@ -46,7 +47,9 @@ def listened() -> Iterator[list[tuple[float, str]]]:
 @story
 async def test_a_long_callback_is_told_with_its_name() -> None:
     async def spin() -> None:
-        sum(range(3_000_000))
+        until = time.thread_time() + 0.2
+        while time.thread_time() < until:
+            pass
 
     with listened() as told:
         await asyncio.create_task(spin())

@@ -141,7 +141,7 @@ def test_a_service_that_has_all_assured_places_gives_one_to_another(world: w.Wor
     for number in theirs:
         there[2][IP].src = str(ip_address(_FIRST + number))
         lost += world.send(there[2]).reason != "forward_connection"
-    assert lost < len(theirs) / 20  # those that are two in a bucket
+    assert lost < len(theirs) / 8  # those that are two in a bucket: some 5 %, by the hash of each load
 
 
 def test_a_syn_is_waited_with_while_a_flood_of_two_packets_each_goes_on(world: w.World, places: int) -> None:

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from xdpdirector.database import Database, set_aside
-from xdpdirector.drains import Drain, Key
+from xdpdirector.drains import Drain
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
-from xdpdirector.model import ServiceSpec
+from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.store import Store
 
 _HASTE = 0.05  # seconds that a daemon at work waits for another process: its loop stands meanwhile

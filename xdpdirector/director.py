@@ -29,8 +29,8 @@ from xdpdirector.intent import Intent
 from xdpdirector.labels import Selector
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
-from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
+from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.showing import Showing

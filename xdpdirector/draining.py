@@ -21,8 +21,8 @@ from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, Unre
 from xdpdirector.events import Events
 from xdpdirector.intent import Intent
 from xdpdirector.labels import Selector
-from xdpdirector.model import AdminState
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import AdminState, Key
+from xdpdirector.plane import Plane
 from xdpdirector.progress import Progress, Sample
 from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational
 from xdpdirector.wishes import EVERYTHING, Target, Wishes

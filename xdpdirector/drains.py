@@ -15,12 +15,10 @@ from datetime import timedelta
 from typing import Literal
 
 from xdpdirector import moments
-from xdpdirector.model import AdminState, ServiceSpec
+from xdpdirector.model import AdminState, Key, ServiceSpec
 from xdpdirector.moments import Moment, Now
 from xdpdirector.progress import Progress
 from xdpdirector.views import BackendView, DrainView, Operational
-
-Key = tuple[str, str]
 
 
 @dataclass(frozen=True)

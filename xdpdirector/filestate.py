@@ -24,10 +24,9 @@ from pydantic import ValidationError
 from xdpdirector.checkspec import STORED
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConfigurationError, ConflictError
-from xdpdirector.model import AdminState, BackendSpec, Frozen, ServiceSpec
+from xdpdirector.model import AdminState, BackendSpec, Frozen, Key, ServiceSpec
 from xdpdirector.sentences import problems
 
-Key = tuple[str, str]
 _NOTHING = object()
 
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
-from xdpdirector import denylist, reporting, tags
+from xdpdirector import denylist, tags
 from xdpdirector.audit import attempt_under_way
 from xdpdirector.background import BackgroundTasks
 from xdpdirector.denylist import Denial, Denials, Keeper, Kept
@@ -32,7 +32,7 @@ from xdpdirector.listener import Address
 from xdpdirector.model import Sizes
 from xdpdirector.plane import Plane
 from xdpdirector.threads import to_its_end
-from xdpdirector.views import DeniedView, GuardView, LimitView, Refused
+from xdpdirector.views import DeniedView, GuardView, LimitView, Refused, utc_now
 
 UPKEEP_APART = 5.0
 MOST_TOLD = 20  # changes that are told one by one
@@ -75,7 +75,7 @@ class Guard:
 
         As long as what is kept cannot be read, what the plane denies stays denied.
         """
-        unknown = Denial("denied by the data plane already", "unknown", reporting.now())
+        unknown = Denial("denied by the data plane already", "unknown", utc_now())
         self._kept = Kept(dict.fromkeys(self._plane.denied(), unknown))
         self._take_in(spec)
         self._upkeep = self._tasks.start("the repair of the deny list", self._keep_true)
@@ -176,7 +176,7 @@ class Guard:
             place = f"the denial of {entry.prefix}"
             intent.require_new(place, self._tag_of(entry.prefix))
             replace(intent, only_new=False).require("the deny list", self.tag())
-            wanted = denylist.added(self._kept.denials, entry, intent.author, reporting.now())
+            wanted = denylist.added(self._kept.denials, entry, intent.author, utc_now())
             return await self._changed(wanted, entry, intent)
 
     async def put(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
@@ -187,7 +187,7 @@ class Guard:
                 intent.require_absent(place)
             else:
                 intent.require(place, tag)
-            wanted = denylist.put(self._kept.denials, entry, intent.author, reporting.now())
+            wanted = denylist.put(self._kept.denials, entry, intent.author, utc_now())
             return await self._changed(wanted, entry, intent)
 
     async def remove(self, prefix: Prefix, *, intent: Intent) -> None:
@@ -202,7 +202,7 @@ class Guard:
         async with self._turn:
             intent.require("the deny list", self.tag())
             before = self._kept.denials
-            wanted = denylist.replaced(before, entries, intent.author, reporting.now())
+            wanted = denylist.replaced(before, entries, intent.author, utc_now())
             touched = [*wanted, *(each for each in before if each not in wanted)]
             what = f"replace the deny list by {len(wanted)} prefixes"
             await self._change(wanted, touched, intent, what)
@@ -328,7 +328,7 @@ def _number(prefix: Prefix, denial: Denial) -> int:
 
 def _with_file(kept: Kept, spec: GuardSpec) -> Kept:
     digest = sha256(spec.model_dump_json().encode()).hexdigest()
-    return Kept(denylist.merged_with_file(kept, spec.deny, digest, reporting.now()), digest)
+    return Kept(denylist.merged_with_file(kept, spec.deny, digest, utc_now()), digest)
 
 
 class _Addresses:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from xdpdirector.events import Events
-from xdpdirector.plane import Key
+from xdpdirector.model import Key
 from xdpdirector.views import AttachmentView
 
 

@@ -28,6 +28,9 @@ from xdpdirector.lanspec import LanSpec
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
 
+Key = tuple[str, str]
+"""Of a backend: its service's name, and its own."""
+
 
 class AdminState(StrEnum):
     """What the operator wants of a backend."""

@@ -21,12 +21,11 @@ from xdpdirector.checks import CheckFailed, Probe, Target, authorities, registry
 from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address
+from xdpdirector.model import Address, Key
 from xdpdirector.routes import Route
 from xdpdirector.views import Operational
 from xdpdirector.watch import Watch
 
-Key = tuple[str, str]
 OnChange = Callable[[Key, Operational, str], None]
 Question = tuple[CheckSpec, Target]
 

@@ -14,12 +14,10 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.listener import Address
-from xdpdirector.model import ServiceSpec
+from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic, total
-
-Key = tuple[str, str]
 
 
 class Plane(Protocol):

@@ -23,9 +23,8 @@ from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings
 from xdpdirector.layout import Loaded
 from xdpdirector.listener import Address
-from xdpdirector.model import ServiceSpec
+from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.paths import InstancePaths
-from xdpdirector.plane import Key
 from xdpdirector.question import Finding, Question, frame_of
 from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State

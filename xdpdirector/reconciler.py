@@ -22,8 +22,8 @@ from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address, ServiceSpec
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import Address, Key, ServiceSpec
+from xdpdirector.plane import Plane
 from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan, State

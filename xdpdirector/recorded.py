@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from xdpdirector.audit import Outcome, attempt_under_way
-from xdpdirector.drains import Drain, Key
+from xdpdirector.drains import Drain
 from xdpdirector.history import History, Revision, Summary
-from xdpdirector.model import ServiceSpec
+from xdpdirector.model import Key, ServiceSpec
 
 
 class Notebook(Protocol):

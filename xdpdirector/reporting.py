@@ -5,10 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
-from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
-from xdpdirector.plane import Key
+from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.planning import Standing, VipVerdict
 from xdpdirector.views import (
     BackendView,
@@ -201,7 +200,3 @@ def _at_vip(backends: Sequence[tuple[bool, Operational]]) -> tuple[Operational, 
     if any(state is Operational.UNKNOWN for _, state in backends):
         return Operational.UNKNOWN, 0
     return Operational.DOWN, 0
-
-
-def now() -> datetime:
-    return datetime.now(UTC)

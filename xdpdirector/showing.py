@@ -9,8 +9,8 @@ from typing import TypeVar
 
 from xdpdirector import edits, reporting
 from xdpdirector.edits import Services
-from xdpdirector.model import BackendSpec, ServiceSpec
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import BackendSpec, Key, ServiceSpec
+from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.views import BackendView, ConnectionCounts, DrainView, ServiceView, Traffic

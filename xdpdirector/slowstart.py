@@ -15,7 +15,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import floor
 
-from xdpdirector.plane import Key
+from xdpdirector.model import Key
 
 STEPS, RING_STEPS = 10, 5
 

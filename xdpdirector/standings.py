@@ -15,22 +15,20 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from xdpdirector import reporting
 from xdpdirector.checks import CheckImpossible, Target
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.checktargets import asked, known_before, targets, verdict_on
 from xdpdirector.differences import Missing
 from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
-from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
+from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.monitor import NOTHING
 from xdpdirector.neighbours import NeighbourTable
-from xdpdirector.plane import Key
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.routes import Route
 from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
-from xdpdirector.views import Operational
+from xdpdirector.views import Operational, utc_now
 
 FIRST_MARGIN = 1.0  # seconds that the first checks have on top of their timeouts
 RESOLVE_WITHIN = 1.5  # how long to wait for neighbours, where it is worth it
@@ -302,7 +300,7 @@ class Standings:
         for key, standing in standings.items():
             known = self._since.get((name, key))
             if known is None or known[0] is not standing.operational:
-                self._since[name, key] = (standing.operational, reporting.now())
+                self._since[name, key] = (standing.operational, utc_now())
         return standings
 
     def _note_returns(self, name: str, spec: ServiceSpec) -> None:
@@ -323,7 +321,7 @@ class Standings:
 
     def since(self, key: Key) -> datetime:
         """Since when its operational state is the one that was seen last; now, if nobody looked yet."""
-        return self._since[key][1] if key in self._since else reporting.now()
+        return self._since[key][1] if key in self._since else utc_now()
 
     def memory(self, names: Collection[str]) -> Memory:
         """All that is known of the backends of these services."""

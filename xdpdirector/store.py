@@ -21,10 +21,10 @@ from pydantic import TypeAdapter, ValidationError
 from xdpdirector import checkports, moments
 from xdpdirector.checkspec import STORED
 from xdpdirector.database import Database, Format, Row
-from xdpdirector.drains import Drain, Key
+from xdpdirector.drains import Drain
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
-from xdpdirector.model import ServiceSpec
+from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.moments import Now, Stored
 
 KEPT = 1000

@@ -8,7 +8,7 @@ requests only (replies bypass a direct-routing director), `bytes` without the Et
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -265,3 +265,8 @@ class Readiness(Frozen):
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     revision: int
+
+
+def utc_now() -> datetime:
+    """The time, as views tell it."""
+    return datetime.now(UTC)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Collection
 from ipaddress import ip_address
 
 from xdpdirector.decision import Decision, Selection
-from xdpdirector.plane import FakePlane, Key
+from xdpdirector.model import Key
+from xdpdirector.plane import FakePlane
 from xdpdirector.question import Finding, Question
 from xdpdirector.views import ConnectionCounts, ConnectionPage, ConnectionView, Traffic
 

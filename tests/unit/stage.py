@@ -27,10 +27,10 @@ from xdpdirector.health import HealthReport
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
-from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.monitor import NOTHING
 from xdpdirector.neighbours import FakeNeighbours, Route
-from xdpdirector.plane import FakePlane, Key
+from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner

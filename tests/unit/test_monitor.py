@@ -14,8 +14,8 @@ from xdpdirector.checks.ways import PlainWays
 from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.health import HealthReport
 from xdpdirector.lab.chaos.inside import fail
-from xdpdirector.model import Address
-from xdpdirector.monitor import Key, Monitor
+from xdpdirector.model import Address, Key
+from xdpdirector.monitor import Monitor
 from xdpdirector.views import Operational
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN

@@ -15,9 +15,9 @@ from growing import Instructions
 from stage import BASE, FAR, HOSTS, MACS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
-from xdpdirector.model import Address, ServiceSpec
+from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.neighbours import Route
-from xdpdirector.plane import FakePlane, Key
+from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import APPLY_APART, RESOLVE_WITHIN
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.views import Operational

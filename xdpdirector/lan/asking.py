@@ -10,11 +10,11 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
-from xdpdirector import reporting
 from xdpdirector.lan.inquiry import Inquiry
 from xdpdirector.lan.presence import Verdict, look
 from xdpdirector.lan.scene import Scene, Target, probe_source
 from xdpdirector.model import Address
+from xdpdirector.views import utc_now
 
 Key = tuple[Address, Address]
 
@@ -73,7 +73,7 @@ class Asking:
     async def _presence(self, now: Scene, target: Target, vip: Address) -> None:
         verdict, key = await look(self._inquiry, now, target, vip), (target.address, vip)
         before = self._known[key][0] if key in self._known else None
-        self._known[key] = verdict, reporting.now()
+        self._known[key] = verdict, utc_now()
         if verdict != before:
             self._on_news()
         if not verdict.answers and (before is None or before.answers):

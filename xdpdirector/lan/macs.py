@@ -7,10 +7,10 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from xdpdirector import reporting
 from xdpdirector.lan.ledger import Publisher
 from xdpdirector.lan.scene import Target
 from xdpdirector.model import Address
+from xdpdirector.views import utc_now
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Macs:
         if known is None:
             self._known[address] = Known(mac)
             return False
-        self._known[address] = Known(mac, known.changes + 1, reporting.now())
+        self._known[address] = Known(mac, known.changes + 1, utc_now())
         if target := whose(address):
             self._tell(target, mac, known.mac)
         return True

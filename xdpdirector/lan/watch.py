@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
 from math import inf
 
-from xdpdirector import reporting
 from xdpdirector.edits import Services
 from xdpdirector.interfaces import Interface
 from xdpdirector.lan.asking import Asking
@@ -36,6 +35,7 @@ from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
 from xdpdirector.stations import own_macs
+from xdpdirector.views import utc_now
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts
 
@@ -242,7 +242,7 @@ class Lan:
         )
         verdicts = {key: verdict for key, (verdict, _) in self._asking.known.items()}
         drafts = judge(now, self._claims, verdicts, self._surroundings.known_as, self._lost_for_long(now))
-        self._ledger.settle([*drafts, *self._dropped(now), *self._blind], reporting.now())
+        self._ledger.settle([*drafts, *self._dropped(now), *self._blind], utc_now())
 
     def _dropped(self, now: Scene) -> list[Draft]:
         """Only where an IPv4 VIP is this host's own address."""

@@ -8,8 +8,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.model import Address, Configuration
-from xdpdirector.plane import Key
+from xdpdirector.model import Address, Configuration, Key
 from xdpdirector.planning import Standing, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan

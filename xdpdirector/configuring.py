@@ -13,16 +13,16 @@ from dataclasses import dataclass
 from xdpdirector import checkports, edits
 from xdpdirector.differences import Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
-from xdpdirector.dryrun import running
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
 from xdpdirector.filestate import Ground, keep_admin, merge_file
 from xdpdirector.guardspec import GuardSpec
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
-from xdpdirector.model import Configuration
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import Configuration, Key
+from xdpdirector.plane import Plane
 from xdpdirector.pointer import pointer
+from xdpdirector.preview import running
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 
 FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))

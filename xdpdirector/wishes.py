@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xdpdirector import dryrun, edits, tags
+from xdpdirector import edits, tags
 from xdpdirector.changes import happenings
 from xdpdirector.drains import Drains
 from xdpdirector.dryrun import DryRunError
@@ -21,9 +21,10 @@ from xdpdirector.edits import Services
 from xdpdirector.errors import DamagedStoreError, StoreError
 from xdpdirector.history import History, Revision
 from xdpdirector.intent import Intent
-from xdpdirector.model import AdminState, Configuration
-from xdpdirector.plane import Key, Plane
+from xdpdirector.model import AdminState, Configuration, Key
+from xdpdirector.plane import Plane
 from xdpdirector.pointer import pointer
+from xdpdirector.preview import tried
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.threads import to_its_end
 
@@ -156,7 +157,7 @@ class Wishes:
         before = self.services
         wanted = self.tried(edit, intent, target, document)
         self._reconciler.refuse_full(wanted, _touched(before, wanted))
-        return dryrun.tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
+        return tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
 
     def is_of_file(self, service: str) -> bool:
         """Whether the configuration file that was taken in last has it."""

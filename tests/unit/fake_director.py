@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import dryrun, edits, moments, reporting, tags
+from xdpdirector import edits, moments, reporting, tags
 from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
@@ -26,9 +26,10 @@ from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.labels import Selector
 from xdpdirector.lan.source import FakeLan
-from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec, Sizes
+from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
+from xdpdirector.preview import tried
 from xdpdirector.progress import Progress
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.routes import Route
@@ -52,7 +53,6 @@ from xdpdirector.views import (
 )
 
 CLIENT = "198.51.100.7"
-Key = tuple[str, str]
 FOUND = Route("neighbour", bytes.fromhex("020000000015"), bytes.fromhex("020000000001"), 2, "eth0")
 
 
@@ -333,7 +333,7 @@ class FakeDirector:
         self._break()
         intent.require("it", self.tag(*place))
         if intent.dry_run:
-            raise dryrun.tried(self.plane, self._services, services, self.absent)
+            raise tried(self.plane, self._services, services, self.absent)
         self._services = services
         self.authors.append(intent.author)
         self.history.append(services, author=intent.author, reason=intent.because(what))

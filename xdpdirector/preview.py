@@ -1,0 +1,28 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a change of services would do, and whom it would cut off, by the plane's counters. Changes nothing."""
+
+from __future__ import annotations
+
+from xdpdirector.differences import Missing, affected, differences
+from xdpdirector.drains import hides_connections
+from xdpdirector.dryrun import DryRunError
+from xdpdirector.edits import Services
+from xdpdirector.model import AdminState, Key, ServiceSpec
+from xdpdirector.plane import Plane
+
+
+def tried(plane: Plane, before: Services, after: Services, missing: tuple[Missing, ...]) -> DryRunError:
+    """What a change of services would do."""
+
+    def count(key: Key) -> tuple[int, bool]:
+        return running(plane, before[key[0]], key)
+
+    return DryRunError(differences(before, after), affected(before, after, count), missing)
+
+
+def running(plane: Plane, spec: ServiceSpec, key: Key) -> tuple[int, bool]:
+    """See `xdpdirector.differences.Running`."""
+    admin, settled = spec.backends[key[1]].admin, plane.is_settled(key[0])
+    told = admin is AdminState.MAINTENANCE or (admin is AdminState.DRAIN and settled)
+    unseen = not told and hides_connections(spec, settled=settled)
+    return plane.counts(key).active, unseen and bool(plane.traffic([key])[key].packets)

@@ -2,8 +2,8 @@
 """Supervises the daemon's background tasks: work that never ends by itself is restarted when it does.
 
 A task that raises, or returns, is logged, restarted after a back-off, and named in `problems` until it has run for
-a while again. So is an exception in a callback of the event loop, which has no task. Knows nothing of what the
-tasks do.
+a while again. So is work that is done once, but for the restart, and an exception in a callback of the event loop,
+which has no task. Whoever makes a task and does not wait for it makes it here. Knows nothing of what the tasks do.
 """
 
 from __future__ import annotations
@@ -37,6 +37,10 @@ class BackgroundTasks:
         """Run `work` until the returned task is cancelled. `name` says what it does: "the connection sweep"."""
         return asyncio.get_running_loop().create_task(self._supervise(name, work), name=name)
 
+    def once(self, name: str, work: Work) -> asyncio.Task[None]:
+        """Run `work` to its end, which nobody waits for."""
+        return asyncio.get_running_loop().create_task(self._try(name, work), name=name)
+
     def problems(self) -> list[str]:
         """A sentence for each task that failed less than SOUND_AFTER seconds ago."""
         now = self._clock()
@@ -50,10 +54,13 @@ class BackgroundTasks:
         asyncio.get_running_loop().set_exception_handler(self._on_callback_error)
 
     async def _supervise(self, name: str, work: Work) -> None:
-        backoff = FIRST_BACKOFF
+        pause, backoff = 0.0, FIRST_BACKOFF
         while True:
             begun = self._clock()
             try:
+                if pause:
+                    await self._sleep(pause)
+                    begun = self._clock()
                 await work()
                 why = "it ended"
             except Exception as error:
@@ -63,8 +70,15 @@ class BackgroundTasks:
                 backoff = FIRST_BACKOFF
             self._note(name, f"{name} failed and is restarted: {why}")
             log.warning("%s is restarted in %g s", name, backoff)
-            await self._sleep(backoff)
+            pause = backoff
             backoff = min(2 * backoff, LONGEST_BACKOFF)
+
+    async def _try(self, name: str, work: Work) -> None:
+        try:
+            await work()
+        except Exception as error:
+            log.exception("%s failed", name)
+            self._note(name, f"{name} failed: {type(error).__name__}: {error}")
 
     def _note(self, name: str, text: str) -> None:
         self._failures.pop(name, None)

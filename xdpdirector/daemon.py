@@ -143,7 +143,7 @@ async def _serve(
             return Neighbours(tell, see, tasks, grace=wanted.lan.grace)
 
         former = FormerMacs(wanted.interfaces)
-        vips = _vips(paths, wanted, events)
+        vips = _vips(paths, wanted, events, tasks)
         ways = CheckNetwork(paths.name, enter=becoming.namespace())
         reconciler = Reconciler(
             begun.services,
@@ -163,6 +163,7 @@ async def _serve(
             events,
             services=lambda: reconciler.services,
             route=reconciler.route,
+            tasks=tasks,
         )
         director = Director(
             reconciler,
@@ -209,7 +210,7 @@ async def _serve(
             )
 
 
-def _vips(paths: InstancePaths, wanted: Configuration, events: Events) -> Vips:
+def _vips(paths: InstancePaths, wanted: Configuration, events: Events, tasks: BackgroundTasks) -> Vips:
     def carrying() -> set[str]:
         try:
             return {found.interface for found in attachment.attachments(paths)}
@@ -231,6 +232,7 @@ def _vips(paths: InstancePaths, wanted: Configuration, events: Events) -> Vips:
         carrying=carrying,
         arp_ignore=wanted.lan.arp_ignore,
         memory=paths.arp,
+        tasks=tasks,
     )
     return vips
 

@@ -80,7 +80,7 @@ class Director:
         self._showing = Showing(reconciler, plane, self._draining.view)
         self.configuration = Configuring(self._wishes, history, plane, configuration)
         self.explaining = Explaining(plane, self.service)
-        self.tracing = Tracing(plane)
+        self.tracing = Tracing(plane, reconciler.tasks)
         self._lookout, self._wall_clock = Lookout(reconciler.events), WallClock(reconciler.events)
         self._watching: asyncio.Task[None] | None = None
 

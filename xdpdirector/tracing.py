@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
+from itertools import count
 from typing import Self
 
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.decision import Decision, Selection, union
 from xdpdirector.errors import DirectorError
 from xdpdirector.plane import Plane
@@ -28,9 +30,11 @@ log = logging.getLogger(__name__)
 class Tracing:
     """Close it in the end: all watchers are told."""
 
-    def __init__(self, plane: Plane) -> None:
-        self._plane = plane
+    def __init__(self, plane: Plane, tasks: BackgroundTasks | None = None) -> None:
+        self._plane, self._tasks = plane, tasks or BackgroundTasks()
         self._watchers: set[Watcher] = set()
+        self._anybody = asyncio.Event()
+        """Set while there is a watcher."""
         self._looking: asyncio.Task[None] | None = None
         self.closed = False
 
@@ -58,11 +62,14 @@ class Tracing:
         except BaseException:
             self._watchers.discard(watcher)
             raise
+        self._anybody.set()
         if self._looking is None:
-            self._looking = asyncio.create_task(self._look())
+            self._looking = self._tasks.start("the look at traced packets", self._look)
 
     def leave(self, watcher: Watcher) -> None:
         self._watchers.discard(watcher)
+        if not self._watchers:
+            self._anybody.clear()
         try:
             self._ask()
         except DirectorError as error:  # it ends by itself soon
@@ -73,14 +80,10 @@ class Tracing:
         self._plane.watch(wanted, LASTS)
 
     async def _look(self) -> None:
-        turn = 0
-        try:
-            while self._watchers:
-                await asyncio.sleep(LOOK_APART)
-                turn += 1
-                self._once(renew=turn % RENEW_EVERY == 0)
-        finally:
-            self._looking = None
+        for turn in count(1):
+            await self._anybody.wait()
+            await asyncio.sleep(LOOK_APART)
+            self._once(renew=turn % RENEW_EVERY == 0)
 
     def _once(self, *, renew: bool) -> None:
         try:

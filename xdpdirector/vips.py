@@ -19,6 +19,7 @@ import logging
 import os
 import socket
 from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -28,6 +29,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
 from xdpdirector.announcements import announcement
 from xdpdirector.arpflux import ArpFlux
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import DataplaneError, NotAllowedError
 from xdpdirector.interfaces import Held, Interface, addresses, everything
 from xdpdirector.model import Address
@@ -84,8 +86,9 @@ class Vips:
         carrying: Callable[[], Collection[str]] | None = None,
         arp_ignore: bool = False,
         memory: Path | None = None,
+        tasks: BackgroundTasks | None = None,
     ) -> None:
-        self._names = tuple(interfaces)
+        self._names, self._tasks = tuple(interfaces), tasks or BackgroundTasks()
         self._manage, self._on_change, self._carrying = manage, on_change, carrying
         self._arp_ignore, self._memory = arp_ignore and manage, memory
         self._wanted: frozenset[Address] | None = None
@@ -105,6 +108,9 @@ class Vips:
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._requests = stack.enter_context(Requests())
+            # Now: a process that has no descriptor left later has to announce all the same.
+            self._wire = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
+            self._wire.setblocking(False)
             self._flux = ArpFlux(self._requests, self._memory)
             events = Events(GROUPS, lambda *_: self.look_soon(), self.look_soon)
             stack.callback(events.close)
@@ -287,7 +293,7 @@ class Vips:
     def _announce(self, placed: Sequence[tuple[Address, Interface]]) -> None:
         frames = [(announcement(address, link.mac), link.name) for address, link in placed if link.mac]
         if frames:
-            task = self._loop.create_task(_send(frames))
+            task = self._tasks.once("announcing addresses", partial(_send, self._wire, frames))
             self._announcements.add(task)
             task.add_done_callback(self._announcements.discard)
 
@@ -332,17 +338,15 @@ def _reaches(link: Interface, address: Address) -> bool:
     return any(address in each.network for each in link.networks if each.ip != address)
 
 
-async def _send(frames: Sequence[tuple[bytes, str]]) -> None:
-    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as sock:
-        sock.setblocking(False)
-        for turn in range(TIMES):
-            if turn:
-                await asyncio.sleep(APART)
-            for frame, interface in frames:
-                try:
-                    sock.sendto(frame, (interface, 0))
-                except OSError as error:  # down, or gone: announced again when it comes up
-                    log.debug("an announcement on %s was not sent: %s", interface, error)
+async def _send(wire: socket.socket, frames: Sequence[tuple[bytes, str]]) -> None:
+    for turn in range(TIMES):
+        if turn:
+            await asyncio.sleep(APART)
+        for frame, interface in frames:
+            try:
+                wire.sendto(frame, (interface, 0))
+            except OSError as error:  # down, or gone: announced again when it comes up
+                log.debug("an announcement on %s was not sent: %s", interface, error)
 
 
 def _request(address: Address, index: int) -> Message:

@@ -3,6 +3,8 @@
 
 import asyncio
 import contextlib
+import os
+import resource
 import socket
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterator
@@ -166,6 +168,35 @@ def test_changed_mac_is_announced(pair: Pair, vip: Address) -> None:
             )
 
     story(pair.director, tell)
+
+
+@contextlib.contextmanager
+def without_descriptors() -> Iterator[None]:
+    """This process cannot open another file inside the block."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with Path(os.devnull).open() as lowest:
+        limit = lowest.fileno()
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+@both_families
+def test_a_process_without_descriptors_announces(pair: Pair, vip: Address) -> None:
+    frame = announcement(vip, DIRECTOR_MAC)
+
+    async def tell() -> None:
+        async with vips() as table:
+            with without_descriptors():
+                await table.ensure({vip})
+
+                while await asyncio.wait_for(asyncio.get_running_loop().sock_recv(wire, 2048), 5.0) != frame:
+                    pass
+
+    with pair.peer.call(listen) as wire:
+        story(pair.director, tell)
 
 
 @both_families

@@ -110,3 +110,19 @@ def test_a_callback_that_raises_is_said_too(caplog: pytest.LogCaptureFixture) ->
 
     run(scenario)
     assert "in a callback" in caplog.text
+
+
+def test_work_that_is_done_once_is_said_when_it_fails(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(tasks: BackgroundTasks, clock: Clock) -> None:
+        async def work() -> None:
+            raise ValueError("a mistake")
+
+        await tasks.once(NAME, work)
+
+        assert tasks.problems() == [f"{NAME} failed: ValueError: a mistake"]
+        assert clock.slept == []
+        clock.now += SOUND_AFTER
+        assert tasks.problems() == []
+
+    run(scenario)
+    assert "a mistake" in caplog.text

@@ -16,6 +16,7 @@ from xdpdirector.errors import (
     UnreachableError,
 )
 from xdpdirector.lab.chaos import done, ended, judge
+from xdpdirector.lab.chaos.disturbances import UNREACHABLE
 from xdpdirector.lab.chaos.done import Done
 from xdpdirector.lab.chaos.ended import Ended, Second, line, parse
 from xdpdirector.lab.chaos.judge import Verdict
@@ -146,6 +147,29 @@ def test_an_operator_tries_again_what_a_disturbance_kept_from_being_done(
     error: DirectorError, does: bool
 ) -> None:
     assert passes(error) is does
+
+
+TASK = replace(did(DISTURBANCE, "task", 20.0, 3.0), detail="the sweep (of 2)")
+TOLD = Said(BEGUN + 21, "director.problem", "the sweep (of 2) failed and is restarted: RuntimeError: chaos")
+OTHER = replace(TOLD, text=TOLD.text.replace("sweep", "upkeep"))
+BEFORE = replace(TOLD, at=BEGUN + 5)
+RECOVERED = Said(BEGUN + 10, "director.recovered", f"no more: {TOLD.text}")
+AWAY = Said(BEGUN + 10, UNREACHABLE, UNREACHABLE)
+
+
+@pytest.mark.parametrize(
+    ("said", "named"),
+    [
+        pytest.param([TOLD], True, id="said"),
+        pytest.param([OTHER], False, id="of another task"),
+        pytest.param([BEFORE], True, id="said before, and true still"),
+        pytest.param([BEFORE, RECOVERED], False, id="said before, and taken back"),
+        pytest.param([BEFORE, RECOVERED, replace(TOLD, at=BEGUN + 15)], True, id="said again"),
+        pytest.param([BEFORE, AWAY], False, id="said by the daemon before"),
+    ],
+)
+def test_the_task_that_failed_is_named(said: list[Said], named: bool) -> None:
+    assert (judge.names(TASK, said) is not None) is named
 
 
 @pytest.mark.parametrize("record", [RESET, second()], ids=["connection", "second"])

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,6 +31,8 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 from stage import story, until
 
+from xdpdirector.background import BackgroundTasks
+from xdpdirector.interfaces import Interface
 from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.lan.watch import Lan
@@ -50,6 +53,7 @@ class World:
         self.network = Network(self.web1, self.web2)
         self.routes = {WEB1: neighbour(WEB1_MAC), WEB2: neighbour(WEB2_MAC)}
         self.told: list[tuple[str, str]] = []
+        self.tasks = BackgroundTasks(sleep=lambda _: asyncio.sleep(0))
         self.lan = Lan(
             spec,
             ["eth0"],
@@ -59,6 +63,7 @@ class World:
             wire=self.network,
             surroundings=self.network,
             pace=QUICK,
+            tasks=self.tasks,
         )
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> None:
@@ -87,6 +92,28 @@ async def world(spec: LanSpec = OFTEN, **changes: Any) -> AsyncIterator[World]:
     await made.lan.start()
     try:
         yield made
+    finally:
+        await made.lan.close()
+
+
+@story
+async def test_a_watch_that_fails_is_said_and_begins_anew() -> None:
+    made = World()
+    links, failures = made.network.links, iter([ValueError("a mistake"), OSError("the kernel is silent")])
+
+    def links_of_a_bad_moment() -> list[Interface]:
+        if error := next(failures, None):
+            raise error
+        return links()
+
+    made.network.links = links_of_a_bad_moment  # type: ignore[method-assign]
+    await made.lan.start()
+    try:
+        await made.looked()
+
+        assert made.tasks.problems() == [
+            "the watch over the network failed and is restarted: ValueError: a mistake"
+        ]
     finally:
         await made.lan.close()
 

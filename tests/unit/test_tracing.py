@@ -17,6 +17,7 @@ from fake_director import FakeDirector
 from stage import story
 
 from xdpdirector import tracing
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.client import Client
 from xdpdirector.decision import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
@@ -202,6 +203,49 @@ async def test_the_plane_is_asked_again_and_again() -> None:
 
     # then
     assert plane.watched is None
+    await watched.close()
+
+
+@story
+async def test_a_look_that_fails_is_said_and_done_again() -> None:
+    # given
+    class OnceWrong(FakePlane):
+        wrong = True
+
+        def decisions(self, most: int) -> tuple[int, list[Decision]]:
+            if self.wrong:
+                self.wrong = False
+                raise ValueError("a mistake")
+            return super().decisions(most)
+
+    plane, tasks = OnceWrong(), BackgroundTasks(sleep=lambda _: asyncio.sleep(0))
+    watched = Tracing(plane, tasks)
+    with watched.watch(Selection()) as watcher:
+        # when
+        plane.told = [FORWARDED]
+        _, found = await watcher.take(SOON)
+
+    # then
+    assert found == [FORWARDED]
+    assert tasks.problems() == ["the look at traced packets failed and is restarted: ValueError: a mistake"]
+    await watched.close()
+
+
+@story
+async def test_somebody_watches_again_after_all_have_gone() -> None:
+    # given
+    plane = FakePlane()
+    watched = Tracing(plane)
+    with watched.watch(Selection()):
+        pass
+
+    # when
+    with watched.watch(Selection()) as watcher:
+        plane.told = [FORWARDED]
+        _, found = await watcher.take(SOON)
+
+    # then
+    assert found == [FORWARDED]
     await watched.close()
 
 

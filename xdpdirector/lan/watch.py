@@ -12,8 +12,10 @@ import logging
 import random
 from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping
+from functools import partial
 from math import inf
 
+from xdpdirector.background import BackgroundTasks
 from xdpdirector.edits import Services
 from xdpdirector.interfaces import Interface
 from xdpdirector.lan.asking import Asking
@@ -56,7 +58,9 @@ class Lan:
         wire: Wire | None = None,
         surroundings: Surroundings | None = None,
         pace: Pace | None = None,
+        tasks: BackgroundTasks | None = None,
     ) -> None:
+        self._background = tasks or BackgroundTasks()
         self._spec, self._interfaces, self._pace = spec, interfaces, pace or Pace()
         self._services, self._route = services, route
         self._surroundings = surroundings or Kernel()
@@ -82,8 +86,14 @@ class Lan:
     async def start(self) -> None:
         """From now on it asks and listens. Not being allowed to is a finding, not an error."""
         self._open()
-        works = (self._rounds, self._search, self._doubt)
-        self._tasks = [asyncio.create_task(self._kept_up(work)) for work in works]
+        works = {
+            "the watch over the network": self._rounds,
+            "the search on the network": self._search,
+            "the doubt about VIPs on the network": self._doubt,
+        }
+        self._tasks = [
+            self._background.start(name, partial(self._kept_up, work)) for name, work in works.items()
+        ]
 
     async def look_once(self) -> None:
         """One round instead of `start`; who is not found by now is lost."""
@@ -203,12 +213,12 @@ class Lan:
         self._inquiry.listen({*now.held, *self._sought})
 
     async def _kept_up(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """What fails, as when the kernel does not answer, is tried again."""
+        """When the kernel does not answer, it is asked again."""
         while True:
             try:
                 await work()
-            except Exception:
-                log.exception("a look at the network failed")
+            except OSError as error:
+                log.warning("a look at the network failed: %s", error)
             await asyncio.sleep(self._pace.to_all)
 
     # Judging

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is done to a director: its network, its processes, its disk and its clock, and how each is undone.
 
-A disturbance is a generator: it disturbs, stops once while that lasts, and mends. `NAMED` says by which words the
-director must name it, in its problems or its events, while it lasts.
+A disturbance is a generator: it disturbs, stops once while that lasts (with what it disturbed, where that is only
+known then), and mends. `NAMED` says by which words the director must name it, in its problems or its events, while
+it lasts.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from xdpdirector.lab.chaos.world import World
 from xdpdirector.lab.processes import inside
 from xdpdirector.lab.waiting import wait_until
 
-Steps = Iterator[None]
+Steps = Iterator[str | None]
 Disturbance = Callable[[World, dict[str, Any]], Steps]
 
 OTHER_MAC = "02:00:00:00:00:aa"
@@ -35,6 +36,9 @@ SPARE_DESCRIPTORS = 1  # that a daemon without descriptors still has
 
 UNREACHABLE = "no daemon answers"
 """What the witness notes itself."""
+
+DETAIL = "{detail}"
+"""In the words: what it disturbed."""
 
 NAMED: dict[str, str] = {
     "address": "is gone from eth0",
@@ -49,7 +53,7 @@ NAMED: dict[str, str] = {
     "disk read-only": "changes are refused",
     "database locked": "locked|changes are refused",
     "access database damaged": "access.db",
-    "task": "failed and is restarted",
+    "task": f"{DETAIL} failed and is restarted|the [a-z]+ check itself is at fault",
     "daemon killed": UNREACHABLE,
     "daemon restarted": UNREACHABLE,
     "upgrade": "program [0-9]+ runs on eth0",
@@ -155,8 +159,7 @@ def clock(world: World, arguments: dict[str, Any]) -> Steps:
 
 
 def task(world: World, arguments: dict[str, Any]) -> Steps:
-    world.director.order("task", str(arguments["number"]))
-    yield
+    yield world.director.fail_task(arguments["number"])
 
 
 def daemon_killed(world: World, _arguments: dict[str, Any]) -> Steps:

@@ -5,7 +5,8 @@ This machine's clock is not ours to change, and no task fails because somebody a
 orders from DIRECTORY/orders, a pipe:
 
     clock SECONDS     its wall clock is so many from the true time
-    task NUMBER       one of its background tasks fails, as by an error in its code
+    task NUMBER       one of its background tasks fails, as by an error in its code; which one, or an empty line
+                      when none waits for anything, is written to DIRECTORY/failed
     descriptors MORE  it may open so many more files; fewer than none: as many as before
 
 DIRECTORY/clock has the seconds that hold from the start on.
@@ -19,10 +20,12 @@ import resource
 import sys
 import threading
 import time
+from io import FileIO
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
+_PACKAGE = Path(__file__).parents[2]
 _true_time = time.time
 _offset = 0.0
 
@@ -59,20 +62,32 @@ class TaskDisturbedError(RuntimeError):
 
 
 def fail(loop: asyncio.AbstractEventLoop, number: int) -> str:
-    """Let one of the named tasks that wait for something fail; its name, or nothing when none waits."""
+    """Let one of the program's own tasks that wait for something fail; its name, or nothing when none waits. All
+    checks of a kind count as one: there are many more of them than of the others."""
     waiting = {
         task.get_name(): waiter
         for task in asyncio.all_tasks(loop)
-        if not task.get_name().startswith("Task-")
+        if _is_background(task)
         and isinstance(waiter := getattr(task, "_fut_waiter", None), asyncio.Future)
         and not isinstance(waiter, asyncio.Task)
         and not waiter.done()
     }
     if not waiting:
         return ""
-    name = sorted(waiting)[number % len(waiting)]
+    kinds = {name.partition(" check of ")[0]: name for name in sorted(waiting)}
+    name = kinds[sorted(kinds)[number % len(kinds)]]
     waiting[name].set_exception(TaskDisturbedError("chaos disturbs this task"))
     return name
+
+
+def _is_background(task: asyncio.Task[Any]) -> bool:
+    """Whether it is the program's own, supervised or not; not the daemon as a whole, nor what answers a request."""
+    from xdpdirector import api, daemon
+
+    code = getattr(task.get_coro(), "cr_code", None)
+    file = code.co_filename if code else ""
+    of_requests = file.startswith(tuple(api.__path__))
+    return file.startswith(str(_PACKAGE)) and file != daemon.__file__ and not of_requests
 
 
 def _limit(more: int) -> None:
@@ -86,21 +101,20 @@ def _limit(more: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, lowest + more), most))
 
 
-def _obey(directory: Path) -> None:
+def _obey(orders: FileIO, failed: TextIO) -> None:
     global _offset
-    # Read and write: the pipe does not end with a writer.
-    with (directory / "orders").open("r+b", buffering=0) as orders:
+    with orders, failed:
         while order := orders.readline().split():
             if order[0] == b"clock":
                 _offset = float(order[1])
             elif order[0] == b"descriptors":
                 _limit(int(order[1]))
             elif (loop := _Policy.latest) and loop.is_running():
-                loop.call_soon_threadsafe(_fail_one, loop, int(order[1]))
+                loop.call_soon_threadsafe(_fail_one, loop, int(order[1]), failed)
 
 
-def _fail_one(loop: asyncio.AbstractEventLoop, number: int) -> None:
-    print(f"chaos lets a task fail: {fail(loop, number) or 'none waits'}", file=sys.stderr, flush=True)
+def _fail_one(loop: asyncio.AbstractEventLoop, number: int, failed: TextIO) -> None:
+    print(fail(loop, number), file=failed, flush=True)
 
 
 def main() -> None:
@@ -110,7 +124,9 @@ def main() -> None:
     time.time = _disturbed_time
     datetimes.datetime = _Datetime  # type: ignore[misc]
     asyncio.set_event_loop_policy(_Policy())
-    threading.Thread(target=_obey, args=[directory], daemon=True).start()
+    # Read and write: the pipe does not end with a writer.
+    orders = (directory / "orders").open("r+b", buffering=0)
+    threading.Thread(target=_obey, args=[orders, (directory / "failed").open("a")], daemon=True).start()
     # Only now: the modules take their `datetime` as they are imported.
     from xdpdirector.cli import main as run
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from xdpdirector.lab.chaos import done, ended
-from xdpdirector.lab.chaos.disturbances import NAMED
+from xdpdirector.lab.chaos.disturbances import DETAIL, NAMED, UNREACHABLE
 from xdpdirector.lab.chaos.done import Done
 from xdpdirector.lab.chaos.ended import Ended, Second
 from xdpdirector.lab.chaos.schedule import DISTURBANCE
 from xdpdirector.lab.chaos.witness import Said
 
+PROBLEM, RECOVERED = "director.problem", "director.recovered"
 NAMED_WITHIN = 3.0  # seconds after it has ended: problems are looked at once a second
 LAG = 2.0  # seconds by which clients that come late had no processor
 LAGGING = 0.1  # of the seconds; with more the machine was too busy
@@ -64,13 +65,29 @@ def latest(actions: Sequence[Done], moment: float) -> tuple[Done, ...]:
 
 
 def names(action: Done, said: Sequence[Said]) -> str | None:
-    """The first words by which the director named that disturbance; None when it did not."""
-    pattern = re.compile(NAMED[action.action.kind])
-    for each in said:
-        in_time = action.began <= each.at <= action.ended + NAMED_WITHIN
-        if in_time and (pattern.search(each.text) or pattern.search(each.kind)):
+    """The first words by which the director named that disturbance; None when it did not. A problem that it has
+    already is not said once more."""
+    pattern = re.compile(NAMED[action.action.kind].replace(DETAIL, re.escape(action.detail)))
+    during = [each for each in said if action.began <= each.at <= action.ended + NAMED_WITHIN]
+    for each in (*_standing(said, action.began), *during):
+        if pattern.search(each.text) or pattern.search(each.kind):
             return each.text
     return None
+
+
+def _standing(said: Sequence[Said], moment: float) -> list[Said]:
+    """The problems at that moment. A daemon that starts has none."""
+    found: dict[str, Said] = {}
+    for each in said:
+        if each.at >= moment:
+            break
+        if each.kind == UNREACHABLE:
+            found.clear()
+        elif each.kind == PROBLEM:
+            found[each.text] = each
+        elif each.kind == RECOVERED:
+            found.pop(each.text.removeprefix("no more: "), None)
+    return list(found.values())
 
 
 def findings(actions: Sequence[Done], said: Sequence[Said]) -> list[Finding]:

@@ -108,11 +108,11 @@ class Lanes:
                 "the daemon is root here, and has no helper: no other user may read this checkout",
             )
         steps = DISTURBANCES[action.kind](self._world, action.arguments)
-        next(steps)
+        detail = next(steps) or ""
         self._stop.wait(action.lasts)
         for _ in steps:
             raise AssertionError(f"{action.kind} disturbs twice")
-        return done.OK, ""
+        return done.OK, detail
 
     def _flood(self, action: Action) -> tuple[str, str]:
         return done.OK, run_flood(self._world, action.kind, action.lasts, action.arguments)

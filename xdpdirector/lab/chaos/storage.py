@@ -13,7 +13,7 @@ from xdpdirector.lab.chaos.world import World
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import run
 
-Steps = Iterator[None]
+Steps = Iterator[str | None]
 _BLOCK = 1 << 16
 
 

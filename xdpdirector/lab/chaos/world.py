@@ -15,10 +15,12 @@ from xdpdirector import compile_cache
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.chaos.setting import BACKENDS, SERVICES, SOURCES, Options, configuration
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host, run
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.servers import Server
 from xdpdirector.lab.topology import VIP4, VIP6
+from xdpdirector.lab.waiting import wait_until
 from xdpdirector.paths import InstancePaths
 from xdpdirector.privileges import Account
 
@@ -37,7 +39,9 @@ class ChaosDirector(LabDirector):
         self.inside = host.directory("inside")
         (self.inside / "clock").write_text("0")
         os.mkfifo(self.inside / "orders")
-        (self.inside / "orders").chmod(0o666)
+        (self.inside / "failed").touch()
+        for name in ("orders", "failed"):
+            (self.inside / name).chmod(0o666)  # for whom the daemon becomes
 
     @property
     def command(self) -> list[str]:
@@ -51,6 +55,16 @@ class ChaosDirector(LabDirector):
             os.write(descriptor, " ".join(words).encode() + b"\n")
         finally:
             os.close(descriptor)
+
+    def fail_task(self, number: int) -> str:
+        """One of the daemon's tasks fails; its name. LabError when none can be made to."""
+        failed = self.inside / "failed"
+        before = failed.read_text()
+        self.order("task", str(number))
+        said = wait_until(lambda: failed.read_text()[len(before) :], "a task fails", 10.0)
+        if not said.strip():
+            raise LabError("no task of the daemon waits for anything")
+        return said.strip()
 
     def set_clock(self, seconds: int) -> None:
         """By so many from the true time, over restarts, too."""

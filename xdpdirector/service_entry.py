@@ -92,7 +92,10 @@ def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str,
 
 
 def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
-    """For how long a record is kept, by state. Some have the time of a packet that came a while before the last."""
+    """For how long a record is kept, by state. Some have the time of a packet that came a while before the last.
+
+    A SYN after the end may be a client's that was never answered. It may as well be made up, as the end may, while
+    the connection runs: so it has the time of one."""
     times = plan.timeouts
     return _by_state(
         enums,
@@ -105,8 +108,8 @@ def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) 
             "UDP": times.udp + ASSURED_AFTER,
             "FIN": times.tcpfin,
             "CLOSED": CLOSED,
-            "REOPENED": max(times.syn, times.tcpfin),
-            "ASSURED_REOPENED": max(times.syn, times.tcpfin),
+            "REOPENED": max(times.tcp, times.tcpfin),
+            "ASSURED_REOPENED": max(times.tcp, times.tcpfin),
             "ASSURED_ESTABLISHED": times.tcp,
             "ASSURED_UDP": times.udp,
             "ASSURED_FIN": times.tcpfin,

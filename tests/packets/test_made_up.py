@@ -49,6 +49,17 @@ def test_running_connections_stay(
     assert asked(world, FLOWS) == owners
 
 
+@pytest.mark.parametrize("flags", [each for each in SPRAYS if each[-1] == "S"], ids="+".join)
+def test_idle_connections_stay_for_their_time(world: w.World, flags: tuple[str, ...]) -> None:
+    world.apply(w.service(members=TWO))
+    owners = established(world)
+    spray(world, flags)
+
+    world.shift_connections(by=w.SERVICE.timeouts.tcpfin - w.SERVICE.timeouts.tcp)
+
+    assert asked(world, FLOWS) == owners
+
+
 @pytest.mark.parametrize("flags", SPRAYS, ids="+".join)
 def test_running_connections_stay_that_speak_between_drains(world: w.World, flags: tuple[str, ...]) -> None:
     world.apply(planned(scheduler="mh"), now=0)

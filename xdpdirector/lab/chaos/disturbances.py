@@ -27,7 +27,7 @@ from xdpdirector.lab.chaos.world import World
 from xdpdirector.lab.processes import inside
 from xdpdirector.lab.waiting import wait_until
 
-Steps = Iterator[str | None]
+Steps = Iterator[str]
 Disturbance = Callable[[World, dict[str, Any]], Steps]
 
 OTHER_MAC = "02:00:00:00:00:aa"
@@ -62,7 +62,7 @@ NAMED: dict[str, str] = {
 
 def address(world: World, _arguments: dict[str, Any]) -> Steps:
     world.lab.director_host.run("ip", "addr", "flush", "dev", "eth0")
-    yield
+    yield ""
     _put_addresses_back(world)
 
 
@@ -78,14 +78,14 @@ def _put_addresses_back(world: World) -> None:
 
 def carrier(world: World, _arguments: dict[str, Any]) -> Steps:
     world.lab.switch.run("ip", "link", "set", PORT, "down")
-    yield
+    yield ""
     world.lab.switch.run("ip", "link", "set", PORT, "up")
 
 
 def mac(world: World, _arguments: dict[str, Any]) -> Steps:
     host = world.lab.director_host
     host.run("ip", "link", "set", "eth0", "address", OTHER_MAC)
-    yield
+    yield ""
     host.run("ip", "link", "set", "eth0", "address", host.node.mac())
 
 
@@ -93,7 +93,7 @@ def interface(world: World, _arguments: dict[str, Any]) -> Steps:
     """Deleted and made anew, as a network manager does: the cable ready for native XDP, then the addresses."""
     host, switch = world.lab.director_host, world.lab.switch
     host.run("ip", "link", "delete", "eth0")
-    yield
+    yield ""
     switch.run(
         *("ip", "link", "add", PORT, "type", "veth", "peer", "name", "eth0"),
         *("address", host.node.mac(), "netns", host.node.namespace),
@@ -134,13 +134,13 @@ def _namespaces(pid: int | None) -> list[Path]:
 def helper_killed(world: World, arguments: dict[str, Any]) -> Steps:
     waits, serves = _helpers(world)
     os.kill(serves if arguments["which"] == "who serves" else waits, signal.SIGKILL)
-    yield
+    yield ""
 
 
 def helper_stalled(world: World, _arguments: dict[str, Any]) -> Steps:
     _, serves = _helpers(world)
     os.kill(serves, signal.SIGSTOP)
-    yield
+    yield ""
     with suppress(ProcessLookupError):  # the director ends one that does not answer
         os.kill(serves, signal.SIGCONT)
 
@@ -148,13 +148,13 @@ def helper_stalled(world: World, _arguments: dict[str, Any]) -> Steps:
 def descriptors(world: World, _arguments: dict[str, Any]) -> Steps:
     """The daemon has those that it has, and hardly another one."""
     world.director.order("descriptors", str(SPARE_DESCRIPTORS))
-    yield
+    yield ""
     world.director.order("descriptors", "-1")
 
 
 def clock(world: World, arguments: dict[str, Any]) -> Steps:
     world.director.set_clock(arguments["seconds"])
-    yield
+    yield ""
     world.director.set_clock(0)
 
 
@@ -164,13 +164,13 @@ def task(world: World, arguments: dict[str, Any]) -> Steps:
 
 def daemon_killed(world: World, _arguments: dict[str, Any]) -> Steps:
     world.director.kill()
-    yield
+    yield ""
     world.director.start()
 
 
 def daemon_restarted(world: World, _arguments: dict[str, Any]) -> Steps:
     world.director.stop()
-    yield
+    yield ""
     world.director.start()
 
 
@@ -181,7 +181,7 @@ def upgrade(world: World, _arguments: dict[str, Any]) -> Steps:
     line = [sys.executable, "-m", "xdpdirector.lab.chaos.upgrade", director.paths.name, str(directory)]
     director.host.run(*line, str(director.configuration), timeout=240.0)
     time.sleep(1.5)  # the daemon looks at the programs once a second
-    yield
+    yield ""
     director.stop()
     director.start()
 

@@ -108,7 +108,7 @@ class Lanes:
                 "the daemon is root here, and has no helper: no other user may read this checkout",
             )
         steps = DISTURBANCES[action.kind](self._world, action.arguments)
-        detail = next(steps) or ""
+        detail = next(steps)
         self._stop.wait(action.lasts)
         for _ in steps:
             raise AssertionError(f"{action.kind} disturbs twice")

@@ -13,7 +13,7 @@ from xdpdirector.lab.chaos.world import World
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import run
 
-Steps = Iterator[str | None]
+Steps = Iterator[str]
 _BLOCK = 1 << 16
 
 
@@ -27,7 +27,7 @@ def full_disk(world: World, _arguments: dict[str, Any]) -> Steps:
         with filler.open("wb", buffering=0) as file, suppress(OSError):
             while True:
                 file.write(bytes(_BLOCK))
-        yield
+        yield ""
     finally:
         filler.unlink()
 
@@ -38,7 +38,7 @@ def read_only_disk(world: World, _arguments: dict[str, Any]) -> Steps:
     run("mount", "-o", "remount,ro", str(world.state))
     try:
         world.director.start()
-        yield
+        yield ""
     finally:
         run("mount", "-o", "remount,rw", str(world.state))
 
@@ -47,7 +47,7 @@ def locked_database(world: World, _arguments: dict[str, Any]) -> Steps:
     """By a process that writes and does not end, such as a careless backup."""
     with closing(sqlite3.connect(world.director.paths.state, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")
-        yield
+        yield ""
         other.execute("ROLLBACK")
 
 
@@ -61,4 +61,4 @@ def damaged_access_database(world: World, _arguments: dict[str, Any]) -> Steps:
     path.write_bytes(os.urandom(3 * _BLOCK))
     os.chown(path, owner.st_uid, owner.st_gid)
     world.director.start()
-    yield
+    yield ""

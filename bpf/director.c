@@ -137,7 +137,7 @@ int stage_serve(struct xdp_md *ctx)
 		return verdict(XDP_DROP, DROP_INTERNAL);
 	packet = &aside->packet;
 	if (is_for_another_machine(start))
-		return verdict(XDP_PASS, is_vip(packet) ? PASS_OTHER_HOST : PASS_NOT_VIP);
+		return is_vip(packet) ? leave(start) : verdict(XDP_PASS, PASS_NOT_VIP);
 	if (packet->error)
 		return is_vip(packet) ? verdict(XDP_DROP, packet->error)
 				      : verdict(XDP_PASS, PASS_NOT_VIP);
@@ -355,6 +355,8 @@ int director(struct xdp_md *ctx)
 	u32 sight = glance(&cursor, &packet, &listener);
 
 	if (sight != SIGHT_LISTENER) {
+		if (sight == SIGHT_ELSEWHERE)
+			return leave(start);
 		if (sight < SIGHT_OTHER)
 			return verdict(XDP_PASS, sight);
 		if (sight == SIGHT_OTHER)
@@ -362,7 +364,7 @@ int director(struct xdp_md *ctx)
 		if (!find_listener(&packet, &listener))
 			return verdict(XDP_PASS, is_vip(&packet) ? PASS_NO_LISTENER : PASS_NOT_VIP);
 		if (is_for_another_machine(start))
-			return verdict(XDP_PASS, PASS_OTHER_HOST);
+			return leave(start);
 	}
 	if (packet.error)
 		return verdict(XDP_DROP, packet.error);

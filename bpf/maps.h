@@ -23,6 +23,7 @@
 #define RESET_BITS	16
 #define MAX_REAPED	64
 #define MAX_ADOPTED	8
+#define MAX_SECONDARY	4096
 
 #define PINNED(type, key, value, name, entries) \
 	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
@@ -71,6 +72,9 @@ PINNED("hash", struct client, struct regular, clients, MAX_CLIENTS);
 PINNED("percpu_array", u32, u64, turned_away, 1);
 /* Fragmented packets on their way: from the first fragment to the others. */
 PINNED("lru_hash", struct fragment, struct affinity, fragments, MAX_FRAGMENTS);
+
+/* MACs besides its own that an interface takes frames for, as little-endian numbers: of containers, on macvlans. */
+PINNED("hash", u64, u32, secondary_macs, MAX_SECONDARY);
 
 /* Whose frames are not scheduled, as they have been: see directed.h. For a moment a backend has its old MAC and its new. */
 PINNED("hash", struct sender, u32, senders, 2 * MAX_BACKENDS);

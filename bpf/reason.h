@@ -46,11 +46,13 @@ enum reason {
 	DROP_FULL = 31, /* would open a connection, but the table has no room beside running ones */
 	DROP_INTERNAL = 32, /* cannot happen */
 	PASS_OTHER_HOST =
-		33, /* for a VIP, but flooded here: its MAC is no interface's of this machine */
+		33, /* for a VIP, but its MAC is of another machine behind the interface: the kernel's bridge, or macvlan */
 	PASS_DIRECTED =
 		34, /* another director of the service sent it here, as to a backend: the host's */
 	DROP_ERROR = 35, /* an ICMP error about a flow of a ring, but so many came a moment ago */
-	REASONS = 36,
+	DROP_OTHER_HOST =
+		36, /* for a VIP, but its MAC is no interface's of this machine: flooded here, or a new one that nobody has told */
+	REASONS = 37,
 };
 
 #endif

@@ -6,6 +6,7 @@
 #include "branchless.h"
 #include "maps.h"
 #include "parse.h"
+#include "verdict.h"
 
 /* An address's words in one, for the filter and for shortcuts. */
 static __always_inline __be32 folded6(const __be32 *address)
@@ -31,11 +32,16 @@ static __always_inline bool may_have_ranges(const struct packet *packet)
 		       MARK_RANGES;
 }
 
+static __always_inline u64 destination_of(const void *start)
+{
+	return *(const u32 *)start | (u64) * (const u16 *)(start + 4) << 32;
+}
+
 /* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
  * double them, or send them in circles with another one. */
 static __always_inline bool is_for_this_machine(const struct entrance *at, const void *start)
 {
-	u64 mac = *(const u32 *)start | (u64) * (const u16 *)(start + 4) << 32;
+	u64 mac = destination_of(start);
 
 	if (at->own.macs[0] == mac || !at->own.known)
 		return true;
@@ -50,6 +56,16 @@ static __always_inline bool is_for_another_machine(const void *start)
 	struct entrance *at = entrance.lookup(&(u32){ 0 });
 
 	return at && !is_for_this_machine(at, start);
+}
+
+/* A frame for a VIP and another machine. A container behind the interface may have its MAC; else nobody here is to answer
+ * it. The kernel would, with a RST, where the interface itself got that MAC a moment ago and no daemon was there to say so. */
+static __always_inline int leave(const void *start)
+{
+	u64 mac = destination_of(start);
+
+	return secondary_macs.lookup(&mac) ? verdict(XDP_PASS, PASS_OTHER_HOST)
+					   : verdict(XDP_DROP, DROP_OTHER_HOST);
 }
 
 /* Exact, for packets that no listener is found for: the filter takes some strangers for VIPs. */

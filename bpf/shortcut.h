@@ -23,9 +23,10 @@ _Static_assert(MAX_SERVICES <= 1 << SHORTCUT_SERVICE && MAX_FRONTS <= 1 << SHORT
 
 /* What a glance tells. Below: the reason why the packet is for no service of this machine. */
 enum sight {
-	SIGHT_OTHER = 64,    /* for a VIP, but not plain */
-	SIGHT_PLAIN = 65,    /* the exact maps know the listener */
-	SIGHT_LISTENER = 66, /* this one */
+	SIGHT_ELSEWHERE = 63, /* for a listener, but another machine */
+	SIGHT_OTHER = 64,     /* for a VIP, but not plain */
+	SIGHT_PLAIN = 65,     /* the exact maps know the listener */
+	SIGHT_LISTENER = 66,  /* this one */
 };
 
 /* The protocol, as it stands in a shortcut's key. */
@@ -61,7 +62,7 @@ static __always_inline u32 look(const struct entrance *at, const void *frame, u6
 	listener->service = found & ((1 << SHORTCUT_SERVICE) - 1);
 	listener->front = found >> SHORTCUT_SERVICE & ((1 << SHORTCUT_FRONT) - 1);
 	if (differs >> SHORTCUT_TAKEN == 1 && (!address6 || is_at(listener->front, address6)))
-		return is_for_this_machine(at, frame) ? SIGHT_LISTENER : PASS_OTHER_HOST;
+		return is_for_this_machine(at, frame) ? SIGHT_LISTENER : SIGHT_ELSEWHERE;
 	if (found >> SHORTCUT_ALONE & 1 && !(marks & MARK_RANGES))
 		return PASS_NO_LISTENER;
 	return SIGHT_PLAIN;

@@ -35,7 +35,8 @@ BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "servi
 LISTS = {"members", "loads"}
 """Those of them that are lists within values, which are numbered by their elements."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",
-          "denied4", "denied6", "sources", "openings"}  # fmt: skip
+          "denied4", "denied6", "sources", "openings",
+          "secondary_macs"}  # fmt: skip
 COUNTERS = {"traffic", "denials", "refusals", "verdicts", "turned_away"}
 HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
 """Types whose entries are copied alike."""

@@ -56,6 +56,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
+from xdpdirector.secondary import SecondaryMacs
 from xdpdirector.stations import FormerMacs, own_macs
 from xdpdirector.supervisor import Supervisor
 from xdpdirector.vips import Vips
@@ -192,7 +193,7 @@ async def _serve(
             if begun.refusal:
                 log.error("the configuration file is not taken in: %s", begun.refusal)
                 director.configuration.refuse_file(begun.refusal)
-            for watcher in (carriers, lan):
+            for watcher in (carriers, lan, SecondaryMacs(wanted.interfaces, plane.leave_frames_for, tasks)):
                 running.push_async_callback(watcher.close)
                 await watcher.start()
             app = create_app(director, access, StoredAnswers(lambda: archive.database))

@@ -220,7 +220,9 @@ _WHY: dict[str, Callable[[_Case], str]] = {
         f"no service has the listener {case.question.listener}: the host answers"
     ),
     "pass_no_connection": lambda case: "it is an ICMP error about no known connection: the host's own",
-    "pass_other_host": lambda case: "its destination MAC is no interface's of this machine: not for it",
+    "pass_other_host": lambda case: (
+        "its destination MAC is of another machine on this interface, which gets it"
+    ),
     "pass_directed": lambda case: (
         f"it came from a backend of {case.name}, which has scheduled it to this machine: the host's own"
     ),
@@ -269,6 +271,7 @@ _WHY: dict[str, Callable[[_Case], str]] = {
         "it would open a connection, but the table of connections has no room beside the running ones: "
         "raise sizes.connections"
     ),
+    "drop_other_host": lambda case: "its destination MAC is no interface's of this machine: not for it",
     "drop_internal": lambda case: "the program met what cannot happen: please report it",
 }
 

@@ -7,11 +7,11 @@ import asyncio
 import errno
 import socket
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from typing import TypeVar
 
-from xdpdirector import attachment, loader, stations, stocktaking
+from xdpdirector import attachment, loader, secondary_map, stations, stocktaking
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
@@ -184,6 +184,11 @@ class RealPlane:
     def take_frames_for(self, macs: Sequence[bytes], former: Sequence[bytes]) -> None:
         """See `stations.tell`."""
         stations.tell(self._tables.stations, macs, former)
+
+    def leave_frames_for(self, macs: Set[bytes]) -> None:
+        """See `secondary_map.write`."""
+        with _explained():
+            secondary_map.write(self._tables, macs)
 
     async def holdings(self) -> Holdings:
         with _explained():

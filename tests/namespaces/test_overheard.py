@@ -13,14 +13,15 @@ from scapy.layers.l2 import Ether
 
 from xdpdirector.lab import Lab
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.host import Host
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 
 NOBODYS, VRRP = "02:00:00:00:00:ee", "00:00:5e:00:01:07"
-NEW, ANOTHER = "02:00:00:00:00:ef", "02:00:00:00:00:ed"
-OTHER_HOST, UNKNOWN = "pass_other_host", "reject_unknown"
+NEW, ANOTHER, UNSEEN = "02:00:00:00:00:ef", "02:00:00:00:00:ed", "02:00:00:00:00:eb"
+OTHER_HOST, WITHIN, UNKNOWN = "drop_other_host", "pass_other_host", "reject_unknown"
 SEND = """
 import socket, sys
 with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
@@ -46,6 +47,58 @@ def test_a_frame_for_nobody_here_is_left_alone(lab: Lab, director: LabDirector) 
 
     wait_until(lambda: verdict(director, OTHER_HOST) >= passed + 10, "the frames are counted")
     assert verdict(director, UNKNOWN) == answered
+
+
+def resets(host: Host) -> int:
+    """How many RSTs the host's own kernel sent."""
+    names, values = (
+        line.split()
+        for line in host.run("cat", "/proc/net/snmp").stdout.splitlines()
+        if line.startswith("Tcp:")
+    )
+    return int(values[names.index("OutRsts")])
+
+
+def test_no_kernel_answers_for_a_mac_that_the_interface_got_while_no_daemon_ran(
+    lab: Lab, director: LabDirector
+) -> None:
+    host, own = lab.director_host, lab.director_host.node.mac()
+    dropped, sent = verdict(director, OTHER_HOST), resets(host)
+    director.kill()
+    host.run("ip", "link", "set", "eth0", "address", UNSEEN)
+    try:
+        flood(lab, UNSEEN)
+    finally:
+        host.run("ip", "link", "set", "eth0", "address", own)
+        director.start()
+
+    assert verdict(director, OTHER_HOST) == dropped + 10
+    assert resets(host) == sent
+
+
+def test_a_container_on_the_interface_gets_its_frames(lab: Lab, director: LabDirector) -> None:
+    """A server of which another director sends it clients."""
+    elsewhere = lab.backends[1].node.namespace
+    add = ["ip", "link", "add", "container0", "link", "eth0", "address", UNSEEN, "netns", elsewhere]
+    lab.director_host.run(*add, "type", "macvlan")
+    try:
+        lab.backends[1].run("ip", "link", "set", "container0", "up")
+        passed = verdict(director, WITHIN)
+
+        def gets_them() -> bool:
+            flood(lab, UNSEEN)
+            return verdict(director, WITHIN) > passed
+
+        wait_until(gets_them, "the container's frames are left to it", 20.0)
+    finally:
+        lab.backends[1].run("ip", "link", "del", "container0")
+    dropped = verdict(director, OTHER_HOST)
+
+    def are_nobodys() -> bool:
+        flood(lab, UNSEEN)
+        return verdict(director, OTHER_HOST) > dropped
+
+    wait_until(are_nobodys, "the frames are nobody's again", 20.0)
 
 
 def test_a_frame_for_an_interface_that_came_later_is_directed(lab: Lab, director: LabDirector) -> None:

@@ -12,13 +12,14 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
-from xdpdirector import stations
+from xdpdirector import secondary_map, stations
 
 OWN = w.mac(w.DIRECTOR_MAC)
 VRRP_MAC = "00:00:5e:00:01:07"
 PEER_MAC = "02:00:00:00:00:02"
 LIKE_OURS = ("02:00:00:00:01:01", "02:00:00:00:00:81", "02:00:01:00:00:01", "00:00:00:00:00:00")
 ROOM = 15
+SECONDARY = 4096
 
 
 @pytest.fixture
@@ -47,19 +48,59 @@ FRAMES = {
 
 
 @pytest.mark.parametrize("name", FRAMES)
-def test_a_frame_for_another_machine_is_left_alone(world: w.World, name: str) -> None:
+def test_nobody_here_answers_a_frame_for_another_machine(world: w.World, name: str) -> None:
+    """Not the kernel either, which may take it for its own: the interface may have got another MAC while no daemon
+    ran."""
     world.apply(w.service())
     world.send(w.tcp("S"))
     frame = at(PEER_MAC, FRAMES[name])
 
+    assert world.send(frame) == w.Outcome(w.DROP, "drop_other_host", bytes(frame))
+
+
+@pytest.fixture
+def container(world: w.World) -> Iterator[str]:
+    """The MAC of a container on a macvlan."""
+    secondary_map.write(world.tables, {w.mac(PEER_MAC)})
+    yield PEER_MAC
+    secondary_map.write(world.tables, set())
+
+
+@pytest.mark.parametrize("name", FRAMES)
+def test_a_frame_for_a_container_on_the_interface_is_its_own(
+    world: w.World, container: str, name: str
+) -> None:
+    world.apply(w.service())
+    world.send(w.tcp("S"))
+    frame = at(container, FRAMES[name])
+
     assert world.send(frame) == w.Outcome(w.PASS, "pass_other_host", bytes(frame))
+
+
+def test_exactly_the_macs_that_are_told_are_containers(world: w.World, container: str) -> None:
+    world.apply(w.service())
+
+    secondary_map.write(world.tables, {w.mac(mac) for mac in LIKE_OURS})
+
+    reasons = {mac: world.send(at(mac, SYN)).reason for mac in (*LIKE_OURS, container)}
+    assert reasons == dict.fromkeys(LIKE_OURS, "pass_other_host") | {container: "drop_other_host"}
+
+
+def test_more_containers_than_there_is_room_for_are_as_many_as_there_is(
+    world: w.World, container: str
+) -> None:
+    many = {bytes((2, 0, 0, 8, *divmod(number, 256))) for number in range(SECONDARY + 2)}
+
+    secondary_map.write(world.tables, many)
+
+    assert sum(len(keys) for keys, _ in world.tables.read(secondary_map.MAP)) == SECONDARY
 
 
 def test_what_a_director_sends_to_a_backend_is_not_sent_again_by_another(world: w.World) -> None:
     world.apply(w.service())
     sent = world.send(w.tcp("S")).frame
 
-    assert world.send(sent) == w.Outcome(w.PASS, "pass_other_host", sent)
+    assert world.send(sent) == w.Outcome(w.DROP, "drop_other_host", sent)
 
 
 def test_a_frame_for_another_machine_makes_no_connection(world: w.World) -> None:
@@ -81,7 +122,7 @@ def test_a_frame_for_another_machine_and_no_vip_is_not_counted_apart(world: w.Wo
 def test_every_part_of_the_mac_counts(world: w.World, mac: str) -> None:
     world.apply(w.service())
 
-    assert world.send(at(mac, SYN)).reason == "pass_other_host"
+    assert world.send(at(mac, SYN)).reason == "drop_other_host"
 
 
 def test_frames_for_each_of_many_macs_are_directed(world: w.World, many: list[bytes]) -> None:
@@ -90,7 +131,7 @@ def test_frames_for_each_of_many_macs_are_directed(world: w.World, many: list[by
     reasons = {world.send(at(mac.hex(":"), SYN)).reason for mac in many}
 
     assert reasons <= {"forward_new", "forward_connection"}
-    assert world.send(at(PEER_MAC, SYN)).reason == "pass_other_host"
+    assert world.send(at(PEER_MAC, SYN)).reason == "drop_other_host"
 
 
 def test_more_macs_than_there_is_room_for_are_all_taken_for_our_own(

@@ -393,6 +393,7 @@ def test_the_program_does_what_the_model_says(
             "drop_internal",
             "drop_full",
             "pass_other_host",
+            "drop_other_host",
             "drop_answer",
             "drop_error",
             "drop_unanswerable",

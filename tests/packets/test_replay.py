@@ -201,7 +201,7 @@ def test_frames_for_other_machines_are_left_alone_when_the_directors_mac_is_know
 
     known = run(frames, None, None, Premises(own=(w.mac(w.DIRECTOR_MAC),)))
 
-    assert outcomes(known) == ["forward_new web/web1", "pass_other_host"]
+    assert outcomes(known) == ["forward_new web/web1", "drop_other_host"]
     assert outcomes(run(frames)) == ["forward_new web/web1", "forward_new web/web2"]
 
 

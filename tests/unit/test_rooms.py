@@ -45,6 +45,7 @@ RESERVED = {
         "maglev",
         "mentions",
         "records",
+        "secondary_map",
         "senders",
         "replay",
         "schedule",

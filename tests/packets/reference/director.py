@@ -49,10 +49,12 @@ class Record:
 
 
 class Director:
-    """`ingress`: the interface that frames come in on, and `own_mac` its address."""
+    """`ingress`: the interface that frames come in on, and `own_mac` its address; `secondary_macs`: of what stands
+    on it."""
 
     def __init__(self, ingress: int, own_mac: bytes) -> None:
         self._ingress, self._own_mac = ingress, own_mac
+        self.secondary_macs: set[bytes] = set()
         self.services: dict[str, Service] = {}
         self.counts: Counter[str] = Counter()
         self.guard = Guard()
@@ -104,7 +106,9 @@ class Director:
         if port is not None and not self._listeners.find(packet.vip, packet.protocol, port):
             return Fate(PASS, "pass_no_listener", frame)
         if frame[:6] != self._own_mac:
-            return Fate(PASS, "pass_other_host", frame)
+            if frame[:6] in self.secondary_macs:
+                return Fate(PASS, "pass_other_host", frame)
+            return Fate(DROP, "drop_other_host", frame)
         if packet.fault:
             return Fate(DROP, packet.fault, frame)
         if packet.piece is Piece.LATER:

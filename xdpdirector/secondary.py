@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""MACs besides its own that an interface takes frames for: its secondary unicast addresses, as the kernel says.
+
+They are of what stands on the interface, where this network namespace does not see it: containers on macvlans. A
+frame for one of them is that container's, also when it has a VIP, as a server has of which another director sends
+it clients. Who puts them into memory is not known here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Set
+from socket import AF_BRIDGE
+
+from pyroute2.netlink.rtnl import RTM_GETNEIGH
+from pyroute2.netlink.rtnl.ndmsg import ndmsg
+
+from xdpdirector import interfaces
+from xdpdirector.background import BackgroundTasks
+from xdpdirector.errors import DirectorError
+from xdpdirector.interfaces import mac_bytes
+from xdpdirector.netlink import Requests
+
+NTF_SELF = 2  # linux/neighbour.h: an entry of the device itself, and not of a bridge that it is a port of
+LOOKS_APART = 5.0  # seconds; the kernel does not tell of changes
+
+log = logging.getLogger(__name__)
+
+
+class SecondaryMacs:
+    """Looks again and again at the interfaces of these names, and tells what it finds."""
+
+    def __init__(
+        self, names: Collection[str], tell: Callable[[Set[bytes]], None], tasks: BackgroundTasks
+    ) -> None:
+        self._names, self._tell, self._tasks = frozenset(names), tell, tasks
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = self._tasks.start("the look at secondary MACs", self._follow)
+
+    async def close(self) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _follow(self) -> None:
+        while True:
+            try:
+                with Requests() as requests:
+                    links = interfaces.everything(requests)
+                    self._tell(read(requests, [link.index for link in links if link.name in self._names]))
+            except (OSError, DirectorError) as error:  # looked at again
+                log.warning("the secondary MACs cannot be looked at: %s", error)
+            await asyncio.sleep(LOOKS_APART)
+
+
+def read(requests: Requests, indices: Collection[int]) -> set[bytes]:
+    """Those of the interfaces with these indices."""
+    found = set()
+    for index in indices:
+        request = ndmsg()
+        request["family"], request["ifindex"] = AF_BRIDGE, index
+        for entry in requests.dump(RTM_GETNEIGH, request):
+            mac = mac_bytes(entry.get_attr("NDA_LLADDR"))
+            if entry["ifindex"] == index and entry["flags"] & NTF_SELF and mac and not mac[0] & 1:
+                found.add(mac)
+    return found

@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Whose frames the packet program leaves to the kernel, in the map `secondary_macs`: see `leave`, bpf/service.h."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+
+import numpy as np
+
+from xdpdirector.tables import Array, Tables
+
+MAP = "secondary_macs"
+
+
+def write(tables: Tables, macs: Set[bytes]) -> None:
+    """Let exactly these stand in the map, or as many as it has room for."""
+    most = tables.loaded.maps[MAP]["max_entries"]
+    wanted = {int.from_bytes(mac, "little") for mac in sorted(macs)[:most]}
+    present = {int(key) for keys, _ in tables.read(MAP) for key in keys}
+    tables.delete(MAP, _keys(present - wanted))
+    tables.write(MAP, _keys(wanted - present), np.ones(len(wanted - present), np.uint32))
+
+
+def _keys(numbers: Set[int]) -> Array:
+    return np.array(sorted(numbers), np.uint64)

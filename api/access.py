@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the API knows of those who come in: tokens, the audit, and what the operator wants of its doors."""
+"""What the API knows of those who come in: tokens, sessions, the audit, and what the operator wants."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 from xdpdirector.access import AccessFile
 from xdpdirector.accessspec import ApiSpec
 from xdpdirector.audit import Audit
+from xdpdirector.sessions import Sessions
 from xdpdirector.tokens import Tokens
 
 NOWHERE = Path(os.devnull) / "access.db"
@@ -20,13 +21,15 @@ class Access:
     file: AccessFile
     tokens: Tokens
     audit: Audit
+    sessions: Sessions
     spec: ApiSpec
 
     @classmethod
     def at(cls, path: Path, spec: ApiSpec | None = None) -> Access:
         """Kept in the file at `path`, which is opened when it is needed, and begun anew when it is damaged."""
         file = AccessFile(path, keeps_damaged=False)
-        return cls(file, Tokens(file), Audit(file), spec or ApiSpec())
+        sessions = Sessions(path.with_name("sessions.db"))
+        return cls(file, Tokens(file), Audit(file), sessions, spec or ApiSpec())
 
     @classmethod
     def nowhere(cls) -> Access:
@@ -35,3 +38,4 @@ class Access:
 
     def close(self) -> None:
         self.file.close()
+        self.sessions.close()

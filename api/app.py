@@ -17,6 +17,7 @@ from xdpdirector.api import (
     backends,
     configuration,
     connections,
+    dashboard,
     dataplane,
     document,
     dry_runs,
@@ -26,11 +27,13 @@ from xdpdirector.api import (
     head,
     idempotency,
     lan,
+    live,
     metrics,
     negotiation,
     problems,
     reference,
     services,
+    sessions,
     statistics,
     status,
     strictness,
@@ -41,6 +44,7 @@ from xdpdirector.api.access import Access
 from xdpdirector.api.gate import Gate, through_the_gate
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
+from xdpdirector.api.pulse import Pulse
 from xdpdirector.api.reading import Reading
 from xdpdirector.api.tallies import Tallies
 
@@ -54,14 +58,17 @@ _ROUTERS = (
     explain.router,
     guard.router,
     lan.router,
+    live.router,
     statistics.router,
     events.router,
     trace.router,
     status.router,
     metrics.router,
     tokens.router,
+    sessions.router,
     audit.router,
     reference.router,
+    dashboard.router,
 )
 
 
@@ -94,6 +101,8 @@ def create_app(director: Control, access: Access | None = None, answers: Answers
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
     app.state.reading = Reading()
+    app.state.pulse = Pulse(director)
+    app.state.dashboard = dashboard.Files()
     app.state.tallies = tallies = Tallies()
     problems.install(app)
     dry_runs.install(app)

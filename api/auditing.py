@@ -7,6 +7,7 @@ has to be able to drain a backend while the disk is broken. Knows responses, not
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 from collections.abc import Callable
@@ -17,7 +18,8 @@ from typing import Any, Protocol
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Send
 
-from xdpdirector.api.identity import Identity, Peer
+from xdpdirector.api.identity import Identity, Peer, whence
+from xdpdirector.api.strangers import Strangers
 from xdpdirector.audit import Entry, Outcome, attempting
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.threads import to_its_end
@@ -47,7 +49,7 @@ class Audited:
         self._entry = Entry(
             author=identity.name,
             role=str(identity.role),
-            source=str(identity.peer),
+            source=identity.source,
             operation=operation or "",
             request=f"{request.method} {url.path}" + (f"?{url.query}" if url.query else ""),
             key=request.headers.get("idempotency-key"),
@@ -80,10 +82,31 @@ class Audited:
         return lambda outcome: self._audit.finish(attempt, outcome)
 
 
-async def tell_of_stranger(
+async def pause(seconds: float) -> None:
+    await asyncio.sleep(seconds)
+
+
+async def turn_away(
+    audit: Recorder,
+    strangers: Strangers,
+    request: Request,
+    operation: str | None,
+    peer: Peer,
+) -> None:
+    """Somebody came with a token or a code that is none: told once in a while, and slowed down when it goes on."""
+    failure = strangers.failed(whence(peer))
+    if failure.tell:
+        text = f"requests without a valid token from {whence(peer)}: {failure.tell}"
+        log.warning("%s", text)
+        await _tell_of_stranger(audit, request, operation, peer, text)
+    if failure.delay:
+        await pause(failure.delay)
+
+
+async def _tell_of_stranger(
     audit: Recorder, request: Request, operation: str | None, peer: Peer, text: str
 ) -> None:
-    """Of somebody who could not be named. That it cannot be written down keeps nobody from being refused."""
+    """That it cannot be written down keeps nobody from being refused."""
     entry = Entry("unknown", "", str(peer), operation or "", f"{request.method} {request.url.path}")
     try:
         outcome = Outcome(HTTPStatus.UNAUTHORIZED, detail=text)

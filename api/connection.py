@@ -19,6 +19,7 @@ from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from xdpdirector.api import relays
 from xdpdirector.api.guests import Guest
 from xdpdirector.api.identity import Peer
 from xdpdirector.api.problems import TYPE
@@ -75,12 +76,36 @@ class Connection(H11Protocol):
         self._arriving = self._untouched = 0.0
         self._looked_at: float | None = None
         self._untaken, self._last_cycle = 0, self.cycle
+        self._is_relayed: bool | None = None if peer.uid is not None else False
+        """Unknown until a process of this host has said enough."""
+        self._head = b""
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.gone.set()
         self._guest.leave()
         self._on_lost()
+
+    def data_received(self, data: bytes) -> None:
+        """A process of this host that passes on what comes from elsewhere says so first: see `relays`."""
+        if self._is_relayed is None:
+            self._head += data
+            if relays.may_begin(self._head) and len(self._head) <= relays.LONGEST:
+                return
+            self._is_relayed, data = self._take_relay(), self._head
+            self._head = b""
+            if not data:
+                return
+        super().data_received(data)
+
+    def _take_relay(self) -> bool:
+        """What comes over a relay has none of the rights of the process that relays it."""
+        found = relays.read(self._head)
+        if found is None:
+            return False
+        (host, port), self._head = found.source, found.rest
+        self.app_state["peer"] = Peer(host, port, relay=str(self._guest.peer))
+        return True
 
     def introduce(self, *, privileged: bool) -> None:
         """See `xdpdirector.api.gate.Line`."""

@@ -58,13 +58,21 @@ async def _intent(
     match, none_match = (conditions.whole(request, name) for name in ("if-match", "if-none-match"))
     return Intent(
         author,
-        change_reason or "",
+        _text(change_reason or ""),
         conditions.expected(match),
         conditions.unwanted(none_match),
         only_present=conditions.is_any(match),
         only_new=conditions.is_any(none_match),
         dry_run=dry_run,
     )
+
+
+def _text(field: str) -> str:
+    """Of a header: octets, of which each stands as the character of its number; UTF-8 where they are."""
+    try:
+        return field.encode("latin-1").decode()
+    except UnicodeError:
+        return field
 
 
 IntentDep = Annotated[Intent, Depends(_intent)]

@@ -88,6 +88,7 @@ def _describe_streams(content: Document) -> None:
     """`itemSchema` is of OpenAPI 3.2. For some programs 3.1's `schema` is that of one event, for others not."""
     for kind in content.values():
         kind.pop("itemSchema", None)
+    content.get("text/event-stream", {}).pop("schema", None)
 
 
 def _take_what_get_gives(schemas: Document) -> None:

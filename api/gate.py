@@ -8,7 +8,6 @@ from the table, and nothing of what an operation does.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
@@ -18,23 +17,18 @@ from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xdpdirector.accessspec import Role
-from xdpdirector.api import problems
+from xdpdirector.api import browsers, problems
 from xdpdirector.api.access import Access
-from xdpdirector.api.auditing import Audited, tell_of_stranger
-from xdpdirector.api.identity import Identity, Peer, identify, whence
+from xdpdirector.api.auditing import Audited, turn_away
+from xdpdirector.api.identity import Identity, Peer, identify, identify_session, whence
 from xdpdirector.api.rates import Rates, UnderWay
-from xdpdirector.api.roles import OPEN, ROLES, Operations, changes
+from xdpdirector.api.roles import BROWSERS, OPEN, ROLES, Operations, changes
 from xdpdirector.api.strictness import one_header
 from xdpdirector.api.tallies import Tallies
 from xdpdirector.api.vigil import watched
 from xdpdirector.errors import DirectorError, NotAllowedError, NotAuthenticatedError, StoreError
 
 _NOBODY = Peer()
-log = logging.getLogger(__name__)
-
-
-async def pause(seconds: float) -> None:
-    await asyncio.sleep(seconds)
 
 
 class Line(Protocol):
@@ -77,6 +71,8 @@ class Gate:
         line: Line | None = getattr(request.state, "line", None)
         if operation in OPEN:
             self._rates.take(whence(peer))
+            if operation in BROWSERS:
+                browsers.require_own_host(request.url.scheme, request.headers)
             await self._app(request.scope, receive, send)
             return
         identity = await self._identify(request, operation, peer)
@@ -89,7 +85,7 @@ class Gate:
 
             async def served(scope: Scope, receive: Receive, send: Send) -> None:
                 gone = line.gone if line and not is_change else None
-                allowed = partial(self._is_still, request, identity) if identity.has_token else None
+                allowed = partial(self._is_still, request, identity) if identity.can_end else None
                 await watched(self._app, scope, receive, send, gone=gone, is_allowed=allowed)
 
             if not is_change:
@@ -109,30 +105,38 @@ class Gate:
         authorization = None
         try:
             authorization = one_header(request, "authorization")
-            identity = identify(peer, authorization, self._access.tokens, self._access.spec.role)
+            identity = self._named(request, authorization, peer)
         except DirectorError as error:
             if authorization is not None and isinstance(error, NotAuthenticatedError):
-                await self._fail(request, operation, peer)
+                strangers = self._tallies.strangers
+                await turn_away(self._access.audit, strangers, request, operation, peer)
             self._rates.take(whence(peer))
             raise
         self._rates.take(_key(identity))
         return identity
 
-    async def _fail(self, request: Request, operation: str | None, peer: Peer) -> None:
-        """Somebody came with a token that is none: told once in a while, and slowed down when it goes on."""
-        failure = self._tallies.strangers.failed(whence(peer))
-        if failure.tell:
-            text = f"requests without a valid token from {whence(peer)}: {failure.tell}"
-            log.warning("%s", text)
-            await tell_of_stranger(self._access.audit, request, operation, peer, text)
-        if failure.delay:
-            await pause(failure.delay)
+    def _named(self, request: Request, authorization: str | None, peer: Peer) -> Identity:
+        """By a token; else by a session, else by the kernel, and then it may be a browser that another site's page
+        has set to work. NotAuthenticatedError, NotAllowedError."""
+        access, headers, method = self._access, request.headers, request.method
+        if authorization is not None:
+            return identify(peer, authorization, access.tokens, access.spec.role)
+        browsers.require_own_host(request.url.scheme, headers)
+        browsers.require_own_page(method, headers)
+        cookie = request.cookies.get(browsers.cookie_name(request.url.scheme, headers))
+        if cookie and access.spec.dashboard:
+            found = identify_session(peer, cookie, access.sessions, access.tokens, access.spec.role)
+            if found:
+                browsers.require_own_header(method, headers)
+                return found
+            if peer.uid is None:
+                raise NotAuthenticatedError("The session is over: log in again.")
+        return identify(peer, None, access.tokens, access.spec.role)
 
     def _is_still(self, request: Request, identity: Identity) -> bool:
-        """Whether the token still says the same. While nobody can tell, it does."""
-        authorization = request.headers.get("authorization")
+        """Whether the token or the session still says the same. While nobody can tell, it does."""
         try:
-            now = identify(identity.peer, authorization, self._access.tokens, self._access.spec.role)
+            now = self._named(request, request.headers.get("authorization"), identity.peer)
         except NotAuthenticatedError:
             return False
         except StoreError:

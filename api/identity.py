@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who asks, and what that one may do. The kernel names who is on a unix socket, a token everybody else.
+"""Who asks, and what that one may do. The kernel names who is on a unix socket, a token or a session
+everybody else.
 
 Knows no routes and no database: tokens are looked up behind a seam.
 """
@@ -10,12 +11,14 @@ import pwd
 import socket
 import struct
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_network
 from typing import Protocol
 
 from xdpdirector.accessspec import Role
 from xdpdirector.errors import NotAuthenticatedError
+from xdpdirector.sessions import Holder, Session
 
 _PEERCRED = struct.Struct("=iII")  # struct ucred, unix(7)
 _SCHEME = "bearer "
@@ -24,12 +27,14 @@ _HOW = "send the header 'Authorization: Bearer TOKEN'; `xdpdirector token add` m
 
 @dataclass(frozen=True)
 class Peer:
-    """The other end of a connection: a process of this host (`uid`, `pid`), or an address and a port."""
+    """The other end of a connection: a process of this host (`uid`, `pid`), or an address and a port. `relay`: the
+    process of this host that passes on what comes from there; it lends nobody its rights."""
 
     host: str = ""
     port: int = 0
     uid: int | None = None
     pid: int = 0
+    relay: str = ""
 
     @classmethod
     def of(cls, connection: socket.socket) -> Peer:
@@ -44,17 +49,27 @@ class Peer:
     def __str__(self) -> str:
         if self.uid is not None:
             return f"uid {self.uid}, pid {self.pid}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        address = f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return f"{address} by {self.relay}" if self.relay else address
 
 
 @dataclass(frozen=True)
 class Identity:
-    """`name` stands beside changes: the user's name of a process, `token:NAME` of a token."""
+    """`name` stands beside changes: the user's name of a process, `token:NAME` of a token. `can_end`: what lets it
+    in can be taken away while a request is answered. `session`: the id of the session that it asks with; `holder`:
+    who a session of its own would stand for."""
 
     name: str
     role: Role
     peer: Peer
-    has_token: bool = False
+    can_end: bool = False
+    session: str = ""
+    holder: Holder | None = None
+
+    @property
+    def source(self) -> str:
+        """Where it asks from, for the audit."""
+        return f"{self.peer}, session {self.session}" if self.session else str(self.peer)
 
 
 def whence(peer: Peer) -> str:
@@ -75,10 +90,23 @@ class Known(Protocol):
     @property
     def role(self) -> Role: ...
 
+    @property
+    def created(self) -> datetime: ...
+
 
 class TokenBook(Protocol):
     def find(self, text: str) -> Known | None:
         """The token of that text, if there is one and it is valid now; StoreError when nobody can tell."""
+
+
+class SessionTokens(Protocol):
+    def of_session(self, name: str, created: datetime) -> Known | None:
+        """The token of that name that was made then, if it is valid now; StoreError when nobody can tell."""
+
+
+class SessionBook(Protocol):
+    def find(self, text: str) -> Session | None:
+        """The session of that text, if it is one now; StoreError when nobody can tell."""
 
 
 def identify(peer: Peer, authorization: str | None, tokens: TokenBook, role: Role) -> Identity:
@@ -90,7 +118,37 @@ def identify(peer: Peer, authorization: str | None, tokens: TokenBook, role: Rol
         return _by_token(peer, authorization, tokens)
     if peer.uid is None:
         raise NotAuthenticatedError(f"A token is needed: {_HOW}.")
-    return Identity(user_name(peer.uid), Role.ADMIN if peer.uid == 0 else role, peer)
+    name = user_name(peer.uid)
+    return Identity(name, _of_user(peer.uid, role), peer, holder=Holder(name, role, uid=peer.uid))
+
+
+def identify_session(
+    peer: Peer, cookie: str, sessions: SessionBook, tokens: SessionTokens, role: Role
+) -> Identity | None:
+    """Who a session stands for, with what that one may do now; None when it is over."""
+    session = sessions.find(cookie)
+    if session is None:
+        return None
+    holder, public = session.holder, session.view.id
+    if holder.uid is not None:
+        return Identity(holder.author, _of_user(holder.uid, role), peer, can_end=True, session=public)
+    token = (
+        tokens.of_session(holder.token, holder.token_created)
+        if holder.token and holder.token_created
+        else None
+    )
+    if token is None:
+        return None
+    return Identity(holder.author, token.role, peer, can_end=True, session=public)
+
+
+def holder_of(token: Known) -> Holder:
+    """Who a session stands for that is begun with this token."""
+    return Holder(f"token:{token.name}", token.role, token=token.name, token_created=token.created)
+
+
+def _of_user(uid: int, role: Role) -> Role:
+    return Role.ADMIN if uid == 0 else role
 
 
 def _by_token(peer: Peer, authorization: str, tokens: TokenBook) -> Identity:
@@ -102,7 +160,8 @@ def _by_token(peer: Peer, authorization: str, tokens: TokenBook) -> Identity:
             "The token is not valid: it was removed, has expired, or is not complete. "
             "`xdpdirector token list` shows which there are."
         )
-    return Identity(f"token:{token.name}", token.role, peer, has_token=True)
+    holder = holder_of(token)
+    return Identity(holder.author, token.role, peer, can_end=True, holder=holder)
 
 
 @lru_cache(maxsize=256)

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xdpdirector.accessspec import Role
 
 LARGEST_BODY = 1 << 20
+LARGEST_OF_STRANGERS = 4 << 10
 LARGEST_BY_ROLE = {Role.READ: 16 << 10, Role.OPERATE: 64 << 10}
 """Whole documents are the administrators'. Others ask a question, or change a backend."""
 
@@ -29,7 +30,8 @@ class BodyLimit:
             return
         headers, received = Headers(scope=scope), 0
         identity = scope.get("state", {}).get("identity")
-        limit = min(self._limit, LARGEST_BY_ROLE.get(identity.role, self._limit)) if identity else self._limit
+        largest = LARGEST_BY_ROLE.get(identity.role, self._limit) if identity else LARGEST_OF_STRANGERS
+        limit = min(self._limit, largest)
 
         async def counted() -> Message:
             nonlocal received

@@ -101,7 +101,7 @@ def promised(document: Document) -> Document:
 def _refusals(path: str, method: str, operation: Document) -> Iterator[int]:
     yield 422  # of a parameter that it does not have
     yield 400
-    if operation["operationId"] in roles.OPEN:
+    if operation["operationId"] in roles.OPEN and "requestBody" not in operation:
         yield 429
         return
     yield from (401, 403, 429, 503)

@@ -15,7 +15,9 @@ from starlette.types import Scope
 
 from xdpdirector.accessspec import Role
 
-OPEN = frozenset({"get_liveness"})
+BROWSERS = frozenset({"get_dashboard", "create_session"})
+"""What a browser needs to log in."""
+OPEN = frozenset({"get_liveness"}) | BROWSERS
 """For all who can connect."""
 
 ROLES = {
@@ -52,6 +54,7 @@ ROLES = {
     "patch_service": Role.ADMIN,
     "delete_service": Role.ADMIN,
     "follow_events": Role.READ,
+    "follow_present": Role.READ,
     "explain": Role.READ,
     "get_dataplane": Role.READ,
     "follow_decisions": Role.OPERATE,
@@ -62,12 +65,20 @@ ROLES = {
     "replace_configuration": Role.ADMIN,
     "roll_back": Role.ADMIN,
     "list_audit": Role.OPERATE,
+    "get_current_session": Role.READ,
+    "end_session": Role.READ,
+    "create_login_link": Role.READ,
+    "list_sessions": Role.ADMIN,
+    "delete_session": Role.ADMIN,
     "list_tokens": Role.ADMIN,
     "create_token": Role.ADMIN,
     "delete_token": Role.ADMIN,
 }
 ASKING = frozenset({"explain"})
 """Operations that are POST because a question has a body. All others that are not GET change something."""
+
+OF_ONESELF = frozenset({"end_session", "create_login_link"})
+"""Operations that change nothing but whether who asks is logged in."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 

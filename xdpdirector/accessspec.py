@@ -21,7 +21,7 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from xdpdirector.fields import NUMBER, Frozen, key
+from xdpdirector.fields import NUMBER, Flag, Frozen, key
 from xdpdirector.listener import Address
 
 ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
@@ -134,6 +134,7 @@ class ApiSpec(Frozen):
     rate: Annotated[int, Field(ge=1, le=100_000), NUMBER] = key(
         500, "How much one token, user or address may ask; twice as many at once.", "requests a second"
     )
+    dashboard: Flag = key(True, "Whether the dashboard is there for browsers, at /ui/ of each address.")
 
     @model_validator(mode="after")
     def _safe(self) -> Self:

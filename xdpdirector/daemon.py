@@ -198,6 +198,9 @@ async def _serve(
                 await watcher.start()
             app = create_app(director, access, StoredAnswers(lambda: archive.database))
             server = Server(app, doors, on_open=on_open)
+            recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
+            running.push_async_callback(asyncio.wait, [recording])
+            running.callback(recording.cancel)
             await _answer(
                 director,
                 server,

@@ -36,6 +36,7 @@ class BackendSample:
     effective_weight: float
     admin: AdminState
     operational: Operational
+    reason: str
     since: datetime
     serving: bool
     vips: tuple[VipVerdict, ...]
@@ -119,6 +120,7 @@ def backend_sample(
         effective_weight=round(spec.weight * standing.share, 2),
         admin=spec.admin,
         operational=_operational(spec, standing, counts, settled),
+        reason=standing.why,
         since=since,
         serving=_serves(spec, standing),
         vips=tuple(map(standing.at, vips)),

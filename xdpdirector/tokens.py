@@ -126,6 +126,12 @@ class Tokens:
         self._note_use(token)
         return token
 
+    def of_session(self, name: str, created: datetime) -> Token | None:
+        """The token of that name that was made then, if it is valid now: another one of the name is another one."""
+        row = self._file.database.row(f"SELECT {_COLUMNS} FROM tokens WHERE name = ?", (name,))
+        token = _token(row) if row else None
+        return token if token and token.created == created and self._is_valid(token) else None
+
     def _is_valid(self, token: Token) -> bool:
         return token.expires is None or self._now() < token.expires
 

@@ -126,7 +126,7 @@ def _bounds(operation: str | None, query: Mapping[str, Any]) -> Document:
     """For what waits, and for what is asked for afterwards; values that are wrong stay."""
     if operation and operation.startswith(("create_", "delete_")) and query.get("dry_run") in (True, "true"):
         return {"dry_run": "false"}
-    if operation == "follow_events" and query.get("follow") in (None, True, "true"):
+    if operation in ("follow_events", "follow_present") and query.get("follow") in (None, True, "true"):
         return {"follow": "false"}
     if operation == "follow_decisions" and _is_number(query.get("seconds", 1)):
         return {"seconds": "0.05"}

@@ -16,7 +16,7 @@ from fake_director import FakeDirector
 from xdpdirector.api.contract import current
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
-STREAMS = ("/v1/events", "/v1/trace")
+STREAMS = ("/v1/events", "/v1/live", "/v1/trace")
 
 
 @pytest.fixture
@@ -63,6 +63,7 @@ def operations() -> list[tuple[str, str]]:
         "revision": "1",
         "prefix": "203.0.113.0/24",
         "token": "spare",
+        "session": "0123456789ab",
     }
     return [
         (method.upper(), path.format(**known)) for path, item in current()["paths"].items() for method in item

@@ -9,7 +9,7 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api import gate
+from xdpdirector.api import auditing
 from xdpdirector.api.strangers import ADDRESSES, FORGIVEN, LONGEST_DELAY, TELL_APART, TRIES, Strangers
 
 
@@ -70,7 +70,7 @@ def test_wrong_tokens_are_in_log_audit_and_metrics(
     async def sleep(seconds: float) -> None:
         slept.append(seconds)
 
-    monkeypatch.setattr(gate, "pause", sleep)
+    monkeypatch.setattr(auditing, "pause", sleep)
     with ApiServer(FakeDirector(), tmp_path / "api.sock") as server:
         statuses = {server.status("/v1/services", authorization="Bearer xdpd_0_wrong") for _ in range(60)}
         rows = server.client.get("/v1/audit", {"author": "unknown"})["items"]

@@ -13,6 +13,7 @@ from xdpdirector.cli import (
     backend,
     config,
     daemon,
+    dashboard,
     dataplane,
     doctor,
     events,
@@ -149,6 +150,7 @@ app.command(epilog=example("xdpdirector events -f --types backend,vip"))(events.
 app.command(epilog=example("xdpdirector explain 198.51.100.7 192.0.2.10:80/tcp"))(explain.explain)
 app.command(epilog=example("xdpdirector trace --service web --reason drop,reject"))(trace.trace)
 app.command(epilog=example("xdpdirector replay capture.pcap --config director.yaml"))(replay.replay)
+app.command(epilog=example("xdpdirector dashboard"))(dashboard.dashboard)
 app.command(epilog=example("xdpdirector dataplane"))(dataplane.dataplane)
 app.command(epilog=example("xdpdirector lan"))(lan.lan)
 app.command(epilog=example("xdpdirector doctor --quiet"))(doctor.doctor)

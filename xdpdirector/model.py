@@ -27,6 +27,7 @@ from xdpdirector.labels import Labels
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
+from xdpdirector.lvsspec import LvsSpec
 
 Key = tuple[str, str]
 """Of a backend: its service's name, and its own."""
@@ -347,6 +348,7 @@ class Configuration(Frozen):
     guard: GuardSpec = key(GuardSpec(), "Whose packets are dropped.")
     lan: LanSpec = key(LanSpec(), "How the director looks after its network.")
     checks: Checks = key(Checks(), "What holds for all health checks.")
+    lvs: LvsSpec = key(LvsSpec(), "What the commands of Linux Virtual Server need to know here.")
     services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(
         default_factory=dict, description="The virtual services, by name."
     )

@@ -26,6 +26,7 @@ from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
 from xdpdirector.labels import Selector
 from xdpdirector.lan.source import FakeLan
+from xdpdirector.lvsspec import LvsSpec
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
@@ -73,6 +74,7 @@ class FakeDirector:
         self.lacking: dict[tuple[str, str, Address], str] = {}
         self.absent: tuple[Missing, ...] = ()
         self.problems: tuple[str, ...] = ()
+        self.lvs = LvsSpec()
         self.broken: Exception | None = None
         self.authors: list[str] = []
         self.warnings: tuple[str, ...] = ()
@@ -129,6 +131,9 @@ class FakeDirector:
             address=spec.address,
             weight=spec.weight,
             effective_weight=spec.weight,
+            max_connections=spec.max_connections,
+            resume_connections=spec.resume_connections,
+            router=spec.router,
             labels=spec.labels,
             admin=spec.admin,
             operational=operational,
@@ -350,7 +355,9 @@ class FakeConfiguration:
         self._director = director
 
     def document(self) -> Configuration:
-        return Configuration(interfaces=("eth0",), services=dict(self._director._services))
+        return Configuration(
+            interfaces=("eth0",), lvs=self._director.lvs, services=dict(self._director._services)
+        )
 
     async def apply(self, wanted: Configuration, *, intent: Intent, dry_run: bool = False) -> Plan:
         return self._replace(wanted.services, "replace the configuration", intent, dry_run)

@@ -19,12 +19,13 @@ PACKAGE = "xdpdirector"
 # From the bottom up. A name stands for the module and all below it; None for all modules that are not named.
 LEVELS: list[set[str | None]] = [
     {"", "errors", "paths", "bpf", "durations", "harmless", "listener", "patterns"},
-    {"fields", "accessspec", "checkspec", "guardspec", "labels", "lanspec", "model", "views"},
+    {"fields", "accessspec", "checkspec", "guardspec", "labels", "lanspec", "lvsspec", "model", "views"},
     {"maglev", "health"},
     {None},
     {"director"},
     {"api"},
     {"daemon"},
+    {"lvs"},
     {"lab", "cli", "__main__", "pytest_plugin"},
 ]
 

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from xdpdirector import harmless
-from xdpdirector.cli import serving, streams
+from xdpdirector.cli import ipvsadm, serving, streams
 from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
 from xdpdirector.errors import DirectorError
 
@@ -25,6 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if order := serving.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
             return serving.serve(*order)
+        if asked := ipvsadm.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
+            with streams.reporting():
+                return ipvsadm.run(asked)
         from xdpdirector.cli.app import command
 
         with streams.reporting():

@@ -27,6 +27,8 @@ from xdpdirector.cli import (
     top,
     trace,
 )
+from xdpdirector.cli.ipvsadm import NAME, Order
+from xdpdirector.cli.ipvsadm import run as run_ipvsadm
 from xdpdirector.cli.lazy import LazyGroup
 from xdpdirector.cli.render import answer, repeated
 from xdpdirector.cli.target import Format, Output, Target, Watch, example, target
@@ -143,6 +145,20 @@ def stats(context: typer.Context, output: Output = Format.TABLE) -> None:
 def version(output: Output = Format.TABLE) -> None:
     """The version of this program."""
     answer(output, {"version": __version__}, lambda: [f"xdpdirector {__version__}"])
+
+
+@app.command(
+    NAME,
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    epilog=example("xdpdirector ipvsadm -L -n"),
+)
+def ipvsadm(
+    context: typer.Context,
+    words: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", show_default=False)] = None,
+) -> None:
+    """As ipvsadm(8), for this director: its options, its output. `ipvsadm -h` lists them."""
+    chosen = target(context)
+    raise typer.Exit(run_ipvsadm(Order(chosen.instance, chosen.socket, words or [])))
 
 
 app.command(epilog=example("xdpdirector top"))(top.top)

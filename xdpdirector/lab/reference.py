@@ -156,6 +156,8 @@ def _plain(field: dict[str, Any], parts: dict[str, Any]) -> str:
         case "object":
             if _is_of_texts(field):
                 return "names, with a text each"
+            if lists := _lists_in(field, parts):
+                return f"names, with a {lists} each"
             return (
                 "names, with keys below"
                 if "patternProperties" in field or "propertyNames" in field
@@ -169,6 +171,12 @@ def _plain(field: dict[str, Any], parts: dict[str, Any]) -> str:
 def _is_of_texts(field: dict[str, Any]) -> bool:
     """Labels."""
     return any(each.get("type") == "string" for each in field.get("patternProperties", {}).values())
+
+
+def _lists_in(field: dict[str, Any], parts: dict[str, Any]) -> str:
+    """What the names of firewall marks lead to; empty where names lead to no lists."""
+    inside = [_resolved(each, parts) for each in field.get("patternProperties", {}).values()]
+    return next((_kind(each, parts) for each in inside if each.get("type") == "array"), "")
 
 
 def _bounds(field: dict[str, Any], write: Any) -> str:

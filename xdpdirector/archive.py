@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -40,6 +41,8 @@ class Archive:
     def __init__(self, path: Path, spare: Path, *, patience: float = 5.0) -> None:
         self._path, self._spare, self._patience = path, spare, patience
         self._note = ""
+        self._changing = threading.RLock()
+        """Held by whoever opens the store, closes it or moves it aside: threads write, others look."""
         self._store: Store | None = None
         self._copy: Store | None = None
         self._forget_copy()  # that of a daemon that was killed
@@ -54,10 +57,11 @@ class Archive:
 
     def close(self) -> None:
         """Can be called twice."""
-        if self._store:
-            self._store.close()
-            self._store = None
-        self._forget_copy()
+        with self._changing:
+            if self._store:
+                self._store.close()
+                self._store = None
+            self._forget_copy()
 
     @property
     def notes(self) -> tuple[str, ...]:
@@ -136,10 +140,13 @@ class Archive:
             self._store.database.be_patient(self._patience)
 
     def _opened(self) -> Store:
-        if self._store is None:
-            self._store = Store(self._path, patience=self._patience)
-            self._forget_copy()
-        return self._store
+        if store := self._store:
+            return store
+        with self._changing:
+            if self._store is None:
+                self._store = Store(self._path, patience=self._patience)
+                self._forget_copy()
+            return self._store
 
     def _read(self, ask: Callable[[Store], Found], nothing: Found) -> Found:
         store = self._store or self._copy
@@ -147,16 +154,17 @@ class Archive:
 
     def _begin_anew(self, error: DamagedStoreError) -> None:
         """Move the damaged file aside; a new one is made when it can be."""
-        self.close()
-        try:
-            aside = set_aside(self._path)
-            self._note = (
-                f"the state database {self._path} was damaged and is kept as {aside}; "
-                "what it knew of former changes is lost"
-            )
-            self._opened()
-        except (OSError, StoreError):
-            self._note = self._note or error.detail
+        with self._changing:
+            self.close()
+            try:
+                aside = set_aside(self._path)
+                self._note = (
+                    f"the state database {self._path} was damaged and is kept as {aside}; "
+                    "what it knew of former changes is lost"
+                )
+                self._opened()
+            except (OSError, StoreError):
+                self._note = self._note or error.detail
         log.error("%s", self._note)
 
     def _read_copy(self) -> None:

@@ -360,7 +360,7 @@ class Director:
     async def _watch(self) -> None:
         for turn in count():
             if turn % STORE_EVERY == 0 or self._wishes.trouble:
-                self._wishes.try_storing()
+                await self._wishes.try_storing()
             await asyncio.sleep(WATCH_APART)
             await self.cut_overdue()
             await self.let_go()

@@ -8,8 +8,8 @@ what was. Knows revisions and drains; how the plane gets there is the reconciler
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -169,26 +169,47 @@ class Wishes:
         for key in leaving:
             self.drains.leave(key, self._plane.counts(key).active)
         self._unstored = (digest, file)
-        self.try_storing()
+        with self._noting_trouble():
+            self._settle(self._storing_the_rest()())
 
-    def try_storing(self) -> None:
+    async def try_storing(self) -> None:
         """See whether the store is well, and store what is left to store; `trouble` says what is wrong. Nothing is
-        written as long as all is well."""
+        written as long as all is well. A change that is being stored sees that as well."""
+        if self._reconciler.lock.locked():
+            return
+        async with self._reconciler.lock:
+            with self._noting_trouble():
+                self._settle(await to_its_end(self._storing_the_rest()))
+
+    @contextmanager
+    def _noting_trouble(self) -> Iterator[None]:
         before = self.trouble
         try:
-            self._history.look()
-            if self.trouble:
-                self._history.try_writing()
-            self.trouble = ""
-            if self._unstored:
-                intent = Intent("file", "the configuration file changed")
-                write = self._writing(self.services, "start", intent, self.drains, self._unstored)
-                self._keep(write(), self.drains)
-                self._unstored = None
+            yield
         except StoreError as error:
             self.trouble = error.detail
             if self.trouble != before:
                 log.error("changes cannot be stored: %s", error.detail)
+
+    def _settle(self, stored: Revision | None) -> None:
+        self.trouble = ""
+        if stored:
+            self._keep(stored, self.drains)
+            self._unstored = None
+
+    def _storing_the_rest(self) -> Callable[[], Revision | None]:
+        """What does it, to be called in another thread once there is a loop: it waits for the disk."""
+        intent, write = Intent("file", "the configuration file changed"), None
+        if self._unstored:
+            write = self._writing(self.services, "start", intent, self.drains, self._unstored)
+
+        def store() -> Revision | None:
+            self._history.look()
+            if self.trouble:
+                self._history.try_writing()
+            return write() if write else None
+
+        return store
 
     def _writing(
         self,

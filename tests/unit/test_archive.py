@@ -7,8 +7,10 @@ import os
 import shutil
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -131,6 +133,36 @@ def test_at_work_it_waits_for_nobody_else_for_long(path: Path, spare: Path) -> N
         other.execute("ROLLBACK")
 
         assert archive.append(MAIL, author="operator", reason="").id == 1
+
+
+def test_who_asks_while_another_thread_opens_it_gets_the_same(
+    path: Path, spare: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two stores of one file: one of them would stay open for ever, and wait for the other."""
+    make_usable = make_unusable_parent(path)
+    with Archive(path, spare) as archive:
+        make_usable()
+        opened, together = [], threading.Barrier(2)
+
+        class Slow(Store):
+            def __init__(self, path: Path, *, patience: float = 5.0) -> None:
+                opened.append(path)
+                with suppress(threading.BrokenBarrierError):
+                    together.wait(0.5)  # the other thread comes, if it can
+                super().__init__(path, patience=patience)
+
+        monkeypatch.setattr("xdpdirector.archive.Store", Slow)
+        with ThreadPoolExecutor(2) as threads:
+            one, other = threads.map(lambda _: archive.database, range(2))
+
+    assert one is other
+    assert opened == [path]
+
+
+def make_unusable_parent(path: Path) -> Callable[[], None]:
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.write_text("no directory")
+    return path.parent.unlink
 
 
 def make_unusable(path: Path) -> Callable[[], None]:

@@ -64,7 +64,7 @@ async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
             before = written(tmp_path)
 
             for _ in range(5):
-                stage.director._wishes.try_storing()
+                await stage.director._wishes.try_storing()
                 await stage.director.guard.look()
 
             assert written(tmp_path) == before

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -467,6 +468,24 @@ async def test_the_file_that_was_taken_in_is_stored_with_its_services() -> None:
             frozenset({"web"}),
         )
         assert stage.director.readiness().revision == 1
+
+
+@story
+async def test_what_could_not_be_stored_is_stored_later_beside_the_loop() -> None:
+    """It waits for the disk."""
+    writers: list[int] = []
+    async with two() as stage:
+        stage.history.full = FULL
+        stage.director.take_in("digest", stage.wanted())
+        assert stage.director.readiness().warnings == ("changes are refused: the disk is full",)
+        stage.history.before_writing = lambda: writers.append(threading.get_ident())
+
+        stage.history.full = None
+
+        await s.until(lambda: stage.director.readiness().revision == 1)
+        assert stage.director.readiness().warnings == ()
+    assert writers
+    assert threading.get_ident() not in writers
 
 
 @story

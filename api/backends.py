@@ -20,7 +20,7 @@ from xdpdirector.api.lists import Fields, Limit, Part, Place, Selector, Sort, Wa
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import BackendPatch
 from xdpdirector.api.protocol import Control
-from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.reading import Reader, ReaderDep
 from xdpdirector.api.requests import (
     AdminChange,
     BackendCreate,
@@ -30,7 +30,6 @@ from xdpdirector.api.requests import (
     Wait,
     require_name,
 )
-from xdpdirector.api.turns import in_turns
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView, Operational
@@ -63,7 +62,7 @@ async def list_backends(
     begin, tag = cursor or 0, etag(director.tag(service))
     place = Place(begin, begin + limit, director.events.last)
     wanted = Wanted(BackendView, _chooser(selector, operational, admin), sort, fields)
-    views = await in_turns(director.views([service]))
+    views = await reader.in_turns(director.views([service]))
     backends = [backend for view in views for backend in view.backends]
     content = await reader.read(lambda: wanted.page("backends", backends, place))
     return Response(content, media_type=JSON, headers={"etag": tag})
@@ -87,11 +86,11 @@ async def list_all_backends(
     wanted = Wanted(BackendView, _chooser(selector, operational, admin), sort, fields)
     if wanted.as_they_are:
         names, before, total = _spanned(director, place)
-        backends = await _backends(director, names)
+        backends = await _backends(director, reader, names)
         some = backends[place.begin - before : place.end - before]
         content = await reader.read(lambda: wanted.written(EVERYWHERE, some, total, place))
     else:
-        backends = await _backends(director, director.names())
+        backends = await _backends(director, reader, director.names())
         content = await reader.read(lambda: wanted.page(EVERYWHERE, backends, place))
     return Response(content, media_type=JSON, headers={"etag": tag})
 
@@ -275,8 +274,8 @@ async def maintain_backend(
     return _tagged(view, director, response)
 
 
-async def _backends(director: Control, services: Sequence[str]) -> list[BackendView]:
-    return [backend for view in await in_turns(director.views(services)) for backend in view.backends]
+async def _backends(director: Control, reader: Reader, services: Sequence[str]) -> list[BackendView]:
+    return [backend for view in await reader.in_turns(director.views(services)) for backend in view.backends]
 
 
 def _spanned(director: Control, place: Place) -> tuple[list[str], int, int]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Large bodies, looked at beside the loop: read, and validated by the model that the endpoint takes.
+"""Large bodies, looked at beside the loop as long reads are: parsed, and validated by the model that the endpoint
+takes.
 
 What is wrong with one is told up to a bounded number of faults. What is right is handed to the endpoint as it is:
 nobody validates it again. Knows no route.
@@ -14,8 +15,8 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel
 
 from xdpdirector.api.json_body import JsonRequest, parsed
+from xdpdirector.api.reading import reader_of
 from xdpdirector.sentences import MOST_FAULTS
-from xdpdirector.threads import to_its_end
 
 AT_ONCE = 4096  # octets of a body that the loop looks at itself
 _NOTHING = object()
@@ -36,7 +37,7 @@ async def look_at(request: JsonRequest, field: Field | None, check: Callable[[by
     if len(body) <= AT_ONCE:
         found = _read(body, check)
     else:
-        found = await to_its_end(lambda: _looked_at(body, field, check))
+        found = await reader_of(request).read(lambda: _looked_at(body, field, check))
     if found is not _NOTHING:
         request.take(found)
 

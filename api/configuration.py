@@ -16,7 +16,8 @@ from xdpdirector.api.conditions import etag, unchanged
 from xdpdirector.api.deps import DirectorDep, IntentDep
 from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.negotiation import JSON, chosen
-from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.protocol import Control
+from xdpdirector.api.reading import Reader, ReaderDep
 from xdpdirector.api.requests import AdminChange
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.model import Configuration
@@ -62,21 +63,20 @@ async def get_configuration(director: DirectorDep, request: Request, reader: Rea
     return Response(await reader.read(write), media_type=kind, headers=headers)
 
 
-@router.put("/v1/config")
+@router.put("/v1/config", response_model=Plan)
 async def replace_configuration(
     body: Configuration,
     director: DirectorDep,
     intent: IntentDep,
-    response: Response,
-) -> Plan:
+    reader: ReaderDep,
+) -> Response:
     """Make this all that is wanted: what it leaves out goes. All of it or nothing; answers when the maps hold it.
 
     `interfaces` and the other parts beside `services` cannot change while the daemon runs (409). The admin state of
     a backend stays where the document does not state one.
     """
     plan = await director.configuration.apply(body, intent=intent, dry_run=intent.dry_run)
-    response.headers["etag"] = etag(director.tag())
-    return plan
+    return await _written(plan, director, reader)
 
 
 @router.get("/v1/revisions")
@@ -105,17 +105,22 @@ async def get_revision(revision: Number, director: DirectorDep, reader: ReaderDe
     return Response(await reader.read(write), media_type=JSON)
 
 
-@router.post("/v1/revisions/{revision}/rollback", dependencies=[IdempotentDep])
+@router.post("/v1/revisions/{revision}/rollback", response_model=Plan, dependencies=[IdempotentDep])
 async def roll_back(
     revision: Number,
     director: DirectorDep,
     intent: IntentDep,
-    response: Response,
+    reader: ReaderDep,
     body: Reason | None = None,
-) -> Plan:
+) -> Response:
     """Want again what was wanted then, admin states included: a new revision."""
     if body and body.reason:
         intent = replace(intent, reason=body.reason)
     plan = await director.configuration.roll_back(revision, intent=intent, dry_run=intent.dry_run)
-    response.headers["etag"] = etag(director.tag())
-    return plan
+    return await _written(plan, director, reader)
+
+
+async def _written(plan: Plan, director: Control, reader: Reader) -> Response:
+    """Beside the loop, and refused to nobody: what it tells of is done. It may have thousands of changes."""
+    tag = etag(director.tag())
+    return Response(await reader.read_at_last(plan.model_dump_json), media_type=JSON, headers={"etag": tag})

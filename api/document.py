@@ -8,6 +8,7 @@ from typing import Any
 from xdpdirector.api import problems, roles
 from xdpdirector.api.plain_schemas import plain
 from xdpdirector.api.promises import promised
+from xdpdirector.api.streams import EventStream
 
 Document = dict[str, Any]
 _NULL = {"type": "null"}
@@ -85,10 +86,10 @@ def _without_null(schema: Document) -> Document:
 
 
 def _describe_streams(content: Document) -> None:
-    """`itemSchema` is of OpenAPI 3.2. For some programs 3.1's `schema` is that of one event, for others not."""
-    for kind in content.values():
-        kind.pop("itemSchema", None)
-    content.get("text/event-stream", {}).pop("schema", None)
+    """Nothing is said of them: for some programs the `schema` is that of one event, for others not."""
+    for name, kind in content.items():
+        if name == EventStream.media_type:
+            kind.pop("schema", None)
 
 
 def _take_what_get_gives(schemas: Document) -> None:

@@ -3,17 +3,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import json
+from collections import deque
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from xdpdirector.api.deps import DirectorDep
-from xdpdirector.api.streams import Stream
-from xdpdirector.events import CAPACITY, Event, Events, Gap
-
-PATIENCE = 3600.0  # seconds; the framework sends comments meanwhile
+from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, APART, EventStream, Stream, message
+from xdpdirector.events import CAPACITY, Event, Gap
 
 router = APIRouter(prefix="/v1/events", tags=["events"])
 
@@ -32,47 +33,47 @@ LastEventId = Annotated[
 ]
 
 
-@router.get("", response_class=EventSourceResponse)
+@router.get("", response_class=EventStream)
 async def follow_events(
     director: DirectorDep,
+    reader: ReaderDep,
     stream: Stream,
     types: Types = "",
     last: Last = 0,
     follow: Follow = True,
     last_event_id: LastEventId = None,
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncIterator[bytes]:
     """What happens: verdicts of checks, changes, drains, VIPs, the data plane. A comment now and then keeps the
     connection alive. `id` is for `Last-Event-ID`; a `gap` says how many events the follower was too late for."""
     wanted = tuple(filter(None, types.split(",")))
     events = director.events
     with events.subscribe(last_event_id) as subscription:
-        for event in _latest(events, wanted, last) if last_event_id is None else ():
-            yield _sent(event)
+        if last and last_event_id is None:
+            latest = deque[bytes](maxlen=last)
+            latest.extend(filter(None, await reader.in_turns(_sent(events.since(0)[1], wanted))))
+            yield b"".join(latest)
         while True:
-            gap, found = await subscription.take(PATIENCE if follow else 0)
-            if gap:
-                yield _missing(gap)
-            for event in found:
-                if _is_of(event, wanted):
-                    yield _sent(event)
-            if not follow or events.closed:
+            ends = not follow or events.closed
+            gap, found = await subscription.take(0 if ends else ALIVE_EVERY)
+            block = _missing(gap) if gap else b""
+            block += await reader.in_a_stream(_sent(found, wanted))
+            if block or not (found or ends):
+                yield block or ALIVE
+            if ends:
                 return
+            await asyncio.sleep(APART)
 
 
-def _latest(events: Events, wanted: tuple[str, ...], last: int) -> list[Event]:
-    _, everything = events.since(0)
-    matching = [event for event in everything if _is_of(event, wanted)]
-    return matching[len(matching) - min(last, len(matching)) :]
+def _sent(found: Iterable[Event], wanted: tuple[str, ...]) -> Iterator[bytes]:
+    """On the wire; nothing for one that is not wanted."""
+    for event in found:
+        yield message(event.kind, event.json_text, event.id) if _is_of(event, wanted) else b""
 
 
 def _is_of(event: Event, wanted: tuple[str, ...]) -> bool:
     return not wanted or any(event.kind == kind or event.kind.startswith(f"{kind}.") for kind in wanted)
 
 
-def _sent(event: Event) -> ServerSentEvent:
-    return ServerSentEvent(event=event.kind, id=str(event.id), data=event)
-
-
-def _missing(gap: Gap) -> ServerSentEvent:
+def _missing(gap: Gap) -> bytes:
     """Its id leads to the first event that is there."""
-    return ServerSentEvent(event="gap", id=str(gap.oldest - 1), data=gap._asdict())
+    return message("gap", json.dumps(gap._asdict()), gap.oldest - 1)

@@ -37,7 +37,9 @@ class DenyList(Frozen):
     next: Annotated[None, Field(description="As GET shows it on the last page: a page is not the list.")] = (
         None
     )
-    last_event_id: Annotated[int | None, Field(description="As GET shows it; it is passed over.")] = None
+    last_event_id: Annotated[
+        int | None, Field(strict=True, description="As GET shows it; it is passed over.")
+    ] = None
 
 
 @router.get("")

@@ -12,9 +12,8 @@ from xdpdirector.api import measures
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.measures import Look
 from xdpdirector.api.protocol import Control
-from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.reading import Reader, ReaderDep
 from xdpdirector.api.tallies import Tallies
-from xdpdirector.api.turns import in_turns
 from xdpdirector.errors import DirectorError
 
 router = APIRouter(tags=["status"])
@@ -25,7 +24,7 @@ async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep
     """Prometheus text, or OpenMetrics where the scraper accepts it."""
     from prometheus_client.exposition import choose_encoder  # it brings servers along
 
-    seen = await look(director)
+    seen = await look(director, reader)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     openmetrics = content_type.startswith("application/openmetrics-text")
 
@@ -44,11 +43,11 @@ async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep
 _END = b"# EOF\n"
 
 
-async def look(director: Control) -> Look | None:
+async def look(director: Control, reader: Reader) -> Look | None:
     """None when the data plane cannot be read. The loop gets its turn now and then."""
     try:
         return Look(
-            services=await in_turns(director.samples()),
+            services=await reader.in_turns(director.samples()),
             readiness=director.readiness(),
             vitals=director.vitals(),
             checks=director.tallies(),

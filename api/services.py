@@ -18,7 +18,6 @@ from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import ServicePatch
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.requests import ServiceCreate, ServicePut, require_name
-from xdpdirector.api.turns import in_turns
 from xdpdirector.views import Operational, ServiceView
 
 ServiceCursor = Annotated[cursors.Cursor, cursors.of("services")]
@@ -44,10 +43,10 @@ async def list_services(
     wanted = Wanted(ServiceView, _chooser(selector, operational), sort, fields)
     names = director.names()
     if wanted.as_they_are:
-        views = await in_turns(director.views(names[place.begin : place.end]))
+        views = await reader.in_turns(director.views(names[place.begin : place.end]))
         content = await reader.read(lambda: wanted.written("services", views, len(names), place))
     else:
-        views = await in_turns(director.views(names))
+        views = await reader.in_turns(director.views(names))
         content = await reader.read(lambda: wanted.page("services", views, place))
     return Response(content, media_type=JSON, headers={"etag": tag})
 

@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 import base64
+import json
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.protocol import Control
-from xdpdirector.api.streams import Stream
+from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, EventStream, Stream, message
 from xdpdirector.decision import MOST, Decision, Selection
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.fields import Frozen
@@ -93,24 +94,29 @@ async def _watcher(
         yield watcher
 
 
-@router.get("", response_class=EventSourceResponse)
+@router.get("", response_class=EventStream)
 async def follow_decisions(
     watcher: Annotated[Watcher, Depends(_watcher)],
+    reader: ReaderDep,
     stream: Stream,
     frames: Frames = False,
     count: Count = None,
     seconds: Seconds = LONGEST,
-) -> AsyncIterator[ServerSentEvent]:
+) -> AsyncIterator[bytes]:
     """What becomes of packets: `decision` events, and `missed` for how many there were too many of. It costs the
     packets of the services that are watched a little, and ends with the stream."""
     left, until = count, time.monotonic() + seconds
     while not watcher.ended and left != 0 and (rest := until - time.monotonic()) > 0:
-        missed, found = await watcher.take(rest)
-        if missed:
-            yield ServerSentEvent(event="missed", data={"count": missed})
-        for decision in found[:left]:
-            yield ServerSentEvent(event="decision", data=_view(decision, frames))
+        missed, found = await watcher.take(min(rest, ALIVE_EVERY))
+        block = message("missed", json.dumps({"count": missed})) if missed else b""
+        block += await reader.in_a_stream(_sent(found[:left], frames))
+        yield block or ALIVE
         left = None if left is None else max(0, left - len(found))
+
+
+def _sent(found: Iterable[Decision], frames: bool) -> Iterator[bytes]:
+    for decision in found:
+        yield message("decision", _view(decision, frames).model_dump_json())
 
 
 def _services(director: Control, names: list[str], backend: str) -> frozenset[str]:

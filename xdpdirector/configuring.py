@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from xdpdirector import checkports, edits
-from xdpdirector.differences import Plan, RevisionView, affected, differences
+from xdpdirector.differences import Affected, Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
@@ -22,7 +22,7 @@ from xdpdirector.intent import Intent
 from xdpdirector.model import Configuration, Key
 from xdpdirector.plane import Plane
 from xdpdirector.pointer import pointer
-from xdpdirector.preview import running
+from xdpdirector.preview import compared, running
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 
 FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))
@@ -202,23 +202,21 @@ class Configuring:
                 affected=found.affected,
                 missing=found.missing,
             )
-        plan = self._plan(self._wishes.services, self._wishes.services)
+        before = after = self._wishes.services
+        cut_off: tuple[Affected, ...] = ()
 
         def edit(now: Services) -> Services:
-            nonlocal plan
-            wanted = edits.replace_all(now, make(now))
-            plan = self._plan(now, wanted)
-            return wanted
+            nonlocal before, after, cut_off
+            before, after = now, edits.replace_all(now, make(now))
+            cut_off = affected(before, after, self._running)
+            return after
 
         await self._wishes.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
-        return plan.model_copy(update={"revision": self._wishes.revision})
-
-    def _plan(self, before: Services, after: Services) -> Plan:
         return Plan(
             dry_run=False,
             revision=self._wishes.revision,
-            changes=differences(before, after),
-            affected=affected(before, after, self._running),
+            changes=await compared(before, after),
+            affected=cut_off,
         )
 
     def _running(self, key: Key) -> tuple[int, bool]:

@@ -137,7 +137,7 @@ class Connections:
 
 def _from(clients: Array, network: Network) -> Array:
     """Where an address is one of the network's; of the other version none is."""
-    words = clients.reshape(len(clients), -1)
+    words = clients if clients.ndim == 2 else clients[:, np.newaxis]
     if words.shape[1] * 32 != network.max_prefixlen:
         return np.zeros(len(clients), bool)
     mask = np.array(address_words(network.netmask), np.uint32)

@@ -23,6 +23,7 @@ from xdpdirector import (
     config,
     descriptors,
     eventids,
+    heap,
     loading,
     logs,
     longest,
@@ -201,6 +202,7 @@ async def _serve(
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
             running.push_async_callback(asyncio.wait, [recording])
             running.callback(recording.cancel)
+            heap.settle()
             await _answer(
                 director,
                 server,

@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any, NamedTuple
 
 from xdpdirector import harmless
@@ -35,6 +36,11 @@ class Event(Frozen):
     subject: str
     text: str
     data: dict[str, Any]
+
+    @cached_property
+    def json_text(self) -> str:
+        """Made once for all who follow."""
+        return self.model_dump_json()
 
 
 class Gap(NamedTuple):

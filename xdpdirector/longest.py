@@ -2,7 +2,8 @@
 """Finds callbacks of the event loop that take long, for tests and for who looks for the reason of a stall.
 
 What counts is the processor time of the loop's own thread: how long others kept the processor is no fault of a
-callback. Off unless it is asked for, as it costs a little with each callback.
+callback. A collection of garbage keeps the loop from running, whichever thread it comes in: it counts by itself.
+Off unless it is asked for, as it costs a little with each callback.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,16 +25,21 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def telling(longest: float, tell: Tell) -> Iterator[None]:
+def telling(longest: float, tell: Tell, *, collections: bool = False) -> Iterator[None]:
     """For the length of the block, `tell` hears of each callback that used more seconds than that: how many, and
-    which. The collection of garbage, which comes when it comes, is not put down to whom it meets."""
-    run, collected = asyncio.Handle._run, [0.0, 0.0]
+    which. The collection of garbage, which comes when it comes, is not put down to whom it meets; with
+    `collections` it is told of as well."""
+    run, loop, collected, begun_at = asyncio.Handle._run, threading.get_ident(), [0.0], [0.0]
 
-    def collecting(phase: str, _: dict[str, int]) -> None:
+    def collecting(phase: str, about: dict[str, int]) -> None:
         if phase == "start":
-            collected[1] = time.thread_time()
-        else:
-            collected[0] += time.thread_time() - collected[1]
+            begun_at[0] = time.thread_time()
+            return
+        used = time.thread_time() - begun_at[0]
+        if threading.get_ident() == loop:
+            collected[0] += used
+        if collections and used > longest:
+            tell(used, f"a collection of garbage, generation {about['generation']},")
 
     def timed(handle: asyncio.Handle) -> None:
         what = getattr(handle, "_callback", None)  # gone once it is cancelled
@@ -59,7 +66,9 @@ def as_the_environment_says(environment: Callable[[str], str | None]) -> Iterato
         yield
         return
     with telling(
-        float(text), lambda used, what: log.warning("%s took %.1f ms of the loop", what, used * 1e3)
+        float(text),
+        lambda used, what: log.warning("%s took %.1f ms of the loop", what, used * 1e3),
+        collections=True,
     ):
         yield
 

@@ -3,7 +3,9 @@
 
 from __future__ import annotations
 
-from xdpdirector.differences import Missing, affected, differences
+import asyncio
+
+from xdpdirector.differences import Difference, Missing, affected, differences
 from xdpdirector.drains import hides_connections
 from xdpdirector.dryrun import DryRunError
 from xdpdirector.edits import Services
@@ -11,13 +13,19 @@ from xdpdirector.model import AdminState, Key, ServiceSpec
 from xdpdirector.plane import Plane
 
 
-def tried(plane: Plane, before: Services, after: Services, missing: tuple[Missing, ...]) -> DryRunError:
+async def tried(plane: Plane, before: Services, after: Services, missing: tuple[Missing, ...]) -> DryRunError:
     """What a change of services would do."""
 
     def count(key: Key) -> tuple[int, bool]:
         return running(plane, before[key[0]], key)
 
-    return DryRunError(differences(before, after), affected(before, after, count), missing)
+    cut_off = affected(before, after, count)
+    return DryRunError(await compared(before, after), cut_off, missing)
+
+
+async def compared(before: Services, after: Services) -> tuple[Difference, ...]:
+    """Their differences, found beside the loop: there may be thousands."""
+    return await asyncio.to_thread(differences, before, after)
 
 
 def running(plane: Plane, spec: ServiceSpec, key: Key) -> tuple[int, bool]:

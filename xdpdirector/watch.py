@@ -23,6 +23,7 @@ START_SPREAD = 0.1
 # known to be down after fall x interval + timeout.
 EARLY = 0.1
 AGAIN_SOON = 0.2  # seconds until the next try, when the first one could not be made
+TELL_APART = 60.0  # seconds between two lines of the log about the same trouble, when it comes and goes
 
 Try = Callable[[CheckSpec, Target], Awaitable[float | None]]
 
@@ -45,6 +46,7 @@ class Watch:
         self._health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
         self._share = earlier.share if earlier else 1.0
         self.trouble, self.troubled_since = "", 0.0
+        self._told = "", 0.0
         self._asked = True
         self._report = self._known()
 
@@ -93,12 +95,19 @@ class Watch:
             self._asked = True
             self._observe(True, "", 1.0 if share is None else share)
         if trouble and trouble != self.trouble:
-            log.warning("%s: %s; its verdict stays", self, trouble)
+            self._tell(trouble)
         if trouble and not self.trouble:
             self.troubled_since = time.monotonic()
         if trouble or self.trouble:
             self.trouble = trouble
             self._report = self._known()
+
+    def _tell(self, trouble: str) -> None:
+        """The log, and not again for a while: what is too busy to ask may be so with every other try."""
+        what, when = self._told
+        if trouble != what or time.monotonic() > when + TELL_APART:
+            self._told = trouble, time.monotonic()
+            log.warning("%s: %s; its verdict stays", self, trouble)
 
     def _observe(self, ok: bool, reason: str, share: float) -> None:
         transition = self._health.observe(ok, reason, time.time())

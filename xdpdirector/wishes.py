@@ -7,6 +7,7 @@ what was. Knows revisions and drains; how the plane gets there is the reconciler
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
@@ -156,8 +157,9 @@ class Wishes:
         """What it would do; the errors of doing it, CapacityError too."""
         before = self.services
         wanted = self.tried(edit, intent, target, document)
+        await asyncio.sleep(0)  # it may be long; so may what follows
         self._reconciler.refuse_full(wanted, _touched(before, wanted))
-        return tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
+        return await tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
 
     def is_of_file(self, service: str) -> bool:
         """Whether the configuration file that was taken in last has it."""

@@ -17,6 +17,7 @@ from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
+from xdpdirector.dryrun import DryRunError
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
@@ -30,7 +31,7 @@ from xdpdirector.lvsspec import LvsSpec
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.preview import tried
+from xdpdirector.preview import running
 from xdpdirector.progress import Progress
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.routes import Route
@@ -338,7 +339,9 @@ class FakeDirector:
         self._break()
         intent.require("it", self.tag(*place))
         if intent.dry_run:
-            raise tried(self.plane, self._services, services, self.absent)
+            before = self._services
+            cut_off = affected(before, services, lambda key: running(self.plane, before[key[0]], key))
+            raise DryRunError(differences(before, services), cut_off, self.absent)
         self._services = services
         self.authors.append(intent.author)
         self.history.append(services, author=intent.author, reason=intent.because(what))

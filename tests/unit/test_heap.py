@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is freed goes back to the machine: in a process of its own each, as settings are for good."""
+"""What is freed goes back to the machine, and what stays is looked through once.
+
+In a process of its own each, as settings are for good.
+"""
 
 from __future__ import annotations
 
@@ -29,3 +32,23 @@ def test_memory_that_threads_used_for_a_moment_is_given_back() -> None:
     done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
 
     assert int(done.stdout) < 5_000, "kilobytes"
+
+
+SETTLED = """
+import gc
+from xdpdirector import heap
+class Node:
+    pass
+kept = [{"number": number, "list": [number]} for number in range(100_000)]
+heap.settle()
+left = Node()
+left.itself = left
+del left
+print(len(gc.get_objects()) < 10_000, gc.collect() > 0)
+"""
+
+
+def test_what_is_there_once_the_daemon_has_begun_is_not_looked_through_again() -> None:
+    done = subprocess.run([sys.executable, "-c", SETTLED], capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["True", "True"]

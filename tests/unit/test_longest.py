@@ -81,6 +81,17 @@ async def test_nothing_is_told_of_later() -> None:
     assert gc.callbacks == collecting
 
 
+@story
+async def test_a_collection_of_garbage_is_told_of_where_that_is_wanted() -> None:
+    kept = [[number] for number in range(100_000)]
+    told: list[str] = []
+    with longest.telling(0.0001, lambda _, what: told.append(what), collections=True):
+        await asyncio.to_thread(gc.collect)
+
+    assert kept
+    assert "a collection of garbage, generation 2," in told
+
+
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[StagedDaemon]:
     with StagedDaemon() as daemon:

@@ -291,6 +291,27 @@ def test_a_try_that_could_not_be_made_changes_no_verdict(
     assert caplog.text.count(reason) == 1
 
 
+def test_a_trouble_that_comes_and_goes_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A director that is too busy for its checks is not to be busy with its log as well."""
+    asked = 0
+
+    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
+        nonlocal asked
+        asked += 1
+        if asked % 2:
+            raise CheckImpossible("too busy")
+
+    async def story() -> None:
+        monitor = Monitor(Diary(), probe=probe)
+        monitor.set(WEB1, QUICK, at(ADDRESS1))
+        await until(lambda: asked > 10)
+        await monitor.close()
+
+    run(story())
+
+    assert caplog.text.count("too busy; its verdict stays") == 1
+
+
 def test_a_reason_passes_with_its_trouble() -> None:
     problems: list[Exception] = [CheckImpossible("no port left")]
 

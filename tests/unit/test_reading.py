@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 from stage import story, until
 
-from xdpdirector.api.reading import BURST, SHARE, WAITING, Reading
+from xdpdirector.api.reading import BURST, SHARE, STRETCH, WAITING, Reader, Reading
 from xdpdirector.client import Client
 from xdpdirector.errors import TooManyRequestsError
 from xdpdirector.views import ConnectionPage
@@ -33,6 +34,11 @@ class Clocks:
 
     def work(self) -> None:
         self.used += self.cost
+
+    def pieces(self, count: int) -> Iterator[int]:
+        for number in range(count):
+            self.work()
+            yield number
 
     async def sleep(self, seconds: float) -> None:
         self.slept += seconds
@@ -122,6 +128,54 @@ async def test_one_caller_has_a_bounded_number_of_reads_waiting() -> None:
 
     gate.set()
     await asyncio.gather(*waiting)
+
+
+@story
+async def test_what_is_read_on_the_loop_is_paid_for_as_well() -> None:
+    clocks = Clocks(cost=BURST)
+    reading = clocks.reading()
+
+    assert await reading.in_turns("reader", clocks.pieces(3)) == [0, 1, 2]
+    await reading.run("reader", lambda: None)
+
+    assert clocks.slept == pytest.approx(2 * BURST / SHARE)
+
+
+@story
+async def test_others_get_their_turn_while_something_is_read_on_the_loop() -> None:
+    clocks = Clocks(cost=2 * STRETCH)
+    turns = 0
+
+    async def turn(_seconds: float) -> None:
+        nonlocal turns
+        turns += 1
+
+    await Reading(lambda: clocks.now, lambda: clocks.used, turn).in_turns("reader", clocks.pieces(10))
+
+    assert turns >= 10
+
+
+@story
+async def test_a_stream_that_has_begun_is_refused_nothing() -> None:
+    reading, gate = Reading(), threading.Event()
+    waiting = [
+        asyncio.create_task(reading.run("reader", lambda: gate.wait(DEADLINE))) for _ in range(WAITING)
+    ]
+    await asyncio.sleep(0)
+    stream = asyncio.create_task(Reader(reading, "reader").in_a_stream([b"a", b"b"]))
+    await asyncio.sleep(0)
+    gate.set()
+
+    assert await stream == b"ab"
+    await asyncio.gather(*waiting)
+
+
+@story
+async def test_no_garbage_is_collected_while_something_long_is_read() -> None:
+    during = await Reading().run("reader", gc.isenabled)
+
+    assert not during
+    assert gc.isenabled()
 
 
 @story

@@ -14,6 +14,7 @@ import pytest
 from fake_director import FakeDirector
 
 from xdpdirector.api import metrics
+from xdpdirector.api.reading import Reader, Reading
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 RULES, DASHBOARD = CONTRIB / "prometheus", CONTRIB / "grafana" / "xdpdirector.json"
@@ -39,7 +40,7 @@ def test_the_rules_are_sound_and_do_what_they_say(promtool: str, arguments: tupl
 
 
 def test_the_metrics_are_as_prometheus_wants_them(promtool: str) -> None:
-    text = metrics.text(asyncio.run(metrics.look(FakeDirector())))
+    text = metrics.text(asyncio.run(metrics.look(FakeDirector(), Reader(Reading(), "prometheus"))))
 
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
 

@@ -15,6 +15,8 @@ from xdpdirector.checks import CheckFailed, CheckImpossible
 
 BEHIND = 0.25  # of the time: so late, the loop stood still
 AT_LEAST = 0.1  # seconds; less is an ordinary delay
+TOO_BUSY = "this director was too busy to listen to its checks"
+"""The same words for all checks: they are told once, and not with each try of each backend."""
 
 Late = Callable[[], CheckFailed | CheckImpossible]
 
@@ -32,7 +34,5 @@ async def budget(seconds: float, late: Late) -> AsyncIterator[None]:
     except TimeoutError:
         behind = clock() - until
         if behind > max(AT_LEAST, BEHIND * seconds):
-            raise CheckImpossible(
-                f"this director was too busy to listen to its checks ({behind:.1f} s late)"
-            ) from None
+            raise CheckImpossible(TOO_BUSY) from None
         raise late() from None

@@ -38,6 +38,8 @@ class LabDirector:
         self.host = host
         self.paths = paths
         self.configuration = host.directory(ROLE) / f"{paths.name}.yaml"
+        self.environment: dict[str, str] = {}
+        """Of the next start, besides this process' own."""
         self._child: subprocess.Popen[str] | None = None
 
     def configure(self, document: Mapping[str, Any]) -> None:
@@ -68,7 +70,7 @@ class LabDirector:
     def launch(self) -> None:
         """Start the daemon and wait for nothing."""
         if self.pid is None:
-            self._child = self.host.popen(*self.command, role=ROLE)
+            self._child = self.host.popen(*self.command, role=ROLE, environment=self.environment)
 
     def start(self, timeout: float = READY_WITHIN) -> None:
         """Start the daemon and wait until /readyz says so; LabError with the end of its log when it ends."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
 from typing import Any
 
@@ -28,21 +29,13 @@ _WHAT = f"{BACKENDS} backends of one `mh` service whose checks change their verd
 
 def flapping(lab: Lab, seconds: float) -> Iterator[Figure]:
     """In a lab whose director does not run; `seconds` of asking."""
-    host = lab.backends[0]
-    lines = [f"address add {NET}.{number}/24 dev eth0\n" for number in range(1, BACKENDS + 1)]
-    host.run("ip", "-batch", "-", text="".join(lines))
-    lab.director_host.run("ip", "address", "add", f"{NET}.254/24", "dev", "eth0")
-    server = Fickle(host, PORT, PERIOD)
-    server.start()
-    director = lab.director(configuration())
-    try:
-        time.sleep(SETTLING)
-        reads, writes = _ask(director.client, seconds)
-    finally:
-        director.stop()
-        server.stop()
-        for each in (lab.director_host, host):
-            each.run("ip", "address", "flush", "dev", "eth0", "to", f"{NET}.0/24")
+    with fickle(lab):
+        director = lab.director(configuration())
+        try:
+            time.sleep(SETTLING)
+            reads, writes = _ask(director.client, seconds)
+        finally:
+            director.stop()
     for key, times in ((READING, reads), (CHANGING, writes)):
         yield Figure(
             key,
@@ -51,6 +44,23 @@ def flapping(lab: Lab, seconds: float) -> Iterator[Figure]:
             f"median {percentile(times, 50) * 1000:.0f} ms.",
             unit=SECONDS,
         )
+
+
+@contextmanager
+def fickle(lab: Lab) -> Iterator[None]:
+    """The backends of `configuration` are there, on the lab's first one, and the director's host reaches them."""
+    host = lab.backends[0]
+    lines = [f"address add {NET}.{number}/24 dev eth0\n" for number in range(1, BACKENDS + 1)]
+    host.run("ip", "-batch", "-", text="".join(lines))
+    lab.director_host.run("ip", "address", "add", f"{NET}.254/24", "dev", "eth0")
+    server = Fickle(host, PORT, PERIOD)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
+        for each in (lab.director_host, host):
+            each.run("ip", "address", "flush", "dev", "eth0", "to", f"{NET}.0/24")
 
 
 def configuration() -> dict[str, Any]:

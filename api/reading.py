@@ -22,13 +22,13 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, Request
 from pydantic import BaseModel
 
+from xdpdirector.api.turns import STRETCH
 from xdpdirector.errors import TooManyRequestsError
 
 SHARE = 0.25  # of a processor: what one caller's reads may use for long
 BURST = 1.0  # seconds of a processor that may be used at once
 WAITING = 16  # reads of one caller that are not done yet
 STREAMS = 32  # that may run at once
-STRETCH = 0.001  # seconds of the processor on the loop, after which others get their turn
 
 Found = TypeVar("Found")
 

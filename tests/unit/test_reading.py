@@ -14,7 +14,8 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 from stage import story, until
 
-from xdpdirector.api.reading import BURST, SHARE, STRETCH, WAITING, Reader, Reading
+from xdpdirector.api.reading import BURST, SHARE, WAITING, Reader, Reading
+from xdpdirector.api.turns import STRETCH
 from xdpdirector.client import Client
 from xdpdirector.errors import TooManyRequestsError
 from xdpdirector.views import ConnectionPage

@@ -14,6 +14,7 @@ import gc
 # malloc.h; mallopt(3)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 THRESHOLD = 128 << 10  # octets; glibc's own, which setting it keeps from growing
+RARELY = 200  # collections of what is young, until all is looked through
 
 
 def give_back() -> None:
@@ -28,6 +29,9 @@ def give_back() -> None:
 
 def settle() -> None:
     """What is there now stays: the collector looks at it no more. It took a tenth of a second each time, which is a
-    tenth of a second without a check."""
+    tenth of a second without a check. All that came later is looked through seldom: a large document that lives for
+    a moment is no reason."""
     gc.collect()
     gc.freeze()
+    often, seldom, _ = gc.get_threshold()
+    gc.set_threshold(often, seldom, RARELY)

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Flows from the table of an earlier program, whose maps were laid out otherwise: see xdpdirector/carrying.py. */
+/* Insert flows from the table of an earlier program with another layout: see
+ * xdpdirector/carrying.py. */
 #ifndef XDPDIRECTOR_ADOPT_H
 #define XDPDIRECTOR_ADOPT_H
 
 #include "table.h"
 
-/* False when the flow's service is not there, or the table has no room. */
+/* False if there is no such service, or the table has no room. */
 static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
 {
 	union record_word is = { .word = adopted->word };
@@ -28,7 +29,7 @@ static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
 	if (!service)
 		return false;
 	if (find_entry(&packet, service, number, &entry))
-		return true; /* it has shown a packet here already */
+		return true; /* it has sent a packet to this program already */
 	find_place(&packet, service, number, &place);
 	return insert(&packet, &place, is.word,
 		      &(struct taking){ .now = now, .states = UNASSURED & ~ESTABLISHED }, &evicted);

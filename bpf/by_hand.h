@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Programs that no packet runs: the daemon does, by test-run, for what it cannot do from outside. */
+/* Programs that the daemon runs by BPF_PROG_TEST_RUN, for what it cannot do from user space. */
 #ifndef XDPDIRECTOR_BY_HAND_H
 #define XDPDIRECTOR_BY_HAND_H
 
 #include "adopt.h"
 #include "table.h"
 
-/* The time as the path sees it: writes its jiffies over the frame's start. */
+/* The time of the packet path: write its jiffies over the start of the frame. */
 int clock(struct xdp_md *ctx)
 {
 	u64 *start = (void *)(long)ctx->data;
@@ -17,7 +17,7 @@ int clock(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Forgets the records that stand in `reaping`, for the daemon's sweep, which cannot compare and swap. */
+/* Delete the records listed in `reaping`, by compare and swap, for the daemon's sweep. */
 int reap(struct xdp_md *ctx)
 {
 	for (u32 i = 0; i < MAX_REAPED; i++) {
@@ -34,7 +34,7 @@ int reap(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Puts the flows that stand in `adopting` into the table, for an upgrade. */
+/* Insert the flows listed in `adopting` into the table, for an upgrade. */
 int adopt(struct xdp_md *ctx)
 {
 	for (u32 i = 0; i < MAX_ADOPTED; i++) {

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A backend that a packet may go to. */
+/* The selected backend of a packet, and whether it can be used. */
 #ifndef XDPDIRECTOR_CHOICE_H
 #define XDPDIRECTOR_CHOICE_H
 
 #include "branchless.h"
-#include "explain.h"
+#include "notes.h"
 #include "maps.h"
 
 struct choice {
@@ -13,11 +13,12 @@ struct choice {
 	bool is_new;
 };
 
-/* Another processor may have seen a flow so many jiffies after this one read the time, at most. */
+/* Upper bound, in jiffies, of how far a time-stamp of another CPU can be ahead of `now`. */
 #define OVERTAKING 1024
 
-/* Whether a span of jiffies is over since `seen`. What was seen after `now` was read is no time ago, and not almost 2^32;
- * what was seen 2^31 jiffies ago (25 days, or 99) is not in the future. */
+/* True if `span` jiffies have passed since `seen`. A time-stamp that is slightly ahead of `now`
+ * counts as no time ago, not as almost 2^32 jiffies. Time-stamps are 32 bits wide: one of 2^31
+ * jiffies ago (25 to 99 days) is not in the future. */
 static __always_inline bool has_passed(u32 seen, u32 span, u32 now)
 {
 	return now - seen + OVERTAKING > span + OVERTAKING;
@@ -30,10 +31,10 @@ static __always_inline struct load *load_of(u32 backend)
 
 	if (!all || place >= MAX_BACKENDS)
 		return NULL;
-	return &all->of[opaque(place)]; /* the very register that was checked */
+	return &all->of[opaque(place)]; /* the register that was compared */
 }
 
-/* Point the choice at a backend; true when packets of some VIP are forwarded to it. */
+/* Select a backend. True if it is up for at least one VIP. */
 static __always_inline bool take_for_some(struct choice *choice, u32 index)
 {
 	note_backend(index);
@@ -42,7 +43,7 @@ static __always_inline bool take_for_some(struct choice *choice, u32 index)
 	return choice->backend && choice->backend->state == BACKEND_SERVING;
 }
 
-/* All ones when a backend is out for a front: its place, and what the front has of them. */
+/* All ones if the backend at `place` is down for the front's VIP. */
 static __always_inline u64 if_out(const struct front *front, u64 place)
 {
 	u64 word = opaque(place >> 6 & (PLACES / 64 - 1));
@@ -50,8 +51,8 @@ static __always_inline u64 if_out(const struct front *front, u64 place)
 	return -(front->out[word] >> (place & 63) & 1);
 }
 
-/* Point the choice at a backend; true when packets that go in at this front are forwarded to it. State and flags are
- * read at once, so that a backend that is up for all VIPs costs one comparison. */
+/* Select a backend. True if it is up for the front's VIP. State and flags are read as one word, so
+ * that a backend that is up for all VIPs costs one comparison. */
 static __always_inline bool take(struct choice *choice, u32 index, u32 number)
 {
 	const struct front *front;
@@ -71,7 +72,7 @@ static __always_inline bool take(struct choice *choice, u32 index, u32 number)
 	return front && !if_out(front, choice->backend->place);
 }
 
-/* The same for a backend that was remembered: its index may have gone to another one since. */
+/* The same for a backend from a record: its index may be in use for another backend now. */
 static __always_inline bool take_again(struct choice *choice, u32 index, u8 generation, u32 front)
 {
 	return take(choice, index, front) && *(u8 *)&choice->backend->generation == generation;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Persistence: a client, known by the part of its address that the service's mask leaves, keeps its backend over
- * all listeners of the service, until it has opened no connection for the service's time. Who has shown one packet only
- * is a newcomer: a flood of those drives out newcomers alone. */
+/* Persistence: a client keeps its backend over all listeners of the service, until it has opened no
+ * connection for the service's time-out. A client is an address under the service's mask. Clients
+ * that have shown a single packet are newcomers, in an LRU map of their own: a flood evicts
+ * newcomers only. */
 #ifndef XDPDIRECTOR_CLIENT_H
 #define XDPDIRECTOR_CLIENT_H
 
@@ -22,19 +23,21 @@ static __always_inline void name_client(const struct packet *packet, const struc
 		client->address[i] = packet->flow.v6.client[i] & service->client_mask6[i];
 }
 
-/* Point the choice at the backend that was remembered, if it may take a new connection. One that takes no others has
- * opened this one itself when the client accepts it (active FTP). */
+/* Select the client's backend, if it may get a new connection. A backend that accepts none may
+ * still get the SYN and ACK of a connection that it opened itself (active FTP). */
 static __always_inline bool take_kept(u16 backend, u16 generation, const struct packet *packet,
 				      const struct service *service, u32 front,
 				      struct choice *choice)
 {
 	return take_again(choice, backend, generation, front) &&
-	       choice->backend->generation == generation && /* for hours: all its bits */
+	       choice->backend->generation ==
+		       generation && /* entries live for hours: compare all bits */
 	       (choice->backend->flags & BACKEND_ACCEPTS ||
 		service->flags & SERVICE_KEEP_DRAINING || is_accepting(packet));
 }
 
-/* The same for a client that has confirmed a connection; NULL when that says nothing any more. */
+/* The entry of a client that has confirmed a connection, with its backend selected; NULL if it is
+ * expired or its backend cannot be used. */
 static __always_inline struct regular *recall_regular(struct client *client,
 						      const struct packet *packet,
 						      const struct service *service, u32 front,
@@ -48,7 +51,7 @@ static __always_inline struct regular *recall_regular(struct client *client,
 	return found;
 }
 
-/* Point the choice at the client's backend, if it has one, for one more connection: its time begins anew. */
+/* Select the backend of the client's entry, and restart the entry's time-out. */
 static __always_inline bool recall_client(struct client *client, const struct packet *packet,
 					  const struct service *service, u32 front, u32 now,
 					  struct choice *choice)
@@ -73,7 +76,7 @@ static __always_inline bool recall_client(struct client *client, const struct pa
 	return true;
 }
 
-/* A client that goes nowhere yet, or not any more where it went, was scheduled. */
+/* Make an entry for a client that was scheduled. */
 static __always_inline void remember_client(struct client *client, const struct service *service,
 					    u32 now, const struct choice *choice)
 {
@@ -85,7 +88,7 @@ static __always_inline void remember_client(struct client *client, const struct 
 	newcomers.update(client, &affinity);
 }
 
-/* A second packet came of a client's connection to the choice. */
+/* A client has confirmed a connection to the selected backend with a second packet. */
 static __always_inline void confirm_client(const struct packet *packet,
 					   const struct service *service, u32 service_index,
 					   u32 front, u32 now, const struct choice *choice)
@@ -102,7 +105,7 @@ static __always_inline void confirm_client(const struct packet *packet,
 	found = recall_regular(&client, packet, service, front, now, &other);
 	if (found) {
 		if (other.index != choice->index)
-			return; /* it keeps the one that it has, whatever runs elsewhere */
+			return; /* the entry stays, wherever other connections run */
 		if (now - found->since > PROOF)
 			found->proven = 1;
 		return;

@@ -14,7 +14,7 @@
 #define XDPDIRECTOR_CONNECTION_H
 
 #include "choice.h"
-#include "explain.h"
+#include "notes.h"
 #include "maps.h"
 #include "parse.h"
 #include "table.h"

@@ -1,21 +1,20 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Frames that another director has sent here, as to a backend.
+/* Loop prevention: frames that another director has scheduled to this machine.
  *
- * Two directors may be each other's backends. A frame that one of them has scheduled is served where it arrives: if it were
- * scheduled again, it could go back, and circle for ever. Which frames these are is told by the MAC that they come from:
+ * Two directors can be each other's backends. A frame that one of them has scheduled must be served
+ * where it arrives; scheduled again, it could return and circle for ever. The source MAC tells:
  *
- * - Where this machine is a backend itself, each frame from another backend of the same service is the host's, whatever is
- *   known of its flow; its record is not touched. `senders` has the MACs.
- * - Elsewhere no frame is scheduled to the machine that it came from.
+ * - If this machine is a backend, each frame from another backend of the same service (map
+ *   `senders`) goes to the host, whether or not its flow has a record. The record stays as it is.
+ * - In any case no frame is forwarded to the machine that it came from.
  *
- * A backend that routes clients' packets as well is exempt, when the configuration says so.
- */
+ * A backend that also routes clients' packets can be exempted by the configuration. */
 #ifndef XDPDIRECTOR_DIRECTED_H
 #define XDPDIRECTOR_DIRECTED_H
 
 #include "forward.h"
 
-/* Whether a backend of the service has sent it, to this machine as to another one. */
+/* True if a backend of the service has sent the frame, and this machine is a backend too. */
 static __always_inline bool is_directed(struct xdp_md *ctx, const struct service *service,
 					u32 number)
 {
@@ -28,7 +27,7 @@ static __always_inline bool is_directed(struct xdp_md *ctx, const struct service
 	return senders.lookup(&sender) != NULL;
 }
 
-/* Whether the frame would go back to the machine that it came from. */
+/* True if the frame would go back to the machine that it came from. */
 static __always_inline bool would_return(struct xdp_md *ctx, const struct choice *choice)
 {
 	const u16 *from = (void *)(long)ctx->data + ETH_ALEN;
@@ -42,7 +41,7 @@ static __always_inline bool would_return(struct xdp_md *ctx, const struct choice
 	return from[0] == to[0] && from[1] == to[1] && from[2] == to[2];
 }
 
-/* It has come to its end: the host's. */
+/* Pass it to the host: it has arrived. */
 static __always_inline int keep(struct xdp_md *ctx, const struct packet *packet, u32 backend)
 {
 	if (packet->fragment == FRAGMENT_FIRST)
@@ -50,7 +49,7 @@ static __always_inline int keep(struct xdp_md *ctx, const struct packet *packet,
 	return conclude(ctx, packet, backend, XDP_PASS, PASS_DIRECTED);
 }
 
-/* To another machine than that which it came from. */
+/* Forward, unless the frame would go back to the machine that it came from. */
 static __always_inline int forward_away(struct xdp_md *ctx, const struct packet *packet,
 					const struct choice *choice, enum reason reason)
 {

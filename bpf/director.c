@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The director at the XDP hook: glance -> parse -> connection -> schedule -> forward. Read it from the end. */
+/* The director at the XDP hook: fast path -> parse -> conntrack -> schedule -> forward. The entry
+ * point is the last function. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/icmp.h>
 #include <uapi/linux/icmpv6.h>
@@ -13,7 +14,7 @@
 
 #include "types.h"
 #include "maps.h"
-#include "explain.h"
+#include "notes.h"
 #include "verdict.h"
 #include "trace.h"
 #include "parse.h"
@@ -32,19 +33,45 @@
 #include "directed.h"
 #include "by_hand.h"
 
-/* What this processor has put aside; a dry run has a place of its own. */
+static __always_inline int internal_error(void)
+{
+	return verdict(XDP_DROP, DROP_INTERNAL);
+}
+
+/* This CPU's scratch; a dry run has one of its own. */
 static __always_inline struct aside *put_aside(void)
 {
 	return asides.lookup(&(u32){ DRY_RUN });
 }
 
-/* The kernel makes a jump of a call whose stage is a constant, and an indirect one, dear with retpolines, of one whose
- * stage is a variable. The compiler would join the former to the latter, but for the mark behind each. */
+/* What each stage begins with: the scratch, and if it is asked for, the service named there. False
+ * after counting DROP_INTERNAL. */
+static __always_inline bool start_stage(struct aside **aside, struct service **service)
+{
+	struct aside *found = put_aside();
+
+	*aside = found;
+	if (!found) {
+		internal_error();
+		return false;
+	}
+	if (!service)
+		return true;
+	*service = services.lookup(&found->service);
+	if (*service)
+		return true;
+	internal_error();
+	return false;
+}
+
+/* The kernel turns a tail call with a constant index into a jump. With a variable index it is an
+ * indirect call, which retpolines make expensive. The mark behind each call keeps the compiler from
+ * merging calls with constant indices into one with a variable index. */
 static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 {
 	stages.call(ctx, STAGES_AT + stage);
 	asm volatile("" : : "i"(stage));
-	return verdict(XDP_DROP, DROP_INTERNAL);
+	return internal_error();
 }
 
 static __always_inline int call_one_of(struct xdp_md *ctx, u32 stage)
@@ -59,13 +86,13 @@ static __always_inline int call_one_of(struct xdp_md *ctx, u32 stage)
 	}
 }
 
-/* Whom the reason speaks of. */
+/* Backend index to report with the verdict. */
 static __always_inline u32 named(const struct choice *choice)
 {
 	return choice->backend ? choice->index : NO_BACKEND;
 }
 
-/* For another stage: the packet, and what this one found out. */
+/* Save the packet and what is known of it for the next stage. */
 static __always_inline bool hand_over(const struct packet *packet, const struct aside *found)
 {
 	struct aside *aside = put_aside();
@@ -82,7 +109,7 @@ static __always_inline bool hand_over(const struct packet *packet, const struct 
 	return true;
 }
 
-/* A packet of a service: to its backend, or on to the stage that finds one. */
+/* A packet of a service: forward it, or go on to the stage that can. */
 static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, struct service *service,
 				 const struct listener *listener, bool is_whole)
 {
@@ -106,7 +133,7 @@ static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, stru
 	if (!service->ring_slots)
 		aside.slot = no_slot();
 	if (!hand_over(packet, &aside))
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return internal_error();
 	return call_one_of(ctx, aside.stage);
 }
 
@@ -120,11 +147,12 @@ int stage_parse(struct xdp_md *ctx)
 	if (!parse(&cursor, &packet))
 		return verdict(XDP_PASS, PASS_NOT_IP);
 	if (!hand_over(&packet, &nothing))
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return internal_error();
 	return call_stage(ctx, STAGE_SERVE);
 }
 
-/* Apart from what parses: the verifier would walk all this once for each way through the headers. */
+/* A stage apart from the parser: the verifier would walk this once for each way through the
+ * headers. */
 int stage_serve(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
@@ -134,7 +162,7 @@ int stage_serve(struct xdp_md *ctx)
 	struct packet *packet;
 
 	if (!aside || start + sizeof(struct ethhdr) > end)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return internal_error();
 	packet = &aside->packet;
 	if (is_for_another_machine(start))
 		return is_vip(packet) ? leave(start) : verdict(XDP_PASS, PASS_NOT_VIP);
@@ -154,15 +182,12 @@ int stage_serve(struct xdp_md *ctx)
 
 int stage_recall(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	struct choice choice = {};
 	struct service *service;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
-	service = services.lookup(&aside->service);
-	if (!service)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, &service))
+		return XDP_DROP;
 	aside->reason = choose_again(ctx, &aside->packet, service, aside, &choice);
 	aside->backend = named(&choice);
 	switch (aside->reason) {
@@ -187,11 +212,11 @@ int stage_recall(struct xdp_md *ctx)
 
 int stage_answer(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	enum reason reason;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, NULL))
+		return XDP_DROP;
 	reason = reject(ctx, &aside->packet, aside->service, aside->now, aside->reason);
 	return conclude(ctx, &aside->packet, aside->backend,
 			reason == aside->reason ? XDP_TX : XDP_DROP, reason);
@@ -199,18 +224,18 @@ int stage_answer(struct xdp_md *ctx)
 
 int stage_admit(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	enum reason reason;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, NULL))
+		return XDP_DROP;
 	reason = admit(&aside->packet, aside->service);
 	if (reason == UNDECIDED)
 		return call_stage(ctx, STAGE_SCHEDULE);
 	return conclude(ctx, &aside->packet, NO_BACKEND, XDP_DROP, reason);
 }
 
-/* A new connection's packet, as it was scheduled. */
+/* What to do with a packet that was scheduled. */
 static __always_inline int follow_schedule(struct xdp_md *ctx, struct aside *aside,
 					   const struct choice *choice, enum reason reason)
 {
@@ -236,46 +261,40 @@ static __always_inline int follow_schedule(struct xdp_md *ctx, struct aside *asi
 
 int stage_schedule(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	struct choice choice = {};
 	struct service *service;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
-	service = services.lookup(&aside->service);
-	if (!service)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, &service))
+		return XDP_DROP;
 	return follow_schedule(ctx, aside, &choice,
 			       schedule(&aside->packet, service, aside, &choice));
 }
 
 int stage_avoid(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	struct choice choice = {};
 	struct service *service;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
-	service = services.lookup(&aside->service);
-	if (!service)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, &service))
+		return XDP_DROP;
 	return follow_schedule(ctx, aside, &choice,
 			       schedule_around(&aside->packet, service, aside, &choice));
 }
 
 int stage_remember(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	struct choice choice = {};
 	struct service *service;
 	u64 hash;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, NULL))
+		return XDP_DROP;
 	service = services.lookup(&aside->service);
 	if (!service || !take_for_some(&choice, aside->backend))
-		return verdict(XDP_DROP, DROP_INTERNAL);
+		return internal_error();
 	choice.is_new = aside->reason != FORWARD_BEFORE;
 	if (!remember(&aside->packet, service, aside, &choice, &hash) && !service->ring_slots)
 		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, DROP_FULL);
@@ -287,22 +306,22 @@ int stage_remember(struct xdp_md *ctx)
 
 int stage_trace(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, NULL))
+		return XDP_DROP;
 	tell(ctx, aside);
 	return verdict(aside->action, aside->reason);
 }
 
 int stage_fragment(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	struct choice choice = {};
 	struct affinity *first;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, NULL))
+		return XDP_DROP;
 	first = find_fragment(&aside->packet);
 	if (first && first->backend == NO_BACKEND)
 		return verdict(XDP_PASS, first->generation);
@@ -317,15 +336,15 @@ int stage_fragment(struct xdp_md *ctx)
 
 int stage_error(struct xdp_md *ctx)
 {
-	struct aside *aside = put_aside();
+	struct aside *aside;
 	struct service *service = NULL;
 	struct packet quoted = {};
 	struct listener listener;
 	struct choice choice = {};
 	enum reason reason = PASS_NO_CONNECTION;
 
-	if (!aside)
-		return verdict(XDP_DROP, DROP_INTERNAL);
+	if (!start_stage(&aside, NULL))
+		return XDP_DROP;
 	if (!read_quoted(ctx, &aside->packet, &quoted))
 		return pass(&aside->packet, PASS_NO_LISTENER);
 	if (find_listener(&quoted, &listener))

@@ -1,34 +1,43 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Where the path looks first: see shortcut.h; part of types.h, whose rules are these, too. */
+/* What the fast path looks up first (see shortcut.h). Part of types.h, and under its rules. */
 #ifndef XDPDIRECTOR_ENTRANCE_TYPES_H
 #define XDPDIRECTOR_ENTRANCE_TYPES_H
 
-#include "station_types.h"
+#define MAX_STATIONS 15
 
-/* What the filter says of an address. */
-enum mark {
-	MARK_VIP = 1,
-	MARK_RANGES = 2, /* has listeners in the tries */
+/* The MACs of this machine's interfaces as little-endian numbers. Unused elements hold a number
+ * that is no MAC. While `known` is 0, any MAC is taken for one of them. */
+struct stations {
+	u64 known;
+	u64 macs[MAX_STATIONS];
 };
 
-/* How the bits of a shortcut are used, and of what it is found by: see shortcut.h. */
+/* What the VIP filter says of an address. */
+enum mark {
+	MARK_VIP = 1,
+	MARK_RANGES = 2, /* it has listeners with port ranges or any port */
+};
+
+/* The bits of a listener cache entry, and those of its key: see shortcut.h. */
 enum shortcut_bits {
 	SHORTCUT_KEY = 50,
 	SHORTCUT_PLACE = 14,
-	SHORTCUT_SERVICE = 12, /* from the lowest */
+	SHORTCUT_SERVICE = 12, /* from bit 0 */
 	SHORTCUT_FRONT = 14,
-	SHORTCUT_ALONE = 26, /* which bit: no other listener's place is here */
-	SHORTCUT_TAKEN = 27, /* and: one is; the rest is of its key */
+	SHORTCUT_ALONE = 26, /* bit number: no other listener's key maps to this entry */
+	SHORTCUT_TAKEN = 27, /* bit number: the entry is used; above it: tag of its key */
 };
 
 #define FILTER_WORDS 2048
+#define FILTER_BITS  2			/* of enum mark */
+#define FILTER_MARKS (64 / FILTER_BITS) /* in a word */
 
-/* Where to look first. But for the MACs and the time it follows from the listeners. */
+/* The VIP filter and the listener cache follow from the listeners; MACs and time-out do not. */
 struct entrance {
 	struct stations own;
-	u64 filter[FILTER_WORDS];	    /* two bits per hashed address: enum mark */
-	u64 shortcuts[1 << SHORTCUT_PLACE]; /* most listeners: see shortcut.h */
-	u64 reassembly; /* jiffies for which a packet's fragments belong together; 0: nobody has said it yet */
+	u64 filter[FILTER_WORDS];	    /* FILTER_BITS per hashed address: enum mark */
+	u64 shortcuts[1 << SHORTCUT_PLACE]; /* direct-mapped listener cache */
+	u64 reassembly;			    /* time-out of fragments in jiffies; 0: not set yet */
 };
 
 #endif

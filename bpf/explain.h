@@ -1,11 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The program explains itself: compiled once more with DRY_RUN, it decides about a packet that the daemon brings as it
- * would about one from the wire, changes nothing that lasts, and writes down what it found on its way. In the program
- * that carries traffic DRY_RUN is 0, and the compiler leaves nothing of this. */
+/* The dry run: the program compiled once more with DRY_RUN. It decides about a packet that the
+ * daemon makes as it would about one from the wire, changes no lasting state, and notes what it
+ * found. In the program that carries traffic DRY_RUN is 0, and the compiler removes all of this. */
 #ifndef XDPDIRECTOR_EXPLAIN_H
 #define XDPDIRECTOR_EXPLAIN_H
-
-#include "maps.h"
 
 static __always_inline struct explanation *explained(void)
 {
@@ -51,7 +49,6 @@ static __always_inline void note_slot(u32 position, struct ring_slot slot)
 	}
 }
 
-/* The backend that was looked at last is the one that the reason speaks of. */
 static __always_inline void note_backend(u32 backend)
 {
 	struct explanation *said = explained();
@@ -60,7 +57,6 @@ static __always_inline void note_backend(u32 backend)
 		said->backend = backend;
 }
 
-/* What would have been counted, so that the scheduler sees it: a connection that ends here makes room. */
 static __always_inline void note_load(u32 backend, bool is_active, s32 by)
 {
 	struct explanation *said = explained();
@@ -70,6 +66,20 @@ static __always_inline void note_load(u32 backend, bool is_active, s32 by)
 	said->freed = backend;
 	said->active += is_active ? by : 0;
 	said->inactive += is_active ? 0 : by;
+}
+
+static __always_inline s64 noted_active(u32 backend)
+{
+	struct explanation *said = explained();
+
+	return DRY_RUN && said ? said->active & ~if_some(said->freed ^ backend) : 0;
+}
+
+static __always_inline s64 noted_inactive(u32 backend)
+{
+	struct explanation *said = explained();
+
+	return DRY_RUN && said ? said->inactive & ~if_some(said->freed ^ backend) : 0;
 }
 
 #endif

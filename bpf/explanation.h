@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the program writes down when it is asked about a packet: see explain.h. */
+/* What the dry run notes about a packet: see explain.h. */
 #ifndef XDPDIRECTOR_EXPLANATION_H
 #define XDPDIRECTOR_EXPLANATION_H
 
@@ -8,23 +8,23 @@
 /* What the program found on its way to a decision. */
 enum fact {
 	FACT_SERVICE = 1,    /* a service has the packet's listener */
-	FACT_SLOT = 2,	     /* the service has a ring, and this is the flow's slot */
+	FACT_SLOT = 2,	     /* the service has a ring; `slot` is the flow's */
 	FACT_RECORD = 4,     /* the flow has a record */
-	FACT_CLIENT = 8,     /* goes where its client goes */
-	FACT_SCHEDULED = 16, /* by the scheduler */
-	FACT_FALLBACK = 32,  /* nobody else takes it */
+	FACT_CLIENT = 8,     /* persistence selected the backend */
+	FACT_SCHEDULED = 16, /* the scheduler selected the backend */
+	FACT_FALLBACK = 32,  /* the fallback was selected */
 	FACT_PARTIAL = 64,   /* the slot's owner is down for this VIP */
 };
 
-/* What the program says of a packet that it was asked about. */
+/* The finding about one packet. */
 struct explanation {
 	u32 reason;  /* enum reason */
 	u32 facts;   /* enum fact */
 	u32 service; /* index; with FACT_SERVICE */
-	u32 backend; /* the one that was looked at last, or NO_BACKEND */
+	u32 backend; /* index of the backend looked up last, or NO_BACKEND */
 	struct ring_slot slot;
-	u32 position; /* of the slot, in `ring` */
-	u32 freed;    /* the backend that would have so many connections more by now */
+	u32 position; /* the slot's index in `ring` */
+	u32 freed;    /* backend whose counts would have changed by `active` and `inactive` */
 	s32 active;
 	s32 inactive;
 };

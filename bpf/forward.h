@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Send the frame to the chosen backend: its Ethernet addresses change, its tags where the backend is in another VLAN,
- * and nothing else. */
+/* Forward the frame to the selected backend. Only its Ethernet addresses change, and its VLAN tags
+ * if the backend is in another VLAN. */
 #ifndef XDPDIRECTOR_FORWARD_H
 #define XDPDIRECTOR_FORWARD_H
 
@@ -21,7 +21,7 @@ static __always_inline void count_traffic(const struct packet *packet, const str
 		count->connections += 1;
 }
 
-/* New addresses, and in place of all tags the backend's own, or none. */
+/* Write new addresses, and replace all tags by the backend's, if it has one. */
 static __always_inline bool write_tagged(struct xdp_md *ctx, const struct packet *packet,
 					 const struct backend *backend)
 {
@@ -47,7 +47,7 @@ static __always_inline bool write_tagged(struct xdp_md *ctx, const struct packet
 	return true;
 }
 
-/* By words: a copy of bytes is made byte by byte. */
+/* By words: the compiler would copy bytes one by one. */
 static __always_inline void copy_addresses(void *to, const struct backend *backend)
 {
 	const void *from = backend->addresses;
@@ -66,7 +66,7 @@ static __always_inline bool write_addresses(struct xdp_md *ctx, const struct bac
 	return true;
 }
 
-/* What becomes of it: `reason`, when the frame goes out. */
+/* The final reason: `reason` if the frame can leave. `action` is the verdict. */
 static __always_inline enum reason send(struct xdp_md *ctx, const struct packet *packet,
 					const struct choice *choice, enum reason reason,
 					int *action)

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The guard: who may not come at all, and how many new connections may.
+/* The guard: deny list, and rate limits of new connections.
  *
- * Denied: each packet of a client under a denied prefix, also of a running connection; the longest prefix counts it.
- * Limited: what opens a connection pays, or is scheduled without a known one; what belongs to one never does. A limit is a span of time that each connection
- * costs, and a tolerance, which is how far ahead of the present the payments may run (the generic cell rate algorithm,
- * ITU-T I.371). All that is kept is the time until which there has been paid.
- */
+ * A denied prefix drops every packet of its clients, also those of running connections. The longest
+ * matching prefix counts the packet.
+ *
+ * A rate limit applies to packets that open a connection, and to packets without a known connection
+ * that are to be scheduled; packets of known connections are never limited. A limit is a cost,
+ * which is the time between two connections, and a tolerance, which is the burst expressed as time
+ * (generic cell rate algorithm, ITU-T I.371). A bucket's state is one time-stamp: until when it is
+ * paid. */
 #ifndef XDPDIRECTOR_GUARD_H
 #define XDPDIRECTOR_GUARD_H
 
@@ -39,8 +42,8 @@ static __always_inline bool is_denied(const struct packet *packet)
 	return true;
 }
 
-/* Whether a packet opens a connection, as far as it shows: a ring without persistence makes no records, and a datagram
- * does not show whether it is a flow's first. */
+/* True if the packet opens a connection, as far as it shows. A ring without persistence makes no
+ * records, and a datagram does not show whether it is the first of its flow. */
 static __always_inline bool is_limited(const struct packet *packet, const struct service *service)
 {
 	if (!(service->guard & GUARD_LIMITS))
@@ -51,7 +54,8 @@ static __always_inline bool is_limited(const struct packet *packet, const struct
 	       (packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET);
 }
 
-/* The same for a packet of no known connection that is to be scheduled. TCP that opens nothing would get a connection, too. */
+/* The same for a packet without a known connection that is to be scheduled. Here mid-stream TCP
+ * counts too, because scheduling it makes a connection. */
 static __always_inline bool is_limited_anew(const struct packet *packet,
 					    const struct service *service)
 {
@@ -59,8 +63,9 @@ static __always_inline bool is_limited_anew(const struct packet *packet,
 					       : is_limited(packet, service);
 }
 
-/* Pay for one connection. Without a lock: processors that look at the same time may let in one each where there was room
- * for one, but their payments add up, so that the next ones wait the longer. */
+/* Take the tokens for one connection. There is no lock: CPUs that look at the same moment may each
+ * let one connection in where the burst had room for one. Their costs add up, so that later
+ * connections wait longer. */
 static __always_inline bool pay(u64 *paid_until, u64 cost, u64 tolerance, u64 now)
 {
 	s64 ahead = *(volatile u64 *)paid_until - now;
@@ -70,8 +75,7 @@ static __always_inline bool pay(u64 *paid_until, u64 cost, u64 tolerance, u64 no
 	if (DRY_RUN)
 		return true;
 	if (ahead < 0)
-		*(volatile u64 *)paid_until =
-			now + cost; /* nothing is saved up beyond the tolerance */
+		*(volatile u64 *)paid_until = now + cost; /* tokens beyond the burst are lost */
 	else
 		__sync_fetch_and_add(paid_until, cost);
 	return true;
@@ -109,7 +113,8 @@ static __always_inline void count_refusal(u32 service, bool is_source)
 	count->source += is_source;
 }
 
-/* UNDECIDED: it may be scheduled. The source pays first, so that one that asks too much takes nothing from the others. */
+/* UNDECIDED: the packet may be scheduled. The source's bucket comes first, so that a source over
+ * its limit takes no tokens of the service. */
 static __always_inline enum reason admit(const struct packet *packet, u32 service)
 {
 	u64 now = bpf_jiffies64() << JIFFY_SHIFT, *paid_until;

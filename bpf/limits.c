@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What a packet costs at the least: the limits that `xdpdirector lab bench` measures the director against. Each
- * forwards IPv4 TCP by rewriting Ethernet addresses, written the plain way, and does nothing that its comment does not
- * name.
+/* Baselines: the least that a packet can cost. `xdpdirector lab bench` compares the director with
+ * them. Each forwards IPv4 TCP by rewriting Ethernet addresses, in the most direct way, and does
+ * only what its comment says.
  *
- * The drivers give the frame the next flow and then go on in the program under test, by a tail call: so a program
- * that knows nothing of it, the director too, is run over many flows, and all carry the same load.
- */
+ * The drivers write the next flow into the frame and tail-call the program under test. So a program
+ * that knows nothing of them, such as the director, runs over many flows, and all programs pay for
+ * the same driver. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/if_ether.h>
 #include <uapi/linux/in.h>
@@ -15,7 +15,7 @@
 
 #define RING_SLOTS   65537
 #define TARGET	     0
-#define PORT_BITS    6		/* a client address has 2^6 flows, PORT_STEP apart */
+#define PORT_BITS    6		/* each client address has 2^6 flows, PORT_STEP apart */
 #define FIRST_CLIENT 0xc6120000 /* 198.18.0.0/15: benchmarks (RFC 2544) */
 #define FIRST_PORT   1024
 #define PORT_STEP    1009
@@ -40,7 +40,7 @@ struct service {
 };
 
 struct backend {
-	u32 addresses[3]; /* the new frame's first 12 bytes */
+	u32 addresses[3]; /* destination and source MAC of the new frame */
 	u32 pad;
 };
 
@@ -49,13 +49,13 @@ struct count {
 	u64 bytes;
 };
 
-/* Which flows a driver makes: first + (a number below 2^bits, by mask). */
+/* Which flows a driver makes: first + (a number under the mask). */
 struct drive {
 	u64 next;
 	u32 first;
 	u32 mask;
-	u32 random;	  /* in random order; else each once, and then again */
-	u32 addresses[3]; /* for `generate` */
+	u32 random;	  /* in random order; else each once, then again */
+	u32 addresses[3]; /* used by `generate` */
 };
 
 #define PINNED(type, key, value, name, entries) \
@@ -87,8 +87,8 @@ static __always_inline u32 mix(u32 hash)
 	return hash ^ hash >> 16;
 }
 
-/* The upper half of a product with 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). Address and ports must not be joined by
- * xor: what varies in them stands in the same bits. */
+/* The upper half of a product with 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). Address and ports
+ * must not be combined by xor: the bits that vary overlap. */
 static __always_inline u32 spread(const struct flow *flow)
 {
 	u32 ports = (u32)flow->client_port << 16 | flow->port;
@@ -151,13 +151,13 @@ int bare(struct xdp_md *ctx)
 	return XDP_TX;
 }
 
-/* No parsing, no decision: one array look-up and the rewriting. */
+/* One array look-up and the rewrite: no parsing, no decision. */
 int rewrite_only(struct xdp_md *ctx)
 {
 	return rewrite(ctx, 1);
 }
 
-/* A: parse, a hit in a table of flows, backend, rewrite. */
+/* A: parse, a hit in the flow table, backend, rewrite. */
 int limit_a(struct xdp_md *ctx)
 {
 	struct segment segment = {};
@@ -169,7 +169,7 @@ int limit_a(struct xdp_md *ctx)
 	return index ? rewrite(ctx, *index) : XDP_DROP;
 }
 
-/* A, for a flow that is not in the table: a miss, and its insertion, which evicts once the table is full. */
+/* A for a new flow: a miss and an insertion, which evicts when the table is full. */
 int limit_a_insert(struct xdp_md *ctx)
 {
 	struct segment segment = {};
@@ -185,7 +185,8 @@ int limit_a_insert(struct xdp_md *ctx)
 	return rewrite(ctx, chosen);
 }
 
-/* B: parse, service, a hit in a table of flows, two counters, backend, rewrite. The loader wants this name. */
+/* B: parse, service, a hit in the flow table, two counters, backend, rewrite. The loader requires
+ * this name. */
 int director(struct xdp_md *ctx)
 {
 	struct segment segment = {};
@@ -205,7 +206,7 @@ int director(struct xdp_md *ctx)
 	return rewrite(ctx, *index);
 }
 
-/* C: parse, service, a slot of a ring, two counters, backend, rewrite. No table. */
+/* C: parse, service, a ring slot, two counters, backend, rewrite. No flow table. */
 int limit_c(struct xdp_md *ctx)
 {
 	struct segment segment = {};
@@ -227,7 +228,7 @@ int limit_c(struct xdp_md *ctx)
 	return rewrite(ctx, *index);
 }
 
-/* The next flow's number. An odd factor visits each number once, far from the one before. */
+/* The number of the next flow. An odd factor visits each number once, far from the one before. */
 static __always_inline u32 advance(struct drive *drive)
 {
 	u32 number = drive->next;
@@ -237,8 +238,9 @@ static __always_inline u32 advance(struct drive *drive)
 	return drive->first + (number & drive->mask);
 }
 
-/* Two neighbours in a frame, as the one number that stands there. What a program reads of a frame shall lie within one
- * store of the driver, or the processor has to wait until several have reached the cache: no NIC brings that about. */
+/* Two adjacent 32-bit fields of a frame as one number. What a program loads at once must come from
+ * one store of the driver, or the CPU stalls until the stores have reached the cache; frames from a
+ * NIC never cause that. */
 static __always_inline u64 pair(u32 first, u32 second)
 {
 	return htonl(1) == 1 ? (u64)first << 32 | second : (u64)second << 32 | first;
@@ -299,7 +301,7 @@ int drive6(struct xdp_md *ctx)
 	return XDP_ABORTED;
 }
 
-/* The far end of a cable: sends frames of many flows, as live frames of test-run. */
+/* The far end of a cable: sends frames of many flows, as live frames of a test run. */
 static __always_inline int send(struct xdp_md *ctx, struct drive *drive)
 {
 	u32 *start = (void *)(long)ctx->data;
@@ -317,7 +319,7 @@ int generate(struct xdp_md *ctx)
 	return send(ctx, drives.lookup(&(u32){ 0 }));
 }
 
-/* The same for who looks at the checksum of the IP header, as Linux does. */
+/* The same with the IP header checksum, which Linux checks. */
 int generate_summed(struct xdp_md *ctx)
 {
 	int sent = send(ctx, drives.lookup(&(u32){ 0 }));
@@ -337,7 +339,7 @@ int generate_summed(struct xdp_md *ctx)
 	return XDP_TX;
 }
 
-/* And counts what comes back. */
+/* Counts the frames that come back. */
 int sink(struct xdp_md *ctx)
 {
 	u64 *count = received.lookup(&(u32){ 0 });

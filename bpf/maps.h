@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The maps, each pinned under its own name. Sizes come from the loader (-D). Arrays that the daemon writes can be
- * mapped into its memory, where one aligned 8-byte store is one change. */
+/* The maps. Each is pinned under its own name; sizes come from the loader (-D). Arrays that the
+ * daemon writes can be mapped into its memory: one aligned store of 8 bytes is one atomic
+ * change. */
 #ifndef XDPDIRECTOR_MAPS_H
 #define XDPDIRECTOR_MAPS_H
 
@@ -8,7 +9,7 @@
 #include "explanation.h"
 #include "types.h"
 
-#define MAX_FRONTS 16384 /* what a record has bits for */
+#define MAX_FRONTS 16384 /* bits of a record's `front` */
 
 /* The power of two that is not below a number of at most 32 bits. */
 #define FILL1(n)	((n) | (n) >> 1)
@@ -33,54 +34,58 @@
 #define PINNED_TRIE(key, name, entries) \
 	BPF_TABLE_PINNED("lpm_trie", key, u32, name, entries, PIN_DIR #name, BPF_F_NO_PREALLOC)
 
-/* What most packets are told apart by. */
+/* VIP filter, own MACs, listener cache. */
 SHARED_ARRAY(struct entrance, entrance, 1);
-/* The VIPs, exactly: consulted for packets only that no listener is found for. */
+/* All VIPs. Looked up only for packets without a listener. */
 PINNED("hash", struct vip, u32, vips, MAX_LISTENERS);
 
-/* Listener -> index in `services`, and in `fronts`: see enum listener_bits. */
+/* Listeners: the value has the indices in `services` and `fronts` (enum listener_bits). */
 PINNED("hash", struct listener4, u32, listeners4, MAX_LISTENERS);
 PINNED("hash", struct listener6, u32, listeners6, MAX_LISTENERS);
 PINNED_TRIE(struct range4, ranges4, MAX_LISTENERS);
 PINNED_TRIE(struct range6, ranges6, MAX_LISTENERS);
 SHARED_ARRAY(struct service, services, MAX_SERVICES);
 
-/* The rings of all `mh` services, one after another; the members of the others. */
+/* Rings of the mh and sh services, one after another, and members of all services. */
 SHARED_ARRAY(struct ring_slot, ring, MAX_RING_SLOTS);
 SHARED_ARRAY(struct member_list, members, MAX_SERVICES);
 
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
 SHARED_ARRAY(struct load_list, loads, 1);
 
-/* Connections, by bucket: see table.h. With as many buckets as connections a quarter of the entries is used, and none finds
- * its two buckets full: of random flows the first one does at 40 % (simulated with 2^18 buckets). Mapped arrays begin at a page, so that a bucket is whole cache lines. */
+/* The conntrack table, by bucket (see table.h). There are as many buckets as connections, so a
+ * quarter of the entries is used, and no flow finds both of its buckets full: with random flows the
+ * first one does at 40 % (simulated with 2^18 buckets). A mapped array starts at a page, so each
+ * bucket is made of whole cache lines. */
 SHARED_ARRAY(struct bucket4, connections4, BUCKETS4);
 SHARED_ARRAY(struct bucket6, connections6, BUCKETS6);
 SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
-/* SYNs of flows whose slot is in flux -> sequence number. */
+/* SYNs of flows whose slot is in flux: the sequence number. */
 PINNED("lru_hash", struct opening, u32, openings, OPENINGS);
-/* Which records the program `reap` shall forget; the first that is 0 ends the list. */
+/* Argument of the program `reap`: records to delete. A word of 0 ends the list. */
 SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
-/* And which the program `adopt` shall put into the table. */
+/* Argument of the program `adopt`: records to insert. */
 SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
 
-/* Persistence: client -> backend. Who has only shown a packet is a newcomer, and a flood of those drives out its own; who
- * has confirmed a connection stays until the daemon's sweep finds that its time is over. Clients that `clients` had no
- * room for. */
+/* Persistence: client to backend. `newcomers` has clients that showed a single packet: a flood of
+ * them evicts its own kind. `clients` has those that confirmed a connection; they stay until the
+ * daemon deletes them. `turned_away` counts clients that found `clients` full. */
 PINNED("lru_hash", struct client, struct affinity, newcomers, MAX_CLIENTS);
 PINNED("hash", struct client, struct regular, clients, MAX_CLIENTS);
 PINNED("percpu_array", u32, u64, turned_away, 1);
-/* Fragmented packets on their way: from the first fragment to the others. */
+/* Fragmented packets: the first fragment's backend, for the later ones. */
 PINNED("lru_hash", struct fragment, struct affinity, fragments, MAX_FRAGMENTS);
 
-/* MACs besides its own that an interface takes frames for, as little-endian numbers: of containers, on macvlans. */
+/* MACs besides its own for which an interface accepts frames (containers on macvlans), as
+ * little-endian numbers. */
 PINNED("hash", u64, u32, secondary_macs, MAX_SECONDARY);
 
-/* Whose frames are not scheduled, as they have been: see directed.h. For a moment a backend has its old MAC and its new. */
+/* Source MACs of frames that another director has scheduled (see directed.h). A backend may have
+ * two for a moment: the old MAC and the new one. */
 PINNED("hash", struct sender, u32, senders, 2 * MAX_BACKENDS);
 
-/* The guard. Denied prefix -> index in `denials`, which counts the packets. Limits by service, and until when there has
- * been paid for its connections; the same by source. Connections refused, by service. */
+/* The guard. Denied prefixes, with the index of their counter in `denials`. Rate limits by service;
+ * the time-stamps of their token buckets, by service and by source; connections refused. */
 PINNED_TRIE(struct prefix4, denied4, MAX_DENIED);
 PINNED_TRIE(struct prefix6, denied6, MAX_DENIED);
 PINNED("percpu_array", u32, u64, denials, MAX_DENIED);
@@ -92,23 +97,24 @@ PINNED("percpu_array", u32, struct refusals, refusals, MAX_SERVICES);
 /* Counters: packets by reason, traffic by backend. */
 PINNED("percpu_array", u32, u64, verdicts, REASONS);
 PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
-/* What is not counted there any more, for the daemon: first of services that are gone, then of the backends that each service
- * had. */
+/* Totals that the daemon keeps: of removed services, then of the removed backends of each
+ * service. */
 SHARED_ARRAY(struct traffic, departed, MAX_SERVICES + 1);
 
-/* The stages of the program that runs, and of the one it replaces; and what one hands to the next. */
+/* The stages of the running program, and of the one that it replaces. Per-CPU scratch between
+ * stages. */
 PINNED("prog", u32, u32, stages, 8192);
-PINNED("percpu_array", u32, struct aside, asides, 2); /* the second is for explanations */
+PINNED("percpu_array", u32, struct aside, asides, 2); /* the second is for dry runs */
 
-/* Written by the program that explains, for the daemon, which asks one thing at a time. */
+/* Written by the dry run for the daemon, which explains one packet at a time. */
 PINNED("array", u32, struct explanation, explanations, 1);
 
-/* What is to be told of decisions, to whom watches; the telling; what is told, and where it is put together. */
+/* Trace: filter, per-CPU budget, scratch event; the ring buffer is `decisions`. */
 PINNED("array", u32, struct trace, traces, 1);
 PINNED("percpu_array", u32, struct telling, tellings, 1);
 PINNED("percpu_array", u32, struct decision, drafts, 1);
 
-/* BCC's own macro for a ring buffer has no pin. */
+/* BCC's macro for ring buffers cannot pin. */
 struct decisions_table_t {
 	int key;
 	u32 leaf;
@@ -122,11 +128,12 @@ __attribute__((section("maps/ringbuf:" PIN_DIR "decisions"))) struct decisions_t
 	.max_entries = DECISIONS_SIZE
 };
 
-/* How much went out in the present jiffy, by kind. Until when there has been paid for RSTs to a sender. */
+/* Rate limits: packets in this jiffy by kind; time-stamps of the token buckets of RSTs by
+ * sender. */
 PINNED("percpu_array", u32, struct allowance, allowances, ALLOWANCES);
 SHARED_ARRAY(u64, resets, 1 << RESET_BITS);
 
-/* Interfaces to redirect to. BCC's own macro for this type of map has no pin. */
+/* Egress interfaces. BCC's macro for devmaps cannot pin. */
 struct ports_table_t {
 	u32 key;
 	int leaf;
@@ -136,7 +143,7 @@ struct ports_table_t {
 __attribute__((section("maps/devmap:" PIN_DIR
 		       "ports"))) struct ports_table_t ports = { .max_entries = MAX_PORTS };
 
-/* Names of services and backends by index; for people and for a daemon that adopts these maps. */
+/* Names of services and backends by index, for people and for a daemon that adopts these maps. */
 SHARED_ARRAY(struct label, service_labels, MAX_SERVICES);
 SHARED_ARRAY(struct label, backend_labels, MAX_BACKENDS);
 

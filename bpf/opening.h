@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* SYNs of flows whose slot is in flux. A SYN goes to the slot's new owner. Whoever made it up, for a flow that has run at the
- * owner before and was silent since, would move that flow: its next packet would find the record. So the SYN's sequence
- * number is kept, and what follows the SYN must count on from there. What does not belongs to the flow from before. So does
- * what is not known any more: OPENINGS later SYNs of that kind have come between SYN and ACK, as only a flood can have them.
- */
+/* SYNs of flows whose slot is in flux. Such a SYN goes to the slot's new owner. A spoofed one, for
+ * a silent flow that still runs at the old owner, would move that flow: its next packet would find
+ * the SYN's record. So the SYN's sequence number is stored, and the packet behind it must continue
+ * from there; otherwise the flow belongs to the old owner. The same holds if the number is not
+ * stored any more: that takes OPENINGS later SYNs of the kind between SYN and ACK, which only a
+ * flood brings about. */
 #ifndef XDPDIRECTOR_OPENING_H
 #define XDPDIRECTOR_OPENING_H
 
@@ -12,7 +13,7 @@
 #include "table.h"
 
 #define WINDOW \
-	65536 /* of octets that may have come with the SYN, or be on their way in front of what comes first */
+	65536 /* bytes that may be sent with the SYN or behind it before the first packet arrives here */
 
 static __always_inline void note_opening(struct xdp_md *ctx, const struct packet *packet, u64 hash)
 {
@@ -26,7 +27,7 @@ static __always_inline void note_opening(struct xdp_md *ctx, const struct packet
 	openings.update(&opening, &number);
 }
 
-/* Whether the packet goes on from the SYN that was noted last. */
+/* True if the packet continues from the SYN that was stored last. */
 static __always_inline bool follows_opening(struct xdp_md *ctx, const struct packet *packet,
 					    u64 hash)
 {

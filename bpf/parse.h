@@ -1,23 +1,27 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* From a frame to a flow. A parser moves the cursor past its header and returns what comes next, or says by a
- * reason why it cannot. Nothing here knows of services or VIPs.
+/* Parses a frame into struct packet. Each parser moves the cursor past its header, or sets the
+ * reason of a malformed packet. Knows nothing of services or VIPs.
  *
- * Tags: 802.1Q and 802.1ad, two at most. IPv4 with options, IPv6 with MAX_EXTENSIONS extension headers (RFC 8200).
- * What a packet says of its own length is checked against the frame; checksums are left to the backend.
- */
+ * Up to two VLAN tags (802.1Q, 802.1ad), IPv4 with options, IPv6 with up to MAX_EXTENSIONS
+ * extension headers (RFC 8200). Lengths are checked against the frame; checksums are left to the
+ * backend. */
 #ifndef XDPDIRECTOR_PARSE_H
 #define XDPDIRECTOR_PARSE_H
 
 #include "types.h"
 
-#define PLAIN_IPV4	 0x45 /* version, and a header without options */
+#define PLAIN_IPV4	 0x45 /* version 4, header without options */
 #define MAX_TAGS	 2
 #define MAX_EXTENSIONS	 6
 #define FRAGMENT_BITS	 0x3fff /* more fragments, and the offset (RFC 791) */
 #define FRAGMENT_OFFSET	 0x1fff
 #define FRAGMENT6_BITS	 0xfff9 /* the same in IPv6 (RFC 8200, 4.5) */
 #define FRAGMENT6_OFFSET 0xfff8
-#define MAX_OFFSET	 0x3fff /* of a transport header: what is followed here ends well below */
+#define IP_DF		 0x4000 /* don't fragment */
+#define NETWORK_MASK	 0x3f	/* bounds of an IP header's offset, for the verifier */
+#define TRANSPORT_MASK	 0x3fff /* and of a transport header's */
+#define EXTENSION_UNIT	 8	/* bytes: an extension header is a multiple of it */
+#define TCP_FLAGS	 13	/* their offset in the header */
 
 #define TCP_FIN 0x01
 #define TCP_SYN 0x02
@@ -31,33 +35,32 @@ struct tag {
 
 struct extension {
 	u8 next;
-	u8 length; /* in 8 bytes, without the first 8 */
+	u8 length; /* in EXTENSION_UNITs, not counting the first one */
 };
 
 struct fragment_header {
 	u8 next;
 	u8 reserved;
-	__be16 offset; /* and whether more follow */
+	__be16 offset; /* and the flag for more fragments */
 	__be32 id;
 };
 
-/* What TCP and UDP headers begin with. */
+/* The first bytes of TCP and UDP headers. */
 struct ports {
 	__be16 source;
 	__be16 destination;
 };
 
-/* Marks one of two branches that look up in different maps. The compiler would join them into one call with a variable map,
- * and the kernel could not inline that. */
+/* Keeps the look-ups of two branches in different maps apart. The compiler would merge them into
+ * one call with a variable map, which the kernel cannot inline. */
 static __always_inline void *apart(void *found)
 {
 	asm volatile("" : "+r"(found));
 	return found;
 }
 
-/* As nothing is known of it yet. The compiler would otherwise keep each field of the packet in a variable of its own; for
- * want of registers they all move about on the stack, wherever ways part and meet: a quarter more instructions for each
- * packet. */
+/* Clear the packet. Without the barrier the compiler keeps each field in a variable of its own and
+ * spills them to the stack wherever branches meet: a quarter more instructions for each packet. */
 static __always_inline void begin(struct packet *packet)
 {
 	__builtin_memset(packet, 0, sizeof(*packet));
@@ -70,7 +73,7 @@ struct cursor {
 	void *end;
 };
 
-/* The EtherType after the tags; 0 when the frame is too short to tell, or goes to a group. */
+/* The EtherType behind the tags; 0 for a frame that is too short or has a group address. */
 static __always_inline __be16 parse_ethernet(struct cursor *cursor)
 {
 	struct ethhdr *eth = cursor->at;
@@ -79,7 +82,7 @@ static __always_inline __be16 parse_ethernet(struct cursor *cursor)
 
 	if ((void *)(eth + 1) > cursor->end || eth->h_dest[0] & 1)
 		return 0;
-	type = ((__be16 *)eth)[6]; /* of the packed struct a compiler would read bytes */
+	type = ((__be16 *)eth)[6]; /* the compiler reads a packed struct byte by byte */
 	cursor->at = eth + 1;
 	if (type == htons(ETH_P_IP))
 		return type;
@@ -102,16 +105,14 @@ static __always_inline void set_fragment(struct packet *packet, __be16 offset, u
 	packet->id = id;
 }
 
-/*
- * Whether the frame goes on for so many bytes. Sizes are compared, not pointers: Linux 6.1's verifier knows no bounds of a number
- * whose bytes were swapped, and refuses to add it to a pointer.
- */
+/* True if the frame has so many bytes left. Sizes are compared instead of pointers: Linux 6.1's
+ * verifier knows no bounds of a byte-swapped number, and refuses to add it to a pointer. */
 static __always_inline bool goes_on_for(const struct cursor *cursor, u16 bytes)
 {
 	return bytes <= cursor->end - cursor->at;
 }
 
-/* The header, as far as every packet has it; NULL when the frame ends before, or it is of another version. */
+/* The fixed part of the header; NULL if the frame is too short, or the version is another. */
 static __always_inline const struct iphdr *ipv4_header(const struct cursor *cursor)
 {
 	const struct iphdr *ip = cursor->at;
@@ -129,8 +130,8 @@ static __always_inline const struct ipv6hdr *ipv6_header(const struct cursor *cu
 	return (void *)(ip + 1) <= cursor->end && ip->version == 6 ? ip : NULL;
 }
 
-/* A header of so many bytes, apart from what it says of fragments. False, with an `error`, when it contradicts itself or
- * the frame. */
+/* Read a header of `header` bytes, but not its fragment fields. False, with `error` set, if it
+ * contradicts itself or the frame. */
 static __always_inline bool read_ipv4(struct cursor *cursor, const struct iphdr *ip, u32 header,
 				      struct packet *packet)
 {
@@ -162,13 +163,13 @@ static __always_inline bool is_extension(u8 next)
 	       next == IPPROTO_FRAGMENT;
 }
 
-/* The size of an extension header whose first 8 bytes are in the frame. */
+/* The size of an extension header of which the frame has the first 8 bytes. */
 static __always_inline u32 read_extension(const struct extension *extension, struct packet *packet)
 {
 	const struct fragment_header *fragment = (void *)extension;
 
 	if (packet->protocol != IPPROTO_FRAGMENT)
-		return (extension->length + 1) * 8;
+		return (extension->length + 1) * EXTENSION_UNIT;
 	if (fragment->offset & htons(FRAGMENT6_BITS))
 		set_fragment(packet, fragment->offset & htons(FRAGMENT6_OFFSET), fragment->id);
 	return sizeof(*fragment);
@@ -222,8 +223,8 @@ static __always_inline bool has_ports(u8 protocol)
 	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
 }
 
-/* `ports`: struct ports. They are stored in one word, as they are read later: the processor waits for what was stored in
- * parts. */
+/* `ports`: struct ports. Stored as one word because it is loaded as one: a load that spans several
+ * stores stalls until they have reached the cache. */
 static __always_inline void set_ports(struct packet *packet, const void *ports)
 {
 	u32 word = *(const u32 *)ports;
@@ -249,7 +250,7 @@ static __always_inline void parse_tcp(const struct cursor *cursor, struct packet
 	header = tcp->doff * 4;
 	if (header < sizeof(*tcp) || header > packet->payload)
 		packet->error = DROP_MALFORMED_TCP;
-	packet->flags = ((u8 *)tcp)[13];
+	packet->flags = ((u8 *)tcp)[TCP_FLAGS];
 	set_ports(packet, tcp);
 }
 
@@ -276,7 +277,7 @@ static __always_inline void parse_header(const struct cursor *cursor, struct pac
 		parse_udp(cursor, packet);
 }
 
-/* Ports and flags. Other protocols than TCP and UDP have port 0, later fragments none. */
+/* Ports and TCP flags. Protocols without ports have port 0; later fragments have no ports. */
 static __always_inline void parse_transport(struct cursor *cursor, struct packet *packet)
 {
 	if (packet->ipv6 && !packet->error)
@@ -292,7 +293,7 @@ static __always_inline void parse_transport(struct cursor *cursor, struct packet
 		set_ports(packet, &(u32){ 0 });
 }
 
-/* False for what is no IP packet to one host. */
+/* False if it is no IP packet to a single host. */
 static __always_inline bool parse(struct cursor *cursor, struct packet *packet)
 {
 	__be16 type = parse_ethernet(cursor);
@@ -319,11 +320,11 @@ static __always_inline bool parse(struct cursor *cursor, struct packet *packet)
 	return true;
 }
 
-/* The TCP header of a packet that was parsed; NULL (never) when the frame does not have it. */
+/* The TCP header of a parsed packet; NULL (never) if the frame does not have it. */
 static __always_inline const struct tcphdr *tcp_header(struct xdp_md *ctx,
 						       const struct packet *packet)
 {
-	const struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & MAX_OFFSET);
+	const struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & TRANSPORT_MASK);
 
 	return (void *)(tcp + 1) <= (void *)(long)ctx->data_end ? tcp : NULL;
 }
@@ -340,13 +341,13 @@ static __always_inline bool is_icmp(const struct packet *packet)
 	return packet->protocol == (packet->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
-/* Opens a TCP connection (RFC 9293, 3.5). */
+/* True for a packet that opens a TCP connection (RFC 9293, 3.5). */
 static __always_inline bool is_opening(const struct packet *packet)
 {
 	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* Answers a connection that the other side opened. */
+/* True for a SYN and ACK. */
 static __always_inline bool is_accepting(const struct packet *packet)
 {
 	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK);

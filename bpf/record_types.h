@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What is remembered of connections, and where: see table.h. */
+/* Layout of the conntrack table (see table.h). */
 #ifndef XDPDIRECTOR_RECORD_TYPES_H
 #define XDPDIRECTOR_RECORD_TYPES_H
 
-#define WAYS   4   /* flows in a bucket of the table */
-#define PLACES 256 /* numbers of a service's backends */
+#define WAYS   4   /* entries of a bucket */
+#define PLACES 256 /* backends of a service that can have a bit in `out` */
 
-/* Time in records is kept in ticks of 64 jiffies, in so many bits. */
+/* Records count time in ticks of 64 jiffies, modulo 2^SEEN_BITS. */
 enum tick_numbers {
 	TICK_SHIFT = 6,
 	SEEN_BITS = 22,
@@ -15,11 +15,12 @@ enum tick_numbers {
 enum front_use {
 	FRONT_FREE = 0,
 	FRONT_SERVING = 1,
-	FRONT_RESTING = 2, /* has no listener any more, but records may speak of it */
+	FRONT_RESTING = 2, /* its listeners are gone, but records may refer to it */
 };
 
-/* A service at one of its VIPs and protocols: what a record says of where its flow goes in. Number 0 is nobody's. `out`: a
- * bit for each place of a backend with BACKEND_PARTIAL that is down for this VIP. */
+/* A service at one VIP and protocol: the conntrack zone of its flows. Number 0 is never used. `out`
+ * has a bit for each backend with BACKEND_PARTIAL that is down for this VIP, at the backend's
+ * `place`. */
 struct front {
 	__be32 address[4]; /* IPv4: the first word */
 	u32 service;
@@ -30,21 +31,22 @@ struct front {
 	u64 out[PLACES / 64];
 };
 
-/* A flow and its record, brought from the table of an earlier program. IPv4: the address is the first word. */
+/* A flow and its record from the table of an earlier program. IPv4: the address is the first
+ * word. */
 struct adopted {
 	__be32 client[4];
 	__be16 client_port;
 	__be16 port;
 	u32 ipv6;
-	u64 word; /* struct record; 0 once it stands in the table */
+	u64 word; /* struct record; 0 once it is in the table */
 };
 
-/* The SYN that opened a flow while its slot was in flux: see opening.h. */
+/* Key of a SYN that opened a flow while its slot was in flux: see opening.h. */
 struct opening {
-	u64 flow; /* its hash, as the table of connections has it */
+	u64 flow; /* hash of the flow in the conntrack table */
 };
 
-/* A record that is to be forgotten, if it is still as it was. */
+/* A record to delete, if its word is still the same. */
 struct reaped {
 	u64 word;
 	u32 bucket;
@@ -52,16 +54,17 @@ struct reaped {
 	u16 ipv6;
 };
 
-/* What is remembered of a flow, in one word, so that it is read and changed at once. All 0: nothing. */
+/* A flow's record. It is one word, so that it is read and swapped at once. All 0: free entry. */
 struct record {
 	u64 backend : 16;
 	u64 front : 14;
 	u64 state : 4;	    /* enum connection_state */
-	u64 generation : 8; /* of the backend's index when this was recorded: the low bits */
-	u64 seen : 22;	    /* when its last packet came, in ticks (bpf/table.h) */
+	u64 generation : 8; /* low bits of the backend's, when this was recorded */
+	u64 seen : 22;	    /* time of its last packet, in ticks (bpf/table.h) */
 };
 
-/* A flow and its record: 16 and 32 bytes. The client as it stands in the packet; VIP and protocol are the front's. */
+/* A flow and its record, 16 or 32 bytes. Client address and port are as in the packet; VIP and
+ * protocol are those of the front. */
 struct entry4 {
 	__be32 client;
 	__be16 client_port;

@@ -1,11 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Packets that belong to a connection without having its ports: later fragments, and ICMP errors about it.
+/* Packets of a connection that lack its ports: later fragments, and ICMP errors.
  *
- * The first fragment goes the way of its ports and leaves its packet's id behind for the others, also where it is the
- * host's; one that overtakes it is dropped, and so is one that comes later than a receiver would wait: the id may be another
- * packet's by then. An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend sent, and
- * so the ports, if its protocol has any; it goes to that backend as it is, and path MTU discovery works.
- */
+ * The first fragment is forwarded by its ports. It stores the packet's id with the backend for
+ * the later ones, or with the reason why the host gets the packet. A fragment that overtakes the
+ * first one is dropped, and so is one that comes after the reassembly time-out, when the id may
+ * belong to another packet.
+ *
+ * An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend
+ * sent, which include the ports. It is forwarded unchanged to that backend, so path MTU
+ * discovery works. */
 #ifndef XDPDIRECTOR_RELATED_H
 #define XDPDIRECTOR_RELATED_H
 
@@ -16,8 +19,9 @@
 
 #define ERRORS_A_JIFFY 16
 
-/* What the fragments of a packet have in common. In IPv6 the protocol is not part of it: fragments may differ in their
- * next header, and the first one's may be an extension header (RFC 8200, 4.5). */
+/* The key that all fragments of a packet share. In IPv6 the protocol is not part of it: the next
+ * header may differ between fragments, and that of the first one may be an extension header (RFC
+ * 8200, 4.5). */
 static __always_inline void name_fragment(const struct packet *packet, struct fragment *fragment)
 {
 	fragment->id = packet->id;
@@ -44,7 +48,7 @@ static __always_inline void remember_way(const struct packet *packet, struct aff
 	fragments.update(&fragment, affinity);
 }
 
-/* Leave behind where the rest of a fragmented packet goes. */
+/* Store the backend for the later fragments. */
 static __always_inline void remember_fragment(const struct packet *packet,
 					      const struct choice *choice)
 {
@@ -56,7 +60,7 @@ static __always_inline void remember_fragment(const struct packet *packet,
 	remember_way(packet, &affinity);
 }
 
-/* The rest of a fragmented packet goes to the host, too, for the same reason. */
+/* Store that the host gets the later fragments too, and the reason. */
 static __always_inline void remember_passing(const struct packet *packet, enum reason reason)
 {
 	struct affinity affinity = { .backend = NO_BACKEND, .generation = reason };
@@ -71,7 +75,7 @@ static __always_inline int pass(const struct packet *packet, enum reason reason)
 	return verdict(XDP_PASS, reason);
 }
 
-/* What the first fragment left behind, or NULL. */
+/* What the first fragment stored, or NULL. */
 static __always_inline struct affinity *find_fragment(const struct packet *packet)
 {
 	struct entrance *at = entrance.lookup(&(u32){ 0 });
@@ -86,7 +90,7 @@ static __always_inline struct affinity *find_fragment(const struct packet *packe
 	return first;
 }
 
-/* Whether one more packet of a kind may go out in this jiffy, on this processor. */
+/* Take one from the per-CPU budget of this jiffy. */
 static __always_inline bool is_allowed(u32 kind, u32 most, u32 now)
 {
 	struct allowance *allowance = allowances.lookup(&kind);
@@ -110,13 +114,14 @@ static __always_inline bool is_error(const struct packet *packet, u8 type)
 	       type == ICMP_TIME_EXCEEDED || type == ICMP_PARAMETERPROB;
 }
 
-/* Ports stand in a packet's first fragment only. */
+/* Only a first fragment has ports. */
 static __always_inline bool lacks_ports(const struct packet *quoted, bool is_later)
 {
 	return is_later && has_ports(quoted->protocol);
 }
 
-/* What is quoted went the other way: from the VIP to the client. False: not from this VIP, or without the ports. */
+/* The quoted packet went from the VIP to the client, so source and destination are swapped. False
+ * if it is not from this VIP, or has no ports. */
 static __always_inline bool parse_quoted4(struct cursor *cursor, const struct packet *error,
 					  struct packet *quoted)
 {
@@ -152,13 +157,13 @@ static __always_inline bool parse_quoted6(struct cursor *cursor, const struct pa
 	return !quoted->error && !lacks_ports(quoted, quoted->fragment == FRAGMENT_LATER);
 }
 
-/* The packet that an ICMP error quotes, as if its receiver had sent it. False: it is no error, or quotes no whole header,
- * or lacks the ports. */
+/* Parse the packet that an ICMP error quotes, in the direction of a request. False if it is no ICMP
+ * error, or does not quote the headers and ports. */
 static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet *error,
 					struct packet *quoted)
 {
 	struct cursor cursor = { .end = (void *)(long)ctx->data_end };
-	struct icmphdr *icmp = (void *)(long)ctx->data + (error->transport & MAX_OFFSET);
+	struct icmphdr *icmp = (void *)(long)ctx->data + (error->transport & TRANSPORT_MASK);
 	struct ports *ports;
 
 	cursor.at = icmp + 1;
@@ -173,14 +178,15 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 	}
 	ports = cursor.at;
 	if ((void *)(ports + 1) > cursor.end ||
-	    (void *)(ports + 1) - (void *)icmp > error->payload) /* padding is no quote */
+	    (void *)(ports + 1) - (void *)icmp >
+		    error->payload) /* padding of the frame does not count */
 		return false;
 	set_ports(quoted, &(struct ports){ ports->destination, ports->source });
 	return true;
 }
 
-/* Point the choice at the backend of the flow, without making or touching a record. A ring has a backend for whatever flow is
- * quoted, so that anybody could send errors about flows that he has made up: only so many go on at a time. */
+/* Select the backend of the quoted flow. Records stay as they are. A ring selects a backend for any
+ * flow, so that anybody could send errors about flows that do not exist: these are rate limited. */
 static __always_inline enum reason follow_quoted(const struct packet *quoted,
 						 const struct service *service, u32 front,
 						 struct choice *choice)

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The program as `xdpdirector replay` runs it: the same text, with the capture's clock in place of the kernel's, and with
- * notes of what it decides about each frame. No interface carries it.
+/* The program that `xdpdirector replay` runs: the packet path, with the capture's clock in place of
+ * the kernel's and with notes about each frame. It is attached to no interface.
  *
- * `replay` is run by hand, once for each frame: it puts the next frame into the buffer that the kernel runs it with, and
- * goes on in `director` by a tail call.
- */
+ * `replay` is run by BPF_PROG_TEST_RUN, once for each frame: it copies the next frame into the
+ * buffer of the test run, and tail-calls `director`. */
 #include <uapi/linux/bpf.h>
 #include <uapi/linux/icmp.h>
 #include <uapi/linux/icmpv6.h>
@@ -19,11 +18,11 @@
 #include "types.h"
 #include "maps.h"
 
-#define REPLAYED	8192 /* frames in one go */
-#define REPLAYED_LENGTH 3520 /* of a frame, at most: what the kernel's test-run takes */
-#define REPLAYED_ROOM	256  /* and what it leaves before the frame: XDP_PACKET_HEADROOM */
+#define REPLAYED	8192 /* frames per batch */
+#define REPLAYED_LENGTH 3520 /* longest frame that a test run takes */
+#define REPLAYED_ROOM	256  /* XDP_PACKET_HEADROOM of a test run */
 
-/* A frame of a capture. */
+/* A frame of the capture. */
 struct replayed {
 	u64 now; /* jiffies, by the capture's clock */
 	u32 length;
@@ -37,14 +36,14 @@ struct outcome {
 	u8 facts;  /* enum fact */
 	u16 pad;
 	u32 service; /* index; with FACT_SERVICE */
-	u32 backend; /* the one that was looked at last, or NO_BACKEND */
+	u32 backend; /* index of the backend looked up last, or NO_BACKEND */
 };
 
 struct replay {
-	u32 turn; /* of the next frame */
+	u32 turn; /* index of the next frame */
 	u32 pad;
 	u64 now;
-	u64 at; /* where the frame begins in memory */
+	u64 at; /* address of the frame in memory */
 };
 
 SHARED_ARRAY(struct replayed, replayed, REPLAYED);
@@ -62,13 +61,8 @@ static __always_inline u64 capture_jiffies(void)
 
 #define bpf_jiffies64 capture_jiffies
 
-/* In the place of explain.h. */
-#define XDPDIRECTOR_EXPLAIN_H
-
-static __always_inline struct explanation *explained(void)
-{
-	return NULL;
-}
+#define NOTES_OF_ITS_OWN
+#include "notes.h"
 
 static __always_inline struct outcome *noted(void)
 {
@@ -123,9 +117,19 @@ static __always_inline void note_load(u32 backend, bool is_active, s32 by)
 {
 }
 
+static __always_inline s64 noted_active(u32 backend)
+{
+	return 0;
+}
+
+static __always_inline s64 noted_inactive(u32 backend)
+{
+	return 0;
+}
+
 #include "director.c"
 
-/* The buffer begins where it did at first, and is as long as the frame. */
+/* Restore the start of the buffer, and make it as long as the frame. */
 static __always_inline bool make_way(struct xdp_md *ctx, struct replay *replay, u32 length)
 {
 	int moved;

@@ -1,59 +1,39 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Answers made here, which turn the frame round and keep its tags.
+/* Reject: turn the packet into an answer to its sender, with the same VLAN tags.
  *
- * To TCP a RST (RFC 9293, 3.10.7.1), without IP options and data. To a datagram an ICMP port unreachable: the packet,
- * as far as it is to be quoted (RFC 792: its header and 8 bytes of data; RFC 4443: as much as fits into 1280 bytes),
- * behind new IP and ICMP headers. Their number is limited (RFC 4443, 2.4 f), and so is that of the RSTs to one sender: who
- * gives another's address as his own shall not flood that with ours.
- */
+ * TCP gets a RST (RFC 9293, 3.10.7.1) without IP options and data. A datagram gets an ICMP port
+ * unreachable that quotes it: its header and 8 bytes of data (RFC 792), or as much as fits into
+ * 1280 bytes (RFC 4443). The rate of ICMP errors is limited (RFC 4443, 2.4 f), and so is that of
+ * RSTs to one sender: a source address may be spoofed, and its owner must not be flooded. */
 #ifndef XDPDIRECTOR_REPLY_H
 #define XDPDIRECTOR_REPLY_H
 
+#include "csum.h"
 #include "guard.h"
 #include "parse.h"
 #include "related.h"
 
 #define REPLY_TTL	64
-#define QUOTED6		1232 /* what the smallest MTU of IPv6 leaves for the packet */
+#define QUOTED4_DATA	8 /* bytes behind the quoted IP header (RFC 792) */
+#define IPV6_MIN_MTU	1280
+#define QUOTED6		(IPV6_MIN_MTU - sizeof(struct ipv6hdr) - sizeof(struct icmp6hdr))
 #define ANSWERS_A_JIFFY 4
-#define RESETS_AT_ONCE	512 /* to one sender; later one a jiffy */
-#define BLOCK		64  /* bytes that are summed at once */
-#define LONGEST_LINK	22  /* Ethernet and two tags */
+#define RESETS_AT_ONCE	512 /* burst of RSTs to one sender; then one a jiffy */
+#define LONGEST_LINK	(sizeof(struct ethhdr) + MAX_TAGS * sizeof(struct tag))
+#define LOOPBACK	127  /* first octet of an IPv4 address */
+#define MULTICAST	224  /* the same; from here on, with class E and broadcast */
+#define MULTICAST6	0xff /* first octet of an IPv6 address */
 
-struct pseudo4 {
-	__be32 source;
-	__be32 destination;
-	__be16 protocol;
-	__be16 length;
-};
+_Static_assert(QUOTED6 <= MAX_SUMMED, "the checksum does not cover the quoted packet");
+_Static_assert(LONGEST_LINK <= NETWORK_MASK, "a mask cuts off offsets of IP headers");
 
-struct pseudo6 {
-	__be32 source[4];
-	__be32 destination[4];
-	__be32 length;
-	__be32 protocol;
-};
-
-/* Over a multiple of 4 bytes. The kernel's sum has 32 bits in Linux 6.1, where BCC declares an int, whose sign would spread. */
-static __always_inline u32 sum_up(void *from, u32 size, u32 sum)
-{
-	return bpf_csum_diff(0, 0, from, size, sum);
-}
-
-static __always_inline __be16 fold(u64 sum)
-{
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~sum;
-}
-
-/* The RST for this segment, without checksum. False when there is none: a RST is never answered. */
+/* Build the RST for this segment, without checksum. False if there is none: a RST is never
+ * answered. */
 static __always_inline bool make_reset(struct xdp_md *ctx, const struct packet *packet,
 				       struct tcphdr *reset)
 {
 	void *end = (void *)(long)ctx->data_end;
-	struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & MAX_OFFSET);
+	struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & TRANSPORT_MASK);
 
 	if (packet->flags & TCP_RST || (void *)(tcp + 1) > end)
 		return false;
@@ -94,12 +74,12 @@ static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet
 	struct iphdr header = { .version = 4,
 				.ihl = sizeof(header) / 4,
 				.tot_len = htons(sizeof(header) + sizeof(*reset)),
-				.frag_off = htons(0x4000), /* don't fragment */
+				.frag_off = htons(IP_DF),
 				.ttl = REPLY_TTL,
 				.protocol = IPPROTO_TCP,
 				.saddr = packet->flow.v4.vip,
 				.daddr = packet->flow.v4.client };
-	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
+	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
 		return false;
@@ -125,7 +105,7 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 					 struct tcphdr *reset)
 {
 	struct pseudo6 pseudo = { .length = htonl(sizeof(*reset)), .protocol = htonl(IPPROTO_TCP) };
-	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
+	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
 		return false;
@@ -137,8 +117,9 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 	return true;
 }
 
-/* Whether one more RST may go to this sender: an IPv4 address, or an IPv6 one's network. Senders share a place by chance,
- * which matters to none: a flood from many addresses has so many places that each gets little. */
+/* True if the sender's token bucket has a RST left. A sender is an IPv4 address or an IPv6 /64.
+ * Buckets are shared by hash; that does no harm, because a flood from many addresses spreads over
+ * so many buckets that each sender gets little. */
 static __always_inline bool may_reset(const struct packet *packet, u32 service_index, u64 now)
 {
 	struct service *service = services.lookup(&service_index);
@@ -155,7 +136,7 @@ static __always_inline bool may_reset(const struct packet *packet, u32 service_i
 	return paid_until && pay(paid_until, 1, RESETS_AT_ONCE - 1, now);
 }
 
-/* Answer the segment with a RST. */
+/* Turn the segment into a RST. */
 static __always_inline enum reason answer_segment(struct xdp_md *ctx, const struct packet *packet,
 						  u32 service, u64 now, enum reason reason)
 {
@@ -168,7 +149,7 @@ static __always_inline enum reason answer_segment(struct xdp_md *ctx, const stru
 		return DROP_RESET;
 	if (!may_reset(packet, service, now))
 		return DROP_ANSWER;
-	/* The compiler would subtract the end of the frame alone. */
+	/* opaque(): the compiler would subtract data_end alone, which the verifier refuses. */
 	if (bpf_xdp_adjust_tail(ctx, size - (int)opaque(ctx->data_end - ctx->data)))
 		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_reset6(ctx, packet, &reset)
@@ -178,45 +159,12 @@ static __always_inline enum reason answer_segment(struct xdp_md *ctx, const stru
 	return reason;
 }
 
-/* The Internet checksum's sum over the quoted packet; its length need not be even. */
-static __always_inline u64 sum_quoted(void *from, void *end, u32 length, u64 sum)
-{
-	u8 *byte = from;
-
-	for (u32 i = 0; i + BLOCK <= QUOTED6; i += BLOCK) {
-		asm volatile(""
-			     : "+r"(byte)); /* the verifier wants the comparison as it is written */
-		if (i + BLOCK > length || (void *)(byte + BLOCK) > end)
-			break;
-		sum = sum_up(byte, BLOCK, sum);
-		byte += BLOCK;
-	}
-	byte = from +
-	       (length &
-		0x7c0); /* the same for however many blocks: the verifier goes on from here once */
-	for (u32 i = 0; i < BLOCK; i += 4) {
-		asm volatile("" : "+r"(byte));
-		if (i + 4 > length % BLOCK || (void *)(byte + 4) > end)
-			break;
-		sum += *(u32 *)byte;
-		byte += 4;
-	}
-	byte = from + (length & 0x7fc);
-	for (u32 i = 0; i < 3; i++) {
-		asm volatile("" : "+r"(byte));
-		if (i >= (length & 3) || (void *)(byte + 1) > end)
-			break;
-		sum += i & 1 ? (u32)*byte << 8 : *byte;
-		byte += 1;
-	}
-	return sum;
-}
-
-/* Open room for the answer's headers between the tags and the packet, and cut the frame to `length` bytes of it. */
+/* Make room for the new headers between the tags and the packet, and cut the packet to `length`
+ * bytes. */
 static __always_inline bool make_room(struct xdp_md *ctx, const struct packet *packet, int headers,
 				      int length)
 {
-	u32 link = packet->network & 0x3f;
+	u32 link = packet->network & NETWORK_MASK;
 	void *from, *to, *end;
 
 	if (bpf_xdp_adjust_tail(ctx, (int)link + length - (int)(ctx->data_end - ctx->data)) ||
@@ -249,7 +197,7 @@ static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct 
 				.protocol = IPPROTO_ICMP,
 				.saddr = packet->flow.v4.vip,
 				.daddr = packet->flow.v4.client };
-	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
+	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 	void *end = (void *)(long)ctx->data_end;
 	u64 sum;
 
@@ -270,7 +218,7 @@ static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct 
 					       u32 length)
 {
 	struct pseudo6 pseudo = { .protocol = htonl(IPPROTO_ICMPV6) };
-	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & 0x3f);
+	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 	struct icmp6hdr *icmp = (void *)(ip + 1);
 	void *end = (void *)(long)ctx->data_end;
 	u64 sum;
@@ -290,11 +238,11 @@ static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct 
 	return true;
 }
 
-/* Answer the datagram with a port unreachable. */
+/* Turn the datagram into a port unreachable. */
 static __always_inline enum reason answer_datagram(struct xdp_md *ctx, const struct packet *packet,
 						   u32 now, enum reason reason)
 {
-	u32 quoted = packet->ipv6 ? QUOTED6 : packet->transport - packet->network + 8;
+	u32 quoted = packet->ipv6 ? QUOTED6 : packet->transport - packet->network + QUOTED4_DATA;
 	u32 headers = packet->ipv6 ? sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr)
 				   : sizeof(struct iphdr) + sizeof(struct icmphdr);
 	bool is_written;
@@ -303,7 +251,7 @@ static __always_inline enum reason answer_datagram(struct xdp_md *ctx, const str
 		return DROP_ANSWER;
 	if (quoted > packet->length)
 		quoted = packet->length;
-	quoted &= 0x7ff;
+	quoted &= LENGTH_MASK;
 	if (!make_room(ctx, packet, headers, quoted))
 		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_unreachable6(ctx, packet, quoted)
@@ -328,18 +276,19 @@ static __always_inline bool is_one_station(struct xdp_md *ctx)
 	return any && other && !(eth->h_source[0] & 1);
 }
 
-/* No group, no broadcast, not the unspecified address, no loopback, not class E (RFC 1122, 3.2.2; RFC 4443, 2.4 e). */
+/* True for a unicast address: not multicast, broadcast, unspecified, loopback or class E (RFC 1122,
+ * 3.2.2; RFC 4443, 2.4 e). */
 static __always_inline bool is_one_host(const struct packet *packet)
 {
 	const __be32 *v6 = packet->flow.v6.client;
 	u8 first = ntohl(packet->ipv6 ? v6[0] : packet->flow.v4.client) >> 24;
 
 	if (packet->ipv6)
-		return first != 0xff && (v6[0] | v6[1] | v6[2] || ntohl(v6[3]) > 1);
-	return first != 0 && first != 127 && first < 224;
+		return first != MULTICAST6 && (v6[0] | v6[1] | v6[2] || ntohl(v6[3]) > 1);
+	return first != 0 && first != LOOPBACK && first < MULTICAST;
 }
 
-/* `reason` when the frame is the answer now; else why there is none. */
+/* `reason` if the frame is an answer now, else why there is none. */
 static __always_inline enum reason reject(struct xdp_md *ctx, const struct packet *packet,
 					  u32 service, u64 now, enum reason reason)
 {

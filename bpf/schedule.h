@@ -1,36 +1,37 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Which backend takes a new connection.
  *
- * mh, sh: the ring. A slot holds its present owner, the one before, and whether it is in flux. Nothing else is
- * looked at while a slot is at rest; see choose.h for what flux means.
- * The others: the member with the least cost per weight, ties to the first in order. What costs how much is data:
+ * mh, sh: the ring. A slot has an owner, a previous owner, and the flag that it is in flux;
+ * choose.h says what flux means. Others: the member with the lowest cost per weight; among
+ * equals the first one. The cost is data:
  *
  *        cost                      per weight
- *   rr   served + 1                no            served: connections given to it so far; with weights this
- *   wrr  served + 1                yes           interleaves smoothly (d'Hondt's method). The daemon keeps the
- *                                                counts of all members near each other: see schedule.py
+ *   rr   served + 1                no            served: connections ever scheduled to it. With weights this
+ *   wrr  served + 1                yes           interleaves smoothly (D'Hondt's method). The daemon keeps the
+ *                                                members' counts close to each other: see schedule.py
  *   lc   257 active + inactive     no            kernel net/netfilter/ipvs: ip_vs_dest_conn_overhead()
  *   wlc  257 active + inactive     yes
  *   sed  active + 1                yes
  *   nq   active + 1, or 0 if idle  yes
  *   fo   1                         yes           so the highest weight
- *   ovf  1                         yes           only those whose active do not exceed their weight
+ *   ovf  1                         yes           only members whose active do not exceed their weight
  */
 #ifndef XDPDIRECTOR_SCHEDULE_H
 #define XDPDIRECTOR_SCHEDULE_H
 
 #include "branchless.h"
 #include "choice.h"
-#include "explain.h"
+#include "notes.h"
 #include "maps.h"
 #include "parse.h"
 
-#define PLAIN_ACTIVE 257 /* lc, wlc: what an active connection costs, if an inactive one costs 1 */
+#define PLAIN_ACTIVE 257 /* lc, wlc: cost of an active connection; an inactive one costs 1 */
 
-/* An odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
+/* Multiplicative hashing: an odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
 #define SPREAD 0x9e3779b97f4a7c15ULL
 
-/* Each bit of the result depends on all below it in the product, so the upper half is used, twice. */
+/* A bit of the product depends on all lower bits of the factor, so the upper half is the better
+ * one. It is folded into the lower half. */
 static __always_inline u64 spread(u64 value)
 {
 	value *= SPREAD;
@@ -56,13 +57,13 @@ static __always_inline u32 flow_hash(const struct packet *packet, const struct s
 	return spread(hash) * SPREAD >> 32;
 }
 
-/* Where the flow stands in `ring`: the hash scaled to the service's slots, without a division. */
+/* The flow's slot in `ring`: the hash scaled to the service's slots, without a division. */
 static __always_inline u32 ring_position(const struct packet *packet, const struct service *service)
 {
 	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
 }
 
-/* As if of a ring without owners. */
+/* The slot of a service without a ring: in flux, without owners. */
 static __always_inline union slot_word no_slot(void)
 {
 	union slot_word slot = {
@@ -82,8 +83,9 @@ static __always_inline union slot_word read_slot(u32 position)
 	return slot;
 }
 
-/* A backend that may have so many connections only has got one more (kernel net/netfilter/ipvs: ip_vs_bind_dest()): once it
- * has reached `upper` it takes none before it is below `lower`. */
+/* Set the threshold in force after a connection was added (kernel net/netfilter/ipvs:
+ * ip_vs_bind_dest()): a backend that has reached `upper` takes no connection until it is below
+ * `lower`. */
 static __always_inline void note_thresholds(u32 backend)
 {
 	struct load *load = load_of(backend);
@@ -104,21 +106,8 @@ static __always_inline void note_thresholds(u32 backend)
 		load->bound = bound;
 }
 
-static __always_inline s64 freed_active(u32 backend)
-{
-	struct explanation *said = explained();
-
-	return DRY_RUN && said ? said->active & ~if_some(said->freed ^ backend) : 0;
-}
-
-static __always_inline s64 freed_inactive(u32 backend)
-{
-	struct explanation *said = explained();
-
-	return DRY_RUN && said ? said->inactive & ~if_some(said->freed ^ backend) : 0;
-}
-
-/* The member that is best so far: weight and backend as struct member has them in its first four bytes, and its cost. */
+/* The best member so far: weight and backend as in the first four bytes of struct member, and its
+ * cost. */
 struct best {
 	u64 member;
 	u64 cost;
@@ -126,15 +115,15 @@ struct best {
 
 static __always_inline s64 active_of(const struct load *load, u32 backend)
 {
-	return (s32)(load->active + load->active_correction) + freed_active(backend);
+	return (s32)(load->active + load->active_correction) + noted_active(backend);
 }
 
 static __always_inline s64 inactive_of(const struct load *load, u32 backend)
 {
-	return (s32)(load->inactive + load->inactive_correction) + freed_inactive(backend);
+	return (s32)(load->inactive + load->inactive_correction) + noted_inactive(backend);
 }
 
-/* Counts can lag behind the truth until the next sweep; that makes no cost less than nothing. */
+/* Counters may be negative between sweeps of the daemon: clamp the cost to 0. */
 static __always_inline void compare(struct best *best, u64 member, u64 weight, u64 cost)
 {
 	u64 is_better;
@@ -145,13 +134,13 @@ static __always_inline void compare(struct best *best, u64 member, u64 weight, u
 	best->cost = either(is_better, cost, best->cost);
 }
 
-/* What only few schedulers ask for, as masks. */
+/* Rules of single schedulers, as masks. */
 struct rules {
 	u64 is_idle_first;
 	u64 is_within_weight;
 };
 
-/* What a member costs, and its weight as far as it counts now. */
+/* A member's cost. `weight` becomes 0 if the member takes no connection now. */
 static __always_inline u64 cost_of(const struct service *service, const struct rules *rules,
 				   const struct load *load, u32 backend, u64 *weight)
 {
@@ -166,7 +155,7 @@ static __always_inline u64 cost_of(const struct service *service, const struct r
 	return cost;
 }
 
-/* The same for what most services are: by connections alone, and no member has thresholds. */
+/* The same for most services: costs of lc and wlc, and no member has thresholds. */
 static __always_inline u64 plain_cost_of(const struct load *load, u32 backend)
 {
 	return active_of(load, backend) * PLAIN_ACTIVE + inactive_of(load, backend);
@@ -183,7 +172,8 @@ static __always_inline u32 least(const struct service *service, const struct mem
 	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
 	u32 count = service->members;
 
-	/* A compiler that knew more of `i` would count down, and Linux 6.1's verifier then knows no bounds of the pointer. */
+	/* If the compiler knew more about `i`, it would count down, and Linux 6.1's verifier would
+	 * lose the bounds of the pointer. */
 	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
 		const void *at = &list->of[i];
 		u64 word = is_plain ? *(const u32 *)at : *(const u64 *)at;
@@ -203,7 +193,7 @@ static __always_inline u32 least(const struct service *service, const struct mem
 	return best.member & 0xffff;
 }
 
-/* Whether a backend that no list is walked for, the fallback, is below its thresholds. */
+/* True if a backend outside the list, the fallback, is below its threshold. */
 static __always_inline bool has_room_for_one(u32 backend)
 {
 	const struct load *load = load_of(backend);
@@ -222,7 +212,7 @@ static __always_inline bool is_whole(const struct front *front)
 	return !(front->out[0] | front->out[1] | front->out[2] | front->out[3]);
 }
 
-/* NO_BACKEND when no member can take a connection. */
+/* NO_BACKEND if no member takes a connection. */
 static __always_inline u32 least_costly(const struct service *service, const struct aside *aside)
 {
 	u32 service_index = aside->service, front_number = aside->front;
@@ -237,15 +227,15 @@ static __always_inline u32 least_costly(const struct service *service, const str
 	return least(service, list, all, front, false);
 }
 
-/* Whether a choice that failed did so for the packet's VIP alone. */
+/* True if the selected backend cannot be used for the packet's VIP, but for others. */
 static __always_inline bool is_partial(const struct choice *choice)
 {
 	return choice->backend && choice->backend->state == BACKEND_SERVING;
 }
 
-/* For a flow whose slot's owner is out for its VIP: one of the other members, at random by their weights, and the same one
- * for each packet of the flow. Of those so far, each new one is drawn with the chance of its weight in their sum
- * (weighted reservoir sampling, Chao 1982). */
+/* A substitute for a slot's owner that is down for this VIP: another member, at random by weight,
+ * and the same one for each packet of the flow. Each member replaces the one drawn before with the
+ * probability of its weight in the sum so far (weighted reservoir sampling, Chao 1982). */
 static __always_inline u32 any_other(const struct packet *packet, const struct service *service,
 				     const struct aside *aside)
 {

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* From a flow to its service. */
+/* Listener look-up, VIP filter, and this machine's MACs. */
 #ifndef XDPDIRECTOR_SERVICE_H
 #define XDPDIRECTOR_SERVICE_H
 
@@ -8,19 +8,21 @@
 #include "parse.h"
 #include "verdict.h"
 
-/* An address's words in one, for the filter and for shortcuts. */
+/* The words of an address folded into one, for the VIP filter and the listener cache. */
 static __always_inline __be32 folded6(const __be32 *address)
 {
 	return address[0] ^ address[1] ^ address[2] ^ address[3];
 }
 
-/* What the filter says of an address (of IPv6: its `folded6`), in the lowest two bits: enum mark. Nothing for most addresses
- * that are no VIP, never too little. 11 bits of the hash tell the word, 5 the place in it; tables.py sets the same. */
+/* What the VIP filter says of an address (IPv6: of its `folded6`): enum mark, in the lowest two
+ * bits. The filter may report a VIP or ranges that do not exist, but misses none. 11 bits of the
+ * hash select the word, 5 the position in it. tables.py writes it with the same hash. */
 static __always_inline u64 marks_of(const struct entrance *entrance, __be32 address)
 {
+	_Static_assert(FILTER_WORDS * FILTER_MARKS == 1 << 16, "not every place has a word");
 	u64 hash = opaque(address), place = (hash ^ hash >> 16) & 0xffff;
 
-	return entrance->filter[place >> 5] >> (place & 31) * 2;
+	return entrance->filter[place / FILTER_MARKS] >> place % FILTER_MARKS * FILTER_BITS;
 }
 
 static __always_inline bool may_have_ranges(const struct packet *packet)
@@ -37,8 +39,8 @@ static __always_inline u64 destination_of(const void *start)
 	return *(const u32 *)start | (u64) * (const u16 *)(start + 4) << 32;
 }
 
-/* False for frames that a switch flooded, or a promiscuous interface overheard. A director that forwarded them would
- * double them, or send them in circles with another one. */
+/* False for frames that a switch flooded or a promiscuous interface received. A director that
+ * forwarded them would duplicate them, or send them in a circle with another director. */
 static __always_inline bool is_for_this_machine(const struct entrance *at, const void *start)
 {
 	u64 mac = destination_of(start);
@@ -58,8 +60,9 @@ static __always_inline bool is_for_another_machine(const void *start)
 	return at && !is_for_this_machine(at, start);
 }
 
-/* A frame for a VIP and another machine. A container behind the interface may have its MAC; else nobody here is to answer
- * it. The kernel would, with a RST, where the interface itself got that MAC a moment ago and no daemon was there to say so. */
+/* A frame for a VIP, but for another machine's MAC. Pass it if the MAC is that of a container behind
+ * the interface. Otherwise nobody here may answer it; the kernel would, with a RST, if the interface
+ * got that MAC while no daemon ran. */
 static __always_inline int leave(const void *start)
 {
 	u64 mac = destination_of(start);
@@ -68,7 +71,7 @@ static __always_inline int leave(const void *start)
 					   : verdict(XDP_DROP, DROP_OTHER_HOST);
 }
 
-/* Exact, for packets that no listener is found for: the filter takes some strangers for VIPs. */
+/* Exact, for packets without a listener: the VIP filter has false positives. */
 static __always_inline bool is_vip4(__be32 address)
 {
 	struct vip vip = { .address = { 0, 0, htonl(0xffff), address } };
@@ -89,7 +92,7 @@ static __always_inline bool is_vip(const struct packet *packet)
 	return packet->ipv6 ? is_vip6(packet->flow.v6.vip) : is_vip4(packet->flow.v4.vip);
 }
 
-/* Port ranges, any port, other protocols: for what no exact listener is there. */
+/* Port ranges, any port, other protocols; used if there is no exact listener. */
 static __always_inline u32 *find_range(const struct packet *packet)
 {
 	struct range4 v4 = { .prefix = 8 * (sizeof(v4) - sizeof(v4.prefix)) };
@@ -107,7 +110,7 @@ static __always_inline u32 *find_range(const struct packet *packet)
 	return ranges4.lookup(&v4);
 }
 
-/* Listeners as words: what is stored in parts and read at once makes the processor wait. */
+/* Keys that are stored as words: a load that spans several stores stalls the CPU. */
 union listener4_word {
 	struct listener4 listener;
 	u64 word;
@@ -130,13 +133,13 @@ static __always_inline u32 *find_exact(const struct packet *packet)
 		v6.words[4] = (u32)packet->protocol << 16 | packet->flow.v6.port;
 		return apart(listeners6.lookup(&v6.listener));
 	}
-	/* little-endian, as the rest of what Python reads from here */
+	/* little-endian, like all that Python reads from the maps */
 	v4.word =
 		(u64)packet->protocol << 48 | (u64)packet->flow.v4.port << 32 | packet->flow.v4.vip;
 	return listeners4.lookup(&v4.listener);
 }
 
-/* Numbers of a service and of one of its fronts. */
+/* Indices of a service and one of its fronts. */
 struct listener {
 	u32 service;
 	u32 front;

@@ -1,16 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Tell of decisions while somebody watches. A packet of a service that is watched is marked when its service is found;
- * where its way ends, a stage of its own tells. All other packets pay one look at their mark.
+/* Trace: events about single packets, for people who watch. A packet of a traced service is marked
+ * when its service is found, and where its path ends a stage of its own writes the event. All other
+ * packets pay for one test of the mark.
  *
- * What is told is bounded, so that nobody who watches slows the traffic much; and it ends by itself when the daemon
- * does, which puts the end off again and again.
- */
+ * A budget per window and CPU bounds the cost. The trace ends by itself unless the daemon renews
+ * it. */
 #ifndef XDPDIRECTOR_TRACE_H
 #define XDPDIRECTOR_TRACE_H
 
 #include "verdict.h"
 
-#define WINDOW_SHIFT 5 /* a window is 32 jiffies */
+#define WINDOW_SHIFT 5 /* 32 jiffies */
+
+_Static_assert(REASONS <= 64, "the filter's bitmap has no bit for some reason");
 
 static __always_inline bool is_of_interest(const struct trace *trace, const struct aside *aside)
 {
@@ -56,10 +58,10 @@ static __always_inline bool write_decision(struct xdp_md *ctx, const struct asid
 	decision->action = aside->action;
 	decision->reason = aside->reason;
 	decision->captured = captured;
-	asm volatile("" : "+r"(captured)); /* the verifier wants its bounds in this register */
+	asm volatile("" : "+r"(captured)); /* the verifier needs the bounds in this register */
 	if (captured < sizeof(struct ethhdr))
 		return false;
-	/* One by one: Linux 6.1's learns nothing of a number from its difference to another. */
+	/* One test at a time: Linux 6.1's verifier learns nothing of a number from a difference. */
 	asm volatile("" : "+r"(captured));
 	if (captured > SNAPSHOT || bpf_xdp_load_bytes(ctx, 0, decision->frame, captured))
 		return false;
@@ -88,7 +90,7 @@ static __always_inline void tell(struct xdp_md *ctx, const struct aside *aside)
 		telling->missed += 1;
 }
 
-/* The verdict on a packet of a service, which somebody may watch. */
+/* The verdict on a packet of a service, with a trace event if the service is traced. */
 static __always_inline int conclude(struct xdp_md *ctx, const struct packet *packet, u32 backend,
 				    int action, enum reason reason)
 {

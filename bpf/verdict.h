@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* A verdict and its count are one statement: `return verdict(XDP_PASS, PASS_NOT_IP);`. */
+/* A verdict and its counter are one statement: `return verdict(XDP_PASS, PASS_NOT_IP);`. */
 #ifndef XDPDIRECTOR_VERDICT_H
 #define XDPDIRECTOR_VERDICT_H
 
-#include "explain.h"
+#include "notes.h"
 #include "maps.h"
 
-#define UNDECIDED PASS_NOT_IP /* 0, and never the outcome of a choice */
+#define UNDECIDED PASS_NOT_IP /* 0, which is no reason of a selection */
 
 static __always_inline int verdict(int action, enum reason reason)
 {

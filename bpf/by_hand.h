@@ -4,6 +4,7 @@
 #define XDPDIRECTOR_BY_HAND_H
 
 #include "adopt.h"
+#include "sync.h"
 #include "table.h"
 
 /* The time of the packet path: write its jiffies over the start of the frame. */
@@ -45,6 +46,27 @@ int adopt(struct xdp_md *ctx)
 			break;
 		if (adopt_one(adopted, ticks(bpf_jiffies64())))
 			adopted->word = 0;
+	}
+	return XDP_PASS;
+}
+
+/* Merges records that stand in `merging` into the table, some in each run. */
+int merge(struct xdp_md *ctx)
+{
+	struct merge_progress *at = merge_at.lookup(&(u32){ 0 });
+	u32 now = ticks(bpf_jiffies64());
+
+	if (!at)
+		return XDP_DROP;
+	for (u32 i = 0; i < MERGES_EACH; i++) {
+		u32 place = at->next;
+		struct merged *merged = merging.lookup(&place);
+
+		if (place >= at->count || !merged)
+			break;
+		at->next = place + 1;
+		if (!merge_one(merged, now))
+			merged->word = 0;
 	}
 	return XDP_PASS;
 }

@@ -25,6 +25,7 @@
 #define MAX_REAPED	64
 #define MAX_ADOPTED	8
 #define MAX_SECONDARY	4096
+#define MAX_MERGED	4096
 
 #define PINNED(type, key, value, name, entries) \
 	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
@@ -66,6 +67,9 @@ PINNED("lru_hash", struct opening, u32, openings, OPENINGS);
 SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
 /* Argument of the program `adopt`: records to insert. */
 SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
+/* Records of another director that the program `merge` shall put into the table, and how far it is. */
+SHARED_ARRAY(struct merged, merging, MAX_MERGED);
+SHARED_ARRAY(struct merge_progress, merge_at, 1);
 
 /* Persistence: client to backend. `newcomers` has clients that showed a single packet: a flood of
  * them evicts its own kind. `clients` has those that confirmed a connection; they stay until the

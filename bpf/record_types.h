@@ -46,6 +46,36 @@ struct opening {
 	u64 flow; /* hash of the flow in the conntrack table */
 };
 
+/* What became of a peer's record: see sync.h. */
+enum merge_outcome {
+	MERGE_NO_SERVICE = 0, /* there is no such service */
+	MERGE_INSERTED = 1,   /* the table had no record of the flow */
+	MERGE_UPDATED = 2,    /* the table had an older record */
+	MERGE_KEPT = 3,	      /* the table has a newer record, or the same */
+	MERGE_CONFLICT = 4,   /* the table's record names another backend */
+	MERGE_FULL = 5,	      /* both buckets hold connections that may not be evicted */
+};
+
+/* A record of another director, to be merged into the table. IPv4: the address is the first word. `word`: struct record;
+ * afterwards what stands in the table, or 0. `bucket`, `entry`: afterwards where it stands. */
+struct merged {
+	__be32 client[4];
+	__be16 client_port;
+	__be16 port;
+	u32 ipv6;
+	u64 word;
+	u32 bucket;
+	u16 entry;
+	u8 outcome; /* enum merge_outcome */
+	u8 wins;    /* replaces a record that names another backend */
+};
+
+/* Progress of the program `merge` through `merging`. */
+struct merge_progress {
+	u32 next;
+	u32 count;
+};
+
 /* A record to delete, if its word is still the same. */
 struct reaped {
 	u64 word;

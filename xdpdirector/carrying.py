@@ -44,7 +44,7 @@ INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """What follows from others, and is made anew, but for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances", "resets",
-"reaping", "adopting"}  # fmt: skip
+"reaping", "adopting", "merging", "merge_at"}  # fmt: skip
 """What a program writes down while it works."""
 
 _NOTHING_TO_LOSE = {"CONNECTION_CLOSED", "CONNECTION_SYN", "CONNECTION_MIDSTREAM", "CONNECTION_DATAGRAM"}

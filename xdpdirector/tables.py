@@ -214,6 +214,10 @@ class Tables:
         self._memory.append(memory)
         return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
 
+    def shared(self, name: str) -> Array:
+        """An array that is mapped, value by value: memory that packets read and write. Valid until `close`."""
+        return self._shared(name)
+
     @property
     def members_each(self) -> int:
         """How many a service has room for."""

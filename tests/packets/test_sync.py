@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Records of one director in the table of another, by the programs that packets run through."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import pytest
+import world as w
+
+from xdpdirector import attachment, loader
+from xdpdirector.model import Sizes
+from xdpdirector.paths import InstancePaths
+from xdpdirector.sync.merger import Merged, Merger
+from xdpdirector.sync.names import NameReader, Translation
+from xdpdirector.sync.scanner import Batch, Scanner
+
+SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
+              clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
+TWO = (w.backend("web1"), w.backend("web2"))
+FLOWS = range(1, 201)
+
+
+class Director(NamedTuple):
+    world: w.World
+    names: NameReader
+    scanner: Scanner
+    merger: Merger
+
+    def take(self, batches: list[Batch], other: Director, *, is_first: bool = False) -> Merged:
+        """Merge these of the other's."""
+        total = Merged()
+        self.names.changed()
+        other.names.changed()
+        translation = Translation.between(other.names.names, self.names.names)
+        states = self.merger.states(other.world.tables.enums["connection_state"])
+        for batch in batches:
+            total.add(self.merger.merge(batch, translation, states, is_first=is_first))
+        return total
+
+    def scan(self) -> list[Batch]:
+        self.names.changed()
+        return self.scanner.scan()
+
+    def bulk(self) -> list[Batch]:
+        self.names.changed()
+        return list(self.scanner.bulk())
+
+
+@pytest.fixture(scope="module")
+def worlds() -> Iterator[list[w.World]]:
+    paths = [InstancePaths(f"sync{number}-{os.getpid()}") for number in (1, 2)]
+    try:
+        with w.World(paths[0], loader.prepare_in_child(paths[0], SIZES)) as one:
+            with w.World(paths[1], loader.prepare_in_child(paths[1], SIZES)) as two:
+                yield [one, two]
+    finally:
+        for each in paths:
+            attachment.unload(each)
+
+
+@pytest.fixture
+def pair(worlds: list[w.World]) -> Iterator[tuple[Director, Director]]:
+    made = []
+    for world in worlds:
+        world.empty()
+        names = NameReader(world.tables)
+        scanner = Scanner(world.tables, world.clock, names)
+        merger = Merger(world.tables, scanner, world.tables.loaded.program.with_name("merge"))
+        made.append(Director(world, names, scanner, merger))
+    # Their numbers differ.
+    worlds[1].apply(w.service(name="other", listeners=(), members=(w.backend("web3"), w.backend("web2"))))
+    for world in worlds:
+        world.apply(w.service(members=TWO))
+    yield made[0], made[1]
+    for each in made:
+        each.merger.close()
+        each.scanner.close()
+
+
+def opened(director: Director) -> dict[tuple[int, int], str]:
+    """Flows of both families, and who has them."""
+    for sport in FLOWS:
+        for frame in (w.tcp, w.tcp6):
+            director.world.send(frame("S", sport=sport))
+    return owners(director)
+
+
+def owners(director: Director) -> dict[tuple[int, int], str]:
+    return {
+        (number, sport): w.owner(director.world.send(frame("PA", sport=sport)))
+        for number, frame in enumerate((w.tcp, w.tcp6))
+        for sport in FLOWS
+    }
+
+
+def test_flows_keep_their_backends_on_the_other_director(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    had = opened(one)
+
+    merged = two.take(one.scan(), one)
+
+    assert merged == Merged(inserted=2 * len(FLOWS))
+    assert owners(two) == had
+    assert set(had.values()) == {"web1", "web2"}
+
+
+def test_bulk_has_what_was_there_before(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    had = opened(one)
+    one.scan()
+
+    assert one.scan() == []
+    assert two.take(one.bulk(), one) == Merged(inserted=2 * len(FLOWS))
+    assert owners(two) == had
+
+
+def test_what_was_merged_is_counted_and_not_sent_back(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    opened(one)
+    two.take(one.scan(), one)
+
+    assert two.scan() == []
+    loads = [two.world.plane.load(("web", name)) for name in ("web1", "web2")]
+    assert sum(active for active, _ in loads) == 2 * len(FLOWS)
+    assert loads == [one.world.plane.load(("web", name)) for name in ("web1", "web2")]
+
+
+def test_the_end_of_a_connection_follows(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    one.world.send(w.tcp("S"))
+    one.world.send(w.tcp("A"))
+    two.take(one.scan(), one)
+    one.world.send(w.tcp("FA"))
+
+    assert two.take(one.scan(), one) == Merged(updated=1)
+    [web] = [two.world.plane.load(("web", name)) for name in ("web1", "web2") if any(two.world.plane.load(("web", name)))]
+    assert web == (0, 1)
+
+
+def test_an_older_record_replaces_nothing(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    one.world.send(w.tcp("S"))
+    before = one.scan()
+    two.take(before, one)
+    two.world.send(w.tcp("A"))
+
+    assert two.take(before, one) == Merged(kept=1)
+    assert one.take(two.scan(), two) == Merged(updated=1)
+    assert one.scan() == []
+
+
+def in_conflict(one: Director, two: Director) -> None:
+    """The same flow, opened here and there; each director has a backend of its own for it."""
+    one.world.apply(w.service(members=(w.backend("web1"), w.backend("web2", accepts=False))))
+    two.world.apply(w.service(members=(w.backend("web1", accepts=False), w.backend("web2"))))
+    for director in (one, two):
+        director.world.send(w.tcp("S"))
+        director.world.apply(w.service(members=TWO))
+
+
+@pytest.mark.parametrize("later", [0, 1])
+def test_of_two_backends_for_a_flow_the_later_one_stays(pair: tuple[Director, Director], later: int) -> None:
+    in_conflict(*pair)
+    changes = [each.scan() for each in pair]
+    for number, batches in enumerate(changes):
+        for batch in batches:
+            batch.records["age"] = 100 if number == later else 5000
+    for number in (0, 1):
+        pair[number].scanner.tables["connections4"].born -= 0 if number == later else 100
+
+    results = [pair[0].take(changes[1], pair[1]), pair[1].take(changes[0], pair[0])]
+
+    assert [each.conflicts for each in results] == [1, 1]
+    assert {w.owner(each.world.send(w.tcp("A"))) for each in pair} == {f"web{later + 1}"}
+
+
+def test_what_the_other_director_lacks_is_counted(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    opened(one)
+    two.world.plane.remove("web")
+
+    assert two.take(one.scan(), one) == Merged(unknown=2 * len(FLOWS))

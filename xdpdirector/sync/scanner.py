@@ -1,0 +1,184 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Finds what has changed in the connection tables, by comparing them with a copy: the packet path pays nothing.
+
+A record that only was seen again is reported every few seconds, all else at the next scan. Reading is not locked: a
+record that changes while it is read is left to the next scan. Runs in a thread; knows nothing of peers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from xdpdirector.clock import Clock
+from xdpdirector.records import TABLES, bits_of
+from xdpdirector.sync.names import NameReader
+from xdpdirector.sync.records import FLOW_OCTETS, OLD, Fields, Ticks, wire_type
+from xdpdirector.tables import Array, Tables
+
+BUSY = 1
+UNKNOWN = -1
+CHUNK = 1 << 15  # entries compared at a time: they and their copy stay in the cache
+REFRESH_TURNS = 40  # scans in which all records are looked at for when they were seen
+REFRESH_AFTER = 4.0  # seconds: a record seen again is reported when so much later than before
+SENT_EACH = 1 << 14  # records in a batch
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Records of one table, as they go to a peer."""
+
+    table: str
+    records: Array
+
+
+class TableScanner:
+    """One table. `copy`: its entries as they were reported, or merged, last."""
+
+    def __init__(self, tables: Tables, name: str, ticks: Ticks) -> None:
+        buckets = tables.shared(name)
+        words = buckets.dtype.itemsize // 8 // ways_of(tables, name)
+        self.name = name
+        self.live = buckets.view(np.uint64).reshape(-1, words)
+        self.copy = np.zeros_like(self.live)
+        self.born = np.full(len(self.live), UNKNOWN, np.int64)
+        """The tick at which each connection began, as it was seen here or by a peer; UNKNOWN: before all that."""
+        self.fields = Fields(bits_of(tables.loaded.maps[name]["value"]))
+        self._ticks = ticks
+        self._differs = np.empty((CHUNK, words), np.uint64)
+        self._all = np.uint64(0xFFFFFFFFFFFFFFFF)
+        self._but_seen = self._all ^ np.uint64(self.fields.mask("seen"))
+        self._turn = 0
+
+    def start(self) -> None:
+        """Take what is there as reported: a peer gets it in bulk."""
+        self.copy[:] = self.live
+        self.copy[self.copy[:, -1] == BUSY] = 0
+
+    def changed(self, now: int) -> Array:
+        """Entries that are new, or in another state, since the last scan; `now` in ticks."""
+        found = []
+        for start in range(0, len(self.live), CHUNK):
+            live, copy = self.live[start : start + CHUNK], self.copy[start : start + CHUNK]
+            differs = np.bitwise_xor(live, copy, out=self._differs[: len(live)])
+            differs[:, -1] &= self._but_seen
+            some = differs[:, 0].copy()
+            for column in range(1, differs.shape[1]):
+                some |= differs[:, column]
+            if (places := np.flatnonzero(some)).size:
+                found.append(places + start)
+        return self._take(np.concatenate(found), now) if found else np.zeros(0, np.int64)
+
+    def refreshed(self, now: int) -> Array:
+        """Of a part of the table, another one each time: entries that were seen again."""
+        size = -(-len(self.live) // REFRESH_TURNS)
+        start = self._turn * size
+        self._turn = (self._turn + 1) % REFRESH_TURNS
+        live, copy = self.live[start : start + size, -1], self.copy[start : start + size, -1]
+        seen, before = self.fields.get(live, "seen"), self.fields.get(copy, "seen")
+        later = self._ticks.since(before, now) - self._ticks.since(seen, now)
+        due = (live > BUSY) & (copy > BUSY) & (later >= self._refresh_ticks)
+        return self._take(np.flatnonzero(due) + start, now)
+
+    def some(self, start: int, count: int) -> Array:
+        """Entries of a part of the table that hold a record."""
+        return np.flatnonzero(self.live[start : start + count, -1] > BUSY) + start
+
+    def read(self, entries: Array) -> tuple[Array, Array]:
+        """Entries and their places, without those that changed meanwhile."""
+        before = self.live[entries, -1]
+        rows = self.live[entries]
+        stable = (before == rows[:, -1]) & (before == self.live[entries, -1]) & (before > BUSY)
+        return rows[stable], entries[stable]
+
+    def note(self, entries: Array, words: Array, born: Array) -> None:
+        """Records that were merged from a peer, which need not hear of them, unless packets have changed them since.
+        `born`: ticks, or UNKNOWN."""
+        rows = self.live[entries]
+        same = rows[:, -1] == words
+        self.copy[entries[same]] = rows[same]
+        self.born[entries[same]] = born[same]
+
+    def age(self, entries: Array, now: int) -> Array:
+        """Milliseconds since each record was found; OLD for those that were there before."""
+        born = self.born[entries]
+        passed = np.minimum(self._ticks.milliseconds(self._ticks.since(born, now)), OLD - 1)
+        return np.where(born == UNKNOWN, OLD, passed)
+
+    @property
+    def _refresh_ticks(self) -> int:
+        return max(1, int(REFRESH_AFTER * self._ticks.hz) >> self._ticks.shift)
+
+    def _take(self, entries: Array, now: int) -> Array:
+        """Take them into the copy; those that hold a record now."""
+        words = self.live[entries, -1]
+        gone = entries[words == 0]
+        self.copy[gone] = 0
+        rows, entries = self.read(entries)
+        is_new = (rows[:, :-1] != self.copy[entries, :-1]).any(axis=1) | (self.copy[entries, -1] == 0)
+        self.born[entries[is_new]] = now
+        self.copy[entries] = rows
+        return entries
+
+
+def ways_of(tables: Tables, name: str) -> int:
+    """Entries of a bucket."""
+    (entries,) = tables.loaded.maps[name]["value"]["fields"]
+    return int(entries["count"])
+
+
+class Scanner:
+    """Both tables. `scan` and `bulk` are called by one thread."""
+
+    def __init__(self, tables: Tables, clock: Clock, names: NameReader) -> None:
+        numbers = tables.enums["tick_numbers"]
+        self.ticks = Ticks(clock.hz, numbers["TICK_SHIFT"], numbers["SEEN_BITS"])
+        self._clock, self._names = clock, names
+        self.tables = {name: TableScanner(tables, name, self.ticks) for name in TABLES}
+        for table in self.tables.values():
+            table.start()
+
+    def close(self) -> None:
+        """Let go of the mapped tables, before they are closed."""
+        self.tables.clear()
+
+    def now(self) -> int:
+        """Ticks."""
+        return self.ticks.of(self._clock.now())
+
+    def scan(self) -> list[Batch]:
+        """What has changed since the last scan."""
+        now, batches = self.now(), []
+        for table in self.tables.values():
+            entries = np.concatenate([table.changed(now), table.refreshed(now)])
+            for start in range(0, len(entries), SENT_EACH):
+                batches += self._batch(table, entries[start : start + SENT_EACH], now)
+        return batches
+
+    def bulk(self) -> Iterator[Batch]:
+        """All there is."""
+        for table in self.tables.values():
+            for start in range(0, len(table.live), 4 * SENT_EACH):
+                entries = table.some(start, 4 * SENT_EACH)
+                for first in range(0, len(entries), SENT_EACH):
+                    yield from self._batch(table, entries[first : first + SENT_EACH], self.now())
+
+    def _batch(self, table: TableScanner, entries: Array, now: int) -> list[Batch]:
+        rows, entries = table.read(entries)
+        words, get = rows[:, -1], table.fields.get
+        backends = get(words, "backend")
+        current = self._names.generations[np.minimum(backends, len(self._names.generations) - 1).astype(np.int64)]
+        kept = get(words, "generation") == current  # the others' backends are gone
+        rows, words, entries = rows[kept], words[kept], entries[kept]
+        if not len(rows):
+            return []
+        records = np.zeros(len(rows), wire_type(table.name))
+        records["flow"] = rows.view(np.uint8).reshape(len(rows), -1)[:, : FLOW_OCTETS[table.name]]
+        for name in ("front", "backend", "state"):
+            records[name] = get(words, name)
+        idle = self.ticks.milliseconds(self.ticks.since(get(words, "seen"), now))
+        records["idle"] = np.minimum(idle, OLD)
+        records["age"] = table.age(entries, now)
+        return [Batch(table.name, records)]

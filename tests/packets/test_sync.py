@@ -53,9 +53,11 @@ class Director(NamedTuple):
 def worlds() -> Iterator[list[w.World]]:
     paths = [InstancePaths(f"sync{number}-{os.getpid()}") for number in (1, 2)]
     try:
-        with w.World(paths[0], loader.prepare_in_child(paths[0], SIZES)) as one:
-            with w.World(paths[1], loader.prepare_in_child(paths[1], SIZES)) as two:
-                yield [one, two]
+        with (
+            w.World(paths[0], loader.prepare_in_child(paths[0], SIZES)) as one,
+            w.World(paths[1], loader.prepare_in_child(paths[1], SIZES)) as two,
+        ):
+            yield [one, two]
     finally:
         for each in paths:
             attachment.unload(each)
@@ -136,7 +138,11 @@ def test_the_end_of_a_connection_follows(pair: tuple[Director, Director]) -> Non
     one.world.send(w.tcp("FA"))
 
     assert two.take(one.scan(), one) == Merged(updated=1)
-    [web] = [two.world.plane.load(("web", name)) for name in ("web1", "web2") if any(two.world.plane.load(("web", name)))]
+    [web] = [
+        two.world.plane.load(("web", name))
+        for name in ("web1", "web2")
+        if any(two.world.plane.load(("web", name)))
+    ]
     assert web == (0, 1)
 
 

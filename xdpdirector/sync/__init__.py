@@ -3,5 +3,5 @@
 director that it runs through.
 
 Each director sends its own table to each peer over a TCP connection of its own: first all of it (bulk), then what
-changes. Reads and writes the pinned connection tables (`dataplane`); knows nothing of health, desired state or HTTP.
+changes. Reads and writes the pinned connection tables; knows nothing of health, desired state or HTTP.
 """

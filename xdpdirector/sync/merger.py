@@ -92,7 +92,14 @@ class Merger:
         return result
 
     def _run(
-        self, table: TableScanner, flows: Array, words: Array, born: Array, result: Merged, *, wins: bool = False
+        self,
+        table: TableScanner,
+        flows: Array,
+        words: Array,
+        born: Array,
+        result: Merged,
+        *,
+        wins: bool = False,
     ) -> tuple[Array, Array]:
         """Which records are in conflict with ours, and where ours stand."""
         rows, entries, room = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], len(self._merging)

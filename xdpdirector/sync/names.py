@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the numbers in records mean, for the peer: service, VIP and protocol of a front, service and name of a backend.
+"""What the numbers in records mean, for the peer: service, VIP and protocol; service and backend.
 
 Read from the maps, whose labels are the memory of both. Knows no records.
 """
@@ -74,7 +74,12 @@ class NameReader:
         tables = self._tables
         said = b"".join(
             array.tobytes()
-            for array in (tables.service_labels, tables.backend_labels, self._fronts(), tables.backends["generation"])
+            for array in (
+                tables.service_labels,
+                tables.backend_labels,
+                self._fronts(),
+                tables.backends["generation"],
+            )
         )
         if said == self._said:
             return False
@@ -91,7 +96,9 @@ class NameReader:
     def _read(self) -> Names:
         tables = self._tables
         services = {
-            index: label["service"].decode() for index, label in enumerate(tables.service_labels) if label["service"]
+            index: label["service"].decode()
+            for index, label in enumerate(tables.service_labels)
+            if label["service"]
         }
         serving = tables.enums["front_use"]["FRONT_SERVING"]
         fronts = {}

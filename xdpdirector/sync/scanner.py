@@ -94,7 +94,7 @@ class TableScanner:
         return rows[stable], entries[stable]
 
     def note(self, entries: Array, words: Array, born: Array) -> None:
-        """Records that were merged from a peer, which need not hear of them, unless packets have changed them since.
+        """Records that were merged from a peer, which need not hear of them, unless packets have changed them.
         `born`: ticks, or UNKNOWN."""
         rows = self.live[entries]
         same = rows[:, -1] == words
@@ -169,7 +169,9 @@ class Scanner:
         rows, entries = table.read(entries)
         words, get = rows[:, -1], table.fields.get
         backends = get(words, "backend")
-        current = self._names.generations[np.minimum(backends, len(self._names.generations) - 1).astype(np.int64)]
+        current = self._names.generations[
+            np.minimum(backends, len(self._names.generations) - 1).astype(np.int64)
+        ]
         kept = get(words, "generation") == current  # the others' backends are gone
         rows, words, entries = rows[kept], words[kept], entries[kept]
         if not len(rows):

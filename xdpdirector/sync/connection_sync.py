@@ -1,0 +1,146 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connection sync as a whole: scans ten times a second, hands what it finds to each peer's sender, and says how far
+this director and its peers are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ssl
+import time
+
+from xdpdirector.background import BackgroundTasks
+from xdpdirector.errors import ConfigurationError
+from xdpdirector.files import fingerprint, require_regular
+from xdpdirector.sync.hello import Hello
+from xdpdirector.sync.interface import Connections
+from xdpdirector.sync.receiver import Receiver
+from xdpdirector.sync.sender import Sender
+from xdpdirector.sync.status import PeerState, PeerStatus
+from xdpdirector.syncspec import SyncSpec, SyncTls
+
+SCAN_APART = 0.1  # seconds, as long as a scan takes less than a fifth of that
+SHARE = 5  # between two scans there is so many times what one took
+
+
+class ConnectionSync:
+    """Of one director."""
+
+    def __init__(
+        self, spec: SyncSpec, hello: Hello, connections: Connections, tasks: BackgroundTasks | None = None
+    ) -> None:
+        """ConfigurationError for certificates that cannot be used."""
+        self._spec, self._connections = spec, connections
+        self._tasks = tasks or BackgroundTasks()
+        self._server_tls = _server_context(spec.tls) if spec.tls else None
+        self._receiver = Receiver(spec.listen, spec.peers, lambda: hello, connections, self._server_tls)
+        client_tls = (lambda: _client_context(spec.tls)) if spec.tls else (lambda: None)
+        self._senders = [Sender(peer, lambda: hello, connections, client_tls) for peer in spec.peers]
+        self._running: list[asyncio.Task[None]] = []
+        self._begun = time.monotonic()
+        self._certificate = fingerprint(spec.tls.certificate) if spec.tls else None
+
+    async def start(self) -> None:
+        """ConfigurationError when the address cannot be listened on."""
+        try:
+            await self._receiver.start()
+        except OSError as error:
+            raise ConfigurationError(f"sync.listen {self._spec.listen}: {error.strerror or error}") from error
+        self._begun = time.monotonic()
+        self._running = [
+            self._tasks.start("the connection sync", self._scan),
+            *(self._tasks.start(f"the connection sync to {each.peer}", each.run) for each in self._senders),
+        ]
+
+    async def close(self) -> None:
+        for task in self._running:
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+        await self._receiver.close()
+
+    def peers(self) -> list[PeerStatus]:
+        """In configured order."""
+        return [self._peer(each) for each in self._senders]
+
+    def waiting(self) -> str:
+        """Why this director should not be ready yet: peers' connections are still to come. Empty when it may be."""
+        if time.monotonic() - self._begun >= self._spec.patience:
+            return ""
+        missing = [str(peer) for peer, each in self._receiver.incoming.items() if not each.had_bulk]
+        return f"the connections of {', '.join(missing)} have not arrived yet" if missing else ""
+
+    def warnings(self) -> list[str]:
+        """A sentence for each peer that does not have this director's connections, or the other way round."""
+        if self.waiting():
+            return []
+        found = []
+        for status in self.peers():
+            who = f"{status.name} ({status.address})" if status.name else status.address
+            if status.outgoing.state in (PeerState.CONNECTING, PeerState.REFUSED):
+                found.append(f"connections are not sent to the director {who}: {status.outgoing.why}")
+            if status.incoming.state in (PeerState.CONNECTING, PeerState.REFUSED):
+                found.append(f"no connections come from the director {who}: {status.incoming.why}")
+        if self._spec.insecure:
+            found.append("connections are sent to peers in the clear (sync.insecure)")
+        return found
+
+    def _peer(self, sender: Sender) -> PeerStatus:
+        incoming = self._receiver.incoming[sender.peer]
+        return PeerStatus(
+            address=str(sender.peer),
+            name=sender.peer_name or incoming.name,
+            outgoing=sender.status(),
+            incoming=incoming.status(),
+            **vars(incoming.merged),
+        )
+
+    async def _scan(self) -> None:
+        while True:
+            begun = time.monotonic()
+            batches, renamed = await self._connections.scan()
+            if renamed:
+                self._receiver.renamed()
+            for sender in self._senders:
+                sender.offer(batches, renamed=renamed)
+            self._renew_certificate()
+            took = time.monotonic() - begun
+            await asyncio.sleep(max(SCAN_APART - took, (SHARE - 1) * took))
+
+    def _renew_certificate(self) -> None:
+        tls = self._spec.tls
+        if tls is None or self._server_tls is None:
+            return
+        now = fingerprint(tls.certificate)
+        if now != self._certificate:
+            self._certificate = now
+            with contextlib.suppress(ConfigurationError):
+                _load(self._server_tls, tls)
+
+
+def _server_context(tls: SyncTls) -> ssl.SSLContext:
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    made.verify_mode = ssl.CERT_REQUIRED
+    return _load(made, tls)
+
+
+def _client_context(tls: SyncTls) -> ssl.SSLContext:
+    """A director is known by its authority, not by a host name: peers are addresses."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.check_hostname = False
+    return _load(made, tls)
+
+
+def _load(into: ssl.SSLContext, tls: SyncTls) -> ssl.SSLContext:
+    into.minimum_version = ssl.TLSVersion.TLSv1_3
+    try:
+        for path in (tls.certificate, tls.key, tls.ca):
+            require_regular(path)
+        into.load_cert_chain(tls.certificate, tls.key, password=lambda: b"")
+        into.load_verify_locations(tls.ca)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        why = getattr(error, "strerror", None) or getattr(error, "reason", None) or str(error)
+        raise ConfigurationError(
+            f"sync.tls: certificate {tls.certificate}, key {tls.key}, ca {tls.ca}: {why}"
+        ) from error
+    return into

@@ -1,0 +1,48 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is known of the peers: types for status, API and metrics."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class PeerState(StrEnum):
+    """Of one direction. `connecting`: there is no connection; `refused`: the peer does not want one; `bulk`: all
+    connections are under way; `synced`: only changes are."""
+
+    CONNECTING = "connecting"
+    REFUSED = "refused"
+    BULK = "bulk"
+    SYNCED = "synced"
+
+
+class Direction(BaseModel):
+    """To or from a peer. `records`: how many travelled; `why`: the reason when it is not synced; `lag`: seconds
+    from a scan until the peer had merged what it found."""
+
+    model_config = ConfigDict(frozen=True)
+
+    state: PeerState = PeerState.CONNECTING
+    why: str = ""
+    records: int = 0
+    lag: float | None = Field(default=None, description="Seconds from a scan until the peer had merged it")
+
+
+class PeerStatus(BaseModel):
+    """A peer by its configured address. Records taken from it: `inserted`, `updated`, `kept` (ours were newer),
+    `conflicts` (it chose another backend), `unknown` (service, VIP or backend is not here), `full` (no place)."""
+
+    model_config = ConfigDict(frozen=True)
+
+    address: str
+    name: str = ""
+    outgoing: Direction = Direction()
+    incoming: Direction = Direction()
+    inserted: int = 0
+    updated: int = 0
+    kept: int = 0
+    conflicts: int = 0
+    unknown: int = 0
+    full: int = 0

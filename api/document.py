@@ -30,6 +30,7 @@ TAGS = {
     "explain": "What would become of a packet",
     "guard": "Who is denied, and what limits refused",
     "network": "What is true on the network",
+    "fleet": "The other directors, and whose connections are where",
     "statistics": "Counters",
     "events": "What happens, as it happens",
     "trace": "What becomes of packets, one by one",

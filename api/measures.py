@@ -21,6 +21,7 @@ from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.listener import Address
 from xdpdirector.model import AdminState
 from xdpdirector.reporting import BackendSample, ServiceSample
+from xdpdirector.sync.status import PeerState, PeerStatus
 from xdpdirector.views import Operational, Readiness, Traffic, Vitals
 
 _OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))
@@ -36,6 +37,7 @@ class Look:
     checks: list[Tally]
     findings: tuple[Finding, ...]
     mac_changes: Mapping[Address, int]
+    peers: tuple[PeerStatus, ...] = ()
 
     @property
     def backends(self) -> list[BackendSample]:
@@ -133,6 +135,7 @@ def families(look: Look) -> Iterator[Family]:
     yield from _states(backends)
     yield from _checks(look.checks)
     yield from _network(look)
+    yield from _peers(look)
 
 
 def _gauge(name: str, text: str, value: float) -> Family:
@@ -279,3 +282,28 @@ def _network(look: Look) -> Iterator[Family]:
         changes.add(count, labels(address=str(address)))
     yield findings
     yield changes
+
+
+def _peers(look: Look) -> Iterator[Family]:
+    """Of connection sync; nothing without peers."""
+    synced = Family(
+        "xdpdirector_sync_synced", "gauge", "1 when a peer has all connections, and changes follow"
+    )
+    sent = Family(
+        "xdpdirector_sync_records", "counter", "Connection records sent to a peer, or taken from it"
+    )
+    lag = Family(
+        "xdpdirector_sync_lag_seconds", "gauge", "From a scan of the table until the peer had merged it"
+    )
+    merged = Family("xdpdirector_sync_merged_records", "counter", "What became of a peer's records")
+    for peer in look.peers:
+        for name, direction in (("out", peer.outgoing), ("in", peer.incoming)):
+            by = labels(peer=peer.address, direction=name)
+            synced.add(int(direction.state is PeerState.SYNCED), by)
+            sent.add(direction.records, by)
+        if peer.outgoing.lag is not None:
+            lag.add(peer.outgoing.lag, labels(peer=peer.address))
+        for outcome in ("inserted", "updated", "kept", "conflicts", "unknown", "full"):
+            merged.add(getattr(peer, outcome), labels(peer=peer.address, outcome=outcome))
+    if look.peers:
+        yield from (synced, sent, lag, merged)

@@ -53,6 +53,7 @@ async def look(director: Control, reader: Reader) -> Look | None:
             checks=director.tallies(),
             findings=director.lan.findings,
             mac_changes=director.lan.mac_changes,
+            peers=director.sync.view().peers,
         )
     except DirectorError:
         return None

@@ -22,6 +22,7 @@ from xdpdirector.labels import Selector
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.reporting import ServiceSample
+from xdpdirector.sync.status import SyncSource
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     BackendView,
@@ -94,6 +95,9 @@ class Control(Protocol):
 
     @property
     def lan(self) -> LanSource: ...
+
+    @property
+    def sync(self) -> SyncSource: ...
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there, or of all: another one after each change."""

@@ -59,6 +59,7 @@ ROLES = {
     "get_dataplane": Role.READ,
     "follow_decisions": Role.OPERATE,
     "get_lan": Role.READ,
+    "get_fleet": Role.READ,
     "get_configuration": Role.READ,
     "list_revisions": Role.READ,
     "get_revision": Role.READ,

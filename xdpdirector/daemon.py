@@ -11,6 +11,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -18,6 +19,7 @@ from functools import partial
 from pathlib import Path
 
 from xdpdirector import (
+    __version__,
     attachment,
     becoming,
     config,
@@ -60,6 +62,8 @@ from xdpdirector.recorded import Recorded
 from xdpdirector.secondary import SecondaryMacs
 from xdpdirector.stations import FormerMacs, own_macs
 from xdpdirector.supervisor import Supervisor
+from xdpdirector.sync.connection_sync import ConnectionSync
+from xdpdirector.sync.hello import Hello
 from xdpdirector.vips import Vips
 
 ROUND_WITHIN = 60.0
@@ -167,6 +171,7 @@ async def _serve(
             route=reconciler.route,
             tasks=tasks,
         )
+        sync = _sync(paths, wanted, plane, tasks, stack)
         director = Director(
             reconciler,
             plane,
@@ -182,6 +187,7 @@ async def _serve(
                 wanted.sizes,
                 tasks,
             ),
+            sync=sync,
             tallies=probe.tallies,
             notes=lambda: [*certificates.notes(), *weaknesses],
             revision=stored.id if stored else 0,
@@ -197,6 +203,9 @@ async def _serve(
             for watcher in (carriers, lan, SecondaryMacs(wanted.interfaces, plane.leave_frames_for, tasks)):
                 running.push_async_callback(watcher.close)
                 await watcher.start()
+            if sync:
+                running.push_async_callback(sync.close)
+                await sync.start()
             app = create_app(director, access, StoredAnswers(lambda: archive.database))
             server = Server(app, doors, on_open=on_open)
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
@@ -214,6 +223,28 @@ async def _serve(
                 hung_up,
                 opened,
             )
+
+
+def _sync(
+    paths: InstancePaths,
+    wanted: Configuration,
+    plane: RealPlane,
+    tasks: BackgroundTasks,
+    stack: contextlib.ExitStack,
+) -> ConnectionSync | None:
+    """With peers, if there are any; its view of the tables is closed with `stack`."""
+    if wanted.sync is None:
+        return None
+    tables = stack.enter_context(contextlib.closing(plane.connection_tables()))
+    hello = Hello(
+        name=wanted.sync.name or socket.gethostname(),
+        fleet=wanted.sync.fleet,
+        instance=paths.name,
+        version=__version__,
+        listen=str(wanted.sync.listen),
+        states=tables.states(),
+    )
+    return ConnectionSync(wanted.sync, hello, tables, tasks)
 
 
 def _vips(paths: InstancePaths, wanted: Configuration, events: Events, tasks: BackgroundTasks) -> Vips:

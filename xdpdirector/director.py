@@ -34,6 +34,7 @@ from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.showing import Showing
+from xdpdirector.sync.status import NoSync, SyncSource
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     AttachmentView,
@@ -67,6 +68,7 @@ class Director:
         carriers: CarrierTable,
         lan: LanSource,
         guard: Guard,
+        sync: SyncSource | None = None,
         tallies: Callable[[], list[Tally]] = list,
         notes: Callable[[], list[str]] = list,
         revision: int = 0,
@@ -75,6 +77,7 @@ class Director:
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
         self._tallies, self._notes = tallies, notes
         self.guard, self._guard_spec = guard, configuration.guard
+        self.sync: SyncSource = sync or NoSync()
         self._wishes = Wishes(reconciler, plane, history, configuration, revision)
         self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
         self._showing = Showing(reconciler, plane, self._draining.view)
@@ -214,7 +217,7 @@ class Director:
         problems = [
             *self._reconciler.problems(),
             *self._carriers.problems(),
-            *filter(None, [self.guard.trouble, self._reconciler.waiting()]),
+            *filter(None, [self.guard.trouble, self._reconciler.waiting(), self.sync.waiting()]),
         ]
         return Readiness(
             ready=not problems,
@@ -231,6 +234,7 @@ class Director:
             *guards,
             *self.configuration.warnings,
             *self._reconciler.notes(),
+            *self.sync.warnings(),
             *self._notes(),
         ]
 

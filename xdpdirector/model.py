@@ -28,6 +28,7 @@ from xdpdirector.lanspec import LanSpec
 from xdpdirector.listener import Address as Address
 from xdpdirector.listener import Listener as Listener
 from xdpdirector.lvsspec import LvsSpec
+from xdpdirector.syncspec import SyncSpec
 
 Key = tuple[str, str]
 """Of a backend: its service's name, and its own."""
@@ -349,6 +350,7 @@ class Configuration(Frozen):
     lan: LanSpec = key(LanSpec(), "How the director looks after its network.")
     checks: Checks = key(Checks(), "What holds for all health checks.")
     lvs: LvsSpec = key(LvsSpec(), "What the commands of Linux Virtual Server need to know here.")
+    sync: SyncSpec | None = key(None, "Other directors that have this one's connections, and whose it has.")
     services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(
         default_factory=dict, description="The virtual services, by name."
     )

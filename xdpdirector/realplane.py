@@ -29,6 +29,7 @@ from xdpdirector.question import Finding, Question, frame_of
 from xdpdirector.records import Records
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
+from xdpdirector.sync.interface import ConnectionTables
 from xdpdirector.tables import Tables
 from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic
 
@@ -68,6 +69,10 @@ class RealPlane:
         self._tables.close()
         self._records.close()
         self._clock.close()
+
+    def connection_tables(self) -> ConnectionTables:
+        """For connection sync; to be closed before this."""
+        return ConnectionTables(self._tables, self._clock, self._paths.pins / "merge")
 
     def adopted(self) -> dict[Key, State]:
         return self._dataplane.adopted()

@@ -35,6 +35,7 @@ from xdpdirector.preview import running
 from xdpdirector.progress import Progress
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.routes import Route
+from xdpdirector.sync.status import NoSync
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     AttachmentView,
@@ -65,6 +66,7 @@ class FakeDirector:
     def __init__(self) -> None:
         self.events = Events()
         self.lan = FakeLan()
+        self.sync = NoSync()
         self.checked: list[Tally] = []
         self.plane = FakePlane()
         self.guard = Guard(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())

@@ -18,6 +18,7 @@ from xdpdirector.cli import (
     doctor,
     events,
     explain,
+    fleet,
     guard,
     lan,
     replay,
@@ -175,6 +176,7 @@ app.add_typer(backend.app, name="backend", no_args_is_help=True)
 app.add_typer(config.app, name="config", no_args_is_help=True)
 app.add_typer(config.revisions, name="revisions", no_args_is_help=True)
 app.add_typer(guard.app, name="guard", no_args_is_help=True)
+app.add_typer(fleet.app, name="fleet", no_args_is_help=True)
 app.add_typer(token.app, name="token", no_args_is_help=True)
 app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)
 app.command(epilog=example("xdpdirector -i edge run     # by /etc/xdpdirector/edge.yaml"))(daemon.run)

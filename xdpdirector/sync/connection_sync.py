@@ -17,7 +17,7 @@ from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections
 from xdpdirector.sync.receiver import Receiver
 from xdpdirector.sync.sender import Sender
-from xdpdirector.sync.status import PeerState, PeerStatus
+from xdpdirector.sync.status import FleetView, PeerState, PeerStatus
 from xdpdirector.syncspec import SyncSpec, SyncTls
 
 SCAN_APART = 0.1  # seconds, as long as a scan takes less than a fifth of that
@@ -31,7 +31,7 @@ class ConnectionSync:
         self, spec: SyncSpec, hello: Hello, connections: Connections, tasks: BackgroundTasks | None = None
     ) -> None:
         """ConfigurationError for certificates that cannot be used."""
-        self._spec, self._connections = spec, connections
+        self._spec, self._hello, self._connections = spec, hello, connections
         self._tasks = tasks or BackgroundTasks()
         self._server_tls = _server_context(spec.tls) if spec.tls else None
         self._receiver = Receiver(spec.listen, spec.peers, lambda: hello, connections, self._server_tls)
@@ -58,6 +58,15 @@ class ConnectionSync:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         await self._receiver.close()
+
+    def view(self) -> FleetView:
+        """Peers in configured order."""
+        return FleetView(
+            name=self._hello.name,
+            fleet=self._hello.fleet,
+            waiting=self.waiting(),
+            peers=tuple(self.peers()),
+        )
 
     def peers(self) -> list[PeerStatus]:
         """In configured order."""

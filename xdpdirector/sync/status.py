@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from xdpdirector.fields import Frozen
 
 
 class PeerState(StrEnum):
@@ -18,11 +21,9 @@ class PeerState(StrEnum):
     SYNCED = "synced"
 
 
-class Direction(BaseModel):
+class Direction(Frozen):
     """To or from a peer. `records`: how many travelled; `why`: the reason when it is not synced; `lag`: seconds
     from a scan until the peer had merged what it found."""
-
-    model_config = ConfigDict(frozen=True)
 
     state: PeerState = PeerState.CONNECTING
     why: str = ""
@@ -30,11 +31,9 @@ class Direction(BaseModel):
     lag: float | None = Field(default=None, description="Seconds from a scan until the peer had merged it")
 
 
-class PeerStatus(BaseModel):
+class PeerStatus(Frozen):
     """A peer by its configured address. Records taken from it: `inserted`, `updated`, `kept` (ours were newer),
     `conflicts` (it chose another backend), `unknown` (service, VIP or backend is not here), `full` (no place)."""
-
-    model_config = ConfigDict(frozen=True)
 
     address: str
     name: str = ""
@@ -46,3 +45,37 @@ class PeerStatus(BaseModel):
     conflicts: int = 0
     unknown: int = 0
     full: int = 0
+
+
+class FleetView(Frozen):
+    """The directors that this one exchanges connections with. `name`: this director's; empty without `sync`.
+    `waiting`: why it is not ready yet, for their sake."""
+
+    name: str = ""
+    fleet: str = ""
+    waiting: str = ""
+    peers: tuple[PeerStatus, ...] = ()
+
+
+class SyncSource(Protocol):
+    """`xdpdirector.sync.connection_sync.ConnectionSync` is one."""
+
+    def waiting(self) -> str:
+        """Why this director should not be ready yet; empty when it may be."""
+
+    def warnings(self) -> list[str]: ...
+
+    def view(self) -> FleetView: ...
+
+
+class NoSync:
+    """Of a director without peers."""
+
+    def waiting(self) -> str:
+        return ""
+
+    def warnings(self) -> list[str]:
+        return []
+
+    def view(self) -> FleetView:
+        return FleetView()

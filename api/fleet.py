@@ -1,0 +1,17 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/v1/fleet: the other directors, and how far they and this one have each other's connections."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from xdpdirector.api.deps import DirectorDep
+from xdpdirector.sync.status import FleetView
+
+router = APIRouter(prefix="/v1/fleet", tags=["fleet"])
+
+
+@router.get("")
+async def get_fleet(director: DirectorDep) -> FleetView:
+    """The peers that connections are sent to and come from, with the reason where they are not."""
+    return director.sync.view()

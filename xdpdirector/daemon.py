@@ -159,6 +159,7 @@ async def _serve(
             checks=lambda on_change, route: Monitor(on_change, route, probe=probe, ways=ways, tasks=tasks),
             events=events,
             tasks=tasks,
+            has_peers=wanted.sync is not None and wanted.vips == "external",
         )
         history = Recorded(archive, access.audit)
         certificates = Certificates(access.spec, doors)

@@ -131,8 +131,9 @@ def xdp_labs(request: pytest.FixtureRequest, xdp_root: None) -> Iterator[Callabl
     with ExitStack() as stack:
         made: list[Lab] = []
 
-        def make(*, backends: int = 3, two_arm: bool = False) -> Lab:
-            lab = Lab(f"t_{module}_{len(made)}", backends=backends, two_arm=two_arm, numbered=True)
+        def make(*, backends: int = 3, two_arm: bool = False, directors: int = 1) -> Lab:
+            name = f"t_{module}_{len(made)}"
+            lab = Lab(name, backends=backends, two_arm=two_arm, directors=directors, numbered=True)
             made.append(lab)
             return stack.enter_context(lab)
 

@@ -62,9 +62,11 @@ class Reconciler:
         events: Events | None = None,
         tasks: BackgroundTasks | None = None,
         patience: float = 10.0,
+        has_peers: bool = False,
     ) -> None:
-        """`patience`: for how many seconds, at most, it waits for its first checks before it calls itself ready."""
-        self._patience = patience
+        """`patience`: for how many seconds, at most, it waits for its first checks before it calls itself ready.
+        `has_peers`: a VIP that stands nowhere here may stand on another director."""
+        self._patience, self._has_peers = patience, has_peers
         self.services = services
         self.events = events or Events()
         self.tasks = tasks or BackgroundTasks()
@@ -151,7 +153,9 @@ class Reconciler:
 
     def problems(self) -> list[str]:
         """A sentence for each thing that is not as wanted."""
-        missing = [str(vip) for vip in self._absent() if not self._vips.is_routed(vip)]
+        missing = [
+            str(vip) for vip in self._absent() if not self._vips.is_routed(vip) and not self._has_peers
+        ]
         absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent, self._standings.blind())
         return [
@@ -173,7 +177,9 @@ class Reconciler:
             f"VIP {', '.join(routed)} stands on no interface of this director, which is a router: it serves only "
             "what is routed through it"
         )
-        return [*self._standings.notes(), *([words] if routed else [])]
+        elsewhere = [str(vip) for vip in self._absent() if not self._vips.is_routed(vip) and self._has_peers]
+        standby = f"standby: VIP {', '.join(elsewhere)} stands on no interface of this director"
+        return [*self._standings.notes(), *([words] if routed else []), *([standby] if elsewhere else [])]
 
     def _absent(self) -> list[Address]:
         return sorted((vip for vip in self._wanted_vips() if not self._vips.present(vip)), key=str)

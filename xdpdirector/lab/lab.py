@@ -33,10 +33,16 @@ class Lab:
     """
 
     def __init__(
-        self, name: str = "lab", *, backends: int = 3, two_arm: bool = False, numbered: bool = False
+        self,
+        name: str = "lab",
+        *,
+        backends: int = 3,
+        two_arm: bool = False,
+        directors: int = 1,
+        numbered: bool = False,
     ) -> None:
         self._numbered = numbered
-        self._prepare(Topology(name, backends, two_arm))
+        self._prepare(Topology(name, backends, two_arm, directors))
 
     def _prepare(self, topology: Topology) -> None:
         self.topology = topology
@@ -50,7 +56,12 @@ class Lab:
         topology = Record(name).topology
         if topology is None:
             raise NotFoundError(f"no lab '{name}' is up: `xdpdirector lab up --name {name}` builds it")
-        return cls(topology.name, backends=topology.backends, two_arm=topology.two_arm)
+        return cls(
+            topology.name,
+            backends=topology.backends,
+            two_arm=topology.two_arm,
+            directors=topology.directors,
+        )
 
     def __enter__(self) -> Self:
         self.up()
@@ -109,6 +120,10 @@ class Lab:
         return self._hosts[DIRECTOR]
 
     @property
+    def director_hosts(self) -> list[Host]:
+        return [self._hosts[node.name] for node in self.topology.director_nodes]
+
+    @property
     def switch(self) -> Host:
         return self._hosts[SWITCH]
 
@@ -132,9 +147,12 @@ class Lab:
         server.start()
         return server
 
-    def director(self, configuration: Mapping[str, Any], *, timeout: float = READY_WITHIN) -> LabDirector:
-        """The director's daemon with that configuration, started and ready."""
-        director = LabDirector(self.director_host, self.topology.instance)
+    def director(
+        self, configuration: Mapping[str, Any], *, number: int = 1, timeout: float = READY_WITHIN
+    ) -> LabDirector:
+        """A director's daemon with that configuration, started and ready. `number`: of the host, from 1 on."""
+        host, instance = self.director_hosts[number - 1], self.topology.instances[number - 1]
+        director = LabDirector(host, instance)
         director.configure(configuration)
         director.start(timeout)
         return director

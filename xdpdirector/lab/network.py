@@ -112,12 +112,12 @@ def _backend(node: Node) -> None:
 
 
 def _offloads(topology: Topology) -> None:
-    """What native XDP on the director's veths needs, on the switch's ends of these cables.
+    """What native XDP on the directors' veths needs, on the switch's ends of these cables.
 
     A program there gives the port NAPI, without which transmitted frames vanish. `tx off` completes checksums
     and cuts large frames before they enter the director: a native XDP frame carries no promise of either.
     """
-    ports = [topology.director.port(arm) for arm in topology.director.arms]
+    ports = [node.port(arm) for node in topology.director_nodes for arm in node.arms]
     run(*enter(topology.switch, sys.executable, "-m", "xdpdirector.lab.switchport", *ports))
     for port in ports:
         run(*enter(topology.switch, "ethtool", "-K", port, "tx", "off"))

@@ -20,6 +20,7 @@ NAMESPACES = Path("/run/netns")
 VIP4 = IPv4Address("192.0.2.10")
 VIP6 = IPv6Address("2001:db8::10")
 MAX_BACKENDS = 64
+MAX_DIRECTORS = 5
 SWITCH, CLIENT, DIRECTOR = "switch", "client", "director"
 _CLIENT_NUMBER, _DIRECTOR_NUMBER, _FIRST_BACKEND_NUMBER = 100, 1, 21
 _NAME = re.compile(r"[a-z0-9_]{1,24}")
@@ -83,7 +84,8 @@ class Node:
 
 @dataclass(frozen=True)
 class Topology:
-    """A lab's shape. With `two_arm` director and backends share a second network for the forwarded requests.
+    """A lab's shape. With `two_arm` directors and backends share a second network for the forwarded requests.
+    The first director is called `director`, the others `director2` and so on.
 
     `name` is 1 to 24 lower-case letters, digits and `_`; no `-`, so that no lab's prefix begins another's.
     """
@@ -91,6 +93,7 @@ class Topology:
     name: str
     backends: int = 3
     two_arm: bool = False
+    directors: int = 1
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -102,14 +105,25 @@ class Topology:
                 f"a lab of {self.backends} backends cannot be built: ask for 1 to {MAX_BACKENDS}"
             )
 
+        if not 1 <= self.directors <= MAX_DIRECTORS:
+            raise InvalidRequestError(
+                f"a lab of {self.directors} directors cannot be built: ask for 1 to {MAX_DIRECTORS}"
+            )
+
     @property
     def prefix(self) -> str:
         return f"{PREFIX}-{self.name}-"
 
     @property
     def instance(self) -> InstancePaths:
-        """Where the lab's director keeps its things."""
-        return InstancePaths(f"lab-{self.name}")
+        """Where the lab's first director keeps its things."""
+        return self.instances[0]
+
+    @property
+    def instances(self) -> tuple[InstancePaths, ...]:
+        """Of all directors."""
+        names = [f"lab-{self.name}", *(f"lab-{self.name}-{n}" for n in range(2, self.directors + 1))]
+        return tuple(map(InstancePaths, names))
 
     @property
     def switch(self) -> Node:
@@ -125,7 +139,16 @@ class Topology:
 
     @property
     def director(self) -> Node:
-        return Node(DIRECTOR, self.prefix + DIRECTOR, _DIRECTOR_NUMBER, self.arms)
+        """The first one."""
+        return self.director_nodes[0]
+
+    @property
+    def director_nodes(self) -> tuple[Node, ...]:
+        names = [DIRECTOR, *(f"{DIRECTOR}{n}" for n in range(2, self.directors + 1))]
+        return tuple(
+            Node(name, self.prefix + name, _DIRECTOR_NUMBER + place, self.arms)
+            for place, name in enumerate(names)
+        )
 
     @property
     def backend_nodes(self) -> tuple[Node, ...]:
@@ -137,7 +160,7 @@ class Topology:
     @property
     def hosts(self) -> tuple[Node, ...]:
         """Everything with an address."""
-        return (self.client, self.director, *self.backend_nodes)
+        return (self.client, *self.director_nodes, *self.backend_nodes)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -154,14 +177,15 @@ class Topology:
 
 def draw(topology: Topology) -> str:
     """The LAN as a drawing of plain text, a line for each host."""
-    left = [_label(topology.client), _label(topology.director), _vip_label()]
+    directors = [_label(node) for node in topology.director_nodes]
+    left = [_label(topology.client), *directors, _vip_label()]
     right = [_label(node) for node in topology.backend_nodes]
     height = max(len(left), len(right))
     width = max(map(len, left))
     lines = [" " * (width + 4) + "switch"]
     for row in range(height):
         text = left[row] if row < len(left) else ""
-        cable_left = "──" if row < 2 else "  "
+        cable_left = "──" if row <= len(directors) else "  "
         cable_right = "──" if row < len(right) else "  "
         backend = right[row] if row < len(right) else ""
         lines.append(f"{text:<{width}} {cable_left}│ br0 │{cable_right} {backend}".rstrip())

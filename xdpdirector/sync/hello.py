@@ -44,11 +44,8 @@ class Hello:
                 f"it speaks version {other.protocol} of the sync protocol (release {other.version}), and this "
                 f"director version {self.protocol} (release {self.version}): upgrade the older one"
             )
-        for what in ("fleet", "instance"):
-            if getattr(self, what) != getattr(other, what):
-                return (
-                    f"its {what} is '{getattr(other, what)}', and this director's is '{getattr(self, what)}'"
-                )
+        if other.fleet != self.fleet:
+            return f"its fleet is '{other.fleet}', and this director's is '{self.fleet}'"
         if other.name == self.name:
             return f"both directors are called '{self.name}': give each a name of its own (sync.name)"
         return ""

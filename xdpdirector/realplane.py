@@ -72,7 +72,7 @@ class RealPlane:
 
     def connection_tables(self) -> ConnectionTables:
         """For connection sync; to be closed before this."""
-        return ConnectionTables(self._tables, self._clock, self._paths.pins / "merge")
+        return ConnectionTables(self._tables, self._clock, self._paths.pins / "merge", self._dataplane.rings)
 
     def adopted(self) -> dict[Key, State]:
         return self._dataplane.adopted()

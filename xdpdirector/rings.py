@@ -216,6 +216,35 @@ class Rings:
         self._passed_over.pop(name, None)
         self.give_up(name)
 
+    def mark_exceptions(self, positions: Array) -> None:
+        """Of slots of the map: connection sync brought records that disagree with their owners."""
+        for name, index in self._services.items():
+            region = self.region(index)
+            if region is None:
+                continue
+            inside = positions[(positions >= region.start) & (positions < region.stop)] - region.start
+            if len(inside):
+                words = self._tables.ring[region].copy()
+                words[inside] |= np.uint64(EXCEPTIONS) << np.uint64(32)
+                self._store(name, region, words)
+
+    def enter_flux(self, name: str, slots: Array, owners: Array, before: Array, now: float) -> None:
+        """On another director these slots have passed from the backends `before` to `owners`, and flows from then
+        may have no record. Slots that have another owner here, or are in flux themselves, stay."""
+        region = self.region(self._services[name])
+        if region is None:
+            return
+        words = self._tables.ring[region].copy()
+        inside = slots < len(words)
+        slots, owners, before = slots[inside], owners[inside], before[inside]
+        present = words[slots]
+        same = (schedule.backends_of(present) == owners) & ((schedule.flags_of(present) & _FLUX) == 0)
+        if same.any():
+            words[slots[same]] = schedule.pack(owners[same], before[same], FLUX | EXCEPTIONS)
+            self._store(name, region, words)
+            until = now + self._longest(self._services[name])
+            self._flux_until[name] = max(until, self._flux_until.get(name, until))
+
     def give_up(self, name: str) -> None:
         """Nobody goes by its ring any more."""
         self._unread.discard(name)

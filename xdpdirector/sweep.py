@@ -53,7 +53,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         active += np.bincount(rows["backend"][is_active], minlength=count)
         inactive += np.bincount(rows["backend"][~is_active], minlength=count)
         pending += np.bincount(rows["backend"][is_pending], minlength=count)
-        exceptions.append(_exceptions(tables, rows))
+        exceptions.append(ring_exceptions(tables, rows))
         total += len(rows)
     for name, counted, seen in (("active", active, seen_active), ("inactive", inactive, seen_inactive)):
         # What ended during the sweep must not be taken off twice. In 32 bits: what is counted may have wrapped.
@@ -97,8 +97,9 @@ def idle_ticks(tables: Tables, seen: Array, now: int) -> Array:
     return idle
 
 
-def _exceptions(tables: Tables, rows: Array) -> Array:
-    """Positions in the ring of records of a service with a ring that disagree with their slot."""
+def ring_exceptions(tables: Tables, rows: Array) -> Array:
+    """Positions in the ring of records of a service with a ring that disagree with their slot. Of `rows` the
+    columns `client`, `client_port`, `port`, `service` and `backend` are looked at."""
     rows = rows[tables.services["ring_slots"][rows["service"]] > 0]
     if not len(rows):
         return np.zeros(0, np.int64)

@@ -7,6 +7,7 @@ A shared array is memory that the packets read: an aligned 8-byte store is one c
 
 from __future__ import annotations
 
+import errno
 import mmap
 import os
 import sys
@@ -359,7 +360,7 @@ class Tables:
 
     def renew_client(self, key: bytes, backend: int, now: int, *, proven: bool) -> None:
         """Say of a client's entry that it was seen now, if it is there and of that backend."""
-        value = self._client(key)
+        value = self.client(key)
         if value is None or int(value["backend"][0]) != backend:
             return
         value["seen"] = now & 0xFFFFFFFF
@@ -369,12 +370,23 @@ class Tables:
 
     def forget_client(self, key: bytes, seen: int) -> bool:
         """Delete a client's entry, if it is still as it was then; whether that was so."""
-        value = self._client(key)
+        value = self.client(key)
         return (
             value is not None and int(value["seen"][0]) == seen and libbpf.delete(self._fds["clients"], key)
         )
 
-    def _client(self, key: bytes) -> Array | None:
+    def put_client(self, key: bytes, value: Array) -> bool:
+        """Make or replace a client's entry; False when there is no room."""
+        try:
+            libbpf.update(self._fds["clients"], key, value.tobytes())
+        except OSError as error:
+            if error.errno != errno.E2BIG:
+                raise
+            return False
+        return True
+
+    def client(self, key: bytes) -> Array | None:
+        """A client's entry as an array of one; None when there is none."""
         said = self.loaded.maps["clients"]
         raw = libbpf.lookup(self._fds["clients"], key, said["value_size"])
         return None if raw is None else np.frombuffer(raw, dtype_of(said["value"])).copy()

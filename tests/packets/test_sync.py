@@ -3,17 +3,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
+from contextlib import closing
 from typing import NamedTuple
 
 import pytest
 import world as w
 
 from xdpdirector import attachment, loader
-from xdpdirector.model import Sizes
+from xdpdirector.model import Persistence, Scheduler, Sizes
 from xdpdirector.paths import InstancePaths
-from xdpdirector.sync.merger import Merged, Merger
+from xdpdirector.sync.interface import ConnectionTables, Theirs
+from xdpdirector.sync.merged import Merged
+from xdpdirector.sync.merger import Merger
 from xdpdirector.sync.names import NameReader, Translation
 from xdpdirector.sync.scanner import Batch, Scanner
 
@@ -37,7 +41,9 @@ class Director(NamedTuple):
         translation = Translation.between(other.names.names, self.names.names)
         states = self.merger.states(other.world.tables.enums["connection_state"])
         for batch in batches:
-            total.add(self.merger.merge(batch, translation, states, is_first=is_first))
+            merged, exceptions = self.merger.merge(batch, translation, states, is_first=is_first)
+            self.world.plane.rings.mark_exceptions(exceptions)
+            total.add(merged)
         return total
 
     def scan(self) -> list[Batch]:
@@ -189,3 +195,72 @@ def test_what_the_other_director_lacks_is_counted(pair: tuple[Director, Director
     two.world.plane.remove("web")
 
     assert two.take(one.scan(), one) == Merged(unknown=2 * len(FLOWS))
+
+
+def tables_of(director: Director) -> ConnectionTables:
+    world = director.world
+    return ConnectionTables(
+        world.tables, world.clock, world.tables.loaded.program.with_name("merge"), world.plane.rings
+    )
+
+
+def transferred(one: Director, two: Director) -> Merged:
+    """All that one has, into two, as sessions do it."""
+
+    async def work() -> Merged:
+        with closing(tables_of(one)) as source, closing(tables_of(two)) as target:
+            theirs = Theirs(source.states(), is_first=True)
+            theirs.named(source.names)
+            total = Merged()
+            async for batch in source.bulk():
+                total.add(await target.merge(batch, theirs))
+            return total
+
+    return asyncio.run(work())
+
+
+def test_a_client_keeps_its_backend_on_the_other_director(pair: tuple[Director, Director]) -> None:
+    one, two = pair
+    for director in pair:
+        director.world.apply(w.service(members=TWO, persistence=Persistence()))
+    first = {}
+    for number in range(1, 9):
+        client = f"198.51.100.{number}"
+        first[client] = w.owner(one.world.send(w.tcp("S", sport=1, client=client)))
+        one.world.send(w.tcp("A", sport=1, client=client))
+
+    assert transferred(one, two).unknown == 0
+    assert {client: w.owner(two.world.send(w.tcp("S", sport=2, client=client))) for client in first} == first
+    assert set(first.values()) == {"web1", "web2"}
+
+
+def test_a_ring_in_flux_is_in_flux_on_the_other_director(pair: tuple[Director, Director]) -> None:
+    """Flows from before the change have no record: the slot alone says where they run."""
+    one, two = pair
+    three = (*TWO, w.backend("web3"))
+    one.world.apply(w.service(members=three, scheduler=Scheduler.MH))
+    had = opened(one)
+    draining = (w.backend("web1"), w.backend("web2"), w.backend("web3", accepts=False))
+    for director in pair:
+        director.world.apply(w.service(members=draining, scheduler=Scheduler.MH), now=1)
+    assert owners(two) != had
+    two.world.forget_connections()
+
+    transferred(one, two)
+
+    assert owners(two) == had
+    assert "web3" in had.values()
+
+
+def test_records_that_disagree_with_their_slot_are_found(pair: tuple[Director, Director]) -> None:
+    """At rest a ring's slots answer alone, unless they have the exceptions mark."""
+    one, two = pair
+    one.world.apply(w.service(members=TWO))
+    had = opened(one)
+    two.world.apply(w.service(members=TWO, scheduler=Scheduler.MH))
+    assert owners(two) != had
+    two.world.forget_connections()
+
+    transferred(one, two)
+
+    assert owners(two) == had

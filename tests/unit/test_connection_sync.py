@@ -22,7 +22,7 @@ from xdpdirector.sync import messages, receiver, sender
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Theirs
-from xdpdirector.sync.merger import Merged
+from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.messages import Kind
 from xdpdirector.sync.names import NOBODY, Names
 from xdpdirector.sync.records import wire_type

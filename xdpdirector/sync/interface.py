@@ -4,18 +4,26 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol, TypeVar
 
+import numpy as np
+
 from xdpdirector.clock import Clock
-from xdpdirector.sync.merger import Merged, Merger
-from xdpdirector.sync.names import NameReader, Names, Translation
-from xdpdirector.sync.scanner import Batch, Scanner
-from xdpdirector.tables import Tables
+from xdpdirector.rings import Rings
+from xdpdirector.sync import clients, flux
+from xdpdirector.sync.clients import ClientTable
+from xdpdirector.sync.merged import Merged
+from xdpdirector.sync.merger import Merger
+from xdpdirector.sync.names import NOBODY, NameReader, Names, Translation
+from xdpdirector.sync.scanner import SENT_EACH, Batch, Scanner
+from xdpdirector.tables import Array, Tables
 
 Result = TypeVar("Result")
+CLIENTS_EVERY = 10  # scans
 
 
 class Connections(Protocol):
@@ -55,12 +63,17 @@ class Theirs:
         return self._translation
 
 
+def _cut(table: str, records: Array) -> list[Batch]:
+    return [Batch(table, records[i : i + SENT_EACH]) for i in range(0, len(records), SENT_EACH)]
+
+
 class ConnectionTables:
     """The kernel's. Close it before the maps. All work is done in one thread, one piece after another."""
 
-    def __init__(self, tables: Tables, clock: Clock, program: Path) -> None:
-        """`program`: where `merge` is pinned."""
-        self._tables = tables
+    def __init__(self, tables: Tables, clock: Clock, program: Path, rings: Rings) -> None:
+        """`program`: where `merge` is pinned. `rings`: their one writer, on the event loop."""
+        self._tables, self._rings = tables, rings
+        self._clients, self._scans = ClientTable(tables, clock), 0
         self._thread = ThreadPoolExecutor(1, "connection sync")
         self._reader = NameReader(tables)
         self._reader.changed()
@@ -76,24 +89,56 @@ class ConnectionTables:
     async def scan(self) -> tuple[list[Batch], bool]:
         def work() -> tuple[list[Batch], bool]:
             is_new = self._reader.changed()
-            return self._scanner.scan(), is_new
+            batches = self._scanner.scan()
+            if self._scans % CLIENTS_EVERY == 0 and self._clients.any_persistent():
+                batches += _cut(clients.TABLE, self._clients.changed())
+            self._scans += 1
+            return batches, is_new
 
         batches, is_new = await self._in_thread(work)
         self.names = self._reader.names
         return batches, is_new
 
     async def bulk(self) -> AsyncIterator[Batch]:
-        pieces: Iterator[Batch] = self._scanner.bulk()
+        pieces = self._pieces()
         while (batch := await self._in_thread(lambda: next(pieces, None))) is not None:
             yield batch
 
+    def _pieces(self) -> Iterator[Batch]:
+        """Slots in flux before the connections that may disagree with their owners."""
+        yield from _cut(flux.TABLE, flux.read(self._tables))
+        yield from self._scanner.bulk()
+        yield from _cut(clients.TABLE, self._clients.all())
+
     async def merge(self, batch: Batch, theirs: Theirs) -> Merged:
         translation = theirs.translation(self.names)
-        return await self._in_thread(
+        if batch.table == flux.TABLE:
+            return self._enter_flux(batch.records, translation)
+        if batch.table == clients.TABLE:
+            return await self._in_thread(lambda: self._clients.merge(batch.records, translation))
+        merged, exceptions = await self._in_thread(
             lambda: self._merger.merge(
                 batch, translation, self._merger.states(theirs.states), is_first=theirs.is_first
             )
         )
+        if len(exceptions):
+            self._rings.mark_exceptions(exceptions)
+        return merged
+
+    def _enter_flux(self, records: Array, translation: Translation) -> Merged:
+        services = translation.services[records["service"]]
+        owners, before = (translation.backends[records[name]] for name in ("backend", "before"))
+        known = (services != NOBODY) & (owners != NOBODY) & (before != NOBODY)
+        for service in np.unique(services[known]).tolist():
+            some = known & (services == service)
+            self._rings.enter_flux(
+                self.names.services[service],
+                records["slot"][some].astype(np.int64),
+                owners[some].astype(np.uint64),
+                before[some].astype(np.uint64),
+                time.monotonic(),
+            )
+        return Merged(updated=int(known.sum()), unknown=int((~known).sum()))
 
     def states(self) -> dict[str, int]:
         return dict(self._tables.enums["connection_state"])

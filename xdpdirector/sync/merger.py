@@ -10,35 +10,19 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from xdpdirector import libbpf
+from xdpdirector.sweep import ring_exceptions
+from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.names import NOBODY, Translation
-from xdpdirector.sync.records import OLD
+from xdpdirector.sync.records import FLOW_OCTETS, OLD
 from xdpdirector.sync.scanner import UNKNOWN, Batch, Scanner, TableScanner, ways_of
 from xdpdirector.tables import Array, Tables
 
 RUN_EACH = 4  # records in a run of the program: MERGES_EACH in bpf/sync.h
-
-
-@dataclass
-class Merged:
-    """What became of records. `unknown`: of a service, VIP, backend or state that this director does not have;
-    `full`: without a place in the table."""
-
-    inserted: int = 0
-    updated: int = 0
-    kept: int = 0
-    conflicts: int = 0
-    unknown: int = 0
-    full: int = 0
-
-    def add(self, other: Merged) -> None:
-        for name, value in vars(other).items():
-            setattr(self, name, getattr(self, name) + value)
 
 
 class Merger:
@@ -64,8 +48,11 @@ class Merger:
                 table[number] = self._tables.enums["connection_state"].get(name, 0)
         return table
 
-    def merge(self, batch: Batch, translation: Translation, states: Array, *, is_first: bool) -> Merged:
-        """`states`: see `states`; `is_first`: the peer's name sorts before ours."""
+    def merge(
+        self, batch: Batch, translation: Translation, states: Array, *, is_first: bool
+    ) -> tuple[Merged, Array]:
+        """And the positions in the ring of records that disagree with their slot. `states`: see `states`;
+        `is_first`: the peer's name sorts before ours."""
         result, table, records = Merged(), self._scanner.tables[batch.table], batch.records
         fronts, backends = translation.fronts[records["front"]], translation.backends[records["backend"]]
         state = states[records["state"]]
@@ -89,7 +76,22 @@ class Merger:
             wins = (age[rows] < ours) | ((age[rows] == ours) & is_first)
             rows = rows[wins]
             self._run(table, records["flow"][rows], words[rows], born[rows], result, wins=True)
-        return result
+        return result, self._ring_exceptions(table, records["flow"], fronts, backends)
+
+    def _ring_exceptions(self, table: TableScanner, flows: Array, fronts: Array, backends: Array) -> Array:
+        tables = self._tables
+        if not tables.services["ring_slots"].any():
+            return np.zeros(0, np.int64)
+        octets = FLOW_OCTETS[table.name] - 4
+        client = np.ascontiguousarray(flows[:, :octets]).view(np.uint32)
+        ports = np.ascontiguousarray(flows[:, octets:]).view(np.uint16)
+        shape = [("client", "u4", (octets // 4,)) if octets > 4 else ("client", "u4"), ("client_port", "u2"),
+                 ("port", "u2"), ("service", "u4"), ("backend", "u4")]  # fmt: skip
+        rows = np.zeros(len(flows), shape)
+        rows["client"] = client if octets > 4 else client[:, 0]
+        rows["client_port"], rows["port"] = ports[:, 0], ports[:, 1]
+        rows["service"], rows["backend"] = tables.fronts["service"][fronts], backends
+        return ring_exceptions(tables, rows)
 
     def _run(
         self,

@@ -5,7 +5,7 @@
     HELLO {protocol, name, fleet, ...}  ->
                                         <-   HELLO, or REFUSED {why}
     NAMES {fronts, backends}            ->   whenever numbers mean something else
-    RECORDS4, RECORDS6                  ->   `records.wire_type`, in bulk and afterwards
+    RECORDS4, RECORDS6, CLIENTS, FLUX   ->   `wire_type` of records, clients and flux
     BULK_END {records}                  ->   all that was there has been sent
     PULSE {sent, at}                    ->
                                         <-   PULSE {applied, at, bulk}: `bulk` asks for all of it again
@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xdpdirector.sync.records import wire_type
+from xdpdirector.sync import clients, flux, records
 from xdpdirector.sync.scanner import Batch
 
 PROTOCOL = 1
@@ -43,10 +43,17 @@ class Kind(IntEnum):
     RECORDS6 = 5
     BULK_END = 6
     PULSE = 7
+    CLIENTS = 8
+    FLUX = 9
 
 
-_TABLES = {Kind.RECORDS4: "connections4", Kind.RECORDS6: "connections6"}
-_KINDS = {table: kind for kind, table in _TABLES.items()}
+_TABLES = {
+    Kind.RECORDS4: ("connections4", records.wire_type("connections4")),
+    Kind.RECORDS6: ("connections6", records.wire_type("connections6")),
+    Kind.CLIENTS: (clients.TABLE, clients.wire_type()),
+    Kind.FLUX: (flux.TABLE, flux.wire_type()),
+}
+_KINDS = {table: kind for kind, (table, _) in _TABLES.items()}
 
 
 class ProtocolError(Exception):
@@ -65,7 +72,7 @@ def document(kind: Kind, **fields: Any) -> bytes:
     return _framed(kind, json.dumps(fields, separators=(",", ":")).encode())
 
 
-def records(batch: Batch) -> bytes:
+def batch(batch: Batch) -> bytes:
     """A message with records."""
     return _framed(_KINDS[batch.table], batch.records.tobytes())
 
@@ -85,7 +92,7 @@ async def read(reader: asyncio.StreamReader) -> Message:
         raise ProtocolError(f"a message {kind.name} of {length} octets")
     body = await reader.readexactly(length)
     if kind in _TABLES:
-        return Message(kind, _batch(_TABLES[kind], body))
+        return Message(kind, _batch(*_TABLES[kind], body))
     try:
         parsed = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -95,8 +102,7 @@ async def read(reader: asyncio.StreamReader) -> Message:
     return Message(kind, parsed)
 
 
-def _batch(table: str, body: bytes) -> Batch:
-    shape = wire_type(table)
+def _batch(table: str, shape: np.dtype[Any], body: bytes) -> Batch:
     if len(body) % shape.itemsize:
         raise ProtocolError(f"records of {shape.itemsize} octets in a message of {len(body)}")
     return Batch(table, np.frombuffer(body, shape))

@@ -24,15 +24,17 @@ BackendName = tuple[str, str]
 
 @dataclass(frozen=True)
 class Names:
-    """Of one director. `fronts`, `backends`: number -> name."""
+    """Of one director: number -> name."""
 
     fronts: dict[int, FrontName] = field(default_factory=dict)
     backends: dict[int, BackendName] = field(default_factory=dict)
+    services: dict[int, str] = field(default_factory=dict)
 
     def document(self) -> dict[str, Any]:
         return {
             "fronts": [[number, *name] for number, name in self.fronts.items()],
             "backends": [[number, *name] for number, name in self.backends.items()],
+            "services": [[number, name] for number, name in self.services.items()],
         }
 
     @classmethod
@@ -40,12 +42,14 @@ class Names:
         """ValueError when it is no such document."""
         if not isinstance(document, dict):
             raise ValueError("names are not an object")
+        fronts = _rows(document, "fronts", (int, str, str, int))
+        backends = _rows(document, "backends", (int, str, str))
+        services = _rows(document, "services", (int, str))
         return cls(
-            {number: (service, vip, protocol)
-             for number, service, vip, protocol in _rows(document, "fronts", (int, str, str, int))},
-            {number: (service, name)
-             for number, service, name in _rows(document, "backends", (int, str, str))},
-        )  # fmt: skip
+            {number: (service, vip, protocol) for number, service, vip, protocol in fronts},
+            {number: (service, name) for number, service, name in backends},
+            dict(services),
+        )
 
 
 def _rows(document: dict[str, Any], key: str, types: tuple[type, ...]) -> Iterable[Any]:
@@ -112,23 +116,28 @@ class NameReader:
             for index, label in enumerate(tables.backend_labels)
             if label["service"]
         }
-        return Names(fronts, backends)
+        return Names(fronts, backends, services)
 
 
 @dataclass(frozen=True)
 class Translation:
-    """A peer's numbers to ours. `fronts`: 0 for what we do not have; `backends`: NOBODY."""
+    """A peer's numbers to ours. `fronts`: 0 for what we do not have; `backends`, `services`: NOBODY."""
 
     fronts: Array
     backends: Array
+    services: Array
 
     @classmethod
     def between(cls, theirs: Names, ours: Names) -> Translation:
         fronts, backends = np.zeros(1 << 16, np.uint16), np.full(1 << 16, NOBODY, np.uint16)
+        services = backends.copy()
         front_numbers = {name: number for number, name in ours.fronts.items()}
         backend_numbers = {name: number for number, name in ours.backends.items()}
         for number, front in theirs.fronts.items():
             fronts[number] = front_numbers.get(front, 0)
         for number, backend in theirs.backends.items():
             backends[number] = backend_numbers.get(backend, NOBODY)
-        return cls(fronts, backends)
+        service_numbers = {name: number for number, name in ours.services.items()}
+        for number, service in theirs.services.items():
+            services[number] = service_numbers.get(service, NOBODY)
+        return cls(fronts, backends, services)

@@ -17,7 +17,7 @@ from xdpdirector.accessspec import Endpoint
 from xdpdirector.sync import messages
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections, Theirs
-from xdpdirector.sync.merger import Merged
+from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.messages import Kind, Message, ProtocolError
 from xdpdirector.sync.names import Names
 from xdpdirector.sync.scanner import Batch

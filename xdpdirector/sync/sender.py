@@ -139,7 +139,7 @@ class Sender:
         writer.write(messages.document(Kind.NAMES, **self._connections.names.document()))
 
     def _send(self, writer: asyncio.StreamWriter, batch: Batch) -> None:
-        writer.write(messages.records(batch))
+        writer.write(messages.batch(batch))
         self._sent += len(batch.records)
 
     def _hang_up(self) -> None:

@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Slots of rings in flux (`mh`, `sh`): whom they had before, for a peer that did not see the change.
+
+Flows from before a change may have no record yet; only the slot says where they run. Knows the ring map alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from xdpdirector import schedule
+from xdpdirector.schedule import FLUX, NO_BACKEND
+from xdpdirector.tables import Array, Tables
+
+TABLE = "flux"
+
+
+def wire_type() -> np.dtype[Any]:
+    """A slot, in network byte order. Numbers are the sender's."""
+    return np.dtype([("service", ">u2"), ("slot", ">u4"), ("backend", ">u2"), ("before", ">u2")])
+
+
+def read(tables: Tables) -> Array:
+    """All slots that have passed from one backend to another, and are in flux still."""
+    found = [np.zeros(0, wire_type())]
+    for service in np.flatnonzero(tables.services["ring_slots"]).tolist():
+        entry = tables.services[service]
+        start = int(entry["ring_start"])
+        words = tables.ring[start : start + int(entry["ring_slots"])]
+        owners, before = schedule.backends_of(words), schedule.before_of(words)
+        in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
+        slots = np.flatnonzero(in_flux & (before != owners) & (before != NO_BACKEND))
+        records = np.zeros(len(slots), wire_type())
+        records["service"], records["slot"] = service, slots
+        records["backend"], records["before"] = owners[slots], before[slots]
+        found.append(records)
+    return np.concatenate(found)

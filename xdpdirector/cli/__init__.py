@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from xdpdirector import harmless
-from xdpdirector.cli import ipvsadm, serving, streams
+from xdpdirector.cli import ipvsadm, readiness, serving, streams
 from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
 from xdpdirector.errors import DirectorError
 
@@ -28,6 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         if asked := ipvsadm.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
             with streams.reporting():
                 return ipvsadm.run(asked)
+        if (instance := readiness.asked(sys.argv[1:] if argv is None else argv, os.environ)) is not None:
+            return readiness.answer(instance)
         from xdpdirector.cli.app import command
 
         with streams.reporting():

@@ -21,6 +21,7 @@ from xdpdirector.cli import (
     fleet,
     guard,
     lan,
+    readiness,
     replay,
     service,
     show,
@@ -88,11 +89,20 @@ def options(
 
 
 @app.command(epilog=example("xdpdirector status"))
-def status(context: typer.Context, watch: Watch = False, output: Output = Format.TABLE) -> None:
+def status(
+    context: typer.Context,
+    watch: Watch = False,
+    ready: Annotated[
+        bool, typer.Option("--ready", help="Only whether it is ready, by the exit code; for keepalived.")
+    ] = False,
+    output: Output = Format.TABLE,
+) -> None:
     """The director at a glance.
 
     Exit code 1 when it is not ready, or a backend that is not in maintenance is down, be it for one VIP.
     """
+    if ready:
+        raise typer.Exit(readiness.answer(target(context).instance))
     client = target(context).client()
     report: dict[str, Any] = {}
 

@@ -173,6 +173,31 @@ def demo(
 
 
 @app.command()
+def pair(
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    scheduler: Annotated[str, typer.Option(help="wlc or mh.")] = "wlc",
+    rate: Annotated[float, typer.Option(min=20, max=2000, help="New connections a second.")] = 200.0,
+    downloads: Annotated[int, typer.Option(min=1, max=5000, help="Long downloads at once.")] = 300,
+    cycles: Annotated[int, typer.Option(min=1, max=100, help="How often all of it is done.")] = 1,
+    name: OwnName = None,
+) -> None:
+    """Two directors under real clients: one dies, returns, hands over; status 1 if a client suffers."""
+    from xdpdirector.lab.pair.pair import PairOptions, run_pair
+    from xdpdirector.lab.pair.report import show as show_pair
+
+    _end_like_ctrl_c()
+    options = PairOptions(
+        name or "pair",
+        numbered=name is None,
+        scheduler=scheduler,
+        rate=rate,
+        downloads=downloads,
+        cycles=cycles,
+    )
+    _tell(run_pair(options, _say), show_pair, as_json=as_json, width=REPORT_WIDTH)
+
+
+@app.command()
 def bench(
     quick: Annotated[
         bool, typer.Option("--quick", help="Half a minute; without UDP, servers and daemon.")

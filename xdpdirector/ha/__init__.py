@@ -1,0 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration for the daemons that move VIPs between directors: keepalived (VRRP) and BIRD (BGP). Pure text;
+knows no director that runs.
+"""

@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: Apache-2.0
+"""keepalived.conf for a pair: the VIPs stand on the director that is ready and has the higher priority (RFC 5798).
+
+A director that is not ready, because its peer's connections have not come yet or its data plane is not as wanted,
+gives way: keepalived asks it once a second.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.listener import Address
+
+NAME = "xdpdirector"
+
+
+@dataclass(frozen=True)
+class Vrrp:
+    """One router of a VRRP group. `interface`: where the VIPs stand and the advertisements go. `own`, `peers`: this
+    director's address there and the others', for unicast advertisements; without peers they are multicast.
+    `router_id` and `router_id6`: numbers of the groups, one for each family; the same on all directors, and of no
+    other group on the LAN. `advert`: seconds between two advertisements. `ready`: the command that asks."""
+
+    vips: Sequence[Address]
+    interface: str
+    ready: str
+    own: Sequence[Address] = ()
+    peers: Sequence[Address] = ()
+    router_id: int = 51
+    priority: int = 100
+    advert: float = 1.0
+
+
+def render(vrrp: Vrrp) -> str:
+    """The whole file. InvalidRequestError when there is no VIP, or a number is out of VRRP's range."""
+    if not vrrp.vips:
+        raise InvalidRequestError("no service has a listener, so there is no VIP that keepalived could move")
+    if not 1 <= vrrp.router_id <= 254:
+        raise InvalidRequestError(f"a virtual router id of {vrrp.router_id} does not exist: use 1 to 254")
+    if not 1 <= vrrp.priority <= 254:
+        raise InvalidRequestError(f"a priority of {vrrp.priority} does not exist: use 1 to 254")
+    families = [family for family in (4, 6) if any(vip.version == family for vip in vrrp.vips)]
+    parts = [_GLOBAL, _script(vrrp), *(_instance(vrrp, family) for family in families)]
+    if len(families) > 1:
+        parts.append(_together(families))
+    return "\n".join(parts)
+
+
+_GLOBAL = """\
+# VRRP for XDP Director, version 3 (RFC 5798). Written by `xdpdirector keepalived-config`.
+global_defs {
+    enable_script_security
+    script_user root
+    vrrp_version 3
+    vrrp_garp_master_repeat 3
+    vrrp_garp_master_refresh 30
+}
+"""
+
+
+def _script(vrrp: Vrrp) -> str:
+    return f"""\
+vrrp_script {NAME}_ready {{
+    script "{vrrp.ready}"
+    interval 1
+    timeout 3
+    rise 2
+    fall 3
+}}
+"""
+
+
+def _instance(vrrp: Vrrp, family: int) -> str:
+    vips = [vip for vip in vrrp.vips if vip.version == family]
+    own, peers = ([each for each in some if each.version == family] for some in (vrrp.own, vrrp.peers))
+    unicast = ""
+    if own and peers:
+        unicast = f"    unicast_src_ip {own[0]}\n" + _block("unicast_peer", map(str, peers))
+    addresses = (f"{vip}/{vip.max_prefixlen} dev {vrrp.interface}" for vip in vips)
+    advert = f"{vrrp.advert:.2f}".rstrip("0").rstrip(".")
+    return (
+        f"vrrp_instance {NAME}_ipv{family} {{\n"
+        f"    state BACKUP\n"
+        f"    interface {vrrp.interface}\n"
+        f"    virtual_router_id {vrrp.router_id}\n"
+        f"    priority {vrrp.priority}\n"
+        f"    advert_int {advert}\n"
+        f"{unicast}"
+        f"{_block('virtual_ipaddress', addresses)}"
+        f"{_block('track_script', [f'{NAME}_ready'])}"
+        "}\n"
+    )
+
+
+def _block(name: str, lines: Iterable[str]) -> str:
+    inside = "".join(f"        {line}\n" for line in lines)
+    return f"    {name} {{\n{inside}    }}\n"
+
+
+def _together(families: Sequence[int]) -> str:
+    """Both families move together: a client of either finds its connections on one director."""
+    names = "".join(f"        {NAME}_ipv{family}\n" for family in families)
+    script = _block("track_script", [f"{NAME}_ready"])
+    return f"vrrp_sync_group {NAME} {{\n    group {{\n{names}    }}\n{script}}}\n"

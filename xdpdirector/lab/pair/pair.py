@@ -1,0 +1,234 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The story of a pair: its steps in order, and what the clients saw of each.
+
+Two directors with keepalived; real nginx; new connections at a steady rate, and long downloads that must never
+break.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from xdpdirector.errors import DirectorError
+from xdpdirector.ha.keepalived import Vrrp, render
+from xdpdirector.lab.clients import Clients
+from xdpdirector.lab.configuration import TARGETS, HealthCheck, web_configuration
+from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.lab import Lab
+from xdpdirector.lab.pair.keepalived import Keepalived
+from xdpdirector.lab.pair.report import Judged, Seen, Stall, judged
+from xdpdirector.lab.processes import Process, stop
+from xdpdirector.lab.topology import VIP4, VIP6
+from xdpdirector.lab.waiting import wait_until
+
+PORT = 8651
+LONGEST = 3600.0
+BIG = 48  # MiB of each download
+PRIORITIES = (150, 100)
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class PairOptions:
+    """`cycles`: how often the story is told; `watch`: seconds that each step is watched; `advert`: seconds between
+    two VRRP advertisements."""
+
+    name: str = "pair"
+    numbered: bool = False
+    scheduler: str = "wlc"
+    rate: float = 200.0
+    downloads: int = 300
+    cycles: int = 1
+    watch: float = 6.0
+    advert: float = 0.1
+
+
+def run_pair(options: PairOptions, say: Say) -> Judged:
+    """Build the lab, tell the story, take the lab down."""
+    say("building the lab: client, two directors, 3 backends and a switch, each a network namespace")
+    with Lab(options.name, backends=3, directors=2, numbered=options.numbered) as lab:
+        for host in lab.backends:
+            lab.nginx(host.name, big_megabytes=BIG)
+        pair = Pair(lab, options, say)
+        try:
+            return pair.run()
+        finally:
+            pair.close()
+
+
+class Pair:
+    """One telling."""
+
+    def __init__(self, lab: Lab, options: PairOptions, say: Say) -> None:
+        self._lab, self._options, self._say = lab, options, say
+        self._directors: list[LabDirector] = []
+        self._keepalived = [Keepalived(host) for host in lab.director_hosts]
+        self._downloads: subprocess.Popen[str] | None = None
+        self._output = lab.client.directory("downloads") / "downloads.jsonl"
+        self._seen: list[Seen] = []
+
+    def run(self) -> Judged:
+        self._say("starting the directors (they compile their program), and keepalived on each")
+        for number in (1, 2):
+            self._directors.append(self._lab.director(self._configuration(number), number=number))
+        for director, keepalived, number in zip(self._directors, self._keepalived, (1, 2), strict=True):
+            director.wait_serving()
+            wait_until(lambda director=director: _is_synced(director), "the directors are synced", 60.0)
+            keepalived.start(self._vrrp(number))
+        self._wait_active(0)
+        self._say(
+            f"clients begin: {self._options.rate:g} new connections a second, "
+            f"{self._options.downloads} downloads"
+        )
+        with Clients(
+            self._lab.client, list(TARGETS), rate=self._options.rate, kept=12, longest=LONGEST
+        ) as clients:
+            self._begin_downloads()
+            self._tell("baseline", "both directors run", lambda: None)
+            for _ in range(self._options.cycles):
+                self._cycle()
+            requests = clients.requests()
+        return judged(self._seen, requests, self._lines(), self._options.rate)
+
+    def close(self) -> None:
+        """What the lab does not end by itself: programs that outlive their daemons."""
+        if self._downloads:
+            stop(Process.of(self._downloads.pid), grace=5.0)
+        for keepalived in self._keepalived:
+            keepalived.stop()
+        for director in self._directors:
+            director.stop()
+
+    def _cycle(self) -> None:
+        self._tell("kill", "the active director dies: no link, no process, no word", self._kill)
+        self._tell(
+            "return",
+            "it comes back with an empty table, and takes over when it has all connections",
+            self._return,
+        )
+        self._tell("hand over", "its keepalived is stopped: the other director takes over", self._hand_over)
+        self._tell("hand back", "and started again", self._hand_back)
+        self._tell("restart", "the daemon of the active director is stopped and started", self._restart)
+
+    def _kill(self) -> None:
+        host = self._lab.director_hosts[0]
+        host.link_down()
+        self._keepalived[0].kill()
+        self._directors[0].kill()
+        self._wait_active(1)
+
+    def _return(self) -> None:
+        host, director = self._lab.director_hosts[0], self._directors[0]
+        for vip, length in ((VIP4, 32), (VIP6, 128)):
+            host.run("ip", "address", "delete", f"{vip}/{length}", "dev", "eth0", check=False)
+        command = [sys.executable, "-m", "xdpdirector", "--instance", director.paths.name, "unload"]
+        host.run(*command, timeout=60.0)
+        host.link_up()
+        director.start()
+        self._keepalived[0].start(self._vrrp(1))
+        self._wait_active(0)
+
+    def _hand_over(self) -> None:
+        self._keepalived[0].stop()
+        self._wait_active(1)
+
+    def _hand_back(self) -> None:
+        self._keepalived[0].start(self._vrrp(1))
+        self._wait_active(0)
+
+    def _restart(self) -> None:
+        self._directors[0].stop()
+        self._directors[0].start()
+        self._wait_active(0)
+
+    def _tell(self, name: str, title: str, act: Callable[[], None]) -> None:
+        self._say(f"{name}: {title}")
+        began = time.monotonic()
+        trouble = ""
+        try:
+            act()
+        except (DirectorError, OSError) as error:
+            trouble = str(error)
+            self._say(f"  {name} went wrong: {error}")
+        time.sleep(self._options.watch)
+        self._seen.append(Seen(name, title, began, time.monotonic(), trouble))
+
+    def _wait_active(self, number: int) -> None:
+        """Until the VIPs stand on this director, and on no other."""
+        hosts = self._lab.director_hosts
+        running = [hosts[number], *(each for each in hosts if each is not hosts[number] and _has_link(each))]
+        wait_until(
+            lambda: [_has_vip(each) for each in running] == [True] + [False] * (len(running) - 1),
+            f"{hosts[number].name} has the VIPs, and nobody else",
+            60.0,
+            interval=0.05,
+        )
+
+    def _configuration(self, number: int) -> dict[str, Any]:
+        nodes = self._lab.topology.director_nodes
+        mine, other = nodes[number - 1], nodes[2 - number]
+        plain = web_configuration(
+            self._lab.topology.backend_nodes,
+            scheduler=self._options.scheduler,
+            check=HealthCheck(timeout=1.0),
+        )
+        sync = {
+            "name": mine.name,
+            "listen": f"{mine.ipv4}:{PORT}",
+            "peers": [f"{other.ipv4}:{PORT}"],
+            "insecure": True,
+        }
+        return plain | {"vips": "external", "sync": sync}
+
+    def _vrrp(self, number: int) -> str:
+        nodes = self._lab.topology.director_nodes
+        mine, other = nodes[number - 1], nodes[2 - number]
+        instance = self._lab.topology.instances[number - 1].name
+        return render(
+            Vrrp(
+                vips=(VIP4, VIP6),
+                interface="eth0",
+                ready=f"{sys.executable} -m xdpdirector -i {instance} status --ready",
+                own=(mine.ipv4, mine.ipv6),
+                peers=(other.ipv4, other.ipv6),
+                priority=PRIORITIES[number - 1],
+                advert=self._options.advert,
+            )
+        )
+
+    def _begin_downloads(self) -> None:
+        command = [sys.executable, "-m", "xdpdirector.lab.pair.downloads", *TARGETS]
+        with self._output.open("w") as output:
+            self._downloads = self._lab.client.popen(
+                *command, "--count", str(self._options.downloads), role="downloads", stdout=output
+            )
+        wait_until(
+            lambda: sum(line["what"] == "opened" for line in self._lines()) >= self._options.downloads,
+            "all downloads run",
+            60.0,
+        )
+
+    def _lines(self) -> list[Stall]:
+        text = self._output.read_text()
+        whole = text[: text.rfind("\n") + 1]
+        return [json.loads(line) for line in whole.splitlines()]
+
+
+def _is_synced(director: LabDirector) -> bool:
+    peers = director.client.get("/v1/fleet")["peers"]
+    return all(peer[way]["state"] == "synced" for peer in peers for way in ("incoming", "outgoing"))
+
+
+def _has_link(host: Any) -> bool:
+    return "state UP" in host.run("ip", "link", "show", "dev", "eth0").stdout
+
+
+def _has_vip(host: Any) -> bool:
+    shown = host.run("ip", "-o", "address", "show", "dev", "eth0").stdout
+    return f"{VIP4}/" in shown and f"{VIP6}/" in shown

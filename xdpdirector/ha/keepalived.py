@@ -18,10 +18,12 @@ NAME = "xdpdirector"
 
 @dataclass(frozen=True)
 class Vrrp:
-    """One router of a VRRP group. `interface`: where the VIPs stand and the advertisements go. `own`, `peers`: this
-    director's address there and the others', for unicast advertisements; without peers they are multicast.
-    `router_id` and `router_id6`: numbers of the groups, one for each family; the same on all directors, and of no
-    other group on the LAN. `advert`: seconds between two advertisements. `ready`: the command that asks."""
+    """One router of a VRRP group.
+
+    `interface`: where the VIPs stand and the advertisements go. `own`, `peers`: this director's addresses there and
+    the others', for unicast advertisements; without peers they are multicast. `router_id`: the group's, the same on
+    all directors and of no other group on the LAN. `advert`: seconds between two advertisements. `ready`: the
+    command that asks the director."""
 
     vips: Sequence[Address]
     interface: str
@@ -41,11 +43,7 @@ def render(vrrp: Vrrp) -> str:
         raise InvalidRequestError(f"a virtual router id of {vrrp.router_id} does not exist: use 1 to 254")
     if not 1 <= vrrp.priority <= 254:
         raise InvalidRequestError(f"a priority of {vrrp.priority} does not exist: use 1 to 254")
-    families = [family for family in (4, 6) if any(vip.version == family for vip in vrrp.vips)]
-    parts = [_GLOBAL, _script(vrrp), *(_instance(vrrp, family) for family in families)]
-    if len(families) > 1:
-        parts.append(_together(families))
-    return "\n".join(parts)
+    return "\n".join([_GLOBAL, _script(vrrp), _instance(vrrp)])
 
 
 _GLOBAL = """\
@@ -72,35 +70,37 @@ vrrp_script {NAME}_ready {{
 """
 
 
-def _instance(vrrp: Vrrp, family: int) -> str:
-    vips = [vip for vip in vrrp.vips if vip.version == family]
+def _instance(vrrp: Vrrp) -> str:
+    """One instance for both families, so that they move together: a client of either finds its connections on one
+    director. Advertisements are of IPv4 where there is an IPv4 VIP; VRRP does not mix them in one packet."""
+    family = min(vip.version for vip in vrrp.vips)
     own, peers = ([each for each in some if each.version == family] for some in (vrrp.own, vrrp.peers))
     unicast = ""
     if own and peers:
         unicast = f"    unicast_src_ip {own[0]}\n" + _block("unicast_peer", map(str, peers))
-    addresses = (f"{vip}/{vip.max_prefixlen} dev {vrrp.interface}" for vip in vips)
+    advertised, others = (
+        [vip for vip in vrrp.vips if (vip.version == family) is same] for same in (True, False)
+    )
     advert = f"{vrrp.advert:.2f}".rstrip("0").rstrip(".")
     return (
-        f"vrrp_instance {NAME}_ipv{family} {{\n"
+        f"vrrp_instance {NAME} {{\n"
         f"    state BACKUP\n"
         f"    interface {vrrp.interface}\n"
         f"    virtual_router_id {vrrp.router_id}\n"
         f"    priority {vrrp.priority}\n"
         f"    advert_int {advert}\n"
         f"{unicast}"
-        f"{_block('virtual_ipaddress', addresses)}"
+        f"{_addresses('virtual_ipaddress', advertised, vrrp.interface)}"
+        f"{_addresses('virtual_ipaddress_excluded', others, vrrp.interface)}"
         f"{_block('track_script', [f'{NAME}_ready'])}"
         "}\n"
     )
 
 
+def _addresses(name: str, vips: Sequence[Address], interface: str) -> str:
+    return _block(name, (f"{vip}/{vip.max_prefixlen} dev {interface}" for vip in vips)) if vips else ""
+
+
 def _block(name: str, lines: Iterable[str]) -> str:
     inside = "".join(f"        {line}\n" for line in lines)
     return f"    {name} {{\n{inside}    }}\n"
-
-
-def _together(families: Sequence[int]) -> str:
-    """Both families move together: a client of either finds its connections on one director."""
-    names = "".join(f"        {NAME}_ipv{family}\n" for family in families)
-    script = _block("track_script", [f"{NAME}_ready"])
-    return f"vrrp_sync_group {NAME} {{\n    group {{\n{names}    }}\n{script}}}\n"

@@ -176,7 +176,7 @@ class Pair:
         plain = web_configuration(
             self._lab.topology.backend_nodes,
             scheduler=self._options.scheduler,
-            check=HealthCheck(timeout=1.0),
+            check=HealthCheck(interval=1.0, timeout=0.9),
         )
         sync = {
             "name": mine.name,

@@ -20,6 +20,7 @@ from xdpdirector.cli import (
     explain,
     fleet,
     guard,
+    ha,
     lan,
     readiness,
     replay,
@@ -181,6 +182,8 @@ app.command(epilog=example("xdpdirector dashboard"))(dashboard.dashboard)
 app.command(epilog=example("xdpdirector dataplane"))(dataplane.dataplane)
 app.command(epilog=example("xdpdirector lan"))(lan.lan)
 app.command(epilog=example("xdpdirector doctor --quiet"))(doctor.doctor)
+app.command(epilog=example("xdpdirector keepalived-config --priority 150"))(ha.keepalived_config)
+app.command(epilog=example("xdpdirector bird-config --as 65001 --router 192.0.2.254 ..."))(ha.bird_config)
 app.add_typer(service.app, name="service", no_args_is_help=True)
 app.add_typer(backend.app, name="backend", no_args_is_help=True)
 app.add_typer(config.app, name="config", no_args_is_help=True)

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """keepalived.conf for a pair: the VIPs stand on the director that is ready and has the higher priority (RFC 5798).
 
-A director that is not ready, because its peer's connections have not come yet or its data plane is not as wanted,
-gives way: keepalived asks it once a second.
+A director that is not ready, because its peers' connections have not come yet or its data plane is not as wanted,
+gives way after ten seconds: keepalived asks it once a second. A daemon that restarts takes less, and packets do not
+need it; but connections that begin meanwhile are not sent to the peers, so that moving the VIPs would lose them.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ vrrp_script {NAME}_ready {{
     interval 1
     timeout 3
     rise 2
-    fall 3
+    fall 10
 }}
 """
 

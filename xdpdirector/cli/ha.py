@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`xdpdirector keepalived-config` and `bird-config`: files for the daemons that move VIPs between directors."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from xdpdirector.cli.target import target
+from xdpdirector.errors import InvalidRequestError
+
+Interface = Annotated[str | None, typer.Option(help="Where the VIPs stand; by default the first interface.")]
+
+
+def keepalived_config(
+    context: typer.Context,
+    interface: Interface = None,
+    own: Annotated[
+        list[str] | None,
+        typer.Option(help="This director's address for advertisements; by default that of `sync`."),
+    ] = None,
+    peer: Annotated[
+        list[str] | None, typer.Option(help="Another director's; by default those of `sync`.")
+    ] = None,
+    router_id: Annotated[
+        int, typer.Option(min=1, max=254, help="The VRRP group, of no other on the LAN.")
+    ] = 51,
+    priority: Annotated[
+        int, typer.Option(min=1, max=254, help="The highest that is ready gets the VIPs.")
+    ] = 100,
+    advert: Annotated[
+        float, typer.Option(min=0.01, max=40.95, help="Seconds between two advertisements.")
+    ] = 1.0,
+) -> None:
+    """Print a keepalived.conf for the VIPs of the running director."""
+    from xdpdirector.ha.keepalived import Vrrp, render
+
+    wanted = target(context).client().get("/v1/configuration")
+    sync = wanted.get("sync") or {}
+    instance = target(context).instance
+    program = sys.argv[0] if sys.argv[0].startswith("/") else "/usr/bin/xdpdirector"
+    text = render(
+        Vrrp(
+            vips=_vips(wanted),
+            interface=interface or wanted["interfaces"][0],
+            ready=f"{program} -i {instance} status --ready",
+            own=_addresses(own or [_host(sync["listen"])] if own or sync else []),
+            peers=_addresses(peer or [_host(each) for each in sync.get("peers", [])]),
+            router_id=router_id,
+            priority=priority,
+            advert=advert,
+        )
+    )
+    sys.stdout.write(text)
+
+
+def bird_config(
+    context: typer.Context,
+    own: Annotated[str, typer.Option("--router-id", help="An IPv4 address of this director.")],
+    asn: Annotated[int, typer.Option("--as", min=1, help="Its autonomous system.")],
+    router: Annotated[list[str], typer.Option(help="A router to announce to.")],
+    router_asn: Annotated[int, typer.Option("--router-as", min=1, help="The routers' autonomous system.")],
+    interface: Interface = None,
+    bfd: Annotated[bool, typer.Option(help="Notice a dead director within a second.")] = True,
+) -> None:
+    """Print a bird.conf that announces the VIPs of the running director."""
+    from xdpdirector.ha.bird import Bgp, render
+
+    wanted = target(context).client().get("/v1/configuration")
+    [router_id] = _addresses([own])
+    text = render(
+        Bgp(
+            vips=_vips(wanted),
+            interface=interface or wanted["interfaces"][0],
+            router_id=router_id,
+            asn=asn,
+            routers=_addresses(router),
+            router_asn=router_asn,
+            bfd=bfd,
+        )
+    )
+    sys.stdout.write(text)
+
+
+def _vips(wanted: dict[str, Any]) -> list[Any]:
+    listeners = (each for service in wanted["services"].values() for each in service["listeners"])
+    return sorted(
+        {*_addresses(_host(each.partition("/")[0]) for each in listeners)}, key=lambda ip: (ip.version, ip)
+    )
+
+
+def _host(text: str) -> str:
+    """Of `192.0.2.1:8651` or `[2001:db8::1]:8651`; a listener may lack the port."""
+    if text.startswith("["):
+        return text[1:].partition("]")[0]
+    return text.partition(":")[0]
+
+
+def _addresses(texts: Any) -> list[Any]:
+    from ipaddress import ip_address
+
+    try:
+        return [ip_address(text) for text in texts]
+    except ValueError as error:
+        raise InvalidRequestError(str(error)) from error

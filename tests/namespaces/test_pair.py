@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from conversation import Conversation
 
+from xdpdirector.ha.keepalived import Vrrp, render
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -115,3 +116,38 @@ def test_connections_go_on_through_the_other_director(lab: Lab, pair: list[LabDi
         lab.director_hosts[0].run(
             "ip", "addr", "add", str(lab.topology.director.interface6()), "dev", "eth0", "nodad", check=False
         )
+
+
+@pytest.mark.parametrize("families", [(4, 6), (4,), (6,)])
+@pytest.mark.parametrize("unicast", [True, False])
+def test_keepalived_takes_its_configuration(lab: Lab, families: tuple[int, ...], unicast: bool) -> None:
+    first, second = lab.topology.director_nodes
+    vrrp = Vrrp(
+        vips=[vip for vip in (VIP4, VIP6) if vip.version in families],
+        interface="eth0",
+        ready="/bin/true",
+        own=(first.ipv4, first.ipv6) if unicast else (),
+        peers=(second.ipv4, second.ipv6) if unicast else (),
+    )
+    file = lab.director_host.directory("keepalived") / "tried.conf"
+    file.write_text(render(vrrp))
+    checked = lab.director_host.run("keepalived", "--config-test", f"--use-file={file}")
+    assert checked.stderr == ""
+
+
+def test_the_command_writes_the_configuration(lab: Lab, pair: list[LabDirector]) -> None:
+    written = lab.director_host.run(
+        *command(pair[0].paths.name, "keepalived-config", "--priority", "150")
+    ).stdout
+    assert f"unicast_src_ip {lab.topology.director.ipv4}" in written
+    assert f"{VIP4}/32 dev eth0" in written
+    assert "priority 150" in written
+
+
+def test_standby_and_active_are_ready(lab: Lab, pair: list[LabDirector]) -> None:
+    for director in pair:
+        lab.director_host.run(*command(director.paths.name, "status", "--ready"))
+        shown = lab.director_host.run(*command(director.paths.name, "fleet", "status")).stdout
+        assert shown.count("synced") == 2
+    warnings = pair[1].client.get("/readyz")["warnings"]
+    assert any(each.startswith("standby: VIP") for each in warnings)

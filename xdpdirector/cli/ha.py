@@ -37,7 +37,7 @@ def keepalived_config(
     """Print a keepalived.conf for the VIPs of the running director."""
     from xdpdirector.ha.keepalived import Vrrp, render
 
-    wanted = target(context).client().get("/v1/configuration")
+    wanted = target(context).client().get("/v1/config")
     sync = wanted.get("sync") or {}
     instance = target(context).instance
     program = sys.argv[0] if sys.argv[0].startswith("/") else "/usr/bin/xdpdirector"
@@ -68,7 +68,7 @@ def bird_config(
     """Print a bird.conf that announces the VIPs of the running director."""
     from xdpdirector.ha.bird import Bgp, render
 
-    wanted = target(context).client().get("/v1/configuration")
+    wanted = target(context).client().get("/v1/config")
     [router_id] = _addresses([own])
     text = render(
         Bgp(

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Configuration for keepalived and BIRD. What keepalived says of it needs an interface: namespaces/test_pair.py."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+
+from xdpdirector.errors import InvalidRequestError
+from xdpdirector.ha import bird, keepalived
+
+VIPS = tuple(map(ip_address, ("192.0.2.10", "2001:db8::10")))
+VRRP = keepalived.Vrrp(
+    vips=VIPS,
+    interface="eth0",
+    ready="/bin/true",
+    own=(ip_address("192.0.2.1"), ip_address("2001:db8::1")),
+    peers=(ip_address("192.0.2.2"), ip_address("2001:db8::2")),
+    priority=150,
+    advert=0.1,
+)
+BGP = bird.Bgp(
+    vips=VIPS,
+    interface="vips",
+    router_id=ip_address("192.0.2.1"),
+    asn=65001,
+    routers=(ip_address("192.0.2.254"), ip_address("2001:db8::fe")),
+    router_asn=65000,
+)
+
+
+def test_both_families_move_together() -> None:
+    text = keepalived.render(VRRP)
+    assert text.count("vrrp_instance ") == 1
+    assert text.index("virtual_ipaddress {\n        192.0.2.10/32 dev eth0") < text.index(
+        "virtual_ipaddress_excluded {\n        2001:db8::10/128 dev eth0"
+    )
+    assert "unicast_src_ip 192.0.2.1\n    unicast_peer {\n        192.0.2.2\n    }" in text
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [({"vips": ()}, "no VIP"), ({"router_id": 0}, "router id of 0"), ({"priority": 255}, "priority of 255")],
+)
+def test_what_vrrp_does_not_have_is_refused(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidRequestError, match=why):
+        keepalived.render(replace(VRRP, **changes))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "bgp",
+    [
+        BGP,
+        replace(BGP, bfd=False),
+        replace(BGP, vips=VIPS[:1]),
+        replace(BGP, routers=BGP.routers[1:]),
+    ],
+    ids=["both", "without BFD", "IPv4", "over IPv6"],
+)
+def test_bird_takes_it(bgp: bird.Bgp, tmp_path: Path) -> None:
+    file = tmp_path / "bird.conf"
+    file.write_text(bird.render(bgp))
+
+    checked = subprocess.run(["bird", "-p", "-c", str(file)], capture_output=True, text=True, check=False)
+
+    assert (checked.returncode, checked.stderr) == (0, "")
+
+
+def test_only_vips_are_announced() -> None:
+    text = bird.render(BGP)
+    assert "net ~ [ 192.0.2.10/32 ]" in text
+    assert "net ~ [ 2001:db8::10/128 ]" in text
+    assert text.count("import none;") == 4
+
+
+@pytest.mark.parametrize(("changes", "why"), [({"vips": ()}, "no VIP"), ({"routers": ()}, "no router")])
+def test_nothing_to_announce_is_refused(changes: dict[str, object], why: str) -> None:
+    with pytest.raises(InvalidRequestError, match=why):
+        bird.render(replace(BGP, **changes))  # type: ignore[arg-type]

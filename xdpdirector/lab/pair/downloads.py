@@ -14,7 +14,6 @@ import asyncio
 import json
 import signal
 import socket
-import sys
 import time
 
 STALL = 1.0  # seconds
@@ -99,4 +98,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

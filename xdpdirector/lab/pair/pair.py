@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from xdpdirector.errors import DirectorError
@@ -79,7 +80,7 @@ class Pair:
             self._directors.append(self._lab.director(self._configuration(number), number=number))
         for director, keepalived, number in zip(self._directors, self._keepalived, (1, 2), strict=True):
             director.wait_serving()
-            wait_until(lambda director=director: _is_synced(director), "the directors are synced", 60.0)
+            wait_until(partial(_is_synced, director), "the directors are synced", 60.0)
             keepalived.start(self._vrrp(number))
         self._wait_active(0)
         self._say(

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import tomllib
 from hashlib import sha256
@@ -102,12 +103,80 @@ def test_who_cannot_ask_for_faults_is_told_how(checkout: Path, monkeypatch: pyte
         lock.audit(checkout, checkout / "home")
 
 
-def test_the_auditor_is_asked_for_what_is_locked(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def report(monkeypatch: pytest.MonkeyPatch, found: object, *, fails: bool = False) -> list[list[str]]:
+    """pip-audit writes that; None: nothing. What it was asked."""
     asked: list[list[str]] = []
+
+    def answer(command: list[str], *_: object) -> None:
+        asked.append(list(command))
+        if found is not None:
+            Path(command[command.index("--output") + 1]).write_text(json.dumps({"dependencies": found}))
+        if fails:
+            raise LabError("pip-audit failed: no such host")
+
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object())
-    monkeypatch.setattr(lock, "run", lambda command, *_: asked.append(list(command)))
+    monkeypatch.setattr(lock, "run", answer)
+    return asked
+
+
+def test_the_auditor_is_asked_for_what_is_locked(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = report(monkeypatch, [{"name": "h11", "version": "0.16.0", "vulns": []}])
 
     said = lock.audit(checkout, checkout / "home")
 
     assert str(checkout / lock.LOCK) in asked[0]
     assert "no fault is known of the 1 packages" in said
+
+
+def test_a_known_fault_is_told(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fault = {"id": "PYSEC-1", "fix_versions": ["0.17.0"]}
+    report(monkeypatch, [{"name": "h11", "version": "0.16.0", "vulns": [fault]}], fails=True)
+
+    with pytest.raises(LabError, match=r"^h11 0\.16\.0 has PYSEC-1, mended in 0\.17\.0$"):
+        lock.audit(checkout, checkout / "home")
+
+
+@pytest.mark.parametrize("found", [[{"name": "h11", "skip_reason": "not found on PyPI"}], []])
+def test_what_nobody_knows_of_is_not_audited(
+    checkout: Path, monkeypatch: pytest.MonkeyPatch, found: object
+) -> None:
+    """pip-audit ends well then, and says that there is no known vulnerability."""
+    report(monkeypatch, found)
+
+    with pytest.raises(LabError, match=r"of 1 of 1 packages no data on faults was to be had.*: h11$"):
+        lock.audit(checkout, checkout / "home")
+
+
+def test_an_index_out_of_reach_is_no_clean_bill(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    report(monkeypatch, None, fails=True)
+
+    with pytest.raises(LabError, match=r"no data on known faults was to be had.*no such host"):
+        lock.audit(checkout, checkout / "home")
+
+
+def test_the_machines_of_the_package_are_locked() -> None:
+    """What is compiled has a wheel for each Python and machine; debian/control names those."""
+    control = (CHECKOUT / "debian/control").read_text()
+    entries = re.sub(r" \\\n *", " ", TEXT).splitlines()
+    counts = {line.partition("==")[0]: line.count("--hash") for line in entries if "==" in line}
+
+    assert "Architecture: amd64 arm64" in control
+    assert {*counts.values()} == {1, len(lock.PYTHONS) * len(lock.MACHINES)}
+    assert counts["pydantic-core"] == counts["google-re2"] == len(lock.PYTHONS) * len(lock.MACHINES)
+
+
+def test_a_renewal_asks_for_each_machine(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[list[str]] = []
+    (checkout / "pyproject.toml").write_text('[project]\ndependencies = ["h11"]\n')
+
+    def fetch(command: list[str], *_: object) -> None:
+        asked.append(list(command))
+        wheel(Path(command[command.index("--dest") + 1]), "h11-0.17.0-py3-none-any.whl")
+
+    monkeypatch.setattr(lock, "run", fetch)
+
+    lock.renew(checkout, checkout / "home", print)
+
+    assert lock.pins((checkout / lock.LOCK).read_text()) == {"h11": "0.17.0"}
+    for machine in lock.MACHINES:
+        assert sum(f"manylinux_2_28_{machine}" in command for command in asked) == len(lock.PYTHONS)

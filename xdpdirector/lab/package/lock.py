@@ -1,21 +1,24 @@
 # SPDX-License-Identifier: Apache-2.0
 """debian/wheels.lock: the Python packages that the Debian package brings along, each with its version and hashes.
 
-What is built is what somebody looked at: nothing comes by a version range, and no index can exchange a file. So
-somebody has to renew it: `renew` takes the newest versions that pyproject.toml admits, `audit` asks which of them
-have known faults. Knows pip and its files; nothing of Debian's.
+What is built is what somebody looked at: nothing comes by a version range, and no index can exchange a file. The
+hashes are those of all machines that the package serves, on whichever it was renewed. So somebody has to renew it:
+`renew` takes the newest versions that pyproject.toml admits, `audit` asks which of them have known faults, and
+fails where nobody knows. Knows pip and its files; nothing of Debian's.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
 import shutil
 import sys
 import tomllib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.package.running import run
@@ -23,6 +26,10 @@ from xdpdirector.lab.package.running import run
 LOCK = Path("debian/wheels.lock")
 PYTHONS = ("3.11", "3.12", "3.13")
 """The releases that the package serves, the oldest first: debian/control and debian/rules name the same."""
+MACHINES = ("x86_64", "aarch64")
+"""amd64 and arm64, as the names of wheels have them: debian/control has the same."""
+PLATFORMS = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
+"""What runs on Debian 12 and later, whose C library is 2.36."""
 DEBIANS = ("numpy", "rich", "markdown-it-py", "mdurl", "pygments", "ruamel-yaml-clib")
 """Wheels that are left out: Debian's packages do, or nobody asks for them. The first two are in debian/control."""
 AUDITOR = "pip_audit"
@@ -59,14 +66,16 @@ def fetched(checkout: Path, home: Path, say: Callable[[str], None]) -> list[Path
 
 def renew(checkout: Path, home: Path, say: Callable[[str], None]) -> None:
     """The newest that pyproject.toml admits. The versions are those of the oldest Python; of a compiled package
-    there is a wheel for each Python, for machines like this one."""
+    there is a wheel for each Python and machine."""
     requirements = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
     before = pins((checkout / LOCK).read_text()) if (checkout / LOCK).exists() else {}
     place = _emptied(home / "wheels.renewed")
     _fetch(PYTHONS[0], requirements, place, home)
     versions = ["==".join(_named(path)) for path in sorted(place.glob("*.whl"))]
-    for python in PYTHONS[1:]:
-        _fetch(python, ["--no-deps", *versions], place, home)
+    ours = [version for version in versions if version.partition("==")[0] not in DEBIANS]
+    for machine in MACHINES:
+        for python in PYTHONS:
+            _fetch(python, ["--no-deps", *of_machine(machine), *ours], place, home)
     text = locked(path for path in place.glob("*.whl") if _named(path)[0] not in DEBIANS)
     (checkout / LOCK).write_text(text)
     shutil.rmtree(place)
@@ -76,19 +85,58 @@ def renew(checkout: Path, home: Path, say: Callable[[str], None]) -> None:
     say(f"{LOCK} is renewed: look at what changed, and run the tests")
 
 
+def of_machine(machine: str) -> list[str]:
+    """pip's options for wheels of that machine."""
+    return [option for platform in PLATFORMS for option in ("--platform", f"{platform}_{machine}")]
+
+
 def audit(checkout: Path, home: Path) -> str:
-    """What is known of the locked versions. LabError when one has a known fault, or nobody can be asked."""
+    """What is known of the locked versions. LabError when one has a known fault, and when nothing could be learned
+    of one: an index that is asked need not have the data, and says nothing then."""
     if importlib.util.find_spec(AUDITOR) is None:
-        raise LabError("the auditor is missing: pip install pip-audit (it asks PyPI, or OSV with `--osv`)")
-    run(audit_command(checkout), home / "audit.log", _FETCHING)
-    return f"no fault is known of the {len(pins((checkout / LOCK).read_text()))} packages in {LOCK}"
+        raise LabError("the auditor is missing: pip install pip-audit (it asks PyPI for known faults)")
+    report = home / "audit.json"
+    report.unlink(missing_ok=True)
+    failure: LabError | None = None
+    try:
+        run(audit_command(checkout, report), home / "audit.log", _FETCHING)
+    except LabError as error:  # so does a known fault end; then there is a report
+        failure = error
+    try:
+        found = json.loads(report.read_text())["dependencies"]
+    except (OSError, ValueError, KeyError):
+        raise LabError(
+            f"no data on known faults was to be had: is PyPI within reach? Nothing is audited. {failure or ''}"
+        ) from failure
+    return judged(pins((checkout / LOCK).read_text()), found)
 
 
-def audit_command(checkout: Path) -> list[str]:
+def judged(locked: Mapping[str, str], found: Sequence[Mapping[str, Any]]) -> str:
+    """The sentence about what pip-audit `found`. LabError, see `audit`."""
+    asked = {each["name"]: each for each in found if "skip_reason" not in each}
+    unknown = sorted(project for project in locked if project not in asked)
+    faults = [
+        f"{name} {each['version']} has {fault['id']}"
+        + (f", mended in {' or '.join(fault['fix_versions'])}" if fault.get("fix_versions") else "")
+        for name, each in sorted(asked.items())
+        for fault in each.get("vulns", ())
+    ]
+    if unknown:
+        faults.append(
+            f"of {len(unknown)} of {len(locked)} packages no data on faults was to be had, so that they are not "
+            f"audited: {', '.join(unknown)}"
+        )
+    if faults:
+        raise LabError("; ".join(faults))
+    return f"no fault is known of the {len(locked)} packages in {LOCK}"
+
+
+def audit_command(checkout: Path, report: Path) -> list[str]:
     """It installs and resolves nothing: what is locked is what is asked for."""
     return [
         *(sys.executable, "-m", AUDITOR, "--requirement", str(checkout / LOCK)),
         *("--require-hashes", "--disable-pip", "--progress-spinner", "off"),
+        *("--format", "json", "--output", str(report)),
     ]
 
 

@@ -27,6 +27,7 @@ from xdpdirector.api.strictness import one_header
 from xdpdirector.api.tallies import Tallies
 from xdpdirector.api.vigil import watched
 from xdpdirector.errors import DirectorError, NotAllowedError, NotAuthenticatedError, StoreError
+from xdpdirector.threads import to_its_end
 
 _NOBODY = Peer()
 
@@ -105,7 +106,11 @@ class Gate:
         authorization = None
         try:
             authorization = one_header(request, "authorization")
-            identity = self._named(request, authorization, peer)
+            named = partial(self._named, request, authorization, peer)
+            may_wait = authorization is not None or bool(
+                request.cookies
+            )  # for a file that another process holds
+            identity = await to_its_end(named) if may_wait else named()
         except DirectorError as error:
             if authorization is not None and isinstance(error, NotAuthenticatedError):
                 strangers = self._tallies.strangers

@@ -78,7 +78,7 @@ async def create_session(
         raise NotFoundError(OFF)
     browsers.require_own_page("POST", request.headers)
     peer: Peer = getattr(request.state, "peer", Peer())
-    holder = _holder(body, access)
+    holder = await to_its_end(partial(_holder, body, access))
     if holder is None:
         strangers = request.app.state.tallies.strangers
         await turn_away(access.audit, strangers, request, "create_session", peer)

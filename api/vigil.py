@@ -14,6 +14,7 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xdpdirector.errors import NotAuthenticatedError
+from xdpdirector.threads import to_its_end
 
 LOOK_APART = 1.0  # seconds
 
@@ -48,8 +49,8 @@ async def watched(
     gone: asyncio.Event | None,
     is_allowed: Callable[[], bool] | None,
 ) -> None:
-    """`gone`: the client has left, where that ends the request. `is_allowed`: still, where that can change.
-    NotAuthenticatedError when it is not, and no answer was begun."""
+    """`gone`: the client has left, where that ends the request. `is_allowed`: still, where that can change; it is
+    asked in another thread. NotAuthenticatedError when it is not, and no answer was begun."""
     answer = _Answer(send)
     serving = asyncio.ensure_future(app(scope, receive, answer))
     leaving = asyncio.ensure_future(gone.wait()) if gone else None
@@ -63,7 +64,7 @@ async def watched(
                 break
             if leaving and leaving.done():
                 return
-            if is_allowed and not is_allowed():
+            if is_allowed and not await to_its_end(is_allowed):
                 await _cancelled(serving)
                 if not answer.begun:
                     raise NotAuthenticatedError(

@@ -7,6 +7,7 @@ It is opened when it is first needed, so that a file that cannot be used keeps n
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 
 from xdpdirector.database import Database, Format, set_aside
@@ -101,6 +102,8 @@ class AccessFile:
         self.path, self._patience, self._keeps_damaged = path, patience, keeps_damaged
         self.note = ""
         """What was done about a damaged file; empty when nothing was."""
+        self._opening = threading.RLock()
+        """Held by whoever opens the file or sets it aside: it is asked in threads."""
         self._database: Database | None = None
 
     @property
@@ -109,12 +112,13 @@ class AccessFile:
 
     def open(self) -> Database:
         """Now, and not when it is first needed."""
-        if self._database is not None and self._database.is_damaged and not self._keeps_damaged:
-            self.close()
-            self._set_aside()
-        if self._database is None:
-            self._database = self._opened()
-        return self._database
+        with self._opening:
+            if self._database is not None and self._database.is_damaged and not self._keeps_damaged:
+                self.close()
+                self._set_aside()
+            if self._database is None:
+                self._database = self._opened()
+            return self._database
 
     def _opened(self) -> Database:
         try:

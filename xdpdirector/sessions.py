@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import logging
 import secrets
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -94,6 +95,8 @@ class Sessions:
 
     def __init__(self, path: Path, *, now: Callable[[], datetime] = _now) -> None:
         self._path, self._now = path, now
+        self._opening = threading.RLock()
+        """Held by whoever opens the file or sets it aside: it is asked in threads."""
         self._opened: Database | None = None
         self._codes: dict[bytes, tuple[Holder, datetime]] = {}
 
@@ -205,16 +208,17 @@ class Sessions:
 
     @property
     def _database(self) -> Database:
-        if self._opened is not None and self._opened.is_damaged:
-            self.close()
-            self._set_aside()
-        if self._opened is None:
-            try:
-                self._opened = Database(self._path, FORMAT, patience=1.0)
-            except DamagedStoreError:
+        with self._opening:
+            if self._opened is not None and self._opened.is_damaged:
+                self.close()
                 self._set_aside()
-                self._opened = Database(self._path, FORMAT, patience=1.0)
-        return self._opened
+            if self._opened is None:
+                try:
+                    self._opened = Database(self._path, FORMAT, patience=1.0)
+                except DamagedStoreError:
+                    self._set_aside()
+                    self._opened = Database(self._path, FORMAT, patience=1.0)
+            return self._opened
 
     def _set_aside(self) -> None:
         try:

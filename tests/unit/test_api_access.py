@@ -8,7 +8,9 @@ import http.client
 import json
 import os
 import tempfile
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +82,29 @@ def test_a_token_is_made_shown_and_removed(api: Client) -> None:
     assert made["expires"] > made["created"]
     assert gone is None
     assert api.get("/v1/tokens")["items"] == []
+
+
+def test_others_are_answered_while_a_token_is_looked_for(
+    server: ApiServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process may hold the file that has the tokens."""
+    token = server.client.post("/v1/tokens", {"name": "deploy", "role": "read"})["token"]
+    find, begun, gate = server.access.tokens.find, threading.Event(), threading.Event()
+
+    def waits(text: str) -> object:
+        begun.set()
+        assert gate.wait(30)
+        return find(text)
+
+    monkeypatch.setattr(server.access.tokens, "find", waits)
+    with ThreadPoolExecutor(1) as beside:
+        asked = beside.submit(lambda: ask(server, "GET", "/v1/services", authorization=f"Bearer {token}"))
+        try:
+            assert begun.wait(10)
+            assert ask(server, "GET", "/healthz").status == 200
+        finally:
+            gate.set()
+        assert asked.result().status == 200
 
 
 def test_a_tokens_text_is_not_for_caches(server: ApiServer) -> None:

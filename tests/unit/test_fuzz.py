@@ -15,12 +15,14 @@ from __future__ import annotations
 
 import os
 import subprocess
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
 from fuzzing import SINGLE, plant, runs
 from staged_daemon import StagedDaemon
 
+from xdpdirector.api import gate
 from xdpdirector.api.roles import ROLES
 
 FEW, MANY = 300, 10_000  # cases at least
@@ -52,8 +54,20 @@ class Asked(NamedTuple):
     said: str
 
 
+@pytest.fixture(scope="module")
+def unslowed() -> Iterator[None]:
+    """ignored_auth sends wrong tokens, and the gate delays the answers to them: by up to four seconds each, nearly
+    all that a run took. test_strangers.py tests the delays."""
+
+    async def pause(_seconds: float) -> None: ...
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gate, "pause", pause)
+        yield
+
+
 @pytest.fixture(scope="module", params=[FEW, pytest.param(MANY, marks=pytest.mark.soak)])
-def run(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Asked:
+def run(unslowed: None, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Asked:
     cases: int = request.param
     directory = tmp_path_factory.mktemp("fuzz")
     options = ("--max-examples", str(EXAMPLES[cases]))

@@ -6,8 +6,7 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-from fastapi import Depends, FastAPI
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from xdpdirector import __version__
@@ -30,19 +29,17 @@ from xdpdirector.api import (
     lan,
     live,
     metrics,
-    negotiation,
     problems,
     reference,
     services,
     sessions,
     statistics,
     status,
-    strictness,
     tokens,
     trace,
 )
 from xdpdirector.api.access import Access
-from xdpdirector.api.gate import Gate, through_the_gate
+from xdpdirector.api.gate import Gate
 from xdpdirector.api.limits import BodyLimit
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.pulse import Pulse
@@ -92,13 +89,6 @@ def create_app(director: Control, access: Access | None = None, answers: Answers
         summary="Layer-2 direct routing at the XDP hook",
         docs_url=None,
         redoc_url=None,
-        generate_unique_id_function=_operation_id,
-        responses=problems.RESPONSES,
-        dependencies=[
-            Depends(through_the_gate),
-            Depends(strictness.strict),
-            Depends(negotiation.acceptable),
-        ],
     )
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
@@ -109,15 +99,9 @@ def create_app(director: Control, access: Access | None = None, answers: Answers
     problems.install(app)
     dry_runs.install(app)
     idempotency.install(app, answers or PassingAnswers())
-    routes = [*app.routes]
     for router in _ROUTERS:
-        app.include_router(router)
-        routes += router.routes
+        app.router.routes += router.routes
     app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, routes=routes, access=access, tallies=tallies)
+    app.add_middleware(Gate, routes=[*app.routes], access=access, tallies=tallies)
     app.add_middleware(head.HeadAsGet)
     return app
-
-
-def _operation_id(route: APIRoute) -> str:
-    return route.name

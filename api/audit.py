@@ -7,15 +7,16 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from pydantic import AfterValidator, BeforeValidator
 
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.audit import AuditView
 from xdpdirector.fields import Frozen
 
-router = APIRouter(prefix="/v1/audit", tags=["access"])
+router = new_router(prefix="/v1/audit", tags=["access"])
 _MOMENT = re.compile(
     "[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}([.][0-9]+)?([Zz]|[+-][0-9]{2}:[0-9]{2})"
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import Query, Response, status
 
 from xdpdirector import labels
 from xdpdirector.api import cursors
@@ -30,6 +30,7 @@ from xdpdirector.api.requests import (
     Wait,
     require_name,
 )
+from xdpdirector.api.routers import new_router
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState
 from xdpdirector.views import BackendView, Operational
@@ -40,8 +41,8 @@ AnyBackendCursor = Annotated[cursors.Cursor, cursors.of(EVERYWHERE)]
 IsSo = Annotated[Operational | None, Query(description="Only those that are so")]
 WantedSo = Annotated[AdminState | None, Query(description="Only those that are wanted so")]
 
-router = APIRouter(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
-everywhere = APIRouter(prefix="/v1/backends", tags=["backends"], route_class=IdempotentRoute)
+router = new_router(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
+everywhere = new_router(prefix="/v1/backends", tags=["backends"], route_class=IdempotentRoute)
 """Backends of all services."""
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel
 
 from xdpdirector import config
@@ -19,12 +19,13 @@ from xdpdirector.api.negotiation import JSON, chosen
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import Reader, ReaderDep
 from xdpdirector.api.requests import AdminChange
+from xdpdirector.api.routers import new_router
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.model import Configuration
 
 YAML = "application/yaml"
 
-router = APIRouter(tags=["configuration"], route_class=IdempotentRoute)
+router = new_router(tags=["configuration"], route_class=IdempotentRoute)
 Number = Annotated[int, Path(ge=1, le=cursors.MOST, description="A revision's number")]
 RevisionCursor = Annotated[cursors.Cursor, cursors.of("revisions")]
 

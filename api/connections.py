@@ -5,18 +5,19 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from xdpdirector.api import cursors
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.reading import ReaderDep, as_json
+from xdpdirector.api.routers import new_router
 from xdpdirector.model import HostAddress
 from xdpdirector.views import ConnectionView
 
 ConnectionCursor = Annotated[cursors.Cursor, cursors.of("connections")]
 
-router = APIRouter(prefix="/v1/connections", tags=["connections"])
+router = new_router(prefix="/v1/connections", tags=["connections"])
 
 
 @router.get("", response_model=cursors.Page[ConnectionView])

@@ -15,10 +15,11 @@ from http import HTTPStatus
 from pathlib import Path
 from types import MappingProxyType
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 
 from xdpdirector.api.deps import AccessDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.sessions import OFF
 from xdpdirector.errors import NotFoundError
 from xdpdirector.files import Fingerprint, fingerprint
@@ -47,7 +48,7 @@ HEADERS = {
     "permissions-policy": "camera=(), geolocation=(), microphone=()",
 }
 
-router = APIRouter(include_in_schema=False)
+router = new_router(include_in_schema=False)
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.holdings import Holdings
 
-router = APIRouter(prefix="/v1/dataplane", tags=["dataplane"])
+router = new_router(prefix="/v1/dataplane", tags=["dataplane"])
 
 
 @router.get("")

@@ -9,14 +9,15 @@ from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import Header, Query
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, APART, EventStream, Stream, message
 from xdpdirector.events import CAPACITY, Event, Gap
 
-router = APIRouter(prefix="/v1/events", tags=["events"])
+router = new_router(prefix="/v1/events", tags=["events"])
 
 Types = Annotated[
     str,

@@ -3,14 +3,13 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.explanation import Explanation
 from xdpdirector.question import Question
 
-router = APIRouter(prefix="/v1/explain", tags=["explain"], route_class=TextRoute)
+router = new_router(prefix="/v1/explain", tags=["explain"], route_class=TextRoute)
 
 
 @router.post("")

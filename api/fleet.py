@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
-
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.sync.status import FleetView
 
-router = APIRouter(prefix="/v1/fleet", tags=["fleet"])
+router = new_router(prefix="/v1/fleet", tags=["fleet"])
 
 
 @router.get("")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Response, status
+from fastapi import Path, Query, Response, status
 from pydantic import Field
 
 from xdpdirector.api import cursors
@@ -19,13 +19,14 @@ from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.reading import ReaderDep, as_json
 from xdpdirector.api.requests import DenialAsShown, DenialPut, require_name
+from xdpdirector.api.routers import new_router
 from xdpdirector.errors import NotFoundError
 from xdpdirector.fields import Frozen
 from xdpdirector.guardspec import MOST_DENIED, DenyEntry, PrefixField
 from xdpdirector.model import HostAddress
 from xdpdirector.views import DeniedView, GuardView
 
-router = APIRouter(prefix="/v1/guard", tags=["guard"], route_class=IdempotentRoute)
+router = new_router(prefix="/v1/guard", tags=["guard"], route_class=IdempotentRoute)
 DeniedCursor = Annotated[cursors.Cursor, cursors.of("denied")]
 PrefixPath = Annotated[PrefixField, Path(description="A denied prefix", examples=["203.0.113.0/24"])]
 

@@ -12,20 +12,21 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.pulse import Pulse
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import Stream
 from xdpdirector.model import Name
 
 MOST_EVENTS = 200  # at once; the log has the others
 SILENCE = 5.0  # seconds, after which something is said in any case
 
-router = APIRouter(prefix="/v1/live", tags=["statistics"])
+router = new_router(prefix="/v1/live", tags=["statistics"])
 
 Topics = Annotated[
     str,

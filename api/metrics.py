@@ -6,17 +6,18 @@ No metric lives between two scrapes. Which ones there are stands in `measures`.
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request, Response
+from fastapi import Request, Response
 
 from xdpdirector.api import measures
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.measures import Look
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import Reader, ReaderDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.tallies import Tallies
 from xdpdirector.errors import DirectorError
 
-router = APIRouter(tags=["status"])
+router = new_router(tags=["status"])
 
 
 @router.get("/metrics", response_class=Response)

@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from html import escape
 from typing import Any
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
+
+from xdpdirector.api.routers import new_router
 
 Document = dict[str, Any]
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -18,7 +20,7 @@ _STYLE = (
     "vertical-align:top}summary{cursor:pointer;padding:.3em 0}"
 )
 
-router = APIRouter(include_in_schema=False)
+router = new_router(include_in_schema=False)
 
 
 @router.get("/docs", response_class=HTMLResponse)

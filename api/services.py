@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response, status
+from fastapi import Query, Response, status
 
 from xdpdirector import labels
 from xdpdirector.api import cursors
@@ -18,11 +18,12 @@ from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.patches import ServicePatch
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.requests import ServiceCreate, ServicePut, require_name
+from xdpdirector.api.routers import new_router
 from xdpdirector.views import Operational, ServiceView
 
 ServiceCursor = Annotated[cursors.Cursor, cursors.of("services")]
 
-router = APIRouter(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
+router = new_router(prefix="/v1/services", tags=["services"], route_class=IdempotentRoute)
 
 
 @router.get("", response_model=cursors.Page[ServiceView] | cursors.Page[Part])

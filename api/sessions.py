@@ -12,7 +12,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response, status
+from fastapi import Depends, Path, Request, Response, status
 from pydantic import BaseModel, Field
 
 from xdpdirector.accessspec import Endpoint, Role
@@ -21,6 +21,7 @@ from xdpdirector.api.auditing import turn_away
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.identity import Identity, Peer, holder_of
 from xdpdirector.api.requests import Items
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.audit import Entry, Outcome
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError, NotFoundError
@@ -29,7 +30,7 @@ from xdpdirector.sessions import LIFETIME, Holder, Session, SessionView
 from xdpdirector.threads import to_its_end
 
 OFF = "The dashboard is turned off: api.dashboard in the configuration."
-router = APIRouter(prefix="/v1/sessions", tags=["access"], route_class=TextRoute)
+router = new_router(prefix="/v1/sessions", tags=["access"], route_class=TextRoute)
 
 
 class ByToken(Frozen):

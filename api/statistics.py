@@ -3,14 +3,15 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.views import Statistics
 
-router = APIRouter(prefix="/v1/stats", tags=["statistics"])
+router = new_router(prefix="/v1/stats", tags=["statistics"])
 
 
 @router.get("", response_model=Statistics)

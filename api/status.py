@@ -5,13 +5,14 @@ from __future__ import annotations
 
 from typing import Literal
 
-from fastapi import APIRouter, Response, status
+from fastapi import Response, status
 from pydantic import BaseModel
 
 from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.views import Readiness
 
-router = APIRouter(tags=["status"])
+router = new_router(tags=["status"])
 
 
 class Liveness(BaseModel):

@@ -6,15 +6,16 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Response, status
+from fastapi import Path, Response, status
 
 from xdpdirector.api.deps import AccessDep, DryRun
 from xdpdirector.api.requests import Items
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.threads import to_its_end
 from xdpdirector.tokens import Token, TokenSpec
 
-router = APIRouter(prefix="/v1/tokens", tags=["access"], route_class=TextRoute)
+router = new_router(prefix="/v1/tokens", tags=["access"], route_class=TextRoute)
 TokenName = Annotated[str, Path(description="A token's name", examples=["prometheus"])]
 
 

@@ -10,11 +10,12 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import ReaderDep
+from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, EventStream, Stream, message
 from xdpdirector.decision import MOST, Decision, Selection
 from xdpdirector.errors import InvalidRequestError
@@ -25,7 +26,7 @@ from xdpdirector.tracing import Watcher
 
 LONGEST = 86400.0  # seconds
 
-router = APIRouter(prefix="/v1/trace", tags=["trace"])
+router = new_router(prefix="/v1/trace", tags=["trace"])
 
 
 class DecisionView(Frozen):

@@ -90,8 +90,8 @@ def test_writers_lose_nothing(director: LabDirector, writers: int) -> None:
 
 
 def test_no_answer_of_a_real_daemon_is_outside_the_document(lab: Lab, director: LabDirector) -> None:
-    """Over TCP, with a token. unit/test_fuzz.py has the thousands of cases of coverage, and those with wrong tokens:
-    this daemon delays its answers to them, by up to four seconds each."""
+    """Over TCP, with a token. unit/test_fuzz.py has the thousands of cases of coverage, and those with wrong
+    tokens: this daemon delays its answers to them, by up to four seconds each."""
     director.stop()
     token = command(director, "token", "add", "fuzz", "--role", "admin").stdout.strip()
     configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)

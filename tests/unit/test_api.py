@@ -12,8 +12,11 @@ import pytest
 from api_server import ApiServer
 from fake_director import CLIENT, FakeDirector
 
+from xdpdirector.api import negotiation, strictness
 from xdpdirector.api.app import create_app
+from xdpdirector.api.gate import through_the_gate
 from xdpdirector.api.identity import user_name
+from xdpdirector.api.roles import OPEN, ROLES
 from xdpdirector.client import Client
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, TimedOutError
 
@@ -226,3 +229,22 @@ def test_the_document_is_a_page_that_needs_nothing_from_elsewhere(tmp_path: Path
 def test_the_document_stays_what_it_is(tmp_path: Path) -> None:
     with ApiServer(FakeDirector(), tmp_path / "api.sock") as server:
         assert server.client.get("/openapi.json") == server.client.get("/openapi.json")
+
+
+def test_every_route_passes_the_same_checks() -> None:
+    checks = [through_the_gate, strictness.strict, negotiation.acceptable]
+
+    routes = create_app(FakeDirector()).routes
+
+    assert {route.name for route in routes} == ROLES.keys() | OPEN
+    for route in routes:
+        if route.name == "openapi":  # FastAPI's own
+            continue
+        assert [each.dependency for each in route.dependencies[: len(checks)]] == checks
+
+
+def test_no_route_is_made_for_an_application() -> None:
+    """It would be on the event loop, while the first request waits."""
+    one, another = ({route.name: route for route in create_app(FakeDirector()).routes} for _ in range(2))
+
+    assert [name for name, route in one.items() if route is not another[name]] == ["openapi"]  # FastAPI's own

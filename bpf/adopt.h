@@ -31,8 +31,10 @@ static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
 	if (find_entry(&packet, service, number, &entry))
 		return true; /* it has sent a packet to this program already */
 	find_place(&packet, service, number, &place);
-	return insert(&packet, &place, is.word,
-		      &(struct taking){ .now = now, .states = UNASSURED & ~ESTABLISHED }, &evicted);
+	return insert(
+		&packet, &place, is.word,
+		&(struct taking){ .now = now, .states = UNASSURED & ~RUNNING, .is_known = true },
+		&evicted);
 }
 
 #endif

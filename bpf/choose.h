@@ -241,13 +241,14 @@ static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct
 	aside->stage = STAGE_SCHEDULE;
 	if (is_contested(&entry, aside, choice)) {
 		if (is_opening(packet)) {
-			note_opening(ctx, packet, entry.hash);
+			note_opening(ctx, packet, entry.hash, false);
 		} else if (!follows_opening(ctx, packet, entry.hash)) {
 			give_back(packet, aside, &entry, choice);
 			return FORWARD_CONNECTION;
 		}
 	}
-	if (!is_established(entry.is.word) || packet->flags & (TCP_FIN | TCP_RST))
+	if (!is_running(entry.is.record.state) || is_assured(entry.is.record.state) ||
+	    packet->flags & (TCP_FIN | TCP_RST))
 		renew(&entry, packet, ticks(aside->now), has_data(ctx, packet));
 	else if (!is_opening(packet))
 		assure(&entry, service, aside->service, ticks(aside->now));

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Connections: what is remembered of a flow, and for how long.
  *
- * A flow that has shown one packet is pending; its second packet (for TCP: the first that is no SYN) establishes it; and
- * one that comes some seconds later makes it an assured one, which no newcomer can push out: see table.h. Until then a
- * record has the time of its second packet. Time is in jiffies: reading them costs one load, a clock thirty times that.
+ * A flow that has shown one packet is pending; its second packet (for TCP: the first that is no SYN) establishes it; a
+ * third one makes it a used one, and one that comes some seconds after the second an assured one, which no newcomer can
+ * push out: see table.h. Until then a record has the time of its second packet. Time is in jiffies: reading them costs one load, a clock thirty times that.
  *
  * The replies never come this way, so nothing tells a FIN, a RST or a SYN of the client's from one that somebody made up
  * who knows addresses and ports. None of them moves a running flow. What the client sends afterwards says how it was: an
@@ -25,10 +25,16 @@ static __always_inline bool is_active(u8 state)
 	return (state & CONNECTION_FIN) != CONNECTION_FIN;
 }
 
-/* It has shown more than what opens it, and no end: ESTABLISHED and UDP, assured or not. */
-static __always_inline bool is_running(u8 state)
+/* It has shown more than what opens it, and no end: ESTABLISHED and UDP, of any rank. */
+static __always_inline bool is_running(u64 state)
 {
-	return (state & CONNECTION_FIN) == CONNECTION_ESTABLISHED;
+	return RUNNING >> state & 1;
+}
+
+/* It runs, and cannot be pushed out. */
+static __always_inline bool is_assured(u64 state)
+{
+	return state >= CONNECTION_ASSURED_ESTABLISHED;
 }
 
 /* One connection of the record's backend more (by = 1) or less (-1), active or not. A backend that has the index of an
@@ -63,12 +69,12 @@ static __always_inline void move_load(union record_word is, s32 active)
 
 /* The state after a packet: 4 bits by the state before. DATA is after an ACK with data, OTHER after what has no ACK, and
  * UDP's. */
-#define AFTER_RST   0xfffffff777777770ULL
-#define AFTER_FIN   0xeeeeeee666666660ULL
+#define AFTER_RST   0xffff77f777777770ULL
+#define AFTER_FIN   0xeeee66e666666660ULL
 #define AFTER_SYN   0x99dcba9888543210ULL
-#define AFTER_ACK   0xcedcbac446545440ULL
-#define AFTER_DATA  0xccdcbac444545440ULL
-#define AFTER_OTHER 0xfedcbac476545440ULL
+#define AFTER_ACK   0xcedcbaca46545440ULL
+#define AFTER_DATA  0xccdcbaca44545440ULL
+#define AFTER_OTHER 0xfedcbaca76545440ULL
 
 static __always_inline u8 next_state(u64 state, const struct packet *packet, bool has_data)
 {
@@ -123,7 +129,7 @@ static __always_inline void refresh(const struct entry *entry, u32 now)
 {
 	union record_word after = entry->is;
 
-	if (age_of(after.word, now) <= SEEN_NOW || !(after.word & ASSURED_BIT))
+	if (age_of(after.word, now) <= SEEN_NOW || !is_assured(state_of(after.word)))
 		return;
 	after.record.seen = now;
 	swap_record(entry, after.word);
@@ -152,18 +158,20 @@ static __always_inline void renew(struct entry *entry, const struct packet *pack
 	change(entry, after);
 }
 
-/* The same of an established flow that goes on: when its second packet was long enough ago, it is assured, or shows its
- * second packet only now where its bucket has no share for it. */
+/* The same of a running flow that goes on: it is a used one; when its second packet was long enough ago, it is assured, or
+ * shows its second packet only now where its bucket has no share for it. */
 static __always_inline void assure(struct entry *entry, const struct service *service,
 				   u32 service_index, u32 now)
 {
 	union record_word after = entry->is;
 
-	if (age_of(after.word, now) <= SEEN_NOW + service->assured_after)
-		return;
-	after.record.seen = now;
-	if (find_share(entry, service_index, now))
-		after.word |= ASSURED_BIT;
+	if (age_of(after.word, now) <= SEEN_NOW + service->assured_after) {
+		after.word = with_state(after.word, AS_USED);
+	} else {
+		after.record.seen = now;
+		after.word = with_state(
+			after.word, find_share(entry, service_index, now) ? AS_ASSURED : AS_USED);
+	}
 	if (swap_record(entry, after.word))
 		entry->is = after; /* it may be forgotten yet, when its backend is lost */
 }

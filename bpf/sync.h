@@ -2,7 +2,7 @@
 /* Connection sync: merges another director's records into the table. See xdpdirector/sync.
  *
  * The newer record of a flow wins, by the time of the last packet. Both directors round that to ticks, so records that are
- * one tick apart count as equally new, and the greater state wins; whoever merges in whatever order ends with the same
+ * one tick apart count as equally new, and the later state wins; whoever merges in whatever order ends with the same
  * record. A record that names another backend is not replaced, unless the daemon says so (`wins`): which of two SYNs was
  * later is known there.
  */
@@ -14,6 +14,14 @@
 
 #define MERGES_EACH 4 /* records in a run: the verifier walks through all of them */
 
+/* Which state comes later in a connection's life, 4 bits by state: as they are numbered, but for the used ones. */
+#define ORDER 0xfedc76ba98543210ULL
+
+static __always_inline u64 order_of(u64 word)
+{
+	return opaque(ORDER) >> state_of(word) * 4 & (MAX_STATES - 1);
+}
+
 /* Whether the peer's record of the same connection is newer. */
 static __always_inline bool is_newer(u64 theirs, u64 ours, u32 now)
 {
@@ -21,14 +29,14 @@ static __always_inline bool is_newer(u64 theirs, u64 ours, u32 now)
 
 	if (state_of(theirs) == state_of(ours))
 		return age < our_age;
-	return age + 1 < our_age || (age <= our_age + 1 && state_of(theirs) > state_of(ours));
+	return age + 1 < our_age || (age <= our_age + 1 && order_of(theirs) > order_of(ours));
 }
 
 /* The peer's record as it may stand here: assured only where its bucket has a share left for its service. */
 static __always_inline u64 allowed(const struct entry *entry, u32 service, u64 theirs, u32 now)
 {
 	if (if_assured(theirs) && !if_assured(entry->is.word) && !find_share(entry, service, now))
-		return theirs & ~ASSURED_BIT;
+		return with_state(theirs, AS_UNASSURED);
 	return theirs;
 }
 
@@ -80,7 +88,9 @@ static __always_inline bool merge_one(struct merged *from, u32 now)
 	} else {
 		find_place(&packet, service, number, &place);
 		if (!insert(&packet, &place, is.word,
-			    &(struct taking){ .now = now, .states = UNASSURED & ~ESTABLISHED },
+			    &(struct taking){ .now = now,
+					      .states = UNASSURED & ~RUNNING,
+					      .is_known = true },
 			    &evicted.word)) {
 			from->outcome = MERGE_FULL;
 			return false;

@@ -6,11 +6,13 @@
  * in. Who finds the flow's key before and after the record has the flow's record, where stores are seen in their order
  * (x86-64; elsewhere one packet may take the record of a flow that moves in for that of the flow that moves out).
  *
- * A flow that finds no free entry takes one over, of the flow that was seen first. A handicap makes some seem older: those
- * that have shown a single packet, have ended or were closed, and a little each that shares the bucket with others of its
- * front. So a flood of made-up flows takes its own, however many packets each of them has. An assured flow is never pushed
- * out. At most ASSURED of a bucket's flows are, so that newcomers find room and nobody is turned away; and when all of them
- * are of one service, a flow of another one that is to be assured takes the place of the one that was idle for longest.
+ * A flow that finds no free entry takes one over, of the lowest rank: first those that have shown two packets at most, or
+ * ended some seconds ago; then the used ones, which have shown a third. An assured flow is never pushed out. Within a rank the one goes
+ * that was seen first. A handicap makes some seem older: those that have shown a single packet, have ended or were closed,
+ * and a little each that shares the bucket with others of its front. So a flood of made-up flows takes its own, however
+ * many packets each of them has, and none that has shown more. At most ASSURED of a bucket's flows are assured, so that
+ * newcomers find room and nobody is turned away; and when all of them are of one service, a flow of another one that is to
+ * be assured takes the place of the one that was idle for longest.
  *
  * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice, with multipliers that are secret and each service's own,
  * so that nobody can aim flows at a bucket.
@@ -31,17 +33,26 @@
 
 #define ASSURED 3 /* flows of a bucket */
 
-/* States whose records may make room, a bit each. */
-#define UNASSURED   0x1fe
-#define ESTABLISHED (1 << CONNECTION_ESTABLISHED | 1 << CONNECTION_UDP)
+/* States, a bit each: whose records never make room, do, and do only where there is no other, the last ones while they are
+ * new; and which have shown what opens a flow, and no end. */
+#define ASSURED_STATES 0xf200
+#define UNASSURED      0x0dfe
+#define USED	       0x0d00
+#define USED_IF_NEW    0x00c0
+#define RUNNING	       0x3c30
 
-/* How much older a record seems, 4 bits by its state, in eighths of the time that a SYN is waited with: first of those that
- * may be in their handshake still, and of the others. Next to that, sixteenths for each flow of the same front. */
-#define HANDICAPS_NEW 0x8f8002220ULL
-#define HANDICAPS     0x8f8008880ULL
+/* The same flow with another rank, 4 bits by its state. */
+#define AS_USED	     0xfedcba9876ba3210ULL
+#define AS_ASSURED   0xfedcdc9876dc3210ULL
+#define AS_UNASSURED 0x76baba8876543210ULL
+
+/* How much older a record seems, 4 bits by its state, in eighths of the time that a SYN is waited with: first of those whose
+ * handshake, or whose end, may go on still, and of the others. Next to that, sixteenths for each flow of the same front. */
+#define HANDICAPS_NEW 0x000002220ULL
+#define HANDICAPS     0x0f8008880ULL
 #define FRONT_BITS    0x3fff0000
-#define ASSURED_BIT   (1ULL << 33) /* of the state; CONNECTION_REOPENED has it alone */
 #define KEPT	      (1ULL << 32) /* worth of what makes no room */
+#define RANK_SHIFT    28	   /* and of used flows so much more: of all the others together */
 #define WORTH	      (1 << 26)	   /* of what was seen now, without handicap, at the least */
 
 #define STATE_SHIFT 30 /* in struct record */
@@ -85,6 +96,14 @@ static __always_inline u64 age_of(u64 word, u64 now)
 static __always_inline u64 state_of(u64 word)
 {
 	return word >> STATE_SHIFT & (MAX_STATES - 1);
+}
+
+/* The word with the state that one of the tables above has for its own. */
+static __always_inline u64 with_state(u64 word, u64 states)
+{
+	u64 state = opaque(states) >> state_of(word) * 4 & (MAX_STATES - 1);
+
+	return opaque((word & ~((MAX_STATES - 1ULL) << STATE_SHIFT)) | state << STATE_SHIFT);
 }
 
 static __always_inline u64 read_word(const u64 *at)
@@ -233,6 +252,7 @@ struct taking {
 	u32 states;   /* a bit each */
 	u32 patience; /* the time that a SYN is waited with */
 	u32 assured_after;
+	bool is_known; /* it has run before, and may be assured */
 };
 
 /* The entry of a bucket that a newcomer would take. */
@@ -247,16 +267,12 @@ struct room {
 /* All ones for an assured flow's record, else 0. */
 static __always_inline u64 if_assured(u64 word)
 {
-	return if_negative(CONNECTION_REOPENED - state_of(word));
+	return if_negative((u64)ASSURED_STATES << (63 - state_of(word)));
 }
 
-static __always_inline bool is_established(u64 word)
-{
-	return ESTABLISHED >> state_of(word) & 1;
-}
-
-/* What is lost with a record; 0: nothing. `like`: how many in the bucket are of its front, besides. */
-static __always_inline u64 worth_of(u64 word, const struct taking *taking, u64 like)
+/* What is lost with a record; 0: nothing. `like`: how many in the bucket are of its front, besides; `ranks`: all ones where
+ * used ones are worth more. */
+static __always_inline u64 worth_of(u64 word, const struct taking *taking, u64 like, u64 ranks)
 {
 	u64 state = state_of(word), age = age_of(word, taking->now);
 	u64 is_new = opaque(age - taking->assured_after - SEEN_NOW - 1) >> 63;
@@ -264,6 +280,7 @@ static __always_inline u64 worth_of(u64 word, const struct taking *taking, u64 l
 	u64 handicap = 2 * (handicaps >> state * 4 & 15) + like;
 	u64 worth = WORTH + 2 * SEEN_NOW - age - (taking->patience * handicap >> 4);
 
+	worth |= (ranks & (USED | (is_new * USED_IF_NEW)) >> state & 1) << RANK_SHIFT;
 	return either(-(u64)(taking->states >> state & 1), worth, KEPT) & if_some(word);
 }
 
@@ -280,18 +297,31 @@ static __always_inline u64 count_like(const u64 *words, int which)
 	return like;
 }
 
-static __always_inline void look_for_room(const u64 *bucket, int words, const struct taking *taking,
-					  struct room *room)
+/* All ones, unless all are of one front, and the newcomer, whose record is `word`, of another. */
+static __always_inline u64 if_ranked(const u64 *words, u64 word)
 {
+	u64 differ = 0;
+
+#pragma unroll
+	for (int i = 1; i < WAYS; i++)
+		differ |= words[i] ^ words[0];
+	return if_some(differ & FRONT_BITS) | ~if_some((word ^ words[0]) & FRONT_BITS);
+}
+
+static __always_inline void look_for_room(const u64 *bucket, int words, const struct taking *taking,
+					  u64 word, struct room *room)
+{
+	u64 ranks;
 	u64 all[WAYS];
 
 	room->worth = 2 * KEPT;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++)
 		all[i] = read_word(bucket + i * words + words - 1);
+	ranks = if_ranked(all, word);
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
-		u64 worth = worth_of(all[i], taking, count_like(all, i));
+		u64 worth = worth_of(all[i], taking, count_like(all, i), ranks);
 		u64 is_less = if_negative(worth - room->worth);
 
 		room->used -= if_some(all[i]);
@@ -337,9 +367,9 @@ static __always_inline bool settle(u64 *first, u64 *second, int words, const str
 
 	if (!first || !second)
 		return false;
-	look_for_room(first, words, taking, &room);
+	look_for_room(first, words, taking, word, &room);
 	if (room.used > EASY) {
-		look_for_room(second, words, taking, &other);
+		look_for_room(second, words, taking, word, &other);
 		if (opaque(is_second_better(&room, &other))) {
 			room = other;
 			bucket = second;
@@ -348,7 +378,9 @@ static __always_inline bool settle(u64 *first, u64 *second, int words, const str
 	if (room.worth >= KEPT)
 		return false;
 	*evicted = room.word;
-	word &= ~(ASSURED_BIT & if_assured(word) & if_negative(ASSURED - 1 - room.assured));
+	if (taking->is_known)
+		word = either(if_negative(ASSURED - 1 - room.assured),
+			      with_state(word, AS_UNASSURED), word);
 	return move_in(bucket, words, &room, place, word);
 }
 
@@ -409,7 +441,7 @@ static __always_inline bool find_share_in(u64 *bucket, int words, u32 service, u
 	if (opaque(share.others) || share.service == service)
 		return false;
 	return swap_word(bucket + (opaque(share.at) & (WAYS * words - 1)), share.word,
-			 share.word & ~ASSURED_BIT);
+			 with_state(share.word, AS_UNASSURED));
 }
 
 /* Whether a flow of the service may be assured where it stands. */

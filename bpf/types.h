@@ -82,6 +82,9 @@ enum connection_state {
 	CONNECTION_FIN = 6,
 	CONNECTION_CLOSED = 7,
 	CONNECTION_REOPENED = 8, /* a SYN after FIN or RST */
+	/* Used: a third packet has come. */
+	CONNECTION_USED_ESTABLISHED = 10,
+	CONNECTION_USED_UDP = 11,
 	/* Assured: the same states of flows that were seen again some seconds after their second
 	 * packet. */
 	CONNECTION_ASSURED_REOPENED = 9,

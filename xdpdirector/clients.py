@@ -20,7 +20,8 @@ import numpy as np
 
 from xdpdirector.tables import Array, Tables, dtype_of
 
-RUNNING = ("ESTABLISHED", "UDP", "FIN", "ASSURED_ESTABLISHED", "ASSURED_UDP", "ASSURED_FIN")
+RUNNING = ("ESTABLISHED", "UDP", "FIN", "USED_ESTABLISHED", "USED_UDP", "ASSURED_ESTABLISHED", "ASSURED_UDP",
+"ASSURED_FIN")  # fmt: skip
 CROWDED = 7 / 8
 """Of the room. What is left has to do for the clients that come until the next sweep."""
 _OVERTAKING = 1024  # jiffies: see OVERTAKING in bpf/choice.h

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Any, NamedTuple, TypeAlias
@@ -20,7 +21,7 @@ from xdpdirector.views import ConnectionPage, ConnectionView
 Network: TypeAlias = IPv4Network | IPv6Network
 
 SHOWN = {"midstream": "established", "datagram": "udp", "reopened": "syn"}
-ASSURED = "assured_"
+RANKS = re.compile("^(used|assured)_")
 """What states are called that tell the packet path more than people."""
 
 
@@ -117,7 +118,7 @@ class Connections:
 
     def _view(self, row: Any, service: str, backend: str | None, idle: float) -> ConnectionView:
         states = {
-            number: name.removeprefix("CONNECTION_").lower().removeprefix(ASSURED)
+            number: RANKS.sub("", name.removeprefix("CONNECTION_").lower())
             for name, number in self._tables.enums["connection_state"].items()
         }
         protocols = {number: name for name, number in PROTOCOLS.items()}

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from ipaddress import ip_address
 
@@ -55,6 +55,15 @@ def assured(world: w.World, numbers: Iterable[int]) -> list[int]:
     return [number for number in taken if (_FIRST + number).to_bytes(4, "big") in clients]
 
 
+def used(world: w.World, numbers: Iterable[int]) -> list[int]:
+    """Those that the table took; they have sent a request at once, and nothing since."""
+    taken = opened(world, numbers)
+    for frame in frames("PA", taken):
+        world.run(frame)
+    world.recount()
+    return taken
+
+
 def flood(world: w.World, numbers: Iterable[int]) -> None:
     """Two packets of each flow, which nobody will hear of again."""
     for syn, ack in zip(frames("S", numbers), frames("A", numbers), strict=True):
@@ -91,6 +100,64 @@ def test_nobody_is_turned_away_after_a_flood_either(world: w.World, places: int)
 
     assert len(opened(world, numbers)) == len(numbers)
     assert len(running(world, numbers)) == len(numbers)
+
+
+@pytest.mark.parametrize("idle", [0.0, 600.0])
+def test_a_flood_of_two_packets_each_loses_no_flow_that_has_shown_three(
+    world: w.World, places: int, idle: float
+) -> None:
+    """Also when it has been silent since its first second."""
+    taken = used(world, range(places // 3))
+    world.shift_connections(by=-idle)
+
+    flood(world, range(places, 3 * places))
+    late = {world.send(frame).reason for frame in frames("S", range(4 * places, 4 * places + 50))}
+
+    assert running(world, taken) == taken
+    assert late == {"forward_new"}
+
+
+@pytest.mark.parametrize("ended", ["FA", "R"])
+@pytest.mark.parametrize("opening", [used, assured])
+def test_a_spray_of_ends_and_syns_in_a_flood_loses_none_either(
+    world: w.World, places: int, opening: Callable[[w.World, Iterable[int]], list[int]], ended: str
+) -> None:
+    """Also while their backend drains; whose record is lost would be opened at the other one."""
+    taken = opening(world, range(places // 16))
+    world.apply(w.service(members=(w.backend("web1", accepts=False), w.backend("web2"))))
+    world.shift_connections(by=-300.0)
+
+    for frame in frames(ended, taken):
+        world.run(frame)
+    flood(world, range(places, 2 * places))
+    for frame in frames("S", taken):
+        world.run(frame)
+    world.shift_connections(by=-600.0)
+    flood(world, range(3 * places, 6 * places))
+
+    assert [w.owner(world.send(frame)) for frame in frames("A", taken)] == ["web1"] * len(taken)
+
+
+def test_a_third_datagram_counts_like_a_third_packet(world: w.World, places: int) -> None:
+    datagrams = {sport: bytes(w.udp(sport=sport)) for sport in range(1, 101)}
+    owners = {sport: [world.send(frame) for _ in range(3)][-1] for sport, frame in datagrams.items()}
+    world.shift_connections(by=-200.0)
+
+    flood(world, range(places, 4 * places))
+
+    assert {sport: world.send(frame) for sport, frame in datagrams.items()} == owners
+
+
+def test_the_fourth_packet_changes_nothing(world: w.World) -> None:
+    world.apply(w.service())
+    for flags in ("S", "A", "PA"):
+        world.send(w.tcp(flags))
+    before = [rows["word"].tolist() for rows in world.connections()]
+
+    for flags in ("A", "PA", "A"):
+        world.send(w.tcp(flags))
+
+    assert [rows["word"].tolist() for rows in world.connections()] == before
 
 
 @pytest.mark.parametrize("idle", [0.0, 600.0])
@@ -169,10 +236,9 @@ def test_ended_connections_make_room_first(world: w.World, places: int) -> None:
     ended, others = taken[::2], taken[1::2]
     for frame in frames("R", ended):
         world.run(frame)
+    world.shift_connections(by=-3.0)
 
-    for frame in frames("S", range(2 * places, 3 * places)):
-        world.run(frame)
-    world.recount()
+    flood(world, range(2 * places, 2 * places + places // 8))
 
     assert running(world, others) == others
 

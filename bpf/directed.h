@@ -6,7 +6,8 @@
  *
  * - If this machine is a backend, each frame from another backend of the same service (map
  *   `senders`) goes to the host, whether or not its flow has a record. The record stays as it is.
- * - In any case no frame is forwarded to the machine that it came from.
+ * - In any case no frame is forwarded to the machine that it came from (see forward.h), and no
+ *   connection is recorded for it.
  *
  * A backend that also routes clients' packets can be exempted by the configuration. */
 #ifndef XDPDIRECTOR_DIRECTED_H

@@ -109,9 +109,21 @@ static __always_inline bool hand_over(const struct packet *packet, const struct 
 	return true;
 }
 
-/* A packet of a service: forward it, or go on to the stage that can. */
-static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, struct service *service,
-				 const struct listener *listener, bool is_whole)
+/* Why the guard ends the packet's way here, or UNDECIDED. */
+static __always_inline enum reason refuse(struct xdp_md *ctx, struct packet *packet,
+					  const struct service *service, u32 number)
+{
+	if (service->guard & GUARD_TRACE)
+		packet->traced = number + 1;
+	if (service->guard & GUARD_PREFIXES && is_denied(packet))
+		return DROP_DENIED;
+	return is_directed(ctx, service, number) ? PASS_DIRECTED : UNDECIDED;
+}
+
+/* A packet of a service: forward it, or go on to the stage that can. `frame`: its Ethernet header. */
+static __always_inline int serve(struct xdp_md *ctx, void *frame, struct packet *packet,
+				 struct service *service, const struct listener *listener,
+				 bool is_whole)
 {
 	struct aside aside = { .service = listener->service, .front = listener->front };
 	struct choice choice = {};
@@ -119,16 +131,16 @@ static __always_inline int serve(struct xdp_md *ctx, struct packet *packet, stru
 
 	note_service(listener->service);
 	if (service->guard) {
-		if (service->guard & GUARD_TRACE)
-			packet->traced = listener->service + 1;
-		if (service->guard & GUARD_PREFIXES && is_denied(packet))
-			return conclude(ctx, packet, NO_BACKEND, XDP_DROP, DROP_DENIED);
-		if (is_directed(ctx, service, listener->service))
+		reason = refuse(ctx, packet, service, listener->service);
+		if (reason == PASS_DIRECTED && !is_whole)
 			return keep(ctx, packet, NO_BACKEND);
+		if (reason != UNDECIDED)
+			return conclude(ctx, packet, NO_BACKEND,
+					reason == PASS_DIRECTED ? XDP_PASS : XDP_DROP, reason);
 	}
 	reason = choose(packet, service, &aside, &choice);
 	if (reason != UNDECIDED)
-		return is_whole ? forward_whole(ctx, packet, &choice, reason)
+		return is_whole ? forward_whole(ctx, frame, packet, &choice, reason)
 				: forward(ctx, packet, &choice, reason);
 	if (!service->ring_slots)
 		aside.slot = no_slot();
@@ -174,7 +186,7 @@ int stage_serve(struct xdp_md *ctx)
 	if (find_listener(packet, &listener))
 		service = services.lookup(&listener.service);
 	if (service)
-		return serve(ctx, packet, service, &listener, false);
+		return serve(ctx, start, packet, service, &listener, false);
 	if (!is_vip(packet))
 		return verdict(XDP_PASS, PASS_NOT_VIP);
 	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : pass(packet, PASS_NO_LISTENER);
@@ -300,7 +312,7 @@ int stage_remember(struct xdp_md *ctx)
 		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, DROP_FULL);
 	if (aside->slot.is.flags & SLOT_FLUX && aside->slot.is.before != NO_BACKEND &&
 	    is_opening(&aside->packet))
-		note_opening(ctx, &aside->packet, hash);
+		note_opening(ctx, &aside->packet, hash, true);
 	return forward(ctx, &aside->packet, &choice, aside->reason);
 }
 
@@ -390,5 +402,5 @@ int director(struct xdp_md *ctx)
 	service = services.lookup(&listener.service);
 	if (!service)
 		return verdict(XDP_PASS, PASS_NO_LISTENER);
-	return serve(ctx, &packet, service, &listener, true);
+	return serve(ctx, start, &packet, service, &listener, true);
 }

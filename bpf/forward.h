@@ -56,23 +56,23 @@ static __always_inline void copy_addresses(void *to, const struct backend *backe
 	*(u32 *)(to + 8) = *(const u32 *)(from + 8);
 }
 
-static __always_inline bool write_addresses(struct xdp_md *ctx, const struct backend *backend)
+/* True if the frame would go back to the machine that it came from: see directed.h. The last two
+ * bytes are compared first: they tell nearly all MACs apart. */
+static __always_inline bool goes_back(const void *frame, const struct backend *backend)
 {
-	struct ethhdr *eth = (void *)(long)ctx->data;
+	const u16 *from = frame + ETH_ALEN, *to = (const void *)backend->addresses;
 
-	if ((void *)(eth + 1) > (void *)(long)ctx->data_end)
-		return false;
-	copy_addresses(eth, backend);
-	return true;
+	return from[2] == to[2] && from[1] == to[1] && from[0] == to[0] &&
+	       !(backend->flags & BACKEND_ROUTER);
 }
 
-/* The final reason: `reason` if the frame can leave. `action` is the verdict. */
-static __always_inline enum reason send(struct xdp_md *ctx, const struct packet *packet,
-					const struct choice *choice, enum reason reason,
-					int *action)
+/* The final reason: `reason` if the frame can leave. `action` is the verdict, `frame` the Ethernet
+ * header. */
+static __always_inline enum reason send(struct xdp_md *ctx, void *frame,
+					const struct packet *packet, const struct choice *choice,
+					enum reason reason, int *action)
 {
 	struct backend *backend = choice->backend;
-	bool is_written;
 
 	*action = XDP_DROP;
 	if (!backend)
@@ -84,9 +84,13 @@ static __always_inline enum reason send(struct xdp_md *ctx, const struct packet 
 		*action = XDP_PASS;
 		return PASS_LOCAL;
 	}
-	is_written = backend->vlan == VLAN_AS_IT_CAME ? write_addresses(ctx, backend)
-						      : write_tagged(ctx, packet, backend);
-	if (!is_written)
+	if (goes_back(frame, backend)) {
+		*action = XDP_PASS;
+		return PASS_DIRECTED;
+	}
+	if (backend->vlan == VLAN_AS_IT_CAME)
+		copy_addresses(frame, backend);
+	else if (!write_tagged(ctx, packet, backend))
 		return DROP_INTERNAL;
 	count_traffic(packet, choice);
 	*action = XDP_TX;
@@ -96,21 +100,26 @@ static __always_inline enum reason send(struct xdp_md *ctx, const struct packet 
 }
 
 /* A packet that is no fragment. */
-static __always_inline int forward_whole(struct xdp_md *ctx, const struct packet *packet,
-					 const struct choice *choice, enum reason reason)
+static __always_inline int forward_whole(struct xdp_md *ctx, void *frame,
+					 const struct packet *packet, const struct choice *choice,
+					 enum reason reason)
 {
 	int action;
 
-	reason = send(ctx, packet, choice, reason, &action);
+	reason = send(ctx, frame, packet, choice, reason, &action);
 	return conclude(ctx, packet, choice->index, action, reason);
 }
 
 static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
 				   const struct choice *choice, enum reason reason)
 {
+	struct ethhdr *frame = (void *)(long)ctx->data;
+
 	if (packet->fragment == FRAGMENT_FIRST)
 		remember_fragment(packet, choice);
-	return forward_whole(ctx, packet, choice, reason);
+	if ((void *)(frame + 1) > (void *)(long)ctx->data_end)
+		return verdict(XDP_DROP, DROP_INTERNAL);
+	return forward_whole(ctx, frame, packet, choice, reason);
 }
 
 #endif

@@ -4,18 +4,31 @@
  * the SYN's record. So the SYN's sequence number is stored, and the packet behind it must continue
  * from there; otherwise the flow belongs to the old owner. The same holds if the number is not
  * stored any more: that takes OPENINGS later SYNs of the kind between SYN and ACK, which only a
- * flood brings about. */
+ * flood brings about.
+ *
+ * More SYNs of the flow can come before the handshake ends: the client's own behind a spoofed one,
+ * or spoofed ones behind the client's. The packet behind them tells which was the client's, so none
+ * replaces another: the number of the first is stored by flow, those of later ones by flow and
+ * number. What continues from a later one must begin at its very next byte. */
 #ifndef XDPDIRECTOR_OPENING_H
 #define XDPDIRECTOR_OPENING_H
 
 #include "maps.h"
 #include "parse.h"
+#include "schedule.h"
 #include "table.h"
 
 #define WINDOW \
 	65536 /* bytes that may be sent with the SYN or behind it before the first packet arrives here */
 
-static __always_inline void note_opening(struct xdp_md *ctx, const struct packet *packet, u64 hash)
+static __always_inline struct opening later_opening(u64 hash, u32 number)
+{
+	return (struct opening){ .flow = spread(hash + number) };
+}
+
+/* `is_first`: the SYN that makes the record. */
+static __always_inline void note_opening(struct xdp_md *ctx, const struct packet *packet, u64 hash,
+					 bool is_first)
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 	struct opening opening = { .flow = hash };
@@ -24,18 +37,28 @@ static __always_inline void note_opening(struct xdp_md *ctx, const struct packet
 	if (!tcp || DRY_RUN)
 		return;
 	number = ntohl(tcp->seq);
+	if (!is_first)
+		opening = later_opening(hash, number);
 	openings.update(&opening, &number);
 }
 
-/* True if the packet continues from the SYN that was stored last. */
+/* True if the packet continues from a SYN that was stored. */
 static __always_inline bool follows_opening(struct xdp_md *ctx, const struct packet *packet,
 					    u64 hash)
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 	struct opening opening = { .flow = hash };
-	u32 *number = openings.lookup(&opening);
+	u32 *first = openings.lookup(&opening), *later;
+	u32 before;
 
-	return number && tcp && ntohl(tcp->seq) - *number - 1 < WINDOW;
+	if (!tcp)
+		return false;
+	before = ntohl(tcp->seq) - 1;
+	if (first && before - *first < WINDOW)
+		return true;
+	opening = later_opening(hash, before);
+	later = openings.lookup(&opening);
+	return later && *later == before;
 }
 
 #endif

@@ -41,9 +41,9 @@ struct adopted {
 	u64 word; /* struct record; 0 once it is in the table */
 };
 
-/* Key of a SYN that opened a flow while its slot was in flux: see opening.h. */
+/* Key of a SYN of a flow whose slot is in flux: see opening.h. */
 struct opening {
-	u64 flow; /* hash of the flow in the conntrack table */
+	u64 flow; /* hash of the flow in the conntrack table; of later SYNs mixed with their numbers */
 };
 
 /* What became of a peer's record: see sync.h. */

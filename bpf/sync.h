@@ -88,9 +88,8 @@ static __always_inline bool merge_one(struct merged *from, u32 now)
 	} else {
 		find_place(&packet, service, number, &place);
 		if (!insert(&packet, &place, is.word,
-			    &(struct taking){ .now = now,
-					      .states = UNASSURED & ~RUNNING,
-					      .is_known = true },
+			    &(struct taking){
+				    .now = now, .states = UNASSURED & ~RUNNING, .is_known = true },
 			    &evicted.word)) {
 			from->outcome = MERGE_FULL;
 			return false;

@@ -116,6 +116,45 @@ def test_nothing_is_scheduled_to_the_machine_that_it_came_from(
     assert w.owner(world.send(frame)) == "web1"
 
 
+@pytest.mark.parametrize("scheduler", ["wlc", "rr", "mh", "sh"])
+@pytest.mark.parametrize("name", FRAMES)
+def test_nothing_goes_back_to_the_machine_that_it_came_from(
+    world: w.World, scheduler: str, name: str
+) -> None:
+    """Whatever is known of its flow: each of two directors may have the other as its only backend."""
+    world.apply(pair(scheduler, members=(PEER,)))
+    assert world.send(w.tcp("S")).verdict == w.TX
+    frame = bytes(from_backend(PEER, FRAMES[name]))
+    before = world.plane.traffic([("web", "web1")])
+
+    outcome = world.send(frame)
+
+    if name == "of a running connection" and scheduler in ("wlc", "rr"):
+        assert outcome.reason == "reject_unknown"  # to the client
+    else:
+        assert outcome == w.Outcome(w.PASS, "pass_directed", frame)
+    assert world.plane.traffic([("web", "web1")]) == before
+
+
+@pytest.mark.parametrize("scheduler", ["wlc", "mh"])
+def test_what_comes_from_a_router_may_go_back(world: w.World, scheduler: str) -> None:
+    world.apply(pair(scheduler, members=(replace(PEER, router=True),)))
+    for flags in ("S", "A", "PA"):
+        outcome = world.send(from_backend(PEER, w.tcp(flags).payload))
+
+        assert (w.owner(outcome), outcome.verdict) == ("web1", w.TX)
+
+
+def test_all_fragments_of_a_packet_that_would_go_back_are_served_here(world: w.World) -> None:
+    world.apply(pair("mh", members=(PEER,)))
+    whole = IP(src=w.CLIENT, dst=w.VIP, flags="MF", id=7) / UDP(sport=1, dport=53, len=136) / bytes(56)
+
+    first = world.send(from_backend(PEER, whole))
+    later = world.send(from_backend(PEER, LATER))
+
+    assert [(each.verdict, each.reason) for each in (first, later)] == [(w.PASS, "pass_directed")] * 2
+
+
 def test_a_packet_of_before_is_not_sent_back(world: w.World) -> None:
     world.apply(pair("mh", members=(PEER,)))
     world.apply(pair("mh", members=(replace(PEER, accepts=False), OTHER)), now=1000)

@@ -162,6 +162,30 @@ def test_a_connection_that_is_opened_after_a_made_up_syn(world: w.World) -> None
     assert {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=10))) for sport in FLOWS} == opened
 
 
+@pytest.mark.parametrize("spoofed", [1, 20])
+def test_made_up_syns_between_a_syn_and_its_ack_move_nothing(world: w.World, spoofed: int) -> None:
+    world.apply(planned(scheduler="mh"), now=0)
+    world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
+    spray(world, ("S",))
+    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in FLOWS}
+    for number in range(spoofed):
+        for sport in FLOWS:
+            world.send(w.tcp("S", sport=sport, seq=SPOOFED + (number << 17)))
+
+    assert {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=10))) for sport in FLOWS} == opened
+    assert asked(world, FLOWS) == opened
+
+
+def test_what_follows_the_first_syn_may_have_come_before_it(world: w.World) -> None:
+    """An ACK and a segment were lost on their way."""
+    world.apply(planned(scheduler="mh"), now=0)
+    world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
+    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in FLOWS}
+    spray(world, ("S",))
+
+    assert {sport: w.owner(world.send(w.tcp("PA", sport=sport, seq=1458))) for sport in FLOWS} == opened
+
+
 def test_flows_that_were_given_back_are_counted_where_they_run(world: w.World) -> None:
     world.apply(planned(scheduler="mh"), now=0)
     owners = established(world)

@@ -7,7 +7,7 @@ The rules are those of the design, section 4. No time passes in here: nothing ti
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from struct import pack
 from typing import NamedTuple
 
@@ -32,12 +32,14 @@ class Fate(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Record:
     """A connection: `stage` is syn, established, reopened, fin, closed or udp. `is_pending`: it has shown one
-    packet. `opening`: while its slot is in flux, the sequence number of the last SYN that may have opened it."""
+    packet. While its slot is in flux: `opening`, the sequence number of the SYN that opened it, and `later`, those of
+    others that came before the handshake's end."""
 
     backend: Backend
     stage: str
     is_pending: bool = True
     opening: int | None = None
+    later: set[int] = field(default_factory=set)
 
     @property
     def is_running(self) -> bool:
@@ -296,8 +298,8 @@ class Director:
         before = slot.before if slot and slot.in_flux else None
         if record.stage == "syn" and before and before is not record.backend and before.serves_at(packet.vip):
             if packet.opens:
-                record.opening = packet.number
-            elif not _follows(packet, record.opening):
+                record.later.add(packet.number)
+            elif not _follows(packet, record):
                 _add_load(record, -1)
                 record.backend, record.stage, record.is_pending = before, _first_stage(packet), True
                 _add_load(record, 1)
@@ -322,6 +324,8 @@ class Director:
             self._fragments[packet.whole] = backend
         if hop is None:
             return Fate(DROP, "drop_unresolved", frame)
+        if _would_return(frame, backend):
+            return Fate(PASS, "pass_directed", frame)
         backend.packets += 1
         backend.bytes += packet.length
         backend.connections += is_new
@@ -374,9 +378,11 @@ def _add_load(record: Record, by: int) -> None:
         record.backend.inactive += by
 
 
-def _follows(packet: Packet, opening: int | None) -> bool:
-    """Whether a packet goes on from the SYN with this sequence number, by what a client may have sent with it."""
-    return opening is not None and 1 <= (packet.number - opening) % (1 << 32) <= 1 << 16
+def _follows(packet: Packet, record: Record) -> bool:
+    """Whether a packet goes on from the SYN that opened the record, by what a client may have sent with it; or is the
+    next behind a later one."""
+    opening, before = record.opening, (packet.number - 1) % (1 << 32)
+    return (opening is not None and (before - opening) % (1 << 32) < 1 << 16) or before in record.later
 
 
 def _first_stage(packet: Packet) -> str:

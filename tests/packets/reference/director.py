@@ -32,8 +32,8 @@ class Fate(NamedTuple):
 @dataclass(slots=True, eq=False)
 class Record:
     """A connection: `stage` is syn, established, reopened, fin, closed or udp. `is_pending`: it has shown one
-    packet. While its slot is in flux: `opening`, the sequence number of the SYN that opened it, and `later`, those of
-    others that came before the handshake's end."""
+    packet. While its slot is in flux: `opening`, the sequence number of the SYN that opened it, and `later`, those
+    of others that came before the handshake's end."""
 
     backend: Backend
     stage: str
@@ -379,8 +379,8 @@ def _add_load(record: Record, by: int) -> None:
 
 
 def _follows(packet: Packet, record: Record) -> bool:
-    """Whether a packet goes on from the SYN that opened the record, by what a client may have sent with it; or is the
-    next behind a later one."""
+    """Whether a packet goes on from the SYN that opened the record, by what a client may have sent with it; or is
+    the next behind a later one."""
     opening, before = record.opening, (packet.number - 1) % (1 << 32)
     return (opening is not None and (before - opening) % (1 << 32) < 1 << 16) or before in record.later
 

@@ -18,6 +18,7 @@ pytestmark = pytest.mark.network
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = CHECKOUT / ".lab" / "openapi"
 PATIENCE = 600.0  # seconds, on a busy machine
+UNAVAILABLE = 69  # sysexits.h
 SPECTRAL = 'extends: ["spectral:oas"]\n'
 # A use of what openapi-typescript makes: it is not run, it is to have the right types.
 TYPESCRIPT = """\
@@ -42,7 +43,17 @@ export const wrong: Wanted = { listeners: ["192.0.2.10:80/tcp"], scheduler: "bes
 
 @pytest.fixture(scope="module", autouse=True)
 def tools() -> None:
-    run(str(CHECKOUT / "tools" / "openapi-tools"), at=CHECKOUT)
+    """A machine with a mirror of pip's index alone has no way to Node's programs: then that is said."""
+    brought = subprocess.run(
+        [str(CHECKOUT / "tools" / "openapi-tools")],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    if brought.returncode == UNAVAILABLE:
+        pytest.skip(brought.stderr.splitlines()[-1])
+    assert brought.returncode == 0, brought.stderr
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,14 @@ import http.client
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
+from xdpdirector.api import contract
 from xdpdirector.api.rates import AT_ONCE, AT_ONCE_IN_ALL, RESERVED, UnderWay
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import OverloadedError
@@ -76,25 +78,59 @@ def test_who_has_left_behind_a_request_that_is_not_read_yet_has_left(server: Api
     until(lambda: under_way(server) == 0)
 
 
-@pytest.mark.parametrize("path", ["/v1/events", "/v1/trace"])
-def test_a_stream_ends_with_its_token(server: ApiServer, path: str) -> None:
-    token = server.client.post("/v1/tokens", {"name": "watcher", "role": "operate"})["token"]
-    with contextlib.closing(asked(server, path, token)) as connection:
+def streams() -> list[str]:
+    """All that the document has."""
+    return sorted(
+        path
+        for path, operations in contract.current()["paths"].items()
+        if "text/event-stream"
+        in operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+    )
+
+
+def removed(server: ApiServer) -> None:
+    server.client.delete("/v1/tokens/watcher")
+
+
+def expired(server: ApiServer) -> None:
+    """A day has passed."""
+    tokens = server.access.tokens
+    tokens._now = lambda: datetime.now(UTC) + timedelta(days=1)
+
+
+ENDS = pytest.mark.parametrize("end", [removed, expired])
+
+
+def token(server: ApiServer) -> str:
+    made = server.client.post("/v1/tokens", {"name": "watcher", "role": "operate", "lifetime": "1h"})
+    return str(made["token"])
+
+
+def test_there_are_streams() -> None:
+    assert {"/v1/events", "/v1/trace", "/v1/live"} <= {*streams()}
+
+
+@ENDS
+@pytest.mark.parametrize("path", streams())
+def test_a_stream_ends_with_its_token(server: ApiServer, path: str, end: Callable[[ApiServer], None]) -> None:
+    with contextlib.closing(asked(server, path, token(server))) as connection:
         answer = connection.getresponse()
         assert answer.status == 200
 
-        server.client.delete("/v1/tokens/watcher")
+        end(server)
 
         answer.read()  # ends
     until(lambda: under_way(server) == 0)
 
 
-def test_a_long_poll_with_a_token_that_is_removed_is_refused(server: ApiServer) -> None:
-    token = server.client.post("/v1/tokens", {"name": "watcher", "role": "read"})["token"]
-    with contextlib.closing(asked(server, POLL, token)) as connection:
+@ENDS
+def test_a_long_poll_with_a_token_that_ends_is_refused(
+    server: ApiServer, end: Callable[[ApiServer], None]
+) -> None:
+    with contextlib.closing(asked(server, POLL, token(server))) as connection:
         until(lambda: under_way(server) == 1)
 
-        server.client.delete("/v1/tokens/watcher")
+        end(server)
 
         assert connection.getresponse().status == 401
 

@@ -22,7 +22,7 @@ from xdpdirector.api.identity import Identity, Peer, whence
 from xdpdirector.api.strangers import Strangers
 from xdpdirector.audit import Entry, Outcome, attempting
 from xdpdirector.errors import DirectorError, StoreError
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 
 _LARGEST_PROBLEM = 1 << 14
 ROOT = 0

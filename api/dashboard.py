@@ -22,7 +22,7 @@ from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.sessions import OFF
 from xdpdirector.errors import NotFoundError
-from xdpdirector.files import Fingerprint, fingerprint
+from xdpdirector.system.files import Fingerprint, fingerprint
 
 PLACE = Path(__file__).with_name("static")
 INDEX = "index.html"

@@ -19,7 +19,7 @@ from xdpdirector.accessspec import ApiSpec, Endpoint
 from xdpdirector.api import tls
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError, StoreError
-from xdpdirector.files import Fingerprint, fingerprint
+from xdpdirector.system.files import Fingerprint, fingerprint
 from xdpdirector.tokens import Tokens
 
 LOOK_APART = 5.0  # seconds between two looks at the files of TLS

@@ -27,7 +27,7 @@ from xdpdirector.api.strictness import one_header
 from xdpdirector.api.tallies import Tallies
 from xdpdirector.api.vigil import watched
 from xdpdirector.errors import DirectorError, NotAllowedError, NotAuthenticatedError, StoreError
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 
 _NOBODY = Peer()
 

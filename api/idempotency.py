@@ -19,7 +19,7 @@ from xdpdirector.answers import Answer, Answers
 from xdpdirector.api.deps import IntentDep
 from xdpdirector.api.unicode_text import Handler, TextRoute
 from xdpdirector.errors import ConflictError, ReusedKeyError, StoreError
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 
 log = logging.getLogger(__name__)
 _KEPT_HEADERS = ("content-type", "location", "etag")

@@ -27,7 +27,7 @@ from xdpdirector.audit import Entry, Outcome
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError, NotFoundError
 from xdpdirector.fields import Frozen
 from xdpdirector.sessions import LIFETIME, Holder, Session, SessionView
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 
 OFF = "The dashboard is turned off: api.dashboard in the configuration."
 router = new_router(prefix="/v1/sessions", tags=["access"], route_class=TextRoute)

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import ssl
 
-from xdpdirector import files
 from xdpdirector.accessspec import TlsSpec
 from xdpdirector.errors import ConfigurationError
+from xdpdirector.system import files
 
 SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"
 """Of TLS 1.2: with forward secrecy and authenticated encryption (RFC 9325, 4.2). Those of TLS 1.3 all have both."""

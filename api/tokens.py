@@ -12,7 +12,7 @@ from xdpdirector.api.deps import AccessDep, DryRun
 from xdpdirector.api.requests import Items
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 from xdpdirector.tokens import Token, TokenSpec
 
 router = new_router(prefix="/v1/tokens", tags=["access"], route_class=TextRoute)

@@ -14,7 +14,7 @@ from contextlib import suppress
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xdpdirector.errors import NotAuthenticatedError
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 
 LOOK_APART = 1.0  # seconds
 

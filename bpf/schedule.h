@@ -8,7 +8,7 @@
  *        cost                      per weight
  *   rr   served + 1                no            served: connections ever scheduled to it. With weights this
  *   wrr  served + 1                yes           interleaves smoothly (D'Hondt's method). The daemon keeps the
- *                                                members' counts close to each other: see schedule.py
+ *                                                members' counts close to each other: see service_plan.py
  *   lc   257 active + inactive     no            kernel net/netfilter/ipvs: ip_vs_dest_conn_overhead()
  *   wlc  257 active + inactive     yes
  *   sed  active + 1                yes

@@ -22,10 +22,10 @@ from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
 
-from xdpdirector import foreign
 from xdpdirector.interfaces import Arp, Interface
 from xdpdirector.netlink import Requests
 from xdpdirector.stations import related
+from xdpdirector.system import untrusted_directory
 
 QUIET = Arp(ignore=1, announce=2)
 LINK_AF_SPEC, INET_CONF = 26, 1  # linux/if_link.h: IFLA_AF_SPEC, IFLA_INET_CONF
@@ -85,7 +85,7 @@ class ArpFlux:
         """Of this network namespace: the same instance may have run in another one."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             if self._memory:
-                document = json.loads(foreign.read(self._memory))
+                document = json.loads(untrusted_directory.read(self._memory))
                 if document["namespace"] == self._namespace:
                     return {str(name): Arp(*map(int, values)) for name, values in document["before"].items()}
         return {}
@@ -95,11 +95,11 @@ class ArpFlux:
             return
         document = {"namespace": self._namespace, "before": self._before}
         try:
-            with foreign.directory(self._memory.parent) as place:
+            with untrusted_directory.directory(self._memory.parent) as place:
                 if self._before:
-                    foreign.write(place, self._memory.name, json.dumps(document).encode())
+                    untrusted_directory.write(place, self._memory.name, json.dumps(document).encode())
                 else:
-                    foreign.remove(place, self._memory.name)
+                    untrusted_directory.remove(place, self._memory.name)
         except OSError as error:
             log.warning("%s cannot be written: %s", self._memory, error.strerror)
 

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from xdpdirector import bpffs, foreign, layout, libbpf, vethpeer
+from xdpdirector import bpffs, layout, libbpf, vethpeer
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -25,6 +25,7 @@ from xdpdirector.errors import (
 )
 from xdpdirector.libbpf import XdpFlags, XdpMode
 from xdpdirector.paths import InstancePaths
+from xdpdirector.system import untrusted_directory
 
 Mode = Literal["native", "generic", "auto"]
 
@@ -126,8 +127,8 @@ def unload(paths: InstancePaths) -> list[str]:
             with suppress(OSError):  # other instances have theirs there
                 paths.pins.parent.rmdir()
             layout.clear(paths)
-            with foreign.directory(paths.run) as place:
-                foreign.remove(place, paths.loader_lock.name)
+            with untrusted_directory.directory(paths.run) as place:
+                untrusted_directory.remove(place, paths.loader_lock.name)
             with suppress(OSError):  # the daemon's files are there
                 paths.run.rmdir()
     return freed

@@ -16,11 +16,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
-from xdpdirector import privileges
 from xdpdirector.checknet import SETTINGS, Enter, own_namespace
 from xdpdirector.checksockets import Helper
 from xdpdirector.errors import NotAllowedError
-from xdpdirector.privileges import Account
+from xdpdirector.system import privileges
+from xdpdirector.system.privileges import Account
 
 CHANNEL = "XDPDIRECTOR_CHECKS"
 """Environment: the descriptor of the channel to the giver."""

@@ -14,9 +14,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xdpdirector import foreign, libbpf, privileges, procfs
+from xdpdirector import libbpf
 from xdpdirector.errors import ConflictError, InvalidRequestError, LoaderError, NotAllowedError
 from xdpdirector.paths import BPFFS, InstancePaths
+from xdpdirector.system import privileges, procfs, untrusted_directory
 
 PROGRAM = "program"
 UNFINISHED = "program-new"
@@ -145,7 +146,7 @@ def _parent(process: Path) -> Path | None:
 @contextmanager
 def locked(paths: InstancePaths) -> Iterator[None]:
     """One loader at a time; ConflictError when another one works for more than two minutes."""
-    with translated(f"making {paths.run}"), foreign.directory(paths.run, make=True):
+    with translated(f"making {paths.run}"), untrusted_directory.directory(paths.run, make=True):
         pass
     deadline = time.monotonic() + LOCK_PATIENCE
     while (fd := _try_lock(paths.loader_lock)) is None:
@@ -163,12 +164,12 @@ def locked(paths: InstancePaths) -> Iterator[None]:
 
 def _try_lock(path: Path) -> int | None:
     """A locked descriptor of the file that has this name now: an unload may have removed what we opened."""
-    with translated(f"opening {path}"), foreign.opened(path, os.O_RDWR | os.O_CREAT) as fd:
+    with translated(f"opening {path}"), untrusted_directory.opened(path, os.O_RDWR | os.O_CREAT) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return None
-        return os.dup(fd) if foreign.is_the_one(path, fd) else None
+        return os.dup(fd) if untrusted_directory.is_the_one(path, fd) else None
 
 
 def make_directory(path: Path) -> None:

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from xdpdirector import attachment, interfaces
 from xdpdirector.attachment import Attachment, Mode
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.interfaces import Interface
 from xdpdirector.losses import Losses
 from xdpdirector.netlink import Requests
 from xdpdirector.paths import InstancePaths
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 LOOKS_APART = 1.0  # seconds
 

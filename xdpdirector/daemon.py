@@ -28,8 +28,6 @@ from xdpdirector import (
     heap,
     loading,
     logs,
-    longest,
-    privileges,
 )
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
@@ -37,7 +35,6 @@ from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.carriers import Carriers
 from xdpdirector.checknet import CheckNetwork
 from xdpdirector.checks import authorities, registry
@@ -64,6 +61,8 @@ from xdpdirector.stations import FormerMacs, own_macs
 from xdpdirector.supervisor import Supervisor
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
+from xdpdirector.system import privileges, slow_callbacks
+from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.vips import Vips
 
 ROUND_WITHIN = 60.0
@@ -97,7 +96,7 @@ def run(
         loading.only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
         opened_doors(paths.socket, wanted.api, access.tokens) as doors,
-        longest.as_the_environment_says(os.environ.get),
+        slow_callbacks.as_the_environment_says(os.environ.get),
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = loading.loaded(paths, wanted)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from xdpdirector import edits, moments
+from xdpdirector import edits
 from xdpdirector.drains import Drains, announced, busy, still_busy
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
@@ -24,6 +24,7 @@ from xdpdirector.labels import Selector
 from xdpdirector.model import AdminState, Key
 from xdpdirector.plane import Plane
 from xdpdirector.progress import Progress, Sample
+from xdpdirector.system import boot_time
 from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
@@ -48,7 +49,7 @@ class Draining:
         if drain is None:
             return None
         progress = self._progress.setdefault(key, Progress())
-        return drain.view(counts.active, self._plane.is_settled(key[0]), progress, moments.now())
+        return drain.view(counts.active, self._plane.is_settled(key[0]), progress, boot_time.now())
 
     def watch(self) -> None:
         """Look how far each drain is; to be called every second."""
@@ -190,7 +191,7 @@ class Draining:
 
     async def cut_overdue(self) -> None:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
-        for key in self._wishes.drains.due(moments.now()):
+        for key in self._wishes.drains.due(boot_time.now()):
             try:
                 left = self._look(*key).connections.active
                 what = f"deadline of {'/'.join(key)}"
@@ -202,7 +203,7 @@ class Draining:
                 log.warning("%s is not cut off: %s", "/".join(key), error, exc_info=not known)
 
     def _cut(self, key: Key, now: Services) -> Services:
-        if key not in self._wishes.drains.due(moments.now()):
+        if key not in self._wishes.drains.due(boot_time.now()):
             raise ConflictError("its drain ended, or has another deadline now")
         if key in self._wishes.drains.leaving():
             return self._remove(key, now)

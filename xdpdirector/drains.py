@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Literal
 
-from xdpdirector import moments
 from xdpdirector.model import AdminState, Key, ServiceSpec
-from xdpdirector.moments import Moment, Now
 from xdpdirector.progress import Progress
+from xdpdirector.system import boot_time
+from xdpdirector.system.boot_time import Moment, Now
 from xdpdirector.views import BackendView, DrainView, Operational
 
 
@@ -77,7 +77,7 @@ class Drains:
         on_deadline: Literal["keep", "cut"] = "keep",
     ) -> None:
         """Start one, or give the running one another reason and deadline (`deadline`: seconds from now)."""
-        now = Moment(*moments.now())
+        now = Moment(*boot_time.now())
         earlier = self._running.get(key)
         self._running[key] = Drain(
             since=earlier.since if earlier else now,

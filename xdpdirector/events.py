@@ -18,8 +18,8 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from xdpdirector import harmless
 from xdpdirector.fields import Frozen
+from xdpdirector.system import sanitize
 
 CAPACITY = 10_000
 
@@ -89,7 +89,7 @@ class Events:
         if self._held is not None:
             self._held.append((kind, subject, text, data))
             return
-        subject, text = harmless.line(subject), harmless.line(text)
+        subject, text = sanitize.line(subject), sanitize.line(text)
         event = Event(id=self._next, at=datetime.now(UTC), kind=kind, subject=subject, text=text, data=data)
         self._next += 1
         self._ring.append(event)

@@ -19,7 +19,6 @@ from hashlib import sha256
 
 from xdpdirector import denylist, tags
 from xdpdirector.audit import attempt_under_way
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.denylist import Denial, Denials, Keeper, Kept
 from xdpdirector.differences import Difference
 from xdpdirector.dryrun import DryRunError, beside
@@ -31,7 +30,8 @@ from xdpdirector.intent import Intent
 from xdpdirector.listener import Address
 from xdpdirector.model import Sizes
 from xdpdirector.plane import Plane
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.background_tasks import BackgroundTasks
+from xdpdirector.system.threads import to_its_end
 from xdpdirector.views import DeniedView, GuardView, LimitView, Refused, utc_now
 
 UPKEEP_APART = 5.0

@@ -23,9 +23,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xdpdirector import bpffs, foreign
+from xdpdirector import bpffs
 from xdpdirector.paths import BPFFS, InstancePaths
-from xdpdirector.privileges import Account
+from xdpdirector.system import untrusted_directory
+from xdpdirector.system.privileges import Account
 
 _PASS = 0o011
 _PINS, _PIN, _RUN, _STATE = 0o750, 0o600, 0o755, 0o700
@@ -35,10 +36,10 @@ def hand_over(paths: InstancePaths, account: Account) -> None:
     """All that there is of the instance; NotAllowedError when this process may not."""
     with bpffs.translated(f"giving the files of instance '{paths.name}' to its user"):
         _give_pins(paths.pins, account)
-        foreign.give(paths.run, account.uid, account.gid, _RUN)
+        untrusted_directory.give(paths.run, account.uid, account.gid, _RUN)
         if paths.state.parent.is_dir() or not account.is_this:
             with _unless_read_only():
-                foreign.give(paths.state.parent, account.uid, account.gid, _STATE)
+                untrusted_directory.give(paths.state.parent, account.uid, account.gid, _STATE)
 
 
 @contextmanager

@@ -17,9 +17,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from xdpdirector import foreign
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
+from xdpdirector.system import untrusted_directory
 
 VERSION = 1
 LARGEST = 4 << 20  # octets
@@ -67,7 +67,7 @@ class Loaded:
 
 def read(paths: InstancePaths) -> Loaded | None:
     """What layout.json says; None when it is missing, not usable, or in a directory that others can write."""
-    with suppress(*_UNUSABLE), foreign.own_directory(paths.layouts) as place:
+    with suppress(*_UNUSABLE), untrusted_directory.own_directory(paths.layouts) as place:
         seen = os.stat(paths.layout.name, dir_fd=place, follow_symlinks=False)
         return _read(paths, seen.st_ino, seen.st_mtime_ns, seen.st_size)
     return None
@@ -89,7 +89,7 @@ def read_former(paths: InstancePaths) -> Loaded | None:
 
 def _of(paths: InstancePaths, place: Path) -> Loaded:
     """ValueError when its pins are not of this instance."""
-    loaded = Loaded.from_document(json.loads(foreign.read(place, LARGEST)))
+    loaded = Loaded.from_document(json.loads(untrusted_directory.read(place, LARGEST)))
     for pin in (loaded.pins, loaded.program):
         if pin.parent != paths.pins or pin.name == "..":
             raise ValueError("its pins are another instance's")
@@ -98,22 +98,22 @@ def _of(paths: InstancePaths, place: Path) -> Loaded:
 
 def write(paths: InstancePaths, loaded: Loaded) -> None:
     """In one step: readers see the old document or the new one. OSError."""
-    with foreign.own_directory(paths.layouts, make=True) as place:
-        foreign.write(place, paths.layout.name, _text(loaded), _FOR_ALL)
+    with untrusted_directory.own_directory(paths.layouts, make=True) as place:
+        untrusted_directory.write(place, paths.layout.name, _text(loaded), _FOR_ALL)
 
 
 def keep(paths: InstancePaths, loaded: Loaded) -> None:
     """Set aside what describes maps that others are to follow, so that these can be read."""
-    with foreign.own_directory(paths.layouts, make=True) as place:
+    with untrusted_directory.own_directory(paths.layouts, make=True) as place:
         name = _aside(loaded)
-        if name not in foreign.names(place):
-            foreign.write(place, name, _text(loaded), _FOR_ALL)
+        if name not in untrusted_directory.names(place):
+            untrusted_directory.write(place, name, _text(loaded), _FOR_ALL)
 
 
 def set_aside(paths: InstancePaths) -> list[Loaded]:
     """What was set aside and has its maps still; the latest first."""
     found = []
-    with suppress(OSError), foreign.own_directory(paths.layouts):
+    with suppress(OSError), untrusted_directory.own_directory(paths.layouts):
         for place in sorted(
             paths.layouts.glob("layout-*.json"), key=lambda path: path.stat().st_mtime, reverse=True
         ):
@@ -126,20 +126,20 @@ def set_aside(paths: InstancePaths) -> list[Loaded]:
 
 def forget(paths: InstancePaths, directory: Path) -> None:
     """The maps in that directory are gone."""
-    with suppress(FileNotFoundError), foreign.own_directory(paths.layouts) as place:
+    with suppress(FileNotFoundError), untrusted_directory.own_directory(paths.layouts) as place:
         for loaded in set_aside(paths):
             if loaded.pins == directory:
-                foreign.remove(place, _aside(loaded))
+                untrusted_directory.remove(place, _aside(loaded))
 
 
 def clear(paths: InstancePaths) -> None:
     """Forget everything; OSError."""
-    with suppress(FileNotFoundError), foreign.own_directory(paths.layouts) as place:
-        for name in foreign.names(place):
-            foreign.remove(place, name)
+    with suppress(FileNotFoundError), untrusted_directory.own_directory(paths.layouts) as place:
+        for name in untrusted_directory.names(place):
+            untrusted_directory.remove(place, name)
         paths.layouts.rmdir()
-    with suppress(FileNotFoundError), foreign.directory(paths.run) as place:
-        foreign.remove(place, paths.former_layout.name)
+    with suppress(FileNotFoundError), untrusted_directory.directory(paths.run) as place:
+        untrusted_directory.remove(place, paths.former_layout.name)
     with suppress(OSError):  # other instances have theirs there
         paths.layouts.parent.rmdir()
 

@@ -22,14 +22,11 @@ from xdpdirector import (
     bpffs,
     checknet,
     config,
-    foreign,
     handover,
     interfaces,
     layout,
     loader,
     namespace,
-    privileges,
-    procfs,
     source,
     vethpeer,
 )
@@ -38,7 +35,8 @@ from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedErr
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.paths import InstancePaths
-from xdpdirector.privileges import Account
+from xdpdirector.system import privileges, procfs, untrusted_directory
+from xdpdirector.system.privileges import Account
 
 if TYPE_CHECKING:
     from xdpdirector.carrying import Carried
@@ -193,7 +191,7 @@ def _leave(paths: InstancePaths) -> list[str]:
 def _end_daemon(paths: InstancePaths) -> int | None:
     """SIGTERM, and SIGKILL where that does not help; the process, None when none had the lock."""
     try:
-        with foreign.opened(paths.lock) as lock:
+        with untrusted_directory.opened(paths.lock) as lock:
             if _is_free(lock):
                 return None
             pid = _number(os.pread(lock, 20, 0))
@@ -314,8 +312,8 @@ def only_one(paths: InstancePaths) -> Iterator[None]:
     """Hold the instance's lock; AlreadyRunningError when another daemon has it."""
     with contextlib.ExitStack() as stack:
         try:
-            stack.enter_context(foreign.directory(paths.run, make=True))
-            fd = stack.enter_context(foreign.opened(paths.lock, os.O_RDWR | os.O_CREAT))
+            stack.enter_context(untrusted_directory.directory(paths.run, make=True))
+            fd = stack.enter_context(untrusted_directory.opened(paths.lock, os.O_RDWR | os.O_CREAT))
         except PermissionError as error:
             raise _not_handed_over(error) from error
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import logging
 
-from xdpdirector import harmless
+from xdpdirector.system import sanitize
 
 FORM = "%(levelname)s %(name)s: %(message)s"
 INDENT = "    "
@@ -16,7 +16,7 @@ class Harmless(logging.Formatter):
     """A record is one line, and what follows it, a traceback, is indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
-        return harmless.line(super().formatMessage(record))
+        return sanitize.line(super().formatMessage(record))
 
     def formatException(self, ei: object) -> str:  # noqa: N802
         return _indented(super().formatException(ei))  # type: ignore[arg-type]
@@ -33,4 +33,4 @@ def begin() -> None:
 
 
 def _indented(text: str) -> str:
-    return "\n".join(INDENT + harmless.line(each) for each in text.split("\n"))
+    return "\n".join(INDENT + sanitize.line(each) for each in text.split("\n"))

@@ -16,13 +16,13 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.checks import CheckFailed, Probe, Target, authorities, registry
 from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, Key
 from xdpdirector.routes import Route
+from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.views import Operational
 from xdpdirector.watch import Watch
 

@@ -21,7 +21,6 @@ from typing import Protocol
 
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.grace import Grace, listed
 from xdpdirector.interfaces import Interface, held_by, interface_of
 from xdpdirector.lanspec import LanSpec
@@ -41,6 +40,7 @@ from xdpdirector.routes import (
     judge,
     without_room,
 )
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 __all__ = ["FakeNeighbours", "NeighbourTable", "Neighbours", "Route"]
 

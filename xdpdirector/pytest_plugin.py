@@ -168,7 +168,8 @@ def xdp_director(xdp_lab: Lab, xdp_lab_configuration: Mapping[str, Any]) -> Iter
 
 @pytest.fixture(scope="module")
 def xdp_client(xdp_director: LabDirector, xdp_lab: Lab) -> Host:
-    """The lab's client, before whom the director is: `xdp_client.run("curl", "-s", "http://192.0.2.10/who").stdout`."""
+    """The lab's client, before whom the director is: `xdp_client.run("curl", "-s",
+    "http://192.0.2.10/who").stdout`."""
     return xdp_lab.client
 
 

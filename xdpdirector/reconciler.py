@@ -16,7 +16,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.differences import Missing
 from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
@@ -28,6 +27,7 @@ from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
+from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.views import Operational
 from xdpdirector.vips import VipTable
 

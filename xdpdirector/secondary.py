@@ -17,10 +17,10 @@ from pyroute2.netlink.rtnl import RTM_GETNEIGH
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
 from xdpdirector import interfaces
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import DirectorError
 from xdpdirector.interfaces import mac_bytes
 from xdpdirector.netlink import Requests
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 NTF_SELF = 2  # linux/neighbour.h: an entry of the device itself, and not of a bridge that it is a port of
 LOOKS_APART = 5.0  # seconds; the kernel does not tell of changes

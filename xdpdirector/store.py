@@ -18,14 +18,15 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from xdpdirector import checkports, moments
+from xdpdirector import checkports
 from xdpdirector.checkspec import STORED
 from xdpdirector.database import Database, Format, Row
 from xdpdirector.drains import Drain
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
 from xdpdirector.model import Key, ServiceSpec
-from xdpdirector.moments import Now, Stored
+from xdpdirector.system import boot_time
+from xdpdirector.system.boot_time import Now, Stored
 
 KEPT = 1000
 
@@ -164,7 +165,7 @@ class Store:
     def drains(self) -> dict[Key, Drain]:
         """The drains under way."""
         rows = self.database.rows(f"SELECT service, backend, {', '.join(_DRAIN_FIELDS)} FROM drains")
-        now = moments.now()
+        now = boot_time.now()
         try:
             return {
                 (service, backend): _drain(dict(zip(_DRAIN_FIELDS, values, strict=True)), now)
@@ -243,7 +244,7 @@ class Store:
 
     def _replace_drains(self, drains: Mapping[Key, Drain]) -> None:
         self.database.write("DELETE FROM drains")
-        now, names = moments.now(), ("service", "backend", *_DRAIN_FIELDS)
+        now, names = boot_time.now(), ("service", "backend", *_DRAIN_FIELDS)
         places = ", ".join("?" * len(names))
         for (service, backend), drain in drains.items():
             values = _drain_values(drain, now)
@@ -280,8 +281,8 @@ class Store:
 
 def _drain_values(drain: Drain, now: Now) -> dict[str, str | float | None]:
     """By the columns."""
-    since = moments.stored(drain.since, now)
-    deadline = moments.stored(drain.deadline, now) if drain.deadline else None
+    since = boot_time.stored(drain.since, now)
+    deadline = boot_time.stored(drain.deadline, now) if drain.deadline else None
     return {
         "since": since.wall.isoformat(),
         "since_at": since.at,

@@ -13,10 +13,10 @@ from collections import deque
 from itertools import count
 from typing import Self
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.decision import Decision, Selection, union
 from xdpdirector.errors import DirectorError
 from xdpdirector.plane import Plane
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 LOOK_APART = 0.1  # seconds between two looks at what was told
 LASTS = 3.0  # seconds that the plane goes on telling a daemon that does not ask again

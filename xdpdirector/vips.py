@@ -29,11 +29,11 @@ from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
 from xdpdirector.announcements import announcement
 from xdpdirector.arpflux import ArpFlux
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import DataplaneError, NotAllowedError
 from xdpdirector.interfaces import Held, Interface, addresses, everything
 from xdpdirector.model import Address
 from xdpdirector.netlink import Events, Message, Requests
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 

@@ -27,7 +27,7 @@ from xdpdirector.plane import Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.preview import tried
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.threads import to_its_end
+from xdpdirector.system.threads import to_its_end
 
 log = logging.getLogger(__name__)
 

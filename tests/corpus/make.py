@@ -23,7 +23,7 @@ from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.utils import rdpcap, wrpcap
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "namespaces"))
+sys.path.insert(0, str(HERE.parents[1]))
 
 from scenes import SCENES, Scene  # noqa: E402
 

@@ -92,7 +92,7 @@ class ForkServer:
 def main(instance: str, configuration: str) -> None:
     from xdpdirector.cli import main as command
 
-    for name in ("cli.app", "loading", "daemon"):  # now, for all of them
+    for name in ("cli.app", "daemon.startup", "daemon.lifecycle"):  # now, for all of them
         import_module(f"xdpdirector.{name}")
     print_to, nothing = os.dup(1), os.open(os.devnull, os.O_RDWR)
     os.dup2(2, 1)

@@ -2,7 +2,7 @@
 """A director under all that its limits allow at once: nothing holds its loop, and its verdicts stay right.
 
 A hostile reader, a flood of refused requests, ten thousand connections in the table, and 250 backends that are well
-and ill by turns. The daemon itself tells which callbacks were long (`xdpdirector.longest`).
+and ill by turns. The daemon itself tells which callbacks were long (`xdpdirector.system.slow_callbacks`).
 """
 
 import json
@@ -15,7 +15,6 @@ from pathlib import Path
 import pytest
 from directing import MARGIN, becomes, command
 
-from xdpdirector import longest
 from xdpdirector.lab import Lab
 from xdpdirector.lab.bench.flapping import configuration as flapping_configuration
 from xdpdirector.lab.bench.flapping import fickle
@@ -23,6 +22,7 @@ from xdpdirector.lab.configuration import SERVICE, HealthCheck, web_configuratio
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.system import slow_callbacks
 
 pytestmark = [pytest.mark.root, pytest.mark.backends(3)]
 
@@ -54,7 +54,7 @@ def director(lab: Lab, fleet: None, tokens: dict[str, str]) -> Iterator[LabDirec
     flapping = flapping_configuration()["services"][SERVICE] | {"listeners": [f"{VIP4}:8080/tcp"]}
     document["services"][FLAPPING] = flapping
     director.configure(document)
-    director.environment = {longest.VARIABLE: str(LONGEST)}
+    director.environment = {slow_callbacks.VARIABLE: str(LONGEST)}
     director.start()
     for name, role in {"read": "read", "flood": "read", "operate": "operate", "admin": "admin"}.items():
         tokens[name] = director.client.post("/v1/tokens", {"name": name, "role": role})["token"]

@@ -389,7 +389,7 @@ def test_lab_stands_where_nothing_was_prepared(option: str, first: str) -> None:
 STRANGE_NUMBERS = """
 import os, subprocess, sys
 from pathlib import Path
-from xdpdirector import procfs
+from xdpdirector.system import procfs
 from xdpdirector.lab.processes import Process, stop
 from xdpdirector.lab.waiting import wait_until
 with subprocess.Popen(["sleep", "60"]) as child:

@@ -21,7 +21,7 @@ from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
-from xdpdirector.privileges import DAEMON, Account
+from xdpdirector.system.privileges import DAEMON, Account
 
 pytestmark = pytest.mark.root
 

@@ -4,20 +4,16 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from driving import Driver
+from world import World
 
 from xdpdirector import attachment, loader
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
-
-sys.path.insert(0, str(Path(__file__).parent))
-
-from driving import Driver
-from world import World
 
 SIZES = Sizes(
     services=16,

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import edits, moments, reporting, tags
+from xdpdirector import edits, reporting, tags
 from xdpdirector.checks.measured import Tally
 from xdpdirector.denylist import FakeKeeper
 from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
@@ -36,6 +36,7 @@ from xdpdirector.progress import Progress
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.routes import Route
 from xdpdirector.sync.status import NoSync
+from xdpdirector.system import boot_time
 from xdpdirector.tracing import Tracing
 from xdpdirector.views import (
     AttachmentView,
@@ -151,7 +152,7 @@ class FakeDirector:
             ),
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
-            drain=drain.view(count, True, Progress(), moments.now()) if drain else None,
+            drain=drain.view(count, True, Progress(), boot_time.now()) if drain else None,
         )
 
     def _standing(self, key: Key) -> Standing:
@@ -323,7 +324,7 @@ class FakeDirector:
             if time.monotonic() >= until:
                 raise TimedOutError(f"backend '{service}/{name}' is still draining")
             await asyncio.sleep(0.01)
-            for key in self._drains.due(moments.now()):
+            for key in self._drains.due(boot_time.now()):
                 await self.set_admin(*key, AdminState.MAINTENANCE, intent=Intent("director"))
         return view
 

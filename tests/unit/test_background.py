@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from xdpdirector.background import FIRST_BACKOFF, LONGEST_BACKOFF, SOUND_AFTER, BackgroundTasks
+from xdpdirector.system.background_tasks import FIRST_BACKOFF, LONGEST_BACKOFF, SOUND_AFTER, BackgroundTasks
 
 NAME = "the sweep"
 FAILURES = 9

@@ -8,9 +8,9 @@ from functools import partial
 
 from stage import story, until
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.lab.chaos.inside import fail
 from xdpdirector.lan.suspicions import Suspicions
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 
 async def forever() -> None:

@@ -13,10 +13,10 @@ import pytest
 from certificates import Certified, certify
 from peers import PATIENT, SHORT, Answer, at, babbling, closing, probed, serving, silent
 
-from xdpdirector import files
 from xdpdirector.checks import CheckFailed, CheckImpossible, authorities, direct, tls
 from xdpdirector.checks.channel import Channel
 from xdpdirector.checkspec import HttpsCheck, TlsCheck
+from xdpdirector.system import files
 
 NAME = "www.example.org"
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

@@ -18,7 +18,7 @@ from fake_director import FakeDirector
 COMMAND = [sys.executable, "-m", "xdpdirector"]
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
 HEAVY = {
-    "xdpdirector.model",
+    "xdpdirector.model.service",
     "xdpdirector.lab.commands",
     "fastapi",
     "starlette",

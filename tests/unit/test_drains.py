@@ -12,12 +12,12 @@ import pytest
 import stage as s
 from stage import ME, VIP, WEB1, WEB2, Stage, story
 
-from xdpdirector import moments
 from xdpdirector.director import Director
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
 from xdpdirector.model import AdminState
 from xdpdirector.schedule import State
+from xdpdirector.system import boot_time
 from xdpdirector.views import BackendView, DrainView, Operational
 
 Ending = Callable[[Director], Coroutine[Any, Any, object]]
@@ -96,7 +96,7 @@ def test_due_is_who_shall_be_cut_and_is_late(
     assert running
     assert running.deadline
 
-    assert drains.due(moments.now()._replace(at=running.deadline.at + offset)) == due
+    assert drains.due(boot_time.now()._replace(at=running.deadline.at + offset)) == due
 
 
 # Draining
@@ -288,7 +288,7 @@ async def test_a_deadline_stays_where_it_is_when_the_wall_clock_jumps(
         await stage.director.set_admin(*WEB2, AdminState.DRAIN, deadline=0, on_deadline="cut", intent=ME)
         before = progress(stage)
         jump = timedelta(hours=hours)
-        monkeypatch.setattr(moments, "wall_clock", lambda: datetime.now(UTC) + jump)
+        monkeypatch.setattr(boot_time, "wall_clock", lambda: datetime.now(UTC) + jump)
 
         await stage.director.cut_overdue()
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import foreign
+from xdpdirector.system import untrusted_directory
 
 NOBODY = 65534
 SECRET = "root's own"
@@ -70,7 +70,7 @@ def names(secret: Path) -> list[str]:
 def test_nothing_but_a_plain_file_is_opened(theirs: Path, secret: Path, plant: Plant, flags: int) -> None:
     plant(theirs / "file", secret)
 
-    with pytest.raises(OSError, match=r".") as refused, foreign.opened(theirs / "file", flags):
+    with pytest.raises(OSError, match=r".") as refused, untrusted_directory.opened(theirs / "file", flags):
         pass
 
     assert refused.value.errno in (errno.ELOOP, errno.EINVAL, errno.EMLINK)
@@ -83,8 +83,8 @@ def test_what_is_written_goes_nowhere_else(theirs: Path, secret: Path, plant: Pl
     """Also by the name that it has until it is whole."""
     plant(theirs / name, secret)
 
-    with foreign.directory(theirs) as place:
-        foreign.write(place, "file", b"ours", 0o644)
+    with untrusted_directory.directory(theirs) as place:
+        untrusted_directory.write(place, "file", b"ours", 0o644)
 
     assert (theirs / "file").read_text() == "ours"
     assert stat.S_IMODE((theirs / "file").lstat().st_mode) == 0o644
@@ -95,8 +95,8 @@ def test_what_is_written_goes_nowhere_else(theirs: Path, secret: Path, plant: Pl
 def test_what_is_removed_is_the_link(theirs: Path, secret: Path, plant: Plant) -> None:
     plant(theirs / "file", secret)
 
-    with foreign.directory(theirs) as place:
-        foreign.remove(place, "file")
+    with untrusted_directory.directory(theirs) as place:
+        untrusted_directory.remove(place, "file")
 
     assert list(theirs.iterdir()) == []
     assert secret.read_text() == SECRET
@@ -106,7 +106,7 @@ def test_a_file_that_grows_without_end_is_not_read(theirs: Path) -> None:
     (theirs / "file").write_text("x" * 11)
 
     with pytest.raises(OSError, match="more than 10 octets"):
-        foreign.read(theirs / "file", 10)
+        untrusted_directory.read(theirs / "file", 10)
 
 
 @as_root
@@ -117,7 +117,7 @@ def test_what_is_not_theirs_is_not_given(theirs: Path, secret: Path, plant: Plan
     (theirs / folder / "plain").touch()
     plant(theirs / folder / "planted", secret)
 
-    foreign.give(theirs, NOBODY, NOBODY, 0o700)
+    untrusted_directory.give(theirs, NOBODY, NOBODY, 0o700)
 
     assert secret.stat().st_uid == 0
     assert {path.stat().st_uid for path in (theirs, theirs / folder, theirs / folder / "plain")} == {NOBODY}
@@ -133,7 +133,7 @@ def test_what_root_takes_back_leads_nowhere(theirs: Path, secret: Path, plant: P
     (theirs / "plain").touch()
     (theirs / "roots").symlink_to(secret)
 
-    foreign.give(theirs, 0, 0, 0o755)
+    untrusted_directory.give(theirs, 0, 0, 0o755)
 
     assert {path.name for path in theirs.iterdir()} == {"plain", "roots"}
     assert {theirs.stat().st_uid, (theirs / "plain").stat().st_uid} == {0}
@@ -152,7 +152,7 @@ def test_root_does_nothing_where_others_could_exchange_the_directory(
     os.chown(theirs.parent, owner, group)
     theirs.parent.chmod(mode)
 
-    with pytest.raises(PermissionError), foreign.directory(theirs):
+    with pytest.raises(PermissionError), untrusted_directory.directory(theirs):
         pass
 
 
@@ -160,12 +160,12 @@ def test_root_does_nothing_where_others_could_exchange_the_directory(
 @pytest.mark.parametrize("mode", [0o775, 0o757])
 def test_what_others_can_write_is_not_believed(tmp_path: Path, mode: int) -> None:
     path = tmp_path / "layouts"
-    with foreign.own_directory(path, make=True):
+    with untrusted_directory.own_directory(path, make=True):
         pass
     os.chown(path, 0, NOBODY)
     path.chmod(mode)
 
-    with pytest.raises(PermissionError), foreign.own_directory(path):
+    with pytest.raises(PermissionError), untrusted_directory.own_directory(path):
         pass
 
 
@@ -174,8 +174,8 @@ def test_what_others_can_write_is_not_believed(tmp_path: Path, mode: int) -> Non
 def test_what_is_made_can_be_read_by_all_and_written_by_root(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
-        with foreign.own_directory(tmp_path / "run" / "layouts", make=True) as place:
-            foreign.write(place, "layout.json", b"{}", 0o644)
+        with untrusted_directory.own_directory(tmp_path / "run" / "layouts", make=True) as place:
+            untrusted_directory.write(place, "layout.json", b"{}", 0o644)
     finally:
         os.umask(before)
 
@@ -241,7 +241,7 @@ def test_nobody_wins_a_race_for_a_directory(theirs: Path, secret: Path, rounds: 
     with exchanging(theirs / "spare", secret, "directory", "link to the directory") as since:
         for _ in range(rounds):
             exchanged += since()
-            foreign.give(theirs, NOBODY, NOBODY, 0o755)
+            untrusted_directory.give(theirs, NOBODY, NOBODY, 0o755)
 
     assert exchanged >= rounds
     assert (secret.stat().st_uid, secret.parent.stat().st_uid) == (0, 0)
@@ -254,8 +254,11 @@ def test_nobody_wins_a_race_for_a_file(theirs: Path, secret: Path, rounds: int) 
     with exchanging(theirs / "file", secret, "file", "link", "hard link", "fifo") as since:
         for _ in range(rounds):
             exchanged += since()
-            foreign.give(theirs, NOBODY, NOBODY, 0o755)
-            with suppress(OSError), foreign.opened(theirs / "file", os.O_RDWR | os.O_CREAT) as found:
+            untrusted_directory.give(theirs, NOBODY, NOBODY, 0o755)
+            with (
+                suppress(OSError),
+                untrusted_directory.opened(theirs / "file", os.O_RDWR | os.O_CREAT) as found,
+            ):
                 os.ftruncate(found, 0)
 
     assert exchanged >= rounds
@@ -270,8 +273,8 @@ def test_nobody_wins_a_race_for_what_is_written(theirs: Path, secret: Path, roun
     with exchanging(theirs / "file.new", secret, "file", "link", "hard link", "fifo") as since:
         for _ in range(rounds):
             exchanged += since()
-            with suppress(OSError), foreign.directory(theirs) as place:
-                foreign.write(place, "file", b"ours")
+            with suppress(OSError), untrusted_directory.directory(theirs) as place:
+                untrusted_directory.write(place, "file", b"ours")
 
     assert exchanged >= rounds
     assert secret.read_text() == SECRET

@@ -8,10 +8,11 @@ import logging
 import pytest
 from ruamel.yaml import YAML
 
-from xdpdirector import harmless, logs
+from xdpdirector import logs
 from xdpdirector.checks import CheckFailed, CheckImpossible
 from xdpdirector.cli import render
 from xdpdirector.events import Events
+from xdpdirector.system import sanitize
 
 COMMANDS = ["\x1b]0;owned\x07", "\x9b2J", "\x7f", "\u202egnp", "\u2066x", "\u061c", "\x00", "\x85"]
 BREAKS = ["\n", "\r", "\r\n", "\u2028", "\u2029", "\x0b", "\x0c", "\x1c", "\x85"]
@@ -37,7 +38,7 @@ def logger(log: io.StringIO) -> logging.Logger:
 
 @pytest.mark.parametrize("text", [*COMMANDS, *BREAKS], ids=ascii)
 def test_a_line_is_one_line_and_can_be_shown(text: str) -> None:
-    shown = harmless.line(f"it said {text}{FORGED}")
+    shown = sanitize.line(f"it said {text}{FORGED}")
 
     assert shown.splitlines() == [shown]
     assert not set(shown) & RAW
@@ -46,12 +47,12 @@ def test_a_line_is_one_line_and_can_be_shown(text: str) -> None:
 
 @pytest.mark.parametrize("text", COMMANDS, ids=ascii)
 def test_lines_keep_their_breaks_and_nothing_else(text: str) -> None:
-    assert set(harmless.lines(f"one\n{text}two")) & RAW == {"\n"}
+    assert set(sanitize.lines(f"one\n{text}two")) & RAW == {"\n"}
 
 
 @pytest.mark.parametrize("text", [*COMMANDS, *BREAKS], ids=ascii)
 def test_json_means_the_same(text: str) -> None:
-    shown = harmless.json(json.dumps({"reason": text}, ensure_ascii=False))
+    shown = sanitize.json(json.dumps({"reason": text}, ensure_ascii=False))
 
     assert not set(shown) & RAW
     assert json.loads(shown) == {"reason": text}
@@ -59,7 +60,7 @@ def test_json_means_the_same(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["weight 3", "größer → 3,5 \N{NO-BREAK SPACE}%", "日本語"])
 def test_other_text_stays_as_it_is(text: str) -> None:
-    assert (harmless.line(text), harmless.lines(text), harmless.json(text)) == (text, text, text)
+    assert (sanitize.line(text), sanitize.lines(text), sanitize.json(text)) == (text, text, text)
 
 
 @pytest.mark.parametrize("text", BREAKS, ids=ascii)

@@ -31,7 +31,6 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 from stage import story, until
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.interfaces import Interface
 from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.view import FindingKind
@@ -39,6 +38,7 @@ from xdpdirector.lan.watch import Lan
 from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
+from xdpdirector.system.background_tasks import BackgroundTasks
 
 QUICK = Pace(answer=0.02, to_one=0.001, to_all=0.002, judging=0.005, neighbours=0.1)
 SELDOM = LanSpec(interval="1h")

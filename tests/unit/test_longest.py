@@ -15,7 +15,7 @@ import pytest
 from stage import CHECK, service, story
 from staged_daemon import StagedDaemon
 
-from xdpdirector import longest
+from xdpdirector.system import slow_callbacks
 
 LONGEST = 0.05
 """Seconds. The goal is 5 ms; a processor that is shared with others takes some times as long for the same."""
@@ -40,7 +40,7 @@ READS = (
 @contextmanager
 def listened() -> Iterator[list[tuple[float, str]]]:
     told: list[tuple[float, str]] = []
-    with longest.telling(LONGEST, lambda used, what: told.append((round(used * 1e3, 1), what))):
+    with slow_callbacks.telling(LONGEST, lambda used, what: told.append((round(used * 1e3, 1), what))):
         yield told
 
 
@@ -85,7 +85,7 @@ async def test_nothing_is_told_of_later() -> None:
 async def test_a_collection_of_garbage_is_told_of_where_that_is_wanted() -> None:
     kept = [[number] for number in range(100_000)]
     told: list[str] = []
-    with longest.telling(0.0001, lambda _, what: told.append(what), collections=True):
+    with slow_callbacks.telling(0.0001, lambda _, what: told.append(what), collections=True):
         await asyncio.to_thread(gc.collect)
 
     assert kept

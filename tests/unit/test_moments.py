@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import moments
 from xdpdirector.drains import Drain, Drains
-from xdpdirector.moments import Moment, Now, Stored, stored
 from xdpdirector.store import Store
+from xdpdirector.system import boot_time
+from xdpdirector.system.boot_time import Moment, Now, Stored, stored
 
 NOON = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 NOW = Now(1000.0, NOON)
@@ -41,7 +41,7 @@ def test_a_moment_is_told_by_the_clock_as_it_is_set(passed: float, jumped: float
 
 @pytest.fixture
 def booted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(moments, "boot", lambda: "this one")
+    monkeypatch.setattr(boot_time, "boot", lambda: "this one")
 
 
 @pytest.mark.parametrize("jump", [-2, 0, 2])
@@ -70,7 +70,7 @@ def test_after_a_reboot_the_wall_clock_counts_within_limits(
     back = Stored(NOON + hours(1), at, "another one").restored(now, longest=HOUR)
 
     assert back.at == pytest.approx(now.at + left)
-    assert abs(back.told(now) - (wall + timedelta(seconds=left))) < moments.JUMP
+    assert abs(back.told(now) - (wall + timedelta(seconds=left))) < boot_time.JUMP
 
 
 def reopened(path: Path, drains: Drains) -> Drain:
@@ -87,7 +87,7 @@ def test_a_drain_goes_on_in_another_daemon_whatever_the_wall_clock_did(
     drains = Drains()
     drains.begin(KEY, 5, reason="new memory", deadline=HOUR, on_deadline="cut")
     begun = drains.running()[KEY]
-    monkeypatch.setattr(moments, "wall_clock", lambda: datetime.now(UTC) + hours(jump))
+    monkeypatch.setattr(boot_time, "wall_clock", lambda: datetime.now(UTC) + hours(jump))
 
     found = reopened(tmp_path / "state.db", drains)
 
@@ -110,13 +110,13 @@ def test_after_a_reboot_with_a_clock_that_is_behind_a_drain_gets_what_it_was_giv
     drains.begin(KEY, 5, deadline=HOUR, on_deadline="cut")
     with Store(tmp_path / "state.db") as store:
         store.append({}, author="operator", reason="", drains=drains.running())
-    monkeypatch.setattr(moments, "boot", lambda: "the next one")
-    monkeypatch.setattr(moments, "wall_clock", lambda: datetime.now(UTC) - hours(48))
+    monkeypatch.setattr(boot_time, "boot", lambda: "the next one")
+    monkeypatch.setattr(boot_time, "wall_clock", lambda: datetime.now(UTC) - hours(48))
 
     with Store(tmp_path / "state.db") as store:
         found = store.drains()[KEY]
 
-    now = moments.now()
+    now = boot_time.now()
     assert found.deadline
     assert HOUR - 60 < found.deadline.at - now.at <= HOUR
     assert now.at - 60 < found.since.at <= now.at

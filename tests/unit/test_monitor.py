@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, NoWay, Probe, Target
 from xdpdirector.checks.ways import PlainWays
 from xdpdirector.checkspec import CheckSpec, TcpCheck
@@ -16,6 +15,7 @@ from xdpdirector.health import HealthReport
 from xdpdirector.lab.chaos.inside import fail
 from xdpdirector.model import Address, Key
 from xdpdirector.monitor import Monitor
+from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.views import Operational
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN

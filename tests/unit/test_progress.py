@@ -9,8 +9,8 @@ from math import log
 import pytest
 
 from xdpdirector.drains import Drain
-from xdpdirector.moments import Moment, Now
 from xdpdirector.progress import WINDOW, Progress, Sample
+from xdpdirector.system.boot_time import Moment, Now
 
 NOON = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 NOW = Now(1000.0, NOON)

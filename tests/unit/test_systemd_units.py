@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import becoming, descriptors, giver, privileges
+from xdpdirector import becoming, descriptors, giver
 from xdpdirector.checknet import SETTINGS
 from xdpdirector.lab.package.lock import DEBIANS
 from xdpdirector.paths import DEFAULT_CONFIGURATION
+from xdpdirector.system import privileges
 
 CHECKOUT = Path(__file__).parents[2]
 UNITS = CHECKOUT / "contrib" / "systemd"

@@ -17,7 +17,6 @@ from fake_director import FakeDirector
 from stage import story
 
 from xdpdirector import tracing
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.client import Client
 from xdpdirector.decision import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
@@ -25,6 +24,7 @@ from xdpdirector.intent import Intent
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import ServiceSpec
 from xdpdirector.plane import FakePlane
+from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.tracing import Tracing
 
 SOON = 5.0

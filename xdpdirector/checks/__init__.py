@@ -13,9 +13,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from xdpdirector import harmless
 from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
+from xdpdirector.system import sanitize
 
 
 class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an error of ours)
@@ -23,7 +23,7 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an erro
     nothing listens there; then asking another address of the same machine may tell why."""
 
     def __init__(self, sentence: str, *, absence: Literal["", "silent", "refused"] = "") -> None:
-        super().__init__(harmless.line(sentence))
+        super().__init__(sanitize.line(sentence))
         self.absence = absence
 
 
@@ -32,7 +32,7 @@ class CheckImpossible(Exception):  # noqa: N818
     operator, as something is wrong with this director (no file descriptor, no port left) or its configuration."""
 
     def __init__(self, sentence: str) -> None:
-        super().__init__(harmless.line(sentence))
+        super().__init__(sanitize.line(sentence))
 
 
 class NoWay(CheckImpossible):

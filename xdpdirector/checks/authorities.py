@@ -15,10 +15,10 @@ import time
 from dataclasses import dataclass
 from functools import cache
 
-from xdpdirector import files
 from xdpdirector.checks import CheckImpossible
 from xdpdirector.checkspec import Secured
-from xdpdirector.files import Fingerprint
+from xdpdirector.system import files
+from xdpdirector.system.files import Fingerprint
 
 LOOK_APART = 1.0  # seconds
 READ_WITHIN = 5.0  # seconds; a file system that is away answers never

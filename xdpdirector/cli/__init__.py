@@ -11,10 +11,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xdpdirector import harmless
 from xdpdirector.cli import ipvsadm, readiness, serving, streams
 from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
 from xdpdirector.errors import DirectorError
+from xdpdirector.system import sanitize
 
 DEBUG = "XDPDIRECTOR_DEBUG"
 
@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except DirectorError as error:
-        print(f"xdpdirector: {harmless.lines(error.detail)}", file=sys.stderr)
+        print(f"xdpdirector: {sanitize.lines(error.detail)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -59,7 +59,7 @@ def _confess(error: Exception) -> None:
         logging.getLogger("xdpdirector").critical("an unexpected error ends the program", exc_info=error)
         return
     print(
-        f"xdpdirector: the program made a mistake ({type(error).__name__}: {harmless.line(str(error))}). "
+        f"xdpdirector: the program made a mistake ({type(error).__name__}: {sanitize.line(str(error))}). "
         f"Please report it, with what {DEBUG}=1 shows.",
         file=sys.stderr,
     )

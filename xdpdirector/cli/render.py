@@ -15,11 +15,11 @@ from datetime import datetime
 from io import StringIO
 from typing import TYPE_CHECKING
 
-from xdpdirector import harmless
 from xdpdirector.cli import streams
 from xdpdirector.cli.codes import PIPE_CLOSED
 from xdpdirector.cli.tables import Table, Word, has_colours, painted
 from xdpdirector.cli.target import Format
+from xdpdirector.system import sanitize
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ def as_text(output: Format, document: object) -> str:
     """As JSON or YAML."""
     if output is Format.YAML:
         return _yaml(document)
-    return harmless.json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
+    return sanitize.json(json.dumps(document, indent=2, ensure_ascii=False)) + "\n"
 
 
 def _yaml(document: object) -> str:
@@ -60,7 +60,7 @@ def _yaml(document: object) -> str:
     yaml, text = YAML(), StringIO()
     yaml.width, yaml.default_flow_style = _WIDEST, False
     yaml.dump(document, text)
-    if harmless.json(text.getvalue()) == text.getvalue():
+    if sanitize.json(text.getvalue()) == text.getvalue():
         return text.getvalue()
     yaml.allow_unicode, text = False, StringIO()
     yaml.dump(document, text)
@@ -69,7 +69,7 @@ def _yaml(document: object) -> str:
 
 def yaml_shown(text: str) -> str:
     """YAML that the daemon wrote, as it is where nothing in it is a command to a terminal."""
-    if harmless.lines(text) == text:
+    if sanitize.lines(text) == text:
         return text
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
@@ -77,13 +77,13 @@ def yaml_shown(text: str) -> str:
     try:
         return _yaml(YAML(typ="safe", pure=True).load(text))
     except YAMLError:  # no honest daemon's
-        return harmless.lines(text)
+        return sanitize.lines(text)
 
 
 def entry(output: Format, document: object, line: Callable[[], str]) -> None:
     """One of many, as they come: a line of a table, a line of JSON, or one more YAML document."""
     if output is Format.JSON:
-        write(harmless.json(json.dumps(document, ensure_ascii=False)) + "\n")
+        write(sanitize.json(json.dumps(document, ensure_ascii=False)) + "\n")
     elif output is Format.YAML:
         write("---\n" + _yaml(document))
     else:
@@ -141,7 +141,7 @@ def state(word: str, shown: str | None = None) -> Word:
 
 def paint(text: str, style: str) -> str:
     """In colour where that can be seen; for a line of its own, not for a table."""
-    shown = harmless.line(text)
+    shown = sanitize.line(text)
     return painted(shown, style) if style and has_colours() else shown
 
 
@@ -183,7 +183,7 @@ def _render(parts: Parts) -> str:
         if isinstance(part, Table):
             lines += part.lines(colours=colours)
         else:
-            lines += harmless.lines(part).splitlines() or [""]
+            lines += sanitize.lines(part).splitlines() or [""]
     return "".join(f"{line}\n" for line in lines)
 
 

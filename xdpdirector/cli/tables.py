@@ -10,7 +10,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 
-from xdpdirector import harmless
+from xdpdirector.system import sanitize
 
 _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "magenta": "35", "cyan": "36"}
 _APART = "  "
@@ -81,4 +81,4 @@ def _lines(cell: str) -> list[str]:
     if cell.isprintable():  # as nearly all are
         return [cell]
     style = cell.style if isinstance(cell, Word) else ""
-    return [Word(line, style) for line in harmless.lines(cell).split("\n")]
+    return [Word(line, style) for line in sanitize.lines(cell).split("\n")]

@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from xdpdirector import bpffs, foreign
+from xdpdirector import bpffs
 from xdpdirector.doctor import card
 from xdpdirector.doctor.card import Card
 from xdpdirector.neighbourhood import Room, rooms
 from xdpdirector.netlink import Requests
+from xdpdirector.system import untrusted_directory
 
 
 class Kernel(NamedTuple):
@@ -68,11 +69,11 @@ class ThisMachine:
         return path.read_text(errors="replace").strip()
 
     def begin(self, path: Path) -> bytes:
-        with foreign.opened(path) as file:
+        with untrusted_directory.opened(path) as file:
             return os.read(file, 16)
 
     def foreign_text(self, path: Path) -> str:
-        return foreign.read(path).decode(errors="replace").strip()
+        return untrusted_directory.read(path).decode(errors="replace").strip()
 
     def exists(self, path: Path) -> bool:
         return path.exists()

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from xdpdirector import privileges
 from xdpdirector.doctor.finding import Finding, error, note, ok
 from xdpdirector.doctor.patient import Patient
 from xdpdirector.doctor.running import pid_of
+from xdpdirector.system import privileges
 
 MYSELF = Path("/proc/self/status")
 

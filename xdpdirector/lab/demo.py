@@ -2,7 +2,7 @@
 """The demo: real clients, real servers, a director, and everything that is done to them while they work.
 
 `Demo.run` is the story in order; each step does one thing through the API or to the lab and then lets the
-clients go on for a while. What it means is decided by `judge`, from the story and the clients' requests.
+clients go on for a while. What it means is decided by `expectations`, from the timeline and the clients' requests.
 """
 
 from __future__ import annotations

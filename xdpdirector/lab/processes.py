@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdpdirector import procfs
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.system import procfs
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from math import inf
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.edits import Services
 from xdpdirector.interfaces import Interface
 from xdpdirector.lan.asking import Asking
@@ -37,6 +36,7 @@ from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
 from xdpdirector.routes import Route
 from xdpdirector.stations import own_macs
+from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.views import utc_now
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts

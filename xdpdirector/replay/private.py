@@ -17,11 +17,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from xdpdirector import bpffs, loader, procfs, source
+from xdpdirector import bpffs, loader, source
 from xdpdirector.errors import DirectorError, LoaderError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import BPFFS, InstancePaths
+from xdpdirector.system import procfs
 
 PROGRAM = "replay.c"
 PATHS = InstancePaths("replay")

@@ -10,15 +10,15 @@ import contextlib
 import ssl
 import time
 
-from xdpdirector.background import BackgroundTasks
 from xdpdirector.errors import ConfigurationError
-from xdpdirector.files import fingerprint, require_regular
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections
 from xdpdirector.sync.receiver import Receiver
 from xdpdirector.sync.sender import Sender
 from xdpdirector.sync.status import FleetView, PeerState, PeerStatus
 from xdpdirector.syncspec import SyncSpec, SyncTls
+from xdpdirector.system.background_tasks import BackgroundTasks
+from xdpdirector.system.files import fingerprint, require_regular
 
 SCAN_APART = 0.1  # seconds, as long as a scan takes less than a fifth of that
 SHARE = 5  # between two scans there is so many times what one took

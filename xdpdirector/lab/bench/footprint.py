@@ -7,11 +7,11 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from xdpdirector import procfs
 from xdpdirector.lab.bench.figure import MEGABYTES, SECONDS, Figure, Key
 from xdpdirector.lab.bench.series import Series
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.topology import VIP4
+from xdpdirector.system import procfs
 
 SERVICES, BACKENDS = 100, 10
 FIRST_PORT, FIRST_HOST = 1001, 21

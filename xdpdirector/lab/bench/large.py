@@ -8,7 +8,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from xdpdirector import procfs
 from xdpdirector.client import backend_path
 from xdpdirector.lab.bench.figure import MEGABYTES, PERCENT, SECONDS, Figure, Key
 from xdpdirector.lab.bench.footprint import DAEMON, resident_megabytes
@@ -16,6 +15,7 @@ from xdpdirector.lab.bench.series import Series
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.topology import VIP4
+from xdpdirector.system import procfs
 
 NET, HOSTS = "198.51.100", 250  # a network of its own: the lab's is too small
 FIRST_PORT = 1001

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from xdpdirector import attachment, config, handover, loader, source
 from xdpdirector.paths import InstancePaths
-from xdpdirector.privileges import Account
+from xdpdirector.system.privileges import Account
 
 
 def another_program(directory: Path) -> Path:

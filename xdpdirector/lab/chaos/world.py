@@ -22,7 +22,7 @@ from xdpdirector.lab.servers import Server
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.paths import InstancePaths
-from xdpdirector.privileges import Account
+from xdpdirector.system.privileges import Account
 
 USERS = ("games", "nobody")
 """Whom the daemon becomes, where it can: on every Debian, and otherwise idle."""

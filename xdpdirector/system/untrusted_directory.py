@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from xdpdirector import procfs
+from xdpdirector.system import procfs
 
 LARGEST = 1 << 20  # octets of a file that is read
 MODE_OF_OWN = 0o755

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xdpdirector.access import AccessFile
-from xdpdirector.accessspec import ApiSpec
 from xdpdirector.audit import Audit
+from xdpdirector.model.access import ApiSpec
 from xdpdirector.sessions import Sessions
 from xdpdirector.tokens import Tokens
 

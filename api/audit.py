@@ -14,7 +14,7 @@ from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.routers import new_router
 from xdpdirector.audit import AuditView
-from xdpdirector.fields import Frozen
+from xdpdirector.model.fields import Frozen
 
 router = new_router(prefix="/v1/audit", tags=["access"])
 _MOMENT = re.compile(

@@ -11,7 +11,6 @@ from typing import Annotated, Literal
 
 from fastapi import Query, Response, status
 
-from xdpdirector import labels
 from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, NewBackendName, ServiceName
@@ -32,8 +31,8 @@ from xdpdirector.api.requests import (
 )
 from xdpdirector.api.routers import new_router
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.model import AdminState
-from xdpdirector.views import BackendView, Operational
+from xdpdirector.model import AdminState, labels
+from xdpdirector.model.status import BackendView, Operational
 
 EVERYWHERE = "all-backends"
 BackendCursor = Annotated[cursors.Cursor, cursors.of("backends")]

@@ -13,7 +13,7 @@ from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.reading import ReaderDep, as_json
 from xdpdirector.api.routers import new_router
 from xdpdirector.model import HostAddress
-from xdpdirector.views import ConnectionView
+from xdpdirector.model.status import ConnectionView
 
 ConnectionCursor = Annotated[cursors.Cursor, cursors.of("connections")]
 

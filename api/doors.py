@@ -15,10 +15,10 @@ import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from xdpdirector.accessspec import ApiSpec, Endpoint
 from xdpdirector.api import tls
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError, StoreError
+from xdpdirector.model.access import ApiSpec, Endpoint
 from xdpdirector.system.files import Fingerprint, fingerprint
 from xdpdirector.tokens import Tokens
 

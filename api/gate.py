@@ -16,7 +16,6 @@ from fastapi import Request
 from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from xdpdirector.accessspec import Role
 from xdpdirector.api import browsers, problems
 from xdpdirector.api.access import Access
 from xdpdirector.api.auditing import Audited, turn_away
@@ -27,6 +26,7 @@ from xdpdirector.api.strictness import one_header
 from xdpdirector.api.tallies import Tallies
 from xdpdirector.api.vigil import watched
 from xdpdirector.errors import DirectorError, NotAllowedError, NotAuthenticatedError, StoreError
+from xdpdirector.model.access import Role
 from xdpdirector.system.threads import to_its_end
 
 _NOBODY = Peer()

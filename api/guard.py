@@ -21,10 +21,10 @@ from xdpdirector.api.reading import ReaderDep, as_json
 from xdpdirector.api.requests import DenialAsShown, DenialPut, require_name
 from xdpdirector.api.routers import new_router
 from xdpdirector.errors import NotFoundError
-from xdpdirector.fields import Frozen
-from xdpdirector.guardspec import MOST_DENIED, DenyEntry, PrefixField
 from xdpdirector.model import HostAddress
-from xdpdirector.views import DeniedView, GuardView
+from xdpdirector.model.fields import Frozen
+from xdpdirector.model.guard import MOST_DENIED, DenyEntry, PrefixField
+from xdpdirector.model.status import DeniedView, GuardView
 
 router = new_router(prefix="/v1/guard", tags=["guard"], route_class=IdempotentRoute)
 DeniedCursor = Annotated[cursors.Cursor, cursors.of("denied")]

@@ -16,8 +16,8 @@ from functools import lru_cache
 from ipaddress import ip_network
 from typing import Protocol
 
-from xdpdirector.accessspec import Role
 from xdpdirector.errors import NotAuthenticatedError
+from xdpdirector.model.access import Role
 from xdpdirector.sessions import Holder, Session
 
 _PEERCRED = struct.Struct("=iII")  # struct ucred, unix(7)

@@ -10,7 +10,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xdpdirector.accessspec import Role
+from xdpdirector.model.access import Role
 
 LARGEST_BODY = 1 << 20
 LARGEST_OF_STRANGERS = 4 << 10

@@ -10,10 +10,10 @@ from typing import Annotated, Any, Generic, NamedTuple, TypeVar
 from fastapi import Query
 from pydantic import AfterValidator, BaseModel, WithJsonSchema
 
-from xdpdirector import labels
 from xdpdirector.api import cursors
 from xdpdirector.api.reading import as_json
 from xdpdirector.errors import InvalidRequestError
+from xdpdirector.model import labels
 
 View = TypeVar("View", bound=BaseModel)
 Part = dict[str, Any]

@@ -18,11 +18,11 @@ from xdpdirector.api.tallies import Tallies
 from xdpdirector.checks import Target
 from xdpdirector.checks.measured import Tally
 from xdpdirector.lan.view import Finding, FindingKind
-from xdpdirector.listener import Address
 from xdpdirector.model import AdminState
+from xdpdirector.model.listener import Address
+from xdpdirector.model.status import Operational, Readiness, Traffic, Vitals
 from xdpdirector.reporting import BackendSample, ServiceSample
 from xdpdirector.sync.status import PeerState, PeerStatus
-from xdpdirector.views import Operational, Readiness, Traffic, Vitals
 
 _OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))
 

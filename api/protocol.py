@@ -14,17 +14,14 @@ from xdpdirector.checks.measured import Tally
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
-from xdpdirector.guardspec import DenyEntry, Prefix
 from xdpdirector.history import Summary
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
-from xdpdirector.labels import Selector
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
-from xdpdirector.reporting import ServiceSample
-from xdpdirector.sync.status import SyncSource
-from xdpdirector.tracing import Tracing
-from xdpdirector.views import (
+from xdpdirector.model.guard import DenyEntry, Prefix
+from xdpdirector.model.labels import Selector
+from xdpdirector.model.status import (
     BackendView,
     ConnectionPage,
     DeniedView,
@@ -34,6 +31,9 @@ from xdpdirector.views import (
     Statistics,
     Vitals,
 )
+from xdpdirector.reporting import ServiceSample
+from xdpdirector.sync.status import SyncSource
+from xdpdirector.tracing import Tracing
 
 
 class ConfigurationControl(Protocol):

@@ -23,8 +23,16 @@ from xdpdirector.api.protocol import Control
 from xdpdirector.api.turns import in_turns
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState
+from xdpdirector.model.status import (
+    DrainView,
+    GuardView,
+    Operational,
+    Readiness,
+    Refused,
+    Traffic,
+    Vitals,
+)
 from xdpdirector.reporting import BackendSample, ServiceSample
-from xdpdirector.views import DrainView, GuardView, Operational, Readiness, Refused, Traffic, Vitals
 
 APART = 1.0  # seconds between two looks while somebody looks
 KEPT_APART = 10.0

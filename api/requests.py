@@ -9,10 +9,10 @@ from pydantic import BaseModel, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.fields import Between, Duration
-from xdpdirector.guardspec import DenyEntry, DenyReason, PrefixField
 from xdpdirector.model import BackendSpec, Frozen, Name, ServiceSpec, Timeout
-from xdpdirector.views import BackendView, DeniedView, ServiceView
+from xdpdirector.model.fields import Between, Duration
+from xdpdirector.model.guard import DenyEntry, DenyReason, PrefixField
+from xdpdirector.model.status import BackendView, DeniedView, ServiceView
 
 Wait = Annotated[
     Duration, Between(0.001, 600, "must be at least 1ms, and at most 10m: ask again to wait longer")

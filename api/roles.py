@@ -13,7 +13,7 @@ from typing import Any
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from xdpdirector.accessspec import Role
+from xdpdirector.model.access import Role
 
 BROWSERS = frozenset({"get_dashboard", "create_session"})
 """What a browser needs to log in."""

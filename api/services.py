@@ -8,7 +8,6 @@ from typing import Annotated
 
 from fastapi import Query, Response, status
 
-from xdpdirector import labels
 from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag
 from xdpdirector.api.deps import DirectorDep, IntentDep, NewServiceName, ServiceName
@@ -19,7 +18,8 @@ from xdpdirector.api.patches import ServicePatch
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.requests import ServiceCreate, ServicePut, require_name
 from xdpdirector.api.routers import new_router
-from xdpdirector.views import Operational, ServiceView
+from xdpdirector.model import labels
+from xdpdirector.model.status import Operational, ServiceView
 
 ServiceCursor = Annotated[cursors.Cursor, cursors.of("services")]
 

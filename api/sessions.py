@@ -15,7 +15,6 @@ from typing import Annotated
 from fastapi import Depends, Path, Request, Response, status
 from pydantic import BaseModel, Field
 
-from xdpdirector.accessspec import Endpoint, Role
 from xdpdirector.api import browsers
 from xdpdirector.api.auditing import turn_away
 from xdpdirector.api.deps import AccessDep
@@ -25,7 +24,8 @@ from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
 from xdpdirector.audit import Entry, Outcome
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError, NotFoundError
-from xdpdirector.fields import Frozen
+from xdpdirector.model.access import Endpoint, Role
+from xdpdirector.model.fields import Frozen
 from xdpdirector.sessions import LIFETIME, Holder, Session, SessionView
 from xdpdirector.system.threads import to_its_end
 

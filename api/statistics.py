@@ -9,7 +9,7 @@ from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.negotiation import JSON
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.routers import new_router
-from xdpdirector.views import Statistics
+from xdpdirector.model.status import Statistics
 
 router = new_router(prefix="/v1/stats", tags=["statistics"])
 

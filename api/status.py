@@ -10,7 +10,7 @@ from pydantic import BaseModel
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.routers import new_router
-from xdpdirector.views import Readiness
+from xdpdirector.model.status import Readiness
 
 router = new_router(tags=["status"])
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import ssl
 
-from xdpdirector.accessspec import TlsSpec
 from xdpdirector.errors import ConfigurationError
+from xdpdirector.model.access import TlsSpec
 from xdpdirector.system import files
 
 SUITES = "ECDHE+AESGCM:ECDHE+CHACHA20"

@@ -19,9 +19,9 @@ from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, EventStream, Stream, message
 from xdpdirector.decision import MOST, Decision, Selection
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.fields import Frozen
-from xdpdirector.guardspec import PrefixField
-from xdpdirector.listener import Address
+from xdpdirector.model.fields import Frozen
+from xdpdirector.model.guard import PrefixField
+from xdpdirector.model.listener import Address
 from xdpdirector.tracing import Watcher
 
 LONGEST = 86400.0  # seconds

@@ -18,7 +18,7 @@ from typing import Literal
 from xdpdirector.access import KEPT, AccessFile
 from xdpdirector.database import Row
 from xdpdirector.errors import StoreError
-from xdpdirector.fields import Frozen
+from xdpdirector.model.fields import Frozen
 
 LONGEST = {"request": 500, "key": 100, "reason": 500, "detail": 500, "author": 100, "source": 100}
 DAEMON = "daemon"

@@ -7,9 +7,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from xdpdirector.checks import Target
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport, best
 from xdpdirector.model import Address, BackendSpec, ServiceSpec
+from xdpdirector.model.checks import CheckSpec
 
 
 def targets(service: ServiceSpec, backend: BackendSpec) -> tuple[Target, ...]:

@@ -16,10 +16,10 @@ from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
 from xdpdirector.filestate import Ground, keep_admin, merge_file
-from xdpdirector.guardspec import GuardSpec
 from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.model import Configuration, Key
+from xdpdirector.model.guard import GuardSpec
 from xdpdirector.plane import Plane
 from xdpdirector.pointer import pointer
 from xdpdirector.preview import compared, running

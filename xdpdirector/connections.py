@@ -13,10 +13,10 @@ import numpy as np
 from xdpdirector.clock import Clock
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.indices import Backend, Indices
+from xdpdirector.model.status import ConnectionPage, ConnectionView
 from xdpdirector.records import Records
 from xdpdirector.sweep import idle_ticks
 from xdpdirector.tables import PROTOCOLS, Array, Tables, address_of, address_words
-from xdpdirector.views import ConnectionPage, ConnectionView
 
 Network: TypeAlias = IPv4Network | IPv6Network
 

@@ -23,16 +23,16 @@ from xdpdirector.departed import Departed
 from xdpdirector.errors import CapacityError
 from xdpdirector.fronts import Fronts
 from xdpdirector.guarding import Guarding
-from xdpdirector.guardspec import Prefix
 from xdpdirector.indices import Backend, Indices
 from xdpdirector.listening import Found, Listening
 from xdpdirector.model import Address, ServiceSpec
+from xdpdirector.model.guard import Prefix
+from xdpdirector.model.status import Fill, Traffic
 from xdpdirector.rings import RingPlace, Rings
 from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
 from xdpdirector.senders import Senders
 from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
 from xdpdirector.tables import Array, Tables, correct, count_of
-from xdpdirector.views import Fill, Traffic
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF

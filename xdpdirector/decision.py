@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network, IPv6Network
 from typing import TypeAlias
 
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 
 Network: TypeAlias = IPv4Network | IPv6Network
 Key: TypeAlias = tuple[str, str]

@@ -14,8 +14,8 @@ from ipaddress import ip_network
 from typing import Protocol, TypeAlias
 
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
-from xdpdirector.guardspec import DenyEntry, Prefix
-from xdpdirector.listener import Address
+from xdpdirector.model.guard import DenyEntry, Prefix
+from xdpdirector.model.listener import Address
 
 
 @dataclass(frozen=True)

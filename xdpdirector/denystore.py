@@ -9,7 +9,7 @@ from datetime import datetime
 from xdpdirector.database import Database
 from xdpdirector.denylist import Denial, Denials, Kept
 from xdpdirector.errors import StoreError
-from xdpdirector.guardspec import Prefix, parse_prefix
+from xdpdirector.model.guard import Prefix, parse_prefix
 
 _COLUMNS = "prefix, reason, author, since, from_file"
 

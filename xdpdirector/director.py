@@ -26,17 +26,11 @@ from xdpdirector.guard import Guard
 from xdpdirector.history import History
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
-from xdpdirector.labels import Selector
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
-from xdpdirector.plane import Plane
-from xdpdirector.reconciler import Reconciler
-from xdpdirector.reporting import ServiceSample
-from xdpdirector.showing import Showing
-from xdpdirector.sync.status import NoSync, SyncSource
-from xdpdirector.tracing import Tracing
-from xdpdirector.views import (
+from xdpdirector.model.labels import Selector
+from xdpdirector.model.status import (
     AttachmentView,
     BackendView,
     ConnectionPage,
@@ -46,6 +40,12 @@ from xdpdirector.views import (
     Vitals,
     total,
 )
+from xdpdirector.plane import Plane
+from xdpdirector.reconciler import Reconciler
+from xdpdirector.reporting import ServiceSample
+from xdpdirector.showing import Showing
+from xdpdirector.sync.status import NoSync, SyncSource
+from xdpdirector.tracing import Tracing
 from xdpdirector.wallclock import WallClock
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 

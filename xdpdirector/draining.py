@@ -20,12 +20,12 @@ from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
 from xdpdirector.events import Events
 from xdpdirector.intent import Intent
-from xdpdirector.labels import Selector
 from xdpdirector.model import AdminState, Key
+from xdpdirector.model.labels import Selector
+from xdpdirector.model.status import BackendView, ConnectionCounts, DrainView, Operational
 from xdpdirector.plane import Plane
 from xdpdirector.progress import Progress, Sample
 from xdpdirector.system import boot_time
-from xdpdirector.views import BackendView, ConnectionCounts, DrainView, Operational
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain

@@ -15,10 +15,10 @@ from datetime import timedelta
 from typing import Literal
 
 from xdpdirector.model import AdminState, Key, ServiceSpec
+from xdpdirector.model.status import BackendView, DrainView, Operational
 from xdpdirector.progress import Progress
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Moment, Now
-from xdpdirector.views import BackendView, DrainView, Operational
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from xdpdirector import checkports
-from xdpdirector.checkspec import Checks
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
-from xdpdirector.labels import Selector
 from xdpdirector.model import AdminState, BackendSpec, Frozen, ServiceSpec, check_listeners, merged
+from xdpdirector.model.checks import Checks
+from xdpdirector.model.labels import Selector
 from xdpdirector.pointer import pointer
 from xdpdirector.sentences import Problem, problems
 

@@ -18,7 +18,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from xdpdirector.fields import Frozen
+from xdpdirector.model.fields import Frozen
 from xdpdirector.system import sanitize
 
 CAPACITY = 10_000

@@ -10,9 +10,9 @@ from collections.abc import Callable
 
 from xdpdirector.errors import NotFoundError
 from xdpdirector.explanation import Explanation, explain
+from xdpdirector.model.status import ServiceView
 from xdpdirector.plane import Plane
 from xdpdirector.question import Question
-from xdpdirector.views import ServiceView
 
 
 class Explaining:

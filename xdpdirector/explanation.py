@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xdpdirector.fields import Frozen
 from xdpdirector.model import Address, Scheduler
+from xdpdirector.model.fields import Frozen
+from xdpdirector.model.status import BackendView, ServiceView
 from xdpdirector.question import Finding, Question
-from xdpdirector.views import BackendView, ServiceView
 
 
 class Candidate(Frozen):

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xdpdirector.errors import CapacityError
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 from xdpdirector.tables import Array, Tables, address_of, address_words
 
 

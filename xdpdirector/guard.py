@@ -25,14 +25,20 @@ from xdpdirector.dryrun import DryRunError, beside
 from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DirectorError, StoreError
 from xdpdirector.events import Events
-from xdpdirector.guardspec import DenyEntry, GuardSpec, Prefix
 from xdpdirector.intent import Intent
-from xdpdirector.listener import Address
 from xdpdirector.model import Sizes
+from xdpdirector.model.guard import DenyEntry, GuardSpec, Prefix
+from xdpdirector.model.listener import Address
+from xdpdirector.model.status import (
+    DeniedView,
+    GuardView,
+    LimitView,
+    Refused,
+    utc_now,
+)
 from xdpdirector.plane import Plane
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.system.threads import to_its_end
-from xdpdirector.views import DeniedView, GuardView, LimitView, Refused, utc_now
 
 UPKEEP_APART = 5.0
 MOST_TOLD = 20  # changes that are told one by one

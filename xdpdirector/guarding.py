@@ -17,10 +17,10 @@ import numpy as np
 
 from xdpdirector.clock import Clock
 from xdpdirector.errors import CapacityError
-from xdpdirector.guardspec import Prefix, ServiceLimit
 from xdpdirector.masks import mask_words
+from xdpdirector.model.guard import Prefix, ServiceLimit
+from xdpdirector.model.status import Refused
 from xdpdirector.tables import Array, Entry, Tables, address_of, address_words, dtype_of
-from xdpdirector.views import Refused
 
 AT_ONCE = 16384  # denied prefixes that one look at what somebody else may have changed is at
 

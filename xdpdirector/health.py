@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from xdpdirector.views import Operational
+from xdpdirector.model.status import Operational
 
 _TURNS: dict[tuple[Operational, bool], tuple[Operational, str]] = {
     (Operational.UNKNOWN, True): (Operational.UP, "once"),

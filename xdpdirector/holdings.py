@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from xdpdirector.fields import Frozen
+from xdpdirector.model.fields import Frozen
 
 
 class ProgramView(Frozen):

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 
 from xdpdirector.events import Events
 from xdpdirector.model import Key
-from xdpdirector.views import AttachmentView
+from xdpdirector.model.status import AttachmentView
 
 
 class Lookout:

@@ -18,12 +18,12 @@ from types import MappingProxyType
 
 from xdpdirector.checks import CheckFailed, Probe, Target, authorities, registry
 from xdpdirector.checks.ways import PlainWays, RouteOf, Ways, attempt
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, Key
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.routes import Route
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.views import Operational
 from xdpdirector.watch import Watch
 
 OnChange = Callable[[Key, Operational, str], None]

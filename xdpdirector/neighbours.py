@@ -23,8 +23,8 @@ from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_NE
 
 from xdpdirector.grace import Grace, listed
 from xdpdirector.interfaces import Interface, held_by, interface_of
-from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
+from xdpdirector.model.lan import LanSpec
 from xdpdirector.neighbourhood import Neighbourhood
 from xdpdirector.netlink import Events, Message, Requests
 from xdpdirector.routes import (

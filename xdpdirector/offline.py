@@ -17,9 +17,9 @@ from typing import Any, Self, TypeVar
 from pydantic import ValidationError
 
 from xdpdirector.access import AccessFile
-from xdpdirector.accessspec import Role
 from xdpdirector.audit import Audit, Entry, Outcome
 from xdpdirector.errors import DirectorError, InvalidRequestError, NotAllowedError, StoreError
+from xdpdirector.model.access import Role
 from xdpdirector.sentences import problems
 from xdpdirector.tokens import Tokens, TokenSpec
 

@@ -11,13 +11,21 @@ from typing import Protocol
 
 from xdpdirector.decision import Decision, Selection
 from xdpdirector.errors import CapacityError
-from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings, ProgramView
-from xdpdirector.listener import Address
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.guard import Prefix
+from xdpdirector.model.listener import Address
+from xdpdirector.model.status import (
+    AttachmentView,
+    ConnectionCounts,
+    ConnectionPage,
+    Fill,
+    Refused,
+    Traffic,
+    total,
+)
 from xdpdirector.question import Finding, Question
 from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic, total
 
 
 class Plane(Protocol):

@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.routes import Route
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
-from xdpdirector.views import Operational
 from xdpdirector.weights import effective
 
 

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from xdpdirector.fields import NUMBER, Frozen, HostAddress
-from xdpdirector.listener import Listener, Ports
+from xdpdirector.model.fields import NUMBER, Frozen, HostAddress
+from xdpdirector.model.listener import Listener, Ports
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
 _FLAGS = "FSRPAU"  # from the lowest bit on (RFC 9293, 3.1)

@@ -19,11 +19,19 @@ from xdpdirector.decision import Decision, Selection
 from xdpdirector.decisions import Decisions
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.explainer import Explainer
-from xdpdirector.guardspec import Prefix
 from xdpdirector.holdings import Holdings
 from xdpdirector.layout import Loaded
-from xdpdirector.listener import Address
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.guard import Prefix
+from xdpdirector.model.listener import Address
+from xdpdirector.model.status import (
+    AttachmentView,
+    ConnectionCounts,
+    ConnectionPage,
+    Fill,
+    Refused,
+    Traffic,
+)
 from xdpdirector.paths import InstancePaths
 from xdpdirector.question import Finding, Question, frame_of
 from xdpdirector.records import Records
@@ -31,7 +39,6 @@ from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.sync.interface import ConnectionTables
 from xdpdirector.tables import Tables
-from xdpdirector.views import AttachmentView, ConnectionCounts, ConnectionPage, Fill, Refused, Traffic
 
 Result = TypeVar("Result")
 

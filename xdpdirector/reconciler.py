@@ -22,13 +22,13 @@ from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, Inv
 from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, Key, ServiceSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.plane import Plane
 from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.views import Operational
 from xdpdirector.vips import VipTable
 
 APPLY_APART = 0.1  # seconds between two applies of news

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
-from xdpdirector.planning import Standing, VipVerdict
-from xdpdirector.views import (
+from xdpdirector.model.status import (
     BackendView,
     ConnectionCounts,
     DrainView,
@@ -21,6 +20,7 @@ from xdpdirector.views import (
     VipView,
     total,
 )
+from xdpdirector.planning import Standing, VipVerdict
 
 NOTHING = Traffic()
 

@@ -11,7 +11,7 @@ import struct
 from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 from xdpdirector.routes import Hop, Neighbour
 
 _ROUTE = struct.Struct(

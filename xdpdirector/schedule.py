@@ -18,8 +18,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeouts
+from xdpdirector.model.guard import ServiceLimit
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 

@@ -10,10 +10,16 @@ from typing import TypeVar
 from xdpdirector import edits, reporting
 from xdpdirector.edits import Services
 from xdpdirector.model import BackendSpec, Key, ServiceSpec
+from xdpdirector.model.status import (
+    BackendView,
+    ConnectionCounts,
+    DrainView,
+    ServiceView,
+    Traffic,
+)
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
-from xdpdirector.views import BackendView, ConnectionCounts, DrainView, ServiceView, Traffic
 
 PIECE = 32  # backends that are shown without a turn for others
 MOST_TOGETHER = 512  # backends whose traffic is read at once

@@ -16,19 +16,19 @@ from datetime import datetime
 from typing import Protocol
 
 from xdpdirector.checks import CheckImpossible, Target
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.checktargets import asked, known_before, targets, verdict_on
 from xdpdirector.differences import Missing
 from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.status import Operational, utc_now
 from xdpdirector.monitor import NOTHING
 from xdpdirector.neighbours import NeighbourTable
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.routes import Route
 from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
-from xdpdirector.views import Operational, utc_now
 
 FIRST_MARGIN = 1.0  # seconds that the first checks have on top of their timeouts
 RESOLVE_WITHIN = 1.5  # how long to wait for neighbours, where it is worth it

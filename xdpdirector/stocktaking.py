@@ -17,11 +17,11 @@ from xdpdirector.clock import Clock
 from xdpdirector.holdings import BackendEntry, CarrierView, Holdings, MapView, ProgramView
 from xdpdirector.indices import Indices
 from xdpdirector.libbpf import MapType
+from xdpdirector.model.status import Fill
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES as CONNECTIONS
 from xdpdirector.records import Records
 from xdpdirector.tables import Tables
-from xdpdirector.views import Fill
 
 _COUNTED = {MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE}
 _FILLED = {"ring": "ring_slots"}

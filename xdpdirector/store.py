@@ -19,12 +19,12 @@ from typing import Any, Self
 from pydantic import TypeAdapter, ValidationError
 
 from xdpdirector import checkports
-from xdpdirector.checkspec import STORED
 from xdpdirector.database import Database, Format, Row
 from xdpdirector.drains import Drain
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.history import Revision, Summary
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.checks import STORED
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Now, Stored
 

@@ -16,11 +16,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
 from xdpdirector.access import AccessFile
-from xdpdirector.accessspec import Role
 from xdpdirector.database import Row
 from xdpdirector.dryrun import DryRunError, beside
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
-from xdpdirector.fields import Between, Duration, Frozen, Name
+from xdpdirector.model.access import Role
+from xdpdirector.model.fields import Between, Duration, Frozen, Name
 
 MOST = 1000
 USE_APART = timedelta(minutes=5)

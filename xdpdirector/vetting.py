@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from xdpdirector.checkspec import Secured
 from xdpdirector.model import Configuration, Listener
+from xdpdirector.model.checks import Secured
 from xdpdirector.pointer import pointer
 from xdpdirector.system import files
 from xdpdirector.tables import port_prefixes

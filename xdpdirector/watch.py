@@ -14,9 +14,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, NoWay, Target
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.health import Health, HealthReport
-from xdpdirector.views import Operational
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.status import Operational
 
 START_SPREAD = 0.1
 # Checks of one age drift apart by starting up to this part of the interval early, never late: a dead backend is

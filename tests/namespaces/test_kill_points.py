@@ -34,11 +34,11 @@ from xdpdirector.lab.processes import Process
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Configuration
+from xdpdirector.model.status import Operational
 from xdpdirector.paths import InstancePaths
 from xdpdirector.planning import Standing, plan
 from xdpdirector.realplane import RealPlane
 from xdpdirector.routes import Route
-from xdpdirector.views import Operational
 
 pytestmark = pytest.mark.root
 

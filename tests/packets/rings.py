@@ -9,10 +9,10 @@ import world as w
 
 from xdpdirector import planning, schedule
 from xdpdirector.model import ServiceSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
-from xdpdirector.views import Operational
 
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 301)

@@ -15,8 +15,8 @@ from scapy.packet import Packet, Raw
 from xdpdirector import guarding as guarding_module
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.errors import CapacityError
-from xdpdirector.guardspec import Prefix
 from xdpdirector.model import Scheduler
+from xdpdirector.model.guard import Prefix
 from xdpdirector.schedule import ServicePlan
 
 WLC = w.service()

@@ -12,8 +12,8 @@ import world as w
 from xdpdirector import attachment, carrying, loader
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.model import Listener, Scheduler, Sizes
+from xdpdirector.model.status import total
 from xdpdirector.paths import InstancePaths
-from xdpdirector.views import total
 
 TWO = (w.backend("web1"), w.backend("web2"))
 

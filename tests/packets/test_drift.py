@@ -13,8 +13,8 @@ import pytest
 import world as w
 from growing import instructions
 
-from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import Scheduler
+from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.schedule import ServicePlan, backends_of
 from xdpdirector.tables import Array
 

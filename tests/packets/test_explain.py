@@ -18,8 +18,8 @@ from world import World
 
 from xdpdirector import libbpf, loader
 from xdpdirector.explainer import Explainer
-from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import Persistence, Scheduler
+from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.paths import InstancePaths
 from xdpdirector.question import Finding, Question, Slot, frame_of
 from xdpdirector.schedule import State

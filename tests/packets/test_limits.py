@@ -17,10 +17,10 @@ from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
 from xdpdirector.dataplane import Dataplane
-from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.model import Listener, Persistence, Scheduler
+from xdpdirector.model.guard import ServiceLimit
+from xdpdirector.model.status import Refused
 from xdpdirector.schedule import State
-from xdpdirector.views import Refused
 
 RING = Scheduler.MH
 THREE = ServiceLimit(rate="60/h", burst=3)

@@ -9,7 +9,7 @@ import pytest
 import world as w
 from rings import NAMES, asked, planned, settle
 
-from xdpdirector.guardspec import ServiceLimit
+from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.schedule import State
 
 FLOWS = range(1, 41)

@@ -18,11 +18,11 @@ from xdpdirector import connections, records
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
+from xdpdirector.model.status import ConnectionView
 from xdpdirector.paths import InstancePaths
 from xdpdirector.question import Question
 from xdpdirector.realplane import RealPlane
 from xdpdirector.schedule import ServicePlan
-from xdpdirector.views import ConnectionView
 
 LATE = 10_000.0
 MAIL = w.service(name="mail", listeners=(Listener.parse(f"{w.VIP}:25/tcp"),), members=(w.backend("web2"),))

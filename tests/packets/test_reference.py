@@ -24,8 +24,8 @@ from reference.frame import TCP, UDP, dissect
 from reference.grammar import Cast, Grammar, mended
 
 from xdpdirector import libbpf
-from xdpdirector.guardspec import Prefix, ServiceLimit
 from xdpdirector.model import Listener, Persistence, Scheduler
+from xdpdirector.model.guard import Prefix, ServiceLimit
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 
 SEED = os.environ.get("XDPDIRECTOR_SEED", "1")

@@ -23,8 +23,8 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
-from xdpdirector.listener import WITHOUT_PORTS
 from xdpdirector.model import Listener, Scheduler
+from xdpdirector.model.listener import WITHOUT_PORTS
 from xdpdirector.schedule import ServicePlan
 
 BIG = bytes(range(256)) * 12

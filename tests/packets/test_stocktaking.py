@@ -9,9 +9,9 @@ from world import World
 from xdpdirector import libbpf, loader, stocktaking
 from xdpdirector.holdings import Holdings
 from xdpdirector.model import Persistence
+from xdpdirector.model.status import Fill
 from xdpdirector.paths import InstancePaths
 from xdpdirector.schedule import State
-from xdpdirector.views import Fill
 
 
 def taken(world: World) -> Holdings:

@@ -13,9 +13,9 @@ from world import World
 
 from xdpdirector.decision import Decision, Selection
 from xdpdirector.decisions import Decisions
-from xdpdirector.guardspec import ServiceLimit
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Listener, Scheduler
+from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.schedule import State
 
 ALL = Selection(rate=1000)

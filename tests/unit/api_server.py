@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from xdpdirector.accessspec import ApiSpec
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.server import Door, Server
 from xdpdirector.client import Client, UnixConnection
+from xdpdirector.model.access import ApiSpec
 
 PLENTY = ApiSpec(rate=100_000)
 

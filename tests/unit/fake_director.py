@@ -25,20 +25,11 @@ from xdpdirector.guard import Guard
 from xdpdirector.history import Revision, Summary
 from xdpdirector.holdings import Holdings
 from xdpdirector.intent import Intent
-from xdpdirector.labels import Selector
 from xdpdirector.lan.source import FakeLan
-from xdpdirector.lvsspec import LvsSpec
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
-from xdpdirector.plane import FakePlane
-from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.preview import running
-from xdpdirector.progress import Progress
-from xdpdirector.reporting import ServiceSample
-from xdpdirector.routes import Route
-from xdpdirector.sync.status import NoSync
-from xdpdirector.system import boot_time
-from xdpdirector.tracing import Tracing
-from xdpdirector.views import (
+from xdpdirector.model.labels import Selector
+from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.status import (
     AttachmentView,
     BackendView,
     ConnectionCounts,
@@ -55,6 +46,15 @@ from xdpdirector.views import (
     Vitals,
     total,
 )
+from xdpdirector.plane import FakePlane
+from xdpdirector.planning import Standing, VipVerdict, standing_of
+from xdpdirector.preview import running
+from xdpdirector.progress import Progress
+from xdpdirector.reporting import ServiceSample
+from xdpdirector.routes import Route
+from xdpdirector.sync.status import NoSync
+from xdpdirector.system import boot_time
+from xdpdirector.tracing import Tracing
 
 CLIENT = "198.51.100.7"
 FOUND = Route("neighbour", bytes.fromhex("020000000015"), bytes.fromhex("020000000001"), 2, "eth0")

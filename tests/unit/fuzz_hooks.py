@@ -22,8 +22,8 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from xdpdirector.api import cursors
 from xdpdirector.configuring import FIXED
-from xdpdirector.durations import parse_duration
 from xdpdirector.model import Configuration
+from xdpdirector.model.durations import parse_duration
 
 Document = dict[str, Any]
 URL, HEADERS = os.environ["XDPDIRECTOR_URL"], {"authorization": f"Bearer {os.environ['XDPDIRECTOR_TOKEN']}"}

@@ -9,9 +9,9 @@ from ipaddress import ip_address
 
 from xdpdirector.decision import Decision, Selection
 from xdpdirector.model import Key
+from xdpdirector.model.status import ConnectionCounts, ConnectionPage, ConnectionView, Traffic
 from xdpdirector.plane import FakePlane
 from xdpdirector.question import Finding, Question
-from xdpdirector.views import ConnectionCounts, ConnectionPage, ConnectionView, Traffic
 
 CLIENT, VIP = ip_address("198.51.100.7"), ip_address("192.0.2.10")
 FRAME = bytes.fromhex("020000000015 020000000001 0800") + bytes(46)

@@ -10,8 +10,8 @@ from ipaddress import ip_address
 from typing import Any
 
 from xdpdirector.checks import CheckImpossible, Dial, Target, registry
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec
 
 HERE, HERE6 = ip_address("127.0.0.1"), ip_address("::1")
 PATIENT, SHORT, HASTY = 20.0, 0.5, 0.05

@@ -17,7 +17,6 @@ from typing import Any, ParamSpec
 
 from xdpdirector.carriers import FakeCarriers
 from xdpdirector.checks import Target
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.denylist import FakeKeeper, Keeper
 from xdpdirector.director import Director
 from xdpdirector.drains import Drain
@@ -28,13 +27,14 @@ from xdpdirector.history import History, Revision, Summary
 from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.monitor import NOTHING
 from xdpdirector.neighbours import FakeNeighbours, Route
 from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner
-from xdpdirector.views import Operational
 from xdpdirector.vips import FakeVips
 
 P = ParamSpec("P")

@@ -22,7 +22,6 @@ from lively_plane import LivelyPlane
 from stage import Stage
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xdpdirector.accessspec import ApiSpec, Endpoint, Role
 from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -31,6 +30,7 @@ from xdpdirector.api.server import Server
 from xdpdirector.archive import Archive
 from xdpdirector.client import Client
 from xdpdirector.denystore import DenyStore
+from xdpdirector.model.access import ApiSpec, Endpoint, Role
 from xdpdirector.recorded import Recorded
 from xdpdirector.tokens import TokenSpec
 

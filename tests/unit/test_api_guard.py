@@ -16,7 +16,7 @@ from fake_director import FakeDirector
 from xdpdirector.cli import main
 from xdpdirector.client import Client
 from xdpdirector.errors import ConflictError, DirectorError, InvalidRequestError, NotFoundError
-from xdpdirector.views import Refused
+from xdpdirector.model.status import Refused
 
 DENY, NET, NET6 = "/v1/guard/deny", "203.0.113.0/24", "2001:db8:7::/48"
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"]}

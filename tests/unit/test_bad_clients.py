@@ -18,13 +18,13 @@ from api_server import PLENTY, ApiServer
 from door_certificates import made
 from fake_director import FakeDirector
 
-from xdpdirector.accessspec import ApiSpec, Role, TlsSpec
 from xdpdirector.api import tls
 from xdpdirector.api.connection import LARGEST_HEAD, Patience
 from xdpdirector.api.guests import Room
 from xdpdirector.api.limits import LARGEST_BODY
 from xdpdirector.api.rates import AT_ONCE
 from xdpdirector.api.server import Door
+from xdpdirector.model.access import ApiSpec, Role, TlsSpec
 from xdpdirector.tokens import TokenSpec
 
 DEADLINE = 60.0  # on a busy machine

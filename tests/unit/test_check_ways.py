@@ -13,12 +13,12 @@ import pytest
 from xdpdirector.checknet import CheckNetwork, Inside
 from xdpdirector.checks import CheckFailed, Dial, FakeProbe, NoWay, Target, direct
 from xdpdirector.checks.ways import PlainWays, RouteOf, attempt
-from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.checktargets import known_before, targets, verdict_on
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, ServiceSpec
+from xdpdirector.model.checks import CheckSpec, TcpCheck
+from xdpdirector.model.status import Operational
 from xdpdirector.routes import Route
-from xdpdirector.views import Operational
 
 VIP, VIP6, BACKEND = (ip_address(text) for text in ("192.0.2.10", "2001:db8::10", "192.0.2.21"))
 MAC, OWN = bytes.fromhex("020000000021"), bytes.fromhex("020000000001")

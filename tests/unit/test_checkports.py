@@ -17,9 +17,9 @@ from xdpdirector.archive import Archive
 from xdpdirector.configuring import beginning
 from xdpdirector.filestate import Ground, merge_file
 from xdpdirector.model import Configuration, ServiceSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.plane import FakePlane
 from xdpdirector.store import Store
-from xdpdirector.views import Operational
 
 HTTP: dict[str, Any] = {"type": "http"}
 TCP: dict[str, Any] = {"type": "tcp"}

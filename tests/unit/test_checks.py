@@ -28,8 +28,8 @@ from peers import (
 from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Target, direct, failures, registry
-from xdpdirector.checkspec import CheckSpec, HttpCheck, TcpCheck
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec, HttpCheck, TcpCheck
 
 BACKEND, VIP = ip_address("192.0.2.21"), ip_address("192.0.2.10")
 

@@ -10,7 +10,7 @@ from peers import PATIENT, SHORT, Answer, at, babbling, closing, deaf_port, full
 from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, direct
-from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model.checks import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
 

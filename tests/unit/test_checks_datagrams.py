@@ -32,8 +32,8 @@ from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, direct, registry
 from xdpdirector.checks import dns as dns_check
-from xdpdirector.checkspec import CheckSpec, DnsCheck
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec, DnsCheck
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
 NAME, RECORD = "www.example.org.", "192.0.2.80"

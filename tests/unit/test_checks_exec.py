@@ -15,7 +15,7 @@ from peers import HERE, PATIENT, at, closing, serving, silent
 from xdpdirector import confined
 from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
 from xdpdirector.checks import exec as exec_check
-from xdpdirector.checkspec import AgentCheck, Checks, ExecCheck
+from xdpdirector.model.checks import AgentCheck, Checks, ExecCheck
 
 SHELL = "/bin/sh"
 PYTHON = "/usr/bin/python3"

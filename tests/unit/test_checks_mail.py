@@ -23,7 +23,7 @@ from peers import (
 from pydantic import TypeAdapter
 
 from xdpdirector.checks import CheckFailed, direct
-from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model.checks import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
 GREETING = {

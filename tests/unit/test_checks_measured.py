@@ -8,8 +8,8 @@ import pytest
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, Target, direct
 from xdpdirector.checks.measured import Measured
-from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec, TcpCheck
 
 WEB1, VIP = ip_address("192.0.2.21"), ip_address("192.0.2.10")
 TARGET = Target(VIP, 80, WEB1)

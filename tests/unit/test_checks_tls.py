@@ -15,7 +15,7 @@ from peers import PATIENT, SHORT, Answer, at, babbling, closing, probed, serving
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, authorities, direct, tls
 from xdpdirector.checks.channel import Channel
-from xdpdirector.checkspec import HttpsCheck, TlsCheck
+from xdpdirector.model.checks import HttpsCheck, TlsCheck
 from xdpdirector.system import files
 
 NAME = "www.example.org"

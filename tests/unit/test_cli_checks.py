@@ -7,9 +7,9 @@ import pytest
 import typer
 from pydantic import TypeAdapter
 
-from xdpdirector.checkspec import CheckBase, CheckSpec
 from xdpdirector.cli.checking import OPTIONS, check_patch
 from xdpdirector.model import ServiceSpec, merged
+from xdpdirector.model.checks import CheckBase, CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)
 MODELS = {

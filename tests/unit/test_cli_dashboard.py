@@ -16,8 +16,8 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.accessspec import ApiSpec, Endpoint
 from xdpdirector.cli import main
+from xdpdirector.model.access import ApiSpec, Endpoint
 
 LISTEN = (Endpoint.parse("192.0.2.1:8650"), Endpoint.parse("127.0.0.1:8650"))
 

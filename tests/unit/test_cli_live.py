@@ -28,7 +28,7 @@ from test_tracing import DENIED, FORWARDED
 from xdpdirector.cli import main
 from xdpdirector.events import Events
 from xdpdirector.lab.waiting import wait_until
-from xdpdirector.listener import unicast_address
+from xdpdirector.model.listener import unicast_address
 
 VIP, WEB1 = "192.0.2.10", "192.0.2.21"
 LISTENER = f"{VIP}:80/tcp"

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from xdpdirector import config, document
-from xdpdirector.checkspec import HttpCheck
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model import AdminState, Listener, Scheduler, ServiceSpec
+from xdpdirector.model.checks import HttpCheck
 from xdpdirector.sentences import problems
 
 GOOD = """\

@@ -17,7 +17,8 @@ import pytest
 from certificates import certify
 from pydantic import ValidationError
 
-from xdpdirector.accessspec import Endpoint
+from xdpdirector.model.access import Endpoint
+from xdpdirector.model.sync import SyncSpec, SyncTls
 from xdpdirector.sync import messages, receiver, sender
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
@@ -28,7 +29,6 @@ from xdpdirector.sync.names import NOBODY, Names
 from xdpdirector.sync.records import wire_type
 from xdpdirector.sync.scanner import Batch
 from xdpdirector.sync.status import PeerState
-from xdpdirector.syncspec import SyncSpec, SyncTls
 
 NAMES = Names({1: ("web", "192.0.2.10", 6)}, {0: ("web", "web1"), 1: ("web", "web2")})
 STATES = {"CONNECTION_ESTABLISHED": 4}

@@ -16,11 +16,11 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.accessspec import ApiSpec, Role
 from xdpdirector.api import dashboard
 from xdpdirector.api.browsers import OWN_HEADER
 from xdpdirector.api.server import Door
 from xdpdirector.client import Client, UnixConnection
+from xdpdirector.model.access import ApiSpec, Role
 from xdpdirector.relay import Relay
 from xdpdirector.tokens import TokenSpec
 

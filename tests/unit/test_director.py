@@ -26,8 +26,8 @@ from xdpdirector.errors import (
 )
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
+from xdpdirector.model.status import Operational
 from xdpdirector.schedule import MemberPlan, State
-from xdpdirector.views import Operational
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 

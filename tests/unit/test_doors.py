@@ -25,12 +25,12 @@ from door_certificates import Certificate, made
 from fake_director import FakeDirector
 
 from xdpdirector.access import AccessFile
-from xdpdirector.accessspec import ApiSpec, Endpoint, Role, TlsSpec
 from xdpdirector.api import tls
 from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.identity import user_name
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError
+from xdpdirector.model.access import ApiSpec, Endpoint, Role, TlsSpec
 from xdpdirector.tokens import Tokens, TokenSpec
 
 LOOPBACK = ip_address("127.0.0.1")

@@ -16,9 +16,9 @@ from xdpdirector.director import Director
 from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
 from xdpdirector.model import AdminState
+from xdpdirector.model.status import BackendView, DrainView, Operational
 from xdpdirector.schedule import State
 from xdpdirector.system import boot_time
-from xdpdirector.views import BackendView, DrainView, Operational
 
 Ending = Callable[[Director], Coroutine[Any, Any, object]]
 OnDeadline = Literal["keep", "cut"]

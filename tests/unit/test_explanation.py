@@ -18,8 +18,8 @@ from xdpdirector.client import Client
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.explanation import explain
 from xdpdirector.intent import Intent
-from xdpdirector.listener import unicast_address
 from xdpdirector.model import ServiceSpec
+from xdpdirector.model.listener import unicast_address
 from xdpdirector.question import Finding, Question, Slot, frame_of
 
 VIP, VIP6, CLIENT, CLIENT6 = "192.0.2.10", "2001:db8::10", "198.51.100.7", "2001:db8:7::7"

@@ -10,11 +10,17 @@ from xdpdirector.denylist import FakeKeeper, Kept
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StaleError, StoreError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
-from xdpdirector.guardspec import DenyEntry, GuardSpec, Prefix, ServiceLimit, parse_prefix
 from xdpdirector.intent import Intent
 from xdpdirector.model import Sizes
+from xdpdirector.model.guard import (
+    DenyEntry,
+    GuardSpec,
+    Prefix,
+    ServiceLimit,
+    parse_prefix,
+)
+from xdpdirector.model.status import Refused
 from xdpdirector.plane import FakePlane
-from xdpdirector.views import Refused
 
 NET, HOST, NET6, ALL = (
     parse_prefix(text) for text in ("203.0.113.0/24", "203.0.113.9", "2001:db8:7::/48", "0.0.0.0/0")

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xdpdirector.guardspec import (
+from xdpdirector.model import Configuration, ServiceSpec
+from xdpdirector.model.guard import (
     FASTEST,
     DenyEntry,
     GuardSpec,
@@ -21,7 +22,6 @@ from xdpdirector.guardspec import (
     parse_prefix,
     parse_rate,
 )
-from xdpdirector.model import Configuration, ServiceSpec
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from xdpdirector.errors import StoreError
 from xdpdirector.events import Events
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState
-from xdpdirector.views import AttachmentView, Operational
+from xdpdirector.model.status import AttachmentView, Operational
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xdpdirector.health import Health, HealthReport, Transition
-from xdpdirector.views import Operational
+from xdpdirector.model.status import Operational
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN
 REFUSED = "connection refused by 192.0.2.21:80"

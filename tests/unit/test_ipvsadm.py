@@ -19,7 +19,7 @@ from xdpdirector.client import Client
 from xdpdirector.lvs import ipvsadm
 from xdpdirector.lvs.own import own_address
 from xdpdirector.lvs.virtual import Counters
-from xdpdirector.lvsspec import LvsSpec
+from xdpdirector.model.lvs import LvsSpec
 
 VIP, WEB1, WEB2 = "192.0.2.10", "192.0.2.21", "192.0.2.22"
 VIP6, WEB1_6 = "2001:db8::10", "2001:db8::21"

@@ -21,7 +21,7 @@ from ipvsadm_grammar import MARKS, MISTAKES, Grammar
 
 from xdpdirector.lvs import ipvsadm
 from xdpdirector.lvs.names import SystemNames
-from xdpdirector.lvsspec import LvsSpec
+from xdpdirector.model.lvs import LvsSpec
 
 RECORDED = [json.loads(line) for line in Path(__file__).with_name("ipvsadm.jsonl").read_text().splitlines()]
 RUNS = {number: list(rows) for number, rows in groupby(RECORDED, lambda row: row["run"])}

@@ -12,8 +12,8 @@ import pytest
 from staged_daemon import StagedDaemon
 from test_api_configuration import Http
 
-from xdpdirector import labels
 from xdpdirector.cli import main
+from xdpdirector.model import labels
 
 WEB = {
     "listeners": ["192.0.2.10:80/tcp"],

@@ -35,8 +35,8 @@ from xdpdirector.interfaces import Interface
 from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.lan.watch import Lan
-from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
+from xdpdirector.model.lan import LanSpec
 from xdpdirector.routes import Route
 from xdpdirector.system.background_tasks import BackgroundTasks
 

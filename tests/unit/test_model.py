@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xdpdirector.checkspec import TcpCheck
-from xdpdirector.durations import format_duration, parse_duration
-from xdpdirector.lanspec import LanSpec
-from xdpdirector.listener import unicast_address
 from xdpdirector.model import BackendSpec, Configuration, Listener, ServiceSpec, merged
+from xdpdirector.model.checks import TcpCheck
+from xdpdirector.model.durations import format_duration, parse_duration
+from xdpdirector.model.lan import LanSpec
+from xdpdirector.model.listener import unicast_address
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 HTTP = f"{VIP}:80/tcp"

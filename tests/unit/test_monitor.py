@@ -10,13 +10,13 @@ import pytest
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, NoWay, Probe, Target
 from xdpdirector.checks.ways import PlainWays
-from xdpdirector.checkspec import CheckSpec, TcpCheck
 from xdpdirector.health import HealthReport
 from xdpdirector.lab.chaos.inside import fail
 from xdpdirector.model import Address, Key
+from xdpdirector.model.checks import CheckSpec, TcpCheck
+from xdpdirector.model.status import Operational
 from xdpdirector.monitor import Monitor
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.views import Operational
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN
 WEB1, WEB2 = ("web", "web1"), ("web", "web2")

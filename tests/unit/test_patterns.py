@@ -13,10 +13,10 @@ import pytest
 from peers import PATIENT, at, closing, serving
 from pydantic import ValidationError
 
-from xdpdirector import patterns
 from xdpdirector.checks import CheckFailed, CheckImpossible, direct, failures, registry
-from xdpdirector.checkspec import HttpCheck, UdpCheck
-from xdpdirector.patterns import Search
+from xdpdirector.model import patterns
+from xdpdirector.model.checks import HttpCheck, UdpCheck
+from xdpdirector.model.patterns import Search
 
 PAGE = 65536
 HOSTILE = {
@@ -28,7 +28,7 @@ HOSTILE = {
 # In a process of its own: a search that is not linear would hold this one for ages.
 TRIAL = """
 import asyncio, sys
-from xdpdirector.patterns import Search
+from xdpdirector.model.patterns import Search
 
 print(asyncio.run(Search(sys.argv[1], sys.stdin.buffer.read()).found()))
 """

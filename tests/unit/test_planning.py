@@ -11,10 +11,10 @@ import stage as s
 from stage import HOSTS, MACS
 
 from xdpdirector.model import Address
+from xdpdirector.model.status import Operational
 from xdpdirector.planning import Standing, VipVerdict, grown, plan, standing_of
 from xdpdirector.routes import Route
 from xdpdirector.schedule import Hop, ServicePlan, State
-from xdpdirector.views import Operational
 
 SOURCE = bytes.fromhex("020000000001")
 FOUND = Route("neighbour", MACS["web1"], SOURCE, 2, "eth0")

@@ -18,7 +18,7 @@ from xdpdirector.api.reading import BURST, SHARE, WAITING, Reader, Reading
 from xdpdirector.api.turns import STRETCH
 from xdpdirector.client import Client
 from xdpdirector.errors import TooManyRequestsError
-from xdpdirector.views import ConnectionPage
+from xdpdirector.model.status import ConnectionPage
 
 DEADLINE = 20.0
 

@@ -11,10 +11,7 @@ from stage import HOSTS, MACS, WEB1
 
 from xdpdirector import reporting
 from xdpdirector.model import Address, AdminState
-from xdpdirector.plane import FakePlane
-from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.routes import Route
-from xdpdirector.views import (
+from xdpdirector.model.status import (
     BackendView,
     ConnectionCounts,
     DrainView,
@@ -25,6 +22,9 @@ from xdpdirector.views import (
     VipView,
     total,
 )
+from xdpdirector.plane import FakePlane
+from xdpdirector.planning import Standing, VipVerdict, standing_of
+from xdpdirector.routes import Route
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
 PARTIAL = Operational.PARTIAL

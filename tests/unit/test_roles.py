@@ -20,7 +20,6 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Scope
 
-from xdpdirector.accessspec import Role
 from xdpdirector.api import roles
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
@@ -29,6 +28,7 @@ from xdpdirector.api.identity import Peer, identify
 from xdpdirector.api.server import Door
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError
+from xdpdirector.model.access import Role
 from xdpdirector.tokens import TokenSpec
 
 DOCUMENT = create_app(FakeDirector()).openapi()

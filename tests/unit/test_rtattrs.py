@@ -10,7 +10,7 @@ import pytest
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 from xdpdirector.routes import Hop, Neighbour
 from xdpdirector.rtattrs import hop_of, neighbour_of, neighbour_request, route_request, use_request
 

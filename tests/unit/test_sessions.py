@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.accessspec import Role
 from xdpdirector.errors import NotFoundError
+from xdpdirector.model.access import Role
 from xdpdirector.sessions import CODE_LIFETIME, IDLE, LIFETIME, MOST, MOST_CODES, Holder, Sessions
 
 ROOT = Holder("root", Role.ADMIN, uid=0)

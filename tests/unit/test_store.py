@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from xdpdirector import store as store_module
-from xdpdirector.checkspec import HttpCheck
 from xdpdirector.configuring import beginning
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
+from xdpdirector.model.checks import HttpCheck
 from xdpdirector.plane import FakePlane
 from xdpdirector.store import Store
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from xdpdirector.access import AccessFile
-from xdpdirector.accessspec import Role
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
+from xdpdirector.model.access import Role
 from xdpdirector.tokens import MOST, USE_APART, Tokens, TokenSpec
 
 BEGIN = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)

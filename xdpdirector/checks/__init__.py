@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
 
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec
 from xdpdirector.system import sanitize
 
 

@@ -13,7 +13,7 @@ from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import channel
 from xdpdirector.checks.excerpts import excerpt
 from xdpdirector.checks.words import share_of
-from xdpdirector.checkspec import AgentCheck, CheckSpec
+from xdpdirector.model.checks import AgentCheck, CheckSpec
 
 _DOWN = {"down", "failed", "fail", "stopped"}
 _NO_NEW = {"drain", "maint"}

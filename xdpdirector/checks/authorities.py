@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from xdpdirector.checks import CheckImpossible
-from xdpdirector.checkspec import Secured
+from xdpdirector.model.checks import Secured
 from xdpdirector.system import files
 from xdpdirector.system.files import Fingerprint
 

@@ -17,9 +17,9 @@ from typing import TypeVar
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, failures
 from xdpdirector.checks.budget import budget
-from xdpdirector.checkspec import CheckSpec
-from xdpdirector.durations import format_duration
-from xdpdirector.patterns import Search
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.durations import format_duration
+from xdpdirector.model.patterns import Search
 
 LIMIT = 65536
 PIECE = 16384

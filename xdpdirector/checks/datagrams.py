@@ -10,8 +10,8 @@ from contextlib import asynccontextmanager
 
 from xdpdirector.checks import CheckFailed, Dial, Target, failures
 from xdpdirector.checks.budget import Late, budget
-from xdpdirector.checkspec import CheckSpec
-from xdpdirector.durations import format_duration
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.durations import format_duration
 
 LARGEST, MOST = 65536, 64
 

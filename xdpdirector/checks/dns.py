@@ -20,7 +20,7 @@ import dns.rdata
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
 from xdpdirector.checks.channel import channel
 from xdpdirector.checks.datagrams import answers, exchange
-from xdpdirector.checkspec import CheckSpec, DnsCheck
+from xdpdirector.model.checks import CheckSpec, DnsCheck
 
 MOST_RECORDS = 256
 AT_ONCE = 8  # records that are read before the loop gets a turn

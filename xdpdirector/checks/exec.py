@@ -23,8 +23,8 @@ from typing import Self
 from xdpdirector import confined
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
 from xdpdirector.checks.budget import budget
-from xdpdirector.checkspec import Checks, CheckSpec, ExecCheck
-from xdpdirector.durations import format_duration
+from xdpdirector.model.checks import Checks, CheckSpec, ExecCheck
+from xdpdirector.model.durations import format_duration
 
 LIMIT = 65536
 KILLED_WITHIN = 1.0  # seconds; whoever sleeps in the kernel for longer is left to it

@@ -13,8 +13,8 @@ import socket
 from typing import Literal
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target
-from xdpdirector.durations import format_duration
-from xdpdirector.patterns import Search
+from xdpdirector.model.durations import format_duration
+from xdpdirector.model.patterns import Search
 
 _NO_WAY = "no way to {backend}: it does not answer ARP or neighbour discovery, or a firewall on it refuses"
 _NOT_THERE = {

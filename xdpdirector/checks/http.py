@@ -17,7 +17,7 @@ from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import LIMIT, PIECE, Channel, channel
 from xdpdirector.checks.excerpts import excerpt
 from xdpdirector.checks.words import share_of
-from xdpdirector.checkspec import CheckSpec, HttpBase, HttpCheck
+from xdpdirector.model.checks import CheckSpec, HttpBase, HttpCheck
 
 HEAD = 16384
 AT_ONCE = 64  # of its small pieces, until the loop gets a turn

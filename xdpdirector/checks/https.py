@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xdpdirector.checks import Dial, Target, http, tls
 from xdpdirector.checks.channel import channel
-from xdpdirector.checkspec import CheckSpec, HttpsCheck
+from xdpdirector.model.checks import CheckSpec, HttpsCheck
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:

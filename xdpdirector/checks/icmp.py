@@ -13,7 +13,7 @@ import struct
 
 from xdpdirector.checks import CheckImpossible, Dial, Target
 from xdpdirector.checks.datagrams import answers, exchange
-from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model.checks import CheckSpec
 
 _HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
 _ECHO = {4: (socket.IPPROTO_ICMP, 8, 0), 6: (socket.IPPROTO_ICMPV6, 128, 129)}  # protocol, request, reply

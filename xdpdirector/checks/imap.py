@@ -6,7 +6,7 @@ from __future__ import annotations
 from xdpdirector.checks import Dial, Target, tls
 from xdpdirector.checks.channel import channel
 from xdpdirector.checks.lines import begins
-from xdpdirector.checkspec import CheckSpec, ImapCheck
+from xdpdirector.model.checks import CheckSpec, ImapCheck
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from xdpdirector.checks import CheckFailed, Dial, Target, ber, tls
 from xdpdirector.checks.channel import LIMIT, Channel, channel
 from xdpdirector.checks.excerpts import excerpt
-from xdpdirector.checkspec import CheckSpec, LdapCheck
+from xdpdirector.model.checks import CheckSpec, LdapCheck
 
 BIND = bytes.fromhex("300c 020101 6007 020103 0400 8000")  # version 3, no name, no password
 # Of the root DSE alone ("", baseObject), for its objectClass, which is short: (objectClass=*), one entry at most.

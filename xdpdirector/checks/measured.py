@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdpdirector.checks import CheckFailed, Dial, Probe, Target
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec
 
 KEPT = 3  # times the interval that a tally is kept after the last try
 

@@ -21,7 +21,7 @@ from pymysql.connections import Connection
 from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import LIMIT, channel
 from xdpdirector.checks.excerpts import MOST, excerpt
-from xdpdirector.checkspec import CheckSpec, MysqlCheck
+from xdpdirector.model.checks import CheckSpec, MysqlCheck
 
 THREADS = 64
 # Access denied, to the database, with the password, with the plugin: said by a server that works.

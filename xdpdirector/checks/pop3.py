@@ -6,7 +6,7 @@ from __future__ import annotations
 from xdpdirector.checks import Dial, Target, tls
 from xdpdirector.checks.channel import channel
 from xdpdirector.checks.lines import begins
-from xdpdirector.checkspec import CheckSpec, Pop3Check
+from xdpdirector.model.checks import CheckSpec, Pop3Check
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:

@@ -11,7 +11,7 @@ import struct
 from xdpdirector.checks import CheckFailed, Dial, Target
 from xdpdirector.checks.channel import LIMIT, Channel, channel
 from xdpdirector.checks.excerpts import excerpt
-from xdpdirector.checkspec import CheckSpec, PostgresCheck
+from xdpdirector.model.checks import CheckSpec, PostgresCheck
 
 PROTOCOL = 3 << 16
 TERMINATE = b"X\0\0\0\4"

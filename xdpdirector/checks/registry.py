@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 
 from xdpdirector.checks import CheckImpossible, Dial, Probe, Target, authorities
-from xdpdirector.checkspec import Checks, CheckSpec, Secured
+from xdpdirector.model.checks import Checks, CheckSpec, Secured
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 from xdpdirector.checks import Dial, Target, tls
 from xdpdirector.checks.channel import channel
 from xdpdirector.checks.replies import command, reply
-from xdpdirector.checkspec import CheckSpec, SmtpCheck
+from xdpdirector.model.checks import CheckSpec, SmtpCheck
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:

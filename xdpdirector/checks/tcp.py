@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xdpdirector.checks import Dial, Target
 from xdpdirector.checks.channel import channel
-from xdpdirector.checkspec import CheckSpec
+from xdpdirector.model.checks import CheckSpec
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:

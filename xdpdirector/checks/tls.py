@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, authorities, ber
 from xdpdirector.checks.channel import Channel, channel
-from xdpdirector.checkspec import CheckSpec, Secured, TlsCheck
+from xdpdirector.model.checks import CheckSpec, Secured, TlsCheck
 
 DAY = 86400
 _VERSION = 0xA0

@@ -6,8 +6,8 @@ from __future__ import annotations
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, failures
 from xdpdirector.checks.datagrams import answers, exchange, silence
 from xdpdirector.checks.excerpts import excerpt
-from xdpdirector.checkspec import CheckSpec, UdpCheck
-from xdpdirector.patterns import Search
+from xdpdirector.model.checks import CheckSpec, UdpCheck
+from xdpdirector.model.patterns import Search
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:

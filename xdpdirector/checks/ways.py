@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, NoWay, Probe, Target, direct
-from xdpdirector.checkspec import CheckSpec
 from xdpdirector.model import Address
+from xdpdirector.model.checks import CheckSpec
 from xdpdirector.routes import Route
 
 GLANCE = 0.25  # seconds for the look at a backend's own address

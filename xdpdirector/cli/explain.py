@@ -11,7 +11,7 @@ import typer
 from xdpdirector.cli import complete
 from xdpdirector.cli.render import Parts, answer, endpoint, state, table
 from xdpdirector.cli.target import Format, Output, target
-from xdpdirector.listener import Listener
+from xdpdirector.model.listener import Listener
 
 ANY_PORT = 40000  # of a client that does not say
 

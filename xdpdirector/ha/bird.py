@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 
 NAME = "xdpdirector"
 

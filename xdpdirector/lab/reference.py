@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from xdpdirector.checkspec import CheckBase, CheckSpec
-from xdpdirector.durations import DURATION
-from xdpdirector.fields import Frozen
 from xdpdirector.model import Configuration
+from xdpdirector.model.checks import CheckBase, CheckSpec
+from xdpdirector.model.durations import DURATION
+from xdpdirector.model.fields import Frozen
 
 CHECKOUT = Path(__file__).parents[2]
 MARKDOWN = CHECKOUT / "docs" / "configuration.md"
@@ -252,7 +252,7 @@ def _roff(text: str) -> str:
 _HEAD = """\
 # Configuration
 
-<!-- Made by `./lab reference` out of the model (xdpdirector/model.py): change it there. -->
+<!-- Made by `./lab reference` out of the model (xdpdirector/model/service.py): change it there. -->
 
 Every key of `/etc/xdpdirector/director.yaml`, and of `/etc/xdpdirector/INSTANCE.yaml` for a further instance
 ([packages.md](packages.md#instances)); also `man 5 director.yaml`. The file is YAML 1.2. A key that is not here is

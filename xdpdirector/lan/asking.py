@@ -14,7 +14,7 @@ from xdpdirector.lan.inquiry import Inquiry
 from xdpdirector.lan.presence import Verdict, look
 from xdpdirector.lan.scene import Scene, Target, probe_source
 from xdpdirector.model import Address
-from xdpdirector.views import utc_now
+from xdpdirector.model.status import utc_now
 
 Key = tuple[Address, Address]
 

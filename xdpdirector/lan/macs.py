@@ -10,7 +10,7 @@ from datetime import datetime
 from xdpdirector.lan.ledger import Publisher
 from xdpdirector.lan.scene import Target
 from xdpdirector.model import Address
-from xdpdirector.views import utc_now
+from xdpdirector.model.status import utc_now
 
 
 @dataclass(frozen=True)

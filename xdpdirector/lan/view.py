@@ -7,8 +7,8 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from xdpdirector.fields import Frozen, HostAddress
 from xdpdirector.lan.presence import Presence
+from xdpdirector.model.fields import Frozen, HostAddress
 
 
 class FindingKind(StrEnum):

@@ -32,12 +32,12 @@ from xdpdirector.lan.surroundings import Kernel, Surroundings
 from xdpdirector.lan.suspicions import Suspicions
 from xdpdirector.lan.view import Finding, LanView
 from xdpdirector.lan.wire import PacketWire, Wire
-from xdpdirector.lanspec import LanSpec
 from xdpdirector.model import Address
+from xdpdirector.model.lan import LanSpec
+from xdpdirector.model.status import utc_now
 from xdpdirector.routes import Route
 from xdpdirector.stations import own_macs
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.views import utc_now
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts
 

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from ipaddress import ip_address
 from typing import Any
 
-from xdpdirector.listener import Address
 from xdpdirector.lvs import documents
 from xdpdirector.lvs.command import FAILED, PROGRAM, USAGE, Command, EndedError, is_unicast
 from xdpdirector.lvs.desired import Desired
 from xdpdirector.lvs.documents import Document, Marks
 from xdpdirector.lvs.memory import Memory
 from xdpdirector.lvs.virtual import Destination, Virtual, VirtualKey
+from xdpdirector.model.listener import Address
 
 OwnAddress = Callable[[int, frozenset[Address]], Address | None]
 """An address of this machine, of IP version 4 or 6, that is none of those."""

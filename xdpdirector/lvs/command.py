@@ -11,11 +11,11 @@ from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from typing import Any, ClassVar, NamedTuple
 
-from xdpdirector.listener import Address
 from xdpdirector.lvs import rules
 from xdpdirector.lvs.names import Names, netmask, number, place
 from xdpdirector.lvs.popt import Arguments, Found, PoptError
 from xdpdirector.lvs.virtual import ANY4, ANY6, VirtualKey
+from xdpdirector.model.listener import Address
 
 PROGRAM = "ipvsadm"
 FAILED, USAGE = 255, 2

@@ -11,9 +11,9 @@ from collections.abc import Collection, Iterator, Mapping
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 
-from xdpdirector.durations import parse_duration
-from xdpdirector.listener import ANY_PORT, Address, Listener
 from xdpdirector.lvs.virtual import ANY4, ANY6, Destination, Virtual, VirtualKey
+from xdpdirector.model.durations import parse_duration
+from xdpdirector.model.listener import ANY_PORT, Address, Listener
 
 Document = Mapping[str, Any]
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "mh", "fo", "ovf")

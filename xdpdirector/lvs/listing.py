@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
-from xdpdirector.listener import Address
 from xdpdirector.lvs.names import Names, written
 from xdpdirector.lvs.virtual import NUMBERS, Counters, Destination, Rates, Virtual
+from xdpdirector.model.listener import Address
 
 Item = TypeVar("Item")
 IPV4_SERVICE, IPV4_SERVER = 33, 28

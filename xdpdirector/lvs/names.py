@@ -8,7 +8,7 @@ import socket
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple, Protocol
 
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 
 _NUMBER = re.compile(r"[ \t\n\v\f\r]*[+-]?[0-9]+")
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 
 _SIOCGIFADDR = 0x8915
 _INET6 = Path("/proc/net/if_inet6")

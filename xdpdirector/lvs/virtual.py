@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from typing import NamedTuple
 
-from xdpdirector.listener import Address
+from xdpdirector.model.listener import Address
 
 NUMBERS = {"tcp": 6, "udp": 17, "sctp": 132}
 ANY4, ANY6 = ip_address("0.0.0.0"), ip_address("::")

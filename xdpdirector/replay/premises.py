@@ -9,10 +9,10 @@ from dataclasses import dataclass, field, replace
 
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address, Configuration, Key
+from xdpdirector.model.status import Operational
 from xdpdirector.planning import Standing, plan
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
-from xdpdirector.views import Operational
 
 LOOPBACK = 1
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")

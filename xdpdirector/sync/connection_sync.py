@@ -11,12 +11,12 @@ import ssl
 import time
 
 from xdpdirector.errors import ConfigurationError
+from xdpdirector.model.sync import SyncSpec, SyncTls
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections
 from xdpdirector.sync.receiver import Receiver
 from xdpdirector.sync.sender import Sender
 from xdpdirector.sync.status import FleetView, PeerState, PeerStatus
-from xdpdirector.syncspec import SyncSpec, SyncTls
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.system.files import fingerprint, require_regular
 

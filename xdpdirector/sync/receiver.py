@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 
-from xdpdirector.accessspec import Endpoint
+from xdpdirector.model.access import Endpoint
 from xdpdirector.sync import messages
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections, Theirs

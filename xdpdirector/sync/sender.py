@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
-from xdpdirector.accessspec import Endpoint
+from xdpdirector.model.access import Endpoint
 from xdpdirector.sync import messages
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from pydantic import Field
 
-from xdpdirector.fields import Frozen
+from xdpdirector.model.fields import Frozen
 
 
 class PeerState(StrEnum):

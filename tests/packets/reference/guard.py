@@ -9,7 +9,7 @@ from ipaddress import ip_address
 
 from reference.frame import TCP, UDP, Packet
 from reference.state import Service
-from xdpdirector.guardspec import Prefix
+from xdpdirector.model.guard import Prefix
 
 
 class Guard:

@@ -23,12 +23,12 @@ from xdpdirector.lab.bench.loaded import Programs
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.layout import Loaded
 from xdpdirector.model import ServiceSpec, Sizes
+from xdpdirector.model.status import Operational
 from xdpdirector.paths import InstancePaths
 from xdpdirector.planning import Standing
 from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
 from xdpdirector.tables import Tables
-from xdpdirector.views import Operational
 
 MH, WLC, PERSISTENT = "mh", "wlc", "wlc persistent"
 _FIRST_PORT = 80

@@ -23,8 +23,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from xdpdirector.durations import DURATION, format_duration, parse_duration
-from xdpdirector.listener import LISTENER, Address, Listener, unicast_address
+from xdpdirector.model.durations import DURATION, format_duration, parse_duration
+from xdpdirector.model.listener import LISTENER, Address, Listener, unicast_address
 
 _NAME = r"^[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?$"
 

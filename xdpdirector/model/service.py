@@ -12,23 +12,23 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from xdpdirector.accessspec import ACCOUNT, ApiSpec
-from xdpdirector.checkspec import Checks, usual_port
-from xdpdirector.checkspec import CheckSpec as CheckSpec
-from xdpdirector.fields import NUMBER, ByName, Flag, key
-from xdpdirector.fields import DayAtMost as DayAtMost
-from xdpdirector.fields import Frozen as Frozen
-from xdpdirector.fields import HostAddress as HostAddress
-from xdpdirector.fields import ListenerField as ListenerField
-from xdpdirector.fields import Name as Name
-from xdpdirector.fields import Timeout as Timeout
-from xdpdirector.guardspec import MOST_DENIED, GuardSpec, ServiceLimit
-from xdpdirector.labels import Labels
-from xdpdirector.lanspec import LanSpec
-from xdpdirector.listener import Address as Address
-from xdpdirector.listener import Listener as Listener
-from xdpdirector.lvsspec import LvsSpec
-from xdpdirector.syncspec import SyncSpec
+from xdpdirector.model.access import ACCOUNT, ApiSpec
+from xdpdirector.model.checks import Checks, usual_port
+from xdpdirector.model.checks import CheckSpec as CheckSpec
+from xdpdirector.model.fields import NUMBER, ByName, Flag, key
+from xdpdirector.model.fields import DayAtMost as DayAtMost
+from xdpdirector.model.fields import Frozen as Frozen
+from xdpdirector.model.fields import HostAddress as HostAddress
+from xdpdirector.model.fields import ListenerField as ListenerField
+from xdpdirector.model.fields import Name as Name
+from xdpdirector.model.fields import Timeout as Timeout
+from xdpdirector.model.guard import MOST_DENIED, GuardSpec, ServiceLimit
+from xdpdirector.model.labels import Labels
+from xdpdirector.model.lan import LanSpec
+from xdpdirector.model.listener import Address as Address
+from xdpdirector.model.listener import Listener as Listener
+from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.sync import SyncSpec
 
 Key = tuple[str, str]
 """Of a backend: its service's name, and its own."""

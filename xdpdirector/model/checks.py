@@ -8,9 +8,15 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
-from xdpdirector import patterns
-from xdpdirector.durations import format_duration
-from xdpdirector.fields import NUMBER, Flag, Frozen, Timeout, key
+from xdpdirector.model import patterns
+from xdpdirector.model.durations import format_duration
+from xdpdirector.model.fields import (
+    NUMBER,
+    Flag,
+    Frozen,
+    Timeout,
+    key,
+)
 
 STORED = {"stored": True}
 """Context of validation: what an earlier release took and stored is taken in, where this one would refuse it."""

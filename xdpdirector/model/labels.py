@@ -10,7 +10,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from xdpdirector.fields import ByName
+from xdpdirector.model.fields import ByName
 
 LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,61}[A-Za-z0-9])?"
 VALUE = r"(?:[A-Za-z0-9](?:[A-Za-z0-9._-]{0,61}[A-Za-z0-9])?)?"

@@ -13,7 +13,7 @@ from typing import Annotated, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from xdpdirector.fields import NUMBER, Frozen, key
+from xdpdirector.model.fields import NUMBER, Frozen, key
 
 Prefix = IPv4Network | IPv6Network
 

@@ -3,7 +3,13 @@
 
 from __future__ import annotations
 
-from xdpdirector.fields import DayAtMost, Flag, Frozen, Timeout, key
+from xdpdirector.model.fields import (
+    DayAtMost,
+    Flag,
+    Frozen,
+    Timeout,
+    key,
+)
 
 
 class LanSpec(Frozen):

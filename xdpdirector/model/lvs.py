@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from xdpdirector.fields import ByName, Frozen, ListenerField
-from xdpdirector.listener import Listener
+from xdpdirector.model.fields import ByName, Frozen, ListenerField
+from xdpdirector.model.listener import Listener
 
 HIGHEST_MARK = (1 << 32) - 1
 

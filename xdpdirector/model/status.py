@@ -14,8 +14,8 @@ from typing import Literal, NamedTuple
 
 from pydantic import Field
 
-from xdpdirector.guardspec import PrefixField, ServiceLimit
-from xdpdirector.model import (
+from xdpdirector.model.guard import PrefixField, ServiceLimit
+from xdpdirector.model.service import (
     Address,
     AdminState,
     CheckSpec,

@@ -7,8 +7,8 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 
-from xdpdirector.accessspec import AbsolutePath, EndpointField
-from xdpdirector.fields import NUMBER, Frozen, key
+from xdpdirector.model.access import AbsolutePath, EndpointField
+from xdpdirector.model.fields import NUMBER, Frozen, key
 
 MOST_PEERS = 15
 

@@ -21,8 +21,8 @@ from pydantic import (
 )
 from pydantic_core import core_schema
 
-from xdpdirector.fields import NUMBER, Flag, Frozen, key
-from xdpdirector.listener import Address
+from xdpdirector.model.fields import NUMBER, Flag, Frozen, key
+from xdpdirector.model.listener import Address
 
 ACCOUNT = r"^[a-z_][a-z0-9_-]{0,30}$"
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel
 
 from xdpdirector.api.json_body import JsonRequest, parsed
 from xdpdirector.api.reading import reader_of
-from xdpdirector.sentences import MOST_FAULTS
+from xdpdirector.config.messages import MOST_FAULTS
 
 AT_ONCE = 4096  # octets of a body that the loop looks at itself
 _NOTHING = object()

@@ -10,7 +10,6 @@ from typing import Annotated
 from fastapi import Path, Query, Request, Response
 from pydantic import BaseModel
 
-from xdpdirector import config
 from xdpdirector.api import cursors
 from xdpdirector.api.conditions import etag, unchanged
 from xdpdirector.api.deps import DirectorDep, IntentDep
@@ -20,6 +19,7 @@ from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import Reader, ReaderDep
 from xdpdirector.api.requests import AdminChange
 from xdpdirector.api.routers import new_router
+from xdpdirector.config import config_file
 from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.model import Configuration
 
@@ -59,7 +59,7 @@ async def get_configuration(director: DirectorDep, request: Request, reader: Rea
     wanted = director.configuration.document()
 
     def write() -> str:
-        return config.as_yaml(wanted) if kind == YAML else wanted.model_dump_json(exclude_none=True)
+        return config_file.as_yaml(wanted) if kind == YAML else wanted.model_dump_json(exclude_none=True)
 
     return Response(await reader.read(write), media_type=kind, headers=headers)
 

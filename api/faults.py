@@ -16,7 +16,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
 from pydantic_core import ErrorDetails
 
-from xdpdirector.sentences import problems_in
+from xdpdirector.config.messages import problems_in
 
 Schema = dict[str, Any]
 

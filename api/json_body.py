@@ -11,8 +11,8 @@ from typing import Any
 
 from fastapi import Request
 
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.errors import RepeatedError
-from xdpdirector.pointer import pointer
 
 Pairs = list[tuple[str, Any]]
 

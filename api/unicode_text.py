@@ -15,8 +15,8 @@ from fastapi.routing import APIRoute
 
 from xdpdirector.api import bodies
 from xdpdirector.api.json_body import JsonRequest
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.errors import NotUnicodeError
-from xdpdirector.pointer import pointer
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from xdpdirector import checkports, edits
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.differences import Affected, Plan, RevisionView, affected, differences
 from xdpdirector.drains import Drains
 from xdpdirector.edits import Services
@@ -21,7 +22,6 @@ from xdpdirector.intent import Intent
 from xdpdirector.model import Configuration, Key
 from xdpdirector.model.guard import GuardSpec
 from xdpdirector.plane import Plane
-from xdpdirector.pointer import pointer
 from xdpdirector.preview import compared, running
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 

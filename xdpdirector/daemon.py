@@ -22,7 +22,6 @@ from xdpdirector import (
     __version__,
     attachment,
     becoming,
-    config,
     descriptors,
     eventids,
     heap,
@@ -40,6 +39,7 @@ from xdpdirector.checknet import CheckNetwork
 from xdpdirector.checks import authorities, registry
 from xdpdirector.checks import exec as exec_check
 from xdpdirector.checks.measured import Measured
+from xdpdirector.config import config_file
 from xdpdirector.configuring import beginning
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
@@ -126,7 +126,7 @@ async def _serve(
 
     with contextlib.ExitStack() as stack:
         archive = stack.enter_context(Archive(paths.state, paths.run / "spare"))
-        stored, digest = archive.latest(), config.digest(wanted)
+        stored, digest = archive.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
         begun = beginning(archive, wanted, digest, plane)
         events, tasks = Events(first=eventids.begin(paths.events)), BackgroundTasks()
@@ -331,8 +331,8 @@ async def _read_again(source: Path, director: Director, certificates: Certificat
     authorities.forget()
     await certificates.read()
     try:
-        wanted = await asyncio.to_thread(config.load, source)
-        plan = await director.configuration.reload(wanted, config.digest(wanted))
+        wanted = await asyncio.to_thread(config_file.load, source)
+        plan = await director.configuration.reload(wanted, config_file.digest(wanted))
         await director.guard.take_in(wanted.guard)
         log.info("the configuration file is read again: %d changes", len(plan.changes))
     except DirectorError as error:

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.edits import Services
 from xdpdirector.model import Address, AdminState, BackendSpec, Frozen, Name, ServiceSpec
-from xdpdirector.pointer import pointer
 
 Document: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]

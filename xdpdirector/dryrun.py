@@ -5,8 +5,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.differences import Affected, Difference, Missing
-from xdpdirector.pointer import pointer
 
 
 class DryRunError(Exception):

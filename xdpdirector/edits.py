@@ -14,12 +14,12 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from xdpdirector import checkports
+from xdpdirector.config.json_pointer import pointer
+from xdpdirector.config.messages import Problem, problems
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import AdminState, BackendSpec, Frozen, ServiceSpec, check_listeners, merged
 from xdpdirector.model.checks import Checks
 from xdpdirector.model.labels import Selector
-from xdpdirector.pointer import pointer
-from xdpdirector.sentences import Problem, problems
 
 Services = Mapping[str, ServiceSpec]
 Model = TypeVar("Model", bound=Frozen)

@@ -21,7 +21,6 @@ from xdpdirector import (
     becoming,
     bpffs,
     checknet,
-    config,
     handover,
     interfaces,
     layout,
@@ -31,6 +30,7 @@ from xdpdirector import (
     vethpeer,
 )
 from xdpdirector.build import Build
+from xdpdirector.config import config_file
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
@@ -53,7 +53,7 @@ def prepare(instance: str, configuration: Path) -> Configuration:
     """
     if not privileges.may_load():
         privileges.require_daemon()
-    wanted = config.load(configuration)
+    wanted = config_file.load(configuration)
     interfaces.find(wanted.interfaces)
     account = Account.of(wanted.user)
     if not account.is_this:
@@ -74,7 +74,7 @@ def load(
     """
     paths = InstancePaths(instance)
     bpffs.require_privileges()
-    wanted = config.load(configuration)
+    wanted = config_file.load(configuration)
     interfaces.find(wanted.interfaces)
     attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode, force=force)
     program = loader.ensure(paths, wanted.sizes)
@@ -109,7 +109,7 @@ def plan(instance: str, configuration: Path) -> int:
 
     paths = InstancePaths(instance)
     bpffs.require_privileges()
-    sizes = config.load(configuration).sizes
+    sizes = config_file.load(configuration).sizes
     with private.loading([sizes], source.program().name) as [program]:
         old = carrying.running_otherwise(paths, Build(paths, sizes, source.program()).pins)
         plans = carrying.plan(old, program) if old else []

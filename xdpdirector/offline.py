@@ -18,9 +18,9 @@ from pydantic import ValidationError
 
 from xdpdirector.access import AccessFile
 from xdpdirector.audit import Audit, Entry, Outcome
+from xdpdirector.config.messages import problems
 from xdpdirector.errors import DirectorError, InvalidRequestError, NotAllowedError, StoreError
 from xdpdirector.model.access import Role
-from xdpdirector.sentences import problems
 from xdpdirector.tokens import Tokens, TokenSpec
 
 Result = TypeVar("Result")

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.model import Configuration, Listener
 from xdpdirector.model.checks import Secured
-from xdpdirector.pointer import pointer
 from xdpdirector.system import files
 from xdpdirector.tables import port_prefixes
 

@@ -16,6 +16,7 @@ from functools import partial
 
 from xdpdirector import edits, tags
 from xdpdirector.changes import happenings
+from xdpdirector.config.json_pointer import pointer
 from xdpdirector.drains import Drains
 from xdpdirector.dryrun import DryRunError
 from xdpdirector.edits import Services
@@ -24,7 +25,6 @@ from xdpdirector.history import History, Revision
 from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Configuration, Key
 from xdpdirector.plane import Plane
-from xdpdirector.pointer import pointer
 from xdpdirector.preview import tried
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.system.threads import to_its_end

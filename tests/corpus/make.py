@@ -27,7 +27,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 
 from scenes import SCENES, Scene  # noqa: E402
 
-from xdpdirector.config import load  # noqa: E402
+from xdpdirector.config.config_file import load  # noqa: E402
 from xdpdirector.lab import Lab  # noqa: E402
 from xdpdirector.lab.services.stage import Stage, configuration  # noqa: E402
 from xdpdirector.lab.services.stock import Stock  # noqa: E402

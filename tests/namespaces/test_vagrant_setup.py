@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import config
+from xdpdirector.config import config_file
 from xdpdirector.model import Configuration
 
 pytestmark = pytest.mark.root
@@ -95,7 +95,7 @@ def set_up(role: str, number: int, name: str, directors: str = ALONE) -> dict[st
 def configured(files: dict[str, str], place: Path) -> Configuration:
     path = place / "director.yaml"
     path.write_text(files["xdpdirector/director.yaml"])
-    return config.load(path)
+    return config_file.load(path)
 
 
 def test_a_backend_serves_its_name_and_has_the_vips() -> None:

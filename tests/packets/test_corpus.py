@@ -9,7 +9,7 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6ExtHdrFragment
 from scapy.utils import rdpcap
 
-from xdpdirector.config import load
+from xdpdirector.config.config_file import load
 from xdpdirector.replay import Replay
 from xdpdirector.replay.recording import Comparison, read
 

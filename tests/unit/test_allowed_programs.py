@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from stage import HOSTS, ME, Stage, service, story
 
-from xdpdirector import config
+from xdpdirector.config import config_file
 from xdpdirector.errors import ConfigurationError, InvalidRequestError
 
 PROGRAM = "/usr/local/lib/check"
@@ -27,14 +27,14 @@ def file(path: Path, head: str) -> Path:
 
 
 def test_the_file_may_allow_it(tmp_path: Path) -> None:
-    loaded = config.load(file(tmp_path / "d.yaml", f"checks: {{allow_exec: [{PROGRAM}]}}"))
+    loaded = config_file.load(file(tmp_path / "d.yaml", f"checks: {{allow_exec: [{PROGRAM}]}}"))
 
     assert loaded.checks.allow_exec == (PROGRAM,)
 
 
 def test_the_file_must_allow_it(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError, match=r"may not be run by a check"):
-        config.load(file(tmp_path / "d.yaml", ""))
+        config_file.load(file(tmp_path / "d.yaml", ""))
 
 
 @story

@@ -13,8 +13,8 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector import config
 from xdpdirector.client import UnixConnection
+from xdpdirector.config import config_file
 
 WEB = {"listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
 MAIL = {"listeners": ["192.0.2.10:25/tcp", "[2001:db8::10]:25/tcp"]}
@@ -85,7 +85,7 @@ def test_yaml_is_what_a_file_would_say(http: Http, tmp_path: Path) -> None:
     shown = http("GET", "/v1/config", accept="application/yaml")
     (tmp_path / "director.yaml").write_bytes(shown.content)
 
-    read = config.load(tmp_path / "director.yaml")
+    read = config_file.load(tmp_path / "director.yaml")
 
     assert shown.headers["content-type"].startswith("application/yaml")
     assert json.loads(read.model_dump_json(exclude_none=True)) == http("GET", "/v1/config").json

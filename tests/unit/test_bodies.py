@@ -15,9 +15,9 @@ from fake_director import FakeDirector
 from xdpdirector.api import bodies
 from xdpdirector.api.limits import LARGEST_BY_ROLE
 from xdpdirector.client import UnixConnection
+from xdpdirector.config.messages import MOST_FAULTS
 from xdpdirector.model import Listener, ServiceSpec, check_listeners
 from xdpdirector.model.access import Role
-from xdpdirector.sentences import MOST_FAULTS
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
 

@@ -15,8 +15,8 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector import config
 from xdpdirector.cli import main
+from xdpdirector.config import config_file
 from xdpdirector.differences import Missing
 from xdpdirector.intent import Intent
 
@@ -70,7 +70,7 @@ def test_what_is_shown_is_a_configuration_file(run: Run, tmp_path: Path) -> None
     (tmp_path / "shown.yaml").write_text(text)
 
     assert code == 0
-    assert config.load(tmp_path / "shown.yaml").services["web"].backends["web1"].weight == 1
+    assert config_file.load(tmp_path / "shown.yaml").services["web"].backends["web1"].weight == 1
     assert run("config", "plan", str(tmp_path / "shown.yaml"))[0] == 0
     assert json.loads(run("config", "show", "-o", "json")[1])["interfaces"] == ["eth0"]
 

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from xdpdirector import config, document
+from xdpdirector.config import config_file, yaml_document
+from xdpdirector.config.messages import problems
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model import AdminState, Listener, Scheduler, ServiceSpec
 from xdpdirector.model.checks import HttpCheck
-from xdpdirector.sentences import problems
 
 GOOD = """\
 interfaces: [eth0]
@@ -53,7 +53,7 @@ def write(tmp_path: Path) -> Writer:
 
 def refusal(path: Path) -> ConfigurationError:
     with pytest.raises(ConfigurationError) as refused:
-        config.load(path)
+        config_file.load(path)
     return refused.value
 
 
@@ -63,7 +63,7 @@ def told(error: ConfigurationError, path: Path) -> list[str]:
 
 
 def test_a_whole_configuration(write: Writer) -> None:
-    configuration = config.load(write(GOOD))
+    configuration = config_file.load(write(GOOD))
 
     web = configuration.services["web"]
     assert configuration.interfaces == ("eth0",)
@@ -90,7 +90,7 @@ def test_a_whole_configuration(write: Writer) -> None:
     ],
 )
 def test_accepted(text: str, write: Writer) -> None:
-    assert config.load(write(text)).interfaces == ("eth0",)
+    assert config_file.load(write(text)).interfaces == ("eth0",)
 
 
 @pytest.mark.parametrize(
@@ -267,7 +267,7 @@ def test_tabs_separate_as_in_yaml_1_2(tmp_path: Path, content: str) -> None:
     path = tmp_path / "director.yaml"
     path.write_text(content)
 
-    loaded = config.load(path)
+    loaded = config_file.load(path)
 
     assert (loaded.interfaces, loaded.mode) == (("eth0",), "auto")
 
@@ -370,7 +370,7 @@ def test_tabs_separate_as_in_yaml_1_2(tmp_path: Path, content: str) -> None:
             id="UTF-16",
         ),
         pytest.param(
-            b"#" * (config.LARGEST + 1),
+            b"#" * (config_file.LARGEST + 1),
             " the file is larger than 4 MiB: is it a configuration at all?",
             id="huge",
         ),
@@ -470,7 +470,7 @@ def test_a_pointer_is_escaped() -> None:
 
 
 def test_places_count_from_one() -> None:
-    found = document.parse("a:\n  b: [x, y]\n", "here")
+    found = yaml_document.parse("a:\n  b: [x, y]\n", "here")
 
     assert found.data == {"a": {"b": ["x", "y"]}}
     assert found.place(("a", "b", 1)) == (2, 10)
@@ -478,17 +478,17 @@ def test_places_count_from_one() -> None:
 
 
 def test_digest_is_of_what_is_said_about_services(write: Writer) -> None:
-    before = config.digest(config.load(write(GOOD)))
+    before = config_file.digest(config_file.load(write(GOOD)))
 
-    commented = config.digest(config.load(write("# new\n" + GOOD.replace("[eth0]", "[eth1]"))))
-    heavier = config.digest(config.load(write(GOOD.replace("weight: 1", "weight: 3"))))
+    commented = config_file.digest(config_file.load(write("# new\n" + GOOD.replace("[eth0]", "[eth1]"))))
+    heavier = config_file.digest(config_file.load(write(GOOD.replace("weight: 1", "weight: 3"))))
 
     assert commented == before
     assert heavier != before
 
 
 def test_the_schema_knows_every_key() -> None:
-    schema = config.schema()
+    schema = config_file.schema()
 
     top = {"interfaces", "mode", "vips", "api", "user", "sizes", "guard", "lan", "checks", "lvs", "services"}
     assert set(schema["properties"]) == top

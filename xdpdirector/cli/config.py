@@ -21,11 +21,11 @@ import typer
 
 from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table, write, yaml_shown
 from xdpdirector.cli.target import Format, Output, Reason, Target, example, target
+from xdpdirector.config.json_pointer import parts_of
 from xdpdirector.errors import ConfigurationError, ConflictError, InvalidRequestError
-from xdpdirector.pointer import parts_of
 
 if TYPE_CHECKING:
-    from xdpdirector.document import Document
+    from xdpdirector.config.yaml_document import Document
 
 CONFIG = "/v1/config"
 YAML = "application/yaml"
@@ -149,7 +149,7 @@ def rollback(
 
 def _read(path: Path) -> Document:
     """YAML, of which JSON is a part."""
-    from xdpdirector import document
+    from xdpdirector.config import yaml_document
 
     source = _source(path)
     try:
@@ -157,7 +157,7 @@ def _read(path: Path) -> Document:
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or str(error)
         raise ConfigurationError(f"it cannot be read: {why}", source=source) from error
-    found = document.parse(text, source)
+    found = yaml_document.parse(text, source)
     if found.data is None:
         raise ConfigurationError(
             "there is nothing in it: `xdpdirector config show` writes one", source=source

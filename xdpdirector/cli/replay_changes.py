@@ -30,7 +30,7 @@ def show(
     output: Format,
 ) -> None:
     """Write it, and exit with 1 when something goes elsewhere."""
-    from xdpdirector import config
+    from xdpdirector.config import config_file
     from xdpdirector.replay.capture import Capture
     from xdpdirector.replay.changes import Changes
     from xdpdirector.replay.comparison import SideBySide
@@ -40,7 +40,7 @@ def show(
     premises = Premises(down=backends_of(down), own=macs_of(macs))
     with ExitStack() as stack:
         capture = stack.enter_context(Capture(path))
-        configurations = config.load(before), config.load(after)
+        configurations = config_file.load(before), config_file.load(after)
         both = stack.enter_context(SideBySide(*configurations, premises=premises, at=at))
         try:
             for piece in with_progress(capture, both.judge(capture)):

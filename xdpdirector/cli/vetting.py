@@ -3,16 +3,17 @@
 
 from __future__ import annotations
 
-from xdpdirector import config, vetting
+from xdpdirector import vetting
 from xdpdirector.api import tls
-from xdpdirector.document import Document
+from xdpdirector.config import config_file
+from xdpdirector.config.json_pointer import parts_of, pointer
+from xdpdirector.config.yaml_document import Document
 from xdpdirector.errors import ConfigurationError
-from xdpdirector.pointer import parts_of, pointer
 
 
 def require(file: Document) -> None:
     """ConfigurationError for all that is wrong with it, a line each."""
-    configuration = config.understood(file)
+    configuration = config_file.understood(file)
     faults = list(vetting.refusals(configuration))
     if configuration.api.tls:
         try:

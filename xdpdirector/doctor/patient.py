@@ -9,8 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xdpdirector import config, layout
+from xdpdirector import layout
 from xdpdirector.client import Client
+from xdpdirector.config import config_file
 from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.machine import Machine
 from xdpdirector.errors import ConfigurationError, DirectorError, UnreachableError
@@ -65,7 +66,7 @@ def admit(paths: InstancePaths, source: Path, machine: Machine, client: Client) 
     """Read the configuration, and ask the daemon; neither need be there."""
     configuration, complaint = None, ""
     try:
-        configuration = config.load(source)
+        configuration = config_file.load(source)
     except ConfigurationError as error:
         complaint = error.detail
     documents, silence = {}, ""

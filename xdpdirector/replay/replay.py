@@ -17,7 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from xdpdirector import config
+from xdpdirector.config import config_file
 from xdpdirector.model import Configuration
 from xdpdirector.replay import private
 from xdpdirector.replay.capture import Capture
@@ -69,7 +69,9 @@ class Replay:
         ConfigurationError, InvalidRequestError.
         """
         self.configuration = (
-            configuration if isinstance(configuration, Configuration) else config.load(Path(configuration))
+            configuration
+            if isinstance(configuration, Configuration)
+            else config_file.load(Path(configuration))
         )
         self.premises = Premises(down=backends_of(down), own=macs_of(macs))
         self.premises.plans(self.configuration)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from xdpdirector import config
+from xdpdirector.config import config_file
 from xdpdirector.errors import InvalidRequestError, TimedOutError
 from xdpdirector.lab.configuration import backend_address, web_configuration
 from xdpdirector.lab.host import enter
@@ -74,7 +74,7 @@ def run_replay(options: Options, say: Callable[[str], None]) -> Outcome:
 
 def _configuration(options: Options) -> Configuration:
     if options.configuration:
-        return config.load(options.configuration)
+        return config_file.load(options.configuration)
     return Configuration.model_validate(web_configuration(Topology(options.name, 2).backend_nodes))
 
 

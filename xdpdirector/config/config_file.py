@@ -15,11 +15,11 @@ from typing import Any
 from pydantic import ValidationError
 from ruamel.yaml import YAML
 
-from xdpdirector import document
-from xdpdirector.document import Document, Place
+from xdpdirector.config import yaml_document
+from xdpdirector.config.messages import Problem, problems
+from xdpdirector.config.yaml_document import Document, Place
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model import Configuration
-from xdpdirector.sentences import Problem, problems
 
 LARGEST = 4 << 20
 MOST_SHOWN = 20
@@ -27,7 +27,7 @@ MOST_SHOWN = 20
 
 def load(path: Path) -> Configuration:
     """The configuration in the file; ConfigurationError for everything that is wrong with it, all at once."""
-    return understood(document.parse(_text(path), str(path)))
+    return understood(yaml_document.parse(_text(path), str(path)))
 
 
 def understood(found: Document) -> Configuration:

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from xdpdirector import bpffs, layout, libbpf, vethpeer
+from xdpdirector import bpffs, layout, libbpf
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -24,6 +24,7 @@ from xdpdirector.errors import (
     NotAllowedError,
 )
 from xdpdirector.libbpf import XdpFlags, XdpMode
+from xdpdirector.net import veth_peer
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system import untrusted_directory
 
@@ -173,7 +174,7 @@ def _look(paths: InstancePaths, stack: ExitStack, name: str, force: bool) -> _Pr
 
 
 def _plan(present: _Present, mode: Mode) -> _Step:
-    if present.fd is None and mode == "auto" and (why := vethpeer.fault(present.interface)):
+    if present.fd is None and mode == "auto" and (why := veth_peer.fault(present.interface)):
         why = f"in native mode a veth would lose what is sent on: {why}"
         return _Step(present.interface, present.ifindex, ("generic",), None, why)
     if present.fd is None:

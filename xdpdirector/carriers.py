@@ -14,13 +14,14 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from xdpdirector import attachment, interfaces
+from xdpdirector import attachment
 from xdpdirector.attachment import Attachment, Mode
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
-from xdpdirector.interfaces import Interface
-from xdpdirector.losses import Losses
-from xdpdirector.netlink import Requests
+from xdpdirector.net import interfaces
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.tx_losses import Losses
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system.background_tasks import BackgroundTasks
 

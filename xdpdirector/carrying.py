@@ -21,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import recfunctions
 
-from xdpdirector import build, layout, libbpf, stations
+from xdpdirector import build, layout, libbpf
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
+from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES, bits_of
 from xdpdirector.shortcuts import Shortcuts
@@ -317,7 +318,7 @@ def _prepare_entrance(old: Loaded, new: Loaded) -> None:
         Shortcuts(tables).fill(listeners)
         if "entrance" in old.maps:
             ((_, values),) = _read(old, "entrance")
-            stations.tell(tables.stations, stations.told(values["own"]))
+            own_macs.tell(tables.stations, own_macs.told(values["own"]))
             if "reassembly" in (values.dtype.names or ()):
                 tables.reassembly[0] = values["reassembly"][0]
 

@@ -17,10 +17,10 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEW
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from xdpdirector import interfaces, steering
-from xdpdirector.interfaces import IFF_UP, Interface
 from xdpdirector.model import Address
-from xdpdirector.netlink import Message, Requests
+from xdpdirector.net import interfaces, tc_redirect
+from xdpdirector.net.interfaces import IFF_UP, Interface
+from xdpdirector.net.netlink import Message, Requests
 
 IFF_NOARP = 1 << 7
 LARGEST = 1500
@@ -59,9 +59,9 @@ class Leg:
             undo.callback(_remove_link, outside, self._outer)
             self.device = _index(inside, name)
             self._raise_ends()
-            steering.add_hook(outside, self._outer)
-            steering.steer(outside, self._outer, link.index, priority=1)
-            self._made_hook = steering.add_hook(outside, link.index)
+            tc_redirect.add_hook(outside, self._outer)
+            tc_redirect.steer(outside, self._outer, link.index, priority=1)
+            self._made_hook = tc_redirect.add_hook(outside, link.index)
             undo.pop_all()
 
     def is_of(self, link: Interface | None, taken: set[Address]) -> bool:
@@ -74,18 +74,18 @@ class Leg:
         outer = interfaces.one(self._outside, self._outer)
         if priority is None or outer is None or not outer.up:
             return False
-        found = steering.filters(self._outside, self.link.index, range(priority, priority + 1))
-        return steering.Filter(priority, self._protocols[vip], self._outer) in found
+        found = tc_redirect.filters(self._outside, self.link.index, range(priority, priority + 1))
+        return tc_redirect.Filter(priority, self._protocols[vip], self._outer) in found
 
     def steer(self, vip: Address) -> None:
         """From now on answers in this VIP's name come back."""
         if vip in self._priorities:
             return
         priority = next(one for one in PRIORITIES if one not in self._priorities.values())
-        protocol, matches = steering.replies(vip, self.sources[vip.version], PORTS)
+        protocol, matches = tc_redirect.replies(vip, self.sources[vip.version], PORTS)
         self._priorities[vip], self._protocols[vip] = priority, protocol
         for match in matches:
-            steering.steer(
+            tc_redirect.steer(
                 self._outside,
                 self.link.index,
                 self._outer,
@@ -99,15 +99,15 @@ class Leg:
         if vip in self._priorities:
             with contextlib.suppress(OSError):  # the interface is gone, and its filters with it
                 priority, protocol = self._priorities.pop(vip), self._protocols.pop(vip)
-                steering.remove(self._outside, self.link.index, priority, protocol)
+                tc_redirect.remove(self._outside, self.link.index, priority, protocol)
 
     def close(self) -> None:
         """Take all of it away."""
         for vip in list(self._priorities):
             self.release(vip)
         with contextlib.suppress(OSError):
-            if self._made_hook and steering.is_unused(self._outside, self.link.index):
-                steering.remove_hook(self._outside, self.link.index)
+            if self._made_hook and tc_redirect.is_unused(self._outside, self.link.index):
+                tc_redirect.remove_hook(self._outside, self.link.index)
         with contextlib.suppress(OSError):
             _remove_link(self._outside, self._outer)
 
@@ -139,12 +139,14 @@ def clear(requests: Requests, instance: str) -> None:
     for link in links:
         if link.index in present:
             stale = {
-                each for each in steering.filters(requests, link.index, PRIORITIES) if each.to not in present
+                each
+                for each in tc_redirect.filters(requests, link.index, PRIORITIES)
+                if each.to not in present
             }
             for priority, protocol in {(each.priority, each.protocol) for each in stale}:
-                steering.remove(requests, link.index, priority, protocol)
-            if stale and steering.is_unused(requests, link.index):
-                steering.remove_hook(requests, link.index)
+                tc_redirect.remove(requests, link.index, priority, protocol)
+            if stale and tc_redirect.is_unused(requests, link.index):
+                tc_redirect.remove_hook(requests, link.index)
 
 
 def _sources(link: Interface, taken: set[Address]) -> dict[int, Address]:

@@ -35,16 +35,17 @@ from itertools import cycle
 from math import inf
 from typing import Protocol
 
-from xdpdirector import checkleg, interfaces
+from xdpdirector import checkleg
 from xdpdirector.checkleg import FIRST_PORT, LAST_PORT, Leg
 from xdpdirector.checkpaths import MARKS, Path, Paths
 from xdpdirector.checks import CheckImpossible, NoWay, Target, direct
 from xdpdirector.checks.ways import RouteOf
-from xdpdirector.interfaces import Interface
 from xdpdirector.model import Address
-from xdpdirector.namespace import Namespace
-from xdpdirector.netlink import Requests
-from xdpdirector.routes import Route
+from xdpdirector.net import interfaces
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.netns import Namespace
+from xdpdirector.net.next_hop import Route
 
 SO_MARK = 36
 LOOKS_APART = 5.0  # seconds between looks whether an interface changed, should nobody tell

@@ -26,8 +26,8 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from xdpdirector.model import Address
-from xdpdirector.netlink import Message, Requests
-from xdpdirector.routes import NUD_PERMANENT
+from xdpdirector.net.netlink import Message, Requests
+from xdpdirector.net.next_hop import NUD_PERMANENT
 
 PREFERENCE = 1000
 FIRST_TABLE = 1000  # below are those that Linux and people use

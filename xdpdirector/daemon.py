@@ -46,24 +46,24 @@ from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
-from xdpdirector.interfaces import Interface
 from xdpdirector.lan.watch import Lan
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
-from xdpdirector.neighbours import Neighbours, OnChange
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.neighbours import Neighbours, OnChange
+from xdpdirector.net.own_macs import FormerMacs, own_macs
+from xdpdirector.net.secondary_macs import SecondaryMacs
+from xdpdirector.net.vips import Vips
 from xdpdirector.paths import InstancePaths
 from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
-from xdpdirector.secondary import SecondaryMacs
-from xdpdirector.stations import FormerMacs, own_macs
 from xdpdirector.supervisor import Supervisor
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
 from xdpdirector.system import privileges, slow_callbacks
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.vips import Vips
 
 ROUND_WITHIN = 60.0
 """Seconds without a completed round of the reconciler, after which systemd hears of no more life. A round comes

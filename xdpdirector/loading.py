@@ -22,18 +22,16 @@ from xdpdirector import (
     bpffs,
     checknet,
     handover,
-    interfaces,
     layout,
     loader,
-    namespace,
     source,
-    vethpeer,
 )
 from xdpdirector.build import Build
 from xdpdirector.config import config_file
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
+from xdpdirector.net import interfaces, netns, veth_peer
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system import privileges, procfs, untrusted_directory
 from xdpdirector.system.privileges import Account
@@ -58,7 +56,7 @@ def prepare(instance: str, configuration: Path) -> Configuration:
     account = Account.of(wanted.user)
     if not account.is_this:
         _load_for(account, InstancePaths(instance), wanted)
-        vethpeer.note_ready(wanted.interfaces)
+        veth_peer.note_ready(wanted.interfaces)
         becoming.become(account, [wanted.api.group] if wanted.api.group else [])
     return wanted
 
@@ -171,9 +169,9 @@ def unload_everywhere(instance: str) -> int:
     paths = InstancePaths(instance)
     if ended := _end_daemon(paths):
         print(f"ended the daemon of '{instance}', process {ended}")
-    _here, *others = namespace.everywhere()
+    _here, *others = netns.everywhere()
     for place in others:
-        for name in namespace.visit(place, lambda: _leave(paths)):
+        for name in netns.visit(place, lambda: _leave(paths)):
             print(f"took the program of '{instance}' off {name}, in another network namespace")
     return unload(instance, addresses=True)
 
@@ -268,7 +266,7 @@ def _has_open(pid: int, file: int) -> bool:
 
 
 def _withdraw(paths: InstancePaths, names: Collection[str]) -> None:
-    from xdpdirector import vips
+    from xdpdirector.net import vips
 
     for address in vips.withdraw(names, paths.arp):
         print(f"took {address} off")

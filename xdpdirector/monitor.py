@@ -22,7 +22,7 @@ from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, Key
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.routes import Route
+from xdpdirector.net.next_hop import Route
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.watch import Watch
 

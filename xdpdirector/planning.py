@@ -21,7 +21,7 @@ from functools import cached_property, lru_cache
 
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.routes import Route
+from xdpdirector.net.next_hop import Route
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.weights import effective
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import contextmanager
 from typing import TypeVar
 
-from xdpdirector import attachment, loader, secondary_map, stations, stocktaking
+from xdpdirector import attachment, loader, secondary_map, stocktaking
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
@@ -32,6 +32,7 @@ from xdpdirector.model.status import (
     Refused,
     Traffic,
 )
+from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 from xdpdirector.question import Finding, Question, frame_of
 from xdpdirector.records import Records
@@ -195,7 +196,7 @@ class RealPlane:
 
     def take_frames_for(self, macs: Sequence[bytes], former: Sequence[bytes]) -> None:
         """See `stations.tell`."""
-        stations.tell(self._tables.stations, macs, former)
+        own_macs.tell(self._tables.stations, macs, former)
 
     def leave_frames_for(self, macs: Set[bytes]) -> None:
         """See `secondary_map.write`."""
@@ -247,7 +248,7 @@ class RealPlane:
                 program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
                 self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         with _explained():
-            receiver = stations.any_own(self._tables.stations) or RECEIVER
+            receiver = own_macs.any_own(self._tables.stations) or RECEIVER
             return self._explainer.ask(frame_of(question, SENDER, receiver), interface)
 
     async def sweep(self, now: float) -> None:

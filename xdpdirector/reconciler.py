@@ -23,13 +23,13 @@ from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.model.status import Operational
+from xdpdirector.net.next_hop import Route
+from xdpdirector.net.vips import VipTable
 from xdpdirector.plane import Plane
 from xdpdirector.planning import Standing, grown, plan
-from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.vips import VipTable
 
 APPLY_APART = 0.1  # seconds between two applies of news
 LEISURE, LONGEST_LEISURE = 3.0, 0.5

@@ -24,9 +24,9 @@ from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational, utc_now
 from xdpdirector.monitor import NOTHING
-from xdpdirector.neighbours import NeighbourTable
+from xdpdirector.net.neighbours import NeighbourTable
+from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.routes import Route
 from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 

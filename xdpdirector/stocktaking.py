@@ -11,13 +11,14 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from xdpdirector import attachment, bpffs, libbpf, source, stations
+from xdpdirector import attachment, bpffs, libbpf, source
 from xdpdirector.build import Build
 from xdpdirector.clock import Clock
 from xdpdirector.holdings import BackendEntry, CarrierView, Holdings, MapView, ProgramView
 from xdpdirector.indices import Indices
 from xdpdirector.libbpf import MapType
 from xdpdirector.model.status import Fill
+from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES as CONNECTIONS
 from xdpdirector.records import Records
@@ -59,7 +60,7 @@ def take(
         bcc=loaded.bcc,
         maps=tuple(_map(tables, name, fill) for name in sorted(loaded.maps)),
         backends=tuple(_backend(tables, key, index) for key, index in sorted(indices.backends.items())),
-        own_macs=tuple(mac.hex(":") for mac in stations.told(tables.stations)),
+        own_macs=tuple(mac.hex(":") for mac in own_macs.told(tables.stations)),
         ticks_per_second=clock.hz,
     )
 

@@ -9,12 +9,12 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from pair import DIRECTOR_MAC, OTHER_MAC, PEER4, PEER_MAC, VIP4, VIP6, Pair
 
-from xdpdirector import interfaces
 from xdpdirector.checknet import WHOLE_FOR, CheckNetwork
 from xdpdirector.checks import Target
 from xdpdirector.checks.ways import RouteOf
-from xdpdirector.netlink import Requests
-from xdpdirector.routes import Route
+from xdpdirector.net import interfaces
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.next_hop import Route
 
 pytestmark = pytest.mark.root
 

@@ -8,7 +8,7 @@ import pytest
 from pair import DIRECTOR4, DIRECTOR6, DIRECTOR_MAC, Pair
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.interfaces import find
+from xdpdirector.net.interfaces import find
 
 pytestmark = pytest.mark.root
 

@@ -35,10 +35,10 @@ from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Configuration
 from xdpdirector.model.status import Operational
+from xdpdirector.net.next_hop import Route
 from xdpdirector.paths import InstancePaths
 from xdpdirector.planning import Standing, plan
 from xdpdirector.realplane import RealPlane
-from xdpdirector.routes import Route
 
 pytestmark = pytest.mark.root
 

@@ -13,7 +13,6 @@ import pytest
 from conversation import answering, socket_on
 from directing import CHECK, becomes, directing, view
 
-from xdpdirector.announcements import announcement
 from xdpdirector.errors import TimedOutError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
@@ -22,6 +21,7 @@ from xdpdirector.lab.host import Host
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address
+from xdpdirector.net.garp import announcement
 
 pytestmark = [pytest.mark.root, pytest.mark.backends(2)]
 

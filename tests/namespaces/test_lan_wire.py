@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from pair import PEER_MAC, VIP4, VIP6, Pair, until
 
-from xdpdirector.announcements import announcement
 from xdpdirector.lan.hearing import Claim
 from xdpdirector.lan.inquiry import Inquiry
 from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.wire import PacketWire
 from xdpdirector.model import Address
+from xdpdirector.net.garp import announcement
 
 pytestmark = pytest.mark.root
 

@@ -24,8 +24,8 @@ from pair import (
 )
 from watching import FRESH, Watch, entry, story
 
-from xdpdirector.announcements import announcement
 from xdpdirector.model import Address
+from xdpdirector.net.garp import announcement
 
 pytestmark = [pytest.mark.root, pytest.mark.smoke]
 

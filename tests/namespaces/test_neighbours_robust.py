@@ -11,12 +11,12 @@ import pytest
 from pair import ABSENT4, DIRECTOR_MAC, OTHER_MAC, PEER4, PEER6, PEER_MAC, Pair, until
 from watching import FRESH, Watch, entry, story
 
-from xdpdirector.interfaces import Interface
 from xdpdirector.model import Address
-from xdpdirector.neighbourhood import Neighbourhood, Room, rooms
-from xdpdirector.neighbours import Neighbours
-from xdpdirector.netlink import Requests
-from xdpdirector.routes import Neighbour
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.neighbour_requests import Neighbourhood, Room, rooms
+from xdpdirector.net.neighbours import Neighbours
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.next_hop import Neighbour
 
 pytestmark = pytest.mark.root
 
@@ -24,7 +24,7 @@ both_families = pytest.mark.parametrize("peer", [PEER4, PEER6], ids=["IPv4", "IP
 
 WATCHER = """
 import asyncio, ipaddress, sys
-from xdpdirector.neighbours import Neighbours
+from xdpdirector.net.neighbours import Neighbours
 
 async def main():
     table = Neighbours(lambda address: print("resolved", flush=True) if table.get(address).mac else None)

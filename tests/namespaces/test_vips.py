@@ -25,10 +25,10 @@ from pair import (
     until,
 )
 
-from xdpdirector.announcements import announcement
 from xdpdirector.errors import DataplaneError
 from xdpdirector.model import Address
-from xdpdirector.vips import APART, TIMES, Vips, withdraw
+from xdpdirector.net.garp import announcement
+from xdpdirector.net.vips import APART, TIMES, Vips, withdraw
 
 pytestmark = pytest.mark.root
 

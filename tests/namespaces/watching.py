@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from pair import PEER_MAC, Namespace, until
 
 from xdpdirector.model import Address
-from xdpdirector.neighbours import DEFAULT_GRACE, Neighbours, Route
+from xdpdirector.net.neighbours import DEFAULT_GRACE, Neighbours, Route
 
 FRESH = 1.0  # seconds in which a change of the kernel's table must have arrived
 

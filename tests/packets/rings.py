@@ -10,8 +10,8 @@ import world as w
 from xdpdirector import planning, schedule
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.status import Operational
+from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing
-from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
 
 NAMES = ("web1", "web2", "web3")

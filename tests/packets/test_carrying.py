@@ -17,10 +17,19 @@ import pytest
 import world as w
 from rings import NAMES, ring
 
-from xdpdirector import attachment, build, carrying, layout, libbpf, loader, source, stations
+from xdpdirector import (
+    attachment,
+    build,
+    carrying,
+    layout,
+    libbpf,
+    loader,
+    source,
+)
 from xdpdirector.errors import ConflictError
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Persistence, Sizes
+from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 from xdpdirector.shortcuts import Shortcuts
 from xdpdirector.tables import Tables
@@ -198,7 +207,7 @@ def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: Instan
     carrying.carry(paths, loaded)
 
     with Tables(loaded) as after, libbpf.opened(loaded.program) as program:
-        assert stations.told(after.stations) == [w.mac(w.DIRECTOR_MAC)]
+        assert own_macs.told(after.stations) == [w.mac(w.DIRECTOR_MAC)]
         assert Shortcuts(after).fill(after.listeners()) == 0
         for frame in (w.tcp(), w.tcp6(), w.udp(), w.udp6()):
             assert libbpf.prog_test_run(program, bytes(frame), w.LOOPBACK).verdict == w.TX

@@ -12,7 +12,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
-from xdpdirector import secondary_map, stations
+from xdpdirector import secondary_map
+from xdpdirector.net import own_macs
 
 OWN = w.mac(w.DIRECTOR_MAC)
 VRRP_MAC = "00:00:5e:00:01:07"
@@ -26,9 +27,9 @@ SECONDARY = 4096
 def many(world: w.World) -> Iterator[list[bytes]]:
     """As many MACs as there is room for."""
     macs = [OWN, *(bytes((2, 0, 0, 0, 7, number)) for number in range(1, ROOM))]
-    stations.tell(world.tables.stations, macs)
+    own_macs.tell(world.tables.stations, macs)
     yield macs
-    stations.tell(world.tables.stations, [OWN])
+    own_macs.tell(world.tables.stations, [OWN])
 
 
 def at(destination: str, rest: Packet) -> Packet:
@@ -139,7 +140,7 @@ def test_more_macs_than_there_is_room_for_are_all_taken_for_our_own(
 ) -> None:
     world.apply(w.service())
 
-    stations.tell(world.tables.stations, [*many, w.mac(VRRP_MAC)])
+    own_macs.tell(world.tables.stations, [*many, w.mac(VRRP_MAC)])
 
     assert world.send(at(PEER_MAC, SYN)).reason == "forward_new"
 
@@ -147,6 +148,6 @@ def test_more_macs_than_there_is_room_for_are_all_taken_for_our_own(
 def test_without_any_mac_known_every_frame_is_taken_for_our_own(world: w.World, many: list[bytes]) -> None:
     world.apply(w.service())
 
-    stations.tell(world.tables.stations, [])
+    own_macs.tell(world.tables.stations, [])
 
     assert world.send(at(PEER_MAC, SYN)).reason == "forward_new"

@@ -17,11 +17,12 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
-from xdpdirector import libbpf, stations
+from xdpdirector import libbpf
 from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
+from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES, Records
 from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
@@ -134,7 +135,7 @@ class World:
         self.clock = Clock(paths.pins / "clock")
         self.records = Records(self.tables, paths.pins / "reap")
         self.plane = Dataplane(self.tables, self.clock)
-        stations.tell(self.tables.stations, [mac(DIRECTOR_MAC)])
+        own_macs.tell(self.tables.stations, [mac(DIRECTOR_MAC)])
         self._program = libbpf.obj_get(loaded.program)
         self._counted = self.plane.verdicts()
 

@@ -46,12 +46,12 @@ from xdpdirector.model.status import (
     Vitals,
     total,
 )
+from xdpdirector.net.next_hop import Route
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.preview import running
 from xdpdirector.progress import Progress
 from xdpdirector.reporting import ServiceSample
-from xdpdirector.routes import Route
 from xdpdirector.sync.status import NoSync
 from xdpdirector.system import boot_time
 from xdpdirector.tracing import Tracing

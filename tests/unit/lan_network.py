@@ -25,10 +25,10 @@ from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
 from xdpdirector.edits import Services
-from xdpdirector.interfaces import Interface
 from xdpdirector.lan.wire import OnFrame
 from xdpdirector.model import Address, ServiceSpec
-from xdpdirector.routes import Route
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.next_hop import Route
 
 conf.verb = 0
 

@@ -30,12 +30,12 @@ from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceS
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.monitor import NOTHING
-from xdpdirector.neighbours import FakeNeighbours, Route
+from xdpdirector.net.neighbours import FakeNeighbours, Route
+from xdpdirector.net.vips import FakeVips
 from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner
-from xdpdirector.vips import FakeVips
 
 P = ParamSpec("P")
 DEADLINE = 10.0

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdpdirector.announcements import ALL_NODES, announcement, icmpv6_checksum
 from xdpdirector.model import Address
+from xdpdirector.net.garp import ALL_NODES, announcement, icmpv6_checksum
 
 VIP4, VIP6 = IPv4Address("192.0.2.10"), IPv6Address("2001:db8::10")
 MAC = bytes.fromhex("020000000002")

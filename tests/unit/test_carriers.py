@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from xdpdirector.carriers import Carriers
 from xdpdirector.events import Events
-from xdpdirector.interfaces import Interface
+from xdpdirector.net.interfaces import Interface
 from xdpdirector.paths import InstancePaths
 
 MAC, OTHER = bytes.fromhex("020000000001"), bytes.fromhex("0200000000aa")

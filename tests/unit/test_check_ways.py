@@ -18,7 +18,7 @@ from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 from xdpdirector.model.status import Operational
-from xdpdirector.routes import Route
+from xdpdirector.net.next_hop import Route
 
 VIP, VIP6, BACKEND = (ip_address(text) for text in ("192.0.2.10", "2001:db8::10", "192.0.2.21"))
 MAC, OWN = bytes.fromhex("020000000021"), bytes.fromhex("020000000001")

@@ -17,8 +17,8 @@ from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.patient import Patient
 from xdpdirector.errors import DataplaneError
-from xdpdirector.neighbourhood import Room
-from xdpdirector.vethpeer import Peer
+from xdpdirector.net.neighbour_requests import Room
+from xdpdirector.net.veth_peer import Peer
 
 Break = Callable[[Ward], object]
 NETWORK_FINDING = {

@@ -8,8 +8,8 @@ import pytest
 
 from xdpdirector.errors import DataplaneError
 from xdpdirector.model import Address
-from xdpdirector.neighbours import FakeNeighbours, NeighbourTable, Route
-from xdpdirector.vips import FakeVips, VipTable
+from xdpdirector.net.neighbours import FakeNeighbours, NeighbourTable, Route
+from xdpdirector.net.vips import FakeVips, VipTable
 
 BACKEND, OTHER = ip_address("192.0.2.21"), ip_address("192.0.2.22")
 VIP = ip_address("192.0.2.10")

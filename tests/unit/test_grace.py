@@ -8,9 +8,9 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from xdpdirector.grace import SETTLE, Grace
-from xdpdirector.interfaces import Interface
-from xdpdirector.routes import Route
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.next_hop import Route
+from xdpdirector.net.next_hop_grace import SETTLE, Grace
 
 BACKEND, OTHER = ip_address("192.0.2.21"), ip_address("192.0.2.22")
 MAC, ETH0_MAC, NEW_MAC = (bytes.fromhex(f"0200000000{last}") for last in ("21", "02", "aa"))

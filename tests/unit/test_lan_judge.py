@@ -23,7 +23,6 @@ from lan_network import (
     services,
 )
 
-from xdpdirector.interfaces import Interface, Tag
 from xdpdirector.lan.claims import AT_MOST, Claims
 from xdpdirector.lan.draft import Draft, blind
 from xdpdirector.lan.hearing import Claim, Manner
@@ -33,7 +32,8 @@ from xdpdirector.lan.presence import Presence, Verdict
 from xdpdirector.lan.scene import Scene, scene
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.model import Address, AdminState
-from xdpdirector.routes import Route
+from xdpdirector.net.interfaces import Interface, Tag
+from xdpdirector.net.next_hop import Route
 
 ROUTES = {WEB1: neighbour(WEB1_MAC), WEB2: neighbour(WEB2_MAC)}
 WANTED = services(web1=WEB1, web2=WEB2)

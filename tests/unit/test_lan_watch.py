@@ -31,13 +31,13 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 from stage import story, until
 
-from xdpdirector.interfaces import Interface
 from xdpdirector.lan.pace import Pace
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.lan.watch import Lan
 from xdpdirector.model import Address
 from xdpdirector.model.lan import LanSpec
-from xdpdirector.routes import Route
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.next_hop import Route
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 QUICK = Pace(answer=0.02, to_one=0.001, to_all=0.002, judging=0.005, neighbours=0.1)

@@ -11,7 +11,7 @@ import struct
 import pytest
 from pyroute2.netlink.rtnl.marshal import MarshalRtnl
 
-from xdpdirector.interfaces import Interface, Tag, interface_of, port_fault
+from xdpdirector.net.interfaces import Interface, Tag, interface_of, port_fault
 
 ADDRESS, NAME, LINK, MASTER, LINKINFO, NETNSID = 1, 3, 5, 10, 18, 37  # IFLA_*
 XDP, XDP_ATTACHED, XDP_PROGRAM = 43, 2, 4  # IFLA_XDP, IFLA_XDP_*

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 import pytest
 from stage import Stage, service, story
 
-from xdpdirector import vethpeer
-from xdpdirector.cardstats import lost
-from xdpdirector.losses import LASTS, PEERS_APART, Losses
+from xdpdirector.net import veth_peer
+from xdpdirector.net.driver_stats import lost
+from xdpdirector.net.tx_losses import LASTS, PEERS_APART, Losses
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_a_veth_in_native_mode_is_told_what_its_peer_lacks() -> None:
     assert card.look(PEERS_APART) == []
 
 
-@pytest.mark.parametrize(("mode", "fault"), [("generic", "anything"), ("native", vethpeer.UNSEEN)])
+@pytest.mark.parametrize(("mode", "fault"), [("generic", "anything"), ("native", veth_peer.UNSEEN)])
 def test_what_is_not_known_or_does_not_matter_is_no_problem(mode: str, fault: str) -> None:
     card = Card()
     card.fault = fault

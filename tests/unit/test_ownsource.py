@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.ownsource import ROOT, dropping
+from xdpdirector.net.own_source_drops import ROOT, dropping
 
 
 @pytest.mark.parametrize(

@@ -65,10 +65,10 @@ from xdpdirector.parts import only_parts_of
 for package, homes in PARTS.items():
     only_parts_of(package, **homes)
 import xdpdirector.daemon
-from xdpdirector import interfaces
+from xdpdirector.net import interfaces
 from xdpdirector.api.metrics import text
 from xdpdirector.api.server import Server
-from xdpdirector.netlink import Requests
+from xdpdirector.net.netlink import Requests
 Server(lambda: None, []).config.load()
 with Requests() as requests:
     names = [link.name for link in interfaces.everything(requests)]

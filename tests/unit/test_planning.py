@@ -12,8 +12,8 @@ from stage import HOSTS, MACS
 
 from xdpdirector.model import Address
 from xdpdirector.model.status import Operational
+from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing, VipVerdict, grown, plan, standing_of
-from xdpdirector.routes import Route
 from xdpdirector.schedule import Hop, ServicePlan, State
 
 SOURCE = bytes.fromhex("020000000001")

@@ -17,7 +17,7 @@ from stage import BASE, FAR, HOSTS, MACS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage,
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.neighbours import Route
+from xdpdirector.net.neighbours import Route
 from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import APPLY_APART, RESOLVE_WITHIN
 from xdpdirector.schedule import ServicePlan, State

@@ -22,9 +22,9 @@ from xdpdirector.model.status import (
     VipView,
     total,
 )
+from xdpdirector.net.next_hop import Route
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.routes import Route
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
 PARTIAL = Operational.PARTIAL

@@ -6,9 +6,9 @@ from ipaddress import ip_address, ip_interface
 
 import pytest
 
-from xdpdirector.interfaces import Interface, Tag
 from xdpdirector.model import Address
-from xdpdirector.routes import (
+from xdpdirector.net.interfaces import Interface, Tag
+from xdpdirector.net.next_hop import (
     NUD_DELAY,
     NUD_FAILED,
     NUD_INCOMPLETE,

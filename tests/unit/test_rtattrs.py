@@ -11,8 +11,14 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from xdpdirector.model.listener import Address
-from xdpdirector.routes import Hop, Neighbour
-from xdpdirector.rtattrs import hop_of, neighbour_of, neighbour_request, route_request, use_request
+from xdpdirector.net.next_hop import Hop, Neighbour
+from xdpdirector.net.rtnetlink_messages import (
+    hop_of,
+    neighbour_of,
+    neighbour_request,
+    route_request,
+    use_request,
+)
 
 HEADER = 16  # bytes of a netlink message
 FOUR, SIX = ip_address("192.0.2.21"), ip_address("2001:db8::21")

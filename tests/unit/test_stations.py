@@ -9,8 +9,15 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from xdpdirector.interfaces import Interface, Tag
-from xdpdirector.stations import FORMER_FOR, NO_MAC, FormerMacs, any_own, own_macs, tell
+from xdpdirector.net.interfaces import Interface, Tag
+from xdpdirector.net.own_macs import (
+    FORMER_FOR,
+    NO_MAC,
+    FormerMacs,
+    any_own,
+    own_macs,
+    tell,
+)
 
 ROOM = 4
 TABLE = np.dtype([("known", "u8"), ("macs", "u8", (ROOM,))])

@@ -8,8 +8,14 @@ import os
 
 import pytest
 
-from xdpdirector import vethpeer
-from xdpdirector.vethpeer import READY, Peer, fault, note_ready, remedy
+from xdpdirector.net import veth_peer
+from xdpdirector.net.veth_peer import (
+    READY,
+    Peer,
+    fault,
+    note_ready,
+    remedy,
+)
 
 
 @pytest.mark.parametrize(
@@ -41,7 +47,7 @@ def test_what_is_no_veth_has_no_such_fault(name: str) -> None:
 
 def test_what_root_saw_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(READY, "")
-    monkeypatch.setattr(vethpeer, "fault", {"eth0": "", "eth1": vethpeer.UNSEEN}.__getitem__)
+    monkeypatch.setattr(veth_peer, "fault", {"eth0": "", "eth1": veth_peer.UNSEEN}.__getitem__)
 
     note_ready(["eth0", "eth1"])
 

@@ -14,7 +14,7 @@ from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.patient import Patient
 from xdpdirector.model import Configuration
-from xdpdirector.neighbourhood import Room
+from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.paths import InstancePaths
 
 PATHS = InstancePaths("ward")

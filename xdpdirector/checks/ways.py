@@ -11,7 +11,7 @@ from typing import Protocol
 from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, NoWay, Probe, Target, direct
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec
-from xdpdirector.routes import Route
+from xdpdirector.net.next_hop import Route
 
 GLANCE = 0.25  # seconds for the look at a backend's own address
 

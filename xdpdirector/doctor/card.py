@@ -19,11 +19,12 @@ from pyroute2.ethtool.ioctl import EthtoolError, IoctlEthtool
 from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
-from xdpdirector import cardstats, interfaces, libbpf, vethpeer
-from xdpdirector.interfaces import Interface
+from xdpdirector import libbpf
 from xdpdirector.libbpf import XdpMode
-from xdpdirector.netlink import Message, Requests
-from xdpdirector.vethpeer import Peer
+from xdpdirector.net import driver_stats, interfaces, veth_peer
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.netlink import Message, Requests
+from xdpdirector.net.veth_peer import Peer
 
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SIOCETHTOOL, GET_DRIVER_INFO = 0x8946, 3
@@ -85,13 +86,13 @@ def _card(link: Message, known: Mapping[int, Interface]) -> Card:
         port_fault=interfaces.port_fault(here, known.values()),
         arp_ignore=here.arp.ignore if here.mac and not here.master else None,
         peer=_peer(name) if here.kind == "veth" else None,
-        transmit_errors=cardstats.of([name]).get(name),
+        transmit_errors=driver_stats.of([name]).get(name),
     )
 
 
 def _peer(name: str) -> Peer | None:
     with contextlib.suppress(OSError):  # it went away meanwhile
-        return vethpeer.peer(name)
+        return veth_peer.peer(name)
     return None
 
 

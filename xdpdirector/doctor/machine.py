@@ -12,8 +12,8 @@ from typing import NamedTuple, Protocol
 from xdpdirector import bpffs
 from xdpdirector.doctor import card
 from xdpdirector.doctor.card import Card
-from xdpdirector.neighbourhood import Room, rooms
-from xdpdirector.netlink import Requests
+from xdpdirector.net.neighbour_requests import Room, rooms
+from xdpdirector.net.netlink import Requests
 from xdpdirector.system import untrusted_directory
 
 

@@ -12,7 +12,7 @@ from xdpdirector.doctor.patient import Patient
 from xdpdirector.lan.view import FindingKind, LanView
 from xdpdirector.lan.watch import Lan
 from xdpdirector.model import Configuration
-from xdpdirector.neighbours import Neighbours
+from xdpdirector.net.neighbours import Neighbours
 
 RESOLVE_WITHIN = 1.5  # seconds for the kernel to find the MACs
 ERRORS = {

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from xdpdirector import ownsource
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
-from xdpdirector.ownsource import dropping
+from xdpdirector.net import own_source_drops
+from xdpdirector.net.own_source_drops import dropping
 
 ROOT = Path("/proc/sys/net")
 NEARLY_FULL = 0.8
@@ -120,7 +120,7 @@ def _own_source(patient: Patient) -> Iterator[Finding]:
     if patient.documents or not manages or not _has_vip(patient, 4):
         return
     for name, evidence in dropping(patient.interfaces, lambda path: _number(patient, path)).items():
-        yield warning(ownsource.sentence(name), evidence, ownsource.remedy(name))
+        yield warning(own_source_drops.sentence(name), evidence, own_source_drops.remedy(name))
 
 
 def _in_vain(patient: Patient) -> Iterator[Finding]:

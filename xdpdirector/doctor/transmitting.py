@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xdpdirector import vethpeer
 from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
+from xdpdirector.net import veth_peer
 
 MERGES = "rx-gro"
 
@@ -23,7 +23,7 @@ def look(card: Card, wanted: str) -> Iterator[Finding]:
         yield warning(
             f"{card.name} has lost {card.transmit_errors:,} frames that XDP could not transmit",
             f"ethtool -S {card.name}; GET /v1/stats, attachments: transmit_errors",
-            vethpeer.remedy(card.name, card.peer.name if card.peer else "")
+            veth_peer.remedy(card.name, card.peer.name if card.peer else "")
             if card.kind == "veth" and mode == "native"
             else "if it grows: more or longer transmit queues (`ethtool -L`, `ethtool -G`), and one MTU everywhere",
         )
@@ -36,9 +36,9 @@ def _veth(card: Card, mode: str) -> Iterator[Finding]:
     if card.peer is None:
         if mode == "native":
             yield note(
-                f"{card.name} is a veth in native mode, and {vethpeer.UNSEEN}: it may lose what is sent on",
+                f"{card.name} is a veth in native mode, and {veth_peer.UNSEEN}: it may lose what is sent on",
                 evidence,
-                f"run the doctor as root; {vethpeer.remedy(card.name)}",
+                f"run the doctor as root; {veth_peer.remedy(card.name)}",
             )
         return
     if not card.peer.fault:
@@ -47,13 +47,13 @@ def _veth(card: Card, mode: str) -> Iterator[Finding]:
         yield error(
             f"{card.name} is a veth, and in native mode it loses what is sent on: {card.peer.fault}",
             evidence,
-            vethpeer.remedy(card.name, card.peer.name),
+            veth_peer.remedy(card.name, card.peer.name),
         )
     else:
         yield note(
             f"{card.name} is a veth, and `mode: auto` takes generic mode: {card.peer.fault}",
             evidence,
-            f"for native mode: {vethpeer.remedy(card.name, card.peer.name)}",
+            f"for native mode: {veth_peer.remedy(card.name, card.peer.name)}",
         )
 
 

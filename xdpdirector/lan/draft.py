@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from xdpdirector import ownsource
 from xdpdirector.lan.claims import Sight
 from xdpdirector.lan.hearing import Manner
 from xdpdirector.lan.scene import Target
 from xdpdirector.lan.view import FindingKind
 from xdpdirector.model import Address
+from xdpdirector.net import own_source_drops
 
 NAMED = 3  # targets that a sentence names
 
@@ -49,7 +49,7 @@ def blind(why: str) -> Draft:
 
 def replies_dropped(interface: str, evidence: str) -> Draft:
     """The kernel of this host sends no packets on that come from a VIP."""
-    text, remedy = ownsource.sentence(interface), ownsource.remedy(interface)
+    text, remedy = own_source_drops.sentence(interface), own_source_drops.remedy(interface)
     return Draft(FindingKind.REPLIES_DROPPED, interface, text, evidence, remedy, interface=interface)
 
 

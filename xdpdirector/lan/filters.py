@@ -12,9 +12,9 @@ import struct
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from xdpdirector.announcements import IPPROTO_ICMPV6, NEIGHBOUR_ADVERTISEMENT
 from xdpdirector.lan import frames, hearing
 from xdpdirector.model import Address
+from xdpdirector.net.garp import IPPROTO_ICMPV6, NEIGHBOUR_ADVERTISEMENT
 
 LONGEST = 4096  # BPF_MAXINSNS
 BYTE, HALF, WORD = 0x30, 0x28, 0x20  # BPF_LD | size | BPF_ABS

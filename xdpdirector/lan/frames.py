@@ -15,8 +15,9 @@ import struct
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
-from xdpdirector import checksum
-from xdpdirector.announcements import (
+from xdpdirector.model import Address
+from xdpdirector.net import checksum
+from xdpdirector.net.garp import (
     ARP_REQUEST,
     ARPHRD_ETHER,
     BROADCAST,
@@ -25,7 +26,6 @@ from xdpdirector.announcements import (
     ETH_P_IPV6,
     IPPROTO_ICMPV6,
 )
-from xdpdirector.model import Address
 
 IPPROTO_ICMP, IPPROTO_TCP = 1, 6
 ECHO_REQUEST, ECHO_REQUEST6 = 8, 128

@@ -12,9 +12,15 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import unpack_from
 from typing import Literal, NamedTuple
 
-from xdpdirector.announcements import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, IPPROTO_ICMPV6, NEIGHBOUR_ADVERTISEMENT
 from xdpdirector.lan.frames import ECHO_REQUEST, ECHO_REQUEST6, IPPROTO_ICMP, IPPROTO_TCP, RST, SYN
 from xdpdirector.model import Address
+from xdpdirector.net.garp import (
+    ETH_P_ARP,
+    ETH_P_IP,
+    ETH_P_IPV6,
+    IPPROTO_ICMPV6,
+    NEIGHBOUR_ADVERTISEMENT,
+)
 
 ARP_REPLY = 2
 ECHO_REPLY, ECHO_REPLY6 = 0, 129

@@ -11,11 +11,11 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
 from xdpdirector.edits import Services
-from xdpdirector.interfaces import Interface
 from xdpdirector.lan.frames import NOBODY
 from xdpdirector.model import Address, AdminState
-from xdpdirector.routes import Route
-from xdpdirector.stations import related
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.next_hop import Route
+from xdpdirector.net.own_macs import related
 
 NAMED = 3  # names of one machine that a sentence has
 

@@ -11,11 +11,11 @@ from typing import Protocol
 from pyroute2.netlink.rtnl import RTM_GETNEIGH
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
-from xdpdirector import interfaces, ownsource
-from xdpdirector.interfaces import Interface, mac_bytes
 from xdpdirector.model import Address
-from xdpdirector.neighbourhood import Neighbourhood
-from xdpdirector.netlink import Requests
+from xdpdirector.net import interfaces, own_source_drops
+from xdpdirector.net.interfaces import Interface, mac_bytes
+from xdpdirector.net.neighbour_requests import Neighbourhood
+from xdpdirector.net.netlink import Requests
 
 FAR = (
     ip_address("198.18.0.1"),
@@ -56,7 +56,7 @@ class Kernel:
         return interfaces.everything(self._requests)
 
     def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
-        return ownsource.dropping(interfaces)
+        return own_source_drops.dropping(interfaces)
 
     def gateways(self) -> Mapping[Address, bytes | None]:
         """Asked for one address of each family: there may be a million routes."""

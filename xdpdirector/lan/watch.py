@@ -16,7 +16,6 @@ from functools import partial
 from math import inf
 
 from xdpdirector.edits import Services
-from xdpdirector.interfaces import Interface
 from xdpdirector.lan.asking import Asking
 from xdpdirector.lan.claims import Claims
 from xdpdirector.lan.draft import Draft, blind, replies_dropped
@@ -35,8 +34,9 @@ from xdpdirector.lan.wire import PacketWire, Wire
 from xdpdirector.model import Address
 from xdpdirector.model.lan import LanSpec
 from xdpdirector.model.status import utc_now
-from xdpdirector.routes import Route
-from xdpdirector.stations import own_macs
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.next_hop import Route
+from xdpdirector.net.own_macs import own_macs
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts

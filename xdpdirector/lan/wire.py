@@ -18,9 +18,9 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
-from xdpdirector.announcements import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 from xdpdirector.lan import filters
 from xdpdirector.model import Address
+from xdpdirector.net.garp import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 
 SO_ATTACH_FILTER, SO_DETACH_FILTER = 26, 27  # asm-generic/socket.h
 READS_AT_ONCE = 64

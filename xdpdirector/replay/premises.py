@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address, Configuration, Key
 from xdpdirector.model.status import Operational
+from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing, plan
-from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
 
 LOOPBACK = 1

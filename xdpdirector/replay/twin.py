@@ -10,10 +10,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xdpdirector import stations
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.layout import Loaded
 from xdpdirector.model import Configuration
+from xdpdirector.net import own_macs
 from xdpdirector.reconciler import UPKEEP_APART
 from xdpdirector.records import Records
 from xdpdirector.replay.clock import CaptureClock, jiffies
@@ -59,7 +59,7 @@ class Twin:
         self._forget()
         self._sweep(0.0)
         self._tables.services["multipliers"] = _SECRETS
-        stations.tell(self._tables.stations, premises.own)
+        own_macs.tell(self._tables.stations, premises.own)
         self._bring(configuration, premises, LONG_AGO)
 
     def change(self, configuration: Configuration, premises: Premises) -> None:

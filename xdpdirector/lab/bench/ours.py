@@ -13,7 +13,7 @@ from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Any, Self
 
-from xdpdirector import planning, stations
+from xdpdirector import planning
 from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
 from xdpdirector.lab.bench.driver import LOOPBACK
@@ -24,9 +24,10 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.layout import Loaded
 from xdpdirector.model import ServiceSpec, Sizes
 from xdpdirector.model.status import Operational
+from xdpdirector.net import own_macs
+from xdpdirector.net.next_hop import Route
 from xdpdirector.paths import InstancePaths
 from xdpdirector.planning import Standing
-from xdpdirector.routes import Route
 from xdpdirector.schedule import ServicePlan
 from xdpdirector.tables import Tables
 
@@ -79,7 +80,7 @@ def serve(plane: Dataplane, variants: Iterable[str], ifindex: int) -> None:
 
     The frame of a repeated run is sent to a backend's MAC from the second run on: that, too, is this machine's.
     """
-    stations.tell(plane.tables.stations, [FAR_MAC, NEAR_MAC])
+    own_macs.tell(plane.tables.stations, [FAR_MAC, NEAR_MAC])
     for variant in variants:
         plane.apply(plan(variant, ifindex), 0.0)
 

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from random import Random
 
-from xdpdirector import checksum
+from xdpdirector.net import checksum
 
 FIN, SYN, RST, ACK = 0x01, 0x02, 0x04, 0x10
 FLOODS = {"SYN": (SYN,), "two packets": (SYN, ACK)}

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field, replace
 from math import inf
 from typing import Literal
 
-from xdpdirector.interfaces import ETH_P_8021Q, Interface
 from xdpdirector.model import Address
+from xdpdirector.net.interfaces import ETH_P_8021Q, Interface
 
 # linux/neighbour.h
 NUD_INCOMPLETE, NUD_REACHABLE, NUD_STALE, NUD_DELAY = 0x01, 0x02, 0x04, 0x08

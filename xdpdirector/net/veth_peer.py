@@ -22,8 +22,9 @@ from pyroute2.netlink.rtnl import RTM_GETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.nsidmsg import nsidmsg
 
-from xdpdirector import interfaces, libbpf, namespace
-from xdpdirector.netlink import Message, Requests
+from xdpdirector import libbpf
+from xdpdirector.net import interfaces, netns
+from xdpdirector.net.netlink import Message, Requests
 
 RTM_GETNSID = 90
 CHECKSUMS = ("tx-checksum-ip-generic", "tx-checksum-ipv4", "tx-checksum-ipv6")
@@ -120,12 +121,12 @@ def _checksums(name: str) -> bool | None:
 
 
 def _visited(place: Path, work: Callable[[], T]) -> T:
-    return namespace.visit(place, work)
+    return netns.visit(place, work)
 
 
 def _namespace(requests: Requests, number: int) -> Path | None:
     """The one that has this number (nsid) here."""
-    for path in namespace.everywhere():
+    for path in netns.everywhere():
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:

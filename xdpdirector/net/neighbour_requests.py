@@ -18,12 +18,12 @@ from pyroute2.netlink.rtnl import RTM_GETNEIGH, RTM_GETNEIGHTBL, RTM_GETROUTE, R
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.ndtmsg import ndtmsg
 
-from xdpdirector import interfaces
-from xdpdirector.interfaces import Interface
 from xdpdirector.model import Address
-from xdpdirector.netlink import Requests
-from xdpdirector.routes import STATIC, Hop, Neighbour
-from xdpdirector.rtattrs import (
+from xdpdirector.net import interfaces
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.next_hop import STATIC, Hop, Neighbour
+from xdpdirector.net.rtnetlink_messages import (
     NTF_EXT_MANAGED,
     hop_of,
     neighbour_of,

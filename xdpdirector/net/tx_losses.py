@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from xdpdirector import cardstats, vethpeer
+from xdpdirector.net import driver_stats, veth_peer
 
 PEERS_APART = 10.0  # seconds between two looks at peers
 LASTS = 10.0  # seconds without a loss until it is forgotten
@@ -27,8 +27,8 @@ class Losses:
 
     def __init__(
         self,
-        count: Callable[[Iterable[str]], Mapping[str, int]] = cardstats.of,
-        fault: Callable[[str], str] = vethpeer.fault,
+        count: Callable[[Iterable[str]], Mapping[str, int]] = driver_stats.of,
+        fault: Callable[[str], str] = veth_peer.fault,
     ) -> None:
         self._count, self._fault = count, fault
         self._seen: dict[str, _Seen] = {}
@@ -52,7 +52,7 @@ class Losses:
         if now >= self._next_peers or modes != self._modes:
             self._next_peers, self._modes = now + PEERS_APART, dict(modes)
             found = {name: self._fault(name) for name, mode in modes.items() if mode == "native"}
-            self._faults = {name: why for name, why in found.items() if why and why != vethpeer.UNSEEN}
+            self._faults = {name: why for name, why in found.items() if why and why != veth_peer.UNSEEN}
 
     def counts(self) -> dict[str, int]:
         """Frames that could not be transmitted, by interface, where the driver tells."""
@@ -63,7 +63,7 @@ class Losses:
         return [
             *(
                 f"interface {name} is a veth in native mode and loses what is sent on: {why}. Remedy: "
-                f"{vethpeer.remedy(name)}"
+                f"{veth_peer.remedy(name)}"
                 for name, why in self._faults.items()
             ),
             *(
@@ -78,6 +78,6 @@ class Losses:
         if self._modes.get(name) == "native":
             return (
                 "Its transmit queues are full or too few (`ethtool -L`, `ethtool -G`), or the driver cannot do it: "
-                f"on a veth, {vethpeer.remedy(name)}"
+                f"on a veth, {veth_peer.remedy(name)}"
             )
         return "Its transmit queues are full, or a frame is larger than the MTU of where it leaves"

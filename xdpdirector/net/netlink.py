@@ -93,7 +93,8 @@ class Requests:
         return answer
 
     def exchange(self, kind: int, body: bytes, flags: int = 0) -> bytes:
-        """One request in bytes (see `rtattrs`), and the one message that answers it; empty for an acknowledgement.
+        """One request in bytes (see `rtnetlink_messages`), and the one message that answers it; empty for an
+        acknowledgement.
         Both without the header."""
         sequence = next(self._sequence) & 0xFFFFFFFF
         length = HEADER.size + len(body)

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from socket import AF_INET, AF_INET6
 
 from xdpdirector.model.listener import Address
-from xdpdirector.routes import Hop, Neighbour
+from xdpdirector.net.next_hop import Hop, Neighbour
 
 _ROUTE = struct.Struct(
     "=BBBBBBBBI"

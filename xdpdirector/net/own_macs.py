@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
-from xdpdirector.interfaces import Interface
+from xdpdirector.net.interfaces import Interface
 
 NO_MAC = (1 << 64) - 1
 FORMER_FOR = 60.0  # seconds

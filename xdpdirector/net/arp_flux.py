@@ -22,9 +22,9 @@ from pyroute2.netlink import nlmsg
 from pyroute2.netlink.rtnl import RTM_SETLINK
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfbase
 
-from xdpdirector.interfaces import Arp, Interface
-from xdpdirector.netlink import Requests
-from xdpdirector.stations import related
+from xdpdirector.net.interfaces import Arp, Interface
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.own_macs import related
 from xdpdirector.system import untrusted_directory
 
 QUIET = Arp(ignore=1, announce=2)

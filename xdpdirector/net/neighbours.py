@@ -3,8 +3,8 @@
 
 Events of rtnetlink say only where to look; what is true is always read then, so neither an event that was
 lost nor one that came late can leave an old MAC behind. This module knows nothing of services, backends or
-maps; what the tables mean is decided in `routes`, what holds while this host's own network is at fault in `grace`,
-how the kernel is asked stands in `neighbourhood`.
+maps; what the tables mean is decided in `next_hop`, what holds while this host's own network is at fault in
+`next_hop_grace`, how the kernel is asked stands in `neighbour_requests`.
 """
 
 from __future__ import annotations
@@ -21,13 +21,12 @@ from typing import Protocol
 
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_DELLINK, RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH
 
-from xdpdirector.grace import Grace, listed
-from xdpdirector.interfaces import Interface, held_by, interface_of
 from xdpdirector.model import Address
 from xdpdirector.model.lan import LanSpec
-from xdpdirector.neighbourhood import Neighbourhood
-from xdpdirector.netlink import Events, Message, Requests
-from xdpdirector.routes import (
+from xdpdirector.net.interfaces import Interface, held_by, interface_of
+from xdpdirector.net.neighbour_requests import Neighbourhood
+from xdpdirector.net.netlink import Events, Message, Requests
+from xdpdirector.net.next_hop import (
     NUD_FAILED,
     NUD_INCOMPLETE,
     NUD_STALE,
@@ -40,6 +39,7 @@ from xdpdirector.routes import (
     judge,
     without_room,
 )
+from xdpdirector.net.next_hop_grace import Grace, listed
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 __all__ = ["FakeNeighbours", "NeighbourTable", "Neighbours", "Route"]

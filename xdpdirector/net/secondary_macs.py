@@ -16,10 +16,10 @@ from socket import AF_BRIDGE
 from pyroute2.netlink.rtnl import RTM_GETNEIGH
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 
-from xdpdirector import interfaces
 from xdpdirector.errors import DirectorError
-from xdpdirector.interfaces import mac_bytes
-from xdpdirector.netlink import Requests
+from xdpdirector.net import interfaces
+from xdpdirector.net.interfaces import mac_bytes
+from xdpdirector.net.netlink import Requests
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 NTF_SELF = 2  # linux/neighbour.h: an entry of the device itself, and not of a bridge that it is a port of

@@ -7,7 +7,7 @@
     the fault is mended                               the same, until its MAC is known again, or was asked for in
                                                       vain for SETTLE seconds
 
-Pure: knows neither sockets nor time; the caller says both. Whose silence is whose fault is decided in `routes`.
+Pure: knows neither sockets nor time; the caller says both. Whose silence is whose fault is decided in `next_hop`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import NamedTuple
 
-from xdpdirector.interfaces import Interface, Network
 from xdpdirector.model import Address
-from xdpdirector.routes import Route
+from xdpdirector.net.interfaces import Interface, Network
+from xdpdirector.net.next_hop import Route
 
 SETTLE = (
     3.0  # seconds: the kernel asks three times for a MAC, a second apart (mcast_solicit, retrans_time_ms)

@@ -6,8 +6,8 @@ from __future__ import annotations
 import struct
 from ipaddress import IPv4Address, IPv6Address
 
-from xdpdirector import checksum
 from xdpdirector.model import Address
+from xdpdirector.net import checksum
 
 BROADCAST = b"\xff" * 6
 ALL_NODES = IPv6Address("ff02::1")

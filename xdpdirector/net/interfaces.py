@@ -20,7 +20,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address
-from xdpdirector.netlink import Message, Requests
+from xdpdirector.net.netlink import Message, Requests
 
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS

@@ -27,12 +27,12 @@ from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
-from xdpdirector.announcements import announcement
-from xdpdirector.arpflux import ArpFlux
 from xdpdirector.errors import DataplaneError, NotAllowedError
-from xdpdirector.interfaces import Held, Interface, addresses, everything
 from xdpdirector.model import Address
-from xdpdirector.netlink import Events, Message, Requests
+from xdpdirector.net.arp_flux import ArpFlux
+from xdpdirector.net.garp import announcement
+from xdpdirector.net.interfaces import Held, Interface, addresses, everything
+from xdpdirector.net.netlink import Events, Message, Requests
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
@@ -74,7 +74,7 @@ class Vips:
     called when a wanted address came or went. A wanted address that someone removes, or that went with its
     interface, is put back. `carrying`: the names of the interfaces that carry the packet program now; without it,
     all do. When an interface gets another MAC, its addresses are announced, as the kernel does with `arp_notify`.
-    `arp_ignore`, `memory`: other interfaces do not answer ARP for VIPs, while there are some; see `arpflux`.
+    `arp_ignore`, `memory`: other interfaces do not answer ARP for VIPs, while there are some; see `arp_flux`.
     """
 
     def __init__(

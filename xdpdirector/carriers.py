@@ -14,10 +14,10 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
-from xdpdirector import attachment
-from xdpdirector.attachment import Attachment, Mode
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
+from xdpdirector.loader import attachment
+from xdpdirector.loader.attachment import Attachment, Mode
 from xdpdirector.net import interfaces
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.netlink import Requests

@@ -21,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.lib import recfunctions
 
-from xdpdirector import build, layout, libbpf
+from xdpdirector import libbpf
 from xdpdirector.errors import ConflictError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import build, layout
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 from xdpdirector.records import TABLES, bits_of

@@ -20,7 +20,6 @@ from pathlib import Path
 
 from xdpdirector import (
     __version__,
-    attachment,
     becoming,
     descriptors,
     eventids,
@@ -47,7 +46,8 @@ from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
 from xdpdirector.lan.watch import Lan
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import attachment
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.monitor import Monitor
 from xdpdirector.net.interfaces import Interface

@@ -16,20 +16,19 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpdirector import (
-    attachment,
-    becoming,
-    bpffs,
-    checknet,
-    handover,
-    layout,
-    loader,
-    source,
-)
-from xdpdirector.build import Build
+from xdpdirector import becoming, checknet
 from xdpdirector.config import config_file
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import (
+    attachment,
+    bpffs,
+    compiler,
+    layout,
+    ownership,
+    source,
+)
+from xdpdirector.loader.build import Build
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.net import interfaces, netns, veth_peer
 from xdpdirector.paths import InstancePaths
@@ -75,7 +74,7 @@ def load(
     wanted = config_file.load(configuration)
     interfaces.find(wanted.interfaces)
     attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode, force=force)
-    program = loader.ensure(paths, wanted.sizes)
+    program = compiler.ensure(paths, wanted.sizes)
     if only_prepare:
         _give(paths, wanted, program)
         print(f"program {program.program_id} is prepared")
@@ -93,8 +92,8 @@ def load(
 def _give(paths: InstancePaths, wanted: Configuration, program: Loaded) -> None:
     """What there is of it now, to the daemon's user."""
     if wanted.user:  # who cannot make it when it is asked for
-        loader.ensure_explaining(paths, program)
-    handover.hand_over(paths, Account.of(wanted.user))
+        compiler.ensure_explaining(paths, program)
+    ownership.hand_over(paths, Account.of(wanted.user))
 
 
 def plan(instance: str, configuration: Path) -> int:
@@ -289,7 +288,7 @@ def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> 
 def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
     """What is loaded; loaded now when it is not there or is another one, by those who may."""
     try:
-        found = loader.current(paths, wanted.sizes)
+        found = compiler.current(paths, wanted.sizes)
     except PermissionError as error:
         raise _not_handed_over(error) from error
     if found is None and not privileges.may_load():
@@ -297,11 +296,11 @@ def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
             "the packet program of this release and these sizes is not loaded, and this user may not load it: "
             "run `xdpdirector load` as root"
         )
-    found = found or loader.ensure(paths, wanted.sizes)
+    found = found or compiler.ensure(paths, wanted.sizes)
     for carried in carry(paths, found):
         log.info("carried over: %s", carried)
     if os.geteuid() == 0:
-        handover.hand_over(paths, Account.of(None))
+        ownership.hand_over(paths, Account.of(None))
     return found
 
 
@@ -334,10 +333,10 @@ def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> 
     bpffs.require_privileges()
     with only_one(paths):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-        program = loader.ensure(paths, wanted.sizes)
+        program = compiler.ensure(paths, wanted.sizes)
         carry(paths, program)
-        loader.ensure_explaining(paths, program)
-        handover.hand_over(paths, account)
+        compiler.ensure_explaining(paths, program)
+        ownership.hand_over(paths, account)
 
 
 def _not_handed_over(error: PermissionError) -> NotAllowedError:

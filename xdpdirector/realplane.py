@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import contextmanager
 from typing import TypeVar
 
-from xdpdirector import attachment, loader, secondary_map, stocktaking
+from xdpdirector import secondary_map, stocktaking
 from xdpdirector.clock import Clock
 from xdpdirector.connections import Connections
 from xdpdirector.dataplane import Dataplane
@@ -20,7 +20,8 @@ from xdpdirector.decisions import Decisions
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.explainer import Explainer
 from xdpdirector.holdings import Holdings
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import attachment, compiler
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
@@ -245,7 +246,7 @@ class RealPlane:
         async with self._explaining:
             if self._explainer is None:
                 loaded = self._tables.loaded
-                program = await asyncio.to_thread(loader.ensure_explaining, self._paths, loaded)
+                program = await asyncio.to_thread(compiler.ensure_explaining, self._paths, loaded)
                 self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         with _explained():
             receiver = own_macs.any_own(self._tables.stations) or RECEIVER

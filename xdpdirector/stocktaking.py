@@ -11,12 +11,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from xdpdirector import attachment, bpffs, libbpf, source
-from xdpdirector.build import Build
+from xdpdirector import libbpf
 from xdpdirector.clock import Clock
 from xdpdirector.holdings import BackendEntry, CarrierView, Holdings, MapView, ProgramView
 from xdpdirector.indices import Indices
 from xdpdirector.libbpf import MapType
+from xdpdirector.loader import attachment, bpffs, source
+from xdpdirector.loader.build import Build
 from xdpdirector.model.status import Fill
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths

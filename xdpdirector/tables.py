@@ -24,7 +24,7 @@ import numpy.typing as npt
 
 from xdpdirector import counters, libbpf
 from xdpdirector.errors import DataplaneError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model.listener import WITHOUT_PORTS, Address, Listener, Ports
 
 Array: TypeAlias = npt.NDArray[Any]

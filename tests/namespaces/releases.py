@@ -5,8 +5,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from xdpdirector import source
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.loader import source
 
 _REPLACE = """
 import sys

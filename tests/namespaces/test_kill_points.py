@@ -26,13 +26,13 @@ from datagrams import Stream
 from forkserver import ForkServer
 from ruamel.yaml import YAML
 
-from xdpdirector import layout
 from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import backend_address
 from xdpdirector.lab.processes import Process
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.loader import layout
 from xdpdirector.model import Configuration
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route

@@ -16,7 +16,6 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader
 
-from xdpdirector import layout
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
@@ -25,6 +24,7 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.request import OK
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.loader import layout
 from xdpdirector.model import Address
 from xdpdirector.tables import Tables
 

@@ -11,7 +11,7 @@ import pytest
 from driving import Driver
 from world import World
 
-from xdpdirector import attachment, loader
+from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
@@ -40,7 +40,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def loaded_world() -> Iterator[World]:
     paths = InstancePaths(f"packets-{os.getpid()}")
     try:
-        with World(paths, loader.prepare_in_child(paths, SIZES)) as world:
+        with World(paths, compiler.prepare_in_child(paths, SIZES)) as world:
             yield world
     finally:
         attachment.unload(paths)
@@ -57,7 +57,7 @@ def large_world() -> Iterator[World]:
     """With room for records of 100,000 flows."""
     paths = InstancePaths(f"large-{os.getpid()}")
     try:
-        with World(paths, loader.prepare_in_child(paths, LARGE)) as world:
+        with World(paths, compiler.prepare_in_child(paths, LARGE)) as world:
             yield world
     finally:
         attachment.unload(paths)

@@ -17,17 +17,16 @@ import pytest
 import world as w
 from rings import NAMES, ring
 
-from xdpdirector import (
+from xdpdirector import carrying, libbpf
+from xdpdirector.errors import ConflictError
+from xdpdirector.loader import (
     attachment,
     build,
-    carrying,
+    compiler,
     layout,
-    libbpf,
-    loader,
     source,
 )
-from xdpdirector.errors import ConflictError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Persistence, Sizes
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
@@ -52,7 +51,7 @@ def paths() -> Iterator[InstancePaths]:
 @pytest.fixture
 def before(paths: InstancePaths) -> Iterator[w.World]:
     """The director that runs."""
-    with w.World(paths, loader.prepare_in_child(paths, SIZES)) as world:
+    with w.World(paths, compiler.prepare_in_child(paths, SIZES)) as world:
         yield world
 
 
@@ -78,7 +77,7 @@ def wider(directory: Path) -> Path:
 
 
 def upgraded(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
-    return loader.prepare_in_child(paths, sizes, program)
+    return compiler.prepare_in_child(paths, sizes, program)
 
 
 def owners(world: w.World, frame: object) -> dict[int, str]:
@@ -135,7 +134,7 @@ def test_a_client_keeps_its_backend(before: w.World, paths: InstancePaths) -> No
 def test_clients_come_from_a_table_of_another_type(paths: InstancePaths, tmp_path: Path) -> None:
     """Earlier programs let the kernel forget who was not seen for longest."""
     earlier = changed(tmp_path, ('PINNED("hash", struct client,', 'PINNED("lru_hash", struct client,'))
-    with w.World(paths, loader.prepare_in_child(paths, SIZES, earlier)) as before:
+    with w.World(paths, compiler.prepare_in_child(paths, SIZES, earlier)) as before:
         before.apply(w.service(members=TWO, persistence=Persistence()))
         first = w.owner(before.send(w.tcp("S", sport=1)))
         before.send(w.tcp("A", sport=1))

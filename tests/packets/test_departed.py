@@ -9,8 +9,9 @@ from dataclasses import replace
 import pytest
 import world as w
 
-from xdpdirector import attachment, carrying, loader
+from xdpdirector import carrying
 from xdpdirector.dataplane import Dataplane
+from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Listener, Scheduler, Sizes
 from xdpdirector.model.status import total
 from xdpdirector.paths import InstancePaths
@@ -77,14 +78,16 @@ def test_maps_of_other_sizes() -> None:
                   clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
     paths = InstancePaths(f"departed-{os.getpid()}")
     try:
-        with w.World(paths, loader.prepare_in_child(paths, sizes)) as before:
+        with w.World(paths, compiler.prepare_in_child(paths, sizes)) as before:
             before.apply(w.service(name="gone"))
             before.plane.remove("gone")
             before.apply(w.service(members=TWO))
             visited(before)
             before.apply(w.service(members=TWO[:1]))
             had = of_service(before.plane), before.plane.total_traffic()
-            loaded = loader.prepare_in_child(paths, sizes.model_copy(update={"services": 8, "backends": 32}))
+            loaded = compiler.prepare_in_child(
+                paths, sizes.model_copy(update={"services": 8, "backends": 32})
+            )
             carrying.carry(paths, loaded)
 
             with w.World(paths, loaded) as after:

@@ -16,8 +16,9 @@ import world as w
 from test_reference import KINDS, Duel, other_interface, plans
 from world import World
 
-from xdpdirector import libbpf, loader
+from xdpdirector import libbpf
 from xdpdirector.explainer import Explainer
+from xdpdirector.loader import compiler
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.paths import InstancePaths
@@ -44,7 +45,7 @@ TWO = (w.backend("web1"), w.backend("web2"))
 @pytest.fixture(scope="session")
 def program(loaded_world: World) -> Path:
     loaded = loaded_world.tables.loaded
-    return loader.ensure_explaining(InstancePaths(loaded.pins.parent.name), loaded)
+    return compiler.ensure_explaining(InstancePaths(loaded.pins.parent.name), loaded)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from scapy.layers.inet6 import IPv6
 
 from xdpdirector import connections, records
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
 from xdpdirector.model.status import ConnectionView
 from xdpdirector.paths import InstancePaths

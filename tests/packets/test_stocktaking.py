@@ -6,8 +6,9 @@ from __future__ import annotations
 import world as w
 from world import World
 
-from xdpdirector import libbpf, loader, stocktaking
+from xdpdirector import libbpf, stocktaking
 from xdpdirector.holdings import Holdings
+from xdpdirector.loader import compiler
 from xdpdirector.model import Persistence
 from xdpdirector.model.status import Fill
 from xdpdirector.paths import InstancePaths
@@ -23,7 +24,7 @@ def taken(world: World) -> Holdings:
 def test_programs(world: World) -> None:
     # given
     loaded = world.tables.loaded
-    loader.ensure_explaining(InstancePaths(loaded.pins.parent.name), loaded)
+    compiler.ensure_explaining(InstancePaths(loaded.pins.parent.name), loaded)
 
     # when
     found = taken(world)

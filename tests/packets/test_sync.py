@@ -12,7 +12,7 @@ from typing import NamedTuple
 import pytest
 import world as w
 
-from xdpdirector import attachment, loader
+from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler, Sizes
 from xdpdirector.paths import InstancePaths
 from xdpdirector.sync.interface import ConnectionTables, Theirs
@@ -60,8 +60,8 @@ def worlds() -> Iterator[list[w.World]]:
     paths = [InstancePaths(f"sync{number}-{os.getpid()}") for number in (1, 2)]
     try:
         with (
-            w.World(paths[0], loader.prepare_in_child(paths[0], SIZES)) as one,
-            w.World(paths[1], loader.prepare_in_child(paths[1], SIZES)) as two,
+            w.World(paths[0], compiler.prepare_in_child(paths[0], SIZES)) as one,
+            w.World(paths[1], compiler.prepare_in_child(paths[1], SIZES)) as two,
         ):
             yield [one, two]
     finally:

@@ -20,7 +20,7 @@ from scapy.packet import Packet
 from xdpdirector import libbpf
 from xdpdirector.clock import Clock
 from xdpdirector.dataplane import Dataplane
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths

@@ -3,8 +3,8 @@
 
 import pytest
 
-from xdpdirector import bpffs
 from xdpdirector.errors import LoaderError
+from xdpdirector.loader import bpffs
 
 
 @pytest.mark.parametrize("release", ["5.15.0", "6.1.0-28-amd64", "6.18.0+", "10.0-rc1", "7"])

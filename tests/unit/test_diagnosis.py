@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import diagnosis
 from xdpdirector.errors import LoaderError, NotAllowedError
+from xdpdirector.loader import compile_errors
 
 ROOT = Path("/opt/director/bpf")
 COMPILE_FAILED = "Failed to compile BPF module <text>"
@@ -79,7 +79,7 @@ NO_MAP = "could not open bpf map: ring, error: Cannot allocate memory\n"
     ],
 )
 def test_the_error_says_what_and_where(reason: str, log: str, first: str, contained: str) -> None:
-    error = diagnosis.explained(reason, log, ROOT)
+    error = compile_errors.explained(reason, log, ROOT)
 
     assert type(error) is LoaderError
     assert error.detail.splitlines()[0] == first
@@ -110,12 +110,12 @@ Disassembly of function director
 
 
 def test_the_instruction_where_the_verifier_stopped_leads_to_its_line() -> None:
-    stop = diagnosis.stopped_at(LOAD_FAILED, ENDLESS)
+    stop = compile_errors.stopped_at(LOAD_FAILED, ENDLESS)
 
     assert stop == ("director", 4)
-    assert diagnosis.source_line(DISASSEMBLY, *stop) == 64
-    assert diagnosis.source_line(DISASSEMBLY, "director", 9) is None
-    detail = diagnosis.explained(LOAD_FAILED, ENDLESS, ROOT, "bpf/maps.h:7").detail
+    assert compile_errors.source_line(DISASSEMBLY, *stop) == 64
+    assert compile_errors.source_line(DISASSEMBLY, "director", 9) is None
+    detail = compile_errors.explained(LOAD_FAILED, ENDLESS, ROOT, "bpf/maps.h:7").detail
     assert detail.startswith("bpf/maps.h:7: the kernel's verifier refuses the program: 5: (55) ")
 
 
@@ -128,15 +128,15 @@ def test_the_instruction_where_the_verifier_stopped_leads_to_its_line() -> None:
     ],
 )
 def test_the_place_is_looked_for_only_when_the_log_lacks_it(log: str, stop: tuple[str, int] | None) -> None:
-    assert diagnosis.stopped_at(LOAD_FAILED, log) == stop
+    assert compile_errors.stopped_at(LOAD_FAILED, log) == stop
 
 
 def test_a_long_verifier_log_is_cut_to_its_end() -> None:
     log = VERIFIER.replace("0: R1=ctx", "0: (b7) r0 = 0\n" * 500 + "0: R1=ctx")
 
-    detail = diagnosis.explained(LOAD_FAILED, log, ROOT).detail
+    detail = compile_errors.explained(LOAD_FAILED, log, ROOT).detail
 
-    assert len(detail.splitlines()) == 1 + diagnosis.VERIFIER_LINES
+    assert len(detail.splitlines()) == 1 + compile_errors.VERIFIER_LINES
     assert "processed 2 insns" in detail.splitlines()[-1]
 
 
@@ -150,4 +150,4 @@ def test_a_long_verifier_log_is_cut_to_its_end() -> None:
     ],
 )
 def test_missing_privileges_are_told_apart(reason: str, log: str) -> None:
-    assert type(diagnosis.explained(reason, log, ROOT)) is NotAllowedError
+    assert type(compile_errors.explained(reason, log, ROOT)) is NotAllowedError

@@ -13,11 +13,11 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector import source
 from xdpdirector.client import Client
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.explanation import explain
 from xdpdirector.intent import Intent
+from xdpdirector.loader import source
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.listener import unicast_address
 from xdpdirector.question import Finding, Question, Slot, frame_of

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import headers
 from xdpdirector.errors import LoaderError
+from xdpdirector.loader import kernel_headers
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def system(tmp_path: Path) -> Path:
 
 
 def test_the_tree_has_the_system_s_headers_but_bpf_h(system: Path) -> None:
-    with headers.tree(system) as tree:
+    with kernel_headers.tree(system) as tree:
         include = tree / "include"
 
         assert "ETH_P_IP" in (include / "uapi/linux/if_ether.h").read_text()
@@ -40,13 +40,13 @@ def test_the_tree_has_the_system_s_headers_but_bpf_h(system: Path) -> None:
 
 
 def test_nobody_else_can_write_into_the_tree(system: Path) -> None:
-    with headers.tree(system) as tree:
+    with kernel_headers.tree(system) as tree:
         assert stat.S_IMODE(tree.stat().st_mode) == 0o700
         assert tree.stat().st_uid == os.geteuid()
 
 
 def test_the_tree_goes_and_the_system_s_headers_stay(system: Path) -> None:
-    with headers.tree(system) as tree:
+    with kernel_headers.tree(system) as tree:
         pass
 
     assert not tree.exists()
@@ -57,5 +57,5 @@ def test_the_tree_goes_and_the_system_s_headers_stay(system: Path) -> None:
 def test_missing_headers_name_the_package(system: Path, missing: str) -> None:
     (system / missing).unlink()
 
-    with pytest.raises(LoaderError, match="apt install linux-libc-dev"), headers.tree(system):
+    with pytest.raises(LoaderError, match="apt install linux-libc-dev"), kernel_headers.tree(system):
         pass

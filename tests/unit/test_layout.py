@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import layout
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import layout
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 

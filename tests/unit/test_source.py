@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import source
 from xdpdirector.errors import LoaderError
+from xdpdirector.loader import source
 from xdpdirector.model import Sizes
 
 

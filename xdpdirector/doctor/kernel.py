@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from xdpdirector.bpffs import OLDEST_KERNEL, TRIED_KERNEL
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
+from xdpdirector.loader.bpffs import OLDEST_KERNEL, TRIED_KERNEL
 
 # What an older kernel lacks (Linux' own change logs).
 SINCE = {

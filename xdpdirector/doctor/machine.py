@@ -9,9 +9,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from xdpdirector import bpffs
 from xdpdirector.doctor import card
 from xdpdirector.doctor.card import Card
+from xdpdirector.loader import bpffs
 from xdpdirector.net.neighbour_requests import Room, rooms
 from xdpdirector.net.netlink import Requests
 from xdpdirector.system import untrusted_directory

@@ -9,12 +9,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from xdpdirector import layout
 from xdpdirector.client import Client
 from xdpdirector.config import config_file
 from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.machine import Machine
 from xdpdirector.errors import ConfigurationError, DirectorError, UnreachableError
+from xdpdirector.loader import layout
 from xdpdirector.model import Configuration
 from xdpdirector.paths import InstancePaths
 

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from xdpdirector import bpffs
 from xdpdirector.errors import InvalidRequestError, NotAllowedError
 from xdpdirector.lab import processes
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import enter, run
 from xdpdirector.lab.record import ROOT, Record
 from xdpdirector.lab.topology import NAMESPACES, PREFIX, VIP4, VIP6, Node, Topology
+from xdpdirector.loader import bpffs
 from xdpdirector.paths import BPFFS, InstancePaths
 
 # No duplicate address detection, no router's advertisements, no reverse path filter (replies go another way).

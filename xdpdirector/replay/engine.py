@@ -17,7 +17,7 @@ import numpy as np
 
 from xdpdirector import libbpf
 from xdpdirector.errors import DataplaneError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.tables import Array, dtype_of
 
 LOOPBACK = 1  # in every network namespace; nothing is sent there

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from xdpdirector import bpffs, loader, source
 from xdpdirector.errors import DirectorError, LoaderError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import bpffs, compiler, source
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import BPFFS, InstancePaths
 from xdpdirector.system import procfs
@@ -68,7 +68,7 @@ def _loaded(child: subprocess.Popen[str]) -> Loaded:
         raise LoaderError(f"the loader's process ended without an answer: {said}")
     document: dict[str, Any] = json.loads(line)
     if "error" in document:
-        raise loader.error_class(document["error"]["slug"])(document["error"]["detail"])
+        raise compiler.error_class(document["error"]["slug"])(document["error"]["detail"])
     loaded = Loaded.from_document(document)
     root = procfs.directory(child.pid) / "root"
     return replace(loaded, pins=_below(root, loaded.pins), program=_below(root, loaded.program))
@@ -88,7 +88,7 @@ def main() -> int:
     try:
         for kind, place in _OWN:
             _mount(kind, place)
-        loaded = loader.prepare(
+        loaded = compiler.prepare(
             PATHS, Sizes.model_validate_json(sys.argv[1]), source.program().with_name(sys.argv[2])
         )
     except DirectorError as error:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from xdpdirector.dataplane import Dataplane
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.net import own_macs
 from xdpdirector.reconciler import UPKEEP_APART

@@ -10,8 +10,8 @@ import pytest
 from pyroute2 import netns
 from trials import DIRECTOR, SMALL, write
 
-from xdpdirector import attachment, compile_cache, loader
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import attachment, compile_cache, compiler
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.paths import InstancePaths
 
 
@@ -60,7 +60,7 @@ def namespace() -> Iterator[str]:
 
 @pytest.fixture
 def prepared(paths: InstancePaths, program: Path, namespace: str) -> Loaded:
-    return loader.prepare_in_child(paths, SMALL, program)
+    return compiler.prepare_in_child(paths, SMALL, program)
 
 
 @pytest.fixture
@@ -69,6 +69,6 @@ def prepare_another(paths: InstancePaths, program: Path) -> Callable[[], Loaded]
 
     def prepare() -> Loaded:
         write(program.parent, director=DIRECTOR.replace("+= 1", "+= 3"))
-        return loader.prepare_in_child(paths, SMALL, program)
+        return compiler.prepare_in_child(paths, SMALL, program)
 
     return prepare

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from trials import SMALL, program_id, state
 
-from xdpdirector import attachment, bpffs, libbpf, loader
+from xdpdirector import libbpf
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -19,8 +19,9 @@ from xdpdirector.errors import (
     LoaderError,
 )
 from xdpdirector.lab import switchport
-from xdpdirector.layout import Loaded
 from xdpdirector.libbpf import XdpFlags, XdpMode
+from xdpdirector.loader import attachment, bpffs, compiler
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.paths import InstancePaths
 
 pytestmark = pytest.mark.root
@@ -96,7 +97,7 @@ def test_attach_removes_maps_of_an_earlier_layout(
     paths: InstancePaths, program: Path, prepared: Loaded
 ) -> None:
     attachment.attach(paths, ["one0"])
-    another = loader.prepare_in_child(paths, SMALL.model_copy(update={"services": 5}), program)
+    another = compiler.prepare_in_child(paths, SMALL.model_copy(update={"services": 5}), program)
     assert prepared.pins.is_dir()
 
     attachment.attach(paths, ["one0"])

@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from trials import DIRECTOR, SMALL, in_python, run_once, write
 
-from xdpdirector import attachment, compile_cache, libbpf, loader
+from xdpdirector import libbpf
 from xdpdirector.errors import LoaderError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import attachment, compile_cache, compiler
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.paths import InstancePaths
 
 pytestmark = pytest.mark.root
@@ -28,7 +29,7 @@ def directory(tmp_path: Path, no_cache: None, monkeypatch: pytest.MonkeyPatch) -
 def prepare(paths: InstancePaths, program: Path) -> Iterator[Prepare]:
     """In one of two instances: "one" or "other"."""
     instances = {"one": paths, "other": InstancePaths(f"{paths.name}-other")}
-    yield lambda name: loader.prepare_in_child(instances[name], SMALL, program)
+    yield lambda name: compiler.prepare_in_child(instances[name], SMALL, program)
     attachment.unload(instances["other"])
 
 
@@ -56,11 +57,11 @@ def test_what_is_found_needs_no_compiler(directory: Path, paths: InstancePaths, 
     prepare = f"""
 import sys
 from pathlib import Path
-from xdpdirector import loader
+from xdpdirector.loader import compiler
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 sizes = Sizes.model_validate_json({SMALL.model_dump_json()!r})
-loader.prepare(InstancePaths({paths.name!r}), sizes, Path({str(program)!r}))
+compiler.prepare(InstancePaths({paths.name!r}), sizes, Path({str(program)!r}))
 print("bcc" in sys.modules)
 """
 

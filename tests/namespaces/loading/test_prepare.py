@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from trials import DIRECTOR, SMALL, decoded, in_python, map_ids, pinned_id, run_once, write
 
-from xdpdirector import layout, libbpf, loader
+from xdpdirector import libbpf
+from xdpdirector.loader import compiler, layout
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.root
 
 
 def test_the_installed_program_loads_without_kernel_headers(paths: InstancePaths) -> None:
-    loaded = loader.prepare_in_child(paths, SMALL)
+    loaded = compiler.prepare_in_child(paths, SMALL)
 
     assert loaded == layout.read(paths)
     assert pinned_id(loaded.program) == loaded.program_id
@@ -27,7 +28,7 @@ def test_the_installed_program_loads_without_kernel_headers(paths: InstancePaths
 
 
 def test_the_layout_finds_each_field_where_the_program_wrote_it(paths: InstancePaths, program: Path) -> None:
-    loaded = loader.prepare_in_child(paths, SMALL, program)
+    loaded = compiler.prepare_in_child(paths, SMALL, program)
 
     run_once(loaded.program)
 
@@ -54,7 +55,7 @@ def test_the_layout_finds_each_field_where_the_program_wrote_it(paths: InstanceP
 
 
 def test_every_kind_of_map_is_described(paths: InstancePaths, program: Path) -> None:
-    loaded = loader.prepare_in_child(paths, SMALL, program)
+    loaded = compiler.prepare_in_child(paths, SMALL, program)
 
     described = {
         name: (shape["type"], shape["key_size"], shape["value_size"], shape["max_entries"], shape["flags"])
@@ -72,17 +73,17 @@ def test_every_kind_of_map_is_described(paths: InstancePaths, program: Path) -> 
 
 
 def test_a_further_function_is_pinned_by_its_name(paths: InstancePaths, program: Path) -> None:
-    loader.prepare_in_child(paths, SMALL, program)
+    compiler.prepare_in_child(paths, SMALL, program)
 
     assert run_once(paths.pins / "clock").verdict == libbpf.XdpVerdict.DROP
 
 
 def test_preparing_again_keeps_the_maps_and_what_they_hold(paths: InstancePaths, program: Path) -> None:
-    first = loader.prepare_in_child(paths, SMALL, program)
+    first = compiler.prepare_in_child(paths, SMALL, program)
     run_once(first.program)
     write(program.parent, director=DIRECTOR.replace("+= 1", "+= 2"))
 
-    second = loader.prepare_in_child(paths, SMALL, program)
+    second = compiler.prepare_in_child(paths, SMALL, program)
     run_once(second.program)
 
     assert map_ids(second) == map_ids(first)
@@ -92,10 +93,10 @@ def test_preparing_again_keeps_the_maps_and_what_they_hold(paths: InstancePaths,
 
 
 def test_other_sizes_make_other_maps_and_leave_the_old_ones(paths: InstancePaths, program: Path) -> None:
-    first = loader.prepare_in_child(paths, SMALL, program)
+    first = compiler.prepare_in_child(paths, SMALL, program)
     before = map_ids(first)
 
-    second = loader.prepare_in_child(paths, SMALL.model_copy(update={"services": 5}), program)
+    second = compiler.prepare_in_child(paths, SMALL.model_copy(update={"services": 5}), program)
 
     assert second.pins != first.pins
     assert second.maps["counts"]["max_entries"] == 5
@@ -103,40 +104,40 @@ def test_other_sizes_make_other_maps_and_leave_the_old_ones(paths: InstancePaths
 
 
 def test_what_is_current_need_not_be_loaded_again(paths: InstancePaths, program: Path) -> None:
-    assert loader.current(paths, SMALL, program) is None
+    assert compiler.current(paths, SMALL, program) is None
 
-    first = loader.ensure(paths, SMALL, program)
+    first = compiler.ensure(paths, SMALL, program)
 
-    assert loader.current(paths, SMALL, program) == first
-    assert loader.ensure(paths, SMALL, program).program_id == first.program_id
-    assert loader.current(paths, Sizes(), program) is None
+    assert compiler.current(paths, SMALL, program) == first
+    assert compiler.ensure(paths, SMALL, program).program_id == first.program_id
+    assert compiler.current(paths, Sizes(), program) is None
     write(program.parent, director=DIRECTOR.replace("+= 1", "+= 2"))
-    assert loader.current(paths, SMALL, program) is None
+    assert compiler.current(paths, SMALL, program) is None
 
 
 @pytest.mark.parametrize("victim", ["program", "maps-*/flows"])
 def test_what_lost_a_pin_is_not_current(paths: InstancePaths, program: Path, victim: str) -> None:
-    loader.prepare_in_child(paths, SMALL, program)
+    compiler.prepare_in_child(paths, SMALL, program)
 
     next(paths.pins.glob(victim)).unlink()
 
-    assert loader.current(paths, SMALL, program) is None
-    assert loader.ensure(paths, SMALL, program) == loader.current(paths, SMALL, program)
+    assert compiler.current(paths, SMALL, program) is None
+    assert compiler.ensure(paths, SMALL, program) == compiler.current(paths, SMALL, program)
 
 
 def test_two_loaders_at_once_end_with_one_program(paths: InstancePaths, program: Path) -> None:
     with ThreadPoolExecutor(2) as pool:
-        loaded = list(pool.map(lambda _: loader.prepare_in_child(paths, SMALL, program), range(2)))
+        loaded = list(pool.map(lambda _: compiler.prepare_in_child(paths, SMALL, program), range(2)))
 
     assert map_ids(loaded[0]) == map_ids(loaded[1])
-    assert loader.current(paths, SMALL, program) in loaded
+    assert compiler.current(paths, SMALL, program) in loaded
 
 
 def test_llvm_stays_out_of_the_process(paths: InstancePaths, program: Path) -> None:
     code = (
         "import sys\n"
         "from pathlib import Path\n"
-        "from xdpdirector import loader\n"
+        "from xdpdirector.loader import compiler\n"
         "from xdpdirector.model import Sizes\n"
         "from xdpdirector.paths import InstancePaths\n"
         f"loader.prepare_in_child(InstancePaths({paths.name!r}), Sizes(), Path({str(program)!r}))\n"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from trials import DIRECTOR, MAPS, SMALL, TYPES, answer, in_python, pinned_id, snapshot, write
 
-from xdpdirector import loader
 from xdpdirector.errors import (
     BccMissingError,
     LoaderError,
     NotAllowedError,
 )
+from xdpdirector.loader import compiler
 from xdpdirector.paths import InstancePaths
 
 pytestmark = pytest.mark.root
@@ -45,12 +45,12 @@ pytestmark = pytest.mark.root
 def test_a_broken_program_is_pointed_to_and_changes_nothing(
     paths: InstancePaths, program: Path, replaced: str, by: str, expected: str
 ) -> None:
-    loader.prepare_in_child(paths, SMALL, program)
+    compiler.prepare_in_child(paths, SMALL, program)
     before = snapshot(paths)
     write(program.parent, types=TYPES.replace(replaced, by))
 
     with pytest.raises(LoaderError) as caught:
-        loader.prepare_in_child(paths, SMALL, program)
+        compiler.prepare_in_child(paths, SMALL, program)
 
     assert expected in caught.value.detail
     assert snapshot(paths) == before
@@ -60,18 +60,18 @@ def test_a_program_without_its_entry_is_refused(paths: InstancePaths, program: P
     write(program.parent, director=DIRECTOR.replace("int director(", "int doorman("))
 
     with pytest.raises(LoaderError, match=r"has no function 'director', only: clock, doorman"):
-        loader.prepare_in_child(paths, SMALL, program)
+        compiler.prepare_in_child(paths, SMALL, program)
 
 
 def test_a_map_without_a_pin_is_refused(paths: InstancePaths, program: Path) -> None:
     write(program.parent, maps=MAPS + "BPF_ARRAY(stray, u64, 1);\n")
 
     with pytest.raises(LoaderError, match="map stray is not pinned"):
-        loader.prepare_in_child(paths, SMALL, program)
+        compiler.prepare_in_child(paths, SMALL, program)
 
 
 def test_a_pinned_map_of_another_shape_is_not_adopted(paths: InstancePaths, program: Path) -> None:
-    loaded = loader.prepare_in_child(paths, SMALL, program)
+    loaded = compiler.prepare_in_child(paths, SMALL, program)
     (loaded.pins / "flows").unlink()
     (loaded.pins / "tallies").rename(loaded.pins / "flows")
     before = pinned_id(loaded.program)
@@ -79,7 +79,7 @@ def test_a_pinned_map_of_another_shape_is_not_adopted(paths: InstancePaths, prog
     with pytest.raises(
         LoaderError, match=r"flows is not the one .*type 6 instead of 9.*max_entries 4 instead of 1024"
     ):
-        loader.prepare_in_child(paths, SMALL, program)
+        compiler.prepare_in_child(paths, SMALL, program)
 
     assert pinned_id(loaded.program) == before
 
@@ -102,7 +102,7 @@ def error_of_prepare(paths: InstancePaths, program: Path, first: str = "", **env
     """The slug of the error that `prepare` raises in a new interpreter; its text has the remedy."""
     code = first + (
         "from pathlib import Path\n"
-        "from xdpdirector import loader\n"
+        "from xdpdirector.loader import compiler\n"
         "from xdpdirector.errors import DirectorError\n"
         "from xdpdirector.model import Sizes\n"
         "from xdpdirector.paths import InstancePaths\n"

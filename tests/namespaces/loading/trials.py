@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpdirector import libbpf
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
@@ -152,7 +152,15 @@ def in_python(code: str, *prefix: str, **environment: str) -> str:
 
 def answer(*prefix: str, instance: str, program: Path) -> dict[str, Any]:
     """The loader's own answer as a command, started through another command."""
-    command = [*prefix, sys.executable, "-m", "xdpdirector.loader", "prepare", "--instance", instance]
+    command = [
+        *prefix,
+        sys.executable,
+        "-m",
+        "xdpdirector.loader.compiler",
+        "prepare",
+        "--instance",
+        instance,
+    ]
     done = subprocess.run(
         [*command, "--sizes", SMALL.model_dump_json(), "--program", str(program)],
         capture_output=True,

@@ -7,9 +7,9 @@ from __future__ import annotations
 import socket
 import sys
 
-from xdpdirector import layout
 from xdpdirector.errors import NotFoundError
 from xdpdirector.lab.bench.ours import dataplane, serve
+from xdpdirector.loader import layout
 from xdpdirector.paths import InstancePaths
 
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from array import array
 
-from xdpdirector import libbpf, source
+from xdpdirector import libbpf
 from xdpdirector.lab.bench.entry import number, pack
 from xdpdirector.lab.bench.frames import FAR_MAC, NEAR_MAC
 from xdpdirector.lab.bench.loaded import Programs
 from xdpdirector.lab.topology import VIP4
+from xdpdirector.loader import source
 from xdpdirector.model import Sizes
 from xdpdirector.tables import PROTOCOLS, network16
 

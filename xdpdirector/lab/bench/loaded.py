@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from xdpdirector import attachment, bpffs, libbpf, loader
+from xdpdirector import libbpf
 from xdpdirector.lab.bench.entry import number
-from xdpdirector.layout import Loaded
 from xdpdirector.libbpf import ProgramInfo
+from xdpdirector.loader import attachment, bpffs, compiler
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
@@ -22,7 +23,7 @@ class Programs:
 
     def __init__(self, instance: str, sizes: Sizes, source: Path | None = None) -> None:
         self.paths = InstancePaths(instance)
-        self.layout: Loaded = loader.prepare_in_child(self.paths, sizes, source)
+        self.layout: Loaded = compiler.prepare_in_child(self.paths, sizes, source)
         self._fds: dict[Path, int] = {}
 
     def __enter__(self) -> Self:

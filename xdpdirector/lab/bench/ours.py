@@ -21,7 +21,7 @@ from xdpdirector.lab.bench.frames import FAR_MAC, NEAR_MAC
 from xdpdirector.lab.bench.limits import BACKENDS
 from xdpdirector.lab.bench.loaded import Programs
 from xdpdirector.lab.topology import VIP4, VIP6
-from xdpdirector.layout import Loaded
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import ServiceSpec, Sizes
 from xdpdirector.model.status import Operational
 from xdpdirector.net import own_macs

@@ -13,8 +13,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from xdpdirector import attachment, handover, loader, source
 from xdpdirector.config import config_file
+from xdpdirector.loader import attachment, compiler, ownership, source
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system.privileges import Account
 
@@ -29,9 +29,9 @@ def another_program(directory: Path) -> Path:
 
 def main(instance: str, directory: str, configuration: str) -> int:
     paths, wanted = InstancePaths(instance), config_file.load(Path(configuration))
-    loader.prepare_in_child(paths, wanted.sizes, another_program(Path(directory)))
+    compiler.prepare_in_child(paths, wanted.sizes, another_program(Path(directory)))
     attachment.attach(paths, wanted.interfaces)
-    handover.hand_over(paths, Account.of(wanted.user))
+    ownership.hand_over(paths, Account.of(wanted.user))
     return 0
 
 

@@ -11,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdpdirector import compile_cache
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.chaos.setting import BACKENDS, SERVICES, SOURCES, Options, configuration
 from xdpdirector.lab.director import LabDirector
@@ -21,6 +20,7 @@ from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.servers import Server
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.loader import compile_cache
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system.privileges import Account
 

@@ -19,11 +19,20 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from xdpdirector import bpffs, compile_cache, diagnosis, headers, layout, libbpf, shapes, source
-from xdpdirector.build import Build, current, differences, running
-from xdpdirector.compile_cache import Compiled
+from xdpdirector import libbpf
 from xdpdirector.errors import BccMissingError, DirectorError, LoaderError
-from xdpdirector.layout import Loaded
+from xdpdirector.loader import (
+    bpffs,
+    compile_cache,
+    compile_errors,
+    kernel_headers,
+    layout,
+    source,
+    struct_layout,
+)
+from xdpdirector.loader.build import Build, current, differences, running
+from xdpdirector.loader.compile_cache import Compiled
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
@@ -94,7 +103,7 @@ def _in_child(verb: str, paths: InstancePaths, sizes: Sizes, program: Path | Non
     command = [sys.executable, "-m", __spec__.name, verb]
     command += ["--instance", paths.name, "--sizes", sizes.model_dump_json()]
     command += ["--program", str(program)] if program else []
-    search = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     child = subprocess.run(
         command,
         env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
@@ -177,7 +186,7 @@ def _loaded(
             _check_maps(compiled.maps, build.pins)
             yield compiled.bcc, compiled.maps, functions
         return
-    with headers.tree() as tree:
+    with kernel_headers.tree() as tree:
         module, functions = _compile(bcc, build, tree)  # `module` keeps them loaded
     maps = _maps(bcc, module)
     _check_maps(maps, build.pins)
@@ -245,8 +254,8 @@ def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
         except Exception as error:  # BCC raises nothing more precise
             log.seek(0)
             said = log.read().decode(errors="replace")
-            place = _place(bcc, build, tree, diagnosis.stopped_at(str(error), said))
-            raise diagnosis.explained(str(error), said, build.path.parent, place) from error
+            place = _place(bcc, build, tree, compile_errors.stopped_at(str(error), said))
+            raise compile_errors.explained(str(error), said, build.path.parent, place) from error
     if ENTRY not in functions:
         raise LoaderError(f"{build.path} has no function '{ENTRY}', only: {', '.join(functions) or 'none'}")
     return module, functions
@@ -260,7 +269,7 @@ def _place(bcc: Any, build: Build, tree: Path, stop: tuple[str, int] | None) -> 
         with suppress(Exception), _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
             bcc.BPF(text=source.numbered(build.text), cflags=build.flags, debug=DEBUG_SOURCE)
         log.seek(0)
-        index = diagnosis.source_line(log.read().decode(errors="replace"), *stop)
+        index = compile_errors.source_line(log.read().decode(errors="replace"), *stop)
     if index is None:
         return ""
     line = source.lines(build.text)[index]
@@ -334,7 +343,7 @@ def _check_maps(maps: dict[str, Any], pins: Path) -> None:
 
 
 def _shape(bcc: Any, description: bytes) -> dict[str, Any]:
-    return shapes.of(bcc.BPF._decode_table_type(json.loads(description)))
+    return struct_layout.of(bcc.BPF._decode_table_type(json.loads(description)))
 
 
 def _check(pin: Path, declared: dict[str, Any]) -> None:
@@ -359,10 +368,11 @@ def _check(pin: Path, declared: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """`python -m xdpdirector.loader VERB`: one JSON document on stdout, the layout or the pin, or the error."""
+    """`python -m xdpdirector.loader.compiler VERB`: one JSON document on stdout, the layout or the pin, or the
+    error."""
     import argparse  # of this child only
 
-    parser = argparse.ArgumentParser(prog="python -m xdpdirector.loader", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m xdpdirector.loader.compiler", description=main.__doc__)
     parser.add_argument("verb", choices=["prepare", "explain"])
     parser.add_argument("--instance", default=InstancePaths().name)
     parser.add_argument(

@@ -15,7 +15,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from typing import Literal
 
-from xdpdirector import bpffs, layout, libbpf
+from xdpdirector import libbpf
 from xdpdirector.errors import (
     ConflictError,
     ForeignProgramError,
@@ -24,6 +24,7 @@ from xdpdirector.errors import (
     NotAllowedError,
 )
 from xdpdirector.libbpf import XdpFlags, XdpMode
+from xdpdirector.loader import bpffs, layout
 from xdpdirector.net import veth_peer
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system import untrusted_directory

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from xdpdirector import libbpf
-from xdpdirector.build import Build
-from xdpdirector.headers import SYSTEM_INCLUDE
+from xdpdirector.loader.build import Build
+from xdpdirector.loader.kernel_headers import SYSTEM_INCLUDE
 
 VARIABLE = "XDPDIRECTOR_COMPILE_CACHE"
 MOST = 100  # programs

@@ -10,8 +10,8 @@
 | `/run/xdpdirector/<instance>`      | USER:GROUP  | 0755, the socket in it 0660                           |
 | `/var/lib/xdpdirector/<instance>`  | USER:GROUP  | 0700                                                  |
 
-To be done by root, after loading. The user's own directories are not trusted (`foreign`). Knows paths and modes,
-nothing of what the files say.
+To be done by root, after loading. The user's own directories are not trusted (`untrusted_directory`). Knows paths
+and modes, nothing of what the files say.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from xdpdirector import bpffs
+from xdpdirector.loader import bpffs
 from xdpdirector.paths import BPFFS, InstancePaths
 from xdpdirector.system import untrusted_directory
 from xdpdirector.system.privileges import Account

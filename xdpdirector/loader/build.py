@@ -9,8 +9,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from xdpdirector import bpffs, layout, libbpf, source
-from xdpdirector.layout import Loaded
+from xdpdirector import libbpf
+from xdpdirector.loader import bpffs, layout, source
+from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 

@@ -20,8 +20,8 @@ from xdpdirector.api.reading import Reader, ReaderDep
 from xdpdirector.api.requests import AdminChange
 from xdpdirector.api.routers import new_router
 from xdpdirector.config import config_file
-from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.model import Configuration
+from xdpdirector.state.diff import Plan, RevisionView
 
 YAML = "application/yaml"
 

@@ -11,8 +11,8 @@ from xdpdirector.api import conditions
 from xdpdirector.api.access import Access
 from xdpdirector.api.identity import Identity
 from xdpdirector.api.protocol import Control
-from xdpdirector.intent import Intent
 from xdpdirector.model import Name
+from xdpdirector.state.change_request import Intent
 
 
 async def _director(request: Request) -> Control:

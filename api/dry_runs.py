@@ -6,8 +6,8 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 
 from xdpdirector.api.protocol import Control
-from xdpdirector.differences import Plan
-from xdpdirector.dryrun import DryRunError
+from xdpdirector.state.diff import Plan
+from xdpdirector.state.dry_run import DryRunError
 
 
 def install(app: FastAPI) -> None:

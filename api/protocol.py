@@ -11,12 +11,9 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, Protocol
 
 from xdpdirector.checks.measured import Tally
-from xdpdirector.differences import Plan, RevisionView
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
-from xdpdirector.history import Summary
 from xdpdirector.holdings import Holdings
-from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, Prefix
@@ -32,6 +29,9 @@ from xdpdirector.model.status import (
     Vitals,
 )
 from xdpdirector.reporting import ServiceSample
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.diff import Plan, RevisionView
+from xdpdirector.state.revisions import Summary
 from xdpdirector.sync.status import SyncSource
 from xdpdirector.tracing import Tracing
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from xdpdirector.database import Database, set_aside
-from xdpdirector.drains import Drain
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
-from xdpdirector.history import Revision, Summary
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.state.drains import Drain
+from xdpdirector.state.revisions import Revision, Summary
 from xdpdirector.store import Store
 
 _HASTE = 0.05  # seconds that a daemon at work waits for another process: its loop stands meanwhile
@@ -33,7 +33,8 @@ log = logging.getLogger(__name__)
 
 
 class Archive:
-    """A `xdpdirector.history.History`. ForeignStoreError when the file is another release's or another program's.
+    """A `xdpdirector.state.revisions.History`. ForeignStoreError when the file is another release's or another
+    program's.
 
     `path`: the store's file; `spare`: a directory, made when it is needed, in which a copy of it may stand.
     """

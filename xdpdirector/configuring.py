@@ -10,19 +10,25 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from xdpdirector import checkports, edits
 from xdpdirector.config.json_pointer import pointer
-from xdpdirector.differences import Affected, Plan, RevisionView, affected, differences
-from xdpdirector.drains import Drains
-from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
-from xdpdirector.filestate import Ground, keep_admin, merge_file
-from xdpdirector.history import History, Revision, Summary
-from xdpdirector.intent import Intent
 from xdpdirector.model import Configuration, Key
 from xdpdirector.model.guard import GuardSpec
 from xdpdirector.plane import Plane
 from xdpdirector.preview import compared, running
+from xdpdirector.state import check_ports, edits
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.diff import (
+    Affected,
+    Plan,
+    RevisionView,
+    affected,
+    differences,
+)
+from xdpdirector.state.drains import Drains
+from xdpdirector.state.edits import Services
+from xdpdirector.state.file_merge import Ground, keep_admin, merge_file
+from xdpdirector.state.revisions import History, Revision, Summary
 from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 
 FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))
@@ -53,7 +59,7 @@ def beginning(history: History, configuration: Configuration, digest: str, plane
     try:
         merged = merge_file(stored.services, file, ground(history, stored, plane, stored.services, leaving))
         before = {name: spec for name, spec in stored.services.items() if name in held}
-        asking = checkports.all_kept(stored.services, merged.services)
+        asking = check_ports.all_kept(stored.services, merged.services)
         services = edits.replace_all(before, asking)
     except DirectorError as error:
         return Beginning(stored.services, refusal=error.detail)
@@ -220,7 +226,7 @@ class Configuring:
         )
 
     def _running(self, key: Key) -> tuple[int, bool]:
-        """See `xdpdirector.differences.Running`."""
+        """See `xdpdirector.state.diff.Running`."""
         return running(self._plane, self._wishes.services[key[0]], key)
 
 

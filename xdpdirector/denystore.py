@@ -7,16 +7,16 @@ from collections.abc import Callable, Collection
 from datetime import datetime
 
 from xdpdirector.database import Database
-from xdpdirector.denylist import Denial, Denials, Kept
 from xdpdirector.errors import StoreError
 from xdpdirector.model.guard import Prefix, parse_prefix
+from xdpdirector.state.denylist import Denial, Denials, Kept
 
 _COLUMNS = "prefix, reason, author, since, from_file"
 
 
 class DenyStore:
-    """A `xdpdirector.denylist.Keeper`. `database`: the one that can be written now, or a StoreError; its tables are
-    made by `xdpdirector.store`."""
+    """A `xdpdirector.state.denylist.Keeper`. `database`: the one that can be written now, or a StoreError; its
+    tables are made by `xdpdirector.store`."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database

@@ -13,19 +13,15 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from typing import Any, Literal
 
-from xdpdirector import edits
 from xdpdirector.carriers import CarrierTable
 from xdpdirector.checks.measured import Tally
 from xdpdirector.configuring import Configuring
 from xdpdirector.draining import Draining
-from xdpdirector.edits import Services
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
-from xdpdirector.history import History
 from xdpdirector.holdings import Holdings
-from xdpdirector.intent import Intent
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
@@ -44,6 +40,10 @@ from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.showing import Showing
+from xdpdirector.state import edits
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.edits import Services
+from xdpdirector.state.revisions import History
 from xdpdirector.sync.status import NoSync, SyncSource
 from xdpdirector.tracing import Tracing
 from xdpdirector.wallclock import WallClock

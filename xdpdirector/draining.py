@@ -14,17 +14,17 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
-from xdpdirector import edits
-from xdpdirector.drains import Drains, announced, busy, still_busy
-from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
 from xdpdirector.events import Events
-from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Key
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import BackendView, ConnectionCounts, DrainView, Operational
 from xdpdirector.plane import Plane
-from xdpdirector.progress import Progress, Sample
+from xdpdirector.state import edits
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.drain_estimate import Progress, Sample
+from xdpdirector.state.drains import Drains, announced, busy, still_busy
+from xdpdirector.state.edits import Services
 from xdpdirector.system import boot_time
 from xdpdirector.wishes import EVERYTHING, Target, Wishes
 

@@ -17,15 +17,9 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
-from xdpdirector import denylist, tags
 from xdpdirector.audit import attempt_under_way
-from xdpdirector.denylist import Denial, Denials, Keeper, Kept
-from xdpdirector.differences import Difference
-from xdpdirector.dryrun import DryRunError, beside
-from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DirectorError, StoreError
 from xdpdirector.events import Events
-from xdpdirector.intent import Intent
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import DenyEntry, GuardSpec, Prefix
 from xdpdirector.model.listener import Address
@@ -37,6 +31,12 @@ from xdpdirector.model.status import (
     utc_now,
 )
 from xdpdirector.plane import Plane
+from xdpdirector.state import denylist, etag
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.denylist import Denial, Denials, Keeper, Kept
+from xdpdirector.state.diff import Difference
+from xdpdirector.state.dry_run import DryRunError, beside
+from xdpdirector.state.edits import Services
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.system.threads import to_its_end
 
@@ -169,10 +169,10 @@ class Guard:
         """Of the list, or of an entry: another one after each change. NotFoundError."""
         denials = self._kept.denials
         if prefix is not None:
-            return tags.tag(str(prefix), denylist.find(denials, prefix).reason)
+            return etag.tag(str(prefix), denylist.find(denials, prefix).reason)
         if self._sum is None or self._sum[0] is not denials:
             self._sum = (denials, sum(itertools.starmap(_number, denials.items())))
-        return tags.tag("deny", str(self._sum[1] % (1 << 256)))
+        return etag.tag("deny", str(self._sum[1] % (1 << 256)))
 
     # Writing
 

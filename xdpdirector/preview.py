@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import asyncio
 
-from xdpdirector.differences import Difference, Missing, affected, differences
-from xdpdirector.drains import hides_connections
-from xdpdirector.dryrun import DryRunError
-from xdpdirector.edits import Services
 from xdpdirector.model import AdminState, Key, ServiceSpec
 from xdpdirector.plane import Plane
+from xdpdirector.state.diff import Difference, Missing, affected, differences
+from xdpdirector.state.drains import hides_connections
+from xdpdirector.state.dry_run import DryRunError
+from xdpdirector.state.edits import Services
 
 
 async def tried(plane: Plane, before: Services, after: Services, missing: tuple[Missing, ...]) -> DryRunError:
@@ -29,7 +29,7 @@ async def compared(before: Services, after: Services) -> tuple[Difference, ...]:
 
 
 def running(plane: Plane, spec: ServiceSpec, key: Key) -> tuple[int, bool]:
-    """See `xdpdirector.differences.Running`."""
+    """See `xdpdirector.state.diff.Running`."""
     admin, settled = spec.backends[key[1]].admin, plane.is_settled(key[0])
     told = admin is AdminState.MAINTENANCE or (admin is AdminState.DRAIN and settled)
     unseen = not told and hides_connections(spec, settled=settled)

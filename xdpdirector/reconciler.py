@@ -16,8 +16,6 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
-from xdpdirector.differences import Missing
-from xdpdirector.edits import Services
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
 from xdpdirector.health import HealthReport
@@ -29,6 +27,8 @@ from xdpdirector.plane import Plane
 from xdpdirector.planning import Standing, grown, plan
 from xdpdirector.schedule import ServicePlan, State
 from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
+from xdpdirector.state.diff import Missing
+from xdpdirector.state.edits import Services
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 APPLY_APART = 0.1  # seconds between two applies of news

@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from xdpdirector.audit import Outcome, attempt_under_way
-from xdpdirector.drains import Drain
-from xdpdirector.history import History, Revision, Summary
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.state.drains import Drain
+from xdpdirector.state.revisions import History, Revision, Summary
 
 
 class Notebook(Protocol):

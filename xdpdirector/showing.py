@@ -7,8 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
-from xdpdirector import edits, reporting
-from xdpdirector.edits import Services
+from xdpdirector import reporting
 from xdpdirector.model import BackendSpec, Key, ServiceSpec
 from xdpdirector.model.status import (
     BackendView,
@@ -20,6 +19,8 @@ from xdpdirector.model.status import (
 from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
+from xdpdirector.state import edits
+from xdpdirector.state.edits import Services
 
 PIECE = 32  # backends that are shown without a turn for others
 MOST_TOGETHER = 512  # backends whose traffic is read at once

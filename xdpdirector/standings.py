@@ -17,8 +17,6 @@ from typing import Protocol
 
 from xdpdirector.checks import CheckImpossible, Target
 from xdpdirector.checktargets import asked, known_before, targets, verdict_on
-from xdpdirector.differences import Missing
-from xdpdirector.edits import Services
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
@@ -29,6 +27,8 @@ from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
+from xdpdirector.state.diff import Missing
+from xdpdirector.state.edits import Services
 
 FIRST_MARGIN = 1.0  # seconds that the first checks have on top of their timeouts
 RESOLVE_WITHIN = 1.5  # how long to wait for neighbours, where it is worth it

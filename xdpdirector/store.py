@@ -18,13 +18,13 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from xdpdirector import checkports
 from xdpdirector.database import Database, Format, Row
-from xdpdirector.drains import Drain
 from xdpdirector.errors import ForeignStoreError, StoreError
-from xdpdirector.history import Revision, Summary
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.checks import STORED
+from xdpdirector.state import check_ports
+from xdpdirector.state.drains import Drain
+from xdpdirector.state.revisions import Revision, Summary
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Now, Stored
 
@@ -198,7 +198,7 @@ class Store:
         file_services: Mapping[str, ServiceSpec] | None = None,
     ) -> Revision:
         """Make this the wanted state, and these the drains under way (None: those that are); it is on the disk when
-        this returns. See `xdpdirector.history.History`."""
+        this returns. See `xdpdirector.state.revisions.History`."""
         now = datetime.now(UTC)
         document = self._document(services)
         with self.database.transaction():
@@ -266,7 +266,7 @@ class Store:
         try:
             services = _SERVICES.validate_python(json.loads(document)["services"], context=STORED)
             if not any_order:
-                services = {name: checkports.of_first_listener(spec) for name, spec in services.items()}
+                services = {name: check_ports.of_first_listener(spec) for name, spec in services.items()}
             when, from_file = datetime.fromisoformat(at), frozenset(json.loads(names))
         except (ValidationError, ValueError, TypeError, KeyError) as error:
             raise self._unknown(f"revision {number}") from error

@@ -17,10 +17,10 @@ from typing import Annotated
 
 from xdpdirector.access import AccessFile
 from xdpdirector.database import Row
-from xdpdirector.dryrun import DryRunError, beside
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
 from xdpdirector.model.access import Role
 from xdpdirector.model.fields import Between, Duration, Frozen, Name
+from xdpdirector.state.dry_run import DryRunError, beside
 
 MOST = 1000
 USE_APART = timedelta(minutes=5)

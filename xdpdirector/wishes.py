@@ -14,19 +14,19 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 
-from xdpdirector import edits, tags
-from xdpdirector.changes import happenings
 from xdpdirector.config.json_pointer import pointer
-from xdpdirector.drains import Drains
-from xdpdirector.dryrun import DryRunError
-from xdpdirector.edits import Services
 from xdpdirector.errors import DamagedStoreError, StoreError
-from xdpdirector.history import History, Revision
-from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Configuration, Key
 from xdpdirector.plane import Plane
 from xdpdirector.preview import tried
 from xdpdirector.reconciler import Reconciler
+from xdpdirector.state import edits, etag
+from xdpdirector.state.change_events import happenings
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.drains import Drains
+from xdpdirector.state.dry_run import DryRunError
+from xdpdirector.state.edits import Services
+from xdpdirector.state.revisions import History, Revision
 from xdpdirector.system.threads import to_its_end
 
 log = logging.getLogger(__name__)
@@ -77,7 +77,7 @@ class Wishes:
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._unstored: tuple[str, Services] | None = None
         self._checks = base.checks
-        self._tags, self._fixed = tags.Tags(), base.model_dump_json(exclude={"services", "guard"})
+        self._tags, self._fixed = etag.Tags(), base.model_dump_json(exclude={"services", "guard"})
 
     @property
     def services(self) -> Services:
@@ -86,11 +86,11 @@ class Wishes:
     def tag(self, target: Target = EVERYTHING) -> str | None:
         """Of what is wanted there; None when it does not exist."""
         if target.service is None:
-            return tags.tag(self._fixed, self._tags.of_all(self.services))
+            return etag.tag(self._fixed, self._tags.of_all(self.services))
         spec = self.services.get(target.service)
         if spec is None or target.backend is None:
             return None if spec is None else self._tags.of_service(target.service, spec)
-        return tags.of_backend(spec.backends[target.backend]) if target.backend in spec.backends else None
+        return etag.of_backend(spec.backends[target.backend]) if target.backend in spec.backends else None
 
     def warnings(self) -> list[str]:
         """What is wrong with keeping wishes, a sentence each."""

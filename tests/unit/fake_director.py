@@ -12,19 +12,13 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import edits, reporting, tags
+from xdpdirector import reporting
 from xdpdirector.checks.measured import Tally
-from xdpdirector.denylist import FakeKeeper
-from xdpdirector.differences import Missing, Plan, RevisionView, affected, differences
-from xdpdirector.drains import Drains
-from xdpdirector.dryrun import DryRunError
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
-from xdpdirector.history import Revision, Summary
 from xdpdirector.holdings import Holdings
-from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.model.labels import Selector
@@ -50,8 +44,21 @@ from xdpdirector.net.next_hop import Route
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.preview import running
-from xdpdirector.progress import Progress
 from xdpdirector.reporting import ServiceSample
+from xdpdirector.state import edits, etag
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.denylist import FakeKeeper
+from xdpdirector.state.diff import (
+    Missing,
+    Plan,
+    RevisionView,
+    affected,
+    differences,
+)
+from xdpdirector.state.drain_estimate import Progress
+from xdpdirector.state.drains import Drains
+from xdpdirector.state.dry_run import DryRunError
+from xdpdirector.state.revisions import Revision, Summary
 from xdpdirector.sync.status import NoSync
 from xdpdirector.system import boot_time
 from xdpdirector.tracing import Tracing
@@ -85,7 +92,7 @@ class FakeDirector:
         self.history = FakeHistory()
         self.configuration = FakeConfiguration(self)
         self._services: Mapping[str, ServiceSpec] = {}
-        self._tags = tags.Tags()
+        self._tags = etag.Tags()
         self._drains = Drains()
         self._began = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -334,7 +341,7 @@ class FakeDirector:
         spec = edits.find_service(self._services, service)
         if backend is None:
             return self._tags.of_service(service, spec)
-        return tags.of_backend(edits.find_backend(self._services, service, backend))
+        return etag.of_backend(edits.find_backend(self._services, service, backend))
 
     def _write(
         self, services: Mapping[str, ServiceSpec], intent: Intent, *place: str, what: str = "change"

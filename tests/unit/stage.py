@@ -17,14 +17,10 @@ from typing import Any, ParamSpec
 
 from xdpdirector.carriers import FakeCarriers
 from xdpdirector.checks import Target
-from xdpdirector.denylist import FakeKeeper, Keeper
 from xdpdirector.director import Director
-from xdpdirector.drains import Drain
 from xdpdirector.errors import DirectorError
 from xdpdirector.guard import Guard
 from xdpdirector.health import HealthReport
-from xdpdirector.history import History, Revision, Summary
-from xdpdirector.intent import Intent
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
@@ -36,6 +32,10 @@ from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.denylist import FakeKeeper, Keeper
+from xdpdirector.state.drains import Drain
+from xdpdirector.state.revisions import History, Revision, Summary
 
 P = ParamSpec("P")
 DEADLINE = 10.0

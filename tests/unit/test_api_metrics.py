@@ -19,9 +19,9 @@ from xdpdirector import __version__
 from xdpdirector.checks import Target
 from xdpdirector.checks.measured import Tally
 from xdpdirector.errors import DataplaneError
-from xdpdirector.intent import Intent
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
+from xdpdirector.state.change_request import Intent
 
 VIPS = ("192.0.2.10", "2001:db8::10")
 WEB1 = {"service": "web", "backend": "web1", "address": "192.0.2.21"}

@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 
 from xdpdirector.archive import Archive
-from xdpdirector.drains import Drains
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.model import ServiceSpec
+from xdpdirector.state.drains import Drains
 from xdpdirector.store import Store
 
 WEB = {"web": ServiceSpec.model_validate({"listeners": ["192.0.2.10:80/tcp"]})}

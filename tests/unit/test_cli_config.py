@@ -17,8 +17,8 @@ from fake_director import FakeDirector
 
 from xdpdirector.cli import main
 from xdpdirector.config import config_file
-from xdpdirector.differences import Missing
-from xdpdirector.intent import Intent
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.diff import Missing
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
 ANOTHER = """\

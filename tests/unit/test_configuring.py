@@ -12,7 +12,6 @@ from stage import HOSTS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story
 
 from xdpdirector.checks import CheckImpossible
 from xdpdirector.configuring import beginning
-from xdpdirector.differences import Affected, Missing, Plan
 from xdpdirector.errors import (
     CapacityError,
     ConfigurationError,
@@ -23,9 +22,10 @@ from xdpdirector.errors import (
     StaleError,
     StoreError,
 )
-from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.plane import FakePlane
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.diff import Affected, Missing, Plan
 
 FULL = StoreError("the disk is full")
 OLD, NEW = "digest of the old file", "digest of the new file"

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import denylist
-from xdpdirector.denylist import Denial, FakeKeeper, Keeper, Kept
 from xdpdirector.denystore import DenyStore
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, StoreError
 from xdpdirector.model.guard import DenyEntry
+from xdpdirector.state import denylist
+from xdpdirector.state.denylist import Denial, FakeKeeper, Keeper, Kept
 from xdpdirector.store import Store
 
 NET, HOST, NET6 = (ip_network(text) for text in ("203.0.113.0/24", "203.0.113.9", "2001:db8:7::/48"))

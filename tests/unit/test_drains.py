@@ -13,11 +13,11 @@ import stage as s
 from stage import ME, VIP, WEB1, WEB2, Stage, story
 
 from xdpdirector.director import Director
-from xdpdirector.drains import Drains
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import BackendView, DrainView, Operational
 from xdpdirector.schedule import State
+from xdpdirector.state.drains import Drains
 from xdpdirector.system import boot_time
 
 Ending = Callable[[Director], Coroutine[Any, Any, object]]

@@ -10,10 +10,10 @@ import pytest
 import stage as s
 from stage import VIP
 
-from xdpdirector import edits
-from xdpdirector.edits import Services
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import AdminState, BackendSpec, Scheduler, ServiceSpec
+from xdpdirector.state import edits
+from xdpdirector.state.edits import Services
 
 WEB = s.service("web1", "web2", scheduler="mh", check=s.CHECK, timeouts={"tcp": "5m"})
 MAIL = s.service("web3", listener=f"{VIP}:25/tcp")

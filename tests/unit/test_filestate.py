@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from stage import HOSTS, OTHER_VIP, VIP
 
 from xdpdirector.errors import ConfigurationError, ConflictError, DirectorError
-from xdpdirector.filestate import Ground, Merged, merge_file
 from xdpdirector.model import AdminState, ServiceSpec
+from xdpdirector.state.file_merge import Ground, Merged, merge_file
 
 HTTP, HTTPS, MAIL = f"{VIP}:80/tcp", f"{VIP}:443/tcp", f"{VIP}:25/tcp"
 CHECK = {"type": "http", "path": "/healthz", "interval": "2s"}

@@ -6,11 +6,9 @@ from __future__ import annotations
 import pytest
 from stage import Stage, service, story
 
-from xdpdirector.denylist import FakeKeeper, Kept
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StaleError, StoreError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
-from xdpdirector.intent import Intent
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import (
     DenyEntry,
@@ -21,6 +19,8 @@ from xdpdirector.model.guard import (
 )
 from xdpdirector.model.status import Refused
 from xdpdirector.plane import FakePlane
+from xdpdirector.state.change_request import Intent
+from xdpdirector.state.denylist import FakeKeeper, Kept
 
 NET, HOST, NET6, ALL = (
     parse_prefix(text) for text in ("203.0.113.0/24", "203.0.113.9", "2001:db8:7::/48", "0.0.0.0/0")

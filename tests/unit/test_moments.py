@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.drains import Drain, Drains
+from xdpdirector.state.drains import Drain, Drains
 from xdpdirector.store import Store
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Moment, Now, Stored, stored

@@ -8,8 +8,8 @@ from math import log
 
 import pytest
 
-from xdpdirector.drains import Drain
-from xdpdirector.progress import WINDOW, Progress, Sample
+from xdpdirector.state.drain_estimate import WINDOW, Progress, Sample
+from xdpdirector.state.drains import Drain
 from xdpdirector.system.boot_time import Moment, Now
 
 NOON = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)

@@ -13,10 +13,10 @@ from stage import story
 
 from xdpdirector.api.live import _stream
 from xdpdirector.api.pulse import KEPT, KEPT_APART, Counted, Pulse
-from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, parse_prefix
 from xdpdirector.model.status import Refused, Traffic
+from xdpdirector.state.change_request import Intent
 
 ME = Intent("operator")
 WITHIN = 10.0

@@ -25,10 +25,10 @@ from xdpdirector.archive import Archive
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
-from xdpdirector.intent import Intent
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.plane import FakePlane
 from xdpdirector.planning import plan
+from xdpdirector.state.change_request import Intent
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 Wanted = dict[str, ServiceSpec]

@@ -10,12 +10,12 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from xdpdirector.edits import Services
 from xdpdirector.lan.frames import NOBODY
 from xdpdirector.model import Address, AdminState
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route
 from xdpdirector.net.own_macs import related
+from xdpdirector.state.edits import Services
 
 NAMED = 3  # names of one machine that a sentence has
 

@@ -15,7 +15,6 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from math import inf
 
-from xdpdirector.edits import Services
 from xdpdirector.lan.asking import Asking
 from xdpdirector.lan.claims import Claims
 from xdpdirector.lan.draft import Draft, blind, replies_dropped
@@ -37,6 +36,7 @@ from xdpdirector.model.status import utc_now
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route
 from xdpdirector.net.own_macs import own_macs
+from xdpdirector.state.edits import Services
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 ROUNDS_KEPT = 2  # for so many rounds an answer counts

@@ -16,7 +16,7 @@ from typing import Literal
 
 from xdpdirector.model import AdminState, Key, ServiceSpec
 from xdpdirector.model.status import BackendView, DrainView, Operational
-from xdpdirector.progress import Progress
+from xdpdirector.state.drain_estimate import Progress
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Moment, Now
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from xdpdirector.config.json_pointer import pointer
-from xdpdirector.differences import Affected, Difference, Missing
+from xdpdirector.state.diff import Affected, Difference, Missing
 
 
 class DryRunError(Exception):

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from xdpdirector.drains import Drain
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.state.drains import Drain
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,10 @@ from typing import Any
 from pydantic import ValidationError
 
 from xdpdirector.config.messages import problems
-from xdpdirector.edits import Services
 from xdpdirector.errors import ConfigurationError, ConflictError
 from xdpdirector.model import AdminState, BackendSpec, Frozen, Key, ServiceSpec
 from xdpdirector.model.checks import STORED
+from xdpdirector.state.edits import Services
 
 _NOTHING = object()
 

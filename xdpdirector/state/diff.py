@@ -11,8 +11,8 @@ from datetime import datetime
 from typing import Any, Literal, TypeAlias
 
 from xdpdirector.config.json_pointer import pointer
-from xdpdirector.edits import Services
 from xdpdirector.model import Address, AdminState, BackendSpec, Frozen, Name, ServiceSpec
+from xdpdirector.state.edits import Services
 
 Document: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]

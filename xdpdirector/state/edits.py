@@ -13,13 +13,13 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from xdpdirector import checkports
 from xdpdirector.config.json_pointer import pointer
 from xdpdirector.config.messages import Problem, problems
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import AdminState, BackendSpec, Frozen, ServiceSpec, check_listeners, merged
 from xdpdirector.model.checks import Checks
 from xdpdirector.model.labels import Selector
+from xdpdirector.state import check_ports
 
 Services = Mapping[str, ServiceSpec]
 Model = TypeVar("Model", bound=Frozen)
@@ -66,7 +66,7 @@ def replace_service(services: Services, name: str, spec: ServiceSpec) -> Service
     it would have each of them in another slot. The check goes on asking the same port, unless it says another."""
     before = find_service(services, name)
     _keep_ring(name, before, spec)
-    return _consistent({**services, name: checkports.kept(before, spec)})
+    return _consistent({**services, name: check_ports.kept(before, spec)})
 
 
 def put_service(services: Services, name: str, spec: ServiceSpec) -> Services:
@@ -74,13 +74,13 @@ def put_service(services: Services, name: str, spec: ServiceSpec) -> Services:
     before = services.get(name)
     if before is None:
         return create_service(services, name, spec)
-    return services if checkports.kept(before, spec) == before else replace_service(services, name, spec)
+    return services if check_ports.kept(before, spec) == before else replace_service(services, name, spec)
 
 
 def replace_all(services: Services, wanted: Services) -> Services:
     """Exactly those that are wanted; `services` themselves when that changes nothing. ConflictError as with each of
     them alone."""
-    result = checkports.all_kept(services, wanted)
+    result = check_ports.all_kept(services, wanted)
     result = {name: spec if services.get(name) != spec else services[name] for name, spec in result.items()}
     if result.keys() == services.keys() and all(services[name] is spec for name, spec in result.items()):
         return services

@@ -12,8 +12,9 @@ from xdpdirector.errors import StaleError
 class Intent:
     """`reason` is kept beside the revision. `dry_run`: only say what it would change.
 
-    Conditions, by tags (`xdpdirector.tags`), so that nobody overwrites what he has not seen. `expected`: those of
-    which what is to be changed must have one; None: whatever it is. `unwanted`: those of which it must have none.
+    Conditions, by tags (`xdpdirector.state.etag`), so that nobody overwrites what he has not seen. `expected`:
+    those of which what is to be changed must have one; None: whatever it is. `unwanted`: those of which it must
+    have none.
     `only_present`: only what exists. `only_new`: only what does not exist yet.
     """
 

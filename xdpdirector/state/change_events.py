@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from xdpdirector.edits import Services
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec
+from xdpdirector.state.edits import Services
 
 
 class Happening(NamedTuple):

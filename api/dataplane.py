@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.routers import new_router
-from xdpdirector.holdings import Holdings
+from xdpdirector.dataplane.inventory_types import Holdings
 
 router = new_router(prefix="/v1/dataplane", tags=["dataplane"])
 

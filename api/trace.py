@@ -17,7 +17,7 @@ from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, EventStream, Stream, message
-from xdpdirector.decision import MOST, Decision, Selection
+from xdpdirector.dataplane.trace_types import MOST, Decision, Selection
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model.fields import Frozen
 from xdpdirector.model.guard import PrefixField

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Insert flows from the table of an earlier program with another layout: see
- * xdpdirector/carrying.py. */
+ * xdpdirector/dataplane/migrate.py. */
 #ifndef XDPDIRECTOR_ADOPT_H
 #define XDPDIRECTOR_ADOPT_H
 

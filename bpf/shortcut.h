@@ -9,7 +9,7 @@
  * product identifies the key: its upper bits are the index of the entry and its lower bits the
  * entry's tag (quotienting: Knuth, TAOCP 3, 6.4). For IPv6 the address is compared as well. An
  * entry also says that no other listener maps to it. If it does not, for example because it is not
- * filled yet, the exact maps are asked. xdpdirector/shortcuts.py fills the cache. */
+ * filled yet, the exact maps are asked. xdpdirector/dataplane/listener_cache.py fills the cache. */
 #ifndef XDPDIRECTOR_SHORTCUT_H
 #define XDPDIRECTOR_SHORTCUT_H
 

@@ -11,10 +11,10 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from xdpdirector.config.json_pointer import pointer
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
 from xdpdirector.model import Configuration, Key
 from xdpdirector.model.guard import GuardSpec
-from xdpdirector.plane import Plane
 from xdpdirector.preview import compared, running
 from xdpdirector.state import check_ports, edits
 from xdpdirector.state.change_request import Intent

@@ -40,6 +40,7 @@ from xdpdirector.checks import exec as exec_check
 from xdpdirector.checks.measured import Measured
 from xdpdirector.config import config_file
 from xdpdirector.configuring import beginning
+from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
@@ -56,7 +57,6 @@ from xdpdirector.net.own_macs import FormerMacs, own_macs
 from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips
 from xdpdirector.paths import InstancePaths
-from xdpdirector.realplane import RealPlane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.recorded import Recorded
 from xdpdirector.supervisor import Supervisor

@@ -16,12 +16,13 @@ from typing import Any, Literal
 from xdpdirector.carriers import CarrierTable
 from xdpdirector.checks.measured import Tally
 from xdpdirector.configuring import Configuring
+from xdpdirector.dataplane.interface import Plane
+from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.draining import Draining
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
-from xdpdirector.holdings import Holdings
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
@@ -36,7 +37,6 @@ from xdpdirector.model.status import (
     Vitals,
     total,
 )
-from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.showing import Showing

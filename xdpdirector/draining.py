@@ -14,12 +14,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
 from xdpdirector.events import Events
 from xdpdirector.model import AdminState, Key
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import BackendView, ConnectionCounts, DrainView, Operational
-from xdpdirector.plane import Plane
 from xdpdirector.state import edits
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.drain_estimate import Progress, Sample

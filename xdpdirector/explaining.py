@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from xdpdirector.dataplane.explain_types import Question
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import NotFoundError
 from xdpdirector.explanation import Explanation, explain
 from xdpdirector.model.status import ServiceView
-from xdpdirector.plane import Plane
-from xdpdirector.question import Question
 
 
 class Explaining:

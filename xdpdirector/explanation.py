@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from xdpdirector.dataplane.explain_types import Finding, Question
 from xdpdirector.model import Address, Scheduler
 from xdpdirector.model.fields import Frozen
 from xdpdirector.model.status import BackendView, ServiceView
-from xdpdirector.question import Finding, Question
 
 
 class Candidate(Frozen):

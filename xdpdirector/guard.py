@@ -18,6 +18,7 @@ from functools import partial
 from hashlib import sha256
 
 from xdpdirector.audit import attempt_under_way
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import CapacityError, DirectorError, StoreError
 from xdpdirector.events import Events
 from xdpdirector.model import Sizes
@@ -30,7 +31,6 @@ from xdpdirector.model.status import (
     Refused,
     utc_now,
 )
-from xdpdirector.plane import Plane
 from xdpdirector.state import denylist, etag
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import Denial, Denials, Keeper, Kept

@@ -36,7 +36,7 @@ from xdpdirector.system import privileges, procfs, untrusted_directory
 from xdpdirector.system.privileges import Account
 
 if TYPE_CHECKING:
-    from xdpdirector.carrying import Carried
+    from xdpdirector.dataplane.migrate import Carried
 
 log = logging.getLogger("xdpdirector")
 
@@ -101,15 +101,15 @@ def plan(instance: str, configuration: Path) -> int:
 
     Nothing of this machine is changed: the program is loaded where nobody else sees it.
     """
-    from xdpdirector import carrying
+    from xdpdirector.dataplane import migrate
     from xdpdirector.replay import private
 
     paths = InstancePaths(instance)
     bpffs.require_privileges()
     sizes = config_file.load(configuration).sizes
     with private.loading([sizes], source.program().name) as [program]:
-        old = carrying.running_otherwise(paths, Build(paths, sizes, source.program()).pins)
-        plans = carrying.plan(old, program) if old else []
+        old = migrate.running_otherwise(paths, Build(paths, sizes, source.program()).pins)
+        plans = migrate.plan(old, program) if old else []
     for carried in plans:
         print(carried)
     if old is None:
@@ -122,9 +122,9 @@ def carry(paths: InstancePaths, program: Loaded, *, lose: bool = False) -> list[
     carried all there was; `attach` does the rest."""
     if not layout.set_aside(paths) or _forwards(paths, program):
         return []
-    from xdpdirector import carrying
+    from xdpdirector.dataplane import migrate
 
-    return [each for each in carrying.carry(paths, program, lose=lose) if each.entries]
+    return [each for each in migrate.carry(paths, program, lose=lose) if each.entries]
 
 
 def _forwards(paths: InstancePaths, program: Loaded) -> bool:
@@ -134,9 +134,9 @@ def _forwards(paths: InstancePaths, program: Loaded) -> bool:
 def _complete(paths: InstancePaths) -> None:
     program = layout.read(paths)
     if program and layout.set_aside(paths):
-        from xdpdirector import carrying
+        from xdpdirector.dataplane import migrate
 
-        completed = carrying.complete(paths, program)
+        completed = migrate.complete(paths, program)
         log.info("%d records of connections are carried over", completed.records - completed.unplaced)
         if completed.unplaced:
             log.warning("%d running connections found no place in the new table", completed.unplaced)

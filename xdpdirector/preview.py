@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import asyncio
 
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.model import AdminState, Key, ServiceSpec
-from xdpdirector.plane import Plane
 from xdpdirector.state.diff import Difference, Missing, affected, differences
 from xdpdirector.state.drains import hides_connections
 from xdpdirector.state.dry_run import DryRunError

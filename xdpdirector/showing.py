@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from xdpdirector import reporting
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.model import BackendSpec, Key, ServiceSpec
 from xdpdirector.model.status import (
     BackendView,
@@ -16,7 +17,6 @@ from xdpdirector.model.status import (
     ServiceView,
     Traffic,
 )
-from xdpdirector.plane import Plane
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.reporting import ServiceSample
 from xdpdirector.state import edits

@@ -17,6 +17,7 @@ from typing import Protocol
 
 from xdpdirector.checks import CheckImpossible, Target
 from xdpdirector.checktargets import asked, known_before, targets, verdict_on
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health import HealthReport
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
@@ -25,7 +26,6 @@ from xdpdirector.monitor import NOTHING
 from xdpdirector.net.neighbours import NeighbourTable
 from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.schedule import State
 from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 from xdpdirector.state.diff import Missing
 from xdpdirector.state.edits import Services

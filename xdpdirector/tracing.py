@@ -13,9 +13,9 @@ from collections import deque
 from itertools import count
 from typing import Self
 
-from xdpdirector.decision import Decision, Selection, union
+from xdpdirector.dataplane.interface import Plane
+from xdpdirector.dataplane.trace_types import Decision, Selection, union
 from xdpdirector.errors import DirectorError
-from xdpdirector.plane import Plane
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 LOOK_APART = 0.1  # seconds between two looks at what was told

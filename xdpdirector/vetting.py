@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Iterator
 
 from xdpdirector.config.json_pointer import pointer
+from xdpdirector.dataplane.maps import port_prefixes
 from xdpdirector.model import Configuration, Listener
 from xdpdirector.model.checks import Secured
 from xdpdirector.system import files
-from xdpdirector.tables import port_prefixes
 
 
 def refusals(configuration: Configuration) -> Iterator[tuple[str, str]]:
@@ -23,7 +23,7 @@ def refusals(configuration: Configuration) -> Iterator[tuple[str, str]]:
 
 
 def _room(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """As the data plane counts; see `xdpdirector.dataplane.Dataplane.require_room`."""
+    """As the data plane counts; see `xdpdirector.dataplane.writer.Dataplane.require_room`."""
     services, sizes = configuration.services.values(), configuration.sizes
     needs = {
         "services": len(services),

@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from xdpdirector.config.json_pointer import pointer
+from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import DamagedStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, Key
-from xdpdirector.plane import Plane
 from xdpdirector.preview import tried
 from xdpdirector.reconciler import Reconciler
 from xdpdirector.state import edits, etag

@@ -16,6 +16,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader
 
+from xdpdirector.dataplane.maps import Tables
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
@@ -26,7 +27,6 @@ from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.loader import layout
 from xdpdirector.model import Address
-from xdpdirector.tables import Tables
 
 pytestmark = pytest.mark.root
 

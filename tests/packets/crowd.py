@@ -17,9 +17,9 @@ import world as w
 from driving import STAYED, Driver, mac_number
 from rings import settle
 
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.model import Scheduler
-from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 
 Indices: TypeAlias = npt.NDArray[np.int64]
 

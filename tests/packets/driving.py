@@ -15,10 +15,10 @@ import world as w
 from scapy.packet import Packet
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.maps import dtype_of
 from xdpdirector.lab.bench.entry import number, pack
 from xdpdirector.lab.bench.loaded import Programs
 from xdpdirector.model import Sizes
-from xdpdirector.tables import dtype_of
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 

@@ -7,12 +7,13 @@ from collections.abc import Collection, Iterable
 
 import world as w
 
-from xdpdirector import planning, schedule
+from xdpdirector import planning
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing
-from xdpdirector.schedule import ServicePlan
 
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 301)
@@ -79,4 +80,4 @@ def flags(world: w.World) -> set[int]:
     """The flags that stand in the ring of `web`."""
     service = world.tables.services[world.plane.indices.services["web"]]
     start, slots = int(service["ring_start"]), int(service["ring_slots"])
-    return set(schedule.flags_of(world.tables.ring[start : start + slots]).tolist())
+    return set(service_plan.flags_of(world.tables.ring[start : start + slots]).tolist())

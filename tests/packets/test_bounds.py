@@ -10,7 +10,7 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
-from xdpdirector.dataplane import REASSEMBLY
+from xdpdirector.dataplane.writer import REASSEMBLY
 from xdpdirector.model import Scheduler
 
 TWO = (w.backend("web1"), w.backend("web2"))

@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 import world as w
 
+from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
-from xdpdirector.schedule import MemberPlan, ServicePlan
 
 SERVICES, BACKENDS, LISTENERS, SLOTS = 16, 64, 64, 1 << 16
 """What the world has room for."""

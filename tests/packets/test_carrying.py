@@ -17,7 +17,10 @@ import pytest
 import world as w
 from rings import NAMES, ring
 
-from xdpdirector import carrying, libbpf
+from xdpdirector import libbpf
+from xdpdirector.dataplane import migrate
+from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.maps import Tables
 from xdpdirector.errors import ConflictError
 from xdpdirector.loader import (
     attachment,
@@ -30,8 +33,6 @@ from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Persistence, Sizes
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
-from xdpdirector.shortcuts import Shortcuts
-from xdpdirector.tables import Tables
 
 SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
               clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
@@ -97,7 +98,7 @@ def test_flows_keep_their_backends(before: w.World, paths: InstancePaths, tmp_pa
     had = [opened(before, frame) for frame in (w.tcp, w.tcp6)]
 
     loaded = upgraded(paths, LARGER) if how == "other sizes" else upgraded(paths, SIZES, wider(tmp_path))
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert [owners(after, frame) for frame in (w.tcp, w.tcp6)] == had
@@ -113,7 +114,7 @@ def test_the_exceptions_of_a_ring_are_carried(before: w.World, paths: InstancePa
     had = owners(before, w.tcp)
 
     loaded = upgraded(paths, LARGER)
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert owners(after, w.tcp) == had
@@ -125,7 +126,7 @@ def test_a_client_keeps_its_backend(before: w.World, paths: InstancePaths) -> No
     first = w.owner(before.send(w.tcp("S", sport=1)))
 
     loaded = upgraded(paths, LARGER)
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert {w.owner(after.send(w.tcp("S", sport=sport))) for sport in range(2, 20)} == {first}
@@ -140,8 +141,8 @@ def test_clients_come_from_a_table_of_another_type(paths: InstancePaths, tmp_pat
         before.send(w.tcp("A", sport=1))
 
         loaded = upgraded(paths, SIZES)
-        [fate] = [str(each) for each in carrying.plan(before.tables.loaded, loaded) if each.name == "clients"]
-        carrying.carry(paths, loaded)
+        [fate] = [str(each) for each in migrate.plan(before.tables.loaded, loaded) if each.name == "clients"]
+        migrate.carry(paths, loaded)
 
         assert fate == "clients: 1 kept"
         with w.World(paths, loaded) as after:
@@ -156,7 +157,7 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
     counted, traffic = before.plane.verdicts(), before.plane.traffic([WEB1])
 
     loaded = upgraded(paths, LARGER, wider(tmp_path))
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert after.plane.verdicts() == counted
@@ -170,7 +171,7 @@ def test_counts_of_connections_fit_into_longer_lists(before: w.World, paths: Ins
     had = [before.plane.load(("web", name)) for name in ("web1", "web2")]
 
     loaded = upgraded(paths, LARGER)
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert [after.plane.load(("web", name)) for name in ("web1", "web2")] == had
@@ -181,13 +182,13 @@ def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths)
     before.apply(w.service(members=TWO))
     opened(before, w.tcp)
     loaded = upgraded(paths, LARGER)
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
     before.send(w.tcp("S", sport=1000))
     late = w.owner(before.send(w.tcp("A", sport=1000)))
 
     with w.World(paths, loaded) as after:
         after.send(w.tcp("FA", sport=1))
-        carrying.complete(paths, loaded)
+        migrate.complete(paths, loaded)
 
         assert w.owner(after.send(w.tcp("PA", sport=1000))) == late
         states = {
@@ -203,7 +204,7 @@ def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: Instan
     before.apply(w.service())
     loaded = upgraded(paths, LARGER)
 
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with Tables(loaded) as after, libbpf.opened(loaded.program) as program:
         assert own_macs.told(after.stations) == [w.mac(w.DIRECTOR_MAC)]
@@ -218,7 +219,7 @@ def test_doing_it_again_does_no_harm(before: w.World, paths: InstancePaths) -> N
     loaded = upgraded(paths, LARGER)
 
     for _ in range(2):
-        carrying.carry(paths, loaded)
+        migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert owners(after, w.tcp) == had
@@ -234,9 +235,9 @@ def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths
     loaded = upgraded(paths, SIZES, other)
 
     with pytest.raises(ConflictError, match=r"connections4: 1 lost \(its records did not say: condition\)"):
-        carrying.carry(paths, loaded)
+        migrate.carry(paths, loaded)
 
-    assert carrying.carry(paths, loaded, lose=True)
+    assert migrate.carry(paths, loaded, lose=True)
 
 
 SMALLER = SIZES
@@ -255,7 +256,7 @@ def reset(world: w.World, sports: range = MANY) -> int:
     return sum(world.send(w.tcp("PA", sport=sport, ack=1)).reason == "reject_unknown" for sport in sports)
 
 
-def lost(plans: list[carrying.Carried]) -> int:
+def lost(plans: list[migrate.Carried]) -> int:
     return sum(each.entries for each in plans if each.name == "connections4" and each.fate == "lost")
 
 
@@ -266,14 +267,14 @@ def test_connections_without_a_place_are_counted_and_refused(paths: InstancePath
         running(before)
         loaded = upgraded(paths, SMALLER)
 
-        said = carrying.plan(old, loaded)
+        said = migrate.plan(old, loaded)
         with pytest.raises(ConflictError, match=f"connections4: {lost(said)} lost .*in a table for 1024"):
-            carrying.carry(paths, loaded)
+            migrate.carry(paths, loaded)
         assert reset(before) == 0
 
-        done = carrying.carry(paths, loaded, lose=True)
+        done = migrate.carry(paths, loaded, lose=True)
         with w.World(paths, loaded) as after:
-            completed = carrying.complete(paths, loaded)
+            completed = migrate.complete(paths, loaded)
 
             assert reset(after) == lost(said) == lost(done) == completed.unplaced > 0
             assert completed.records == len(MANY)
@@ -285,14 +286,14 @@ def test_what_comes_during_the_trial_is_not_taken_for_lost(
     with w.World(paths, upgraded(paths, LARGE)) as before:
         before.apply(w.service(members=TWO))
         running(before, range(1, 51))
-        hand_in, coming = carrying._hand_in, iter(range(51, 101))
+        hand_in, coming = migrate._hand_in, iter(range(51, 101))
 
         def hand_in_while_another_comes(*arguments: Any) -> None:
             hand_in(*arguments)
             running(before, range(sport := next(coming), sport + 1))
 
-        monkeypatch.setattr(carrying, "_hand_in", hand_in_while_another_comes)
-        said = carrying.carry(paths, upgraded(paths, LARGER))
+        monkeypatch.setattr(migrate, "_hand_in", hand_in_while_another_comes)
+        said = migrate.carry(paths, upgraded(paths, LARGER))
 
         assert {each.name: each.fate for each in said}["connections4"] == "converted"
         assert next(coming) > 52
@@ -311,7 +312,7 @@ def test_who_has_nothing_to_lose(paths: InstancePaths) -> None:
             before.send(w.tcp("R", sport=sport))
         loaded = upgraded(paths, SMALLER)
 
-        carrying.carry(paths, loaded)
+        migrate.carry(paths, loaded)
 
 
 def test_a_trial_leaves_nothing_behind(before: w.World, paths: InstancePaths) -> None:
@@ -319,14 +320,14 @@ def test_a_trial_leaves_nothing_behind(before: w.World, paths: InstancePaths) ->
     before.apply(w.service())
     running(before, range(1, 2))
     loaded = upgraded(paths, LARGER)
-    old = carrying.predecessor(paths, loaded)
+    old = migrate.predecessor(paths, loaded)
     assert old is not None
-    carrying.plan(old, loaded)
+    migrate.plan(old, loaded)
     before.forget_connections()
     before.apply(w.service(members=(w.backend("web1", weight=0), w.backend("web2"))))
     running(before, range(1, 2))
 
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert w.owner(after.send(w.tcp("PA", sport=1))) == "web2"
@@ -358,7 +359,7 @@ def test_records_that_had_a_bit_for_one_packet(before: w.World, name: str, pendi
     old = replace(new, maps=maps, enums=enums)
     word = np.array([7 | (numbers[name] | pending << 3) << shift | 99 << 42], np.uint64)
 
-    (result,) = carrying.translated(old, new, "connections4", word).tolist()
+    (result,) = migrate.translated(old, new, "connections4", word).tolist()
 
     state_number = new.enums["connection_state"][f"CONNECTION_{now}"]
     assert result == 7 | state_number << shift | 99 << 42
@@ -378,7 +379,7 @@ def test_flows_are_carried_from_a_release_that_kept_its_layout_elsewhere(
     as_a_former_release_left_it(paths)
 
     loaded = upgraded(paths, LARGER)
-    carrying.carry(paths, loaded)
+    migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
         assert owners(after, w.tcp) == had
@@ -415,13 +416,13 @@ def test_maps_of_the_same_layout_are_not_carried(
 
     loaded = upgraded(paths, SIZES, program)
 
-    assert carrying.predecessor(paths, loaded) is None
+    assert migrate.predecessor(paths, loaded) is None
     assert layout.set_aside(paths) == []
 
 
 def test_each_map_has_its_fate(before: w.World) -> None:
-    known = [carrying.CONNECTIONS, carrying.BY_INDEX, carrying.BY_KEY, carrying.COUNTERS, carrying.INTERFACES,
-             carrying.DERIVED, carrying.SCRATCH]  # fmt: skip
+    known = [migrate.CONNECTIONS, migrate.BY_INDEX, migrate.BY_KEY, migrate.COUNTERS, migrate.INTERFACES,
+             migrate.DERIVED, migrate.SCRATCH]  # fmt: skip
 
     assert set().union(*known) == before.tables.loaded.maps.keys()
     assert sum(map(len, known)) == len(before.tables.loaded.maps)

@@ -12,8 +12,8 @@ import pytest
 import world as w
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Persistence, Scheduler
-from xdpdirector.schedule import ServicePlan
 
 THREE = tuple(w.backend(name) for name in ("web1", "web2", "web3"))
 FLOOD = 6000  # sources; `clients` has room for 1,024

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 import world as w
 
-from xdpdirector.schedule import ServicePlan, State
+from xdpdirector.dataplane.service_plan import ServicePlan, State
 
 TWO = (w.backend("web1"), w.backend("web2"))
 
@@ -320,7 +320,7 @@ def test_drift_is_repaired(world: w.World) -> None:
 
 
 def test_a_new_daemon_adopts_what_it_finds(world: w.World) -> None:
-    from xdpdirector.dataplane import Dataplane
+    from xdpdirector.dataplane.writer import Dataplane
 
     world.apply(w.service(members=(w.backend("web1"), down("web2"))))
 

@@ -12,12 +12,12 @@ from scapy.layers.inet import ICMP, IP, TCP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet, Raw
 
-from xdpdirector import guarding as guarding_module
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane import guard_maps as guarding_module
+from xdpdirector.dataplane.service_plan import ServicePlan
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Scheduler
 from xdpdirector.model.guard import Prefix
-from xdpdirector.schedule import ServicePlan
 
 WLC = w.service()
 RING = w.service(scheduler=Scheduler.MH)

@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 import world as w
 
-from xdpdirector import carrying
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane import migrate
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Listener, Scheduler, Sizes
 from xdpdirector.model.status import total
@@ -88,7 +88,7 @@ def test_maps_of_other_sizes() -> None:
             loaded = compiler.prepare_in_child(
                 paths, sizes.model_copy(update={"services": 8, "backends": 32})
             )
-            carrying.carry(paths, loaded)
+            migrate.carry(paths, loaded)
 
             with w.World(paths, loaded) as after:
                 assert (of_service(after.plane), after.plane.total_traffic()) == had

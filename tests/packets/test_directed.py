@@ -11,8 +11,8 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
+from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan
 from xdpdirector.model import Persistence, Scheduler
-from xdpdirector.schedule import Hop, MemberPlan, ServicePlan
 
 HERE = w.backend("web3", hop=Hop(bytes(6), bytes(6), w.LOOPBACK, local=True))
 PEER = w.backend("web1")

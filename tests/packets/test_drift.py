@@ -13,10 +13,10 @@ import pytest
 import world as w
 from growing import instructions
 
+from xdpdirector.dataplane.maps import Array
+from xdpdirector.dataplane.service_plan import ServicePlan, backends_of
 from xdpdirector.model import Scheduler
 from xdpdirector.model.guard import ServiceLimit
-from xdpdirector.schedule import ServicePlan, backends_of
-from xdpdirector.tables import Array
 
 OUT = frozenset({ip_address(w.VIP6)})
 MEMBERS = (w.backend("web1", out=OUT, upper=9, lower=5), w.backend("web2"))

@@ -17,13 +17,13 @@ from test_reference import KINDS, Duel, other_interface, plans
 from world import World
 
 from xdpdirector import libbpf
-from xdpdirector.explainer import Explainer
+from xdpdirector.dataplane.explain_run import Explainer
+from xdpdirector.dataplane.explain_types import Finding, Question, Slot, frame_of
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.loader import compiler
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.paths import InstancePaths
-from xdpdirector.question import Finding, Question, Slot, frame_of
-from xdpdirector.schedule import State
 
 __all__ = ["other_interface"]
 

@@ -7,10 +7,10 @@ import pytest
 import world as w
 from rings import FLOWS, NAMES, asked, flags, opened, planned, ring, settle
 
-from xdpdirector import schedule
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.rings import YOUNG
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.model import Scheduler
-from xdpdirector.rings import YOUNG
 
 FLUX_SECONDS = ring(NAMES).flux_seconds
 
@@ -74,7 +74,7 @@ def test_a_new_ring_whose_backends_come_up_one_by_one_is_not_in_flux(world: w.Wo
 
     world.apply(ring(NAMES), now=1)
 
-    assert schedule.FLUX not in flags(world)
+    assert service_plan.FLUX not in flags(world)
     assert world.plane.is_settled("web")
     datagrams = {w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
     assert datagrams == set(NAMES)
@@ -99,7 +99,7 @@ def test_a_ring_that_stands_for_a_while_enters_flux_also_without_a_packet(world:
 
     world.apply(ring(NAMES), now=YOUNG + 1)
 
-    assert schedule.FLUX in flags(world)
+    assert service_plan.FLUX in flags(world)
 
 
 def test_what_was_adopted_enters_flux_also_without_a_packet(world: w.World) -> None:
@@ -108,7 +108,7 @@ def test_what_was_adopted_enters_flux_also_without_a_packet(world: w.World) -> N
 
     world.apply(ring(NAMES), now=1)
 
-    assert schedule.FLUX in flags(world)
+    assert service_plan.FLUX in flags(world)
 
 
 def test_a_ring_that_was_left_is_not_settled_for_who_adopts_it(world: w.World) -> None:
@@ -136,4 +136,4 @@ def test_flux_is_what_the_slots_say(world: w.World) -> None:
     world.apply(ring(NAMES[:2]), now=0)
 
     assert at_rest == {0}
-    assert flags(world) == {0, schedule.FLUX}
+    assert flags(world) == {0, service_plan.FLUX}

@@ -10,8 +10,8 @@ import pytest
 import world as w
 from growing import instructions
 
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener, Scheduler
-from xdpdirector.schedule import ServicePlan
 
 FEW, MANY = 4, 64
 LEEWAY = 1.3

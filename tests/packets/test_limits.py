@@ -16,11 +16,11 @@ from scapy.layers.inet import GRE, IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane.service_plan import State
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.model import Listener, Persistence, Scheduler
 from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.model.status import Refused
-from xdpdirector.schedule import State
 
 RING = Scheduler.MH
 THREE = ServiceLimit(rate="60/h", burst=3)

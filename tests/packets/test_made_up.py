@@ -9,8 +9,8 @@ import pytest
 import world as w
 from rings import NAMES, asked, planned, settle
 
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.model.guard import ServiceLimit
-from xdpdirector.schedule import State
 
 FLOWS = range(1, 41)
 SPOOFED = 0x5EED0000  # a sequence number that is nobody's

@@ -12,7 +12,7 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
-from xdpdirector import secondary_map
+from xdpdirector.dataplane import secondary_mac_map
 from xdpdirector.net import own_macs
 
 OWN = w.mac(w.DIRECTOR_MAC)
@@ -62,9 +62,9 @@ def test_nobody_here_answers_a_frame_for_another_machine(world: w.World, name: s
 @pytest.fixture
 def container(world: w.World) -> Iterator[str]:
     """The MAC of a container on a macvlan."""
-    secondary_map.write(world.tables, {w.mac(PEER_MAC)})
+    secondary_mac_map.write(world.tables, {w.mac(PEER_MAC)})
     yield PEER_MAC
-    secondary_map.write(world.tables, set())
+    secondary_mac_map.write(world.tables, set())
 
 
 @pytest.mark.parametrize("name", FRAMES)
@@ -81,7 +81,7 @@ def test_a_frame_for_a_container_on_the_interface_is_its_own(
 def test_exactly_the_macs_that_are_told_are_containers(world: w.World, container: str) -> None:
     world.apply(w.service())
 
-    secondary_map.write(world.tables, {w.mac(mac) for mac in LIKE_OURS})
+    secondary_mac_map.write(world.tables, {w.mac(mac) for mac in LIKE_OURS})
 
     reasons = {mac: world.send(at(mac, SYN)).reason for mac in (*LIKE_OURS, container)}
     assert reasons == dict.fromkeys(LIKE_OURS, "pass_other_host") | {container: "drop_other_host"}
@@ -92,9 +92,9 @@ def test_more_containers_than_there_is_room_for_are_as_many_as_there_is(
 ) -> None:
     many = {bytes((2, 0, 0, 8, *divmod(number, 256))) for number in range(SECONDARY + 2)}
 
-    secondary_map.write(world.tables, many)
+    secondary_mac_map.write(world.tables, many)
 
-    assert sum(len(keys) for keys, _ in world.tables.read(secondary_map.MAP)) == SECONDARY
+    assert sum(len(keys) for keys, _ in world.tables.read(secondary_mac_map.MAP)) == SECONDARY
 
 
 def test_what_a_director_sends_to_a_backend_is_not_sent_again_by_another(world: w.World) -> None:

@@ -14,10 +14,10 @@ from rings import flags, records, settle
 from scapy.layers.inet import IP, TCP
 from scapy.packet import Packet
 
-from xdpdirector import schedule
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan, State
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.model import Address, Listener, Persistence, Scheduler
-from xdpdirector.schedule import MemberPlan, ServicePlan, State
 
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 61)
@@ -141,7 +141,7 @@ def test_a_ring_needs_no_records_any_more_once_the_vip_is_back_and_they_have_end
     world.apply(pool({"web1": [V6]}, scheduler=Scheduler(scheduler)), now=0)
     opened(world, w.tcp6)
     settle(world, now=1)
-    assert schedule.EXCEPTIONS in flags(world)
+    assert service_plan.EXCEPTIONS in flags(world)
 
     world.apply(pool({}, scheduler=Scheduler(scheduler)), now=2)
     world.forget_connections()

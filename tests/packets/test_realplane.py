@@ -14,15 +14,15 @@ from rings import NAMES, opened, ring
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
-from xdpdirector import connections, records
+from xdpdirector.dataplane import conntrack, conntrack_list
+from xdpdirector.dataplane.explain_types import Question
+from xdpdirector.dataplane.kernel import RealPlane
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
 from xdpdirector.model.status import ConnectionView
 from xdpdirector.paths import InstancePaths
-from xdpdirector.question import Question
-from xdpdirector.realplane import RealPlane
-from xdpdirector.schedule import ServicePlan
 
 LATE = 10_000.0
 MAIL = w.service(name="mail", listeners=(Listener.parse(f"{w.VIP}:25/tcp"),), members=(w.backend("web2"),))
@@ -300,15 +300,15 @@ def test_all_come_page_by_page(world: w.World, plane: RealPlane) -> None:
 def test_a_page_looks_at_a_bounded_part_of_the_table(
     world: w.World, plane: RealPlane, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(connections, "MOST_BUCKETS", 1)
-    monkeypatch.setattr(records, "_BUCKETS", 256)
+    monkeypatch.setattr(conntrack_list, "MOST_BUCKETS", 1)
+    monkeypatch.setattr(conntrack, "_BUCKETS", 256)
     plane.apply(w.service(), 0)
     for frame in opened_by(*CLIENTS):
         world.send(frame)
 
     pages = all_pages(plane, service=None, backend=None, client=None, limit=100)
 
-    buckets = sum(map(world.tables.entries, records.TABLES))
+    buckets = sum(map(world.tables.entries, conntrack.TABLES))
     assert len(pages) == -(-buckets // 256)
     assert sorted(str(view.client) for page in pages for view in page) == sorted(CLIENTS)
 
@@ -322,7 +322,7 @@ def test_a_page_reads_from_where_the_one_before_ended(
     asked: dict[str, Any] = {"service": None, "backend": None, "client": None, "limit": 3}
     following = plane.connections(**asked)().next
     assert following is not None
-    monkeypatch.setattr(records, "_BUCKETS", 1)
+    monkeypatch.setattr(conntrack, "_BUCKETS", 1)
     begun: list[int] = []
     read = plane._records.from_bucket
     monkeypatch.setattr(plane._records, "from_bucket", lambda bucket: begun.append(bucket) or read(bucket))

@@ -24,9 +24,9 @@ from reference.frame import TCP, UDP, dissect
 from reference.grammar import Cast, Grammar, mended
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Listener, Persistence, Scheduler
 from xdpdirector.model.guard import Prefix, ServiceLimit
-from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 
 SEED = os.environ.get("XDPDIRECTOR_SEED", "1")
 EPOCH = 5000

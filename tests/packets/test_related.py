@@ -23,9 +23,9 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener, Scheduler
 from xdpdirector.model.listener import WITHOUT_PORTS
-from xdpdirector.schedule import ServicePlan
 
 BIG = bytes(range(256)) * 12
 TWO = (w.backend("web1"), w.backend("web2"))

@@ -9,8 +9,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rings import FLOWS, NAMES, SLOTS, asked, flags, opened, planned, records, ring, settle
 
-from xdpdirector import schedule
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Scheduler
 
@@ -46,7 +46,7 @@ def test_flows_stay_when_flux_has_ended(world: w.World) -> None:
     settle(world, now=ring(NAMES).flux_seconds + 1)
 
     assert world.plane.is_settled("web")
-    assert schedule.FLUX not in flags(world)
+    assert service_plan.FLUX not in flags(world)
     assert asked(world, FLOWS) | asked(world, late) == owners | late
 
 
@@ -58,7 +58,7 @@ def test_flux_does_not_end_before_its_time(world: w.World) -> None:
     settle(world, now=ring(NAMES).flux_seconds - 1)
 
     assert not world.plane.is_settled("web")
-    assert schedule.FLUX in flags(world)
+    assert service_plan.FLUX in flags(world)
 
 
 def test_marks_go_when_their_flows_have_gone(world: w.World) -> None:
@@ -67,7 +67,7 @@ def test_marks_go_when_their_flows_have_gone(world: w.World) -> None:
     world.apply(ring(NAMES), now=0)
     asked(world, FLOWS)
     settle(world, now=2000)
-    assert schedule.EXCEPTIONS in flags(world)
+    assert service_plan.EXCEPTIONS in flags(world)
 
     world.forget_connections()
     settle(world, now=2001)

@@ -20,8 +20,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
 from scapy.packet import Packet, Raw
 
+from xdpdirector.dataplane.service_plan import Hop, ServicePlan
 from xdpdirector.model import Scheduler
-from xdpdirector.schedule import Hop, ServicePlan
 
 WLC = w.service()
 RING = w.service(scheduler=Scheduler.MH)

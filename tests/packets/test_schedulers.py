@@ -12,8 +12,8 @@ import world as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Persistence, Scheduler
-from xdpdirector.schedule import ServicePlan
 
 NAMES = ("web1", "web2", "web3")
 

@@ -13,8 +13,8 @@ from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
+from xdpdirector.dataplane.service_plan import Hop, ServicePlan, State
 from xdpdirector.model import Listener, Persistence, Scheduler
-from xdpdirector.schedule import Hop, ServicePlan, State
 
 TWO = (w.backend("web1"), w.backend("web2"))
 

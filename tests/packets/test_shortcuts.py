@@ -12,10 +12,10 @@ from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet, Raw
 
+from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.maps import Entry, filter_place
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener
-from xdpdirector.schedule import ServicePlan
-from xdpdirector.shortcuts import Shortcuts
-from xdpdirector.tables import Entry, filter_place
 
 PLAIN = [w.tcp(), w.tcp6(), w.udp(), w.udp6()]
 MAIL = (w.backend("web2"),)

@@ -16,9 +16,9 @@ import world as w
 from driving import Driver, mac_number
 from scapy.packet import Packet
 
-from xdpdirector import schedule
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Scheduler
-from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
 
 SLOTS = 65537
 OWNERS = 257
@@ -75,7 +75,7 @@ def slots(
     ring = world.plane.rings.region(indices.services["web"])
     digits = []
     for owners in np.divmod(np.arange(SLOTS), 256):
-        world.tables.ring[ring] = schedule.pack(backends[owners], schedule.NO_BACKEND, 0)
+        world.tables.ring[ring] = service_plan.pack(backends[owners], service_plan.NO_BACKEND, 0)
         places = np.searchsorted(np.sort(MACS), driver.send(frame, clients, ports))
         digits.append(np.argsort(MACS)[places])
     return digits[0] * 256 + digits[1]

@@ -6,19 +6,20 @@ from __future__ import annotations
 import world as w
 from world import World
 
-from xdpdirector import libbpf, stocktaking
-from xdpdirector.holdings import Holdings
+from xdpdirector import libbpf
+from xdpdirector.dataplane import inventory
+from xdpdirector.dataplane.inventory_types import Holdings
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.loader import compiler
 from xdpdirector.model import Persistence
 from xdpdirector.model.status import Fill
 from xdpdirector.paths import InstancePaths
-from xdpdirector.schedule import State
 
 
 def taken(world: World) -> Holdings:
     paths = InstancePaths(world.tables.loaded.pins.parent.name)
     fill = {"services": Fill(entries=1, room=16)}
-    return stocktaking.take(paths, world.tables, world.records, world.plane.indices, world.clock, fill)
+    return inventory.take(paths, world.tables, world.records, world.plane.indices, world.clock, fill)
 
 
 def test_programs(world: World) -> None:

@@ -12,7 +12,7 @@ import pytest
 import world as w
 from scapy.layers.inet import IP
 
-from xdpdirector.fronts import Front, Fronts
+from xdpdirector.dataplane.vip_ids import Front, Fronts
 from xdpdirector.model import Listener
 
 OTHER_VIP = "192.0.2.11"

@@ -11,12 +11,12 @@ import pytest
 import world as w
 from world import World
 
-from xdpdirector.decision import Decision, Selection
-from xdpdirector.decisions import Decisions
+from xdpdirector.dataplane.service_plan import State
+from xdpdirector.dataplane.trace_reader import Decisions
+from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Listener, Scheduler
 from xdpdirector.model.guard import ServiceLimit
-from xdpdirector.schedule import State
 
 ALL = Selection(rate=1000)
 LONG = 60.0

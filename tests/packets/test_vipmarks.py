@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import world as w
 
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane.maps import filter_place, vip_key
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.model import Listener
-from xdpdirector.tables import filter_place, vip_key
 
 MEMBERS = (w.backend("web1"),)
 SAME_PLACE = ("2001:db8::10", "2001:db8::7:0:17")

@@ -18,16 +18,16 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Packet
 
 from xdpdirector import libbpf
-from xdpdirector.clock import Clock
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane.conntrack import TABLES, Records
+from xdpdirector.dataplane.conntrack_gc import SweepResult, sweep
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array, Tables, network16
+from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, Timeouts
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
-from xdpdirector.records import TABLES, Records
-from xdpdirector.schedule import Hop, MemberPlan, ServicePlan, State
-from xdpdirector.sweep import SweepResult, sweep
-from xdpdirector.tables import Array, Tables, network16
 
 LOOPBACK = 1
 PASS, DROP, TX, REDIRECT = 2, 1, 3, 4

@@ -14,11 +14,12 @@ from stage import FakeHistory
 
 from xdpdirector import reporting
 from xdpdirector.checks.measured import Tally
+from xdpdirector.dataplane.interface import FakePlane
+from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
-from xdpdirector.holdings import Holdings
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.model.labels import Selector
@@ -41,7 +42,6 @@ from xdpdirector.model.status import (
     total,
 )
 from xdpdirector.net.next_hop import Route
-from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.preview import running
 from xdpdirector.reporting import ServiceSample

@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
 
-from xdpdirector.decision import Decision, Selection
+from xdpdirector.dataplane.explain_types import Finding, Question
+from xdpdirector.dataplane.interface import FakePlane
+from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.model import Key
 from xdpdirector.model.status import ConnectionCounts, ConnectionPage, ConnectionView, Traffic
-from xdpdirector.plane import FakePlane
-from xdpdirector.question import Finding, Question
 
 CLIENT, VIP = ip_address("198.51.100.7"), ip_address("192.0.2.10")
 FRAME = bytes.fromhex("020000000015 020000000001 0800") + bytes(46)

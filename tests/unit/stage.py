@@ -17,6 +17,8 @@ from typing import Any, ParamSpec
 
 from xdpdirector.carriers import FakeCarriers
 from xdpdirector.checks import Target
+from xdpdirector.dataplane.interface import FakePlane
+from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.guard import Guard
@@ -28,9 +30,7 @@ from xdpdirector.model.status import Operational
 from xdpdirector.monitor import NOTHING
 from xdpdirector.net.neighbours import FakeNeighbours, Route
 from xdpdirector.net.vips import FakeVips
-from xdpdirector.plane import FakePlane
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.schedule import MemberPlan, ServicePlan
 from xdpdirector.standings import CheckRunner
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import FakeKeeper, Keeper

@@ -14,9 +14,9 @@ from stage import ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
 from xdpdirector.archive import Archive
 from xdpdirector.configuring import beginning
+from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.plane import FakePlane
 from xdpdirector.state import edits
 from xdpdirector.state.file_merge import Ground, merge_file
 from xdpdirector.store import Store

@@ -12,6 +12,7 @@ from stage import HOSTS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story
 
 from xdpdirector.checks import CheckImpossible
 from xdpdirector.configuring import beginning
+from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import (
     CapacityError,
     ConfigurationError,
@@ -23,7 +24,6 @@ from xdpdirector.errors import (
     StoreError,
 )
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
-from xdpdirector.plane import FakePlane
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Affected, Missing, Plan
 

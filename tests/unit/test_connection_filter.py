@@ -8,8 +8,8 @@ from ipaddress import ip_network
 import numpy as np
 import pytest
 
-from xdpdirector.connections import _from
-from xdpdirector.tables import address_words
+from xdpdirector.dataplane.conntrack_list import _from
+from xdpdirector.dataplane.maps import address_words
 
 
 def column(*addresses: str, version: int) -> np.ndarray:

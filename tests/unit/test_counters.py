@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from xdpdirector.counters import WIDEST_GAP, runs
+from xdpdirector.dataplane.percpu import WIDEST_GAP, runs
 
 
 @pytest.mark.parametrize(

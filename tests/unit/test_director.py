@@ -14,6 +14,7 @@ import pytest
 import stage as s
 from stage import FAR, ME, VIP, WEB1, WEB2, Stage, story
 
+from xdpdirector.dataplane.service_plan import MemberPlan, State
 from xdpdirector.director import Director
 from xdpdirector.errors import (
     CapacityError,
@@ -27,7 +28,6 @@ from xdpdirector.errors import (
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.schedule import MemberPlan, State
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 

@@ -12,11 +12,11 @@ import pytest
 import stage as s
 from stage import ME, VIP, WEB1, WEB2, Stage, story
 
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.director import Director
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import BackendView, DrainView, Operational
-from xdpdirector.schedule import State
 from xdpdirector.state.drains import Drains
 from xdpdirector.system import boot_time
 

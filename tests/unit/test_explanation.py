@@ -14,12 +14,12 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 
 from xdpdirector.client import Client
+from xdpdirector.dataplane.explain_types import Finding, Question, Slot, frame_of
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.explanation import explain
 from xdpdirector.loader import source
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.listener import unicast_address
-from xdpdirector.question import Finding, Question, Slot, frame_of
 from xdpdirector.state.change_request import Intent
 
 VIP, VIP6, CLIENT, CLIENT6 = "192.0.2.10", "2001:db8::10", "198.51.100.7", "2001:db8:7::7"

@@ -3,9 +3,9 @@
 
 from stage import CHECK, ME, WEB1, WEB2, Stage, service, story, until
 
+from xdpdirector.dataplane.interface import FakePlane
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.model.status import Operational
-from xdpdirector.plane import FakePlane
-from xdpdirector.schedule import State
 
 BRIEF = CHECK | {"interval": "10ms", "timeout": "10ms"}
 WAITS = "the first checks have not decided yet: web/web1, web/web2"

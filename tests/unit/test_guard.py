@@ -6,6 +6,7 @@ from __future__ import annotations
 import pytest
 from stage import Stage, service, story
 
+from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StaleError, StoreError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
@@ -18,7 +19,6 @@ from xdpdirector.model.guard import (
     parse_prefix,
 )
 from xdpdirector.model.status import Refused
-from xdpdirector.plane import FakePlane
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import FakeKeeper, Kept
 

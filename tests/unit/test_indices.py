@@ -8,8 +8,8 @@ from collections.abc import Collection
 import numpy as np
 import pytest
 
+from xdpdirector.dataplane.ids import Indices
 from xdpdirector.errors import CapacityError
-from xdpdirector.indices import Indices
 
 ROOM = 4
 LABEL = np.dtype([("service", "S64"), ("backend", "S64")])

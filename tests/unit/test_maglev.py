@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xdpdirector import maglev
-from xdpdirector.maglev import NOBODY, Ring
+from xdpdirector.dataplane import maglev
+from xdpdirector.dataplane.maglev import NOBODY, Ring
 
 SLOTS = 1021
 NAMES = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,10}[A-Za-z0-9])?", fullmatch=True)

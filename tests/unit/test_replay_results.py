@@ -13,6 +13,7 @@ from scapy.layers.inet import ICMP, IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Packet as Layers
 
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Configuration
 from xdpdirector.replay.changes import Changes, Move
@@ -23,7 +24,6 @@ from xdpdirector.replay.packet import Packet
 from xdpdirector.replay.premises import Premises, backends_of, macs_of, made_up_mac
 from xdpdirector.replay.recording import Comparison, Recorder, read
 from xdpdirector.replay.summary import Summary
-from xdpdirector.schedule import State
 
 SERVED = 1
 FORWARD_NEW, REJECT_DOWN, DROP_EMPTY, PASS_NOT_VIP, UNREAD = 7, 14, 21, 1, None

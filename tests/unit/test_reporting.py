@@ -10,6 +10,7 @@ import stage as s
 from stage import HOSTS, MACS, WEB1
 
 from xdpdirector import reporting
+from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Address, AdminState
 from xdpdirector.model.status import (
     BackendView,
@@ -23,7 +24,6 @@ from xdpdirector.model.status import (
     total,
 )
 from xdpdirector.net.next_hop import Route
-from xdpdirector.plane import FakePlane
 from xdpdirector.planning import Standing, VipVerdict, standing_of
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precondition, rule
 
-from xdpdirector import schedule
-from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.service_plan import EXCEPTIONS, FLUX, NO_BACKEND
 
 A, B, C, NOBODY = 1, 2, 3, NO_BACKEND
 SLOTS = 4
@@ -22,13 +22,13 @@ Slot = tuple[int, int, int]  # present owner, the one before, flags
 Owners = st.lists(st.sampled_from([A, B, C, NOBODY]), min_size=SLOTS, max_size=SLOTS)
 
 
-def slots_of(words: schedule.Words) -> list[Slot]:
-    parts = (schedule.backends_of(words), schedule.before_of(words), schedule.flags_of(words))
+def slots_of(words: service_plan.Words) -> list[Slot]:
+    parts = (service_plan.backends_of(words), service_plan.before_of(words), service_plan.flags_of(words))
     return list(zip(*(part.tolist() for part in parts), strict=True))
 
 
-def words_of(*slots: Slot) -> schedule.Words:
-    return schedule.pack(*np.array(slots).T)
+def words_of(*slots: Slot) -> service_plan.Words:
+    return service_plan.pack(*np.array(slots).T)
 
 
 # One slot
@@ -55,7 +55,7 @@ def test_what_is_packed_is_read_back(slot: Slot) -> None:
     ],
 )
 def test_a_new_ring_is_not_in_flux(recorded: bool, flags: int) -> None:
-    assert slots_of(schedule.fresh([A, NOBODY], recorded=recorded)) == [
+    assert slots_of(service_plan.fresh([A, NOBODY], recorded=recorded)) == [
         (A, NOBODY, flags),
         (NOBODY, NOBODY, flags),
     ]
@@ -80,7 +80,7 @@ def test_a_new_ring_is_not_in_flux(recorded: bool, flags: int) -> None:
     ],
 )
 def test_a_slot_gets_an_owner(slot: Slot, owner: int, after: Slot) -> None:
-    assert slots_of(schedule.advance(words_of(slot), [owner])) == [after]
+    assert slots_of(service_plan.advance(words_of(slot), [owner])) == [after]
 
 
 @pytest.mark.parametrize(
@@ -97,19 +97,21 @@ def test_a_slot_gets_an_owner(slot: Slot, owner: int, after: Slot) -> None:
 def test_flux_ends(slot: Slot, disagrees: bool, after: Slot) -> None:
     words = words_of((A, NOBODY, 0), slot)
 
-    assert slots_of(schedule.settle(words, {1} if disagrees else set())) == [(A, NOBODY, 0), after]
+    assert slots_of(service_plan.settle(words, {1} if disagrees else set())) == [(A, NOBODY, 0), after]
 
 
 @same_each_time
 @given(st.lists(Owners, min_size=1, max_size=6))
 def test_only_the_wanted_owners_are_left(history: list[list[int]]) -> None:
-    words = schedule.fresh(history[0], recorded=False)
+    words = service_plan.fresh(history[0], recorded=False)
     for owners in history[1:]:
-        words = schedule.advance(words, owners)
+        words = service_plan.advance(words, owners)
 
-    assert schedule.backends_of(words).tolist() == history[-1]
-    assert slots_of(schedule.advance(words, history[-1])) == slots_of(words)
-    assert slots_of(schedule.settle(words, set())) == slots_of(schedule.fresh(history[-1], recorded=False))
+    assert service_plan.backends_of(words).tolist() == history[-1]
+    assert slots_of(service_plan.advance(words, history[-1])) == slots_of(words)
+    assert slots_of(service_plan.settle(words, set())) == slots_of(
+        service_plan.fresh(history[-1], recorded=False)
+    )
 
 
 # Flows
@@ -133,7 +135,7 @@ class FlowsOfARing(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.words = schedule.fresh([A, B, C, NOBODY], recorded=False)
+        self.words = service_plan.fresh([A, B, C, NOBODY], recorded=False)
         self.living: list[Flow] = []
 
     def slot(self, position: int) -> Slot:
@@ -173,14 +175,14 @@ class FlowsOfARing(RuleBasedStateMachine):
 
     @rule(owners=Owners)
     def change(self, owners: list[int]) -> None:
-        in_flux = schedule.flags_of(self.words) & np.uint64(FLUX)
-        self.words = schedule.advance(self.words, owners)
-        entered = (schedule.flags_of(self.words) & np.uint64(FLUX)) > in_flux
+        in_flux = service_plan.flags_of(self.words) & np.uint64(FLUX)
+        self.words = service_plan.advance(self.words, owners)
+        entered = (service_plan.flags_of(self.words) & np.uint64(FLUX)) > in_flux
         for flow in self.living:
             if entered[flow.slot]:
                 flow.seen = False
 
-    @precondition(lambda self: (schedule.flags_of(self.words) != 0).any())
+    @precondition(lambda self: (service_plan.flags_of(self.words) != 0).any())
     @rule()
     def settle(self) -> None:
         """The time-out has passed since the last slot entered flux: who showed no packet since is dead."""
@@ -188,7 +190,7 @@ class FlowsOfARing(RuleBasedStateMachine):
         disagreeing = {
             flow.slot for flow in self.living if flow.recorded and flow.backend != self.slot(flow.slot)[0]
         }
-        self.words = schedule.settle(self.words, disagreeing)
+        self.words = service_plan.settle(self.words, disagreeing)
 
     @invariant()
     def a_slot_at_rest_has_no_one_before(self) -> None:
@@ -215,7 +217,7 @@ def test_nobody_has_saved_up_turns_nor_lost_them(story: list[tuple[dict[int, int
     served: dict[int, int] = {}
     before: dict[int, int] = {}
     for after, connections in story:
-        served = schedule.turns({each: served.get(each, 0) for each in after}, before, after)
+        served = service_plan.turns({each: served.get(each, 0) for each in after}, before, after)
         before, taking = after, {each: weight for each, weight in after.items() if weight}
 
         assert all(0 <= served[each] <= 3 * weight + 2 for each, weight in taking.items())

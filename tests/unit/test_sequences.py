@@ -22,11 +22,11 @@ from stage import BASE, HOSTS, ME, Stage
 from staged_daemon import MEMORY
 
 from xdpdirector.archive import Archive
+from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
-from xdpdirector.plane import FakePlane
 from xdpdirector.planning import plan
 from xdpdirector.state.change_request import Intent
 

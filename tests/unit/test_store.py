@@ -14,10 +14,10 @@ import pytest
 
 from xdpdirector import store as store_module
 from xdpdirector.configuring import beginning
+from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.model.checks import HttpCheck
-from xdpdirector.plane import FakePlane
 from xdpdirector.store import Store
 
 WEB1 = {"address": "192.0.2.21", "weight": 1}

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from xdpdirector.clock import frequencies
-from xdpdirector.tables import address_of, address_words, dtype_of, network16
+from xdpdirector.dataplane.jiffies import frequencies
+from xdpdirector.dataplane.maps import address_of, address_words, dtype_of, network16
 
 INNER = {
     "name": "inner",

@@ -18,11 +18,11 @@ from stage import story
 
 from xdpdirector import tracing
 from xdpdirector.client import Client
-from xdpdirector.decision import Decision, Selection, union
+from xdpdirector.dataplane.interface import FakePlane
+from xdpdirector.dataplane.trace_types import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import ServiceSpec
-from xdpdirector.plane import FakePlane
 from xdpdirector.state.change_request import Intent
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.tracing import Tracing

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 
+from xdpdirector.dataplane.maps import Array
 from xdpdirector.errors import CaptureError
 from xdpdirector.replay.frames import ROOM, Batch
 from xdpdirector.replay.libpcap import Reader
-from xdpdirector.tables import Array
 
 STANDARD_INPUT = Path("-")
 FRAMES = 8192  # in a batch

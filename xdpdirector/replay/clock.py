@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from xdpdirector.clock import Clock
-from xdpdirector.tables import Array
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array
 
 HZ = 250  # as Debian's kernels have it
 START = 1 << 24  # jiffies: nothing was seen longer ago

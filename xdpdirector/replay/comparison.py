@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 import numpy as np
 
+from xdpdirector.dataplane.maps import Array
 from xdpdirector.model import Configuration
 from xdpdirector.replay import private
 from xdpdirector.replay.capture import Capture
@@ -17,7 +18,6 @@ from xdpdirector.replay.decision import Decisions
 from xdpdirector.replay.frames import Batch, runnable
 from xdpdirector.replay.premises import Premises
 from xdpdirector.replay.twin import Twin
-from xdpdirector.tables import Array
 
 
 class Compared(NamedTuple):

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xdpdirector.tables import Array
+from xdpdirector.dataplane.maps import Array
 
 UNREAD = "unread_cut"
 """Not the program's: of its headers the capture has too little to ask it."""

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.maps import Array, dtype_of
 from xdpdirector.errors import DataplaneError
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.tables import Array, dtype_of
 
 LOOPBACK = 1  # in every network namespace; nothing is sent there
 _ANY = bytes(64)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from xdpdirector.config import config_file
+from xdpdirector.dataplane.maps import Array
 from xdpdirector.model import Configuration
 from xdpdirector.replay import private
 from xdpdirector.replay.capture import Capture
@@ -29,7 +30,6 @@ from xdpdirector.replay.packet import Packet
 from xdpdirector.replay.premises import Premises, backends_of, macs_of
 from xdpdirector.replay.summary import Summary
 from xdpdirector.replay.twin import Twin
-from xdpdirector.tables import Array
 
 
 class Judged(NamedTuple):

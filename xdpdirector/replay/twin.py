@@ -10,19 +10,19 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane.conntrack import Records
+from xdpdirector.dataplane.conntrack_gc import sweep
+from xdpdirector.dataplane.maps import Array, Tables
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.net import own_macs
 from xdpdirector.reconciler import UPKEEP_APART
-from xdpdirector.records import Records
 from xdpdirector.replay.clock import CaptureClock, jiffies
 from xdpdirector.replay.decision import Decisions, Names, codes
 from xdpdirector.replay.engine import Engine
 from xdpdirector.replay.frames import Runnable
 from xdpdirector.replay.premises import Premises
-from xdpdirector.sweep import sweep
-from xdpdirector.tables import Array, Tables
 
 LONG_AGO = -7 * 86400.0  # seconds: when the services began
 _REMEMBERED = ("clients", "newcomers", "fragments", "sources")

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector.clock import Clock
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array, Tables, dtype_of
 from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.names import NOBODY, Translation
-from xdpdirector.tables import Array, Tables, dtype_of
 
 TABLE = "clients"
 MOST_IDLE = 0xFFFFFFFF  # milliseconds

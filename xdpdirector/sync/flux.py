@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector import schedule
-from xdpdirector.schedule import FLUX, NO_BACKEND
-from xdpdirector.tables import Array, Tables
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.maps import Array, Tables
+from xdpdirector.dataplane.service_plan import FLUX, NO_BACKEND
 
 TABLE = "flux"
 
@@ -29,8 +29,8 @@ def read(tables: Tables) -> Array:
         entry = tables.services[service]
         start = int(entry["ring_start"])
         words = tables.ring[start : start + int(entry["ring_slots"])]
-        owners, before = schedule.backends_of(words), schedule.before_of(words)
-        in_flux = (schedule.flags_of(words) & np.uint64(FLUX)) != 0
+        owners, before = service_plan.backends_of(words), service_plan.before_of(words)
+        in_flux = (service_plan.flags_of(words) & np.uint64(FLUX)) != 0
         slots = np.flatnonzero(in_flux & (before != owners) & (before != NO_BACKEND))
         records = np.zeros(len(slots), wire_type())
         records["service"], records["slot"] = service, slots

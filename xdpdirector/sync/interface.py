@@ -12,15 +12,15 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from xdpdirector.clock import Clock
-from xdpdirector.rings import Rings
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array, Tables
+from xdpdirector.dataplane.rings import Rings
 from xdpdirector.sync import clients, flux
 from xdpdirector.sync.clients import ClientTable
 from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.merger import Merger
 from xdpdirector.sync.names import NOBODY, NameReader, Names, Translation
 from xdpdirector.sync.scanner import SENT_EACH, Batch, Scanner
-from xdpdirector.tables import Array, Tables
 
 Result = TypeVar("Result")
 CLIENTS_EVERY = 10  # scans

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from xdpdirector import libbpf
-from xdpdirector.sweep import ring_exceptions
+from xdpdirector.dataplane.conntrack_gc import ring_exceptions
+from xdpdirector.dataplane.maps import Array, Tables
 from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.names import NOBODY, Translation
 from xdpdirector.sync.records import FLOW_OCTETS, OLD
 from xdpdirector.sync.scanner import UNKNOWN, Batch, Scanner, TableScanner, ways_of
-from xdpdirector.tables import Array, Tables
 
 RUN_EACH = 4  # records in a run of the program: MERGES_EACH in bpf/sync.h
 

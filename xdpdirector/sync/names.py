@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector.tables import Array, Tables, address_of
+from xdpdirector.dataplane.maps import Array, Tables, address_of
 
 NOBODY = 0xFFFF
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector.tables import Array
+from xdpdirector.dataplane.maps import Array
 
 FLOW_OCTETS = {"connections4": 8, "connections6": 20}
 """Client, client port and port, as they stand in the packet."""

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdpdirector.clock import Clock
-from xdpdirector.records import TABLES, bits_of
+from xdpdirector.dataplane.conntrack import TABLES, bits_of
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array, Tables
 from xdpdirector.sync.names import NameReader
 from xdpdirector.sync.records import FLOW_OCTETS, OLD, Fields, Ticks, wire_type
-from xdpdirector.tables import Array, Tables
 
 BUSY = 1
 UNKNOWN = -1

@@ -15,7 +15,7 @@ from reference import answers
 from reference.frame import ACK, FIN, RST, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
 from reference.guard import Guard
 from reference.state import COSTS, Backend, Listeners, Service, Slot, ring_of
-from xdpdirector.schedule import Cost, ServicePlan
+from xdpdirector.dataplane.service_plan import Cost, ServicePlan
 
 DROP, PASS, TX, REDIRECT = 1, 2, 3, 4
 

@@ -11,8 +11,15 @@ from fractions import Fraction
 from ipaddress import ip_address
 
 from reference.frame import Packet
+from xdpdirector.dataplane.service_plan import (
+    EXCEPTIONS,
+    FLUX,
+    Cost,
+    MemberPlan,
+    ServicePlan,
+    State,
+)
 from xdpdirector.model import Scheduler
-from xdpdirector.schedule import EXCEPTIONS, FLUX, Cost, MemberPlan, ServicePlan, State
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
 AT_ONCE = 0xFFFF

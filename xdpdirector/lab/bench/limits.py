@@ -6,13 +6,13 @@ from __future__ import annotations
 from array import array
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.maps import PROTOCOLS, network16
 from xdpdirector.lab.bench.entry import number, pack
 from xdpdirector.lab.bench.frames import FAR_MAC, NEAR_MAC
 from xdpdirector.lab.bench.loaded import Programs
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.loader import source
 from xdpdirector.model import Sizes
-from xdpdirector.tables import PROTOCOLS, network16
 
 SOURCE = "limits.c"
 PORT = 80

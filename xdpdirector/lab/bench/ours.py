@@ -14,8 +14,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from xdpdirector import planning
-from xdpdirector.clock import Clock
-from xdpdirector.dataplane import Dataplane
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.service_plan import ServicePlan
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.lab.bench.driver import LOOPBACK
 from xdpdirector.lab.bench.frames import FAR_MAC, NEAR_MAC
 from xdpdirector.lab.bench.limits import BACKENDS
@@ -28,8 +30,6 @@ from xdpdirector.net import own_macs
 from xdpdirector.net.next_hop import Route
 from xdpdirector.paths import InstancePaths
 from xdpdirector.planning import Standing
-from xdpdirector.schedule import ServicePlan
-from xdpdirector.tables import Tables
 
 MH, WLC, PERSISTENT = "mh", "wlc", "wlc persistent"
 _FIRST_PORT = 80

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from xdpdirector.tables import Array, Tables, dtype_of
+from xdpdirector.dataplane.maps import Array, Tables, dtype_of
 
 RUNNING = ("ESTABLISHED", "UDP", "FIN", "USED_ESTABLISHED", "USED_UDP", "ASSURED_ESTABLISHED", "ASSURED_UDP",
 "ASSURED_FIN")  # fmt: skip

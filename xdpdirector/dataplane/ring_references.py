@@ -9,9 +9,9 @@ from collections.abc import Collection
 
 import numpy as np
 
-from xdpdirector import schedule
-from xdpdirector.schedule import FLUX, NO_BACKEND, Words
-from xdpdirector.tables import Array
+from xdpdirector.dataplane import service_plan
+from xdpdirector.dataplane.maps import Array
+from xdpdirector.dataplane.service_plan import FLUX, NO_BACKEND, Words
 
 
 class Mentions:
@@ -33,11 +33,11 @@ class Mentions:
 
     def note(self, name: str, words: Words) -> None:
         """The slots of this service's ring."""
-        flags = schedule.flags_of(words)
+        flags = service_plan.flags_of(words)
         is_spoken_of = np.zeros(len(self._rings), bool)
-        is_spoken_of[schedule.backends_of(words)] = True
+        is_spoken_of[service_plan.backends_of(words)] = True
         if flags.any():
-            is_spoken_of[schedule.before_of(words[(flags & np.uint64(FLUX)) != 0])] = True
+            is_spoken_of[service_plan.before_of(words[(flags & np.uint64(FLUX)) != 0])] = True
         backends = np.flatnonzero(is_spoken_of)
         self.forget(name)
         self._rings[backends] += 1

@@ -12,18 +12,24 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xdpdirector import libbpf
-from xdpdirector.clock import Clock
-from xdpdirector.holdings import BackendEntry, CarrierView, Holdings, MapView, ProgramView
-from xdpdirector.indices import Indices
+from xdpdirector.dataplane.conntrack import TABLES as CONNECTIONS
+from xdpdirector.dataplane.conntrack import Records
+from xdpdirector.dataplane.ids import Indices
+from xdpdirector.dataplane.inventory_types import (
+    BackendEntry,
+    CarrierView,
+    Holdings,
+    MapView,
+    ProgramView,
+)
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Tables
 from xdpdirector.libbpf import MapType
 from xdpdirector.loader import attachment, bpffs, source
 from xdpdirector.loader.build import Build
 from xdpdirector.model.status import Fill
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
-from xdpdirector.records import TABLES as CONNECTIONS
-from xdpdirector.records import Records
-from xdpdirector.tables import Tables
 
 _COUNTED = {MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE}
 _FILLED = {"ring": "ring_slots"}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between deciding and the kernel: what the director needs of a data plane, and a fake that remembers.
+"""The seam between deciding and the kernel: what the director needs of a data plane.
 
-`RealPlane` in `xdpdirector.realplane` fills it for real.
+`RealPlane` in `xdpdirector.dataplane.kernel` fills it for real.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from xdpdirector.decision import Decision, Selection
+from xdpdirector.dataplane.explain_types import Finding, Question
+from xdpdirector.dataplane.inventory_types import Holdings, ProgramView
+from xdpdirector.dataplane.service_plan import ServicePlan, State
+from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.errors import CapacityError
-from xdpdirector.holdings import Holdings, ProgramView
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
@@ -24,8 +26,6 @@ from xdpdirector.model.status import (
     Traffic,
     total,
 )
-from xdpdirector.question import Finding, Question
-from xdpdirector.schedule import ServicePlan, State
 
 
 class Plane(Protocol):

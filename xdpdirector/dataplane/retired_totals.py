@@ -7,7 +7,7 @@ names, or of who goes, and why.
 
 from __future__ import annotations
 
-from xdpdirector.tables import Array, Tables
+from xdpdirector.dataplane.maps import Array, Tables
 
 _GONE = 0
 """The entry of services that are gone; the others are those of the services there are, by index."""

@@ -22,14 +22,14 @@ import numpy as np
 from numpy.lib import recfunctions
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.conntrack import TABLES, bits_of
+from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.maps import Array, Tables, dtype_of, elements
 from xdpdirector.errors import ConflictError
 from xdpdirector.loader import build, layout
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
-from xdpdirector.records import TABLES, bits_of
-from xdpdirector.shortcuts import Shortcuts
-from xdpdirector.tables import Array, Tables, dtype_of, elements
 
 CONNECTIONS = set(TABLES)
 BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",

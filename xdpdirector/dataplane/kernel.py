@@ -11,15 +11,20 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, S
 from contextlib import contextmanager
 from typing import TypeVar
 
-from xdpdirector import secondary_map, stocktaking
-from xdpdirector.clock import Clock
-from xdpdirector.connections import Connections
-from xdpdirector.dataplane import Dataplane
-from xdpdirector.decision import Decision, Selection
-from xdpdirector.decisions import Decisions
+from xdpdirector.dataplane import inventory, secondary_mac_map
+from xdpdirector.dataplane.conntrack import Records
+from xdpdirector.dataplane.conntrack_gc import SweepResult, sweep
+from xdpdirector.dataplane.conntrack_list import Connections
+from xdpdirector.dataplane.explain_run import Explainer
+from xdpdirector.dataplane.explain_types import Finding, Question, frame_of
+from xdpdirector.dataplane.inventory_types import Holdings
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.service_plan import ServicePlan, State
+from xdpdirector.dataplane.trace_reader import Decisions
+from xdpdirector.dataplane.trace_types import Decision, Selection
+from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
-from xdpdirector.explainer import Explainer
-from xdpdirector.holdings import Holdings
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Key, ServiceSpec
@@ -35,12 +40,7 @@ from xdpdirector.model.status import (
 )
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
-from xdpdirector.question import Finding, Question, frame_of
-from xdpdirector.records import Records
-from xdpdirector.schedule import ServicePlan, State
-from xdpdirector.sweep import SweepResult, sweep
 from xdpdirector.sync.interface import ConnectionTables
-from xdpdirector.tables import Tables
 
 Result = TypeVar("Result")
 
@@ -49,7 +49,7 @@ SENDER, RECEIVER = bytes.fromhex("00005e005301"), bytes.fromhex("00005e005302")
 
 
 class RealPlane:
-    """Opens what the loader made; a context manager. Implements `xdpdirector.plane.Plane`."""
+    """Opens what the loader made; a context manager. Implements `xdpdirector.dataplane.interface.Plane`."""
 
     def __init__(self, paths: InstancePaths, loaded: Loaded) -> None:
         """DataplaneError when maps or programs are not there."""
@@ -202,12 +202,12 @@ class RealPlane:
     def leave_frames_for(self, macs: Set[bytes]) -> None:
         """See `secondary_map.write`."""
         with _explained():
-            secondary_map.write(self._tables, macs)
+            secondary_mac_map.write(self._tables, macs)
 
     async def holdings(self) -> Holdings:
         with _explained():
             return await asyncio.to_thread(
-                stocktaking.take,
+                inventory.take,
                 self._paths,
                 self._tables,
                 self._records,

@@ -10,13 +10,19 @@ from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
-from xdpdirector.clock import Clock
+from xdpdirector.dataplane.conntrack import Records
+from xdpdirector.dataplane.conntrack_gc import idle_ticks
+from xdpdirector.dataplane.ids import Backend, Indices
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import (
+    PROTOCOLS,
+    Array,
+    Tables,
+    address_of,
+    address_words,
+)
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.indices import Backend, Indices
 from xdpdirector.model.status import ConnectionPage, ConnectionView
-from xdpdirector.records import Records
-from xdpdirector.sweep import idle_ticks
-from xdpdirector.tables import PROTOCOLS, Array, Tables, address_of, address_words
 
 Network: TypeAlias = IPv4Network | IPv6Network
 
@@ -53,7 +59,8 @@ class Connections:
     def reader(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int, place: int = 0
     ) -> Callable[[], ConnectionPage]:
-        """See `xdpdirector.plane.Plane.connections`. InvalidRequestError: `client` is no address and no prefix."""
+        """See `xdpdirector.dataplane.interface.Plane.connections`. InvalidRequestError: `client` is no address and
+        no prefix."""
         try:
             clients = ip_network(client, strict=False) if client else None
         except ValueError as error:

@@ -10,8 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from heapq import heapify, heappop, heappush
 
+from xdpdirector.dataplane.maps import Tables
 from xdpdirector.errors import CapacityError
-from xdpdirector.tables import Tables
 
 Backend = tuple[str, str]
 PLACES = 256

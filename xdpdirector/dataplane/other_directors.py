@@ -11,7 +11,7 @@ from collections.abc import Set
 
 import numpy as np
 
-from xdpdirector.tables import Array, Tables, dtype_of
+from xdpdirector.dataplane.maps import Array, Tables, dtype_of
 
 
 class Senders:

@@ -15,12 +15,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xdpdirector.clock import Clock
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import (
+    Array,
+    Entry,
+    Tables,
+    address_of,
+    address_words,
+    dtype_of,
+)
+from xdpdirector.dataplane.masks import mask_words
 from xdpdirector.errors import CapacityError
-from xdpdirector.masks import mask_words
 from xdpdirector.model.guard import Prefix, ServiceLimit
 from xdpdirector.model.status import Refused
-from xdpdirector.tables import Array, Entry, Tables, address_of, address_words, dtype_of
 
 AT_ONCE = 16384  # denied prefixes that one look at what somebody else may have changed is at
 

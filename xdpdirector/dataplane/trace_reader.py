@@ -14,11 +14,17 @@ from typing import Any
 import numpy as np
 
 from xdpdirector import libbpf
-from xdpdirector.clock import Clock
-from xdpdirector.decision import Decision, Selection
-from xdpdirector.indices import Indices
-from xdpdirector.schedule import NO_BACKEND
-from xdpdirector.tables import PROTOCOLS, Tables, address_of, address_words, dtype_of
+from xdpdirector.dataplane.ids import Indices
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import (
+    PROTOCOLS,
+    Tables,
+    address_of,
+    address_words,
+    dtype_of,
+)
+from xdpdirector.dataplane.service_plan import NO_BACKEND
+from xdpdirector.dataplane.trace_types import Decision, Selection
 
 WINDOW = 32  # jiffies: WINDOW_SHIFT in bpf/trace.h
 _FIRST = np.uint32(0).tobytes()

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdpdirector import clients, schedule
-from xdpdirector.clock import Clock
-from xdpdirector.records import Records
-from xdpdirector.tables import Array, Tables
+from xdpdirector.dataplane import persistence, service_plan
+from xdpdirector.dataplane.conntrack import Records
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array, Tables
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
     active, inactive, pending = (np.zeros(count, np.int64) for _ in range(3))
     exceptions = [np.zeros(0, np.int64)]
     total = deleted = 0
-    running = clients.Running(tables)
+    running = persistence.Running(tables)
     seen_active, seen_inactive = tables.loads["active"].copy(), tables.loads["inactive"].copy()
     for rows in records.read():
         now = clock.now()
@@ -59,7 +59,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         # What ended during the sweep must not be taken off twice. In 32 bits: what is counted may have wrapped.
         ended = np.minimum(tables.loads[name] - seen, np.int32(0))
         tables.loads[f"{name}_correction"] = counted.astype(np.int32) - seen - ended
-    remembered = clients.tend(tables, running, clock.now())
+    remembered = persistence.tend(tables, running, clock.now())
     return SweepResult(
         active, inactive, pending, _distinct(np.concatenate(exceptions)), total, deleted, remembered
     )
@@ -104,7 +104,7 @@ def ring_exceptions(tables: Tables, rows: Array) -> Array:
     if not len(rows):
         return np.zeros(0, np.int64)
     entry, flag = tables.services[rows["service"]], tables.enums["service_flags"]["SERVICE_HASH_ADDRESS"]
-    slots = schedule.ring_slots_of(
+    slots = service_plan.ring_slots_of(
         rows["client"],
         rows["client_port"],
         rows["port"],
@@ -112,5 +112,5 @@ def ring_exceptions(tables: Tables, rows: Array) -> Array:
         slots=entry["ring_slots"],
     )
     position = entry["ring_start"].astype(np.int64) + slots.astype(np.int64)
-    disagrees: Array = position[schedule.backends_of(tables.ring[position]) != rows["backend"]]
+    disagrees: Array = position[service_plan.backends_of(tables.ring[position]) != rows["backend"]]
     return disagrees

@@ -12,12 +12,12 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Set
 from typing import NamedTuple
 
+from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.maps import Entry, Tables
+from xdpdirector.dataplane.vip_filter import VipMarks
+from xdpdirector.dataplane.vip_ids import Front, Fronts
 from xdpdirector.errors import CapacityError
-from xdpdirector.fronts import Front, Fronts
 from xdpdirector.model import Address, Listener
-from xdpdirector.shortcuts import Shortcuts
-from xdpdirector.tables import Entry, Tables
-from xdpdirector.vipmarks import VipMarks
 
 Target = tuple[int, int]
 """The numbers of a service and a front."""

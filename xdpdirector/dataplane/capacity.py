@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from xdpdirector.dataplane.ids import Indices
+from xdpdirector.dataplane.listeners import Listening
+from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.rings import Rings
 from xdpdirector.errors import CapacityError
-from xdpdirector.indices import Indices
-from xdpdirector.listening import Listening
 from xdpdirector.model import ServiceSpec
-from xdpdirector.rings import Rings
-from xdpdirector.tables import Tables
 
 
 class Capacity:

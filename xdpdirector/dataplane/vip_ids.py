@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xdpdirector.dataplane.maps import Array, Tables, address_of, address_words
 from xdpdirector.errors import CapacityError
 from xdpdirector.model.listener import Address
-from xdpdirector.tables import Array, Tables, address_of, address_words
 
 
 class Front(NamedTuple):

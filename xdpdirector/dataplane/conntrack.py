@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xdpdirector import libbpf
-from xdpdirector.tables import Array, Tables
+from xdpdirector.dataplane.maps import Array, Tables
 
 TABLES = ("connections4", "connections6")
 _BUCKETS = 4096  # read at a time

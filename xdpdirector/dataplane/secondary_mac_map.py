@@ -7,7 +7,7 @@ from collections.abc import Set
 
 import numpy as np
 
-from xdpdirector.tables import Array, Tables
+from xdpdirector.dataplane.maps import Array, Tables
 
 MAP = "secondary_macs"
 

@@ -2,7 +2,7 @@
 """The rings in the map `ring`: where each one stands, how its slots pass to new owners, and when flux ends.
 
 Writes slots only, each by one 8-byte store: packets see the old one or the new one. What a slot becomes is decided
-in `schedule`, who shall own it in `maglev`. Knows nothing of listeners, states of backends or other schedulers.
+in `service_plan`, who shall own it in `maglev`. Knows nothing of listeners, states of backends or other schedulers.
 """
 
 from __future__ import annotations
@@ -13,12 +13,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from xdpdirector import maglev, schedule
-from xdpdirector.clock import Clock
+from xdpdirector.dataplane import maglev, service_plan
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.maps import Array, Tables
+from xdpdirector.dataplane.ring_references import Mentions
+from xdpdirector.dataplane.service_plan import (
+    EXCEPTIONS,
+    FLUX,
+    NO_BACKEND,
+    ServicePlan,
+    Words,
+)
 from xdpdirector.errors import CapacityError
-from xdpdirector.mentions import Mentions
-from xdpdirector.schedule import EXCEPTIONS, FLUX, NO_BACKEND, ServicePlan, Words
-from xdpdirector.tables import Array, Tables
 
 _FLUX = np.uint64(FLUX)
 YOUNG = 30.0  # seconds of a ring, in which the backends of a new service come up one after the other
@@ -145,7 +151,7 @@ class Rings:
             self.writes += 1
         region = self.region(service)
         if region is not None and backends:
-            self._store(name, region, schedule.mark(self._tables.ring[region], backends))
+            self._store(name, region, service_plan.mark(self._tables.ring[region], backends))
 
     def distribute(
         self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
@@ -160,13 +166,13 @@ class Rings:
         owners = self._owners(plan, plan.ring_slots, indices)
         had_flows = recorded or region is not None
         if region is not None:
-            words = schedule.advance(self._tables.ring[region], owners)
+            words = service_plan.advance(self._tables.ring[region], owners)
         else:
             region = self._allocate(plan.ring_slots)
-            words = schedule.fresh(owners, recorded=recorded)
+            words = service_plan.fresh(owners, recorded=recorded)
             self._hashes_port[plan.name] = plan.hashes_port
-        words = schedule.mark(words, self._passed_over.get(plan.name, ()))
-        self._write(plan, region, schedule.unrest(words) if plan.persistence else words, now)
+        words = service_plan.mark(words, self._passed_over.get(plan.name, ()))
+        self._write(plan, region, service_plan.unrest(words) if plan.persistence else words, now)
         if not had_flows:
             self._flux_until.pop(plan.name, None)
             self._young_until[plan.name] = now + YOUNG
@@ -183,7 +189,7 @@ class Rings:
             return None
         begins = plan.name not in self._left
         self._left.add(plan.name)
-        self._write(plan, region, schedule.unrest(self._tables.ring[region]), now, begins=begins)
+        self._write(plan, region, service_plan.unrest(self._tables.ring[region]), now, begins=begins)
         return RingPlace(region, self._hash_of(plan.name, service))
 
     def succeed(self, name: str, now: float) -> tuple[ServicePlan, RingPlace] | None:
@@ -195,9 +201,9 @@ class Rings:
         if successor is None:
             return None
         plan, region = successor.plan, successor.region
-        fresh = schedule.fresh(self._owners(plan, plan.ring_slots, successor.indices), recorded=True)
+        fresh = service_plan.fresh(self._owners(plan, plan.ring_slots, successor.indices), recorded=True)
         self.give_up(name)
-        self._write(plan, region, schedule.unrest(fresh), now)
+        self._write(plan, region, service_plan.unrest(fresh), now)
         self.writes += 1  # also when no slot differs: the same word is of other flows now
         self._hashes_port[name] = plan.hashes_port
         if not plan.persistence:
@@ -238,9 +244,9 @@ class Rings:
         inside = slots < len(words)
         slots, owners, before = slots[inside], owners[inside], before[inside]
         present = words[slots]
-        same = (schedule.backends_of(present) == owners) & ((schedule.flags_of(present) & _FLUX) == 0)
+        same = (service_plan.backends_of(present) == owners) & ((service_plan.flags_of(present) & _FLUX) == 0)
         if same.any():
-            words[slots[same]] = schedule.pack(owners[same], before[same], FLUX | EXCEPTIONS)
+            words[slots[same]] = service_plan.pack(owners[same], before[same], FLUX | EXCEPTIONS)
             self._store(name, region, words)
             until = now + self._longest(self._services[name])
             self._flux_until[name] = max(until, self._flux_until.get(name, until))
@@ -266,7 +272,7 @@ class Rings:
             if not region:
                 continue
             words = self._tables.ring[region]
-            flags = schedule.flags_of(words)
+            flags = service_plan.flags_of(words)
             ends = name not in self._persistent or name in self._left or name in self._successors
             if ends:
                 self._flux_until.setdefault(
@@ -283,8 +289,8 @@ class Rings:
                 continue
             if flags.any():
                 inside = exceptions[(exceptions >= region.start) & (exceptions < region.stop)] - region.start
-                settled = schedule.settle(words, set(inside.tolist()))
-                self._store(name, region, schedule.mark(settled, self._passed_over.get(name, ())))
+                settled = service_plan.settle(words, set(inside.tolist()))
+                self._store(name, region, service_plan.mark(settled, self._passed_over.get(name, ())))
         return rest
 
     def _longest(self, service: int) -> float:
@@ -314,8 +320,8 @@ class Rings:
             place = region if slots == plan.ring_slots else self._allocate(plan.ring_slots)
         self._successors[plan.name] = _Successor(plan, dict(indices), place)
         self._left.discard(plan.name)
-        words = schedule.advance(self._tables.ring[region], self._owners(plan, slots, indices))
-        self._write(plan, region, schedule.unrest(words), now, begins=earlier is None)
+        words = service_plan.advance(self._tables.ring[region], self._owners(plan, slots, indices))
+        self._write(plan, region, service_plan.unrest(words), now, begins=earlier is None)
         return RingPlace(region, self._hash_of(plan.name, service))
 
     def _owners(self, plan: ServicePlan, slots: int, indices: Mapping[str, int]) -> Words:
@@ -358,9 +364,9 @@ class Rings:
     ) -> None:
         """Slots that enter flux have all their time from now on; those that were in it need no more, unless all of
         the ring `begins` it."""
-        entered = schedule.flags_of(words) & ~schedule.flags_of(self._tables.ring[region]) & _FLUX
+        entered = service_plan.flags_of(words) & ~service_plan.flags_of(self._tables.ring[region]) & _FLUX
         self._store(plan.name, region, words)
-        in_flux = (schedule.flags_of(words) & _FLUX).any()
+        in_flux = (service_plan.flags_of(words) & _FLUX).any()
         begins |= bool(entered.any()) or (plan.name in self._persistent) != bool(plan.persistence)
         (self._persistent.add if plan.persistence else self._persistent.discard)(plan.name)
         if in_flux and (begins or (plan.name not in self._flux_until and not plan.persistence)):
@@ -371,9 +377,9 @@ class Rings:
         """End flux where the owner before never had a packet: nothing runs there. Else the first backend of a new
         service that comes up would get all its datagrams for minutes. Who came in between has a record."""
         words = self._tables.ring[region]
-        in_flux, before = (schedule.flags_of(words) & _FLUX) != 0, schedule.before_of(words)
+        in_flux, before = (service_plan.flags_of(words) & _FLUX) != 0, service_plan.before_of(words)
         spared = in_flux & ~np.isin(before, self._with_packets(set(before[in_flux].tolist()) - {NO_BACKEND}))
-        rest = schedule.pack(schedule.backends_of(words), NO_BACKEND, EXCEPTIONS)
+        rest = service_plan.pack(service_plan.backends_of(words), NO_BACKEND, EXCEPTIONS)
         self._store(name, region, np.where(spared, rest, words))
         if (spared == in_flux).all():
             self._flux_until.pop(name, None)

@@ -17,22 +17,28 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xdpdirector.capacity import Capacity
-from xdpdirector.clock import Clock
-from xdpdirector.departed import Departed
+from xdpdirector.dataplane.capacity import Capacity
+from xdpdirector.dataplane.guard_maps import Guarding
+from xdpdirector.dataplane.ids import Backend, Indices
+from xdpdirector.dataplane.jiffies import Clock
+from xdpdirector.dataplane.listeners import Found, Listening
+from xdpdirector.dataplane.maps import Array, Tables, correct, count_of
+from xdpdirector.dataplane.other_directors import Senders
+from xdpdirector.dataplane.retired_totals import Departed
+from xdpdirector.dataplane.rings import RingPlace, Rings
+from xdpdirector.dataplane.service_entry import guard_flags, ring_fields, service_fields, service_flags
+from xdpdirector.dataplane.service_plan import (
+    COSTS,
+    MemberPlan,
+    ServicePlan,
+    State,
+    turns,
+)
+from xdpdirector.dataplane.vip_ids import Fronts
 from xdpdirector.errors import CapacityError
-from xdpdirector.fronts import Fronts
-from xdpdirector.guarding import Guarding
-from xdpdirector.indices import Backend, Indices
-from xdpdirector.listening import Found, Listening
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.status import Fill, Traffic
-from xdpdirector.rings import RingPlace, Rings
-from xdpdirector.schedule import COSTS, MemberPlan, ServicePlan, State, turns
-from xdpdirector.senders import Senders
-from xdpdirector.service_entry import guard_flags, ring_fields, service_fields, service_flags
-from xdpdirector.tables import Array, Tables, correct, count_of
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF

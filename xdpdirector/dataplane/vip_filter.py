@@ -12,8 +12,8 @@ from collections.abc import Iterable, Set
 
 import numpy as np
 
+from xdpdirector.dataplane.maps import Entry, Tables, filter_place, vip_key
 from xdpdirector.model import Address
-from xdpdirector.tables import Entry, Tables, filter_place, vip_key
 
 
 class VipMarks:

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from xdpdirector import libbpf
-from xdpdirector.indices import Indices
-from xdpdirector.question import Finding, Slot
-from xdpdirector.schedule import NO_BACKEND
-from xdpdirector.tables import Tables, dtype_of
+from xdpdirector.dataplane.explain_types import Finding, Slot
+from xdpdirector.dataplane.ids import Indices
+from xdpdirector.dataplane.maps import Tables, dtype_of
+from xdpdirector.dataplane.service_plan import NO_BACKEND
 
 _ACTIONS = {1: "drop", 2: "pass", 3: "tx", 4: "redirect"}  # enum xdp_action of linux/bpf.h
 _FIRST = np.uint32(0).tobytes()

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from xdpdirector import counters, libbpf
+from xdpdirector import libbpf
+from xdpdirector.dataplane import percpu
 from xdpdirector.errors import DataplaneError
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model.listener import WITHOUT_PORTS, Address, Listener, Ports
@@ -402,7 +403,7 @@ class Tables:
         """As many rows of fields as indices."""
         if any(not 0 <= index < self.entries(name) for index in indices):
             raise IndexError(f"{name} has {self.entries(name)} entries, and no {max(indices)}")
-        return counters.sums(self._fds[name], indices, fields=self._stride(name) // 8, cpus=self._cpus)
+        return percpu.sums(self._fds[name], indices, fields=self._stride(name) // 8, cpus=self._cpus)
 
     def per_cpu_zero(self, name: str, index: int) -> None:
         libbpf.update(self._fds[name], np.uint32(index).tobytes(), bytes(self._stride(name) * self._cpus))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xdpdirector.tables import PROTOCOLS, Entry, Tables
+from xdpdirector.dataplane.maps import PROTOCOLS, Entry, Tables
 
 _FACTOR = 0x9E3779B97F4A7C15  # SHORTCUT_FACTOR
 _KINDS = {PROTOCOLS["tcp"]: 0, PROTOCOLS["udp"]: 1}

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from xdpdirector.masks import mask_words
+from xdpdirector.dataplane.masks import mask_words
+from xdpdirector.dataplane.rings import RingPlace
+from xdpdirector.dataplane.service_plan import COSTS, NO_BACKEND, ServicePlan
 from xdpdirector.model import Persistence
-from xdpdirector.rings import RingPlace
-from xdpdirector.schedule import COSTS, NO_BACKEND, ServicePlan
 
 STATES = 16  # MAX_STATES in bpf/types.h
 CLOSED = 10.0  # seconds that a connection is remembered after a RST, as in IPVS

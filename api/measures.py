@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from xdpdirector import __version__
 from xdpdirector.api.exposition import Family, Kind, labels
 from xdpdirector.api.tallies import Tallies
-from xdpdirector.checks import Target
-from xdpdirector.checks.measured import Tally
+from xdpdirector.health.checks import Target
+from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState
 from xdpdirector.model.listener import Address

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, Protocol
 
-from xdpdirector.checks.measured import Tally
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
+from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, Prefix

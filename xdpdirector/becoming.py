@@ -16,9 +16,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import NoReturn
 
-from xdpdirector.checknet import SETTINGS, Enter, own_namespace
-from xdpdirector.checksockets import Helper
 from xdpdirector.errors import NotAllowedError
+from xdpdirector.health.socket_client import Helper
+from xdpdirector.health.vip_network import SETTINGS, Enter, own_namespace
 from xdpdirector.system import privileges
 from xdpdirector.system.privileges import Account
 
@@ -86,7 +86,7 @@ def _start_giver(account: Account) -> socket.socket:
             [
                 *(unshare, "--net", "--"),
                 *privileges.as_user(account, ["CAP_NET_ADMIN"]),
-                *(sys.executable, "-m", "xdpdirector.giver", str(theirs.fileno())),
+                *(sys.executable, "-m", "xdpdirector.health.socket_helper", str(theirs.fileno())),
                 *(f"{name}={value}" for name, value in SETTINGS.items()),
             ],
             env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},  # not from where root stands now

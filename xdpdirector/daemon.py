@@ -34,10 +34,6 @@ from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.server import Door, Server
 from xdpdirector.archive import Archive
 from xdpdirector.carriers import Carriers
-from xdpdirector.checknet import CheckNetwork
-from xdpdirector.checks import authorities, registry
-from xdpdirector.checks import exec as exec_check
-from xdpdirector.checks.measured import Measured
 from xdpdirector.config import config_file
 from xdpdirector.configuring import beginning
 from xdpdirector.dataplane.kernel import RealPlane
@@ -46,11 +42,15 @@ from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.guard import Guard
+from xdpdirector.health.checks import exec as exec_check
+from xdpdirector.health.checks import registry, trust_store
+from xdpdirector.health.checks.metrics import Measured
+from xdpdirector.health.monitor import Monitor
+from xdpdirector.health.vip_network import CheckNetwork
 from xdpdirector.lan.watch import Lan
 from xdpdirector.loader import attachment
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Address, Configuration
-from xdpdirector.monitor import Monitor
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.neighbours import Neighbours, OnChange
 from xdpdirector.net.own_macs import FormerMacs, own_macs
@@ -328,7 +328,7 @@ def _status(director: Director) -> str:
 
 async def _read_again(source: Path, director: Director, certificates: Certificates) -> None:
     """On SIGHUP: certificates and the configuration file. What is wrong with them is told, and changes nothing."""
-    authorities.forget()
+    trust_store.forget()
     await certificates.read()
     try:
         wanted = await asyncio.to_thread(config_file.load, source)

@@ -14,7 +14,6 @@ from itertools import count
 from typing import Any, Literal
 
 from xdpdirector.carriers import CarrierTable
-from xdpdirector.checks.measured import Tally
 from xdpdirector.configuring import Configuring
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.inventory_types import Holdings
@@ -23,6 +22,7 @@ from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
+from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.source import LanSource
 from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec

@@ -16,9 +16,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpdirector import becoming, checknet
+from xdpdirector import becoming
 from xdpdirector.config import config_file
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
+from xdpdirector.health import vip_network
 from xdpdirector.loader import (
     attachment,
     bpffs,
@@ -152,7 +153,7 @@ def unload(instance: str, *, addresses: bool = False) -> int:
     paths = InstancePaths(instance)
     with only_one(paths) if paths.lock.exists() else contextlib.nullcontext():
         names = attachment.unload(paths)
-        checknet.clear(instance)
+        vip_network.clear(instance)
         if addresses:
             _withdraw(paths, names)
     print(f"the data plane of '{instance}' is gone" + (f" from {', '.join(names)}" if names else ""))
@@ -180,7 +181,7 @@ def _leave(paths: InstancePaths) -> list[str]:
     names = [found.interface for found in attachment.attachments(paths)]
     if names:
         attachment.detach(paths, names)
-        checknet.clear(paths.name)
+        vip_network.clear(paths.name)
         _withdraw(paths, names)
     return names
 

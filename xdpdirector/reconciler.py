@@ -20,7 +20,7 @@ from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
 from xdpdirector.events import Events
-from xdpdirector.health import HealthReport
+from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route

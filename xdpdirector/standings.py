@@ -15,18 +15,18 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from xdpdirector.checks import CheckImpossible, Target
-from xdpdirector.checktargets import asked, known_before, targets, verdict_on
 from xdpdirector.dataplane.service_plan import State
-from xdpdirector.health import HealthReport
+from xdpdirector.health.checks import CheckImpossible, Target
+from xdpdirector.health.monitor import NOTHING
+from xdpdirector.health.rise_fall import HealthReport
+from xdpdirector.health.slow_start import RING_STEPS, STEPS, SlowStart
+from xdpdirector.health.targets import asked, known_before, targets, verdict_on
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational, utc_now
-from xdpdirector.monitor import NOTHING
 from xdpdirector.net.neighbours import NeighbourTable
 from xdpdirector.net.next_hop import Route
 from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.slowstart import RING_STEPS, STEPS, SlowStart
 from xdpdirector.state.diff import Missing
 from xdpdirector.state.edits import Services
 
@@ -38,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class CheckRunner(Protocol):
-    """What is needed of `xdpdirector.monitor.Monitor`."""
+    """What is needed of `xdpdirector.health.monitor.Monitor`."""
 
     def set(
         self,

@@ -9,9 +9,9 @@ from collections.abc import Awaitable, Callable, Iterator
 import pytest
 from pair import DIRECTOR_MAC, OTHER_MAC, PEER4, PEER_MAC, VIP4, VIP6, Pair
 
-from xdpdirector.checknet import WHOLE_FOR, CheckNetwork
-from xdpdirector.checks import Target
-from xdpdirector.checks.ways import RouteOf
+from xdpdirector.health.checks import Target
+from xdpdirector.health.checks.dialer import RouteOf
+from xdpdirector.health.vip_network import WHOLE_FOR, CheckNetwork
 from xdpdirector.net import interfaces
 from xdpdirector.net.netlink import Requests
 from xdpdirector.net.next_hop import Route

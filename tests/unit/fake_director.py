@@ -13,13 +13,13 @@ from typing import Any, Literal
 from stage import FakeHistory
 
 from xdpdirector import reporting
-from xdpdirector.checks.measured import Tally
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.events import Events
 from xdpdirector.explaining import Explaining
 from xdpdirector.guard import Guard
+from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.model.labels import Selector

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, contextmanager
 from ipaddress import ip_address
 from typing import Any
 
-from xdpdirector.checks import CheckImpossible, Dial, Target, registry
+from xdpdirector.health.checks import CheckImpossible, Dial, Target, registry
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec
 

@@ -16,18 +16,18 @@ from ipaddress import ip_address
 from typing import Any, ParamSpec
 
 from xdpdirector.carriers import FakeCarriers
-from xdpdirector.checks import Target
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.guard import Guard
-from xdpdirector.health import HealthReport
+from xdpdirector.health.checks import Target
+from xdpdirector.health.monitor import NOTHING
+from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.monitor import NOTHING
 from xdpdirector.net.neighbours import FakeNeighbours, Route
 from xdpdirector.net.vips import FakeVips
 from xdpdirector.reconciler import Reconciler

@@ -16,9 +16,9 @@ from fake_director import CLIENT, FakeDirector
 from prometheus_client.parser import text_string_to_metric_families
 
 from xdpdirector import __version__
-from xdpdirector.checks import Target
-from xdpdirector.checks.measured import Tally
 from xdpdirector.errors import DataplaneError
+from xdpdirector.health.checks import Target
+from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
 from xdpdirector.state.change_request import Intent

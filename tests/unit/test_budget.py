@@ -8,8 +8,8 @@ import time
 
 import pytest
 
-from xdpdirector.checks import CheckFailed, CheckImpossible
-from xdpdirector.checks.budget import AT_LEAST, budget
+from xdpdirector.health.checks import CheckFailed, CheckImpossible
+from xdpdirector.health.checks.budget import AT_LEAST, budget
 
 SHORT = 0.05
 

@@ -10,11 +10,18 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.checknet import CheckNetwork, Inside
-from xdpdirector.checks import CheckFailed, Dial, FakeProbe, NoWay, Target, direct
-from xdpdirector.checks.ways import PlainWays, RouteOf, attempt
-from xdpdirector.checktargets import known_before, targets, verdict_on
-from xdpdirector.health import HealthReport
+from xdpdirector.health.checks import (
+    CheckFailed,
+    Dial,
+    FakeProbe,
+    NoWay,
+    Target,
+    direct,
+)
+from xdpdirector.health.checks.dialer import PlainWays, RouteOf, attempt
+from xdpdirector.health.rise_fall import HealthReport
+from xdpdirector.health.targets import known_before, targets, verdict_on
+from xdpdirector.health.vip_network import CheckNetwork, Inside
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 from xdpdirector.model.status import Operational

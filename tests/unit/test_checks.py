@@ -27,7 +27,15 @@ from peers import (
 )
 from pydantic import TypeAdapter
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, FakeProbe, Target, direct, failures, registry
+from xdpdirector.health.checks import (
+    CheckFailed,
+    CheckImpossible,
+    FakeProbe,
+    Target,
+    direct,
+    errno_messages,
+    registry,
+)
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec, HttpCheck, TcpCheck
 
@@ -129,7 +137,7 @@ THEIRS = {
 
 @pytest.mark.parametrize("number", THEIRS, ids=errno.errorcode.get)
 def test_what_a_peer_caused_is_a_sentence(number: int) -> None:
-    verdict = failures.sentence(OSError(number, os.strerror(number)), Target(VIP, 80, BACKEND))
+    verdict = errno_messages.sentence(OSError(number, os.strerror(number)), Target(VIP, 80, BACKEND))
 
     assert isinstance(verdict, CheckFailed)
     assert str(verdict) == THEIRS[number]
@@ -137,7 +145,7 @@ def test_what_a_peer_caused_is_a_sentence(number: int) -> None:
 
 @pytest.mark.parametrize("number", sorted(errno.errorcode.keys() - THEIRS.keys()), ids=errno.errorcode.get)
 def test_any_other_error_is_no_failure_of_the_backend(number: int) -> None:
-    verdict = failures.sentence(OSError(number, os.strerror(number)), at(80, BACKEND))
+    verdict = errno_messages.sentence(OSError(number, os.strerror(number)), at(80, BACKEND))
 
     assert isinstance(verdict, CheckImpossible)
     assert str(verdict)
@@ -145,7 +153,7 @@ def test_any_other_error_is_no_failure_of_the_backend(number: int) -> None:
 
 def test_a_firewall_that_speaks_icmpv6_is_not_this_directors() -> None:
     """Administratively prohibited (RFC 4443, 3.1) comes as EACCES, which in IPv4 is only said at home."""
-    verdict = failures.sentence(
+    verdict = errno_messages.sentence(
         OSError(errno.EACCES, "Permission denied"), at(80, ip_address("2001:db8::21"))
     )
 

@@ -9,7 +9,7 @@ import pytest
 from peers import PATIENT, SHORT, Answer, at, babbling, closing, deaf_port, full_port, probed, serving, silent
 from pydantic import TypeAdapter
 
-from xdpdirector.checks import CheckFailed, direct
+from xdpdirector.health.checks import CheckFailed, direct
 from xdpdirector.model.checks import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)

@@ -30,8 +30,15 @@ from peers import (
 )
 from pydantic import TypeAdapter
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, Target, direct, registry
-from xdpdirector.checks import dns as dns_check
+from xdpdirector.health.checks import (
+    CheckFailed,
+    CheckImpossible,
+    Dial,
+    Target,
+    direct,
+    registry,
+)
+from xdpdirector.health.checks import dns as dns_check
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec, DnsCheck
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 from peers import HERE, PATIENT, at, closing, serving, silent
 
-from xdpdirector import confined
-from xdpdirector.checks import CheckFailed, CheckImpossible, direct, registry
-from xdpdirector.checks import exec as exec_check
+from xdpdirector.health import sandbox
+from xdpdirector.health.checks import CheckFailed, CheckImpossible, direct, registry
+from xdpdirector.health.checks import exec as exec_check
 from xdpdirector.model.checks import AgentCheck, Checks, ExecCheck
 
 SHELL = "/bin/sh"
@@ -137,7 +137,7 @@ Path(sys.argv[1]).write_text(repr({
 
 def test_it_has_nothing_but_what_it_needs(tmp_path: Path) -> None:
     """Not the daemon's socket, databases, pins and capabilities."""
-    hidden = [path for path in confined.HIDDEN if Path(path).is_dir()]
+    hidden = [path for path in sandbox.HIDDEN if Path(path).is_dir()]
     spec = ExecCheck(
         type="exec",
         command=(PYTHON, "-I", "-c", CONFINED, str(tmp_path / "said"), *hidden),
@@ -148,24 +148,24 @@ def test_it_has_nothing_but_what_it_needs(tmp_path: Path) -> None:
     asyncio.run(registry.allowing(Checks(allow_exec=(PYTHON,)))(spec, at(0), direct))
 
     said = ast.literal_eval((tmp_path / "said").read_text())
-    assert said.pop("parent") is (confined.landlock() < SIGNALS_SCOPED)
+    assert said.pop("parent") is (sandbox.landlock() < SIGNALS_SCOPED)
     files = {"reads": True, "writes": False, "hidden": []}
     nothing = {"unix": False, "packet": False, "ip": True, "capabilities": [], "gains none": True}
-    assert said == nothing | (files if confined.landlock() else {each: said[each] for each in files})
+    assert said == nothing | (files if sandbox.landlock() else {each: said[each] for each in files})
 
 
 def test_a_kernel_may_not_say_whose_children_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
     child = os.posix_spawn("/bin/sleep", ["sleep", "300"], {})
-    listed = confined._children()
-    text = confined._text
+    listed = sandbox._children()
+    text = sandbox._text
 
     def without(path: str) -> str:
         if path.endswith("/children"):
             raise FileNotFoundError
         return text(path)
 
-    monkeypatch.setattr(confined, "_text", without)
-    searched = confined._children()
+    monkeypatch.setattr(sandbox, "_text", without)
+    searched = sandbox._children()
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
 
@@ -177,7 +177,7 @@ def test_a_kernel_may_not_say_whose_children_there_are(monkeypatch: pytest.Monke
 def test_what_the_kernel_cannot_hide_is_told(
     monkeypatch: pytest.MonkeyPatch, version: int, notes: int
 ) -> None:
-    monkeypatch.setattr(confined, "landlock", lambda: version)
+    monkeypatch.setattr(sandbox, "landlock", lambda: version)
 
     assert len(exec_check.notes(Checks(allow_exec=(SHELL,)))) == notes
     assert exec_check.notes(Checks()) == []

@@ -22,7 +22,7 @@ from peers import (
 )
 from pydantic import TypeAdapter
 
-from xdpdirector.checks import CheckFailed, direct
+from xdpdirector.health.checks import CheckFailed, direct
 from xdpdirector.model.checks import CheckSpec
 
 SPEC: TypeAdapter[CheckSpec] = TypeAdapter(CheckSpec)

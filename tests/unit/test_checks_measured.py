@@ -6,8 +6,15 @@ from ipaddress import ip_address
 
 import pytest
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, Target, direct
-from xdpdirector.checks.measured import Measured
+from xdpdirector.health.checks import (
+    CheckFailed,
+    CheckImpossible,
+    Dial,
+    FakeProbe,
+    Target,
+    direct,
+)
+from xdpdirector.health.checks.metrics import Measured
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 

@@ -13,8 +13,14 @@ import pytest
 from certificates import Certified, certify
 from peers import PATIENT, SHORT, Answer, at, babbling, closing, probed, serving, silent
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, authorities, direct, tls
-from xdpdirector.checks.channel import Channel
+from xdpdirector.health.checks import (
+    CheckFailed,
+    CheckImpossible,
+    direct,
+    tls,
+    trust_store,
+)
+from xdpdirector.health.checks.stream import Channel
 from xdpdirector.model.checks import HttpsCheck, TlsCheck
 from xdpdirector.system import files
 
@@ -129,7 +135,7 @@ def test_authorities_are_read_again_when_their_file_is_another(tmp_path: Path) -
         replaced = tmp_path / "other.pem"
         replaced.write_bytes(old.certificate.read_bytes())
         replaced.rename(ca)
-        authorities.forget()
+        trust_store.forget()
         said.append(await ask(silent(), old, spec))
         refused = await ask(silent(), new, spec)
         assert refused == f"the certificate of HOST is not accepted for {NAME}: self-signed certificate"
@@ -149,15 +155,15 @@ def test_what_cannot_be_read_again_is_told_and_what_was_read_last_is_trusted(
     async def story() -> None:
         assert await ask(silent(), certified, spec) == ""
         spoil(ca, what)
-        authorities.forget()
+        trust_store.forget()
         assert await ask(silent(), certified, spec) == ""
-        (note,) = [note for note in authorities.notes() if str(ca) in note]
+        (note,) = [note for note in trust_store.notes() if str(ca) in note]
         assert note.endswith("those that were read last are trusted")
         ca.unlink(missing_ok=True)
         ca.write_bytes(certified.certificate.read_bytes())
-        authorities.forget()
+        trust_store.forget()
         assert await ask(silent(), certified, spec) == ""
-        assert [note for note in authorities.notes() if str(ca) in note] == []
+        assert [note for note in trust_store.notes() if str(ca) in note] == []
 
     asyncio.run(asyncio.wait_for(story(), PATIENT))
 

@@ -20,8 +20,9 @@ from typing import Any
 
 import pytest
 
-from xdpdirector import becoming, checksockets, giver
-from xdpdirector.checksockets import GivenNamespace, Helper
+from xdpdirector import becoming
+from xdpdirector.health import socket_client, socket_helper
+from xdpdirector.health.socket_client import GivenNamespace, Helper
 from xdpdirector.lab.waiting import wait_until
 
 PATIENCE, DEADLINE = 0.2, 20.0
@@ -35,7 +36,7 @@ KINDS = [
 
 def start(channel: socket.socket) -> subprocess.Popen[bytes]:
     """As root starts it."""
-    command = [sys.executable, "-m", "xdpdirector.giver", str(channel.fileno())]
+    command = [sys.executable, "-m", "xdpdirector.health.socket_helper", str(channel.fileno())]
     return subprocess.Popen(command, pass_fds=[channel.fileno()], stdin=subprocess.DEVNULL)
 
 
@@ -207,7 +208,7 @@ def test_that_another_process_serves_now_is_noted_for_a_while(monkeypatch: pytes
             os.kill(started.serving(), signal.SIGKILL)
             await until(inside.note)
             assert "ended, and another one makes them now" in inside.note()
-            monkeypatch.setattr(checksockets, "NOTED_FOR", 0.0)
+            monkeypatch.setattr(socket_client, "NOTED_FOR", 0.0)
             await until(lambda: not inside.note())
 
     run(story())
@@ -366,7 +367,7 @@ def test_one_comes_from_whoever_listens_there(tmp_path: Path) -> None:
             except OSError:
                 return
             with connection:
-                giver.serve(connection)
+                socket_helper.serve(connection)
 
     async def story() -> None:
         helper = Helper(lambda: becoming.called(path))
@@ -383,4 +384,4 @@ def test_one_comes_from_whoever_listens_there(tmp_path: Path) -> None:
         listening.shutdown(socket.SHUT_RDWR)
         serving.join(timeout=DEADLINE)
     assert not serving.is_alive()
-    assert time.monotonic() > checksockets.APART
+    assert time.monotonic() > socket_client.APART

@@ -10,7 +10,6 @@ import pytest
 import stage as s
 from stage import HOSTS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story
 
-from xdpdirector.checks import CheckImpossible
 from xdpdirector.configuring import beginning
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import (
@@ -23,6 +22,7 @@ from xdpdirector.errors import (
     StaleError,
     StoreError,
 )
+from xdpdirector.health.checks import CheckImpossible
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Affected, Missing, Plan

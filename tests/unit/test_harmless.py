@@ -9,9 +9,9 @@ import pytest
 from ruamel.yaml import YAML
 
 from xdpdirector import logs
-from xdpdirector.checks import CheckFailed, CheckImpossible
 from xdpdirector.cli import render
 from xdpdirector.events import Events
+from xdpdirector.health.checks import CheckFailed, CheckImpossible
 from xdpdirector.system import sanitize
 
 COMMANDS = ["\x1b]0;owned\x07", "\x9b2J", "\x7f", "\u202egnp", "\u2066x", "\u061c", "\x00", "\x85"]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from xdpdirector.health import Health, HealthReport, Transition
+from xdpdirector.health.rise_fall import Health, HealthReport, Transition
 from xdpdirector.model.status import Operational
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN

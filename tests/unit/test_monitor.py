@@ -8,14 +8,22 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, Dial, FakeProbe, NoWay, Probe, Target
-from xdpdirector.checks.ways import PlainWays
-from xdpdirector.health import HealthReport
+from xdpdirector.health.checks import (
+    CheckFailed,
+    CheckImpossible,
+    Dial,
+    FakeProbe,
+    NoWay,
+    Probe,
+    Target,
+)
+from xdpdirector.health.checks.dialer import PlainWays
+from xdpdirector.health.monitor import Monitor
+from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.lab.chaos.inside import fail
 from xdpdirector.model import Address, Key
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 from xdpdirector.model.status import Operational
-from xdpdirector.monitor import Monitor
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN

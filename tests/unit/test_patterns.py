@@ -13,7 +13,13 @@ import pytest
 from peers import PATIENT, at, closing, serving
 from pydantic import ValidationError
 
-from xdpdirector.checks import CheckFailed, CheckImpossible, direct, failures, registry
+from xdpdirector.health.checks import (
+    CheckFailed,
+    CheckImpossible,
+    direct,
+    errno_messages,
+    registry,
+)
 from xdpdirector.model import patterns
 from xdpdirector.model.checks import HttpCheck, UdpCheck
 from xdpdirector.model.patterns import Search
@@ -111,9 +117,9 @@ def test_what_only_looks_odd_is_taken(text: str) -> None:
 def test_a_search_that_takes_too_long_is_the_answers_fault_unless_it_never_began() -> None:
     search = Search("ready", b"not yet")
 
-    assert isinstance(failures.late_search(search, at(80), 1.0), CheckImpossible)
+    assert isinstance(errno_messages.late_search(search, at(80), 1.0), CheckImpossible)
     assert asyncio.run(search.found()) is False
-    assert isinstance(failures.late_search(search, at(80), 1.0), CheckFailed)
+    assert isinstance(errno_messages.late_search(search, at(80), 1.0), CheckFailed)
 
 
 def test_an_http_check_of_a_hostile_page_fails_in_time() -> None:

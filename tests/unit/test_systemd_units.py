@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import becoming, descriptors, giver
-from xdpdirector.checknet import SETTINGS
+from xdpdirector import becoming, descriptors
+from xdpdirector.health import socket_helper
+from xdpdirector.health.vip_network import SETTINGS
 from xdpdirector.lab.package.lock import DEBIANS
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 from xdpdirector.system import privileges
@@ -72,7 +73,7 @@ def test_the_checks_namespace_is_set_as_the_daemon_wants_it() -> None:
     words = shlex.split(line)
 
     assert words[words.index("-m") + 1 :] == [
-        giver.__name__,
+        socket_helper.__name__,
         "0",
         *(f"{name}={value}" for name, value in SETTINGS.items()),
     ]

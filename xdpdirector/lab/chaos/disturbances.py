@@ -118,7 +118,7 @@ def _helpers(world: World) -> tuple[int, int]:
 
     def found() -> list[tuple[int, int]]:
         lives = inside(_namespaces(world.director.pid))
-        inhabitants = {one.pid for one in lives if "xdpdirector.giver" in one.command}
+        inhabitants = {one.pid for one in lives if "xdpdirector.health.socket_helper" in one.command}
         return [(one, child) for one in inhabitants for child in children(one) if child in inhabitants]
 
     return wait_until(found, "the checks' helper runs", 10.0)[0]

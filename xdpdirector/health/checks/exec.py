@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `exec` check: a program of the operator's, fine when it ends with status 0.
+
+It runs without a shell, in a session of its own, and has nothing but what it needs (`xdpdirector.health.sandbox`).
+Its own end decides, whatever it left behind: then, or when its time is up, all that it started is killed, and
+nobody listens to its output any more. It may say 64 KiB at most, of which the first line is kept. Whom to ask
+stands in its environment: XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided
+elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import signal
+import stat
+import sys
+from asyncio.subprocess import DEVNULL, Process
+from pathlib import Path
+from typing import Self
+
+from xdpdirector.health import sandbox
+from xdpdirector.health.checks import CheckFailed, CheckImpossible, Dial, Target
+from xdpdirector.health.checks.budget import budget
+from xdpdirector.model.checks import Checks, CheckSpec, ExecCheck
+from xdpdirector.model.durations import format_duration
+
+LIMIT = 65536
+KILLED_WITHIN = 1.0  # seconds; whoever sleeps in the kernel for longer is left to it
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
+    """Fine when the program says so."""
+    assert isinstance(spec, ExecCheck)
+    name = spec.command[0]
+
+    def late() -> CheckFailed:
+        return CheckFailed(f"{name} did not end within {format_duration(spec.timeout)}, and was killed")
+
+    try:
+        with _Output() as output:
+            async with budget(spec.timeout, late):
+                status = await _run(spec.command, target, output)
+            said = output.first_line()
+    except OSError as error:
+        raise CheckImpossible(f"{name} cannot be run: {error.strerror or error}") from error
+    if status == 0:
+        return
+    if status == sandbox.NOT_EXECUTABLE and said.startswith(f"{name} cannot be run: "):
+        raise CheckImpossible(said)
+    ended = f"ended with status {status}" if status > 0 else f"was ended by {signal.Signals(-status).name}"
+    raise CheckFailed(f"{name} {ended}" + (f": {said}" if said else ""))
+
+
+def notes(checks: Checks) -> list[str]:
+    """What this kernel cannot do for programs that may be run."""
+    if not checks.allow_exec or sandbox.landlock():
+        return []
+    return [
+        "programs of `exec` checks can read whatever the daemon can, its databases too, since this kernel has no "
+        "Landlock: let `landlock` be in its list of security modules (lsm= on its command line)"
+    ]
+
+
+async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int:
+    """Its status. CheckFailed when it says too much, OSError when it cannot be started."""
+    environment = {"PATH": PATH, "LANG": "C.UTF-8"}
+    environment |= {"XDPDIRECTOR_ADDRESS": str(target.address), "XDPDIRECTOR_PORT": str(target.port)}
+    program = Path(command[0]).stat()  # so that what is not there is told as ever
+    if not os.access(command[0], os.X_OK) or not stat.S_ISREG(program.st_mode):
+        raise PermissionError(errno.EACCES, "it may not be executed")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-I", "-S", sandbox.__file__),
+        *command,
+        stdin=DEVNULL,
+        stdout=output.theirs,
+        stderr=output.theirs,
+        env=environment,
+        start_new_session=True,
+    )
+    ended: asyncio.Future[int] = asyncio.ensure_future(process.wait())
+    try:
+        await asyncio.wait({ended, output.too_much}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            raise CheckFailed(f"{command[0]} said more than 64 KiB, and was killed")
+        return ended.result()
+    finally:
+        ended.cancel()
+        await _kill(process)
+
+
+async def _kill(process: Process) -> None:
+    """It, if it still runs, with all that it started: SIGTERM asks who confines it to do that."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        if process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(KILLED_WITHIN):
+                await process.wait()
+
+
+class _Output:
+    """A pipe of our own: with one of asyncio's, the end of a program is the end of all that have inherited it."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.too_much: asyncio.Future[int] = self._loop.create_future()
+        self._said = bytearray()
+        self._ours, self.theirs = os.pipe()
+        os.set_blocking(self._ours, False)
+
+    def __enter__(self) -> Self:
+        self._loop.add_reader(self._ours, self._hear)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.remove_reader(self._ours)
+        os.close(self._ours)
+        os.close(self.theirs)
+
+    def first_line(self) -> str:
+        """Of all that was said up to now."""
+        self._hear()
+        lines = self._said.decode("utf-8", "replace").strip().splitlines()
+        return lines[0][:160] if lines else ""
+
+    def _hear(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while len(self._said) <= LIMIT:
+                self._said += os.read(self._ours, LIMIT)
+        if len(self._said) > LIMIT and not self.too_much.done():
+            self.too_much.set_result(len(self._said))
+            self._loop.remove_reader(self._ours)

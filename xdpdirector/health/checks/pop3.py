@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The `pop3` check: greeting, and STLS where it is asked for (RFC 1939, RFC 2595). Nobody logs in."""
+
+from __future__ import annotations
+
+from xdpdirector.health.checks import Dial, Target, tls
+from xdpdirector.health.checks.lines import begins
+from xdpdirector.health.checks.stream import channel
+from xdpdirector.model.checks import CheckSpec, Pop3Check
+
+
+async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
+    """Fine when the server greets with +OK."""
+    assert isinstance(spec, Pop3Check)
+    async with channel(spec, target, dial) as talk:
+        if spec.tls == "direct":
+            await tls.secure(talk, spec)
+        await begins(talk, ("+OK",), "its greeting")
+        if spec.tls == "start":
+            await talk.send(b"STLS\r\n")
+            await begins(talk, ("+OK",), "its answer to STLS")
+            await tls.secure(talk, spec)
+        await talk.farewell(b"QUIT\r\n")

@@ -1,0 +1,117 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One check of one target, again and again: an asyncio task that tries, waits and keeps the verdict.
+
+Knows how a try ends and when the next one is due; must not know who wants the verdict.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+from xdpdirector.health.checks import CheckFailed, CheckImpossible, NoWay, Target
+from xdpdirector.health.rise_fall import Health, HealthReport
+from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.status import Operational
+
+START_SPREAD = 0.1
+# Checks of one age drift apart by starting up to this part of the interval early, never late: a dead backend is
+# known to be down after fall x interval + timeout.
+EARLY = 0.1
+AGAIN_SOON = 0.2  # seconds until the next try, when the first one could not be made
+TELL_APART = 60.0  # seconds between two lines of the log about the same trouble, when it comes and goes
+
+Try = Callable[[CheckSpec, Target], Awaitable[float | None]]
+
+log = logging.getLogger(__name__)
+
+
+class Watch:
+    """`on_news(watch)` is called when the verdict changes, or the part of its weight that the backend asks for.
+
+    A try has one of three outcomes: the backend is fine, it failed, or nobody could ask. `trouble` says why the
+    last one could not be made, when this director is to blame, and `troubled_since` when that began (monotonic);
+    then the verdict so far stands.
+    """
+
+    def __init__(
+        self, spec: CheckSpec, target: Target, on_news: Callable[[Watch], None], earlier: HealthReport | None
+    ) -> None:
+        self.spec, self.target = spec, target
+        self._on_news = on_news
+        self._health = Health(rise=spec.rise, fall=spec.fall, now=time.time(), earlier=earlier)
+        self._share = earlier.share if earlier else 1.0
+        self.trouble, self.troubled_since = "", 0.0
+        self._told = "", 0.0
+        self._asked = True
+        self._report = self._known()
+
+    def __str__(self) -> str:
+        return f"{self.spec.type} check of {self.target}"
+
+    def report(self) -> HealthReport:
+        """What is known now. Asked far oftener than there is news."""
+        return self._report
+
+    def _known(self) -> HealthReport:
+        report = self._health.report()
+        return replace(report, reason=self.trouble or report.reason, share=self._share)
+
+    async def run(self, attempt: Try, slots: asyncio.Semaphore) -> None:
+        """Until it is cancelled. `slots` bounds how many try at the same time."""
+        clock, interval = asyncio.get_running_loop().time, self.spec.interval
+        await asyncio.sleep(random.uniform(0, min(START_SPREAD, interval)))
+        while True:
+            async with slots:
+                begun = clock()
+                await self._once(attempt)
+            undecided = not self._asked and self._report.operational is Operational.UNKNOWN
+            apart = min(interval, AGAIN_SOON) if undecided else interval
+            due = begun + apart * random.uniform(1 - EARLY, 1)
+            await asyncio.sleep(max(0.0, due - clock()))
+
+    async def _once(self, attempt: Try) -> None:
+        """One try and what follows from it."""
+        trouble = ""
+        self._asked = False
+        try:
+            share = await attempt(self.spec, self.target)
+        except CheckFailed as failure:
+            self._asked = True
+            self._observe(False, str(failure), self._share)
+        except NoWay:
+            pass  # the way has its own verdict
+        except CheckImpossible as reason:
+            trouble = str(reason)
+        except Exception as error:  # a defect of the check must not empty the pool
+            what = f"{type(error).__name__}: {error}"
+            trouble = f"the {self.spec.type} check itself is at fault, please report it ({what})"
+            log.debug("%s", self, exc_info=True)
+        else:
+            self._asked = True
+            self._observe(True, "", 1.0 if share is None else share)
+        if trouble and trouble != self.trouble:
+            self._tell(trouble)
+        if trouble and not self.trouble:
+            self.troubled_since = time.monotonic()
+        if trouble or self.trouble:
+            self.trouble = trouble
+            self._report = self._known()
+
+    def _tell(self, trouble: str) -> None:
+        """The log, and not again for a while: what is too busy to ask may be so with every other try."""
+        what, when = self._told
+        if trouble != what or time.monotonic() > when + TELL_APART:
+            self._told = trouble, time.monotonic()
+            log.warning("%s: %s; its verdict stays", self, trouble)
+
+    def _observe(self, ok: bool, reason: str, share: float) -> None:
+        transition = self._health.observe(ok, reason, time.time())
+        before, self._share = self._share, share
+        self._report = self._known()
+        if transition or before != share:
+            self._on_news(self)

@@ -1,0 +1,254 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sockets in a namespace that another process holds (`socket_helper`): the daemon's end of the channel to it.
+
+Never waits but on the loop. A helper that does not answer in time is ended, so that its other half starts another
+one in the same namespace; one that is gone altogether is asked for anew where that is possible. What fails here is
+the director's own trouble: OSError.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import os
+import signal
+import socket
+import struct
+from collections.abc import Callable
+from itertools import count
+
+from xdpdirector.health.socket_helper import ANSWER, REQUEST, SERVING
+
+PATIENCE = 1.0  # seconds for an answer
+BIRTH = 30.0  # seconds until a new helper serves
+NOTED_FOR = 10.0  # seconds that another helper is a note
+APART = 1.0  # seconds between two tries to get another helper
+DESCRIPTORS = 2  # with one answer, at most
+_THE_HELPER = "the process that makes the checks' sockets"
+_NUMBERS = (1 << 32) - 1
+_INT = struct.Struct("i")
+
+log = logging.getLogger(__name__)
+
+
+class GivenNamespace:
+    """See `xdpdirector.health.vip_network.Inside`."""
+
+    def __init__(self, fd: int, helper: Helper) -> None:
+        self.fd, self._helper = fd, helper
+        self.lost = False
+
+    async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        if self.lost:
+            raise _gone()
+        made = socket.socket(fileno=await self._helper.ask(family, kind, protocol))
+        made.setblocking(not kind & socket.SOCK_NONBLOCK)
+        return made
+
+    def note(self) -> str:
+        return self._helper.note()
+
+    def close(self) -> None:
+        """The helper stays, for who asks next."""
+
+    def lose(self) -> None:
+        """It went with its helper."""
+        self.lost = True
+        os.close(self.fd)
+
+
+class Helper:
+    """`connect` makes the daemon's end of a new channel; OSError when there is no other. Everything happens on one
+    loop."""
+
+    def __init__(
+        self, connect: Callable[[], socket.socket], *, patience: float = PATIENCE, birth: float = BIRTH
+    ) -> None:
+        self._connect, self._patience, self._birth = connect, patience, birth
+        self._channel: socket.socket | None = None
+        self._tried: float | None = None
+        self._news = asyncio.Event()  # of the namespace: it is there, or lost
+        self._namespace: GivenNamespace | None = None
+        self._serving: int | None = None  # a pidfd
+        self._pids = (0, 0)
+        self._changed: float | None = None
+        self._numbers = count(1)
+        self._pending: dict[int, tuple[bytes, asyncio.Future[int]]] = {}
+
+    async def enter(self) -> GivenNamespace:
+        """The namespace, as soon as somebody serves. OSError."""
+        if self._channel is None:
+            self._open()
+        elif self._namespace is None:
+            self._send(REQUEST.pack(SERVING, 0, 0, 0))
+        try:
+            async with asyncio.timeout(self._birth):
+                while self._channel and self._namespace is None:
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise OSError(errno.ETIMEDOUT, f"{_THE_HELPER} does not start") from None
+        if self._namespace is None:
+            raise _gone()
+        return self._namespace
+
+    async def ask(self, family: int, kind: int, protocol: int) -> int:
+        """The descriptor of a socket. OSError: the helper's own, or that it does not answer."""
+        number = 1 + next(self._numbers) % _NUMBERS
+        answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        request = REQUEST.pack(number, family, kind, protocol)
+        self._pending[number] = request, answer
+        try:
+            self._send(request)
+            async with asyncio.timeout(self._patience):
+                return await answer
+        except BaseException as error:
+            if answer.done() and not answer.cancelled() and not answer.exception():
+                os.close(answer.result())
+            if not isinstance(error, TimeoutError):
+                raise
+            self._end_it()
+            raise OSError(errno.ETIMEDOUT, f"{_THE_HELPER} does not answer") from None
+        finally:
+            del self._pending[number]
+
+    def note(self) -> str:
+        """Whether another process makes the sockets, for a while after it began to."""
+        if self._changed is None or asyncio.get_running_loop().time() > self._changed + NOTED_FOR:
+            return ""
+        return f"{_THE_HELPER} ended, and another one makes them now; verdicts stay as they were"
+
+    def close(self) -> None:
+        """Let it go."""
+        if self._channel:
+            self._lose()
+
+    # The channel
+
+    def _open(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._tried is not None and loop.time() < self._tried + APART:
+            raise _gone()
+        self._tried = loop.time()
+        self._channel = self._connect()
+        self._channel.setblocking(False)
+        loop.add_reader(self._channel, self._hear)
+
+    def _send(self, request: bytes) -> None:
+        if self._channel is None:
+            raise _gone()
+        try:
+            self._channel.send(request)
+        except BlockingIOError:
+            raise OSError(errno.ENOBUFS, f"{_THE_HELPER} does not listen") from None
+
+    def _hear(self) -> None:
+        assert self._channel
+        try:
+            said, descriptors = _received(self._channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            said, descriptors = b"", []
+        if not said:
+            log.error("%s is gone", _THE_HELPER)
+            self._lose()
+            return
+        number, error, *pids = ANSWER.unpack(said)
+        if number == SERVING:
+            self._see(pids[0], pids[1], descriptors)
+        else:
+            self._take(number, error, descriptors)
+
+    def _see(self, process: int, keeper: int, descriptors: list[int]) -> None:
+        """Who serves now."""
+        before, self._pids = self._pids, (process, keeper)
+        if len(descriptors) < DESCRIPTORS:  # this process has none left; `enter` asks again
+            _close(descriptors)
+        else:
+            namespace, self._serving = descriptors[0], _instead(self._serving, descriptors[1])
+            if self._namespace:
+                os.close(namespace)
+            else:
+                self._namespace = GivenNamespace(namespace, self)
+        self._news.set()
+        if before[0] not in (0, process):
+            log.warning("another process makes the checks' sockets now")
+            self._changed = asyncio.get_running_loop().time()
+            if before[1] != keeper:
+                _reap(before[1])
+            for request, _ in self._pending.values():  # the one before may have taken one with it
+                with contextlib.suppress(OSError):
+                    self._send(request)
+
+    def _take(self, number: int, error: int, descriptors: list[int]) -> None:
+        _, answer = self._pending.get(number, (b"", None))
+        if answer is None or answer.done():  # it comes late, or twice
+            _close(descriptors)
+        elif error:
+            answer.set_exception(OSError(error, os.strerror(error)))
+        elif not descriptors:  # there was no descriptor left for it
+            answer.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
+        else:
+            answer.set_result(descriptors[0])
+
+    def _end_it(self) -> None:
+        """Who does not answer is ended: its other half starts another one."""
+        if self._serving is not None:
+            log.warning("%s does not answer, and is ended", _THE_HELPER)
+            with contextlib.suppress(OSError):
+                signal.pidfd_send_signal(self._serving, signal.SIGKILL)
+            self._serving = _instead(self._serving, None)
+
+    def _lose(self) -> None:
+        assert self._channel
+        asyncio.get_running_loop().remove_reader(self._channel)
+        self._channel.close()
+        self._channel = None
+        if self._namespace:
+            self._namespace.lose()
+        self._namespace, self._serving = None, _instead(self._serving, None)
+        _reap(self._pids[1])
+        self._pids = (0, 0)
+        self._news.set()
+        for _, answer in self._pending.values():
+            if not answer.done():
+                answer.set_exception(_gone())
+
+
+def _received(channel: socket.socket) -> tuple[bytes, list[int]]:
+    """As socket.recv_fds, whose flags Python 3.11 forgets: what comes in must not be inherited, not even for a
+    moment."""
+    said, more, _, _ = channel.recvmsg(
+        ANSWER.size, socket.CMSG_SPACE(DESCRIPTORS * _INT.size), socket.MSG_CMSG_CLOEXEC
+    )
+    return said, [
+        descriptor
+        for level, kind, data in more
+        if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS)
+        for (descriptor,) in _INT.iter_unpack(data[: len(data) // _INT.size * _INT.size])
+    ]
+
+
+def _gone() -> OSError:
+    return OSError(errno.ECONNRESET, f"{_THE_HELPER} is gone")
+
+
+def _instead(before: int | None, now: int | None) -> int | None:
+    if before is not None:
+        os.close(before)
+    return now
+
+
+def _close(descriptors: list[int]) -> None:
+    for each in descriptors:
+        os.close(each)
+
+
+def _reap(keeper: int) -> None:
+    """The half that root started is a child of this process."""
+    if keeper:
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(keeper, os.WNOHANG)

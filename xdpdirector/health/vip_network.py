@@ -1,0 +1,388 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Ways of the checks to a VIP on a chosen backend, without a configuration and without an address of their own.
+
+The director has the VIP itself, so its own namespace would ask itself. Sockets of checks are made in another
+one. In there each backend is a gateway of its own, picked by the socket's mark (`mark_routes`); frames leave by
+the director's interface with its MAC and address, as do those of checks `via: address`, so that a server's
+firewall sees no difference.
+
+    checks' namespace      director
+    socket, mark N -> veth == veth -> eth0 -> backend N
+                      veth == veth <- eth0 <- backend N, in the VIP's name, to a port of the checks'
+
+Answers would reach the director's own stack, which drops what comes in its own VIP's name: a filter at the
+interface's ingress hook steers them back (`veth`). It matches nothing else: the source is a VIP, the port
+one that Linux gives to nobody by itself.
+
+Tried and left: a macvlan in the namespace needs an address of its own in each LAN, and a MAC that clouds do not
+let through; in the director's own namespace, rules before the table `local` change how the machine routes, and
+serve IPv4 only. Where the kernel refuses us, checks ask the backend's own address, and `notes` says so.
+
+The namespace has no name: it goes with the process, and the cables with it. Making it needs CAP_SYS_ADMIN, which
+only root has (`socket_helper`); the rest CAP_NET_ADMIN. Nothing here is in the way of packets.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import time
+from collections.abc import Awaitable, Callable, Collection
+from itertools import cycle
+from math import inf
+from typing import Protocol
+
+from xdpdirector.health import veth
+from xdpdirector.health.checks import CheckImpossible, NoWay, Target, direct
+from xdpdirector.health.checks.dialer import RouteOf
+from xdpdirector.health.mark_routes import MARKS, Path, Paths
+from xdpdirector.health.veth import FIRST_PORT, LAST_PORT, Leg
+from xdpdirector.model import Address
+from xdpdirector.net import interfaces
+from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.netlink import Requests
+from xdpdirector.net.netns import Namespace
+from xdpdirector.net.next_hop import Route
+
+SO_MARK = 36
+LOOKS_APART = 5.0  # seconds between looks whether an interface changed, should nobody tell
+WHOLE_FOR = 0.1  # seconds that a look at a cable holds, however many checks of one VIP fail
+RETRY = 30.0  # seconds until something that the kernel refused is tried again
+SETTINGS = {
+    "ipv4/ip_local_port_range": f"{FIRST_PORT} {LAST_PORT}",
+    "ipv4/tcp_tw_reuse": "1",  # there are 4,096 ports, and a VIP is one peer however many backends it has
+    "ipv4/ping_group_range": "0 2147483647",
+}
+_SETTINGS6 = {
+    "ipv6/conf/default/addr_gen_mode": "1",  # no link-local address, so that nothing is sent but checks
+}
+_ICMP = (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
+
+log = logging.getLogger(__name__)
+
+
+class Inside(Protocol):
+    """A network namespace that one has a hold of: `OwnNamespace` and `GivenNamespace` are both one."""
+
+    @property
+    def fd(self) -> int: ...
+
+    @property
+    def lost(self) -> bool:
+        """It is of no use any more: another one may be had."""
+
+    async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        """A socket in there. OSError."""
+
+    def note(self) -> str:
+        """What happened to who makes the sockets, a moment ago; empty when nothing did."""
+
+    def close(self) -> None: ...
+
+
+Enter = Callable[[], Awaitable[Inside]]
+
+
+class OwnNamespace:
+    """A new one, which goes with this process. Takes CAP_SYS_ADMIN."""
+
+    lost = False
+
+    def __init__(self) -> None:
+        self._namespace = Namespace("checks", SETTINGS)
+        self.fd = self._namespace.fd
+
+    async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
+        return self._namespace.make(family, kind, protocol)
+
+    def note(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        self._namespace.close()
+
+
+async def own_namespace() -> Inside:
+    return await asyncio.to_thread(OwnNamespace)
+
+
+class CheckNetwork:
+    """Ways. Made empty; what is needed is made when the first VIP is asked for."""
+
+    def __init__(
+        self,
+        instance: str,
+        *,
+        enter: Enter = own_namespace,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`enter`: where the checks' namespace comes from; OSError when it may not be made."""
+        self._instance, self._enter, self._clock = instance, enter, clock
+        self._inner: _Inner | None = None
+        self._making = asyncio.Lock()
+        self._had_one = False
+        self._refused: dict[str, tuple[str, float]] = {}
+        self._links: list[Interface] = []
+        self._identifiers = cycle(range(FIRST_PORT, LAST_PORT + 1))
+
+    async def prepare(self, target: Target, route: RouteOf) -> Target:
+        """See `Ways.prepare`."""
+        if not target.is_vip:
+            return target
+        way = route(target.backend)
+        if way.kind == "local":
+            return target
+        if way.kind != "neighbour":
+            raise NoWay(way.why)
+        subject = f"{way.interface}, IPv{target.address.version}"
+        sentence, until = self._refused.get(subject, ("", 0.0))
+        if sentence and self._clock() < until:
+            return target.direct()
+        inner = await self._enter_inner(subject)
+        if inner is None:
+            return target.direct()
+        try:
+            inner.lead(target, way)
+        except OSError as error:
+            self._refuse(subject, error)
+            return target.direct()
+        self._refused.pop(subject, None)
+        return target
+
+    async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
+        """See `Dial`."""
+        mark = self._inner.mark(target) if self._inner else None
+        if self._inner is None or mark is None:
+            if self._had_one and target.is_vip:
+                raise OSError(errno.ECONNRESET, "the checks' network is gone")
+            return await direct(target, kind, protocol)
+        opened = await direct(target, kind, protocol, self._inner.namespace.make)
+        try:
+            opened.setsockopt(socket.SOL_SOCKET, SO_MARK, mark)
+            if protocol in _ICMP and kind == socket.SOCK_DGRAM:
+                self._identify(opened)
+        except BaseException:
+            opened.close()
+            raise
+        return opened
+
+    def see(self, links: Collection[Interface]) -> None:
+        """The interfaces of the director are these now: cables follow them, and what was refused may work."""
+        before, self._links = self._links, list(links)
+        if self._links == before:
+            return
+        self._refused = {subject: (why, 0.0) for subject, (why, _) in self._refused.items()}
+        if self._inner:
+            self._inner.see(self._links)
+
+    def fault(self, target: Target, since: float) -> str:
+        """See `Ways.fault`."""
+        return self._inner.fault(target, since) if self._inner and target.is_vip else ""
+
+    def forget(self, target: Target) -> None:
+        """See `Ways.forget`."""
+        if self._inner:
+            self._inner.forget(target)
+
+    def notes(self) -> list[str]:
+        """See `Ways.notes`."""
+        unseen = "ask the backends' own addresses, and do not see whether a server has its VIP"
+        happened = self._inner.namespace.note() if self._inner else ""
+        refused = [
+            f"checks by {subject} {unseen}: {why}" for subject, (why, _) in sorted(self._refused.items())
+        ]
+        return [*filter(None, [happened]), *refused]
+
+    async def close(self) -> None:
+        """Take all of it away."""
+        if self._inner:
+            self._inner.close()
+            self._inner = None
+
+    async def _enter_inner(self, subject: str) -> _Inner | None:
+        """None where there never was one, and there can be none now. A helper of ours that is gone is no reason to
+        ask the backends otherwise than before: CheckImpossible."""
+        async with self._making:
+            if self._inner and self._inner.namespace.lost:
+                self._inner.close()
+                self._inner = None
+            try:
+                self._inner = self._inner or await _Inner.made(self._instance, self._enter, self._clock)
+            except OSError as error:
+                if self._had_one:
+                    raise CheckImpossible(f"{error.strerror or error}: no VIP can be asked for") from error
+                self._refuse(subject, error)
+                return None
+            self._had_one = True
+            return self._inner
+
+    def _refuse(self, subject: str, error: OSError) -> None:
+        why = error.strerror or str(error)
+        if error.errno == errno.EPERM:
+            why += "; let root start the daemon: it makes the checks' namespace before it becomes its `user`"
+        if self._refused.get(subject, ("", 0.0))[0] != why:
+            log.warning("checks by %s cannot ask VIPs: %s", subject, why)
+        self._refused[subject] = why, self._clock() + RETRY
+
+    def _identify(self, opened: socket.socket) -> None:
+        """A ping's identifier out of the checks' range."""
+        for _ in range(FIRST_PORT, LAST_PORT + 1):
+            with contextlib.suppress(OSError):
+                opened.bind(("", next(self._identifiers)))
+                return
+        raise OSError(errno.EADDRINUSE, "all identifiers are in use")
+
+
+class _Inner:
+    """The namespace with all that is in it. Raises OSError when it may not be made."""
+
+    def __init__(
+        self, instance: str, namespace: Inside, inside: socket.socket, clock: Callable[[], float]
+    ) -> None:
+        """`inside`: a netlink socket in the namespace. Both are closed with this, and when it cannot be made."""
+        self._instance, self.namespace, self._clock = instance, namespace, clock
+        self._legs: dict[int, Leg] = {}
+        self._to: dict[Address, Path] = {}
+        self._asked: set[Target] = set()
+        self._looked = clock()
+        self._whole_at: dict[tuple[int, Address], float] = {}
+        with contextlib.ExitStack() as stack:
+            stack.callback(namespace.close)
+            self._inside = stack.enter_context(Requests(lambda *_: inside))
+            self._outside = stack.enter_context(Requests())
+            veth.clear(self._outside, instance)
+            self._paths = Paths(self._inside)
+            self._stack = stack.pop_all()
+
+    @classmethod
+    async def made(cls, instance: str, enter: Enter, clock: Callable[[], float]) -> _Inner:
+        namespace = await enter()
+        try:
+            inside = await namespace.make(
+                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
+            )
+        except BaseException:
+            namespace.close()
+            raise
+        return cls(instance, namespace, inside, clock)
+
+    def mark(self, target: Target) -> int | None:
+        """Of the sockets that lead there; None when it was not prepared."""
+        path = self._to.get(target.backend)
+        return path.mark if path and target.address in path.vips else None
+
+    def lead(self, target: Target, way: Route) -> None:
+        """Everything that is needed for this one, where it is not there yet."""
+        assert way.mac
+        self._look()
+        self._asked.add(target)
+        path = self._to.get(target.backend)
+        if path and path.device != self._device(way.ifindex):
+            self._close(target.backend)
+            path = None
+        if path and path.mac != way.mac:
+            self._paths.move(path, way.mac)
+        if path and target.address in path.vips:
+            return
+        leg = self._legs.get(way.ifindex) or self._make_leg(way.ifindex)
+        source = leg.sources.get(target.address.version)
+        if source is None:
+            raise OSError(
+                errno.EADDRNOTAVAIL, f"{leg.link.name} has no IPv{target.address.version} address but VIPs"
+            )
+        leg.steer(target.address)
+        if path is None:
+            path = self._to[target.backend] = Path(self._free_mark(), leg.device, way.mac)
+        self._paths.lead(path, target.address, source)
+
+    def forget(self, target: Target) -> None:
+        """What only this one needs goes."""
+        self._asked.discard(target)
+        path = self._to.get(target.backend)
+        still = {each.address for each in self._asked if each.backend == target.backend}
+        if path and not still & path.vips:
+            self._close(target.backend)
+        elif path and target.address in path.vips - still:
+            with contextlib.suppress(OSError):
+                self._paths.leave(path, target.address)
+        if not any(each.address == target.address for each in self._asked):
+            for leg in self._legs.values():
+                leg.release(target.address)
+
+    def close(self) -> None:
+        """All of it."""
+        for leg in self._legs.values():
+            leg.close()
+        self._stack.close()
+
+    def _device(self, ifindex: int) -> int | None:
+        return self._legs[ifindex].device if ifindex in self._legs else None
+
+    def _free_mark(self) -> int:
+        used = {path.mark for path in self._to.values()}
+        return next(mark for mark in MARKS if mark not in used)
+
+    def _make_leg(self, ifindex: int) -> Leg:
+        link = self._links().get(ifindex)
+        if link is None:
+            raise OSError(errno.ENODEV, "the interface is gone")
+        vips = {each.address for each in self._asked}
+        leg = Leg(self._outside, self._inside, self.namespace.fd, link, self._instance, vips, self._clock())
+        self._legs[ifindex] = leg
+        self._paths.come_back(leg.device)
+        return leg
+
+    def _look(self) -> None:
+        if self._clock() - self._looked >= LOOKS_APART:
+            self.see(self._links().values())
+
+    def see(self, links: Collection[Interface]) -> None:
+        """An interface that has other addresses or another MAC now gets a new cable, when it is needed."""
+        self._looked = self._clock()
+        present, vips = {link.index: link for link in links}, {each.address for each in self._asked}
+        for ifindex, leg in list(self._legs.items()):
+            if not leg.is_of(present.get(ifindex), vips):
+                self._give_up(ifindex)
+
+    def fault(self, target: Target, since: float) -> str:
+        """See `Ways.fault`. A damaged cable is given up, and made anew for the next check."""
+        path = self._to.get(target.backend)
+        ifindex = next(
+            (index for index, leg in self._legs.items() if path and leg.device == path.device), None
+        )
+        if ifindex is None or self._legs[ifindex].made > since:
+            return "the way by which this director asks VIPs was made anew meanwhile"
+        name, key, now = self._legs[ifindex].link.name, (ifindex, target.address), self._clock()
+        if now - self._whole_at.get(key, -inf) < WHOLE_FOR:
+            return ""
+        if self._legs[ifindex].is_whole(target.address):
+            self._whole_at[key] = now
+            return ""
+        self._give_up(ifindex)
+        log.warning("somebody took the checks' filters off %s, or their cable down: they are made anew", name)
+        return (
+            f"somebody took the filters off {name} that bring a VIP's answers back, or the checks' cable down"
+        )
+
+    def _give_up(self, ifindex: int) -> None:
+        leg = self._legs.pop(ifindex)
+        self._whole_at = {key: at for key, at in self._whole_at.items() if key[0] != ifindex}
+        for backend in [one for one, path in self._to.items() if path.device == leg.device]:
+            self._close(backend)
+        leg.close()
+
+    def _links(self) -> dict[int, Interface]:
+        return {link.index: link for link in interfaces.everything(self._outside)}
+
+    def _close(self, backend: Address) -> None:
+        with contextlib.suppress(OSError):
+            self._paths.close(self._to.pop(backend))
+
+
+def clear(instance: str) -> None:
+    """Remove what a killed daemon of this instance left on the interfaces."""
+    with Requests() as requests:
+        veth.clear(requests, instance)

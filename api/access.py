@@ -7,11 +7,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from xdpdirector.access import AccessFile
-from xdpdirector.audit import Audit
 from xdpdirector.model.access import ApiSpec
-from xdpdirector.sessions import Sessions
-from xdpdirector.tokens import Tokens
+from xdpdirector.storage.access_db import AccessFile
+from xdpdirector.storage.audit_log import Audit
+from xdpdirector.storage.sessions import Sessions
+from xdpdirector.storage.tokens import Tokens
 
 NOWHERE = Path(os.devnull) / "access.db"
 

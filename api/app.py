@@ -10,7 +10,6 @@ from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from xdpdirector import __version__
-from xdpdirector.answers import Answers, PassingAnswers
 from xdpdirector.api import (
     audit,
     backends,
@@ -45,6 +44,7 @@ from xdpdirector.api.protocol import Control
 from xdpdirector.api.pulse import Pulse
 from xdpdirector.api.reading import Reading
 from xdpdirector.api.tallies import Tallies
+from xdpdirector.storage.idempotency_store import Answers, PassingAnswers
 
 _ROUTERS = (
     services.router,

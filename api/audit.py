@@ -13,8 +13,8 @@ from pydantic import AfterValidator, BeforeValidator
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.routers import new_router
-from xdpdirector.audit import AuditView
 from xdpdirector.model.fields import Frozen
+from xdpdirector.storage.audit_log import AuditView
 
 router = new_router(prefix="/v1/audit", tags=["access"])
 _MOMENT = re.compile(

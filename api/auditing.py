@@ -20,8 +20,8 @@ from starlette.types import ASGIApp, Message, Receive, Send
 
 from xdpdirector.api.identity import Identity, Peer, whence
 from xdpdirector.api.strangers import Strangers
-from xdpdirector.audit import Entry, Outcome, attempting
 from xdpdirector.errors import DirectorError, StoreError
+from xdpdirector.storage.audit_log import Entry, Outcome, attempting
 from xdpdirector.system.threads import to_its_end
 
 _LARGEST_PROBLEM = 1 << 14
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class Recorder(Protocol):
-    """Where attempts are written down; see `xdpdirector.audit.Audit`."""
+    """Where attempts are written down; see `xdpdirector.storage.audit_log.Audit`."""
 
     def begin(self, entry: Entry) -> int: ...
 

@@ -19,8 +19,8 @@ from xdpdirector.api import tls
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError, StoreError
 from xdpdirector.model.access import ApiSpec, Endpoint
+from xdpdirector.storage.tokens import Tokens
 from xdpdirector.system.files import Fingerprint, fingerprint
-from xdpdirector.tokens import Tokens
 
 LOOK_APART = 5.0  # seconds between two looks at the files of TLS
 

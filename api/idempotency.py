@@ -15,10 +15,10 @@ from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Request, Response
 
-from xdpdirector.answers import Answer, Answers
 from xdpdirector.api.deps import IntentDep
 from xdpdirector.api.unicode_text import Handler, TextRoute
 from xdpdirector.errors import ConflictError, ReusedKeyError, StoreError
+from xdpdirector.storage.idempotency_store import Answer, Answers
 from xdpdirector.system.threads import to_its_end
 
 log = logging.getLogger(__name__)

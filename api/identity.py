@@ -18,7 +18,7 @@ from typing import Protocol
 
 from xdpdirector.errors import NotAuthenticatedError
 from xdpdirector.model.access import Role
-from xdpdirector.sessions import Holder, Session
+from xdpdirector.storage.sessions import Holder, Session
 
 _PEERCRED = struct.Struct("=iII")  # struct ucred, unix(7)
 _SCHEME = "bearer "

@@ -22,11 +22,11 @@ from xdpdirector.api.identity import Identity, Peer, holder_of
 from xdpdirector.api.requests import Items
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
-from xdpdirector.audit import Entry, Outcome
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError, NotFoundError
 from xdpdirector.model.access import Endpoint, Role
 from xdpdirector.model.fields import Frozen
-from xdpdirector.sessions import LIFETIME, Holder, Session, SessionView
+from xdpdirector.storage.audit_log import Entry, Outcome
+from xdpdirector.storage.sessions import LIFETIME, Holder, Session, SessionView
 from xdpdirector.system.threads import to_its_end
 
 OFF = "The dashboard is turned off: api.dashboard in the configuration."

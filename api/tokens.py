@@ -12,8 +12,8 @@ from xdpdirector.api.deps import AccessDep, DryRun
 from xdpdirector.api.requests import Items
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
+from xdpdirector.storage.tokens import Token, TokenSpec
 from xdpdirector.system.threads import to_its_end
-from xdpdirector.tokens import Token, TokenSpec
 
 router = new_router(prefix="/v1/tokens", tags=["access"], route_class=TextRoute)
 TokenName = Annotated[str, Path(description="A token's name", examples=["prometheus"])]

@@ -22,22 +22,18 @@ from xdpdirector import (
     __version__,
     becoming,
     descriptors,
-    eventids,
     heap,
     loading,
     logs,
 )
-from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.server import Door, Server
-from xdpdirector.archive import Archive
 from xdpdirector.carriers import Carriers
 from xdpdirector.config import config_file
 from xdpdirector.configuring import beginning
 from xdpdirector.dataplane.kernel import RealPlane
-from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.events import Events
@@ -58,7 +54,11 @@ from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips
 from xdpdirector.paths import InstancePaths
 from xdpdirector.reconciler import Reconciler
-from xdpdirector.recorded import Recorded
+from xdpdirector.storage import event_ids
+from xdpdirector.storage.audited_revisions import Recorded
+from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.supervisor import Supervisor
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
@@ -129,7 +129,7 @@ async def _serve(
         stored, digest = archive.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
         begun = beginning(archive, wanted, digest, plane)
-        events, tasks = Events(first=eventids.begin(paths.events)), BackgroundTasks()
+        events, tasks = Events(first=event_ids.begin(paths.events)), BackgroundTasks()
         tasks.watch_callbacks()
         weaknesses = exec_check.notes(wanted.checks)
         probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))

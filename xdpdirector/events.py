@@ -52,7 +52,8 @@ class Gap(NamedTuple):
 
 
 class Events:
-    """Ids increase by one, from `first` on. Those of a later daemon are higher: see `xdpdirector.eventids`."""
+    """Ids increase by one, from `first` on. Those of a later daemon are higher: see
+    `xdpdirector.storage.event_ids`."""
 
     def __init__(self, capacity: int = CAPACITY, first: int | None = None) -> None:
         self._ring: deque[Event] = deque(maxlen=capacity)

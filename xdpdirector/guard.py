@@ -17,7 +17,6 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
-from xdpdirector.audit import attempt_under_way
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import CapacityError, DirectorError, StoreError
 from xdpdirector.events import Events
@@ -37,6 +36,7 @@ from xdpdirector.state.denylist import Denial, Denials, Keeper, Kept
 from xdpdirector.state.diff import Difference
 from xdpdirector.state.dry_run import DryRunError, beside
 from xdpdirector.state.edits import Services
+from xdpdirector.storage.audit_log import attempt_under_way
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.system.threads import to_its_end
 

@@ -22,17 +22,17 @@ from lively_plane import LivelyPlane
 from stage import Stage
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xdpdirector.answers import StoredAnswers
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import opened_doors
 from xdpdirector.api.server import Server
-from xdpdirector.archive import Archive
 from xdpdirector.client import Client
-from xdpdirector.denystore import DenyStore
 from xdpdirector.model.access import ApiSpec, Endpoint, Role
-from xdpdirector.recorded import Recorded
-from xdpdirector.tokens import TokenSpec
+from xdpdirector.storage.audited_revisions import Recorded
+from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.idempotency_store import StoredAnswers
+from xdpdirector.storage.tokens import TokenSpec
 
 DEADLINE = 30.0
 LOOPBACK = ip_address("127.0.0.1")

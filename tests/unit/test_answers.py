@@ -13,10 +13,10 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector import answers
-from xdpdirector.answers import Answer, StoredAnswers
 from xdpdirector.client import UnixConnection
-from xdpdirector.store import Store
+from xdpdirector.storage import idempotency_store
+from xdpdirector.storage.idempotency_store import Answer, StoredAnswers
+from xdpdirector.storage.store import Store
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"]}
 MAIL = {"name": "mail", "listeners": ["192.0.2.10:25/tcp"]}
@@ -135,7 +135,7 @@ def test_answers_are_kept_for_a_day(store: Store) -> None:
     kept = StoredAnswers(lambda: store.database)
     kept.keep("old", an_answer())
     with store.database.transaction():
-        store.database.write("UPDATE answers SET at = at - ?", (answers.KEPT_FOR,))
+        store.database.write("UPDATE answers SET at = at - ?", (idempotency_store.KEPT_FOR,))
 
     found = kept.find("old")
     kept.keep("new", an_answer())
@@ -147,26 +147,26 @@ def test_answers_are_kept_for_a_day(store: Store) -> None:
 def test_there_are_only_so_many(store: Store) -> None:
     kept = StoredAnswers(lambda: store.database)
     with store.database.transaction():
-        for number in range(answers.MOST + 5):
+        for number in range(idempotency_store.MOST + 5):
             store.database.write(
                 "INSERT INTO answers VALUES (?, 'request', unixepoch() - ?, 201, '{}', '')",
-                (str(number), answers.MOST + 10 - number),
+                (str(number), idempotency_store.MOST + 10 - number),
             )
 
     kept.keep("new", an_answer())
 
-    assert store.database.row("SELECT count(*) FROM answers") == (answers.MOST,)
+    assert store.database.row("SELECT count(*) FROM answers") == (idempotency_store.MOST,)
     assert (kept.find("5"), kept.find("new")) == (None, an_answer())
     assert kept.find("6") is not None
 
 
 def test_they_take_only_so_much_room(store: Store) -> None:
     kept = StoredAnswers(lambda: store.database)
-    for number in range(answers.LARGEST_ALL // answers.LARGEST + 3):
-        kept.keep(str(number), an_answer(bytes(answers.LARGEST)))
-    kept.keep("too large", an_answer(bytes(answers.LARGEST + 1)))
+    for number in range(idempotency_store.LARGEST_ALL // idempotency_store.LARGEST + 3):
+        kept.keep(str(number), an_answer(bytes(idempotency_store.LARGEST)))
+    kept.keep("too large", an_answer(bytes(idempotency_store.LARGEST + 1)))
 
     row = store.database.row("SELECT sum(length(body)) FROM answers")
-    assert row == (answers.LARGEST_ALL,)
+    assert row == (idempotency_store.LARGEST_ALL,)
     assert kept.find("0") is None
     assert kept.find("too large") is None

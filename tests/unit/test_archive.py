@@ -15,11 +15,11 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.archive import Archive
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.model import ServiceSpec
 from xdpdirector.state.drains import Drains
-from xdpdirector.store import Store
+from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.store import Store
 
 WEB = {"web": ServiceSpec.model_validate({"listeners": ["192.0.2.10:80/tcp"]})}
 MAIL = {"mail": ServiceSpec.model_validate({"listeners": ["192.0.2.10:25/tcp"]})}
@@ -151,7 +151,7 @@ def test_who_asks_while_another_thread_opens_it_gets_the_same(
                     together.wait(0.5)  # the other thread comes, if it can
                 super().__init__(path, patience=patience)
 
-        monkeypatch.setattr("xdpdirector.archive.Store", Slow)
+        monkeypatch.setattr("xdpdirector.storage.fallback.Store", Slow)
         with ThreadPoolExecutor(2) as threads:
             one, other = threads.map(lambda _: archive.database, range(2))
 

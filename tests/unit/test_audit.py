@@ -13,10 +13,16 @@ from pathlib import Path
 import pytest
 from stage import FakeHistory
 
-from xdpdirector.access import KEPT, AccessFile
-from xdpdirector.audit import LONGEST, Audit, Entry, Outcome, attempting
 from xdpdirector.errors import StoreError
-from xdpdirector.recorded import Recorded
+from xdpdirector.storage.access_db import KEPT, AccessFile
+from xdpdirector.storage.audit_log import (
+    LONGEST,
+    Audit,
+    Entry,
+    Outcome,
+    attempting,
+)
+from xdpdirector.storage.audited_revisions import Recorded
 
 ROOT = Entry(
     "root", "admin", "uid 0, pid 4242", "drain_backend", "POST /v1/services/web/backends/web1/drain", "k1"

@@ -25,7 +25,7 @@ from xdpdirector.api.limits import LARGEST_BODY
 from xdpdirector.api.rates import AT_ONCE
 from xdpdirector.api.server import Door
 from xdpdirector.model.access import ApiSpec, Role, TlsSpec
-from xdpdirector.tokens import TokenSpec
+from xdpdirector.storage.tokens import TokenSpec
 
 DEADLINE = 60.0  # on a busy machine
 IMPATIENT = Patience(request=0.3, answer=0.5, idle=1, handshake=0.3)

@@ -12,14 +12,14 @@ import pytest
 import stage as s
 from stage import ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
-from xdpdirector.archive import Archive
 from xdpdirector.configuring import beginning
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.state import edits
 from xdpdirector.state.file_merge import Ground, merge_file
-from xdpdirector.store import Store
+from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.store import Store
 
 HTTP: dict[str, Any] = {"type": "http"}
 TCP: dict[str, Any] = {"type": "tcp"}

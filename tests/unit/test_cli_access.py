@@ -14,13 +14,13 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.access import AccessFile
 from xdpdirector.api.identity import user_name
-from xdpdirector.audit import Audit
 from xdpdirector.cli import main
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotAllowedError, NotFoundError
-from xdpdirector.offline import Offline
-from xdpdirector.tokens import Tokens
+from xdpdirector.storage.access_db import AccessFile
+from xdpdirector.storage.audit_log import Audit
+from xdpdirector.storage.offline_access import Offline
+from xdpdirector.storage.tokens import Tokens
 
 DEPLOY = {"name": "deploy", "role": "operate", "lifetime": "30d"}
 NOBODY = 65534

@@ -15,11 +15,11 @@ import pytest
 from stage import ME, Stage, service, story, until
 from staged_daemon import StagedDaemon
 
-from xdpdirector.archive import Archive
 from xdpdirector.client import UnixConnection
-from xdpdirector.database import Database
-from xdpdirector.denystore import DenyStore
 from xdpdirector.model import AdminState
+from xdpdirector.storage.database import Database
+from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.fallback import Archive
 
 DEADLINE = 20.0
 

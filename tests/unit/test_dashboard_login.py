@@ -22,7 +22,7 @@ from xdpdirector.api.server import Door
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec, Role
 from xdpdirector.relay import Relay
-from xdpdirector.tokens import TokenSpec
+from xdpdirector.storage.tokens import TokenSpec
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
 ENABLE = "/v1/services/web/backends/web1/enable"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.denystore import DenyStore
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, StoreError
 from xdpdirector.model.guard import DenyEntry
 from xdpdirector.state import denylist
 from xdpdirector.state.denylist import Denial, FakeKeeper, Keeper, Kept
-from xdpdirector.store import Store
+from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.store import Store
 
 NET, HOST, NET6 = (ip_network(text) for text in ("203.0.113.0/24", "203.0.113.9", "2001:db8:7::/48"))
 BEFORE = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)

@@ -24,14 +24,14 @@ from api_server import PLENTY, ApiServer
 from door_certificates import Certificate, made
 from fake_director import FakeDirector
 
-from xdpdirector.access import AccessFile
 from xdpdirector.api import tls
 from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.identity import user_name
 from xdpdirector.api.server import Door
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model.access import ApiSpec, Endpoint, Role, TlsSpec
-from xdpdirector.tokens import Tokens, TokenSpec
+from xdpdirector.storage.access_db import AccessFile
+from xdpdirector.storage.tokens import Tokens, TokenSpec
 
 LOOPBACK = ip_address("127.0.0.1")
 SERVICES = "/v1/services"

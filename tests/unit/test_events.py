@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import eventids
 from xdpdirector.events import Events, Gap
+from xdpdirector.storage import event_ids
 
 SOON = 5.0
 AT_ONCE = 0.0
@@ -144,11 +144,11 @@ def test_what_follows_from_a_change_comes_behind_its_news(well: bool) -> None:
 
 @pytest.mark.parametrize("later", [1_000_000, 10, 2_000_000_000_000])
 def test_ids_of_a_later_daemon_are_higher_whatever_the_clock_says(tmp_path: Path, later: int) -> None:
-    first = eventids.begin(tmp_path / "events", now_ms=1_000_000)
+    first = event_ids.begin(tmp_path / "events", now_ms=1_000_000)
 
-    second = eventids.begin(tmp_path / "events", now_ms=later)
+    second = event_ids.begin(tmp_path / "events", now_ms=later)
 
-    assert second >= first + eventids.AHEAD
+    assert second >= first + event_ids.AHEAD
     assert Events(first=second).last == second - 1
 
 
@@ -156,10 +156,10 @@ def test_ids_of_a_later_daemon_are_higher_whatever_the_clock_says(tmp_path: Path
 def test_what_cannot_be_read_leaves_the_clock(tmp_path: Path, content: str) -> None:
     (tmp_path / "events").write_text(content, encoding="latin-1")
 
-    assert eventids.begin(tmp_path / "events", now_ms=77) == 77
+    assert event_ids.begin(tmp_path / "events", now_ms=77) == 77
 
 
 def test_what_cannot_be_written_keeps_nobody_from_starting(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    assert eventids.begin(tmp_path / "file" / "events", now_ms=77) == 77
+    assert event_ids.begin(tmp_path / "file" / "events", now_ms=77) == 77

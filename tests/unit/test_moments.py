@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from xdpdirector.state.drains import Drain, Drains
-from xdpdirector.store import Store
+from xdpdirector.storage.store import Store
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Moment, Now, Stored, stored
 

@@ -29,7 +29,7 @@ from xdpdirector.api.server import Door
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError
 from xdpdirector.model.access import Role
-from xdpdirector.tokens import TokenSpec
+from xdpdirector.storage.tokens import TokenSpec
 
 DOCUMENT = create_app(FakeDirector()).openapi()
 DOCUMENTATION = {"openapi", "get_reference", "get_dashboard"}

@@ -21,14 +21,14 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from stage import BASE, HOSTS, ME, Stage
 from staged_daemon import MEMORY
 
-from xdpdirector.archive import Archive
 from xdpdirector.dataplane.interface import FakePlane
-from xdpdirector.denystore import DenyStore
 from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.planning import plan
 from xdpdirector.state.change_request import Intent
+from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.fallback import Archive
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 Wanted = dict[str, ServiceSpec]

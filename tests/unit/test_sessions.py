@@ -12,7 +12,15 @@ import pytest
 
 from xdpdirector.errors import NotFoundError
 from xdpdirector.model.access import Role
-from xdpdirector.sessions import CODE_LIFETIME, IDLE, LIFETIME, MOST, MOST_CODES, Holder, Sessions
+from xdpdirector.storage.sessions import (
+    CODE_LIFETIME,
+    IDLE,
+    LIFETIME,
+    MOST,
+    MOST_CODES,
+    Holder,
+    Sessions,
+)
 
 ROOT = Holder("root", Role.ADMIN, uid=0)
 DEPLOY = Holder("token:deploy", Role.OPERATE, token="deploy", token_created=datetime(2026, 1, 1, tzinfo=UTC))

@@ -12,13 +12,13 @@ from typing import Any
 
 import pytest
 
-from xdpdirector import store as store_module
 from xdpdirector.configuring import beginning
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.model.checks import HttpCheck
-from xdpdirector.store import Store
+from xdpdirector.storage import store as store_module
+from xdpdirector.storage.store import Store
 
 WEB1 = {"address": "192.0.2.21", "weight": 1}
 WEB2 = {"address": "192.0.2.22", "weight": 2}

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.access import AccessFile
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
 from xdpdirector.model.access import Role
-from xdpdirector.tokens import MOST, USE_APART, Tokens, TokenSpec
+from xdpdirector.storage.access_db import AccessFile
+from xdpdirector.storage.tokens import MOST, USE_APART, Tokens, TokenSpec
 
 BEGIN = datetime(2025, 1, 1, 12, 0, tzinfo=UTC)
 HOUR = 3600.0

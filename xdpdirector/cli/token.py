@@ -19,7 +19,7 @@ from xdpdirector.errors import UnreachableError
 from xdpdirector.paths import InstancePaths
 
 if TYPE_CHECKING:
-    from xdpdirector.offline import Offline
+    from xdpdirector.storage.offline_access import Offline
 
 app = typer.Typer(help="Tokens for the API: add, list, remove.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name.", show_default=False)]
@@ -100,7 +100,7 @@ def _asked(chosen: Target, online: Callable[[Target], Any], offline: Callable[[O
     except UnreachableError:
         if chosen.socket is not None:
             raise
-    from xdpdirector.offline import Offline
+    from xdpdirector.storage.offline_access import Offline
 
     with Offline(InstancePaths(chosen.instance).access) as file:
         result = offline(file)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is remembered of wishes: revisions, and the drains under way; and the seam to where they are kept.
 
-`xdpdirector.store.Store` keeps them. Knows nothing of files and databases.
+`xdpdirector.storage.store.Store` keeps them. Knows nothing of files and databases.
 """
 
 from __future__ import annotations

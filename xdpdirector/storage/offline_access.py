@@ -16,12 +16,12 @@ from typing import Any, Self, TypeVar
 
 from pydantic import ValidationError
 
-from xdpdirector.access import AccessFile
-from xdpdirector.audit import Audit, Entry, Outcome
 from xdpdirector.config.messages import problems
 from xdpdirector.errors import DirectorError, InvalidRequestError, NotAllowedError, StoreError
 from xdpdirector.model.access import Role
-from xdpdirector.tokens import Tokens, TokenSpec
+from xdpdirector.storage.access_db import AccessFile
+from xdpdirector.storage.audit_log import Audit, Entry, Outcome
+from xdpdirector.storage.tokens import Tokens, TokenSpec
 
 Result = TypeVar("Result")
 

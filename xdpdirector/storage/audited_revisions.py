@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from xdpdirector.audit import Outcome, attempt_under_way
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import History, Revision, Summary
+from xdpdirector.storage.audit_log import Outcome, attempt_under_way
 
 
 class Notebook(Protocol):
-    """See `xdpdirector.audit.Audit`."""
+    """See `xdpdirector.storage.audit_log.Audit`."""
 
     @property
     def notes(self) -> Sequence[str]: ...

@@ -18,12 +18,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from xdpdirector.database import Database, set_aside
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import Revision, Summary
-from xdpdirector.store import Store
+from xdpdirector.storage.database import Database, set_aside
+from xdpdirector.storage.store import Store
 
 _HASTE = 0.05  # seconds that a daemon at work waits for another process: its loop stands meanwhile
 _PRIVATE, _PRIVATE_DIRECTORY = 0o600, 0o700

@@ -15,12 +15,12 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from xdpdirector.access import AccessFile
-from xdpdirector.database import Row
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StoreError
 from xdpdirector.model.access import Role
 from xdpdirector.model.fields import Between, Duration, Frozen, Name
 from xdpdirector.state.dry_run import DryRunError, beside
+from xdpdirector.storage.access_db import AccessFile
+from xdpdirector.storage.database import Row
 
 MOST = 1000
 USE_APART = timedelta(minutes=5)

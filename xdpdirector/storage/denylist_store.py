@@ -6,17 +6,17 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from xdpdirector.database import Database
 from xdpdirector.errors import StoreError
 from xdpdirector.model.guard import Prefix, parse_prefix
 from xdpdirector.state.denylist import Denial, Denials, Kept
+from xdpdirector.storage.database import Database
 
 _COLUMNS = "prefix, reason, author, since, from_file"
 
 
 class DenyStore:
     """A `xdpdirector.state.denylist.Keeper`. `database`: the one that can be written now, or a StoreError; its
-    tables are made by `xdpdirector.store`."""
+    tables are made by `xdpdirector.storage.store`."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from xdpdirector.database import Database
+from xdpdirector.storage.database import Database
 
 KEPT_FOR = 24 * 3600.0
 MOST = 2000

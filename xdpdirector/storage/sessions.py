@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from xdpdirector.database import Database, Format, Row, set_aside
 from xdpdirector.errors import DamagedStoreError, NotFoundError, StoreError
 from xdpdirector.model.access import Role
 from xdpdirector.model.fields import Frozen
+from xdpdirector.storage.database import Database, Format, Row, set_aside
 
 LIFETIME = timedelta(hours=12)
 IDLE = timedelta(hours=1)

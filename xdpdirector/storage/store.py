@@ -18,13 +18,13 @@ from typing import Any, Self
 
 from pydantic import TypeAdapter, ValidationError
 
-from xdpdirector.database import Database, Format, Row
 from xdpdirector.errors import ForeignStoreError, StoreError
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.checks import STORED
 from xdpdirector.state import check_ports
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import Revision, Summary
+from xdpdirector.storage.database import Database, Format, Row
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Now, Stored
 
@@ -115,8 +115,8 @@ _DRAIN_FIELDS = (
 class Store:
     """The database at `path`, made when it is not there; one user at a time. StoreError says what to do.
 
-    `patience` is how many seconds to wait for another process that uses it. `xdpdirector.archive` copes with a file
-    that cannot be used.
+    `patience` is how many seconds to wait for another process that uses it. `xdpdirector.storage.fallback` copes
+    with a file that cannot be used.
     """
 
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from xdpdirector.access import KEPT, AccessFile
-from xdpdirector.database import Row
 from xdpdirector.errors import StoreError
 from xdpdirector.model.fields import Frozen
+from xdpdirector.storage.access_db import KEPT, AccessFile
+from xdpdirector.storage.database import Row
 
 LONGEST = {"request": 500, "key": 100, "reason": 500, "detail": 500, "author": 100, "source": 100}
 DAEMON = "daemon"
@@ -68,7 +68,7 @@ class AuditView(Frozen):
     detail: str
 
 
-_current: ContextVar[Outcome | None] = ContextVar("xdpdirector.audit", default=None)
+_current: ContextVar[Outcome | None] = ContextVar("xdpdirector.storage.audit_log", default=None)
 
 
 def attempt_under_way() -> Outcome | None:

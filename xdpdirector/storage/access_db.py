@@ -10,8 +10,8 @@ import logging
 import threading
 from pathlib import Path
 
-from xdpdirector.database import Database, Format, set_aside
 from xdpdirector.errors import DamagedStoreError, StoreError
+from xdpdirector.storage.database import Database, Format, set_aside
 
 log = logging.getLogger(__name__)
 

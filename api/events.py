@@ -15,7 +15,7 @@ from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, APART, EventStream, Stream, message
-from xdpdirector.events import CAPACITY, Event, Gap
+from xdpdirector.control.events import CAPACITY, Event, Gap
 
 router = new_router(prefix="/v1/events", tags=["events"])
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.unicode_text import TextRoute
+from xdpdirector.control.explain_text import Explanation
 from xdpdirector.dataplane.explain_types import Question
-from xdpdirector.explanation import Explanation
 
 router = new_router(prefix="/v1/explain", tags=["explain"], route_class=TextRoute)
 

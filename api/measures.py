@@ -15,13 +15,13 @@ from dataclasses import dataclass
 from xdpdirector import __version__
 from xdpdirector.api.exposition import Family, Kind, labels
 from xdpdirector.api.tallies import Tallies
+from xdpdirector.control.status_views import BackendSample, ServiceSample
 from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.view import Finding, FindingKind
 from xdpdirector.model import AdminState
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import Operational, Readiness, Traffic, Vitals
-from xdpdirector.reporting import BackendSample, ServiceSample
 from xdpdirector.sync.status import PeerState, PeerStatus
 
 _OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))

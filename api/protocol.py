@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The seam between HTTP and the director: what the API asks of it, and nothing else.
 
-`xdpdirector.director.Director` has this shape, and so has the tests' fake. All calls happen on one asyncio
+`xdpdirector.control.director.Director` has this shape, and so has the tests' fake. All calls happen on one asyncio
 loop; the reading ones are cheap and do not wait. Errors are those of `xdpdirector.errors`.
 """
 
@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Literal, Protocol
 
+from xdpdirector.control.events import Events
+from xdpdirector.control.explain import Explaining
+from xdpdirector.control.status_views import ServiceSample
+from xdpdirector.control.trace_sessions import Tracing
 from xdpdirector.dataplane.inventory_types import Holdings
-from xdpdirector.events import Events
-from xdpdirector.explaining import Explaining
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.source import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
@@ -28,12 +30,10 @@ from xdpdirector.model.status import (
     Statistics,
     Vitals,
 )
-from xdpdirector.reporting import ServiceSample
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Plan, RevisionView
 from xdpdirector.state.revisions import Summary
 from xdpdirector.sync.status import SyncSource
-from xdpdirector.tracing import Tracing
 
 
 class ConfigurationControl(Protocol):
@@ -51,7 +51,7 @@ class ConfigurationControl(Protocol):
 
 
 class GuardControl(Protocol):
-    """Who is denied, and what limits refused. `xdpdirector.guard.Guard` has this shape."""
+    """Who is denied, and what limits refused. `xdpdirector.control.guard_controller.Guard` has this shape."""
 
     def view(self) -> GuardView: ...
 

@@ -21,6 +21,7 @@ from typing import Any
 
 from xdpdirector.api.protocol import Control
 from xdpdirector.api.turns import in_turns
+from xdpdirector.control.status_views import BackendSample, ServiceSample
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import (
@@ -32,7 +33,6 @@ from xdpdirector.model.status import (
     Traffic,
     Vitals,
 )
-from xdpdirector.reporting import BackendSample, ServiceSample
 
 APART = 1.0  # seconds between two looks while somebody looks
 KEPT_APART = 10.0

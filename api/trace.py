@@ -17,12 +17,12 @@ from xdpdirector.api.protocol import Control
 from xdpdirector.api.reading import ReaderDep
 from xdpdirector.api.routers import new_router
 from xdpdirector.api.streams import ALIVE, ALIVE_EVERY, EventStream, Stream, message
+from xdpdirector.control.trace_sessions import Watcher
 from xdpdirector.dataplane.trace_types import MOST, Decision, Selection
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model.fields import Frozen
 from xdpdirector.model.guard import PrefixField
 from xdpdirector.model.listener import Address
-from xdpdirector.tracing import Watcher
 
 LONGEST = 86400.0  # seconds
 

@@ -30,14 +30,15 @@ from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import Certificates, opened_doors
 from xdpdirector.api.server import Door, Server
-from xdpdirector.carriers import Carriers
 from xdpdirector.config import config_file
-from xdpdirector.configuring import beginning
+from xdpdirector.control.attach_keeper import Carriers
+from xdpdirector.control.configuration import beginning
+from xdpdirector.control.director import Director
+from xdpdirector.control.events import Events
+from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.kernel import RealPlane
-from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
-from xdpdirector.events import Events
-from xdpdirector.guard import Guard
 from xdpdirector.health.checks import exec as exec_check
 from xdpdirector.health.checks import registry, trust_store
 from xdpdirector.health.checks.metrics import Measured
@@ -53,7 +54,6 @@ from xdpdirector.net.own_macs import FormerMacs, own_macs
 from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips
 from xdpdirector.paths import InstancePaths
-from xdpdirector.reconciler import Reconciler
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.audited_revisions import Recorded
 from xdpdirector.storage.denylist_store import DenyStore

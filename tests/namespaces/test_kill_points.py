@@ -26,6 +26,7 @@ from datagrams import Stream
 from forkserver import ForkServer
 from ruamel.yaml import YAML
 
+from xdpdirector.control.planner import Standing, plan
 from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab
@@ -38,7 +39,6 @@ from xdpdirector.model import Configuration
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
 from xdpdirector.paths import InstancePaths
-from xdpdirector.planning import Standing, plan
 
 pytestmark = pytest.mark.root
 

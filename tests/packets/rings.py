@@ -7,13 +7,13 @@ from collections.abc import Collection, Iterable
 
 import world as w
 
-from xdpdirector import planning
+from xdpdirector.control import planner
+from xdpdirector.control.planner import Standing
 from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
-from xdpdirector.planning import Standing
 
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 301)
@@ -49,7 +49,7 @@ def planned(
         )
         for name in spec.backends
     }
-    return planning.plan("web", spec, standings)
+    return planner.plan("web", spec, standings)
 
 
 def ring(names: Iterable[str], draining: Collection[str] = (), down: Collection[str] = ()) -> ServicePlan:

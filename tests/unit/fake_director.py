@@ -12,13 +12,17 @@ from typing import Any, Literal
 
 from stage import FakeHistory
 
-from xdpdirector import reporting
+from xdpdirector.control import status_views
+from xdpdirector.control.events import Events
+from xdpdirector.control.explain import Explaining
+from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.planner import Standing, VipVerdict, standing_of
+from xdpdirector.control.preview import running
+from xdpdirector.control.status_views import ServiceSample
+from xdpdirector.control.trace_sessions import Tracing
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
-from xdpdirector.events import Events
-from xdpdirector.explaining import Explaining
-from xdpdirector.guard import Guard
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.source import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
@@ -42,9 +46,6 @@ from xdpdirector.model.status import (
     total,
 )
 from xdpdirector.net.next_hop import Route
-from xdpdirector.planning import Standing, VipVerdict, standing_of
-from xdpdirector.preview import running
-from xdpdirector.reporting import ServiceSample
 from xdpdirector.state import edits, etag
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import FakeKeeper
@@ -61,7 +62,6 @@ from xdpdirector.state.dry_run import DryRunError
 from xdpdirector.state.revisions import Revision, Summary
 from xdpdirector.sync.status import NoSync
 from xdpdirector.system import boot_time
-from xdpdirector.tracing import Tracing
 
 CLIENT = "198.51.100.7"
 FOUND = Route("neighbour", bytes.fromhex("020000000015"), bytes.fromhex("020000000001"), 2, "eth0")
@@ -126,7 +126,7 @@ class FakeDirector:
         self._break()
         spec = edits.find_service(self._services, name)
         backends = tuple(self.backend(name, backend) for backend in spec.backends)
-        return reporting.service_view(name, spec, backends, Refused())
+        return status_views.service_view(name, spec, backends, Refused())
 
     def backend(self, service: str, name: str) -> BackendView:
         self._break()

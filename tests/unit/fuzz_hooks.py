@@ -21,7 +21,7 @@ from schemathesis.checks import CheckContext
 from schemathesis.openapi.checks import RejectedPositiveData
 
 from xdpdirector.api import cursors
-from xdpdirector.configuring import FIXED
+from xdpdirector.control.configuration import FIXED
 from xdpdirector.model import Configuration
 from xdpdirector.model.durations import parse_duration
 

@@ -15,12 +15,14 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, ParamSpec
 
-from xdpdirector.carriers import FakeCarriers
+from xdpdirector.control.attach_keeper import FakeCarriers
+from xdpdirector.control.backend_status import CheckRunner
+from xdpdirector.control.director import Director
+from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
-from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
-from xdpdirector.guard import Guard
 from xdpdirector.health.checks import Target
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
@@ -30,8 +32,6 @@ from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.neighbours import FakeNeighbours, Route
 from xdpdirector.net.vips import FakeVips
-from xdpdirector.reconciler import Reconciler
-from xdpdirector.standings import CheckRunner
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import FakeKeeper, Keeper
 from xdpdirector.state.drains import Drain

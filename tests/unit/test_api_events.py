@@ -13,8 +13,8 @@ from fake_director import FakeDirector
 
 from xdpdirector.api import streams
 from xdpdirector.client import Client
+from xdpdirector.control.events import Events
 from xdpdirector.errors import InvalidRequestError, OverloadedError
-from xdpdirector.events import Events
 from xdpdirector.sse import Message, messages
 
 EVENTS = "/v1/events"

@@ -3,8 +3,8 @@
 
 from dataclasses import replace
 
-from xdpdirector.carriers import Carriers
-from xdpdirector.events import Events
+from xdpdirector.control.attach_keeper import Carriers
+from xdpdirector.control.events import Events
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.paths import InstancePaths
 

@@ -12,7 +12,7 @@ import pytest
 import stage as s
 from stage import ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
-from xdpdirector.configuring import beginning
+from xdpdirector.control.configuration import beginning
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.status import Operational

@@ -26,7 +26,7 @@ from test_explanation import found
 from test_tracing import DENIED, FORWARDED
 
 from xdpdirector.cli import main
-from xdpdirector.events import Events
+from xdpdirector.control.events import Events
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model.listener import unicast_address
 

@@ -10,7 +10,7 @@ import pytest
 import stage as s
 from stage import HOSTS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story
 
-from xdpdirector.configuring import beginning
+from xdpdirector.control.configuration import beginning
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import (
     CapacityError,

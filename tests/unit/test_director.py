@@ -14,8 +14,8 @@ import pytest
 import stage as s
 from stage import FAR, ME, VIP, WEB1, WEB2, Stage, story
 
+from xdpdirector.control.director import Director
 from xdpdirector.dataplane.service_plan import MemberPlan, State
-from xdpdirector.director import Director
 from xdpdirector.errors import (
     CapacityError,
     ConflictError,

@@ -12,8 +12,8 @@ import pytest
 import stage as s
 from stage import ME, VIP, WEB1, WEB2, Stage, story
 
+from xdpdirector.control.director import Director
 from xdpdirector.dataplane.service_plan import State
-from xdpdirector.director import Director
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import BackendView, DrainView, Operational

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.events import Events, Gap
+from xdpdirector.control.events import Events, Gap
 from xdpdirector.storage import event_ids
 
 SOON = 5.0

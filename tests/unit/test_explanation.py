@@ -14,9 +14,9 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 
 from xdpdirector.client import Client
+from xdpdirector.control.explain_text import explain
 from xdpdirector.dataplane.explain_types import Finding, Question, Slot, frame_of
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.explanation import explain
 from xdpdirector.loader import source
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.listener import unicast_address

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 from stage import CHECK, Stage, service, story, until
 
+from xdpdirector.control.reconciler import APPLY_APART
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import BackendSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.reconciler import APPLY_APART
 
 BACKENDS, SECONDS = 250, 2.0
 ADDRESSES = {f"b{number:03}": ip_address("198.51.100.0") + 1 + number for number in range(BACKENDS)}

@@ -6,10 +6,10 @@ from __future__ import annotations
 import pytest
 from stage import Stage, service, story
 
+from xdpdirector.control.events import Events
+from xdpdirector.control.guard_controller import Guard
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StaleError, StoreError
-from xdpdirector.events import Events
-from xdpdirector.guard import Guard
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import (
     DenyEntry,

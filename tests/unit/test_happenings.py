@@ -10,10 +10,10 @@ import pytest
 import stage as s
 from stage import ME, VIP, WEB1, WEB2, Stage, story
 
-from xdpdirector.director import Director
+from xdpdirector.control.director import Director
+from xdpdirector.control.events import Events
+from xdpdirector.control.status_events import Lookout
 from xdpdirector.errors import StoreError
-from xdpdirector.events import Events
-from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import AttachmentView, Operational
 

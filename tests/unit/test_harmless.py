@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 
 from xdpdirector import logs
 from xdpdirector.cli import render
-from xdpdirector.events import Events
+from xdpdirector.control.events import Events
 from xdpdirector.health.checks import CheckFailed, CheckImpossible
 from xdpdirector.system import sanitize
 

@@ -10,11 +10,17 @@ import pytest
 import stage as s
 from stage import HOSTS, MACS
 
+from xdpdirector.control.planner import (
+    Standing,
+    VipVerdict,
+    grown,
+    plan,
+    standing_of,
+)
 from xdpdirector.dataplane.service_plan import Hop, ServicePlan, State
 from xdpdirector.model import Address
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
-from xdpdirector.planning import Standing, VipVerdict, grown, plan, standing_of
 
 SOURCE = bytes.fromhex("020000000001")
 FOUND = Route("neighbour", MACS["web1"], SOURCE, 2, "eth0")

@@ -14,13 +14,13 @@ import stage as s
 from growing import Instructions
 from stage import BASE, FAR, HOSTS, MACS, ME, OTHER_VIP, VIP, WEB1, WEB2, Stage, story, until
 
+from xdpdirector.control.reconciler import APPLY_APART, RESOLVE_WITHIN
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.neighbours import Route
-from xdpdirector.reconciler import APPLY_APART, RESOLVE_WITHIN
 
 VIP6 = ip_address("2001:db8::10")
 WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")

@@ -9,7 +9,8 @@ import pytest
 import stage as s
 from stage import HOSTS, MACS, WEB1
 
-from xdpdirector import reporting
+from xdpdirector.control import status_views
+from xdpdirector.control.planner import Standing, VipVerdict, standing_of
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Address, AdminState
 from xdpdirector.model.status import (
@@ -24,7 +25,6 @@ from xdpdirector.model.status import (
     total,
 )
 from xdpdirector.net.next_hop import Route
-from xdpdirector.planning import Standing, VipVerdict, standing_of
 
 UP, DOWN, UNKNOWN, DRAINED = Operational.UP, Operational.DOWN, Operational.UNKNOWN, Operational.DRAINED
 PARTIAL = Operational.PARTIAL
@@ -47,7 +47,7 @@ def shown(
     """`at`: the verdicts by VIP, where they differ."""
     plane = plane or FakePlane()
     known = [VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in (at or {}).items()]
-    return reporting.backend_view(
+    return status_views.backend_view(
         WEB1,
         s.backend("web1", **spec),
         standing_of(known, route) if known else Standing(verdict, "refused", route),
@@ -151,7 +151,7 @@ def test_a_service_is_up_when_it_takes_new_connections(
 ) -> None:
     views = tuple(shown(**fields) for fields in backends)  # type: ignore[arg-type]
 
-    assert reporting.service_view("web", s.service(), views, Refused()).operational is operational
+    assert status_views.service_view("web", s.service(), views, Refused()).operational is operational
 
 
 @pytest.mark.parametrize(
@@ -176,7 +176,7 @@ def test_a_service_is_partly_up_when_somebody_serves_some_of_its_vips(
     spec = s.service(listeners=[f"{vip}:80/tcp" for vip in vips])
     views = tuple(shown(at=dict(zip(vips, states, strict=True))) for states in (first, second))
 
-    view = reporting.service_view("web", spec, views, Refused())
+    view = status_views.service_view("web", spec, views, Refused())
 
     assert view.operational is operational
     assert [each.serving for each in view.vips] == serving
@@ -202,7 +202,7 @@ def test_a_backend_that_cannot_be_reached_is_down_for_each_vip() -> None:
 def test_who_drains_serves_no_vip() -> None:
     views = (shown(at={s.VIP: UP}, admin="drain", drain=DRAIN),)
 
-    view = reporting.service_view("web", s.service(), views, Refused())
+    view = status_views.service_view("web", s.service(), views, Refused())
 
     assert view.vips == (VipView(vip=s.VIP, operational=DOWN, serving=0),)
 
@@ -212,7 +212,7 @@ def test_a_service_shows_its_options_and_sums_its_backends() -> None:
     plane.packets[WEB1] = 5
     spec = s.service("web1", scheduler="mh", check=s.CHECK, on_down="drop")
 
-    view = reporting.service_view("web", spec, (shown(plane), shown(plane)), Refused(by_source=7))
+    view = status_views.service_view("web", spec, (shown(plane), shown(plane)), Refused(by_source=7))
 
     assert view.traffic == Traffic(packets=10)
     common = set(type(spec).model_fields) - {"backends"}

@@ -21,11 +21,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from stage import BASE, HOSTS, ME, Stage
 from staged_daemon import MEMORY
 
+from xdpdirector.control.director import Director
+from xdpdirector.control.planner import plan
 from xdpdirector.dataplane.interface import FakePlane
-from xdpdirector.director import Director
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
-from xdpdirector.planning import plan
 from xdpdirector.state.change_request import Intent
 from xdpdirector.storage.denylist_store import DenyStore
 from xdpdirector.storage.fallback import Archive

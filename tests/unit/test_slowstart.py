@@ -4,11 +4,11 @@
 import pytest
 from stage import CHECK, ME, WEB1, WEB2, Stage, backend, service, story, until
 
+from xdpdirector.control.weights import effective
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health.slow_start import SlowStart
 from xdpdirector.model import AdminState, Scheduler
 from xdpdirector.model.status import Operational
-from xdpdirector.weights import effective
 
 LENGTH, STEPS = 10.0, 5
 

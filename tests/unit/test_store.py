@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.configuring import beginning
+from xdpdirector.control.configuration import beginning
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec

@@ -16,8 +16,9 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 from stage import story
 
-from xdpdirector import tracing
 from xdpdirector.client import Client
+from xdpdirector.control import trace_sessions
+from xdpdirector.control.trace_sessions import Tracing
 from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.trace_types import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
@@ -25,7 +26,6 @@ from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import ServiceSpec
 from xdpdirector.state.change_request import Intent
 from xdpdirector.system.background_tasks import BackgroundTasks
-from xdpdirector.tracing import Tracing
 
 SOON = 5.0
 TRACE = "/v1/trace"
@@ -157,7 +157,7 @@ async def test_nobody_gets_more_than_asked_for() -> None:
 async def test_a_slow_watcher_loses_the_oldest() -> None:
     # given
     watched = Tracing(FakePlane())
-    many = [replace(FORWARDED, time=NOW + number) for number in range(tracing.KEPT + 10)]
+    many = [replace(FORWARDED, time=NOW + number) for number in range(trace_sessions.KEPT + 10)]
     with watched.watch(Selection()) as watcher:
         # when
         watcher.offer(0, many)

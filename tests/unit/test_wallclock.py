@@ -3,8 +3,8 @@
 
 import pytest
 
-from xdpdirector.events import Events
-from xdpdirector.wallclock import WallClock
+from xdpdirector.control.clock_steps import WallClock
+from xdpdirector.control.events import Events
 
 
 class Clocks:

@@ -3,18 +3,18 @@
 
 from __future__ import annotations
 
-from xdpdirector import vetting
 from xdpdirector.api import tls
 from xdpdirector.config import config_file
 from xdpdirector.config.json_pointer import parts_of, pointer
 from xdpdirector.config.yaml_document import Document
+from xdpdirector.control import config_check
 from xdpdirector.errors import ConfigurationError
 
 
 def require(file: Document) -> None:
     """ConfigurationError for all that is wrong with it, a line each."""
     configuration = config_file.understood(file)
-    faults = list(vetting.refusals(configuration))
+    faults = list(config_check.refusals(configuration))
     if configuration.api.tls:
         try:
             tls.context(configuration.api.tls)

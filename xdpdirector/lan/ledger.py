@@ -12,7 +12,7 @@ from xdpdirector.lan.view import Finding
 
 
 class Publisher(Protocol):
-    """What is needed of `xdpdirector.events.Events`."""
+    """What is needed of `xdpdirector.control.events.Events`."""
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> object: ...
 

@@ -7,12 +7,12 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
+from xdpdirector.control.planner import Standing, plan
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address, Configuration, Key
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
-from xdpdirector.planning import Standing, plan
 
 LOOPBACK = 1
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from xdpdirector.control.reconciler import UPKEEP_APART
 from xdpdirector.dataplane.conntrack import Records
 from xdpdirector.dataplane.conntrack_gc import sweep
 from xdpdirector.dataplane.maps import Array, Tables
@@ -17,7 +18,6 @@ from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.net import own_macs
-from xdpdirector.reconciler import UPKEEP_APART
 from xdpdirector.replay.clock import CaptureClock, jiffies
 from xdpdirector.replay.decision import Decisions, Names, codes
 from xdpdirector.replay.engine import Engine

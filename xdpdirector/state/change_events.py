@@ -14,7 +14,7 @@ from xdpdirector.state.edits import Services
 
 
 class Happening(NamedTuple):
-    """What `xdpdirector.events.Events.publish` is to be told."""
+    """What `xdpdirector.control.events.Events.publish` is to be told."""
 
     kind: str
     subject: str

@@ -13,7 +13,8 @@ from ipaddress import IPv4Address
 from types import TracebackType
 from typing import Any, Self
 
-from xdpdirector import planning
+from xdpdirector.control import planner
+from xdpdirector.control.planner import Standing
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Tables
 from xdpdirector.dataplane.service_plan import ServicePlan
@@ -29,7 +30,6 @@ from xdpdirector.model.status import Operational
 from xdpdirector.net import own_macs
 from xdpdirector.net.next_hop import Route
 from xdpdirector.paths import InstancePaths
-from xdpdirector.planning import Standing
 
 MH, WLC, PERSISTENT = "mh", "wlc", "wlc persistent"
 _FIRST_PORT = 80
@@ -62,7 +62,7 @@ def plan(variant: str, ifindex: int) -> ServicePlan:
         }
     )
     standing = Standing(Operational.UP, "", Route("neighbour", FAR_MAC, NEAR_MAC, ifindex))
-    return planning.plan(variant.replace(" ", "-"), spec, dict.fromkeys(spec.backends, standing))
+    return planner.plan(variant.replace(" ", "-"), spec, dict.fromkeys(spec.backends, standing))
 
 
 @contextmanager

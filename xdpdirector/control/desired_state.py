@@ -15,11 +15,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from xdpdirector.config.json_pointer import pointer
+from xdpdirector.control.preview import tried
+from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import DamagedStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, Key
-from xdpdirector.preview import tried
-from xdpdirector.reconciler import Reconciler
 from xdpdirector.state import edits, etag
 from xdpdirector.state.change_events import happenings
 from xdpdirector.state.change_request import Intent
@@ -167,7 +167,7 @@ class Wishes:
         return latest is not None and service in latest.file_services
 
     def take_in(self, digest: str, file: Services, leaving: Collection[Key] = ()) -> None:
-        """See `xdpdirector.director.Director.take_in`."""
+        """See `xdpdirector.control.director.Director.take_in`."""
         for key in leaving:
             self.drains.leave(key, self._plane.counts(key).active)
         self._unstored = (digest, file)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from xdpdirector.control.planner import Standing, VipVerdict, standing_of
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health.checks import CheckImpossible, Target
 from xdpdirector.health.monitor import NOTHING
@@ -26,7 +27,6 @@ from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational, utc_now
 from xdpdirector.net.neighbours import NeighbourTable
 from xdpdirector.net.next_hop import Route
-from xdpdirector.planning import Standing, VipVerdict, standing_of
 from xdpdirector.state.diff import Missing
 from xdpdirector.state.edits import Services
 

@@ -16,17 +16,24 @@ from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from typing import NamedTuple
 
+from xdpdirector.control.backend_status import (
+    MakeChecks,
+    MakeNeighbours,
+    Memory,
+    Standings,
+    backends_of,
+    health_of,
+)
+from xdpdirector.control.events import Events
+from xdpdirector.control.planner import Standing, grown, plan
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.errors import CapacityError, DataplaneError, DirectorError, InvalidRequestError
-from xdpdirector.events import Events
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
 from xdpdirector.net.vips import VipTable
-from xdpdirector.planning import Standing, grown, plan
-from xdpdirector.standings import MakeChecks, MakeNeighbours, Memory, Standings, backends_of, health_of
 from xdpdirector.state.diff import Missing
 from xdpdirector.state.edits import Services
 from xdpdirector.system.background_tasks import BackgroundTasks

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from xdpdirector.control.planner import Standing, VipVerdict
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.status import (
     BackendView,
@@ -20,7 +21,6 @@ from xdpdirector.model.status import (
     VipView,
     total,
 )
-from xdpdirector.planning import Standing, VipVerdict
 
 NOTHING = Traffic()
 

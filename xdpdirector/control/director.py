@@ -2,7 +2,7 @@
 """The director: what API and daemon talk to.
 
 Brings together wishes, drains, the configuration as a whole and what is seen. Decides little itself: how wishes
-change is in `wishes`, how the plane follows them in `reconciler`.
+change is in `desired_state`, how the plane follows them in `reconciler`.
 """
 
 from __future__ import annotations
@@ -13,18 +13,24 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from typing import Any, Literal
 
-from xdpdirector.carriers import CarrierTable
-from xdpdirector.configuring import Configuring
+from xdpdirector.control.attach_keeper import CarrierTable
+from xdpdirector.control.clock_steps import WallClock
+from xdpdirector.control.configuration import Configuring
+from xdpdirector.control.desired_state import EVERYTHING, Target, Wishes
+from xdpdirector.control.drain_controller import Draining
+from xdpdirector.control.events import Events
+from xdpdirector.control.explain import Explaining
+from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.reconciler import Reconciler
+from xdpdirector.control.service_status import Showing
+from xdpdirector.control.status_events import Lookout
+from xdpdirector.control.status_views import ServiceSample
+from xdpdirector.control.trace_sessions import Tracing
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.inventory_types import Holdings
-from xdpdirector.draining import Draining
 from xdpdirector.errors import DirectorError
-from xdpdirector.events import Events
-from xdpdirector.explaining import Explaining
-from xdpdirector.guard import Guard
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.source import LanSource
-from xdpdirector.lookout import Lookout
 from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import (
@@ -37,17 +43,11 @@ from xdpdirector.model.status import (
     Vitals,
     total,
 )
-from xdpdirector.reconciler import Reconciler
-from xdpdirector.reporting import ServiceSample
-from xdpdirector.showing import Showing
 from xdpdirector.state import edits
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.edits import Services
 from xdpdirector.state.revisions import History
 from xdpdirector.sync.status import NoSync, SyncSource
-from xdpdirector.tracing import Tracing
-from xdpdirector.wallclock import WallClock
-from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
 STORE_EVERY = 10  # looks between two trials of the store, while it is well

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 
-from xdpdirector.events import Events
+from xdpdirector.control.events import Events
 from xdpdirector.model import Key
 from xdpdirector.model.status import AttachmentView
 

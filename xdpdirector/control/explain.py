@@ -1,17 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Answers what would become of a packet: asks the plane, and puts it into words.
 
-Knows where to ask; what the answer is, the packet program says, and how to say it, `explanation`.
+Knows where to ask; what the answer is, the packet program says, and how to say it, `explain_text`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
+from xdpdirector.control.explain_text import Explanation, explain
 from xdpdirector.dataplane.explain_types import Question
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import NotFoundError
-from xdpdirector.explanation import Explanation, explain
 from xdpdirector.model.status import ServiceView
 
 

@@ -17,9 +17,9 @@ from dataclasses import replace
 from functools import partial
 from hashlib import sha256
 
+from xdpdirector.control.events import Events
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import CapacityError, DirectorError, StoreError
-from xdpdirector.events import Events
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import DenyEntry, GuardSpec, Prefix
 from xdpdirector.model.listener import Address

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from datetime import timedelta
 
-from xdpdirector.events import Events
+from xdpdirector.control.events import Events
 
 JUMP = 2.0  # seconds; NTP moves it by less at a time, or slowly
 

@@ -7,7 +7,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
-from xdpdirector import reporting
+from xdpdirector.control import status_views
+from xdpdirector.control.reconciler import Reconciler
+from xdpdirector.control.status_views import ServiceSample
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.model import BackendSpec, Key, ServiceSpec
 from xdpdirector.model.status import (
@@ -17,8 +19,6 @@ from xdpdirector.model.status import (
     ServiceView,
     Traffic,
 )
-from xdpdirector.reconciler import Reconciler
-from xdpdirector.reporting import ServiceSample
 from xdpdirector.state import edits
 from xdpdirector.state.edits import Services
 
@@ -69,12 +69,12 @@ class Showing:
         return self._view(name, spec, backends)
 
     def _view(self, name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
-        return reporting.service_view(
+        return status_views.service_view(
             name, spec, backends, self._plane.refused(name), self._plane.departed(name)
         )
 
     def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
-        return self._seen(key, spec, traffic, reporting.backend_view)
+        return self._seen(key, spec, traffic, status_views.backend_view)
 
     def _seen(self, key: Key, spec: BackendSpec, traffic: Traffic, show: Callable[..., Shown]) -> Shown:
         """`show`: `reporting.backend_view`, or what takes the same."""
@@ -95,7 +95,7 @@ class Showing:
         """Of these services, in pieces: None wherever others may have their turn. One that goes meanwhile is left
         out."""
         for name in names:
-            for seen in self._in_pieces(name, reporting.backend_view):
+            for seen in self._in_pieces(name, status_views.backend_view):
                 yield seen and self._view(name, *seen)
 
     def samples(self) -> Iterator[ServiceSample | None]:
@@ -106,9 +106,9 @@ class Showing:
             keys = [(name, key) for name in some for key in self._backends(name)]
             traffic = self._plane.traffic(keys[:MOST_TOGETHER])
             for name in some:
-                for seen in self._in_pieces(name, reporting.backend_sample, traffic):
+                for seen in self._in_pieces(name, status_views.backend_sample, traffic):
                     refused, departed = self._plane.refused(name), self._plane.departed(name)
-                    yield seen and reporting.service_sample(name, *seen, refused, departed)
+                    yield seen and status_views.service_sample(name, *seen, refused, departed)
 
     def _backends(self, service: str) -> list[str]:
         """None of one that has gone."""

@@ -14,9 +14,10 @@ from dataclasses import replace
 from functools import partial
 from typing import Literal
 
+from xdpdirector.control.desired_state import EVERYTHING, Target, Wishes
+from xdpdirector.control.events import Events
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
-from xdpdirector.events import Events
 from xdpdirector.model import AdminState, Key
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import BackendView, ConnectionCounts, DrainView, Operational
@@ -26,7 +27,6 @@ from xdpdirector.state.drain_estimate import Progress, Sample
 from xdpdirector.state.drains import Drains, announced, busy, still_busy
 from xdpdirector.state.edits import Services
 from xdpdirector.system import boot_time
-from xdpdirector.wishes import EVERYTHING, Target, Wishes
 
 LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain
 

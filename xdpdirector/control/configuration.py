@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from xdpdirector.config.json_pointer import pointer
+from xdpdirector.control.desired_state import EVERYTHING, Edit, Wishes
+from xdpdirector.control.preview import compared, running
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
 from xdpdirector.model import Configuration, Key
 from xdpdirector.model.guard import GuardSpec
-from xdpdirector.preview import compared, running
 from xdpdirector.state import check_ports, edits
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import (
@@ -29,7 +30,6 @@ from xdpdirector.state.drains import Drains
 from xdpdirector.state.edits import Services
 from xdpdirector.state.file_merge import Ground, keep_admin, merge_file
 from xdpdirector.state.revisions import History, Revision, Summary
-from xdpdirector.wishes import EVERYTHING, Edit, Wishes
 
 FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))
 

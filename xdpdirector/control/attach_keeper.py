@@ -14,8 +14,8 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Protocol
 
+from xdpdirector.control.events import Events
 from xdpdirector.errors import DirectorError
-from xdpdirector.events import Events
 from xdpdirector.loader import attachment
 from xdpdirector.loader.attachment import Attachment, Mode
 from xdpdirector.net import interfaces

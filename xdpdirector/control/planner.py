@@ -19,11 +19,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from xdpdirector.control.weights import effective
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
-from xdpdirector.weights import effective
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from xdpdirector import becoming
+from xdpdirector.daemon import drop_privileges
 from xdpdirector.health import socket_client, socket_helper
 from xdpdirector.health.socket_client import GivenNamespace, Helper
 from xdpdirector.lab.waiting import wait_until
@@ -269,7 +269,7 @@ def test_where_no_other_one_can_be_had_everybody_is_told() -> None:
     async def story() -> None:
         started = Started()
         channels = [started.connect()]
-        async with helped(started, lambda: becoming._only_once(channels)) as (helper, inside):
+        async with helped(started, lambda: drop_privileges._only_once(channels)) as (helper, inside):
             await until(started.serving)
             os.kill(started.keeper, signal.SIGSTOP)
             os.kill(started.serving(), signal.SIGSTOP)
@@ -370,7 +370,7 @@ def test_one_comes_from_whoever_listens_there(tmp_path: Path) -> None:
                 socket_helper.serve(connection)
 
     async def story() -> None:
-        helper = Helper(lambda: becoming.called(path))
+        helper = Helper(lambda: drop_privileges.called(path))
         inside = await helper.enter()
         assert await made(inside, *KINDS[2]) == KINDS[2]
         helper.close()

@@ -8,13 +8,13 @@ import sys
 
 import pytest
 
-from xdpdirector.descriptors import ENOUGH
+from xdpdirector.daemon.rlimits import ENOUGH
 
 PROGRAM = """
 import resource
-from xdpdirector import descriptors
+from xdpdirector.daemon import rlimits
 resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}))
-print(descriptors.raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
+print(rlimits.raise_limit(), *resource.getrlimit(resource.RLIMIT_NOFILE))
 """
 
 

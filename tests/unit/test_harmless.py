@@ -8,9 +8,9 @@ import logging
 import pytest
 from ruamel.yaml import YAML
 
-from xdpdirector import logs
 from xdpdirector.cli import render
 from xdpdirector.control.events import Events
+from xdpdirector.daemon import log_format
 from xdpdirector.health.checks import CheckFailed, CheckImpossible
 from xdpdirector.system import sanitize
 
@@ -30,7 +30,7 @@ def log() -> io.StringIO:
 @pytest.fixture
 def logger(log: io.StringIO) -> logging.Logger:
     handler = logging.StreamHandler(log)
-    handler.setFormatter(logs.Harmless(logs.FORM))
+    handler.setFormatter(log_format.Harmless(log_format.FORM))
     logger = logging.Logger("xdpdirector.test")
     logger.addHandler(handler)
     return logger
@@ -79,7 +79,7 @@ def test_no_line_of_a_traceback_is_forged(logger: logging.Logger, log: io.String
 
     first, *others = log.getvalue().splitlines()
     assert first == "ERROR xdpdirector.test: a bug"
-    assert all(line.startswith(logs.INDENT) for line in others)
+    assert all(line.startswith(log_format.INDENT) for line in others)
     assert any(FORGED in line for line in others)
     assert "\x1b" not in log.getvalue()
 

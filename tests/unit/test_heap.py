@@ -12,8 +12,8 @@ import sys
 PROGRAM = """
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from xdpdirector import heap
-heap.give_back()
+from xdpdirector.daemon import malloc
+malloc.give_back()
 def resident():
     return int(Path("/proc/self/statm").read_text().split()[1]) * 4
 def work(_):
@@ -36,11 +36,11 @@ def test_memory_that_threads_used_for_a_moment_is_given_back() -> None:
 
 SETTLED = """
 import gc
-from xdpdirector import heap
+from xdpdirector.daemon import malloc
 class Node:
     pass
 kept = [{"number": number, "list": [number]} for number in range(100_000)]
-heap.settle()
+malloc.settle()
 left = Node()
 left.itself = left
 del left

@@ -32,13 +32,13 @@ def shop(tmp_path: Path) -> Path:
 
 
 def test_a_part_comes_without_the_whole(shop: Path) -> None:
-    source = "from xdpdirector.parts import only_parts_of\nonly_parts_of('shop')\n"
+    source = "from xdpdirector.daemon.lazy_packages import only_parts_of\nonly_parts_of('shop')\n"
 
     assert python(source + "import shop.part; print(shop.part.NUMBER)", shop) == "7"
 
 
 def test_what_is_asked_of_the_whole_comes_from_its_home(shop: Path) -> None:
-    source = "from xdpdirector.parts import only_parts_of\nonly_parts_of('shop', NUMBER='shop.other')\n"
+    source = "from xdpdirector.daemon.lazy_packages import only_parts_of\nonly_parts_of('shop', NUMBER='shop.other')\n"
     source += "from shop import NUMBER\nimport shop\nprint(NUMBER, hasattr(shop, 'PRICE'))"
 
     assert python(source, shop) == "7 False"
@@ -48,7 +48,7 @@ def test_what_is_asked_of_the_whole_comes_from_its_home(shop: Path) -> None:
 def test_other_packages_stay_as_they_are(name: str) -> None:
     source = f"""
 import json
-from xdpdirector.parts import only_parts_of
+from xdpdirector.daemon.lazy_packages import only_parts_of
 before = dict(sys.modules)
 only_parts_of({name!r})
 print(before == sys.modules)
@@ -61,10 +61,10 @@ def test_the_daemon_gets_along_with_parts() -> None:
     source = """
 import socket
 from xdpdirector.cli.serving import PARTS
-from xdpdirector.parts import only_parts_of
+from xdpdirector.daemon.lazy_packages import only_parts_of
 for package, homes in PARTS.items():
     only_parts_of(package, **homes)
-import xdpdirector.daemon
+import xdpdirector.daemon.lifecycle
 from xdpdirector.net import interfaces
 from xdpdirector.api.metrics import text
 from xdpdirector.api.server import Server

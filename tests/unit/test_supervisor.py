@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.supervisor import BEAT, Supervisor
+from xdpdirector.daemon.systemd import BEAT, Supervisor
 
 PATIENCE = 10.0
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector import becoming, descriptors
+from xdpdirector.daemon import drop_privileges, rlimits
 from xdpdirector.health import socket_helper
 from xdpdirector.health.vip_network import SETTINGS
 from xdpdirector.lab.package.lock import DEBIANS
@@ -59,7 +59,7 @@ def test_no_unit_takes_all_of_the_machine(name: str) -> None:
 
 
 def test_the_daemon_has_the_descriptors_that_it_asks_for() -> None:
-    assert int(unit("xdpdirector.service")["LimitNOFILE"][0]) == descriptors.ENOUGH
+    assert int(unit("xdpdirector.service")["LimitNOFILE"][0]) == rlimits.ENOUGH
 
 
 def test_programs_that_check_can_be_confined() -> None:
@@ -80,7 +80,7 @@ def test_the_checks_namespace_is_set_as_the_daemon_wants_it() -> None:
 
 
 def test_the_daemon_asks_where_systemd_listens() -> None:
-    assert unit("xdpdirector-checks.socket")["ListenSequentialPacket"] == [str(becoming.GIVER)]
+    assert unit("xdpdirector-checks.socket")["ListenSequentialPacket"] == [str(drop_privileges.GIVER)]
 
 
 def test_the_configuration_file_is_where_it_is_looked_for() -> None:

@@ -44,12 +44,12 @@ def load(
     One that is attached is replaced in place, without a gap; where its maps are laid out otherwise, what they
     hold is carried over.
     """
-    from xdpdirector import loading
+    from xdpdirector.daemon import startup
 
     instance, file = target(context).instance, target(context).configuration(config)
     if plan:
-        raise typer.Exit(loading.plan(instance, file))
-    raise typer.Exit(loading.load(instance, file, force=force, lose=lose, only_prepare=prepare))
+        raise typer.Exit(startup.plan(instance, file))
+    raise typer.Exit(startup.load(instance, file, force=force, lose=lose, only_prepare=prepare))
 
 
 def unload(
@@ -69,8 +69,8 @@ def unload(
 
     Its maps, and with them all connections, are forgotten.
     """
-    from xdpdirector import loading
+    from xdpdirector.daemon import startup
 
     if everything:
-        raise typer.Exit(loading.unload_everywhere(target(context).instance))
-    raise typer.Exit(loading.unload(target(context).instance, addresses=addresses))
+        raise typer.Exit(startup.unload_everywhere(target(context).instance))
+    raise typer.Exit(startup.unload(target(context).instance, addresses=addresses))

@@ -48,20 +48,20 @@ def serve(instance: str, configuration: Path) -> int:
     """
     import signal
 
-    from xdpdirector import heap
-    from xdpdirector.parts import only_parts_of
+    from xdpdirector.daemon import malloc
+    from xdpdirector.daemon.lazy_packages import only_parts_of
 
-    heap.give_back()
+    malloc.give_back()
     for package, homes in PARTS.items():
         only_parts_of(package, **homes)
-    from xdpdirector import loading
+    from xdpdirector.daemon import startup
 
     hang_ups: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, frame: hang_ups.append(number))
-    wanted = loading.prepare(instance, configuration)
-    from xdpdirector import daemon  # when it is the daemon's user, and not before: it is large
+    wanted = startup.prepare(instance, configuration)
+    from xdpdirector.daemon import lifecycle  # when it is the daemon's user, and not before: it is large
 
-    return daemon.run(instance, configuration, wanted, has_hung_up=lambda: bool(hang_ups))
+    return lifecycle.run(instance, configuration, wanted, has_hung_up=lambda: bool(hang_ups))
 
 
 def _split(arguments: Sequence[str], word: str) -> tuple[Sequence[str], bool, Sequence[str]]:

@@ -82,12 +82,13 @@ def fail(loop: asyncio.AbstractEventLoop, number: int) -> str:
 
 def _is_background(task: asyncio.Task[Any]) -> bool:
     """Whether it is the program's own, supervised or not; not the daemon as a whole, nor what answers a request."""
-    from xdpdirector import api, daemon
+    from xdpdirector import api
+    from xdpdirector.daemon import lifecycle
 
     code = getattr(task.get_coro(), "cr_code", None)
     file = code.co_filename if code else ""
     of_requests = file.startswith(tuple(api.__path__))
-    return file.startswith(str(_PACKAGE)) and file != daemon.__file__ and not of_requests
+    return file.startswith(str(_PACKAGE)) and file != lifecycle.__file__ and not of_requests
 
 
 def _limit(more: int) -> None:

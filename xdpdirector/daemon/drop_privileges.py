@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """How root becomes the daemon's user, and what that user finds of what only root could make.
 
-Loading is done before; what is left is the checks' network namespace, which processes of its own hold (`giver`).
+Loading is done before; what is left is the checks' network namespace, which processes of its own hold
+(`socket_helper`).
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def _start_giver(account: Account) -> socket.socket:
     unshare = shutil.which("unshare")
     if unshare is None:
         raise NotAllowedError("the command unshare is missing: `apt install util-linux`")
-    search = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     ours.set_inheritable(True)
     with theirs:

@@ -18,14 +18,7 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
 
-from xdpdirector import (
-    __version__,
-    becoming,
-    descriptors,
-    heap,
-    loading,
-    logs,
-)
+from xdpdirector import __version__
 from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
 from xdpdirector.api.doors import Certificates, opened_doors
@@ -37,6 +30,14 @@ from xdpdirector.control.director import Director
 from xdpdirector.control.events import Events
 from xdpdirector.control.guard_controller import Guard
 from xdpdirector.control.reconciler import Reconciler
+from xdpdirector.daemon import (
+    drop_privileges,
+    log_format,
+    malloc,
+    rlimits,
+    startup,
+)
+from xdpdirector.daemon.systemd import Supervisor
 from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.errors import DirectorError
 from xdpdirector.health.checks import exec as exec_check
@@ -59,7 +60,6 @@ from xdpdirector.storage.audited_revisions import Recorded
 from xdpdirector.storage.denylist_store import DenyStore
 from xdpdirector.storage.fallback import Archive
 from xdpdirector.storage.idempotency_store import StoredAnswers
-from xdpdirector.supervisor import Supervisor
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
 from xdpdirector.system import privileges, slow_callbacks
@@ -85,21 +85,21 @@ def run(
 
     Errors come before anything that runs is touched.
     """
-    logs.begin()
+    log_format.begin()
     os.umask(UMASK)
     paths = InstancePaths(instance)
     supervisor = Supervisor.of(os.environ)
-    descriptors.require()
+    rlimits.require()
     sys.setswitchinterval(TURN)
     privileges.require_daemon()
     with (
-        loading.only_one(paths),
+        startup.only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
         opened_doors(paths.socket, wanted.api, access.tokens) as doors,
         slow_callbacks.as_the_environment_says(os.environ.get),
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-        loaded = loading.loaded(paths, wanted)
+        loaded = startup.loaded(paths, wanted)
         asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor, has_hung_up))
     return 0
 
@@ -149,7 +149,7 @@ async def _serve(
 
         former = FormerMacs(wanted.interfaces)
         vips = _vips(paths, wanted, events, tasks)
-        ways = CheckNetwork(paths.name, enter=becoming.namespace())
+        ways = CheckNetwork(paths.name, enter=drop_privileges.namespace())
         reconciler = Reconciler(
             begun.services,
             plane=plane,
@@ -194,7 +194,7 @@ async def _serve(
         )
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(director.close)
-            await director.start(strict=begun.is_new, ready=lambda: loading.attach(paths, wanted))
+            await director.start(strict=begun.is_new, ready=lambda: startup.attach(paths, wanted))
             if begun.takes_in:
                 director.take_in(digest, wanted.services, begun.leaving)
             if begun.refusal:
@@ -211,7 +211,7 @@ async def _serve(
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
             running.push_async_callback(asyncio.wait, [recording])
             running.callback(recording.cancel)
-            heap.settle()
+            malloc.settle()
             await _answer(
                 director,
                 server,

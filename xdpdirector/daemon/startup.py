@@ -16,8 +16,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xdpdirector import becoming
 from xdpdirector.config import config_file
+from xdpdirector.daemon import drop_privileges
 from xdpdirector.errors import AlreadyRunningError, ConflictError, NotAllowedError
 from xdpdirector.health import vip_network
 from xdpdirector.loader import (
@@ -57,7 +57,7 @@ def prepare(instance: str, configuration: Path) -> Configuration:
     if not account.is_this:
         _load_for(account, InstancePaths(instance), wanted)
         veth_peer.note_ready(wanted.interfaces)
-        becoming.become(account, [wanted.api.group] if wanted.api.group else [])
+        drop_privileges.become(account, [wanted.api.group] if wanted.api.group else [])
     return wanted
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.routers import new_router
-from xdpdirector.lan.view import LanView
+from xdpdirector.lan.types import LanView
 
 router = new_router(prefix="/v1/lan", tags=["network"])
 

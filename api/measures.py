@@ -18,7 +18,7 @@ from xdpdirector.api.tallies import Tallies
 from xdpdirector.control.status_views import BackendSample, ServiceSample
 from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.view import Finding, FindingKind
+from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import Operational, Readiness, Traffic, Vitals

@@ -16,7 +16,7 @@ from xdpdirector.control.status_views import ServiceSample
 from xdpdirector.control.trace_sessions import Tracing
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.source import LanSource
+from xdpdirector.lan.interface import LanSource
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, Prefix
 from xdpdirector.model.labels import Selector

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from pair import PEER_MAC, VIP4, VIP6, Pair, until
 
-from xdpdirector.lan.hearing import Claim
-from xdpdirector.lan.inquiry import Inquiry
-from xdpdirector.lan.pace import Pace
-from xdpdirector.lan.wire import PacketWire
+from xdpdirector.lan.frame_parser import Claim
+from xdpdirector.lan.packet_socket import PacketWire
+from xdpdirector.lan.request import Inquiry
+from xdpdirector.lan.timing import Pace
 from xdpdirector.model import Address
 from xdpdirector.net.garp import announcement
 

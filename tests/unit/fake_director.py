@@ -24,7 +24,7 @@ from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.source import FakeLan
+from xdpdirector.lan.interface import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.lvs import LvsSpec

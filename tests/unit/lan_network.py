@@ -24,7 +24,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from xdpdirector.lan.wire import OnFrame
+from xdpdirector.lan.packet_socket import OnFrame
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route

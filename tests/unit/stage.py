@@ -26,7 +26,7 @@ from xdpdirector.errors import DirectorError
 from xdpdirector.health.checks import Target
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
-from xdpdirector.lan.source import FakeLan
+from xdpdirector.lan.interface import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational

@@ -19,7 +19,7 @@ from xdpdirector import __version__
 from xdpdirector.errors import DataplaneError
 from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.view import Finding, FindingKind
+from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
 from xdpdirector.state.change_request import Intent
 

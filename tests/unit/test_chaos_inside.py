@@ -9,7 +9,7 @@ from functools import partial
 from stage import story, until
 
 from xdpdirector.lab.chaos.inside import fail
-from xdpdirector.lan.suspicions import Suspicions
+from xdpdirector.lan.debounce import Suspicions
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 

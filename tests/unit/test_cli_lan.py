@@ -12,7 +12,7 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 
 from xdpdirector.cli import main
-from xdpdirector.lan.view import Finding, FindingKind
+from xdpdirector.lan.types import Finding, FindingKind
 
 FINDING = Finding(
     kind=FindingKind.VIP_MISSING,

@@ -25,7 +25,7 @@ from xdpdirector.errors import (
     StoreError,
     UnreachableError,
 )
-from xdpdirector.lan.view import Finding, FindingKind
+from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
 from xdpdirector.model.status import Operational
 

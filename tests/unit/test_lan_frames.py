@@ -23,8 +23,8 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, ICMPv6ND_NA, ICMPv6ND_NS, ICMP
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from xdpdirector.lan import filters, frames
-from xdpdirector.lan.frames import NOBODY, Ends
+from xdpdirector.lan import frame_builder, socket_filter
+from xdpdirector.lan.frame_builder import NOBODY, Ends
 from xdpdirector.model import Address
 
 IDENT, PORT = 0x4242, 20001
@@ -45,7 +45,7 @@ def summed_right(frame: bytes) -> bool:
 
 
 def test_an_arp_probe_is_believed_by_nobody() -> None:
-    packet = Ether(frames.who_has(VIP4, NOBODY, DIRECTOR_MAC))
+    packet = Ether(frame_builder.who_has(VIP4, NOBODY, DIRECTOR_MAC))
 
     asked = packet[ARP]
     assert (packet.dst, asked.op, asked.psrc, asked.pdst) == ("ff:ff:ff:ff:ff:ff", 1, "0.0.0.0", str(VIP4))
@@ -53,7 +53,7 @@ def test_an_arp_probe_is_believed_by_nobody() -> None:
 
 
 def test_a_solicitation_goes_to_the_group_of_the_address_and_brings_the_answer_back() -> None:
-    frame = frames.who_has(VIP6, DIRECTOR6, DIRECTOR_MAC)
+    frame = frame_builder.who_has(VIP6, DIRECTOR6, DIRECTOR_MAC)
 
     packet = Ether(frame)
     assert (packet.dst, packet[IPv6].dst) == ("33:33:ff:00:00:10", "ff02::1:ff00:10")
@@ -64,7 +64,7 @@ def test_a_solicitation_goes_to_the_group_of_the_address_and_brings_the_answer_b
 
 @pytest.mark.parametrize("ends", [AT_VIP4, AT_VIP6], ids=["IPv4", "IPv6"])
 def test_an_echo_request_to_the_vip_goes_to_one_machine(ends: Ends) -> None:
-    frame = frames.echo(ends, IDENT, 7)
+    frame = frame_builder.echo(ends, IDENT, 7)
 
     packet = Ether(frame)
     network = packet[IP] if IP in packet else packet[IPv6]
@@ -77,7 +77,7 @@ def test_an_echo_request_to_the_vip_goes_to_one_machine(ends: Ends) -> None:
 
 @pytest.mark.parametrize("ends", [AT_VIP4, AT_VIP6], ids=["IPv4", "IPv6"])
 def test_a_syn_to_the_vip_goes_to_one_machine(ends: Ends) -> None:
-    frame = frames.segment(ends, (PORT, 80), frames.SYN, 1 << 32)
+    frame = frame_builder.segment(ends, (PORT, 80), frame_builder.SYN, 1 << 32)
 
     asked = Ether(frame)[TCP]
     assert (asked.sport, asked.dport, asked.seq, str(asked.flags)) == (PORT, 80, 0, "S")
@@ -119,15 +119,15 @@ def claim(address: Address) -> bytes:
     return bytes(Ether() / ARP(op=2, psrc=str(address), hwsrc=text(WEB1_MAC)))
 
 
-ARP_RULES, RULES4 = filters.arp([VIP4, VIP6]), filters.ipv4(IDENT, PORT)
-RULES6 = filters.ipv6(IDENT, PORT, [VIP4, VIP6])
+ARP_RULES, RULES4 = socket_filter.arp([VIP4, VIP6]), socket_filter.ipv4(IDENT, PORT)
+RULES6 = socket_filter.ipv6(IDENT, PORT, [VIP4, VIP6])
 SIX = {"source": ip_address("2001:db8::21"), "target": DIRECTOR6}
-ANSWER4 = backend(WEB1, WEB1_MAC).answer(frames.echo(AT_VIP4, IDENT, 1))[0]
-ANSWER6 = backend(WEB1, WEB1_MAC).answer(frames.echo(AT_VIP6, IDENT, 1))[0]
-FOREIGN4 = backend(WEB1, WEB1_MAC).answer(frames.echo(AT_VIP4, IDENT + 1, 1))[0]
-FOREIGN6 = backend(WEB1, WEB1_MAC).answer(frames.echo(AT_VIP6, IDENT + 1, 1))[0]
-TAKEN4 = backend(WEB1, WEB1_MAC).answer(frames.segment(AT_VIP4, (PORT, 80), frames.SYN, 5))[0]
-TAKEN6 = backend(WEB1, WEB1_MAC).answer(frames.segment(AT_VIP6, (PORT, 80), frames.SYN, 5))[0]
+ANSWER4 = backend(WEB1, WEB1_MAC).answer(frame_builder.echo(AT_VIP4, IDENT, 1))[0]
+ANSWER6 = backend(WEB1, WEB1_MAC).answer(frame_builder.echo(AT_VIP6, IDENT, 1))[0]
+FOREIGN4 = backend(WEB1, WEB1_MAC).answer(frame_builder.echo(AT_VIP4, IDENT + 1, 1))[0]
+FOREIGN6 = backend(WEB1, WEB1_MAC).answer(frame_builder.echo(AT_VIP6, IDENT + 1, 1))[0]
+TAKEN4 = backend(WEB1, WEB1_MAC).answer(frame_builder.segment(AT_VIP4, (PORT, 80), frame_builder.SYN, 5))[0]
+TAKEN6 = backend(WEB1, WEB1_MAC).answer(frame_builder.segment(AT_VIP6, (PORT, 80), frame_builder.SYN, 5))[0]
 LONG_HEADER = bytes(
     Ether() / IP(src=str(WEB1), dst=str(DIRECTOR4), options=[b"\x01" * 8]) / ICMP(type=0, id=IDENT)
 )
@@ -141,7 +141,7 @@ LONG_HEADER = bytes(
         pytest.param(RULES4, ANSWER4, True, id="our echo reply"),
         pytest.param(RULES4, FOREIGN4, False, id="another's echo reply"),
         pytest.param(RULES4, LONG_HEADER, True, id="our echo reply behind IP options"),
-        pytest.param(RULES4, frames.echo(AT_VIP4, IDENT, 1), True, id="our echo request that bounced"),
+        pytest.param(RULES4, frame_builder.echo(AT_VIP4, IDENT, 1), True, id="our echo request that bounced"),
         pytest.param(RULES4, incoming(ICMP(type=3, code=1)), True, id="unreachable"),
         pytest.param(RULES4, TAKEN4, True, id="TCP to our port"),
         pytest.param(RULES4, incoming(TCP(dport=PORT + 1)), False, id="TCP to another port"),
@@ -151,13 +151,13 @@ LONG_HEADER = bytes(
         pytest.param(RULES6, TAKEN6, True, id="TCP to our port, IPv6"),
         pytest.param(RULES6, incoming(ICMPv6ND_NA(tgt=str(VIP6)), **SIX), True, id="the VIP advertised"),
         pytest.param(RULES6, incoming(ICMPv6ND_NA(tgt="2001:db8::66"), **SIX), False, id="another advertised"),
-        pytest.param(filters.arp([]), claim(VIP4), False, id="nothing is wanted"),
+        pytest.param(socket_filter.arp([]), claim(VIP4), False, id="nothing is wanted"),
     ],
 )  # fmt: skip
 def test_only_what_can_be_for_us_passes_the_filter(
-    rules: list[filters.Rule], frame: bytes, wanted: bool
+    rules: list[socket_filter.Rule], frame: bytes, wanted: bool
 ) -> None:
-    assert passes(filters.assembled(rules), frame) is wanted
+    assert passes(socket_filter.assembled(rules), frame) is wanted
 
 
 def many(version: int, number: int) -> list[Address]:
@@ -176,9 +176,9 @@ def test_a_filter_for_many_addresses_knows_each_of_them(version: int, number: in
     wanted = many(version, number)
     others = [wanted[0] - 1, wanted[-1] + 1]
     says = claim if version == 4 else advertised
-    rules = filters.arp if version == 4 else partial(filters.ipv6, IDENT, PORT)
+    rules = socket_filter.arp if version == 4 else partial(socket_filter.ipv6, IDENT, PORT)
 
-    exact, coarse = (filters.assembled(rules(wanted, coarse=each)) for each in (False, True))
+    exact, coarse = (socket_filter.assembled(rules(wanted, coarse=each)) for each in (False, True))
 
     for address in (wanted[0], wanted[number // 2], wanted[-1]):
         assert passes(exact, says(address))
@@ -188,7 +188,7 @@ def test_a_filter_for_many_addresses_knows_each_of_them(version: int, number: in
 
 
 def test_other_rules_hold_beside_many_addresses() -> None:
-    program = filters.assembled(filters.ipv6(IDENT, PORT, many(6, 1000)))
+    program = socket_filter.assembled(socket_filter.ipv6(IDENT, PORT, many(6, 1000)))
 
     assert passes(program, ANSWER6)
     assert passes(program, TAKEN6)
@@ -197,12 +197,12 @@ def test_other_rules_hold_beside_many_addresses() -> None:
 
 
 def test_a_coarse_filter_knows_a_network_from_others() -> None:
-    program = filters.assembled(filters.arp([VIP4, WEB1], coarse=True))
+    program = socket_filter.assembled(socket_filter.arp([VIP4, WEB1], coarse=True))
 
     assert passes(program, claim(VIP4))
     assert not passes(program, claim(ip_address("192.0.3.10")))
 
 
 def test_a_filter_that_is_longer_than_the_kernel_takes_is_none() -> None:
-    assert filters.assembled(filters.arp(many(4, 5000))) == b""
-    assert filters.assembled(filters.arp(many(4, 5000), coarse=True))
+    assert socket_filter.assembled(socket_filter.arp(many(4, 5000))) == b""
+    assert socket_filter.assembled(socket_filter.arp(many(4, 5000), coarse=True))

@@ -28,15 +28,24 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
-from xdpdirector.lan import frames
-from xdpdirector.lan.frames import Ends
-from xdpdirector.lan.hearing import Claim, Manner, Return, Token, echo_token, understand
+from xdpdirector.lan import frame_builder
+from xdpdirector.lan.frame_builder import Ends
+from xdpdirector.lan.frame_parser import (
+    Claim,
+    Manner,
+    Return,
+    Token,
+    echo_token,
+    understand,
+)
 
 IDENT, PORT, SEQUENCE = 0x4242, 20001, 0xFFFFFFFF
 ECHO = echo_token(IDENT, 7)
-ASKED4 = frames.echo(Ends(DIRECTOR_MAC, WEB1_MAC, DIRECTOR4, VIP4), IDENT, 7)
-ASKED6 = frames.echo(Ends(DIRECTOR_MAC, WEB1_MAC, DIRECTOR6, VIP6), IDENT, 7)
-KNOCK4 = frames.segment(Ends(DIRECTOR_MAC, WEB1_MAC, DIRECTOR4, VIP4), (PORT, 80), frames.SYN, SEQUENCE)
+ASKED4 = frame_builder.echo(Ends(DIRECTOR_MAC, WEB1_MAC, DIRECTOR4, VIP4), IDENT, 7)
+ASKED6 = frame_builder.echo(Ends(DIRECTOR_MAC, WEB1_MAC, DIRECTOR6, VIP6), IDENT, 7)
+KNOCK4 = frame_builder.segment(
+    Ends(DIRECTOR_MAC, WEB1_MAC, DIRECTOR4, VIP4), (PORT, 80), frame_builder.SYN, SEQUENCE
+)
 WEB1_6 = "2001:db8::21"
 
 

@@ -23,14 +23,14 @@ from lan_network import (
     services,
 )
 
-from xdpdirector.lan.claims import AT_MOST, Claims
-from xdpdirector.lan.draft import Draft, blind
-from xdpdirector.lan.hearing import Claim, Manner
-from xdpdirector.lan.judge import judge
-from xdpdirector.lan.ledger import Ledger
-from xdpdirector.lan.presence import Presence, Verdict
-from xdpdirector.lan.scene import Scene, scene
-from xdpdirector.lan.view import FindingKind
+from xdpdirector.lan.expected import Scene, scene
+from xdpdirector.lan.findings import Ledger
+from xdpdirector.lan.frame_parser import Claim, Manner
+from xdpdirector.lan.messages import Draft, blind
+from xdpdirector.lan.observations import AT_MOST, Claims
+from xdpdirector.lan.rules import judge
+from xdpdirector.lan.types import FindingKind
+from xdpdirector.lan.vip_probe import Presence, Verdict
 from xdpdirector.model import Address, AdminState
 from xdpdirector.net.interfaces import Interface, Tag
 from xdpdirector.net.next_hop import Route

@@ -31,9 +31,9 @@ from scapy.layers.inet import TCP
 from scapy.layers.l2 import ARP, Ether
 from stage import story, until
 
-from xdpdirector.lan.pace import Pace
-from xdpdirector.lan.view import FindingKind
-from xdpdirector.lan.watch import Lan
+from xdpdirector.lan.monitor import Lan
+from xdpdirector.lan.timing import Pace
+from xdpdirector.lan.types import FindingKind
 from xdpdirector.model import Address
 from xdpdirector.model.lan import LanSpec
 from xdpdirector.net.interfaces import Interface

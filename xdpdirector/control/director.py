@@ -30,7 +30,7 @@ from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import DirectorError
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.source import LanSource
+from xdpdirector.lan.interface import LanSource
 from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import (

@@ -45,7 +45,7 @@ from xdpdirector.health.checks import registry, trust_store
 from xdpdirector.health.checks.metrics import Measured
 from xdpdirector.health.monitor import Monitor
 from xdpdirector.health.vip_network import CheckNetwork
-from xdpdirector.lan.watch import Lan
+from xdpdirector.lan.monitor import Lan
 from xdpdirector.loader import attachment
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Address, Configuration

@@ -9,8 +9,8 @@ from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.patient import Patient
-from xdpdirector.lan.view import FindingKind, LanView
-from xdpdirector.lan.watch import Lan
+from xdpdirector.lan.monitor import Lan
+from xdpdirector.lan.types import FindingKind, LanView
 from xdpdirector.model import Configuration
 from xdpdirector.net.neighbours import Neighbours
 

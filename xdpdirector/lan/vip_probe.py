@@ -14,10 +14,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from xdpdirector.lan.frames import Ends
-from xdpdirector.lan.hearing import Return
-from xdpdirector.lan.inquiry import Inquiry
-from xdpdirector.lan.scene import Scene, Target
+from xdpdirector.lan.expected import Scene, Target
+from xdpdirector.lan.frame_builder import Ends
+from xdpdirector.lan.frame_parser import Return
+from xdpdirector.lan.request import Inquiry
 from xdpdirector.model import Address
 
 

@@ -12,7 +12,7 @@ import struct
 from collections.abc import Collection, Iterable, Sequence
 from typing import NamedTuple
 
-from xdpdirector.lan import frames, hearing
+from xdpdirector.lan import frame_builder, frame_parser
 from xdpdirector.model import Address
 from xdpdirector.net.garp import IPPROTO_ICMPV6, NEIGHBOUR_ADVERTISEMENT
 
@@ -110,11 +110,14 @@ def _among(size: int, offset: int, values: Sequence[int], *, coarse: bool) -> Co
 
 def ipv4(ident: int, port: int) -> list[Rule]:
     """What can be a return of our questions: echoes with `ident`, ICMP errors, TCP to `port`."""
-    icmp, tcp = Condition(BYTE, 23, frames.IPPROTO_ICMP), Condition(BYTE, 23, frames.IPPROTO_TCP)
-    echoes = (hearing.ECHO_REPLY, frames.ECHO_REQUEST)
+    icmp, tcp = (
+        Condition(BYTE, 23, frame_builder.IPPROTO_ICMP),
+        Condition(BYTE, 23, frame_builder.IPPROTO_TCP),
+    )
+    echoes = (frame_parser.ECHO_REPLY, frame_builder.ECHO_REQUEST)
     return [
         *([icmp, Condition(BYTE, 0, kind, True), Condition(HALF, 4, ident, True)] for kind in echoes),
-        [icmp, Condition(BYTE, 0, hearing.UNREACHABLE, True)],
+        [icmp, Condition(BYTE, 0, frame_parser.UNREACHABLE, True)],
         [tcp, Condition(HALF, 2, port, True)],
     ]
 
@@ -122,12 +125,12 @@ def ipv4(ident: int, port: int) -> list[Rule]:
 def ipv6(ident: int, port: int, addresses: Collection[Address], *, coarse: bool = False) -> list[Rule]:
     """The same, and advertisements whose target ends like one of the addresses."""
     ends = [int(each) & EVERYTHING for each in addresses if each.version == 6]
-    icmp, tcp = Condition(BYTE, 20, IPPROTO_ICMPV6), Condition(BYTE, 20, frames.IPPROTO_TCP)
-    echoes = (hearing.ECHO_REPLY6, frames.ECHO_REQUEST6)
+    icmp, tcp = Condition(BYTE, 20, IPPROTO_ICMPV6), Condition(BYTE, 20, frame_builder.IPPROTO_TCP)
+    echoes = (frame_parser.ECHO_REPLY6, frame_builder.ECHO_REQUEST6)
     advertisement = Condition(BYTE, 54, NEIGHBOUR_ADVERTISEMENT)
     return [
         *([icmp, Condition(BYTE, 54, kind), Condition(HALF, 58, ident)] for kind in echoes),
-        [icmp, Condition(BYTE, 54, hearing.UNREACHABLE6)],
+        [icmp, Condition(BYTE, 54, frame_parser.UNREACHABLE6)],
         [tcp, Condition(HALF, 56, port)],
         *([[icmp, advertisement, _among(WORD, 74, ends, coarse=coarse)]] if ends else []),
     ]

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from xdpdirector.lan.macs import Macs
-from xdpdirector.lan.presence import Verdict
-from xdpdirector.lan.scene import Scene, Target
-from xdpdirector.lan.view import Finding, LanView, NeighbourView, PresenceView
+from xdpdirector.lan.expected import Scene, Target
+from xdpdirector.lan.mac_history import Macs
+from xdpdirector.lan.types import Finding, LanView, NeighbourView, PresenceView
+from xdpdirector.lan.vip_probe import Verdict
 from xdpdirector.model import Address
 
 Known = Mapping[tuple[Address, Address], tuple[Verdict, datetime]]

@@ -12,7 +12,14 @@ from ipaddress import IPv4Address, IPv6Address, ip_address
 from struct import unpack_from
 from typing import Literal, NamedTuple
 
-from xdpdirector.lan.frames import ECHO_REQUEST, ECHO_REQUEST6, IPPROTO_ICMP, IPPROTO_TCP, RST, SYN
+from xdpdirector.lan.frame_builder import (
+    ECHO_REQUEST,
+    ECHO_REQUEST6,
+    IPPROTO_ICMP,
+    IPPROTO_TCP,
+    RST,
+    SYN,
+)
 from xdpdirector.model import Address
 from xdpdirector.net.garp import (
     ETH_P_ARP,

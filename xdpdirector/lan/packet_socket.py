@@ -18,7 +18,7 @@ from collections.abc import Callable, Collection
 from functools import partial
 from typing import Protocol
 
-from xdpdirector.lan import filters
+from xdpdirector.lan import socket_filter
 from xdpdirector.model import Address
 from xdpdirector.net.garp import ETH_P_ARP, ETH_P_IP, ETH_P_IPV6
 
@@ -60,7 +60,7 @@ class PacketWire:
                 made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
                 self._sockets[protocol] = made
                 made.setblocking(False)
-                _attach(made, filters.assembled([]))
+                _attach(made, socket_filter.assembled([]))
                 loop.add_reader(made, _read, made, on_frame)
         except OSError:
             self.close()
@@ -73,12 +73,12 @@ class PacketWire:
         self._sockets.clear()
 
     def listen(self, addresses: Collection[Address], ident: int, port: int) -> None:
-        _attach(self._sockets[ETH_P_IP], filters.assembled(filters.ipv4(ident, port)))
+        _attach(self._sockets[ETH_P_IP], socket_filter.assembled(socket_filter.ipv4(ident, port)))
         for protocol, rules in (
-            (ETH_P_ARP, partial(filters.arp, addresses)),
-            (ETH_P_IPV6, partial(filters.ipv6, ident, port, addresses)),
+            (ETH_P_ARP, partial(socket_filter.arp, addresses)),
+            (ETH_P_IPV6, partial(socket_filter.ipv6, ident, port, addresses)),
         ):
-            exact, coarse = filters.assembled(rules()), filters.assembled(rules(coarse=True))
+            exact, coarse = socket_filter.assembled(rules()), socket_filter.assembled(rules(coarse=True))
             _attach(self._sockets[protocol], exact, coarse)
 
     def send(self, interface: str, frame: bytes) -> bool:

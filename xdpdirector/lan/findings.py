@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, Protocol
 
-from xdpdirector.lan.draft import Draft
-from xdpdirector.lan.view import Finding
+from xdpdirector.lan.messages import Draft
+from xdpdirector.lan.types import Finding
 
 
 class Publisher(Protocol):

@@ -2,7 +2,7 @@
 """Looks after the truth of the network while the director runs: asks in rounds, listens, says what is wrong.
 
 Between the rounds it follows what it hears: a claim to a VIP, a changed MAC, a check that failed. Decides nothing
-(`judge`) and changes nothing on the network. Everything happens on one asyncio loop.
+(`rules`) and changes nothing on the network. Everything happens on one asyncio loop.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from math import inf
 
-from xdpdirector.lan.asking import Asking
-from xdpdirector.lan.claims import Claims
-from xdpdirector.lan.draft import Draft, blind, replies_dropped
-from xdpdirector.lan.hearing import Claim, Manner
-from xdpdirector.lan.inquiry import Inquiry
-from xdpdirector.lan.judge import judge
-from xdpdirector.lan.ledger import Ledger, Publisher
-from xdpdirector.lan.macs import Macs
-from xdpdirector.lan.pace import Pace
-from xdpdirector.lan.report import report
-from xdpdirector.lan.scene import Scene, Target, scene
-from xdpdirector.lan.surroundings import Kernel, Surroundings
-from xdpdirector.lan.suspicions import Suspicions
-from xdpdirector.lan.view import Finding, LanView
-from xdpdirector.lan.wire import PacketWire, Wire
+from xdpdirector.lan.debounce import Suspicions
+from xdpdirector.lan.expected import Scene, Target, scene
+from xdpdirector.lan.findings import Ledger, Publisher
+from xdpdirector.lan.frame_parser import Claim, Manner
+from xdpdirector.lan.host import Kernel, Surroundings
+from xdpdirector.lan.mac_history import Macs
+from xdpdirector.lan.messages import Draft, blind, replies_dropped
+from xdpdirector.lan.observations import Claims
+from xdpdirector.lan.packet_socket import PacketWire, Wire
+from xdpdirector.lan.prober import Asking
+from xdpdirector.lan.request import Inquiry
+from xdpdirector.lan.rules import judge
+from xdpdirector.lan.status import report
+from xdpdirector.lan.timing import Pace
+from xdpdirector.lan.types import Finding, LanView
 from xdpdirector.model import Address
 from xdpdirector.model.lan import LanSpec
 from xdpdirector.model.status import utc_now

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 
-from xdpdirector.lan.frames import NOBODY
+from xdpdirector.lan.frame_builder import NOBODY
 from xdpdirector.model import Address, AdminState
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route

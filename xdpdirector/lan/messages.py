@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from xdpdirector.lan.claims import Sight
-from xdpdirector.lan.hearing import Manner
-from xdpdirector.lan.scene import Target
-from xdpdirector.lan.view import FindingKind
+from xdpdirector.lan.expected import Target
+from xdpdirector.lan.frame_parser import Manner
+from xdpdirector.lan.observations import Sight
+from xdpdirector.lan.types import FindingKind
 from xdpdirector.model import Address
 from xdpdirector.net import own_source_drops
 

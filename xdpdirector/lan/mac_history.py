@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from xdpdirector.lan.ledger import Publisher
-from xdpdirector.lan.scene import Target
+from xdpdirector.lan.expected import Target
+from xdpdirector.lan.findings import Publisher
 from xdpdirector.model import Address
 from xdpdirector.model.status import utc_now
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Literal
 
-from xdpdirector.lan.presence import Presence
+from xdpdirector.lan.vip_probe import Presence
 from xdpdirector.model.fields import Frozen, HostAddress
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from xdpdirector.lan.hearing import Claim, Manner
+from xdpdirector.lan.frame_parser import Claim, Manner
 from xdpdirector.model import Address
 
 AT_MOST = 64  # MACs remembered for one address

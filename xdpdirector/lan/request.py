@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Asks the network something and waits for what comes back: each question three times before silence is an answer.
 
-Knows wires and waiting; what the answers mean for backends and VIPs is decided in `presence` and `judge`.
+Knows wires and waiting; what the answers mean for backends and VIPs is decided in `vip_probe` and `rules`.
 """
 
 from __future__ import annotations
@@ -11,11 +11,17 @@ import random
 from collections.abc import Callable, Collection
 from itertools import count
 
-from xdpdirector.lan import frames
-from xdpdirector.lan.frames import Ends
-from xdpdirector.lan.hearing import Claim, Return, Token, echo_token, understand
-from xdpdirector.lan.pace import Pace
-from xdpdirector.lan.wire import Wire
+from xdpdirector.lan import frame_builder
+from xdpdirector.lan.frame_builder import Ends
+from xdpdirector.lan.frame_parser import (
+    Claim,
+    Return,
+    Token,
+    echo_token,
+    understand,
+)
+from xdpdirector.lan.packet_socket import Wire
+from xdpdirector.lan.timing import Pace
 from xdpdirector.model import Address
 
 TRIES = 3
@@ -50,13 +56,13 @@ class Inquiry:
 
     def who_has(self, interface: str, address: Address, source: Address, mac: bytes) -> None:
         """Ask all; claims will tell."""
-        self._wire.send(interface, frames.who_has(address, source, mac))
+        self._wire.send(interface, frame_builder.who_has(address, source, mac))
 
     async def echo(self, interface: str, ends: Ends) -> Return | None:
         """What an echo request leads to; None: nothing."""
         for _ in range(self.tries):
             sequence = next(self._sequences) & 0xFFFF
-            frame = frames.echo(ends, self._ident, sequence)
+            frame = frame_builder.echo(ends, self._ident, sequence)
             answer = await self._ask(interface, frame, echo_token(self._ident, sequence), ends)
             if answer:
                 return answer
@@ -66,11 +72,11 @@ class Inquiry:
         """What a SYN to that TCP port leads to. A connection that opens is taken back at once."""
         for _ in range(self.tries):
             sequence = random.getrandbits(32)
-            frame = frames.segment(ends, (self._port, port), frames.SYN, sequence)
+            frame = frame_builder.segment(ends, (self._port, port), frame_builder.SYN, sequence)
             answer = await self._ask(interface, frame, Token("syn", sequence), ends)
             if answer:
                 if answer.opened:
-                    reset = frames.segment(ends, (self._port, port), frames.RST, sequence + 1)
+                    reset = frame_builder.segment(ends, (self._port, port), frame_builder.RST, sequence + 1)
                     self._wire.send(interface, reset)
                 return answer
         return None

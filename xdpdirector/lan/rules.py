@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterator, Mapping
 
-from xdpdirector.lan import draft
-from xdpdirector.lan.claims import Claims
-from xdpdirector.lan.draft import Draft
-from xdpdirector.lan.hearing import Manner
-from xdpdirector.lan.presence import Presence, Verdict
-from xdpdirector.lan.scene import Scene, Target
+from xdpdirector.lan import messages
+from xdpdirector.lan.expected import Scene, Target
+from xdpdirector.lan.frame_parser import Manner
+from xdpdirector.lan.messages import Draft
+from xdpdirector.lan.observations import Claims
+from xdpdirector.lan.vip_probe import Presence, Verdict
 from xdpdirector.model import Address
 
 Verdicts = Mapping[tuple[Address, Address], Verdict]
@@ -37,7 +37,7 @@ def judge(
     return [
         *_claimed_vips(scene, claims, known_as),
         *_missing(scene, verdicts),
-        *(draft.unreachable(target) for target in scene.targets.values() if target.address in lost),
+        *(messages.unreachable(target) for target in scene.targets.values() if target.address in lost),
         *_claimed_backends(scene, claims),
         *_shared_macs(scene),
         *_routers(scene),
@@ -51,12 +51,12 @@ def _claimed_vips(scene: Scene, claims: Claims, known_as: KnownAs) -> Iterator[D
             if mac in own:
                 link = scene.uncovered(mac)
                 if link and Manner.ANSWER in sight.heard:
-                    yield draft.claimed_by_own_interface(vip, link.name, mac, sight)
+                    yield messages.claimed_by_own_interface(vip, link.name, mac, sight)
                 continue
             if targets := scene.by_mac(mac):
-                yield draft.claimed_by_backend(vip, targets, mac, sight)
+                yield messages.claimed_by_backend(vip, targets, mac, sight)
             elif sight.heard.keys() & {Manner.ANSWER, Manner.QUESTION}:
-                yield draft.claimed_by_stranger(vip, mac, sight, known_as(mac))
+                yield messages.claimed_by_stranger(vip, mac, sight, known_as(mac))
 
 
 def _missing(scene: Scene, verdicts: Verdicts) -> Iterator[Draft]:
@@ -67,7 +67,7 @@ def _missing(scene: Scene, verdicts: Verdicts) -> Iterator[Draft]:
         if verdict.presence is Presence.MISSING and target and _shall_have(target, vip):
             lacking[target.route.mac, vip].append(target)
     for (_, vip), targets in lacking.items():
-        yield draft.vip_missing(vip, targets, verdicts[targets[0].address, vip].evidence)
+        yield messages.vip_missing(vip, targets, verdicts[targets[0].address, vip].evidence)
 
 
 def _shall_have(target: Target, vip: Address) -> bool:
@@ -78,7 +78,7 @@ def _claimed_backends(scene: Scene, claims: Claims) -> Iterator[Draft]:
     for target in scene.targets.values():
         macs = {mac for mac, sight in claims.of(target.address).items() if Manner.ANSWER in sight.heard}
         if len(macs) > 1:
-            yield draft.duplicate_backend(target, macs)
+            yield messages.duplicate_backend(target, macs)
 
 
 def _shared_macs(scene: Scene) -> Iterator[Draft]:
@@ -87,7 +87,9 @@ def _shared_macs(scene: Scene) -> Iterator[Draft]:
     for target in scene.targets.values():
         if target.route.kind == "neighbour" and target.route.mac:
             users[target.route.ifindex, target.route.mac, target.address.version].append(target)
-    yield from (draft.shared_mac(targets, mac) for (_, mac, _), targets in users.items() if len(targets) > 1)
+    yield from (
+        messages.shared_mac(targets, mac) for (_, mac, _), targets in users.items() if len(targets) > 1
+    )
 
 
 def _routers(scene: Scene) -> Iterator[Draft]:
@@ -98,4 +100,4 @@ def _routers(scene: Scene) -> Iterator[Draft]:
             continue
         through = [each for each, its in scene.gateways.items() if each == target.address or its == mac]
         if through:
-            yield draft.backend_is_router(target, through[0])
+            yield messages.backend_is_router(target, through[0])

@@ -10,9 +10,9 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 
-from xdpdirector.lan.inquiry import Inquiry
-from xdpdirector.lan.presence import Verdict, look
-from xdpdirector.lan.scene import Scene, Target, probe_source
+from xdpdirector.lan.expected import Scene, Target, probe_source
+from xdpdirector.lan.request import Inquiry
+from xdpdirector.lan.vip_probe import Verdict, look
 from xdpdirector.model import Address
 from xdpdirector.model.status import utc_now
 

@@ -34,7 +34,7 @@ from xdpdirector.lab.services.stock import Stock  # noqa: E402
 from xdpdirector.lab.topology import VIP4, VIP6  # noqa: E402
 from xdpdirector.lab.waiting import wait_until  # noqa: E402
 from xdpdirector.replay import Replay  # noqa: E402
-from xdpdirector.replay.recording import Recorder  # noqa: E402
+from xdpdirector.replay.results_log import Recorder  # noqa: E402
 
 NAME = "t_corpus"
 LONGEST, BUFFER = 2048, 16384  # octets of a frame, kilobytes of frames that wait for tcpdump

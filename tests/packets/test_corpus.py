@@ -11,7 +11,7 @@ from scapy.utils import rdpcap
 
 from xdpdirector.config.config_file import load
 from xdpdirector.replay import Replay
-from xdpdirector.replay.recording import Comparison, read
+from xdpdirector.replay.results_log import Comparison, read
 
 CORPUS = Path(__file__).parents[1] / "corpus"
 NAMES = sorted(path.stem for path in CORPUS.glob("*.pcap"))

@@ -16,13 +16,13 @@ from scapy.utils import PcapWriter
 from xdpdirector.model import Configuration
 from xdpdirector.paths import BPFFS
 from xdpdirector.replay import Replay
+from xdpdirector.replay.assumptions import Premises
 from xdpdirector.replay.capture import Capture
-from xdpdirector.replay.changes import Changes, Move
-from xdpdirector.replay.comparison import SideBySide
-from xdpdirector.replay.decision import Decision
-from xdpdirector.replay.premises import Premises
-from xdpdirector.replay.rehearsal import rehearse
+from xdpdirector.replay.dry_run import rehearse
+from xdpdirector.replay.flow_diff import Changes, Move
+from xdpdirector.replay.outcomes import Decision
 from xdpdirector.replay.replay import Results
+from xdpdirector.replay.side_by_side import SideBySide
 
 SIZES = {"services": 8, "backends": 32, "listeners": 64, "connections": 4096, "connections6": 1024,
          "ring_slots": 65536, "clients": 1024, "fragments": 1024, "denied": 16, "sources": 1024}  # fmt: skip

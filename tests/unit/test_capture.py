@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from xdpdirector.errors import CaptureError
-from xdpdirector.pcapng import Writer
 from xdpdirector.replay.capture import Capture
 from xdpdirector.replay.libpcap import LATEST
+from xdpdirector.replay.pcapng import Writer
 
 FRAMES = [
     bytes([2, *bytes(11), 8, 0]) + bytes([number]) * length for number, length in enumerate((1, 46, 300))

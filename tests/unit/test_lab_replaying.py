@@ -19,7 +19,7 @@ from xdpdirector.lab.replaying.command import Options, run_replay
 from xdpdirector.lab.replaying.outcome import Delivery, Outcome, judge
 from xdpdirector.lab.replaying.score import Bounds, Score, compose, is_playable
 from xdpdirector.lab.replaying.show import show
-from xdpdirector.replay.frames import ROOM, Batch
+from xdpdirector.replay.batch import ROOM, Batch
 
 CLIENT, DIRECTOR = bytes.fromhex("020000000064"), bytes.fromhex("020000000001")
 ETHER = Ether(src="02:aa:00:00:00:01", dst="02:aa:00:00:00:02")

@@ -8,7 +8,7 @@ from io import BytesIO
 import pytest
 from scapy.utils import RawPcapNgReader
 
-from xdpdirector.pcapng import Writer
+from xdpdirector.replay.pcapng import Writer
 
 FRAME = bytes.fromhex("0200000000210200000000010800") + bytes(31)
 

@@ -10,8 +10,8 @@ from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt, IPv6
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
-from xdpdirector.replay.frames import ROOM, Batch, runnable
-from xdpdirector.replay.headers import described, flow_of, is_judgeable
+from xdpdirector.replay.batch import ROOM, Batch, runnable
+from xdpdirector.replay.describe import described, flow_of, is_judgeable
 
 CLIENT, VIP = "198.51.100.7", "192.0.2.10"
 CLIENT6, VIP6 = "2001:db8:7::7", "2001:db8::10"

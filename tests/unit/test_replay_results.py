@@ -16,13 +16,13 @@ from scapy.packet import Packet as Layers
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Configuration
-from xdpdirector.replay.changes import Changes, Move
+from xdpdirector.replay.assumptions import Premises, backends_of, macs_of, made_up_mac
+from xdpdirector.replay.batch import ROOM, Batch
 from xdpdirector.replay.clock import LONGEST_GAP, Passing
-from xdpdirector.replay.decision import Decision, Decisions, Names, codes
-from xdpdirector.replay.frames import ROOM, Batch
+from xdpdirector.replay.flow_diff import Changes, Move
+from xdpdirector.replay.outcomes import Decision, Decisions, Names, codes
 from xdpdirector.replay.packet import Packet
-from xdpdirector.replay.premises import Premises, backends_of, macs_of, made_up_mac
-from xdpdirector.replay.recording import Comparison, Recorder, read
+from xdpdirector.replay.results_log import Comparison, Recorder, read
 from xdpdirector.replay.summary import Summary
 
 SERVED = 1

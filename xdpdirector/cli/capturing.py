@@ -9,8 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 if TYPE_CHECKING:
+    from xdpdirector.replay.batch import Batch
     from xdpdirector.replay.capture import Capture
-    from xdpdirector.replay.frames import Batch
 
 
 class HasBatch(Protocol):

@@ -18,8 +18,8 @@ from xdpdirector.errors import CaptureError
 
 if TYPE_CHECKING:
     from xdpdirector.replay.packet import Packet
-    from xdpdirector.replay.recording import Comparison
     from xdpdirector.replay.replay import Judged
+    from xdpdirector.replay.results_log import Comparison
     from xdpdirector.replay.summary import Summary
 
 _COLOURS = {"forward": "", "pass": "cyan", "reject": "yellow", "drop": "bold red", "unread": "magenta"}
@@ -94,9 +94,9 @@ def replay(
         return
     _require_diff(at)
     from xdpdirector.replay import Replay
+    from xdpdirector.replay.annotate import Commentary
     from xdpdirector.replay.capture import Capture
     from xdpdirector.replay.summary import Summary
-    from xdpdirector.replay.writing import Commentary
 
     summary = Summary()
     with contextlib.ExitStack() as stack:
@@ -124,7 +124,7 @@ def _sinks(
     stack: contextlib.ExitStack, shown: _Shown | None, record: Path | None, expect: Path | None
 ) -> tuple[list[Any], Comparison | None]:
     """Who wants to see each packet."""
-    from xdpdirector.replay.recording import Comparison, Recorder, read
+    from xdpdirector.replay.results_log import Comparison, Recorder, read
 
     recorder = Recorder(stack.enter_context(_new(record))) if record else None
     expected = read(stack.enter_context(_existing(expect)), str(expect)) if expect else None
@@ -163,7 +163,7 @@ class _Shown:
         self._reasons = [reason.strip() for reason in (reasons or "").split(",") if reason.strip()]
 
     def add(self, packets: Iterable[Packet]) -> None:
-        from xdpdirector.replay.recording import document
+        from xdpdirector.replay.results_log import document
 
         for packet in packets:
             if not self._reasons or _is_one_of(packet, self._reasons):

@@ -16,7 +16,7 @@ from xdpdirector.cli.target import Format
 from xdpdirector.errors import CaptureError
 
 if TYPE_CHECKING:
-    from xdpdirector.replay.changes import Changes
+    from xdpdirector.replay.flow_diff import Changes
 
 
 def show(
@@ -31,10 +31,10 @@ def show(
 ) -> None:
     """Write it, and exit with 1 when something goes elsewhere."""
     from xdpdirector.config import config_file
+    from xdpdirector.replay.assumptions import Premises, backends_of, macs_of
     from xdpdirector.replay.capture import Capture
-    from xdpdirector.replay.changes import Changes
-    from xdpdirector.replay.comparison import SideBySide
-    from xdpdirector.replay.premises import Premises, backends_of, macs_of
+    from xdpdirector.replay.flow_diff import Changes
+    from xdpdirector.replay.side_by_side import SideBySide
 
     changes = Changes()
     premises = Premises(down=backends_of(down), own=macs_of(macs))

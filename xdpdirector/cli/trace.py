@@ -10,14 +10,16 @@ import sys
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xdpdirector.cli import complete
 from xdpdirector.cli.render import endpoint, entry, paint
 from xdpdirector.cli.target import Format, Output, target
-from xdpdirector.pcapng import Writer
+
+if TYPE_CHECKING:
+    from xdpdirector.replay.pcapng import Writer
 
 _COLOURS = {"forward": "", "pass": "cyan", "reject": "yellow", "drop": "bold red"}
 
@@ -91,6 +93,8 @@ def trace(
 
 
 def _writer(path: Path, stack: contextlib.ExitStack) -> Writer:
+    from xdpdirector.replay.pcapng import Writer
+
     if str(path) == "-":
         return Writer(sys.stdout.buffer)
     try:

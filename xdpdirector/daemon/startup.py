@@ -103,12 +103,12 @@ def plan(instance: str, configuration: Path) -> int:
     Nothing of this machine is changed: the program is loaded where nobody else sees it.
     """
     from xdpdirector.dataplane import migrate
-    from xdpdirector.replay import private
+    from xdpdirector.replay import sandbox
 
     paths = InstancePaths(instance)
     bpffs.require_privileges()
     sizes = config_file.load(configuration).sizes
-    with private.loading([sizes], source.program().name) as [program]:
+    with sandbox.loading([sizes], source.program().name) as [program]:
         old = migrate.running_otherwise(paths, Build(paths, sizes, source.program()).pins)
         plans = migrate.plan(old, program) if old else []
     for carried in plans:

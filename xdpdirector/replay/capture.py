@@ -17,7 +17,7 @@ import numpy as np
 
 from xdpdirector.dataplane.maps import Array
 from xdpdirector.errors import CaptureError
-from xdpdirector.replay.frames import ROOM, Batch
+from xdpdirector.replay.batch import ROOM, Batch
 from xdpdirector.replay.libpcap import Reader
 
 STANDARD_INPUT = Path("-")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from xdpdirector.replay.decision import Decision
+from xdpdirector.replay.outcomes import Decision
 
 
 @dataclass(frozen=True, slots=True)

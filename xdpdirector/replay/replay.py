@@ -20,16 +20,16 @@ from typing import NamedTuple, Self
 from xdpdirector.config import config_file
 from xdpdirector.dataplane.maps import Array
 from xdpdirector.model import Configuration
-from xdpdirector.replay import private
+from xdpdirector.replay import sandbox
+from xdpdirector.replay.assumptions import Premises, backends_of, macs_of
+from xdpdirector.replay.batch import Batch, runnable
 from xdpdirector.replay.capture import Capture
 from xdpdirector.replay.clock import Passing
-from xdpdirector.replay.decision import Decision, Decisions
-from xdpdirector.replay.frames import Batch, runnable
-from xdpdirector.replay.headers import described
+from xdpdirector.replay.describe import described
+from xdpdirector.replay.outcomes import Decision, Decisions
 from xdpdirector.replay.packet import Packet
-from xdpdirector.replay.premises import Premises, backends_of, macs_of
+from xdpdirector.replay.simulator import Twin
 from xdpdirector.replay.summary import Summary
-from xdpdirector.replay.twin import Twin
 
 
 class Judged(NamedTuple):
@@ -78,7 +78,7 @@ class Replay:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with private.loading([self.configuration.sizes]) as (loaded,):
+        with sandbox.loading([self.configuration.sizes]) as (loaded,):
             self._twin = self._stack.enter_context(Twin(loaded))
         return self
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from xdpdirector.dataplane.maps import Array
-from xdpdirector.replay.decision import Decision, Decisions
-from xdpdirector.replay.frames import ROOM, Batch
+from xdpdirector.replay.batch import ROOM, Batch
+from xdpdirector.replay.outcomes import Decision, Decisions
 
 RECORDED = {"forward_new", "forward_before", "forward_reopened"}
 """Reasons of packets whose flow gets a record."""

@@ -25,11 +25,11 @@ from xdpdirector.lab.replaying.score import Bounds, Score, compose
 from xdpdirector.lab.topology import FIRST_ARM, MAX_BACKENDS, Node, Topology
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address, Configuration
+from xdpdirector.replay.assumptions import Premises
 from xdpdirector.replay.capture import Capture
+from xdpdirector.replay.dry_run import rehearse
 from xdpdirector.replay.packet import Packet
-from xdpdirector.replay.premises import Premises
-from xdpdirector.replay.recording import read
-from xdpdirector.replay.rehearsal import rehearse
+from xdpdirector.replay.results_log import read
 
 PATIENCE = 10.0  # seconds for the last frames
 SETTLING = 0.5  # seconds in which nothing more may come

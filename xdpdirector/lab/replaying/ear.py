@@ -14,7 +14,7 @@ from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.replay.capture import Capture
-from xdpdirector.replay.headers import headers_of
+from xdpdirector.replay.describe import headers_of
 
 _ROLE = "tcpdump"
 _LOST = re.compile(r"^(\d+) packets? dropped by kernel", re.MULTILINE)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xdpdirector.replay.headers import described
+from xdpdirector.replay.describe import described
 
 
 @dataclass(frozen=True)

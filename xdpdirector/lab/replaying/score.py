@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from xdpdirector.replay.frames import Batch
-from xdpdirector.replay.headers import headers_of
+from xdpdirector.replay.batch import Batch
+from xdpdirector.replay.describe import headers_of
 
 LONGEST = 1514  # an Ethernet frame, without tags
 _TAGGED = LONGEST + 8

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from typing import IO
 
-from xdpdirector.pcapng import Writer
-from xdpdirector.replay.decision import Decisions
-from xdpdirector.replay.frames import Batch
+from xdpdirector.replay.batch import Batch
+from xdpdirector.replay.outcomes import Decisions
+from xdpdirector.replay.pcapng import Writer
 
 INTERFACE = "replay"
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from xdpdirector.dataplane.maps import Array
 from xdpdirector.model import Configuration
-from xdpdirector.replay import private
+from xdpdirector.replay import sandbox
+from xdpdirector.replay.assumptions import Premises
+from xdpdirector.replay.batch import Batch, runnable
 from xdpdirector.replay.capture import Capture
 from xdpdirector.replay.clock import Passing
-from xdpdirector.replay.decision import Decisions
-from xdpdirector.replay.frames import Batch, runnable
-from xdpdirector.replay.premises import Premises
-from xdpdirector.replay.twin import Twin
+from xdpdirector.replay.outcomes import Decisions
+from xdpdirector.replay.simulator import Twin
 
 
 class Compared(NamedTuple):
@@ -48,7 +48,7 @@ class SideBySide:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        with private.loading([self.before.sizes, self.after.sizes]) as both:
+        with sandbox.loading([self.before.sizes, self.after.sizes]) as both:
             self._twins = [self._stack.enter_context(Twin(loaded)) for loaded in both]
         return self
 

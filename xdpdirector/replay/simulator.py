@@ -18,11 +18,11 @@ from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Configuration
 from xdpdirector.net import own_macs
+from xdpdirector.replay.assumptions import Premises
+from xdpdirector.replay.batch import Runnable
 from xdpdirector.replay.clock import CaptureClock, jiffies
-from xdpdirector.replay.decision import Decisions, Names, codes
 from xdpdirector.replay.engine import Engine
-from xdpdirector.replay.frames import Runnable
-from xdpdirector.replay.premises import Premises
+from xdpdirector.replay.outcomes import Decisions, Names, codes
 
 LONG_AGO = -7 * 86400.0  # seconds: when the services began
 _REMEMBERED = ("clients", "newcomers", "fragments", "sources")

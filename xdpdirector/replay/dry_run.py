@@ -9,11 +9,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from xdpdirector.model import Configuration
-from xdpdirector.replay import private
-from xdpdirector.replay.decision import Decision
-from xdpdirector.replay.frames import ROOM, Runnable
-from xdpdirector.replay.premises import Premises
-from xdpdirector.replay.twin import Twin
+from xdpdirector.replay import sandbox
+from xdpdirector.replay.assumptions import Premises
+from xdpdirector.replay.batch import ROOM, Runnable
+from xdpdirector.replay.outcomes import Decision
+from xdpdirector.replay.simulator import Twin
 
 
 def rehearse(
@@ -25,7 +25,7 @@ def rehearse(
         row[: len(frame)] = np.frombuffer(frame, np.uint8)
     lengths = np.array([len(frame) for frame in frames], np.uint32)
     left: list[bytes] = []
-    with private.loading([configuration.sizes]) as (loaded,):
+    with sandbox.loading([configuration.sizes]) as (loaded,):
         twin = Twin(loaded)
     with twin:
         twin.begin(configuration, premises)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.replay.decision import Decision
+from xdpdirector.replay.outcomes import Decision
 from xdpdirector.replay.packet import Packet
 
 KIND = "xdpdirector-replay"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from xdpdirector.dataplane.maps import Array
-from xdpdirector.replay.headers import is_judgeable, shortened
+from xdpdirector.replay.describe import is_judgeable, shortened
 
 ROOM = 3520  # what the kernel's test-run takes; bpf/replay.c has it, too
 LEAST = 14  # an Ethernet header

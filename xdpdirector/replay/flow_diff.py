@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from xdpdirector.replay.decision import Decision, Decisions
-from xdpdirector.replay.frames import Batch
-from xdpdirector.replay.headers import Flow, flow_of
+from xdpdirector.replay.batch import Batch
+from xdpdirector.replay.describe import Flow, flow_of
+from xdpdirector.replay.outcomes import Decision, Decisions
 
 _HEADERS = 128  # of a frame: where addresses and ports are, as a rule
 

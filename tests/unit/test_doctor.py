@@ -12,10 +12,10 @@ import pytest
 from ward import CARD, PATHS, PID, WELL, Ward
 
 from xdpdirector.cli.doctor import show
-from xdpdirector.doctor.examination import examine, is_well
 from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.run import examine, is_well
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.errors import DataplaneError
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.net.veth_peer import Peer

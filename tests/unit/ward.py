@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from xdpdirector.doctor.card import Card
-from xdpdirector.doctor.examination import FAMILIES, examine
 from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.nic import Card
+from xdpdirector.doctor.run import FAMILIES, examine
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.model import Configuration
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.paths import InstancePaths

@@ -27,9 +27,9 @@ def doctor(
 
     Exit code 1 when there is a warning or an error.
     """
-    from xdpdirector.doctor.examination import examine, is_well
     from xdpdirector.doctor.machine import ThisMachine
-    from xdpdirector.doctor.patient import admit
+    from xdpdirector.doctor.run import examine, is_well
+    from xdpdirector.doctor.subject import admit
 
     chosen = target(context)
     patient = admit(

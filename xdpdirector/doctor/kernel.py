@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.loader.bpffs import OLDEST_KERNEL, TRIED_KERNEL
 
 # What an older kernel lacks (Linux' own change logs).

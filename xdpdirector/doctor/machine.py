@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
-from xdpdirector.doctor import card
-from xdpdirector.doctor.card import Card
+from xdpdirector.doctor import nic
+from xdpdirector.doctor.nic import Card
 from xdpdirector.loader import bpffs
 from xdpdirector.net.neighbour_requests import Room, rooms
 from xdpdirector.net.netlink import Requests
@@ -92,7 +92,7 @@ class ThisMachine:
         return None if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
 
     def cards(self) -> dict[str, Card]:
-        return card.read_all()
+        return nic.read_all()
 
     def neighbour_tables(self) -> dict[int, Room]:
         with Requests() as requests:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.lan.monitor import Lan
 from xdpdirector.lan.types import FindingKind, LanView
 from xdpdirector.model import Configuration

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.patient import Patient
-from xdpdirector.doctor.units import unit_of
+from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.systemd import unit_of
 
 NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
 LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word

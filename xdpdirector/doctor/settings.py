@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.net import own_source_drops
 from xdpdirector.net.own_source_drops import dropping
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
+from xdpdirector.doctor.nic import Card
 from xdpdirector.net import veth_peer
 
 MERGES = "rx-gro"

@@ -7,34 +7,34 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from xdpdirector.doctor import (
-    cards,
-    configured,
-    ground,
+    capabilities,
+    config_file,
     kernel,
     network,
-    programs,
-    rights,
+    nics,
+    resources,
     running,
     settings,
-    units,
+    systemd,
+    toolchain,
 )
 from xdpdirector.doctor.finding import Finding, Level, note, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.errors import DirectorError
 
 Look = Callable[[Patient], Iterator[Finding]]
 
 FAMILIES: Mapping[str, Look] = {
-    "configuration": configured.look,
+    "configuration": config_file.look,
     "daemon": running.look,
     "network": network.look,
-    "interfaces": cards.look,
-    "program": programs.look,
+    "interfaces": nics.look,
+    "program": toolchain.look,
     "kernel": kernel.look,
     "settings": settings.look,
-    "storage": ground.look,
-    "rights": rights.look,
-    "start-up": units.look,
+    "storage": resources.look,
+    "rights": capabilities.look,
+    "start-up": systemd.look,
 }
 
 

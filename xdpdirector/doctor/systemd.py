@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, note, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.paths import DEFAULT_INSTANCE
 
 SYSTEMD = Path("/run/systemd/system")

@@ -38,7 +38,7 @@ class Card:
     names, whether it is on. `queues`: channels that receive, in use and at most; None when nobody says.
     `program_id` 0: no XDP program. `program`: its name, empty when it may not be known. `port_fault`: see
     `interfaces.port_fault`. `arp_ignore`: None for what is not Ethernet, and for ports. `peer`: of a veth, if it
-    may be looked at. `transmit_errors`: see `cardstats`; None when the driver tells nothing."""
+    may be looked at. `transmit_errors`: see `driver_stats`; None when the driver tells nothing."""
 
     name: str
     up: bool

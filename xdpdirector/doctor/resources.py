@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.paths import BPFFS
 
 MEMORY, LIMITS = Path("/proc/meminfo"), Path("/proc/self/limits")

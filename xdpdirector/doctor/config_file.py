@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xdpdirector.doctor.finding import Finding, error, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 
 
 def look(patient: Patient) -> Iterator[Finding]:

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from xdpdirector.doctor import transmitting
-from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.nic import Card
+from xdpdirector.doctor.subject import Patient
 
 # Drivers with native XDP in Linux 6.1 (their .ndo_bpf).
 NATIVE = frozenset(

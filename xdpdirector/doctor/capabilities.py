@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok
-from xdpdirector.doctor.patient import Patient
 from xdpdirector.doctor.running import pid_of
+from xdpdirector.doctor.subject import Patient
 from xdpdirector.system import privileges
 
 MYSELF = Path("/proc/self/status")

@@ -11,8 +11,8 @@ from typing import Any
 
 from xdpdirector.client import Client
 from xdpdirector.config import config_file
-from xdpdirector.doctor.card import Card
 from xdpdirector.doctor.machine import Machine
+from xdpdirector.doctor.nic import Card
 from xdpdirector.errors import ConfigurationError, DirectorError, UnreachableError
 from xdpdirector.loader import layout
 from xdpdirector.model import Configuration

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, ok
-from xdpdirector.doctor.patient import Patient
+from xdpdirector.doctor.subject import Patient
 
 ADVICE = "apt install python3-bpfcc"
 HEADERS = Path("/usr/include/linux/bpf.h")

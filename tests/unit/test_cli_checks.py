@@ -7,7 +7,7 @@ import pytest
 import typer
 from pydantic import TypeAdapter
 
-from xdpdirector.cli.checking import OPTIONS, check_patch
+from xdpdirector.cli.check_options import OPTIONS, check_patch
 from xdpdirector.model import ServiceSpec, merged
 from xdpdirector.model.checks import CheckBase, CheckSpec
 

@@ -60,7 +60,7 @@ print(before == sys.modules)
 def test_the_daemon_gets_along_with_parts() -> None:
     source = """
 import socket
-from xdpdirector.cli.serving import PARTS
+from xdpdirector.cli.daemon_entry import PARTS
 from xdpdirector.daemon.lazy_packages import only_parts_of
 for package, homes in PARTS.items():
     only_parts_of(package, **homes)

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from xdpdirector.cli.app import command
-from xdpdirector.cli.serving import Order, plain_order
-from xdpdirector.cli.target import target
+from xdpdirector.cli.context import target
+from xdpdirector.cli.daemon_entry import Order, plain_order
 
 USUAL, OF_EDGE, OF_LAB = (
     Path("/etc/xdpdirector") / name for name in ("director.yaml", "edge.yaml", "lab.yaml")

@@ -11,8 +11,8 @@ import os
 import sys
 from collections.abc import Sequence
 
-from xdpdirector.cli import ipvsadm, readiness, serving, streams
-from xdpdirector.cli.codes import INTERRUPTED, PIPE_CLOSED
+from xdpdirector.cli import daemon_entry, ipvsadm, readiness, streams
+from xdpdirector.cli.exit_codes import INTERRUPTED, PIPE_CLOSED
 from xdpdirector.errors import DirectorError
 from xdpdirector.system import sanitize
 
@@ -23,8 +23,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (unhealthy), or that of the error (2 usage ... 6 not allowed)."""
     streams.prepare()
     try:
-        if order := serving.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
-            return serving.serve(*order)
+        if order := daemon_entry.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
+            return daemon_entry.serve(*order)
         if asked := ipvsadm.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
             with streams.reporting():
                 return ipvsadm.run(asked)

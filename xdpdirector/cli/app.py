@@ -30,11 +30,18 @@ from xdpdirector.cli import (
     top,
     trace,
 )
+from xdpdirector.cli.context import (
+    Format,
+    Output,
+    Target,
+    Watch,
+    example,
+    target,
+)
 from xdpdirector.cli.ipvsadm import NAME, Order
 from xdpdirector.cli.ipvsadm import run as run_ipvsadm
 from xdpdirector.cli.lazy import LazyGroup
 from xdpdirector.cli.render import answer, repeated
-from xdpdirector.cli.target import Format, Output, Target, Watch, example, target
 from xdpdirector.paths import DEFAULT_INSTANCE
 
 app = typer.Typer(

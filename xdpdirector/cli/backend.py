@@ -12,8 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from xdpdirector.cli import complete, show
-from xdpdirector.cli.render import answer, repeated
-from xdpdirector.cli.target import (
+from xdpdirector.cli.context import (
     Backend,
     BackendName,
     Format,
@@ -23,6 +22,7 @@ from xdpdirector.cli.target import (
     example,
     target,
 )
+from xdpdirector.cli.render import answer, repeated
 from xdpdirector.client import Client, backend_path, service_path
 from xdpdirector.errors import ConflictError, TimedOutError
 

@@ -19,8 +19,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpdirector.cli.context import (
+    Format,
+    Output,
+    Reason,
+    Target,
+    example,
+    target,
+)
 from xdpdirector.cli.render import Parts, answer, facts, moment, number, state, table, write, yaml_shown
-from xdpdirector.cli.target import Format, Output, Reason, Target, example, target
 from xdpdirector.config.json_pointer import parts_of
 from xdpdirector.errors import ConfigurationError, ConflictError, InvalidRequestError
 
@@ -57,9 +64,9 @@ def check(file: File) -> None:
     Exit code 2 when it could not; each fault is named with its line. The files that it names are read, too. What
     only the machine can tell, such as whether an interface is there, `xdpdirector doctor` tells.
     """
-    from xdpdirector.cli import vetting
+    from xdpdirector.cli import config_check
 
-    vetting.require(_read(file))
+    config_check.require(_read(file))
     print(f"{_source(file)}: the configuration is valid")
 
 

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from xdpdirector.cli import serving
-from xdpdirector.cli.target import ConfigurationFile, target
+from xdpdirector.cli import daemon_entry
+from xdpdirector.cli.context import ConfigurationFile, target
 
 
 def run(context: typer.Context, config: ConfigurationFile = None) -> None:
@@ -16,7 +16,7 @@ def run(context: typer.Context, config: ConfigurationFile = None) -> None:
 
     Packets are forwarded after that, too: only `unload` ends it.
     """
-    raise typer.Exit(serving.serve(target(context).instance, target(context).configuration(config)))
+    raise typer.Exit(daemon_entry.serve(target(context).instance, target(context).configuration(config)))
 
 
 def load(

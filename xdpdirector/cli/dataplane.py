@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from xdpdirector.cli.context import Format, Output, Watch, target
 from xdpdirector.cli.render import Parts, facts, number, repeated, state, table
-from xdpdirector.cli.target import Format, Output, Watch, target
 
 NEARLY_FULL = 0.8
 

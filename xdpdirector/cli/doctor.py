@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from xdpdirector.cli.context import ConfigurationFile, Format, Output, target
 from xdpdirector.cli.render import Parts, answer, plural
-from xdpdirector.cli.target import ConfigurationFile, Format, Output, target
 from xdpdirector.paths import InstancePaths
 
 if TYPE_CHECKING:

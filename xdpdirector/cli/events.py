@@ -12,8 +12,8 @@ from typing import Annotated, Any
 
 import typer
 
+from xdpdirector.cli.context import Format, Output, target
 from xdpdirector.cli.render import entry, paint
-from xdpdirector.cli.target import Format, Output, target
 from xdpdirector.client import Client
 from xdpdirector.errors import UnreachableError
 from xdpdirector.sse import Message

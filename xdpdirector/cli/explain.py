@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from xdpdirector.cli import complete
+from xdpdirector.cli.context import Format, Output, target
 from xdpdirector.cli.render import Parts, answer, endpoint, state, table
-from xdpdirector.cli.target import Format, Output, target
 from xdpdirector.model.listener import Listener
 
 ANY_PORT = 40000  # of a client that does not say

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from xdpdirector.cli.context import Format, Output, example, target
 from xdpdirector.cli.render import Parts, answer, state, table
-from xdpdirector.cli.target import Format, Output, example, target
 
 app = typer.Typer(help="The other directors: which have this one's connections, and whose it has.")
 

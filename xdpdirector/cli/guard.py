@@ -8,8 +8,14 @@ from urllib.parse import quote
 
 import typer
 
+from xdpdirector.cli.context import (
+    Format,
+    Output,
+    Reason,
+    example,
+    target,
+)
 from xdpdirector.cli.render import Parts, answer, moment, number, plural, table
-from xdpdirector.cli.target import Format, Output, Reason, example, target
 
 app = typer.Typer(help="Who is denied, and what limits refused: show, list, deny, allow.")
 Prefixes = Annotated[

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xdpdirector.cli.target import target
+from xdpdirector.cli.context import target
 from xdpdirector.errors import InvalidRequestError
 
 Interface = Annotated[str | None, typer.Option(help="Where the VIPs stand; by default the first interface.")]

@@ -7,8 +7,8 @@ from typing import Any
 
 import typer
 
+from xdpdirector.cli.context import Format, Output, target
 from xdpdirector.cli.render import Parts, answer, moment, plural, state, table
-from xdpdirector.cli.target import Format, Output, target
 
 
 def lan(context: typer.Context, output: Output = Format.TABLE) -> None:

@@ -16,9 +16,9 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from xdpdirector.cli import streams
-from xdpdirector.cli.codes import PIPE_CLOSED
+from xdpdirector.cli.context import Format
+from xdpdirector.cli.exit_codes import PIPE_CLOSED
 from xdpdirector.cli.tables import Table, Word, has_colours, painted
-from xdpdirector.cli.target import Format
 from xdpdirector.system import sanitize
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 import typer
 
 from xdpdirector.cli import replay_changes
-from xdpdirector.cli.capturing import with_progress
+from xdpdirector.cli.context import ConfigurationFile, Format, Output, target
+from xdpdirector.cli.progress import with_progress
 from xdpdirector.cli.render import Parts, answer, entry, number, paint, plural, table
-from xdpdirector.cli.target import ConfigurationFile, Format, Output, target
 from xdpdirector.errors import CaptureError
 
 if TYPE_CHECKING:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from xdpdirector.cli.capturing import with_progress
+from xdpdirector.cli.context import Format
+from xdpdirector.cli.progress import with_progress
 from xdpdirector.cli.render import Parts, answer, number, plural, table
-from xdpdirector.cli.target import Format
 from xdpdirector.errors import CaptureError
 
 if TYPE_CHECKING:

@@ -8,10 +8,17 @@ from typing import Any
 import typer
 
 from xdpdirector.cli import show
+from xdpdirector.cli.context import (
+    Format,
+    Output,
+    Service,
+    Watch,
+    example,
+    target,
+)
 from xdpdirector.cli.render import answer, repeated
-from xdpdirector.cli.sharing import taking
-from xdpdirector.cli.target import Format, Output, Service, Watch, example, target
-from xdpdirector.cli.wishing import wishes, without_nulls
+from xdpdirector.cli.service_options import wishes, without_nulls
+from xdpdirector.cli.shared_options import taking
 from xdpdirector.client import service_path
 
 app = typer.Typer(help="Virtual services: list, show, add, set, remove.")

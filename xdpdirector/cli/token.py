@@ -13,8 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpdirector.cli.context import (
+    Format,
+    Output,
+    Target,
+    example,
+    target,
+)
 from xdpdirector.cli.render import Parts, answer, moment, state, table
-from xdpdirector.cli.target import Format, Output, Target, example, target
 from xdpdirector.errors import UnreachableError
 from xdpdirector.paths import InstancePaths
 

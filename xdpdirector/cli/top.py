@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xdpdirector.cli.context import Target, target
 from xdpdirector.cli.rates import Look, Rate, Rates, between
 from xdpdirector.cli.render import number, state, terminal, write
-from xdpdirector.cli.target import Target, target
 from xdpdirector.client import Client
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xdpdirector.cli import complete
+from xdpdirector.cli.context import Format, Output, target
 from xdpdirector.cli.render import endpoint, entry, paint
-from xdpdirector.cli.target import Format, Output, target
 
 if TYPE_CHECKING:
     from xdpdirector.replay.pcapng import Writer

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xdpdirector.cli.checking import check_patch
+from xdpdirector.cli.check_options import check_patch
 
 NONE = "none"
 

@@ -10,26 +10,30 @@ from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from xdpdirector import __version__
-from xdpdirector.api import (
+from xdpdirector.api import idempotency
+from xdpdirector.api.auth.access import Access
+from xdpdirector.api.auth.auth_middleware import Gate
+from xdpdirector.api.auth.request_counts import Tallies
+from xdpdirector.api.director_interface import Control
+from xdpdirector.api.http import dry_run, head_method, problems
+from xdpdirector.api.http.body_limit import BodyLimit
+from xdpdirector.api.http.read_queue import Reading
+from xdpdirector.api.metrics.live_rates import Pulse
+from xdpdirector.api.openapi import document, page
+from xdpdirector.api.routes import (
     audit,
     backends,
     configuration,
     connections,
     dashboard,
     dataplane,
-    document,
-    dry_runs,
     events,
     explain,
     fleet,
     guard,
-    head,
-    idempotency,
     lan,
     live,
     metrics,
-    problems,
-    reference,
     services,
     sessions,
     statistics,
@@ -37,13 +41,6 @@ from xdpdirector.api import (
     tokens,
     trace,
 )
-from xdpdirector.api.access import Access
-from xdpdirector.api.gate import Gate
-from xdpdirector.api.limits import BodyLimit
-from xdpdirector.api.protocol import Control
-from xdpdirector.api.pulse import Pulse
-from xdpdirector.api.reading import Reading
-from xdpdirector.api.tallies import Tallies
 from xdpdirector.storage.idempotency_store import Answers, PassingAnswers
 
 _ROUTERS = (
@@ -66,7 +63,7 @@ _ROUTERS = (
     tokens.router,
     sessions.router,
     audit.router,
-    reference.router,
+    page.router,
     dashboard.router,
 )
 
@@ -97,11 +94,11 @@ def create_app(director: Control, access: Access | None = None, answers: Answers
     app.state.dashboard = dashboard.Files()
     app.state.tallies = tallies = Tallies()
     problems.install(app)
-    dry_runs.install(app)
+    dry_run.install(app)
     idempotency.install(app, answers or PassingAnswers())
     for router in _ROUTERS:
         app.router.routes += router.routes
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate, routes=[*app.routes], access=access, tallies=tallies)
-    app.add_middleware(head.HeadAsGet)
+    app.add_middleware(head_method.HeadAsGet)
     return app

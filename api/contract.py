@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 
 from xdpdirector.api.app import create_app
-from xdpdirector.api.breaking import Json, breaking
+from xdpdirector.api.openapi.diff import Json, breaking
 
 DOCUMENT = Path(__file__).with_name("openapi.json")
 COMMAND = "./lab openapi (or: python -m xdpdirector.api.contract)"

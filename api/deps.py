@@ -7,10 +7,10 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Path, Query, Request
 
-from xdpdirector.api import conditions
-from xdpdirector.api.access import Access
-from xdpdirector.api.identity import Identity
-from xdpdirector.api.protocol import Control
+from xdpdirector.api.auth.access import Access
+from xdpdirector.api.auth.identity import Identity
+from xdpdirector.api.director_interface import Control
+from xdpdirector.api.http import etags
 from xdpdirector.model import Name
 from xdpdirector.state.change_request import Intent
 
@@ -55,14 +55,14 @@ async def _intent(
     change_reason: ChangeReason = None,
     dry_run: DryRun = False,
 ) -> Intent:
-    match, none_match = (conditions.whole(request, name) for name in ("if-match", "if-none-match"))
+    match, none_match = (etags.whole(request, name) for name in ("if-match", "if-none-match"))
     return Intent(
         author,
         _text(change_reason or ""),
-        conditions.expected(match),
-        conditions.unwanted(none_match),
-        only_present=conditions.is_any(match),
-        only_new=conditions.is_any(none_match),
+        etags.expected(match),
+        etags.unwanted(none_match),
+        only_present=etags.is_any(match),
+        only_new=etags.is_any(none_match),
         dry_run=dry_run,
     )
 

@@ -12,8 +12,8 @@ from typing import Any
 from fastapi import APIRouter, Depends
 from fastapi.routing import APIRoute
 
-from xdpdirector.api import negotiation, problems, strictness
-from xdpdirector.api.gate import through_the_gate
+from xdpdirector.api.auth.auth_middleware import through_the_gate
+from xdpdirector.api.http import negotiation, problems, strict_parameters
 
 
 def new_router(prefix: str = "", **options: Any) -> APIRouter:
@@ -23,7 +23,7 @@ def new_router(prefix: str = "", **options: Any) -> APIRouter:
         responses=problems.RESPONSES,
         dependencies=[
             Depends(through_the_gate),
-            Depends(strictness.strict),
+            Depends(strict_parameters.strict),
             Depends(negotiation.acceptable),
         ],
         generate_unique_id_function=_operation_id,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // Bundles src/ into the directory that is named, with digests in the names, compressed, and with the licences of what
-// is in it. `node build.mjs DIRECTORY`; the daemon serves that directory as it is (api/dashboard.py).
+// is in it. `node build.mjs DIRECTORY`; the daemon serves that directory as it is (api/routes/dashboard.py).
 
 import { build } from "esbuild";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";

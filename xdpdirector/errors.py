@@ -3,7 +3,7 @@
 
 One small tree. An error carries what a person needs (`detail`: what is wrong with which thing, and the
 remedy) and what a program needs (`slug`, `pointer`, the CLI's `exit_code`). This module knows nothing of
-HTTP: the status codes stand in one table in `xdpdirector.api.problems`.
+HTTP: the status codes stand in one table in `xdpdirector.api.http.problems`.
 """
 
 from __future__ import annotations

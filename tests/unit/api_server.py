@@ -12,10 +12,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
-from xdpdirector.api.protocol import Control
-from xdpdirector.api.server import Door, Server
+from xdpdirector.api.auth.access import Access
+from xdpdirector.api.director_interface import Control
+from xdpdirector.api.server.server import Door, Server
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec
 

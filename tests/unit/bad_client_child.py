@@ -10,7 +10,7 @@ from pathlib import Path
 from api_server import PLENTY, ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api.server import Door
+from xdpdirector.api.server.server import Door
 
 
 def serve(path: str) -> None:

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from schemathesis.checks import CheckContext
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from xdpdirector.api import cursors
+from xdpdirector.api.http import pagination
 from xdpdirector.control.configuration import FIXED
 from xdpdirector.model import Configuration
 from xdpdirector.model.durations import parse_duration
@@ -83,7 +83,7 @@ schemathesis.openapi.format("path", short_of(("/run/a", "/run/b")))
 schemathesis.openapi.format("ipv4", st.one_of(short_of(HOSTS), st.ip_addresses(v=4).map(str)))
 schemathesis.openapi.format(
     "cursor",
-    st.builds(cursors.encode, short_of(("connections", "denied", "revisions")), st.integers(0, 5)),
+    st.builds(pagination.encode, short_of(("connections", "denied", "revisions")), st.integers(0, 5)),
 )
 
 

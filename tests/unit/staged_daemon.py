@@ -22,10 +22,10 @@ from lively_plane import LivelyPlane
 from stage import Stage
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
-from xdpdirector.api.doors import opened_doors
-from xdpdirector.api.server import Server
+from xdpdirector.api.auth.access import Access
+from xdpdirector.api.server.server import Server
+from xdpdirector.api.server.sockets import opened_doors
 from xdpdirector.client import Client
 from xdpdirector.model.access import ApiSpec, Endpoint, Role
 from xdpdirector.storage.audited_revisions import Recorded

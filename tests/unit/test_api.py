@@ -12,11 +12,11 @@ import pytest
 from api_server import ApiServer
 from fake_director import CLIENT, FakeDirector
 
-from xdpdirector.api import negotiation, strictness
 from xdpdirector.api.app import create_app
-from xdpdirector.api.gate import through_the_gate
-from xdpdirector.api.identity import user_name
-from xdpdirector.api.roles import OPEN, ROLES
+from xdpdirector.api.auth.auth_middleware import through_the_gate
+from xdpdirector.api.auth.identity import user_name
+from xdpdirector.api.auth.roles import OPEN, ROLES
+from xdpdirector.api.http import negotiation, strict_parameters
 from xdpdirector.client import Client
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, TimedOutError
 
@@ -232,7 +232,7 @@ def test_the_document_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def test_every_route_passes_the_same_checks() -> None:
-    checks = [through_the_gate, strictness.strict, negotiation.acceptable]
+    checks = [through_the_gate, strict_parameters.strict, negotiation.acceptable]
 
     routes = create_app(FakeDirector()).routes
 

@@ -18,7 +18,7 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api.identity import user_name
+from xdpdirector.api.auth.identity import user_name
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.errors import (
     ConflictError,

@@ -11,7 +11,7 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api import streams
+from xdpdirector.api.http import sse_limit
 from xdpdirector.client import Client
 from xdpdirector.control.events import Events
 from xdpdirector.errors import InvalidRequestError, OverloadedError
@@ -121,7 +121,7 @@ def test_a_follower_gets_what_happens_until_the_daemon_ends(api: Client, directo
 
 def test_there_is_an_end_to_how_many_may_follow(api: Client) -> None:
     # given
-    followers = [api.stream(EVENTS, {"last": 1}) for _ in range(streams.MOST)]
+    followers = [api.stream(EVENTS, {"last": 1}) for _ in range(sse_limit.MOST)]
     for follower in followers:
         next(follower)
 

@@ -14,7 +14,7 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 
 from xdpdirector import errors
-from xdpdirector.api import problems
+from xdpdirector.api.http import problems
 from xdpdirector.client import UnixConnection
 
 JSON = {"content-type": "application/json"}

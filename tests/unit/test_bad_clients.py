@@ -18,12 +18,12 @@ from api_server import PLENTY, ApiServer
 from door_certificates import made
 from fake_director import FakeDirector
 
-from xdpdirector.api import tls
-from xdpdirector.api.connection import LARGEST_HEAD, Patience
-from xdpdirector.api.guests import Room
-from xdpdirector.api.limits import LARGEST_BODY
-from xdpdirector.api.rates import AT_ONCE
-from xdpdirector.api.server import Door
+from xdpdirector.api.auth.rate_limit import AT_ONCE
+from xdpdirector.api.http.body_limit import LARGEST_BODY
+from xdpdirector.api.server import tls
+from xdpdirector.api.server.connection import LARGEST_HEAD, Patience
+from xdpdirector.api.server.connection_limits import Room
+from xdpdirector.api.server.server import Door
 from xdpdirector.model.access import ApiSpec, Role, TlsSpec
 from xdpdirector.storage.tokens import TokenSpec
 

@@ -12,8 +12,8 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api import bodies
-from xdpdirector.api.limits import LARGEST_BY_ROLE
+from xdpdirector.api.http import body_validation
+from xdpdirector.api.http.body_limit import LARGEST_BY_ROLE
 from xdpdirector.client import UnixConnection
 from xdpdirector.config.messages import MOST_FAULTS
 from xdpdirector.model import Listener, ServiceSpec, check_listeners
@@ -59,7 +59,7 @@ def test_what_is_large_and_right_is_taken_as_what_is_small(tmp_path: Path) -> No
     director = FakeDirector()
     with ApiServer(director, tmp_path / "api.sock") as server:
         wanted = {"interfaces": ["eth0"], "services": services(200)}
-        assert len(json.dumps(wanted)) > bodies.AT_ONCE
+        assert len(json.dumps(wanted)) > body_validation.AT_ONCE
 
         status, _ = ask(server, "PUT", "/v1/config", wanted)
         names = [each["name"] for each in server.client.pages("/v1/services")["items"]]
@@ -70,13 +70,13 @@ def test_what_is_large_and_right_is_taken_as_what_is_small(tmp_path: Path) -> No
 
 def test_a_large_body_is_looked_at_in_another_thread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     threads: list[threading.Thread] = []
-    looked_at = bodies._looked_at
+    looked_at = body_validation._looked_at
 
     def watched(*arguments: Any) -> object:
         threads.append(threading.current_thread())
         return looked_at(*arguments)
 
-    monkeypatch.setattr(bodies, "_looked_at", watched)
+    monkeypatch.setattr(body_validation, "_looked_at", watched)
     with ApiServer(FakeDirector(), tmp_path / "api.sock") as server:
         ask(server, "POST", "/v1/services", WEB)
         ask(server, "PUT", "/v1/config", {"interfaces": ["eth0"], "services": services(200)})

@@ -14,7 +14,7 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api.identity import user_name
+from xdpdirector.api.auth.identity import user_name
 from xdpdirector.cli import main
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotAllowedError, NotFoundError
 from xdpdirector.storage.access_db import AccessFile

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from xdpdirector.api.conditions import expected
+from xdpdirector.api.http.etags import expected
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from xdpdirector.api import contract
-from xdpdirector.api.breaking import Json, breaking
+from xdpdirector.api.openapi.diff import Json, breaking
 
 CHECKOUT = Path(__file__).parents[2]
 

@@ -16,9 +16,9 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api import dashboard
-from xdpdirector.api.browsers import OWN_HEADER
-from xdpdirector.api.server import Door
+from xdpdirector.api.auth.csrf import OWN_HEADER
+from xdpdirector.api.routes import dashboard
+from xdpdirector.api.server.server import Door
 from xdpdirector.cli.relay import Relay
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec, Role
@@ -173,7 +173,7 @@ def test_guessing_is_slowed_down(
     async def pause(seconds: float) -> None:
         delays.append(seconds)
 
-    monkeypatch.setattr("xdpdirector.api.auditing.pause", pause)
+    monkeypatch.setattr("xdpdirector.api.auth.auditing.pause", pause)
     answers = [browser.ask("POST", "/v1/sessions", {"token": f"guess{number}"}) for number in range(12)]
 
     assert {each.status for each in answers} == {401}

@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 from typer.main import get_command
 
 from xdpdirector import errors
-from xdpdirector.api.problems import STATUS
+from xdpdirector.api.http.problems import STATUS
 from xdpdirector.cli.app import app
 from xdpdirector.model import Configuration
 

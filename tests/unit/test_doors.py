@@ -24,10 +24,10 @@ from api_server import PLENTY, ApiServer
 from door_certificates import Certificate, made
 from fake_director import FakeDirector
 
-from xdpdirector.api import tls
-from xdpdirector.api.doors import Certificates, opened_doors
-from xdpdirector.api.identity import user_name
-from xdpdirector.api.server import Door
+from xdpdirector.api.auth.identity import user_name
+from xdpdirector.api.server import tls
+from xdpdirector.api.server.server import Door
+from xdpdirector.api.server.sockets import Certificates, opened_doors
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model.access import ApiSpec, Endpoint, Role, TlsSpec
 from xdpdirector.storage.access_db import AccessFile

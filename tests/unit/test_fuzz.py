@@ -22,8 +22,8 @@ import pytest
 from fuzzing import SINGLE, plant, runs
 from staged_daemon import StagedDaemon
 
-from xdpdirector.api import gate
-from xdpdirector.api.roles import ROLES
+from xdpdirector.api.auth import auth_middleware
+from xdpdirector.api.auth.roles import ROLES
 
 FEW, MANY = 300, 10_000  # cases at least
 EXAMPLES = {FEW: 5, MANY: 100}  # random cases of each operation
@@ -62,7 +62,7 @@ def unslowed() -> Iterator[None]:
     async def pause(_seconds: float) -> None: ...
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(gate, "pause", pause)
+        patch.setattr(auth_middleware, "pause", pause)
         yield
 
 

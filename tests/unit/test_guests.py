@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import pytest
 
-from xdpdirector.api.guests import Guest, Guests, Room
-from xdpdirector.api.identity import Peer
+from xdpdirector.api.auth.identity import Peer
+from xdpdirector.api.server.connection_limits import Guest, Guests, Room
 from xdpdirector.errors import OverloadedError
 
 ROOM = Room(tcp=4, address=3, strangers=3, unix=4, user=3, reserved=1)

@@ -66,8 +66,8 @@ for package, homes in PARTS.items():
     only_parts_of(package, **homes)
 import xdpdirector.daemon.lifecycle
 from xdpdirector.net import interfaces
-from xdpdirector.api.metrics import text
-from xdpdirector.api.server import Server
+from xdpdirector.api.routes.metrics import text
+from xdpdirector.api.server.server import Server
 from xdpdirector.net.netlink import Requests
 Server(lambda: None, []).config.load()
 with Requests() as requests:

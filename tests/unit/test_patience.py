@@ -10,9 +10,9 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.server import ServerState
 
-from xdpdirector.api.connection import Connection, Patience
-from xdpdirector.api.guests import Guests, Room
-from xdpdirector.api.identity import Peer
+from xdpdirector.api.auth.identity import Peer
+from xdpdirector.api.server.connection import Connection, Patience
+from xdpdirector.api.server.connection_limits import Guests, Room
 
 ROOT = Peer(uid=0)
 PATIENCE = Patience(request=15.0, answer=20.0)

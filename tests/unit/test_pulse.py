@@ -11,8 +11,8 @@ import pytest
 from fake_director import FakeDirector
 from stage import story
 
-from xdpdirector.api.live import _stream
-from xdpdirector.api.pulse import KEPT, KEPT_APART, Counted, Pulse
+from xdpdirector.api.metrics.live_rates import KEPT, KEPT_APART, Counted, Pulse
+from xdpdirector.api.routes.live import _stream
 from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, parse_prefix
 from xdpdirector.model.status import Refused, Traffic

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from xdpdirector.api.rates import KEYS, Rates, UnderWay
+from xdpdirector.api.auth.rate_limit import KEYS, Rates, UnderWay
 from xdpdirector.errors import OverloadedError, TooManyRequestsError
 
 

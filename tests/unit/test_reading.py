@@ -14,8 +14,14 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 from stage import story, until
 
-from xdpdirector.api.reading import BURST, SHARE, WAITING, Reader, Reading
-from xdpdirector.api.turns import STRETCH
+from xdpdirector.api.http.loop_turns import STRETCH
+from xdpdirector.api.http.read_queue import (
+    BURST,
+    SHARE,
+    WAITING,
+    Reader,
+    Reading,
+)
 from xdpdirector.client import Client
 from xdpdirector.errors import TooManyRequestsError
 from xdpdirector.model.status import ConnectionPage

@@ -20,12 +20,12 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import Message, Scope
 
-from xdpdirector.api import roles
-from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
-from xdpdirector.api.gate import Gate, through_the_gate
-from xdpdirector.api.identity import Peer, identify
-from xdpdirector.api.server import Door
+from xdpdirector.api.auth import roles
+from xdpdirector.api.auth.access import Access
+from xdpdirector.api.auth.auth_middleware import Gate, through_the_gate
+from xdpdirector.api.auth.identity import Peer, identify
+from xdpdirector.api.server.server import Door
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError
 from xdpdirector.model.access import Role

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from fake_director import FakeDirector
 
-from xdpdirector.api import metrics
-from xdpdirector.api.reading import Reader, Reading
+from xdpdirector.api.http.read_queue import Reader, Reading
+from xdpdirector.api.routes import metrics
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 RULES, DASHBOARD = CONTRIB / "prometheus", CONTRIB / "grafana" / "xdpdirector.json"

@@ -9,8 +9,15 @@ import pytest
 from api_server import ApiServer
 from fake_director import FakeDirector
 
-from xdpdirector.api import auditing
-from xdpdirector.api.strangers import ADDRESSES, FORGIVEN, LONGEST_DELAY, TELL_APART, TRIES, Strangers
+from xdpdirector.api.auth import auditing
+from xdpdirector.api.auth.failed_logins import (
+    ADDRESSES,
+    FORGIVEN,
+    LONGEST_DELAY,
+    TELL_APART,
+    TRIES,
+    Strangers,
+)
 
 
 class Time:

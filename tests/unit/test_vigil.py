@@ -16,7 +16,7 @@ from api_server import ApiServer
 from fake_director import FakeDirector
 
 from xdpdirector.api import contract
-from xdpdirector.api.rates import AT_ONCE, AT_ONCE_IN_ALL, RESERVED, UnderWay
+from xdpdirector.api.auth.rate_limit import AT_ONCE, AT_ONCE_IN_ALL, RESERVED, UnderWay
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import OverloadedError
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from xdpdirector.api import tls
+from xdpdirector.api.server import tls
 from xdpdirector.config import config_file
 from xdpdirector.config.json_pointer import parts_of, pointer
 from xdpdirector.config.yaml_document import Document

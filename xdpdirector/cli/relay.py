@@ -80,7 +80,7 @@ class Relay:
 
 
 def _line(source: tuple[str, int], port: int) -> bytes:
-    """PROXY protocol, version 1; see `xdpdirector.api.relays`."""
+    """PROXY protocol, version 1; see `xdpdirector.api.server.proxy_protocol`."""
     return f"PROXY TCP4 {source[0]} {LOOPBACK} {source[1]} {port}\r\n".encode()
 
 

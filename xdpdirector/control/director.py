@@ -56,7 +56,7 @@ log = logging.getLogger(__name__)
 
 
 class Director:
-    """Satisfies `xdpdirector.api.protocol.Control`."""
+    """Satisfies `xdpdirector.api.director_interface.Control`."""
 
     def __init__(
         self,

@@ -19,10 +19,10 @@ from functools import partial
 from pathlib import Path
 
 from xdpdirector import __version__
-from xdpdirector.api.access import Access
 from xdpdirector.api.app import create_app
-from xdpdirector.api.doors import Certificates, opened_doors
-from xdpdirector.api.server import Door, Server
+from xdpdirector.api.auth.access import Access
+from xdpdirector.api.server.server import Door, Server
+from xdpdirector.api.server.sockets import Certificates, opened_doors
 from xdpdirector.config import config_file
 from xdpdirector.control.attach_keeper import Carriers
 from xdpdirector.control.configuration import beginning

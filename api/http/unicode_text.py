@@ -1,0 +1,67 @@
+# SPDX-License-Identifier: Apache-2.0
+"""JSON can spell half a surrogate pair (RFC 8259, 8.2), which nothing behind the API can store or show.
+
+Such a body is refused before its content is looked at, so that no half of the work is done. Knows no route.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any
+
+from fastapi import Request, Response
+from fastapi.routing import APIRoute
+
+from xdpdirector.api.http import body_validation
+from xdpdirector.api.http.json_body import JsonRequest
+from xdpdirector.config.json_pointer import pointer
+from xdpdirector.errors import NotUnicodeError
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class TextRoute(APIRoute):
+    """Its bodies hold Unicode text only, and no key twice: NotUnicodeError, or RepeatedError, with a pointer."""
+
+    def get_route_handler(self) -> Handler:
+        handle = super().get_route_handler()
+
+        async def checked(request: Request) -> Response:
+            reading = JsonRequest(request.scope, request.receive)
+            await body_validation.look_at(reading, self.body_field, _require_unicode)
+            return await handle(reading)
+
+        return checked
+
+
+def _require_unicode(body: bytes) -> None:
+    if b"\\ud" not in body and b"\\uD" not in body:
+        return
+    try:
+        found = list(_texts(json.loads(body), ()))
+    except (ValueError, RecursionError):
+        return  # refused with the reason by what reads it
+    for path, text in found:
+        if not _is_unicode(text):
+            raise NotUnicodeError(
+                "this text is not Unicode: it has a surrogate (\\ud800 to \\udfff) without its other half",
+                pointer=pointer(*(part if _is_unicode(part) else "?" for part in map(str, path))),
+            )
+
+
+def _is_unicode(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _texts(value: object, path: tuple[str | int, ...]) -> Iterator[tuple[tuple[str | int, ...], str]]:
+    """All strings in the document and where they stand; a key stands where its value does."""
+    if isinstance(value, str):
+        yield path, value
+    elif isinstance(value, dict):
+        for key, inside in value.items():
+            yield (*path, key), key
+            yield from _texts(inside, (*path, key))
+    elif isinstance(value, list):
+        for number, inside in enumerate(value):
+            yield from _texts(inside, (*path, number))

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/metrics for Prometheus: one look at the director, written down beside the loop, so that it goes on meanwhile.
+
+No metric lives between two scrapes. Which ones there are stands in `metric_families`.
+"""
+
+from __future__ import annotations
+
+from fastapi import Request, Response
+
+from xdpdirector.api.auth.request_counts import Tallies
+from xdpdirector.api.deps import DirectorDep
+from xdpdirector.api.director_interface import Control
+from xdpdirector.api.http.read_queue import Reader, ReaderDep
+from xdpdirector.api.metrics import metric_families
+from xdpdirector.api.metrics.metric_families import Look
+from xdpdirector.api.routers import new_router
+from xdpdirector.errors import DirectorError
+
+router = new_router(tags=["status"])
+
+
+@router.get("/metrics", response_class=Response)
+async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep) -> Response:
+    """Prometheus text, or OpenMetrics where the scraper accepts it."""
+    from prometheus_client.exposition import choose_encoder  # it brings servers along
+
+    seen = await look(director, reader)
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    openmetrics = content_type.startswith("application/openmetrics-text")
+
+    def write() -> bytes:
+        from prometheus_client.process_collector import ProcessCollector
+        from prometheus_client.registry import CollectorRegistry
+
+        process = CollectorRegistry()
+        ProcessCollector(registry=process)
+        return encode(process).removesuffix(_END) + text(seen, tallies, openmetrics=openmetrics)
+
+    tallies: Tallies = request.app.state.tallies
+    return Response(await reader.read(write), headers={"content-type": content_type})
+
+
+_END = b"# EOF\n"
+
+
+async def look(director: Control, reader: Reader) -> Look | None:
+    """None when the data plane cannot be read. The loop gets its turn now and then."""
+    try:
+        return Look(
+            services=await reader.in_turns(director.samples()),
+            readiness=director.readiness(),
+            vitals=director.vitals(),
+            checks=director.tallies(),
+            findings=director.lan.findings,
+            mac_changes=director.lan.mac_changes,
+            peers=director.sync.view().peers,
+        )
+    except DirectorError:
+        return None
+
+
+def text(seen: Look | None, tallies: Tallies | None = None, *, openmetrics: bool = False) -> bytes:
+    """Of this look. `xdpdirector_up` 0 means that the data plane could not be read."""
+    families = [
+        metric_families.build(),
+        metric_families.up(seen is not None),
+        *metric_families.of_api(tallies or Tallies()),
+    ]
+    if seen is not None:
+        families += metric_families.families(seen)
+    written = "".join(family.written(openmetrics) for family in families).encode()
+    return written + _END if openmetrics else written

@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The server: uvicorn behind doors that count who is inside.
+
+Connections are counted before anything of them is read, TLS handshakes included, so that no crowd of clients can
+use up the daemon's descriptors. Knows sockets and limits, no routes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import uvicorn.server
+from starlette.types import ASGIApp
+from uvicorn.config import Config
+
+from xdpdirector.api.auth.identity import Peer
+from xdpdirector.api.server.connection import LARGEST_HEAD, Connection, Patience, problem
+from xdpdirector.api.server.connection_limits import Guest, Guests, Room
+
+GRACE = 2  # seconds for requests under way when the end comes
+ACCEPT_AGAIN = 1.0  # seconds, when descriptors are used up
+BACKLOG = 128
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Door:
+    """A bound socket to listen on, and the TLS that is spoken there, with all who come in from now on."""
+
+    socket: socket.socket
+    tls: ssl.SSLContext | None = None
+
+
+class Server(uvicorn.server.Server):
+    """`serve()` until `should_exit` is set. Leaves signals to the daemon, whose end is no death by signal."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        doors: Sequence[Door],
+        *,
+        patience: Patience | None = None,
+        room: Room | None = None,
+        grace: int = GRACE,
+        on_open: Callable[[], None] = lambda: None,
+    ) -> None:
+        """`on_open` is called when clients can come in."""
+        self._on_open = on_open
+        self._doors, self._patience = doors, patience or Patience()
+        self._guests = Guests(room or Room())
+        self._accepting: list[asyncio.Task[None]] = []
+        self._shaking: set[asyncio.Task[None]] = set()
+        super().__init__(
+            Config(
+                app,
+                http="h11",
+                ws="none",
+                lifespan="off",
+                access_log=False,
+                log_config=None,
+                log_level="warning",
+                proxy_headers=False,  # who asks is whom the kernel names
+                server_header=False,
+                timeout_keep_alive=self._patience.idle,
+                timeout_graceful_shutdown=grace,
+                h11_max_incomplete_event_size=LARGEST_HEAD,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        self.servers = []
+        for door in self._doors:
+            door.socket.setblocking(False)
+            door.socket.listen(BACKLOG)
+            self._accepting.append(asyncio.create_task(self._accept(door)))
+        self.started = True
+        self._on_open()
+
+    async def on_tick(self, counter: int) -> bool:
+        now = asyncio.get_running_loop().time()
+        for connection in list(self.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.check(now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        tasks = [*self._accepting, *self._shaking]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for door in self._doors:
+            door.socket.close()
+        await super().shutdown(sockets)
+
+    async def _accept(self, door: Door) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, _ = await loop.sock_accept(door.socket)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    log.warning("no connection can be accepted: %s", error.strerror)
+                    await asyncio.sleep(ACCEPT_AGAIN)
+                continue
+            self._admit(connection, door.tls)
+
+    def _admit(self, connection: socket.socket, tls: ssl.SSLContext | None) -> None:
+        try:
+            peer = Peer.of(connection)
+        except OSError:  # it has gone already
+            connection.close()
+            return
+        refusal = self._guests.refusal(peer)
+        if refusal:
+            if tls is None:
+                detail = f"{refusal}: close some of them, or come back later."
+                with contextlib.suppress(OSError):
+                    connection.send(problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, "overloaded"))
+            connection.close()
+            return
+        guest = self._guests.enter(peer)
+        task = asyncio.create_task(self._greet(connection, guest, tls))
+
+        def expel() -> None:
+            task.cancel()
+
+        guest.expel = expel
+        self._shaking.add(task)
+        task.add_done_callback(self._shaking.discard)
+        task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
+
+    async def _greet(self, connection: socket.socket, guest: Guest, tls: ssl.SSLContext | None) -> None:
+        """Ends when the client may speak: after the handshake, if there is one."""
+
+        def make() -> Connection:
+            return Connection(self.config, self.server_state, guest.peer, self._patience, guest)
+
+        loop = asyncio.get_running_loop()
+        handshake = self._patience.handshake if tls else None
+        try:
+            _, made = await loop.connect_accepted_socket(
+                make, connection, ssl=tls, ssl_handshake_timeout=handshake
+            )
+            assert isinstance(made, Connection)
+            guest.expel = made.expel
+            if not guest.is_inside:
+                made.expel()
+        except OSError as error:  # ssl.SSLError is one
+            guest.leave()
+            log.debug("%s does not come in: %s", guest.peer, error)
+        except BaseException:
+            guest.leave()
+            raise

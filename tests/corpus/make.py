@@ -29,8 +29,8 @@ from scenes import SCENES, Scene  # noqa: E402
 
 from xdpdirector.config.config_file import load  # noqa: E402
 from xdpdirector.lab import Lab  # noqa: E402
-from xdpdirector.lab.services.stage import Stage, configuration  # noqa: E402
-from xdpdirector.lab.services.stock import Stock  # noqa: E402
+from xdpdirector.lab.services.environment import Stage, configuration  # noqa: E402
+from xdpdirector.lab.services.fixtures import Stock  # noqa: E402
 from xdpdirector.lab.topology import VIP4, VIP6  # noqa: E402
 from xdpdirector.lab.waiting import wait_until  # noqa: E402
 from xdpdirector.replay import Replay  # noqa: E402

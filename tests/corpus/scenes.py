@@ -23,10 +23,10 @@ from xdpdirector.lab import Lab
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.servers import Echo, Server
 from xdpdirector.lab.services import dns, ftp, ldap, mailbox, mariadb, postgres, smtp, ssh, web
-from xdpdirector.lab.services.dialogue import Dialogue
-from xdpdirector.lab.services.kind import Client, Kind, Script
-from xdpdirector.lab.services.stage import Stage
-from xdpdirector.lab.services.stock import Stock
+from xdpdirector.lab.services.environment import Stage
+from xdpdirector.lab.services.expect import Dialogue
+from xdpdirector.lab.services.fixtures import Stock
+from xdpdirector.lab.services.service_def import Client, Kind, Script
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.model import Address
 

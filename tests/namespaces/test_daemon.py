@@ -17,9 +17,9 @@ from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.lab_state import ROOT
 from xdpdirector.lab.network import namespaces
 from xdpdirector.lab.processes import Process, inside
-from xdpdirector.lab.record import ROOT
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 
@@ -96,7 +96,7 @@ def test_a_program_that_somebody_takes_off_is_put_back(lab: Lab, director: LabDi
 
 def test_another_program_in_its_place_is_named_and_left_alone(lab: Lab, director: LabDirector) -> None:
     before = lab.director_host.xdp_program()
-    lab.director_host.run(sys.executable, "-m", "xdpdirector.lab.switchport", "eth0")
+    lab.director_host.run(sys.executable, "-m", "xdpdirector.lab.xdp_pass_port", "eth0")
     foreign = lab.director_host.xdp_program()
 
     wait_until(lambda: f"not this director's: id {foreign}" in problems(director), "it is named", 5.0)

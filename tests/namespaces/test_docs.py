@@ -13,7 +13,7 @@ from console import Command, File, NotRun, documents, steps
 from windows import OWN, Windows
 
 from xdpdirector.lab.lab import all_names, take_down
-from xdpdirector.lab.record import Record
+from xdpdirector.lab.lab_state import Record
 from xdpdirector.lab.topology import NAMESPACES, PREFIX
 
 CHECKOUT = Path(__file__).parents[2]

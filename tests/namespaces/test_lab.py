@@ -19,9 +19,9 @@ from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.lab import all_names, kept_by, take_down
+from xdpdirector.lab.lab_state import ROOT, Record
 from xdpdirector.lab.network import namespaces
 from xdpdirector.lab.processes import Process, inside
-from xdpdirector.lab.record import ROOT, Record
 from xdpdirector.lab.status import status_text
 from xdpdirector.lab.topology import VIP4, VIP6, Topology, draw
 from xdpdirector.lab.waiting import wait_until

@@ -39,7 +39,7 @@ def port(lab: Lab, director: LabDirector) -> Iterator[str]:
 
 def make_ready(lab: Lab, port: str) -> None:
     lab.switch.run("ethtool", "-K", port, "tx", "off")
-    lab.switch.run(sys.executable, "-m", "xdpdirector.lab.switchport", port)
+    lab.switch.run(sys.executable, "-m", "xdpdirector.lab.xdp_pass_port", port)
 
 
 def with_offload(switch: Host, port: str) -> None:

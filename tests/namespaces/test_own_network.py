@@ -84,7 +84,7 @@ def make_interface(lab: Lab) -> None:
     )
     lab.switch.run("ip", "link", "set", PORT, "master", "br0", "up")
     lab.switch.run("ethtool", "-K", PORT, "tx", "off")
-    lab.switch.run(sys.executable, "-m", "xdpdirector.lab.switchport", PORT)
+    lab.switch.run(sys.executable, "-m", "xdpdirector.lab.xdp_pass_port", PORT)
     lab.director_host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
     lab.director_host.run("ip", "link", "set", "eth0", "up")
     put_back(lab)

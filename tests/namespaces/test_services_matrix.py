@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from xdpdirector.lab.lab_state import Record
 from xdpdirector.lab.network import namespaces
-from xdpdirector.lab.record import Record
 from xdpdirector.lab.services.registry import KINDS
 from xdpdirector.lab.services.result import COLUMNS
 from xdpdirector.lab.topology import Topology

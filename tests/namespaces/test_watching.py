@@ -22,7 +22,7 @@ from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import TARGETS, web_configuration
 from xdpdirector.lab.director import LabDirector
-from xdpdirector.lab.request import OK
+from xdpdirector.lab.sample import OK
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.loader import layout

@@ -10,11 +10,20 @@ from random import Random
 import pytest
 from rich.console import Console
 
-from xdpdirector.lab import judge
+from xdpdirector.lab import expectations
+from xdpdirector.lab.console import summary
 from xdpdirector.lab.report import Report, report
-from xdpdirector.lab.request import Request
-from xdpdirector.lab.story import Drained, Joined, Killed, Restarted, Reweighted, Step, Story, Trouble
-from xdpdirector.lab.summary import summary
+from xdpdirector.lab.sample import Request
+from xdpdirector.lab.timeline import (
+    Drained,
+    Joined,
+    Killed,
+    Restarted,
+    Reweighted,
+    Step,
+    Story,
+    Trouble,
+)
 
 RATE, STEP, CLIENT_TIMEOUT = 20.0, 4.0, 3.0
 WEIGHTS = {
@@ -276,7 +285,7 @@ def test_shares_by_chance_are_not_held_against_the_director(seed: int, count: in
     backends = list(step.weights)
     seen = [request(step.settled + n * STEP / count, dice.choice(backends)) for n in range(count)]
 
-    assert judge.share_out(step, seen)[1]
+    assert expectations.share_out(step, seen)[1]
 
 
 def test_backend_without_its_share_is_found_whatever_the_chance() -> None:
@@ -284,7 +293,7 @@ def test_backend_without_its_share_is_found_whatever_the_chance() -> None:
     names = ["backend1"] * 10 + ["backend2"] * 195 + ["backend3"] * 195
     seen = [request(step.settled + n * STEP / len(names), name) for n, name in enumerate(names)]
 
-    assert not judge.share_out(step, seen)[1]
+    assert not expectations.share_out(step, seen)[1]
 
 
 def test_kept_connection_may_go_on_while_its_backend_drains() -> None:
@@ -356,4 +365,4 @@ def test_latency_counts_from_when_it_was_due() -> None:
 
 
 def test_shares_ignore_failures() -> None:
-    assert judge.shares([request(0, "backend1"), request(0, "backend2", "reset")]) == {"backend1": 1.0}
+    assert expectations.shares([request(0, "backend1"), request(0, "backend2", "reset")]) == {"backend1": 1.0}

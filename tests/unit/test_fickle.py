@@ -6,7 +6,7 @@ from itertools import pairwise
 import pytest
 
 from xdpdirector.lab.bench.flapping import percentile
-from xdpdirector.lab.fickle import is_well
+from xdpdirector.lab.flapping_server import is_well
 
 
 def test_each_address_is_well_half_of_the_time() -> None:

@@ -15,10 +15,10 @@ from scapy.layers.l2 import ARP, Dot1Q, Ether
 from scapy.packet import Packet, Raw
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.lab.replaying.command import Options, run_replay
-from xdpdirector.lab.replaying.outcome import Delivery, Outcome, judge
-from xdpdirector.lab.replaying.score import Bounds, Score, compose, is_playable
-from xdpdirector.lab.replaying.show import show
+from xdpdirector.lab.capture_test.command import Options, run_replay
+from xdpdirector.lab.capture_test.outcome import Delivery, Outcome, judge
+from xdpdirector.lab.capture_test.schedule import Bounds, Score, compose, is_playable
+from xdpdirector.lab.capture_test.show import show
 from xdpdirector.replay.batch import ROOM, Batch
 
 CLIENT, DIRECTOR = bytes.fromhex("020000000064"), bytes.fromhex("020000000001")

@@ -10,7 +10,7 @@ from itertools import pairwise
 import pytest
 
 from xdpdirector.lab.load import Load, Plan, Target, plan
-from xdpdirector.lab.request import Request
+from xdpdirector.lab.sample import Request
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nserv\n"

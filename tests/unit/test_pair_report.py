@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from xdpdirector.lab.pair.report import Seen, judged
-from xdpdirector.lab.request import Request
+from xdpdirector.lab.sample import Request
 
 
 def request(due: float, *, took: float = 0.01, outcome: str = "ok") -> Request:

@@ -11,10 +11,10 @@ from typing import IO
 import pytest
 
 from xdpdirector.errors import InvalidRequestError, TimedOutError
-from xdpdirector.lab.services.dialogue import Dialogue, SessionEndedError
-from xdpdirector.lab.services.kind import BACKEND, Script
+from xdpdirector.lab.services.expect import Dialogue, SessionEndedError
 from xdpdirector.lab.services.registry import KINDS, chosen
 from xdpdirector.lab.services.result import Cell, Course, Result, Row, merged
+from xdpdirector.lab.services.service_def import BACKEND, Script
 
 ANSWER = re.compile(rf"^{BACKEND}\n", re.MULTILINE)
 SOON = 0.2

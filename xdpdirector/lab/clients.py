@@ -11,7 +11,7 @@ from typing import Self
 from xdpdirector.errors import TimedOutError
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.processes import Process, stop
-from xdpdirector.lab.request import Request
+from xdpdirector.lab.sample import Request
 from xdpdirector.lab.waiting import wait_until
 
 ROLE = "load"

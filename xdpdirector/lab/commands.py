@@ -21,13 +21,13 @@ from rich.console import Console
 from xdpdirector.errors import InvalidRequestError, TimedOutError
 from xdpdirector.lab import network
 from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.console import show
 from xdpdirector.lab.demo import CALM, QUICK, Options, run_demo
-from xdpdirector.lab.inhabitant import inhabitant, program, run_shell
 from xdpdirector.lab.lab import Lab, all_names, kept_by, take_down
-from xdpdirector.lab.record import Record
+from xdpdirector.lab.lab_state import Record
 from xdpdirector.lab.report import BUSY
+from xdpdirector.lab.shell import inhabitant, program, run_shell
 from xdpdirector.lab.status import show_status
-from xdpdirector.lab.summary import show
 
 REPORT_WIDTH, SERVICES_WIDTH = 110, 150
 app = typer.Typer(
@@ -309,10 +309,10 @@ def replay(
     name: OwnName = None,
 ) -> None:
     """Play a capture from the client's side, and compare what each backend gets; status 1 if that is wrong."""
-    from xdpdirector.lab.replaying.command import Options as Wanted
-    from xdpdirector.lab.replaying.command import run_replay
-    from xdpdirector.lab.replaying.score import Bounds
-    from xdpdirector.lab.replaying.show import show as show_outcome
+    from xdpdirector.lab.capture_test.command import Options as Wanted
+    from xdpdirector.lab.capture_test.command import run_replay
+    from xdpdirector.lab.capture_test.schedule import Bounds
+    from xdpdirector.lab.capture_test.show import show as show_outcome
 
     _end_like_ctrl_c()
     bounds = Bounds(frames, pause, seconds)

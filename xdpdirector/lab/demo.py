@@ -15,14 +15,23 @@ from typing import Any
 
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError, TimedOutError
-from xdpdirector.lab import judge
+from xdpdirector.lab import expectations
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import SERVICE, TARGETS, HealthCheck, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.report import Report, report
-from xdpdirector.lab.request import Request
-from xdpdirector.lab.story import Drained, Joined, Killed, Restarted, Reweighted, Step, Story, Trouble
+from xdpdirector.lab.sample import Request
+from xdpdirector.lab.timeline import (
+    Drained,
+    Joined,
+    Killed,
+    Restarted,
+    Reweighted,
+    Step,
+    Story,
+    Trouble,
+)
 from xdpdirector.lab.waiting import wait_until
 
 ALLOWANCE = 0.2
@@ -210,7 +219,7 @@ class Demo:
 
     def _baseline(self) -> None:
         self._watch(self._pace.watch / 4)  # until the kept clients have found their places
-        self._watch_shares(lambda step, requests: judge.share_out(step, requests)[1])
+        self._watch_shares(lambda step, requests: expectations.share_out(step, requests)[1])
 
     def _add(self) -> None:
         node = self._lab.topology.node(ADDED)
@@ -278,11 +287,11 @@ class Demo:
         self._api.patch(self._backend(REWEIGHTED), {"weight": HEAVY})
         self._weights[REWEIGHTED] = HEAVY
         self._facts.reweighted = Reweighted(REWEIGHTED, time.monotonic(), before, HEAVY)
-        self._watch_shares(lambda step, requests: judge.follows_weight(REWEIGHTED, step, requests)[1])
+        self._watch_shares(lambda step, requests: expectations.follows_weight(REWEIGHTED, step, requests)[1])
 
 
 def _glance(step: Step, clients: Clients) -> str:
     """One line of what the clients have seen of a step by now."""
-    requests = judge.within(clients.requests(), step.began, step.ended)
-    served = ", ".join(f"{name} {count}" for name, count in sorted(judge.served(requests).items()))
+    requests = expectations.within(clients.requests(), step.began, step.ended)
+    served = ", ".join(f"{name} {count}" for name, count in sorted(expectations.served(requests).items()))
     return f"{len(requests)} requests ({served}), {sum(request.failed for request in requests)} failed"

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import IO
 
 from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.lab_state import Record, Started
 from xdpdirector.lab.processes import Process
-from xdpdirector.lab.record import Record, Started
 from xdpdirector.lab.topology import Arm, Node
 
 

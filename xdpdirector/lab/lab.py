@@ -17,11 +17,11 @@ from types import TracebackType
 from typing import Any, Self
 
 from xdpdirector.errors import ConflictError, NotFoundError
-from xdpdirector.lab import network, record
+from xdpdirector.lab import lab_state, network
 from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.host import Host
+from xdpdirector.lab.lab_state import CHECKOUT, Record
 from xdpdirector.lab.processes import Process
-from xdpdirector.lab.record import CHECKOUT, Record
 from xdpdirector.lab.servers import Echo, Nginx, big_file
 from xdpdirector.lab.topology import CLIENT, DIRECTOR, SWITCH, Topology
 
@@ -79,7 +79,7 @@ class Lab:
         """
         network.check_machine()
         owner = None if stay else Process.of(os.getpid())
-        with record.building():
+        with lab_state.building():
             if self._numbered:
                 self._take_free_name()
             refuse_held(self.topology.name)
@@ -101,7 +101,7 @@ class Lab:
 
     def down(self) -> None:
         """End what runs in it and remove it. Nothing happens when it is down."""
-        with record.building():
+        with lab_state.building():
             network.clear(self.topology.name)
         self.record.release()
         for host in self._hosts.values():
@@ -178,7 +178,7 @@ def _is_taken(name: str) -> bool:
 def take_down(name: str) -> None:
     """Remove the lab of that name or what is left of it; ConflictError while a running process holds it."""
     network.check_machine()
-    with record.building():
+    with lab_state.building():
         refuse_held(name)
         network.clear(name)
 
@@ -196,4 +196,4 @@ def kept_by(name: str) -> str | None:
 
 def all_names() -> list[str]:
     """Every lab of which anything is left on this machine."""
-    return sorted({*record.names(), *network.names()})
+    return sorted({*lab_state.names(), *network.names()})

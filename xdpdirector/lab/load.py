@@ -19,8 +19,8 @@ from dataclasses import dataclass
 from itertools import count, cycle
 from typing import Literal, TextIO
 
-from xdpdirector.lab.exchange import Connection, outcome
-from xdpdirector.lab.request import OK, Request
+from xdpdirector.lab.http_client import Connection, outcome
+from xdpdirector.lab.sample import OK, Request
 
 PATH = "/who"
 _LIMIT = 2000  # requests under way at once: beyond, the schedule waits and the latency shows it

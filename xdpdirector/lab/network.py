@@ -15,7 +15,7 @@ from xdpdirector.errors import InvalidRequestError, NotAllowedError
 from xdpdirector.lab import processes
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import enter, run
-from xdpdirector.lab.record import ROOT, Record
+from xdpdirector.lab.lab_state import ROOT, Record
 from xdpdirector.lab.topology import NAMESPACES, PREFIX, VIP4, VIP6, Node, Topology
 from xdpdirector.loader import bpffs
 from xdpdirector.paths import BPFFS, InstancePaths
@@ -118,7 +118,7 @@ def _offloads(topology: Topology) -> None:
     and cuts large frames before they enter the director: a native XDP frame carries no promise of either.
     """
     ports = [node.port(arm) for node in topology.director_nodes for arm in node.arms]
-    run(*enter(topology.switch, sys.executable, "-m", "xdpdirector.lab.switchport", *ports))
+    run(*enter(topology.switch, sys.executable, "-m", "xdpdirector.lab.xdp_pass_port", *ports))
     for port in ports:
         run(*enter(topology.switch, "ethtool", "-K", port, "tx", "off"))
 

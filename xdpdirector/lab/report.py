@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from xdpdirector.lab import judge
-from xdpdirector.lab.judge import Check
-from xdpdirector.lab.request import Request
-from xdpdirector.lab.story import Step, Story
+from xdpdirector.lab import expectations
+from xdpdirector.lab.expectations import Check
+from xdpdirector.lab.sample import Request
+from xdpdirector.lab.timeline import Step, Story
 
 PASS, FAIL, BUSY = "pass", "fail", "busy"
 
@@ -99,7 +99,7 @@ def report(
     slice_seconds: float = 0.5,
 ) -> Report:
     """`statistics` is what the director says of itself at the end, passed on as it is."""
-    checks = tuple(judge.judge(story, requests))
+    checks = tuple(expectations.judge(story, requests))
     failed = [request for request in requests if request.failed]
     return Report(
         verdict=_verdict(checks),
@@ -107,13 +107,13 @@ def report(
         seconds=round(story.ended - story.began, 1),
         requests=len(requests),
         failed=len(failed),
-        excused=len(failed) - len(judge.unexcused(failed, story)),
+        excused=len(failed) - len(expectations.unexcused(failed, story)),
         program_id=story.restarted.after if story.restarted else None,
         steps=tuple(_row(step, story, requests) for step in story.steps),
         checks=checks,
         timeline=_timeline(story, requests, slice_seconds),
         statistics=statistics or {},
-        press=str(judge.press(story, requests)),
+        press=str(expectations.press(story, requests)),
     )
 
 
@@ -123,19 +123,19 @@ def _verdict(checks: Sequence[Check]) -> str:
 
 
 def _row(step: Step, story: Story, requests: Sequence[Request]) -> Row:
-    begun = judge.within(requests, step.began, step.ended)
+    begun = expectations.within(requests, step.began, step.ended)
     failed = [request for request in begun if request.failed]
-    shares = judge.shares(judge.within(begun, step.settled, step.ended))
+    shares = expectations.shares(expectations.within(begun, step.settled, step.ended))
     return Row(
         step=step.name,
         title=step.title,
         seconds=round(step.ended - step.began, 1),
         requests=len(begun),
-        served=dict(sorted(judge.served(begun).items())),
+        served=dict(sorted(expectations.served(begun).items())),
         shares={name: round(share, 3) for name, share in sorted(shares.items())},
         expected_shares={name: round(share, 3) for name, share in sorted(step.expected_shares.items())},
         failed=len(failed),
-        excused=len(failed) - len(judge.unexcused(failed, story)),
+        excused=len(failed) - len(expectations.unexcused(failed, story)),
         outcomes=dict(Counter(request.outcome for request in failed)),
         resent=sum(request.resent for request in begun),
         latency_ms=Latency.of(begun),
@@ -144,7 +144,7 @@ def _row(step: Step, story: Story, requests: Sequence[Request]) -> Row:
 
 def _timeline(story: Story, requests: Sequence[Request], slice_seconds: float) -> Timeline:
     slices = max(1, int((story.ended - story.began) / slice_seconds) + 1)
-    names = sorted(judge.served(requests))
+    names = sorted(expectations.served(requests))
     served = {name: [0] * slices for name in names}
     for request in requests:
         index = int((request.start - story.began) / slice_seconds)

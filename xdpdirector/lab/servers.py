@@ -171,7 +171,7 @@ class Fickle(Server):
 
     def command(self) -> list[str]:
         self._bound.unlink(missing_ok=True)
-        program = [sys.executable, "-m", "xdpdirector.lab.fickle"]
+        program = [sys.executable, "-m", "xdpdirector.lab.flapping_server"]
         return [*program, str(self._bound), str(self.port), str(self.period)]
 
     def ready(self) -> bool:

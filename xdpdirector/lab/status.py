@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from rich.console import Console
 
-from xdpdirector.lab.inhabitant import program
+from xdpdirector.lab.lab_state import Record
 from xdpdirector.lab.processes import inside
-from xdpdirector.lab.record import Record
+from xdpdirector.lab.shell import program
 from xdpdirector.lab.topology import VIP4, Topology, draw
 
 

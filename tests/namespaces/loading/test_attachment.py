@@ -18,7 +18,7 @@ from xdpdirector.errors import (
     InvalidRequestError,
     LoaderError,
 )
-from xdpdirector.lab import switchport
+from xdpdirector.lab import xdp_pass_port
 from xdpdirector.libbpf import XdpFlags, XdpMode
 from xdpdirector.loader import attachment, bpffs, compiler
 from xdpdirector.loader.layout import Loaded
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.root
 
 
 def pass_all(peer: str) -> None:
-    switchport.main([peer])
+    xdp_pass_port.main([peer])
 
 
 def no_offload(peer: str) -> None:

@@ -100,7 +100,7 @@ def interface(world: World, _arguments: dict[str, Any]) -> Steps:
     )
     switch.run("ip", "link", "set", PORT, "master", "br0", "up")
     switch.run("ethtool", "-K", PORT, "tx", "off")
-    switch.run(sys.executable, "-m", "xdpdirector.lab.switchport", PORT)
+    switch.run(sys.executable, "-m", "xdpdirector.lab.xdp_pass_port", PORT)
     host.run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_dad=0")
     host.run("ip", "link", "set", "eth0", "up")
     _put_addresses_back(world)

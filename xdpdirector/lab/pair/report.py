@@ -11,7 +11,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from xdpdirector.lab.request import Request
+from xdpdirector.lab.sample import Request
 
 Stall = dict[str, Any]
 """A line of the downloads' output."""

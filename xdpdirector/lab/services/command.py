@@ -8,11 +8,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.services.matrix import Matrix
+from xdpdirector.lab.services.environment import Stage
+from xdpdirector.lab.services.fixtures import Stock
 from xdpdirector.lab.services.registry import chosen
 from xdpdirector.lab.services.result import Result
-from xdpdirector.lab.services.stage import Stage
-from xdpdirector.lab.services.stock import Stock
+from xdpdirector.lab.services.run import Matrix
 
 
 @dataclass(frozen=True)

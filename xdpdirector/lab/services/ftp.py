@@ -9,8 +9,14 @@ import shutil
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.servers import Server
-from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script, authority
-from xdpdirector.lab.services.stock import Stock
+from xdpdirector.lab.services.fixtures import Stock
+from xdpdirector.lab.services.service_def import (
+    BACKEND,
+    Client,
+    Kind,
+    Script,
+    authority,
+)
 from xdpdirector.model import Address
 
 PORT, DATA_PORT = 21, 20

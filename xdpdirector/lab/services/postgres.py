@@ -10,9 +10,9 @@ from pathlib import Path
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import Host, run
 from xdpdirector.lab.servers import Server
-from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script
-from xdpdirector.lab.services.program import Program
-from xdpdirector.lab.services.stock import Stock
+from xdpdirector.lab.services.fixtures import Stock
+from xdpdirector.lab.services.process import Program
+from xdpdirector.lab.services.service_def import BACKEND, Client, Kind, Script
 from xdpdirector.model import Address
 
 PORT = 5432

@@ -8,8 +8,8 @@ from types import MappingProxyType
 
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.lab.services import dns, ftp, ldap, mailbox, mariadb, postgres, smtp, ssh, web
-from xdpdirector.lab.services.kind import Kind
-from xdpdirector.lab.services.stock import Stock
+from xdpdirector.lab.services.fixtures import Stock
+from xdpdirector.lab.services.service_def import Kind
 
 KINDS = MappingProxyType[str, Callable[[Stock], Kind]](
     {

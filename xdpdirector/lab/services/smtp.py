@@ -13,9 +13,15 @@ import shutil
 
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.servers import Server
-from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script, authority
-from xdpdirector.lab.services.program import Program
-from xdpdirector.lab.services.stock import HOST_NAME, Stock
+from xdpdirector.lab.services.fixtures import HOST_NAME, Stock
+from xdpdirector.lab.services.process import Program
+from xdpdirector.lab.services.service_def import (
+    BACKEND,
+    Client,
+    Kind,
+    Script,
+    authority,
+)
 from xdpdirector.model import Address
 
 PORTS = {"SMTP": 25, "SMTP, submission": 587}

@@ -7,9 +7,15 @@ import re
 
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.servers import Server
-from xdpdirector.lab.services.kind import BACKEND, Client, Kind, Script, authority
-from xdpdirector.lab.services.program import Program
-from xdpdirector.lab.services.stock import Stock
+from xdpdirector.lab.services.fixtures import Stock
+from xdpdirector.lab.services.process import Program
+from xdpdirector.lab.services.service_def import (
+    BACKEND,
+    Client,
+    Kind,
+    Script,
+    authority,
+)
 from xdpdirector.model import Address
 
 _LINES, _LINE = 6000, 1000  # of the file /long, whose every line ends with the backend's name

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m xdpdirector.lab.fickle BOUND PORT PERIOD`: web servers that are well for PERIOD seconds, and then ill.
+"""`python -m xdpdirector.lab.flapping_server BOUND PORT PERIOD`: web servers that are well for PERIOD seconds, and
+then ill.
 
 One for each address of the host, all at their own time. The file BOUND appears when they serve.
 """

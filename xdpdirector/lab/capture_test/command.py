@@ -15,13 +15,13 @@ from typing import Any
 
 from xdpdirector.config import config_file
 from xdpdirector.errors import InvalidRequestError, TimedOutError
+from xdpdirector.lab.capture_test.outcome import Delivery, Heard, Outcome, judge
+from xdpdirector.lab.capture_test.schedule import Bounds, Score, compose
+from xdpdirector.lab.capture_test.sender import written
+from xdpdirector.lab.capture_test.tcpdump import Ear
 from xdpdirector.lab.configuration import backend_address, web_configuration
 from xdpdirector.lab.host import enter
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.replaying.ear import Ear
-from xdpdirector.lab.replaying.outcome import Delivery, Heard, Outcome, judge
-from xdpdirector.lab.replaying.player import written
-from xdpdirector.lab.replaying.score import Bounds, Score, compose
 from xdpdirector.lab.topology import FIRST_ARM, MAX_BACKENDS, Node, Topology
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model import Address, Configuration
@@ -169,7 +169,7 @@ def _play(
 
 def _send(lab: Lab, score: Score) -> None:
     seconds = score.played[-1].due / 1e9 if score.played else 0.0
-    command = [sys.executable, "-m", "xdpdirector.lab.replaying.player", FIRST_ARM.interface]
+    command = [sys.executable, "-m", "xdpdirector.lab.capture_test.sender", FIRST_ARM.interface]
     subprocess.run(
         enter(lab.topology.client, *command),
         input=written(score.played),

@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 from threading import Event
 
 from xdpdirector.errors import DirectorError
-from xdpdirector.lab.services.dialogue import Dialogue, SessionEndedError
-from xdpdirector.lab.services.kind import Client, Script
+from xdpdirector.lab.services.environment import Stage
+from xdpdirector.lab.services.expect import Dialogue, SessionEndedError
 from xdpdirector.lab.services.result import Cell, Course, Result, Row, merged
-from xdpdirector.lab.services.stage import Stage
+from xdpdirector.lab.services.service_def import Client, Script
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.model import Address
 

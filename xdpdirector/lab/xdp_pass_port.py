@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m xdpdirector.lab.switchport PORT...`: let a veth receive what native XDP transmits on its peer.
+"""`python -m xdpdirector.lab.xdp_pass_port PORT...`: let a veth receive what native XDP transmits on its peer.
 
 A veth takes XDP_TX and XDP_REDIRECT frames from its peer only while it polls (NAPI), and it polls while it
 has an XDP program of its own. "Pass everything" is two instructions and needs no compiler. Runs in the ports'

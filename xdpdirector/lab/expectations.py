@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 
-from xdpdirector.lab.request import Request
-from xdpdirector.lab.story import Joined, Killed, Step, Story
+from xdpdirector.lab.sample import Request
+from xdpdirector.lab.timeline import Joined, Killed, Step, Story
 
 JOIN_SECONDS = 3.0  # a new or returned backend gets its first request within this time
 LEAST_SHARE = 0.5  # of the share that its weight gives, where shares are judged

@@ -17,7 +17,7 @@ from xdpdirector.client import backend_path
 from xdpdirector.lab.configuration import HealthCheck, backend_address
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.servers import Server
-from xdpdirector.lab.services.kind import Kind, authority
+from xdpdirector.lab.services.service_def import Kind, authority
 from xdpdirector.lab.topology import FIRST_ARM, VIP4, VIP6, Node
 from xdpdirector.lab.waiting import wait_until
 

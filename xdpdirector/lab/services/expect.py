@@ -17,7 +17,7 @@ from typing import IO, Protocol
 
 from xdpdirector.errors import TimedOutError
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.services.kind import Script
+from xdpdirector.lab.services.service_def import Script
 
 PATIENCE = 20.0  # seconds for an answer on a busy machine
 _READ = 4096

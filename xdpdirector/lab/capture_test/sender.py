@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sends frames from where it runs: `python -m xdpdirector.lab.replaying.player INTERFACE`.
+"""Sends frames from where it runs: `python -m xdpdirector.lab.capture_test.sender INTERFACE`.
 
 Reads from standard input, one after the other: when the frame is due, in nanoseconds after the first (8 bytes), its
 length (4 bytes), and the frame.
@@ -13,7 +13,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from xdpdirector.lab.replaying.score import Played
+from xdpdirector.lab.capture_test.schedule import Played
 
 _HEAD = struct.Struct("=QI")
 

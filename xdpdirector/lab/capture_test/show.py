@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from xdpdirector.lab.replaying.outcome import Outcome
+from xdpdirector.lab.capture_test.outcome import Outcome
 
 _MOST = 10
 

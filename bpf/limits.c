@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Baselines: the least that a packet can cost. `xdpdirector lab bench` compares the director with
+/* Baselines: the least that a packet can cost. `./lab bench` compares the director with
  * them. Each forwards IPv4 TCP by rewriting Ethernet addresses, in the most direct way, and does
  * only what its comment says.
  *

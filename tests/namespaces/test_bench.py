@@ -8,15 +8,23 @@ from dataclasses import dataclass
 
 import pytest
 
-from xdpdirector.lab.bench.bench import describe
-from xdpdirector.lab.bench.costs import OURS, Costs
-from xdpdirector.lab.bench.figure import Figure, Key, by_key
-from xdpdirector.lab.bench.flood import Flood
-from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C, REWRITE_ONLY, Limits
-from xdpdirector.lab.bench.live import FLOWS, PACKETS_PER_SECOND, Live
-from xdpdirector.lab.bench.ours import MH, VARIANTS, WLC, Fleet
-from xdpdirector.lab.bench.wire import Wire
-from xdpdirector.lab.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
+from dev.bench.baselines import (
+    BARE,
+    LIMIT_A,
+    LIMIT_A_INSERT,
+    LIMIT_B,
+    LIMIT_C,
+    REWRITE_ONLY,
+    Limits,
+)
+from dev.bench.bench import describe
+from dev.bench.costs import OURS, Costs
+from dev.bench.director_target import MH, VARIANTS, WLC, Fleet
+from dev.bench.figure import Figure, Key, by_key
+from dev.bench.flood import Flood
+from dev.bench.live import FLOWS, PACKETS_PER_SECOND, Live
+from dev.bench.wire import Wire
+from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 from xdpdirector.lab.lab import take_down
 from xdpdirector.model import Sizes
 

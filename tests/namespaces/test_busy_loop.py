@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 from directing import MARGIN, becomes, command
 
+from dev.bench.flapping import configuration as flapping_configuration
+from dev.bench.flapping import fickle
 from xdpdirector.lab import Lab
-from xdpdirector.lab.bench.flapping import configuration as flapping_configuration
-from xdpdirector.lab.bench.flapping import fickle
 from xdpdirector.lab.configuration import SERVICE, HealthCheck, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
@@ -82,7 +82,7 @@ def fill(lab: Lab, director: LabDirector) -> None:
 
 def flood(lab: Lab, *, seconds: int) -> None:
     macs = lab.topology.director.mac(), lab.topology.client.mac()
-    line = (sys.executable, "-m", "xdpdirector.lab.chaos.attacker", "two packets", "eth0", *macs)
+    line = (sys.executable, "-m", "dev.chaos.attacker", "two packets", "eth0", *macs)
     lab.client.run(*line, str(VIP4), "80", "5000", str(seconds), "1", timeout=60)
 
 

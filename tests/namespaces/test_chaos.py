@@ -10,13 +10,13 @@ import sys
 
 import pytest
 
+from dev.chaos.schedule import DISTURBANCE
 from xdpdirector.errors import TimedOutError
-from xdpdirector.lab.chaos.schedule import DISTURBANCE
 from xdpdirector.lab.network import namespaces
 
 pytestmark = pytest.mark.root
 
-COMMAND = [sys.executable, "-m", "xdpdirector", "lab", "chaos", "--name", "t_chaos"]
+COMMAND = [sys.executable, "-m", "dev", "chaos", "--name", "t_chaos"]
 SMALL = ["--running", "30", "--rate", "10", "--flood", "2000", "--ports", "2048"]
 PASSED, BUSY = "pass", "busy"
 

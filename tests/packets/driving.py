@@ -14,10 +14,10 @@ import numpy.typing as npt
 import world as w
 from scapy.packet import Packet
 
+from dev.bench.loaded import Programs
+from dev.bench.map_bytes import number, pack
 from xdpdirector import libbpf
 from xdpdirector.dataplane.maps import dtype_of
-from xdpdirector.lab.bench.entry import number, pack
-from xdpdirector.lab.bench.loaded import Programs
 from xdpdirector.model import Sizes
 
 Words: TypeAlias = npt.NDArray[np.uint64]

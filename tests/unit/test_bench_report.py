@@ -15,24 +15,50 @@ from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import ARP, Ether
 
-from xdpdirector.lab.bench import chart, frames
-from xdpdirector.lab.bench.costs import OURS
-from xdpdirector.lab.bench.driver import Flows
-from xdpdirector.lab.bench.entry import pack
-from xdpdirector.lab.bench.figure import MEGABYTES, NANOSECONDS, SECONDS, Figure, Key, by_key
-from xdpdirector.lab.bench.flapping import CHANGING, READING
-from xdpdirector.lab.bench.footprint import CHECKED, MEMORY, START
-from xdpdirector.lab.bench.large import APPLYING, BUSY, READY, SIZES
-from xdpdirector.lab.bench.large import MEMORY as LARGE_MEMORY
-from xdpdirector.lab.bench.limits import BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C
-from xdpdirector.lab.bench.live import PACKETS_PER_SECOND
-from xdpdirector.lab.bench.machine import Machine, compiles, model_of
-from xdpdirector.lab.bench.ours import MH, WLC, plan
-from xdpdirector.lab.bench.report import Part, Program, Report
-from xdpdirector.lab.bench.series import Series, interleaved
-from xdpdirector.lab.bench.show import summary
-from xdpdirector.lab.bench.target import FEW, MANY, Target, Verdict, judge, targets
-from xdpdirector.lab.bench.workload import CALM, NOT_FOR_US, QUICK, RUNNING, Workload
+from dev.bench import chart, frames
+from dev.bench.baselines import (
+    BARE,
+    LIMIT_A,
+    LIMIT_A_INSERT,
+    LIMIT_B,
+    LIMIT_C,
+)
+from dev.bench.costs import OURS
+from dev.bench.director_target import MH, WLC, plan
+from dev.bench.driver import Flows
+from dev.bench.figure import (
+    MEGABYTES,
+    NANOSECONDS,
+    SECONDS,
+    Figure,
+    Key,
+    by_key,
+)
+from dev.bench.flapping import CHANGING, READING
+from dev.bench.footprint import CHECKED, MEMORY, START
+from dev.bench.goals import (
+    FEW,
+    MANY,
+    Target,
+    Verdict,
+    judge,
+    targets,
+)
+from dev.bench.large import APPLYING, BUSY, READY, SIZES
+from dev.bench.large import MEMORY as LARGE_MEMORY
+from dev.bench.live import PACKETS_PER_SECOND
+from dev.bench.machine import Machine, compiles, model_of
+from dev.bench.map_bytes import pack
+from dev.bench.report import Part, Program, Report
+from dev.bench.samples import Series, interleaved
+from dev.bench.show import summary
+from dev.bench.workload import (
+    CALM,
+    NOT_FOR_US,
+    QUICK,
+    RUNNING,
+    Workload,
+)
 from xdpdirector.lab.topology import VIP4, VIP6
 
 TCP4, TCP6 = Workload.TCP4, Workload.TCP6

@@ -10,7 +10,13 @@ from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
-from xdpdirector.lab.chaos.attacker import FLOODS, SPRAYS, Target, flood, spray
+from dev.chaos.attacker import (
+    FLOODS,
+    SPRAYS,
+    Target,
+    flood,
+    spray,
+)
 
 TO, FROM = bytes.fromhex("020000000001"), bytes.fromhex("020000000064")
 VIPS = {4: ip_address("192.0.2.10"), 6: ip_address("2001:db8::10")}

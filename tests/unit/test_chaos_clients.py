@@ -10,10 +10,10 @@ from itertools import count
 
 import pytest
 
-from xdpdirector.lab.chaos import clients, ended
-from xdpdirector.lab.chaos.clients import Clients, Plan
-from xdpdirector.lab.chaos.echo import Echo
-from xdpdirector.lab.chaos.ended import Ended, Second, parse
+from dev.chaos import client_log, clients
+from dev.chaos.client_log import Ended, Second, parse
+from dev.chaos.clients import Clients, Plan
+from dev.chaos.echo import Echo
 
 DEADLINE = 20.0
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -76,8 +76,12 @@ def test_what_goes_well_is_counted_and_each_kind_says_its_last_word(monkeypatch:
     output = asyncio.run(served(monkeypatch, None, enough, running=6, rate=100.0))
 
     kinds = [each.kind for each in output.connections()]
-    assert {each.outcome for each in output.connections()} == {ended.OK}
-    assert [kinds.count(kind) for kind in (ended.IDLE, ended.LINES, ended.DOWNLOAD)] == [2, 2, 2]
+    assert {each.outcome for each in output.connections()} == {client_log.OK}
+    assert [kinds.count(kind) for kind in (client_log.IDLE, client_log.LINES, client_log.DOWNLOAD)] == [
+        2,
+        2,
+        2,
+    ]
     assert {each.backend for each in output.connections()} == {"backend1"}
 
 
@@ -112,7 +116,12 @@ async def fall_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 
 @pytest.mark.parametrize(
     ("serve", "outcome"),
-    [(another_name, ended.MOVED), (reset, ended.RESET), (close, ended.CLOSED), (fall_silent, ended.SILENT)],
+    [
+        (another_name, client_log.MOVED),
+        (reset, client_log.RESET),
+        (close, client_log.CLOSED),
+        (fall_silent, client_log.SILENT),
+    ],
     ids=lambda each: getattr(each, "__name__", None),
 )
 def test_what_breaks_a_running_connection_is_seen(
@@ -126,8 +135,8 @@ def test_what_breaks_a_running_connection_is_seen(
     output = asyncio.run(served(monkeypatch, serve, lambda each: len(each.connections()) >= 2, running=3))
 
     seen = {each.kind: each.outcome for each in output.connections() if each.broken}
-    assert seen[ended.LINES] == outcome
-    assert seen[ended.DOWNLOAD] == outcome
+    assert seen[client_log.LINES] == outcome
+    assert seen[client_log.DOWNLOAD] == outcome
 
 
 def test_a_new_connection_that_is_refused_is_written_down(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,4 +154,4 @@ def test_a_new_connection_that_is_refused_is_written_down(monkeypatch: pytest.Mo
 
     found = asyncio.run(story()).connections()
 
-    assert {(each.kind, each.outcome) for each in found} == {(ended.NEW, ended.REFUSED)}
+    assert {(each.kind, each.outcome) for each in found} == {(client_log.NEW, client_log.REFUSED)}

@@ -8,7 +8,7 @@ from functools import partial
 
 from stage import story, until
 
-from xdpdirector.lab.chaos.inside import fail
+from dev.chaos.daemon_under_test import fail
 from xdpdirector.lan.debounce import Suspicions
 from xdpdirector.system.background_tasks import BackgroundTasks
 

@@ -8,6 +8,17 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
+from dev.chaos import client_log, expectations, results
+from dev.chaos.client_log import Ended, Second, line, parse
+from dev.chaos.disturbances import UNREACHABLE
+from dev.chaos.expectations import Verdict
+from dev.chaos.lanes import passes
+from dev.chaos.observer import Said
+from dev.chaos.report import Report, report
+from dev.chaos.results import Done
+from dev.chaos.schedule import DISTURBANCE, FLOOD, OPERATION, Action
+from dev.chaos.setting import Options
+from dev.chaos.show import show
 from xdpdirector.errors import (
     DataplaneError,
     DirectorError,
@@ -15,27 +26,18 @@ from xdpdirector.errors import (
     StoreError,
     UnreachableError,
 )
-from xdpdirector.lab.chaos import done, ended, judge
-from xdpdirector.lab.chaos.disturbances import UNREACHABLE
-from xdpdirector.lab.chaos.done import Done
-from xdpdirector.lab.chaos.ended import Ended, Second, line, parse
-from xdpdirector.lab.chaos.judge import Verdict
-from xdpdirector.lab.chaos.lanes import passes
-from xdpdirector.lab.chaos.report import Report, report
-from xdpdirector.lab.chaos.schedule import DISTURBANCE, FLOOD, OPERATION, Action
-from xdpdirector.lab.chaos.setting import Options
-from xdpdirector.lab.chaos.show import show
-from xdpdirector.lab.chaos.witness import Said
 
 BEGUN = 1000.0
-WELL = Ended(ended.LINES, "wlc", 4, 40000, BEGUN, BEGUN + 50, "backend1", ended.OK, BEGUN + 49)
-RESET = replace(WELL, kind=ended.IDLE, port=40001, outcome=ended.RESET, at=BEGUN + 21.5)
-SILENT = replace(RESET, outcome=ended.SILENT)
+WELL = Ended(client_log.LINES, "wlc", 4, 40000, BEGUN, BEGUN + 50, "backend1", client_log.OK, BEGUN + 49)
+RESET = replace(WELL, kind=client_log.IDLE, port=40001, outcome=client_log.RESET, at=BEGUN + 21.5)
+SILENT = replace(RESET, outcome=client_log.SILENT)
 
 
-def did(lane: str, kind: str, began: float, lasted: float = 0.0, outcome: str = done.OK) -> Done:
+def did(lane: str, kind: str, began: float, lasted: float = 0.0, outcome: str = results.OK) -> Done:
     action = Action(began, lane, kind, lasted, {"service": "wlc"} if lane != DISTURBANCE else {})
-    return Done(action, BEGUN + began, BEGUN + began + lasted, outcome, "why" if outcome != done.OK else "")
+    return Done(
+        action, BEGUN + began, BEGUN + began + lasted, outcome, "why" if outcome != results.OK else ""
+    )
 
 
 CARRIER = did(DISTURBANCE, "carrier", 20.0, 3.0)
@@ -67,13 +69,21 @@ def test_a_run_in_which_nothing_breaks_passes() -> None:
 
     assert (found.verdict, found.passed, found.broken, found.findings) == (Verdict.PASS, True, (), ())
     assert (found.served, found.late, found.slowest) == (20, 2, 1.2)
-    assert found.ended == {ended.LINES: 1}
+    assert found.ended == {client_log.LINES: 1}
 
 
 @pytest.mark.parametrize(
-    "outcome", [ended.RESET, ended.MOVED, ended.CLOSED, ended.SILENT, ended.REFUSED, ended.FAILED]
+    "outcome",
+    [
+        client_log.RESET,
+        client_log.MOVED,
+        client_log.CLOSED,
+        client_log.SILENT,
+        client_log.REFUSED,
+        client_log.FAILED,
+    ],
 )
-@pytest.mark.parametrize("kind", [ended.NEW, ended.IDLE, ended.LINES, ended.DOWNLOAD])
+@pytest.mark.parametrize("kind", [client_log.NEW, client_log.IDLE, client_log.LINES, client_log.DOWNLOAD])
 def test_whatever_breaks_fails_it(kind: str, outcome: str) -> None:
     found = run(replace(RESET, kind=kind, outcome=outcome))
 
@@ -92,10 +102,12 @@ def test_what_breaks_is_told_with_what_was_done_last_and_what_lasted_first() -> 
     ("said", "named"),
     [
         pytest.param((NAMED,), True, id="while it lasts"),
-        pytest.param((replace(NAMED, at=CARRIER.ended + judge.NAMED_WITHIN),), True, id="soon after"),
+        pytest.param((replace(NAMED, at=CARRIER.ended + expectations.NAMED_WITHIN),), True, id="soon after"),
         pytest.param((), False, id="never"),
         pytest.param((replace(NAMED, at=CARRIER.began - 0.1),), False, id="before"),
-        pytest.param((replace(NAMED, at=CARRIER.ended + judge.NAMED_WITHIN + 0.1),), False, id="too late"),
+        pytest.param(
+            (replace(NAMED, at=CARRIER.ended + expectations.NAMED_WITHIN + 0.1),), False, id="too late"
+        ),
         pytest.param((replace(NAMED, text="all is well"),), False, id="by other words"),
     ],
 )
@@ -106,13 +118,13 @@ def test_a_disturbance_must_be_named_while_it_lasts(said: tuple[Said, ...], name
     assert ["carrier" in each.text for each in found.findings] == ([] if named else [True])
 
 
-@pytest.mark.parametrize("outcome", [done.SKIPPED, done.REFUSED])
+@pytest.mark.parametrize("outcome", [results.SKIPPED, results.REFUSED])
 def test_what_could_not_be_done_here_need_not_be_named(outcome: str) -> None:
     assert run(actions=[replace(CARRIER, outcome=outcome)], said=()).passed
 
 
 def test_an_action_that_fails_is_a_finding() -> None:
-    found = run(actions=[did(OPERATION, "drain", 21.0, outcome=done.FAILED)])
+    found = run(actions=[did(OPERATION, "drain", 21.0, outcome=results.FAILED)])
 
     assert found.verdict is Verdict.FAIL
     assert "drain (service wlc) failed: why" in found.findings[0].text
@@ -169,7 +181,7 @@ AWAY = Said(BEGUN + 10, UNREACHABLE, UNREACHABLE)
     ],
 )
 def test_the_task_that_failed_is_named(said: list[Said], named: bool) -> None:
-    assert (judge.names(TASK, said) is not None) is named
+    assert (expectations.names(TASK, said) is not None) is named
 
 
 @pytest.mark.parametrize("record", [RESET, second()], ids=["connection", "second"])

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from xdpdirector.lab.chaos.disturbances import DISTURBANCES, NAMED
-from xdpdirector.lab.chaos.operations import OPERATIONS
-from xdpdirector.lab.chaos.schedule import (
+from dev.chaos.disturbances import DISTURBANCES, NAMED
+from dev.chaos.operations import OPERATIONS
+from dev.chaos.schedule import (
     DISTURBANCE,
     FLOOD,
     LANES,
@@ -18,7 +18,13 @@ from xdpdirector.lab.chaos.schedule import (
     kinds,
     schedule,
 )
-from xdpdirector.lab.chaos.setting import CHANGING, SERVICES, SMALL, SPARE, Options
+from dev.chaos.setting import (
+    CHANGING,
+    SERVICES,
+    SMALL,
+    SPARE,
+    Options,
+)
 
 RUN = Options(seed=7, minutes=10.0)
 SEEDS = range(12)

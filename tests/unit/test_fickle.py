@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from xdpdirector.lab.bench.flapping import percentile
+from dev.bench.flapping import percentile
 from xdpdirector.lab.flapping_server import is_well
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from dev.chaos.daemon_under_test import fail
 from xdpdirector.health.checks import (
     CheckFailed,
     CheckImpossible,
@@ -20,7 +21,6 @@ from xdpdirector.health.checks import (
 from xdpdirector.health.checks.dialer import PlainWays
 from xdpdirector.health.monitor import Monitor
 from xdpdirector.health.rise_fall import HealthReport
-from xdpdirector.lab.chaos.inside import fail
 from xdpdirector.model import Address, Key
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 from xdpdirector.model.status import Operational

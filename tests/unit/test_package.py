@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.lab.package.account import account
-from xdpdirector.lab.package.lock import PYTHONS
-from xdpdirector.lab.vm import qemu
+from dev.package.account import account
+from dev.package.lock import PYTHONS
+from dev.vm import qemu
 
 TALK = {"by": ["backend1"], "lines": 9, "error": ""}
 SENT: dict[str, Any] = {

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from dev.package import lock
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.package import lock
 
 CHECKOUT = Path(__file__).parents[2]
 TEXT = (CHECKOUT / lock.LOCK).read_text()

@@ -3,17 +3,19 @@
 
 import pytest
 
-from xdpdirector.lab import reference
+from dev import config_reference
 from xdpdirector.model import Configuration, ServiceSpec
 
 
 def test_what_stands_in_the_checkout_is_not_stale() -> None:
-    assert reference.MARKDOWN.read_text() == reference.markdown(), "run ./lab reference"
-    assert reference.MANUAL.read_text() == reference.manual(), "run ./lab reference"
+    assert config_reference.MARKDOWN.read_text() == config_reference.markdown(), "run ./lab reference"
+    assert config_reference.MANUAL.read_text() == config_reference.manual(), "run ./lab reference"
 
 
-@pytest.mark.parametrize("section", reference.sections(), ids=lambda section: section.path or "the file")
-def test_every_key_says_what_it_is(section: reference.Section) -> None:
+@pytest.mark.parametrize(
+    "section", config_reference.sections(), ids=lambda section: section.path or "the file"
+)
+def test_every_key_says_what_it_is(section: config_reference.Section) -> None:
     assert section.text
     for key in section.keys:
         assert key.text.endswith("."), f"{section.path}.{key.name}: give it a description in the model"
@@ -21,8 +23,13 @@ def test_every_key_says_what_it_is(section: reference.Section) -> None:
         assert key.default
 
 
-def keys(path: str) -> dict[str, reference.Key]:
-    return {key.name: key for section in reference.sections() if section.path == path for key in section.keys}
+def keys(path: str) -> dict[str, config_reference.Key]:
+    return {
+        key.name: key
+        for section in config_reference.sections()
+        if section.path == path
+        for key in section.keys
+    }
 
 
 def test_all_keys_are_there() -> None:
@@ -55,6 +62,8 @@ def test_type_unit_and_default_are_those_of_the_model(path: str, name: str, kind
 
 
 def test_the_manual_page_has_no_line_that_is_a_command_by_mistake() -> None:
-    macros = {line.split()[0] for line in reference.manual().splitlines() if line.startswith((".", "'"))}
+    macros = {
+        line.split()[0] for line in config_reference.manual().splitlines() if line.startswith((".", "'"))
+    }
 
     assert macros <= {'.\\"', ".TH", ".SH", ".SS", ".TP", ".PP", ".B", ".BR", ".I", ".RB", ".nf", ".fi"}

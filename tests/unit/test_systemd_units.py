@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from dev.package.lock import DEBIANS
 from xdpdirector.daemon import drop_privileges, rlimits
 from xdpdirector.health import socket_helper
 from xdpdirector.health.vip_network import SETTINGS
-from xdpdirector.lab.package.lock import DEBIANS
 from xdpdirector.paths import DEFAULT_CONFIGURATION
 from xdpdirector.system import privileges
 

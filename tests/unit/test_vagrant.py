@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.lab.vagrant import story
-from xdpdirector.lab.vagrant.command import Options, variables
+from dev.vagrant import scenario
+from dev.vagrant.command import Options, variables
 
 VAGRANT = Path(__file__).parents[2] / "vagrant"
 VAGRANTFILE = (VAGRANT / "Vagrantfile").read_text()
@@ -32,15 +32,15 @@ class TestTable:
         assert drawn == set(MACHINES.values())
 
     def test_its_names_and_addresses_are_those_that_are_tried(self) -> None:
-        tried = {**story.BACKENDS, story.DIRECTOR: "192.0.2.2", story.SECOND: "192.0.2.3"}
+        tried = {**scenario.BACKENDS, scenario.DIRECTOR: "192.0.2.2", scenario.SECOND: "192.0.2.3"}
 
         assert {name: f"192.0.2.{MACHINES[name]}" for name in tried} == tried
-        assert set(MACHINES) - set(tried) == {story.CLIENT}
+        assert set(MACHINES) - set(tried) == {scenario.CLIENT}
 
     def test_the_vips_are_those_that_are_tried(self) -> None:
         vips = dict(re.findall(r'^(VIP\d) = "(.+)"$', VAGRANTFILE, re.MULTILINE))
 
-        assert vips == {"VIP4": story.VIP4, "VIP6": story.VIP6.strip("[]")}
+        assert vips == {"VIP4": scenario.VIP4, "VIP6": scenario.VIP6.strip("[]")}
 
     def test_each_role_has_its_scripts(self) -> None:
         wanted = {f"{role}-{step}.sh" for role in ROLES for step in ("setup", "check")}

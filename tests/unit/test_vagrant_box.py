@@ -8,10 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from xdpdirector.lab.vagrant import den
-from xdpdirector.lab.vagrant.box import Box
-from xdpdirector.lab.vagrant.command import depended
-from xdpdirector.lab.vagrant.ingredients import FILES, MASKED, PACKAGES, STOPPED, ingredients, names
+from dev.vagrant import libvirt_sandbox
+from dev.vagrant.box import Box
+from dev.vagrant.box_packages import (
+    FILES,
+    MASKED,
+    PACKAGES,
+    STOPPED,
+    ingredients,
+    names,
+)
+from dev.vagrant.command import depended
 
 
 class TestIngredients:
@@ -79,7 +86,7 @@ class TestBox:
 
 class TestDen:
     def test_all_of_it_ends_with_who_made_it(self) -> None:
-        line = den.enter(["python3", "-m", "something"])
+        line = libvirt_sandbox.enter(["python3", "-m", "something"])
 
         assert line[:3] == ["setpriv", "--pdeathsig", "KILL"]
         assert {"--pid", "--net", "--mount", "--kill-child"} <= set(line)
@@ -89,7 +96,7 @@ class TestDen:
         there, missing = tmp_path / "there", tmp_path / "missing"
         there.mkdir()
 
-        with den.mount_points([there, missing]):
+        with libvirt_sandbox.mount_points([there, missing]):
             assert missing.is_dir()
 
         assert list(tmp_path.iterdir()) == [there]

@@ -9,14 +9,21 @@ from pathlib import Path
 
 import pytest
 
+from dev.vagrant import scenario
+from dev.vagrant.account import Account
+from dev.vagrant.box import NAME
+from dev.vagrant.machines import Machines
+from dev.vagrant.poller import (
+    NOBODY,
+    Answer,
+    Visitor,
+    asking,
+    counts,
+    gap,
+)
+from dev.vagrant.service import SOCKET, Service
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.vagrant import story
-from xdpdirector.lab.vagrant.account import Account
-from xdpdirector.lab.vagrant.box import NAME
-from xdpdirector.lab.vagrant.machines import Machines
-from xdpdirector.lab.vagrant.service import SOCKET, Service
-from xdpdirector.lab.vagrant.visitor import NOBODY, Answer, Visitor, asking, counts, gap
 
 
 class FakeMachines:
@@ -100,7 +107,7 @@ class TestVisitor:
 
     def test_it_hears_what_is_printed_inside_the_block(self) -> None:
         with Visitor(["sh", "-c", "echo backend1; echo -; exec sleep 60"]) as visitor:
-            story.wait_until(lambda: len(visitor.since(0)) == 2, "two lines", 30)
+            scenario.wait_until(lambda: len(visitor.since(0)) == 2, "two lines", 30)
 
         assert [answer.by for answer in visitor.since(0)] == ["backend1", NOBODY]
 

@@ -10,11 +10,17 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from xdpdirector.lab.bench.limits import REWRITE_ONLY
+from dev.bench.baselines import REWRITE_ONLY
+from dev.versus_ipvs import show
+from dev.versus_ipvs.account import (
+    DROPPED,
+    ESTABLISHED,
+    NEW,
+    Account,
+    Figure,
+)
+from dev.versus_ipvs.command import figures
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.versus import show
-from xdpdirector.lab.versus.account import DROPPED, ESTABLISHED, NEW, Account, Figure
-from xdpdirector.lab.versus.command import figures
 
 REFERENCE = 700.0
 FLOWS = (1, 1 << 14)

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
+from dev.vm import qemu
+from dev.vm.build_dir import Runner, workshop
+from dev.vm.image import Image
+from dev.vm.payload import parcel
+from dev.vm.recipe import Recipe, recipe
+from dev.vm.session import CARDS, TESTS, Course
 from xdpdirector.errors import NotFoundError
 from xdpdirector.lab.errors import LabError
-from xdpdirector.lab.vm import qemu
-from xdpdirector.lab.vm.image import Image
-from xdpdirector.lab.vm.parcel import parcel
-from xdpdirector.lab.vm.recipe import Recipe, recipe
-from xdpdirector.lab.vm.session import CARDS, TESTS, Course
-from xdpdirector.lab.vm.workshop import Runner, workshop
 
 CHECKOUT = Path(__file__).parents[2]
 RECIPE = Recipe(requirements=("h11>=0.14,<1",))

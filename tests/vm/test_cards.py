@@ -14,11 +14,11 @@ import pytest
 from curl import REQUESTS, answers
 from slowness import CHECK
 
+from dev.vm.session import CARDS
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, TARGETS, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host, run
-from xdpdirector.lab.vm.session import CARDS
 
 TAGGED, TAG = "eth0.5", 5
 DIRECTOR, BACKEND2 = "198.51.100.1", "198.51.100.22"

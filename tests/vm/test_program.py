@@ -7,7 +7,7 @@ import platform
 
 import pytest
 
-from xdpdirector.lab.bench.loaded import Programs
+from dev.bench.loaded import Programs
 from xdpdirector.model import Sizes
 
 ENOUGH = (

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from xdpdirector.cli import daemon_entry, ipvsadm, readiness, streams
 from xdpdirector.cli.exit_codes import INTERRUPTED, PIPE_CLOSED
@@ -21,8 +21,8 @@ DEBUG = "XDPDIRECTOR_DEBUG"
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command; the exit code is 0, 1 (unhealthy), or that of the error (2 usage ... 6 not allowed)."""
-    streams.prepare()
-    try:
+
+    def command_line() -> int:
         if order := daemon_entry.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
             return daemon_entry.serve(*order)
         if asked := ipvsadm.plain_order(sys.argv[1:] if argv is None else argv, os.environ):
@@ -34,10 +34,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         with streams.reporting():
             command()(args=None if argv is None else list(argv), prog_name="xdpdirector")
+        return 0
+
+    return ended(command_line, "xdpdirector")
+
+
+def ended(command: Callable[[], int], program: str) -> int:
+    """The exit code of `program`: what its `command` returns or raises, an error as one paragraph."""
+    streams.prepare()
+    try:
+        return command()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except DirectorError as error:
-        print(f"xdpdirector: {sanitize.lines(error.detail)}", file=sys.stderr)
+        print(f"{program}: {sanitize.lines(error.detail)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return INTERRUPTED
@@ -48,7 +58,6 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         _confess(error)
         return 1
-    return 0
 
 
 def _confess(error: Exception) -> None:

@@ -51,7 +51,7 @@ def up(
     """Build a lab with nginx on every backend; it stays until `lab down`."""
     lab = Lab(name, backends=backends, two_arm=two_arm)
     if Record(name).topology == lab.topology and len(network.namespaces(name)) == len(lab.topology.nodes):
-        _say(f"lab '{name}' is up already")
+        say(f"lab '{name}' is up already")
     else:
         _build(lab, with_director, scheduler)
     show_status(lab.topology, Console())
@@ -74,7 +74,7 @@ def _serve(lab: Lab, *, with_director: bool, scheduler: str = "wlc") -> None:
         lab.director(web_configuration(lab.topology.backend_nodes, scheduler=scheduler)).wait_serving()
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     Console(stderr=True).print(text, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -113,18 +113,18 @@ def shell(
     name: OwnName = None,
 ) -> None:
     """Build a lab with a director that forwards, up as long as a shell on one of its hosts lives."""
-    _end_like_ctrl_c()
+    end_like_ctrl_c()
     wanted = Lab(name or "shell", numbered=name is None)
     wanted.topology.node(host)
     with wanted as lab:
         _serve(lab, with_director=True)
         show_status(lab.topology, Console())
-        _say(
+        say(
             f"a shell in {host}; on the others, from another terminal: sudo {program()} lab exec --name "
             f"{lab.topology.name} director; the lab goes when you leave (exit)"
         )
         status = run_shell(lab, host)
-    _say(f"lab '{lab.topology.name}' is down")
+    say(f"lab '{lab.topology.name}' is down")
     raise typer.Exit(status)
 
 
@@ -143,10 +143,10 @@ def down(
     """End what runs in a lab and remove it; also what a crash left."""
     for one in all_names() if every else [name]:
         if every and (keeper := kept_by(one)):
-            _say(f"lab '{one}' stays: it belongs to {keeper}")
+            say(f"lab '{one}' stays: it belongs to {keeper}")
             continue
         take_down(one)
-        _say(f"lab '{one}' is down")
+        say(f"lab '{one}' is down")
 
 
 @app.command()
@@ -163,13 +163,13 @@ def demo(
     """
     if scheduler not in ("wlc", "mh"):
         raise InvalidRequestError(f"the demo knows no scheduler '{scheduler}': use wlc or mh")
-    _end_like_ctrl_c()
+    end_like_ctrl_c()
     options = Options(
         name or "demo", numbered=name is None, scheduler=scheduler, rate=rate, pace=QUICK if quick else CALM
     )
-    report = run_demo(options, _say)
+    report = run_demo(options, say)
     failed = TimedOutError.exit_code if report.verdict == BUSY else 1
-    _tell(report, show, as_json=as_json, width=REPORT_WIDTH, failed=failed)
+    tell(report, show, as_json=as_json, width=REPORT_WIDTH, failed=failed)
 
 
 @app.command()
@@ -185,7 +185,7 @@ def pair(
     from xdpdirector.lab.pair.pair import PairOptions, run_pair
     from xdpdirector.lab.pair.report import show as show_pair
 
-    _end_like_ctrl_c()
+    end_like_ctrl_c()
     options = PairOptions(
         name or "pair",
         numbered=name is None,
@@ -194,28 +194,7 @@ def pair(
         downloads=downloads,
         cycles=cycles,
     )
-    _tell(run_pair(options, _say), show_pair, as_json=as_json, width=REPORT_WIDTH)
-
-
-@app.command()
-def bench(
-    quick: Annotated[
-        bool, typer.Option("--quick", help="Half a minute; without UDP, servers and daemon.")
-    ] = False,
-    document: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the cost by number of flows.")
-    ] = None,
-    name: OwnName = None,
-) -> None:
-    """What a packet costs, beside the least it could; what comes through; status 1 if a target is missed."""
-    from xdpdirector.lab.bench.command import bench as run_command
-
-    _end_like_ctrl_c()
-    raise typer.Exit(0 if run_command(name, quick, document, plot, _say) else 1)
+    tell(run_pair(options, say), show_pair, as_json=as_json, width=REPORT_WIDTH)
 
 
 @app.command()
@@ -232,57 +211,9 @@ def services(
     from xdpdirector.lab.services.command import run_services
     from xdpdirector.lab.services.show import show as show_services
 
-    _end_like_ctrl_c()
-    result = run_services(Wanted(names or (), scheduler, name or "services", name is None), _say)
-    _tell(result, show_services, as_json=as_json, width=SERVICES_WIDTH)
-
-
-@app.command()
-def chaos(
-    seed: Annotated[int | None, typer.Option(min=0, help="Of a run before; by default another one.")] = None,
-    minutes: Annotated[float, typer.Option(min=0.4, max=240, help="How long.")] = 5.0,
-    running: Annotated[int, typer.Option(min=0, max=5000, help="Connections that run.")] = 300,
-    rate: Annotated[float, typer.Option(min=0, max=1000, help="New connections a second.")] = 100.0,
-    flood: Annotated[int, typer.Option(min=100, max=500_000, help="Packets a second of a flood.")] = 20_000,
-    ports: Annotated[
-        int, typer.Option(min=1024, max=28_232, help="Ports of a client, all of which a spray tries.")
-    ] = 28_232,
-    only: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KIND", help="Only these disturbances, operations and floods; repeatable."),
-    ] = None,
-    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the director's log there.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
-    name: OwnName = None,
-) -> None:
-    """Disturb, administer and attack a director under load; status 1 if a connection of a living backend breaks.
-
-    Status 5 if this machine was too busy to judge it.
-    """
-    from secrets import randbits
-
-    from xdpdirector.lab.chaos.judge import Verdict
-    from xdpdirector.lab.chaos.run import run_chaos
-    from xdpdirector.lab.chaos.schedule import kinds
-    from xdpdirector.lab.chaos.setting import Options as Wanted
-    from xdpdirector.lab.chaos.setting import Size
-    from xdpdirector.lab.chaos.show import show as show_chaos
-
-    if strange := sorted({*(only or ())} - {*kinds()}):
-        raise InvalidRequestError(f"chaos knows no '{strange[0]}': use {', '.join(kinds())}")
-    _end_like_ctrl_c()
-    wanted = Wanted(
-        randbits(32) if seed is None else seed,
-        minutes,
-        Size(running, rate, flood, ports),
-        name or "chaos",
-        name is None,
-        tuple(only or ()),
-        log,
-    )
-    result = run_chaos(wanted, _say)
-    failed = TimedOutError.exit_code if result.verdict is Verdict.BUSY else 1
-    _tell(result, show_chaos, as_json=as_json, width=SERVICES_WIDTH, failed=failed)
+    end_like_ctrl_c()
+    result = run_services(Wanted(names or (), scheduler, name or "services", name is None), say)
+    tell(result, show_services, as_json=as_json, width=SERVICES_WIDTH)
 
 
 @app.command()
@@ -314,87 +245,10 @@ def replay(
     from xdpdirector.lab.capture_test.schedule import Bounds
     from xdpdirector.lab.capture_test.show import show as show_outcome
 
-    _end_like_ctrl_c()
+    end_like_ctrl_c()
     bounds = Bounds(frames, pause, seconds)
-    outcome = run_replay(Wanted(capture, config, expect, bounds, name or "replay", name is None), _say)
-    _tell(outcome, show_outcome, as_json=as_json, width=REPORT_WIDTH)
-
-
-@app.command(context_settings={"ignore_unknown_options": True})
-def vm(
-    tests: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[PYTEST ARGUMENT]...", help="Instead of the usual choice.", show_default=False
-        ),
-    ] = None,
-    shell: Annotated[bool, typer.Option("--shell", help="A shell in the guest instead of tests.")] = False,
-) -> None:
-    """Run tests in an emulated machine with Debian's own kernel, from a checkout; status 1 if one fails."""
-    from xdpdirector.lab.vm.session import TESTS, Options, run_session
-
-    _end_like_ctrl_c()
-    course = run_session(Options(Path.cwd(), tests or TESTS, shell=shell), _say)
-    _say(str(course))
-    raise typer.Exit(0 if course.passed else 1)
-
-
-@app.command()
-def package(
-    trial: Annotated[
-        bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")
-    ] = False,
-    renew: Annotated[
-        bool, typer.Option("--renew", help="Instead: lock the newest Python packages that are admitted.")
-    ] = False,
-    audit: Annotated[
-        bool, typer.Option("--audit", help="Instead: ask which of the locked ones have known faults.")
-    ] = False,
-) -> None:
-    """Build the Debian packages from a checkout, and let lintian judge them."""
-    from xdpdirector.lab.package import lock
-    from xdpdirector.lab.package.command import package as build_packages
-
-    _end_like_ctrl_c()
-    home = Path.cwd() / ".lab" / "package"
-    home.mkdir(parents=True, exist_ok=True)
-    if renew:
-        lock.renew(Path.cwd(), home, _say)
-    if audit:
-        _say(lock.audit(Path.cwd(), home))
-    if renew or audit:
-        return
-    build_packages(Path.cwd(), _say, trial=trial)
-
-
-@app.command()
-def vagrant(
-    backends: Annotated[int, typer.Option(min=2, max=3, help="How many backends.")] = 3,
-    pair: Annotated[bool, typer.Option("--pair", help="Instead: two directors, one takes over.")] = False,
-) -> None:
-    """Bring up the machines of vagrant/ in emulation, put them through their paces, destroy them."""
-    from xdpdirector.lab.vagrant.command import Options, outside
-
-    _end_like_ctrl_c()
-    raise typer.Exit(outside(Options(Path.cwd(), backends, pair), _say))
-
-
-@app.command(name="versus-lvs")
-def versus_lvs(
-    quick: Annotated[bool, typer.Option("--quick", help="Few flows, one round.")] = False,
-    document: Annotated[
-        str | None,
-        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
-    ] = None,
-    plot: Annotated[
-        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the instructions by number of flows.")
-    ] = None,
-) -> None:
-    """Instructions for each packet, beside kernel IPVS in an emulated machine; status 1 if the target is missed."""
-    from xdpdirector.lab.versus.command import versus
-
-    _end_like_ctrl_c()
-    raise typer.Exit(0 if versus(Path.cwd(), quick, document, plot, _say) else 1)
+    outcome = run_replay(Wanted(capture, config, expect, bounds, name or "replay", name is None), say)
+    tell(outcome, show_outcome, as_json=as_json, width=REPORT_WIDTH)
 
 
 class _Outcome(Protocol):
@@ -407,7 +261,7 @@ class _Outcome(Protocol):
 _Result = TypeVar("_Result", bound=_Outcome)
 
 
-def _tell(
+def tell(
     outcome: _Result, show: Callable[[_Result, Console], None], *, as_json: bool, width: int, failed: int = 1
 ) -> NoReturn:
     """As a document or for people, and end with its verdict; `width`: where no terminal says otherwise."""
@@ -420,7 +274,7 @@ def _tell(
     raise typer.Exit(0 if outcome.passed else failed)
 
 
-def _end_like_ctrl_c() -> None:
+def end_like_ctrl_c() -> None:
     """SIGTERM and SIGHUP take the lab down too."""
 
     def leave(number: int, _frame: FrameType | None) -> None:

@@ -1,0 +1,73 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The limit programs of bpf/limits.c, with maps filled so that every packet takes the whole way."""
+
+from __future__ import annotations
+
+from array import array
+
+from dev.bench.frames import FAR_MAC, NEAR_MAC
+from dev.bench.loaded import Programs
+from dev.bench.map_bytes import number, pack
+from xdpdirector import libbpf
+from xdpdirector.dataplane.maps import PROTOCOLS, network16
+from xdpdirector.lab.topology import VIP4
+from xdpdirector.loader import source
+from xdpdirector.model import Sizes
+
+SOURCE = "limits.c"
+PORT = 80
+BACKENDS = 16
+
+BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C, REWRITE_ONLY = (
+    "bare TX", "limit A", "limit A insert", "limit B", "limit C", "rewrite only",
+)  # fmt: skip
+_FUNCTIONS = {
+    BARE: "bare",
+    LIMIT_A: "limit_a",
+    LIMIT_A_INSERT: "limit_a_insert",
+    LIMIT_B: "program",
+    LIMIT_C: "limit_c",
+    REWRITE_ONLY: "rewrite_only",
+}
+
+
+class Limits(Programs):
+    """The limits by name, and the maps of the drivers."""
+
+    def __init__(self, instance: str, sizes: Sizes) -> None:
+        super().__init__(instance, sizes, source.program().with_name(SOURCE))
+        try:
+            self._fill()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+
+    def limit(self, name: str) -> int:
+        """The descriptor of a limit by its name in the tables that the bench prints."""
+        return self.function(_FUNCTIONS[name])
+
+    def limit_pin(self, name: str) -> str:
+        return str(self.pin(_FUNCTIONS[name]))
+
+    def received(self) -> int:
+        """Frames that the sink has counted."""
+        width = libbpf.map_info(self.map("received")).value_bytes
+        raw = libbpf.lookup(self.map("received"), number(0), width) or bytes(width)
+        return sum(memoryview(raw).cast("Q"))
+
+    def _fill(self) -> None:
+        maps = self.layout.maps
+        listener = pack(
+            maps["listeners"]["key"],
+            address=VIP4.packed,
+            port=network16(PORT),
+            protocol=network16(PROTOCOLS["tcp"]),
+        )
+        service = pack(maps["listeners"]["value"], index=1, ring_start=0)
+        libbpf.update(self.map("listeners"), listener, service)
+        backend = pack(maps["backends"]["value"], addresses=FAR_MAC + NEAR_MAC)
+        for index in range(BACKENDS):
+            libbpf.update(self.map("backends"), number(index), backend)
+        slots = array("I", range(maps["ring"]["max_entries"]))
+        owners = array("I", (slot * 2654435761 % 2**32 % BACKENDS for slot in slots))
+        libbpf.update_batch(self.map("ring"), slots.buffer_info()[0], owners.buffer_info()[0], len(slots))

@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A whole run of the bench, in order: load, measure in the kernel, over a cable, through the lab, judge."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+
+from dev.bench.baselines import Limits
+from dev.bench.costs import Costs
+from dev.bench.director_target import MH, Fleet, Ours
+from dev.bench.figure import Figure, by_key
+from dev.bench.flapping import flapping
+from dev.bench.flood import Flood
+from dev.bench.footprint import footprint
+from dev.bench.goals import judge
+from dev.bench.large import large
+from dev.bench.live import Live
+from dev.bench.machine import Machine, Stolen, last_cpu, pinned
+from dev.bench.report import Part, Program, Report
+from dev.bench.servers import Servers
+from dev.bench.wire import Wire
+from dev.bench.workload import CALM, Pace, Workload
+from xdpdirector.lab.lab import Lab
+from xdpdirector.model import Sizes
+
+Say = Callable[[str], None]
+ENTRIES = 1 << 20  # of both tables of running connections, and of the limits' own
+SIZES = Sizes(connections=ENTRIES, connections6=ENTRIES)
+
+
+@dataclass(frozen=True)
+class Options:
+    name: str = "bench"
+    pace: Pace = CALM
+    numbered: bool = False  # the name gets a number when somebody else has it
+
+
+def run_bench(options: Options, say: Say) -> Report:
+    """Everything is gone again afterwards; what a killed run left is cleared first, with the lab of that name."""
+    begin, cpu, pace = time.monotonic(), last_cpu(), options.pace
+    machine, stolen = Machine.here(cpu), Stolen(cpu)
+    figures: list[Figure] = []
+    with Lab(options.name, backends=2, numbered=options.numbered) as lab:
+        with Wire(lab.topology.name) as wire, pinned(cpu):
+            say("compiling the limit programs and the director's")
+            with Limits(f"{lab.topology.instance.name}-limits", SIZES) as limits:
+                program = _in_kernel(options, limits, wire, figures, say)
+        if pace.server_rounds:
+            say("real clients and servers: connections a second, upload and download")
+            figures += Servers(lab, pace).run()
+            say("the daemon with 100 services: memory, and how soon it is back")
+            figures += footprint(lab, pace.server_rounds)
+            say("the daemon with up to 4,096 services: applying, changing, memory, and how soon it is back")
+            figures += large(lab)
+            say("the API while 250 backends come and go once a second")
+            figures += flapping(lab, pace.flapping_seconds)
+    found = by_key(figures)
+    verdicts = judge(found, pace, program.largest)
+    return Report(machine, pace, program, found, verdicts, time.monotonic() - begin, stolen.share())
+
+
+def _in_kernel(options: Options, limits: Limits, wire: Wire, figures: list[Figure], say: Say) -> Program:
+    """Loads the director's program anew where its tables must be empty."""
+    pace = options.pace
+    instance = f"{limits.paths.name}-ours"
+    drivers = (limits.pin("drive4"), limits.pin("drive6"))
+    wire.keep(*drivers)
+    with Fleet(instance, SIZES) as fleet:
+        program = describe(fleet[MH])
+        costs = Costs(limits, fleet, pace)
+        figures += _told(say, "packets that are not for us", costs.not_for_us())
+        what = f"established TCP and new flows, up to {pace.flows[-1]:,} flows, {pace.rounds} rounds"
+        figures += _told(say, what, costs.established(Workload.TCP4, Workload.TCP6, with_new=True))
+        figures += _told(say, "packets over a cable", Live(wire, limits, fleet, pace).run())
+    wire.keep(*drivers)
+    if pace.with_udp:
+        with Fleet(instance, SIZES) as fleet:
+            udp = Costs(limits, fleet, pace).established(Workload.UDP4)
+            figures += _told(say, "established UDP", udp)
+    with Fleet(instance, SIZES) as fleet:
+        figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(limits, fleet, pace).run())
+    return program
+
+
+def _told(say: Say, what: str, figures: Iterable[Figure]) -> Iterator[Figure]:
+    say(what)
+    yield from figures
+
+
+def describe(ours: Ours) -> Program:
+    maps = ours.layout.maps
+    tables = [name for name in maps if name.startswith(("connections", "pending"))]
+    return Program(
+        [
+            Part(part.name, part.verified_instructions, part.xlated_length, part.jited_length)
+            for part in ours.parts()
+        ],
+        {name: maps[name]["max_entries"] for name in tables},
+    )

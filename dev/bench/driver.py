@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Runs a program many times in the kernel, each time on the frame of another flow.
+
+The drivers of bpf/limits.c change the frame and then go on in the program under test by a tail call, so it is
+measured as it is. Knows nothing of what the programs do.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dev.bench.baselines import Limits
+from dev.bench.frames import FAR_MAC, NEAR_MAC, Frame
+from dev.bench.map_bytes import number, pack
+from xdpdirector import libbpf
+from xdpdirector.libbpf import RunResult, XdpVerdict
+
+LOOPBACK = 1
+_FUNCTIONS = {4: "drive4", 6: "drive6"}
+
+
+@dataclass(frozen=True)
+class Flows:
+    """`count` flows, a power of two, from number `first` on; in random order or each once in turn."""
+
+    count: int
+    first: int = 0
+    random: bool = True
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.count & (self.count - 1):
+            raise ValueError(f"{self.count} is not a power of two")
+
+
+class Driver:
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._next = 0
+        self._target = -1
+
+    def run(
+        self, program: int, frame: Frame, flows: Flows, packets: int, start: int | None = None
+    ) -> RunResult:
+        """Send so many packets of these flows; goes on with the next flow, or at the one numbered `start`."""
+        self.set(flows, self._next if start is None else start)
+        if program != self._target:
+            libbpf.update(self._limits.map("targets"), number(0), number(program))
+            self._target = program
+        self._next = (self._next if start is None else start) + packets
+        result = libbpf.prog_test_run(
+            self._limits.function(_FUNCTIONS[frame.family]), frame.data, LOOPBACK, repeat=packets
+        )
+        assert result.verdict != XdpVerdict.ABORTED, "the driver does not know this frame"
+        return result
+
+    def set(self, flows: Flows, start: int = 0) -> None:
+        """What the drivers, and the generator, send from now on."""
+        drive = pack(
+            self._limits.layout.maps["drives"]["value"],
+            next=start,
+            first=flows.first,
+            mask=flows.count - 1,
+            random=int(flows.random),
+            addresses=NEAR_MAC + FAR_MAC,
+        )
+        libbpf.update(self._limits.map("drives"), number(0), drive)

@@ -1,0 +1,179 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the director is held to: ratios to limits of the same run, judged on the minimums. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from dev.bench.baselines import (
+    BARE,
+    LIMIT_A,
+    LIMIT_A_INSERT,
+    LIMIT_B,
+    LIMIT_C,
+)
+from dev.bench.costs import OURS
+from dev.bench.director_target import MH, WLC
+from dev.bench.figure import Figure, Figures, Key
+from dev.bench.flapping import CHANGING, READING
+from dev.bench.footprint import CHECKED, MEMORY, START
+from dev.bench.large import APPLYING, BUSY, READY, SIZES
+from dev.bench.large import MEMORY as LARGE_MEMORY
+from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
+
+INSTRUCTIONS = 100_000  # of one program, a tenth of what the kernel walks before it gives up
+MEGABYTES_OWED, SECONDS_OWED, ANSWER_OWED = 90, 2, 0.2
+BUSY_OWED = 5
+FEW, MANY = 1 << 17, 1 << 19
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """`ratio`: of minimums, `median_ratio`: of medians; None when it was not measured. `is_prize`: beyond what
+    is owed."""
+
+    name: str
+    ratio: float | None
+    median_ratio: float | None
+    allowed: float
+    seen: str
+    is_prize: bool = False
+
+    @property
+    def met(self) -> bool | None:
+        return None if self.ratio is None else self.ratio <= self.allowed
+
+    @property
+    def word(self) -> str:
+        return {None: "not measured", True: "met", False: "missed"}[self.met]
+
+    def document(self) -> dict[str, Any]:
+        ratios = {"ratio": self.ratio, "median_ratio": self.median_ratio}
+        rounded = {name: ratio if ratio is None else round(ratio, 3) for name, ratio in ratios.items()}
+        return {**vars(self), **rounded, "verdict": self.word}
+
+
+@dataclass(frozen=True)
+class Target:
+    """Each pair is (ours, what it is held to); the worst of those measured counts."""
+
+    name: str
+    allowed: float
+    pairs: Sequence[tuple[Key, Key]]
+    is_prize: bool = False
+
+    def judged(self, figures: Figures) -> Verdict:
+        measured = [pair for pair in self.pairs if pair[0] in figures and pair[1] in figures]
+        if not measured:
+            return Verdict(self.name, None, None, self.allowed, "", self.is_prize)
+        ours, other = max(measured, key=lambda pair: _ratio(figures, pair))
+        series, held_to = figures[ours].series, figures[other].series
+        return Verdict(
+            self.name,
+            _ratio(figures, (ours, other)),
+            series.median / held_to.median,
+            self.allowed,
+            f"{ours}: {series.least:.0f} ns; {other}: {held_to.least:.0f} ns",
+            self.is_prize,
+        )
+
+
+def _ratio(figures: Figures, pair: tuple[Key, Key]) -> float:
+    ours, other = pair
+    return figures[ours].series.least / figures[other].series.least
+
+
+def targets(pace: Pace) -> list[Target]:
+    """Issue-wide promises about cost; which flows were measured is the pace's choice."""
+    tcp4, tcp6 = Workload.TCP4, Workload.TCP6
+    bare = Key(Workload.NOTHING, BARE)
+
+    def flood(program: str) -> Key:
+        return Key(Workload.FLOOD, program, pace.flood)
+
+    return [
+        Target("mh as cheap as limit C, 1 flow", 1.25, [(Key(tcp4, MH), Key(tcp4, LIMIT_C))]),
+        Target("mh flat: 524,288 flows against 1", 1.25, [(Key(tcp4, MH, MANY), Key(tcp4, MH))]),
+        Target("wlc as cheap as limit B, 1 flow", 1.25, [(Key(tcp4, WLC), Key(tcp4, LIMIT_B))]),
+        Target(
+            "wlc as cheap as limit A, 131,072 flows", 1.0, [(Key(tcp4, WLC, FEW), Key(tcp4, LIMIT_A, FEW))]
+        ),
+        Target(
+            "wlc at half of limit A, 131,072 flows",
+            0.5,
+            [(Key(tcp4, WLC, FEW), Key(tcp4, LIMIT_A, FEW))],
+            True,
+        ),
+        *(
+            Target(
+                f"{name}: a SYN of a flood at half of limit A", 0.5, [(flood(name), flood(LIMIT_A_INSERT))]
+            )
+            for name in (MH, WLC)
+        ),
+        Target("not for us at twice doing nothing", 2.0, [(Key(each, OURS), bare) for each in NOT_FOR_US]),
+        *(
+            Target(
+                f"{name}: IPv6 near IPv4, any number of flows",
+                1.3,
+                [(Key(tcp6, name, count), Key(tcp4, name, count)) for count in pace.flows],
+            )
+            for name in (MH, WLC)
+        ),
+    ]
+
+
+def lost(program: str, figures: Figures) -> Verdict:
+    """None of the running connections may be lost in the flood."""
+    name = f"{program}: connections lost in the flood, of {RUNNING:,}"
+    figure = figures.get(Key(Workload.LOST, program))
+    if figure is None:
+        return Verdict(name, None, None, 0, "")
+    return Verdict(name, figure.best, figure.series.median, 0, f"{figure.best:.0f} lost")
+
+
+def verified(instructions: int) -> Verdict:
+    """The kernel's verifier walks so many instructions of the largest stage (0: this kernel does not say).
+
+    Each stage is a program of its own for it; together they say how long a load takes, which is measured."""
+    name = f"verified instructions of the largest stage, of {INSTRUCTIONS:,}"
+    if not instructions:
+        return Verdict(name, None, None, 1.0, "")
+    ratio = instructions / INSTRUCTIONS
+    return Verdict(name, ratio, ratio, 1.0, f"{instructions:,}")
+
+
+def daemon(figures: Figures) -> list[Verdict]:
+    """With a hundred services and a thousand backends, and with one service whose 250 backends flap."""
+    owed: dict[str, tuple[Key, float]] = {
+        f"the daemon's memory, of {MEGABYTES_OWED} MB": (MEMORY, MEGABYTES_OWED),
+        f"the same with checks, of {MEGABYTES_OWED} MB": (CHECKED, MEGABYTES_OWED),
+        f"the daemon ready again, within {SECONDS_OWED} s": (START, SECONDS_OWED),
+        f"{READING.workload}, within {ANSWER_OWED} s": (READING, ANSWER_OWED),
+        f"{CHANGING.workload}, within {ANSWER_OWED} s": (CHANGING, ANSWER_OWED),
+    }
+    for size in SIZES:
+        owed |= {
+            f"{size}: applied within {size.seconds_owed:g} s": (size.key(APPLYING), size.seconds_owed),
+            f"{size}: at rest, of {BUSY_OWED} % of a processor": (size.key(BUSY), BUSY_OWED),
+            f"{size}: memory, of {size.megabytes_owed:g} MB": (size.key(LARGE_MEMORY), size.megabytes_owed),
+            f"{size}: ready again, within {SECONDS_OWED} s": (size.key(READY), SECONDS_OWED),
+        }
+    return [_within(name, figures.get(key), amount) for name, (key, amount) in owed.items()]
+
+
+def _within(name: str, figure: Figure | None, amount: float) -> Verdict:
+    if figure is None:
+        return Verdict(name, None, None, 1.0, "")
+    seen = f"{figure.best:.2f} {figure.unit}"
+    return Verdict(name, figure.best / amount, figure.series.median / amount, 1.0, seen)
+
+
+def judge(figures: Figures, pace: Pace, instructions: int) -> list[Verdict]:
+    return [
+        *(target.judged(figures) for target in targets(pace)),
+        *(lost(program, figures) for program in (MH, WLC)),
+        verified(instructions),
+        *daemon(figures),
+    ]

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`./lab VERB`, for what only this project needs: its bench, chaos, packages and virtual machines.
+
+What `xdpdirector lab` has is for users, too. Verbs import what they need when they are called.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from xdpdirector.errors import InvalidRequestError, TimedOutError
+from xdpdirector.lab.commands import SERVICES_WIDTH, OwnName, end_like_ctrl_c, say, tell
+
+app = typer.Typer(help="What builds, measures and proves this project.", no_args_is_help=True)
+
+
+@app.command()
+def bench(
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Half a minute; without UDP, servers and daemon.")
+    ] = False,
+    document: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the cost by number of flows.")
+    ] = None,
+    name: OwnName = None,
+) -> None:
+    """What a packet costs, beside the least it could; what comes through; status 1 if a target is missed."""
+    from dev.bench.command import bench as run_command
+
+    end_like_ctrl_c()
+    raise typer.Exit(0 if run_command(name, quick, document, plot, say) else 1)
+
+
+@app.command()
+def chaos(
+    seed: Annotated[int | None, typer.Option(min=0, help="Of a run before; by default another one.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.4, max=240, help="How long.")] = 5.0,
+    running: Annotated[int, typer.Option(min=0, max=5000, help="Connections that run.")] = 300,
+    rate: Annotated[float, typer.Option(min=0, max=1000, help="New connections a second.")] = 100.0,
+    flood: Annotated[int, typer.Option(min=100, max=500_000, help="Packets a second of a flood.")] = 20_000,
+    ports: Annotated[
+        int, typer.Option(min=1024, max=28_232, help="Ports of a client, all of which a spray tries.")
+    ] = 28_232,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Only these disturbances, operations and floods; repeatable."),
+    ] = None,
+    log: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the director's log there.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON document on standard output.")] = False,
+    name: OwnName = None,
+) -> None:
+    """Disturb, administer and attack a director under load; status 1 if a connection of a living backend breaks.
+
+    Status 5 if this machine was too busy to judge it.
+    """
+    from secrets import randbits
+
+    from dev.chaos.expectations import Verdict
+    from dev.chaos.run import run_chaos
+    from dev.chaos.schedule import kinds
+    from dev.chaos.setting import Options as Wanted
+    from dev.chaos.setting import Size
+    from dev.chaos.show import show as show_chaos
+
+    if strange := sorted({*(only or ())} - {*kinds()}):
+        raise InvalidRequestError(f"chaos knows no '{strange[0]}': use {', '.join(kinds())}")
+    end_like_ctrl_c()
+    wanted = Wanted(
+        randbits(32) if seed is None else seed,
+        minutes,
+        Size(running, rate, flood, ports),
+        name or "chaos",
+        name is None,
+        tuple(only or ()),
+        log,
+    )
+    result = run_chaos(wanted, say)
+    failed = TimedOutError.exit_code if result.verdict is Verdict.BUSY else 1
+    tell(result, show_chaos, as_json=as_json, width=SERVICES_WIDTH, failed=failed)
+
+
+@app.command(context_settings={"ignore_unknown_options": True})
+def vm(
+    tests: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[PYTEST ARGUMENT]...", help="Instead of the usual choice.", show_default=False
+        ),
+    ] = None,
+    shell: Annotated[bool, typer.Option("--shell", help="A shell in the guest instead of tests.")] = False,
+) -> None:
+    """Run tests in an emulated machine with Debian's own kernel, from a checkout; status 1 if one fails."""
+    from dev.vm.session import TESTS, Options, run_session
+
+    end_like_ctrl_c()
+    course = run_session(Options(Path.cwd(), tests or TESTS, shell=shell), say)
+    say(str(course))
+    raise typer.Exit(0 if course.passed else 1)
+
+
+@app.command()
+def package(
+    trial: Annotated[
+        bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")
+    ] = False,
+    renew: Annotated[
+        bool, typer.Option("--renew", help="Instead: lock the newest Python packages that are admitted.")
+    ] = False,
+    audit: Annotated[
+        bool, typer.Option("--audit", help="Instead: ask which of the locked ones have known faults.")
+    ] = False,
+) -> None:
+    """Build the Debian packages from a checkout, and let lintian judge them."""
+    from dev.package import lock
+    from dev.package.command import package as build_packages
+
+    end_like_ctrl_c()
+    home = Path.cwd() / ".lab" / "package"
+    home.mkdir(parents=True, exist_ok=True)
+    if renew:
+        lock.renew(Path.cwd(), home, say)
+    if audit:
+        say(lock.audit(Path.cwd(), home))
+    if renew or audit:
+        return
+    build_packages(Path.cwd(), say, trial=trial)
+
+
+@app.command()
+def vagrant(
+    backends: Annotated[int, typer.Option(min=2, max=3, help="How many backends.")] = 3,
+    pair: Annotated[bool, typer.Option("--pair", help="Instead: two directors, one takes over.")] = False,
+) -> None:
+    """Bring up the machines of vagrant/ in emulation, put them through their paces, destroy them."""
+    from dev.vagrant.command import Options, outside
+
+    end_like_ctrl_c()
+    raise typer.Exit(outside(Options(Path.cwd(), backends, pair), say))
+
+
+@app.command(name="versus-lvs")
+def versus_lvs(
+    quick: Annotated[bool, typer.Option("--quick", help="Few flows, one round.")] = False,
+    document: Annotated[
+        str | None,
+        typer.Option("--json", metavar="FILE|-", help="Write everything as JSON; - instead of tables."),
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option("--svg", metavar="FILE", help="Draw the instructions by number of flows.")
+    ] = None,
+) -> None:
+    """Instructions for each packet, beside kernel IPVS in an emulated machine; status 1 if the target is missed."""
+    from dev.versus_ipvs.command import versus
+
+    end_like_ctrl_c()
+    raise typer.Exit(0 if versus(Path.cwd(), quick, document, plot, say) else 1)

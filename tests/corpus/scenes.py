@@ -13,12 +13,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
-from conversation import datagrams, echoed, socket_on
-from faraway import far_client
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 
+from tests.support.far_client import far_client
+from tests.support.lab_client import datagrams, echoed, socket_on
 from xdpdirector.lab import Lab
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.servers import Echo, Server

@@ -5,8 +5,8 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from directing import CHECK, directing
 
+from tests.support.lab_director import CHECK, directing
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -16,10 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, becomes, command, directing, require_open_checkout
 from ruamel.yaml import YAML
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import (
+    CHECK,
+    becomes,
+    command,
+    directing,
+    require_open_checkout,
+)
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

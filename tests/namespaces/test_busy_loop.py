@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from directing import MARGIN, becomes, command
 
 from dev.bench.flapping import configuration as flapping_configuration
 from dev.bench.flapping import fickle
+from tests.support.lab_director import MARGIN, becomes, command
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, HealthCheck, web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -11,9 +11,16 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, MARGIN, becomes, command, directing, view
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import (
+    CHECK,
+    MARGIN,
+    becomes,
+    command,
+    directing,
+    view,
+)
 from xdpdirector.client import service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration

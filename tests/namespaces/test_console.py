@@ -6,8 +6,9 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from console import Command, File, NotRun, steps
-from windows import Windows
+
+from tests.support.console import Command, File, NotRun, steps
+from tests.support.terminals import Windows
 
 SESSION = """
 Words.

@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, command
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import CHECK, command
 from xdpdirector.client import backend_path
 from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab

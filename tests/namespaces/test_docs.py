@@ -9,9 +9,15 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from console import Command, File, NotRun, documents, steps
-from windows import OWN, Windows
 
+from tests.support.console import (
+    Command,
+    File,
+    NotRun,
+    documents,
+    steps,
+)
+from tests.support.terminals import OWN, Windows
 from xdpdirector.lab.lab import all_names, take_down
 from xdpdirector.lab.lab_state import Record
 from xdpdirector.lab.topology import NAMESPACES, PREFIX

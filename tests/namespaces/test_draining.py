@@ -8,10 +8,16 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, MARGIN, becomes, directing, view
-from transfers import Upload, random_octets
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import (
+    CHECK,
+    MARGIN,
+    becomes,
+    directing,
+    view,
+)
+from tests.support.transfers import Upload, random_octets
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import ConflictError, TimedOutError
 from xdpdirector.lab import Lab

@@ -6,10 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, MARGIN, becomes, directing, view
-from transfers import Upload, random_octets
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import (
+    CHECK,
+    MARGIN,
+    becomes,
+    directing,
+    view,
+)
+from tests.support.transfers import Upload, random_octets
 from xdpdirector.client import service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 import pytest
-from clientele import sources
-from directing import CHECK, directing
-from ftp import Session, clients_of
 
+from tests.support.ftp_client import Session, clients_of
+from tests.support.lab_director import CHECK, directing
+from tests.support.many_clients import sources
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import racing
-from directing import CHECK, command, directing
-from fuzzing import plant, runs
-from racing import Writer, race
 
+from tests.support import concurrent_writers
+from tests.support.concurrent_writers import Writer, race
+from tests.support.fuzzing import plant, runs
+from tests.support.lab_director import CHECK, command, directing
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
@@ -75,17 +75,21 @@ def test_writers_lose_nothing(director: LabDirector, writers: int) -> None:
         backend = {"address": f"192.0.2.{150 + writer.number}"}
         return writer.ask("PATCH", WEB, {"backends": {f"new{writer.number}": backend}}).status
 
-    _, lost = race(socket, writers, lambda writer: writer.change("PATCH", BACKEND, racing.weigh_more))
+    _, lost = race(
+        socket, writers, lambda writer: writer.change("PATCH", BACKEND, concurrent_writers.weigh_more)
+    )
     statuses, _ = race(socket, writers, grow)
     once, _ = race(
-        socket, writers, racing.make_once(f"{WEB}/backends", {"name": "late", "address": "192.0.2.99"})
+        socket,
+        writers,
+        concurrent_writers.make_once(f"{WEB}/backends", {"name": "late", "address": "192.0.2.99"}),
     )
 
     assert lost > 0, "nobody raced"
     assert weights(director)["backend1"] == 1 + writers
     assert statuses == [200] * writers
     assert {f"new{number}" for number in range(writers)} < set(weights(director))
-    assert racing.statuses(once) == {(201, False): 1, (201, True): writers - 1}
+    assert concurrent_writers.statuses(once) == {(201, False): 1, (201, True): writers - 1}
     wait_until(lambda: is_true(director), "the maps hold what is wanted")
 
 

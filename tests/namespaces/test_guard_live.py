@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 
 import pytest
-from clientele import sources
-from conversation import Conversation, family_of, socket_on
-from directing import CHECK, command, directing, verdict
 from ruamel.yaml import YAML
 
+from tests.support.lab_client import Conversation, family_of, socket_on
+from tests.support.lab_director import CHECK, command, directing, verdict
+from tests.support.many_clients import sources
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, becomes, command, directing
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import CHECK, becomes, command, directing
 from xdpdirector.errors import ConflictError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration

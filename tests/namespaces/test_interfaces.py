@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from ipaddress import ip_interface
 
 import pytest
-from pair import DIRECTOR4, DIRECTOR6, DIRECTOR_MAC, Pair
 
+from tests.support.veth_pair import DIRECTOR4, DIRECTOR6, DIRECTOR_MAC, Pair
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.net.interfaces import find
 

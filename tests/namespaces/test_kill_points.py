@@ -22,10 +22,10 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from datagrams import Stream
-from forkserver import ForkServer
 from ruamel.yaml import YAML
 
+from tests.support.datagram_stream import Stream
+from tests.support.forkserver import ForkServer
 from xdpdirector.control.planner import Standing, plan
 from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.errors import UnreachableError

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from conversation import answering, socket_on
-from directing import CHECK, becomes, directing, view
 
+from tests.support.lab_client import answering, socket_on
+from tests.support.lab_director import CHECK, becomes, directing, view
 from xdpdirector.errors import TimedOutError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration

@@ -7,8 +7,14 @@ from ipaddress import ip_address
 from typing import Any
 
 import pytest
-from pair import PEER_MAC, VIP4, VIP6, Pair, until
 
+from tests.support.veth_pair import (
+    PEER_MAC,
+    VIP4,
+    VIP6,
+    Pair,
+    until,
+)
 from xdpdirector.lan.frame_parser import Claim
 from xdpdirector.lan.packet_socket import PacketWire
 from xdpdirector.lan.request import Inquiry

@@ -5,9 +5,9 @@ import os
 from collections.abc import Callable, Iterator
 
 import pytest
-from conversation import datagrams, echoed
-from directing import CHECK, directing, verdict
 
+from tests.support.lab_client import datagrams, echoed
+from tests.support.lab_director import CHECK, directing, verdict
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

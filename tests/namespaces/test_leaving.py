@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from directing import CHECK, command, directing
 
+from tests.support.lab_director import CHECK, command, directing
 from xdpdirector.errors import ConflictError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration

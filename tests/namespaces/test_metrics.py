@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conversation import Conversation
 from prometheus_client.parser import text_string_to_metric_families
 from ruamel.yaml import YAML
 
+from tests.support.lab_client import Conversation
 from xdpdirector.client import backend_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE

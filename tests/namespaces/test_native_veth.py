@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 import pytest
-from conversation import answering
-from directing import CHECK, command, directing
 
+from tests.support.lab_client import answering
+from tests.support.lab_director import CHECK, command, directing
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 import pytest
-from pair import (
+
+from tests.support.veth_pair import (
     ABSENT4,
     ABSENT6,
     DIRECTOR4,
@@ -22,8 +23,7 @@ from pair import (
     Pair,
     until,
 )
-from watching import FRESH, Watch, entry, story
-
+from tests.support.watched_neighbours import FRESH, Watch, entry, story
 from xdpdirector.model import Address
 from xdpdirector.net.garp import announcement
 

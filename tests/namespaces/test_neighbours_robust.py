@@ -8,9 +8,18 @@ from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
-from pair import ABSENT4, DIRECTOR_MAC, OTHER_MAC, PEER4, PEER6, PEER_MAC, Pair, until
-from watching import FRESH, Watch, entry, story
 
+from tests.support.veth_pair import (
+    ABSENT4,
+    DIRECTOR_MAC,
+    OTHER_MAC,
+    PEER4,
+    PEER6,
+    PEER_MAC,
+    Pair,
+    until,
+)
+from tests.support.watched_neighbours import FRESH, Watch, entry, story
 from xdpdirector.model import Address
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.neighbour_requests import Neighbourhood, Room, rooms

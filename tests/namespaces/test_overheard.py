@@ -7,10 +7,10 @@ Whatever has no MAC that the switch knows goes to everybody, as after a backend 
 from __future__ import annotations
 
 import pytest
-from directing import verdict
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 
+from tests.support.lab_director import verdict
 from xdpdirector.lab import Lab
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host

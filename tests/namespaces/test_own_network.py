@@ -8,9 +8,9 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 import pytest
-from conversation import Conversation
-from directing import command, directing, view
 
+from tests.support.lab_client import Conversation
+from tests.support.lab_director import command, directing, view
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import TARGETS, HealthCheck, web_configuration

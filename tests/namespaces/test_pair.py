@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conversation import Conversation
 
+from tests.support.lab_client import Conversation
 from xdpdirector.ha.keepalived import Vrrp, render
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 
 import pytest
-from conversation import Conversation
-from directing import CHECK, directing, verdict
-from faraway import NARROW, far_address, far_client
-from transfers import Download
 
+from tests.support.far_client import NARROW, far_address, far_client
+from tests.support.lab_client import Conversation
+from tests.support.lab_director import CHECK, directing, verdict
+from tests.support.transfers import Download
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

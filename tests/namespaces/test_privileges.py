@@ -10,10 +10,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, MARGIN, becomes, command, directing, require_open_checkout, view
 from ruamel.yaml import YAML
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import (
+    CHECK,
+    MARGIN,
+    becomes,
+    command,
+    directing,
+    require_open_checkout,
+    view,
+)
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError, NotAllowedError
 from xdpdirector.lab import Lab

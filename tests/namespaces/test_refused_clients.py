@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conversation import Conversation, connected, datagrams
-from directing import CHECK, directing, verdict
 
+from tests.support.lab_client import Conversation, connected, datagrams
+from tests.support.lab_director import CHECK, directing, verdict
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -7,10 +7,10 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 
 import pytest
-from clientele import sources
-from conversation import Conversation, answering, family_of, socket_on
-from directing import CHECK, becomes, directing, view
 
+from tests.support.lab_client import Conversation, answering, family_of, socket_on
+from tests.support.lab_director import CHECK, becomes, directing, view
+from tests.support.many_clients import sources
 from xdpdirector.client import service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, becomes, directing, view
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import CHECK, becomes, directing, view
 from xdpdirector.client import backend_path
 from xdpdirector.errors import StoreError
 from xdpdirector.lab import Lab

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
-from wheels import CHECKOUT, build
+
+from tests.support.wheels import CHECKOUT, build
 
 pytestmark = pytest.mark.network
 

@@ -9,10 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from directing import CHECK, becomes, command, directing, view
-from releases import another_program, replace
-from running import Running, all_running, serves
 
+from tests.support.lab_director import (
+    CHECK,
+    becomes,
+    command,
+    directing,
+    view,
+)
+from tests.support.releases import another_program, replace
+from tests.support.running_transfers import Running, all_running, serves
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, backend_address, web_configuration

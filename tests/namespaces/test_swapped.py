@@ -9,9 +9,9 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-from directing import directing
-from numbered import Numbered
 
+from tests.support.lab_director import directing
+from tests.support.numbered_datagrams import Numbered
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import backend_address
 from xdpdirector.lab.director import LabDirector

@@ -7,10 +7,10 @@ from hashlib import sha256
 from typing import Any
 
 import pytest
-from conversation import Conversation, answering, datagrams, echoed
-from directing import CHECK, directing
-from transfers import MEGABYTE, Download, Upload, random_octets
 
+from tests.support.lab_client import Conversation, answering, datagrams, echoed
+from tests.support.lab_director import CHECK, directing
+from tests.support.transfers import MEGABYTE, Download, Upload, random_octets
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -5,10 +5,10 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 
 import pytest
-from conversation import Conversation, answering
-from directing import CHECK, directing, view
-from transfers import Download, Upload, random_octets
 
+from tests.support.lab_client import Conversation, answering
+from tests.support.lab_director import CHECK, directing, view
+from tests.support.transfers import Download, Upload, random_octets
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from directing import CHECK, command, directing, view
-from numbered import Numbered, Tally
-from releases import another_program, replace
-from running import all_running, serves
 
+from tests.support.lab_director import CHECK, command, directing, view
+from tests.support.numbered_datagrams import Numbered, Tally
+from tests.support.releases import another_program, replace
+from tests.support.running_transfers import all_running, serves
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.director import LabDirector

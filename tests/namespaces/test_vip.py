@@ -7,8 +7,6 @@ from collections.abc import Callable
 from ipaddress import IPv6Address
 
 import pytest
-from conversation import socket_on
-from directing import command
 from scapy.layers.inet import ICMP, IP
 from scapy.layers.inet6 import (
     ICMPv6EchoReply,
@@ -21,6 +19,8 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Ether
 from scapy.packet import Packet
 
+from tests.support.lab_client import socket_on
+from tests.support.lab_director import command
 from xdpdirector.client import service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.director import LabDirector

@@ -12,7 +12,8 @@ from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
-from pair import (
+
+from tests.support.veth_pair import (
     DIRECTOR4,
     DIRECTOR6,
     DIRECTOR_MAC,
@@ -24,7 +25,6 @@ from pair import (
     Pair,
     until,
 )
-
 from xdpdirector.errors import DataplaneError
 from xdpdirector.model import Address
 from xdpdirector.net.garp import announcement

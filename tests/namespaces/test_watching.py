@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conversation import Conversation
-from directing import CHECK, becomes, command, directing
 from scapy.layers.inet import IP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Ether
 from scapy.utils import RawPcapNgReader
 
+from tests.support.lab_client import Conversation
+from tests.support.lab_director import CHECK, becomes, command, directing
 from xdpdirector.dataplane.maps import Tables
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.lab import Lab

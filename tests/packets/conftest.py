@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from driving import Driver
-from world import World
 
+from tests.support.world import World
+from tests.support.xdp_driver import Driver
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths

@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
+import tests.support.world as w
 from xdpdirector.dataplane.writer import REASSEMBLY
 from xdpdirector.model import Scheduler
 

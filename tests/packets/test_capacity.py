@@ -7,8 +7,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 import pytest
-import world as w
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Listener, Scheduler, ServiceSpec

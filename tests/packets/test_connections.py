@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import world as w
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 
 TWO = (w.backend("web1"), w.backend("web2"))

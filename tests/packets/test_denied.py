@@ -7,11 +7,11 @@ from ipaddress import ip_network
 from typing import Any
 
 import pytest
-import world as w
 from scapy.layers.inet import ICMP, IP, TCP, fragment
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6
 from scapy.packet import Packet, Raw
 
+import tests.support.world as w
 from xdpdirector.dataplane import guard_maps as guarding_module
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.dataplane.writer import Dataplane

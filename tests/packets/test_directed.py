@@ -6,11 +6,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan
 from xdpdirector.model import Persistence, Scheduler
 

@@ -10,9 +10,9 @@ from ipaddress import ip_address
 
 import numpy as np
 import pytest
-import world as w
-from growing import instructions
 
+import tests.support.world as w
+from tests.support.instruction_count import instructions
 from xdpdirector.dataplane.maps import Array
 from xdpdirector.dataplane.service_plan import ServicePlan, backends_of
 from xdpdirector.model import Scheduler

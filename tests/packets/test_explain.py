@@ -12,10 +12,10 @@ from random import Random
 
 import numpy as np
 import pytest
-import world as w
-from test_reference import KINDS, Duel, other_interface, plans
-from world import World
 
+import tests.support.world as w
+from tests.packets.test_reference import KINDS, Duel, other_interface, plans
+from tests.support.world import World
 from xdpdirector import libbpf
 from xdpdirector.dataplane.explain_run import Explainer
 from xdpdirector.dataplane.explain_types import Finding, Question, Slot, frame_of

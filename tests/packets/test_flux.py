@@ -4,9 +4,18 @@
 from __future__ import annotations
 
 import pytest
-import world as w
-from rings import FLOWS, NAMES, asked, flags, opened, planned, ring, settle
 
+import tests.support.world as w
+from tests.support.ring_slots import (
+    FLOWS,
+    NAMES,
+    asked,
+    flags,
+    opened,
+    planned,
+    ring,
+    settle,
+)
 from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.rings import YOUNG
 from xdpdirector.dataplane.writer import Dataplane

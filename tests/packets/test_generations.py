@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import pytest
-import world as w
 
+import tests.support.world as w
 from xdpdirector.model import Persistence, Scheduler
 
 TWO = (w.backend("web1"), w.backend("web2"))

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-import world as w
-from growing import instructions
 
+import tests.support.world as w
+from tests.support.instruction_count import instructions
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener, Scheduler
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-import world as w
 from scapy.layers.inet import GRE, IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.packet import Packet
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.model import Listener, Persistence, Scheduler

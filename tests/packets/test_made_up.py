@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import pytest
-import world as w
-from rings import NAMES, asked, planned, settle
 
+import tests.support.world as w
+from tests.support.ring_slots import NAMES, asked, planned, settle
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.model.guard import ServiceLimit
 

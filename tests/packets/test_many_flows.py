@@ -11,12 +11,12 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import pytest
-import world as w
-from crowd import NAMES, SILENCE, Condition, Crowd
-from driving import Driver
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import tests.support.world as w
+from tests.support.flow_crowd import NAMES, SILENCE, Condition, Crowd
+from tests.support.xdp_driver import Driver
 from xdpdirector.model import Scheduler
 
 Step: TypeAlias = tuple[Callable[..., None], tuple[object, ...]]

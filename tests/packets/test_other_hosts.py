@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-import world as w
 from scapy.layers.inet import IP, TCP, UDP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1Q
 from scapy.packet import Packet
 
+import tests.support.world as w
 from xdpdirector.dataplane import secondary_mac_map
 from xdpdirector.net import own_macs
 

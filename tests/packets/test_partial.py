@@ -9,11 +9,11 @@ from dataclasses import replace
 from ipaddress import ip_address
 
 import pytest
-import world as w
-from rings import flags, records, settle
 from scapy.layers.inet import IP, TCP
 from scapy.packet import Packet
 
+import tests.support.world as w
+from tests.support.ring_slots import flags, records, settle
 from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan, State
 from xdpdirector.dataplane.writer import Dataplane

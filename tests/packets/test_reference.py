@@ -18,11 +18,11 @@ from random import Random
 
 import numpy as np
 import pytest
-import world as w
-from reference.director import Director, Fate
-from reference.frame import TCP, UDP, dissect
-from reference.grammar import Cast, Grammar, mended
 
+import tests.support.world as w
+from tests.packets.reference.director import Director, Fate
+from tests.packets.reference.frame import TCP, UDP, dissect
+from tests.packets.reference.grammar import Cast, Grammar, mended
 from xdpdirector import libbpf
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Listener, Persistence, Scheduler

@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -23,6 +22,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Packet, Raw
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener, Scheduler
 from xdpdirector.model.listener import WITHOUT_PORTS

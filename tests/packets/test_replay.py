@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP, fragment
 from scapy.layers.l2 import ARP, Dot1Q
 from scapy.packet import Packet, Raw
 from scapy.utils import PcapWriter
 
+import tests.support.world as w
 from xdpdirector.model import Configuration
 from xdpdirector.paths import BPFFS
 from xdpdirector.replay import Replay

@@ -9,8 +9,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import world as w
 from scapy.utils import RawPcapNgReader, wrpcap
+
+import tests.support.world as w
 
 CONFIGURATION = """\
 interfaces: [eth0]

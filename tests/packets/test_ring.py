@@ -4,11 +4,22 @@
 from __future__ import annotations
 
 import pytest
-import world as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from rings import FLOWS, NAMES, SLOTS, asked, flags, opened, planned, records, ring, settle
 
+import tests.support.world as w
+from tests.support.ring_slots import (
+    FLOWS,
+    NAMES,
+    SLOTS,
+    asked,
+    flags,
+    opened,
+    planned,
+    records,
+    ring,
+    settle,
+)
 from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.errors import CapacityError

@@ -6,7 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
-import world as w
 from scapy.layers.inet import ICMP, IP, TCP, UDP, IPOption
 from scapy.layers.inet6 import (
     ICMPv6DestUnreach,
@@ -20,6 +19,7 @@ from scapy.layers.inet6 import (
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
 from scapy.packet import Packet, Raw
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import Hop, ServicePlan
 from xdpdirector.model import Scheduler
 

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pytest
-import world as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Persistence, Scheduler
 

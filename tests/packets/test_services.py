@@ -7,12 +7,12 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-import world as w
 from scapy.layers.inet import GRE, IP, TCP
 from scapy.layers.inet6 import IPv6
 from scapy.layers.l2 import Dot1AD, Dot1Q, Ether
 from scapy.packet import Packet
 
+import tests.support.world as w
 from xdpdirector.dataplane.service_plan import Hop, ServicePlan, State
 from xdpdirector.model import Listener, Persistence, Scheduler
 

@@ -12,10 +12,10 @@ from ipaddress import ip_address
 import numpy as np
 import numpy.typing as npt
 import pytest
-import world as w
-from driving import Driver, mac_number
 from scapy.packet import Packet
 
+import tests.support.world as w
+from tests.support.xdp_driver import Driver, mac_number
 from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Scheduler

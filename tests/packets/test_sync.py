@@ -10,8 +10,8 @@ from contextlib import closing
 from typing import NamedTuple
 
 import pytest
-import world as w
 
+import tests.support.world as w
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler, Sizes
 from xdpdirector.paths import InstancePaths

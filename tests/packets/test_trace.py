@@ -8,9 +8,9 @@ from dataclasses import replace
 from ipaddress import ip_network
 
 import pytest
-import world as w
-from world import World
 
+import tests.support.world as w
+from tests.support.world import World
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.dataplane.trace_reader import Decisions
 from xdpdirector.dataplane.trace_types import Decision, Selection

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 import pytest
-from slowness import CHECK, PATIENCE
 
+from tests.support.slowness import CHECK, PATIENCE
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector

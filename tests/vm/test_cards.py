@@ -11,10 +11,10 @@ import json
 from collections.abc import Iterator
 
 import pytest
-from curl import REQUESTS, answers
-from slowness import CHECK
 
 from dev.vm.session import CARDS
+from tests.support.curl import REQUESTS, answers
+from tests.support.slowness import CHECK
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, TARGETS, web_configuration
 from xdpdirector.lab.director import LabDirector

@@ -6,9 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from curl import REQUESTS, answers
-from slowness import PATIENCE
 
+from tests.support.curl import REQUESTS, answers
+from tests.support.slowness import PATIENCE
 from xdpdirector.client import backend_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, TARGETS

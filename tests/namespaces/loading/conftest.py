@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from pyroute2 import netns
-from trials import DIRECTOR, SMALL, write
 
+from tests.support.loader_trials import DIRECTOR, SMALL, write
 from xdpdirector.loader import attachment, compile_cache, compiler
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.paths import InstancePaths

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from trials import SMALL, program_id, state
 
+from tests.support.loader_trials import SMALL, program_id, state
 from xdpdirector import libbpf
 from xdpdirector.errors import (
     ConflictError,

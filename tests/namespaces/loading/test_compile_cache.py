@@ -6,8 +6,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from trials import DIRECTOR, SMALL, in_python, run_once, write
 
+from tests.support.loader_trials import (
+    DIRECTOR,
+    SMALL,
+    in_python,
+    run_once,
+    write,
+)
 from xdpdirector import libbpf
 from xdpdirector.errors import LoaderError
 from xdpdirector.loader import attachment, compile_cache, compiler

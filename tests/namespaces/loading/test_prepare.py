@@ -6,8 +6,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from trials import DIRECTOR, SMALL, decoded, in_python, map_ids, pinned_id, run_once, write
 
+from tests.support.loader_trials import (
+    DIRECTOR,
+    SMALL,
+    decoded,
+    in_python,
+    map_ids,
+    pinned_id,
+    run_once,
+    write,
+)
 from xdpdirector import libbpf
 from xdpdirector.loader import compiler, layout
 from xdpdirector.model import Sizes

@@ -5,8 +5,18 @@ import os
 from pathlib import Path
 
 import pytest
-from trials import DIRECTOR, MAPS, SMALL, TYPES, answer, in_python, pinned_id, snapshot, write
 
+from tests.support.loader_trials import (
+    DIRECTOR,
+    MAPS,
+    SMALL,
+    TYPES,
+    answer,
+    in_python,
+    pinned_id,
+    snapshot,
+    write,
+)
 from xdpdirector.errors import (
     BccMissingError,
     LoaderError,

@@ -7,7 +7,16 @@ from __future__ import annotations
 
 from struct import pack, unpack, unpack_from
 
-from reference.frame import ACK, FIN, ICMP, ICMPV6, RST, SYN, TCP, Packet
+from tests.packets.reference.frame import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMPV6,
+    RST,
+    SYN,
+    TCP,
+    Packet,
+)
 
 TTL = 64
 DONT_FRAGMENT = 0x4000

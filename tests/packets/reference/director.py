@@ -11,10 +11,29 @@ from dataclasses import dataclass, field, replace
 from struct import pack
 from typing import NamedTuple
 
-from reference import answers
-from reference.frame import ACK, FIN, RST, TCP, UDP, Flow, Packet, Piece, dissect, is_icmp, quoted_flow
-from reference.guard import Guard
-from reference.state import COSTS, Backend, Listeners, Service, Slot, ring_of
+from tests.packets.reference import answers
+from tests.packets.reference.frame import (
+    ACK,
+    FIN,
+    RST,
+    TCP,
+    UDP,
+    Flow,
+    Packet,
+    Piece,
+    dissect,
+    is_icmp,
+    quoted_flow,
+)
+from tests.packets.reference.guard import Guard
+from tests.packets.reference.state import (
+    COSTS,
+    Backend,
+    Listeners,
+    Service,
+    Slot,
+    ring_of,
+)
 from xdpdirector.dataplane.service_plan import Cost, ServicePlan
 
 DROP, PASS, TX, REDIRECT = 1, 2, 3, 4

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from random import Random
 from struct import pack
 
-from reference.frame import (
+from tests.packets.reference.frame import (
     ACK,
     DESTINATION,
     FIN,

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Collection
 from ipaddress import ip_address
 
-from reference.frame import TCP, UDP, Packet
-from reference.state import Service
+from tests.packets.reference.frame import TCP, UDP, Packet
+from tests.packets.reference.state import Service
 from xdpdirector.model.guard import Prefix
 
 

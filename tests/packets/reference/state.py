@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from ipaddress import ip_address
 
-from reference.frame import Packet
+from tests.packets.reference.frame import Packet
 from xdpdirector.dataplane.service_plan import (
     EXCEPTIONS,
     FLUX,

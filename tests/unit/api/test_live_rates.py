@@ -1,0 +1,227 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the dashboard is shown of the present: once for all who look, with rates, history, problems and drains."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from tests.support.fake_director import FakeDirector
+from tests.support.stage import story
+from xdpdirector.api.metrics.live_rates import KEPT, KEPT_APART, Counted, Pulse
+from xdpdirector.api.routes.live import _stream
+from xdpdirector.model import AdminState, ServiceSpec
+from xdpdirector.model.guard import DenyEntry, parse_prefix
+from xdpdirector.model.status import Refused, Traffic
+from xdpdirector.state.change_request import Intent
+
+ME = Intent("operator")
+WITHIN = 10.0
+WEB = ServiceSpec.model_validate(
+    {
+        "listeners": ["192.0.2.10:80/tcp"],
+        "check": {"type": "tcp", "port": 80},
+        "backends": {name: {"address": f"192.0.2.2{name[-1]}"} for name in ("web1", "web2", "web3")},
+    }
+)
+
+MAIL = ServiceSpec.model_validate({"listeners": ["192.0.2.11:25/tcp"]})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def director() -> FakeDirector:
+    made = FakeDirector()
+    await made.create_service("web", WEB, intent=ME)
+    return made
+
+
+async def present(pulse: Pulse, *topics: str) -> dict[str, Any]:
+    """By topic."""
+    async with pulse.viewer(topics) as viewer:
+        parts = await viewer.take(WITHIN)
+    assert parts is not None
+    return {name: json.loads(part) for name, part in parts.items()}
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds", "rates"),
+    [
+        (Counted(10, 100, 1000, 1), 2.0, Counted(5, 50, 500, 0.5)),
+        (None, 1.0, None),
+        (Counted(), 0.0, None),
+        (Counted(100, 1000, 10_000, 10), 1.0, Counted(0, 0, 0, 0)),
+    ],
+    ids=["rate", "nothing before", "no time", "counted anew"],
+)
+def test_rates(before: Counted | None, seconds: float, rates: Counted | None) -> None:
+    now = Counted.of(Traffic(connections=20, packets=200, bytes=2000), Refused(by_service=1, by_source=1))
+
+    assert now.since(before, seconds) == rates
+
+
+@story
+async def test_the_state_of_all_is_always_there() -> None:
+    shown = await present(Pulse(await director()))
+
+    assert [*shown] == ["state"]
+    assert (shown["state"]["services"], shown["state"]["backends"], shown["state"]["ready"]) == (1, 3, True)
+
+
+@story
+async def test_only_what_is_asked_for_is_there() -> None:
+    shown = await present(Pulse(await director()), "services", "service:web", "service:mail")
+
+    assert {*shown} == {"state", "services", "service:web"}
+    assert [each["name"] for each in shown["services"]] == ["web"]
+    assert [each["name"] for each in shown["service:web"]["backends"]] == ["web1", "web2", "web3"]
+
+
+@story
+async def test_what_is_wrong_is_told_with_its_reason() -> None:
+    wrong = await director()
+    wrong.down["web", "web2"] = "connection refused"
+
+    shown = await present(Pulse(wrong), "services", "service:web")
+
+    [troubled] = shown["state"]["troubled"]
+    assert (troubled["backend"], troubled["operational"], troubled["reason"]) == (
+        "web2",
+        "down",
+        "connection refused",
+    )
+    assert shown["services"][0]["states"] == {"down": 1, "up": 2}
+
+
+@story
+async def test_a_drain_is_told_and_is_no_trouble() -> None:
+    draining = await director()
+    draining.busy["web", "web1"] = 7
+    await draining.set_admin("web", "web1", AdminState.DRAIN, reason="new disk", intent=ME)
+
+    shown = await present(Pulse(draining), "services")
+
+    [drain] = shown["state"]["drains"]
+    assert (drain["backend"], drain["reason"], drain["remaining"]) == ("web1", "new disk", 7)
+    assert shown["state"]["troubled"] == []
+    assert shown["services"][0]["states"] == {"drain": 1, "up": 2}
+
+
+@story
+async def test_who_is_denied() -> None:
+    guarded = await director()
+    await guarded.guard.add(DenyEntry(prefix=parse_prefix("203.0.113.0/24"), reason="<b>scan</b>"), intent=ME)
+
+    shown = await present(Pulse(guarded), "guard")
+
+    assert [(each["prefix"], each["reason"]) for each in shown["guard"]["top"]] == [
+        ("203.0.113.0/24", "<b>scan</b>")
+    ]
+
+
+@story
+async def test_all_viewers_share_one_look() -> None:
+    looked_at = await director()
+    pulse, looks = Pulse(looked_at), 0
+    readiness = looked_at.readiness
+
+    def counted() -> Any:
+        nonlocal looks
+        looks += 1
+        return readiness()
+
+    looked_at.readiness = counted  # type: ignore[method-assign]
+    async with pulse.viewer(()) as one, pulse.viewer(()) as other:
+        first = [await each.take(WITHIN) for each in (one, other)]
+
+    assert first[0] == first[1]
+    assert looks == 1
+
+
+@story
+async def test_nobody_looks_when_there_is_no_viewer() -> None:
+    pulse = Pulse(await director())
+
+    await present(pulse)
+
+    assert len(asyncio.all_tasks()) == 1
+
+
+@story
+async def test_history_begins_before_anybody_looks() -> None:
+    clock, kept = Clock(), await director()
+    pulse = Pulse(kept, clock, clock)
+
+    for _ in range(KEPT + 10):
+        await pulse.keep()
+        clock.now += KEPT_APART
+
+    history = pulse.history()
+    assert len(history["at"]) == len(history["totals"]["packets"]) == KEPT
+    assert len(history["services"]["web"]["connections"]) == KEPT
+
+
+@story
+async def test_a_service_that_is_new_has_a_history_with_a_hole() -> None:
+    clock, kept = Clock(), await director()
+    pulse = Pulse(kept, clock, clock)
+    for name in ("", "mail", "", ""):
+        await pulse.keep()
+        clock.now += KEPT_APART
+        if name:
+            await kept.create_service(name, MAIL, intent=ME)
+
+    assert pulse.history()["services"]["mail"]["packets"] == [None, None, 0]
+
+
+@story
+async def test_a_plane_that_cannot_be_read_is_told() -> None:
+    broken = await director()
+
+    def fail() -> Any:
+        raise RuntimeError("no map")
+
+    broken.readiness = fail  # type: ignore[method-assign]
+    shown = await present(Pulse(broken))
+
+    assert shown["state"]["trouble"]
+
+
+@story
+async def test_a_stream_goes_on_behind_the_last_event() -> None:
+    told = await director()
+    pulse = Pulse(told)
+    told.events.publish("backend.down", "web/web1", "one")
+    last = told.events.last
+    told.events.publish("backend.up", "web/web1", "two")
+
+    stream = _stream(pulse, told, {"events"}, None, last)
+    history, shown = [await anext(stream) for _ in range(2)]
+    await stream.aclose()  # type: ignore[attr-defined]
+
+    assert history.startswith(b"event: history\n")
+    number, _, data, *_ = shown.decode().split("\n")
+    assert number == f"id: {told.events.last}"
+    events = json.loads(data.removeprefix("data: "))["events"]
+    assert [each["text"] for each in events] == ["two"]
+
+
+@story
+async def test_a_stream_ends_with_the_daemon() -> None:
+    ending = await director()
+    stream = _stream(Pulse(ending), ending, set(), None, None)
+    await anext(stream)
+    await anext(stream)
+
+    ending.events.close()
+
+    assert [piece async for piece in stream] == []

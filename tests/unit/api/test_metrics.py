@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""/metrics, read back by prometheus_client's own parser."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.api_server import ApiServer
+from tests.support.fake_director import CLIENT, FakeDirector
+from xdpdirector import __version__
+from xdpdirector.errors import DataplaneError
+from xdpdirector.health.checks import Target
+from xdpdirector.health.checks.metrics import Tally
+from xdpdirector.lan.types import Finding, FindingKind
+from xdpdirector.model import BackendSpec, Listener, ServiceSpec
+from xdpdirector.state.change_request import Intent
+
+VIPS = ("192.0.2.10", "2001:db8::10")
+WEB1 = {"service": "web", "backend": "web1", "address": "192.0.2.21"}
+SPEC = ServiceSpec(
+    listeners=(Listener.parse("192.0.2.10:80/tcp"),),
+    backends={"web1": BackendSpec(address=ip_address("192.0.2.21"), weight=3)},
+)
+
+
+@pytest.fixture
+def director() -> FakeDirector:
+    director = FakeDirector()
+    asyncio.run(director.create_service("web", SPEC, intent=Intent("test")))
+    director.busy["web", "web1"] = 5
+    return director
+
+
+@pytest.fixture
+def api(director: FakeDirector, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
+    with ApiServer(director, tmp_path_factory.mktemp("metrics") / "api.sock") as server:
+        yield server
+
+
+@pytest.fixture
+def lacking(tmp_path: Path) -> Iterator[ApiServer]:
+    """`both` has two VIPs, of which web1 lacks one."""
+    director = FakeDirector()
+    listeners = (Listener.parse(f"{VIPS[0]}:81/tcp"), Listener.parse(f"[{VIPS[1]}]:81/tcp"))
+    spec = SPEC.model_copy(update={"listeners": listeners})
+    asyncio.run(director.create_service("both", spec, intent=Intent("test")))
+    director.lacking["both", "web1", ip_address(VIPS[1])] = "no answer"
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        yield server
+
+
+def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    text = api.client.get("/metrics")
+    return {
+        (sample.name, frozenset(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("xdpdirector_up", {}, 1),
+        ("xdpdirector_ready", {}, 1),
+        ("xdpdirector_build_info", {"version": __version__}, 1),
+        ("xdpdirector_verdicts_total", {"verdict": "forward", "reason": "forward_new"}, 1234567),
+        ("xdpdirector_verdicts_total", {"verdict": "drop", "reason": "drop_denied"}, 0),
+        ("xdpdirector_connections_stored", {}, 5),
+        ("xdpdirector_clients_turned_away_total", {}, 7),
+        ("xdpdirector_problems", {}, 0),
+        ("xdpdirector_warnings", {}, 0),
+        ("xdpdirector_revision", {}, 1),
+        ("xdpdirector_connections_total", {}, 20),
+        ("xdpdirector_incoming_packets_total", {}, 1500),
+        ("xdpdirector_incoming_bytes_total", {}, 2_000_000),
+        ("xdpdirector_map_entries", {"map": "backends"}, 1),
+        ("xdpdirector_map_capacity", {"map": "backends"}, 4096),
+        ("xdpdirector_program_info", {"interface": "eth0", "mode": "native", "program_id": "42"}, 1),
+        ("xdpdirector_service_operational", {"service": "web", "xdpdirector_service_operational": "up"}, 1),
+        ("xdpdirector_service_backends", {"service": "web"}, 1),
+        ("xdpdirector_service_backends_serving", {"service": "web"}, 1),
+        ("xdpdirector_service_refused_total", {"service": "web", "limit": "source"}, 0),
+        ("xdpdirector_backend_connections_active", WEB1, 5),
+        ("xdpdirector_backend_connections_inactive", WEB1, 0),
+        ("xdpdirector_backend_weight", WEB1, 3),
+        ("xdpdirector_backend_incoming_packets_total", WEB1, 1500),
+        ("xdpdirector_backend_incoming_bytes_total", WEB1, 2_000_000),
+        ("xdpdirector_backend_connections_total", WEB1, 20),
+        ("xdpdirector_backend_operational", {**WEB1, "xdpdirector_backend_operational": "up"}, 1),
+        ("xdpdirector_backend_operational", {**WEB1, "xdpdirector_backend_operational": "down"}, 0),
+        ("xdpdirector_backend_admin", {**WEB1, "xdpdirector_backend_admin": "enabled"}, 1),
+        ("xdpdirector_backend_admin", {**WEB1, "xdpdirector_backend_admin": "drain"}, 0),
+    ],
+)
+def test_each_metric_is_there(api: ApiServer, name: str, labels: dict[str, str], value: float) -> None:
+    assert scrape(api)[name, frozenset(labels.items())] == value
+
+
+CHECKED = {"type": "http", "target": "192.0.2.10:80", "backend": "192.0.2.21"}
+CHECKED6 = {"type": "icmp", "target": "2001:db8::10", "backend": "192.0.2.21"}
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "value"),
+    [
+        ("xdpdirector_check_duration_seconds_sum", CHECKED, 1.5),
+        ("xdpdirector_check_duration_seconds_count", CHECKED, 10),
+        ("xdpdirector_check_failures_total", CHECKED, 3),
+        ("xdpdirector_check_failures_total", CHECKED6, 0),
+        ("xdpdirector_check_impossible_total", CHECKED, 4),
+        ("xdpdirector_lan_findings", {"kind": "duplicate-vip"}, 1),
+        ("xdpdirector_lan_findings", {"kind": "shared-mac"}, 0),
+        ("xdpdirector_lan_mac_changes_total", {"address": "192.0.2.21"}, 2),
+        ("xdpdirector_backend_drain_connections", WEB1, 5),
+    ],
+)
+def test_what_is_seen_of_checks_drains_and_the_network(
+    api: ApiServer, director: FakeDirector, name: str, labels: dict[str, str], value: float
+) -> None:
+    vip, web1 = ip_address("192.0.2.10"), ip_address("192.0.2.21")
+    director.checked = [
+        Tally("http", Target(vip, 80, web1), tries=10, failures=3, impossible=4, seconds=1.5),
+        Tally("icmp", Target(ip_address("2001:db8::10"), 0, web1), tries=10, seconds=0.1),
+    ]
+    finding = dict.fromkeys(("subject", "text", "evidence", "remedy"), "-")
+    director.lan.findings = (
+        Finding(kind=FindingKind.DUPLICATE_VIP, since=datetime(2025, 1, 1, tzinfo=UTC), **finding),
+    )
+    director.lan.mac_changes = {web1: 2}
+    api.client.post("/v1/services/web/backends/web1/drain")
+
+    samples = scrape(api)
+    api.client.post("/v1/services/web/backends/web1/enable")
+
+    assert samples[name, frozenset(labels.items())] == value
+
+
+def test_no_client_is_named(api: ApiServer) -> None:
+    assert CLIENT not in api.client.get("/metrics")
+
+
+def test_an_unreadable_data_plane_is_down_and_no_error(api: ApiServer, director: FakeDirector) -> None:
+    director.broken = DataplaneError("the map is gone")
+    try:
+        samples = scrape(api)
+    finally:
+        director.broken = None
+
+    assert samples["xdpdirector_up", frozenset()] == 0
+    assert ("xdpdirector_ready", frozenset()) not in samples
+
+
+def test_the_page_on_monitoring_names_every_metric_and_no_other(api: ApiServer) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "monitoring.md").read_text()
+
+    families = {
+        f"{family.name}_total" if family.type == "counter" else family.name
+        for family in text_string_to_metric_families(api.client.get("/metrics"))
+        if family.name.startswith("xdpdirector_")
+    }
+
+    assert set(re.findall(r"`(xdpdirector_\w+)`", page)) == families
+
+
+def test_a_vip_that_a_backend_lacks_is_seen(lacking: ApiServer) -> None:
+    found = scrape(lacking)
+
+    both = {**WEB1, "service": "both"}
+    at = {vip: found["xdpdirector_backend_vip_up", frozenset({**both, "vip": vip}.items())] for vip in VIPS}
+    assert at == {"192.0.2.10": 1, "2001:db8::10": 0}
+    partial = {**both, "xdpdirector_backend_operational": "partial"}
+    assert found["xdpdirector_backend_operational", frozenset(partial.items())] == 1
+
+
+def test_a_service_with_one_vip_needs_no_metric_by_vip(api: ApiServer) -> None:
+    assert not any(name == "xdpdirector_backend_vip_up" for name, _ in scrape(api))

@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Parts of a package without its `__init__`: in a process of its own each, as that is for good."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = {
+    "__init__.py": "raise RuntimeError('all of it is loaded')",
+    "part.py": "from shop.other import NUMBER",
+    "other.py": "NUMBER = 7",
+}
+
+
+def python(source: str, *path: Path) -> str:
+    program = f"import sys; sys.path[:0] = {[str(place) for place in path]}\n{source}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    (tmp_path / "shop").mkdir()
+    for name, text in PACKAGE.items():
+        (tmp_path / "shop" / name).write_text(text)
+    return tmp_path
+
+
+def test_a_part_comes_without_the_whole(shop: Path) -> None:
+    source = "from xdpdirector.daemon.lazy_packages import only_parts_of\nonly_parts_of('shop')\n"
+
+    assert python(source + "import shop.part; print(shop.part.NUMBER)", shop) == "7"
+
+
+def test_what_is_asked_of_the_whole_comes_from_its_home(shop: Path) -> None:
+    source = (
+        "from xdpdirector.daemon.lazy_packages import only_parts_of\n"
+        "only_parts_of('shop', NUMBER='shop.other')\n"
+    )
+    source += "from shop import NUMBER\nimport shop\nprint(NUMBER, hasattr(shop, 'PRICE'))"
+
+    assert python(source, shop) == "7 False"
+
+
+@pytest.mark.parametrize("name", ["json", "no_such_package"], ids=["loaded already", "not there"])
+def test_other_packages_stay_as_they_are(name: str) -> None:
+    source = f"""
+import json
+from xdpdirector.daemon.lazy_packages import only_parts_of
+before = dict(sys.modules)
+only_parts_of({name!r})
+print(before == sys.modules)
+"""
+
+    assert python(source) == "True"
+
+
+def test_the_daemon_gets_along_with_parts() -> None:
+    source = """
+import socket
+from xdpdirector.cli.daemon_entry import PARTS
+from xdpdirector.daemon.lazy_packages import only_parts_of
+for package, homes in PARTS.items():
+    only_parts_of(package, **homes)
+import xdpdirector.daemon.lifecycle
+from xdpdirector.net import interfaces
+from xdpdirector.api.routes.metrics import text
+from xdpdirector.api.server.server import Server
+from xdpdirector.net.netlink import Requests
+Server(lambda: None, []).config.load()
+with Requests() as requests:
+    names = [link.name for link in interfaces.everything(requests)]
+up = text(None).split(b"xdpdirector_up ")[-1].split()[0].decode()
+costly = ("pyroute2.ndb", "pyroute2.iproute", "uvicorn.main", "click", "wsgiref", "typer", "rich", "difflib")
+print("lo" in names, up, [name for name in costly if name in sys.modules])
+"""
+
+    assert python(source) == "True 0 []"

@@ -1,0 +1,445 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The doctor on a made-up machine: one thing broken at a time, and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.fake_machine import (
+    CARD,
+    PATHS,
+    PID,
+    WELL,
+    Ward,
+)
+from xdpdirector.cli.doctor import show
+from xdpdirector.doctor.finding import Finding, Level
+from xdpdirector.doctor.machine import Kernel
+from xdpdirector.doctor.run import examine, is_well
+from xdpdirector.doctor.subject import Patient
+from xdpdirector.errors import DataplaneError
+from xdpdirector.net.neighbour_requests import Room
+from xdpdirector.net.veth_peer import Peer
+
+Break = Callable[[Ward], object]
+NETWORK_FINDING = {
+    "kind": "vip-missing-on-backend",
+    "subject": "web/web1",
+    "text": "backend web/web1 (192.0.2.21) does not have the VIP 192.0.2.10",
+    "evidence": "it was silent 3 times",
+    "remedy": "ip address add 192.0.2.10/32 dev lo",
+    "since": "2025-01-01T12:00:00Z",
+}
+
+
+def file(path: object, content: str | OSError | None) -> Break:
+    def change(ward: Ward) -> None:
+        if content is None:
+            del ward.machine.files[str(path)]
+        else:
+            ward.machine.files[str(path)] = content
+
+    return change
+
+
+def machine(**fields: Any) -> Break:
+    def change(ward: Ward) -> None:
+        for name, value in fields.items():
+            setattr(ward.machine, name, value)
+
+    return change
+
+
+def card(**fields: Any) -> Break:
+    return machine(card=replace(CARD, **fields))
+
+
+def says(document: str, **fields: Any) -> Break:
+    return lambda ward: ward.answers(document, **fields)
+
+
+def configured(**fields: Any) -> Break:
+    def change(ward: Ward) -> None:
+        assert ward.patient.configuration
+        ward.change(configuration=ward.patient.configuration.model_copy(update=fields))
+
+    return change
+
+
+def without_check(ward: Ward) -> None:
+    assert ward.patient.configuration
+    web = ward.patient.configuration.services["web"].model_copy(update={"check": None})
+    configured(services={"web": web})(ward)
+
+
+def without_configuration(ward: Ward) -> None:
+    ward.change(configuration=None, complaint="director.yaml:3:1: unknown key 'servces'")
+
+
+def dead(ward: Ward) -> None:
+    ward.silent()
+    del ward.machine.files[f"/proc/{PID}"]
+
+
+def of_instance(name: str) -> Break:
+    def change(ward: Ward) -> None:
+        ward.machine.instances[9] = name
+        card(program_id=9, program="director")(ward)
+
+    return change
+
+
+def gateway(**settings: str) -> Break:
+    """It forwards, before the daemon runs; `settings` of its interface."""
+
+    def change(ward: Ward) -> None:
+        dead(ward)
+        for name, value in settings.items():
+            sysctl(f"ipv4.conf.eth0.{name}", value)(ward)
+        sysctl("ipv4.ip_forward", "1")(ward)
+
+    return change
+
+
+def two_arms(**fields: Any) -> Break:
+    """A second interface in generic mode."""
+
+    def change(ward: Ward) -> None:
+        other = replace(CARD, name="eth1", mode="generic", **fields)
+        ward.machine.others = (other,)
+        configured(interfaces=("eth0", "eth1"))(ward)
+
+    return change
+
+
+def sysctl(name: str, value: str) -> Break:
+    return file(f"/proc/sys/net/{name.replace('.', '/')}", value)
+
+
+def fill(entries: int, room: int, name: str = "connections") -> Break:
+    return says("statistics", maps={name: {"entries": entries, "room": room}})
+
+
+def old_kernel(ward: Ward) -> None:
+    ward.machine.kernel = Kernel("5.10.0", (5, 10))
+
+
+CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
+JIT = "net/core/bpf_jit_enable"
+KEEPER = "/sys/fs/cgroup/system.slice/chrony.service"
+UNIT = "/etc/systemd/system/multi-user.target.wants/xdpdirector@ward.service"
+NO_MEMORY = "MemAvailable: 100000 kB"
+NOTHING_HELD = "CapEff:\t0000000000000000"
+
+
+@pytest.mark.parametrize(
+    ("broken", "level", "text", "remedy"),
+    [
+        pytest.param(without_configuration, "warning", "cannot be used", "correct it", id="configuration"),
+        pytest.param(without_check, "warning", "'web' has no check", "type: tcp", id="no check"),
+        pytest.param(dead, "warning", "no daemon of instance 'ward' runs", "systemctl start", id="no daemon"),
+        pytest.param(Ward.silent, "error", "runs but does not answer", "journalctl", id="daemon hangs"),
+        pytest.param(
+            says("ready", ready=False, problems=["VIP 192.0.2.10 stands nowhere"]),
+            "error", "stands nowhere", "as it says", id="not ready",
+        ),
+        pytest.param(
+            says("ready", warnings=["the disk is full"]), "warning", "the disk is full", "", id="daemon warns"
+        ),
+        pytest.param(
+            says("lan", findings=[NETWORK_FINDING]), "error", "does not have the VIP", "dev lo", id="network"
+        ),
+        pytest.param(fill(240000, 262144), "warning", "is 92% full", "sizes.connections", id="map full"),
+        pytest.param(
+            fill(900, 1 << 21), "note", "up to three times as fast", "connections: 8192", id="map too large"
+        ),
+        pytest.param(
+            says("statistics", drift_repaired=3), "warning", "3 places", "bpftool", id="drift"
+        ),
+        pytest.param(
+            says("statistics", verdicts={"pass_directed": 1234}),
+            "note", "1,234 frames came from backends", "router: true", id="directed",
+        ),
+        pytest.param(machine(card=None), "error", "eth0 does not exist", "", id="no interface"),
+        pytest.param(
+            card(port_fault="interface 'eth0' is a port of the bridge 'br0': Name 'br0'"),
+            "error", "is a port of the bridge 'br0'", "name the other", id="port of a bridge",
+        ),
+        pytest.param(
+            machine(others=(replace(CARD, name="eth1", arp_ignore=0),)),
+            "note", "eth1 answers ARP for addresses of other", "conf.eth1.arp_ignore=1", id="ARP flux",
+        ),
+        pytest.param(card(up=False), "error", "switched off", "ip link set eth0 up", id="interface off"),
+        pytest.param(card(carrier=False), "error", "no carrier", "cable", id="no carrier"),
+        pytest.param(card(program_id=0), "error", "carries no XDP program", "xdpdirector load", id="bare"),
+        pytest.param(
+            card(program_id=9, program="other"), "error", "somebody else's XDP program 9 'other'", "xdp off",
+            id="foreign",
+        ),
+        pytest.param(
+            of_instance("edge"), "error", "eth0 carries the packet program of instance 'edge'",
+            "take eth0 out of `interfaces` of instance 'ward'", id="another instance's",
+        ),
+        pytest.param(
+            card(program_id=9, program=""), "warning", "nobody may say whose", "root", id="unknown program"
+        ),
+        pytest.param(
+            card(mode="generic", driver="r8169"), "warning", "r8169 is not known", "use a card",
+            id="driver without native mode",
+        ),
+        pytest.param(
+            card(mode="generic", mtu=9000), "warning", "an MTU of 9000", "mtu 1500", id="MTU too large"
+        ),
+        pytest.param(
+            card(features={"rx-lro": True}), "warning", "lro is on", "ethtool -K eth0 lro off", id="LRO"
+        ),
+        pytest.param(
+            card(features={"rx-vlan-hw-parse": True}), "note", "VLAN tags", "rxvlan off", id="VLAN stripped"
+        ),
+        pytest.param(card(features={}), "note", "not known", "", id="offloads unknown"),
+        pytest.param(card(queues=(2, 8)), "warning", "2 of 8 queues", "combined 4", id="too few queues"),
+        pytest.param(card(queues=(1, 1)), "note", "one queue", "", id="one queue"),
+        pytest.param(
+            card(driver="virtio_net", transmit_queues=4), "note", "takes locks", "8 queue pairs", id="virtio"
+        ),
+        pytest.param(machine(bcc=None), "error", "BCC is missing", "python3-bpfcc", id="no BCC"),
+        pytest.param(
+            machine(bcc=[Path("/venv/bcc")]), "error", "unrelated one from PyPI", "uninstall bcc", id="impostor"
+        ),
+        pytest.param(
+            file("/usr/include/linux/bpf.h", None), "error", "headers are missing", "linux-libc-dev", id="headers"
+        ),
+        pytest.param(old_kernel, "error", "too old", "6.1 or newer", id="old kernel"),
+        pytest.param(sysctl("core.bpf_jit_enable", "0"), "warning", "interpreted", "bpf_jit_enable=1", id="JIT"),
+        pytest.param(sysctl("core.bpf_jit_harden", "2"), "note", "hardened", "=1", id="hardened"),
+        pytest.param(
+            file("/proc/sys/kernel/bpf_stats_enabled", "1"), "note", "are counted", "=0", id="BPF statistics"
+        ),
+        pytest.param(
+            file("/sys/kernel/security/lockdown", "none integrity [confidentiality]"), "error", "locked down",
+            "lockdown=integrity", id="lockdown",
+        ),
+        pytest.param(file(CLOCK, "acpi_pm"), "note", "acpi_pm is slow", "tsc", id="slow clock"),
+        pytest.param(
+            machine(tables={4: Room(0, 1)}), "warning", "room for 1", "ipv4.neigh.default.gc_thresh3=",
+            id="neighbours",
+        ),
+        pytest.param(
+            machine(tables={6: Room(900, 1024)}), "warning", "ipv6 neighbour table is nearly", "gc_thresh3=4096",
+            id="neighbours of others",
+        ),
+        pytest.param(sysctl("ipv4.icmp_echo_ignore_all", "1"), "note", "ping", "=0", id="no ping"),
+        pytest.param(
+            sysctl("ipv4.conf.eth0.arp_ignore", "8"), "error", "answers no ARP on eth0", "arp_ignore=0", id="ARP"
+        ),
+        pytest.param(
+            sysctl("ipv4.conf.all.log_martians", "1"), "note", "martian", "log_martians=0", id="martians"
+        ),
+        pytest.param(sysctl("ipv4.ip_forward", "1"), "note", "needs that not", "ip_forward=0", id="forwarding"),
+        pytest.param(
+            gateway(), "warning", "dropped at eth0: they come from a VIP",
+            "net.ipv4.conf.eth0.accept_local=1 net.ipv4.conf.eth0.rp_filter=2", id="gateway of its backends",
+        ),
+        pytest.param(
+            gateway(accept_local="1", rp_filter="1"), "warning", "dropped at eth0: they come", "rp_filter=2",
+            id="gateway with strict rp_filter",
+        ),
+        pytest.param(
+            card(kind="veth", peer=Peer("p0", False, False)), "error", "p0 has no XDP program",
+            "ethtool -K p0 tx off", id="veth without a program on its peer",
+        ),
+        pytest.param(
+            card(kind="veth", peer=Peer("p0", True, True)), "error", "p0 leaves checksums",
+            "mode: generic", id="veth with checksums left to its peer",
+        ),
+        pytest.param(card(kind="veth"), "note", "cannot be looked at", "as root", id="veth, peer unseen"),
+        pytest.param(
+            card(kind="veth", mode="", program_id=0, program="", peer=Peer("p0", False, True)), "note",
+            "takes generic mode", "XDP_PASS", id="veth before the start",
+        ),
+        pytest.param(
+            card(transmit_errors=9), "warning", "lost 9 frames that XDP could not transmit", "queues",
+            id="transmit errors",
+        ),
+        pytest.param(
+            two_arms(kind="veth", peer=Peer("p1", False, True)), "warning", "uploads of more than the MTU stall",
+            "ethtool -K p1 tx off", id="generic mode between two veths",
+        ),
+        pytest.param(
+            two_arms(features={"rx-gro": True}), "warning", "uploads of more than the MTU stall",
+            "ethtool -K eth1 gro off", id="generic mode between two cards",
+        ),
+        pytest.param(machine(mounted=False), "error", "no bpffs", "mount -t bpf", id="no bpffs"),
+        pytest.param(file(PATHS.pins, None), "note", "no data plane", "", id="nothing loaded"),
+        pytest.param(file("/proc/meminfo", NO_MEMORY), "warning", "97 MiB of memory", "sizes", id="memory"),
+        pytest.param(machine(free_bytes=5 << 20), "error", "5 MiB are free", "make room", id="disk full"),
+        pytest.param(machine(free_bytes=50 << 20), "warning", "50 MiB are free", "make room", id="disk"),
+        pytest.param(file(PATHS.state, "garbage"), "error", "damaged", "backup", id="database"),
+        pytest.param(file(PATHS.access, "garbage"), "error", "no token is valid", "token add", id="access"),
+        pytest.param(file(PATHS.state, None), "note", "no stored state yet", "", id="no database"),
+        pytest.param(
+            file(f"/proc/{PID}/status", NOTHING_HELD), "error", "lacks CAP_NET_ADMIN and CAP_NET_RAW",
+            "AmbientCapabilities=CAP_NET_ADMIN CAP_NET_RAW", id="capabilities",
+        ),
+        pytest.param(
+            file("/proc/self/status", NOTHING_HELD), "note", "sees only what any user may", "root", id="not root"
+        ),
+        pytest.param(file("/run/systemd/system", None), "note", "systemd does not run", "", id="no systemd"),
+        pytest.param(file(UNIT, None), "warning", "does not start at boot", "enable xdpdirector@ward", id="boot"),
+        pytest.param(file(KEEPER, None), "note", "keep the clock", "timesyncd", id="clock"),
+        pytest.param(configured(vips="external"), "warning", "keepalived", "vips: manage", id="keepalived"),
+    ],
+)  # fmt: skip
+def test_what_is_broken_is_named_with_evidence_and_remedy(
+    broken: Break, level: str, text: str, remedy: str
+) -> None:
+    ward = Ward()
+    broken(ward)
+
+    found = [each for each in ward.complaints() if text in each.text]
+
+    assert len(found) == 1, [each.text for each in ward.complaints()]
+    assert (found[0].level, bool(found[0].evidence)) == (Level(level), True)
+    assert remedy in found[0].remedy
+    assert found[0].remedy or level == "note"
+
+
+def test_who_is_well_is_told_so() -> None:
+    ward = Ward()
+
+    findings = ward.findings()
+
+    assert [each.text for each in findings if each.level is not Level.OK] == []
+    assert is_well(findings)
+    assert {each.topic for each in findings} == {
+        *("configuration", "daemon", "network", "interfaces", "program", "kernel", "settings", "storage"),
+        *("rights", "start-up"),
+    }
+
+
+@pytest.mark.parametrize("vips", [{}, {"192.0.2.10": ["eth0"]}], ids=["elsewhere", "here"])
+def test_what_becomes_of_connections_of_the_hosts_own_is_said(vips: dict[str, list[str]]) -> None:
+    ward = Ward()
+    ward.answers("lan", vips=vips)
+
+    said = [each.evidence for each in ward.findings() if "its own connections to them" in each.text]
+
+    assert said == [f"GET /v1/lan, vips: {vip}" for vip in vips]
+
+
+def test_a_warning_or_an_error_is_not_well() -> None:
+    assert is_well([Finding(Level.NOTE, "", "")])
+    assert not is_well([Finding(Level.WARNING, "", "")])
+    assert not is_well([Finding(Level.ERROR, "", "")])
+
+
+def test_what_the_network_finds_is_not_said_twice() -> None:
+    ward = Ward()
+    ward.answers("lan", findings=[NETWORK_FINDING])
+    ward.answers("ready", warnings=[NETWORK_FINDING["text"]])
+
+    assert [each.topic for each in ward.complaints()] == ["network"]
+
+
+def test_interfaces_of_different_mtus_lose_large_frames() -> None:
+    ward = Ward()
+    configured(interfaces=("eth0", "eth1"))(ward)
+    ward.machine.others = (replace(CARD, name="eth1", mtu=1400),)
+
+    [finding] = ward.complaints("interfaces")
+
+    assert (finding.level, finding.evidence) == (Level.WARNING, "netlink: eth0 1500, eth1 1400")
+
+
+def test_it_is_shown_by_topics_with_what_was_seen_and_what_to_do() -> None:
+    ward = Ward()
+    ward.machine.card = replace(CARD, up=False)
+
+    shown = [str(part) for part in show(ward.findings("configuration", "interfaces"))]
+
+    assert shown[0] == "configuration"
+    at = shown.index("  ERROR   eth0 is switched off")
+    assert shown[at + 1 : at + 3] == [
+        "          seen: netlink: IFF_UP is not set",
+        "          remedy: ip link set eth0 up",
+    ]
+    assert shown[-1] == "1 error, 0 warnings, 0 notes"
+
+
+def test_locked_memory_counts_on_an_old_kernel_only() -> None:
+    ward = Ward()
+    ward.machine.kernel = Kernel("5.10.0", (5, 10))
+
+    [finding] = ward.complaints("storage")
+
+    assert "locked memory" in finding.text
+
+
+@pytest.mark.parametrize(
+    ("problem", "level"),
+    [
+        (PermissionError(13, "Permission denied", "/sys/fs/bpf/xdpdirector"), Level.NOTE),
+        (OSError(5, "Input/output error"), Level.WARNING),
+        (DataplaneError("the map is gone"), Level.WARNING),
+    ],
+    ids=["not allowed", "broken disk", "our own error"],
+)
+def test_a_family_that_fails_does_not_keep_the_others_from_looking(problem: Exception, level: Level) -> None:
+    def fails(patient: Patient) -> Any:
+        yield Finding(Level.OK, "first", "seen")
+        raise problem
+
+    def works(patient: Patient) -> Any:
+        yield Finding(Level.OK, "last", "seen")
+
+    findings = examine(Ward().patient, {"one": fails, "two": works})
+
+    assert [(each.topic, each.level) for each in findings] == [
+        ("one", Level.OK),
+        ("one", level),
+        ("two", Level.OK),
+    ]
+
+
+def test_without_a_daemon_and_a_configuration_it_says_what_it_could_not_see() -> None:
+    ward = Ward()
+    dead(ward)
+    without_configuration(ward)
+
+    texts = [each.text for each in ward.complaints("network", "interfaces")]
+
+    assert texts == ["the network was not looked at: nobody says which backends there are"]
+
+
+def test_the_daemons_answers_tell_what_the_configuration_does_not() -> None:
+    ward = Ward()
+    without_configuration(ward)
+
+    assert ward.patient.interfaces == ("eth0",)
+    assert ward.patient.program_ids == {42}
+    assert ward.patient.documents == WELL
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        pytest.param(gateway(accept_local="1"), id="gateway that takes own addresses"),
+        pytest.param(gateway(accept_local="1", rp_filter="2"), id="gateway with loose rp_filter"),
+        pytest.param(card(kind="veth", peer=Peer("p0", True, False)), id="veth with a ready peer"),
+        pytest.param(two_arms(kind="veth", peer=Peer("p1", False, False)), id="generic mode without offload"),
+    ],
+)
+def test_what_packets_survive_is_no_trouble(sound: Break) -> None:
+    ward = Ward()
+    sound(ward)
+
+    found = ward.findings()
+
+    assert not [
+        each for each in found if "dropped at" in each.text or "stall" in each.text or "veth" in each.text
+    ]

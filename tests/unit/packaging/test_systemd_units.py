@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The units and the packages say the same as the code: settings, capabilities, paths, dependencies."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from dev.package.lock import DEBIANS
+from xdpdirector.daemon import drop_privileges, rlimits
+from xdpdirector.health import socket_helper
+from xdpdirector.health.vip_network import SETTINGS
+from xdpdirector.paths import DEFAULT_CONFIGURATION
+from xdpdirector.system import privileges
+
+CHECKOUT = Path(__file__).parents[3]
+UNITS = CHECKOUT / "contrib" / "systemd"
+
+
+def unit(name: str) -> dict[str, list[str]]:
+    """Values by key, of all sections."""
+    found: dict[str, list[str]] = {}
+    text = (UNITS / name).read_text().replace("\\\n", " ")
+    for key, value in re.findall(r"^([A-Za-z]+)=(.*)$", text, re.MULTILINE):
+        found.setdefault(key, []).append(value)
+    return found
+
+
+def test_the_daemon_has_just_the_capabilities_that_it_asks_for() -> None:
+    daemon = unit("xdpdirector.service")
+
+    assert daemon["AmbientCapabilities"] == daemon["CapabilityBoundingSet"] == [" ".join(privileges.DAEMON)]
+
+
+@pytest.mark.parametrize("name", ["xdpdirector", "xdpdirector-load"])
+def test_the_units_of_other_instances_differ_by_the_instance_alone(name: str) -> None:
+    ours, others = unit(f"{name}.service"), unit(f"{name}@.service")
+
+    def named(value: str) -> str:
+        return value.replace("xdpdirector-load.service", "xdpdirector-load@%i.service").replace(
+            "/usr/bin/xdpdirector ", "/usr/bin/xdpdirector --instance %i "
+        )
+
+    expected = {key: [named(value) for value in values] for key, values in ours.items()}
+    assert {**others, "Description": []} == {**expected, "Description": []}
+    assert others["Description"] == [f"{ours['Description'][0]}, instance %i"]
+
+
+@pytest.mark.parametrize("name", ["xdpdirector", "xdpdirector-load", "xdpdirector-checks@"])
+def test_no_unit_takes_all_of_the_machine(name: str) -> None:
+    """The loader's memory is that of the maps, by `sizes`."""
+    limits = unit(f"{name}.service")
+    wanted = {"LimitNOFILE", "TasksMax"} | ({"MemoryMax"} if name != "xdpdirector-load" else set())
+
+    assert wanted <= limits.keys()
+
+
+def test_the_daemon_has_the_descriptors_that_it_asks_for() -> None:
+    assert int(unit("xdpdirector.service")["LimitNOFILE"][0]) == rlimits.ENOUGH
+
+
+def test_programs_that_check_can_be_confined() -> None:
+    """landlock_restrict_self and seccomp are in this group."""
+    assert any("@sandbox" in value for value in unit("xdpdirector.service")["SystemCallFilter"])
+
+
+def test_the_checks_namespace_is_set_as_the_daemon_wants_it() -> None:
+    (line,) = unit("xdpdirector-checks@.service")["ExecStart"]
+
+    words = shlex.split(line)
+
+    assert words[words.index("-m") + 1 :] == [
+        socket_helper.__name__,
+        "0",
+        *(f"{name}={value}" for name, value in SETTINGS.items()),
+    ]
+
+
+def test_the_daemon_asks_where_systemd_listens() -> None:
+    assert unit("xdpdirector-checks.socket")["ListenSequentialPacket"] == [str(drop_privileges.GIVER)]
+
+
+def test_the_configuration_file_is_where_it_is_looked_for() -> None:
+    rules = (CHECKOUT / "debian" / "rules").read_text()
+
+    assert f"debian/xdpdirector{DEFAULT_CONFIGURATION}\n" in rules
+
+
+def test_what_is_left_out_of_the_package_is_asked_of_debian() -> None:
+    control = (CHECKOUT / "debian" / "control").read_text()
+
+    assert [name for name in DEBIANS[:2] if f"python3-{name} (" not in control] == []

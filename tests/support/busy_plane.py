@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Collection
 from ipaddress import ip_address
 
+from tests.support.fake_plane import FakePlane
 from xdpdirector.dataplane.explain_types import Finding, Question
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.model import Key
 from xdpdirector.model.status import ConnectionCounts, ConnectionPage, ConnectionView, Traffic

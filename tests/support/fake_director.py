@@ -10,6 +10,9 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, Literal
 
+from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_lan import FakeLan
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import FakeHistory
 from xdpdirector.control import status_views
 from xdpdirector.control.events import Events
@@ -19,11 +22,9 @@ from xdpdirector.control.planner import Standing, VipVerdict, standing_of
 from xdpdirector.control.preview import running
 from xdpdirector.control.status_views import ServiceSample
 from xdpdirector.control.trace_sessions import Tracing
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.interface import FakeLan
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.lvs import LvsSpec
@@ -47,7 +48,6 @@ from xdpdirector.model.status import (
 from xdpdirector.net.next_hop import Route
 from xdpdirector.state import edits, etag
 from xdpdirector.state.change_request import Intent
-from xdpdirector.state.denylist import FakeKeeper
 from xdpdirector.state.diff import (
     Missing,
     Plan,

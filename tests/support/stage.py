@@ -15,25 +15,31 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any, ParamSpec
 
-from xdpdirector.control.attach_keeper import FakeCarriers
+from tests.support.fake_carriers import FakeCarriers
+from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_lan import FakeLan
+from tests.support.fake_neighbours import FakeNeighbours
+from tests.support.fake_plane import FakePlane
+from tests.support.fake_vips import FakeVips
 from xdpdirector.control.backend_status import CheckRunner
 from xdpdirector.control.director import Director
 from xdpdirector.control.guard_controller import Guard
 from xdpdirector.control.reconciler import Reconciler
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import DirectorError
 from xdpdirector.health.checks import Target
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
-from xdpdirector.lan.interface import FakeLan
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.net.neighbours import FakeNeighbours, Route
-from xdpdirector.net.vips import FakeVips
+from xdpdirector.net.neighbours import (
+    Route,
+)
 from xdpdirector.state.change_request import Intent
-from xdpdirector.state.denylist import FakeKeeper, Keeper
+from xdpdirector.state.denylist import (
+    Keeper,
+)
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import History, Revision, Summary
 

@@ -6,10 +6,17 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.support.fake_neighbours import FakeNeighbours
+from tests.support.fake_vips import FakeVips
 from xdpdirector.errors import DataplaneError
 from xdpdirector.model import Address
-from xdpdirector.net.neighbours import FakeNeighbours, NeighbourTable, Route
-from xdpdirector.net.vips import FakeVips, VipTable
+from xdpdirector.net.neighbours import (
+    NeighbourTable,
+    Route,
+)
+from xdpdirector.net.vips import (
+    VipTable,
+)
 
 BACKEND, OTHER = ip_address("192.0.2.21"), ip_address("192.0.2.22")
 VIP = ip_address("192.0.2.10")

@@ -183,17 +183,3 @@ def _fault(name: str, links: Mapping[str, Interface]) -> str:
             f"cable and at the switch's port, or `ip link set {name} up`"
         )
     return ""
-
-
-class FakeCarriers:
-    """`troubles`: what is wrong; `errors`: what the drivers count."""
-
-    def __init__(self) -> None:
-        self.troubles: list[str] = []
-        self.errors: dict[str, int] = {}
-
-    def problems(self) -> list[str]:
-        return self.troubles
-
-    def transmit_errors(self) -> Mapping[str, int]:
-        return self.errors

@@ -21,14 +21,3 @@ class LanSource(Protocol):
         """How often each backend's MAC changed, by its address."""
 
     def view(self) -> LanView: ...
-
-
-class FakeLan:
-    """`findings`: what a test found."""
-
-    def __init__(self) -> None:
-        self.findings: tuple[Finding, ...] = ()
-        self.mac_changes: dict[Address, int] = {}
-
-    def view(self) -> LanView:
-        return LanView(probing=False, findings=self.findings, vips={}, neighbours=(), presence=())

@@ -367,29 +367,3 @@ def forwards(version: int) -> bool:
         return FORWARDING[version].read_text().strip() != "0"
     except OSError:  # a kernel without this family
         return False
-
-
-class FakeVips:
-    """Remembers what was wanted; `refuse` makes `ensure` fail."""
-
-    def __init__(self) -> None:
-        self.wanted: frozenset[Address] = frozenset()
-        self.elsewhere: set[Address] = set()
-        self.lost: set[Address] = set()
-        self.routed: set[Address] = set()
-        self.refuse: DataplaneError | None = None
-
-    async def start(self) -> None: ...
-
-    async def close(self) -> None: ...
-
-    async def ensure(self, wanted: Iterable[Address]) -> None:
-        if self.refuse:
-            raise self.refuse
-        self.wanted = frozenset(wanted)
-
-    def present(self, address: Address) -> bool:
-        return address in self.wanted - self.lost or address in self.elsewhere
-
-    def is_routed(self, address: Address) -> bool:
-        return address in self.routed

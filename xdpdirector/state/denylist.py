@@ -51,25 +51,6 @@ class Keeper(Protocol):
         """The same, of those alone."""
 
 
-class FakeKeeper:
-    """Remembers; `broken` is raised by what is asked next."""
-
-    def __init__(self) -> None:
-        self.kept = Kept({})
-        self.broken: Exception | None = None
-
-    def load(self) -> Kept:
-        return self.kept
-
-    def keep(self, before: Denials, kept: Kept) -> None:
-        if self.broken:
-            raise self.broken
-        self.kept = kept
-
-    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
-        self.keep(before, kept)
-
-
 def find(denials: Denials, prefix: Prefix) -> Denial:
     """NotFoundError, which names the wider prefix that is denied, if there is one."""
     if prefix in denials:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import pytest
 
 import tests.support.stage as s
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     HOSTS,
     ME,
@@ -20,7 +21,6 @@ from tests.support.stage import (
     story,
 )
 from xdpdirector.control.configuration import beginning
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import (
     CapacityError,
     ConfigurationError,

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A director is ready when its first checks decided, or had the time to."""
 
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     CHECK,
     ME,
@@ -11,7 +12,6 @@ from tests.support.stage import (
     story,
     until,
 )
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.model.status import Operational
 

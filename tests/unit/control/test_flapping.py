@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     CHECK,
     Stage,
@@ -18,7 +19,6 @@ from tests.support.stage import (
     until,
 )
 from xdpdirector.control.reconciler import APPLY_APART
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import BackendSpec
 from xdpdirector.model.status import Operational

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import pytest
 
+from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import Stage, service, story
 from xdpdirector.control.events import Events
 from xdpdirector.control.guard_controller import Guard
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StaleError, StoreError
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import (
@@ -20,7 +21,9 @@ from xdpdirector.model.guard import (
 )
 from xdpdirector.model.status import Refused
 from xdpdirector.state.change_request import Intent
-from xdpdirector.state.denylist import FakeKeeper, Kept
+from xdpdirector.state.denylist import (
+    Kept,
+)
 
 NET, HOST, NET6, ALL = (
     parse_prefix(text) for text in ("203.0.113.0/24", "203.0.113.9", "2001:db8:7::/48", "0.0.0.0/0")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 import tests.support.stage as s
+from tests.support.fake_plane import FakePlane
 from tests.support.instruction_count import Instructions
 from tests.support.stage import (
     BASE,
@@ -28,7 +29,6 @@ from tests.support.stage import (
     until,
 )
 from xdpdirector.control.reconciler import APPLY_APART, RESOLVE_WITHIN
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.model import Address, Key, ServiceSpec

@@ -19,11 +19,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 import tests.support.stage as s
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import BASE, HOSTS, ME, Stage
 from tests.support.staged_daemon import MEMORY
 from xdpdirector.control.director import Director
 from xdpdirector.control.planner import plan
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.state.change_request import Intent

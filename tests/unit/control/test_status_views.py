@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 import pytest
 
 import tests.support.stage as s
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import HOSTS, MACS, WEB1
 from xdpdirector.control import status_views
 from xdpdirector.control.planner import Standing, VipVerdict, standing_of
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Address, AdminState
 from xdpdirector.model.status import (
     BackendView,

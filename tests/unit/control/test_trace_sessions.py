@@ -15,11 +15,11 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import story
 from xdpdirector.client import Client
 from xdpdirector.control import trace_sessions
 from xdpdirector.control.trace_sessions import Tracing
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.dataplane.trace_types import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
 from xdpdirector.lab.waiting import wait_until

@@ -6,11 +6,11 @@ from ipaddress import ip_address
 
 import pytest
 
+from tests.support.fake_probe import FakeProbe
 from xdpdirector.health.checks import (
     CheckFailed,
     CheckImpossible,
     Dial,
-    FakeProbe,
     Target,
     direct,
 )

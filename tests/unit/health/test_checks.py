@@ -27,10 +27,10 @@ from tests.support.check_servers import (
     serving,
     silent,
 )
+from tests.support.fake_probe import FakeProbe
 from xdpdirector.health.checks import (
     CheckFailed,
     CheckImpossible,
-    FakeProbe,
     Target,
     direct,
     errno_messages,

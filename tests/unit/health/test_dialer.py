@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
+from tests.support.fake_probe import FakeProbe
 from xdpdirector.health.checks import (
     CheckFailed,
     Dial,
-    FakeProbe,
     NoWay,
     Target,
     direct,

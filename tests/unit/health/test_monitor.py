@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from dev.chaos.daemon_under_test import fail
+from tests.support.fake_probe import FakeProbe
 from xdpdirector.health.checks import (
     CheckFailed,
     CheckImpossible,
     Dial,
-    FakeProbe,
     NoWay,
     Probe,
     Target,

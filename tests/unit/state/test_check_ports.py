@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import tests.support.stage as s
+from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     ME,
     OTHER_VIP,
@@ -22,7 +23,6 @@ from tests.support.stage import (
     until,
 )
 from xdpdirector.control.configuration import beginning
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.state import edits

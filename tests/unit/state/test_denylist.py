@@ -10,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.fake_keeper import FakeKeeper
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, StoreError
 from xdpdirector.model.guard import DenyEntry
 from xdpdirector.state import denylist
-from xdpdirector.state.denylist import Denial, FakeKeeper, Keeper, Kept
+from xdpdirector.state.denylist import (
+    Denial,
+    Keeper,
+    Kept,
+)
 from xdpdirector.storage.denylist_store import DenyStore
 from xdpdirector.storage.store import Store
 

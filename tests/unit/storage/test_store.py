@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from tests.support.fake_plane import FakePlane
 from xdpdirector.control.configuration import beginning
-from xdpdirector.dataplane.interface import FakePlane
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.model.checks import HttpCheck

@@ -8,7 +8,6 @@ to get a socket that leads there; it must not know services, thresholds or what 
 from __future__ import annotations
 
 import socket
-from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
@@ -97,19 +96,3 @@ class Probe(Protocol):
     """
 
     async def __call__(self, spec: CheckSpec, target: Target, dial: Dial, /) -> float | None: ...
-
-
-class FakeProbe:
-    """A Probe for tests: fails where `failures` has a sentence for the address, else asks for the part of its
-    weight in `shares`; counts what it was asked."""
-
-    def __init__(self) -> None:
-        self.failures: dict[Address, str] = {}
-        self.shares: dict[Address, float] = {}
-        self.asked: Counter[tuple[Address, int]] = Counter()
-
-    async def __call__(self, spec: CheckSpec, target: Target, dial: Dial) -> float | None:
-        self.asked[target.address, target.port] += 1
-        if target.address in self.failures:
-            raise CheckFailed(self.failures[target.address])
-        return self.shares.get(target.address)

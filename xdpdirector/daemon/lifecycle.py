@@ -62,6 +62,7 @@ from xdpdirector.storage.fallback import Archive
 from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
+from xdpdirector.sync.interface import ConnectionTables
 from xdpdirector.system import privileges, slow_callbacks
 from xdpdirector.system.background_tasks import BackgroundTasks
 
@@ -235,7 +236,7 @@ def _sync(
     """With peers, if there are any; its view of the tables is closed with `stack`."""
     if wanted.sync is None:
         return None
-    tables = stack.enter_context(contextlib.closing(plane.connection_tables()))
+    tables = stack.enter_context(contextlib.closing(ConnectionTables(*plane.connection_tables())))
     hello = Hello(
         name=wanted.sync.name or socket.gethostname(),
         fleet=wanted.sync.fleet,

@@ -9,6 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from xdpdirector.dataplane import inventory, secondary_mac_map
@@ -20,6 +21,7 @@ from xdpdirector.dataplane.explain_types import Finding, Question, frame_of
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.rings import Rings
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.dataplane.trace_reader import Decisions
 from xdpdirector.dataplane.trace_types import Decision, Selection
@@ -40,7 +42,6 @@ from xdpdirector.model.status import (
 )
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
-from xdpdirector.sync.interface import ConnectionTables
 
 Result = TypeVar("Result")
 
@@ -79,9 +80,10 @@ class RealPlane:
         self._records.close()
         self._clock.close()
 
-    def connection_tables(self) -> ConnectionTables:
-        """For connection sync; to be closed before this."""
-        return ConnectionTables(self._tables, self._clock, self._paths.pins / "merge", self._dataplane.rings)
+    def connection_tables(self) -> tuple[Tables, Clock, Path, Rings]:
+        """For connection sync, which is to be closed before this: the maps, the path's clock, where the program
+        `merge` is pinned, and the rings' one writer."""
+        return self._tables, self._clock, self._paths.pins / "merge", self._dataplane.rings
 
     def adopted(self) -> dict[Key, State]:
         return self._dataplane.adopted()

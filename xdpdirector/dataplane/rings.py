@@ -248,6 +248,7 @@ class Rings:
         if same.any():
             words[slots[same]] = service_plan.pack(owners[same], before[same], FLUX | EXCEPTIONS)
             self._store(name, region, words)
+            self._young_until.pop(name, None)  # flows ran before, if not here
             until = now + self._longest(self._services[name])
             self._flux_until[name] = max(until, self._flux_until.get(name, until))
 

@@ -11,10 +11,11 @@ from xdpdirector.loader import source
 _REPLACE = """
 import sys
 from pathlib import Path
-from xdpdirector import attachment, config, loader
+from xdpdirector.config import config_file
+from xdpdirector.loader import attachment, compiler
 from xdpdirector.paths import InstancePaths
-paths, program, wanted = InstancePaths(sys.argv[1]), Path(sys.argv[2]), config.load(Path(sys.argv[3]))
-loader.prepare_in_child(paths, wanted.sizes, program)
+paths, program, wanted = InstancePaths(sys.argv[1]), Path(sys.argv[2]), config_file.load(Path(sys.argv[3]))
+compiler.prepare_in_child(paths, wanted.sizes, program)
 attachment.attach(paths, wanted.interfaces)
 """
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from xdpdirector.cli import complete, show
+from xdpdirector.cli import complete, label_options, show
 from xdpdirector.cli.context import (
     Backend,
     BackendName,
@@ -45,16 +45,6 @@ SomeBackend = Annotated[
         autocompletion=complete.backends,
     ),
 ]
-Label = Annotated[
-    list[str] | None,
-    typer.Option(metavar="KEY=VALUE", help="A label; KEY- takes it away. Several times.", show_default=False),
-]
-Labelled = Annotated[
-    str | None,
-    typer.Option(
-        "--selector", "-l", metavar="LABELS", help="Those with labels, like rack=b3.", show_default=False
-    ),
-]
 
 
 @app.command("list", epilog=example("xdpdirector backend list web"))
@@ -69,7 +59,7 @@ def list_(
             autocompletion=complete.services,
         ),
     ] = None,
-    selector: Labelled = None,
+    selector: label_options.Selector = None,
     watch: Watch = False,
     output: Output = Format.TABLE,
 ) -> None:
@@ -103,11 +93,15 @@ def add(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its own address, not the VIP.")],
     weight: Weight = None,
     max_connections: MaxConnections = None,
-    label: Label = None,
+    label: label_options.Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Add a backend to a service."""
-    body = {"name": name.backend, "address": address} | _given(weight, max_connections) | _labels(label)
+    body = (
+        {"name": name.backend, "address": address}
+        | _given(weight, max_connections)
+        | label_options.patch(label)
+    )
     document = target(context).client().post(f"{service_path(name.service)}/backends", body)
     answer(output, document, lambda: show.backends([document]))
 
@@ -118,11 +112,11 @@ def set_(
     name: Backend,
     weight: Weight = None,
     max_connections: MaxConnections = None,
-    label: Label = None,
+    label: label_options.Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Change a backend; running connections stay."""
-    body = _given(weight, max_connections) | _labels(label)
+    body = _given(weight, max_connections) | label_options.patch(label)
     if not body:
         raise typer.BadParameter("say what to change, like --weight 5")
     document = target(context).client().patch(_path(name), body)
@@ -133,7 +127,7 @@ def set_(
 def drain(
     context: typer.Context,
     name: SomeBackend = None,
-    selector: Labelled = None,
+    selector: label_options.Selector = None,
     wait: Annotated[
         bool,
         typer.Option("--wait", help="Return when no connection is left; exit code 5 after the deadline."),
@@ -161,7 +155,7 @@ def drain(
 def enable(
     context: typer.Context,
     name: SomeBackend = None,
-    selector: Labelled = None,
+    selector: label_options.Selector = None,
     reason: Reason = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -174,7 +168,7 @@ def enable(
 def maintenance(
     context: typer.Context,
     name: SomeBackend = None,
-    selector: Labelled = None,
+    selector: label_options.Selector = None,
     reason: Reason = "",
     output: Output = Format.TABLE,
 ) -> None:
@@ -263,17 +257,6 @@ def _end(document: dict[str, Any]) -> float | None:
     cut = progress["on_deadline"] == "cut"
     left = datetime.fromisoformat(progress["deadline"]) - datetime.now(UTC)
     return time.monotonic() + left.total_seconds() + (CUT_TAKES if cut else 0.0)
-
-
-def _labels(said: list[str] | None) -> dict[str, Any]:
-    """As a merge patch."""
-    labels: dict[str, str | None] = {}
-    for each in said or ():
-        name, equals, value = each.partition("=")
-        if not equals and not each.endswith("-"):
-            raise typer.BadParameter(f"'{each}' is no label: write it like rack=b3, or rack- to take it away")
-        labels[name if equals else each[:-1]] = value if equals else None
-    return {"labels": labels} if labels else {}
 
 
 def _given(weight: int | None, max_connections: int | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from xdpdirector.cli import show
+from xdpdirector.cli import label_options, show
 from xdpdirector.cli.context import (
     Format,
     Output,
@@ -25,12 +25,17 @@ app = typer.Typer(help="Virtual services: list, show, add, set, remove.")
 
 
 @app.command("list", epilog=example("xdpdirector service list -o json"))
-def list_(context: typer.Context, watch: Watch = False, output: Output = Format.TABLE) -> None:
-    """All services."""
+def list_(
+    context: typer.Context,
+    selector: label_options.Selector = None,
+    watch: Watch = False,
+    output: Output = Format.TABLE,
+) -> None:
+    """All services, or those with labels."""
     client = target(context).client()
 
     def look() -> tuple[Any, Any]:
-        document = client.pages("/v1/services")
+        document = client.pages("/v1/services", {"selector": selector})
         return document, lambda: show.services(document["items"])
 
     repeated(watch, look, output)

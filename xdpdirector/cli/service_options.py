@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from xdpdirector.cli import label_options
 from xdpdirector.cli.check_options import check_patch
 
 NONE = "none"
@@ -79,6 +80,7 @@ def wishes(
     on_empty: OnEmpty = None,
     on_down: OnDown = None,
     on_unknown: OnUnknown = None,
+    label: label_options.Label = None,
 ) -> dict[str, Any]:
     """The merge patch (RFC 7396): what is left out is not in it, and `none` is null."""
     of_check = check_patch(check, check_option, interval=interval, timeout=timeout, rise=rise, fall=fall)
@@ -102,6 +104,7 @@ def wishes(
         on_empty=on_empty,
         on_down=on_down,
         on_unknown=on_unknown,
+        **label_options.patch(label),
     )
     said = {
         "check": check,

@@ -8,6 +8,7 @@ from typing import Any
 
 from xdpdirector.cli import guard
 from xdpdirector.cli.render import Parts, endpoint, facts, moment, number, plural, size, state, table
+from xdpdirector.cli.tables import Lines
 
 Document = dict[str, Any]
 
@@ -26,7 +27,7 @@ def status(instance: str, report: Document) -> Parts:
     yield ""
     rows = table("SERVICE BACKEND ADDRESS >WEIGHT ADMIN STATE >ACTIVE >INACTIVE >PACKETS REASON")
     for one in report["services"]:
-        listeners = "\n".join(one["listeners"])
+        listeners = Lines("\n".join(one["listeners"]))
         packets = number(one["traffic"]["packets"])
         rows.add_row(
             one["name"],
@@ -52,7 +53,10 @@ def status(instance: str, report: Document) -> Parts:
 
 
 def services(items: Sequence[Document]) -> Parts:
-    rows = table("SERVICE LISTENERS SCHEDULER CHECK STATE >SERVING >CONNECTIONS >PACKETS >BYTES")
+    labelled = any(one["labels"] for one in items)
+    rows = table(
+        f"SERVICE LISTENERS SCHEDULER CHECK STATE >SERVING >CONNECTIONS >PACKETS >BYTES{' LABELS' * labelled}"
+    )
     for one in items:
         serving = sum(each["serving"] for each in one["backends"])
         rows.add_row(
@@ -63,6 +67,7 @@ def services(items: Sequence[Document]) -> Parts:
             state(one["operational"]),
             f"{serving}/{len(one['backends'])}",
             *_traffic(one["traffic"]),
+            *([_labels(one)] if labelled else ()),
         )
     yield rows
 
@@ -78,6 +83,7 @@ def service(one: Document) -> Parts:
                 one["vips"] if any(each["operational"] == "partial" for each in one["backends"]) else ()
             )
         ),
+        *([("labels", _labels(one))] if one["labels"] else ()),
         ("scheduler", one["scheduler"]),
         ("check", _check(one["check"])),
         ("slow start", one["slow_start"] or "none"),
@@ -107,8 +113,10 @@ def _limited(limit: Document | None, refused: Document) -> list[tuple[str, str]]
 
 
 def backends(items: Sequence[Document]) -> Parts:
+    labelled = any(each["labels"] for each in items)
     rows = table(
-        "BACKEND ADDRESS >WEIGHT ADMIN STATE >ACTIVE >INACTIVE SERVING >CONNECTIONS >PACKETS >BYTES REASON"
+        "BACKEND ADDRESS >WEIGHT ADMIN STATE >ACTIVE >INACTIVE SERVING >CONNECTIONS >PACKETS >BYTES"
+        f"{' LABELS' * labelled} REASON"
     )
     for each in items:
         rows.add_row(
@@ -117,6 +125,7 @@ def backends(items: Sequence[Document]) -> Parts:
             *_condition(each),
             state("yes" if each["serving"] else "no"),
             *_traffic(each["traffic"]),
+            *([_labels(each)] if labelled else ()),
             _why(each),
         )
     yield rows
@@ -127,6 +136,7 @@ def backend(each: Document) -> Parts:
     yield facts(
         ("backend", f"{each['service']}/{each['name']}"),
         ("address", each["address"]),
+        *([("labels", _labels(each))] if each["labels"] else ()),
         ("MAC address", each["mac"] or "not known"),
         ("interface", each["interface"] or "not known"),
         ("weight", _weight(each)),
@@ -183,6 +193,10 @@ def statistics(document: Document) -> Parts:
         words = f"; {number(lost)} frames could not be transmitted" if lost else ""
         yield f"Program {each['program_id']} is attached to {each['interface']} ({each['mode']}){words}."
     yield f"{plural(document['connections'], 'connection')} stored; drift repaired: {document['drift_repaired']}."
+
+
+def _labels(one: Document) -> str:
+    return ",".join(f"{key}={value}" for key, value in sorted(one["labels"].items()))
 
 
 def _weight(each: Document) -> str:

@@ -16,6 +16,10 @@ _CODES = {"bold": "1", "red": "31", "green": "32", "yellow": "33", "magenta": "3
 _APART = "  "
 
 
+class Lines(str):
+    """Text whose line breaks stay, in a cell. Those of any other text would forge rows."""
+
+
 class Word(str):
     """Text in a style: words such as `bold red`."""
 
@@ -39,7 +43,7 @@ def painted(text: str, style: str) -> str:
 
 
 class Table:
-    """`columns`: the headings, space between them; `>` before one aligns it to the right. A cell may have lines."""
+    """`columns`: the headings, space between them; `>` before one aligns it to the right. A cell may be `Lines`."""
 
     def __init__(self, columns: str, *, show_header: bool = True) -> None:
         self._titles = [column.removeprefix(">") for column in columns.split()]
@@ -80,5 +84,6 @@ def _unseen(cell: str) -> int:
 def _lines(cell: str) -> list[str]:
     if cell.isprintable():  # as nearly all are
         return [cell]
-    style = cell.style if isinstance(cell, Word) else ""
-    return [Word(line, style) for line in sanitize.lines(cell).split("\n")]
+    if isinstance(cell, Lines):
+        return sanitize.lines(cell).split("\n")
+    return [Word(sanitize.line(cell), cell.style if isinstance(cell, Word) else "")]

@@ -92,6 +92,34 @@ def test_json_is_the_apis_document(
     assert answered(*arguments) == server[1].client.get(path)
 
 
+def test_labels_are_given_shown_chosen_by_and_taken_away(
+    run: Run, answered: Callable[..., Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    answered("service", "set", "web", "--label", "team=shop", "--label", "old=no")
+    answered("backend", "set", "web/web1", "--label", "rack=b3")
+
+    run("service", "list", "-l", "team=shop")
+    services = capsys.readouterr().out
+    run("backend", "list", "-l", "rack=b3")
+    backends = capsys.readouterr().out
+    run("service", "show", "web")
+    shown = capsys.readouterr().out
+
+    assert "LABELS" in services
+    assert "old=no,team=shop" in services
+    assert "rack=b3" in backends
+    assert ["labels", "old=no,team=shop"] in [line.split() for line in shown.splitlines()]
+    assert answered("service", "list", "-l", "team=mail")["items"] == []
+    assert answered("service", "set", "web", "--label", "old-")["labels"] == {"team": "shop"}
+
+
+def test_lists_without_labels_have_no_column_for_them(run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    run("service", "list")
+    run("backend", "list")
+
+    assert "LABELS" not in capsys.readouterr().out
+
+
 def test_status_joins_three_documents(
     answered: Callable[..., Any], server: tuple[FakeDirector, ApiServer]
 ) -> None:

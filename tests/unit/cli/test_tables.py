@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from xdpdirector.cli.tables import Table, Word, painted
+from xdpdirector.cli.tables import Lines, Table, Word, painted
 
 RED = "\x1b[31m{}\x1b[0m"
 
@@ -12,7 +12,7 @@ def table() -> Table:
     made = Table("NAME >COUNT STATE")
     made.add_row("web", "1,234", Word("up", "green"))
     made.add_row("a-longer-name", "7", Word("down", "red"))
-    made.add_row("two\nlines", "", "")
+    made.add_row(Lines("two\nlines"), "", "")
     made.add_row("short")
     return made
 
@@ -63,3 +63,11 @@ def test_what_a_backend_says_is_no_command_to_the_terminal() -> None:
 def test_styles() -> None:
     assert painted("x", "bold red") == "\x1b[1;31mx\x1b[0m"
     assert painted("x", "") == "x"
+
+
+def test_text_from_outside_makes_no_rows() -> None:
+    """Such as the reason of a drain."""
+    made = Table("NAME REASON")
+    made.add_row("web1", "x\nweb2  all is well")
+
+    assert list(made.lines(colours=False)) == ["NAME  REASON", "web1  x\\nweb2  all is well"]

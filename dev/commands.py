@@ -95,12 +95,17 @@ def vm(
         ),
     ] = None,
     shell: Annotated[bool, typer.Option("--shell", help="A shell in the guest instead of tests.")] = False,
+    release: Annotated[
+        str | None, typer.Option(metavar="CODENAME", help="Of Debian: bookworm (12) or trixie (13).")
+    ] = None,
 ) -> None:
     """Run tests in an emulated machine with Debian's own kernel, from a checkout; status 1 if one fails."""
+    from dev.vm.recipe import SUITE
     from dev.vm.session import TESTS, Options, run_session
 
     end_like_ctrl_c()
-    course = run_session(Options(Path.cwd(), tests or TESTS, shell=shell), say)
+    options = Options(Path.cwd(), tests or TESTS, shell=shell, suite=release or SUITE)
+    course = run_session(options, say)
     say(str(course))
     raise typer.Exit(0 if course.passed else 1)
 

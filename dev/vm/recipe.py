@@ -14,6 +14,8 @@ from typing import Any
 from xdpdirector.errors import NotFoundError
 
 SUITE = "bookworm"
+PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
+"""Debian 12 and 13, and the Python of each."""
 PACKAGES = (
     *("systemd-sysv", "udev", "kmod", "linux-image-amd64", "initramfs-tools", "openssh-server"),  # it boots
     *("python3", "python3-venv", "python3-bpfcc", "linux-libc-dev"),  # the director
@@ -45,7 +47,8 @@ DISABLED = (
 
 @dataclass(frozen=True)
 class Recipe:
-    """`requirements` are pip's; `megabytes` is the file system's size, most of it a hole in the file."""
+    """`requirements` are pip's, `suite` is one of `PYTHONS`; `megabytes` is the file system's size, most of it a
+    hole in the file."""
 
     requirements: tuple[str, ...]
     packages: tuple[str, ...] = PACKAGES
@@ -62,15 +65,17 @@ class Recipe:
         return sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
-def recipe(checkout: Path) -> Recipe:
+def recipe(checkout: Path, suite: str = SUITE) -> Recipe:
     """The image for this checkout: what its pyproject.toml requires, and what its tests use."""
+    if suite not in PYTHONS:
+        raise NotFoundError(f"there is no image of '{suite}': use {' or '.join(PYTHONS)}")
     try:
         project = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]
     except FileNotFoundError as error:
         raise NotFoundError(
             f"{checkout} is no checkout of the project (it has no pyproject.toml): run ./lab vm there"
         ) from error
-    return Recipe(requirements=_requirements(project))
+    return Recipe(requirements=_requirements(project), suite=suite)
 
 
 def _requirements(project: Mapping[str, Any]) -> tuple[str, ...]:

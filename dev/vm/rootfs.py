@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from dev.vm.build_dir import Runner
-from dev.vm.recipe import Recipe
+from dev.vm.recipe import PYTHONS, Recipe
 
 ENVIRONMENT = Path("/opt/xdpdirector")  # the guest's virtual environment
 _WHEELS = "opt/wheels"
@@ -31,13 +31,14 @@ class RootFs:
         self.run("mmdebstrap", *options, self.recipe.suite, str(self.path))
 
     def python(self) -> None:
-        """As README.md says it, and without a network inside: pip fetches the packages here. Nothing when there
-        are no requirements."""
+        """As README.md says it, and without a network inside: pip fetches the packages here, for the Python there.
+        Nothing when there are no requirements."""
         if not self.recipe.requirements:
             return
         wheels = self.path / _WHEELS
         pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-        self.run(*pip, "wheel", "--quiet", "--wheel-dir", str(wheels), *self.recipe.requirements)
+        fetch = ("download", "--quiet", "--only-binary=:all:", "--python-version", PYTHONS[self.recipe.suite])
+        self.run(*pip, *fetch, "--dest", str(wheels), *self.recipe.requirements)
         self.inside("/usr/bin/python3", "-m", "venv", "--system-site-packages", str(ENVIRONMENT))
         names = [f"/{_WHEELS}/{path.name}" for path in sorted(wheels.glob("*.whl"))]
         self.inside(f"{ENVIRONMENT}/bin/pip", "install", "--quiet", "--no-index", "--no-deps", *names)

@@ -15,7 +15,7 @@ from dev.vm.guest import Guest
 from dev.vm.image import Image
 from dev.vm.payload import parcel
 from dev.vm.qemu import Shape
-from dev.vm.recipe import recipe
+from dev.vm.recipe import SUITE, recipe
 from dev.vm.rootfs import ENVIRONMENT
 from xdpdirector.lab.topology import Topology
 
@@ -44,13 +44,14 @@ TESTS = (
 class Options:
     """`tests` are pytest's arguments, `frames` how many the reference model sees (a million on the machine itself).
 
-    `shell` wants a terminal in the guest instead of tests.
+    `shell` wants a terminal in the guest instead of tests. `suite` is the guest's release of Debian.
     """
 
     checkout: Path
     tests: Sequence[str] = TESTS
     frames: int = 10_000
     shell: bool = False
+    suite: str = SUITE
 
 
 @dataclass
@@ -77,7 +78,7 @@ def run_session(options: Options, say: Callable[[str], None]) -> Course:
     """The guest and all that it did are gone afterwards; the image stays for the next time."""
     course = Course()
     shape = Shape([node.mac() for node in CARDS.hosts])
-    with furnished_guest(options.checkout, shape, course, say) as guest:
+    with furnished_guest(options.checkout, shape, course, say, options.suite) as guest:
         if options.shell:
             guest.follow("bash", "-c", _SHELL, terminal=True)
         else:
@@ -88,11 +89,11 @@ def run_session(options: Options, say: Callable[[str], None]) -> Course:
 
 @contextmanager
 def furnished_guest(
-    checkout: Path, shape: Shape, course: Course, say: Callable[[str], None]
+    checkout: Path, shape: Shape, course: Course, say: Callable[[str], None], suite: str = SUITE
 ) -> Iterator[Guest]:
     """A guest in which the project is installed; first the image is made, if it is not there."""
     home = checkout / ".lab" / "vm"
-    image, wanted = Image(home), recipe(checkout)
+    image, wanted = Image(home, "image" if suite == SUITE else f"image-{suite}"), recipe(checkout, suite)
     if not image.is_made_by(wanted):
         with course.step("building the disk image", say):
             image.make(wanted, say)

@@ -16,7 +16,7 @@ from dev.vm import qemu
 from dev.vm.build_dir import Runner, workshop
 from dev.vm.image import Image
 from dev.vm.payload import parcel
-from dev.vm.recipe import Recipe, recipe
+from dev.vm.recipe import PYTHONS, Recipe, recipe
 from dev.vm.session import CARDS, TESTS, Course
 from xdpdirector.errors import NotFoundError
 from xdpdirector.lab.errors import LabError
@@ -43,6 +43,17 @@ class TestRecipe:
 
         assert {"fastapi", "pyroute2", "pytest", "hypothesis", "scapy"} <= names
         assert not {"ruff", "mypy"} & names
+
+    def test_each_release_has_its_image(self) -> None:
+        images = {suite: recipe(CHECKOUT, suite) for suite in PYTHONS}
+
+        assert {each.suite for each in images.values()} == {"bookworm", "trixie"}
+        assert len({each.digest for each in images.values()}) == len(images)
+        assert recipe(CHECKOUT) == images["bookworm"]
+
+    def test_another_release_is_refused(self) -> None:
+        with pytest.raises(NotFoundError, match=r"no image of 'woody': use bookworm or trixie"):
+            recipe(CHECKOUT, "woody")
 
     def test_a_directory_that_is_no_checkout_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(NotFoundError, match="no checkout"):

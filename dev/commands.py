@@ -14,7 +14,14 @@ import typer
 from xdpdirector.errors import InvalidRequestError, TimedOutError
 from xdpdirector.lab.commands import SERVICES_WIDTH, OwnName, end_like_ctrl_c, say, tell
 
-app = typer.Typer(help="What builds, measures and proves this project.", no_args_is_help=True)
+app = typer.Typer(
+    help="What builds, measures and proves this project.",
+    rich_markup_mode=None,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.command()

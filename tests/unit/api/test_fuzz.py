@@ -22,7 +22,7 @@ import pytest
 
 from tests.support.fuzzing import SINGLE, plant, runs
 from tests.support.staged_daemon import StagedDaemon
-from xdpdirector.api.auth import auth_middleware
+from xdpdirector.api.auth import auditing
 from xdpdirector.api.auth.roles import ROLES
 
 FEW, MANY = 300, 10_000  # cases at least
@@ -62,7 +62,7 @@ def unslowed() -> Iterator[None]:
     async def pause(_seconds: float) -> None: ...
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(auth_middleware, "pause", pause)
+        patch.setattr(auditing, "pause", pause)
         yield
 
 

@@ -490,6 +490,6 @@ def test_digest_is_of_what_is_said_about_services(write: Writer) -> None:
 def test_the_schema_knows_every_key() -> None:
     schema = config_file.schema()
 
-    top = {"interfaces", "mode", "vips", "api", "user", "sizes", "guard", "lan", "checks", "lvs", "services"}
-    assert set(schema["properties"]) == top
+    top = {"interfaces", "mode", "vips", "api", "user", "sizes", "guard", "lan", "checks", "lvs", "sync"}
+    assert set(schema["properties"]) == top | {"services"}
     assert schema["additionalProperties"] is False

@@ -14,7 +14,7 @@ readonly packages=(
 readonly services_packages=( # ./lab services and ./lab test, besides the above
     postfix swaks libnet-ssleay-perl libio-socket-inet6-perl dovecot-core dovecot-imapd dovecot-pop3d slapd ldap-utils
     postgresql-common postgresql postgresql-client mariadb-server-core mariadb-client-core
-    lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
+    ldirectord lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
 )
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
 readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
@@ -24,7 +24,7 @@ readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which wo
 readonly lint_packages=(python3 python3-venv ca-certificates)
 readonly -A servers=( # what a package would start, by its name
     [nginx]=nginx [vsftpd]=vsftpd [keepalived]=keepalived [postfix]=postfix [dovecot-core]=dovecot [slapd]=slapd [nsd]=nsd [openssh-server]=ssh
-    [postgresql-common]=postgresql
+    [postgresql-common]=postgresql [ldirectord]=ldirectord
 )
 
 readonly log=.lab/install.log

@@ -92,8 +92,10 @@ class _Run:
         self._output, self._errors, self._source = output, errors, source
 
     def complain(self, text: str) -> None:
+        """Behind what was written: ldirectord reads both as one, and passes over the title's lines."""
         if text:
-            print(text, file=self._errors)
+            self._output.flush()
+            print(text, file=self._errors, flush=True)
 
     def words(self, words: Sequence[str]) -> None:
         self._run(parse(words, self._names) if words else Command("list"))

@@ -1,18 +1,21 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Which backend gets this packet, and why.
+/* Select the backend of a packet, and the reason.
  *
- * With `mh` a slot at rest answers alone: no record is made or read, so a flood stores nothing and the cost does
- * not grow with the flows. When a slot passes from one backend to another it is in flux: a SYN goes to the new
- * owner and is recorded; a packet that opens nothing and has no record belongs to a flow from before, goes to the
- * owner before and is recorded. After the time-out every flow that still lives has a record, and flux ends; the
- * slot keeps its exceptions mark while a record disagrees with it. A datagram opens nothing visibly: in flux it
- * counts as of before, while that backend serves.
- * The other schedulers record every flow, as if each had a slot that is always in flux and never had an owner.
+ * mh, sh: a slot at rest decides alone. No record is read or made, so a flood stores nothing, and
+ * the cost does not grow with the number of flows. When a slot changes its owner it is in flux: a
+ * SYN goes to the new owner and is recorded; a packet that opens nothing and has no record belongs
+ * to an older flow, goes to the previous owner, and is recorded. After the time-out every flow that
+ * is still alive has a record, and the flux ends. The slot keeps SLOT_EXCEPTIONS while some record
+ * names another backend. A datagram does not show whether it opens a flow: in flux it counts as an
+ * older flow's, while the previous owner serves.
  *
- * A backend may be down for some VIPs of its service alone. It then counts as down for the flows that go in there, and
- * as up for the others. With `mh` its slots stay its own, and carry the exceptions mark: a SYN for a VIP that it lacks
- * goes to another member, and is recorded, so that its flow stays there when the VIP returns.
- */
+ * The other schedulers record every flow, as if it had a slot that is always in flux and never had
+ * an owner.
+ *
+ * A backend can be down for some VIPs of its service only. It then counts as down for flows to
+ * these VIPs, and as up for others. With mh and sh it keeps its slots, marked with SLOT_EXCEPTIONS:
+ * a SYN for a VIP that it lacks goes to another member and is recorded, so that the flow stays
+ * there when the VIP returns. */
 #ifndef XDPDIRECTOR_CHOOSE_H
 #define XDPDIRECTOR_CHOOSE_H
 
@@ -22,7 +25,8 @@
 #include "opening.h"
 #include "schedule.h"
 
-/* A flow with a record. Undecided: its backend is lost, the record is gone, and it may be scheduled anew. */
+/* A flow with a record. UNDECIDED: its backend is lost, the record was deleted, and the packet may
+ * be scheduled. */
 static __always_inline enum reason follow_record(const struct packet *packet,
 						 const struct service *service, u32 front,
 						 const struct entry *entry, struct choice *choice)
@@ -30,14 +34,14 @@ static __always_inline enum reason follow_record(const struct packet *packet,
 	if (take_again(choice, entry->is.record.backend, entry->is.record.generation, front))
 		return FORWARD_CONNECTION;
 	if (is_midstream(packet) && service->on_down == POLICY_DROP)
-		return DROP_DOWN; /* the record stays: the backend may come back */
+		return DROP_DOWN; /* the record stays: the backend may return */
 	forget(entry);
 	if (is_midstream(packet) && service->on_down == POLICY_REJECT)
 		return REJECT_DOWN;
 	return packet->flags & TCP_RST ? DROP_DOWN : UNDECIDED;
 }
 
-/* A flow without a record that began before this packet: it runs where its slot says. */
+/* A flow without a record that began before this packet: its slot decides. */
 static __always_inline enum reason follow_slot(const struct packet *packet,
 					       const struct service *service,
 					       const struct aside *aside, struct choice *choice)
@@ -55,8 +59,8 @@ static __always_inline enum reason follow_slot(const struct packet *packet,
 	return policy == POLICY_REJECT ? REJECT_DOWN : DROP_DOWN;
 }
 
-/* Remember the flow: as pending, also when it is mid-stream: its next packet will show. False when there is no room. `hash`: of
- * the flow. */
+/* Create the flow's record, in a pending state even if it is mid-stream: its next packet confirms
+ * it. False if the table has no room. `hash`: of the flow. */
 static __always_inline bool remember(const struct packet *packet, const struct service *service,
 				     const struct aside *aside, const struct choice *choice,
 				     u64 *hash)
@@ -88,15 +92,15 @@ static __always_inline bool remember(const struct packet *packet, const struct s
 	return true;
 }
 
-/* Whether a packet without a record opens a connection: a SYN, and with persistence, where clients are remembered, all
- * that is no TCP. */
+/* True if a packet without a record opens a connection: a SYN, and with persistence, which
+ * remembers the client, every packet that is not TCP. */
 static __always_inline bool opens(const struct packet *packet, const struct service *service)
 {
 	return is_opening(packet) || (service->flags & SERVICE_PERSISTENT && !is_midstream(packet));
 }
 
-/* A server's connection to its client (active FTP) shows here as the client's SYN and ACK, which goes where the client
- * goes; from anybody else it opens none. */
+/* A connection that a server opens to its client (active FTP) shows as the client's SYN and ACK. It
+ * goes to the client's backend; from anybody else it opens nothing. */
 static __always_inline bool accepts_from_server(const struct packet *packet,
 						const struct service *service,
 						const struct aside *aside, struct choice *choice)
@@ -115,13 +119,14 @@ static __always_inline bool is_unrecorded(const struct packet *packet,
 	return packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET;
 }
 
-/* A packet of no known connection that is to be scheduled. */
+/* The next stage of a packet without a known connection. */
 static __always_inline u8 stage_of_new(const struct packet *packet, const struct service *service)
 {
 	return is_limited_anew(packet, service) ? STAGE_ADMIT : STAGE_SCHEDULE;
 }
 
-/* The way of most packets: by a slot at rest, or by a record that stays as it is. Undecided: on to `aside->stage`. */
+/* The fast path of most packets: a slot at rest, or a record that does not change. UNDECIDED: go on
+ * with `aside->stage`. */
 static __always_inline enum reason choose(const struct packet *packet,
 					  const struct service *service, struct aside *aside,
 					  struct choice *choice)
@@ -173,8 +178,8 @@ static __always_inline enum reason choose_unknown(const struct packet *packet,
 	return follow_slot(packet, service, aside, choice);
 }
 
-/* A SYN after FIN or RST. With limits it pays for a connection, and changes nothing when it must not come. Undecided: the backend
- * is lost, the record is gone. */
+/* A SYN after FIN or RST. It is rate limited, and changes nothing if it is over the limit.
+ * UNDECIDED: its backend is lost, and the record was deleted. */
 static __always_inline enum reason reopen(const struct packet *packet,
 					  const struct service *service, const struct aside *aside,
 					  struct entry *entry, struct choice *choice)
@@ -196,7 +201,8 @@ static __always_inline enum reason reopen(const struct packet *packet,
 	return FORWARD_NEW;
 }
 
-/* Whether the slot is in flux, and flows from before may still run at another backend than the record's. */
+/* True if the slot is in flux, and the flow may still run at the previous owner instead of the
+ * record's backend. */
 static __always_inline bool is_contested(const struct entry *entry, const struct aside *aside,
 					 struct choice *choice)
 {
@@ -207,7 +213,7 @@ static __always_inline bool is_contested(const struct entry *entry, const struct
 	       take(choice, slot->is.before, aside->front);
 }
 
-/* The flow has run at the backend before all the time: somebody else has sent the SYN. */
+/* The flow has run at the previous owner all the time: the SYN was spoofed. */
 static __always_inline void give_back(const struct packet *packet, const struct aside *aside,
 				      struct entry *entry, const struct choice *choice)
 {
@@ -223,7 +229,7 @@ static __always_inline void give_back(const struct packet *packet, const struct 
 	add_load(after, 1);
 }
 
-/* The same for packets that change a record, or that belong to a flow without one. */
+/* The slow path: packets that change a record, and flows without one. */
 static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct packet *packet,
 						const struct service *service, struct aside *aside,
 						struct choice *choice)
@@ -258,7 +264,8 @@ static __always_inline enum reason choose_again(struct xdp_md *ctx, const struct
 	return reason;
 }
 
-/* Where it costs something: a processor's atomic addition takes as long as some dozens of others. */
+/* Only for schedulers that need it: an atomic addition costs as much as some dozens of plain
+ * ones. */
 static __always_inline void count_served(const struct service *service, u32 backend)
 {
 	struct load *load;
@@ -279,8 +286,8 @@ static __always_inline enum reason nobody(const struct packet *packet,
 	return answers && service->on_empty == POLICY_REJECT ? REJECT_EMPTY : DROP_EMPTY;
 }
 
-/* What a scheduled packet is called that no ring leads. FORWARD_NEW, FORWARD_REOPENED: it is to be remembered. `is_kept`: it
- * goes where its client goes. */
+/* The reason of a scheduled packet that does not follow a ring. FORWARD_NEW, FORWARD_REOPENED: it
+ * is to be recorded. `is_kept`: persistence selected the backend. */
 static __always_inline enum reason opened(const struct packet *packet,
 					  const struct service *service, bool is_kept)
 {
@@ -291,14 +298,15 @@ static __always_inline enum reason opened(const struct packet *packet,
 	return FORWARD_NEW;
 }
 
-/* It takes new connections when no other does, but for its thresholds. */
+/* Select the service's fallback, if it is below its threshold. */
 static __always_inline bool take_fallback(const struct service *service, u32 front,
 					  struct choice *choice)
 {
 	return has_room_for_one(service->fallback) && take(choice, service->fallback, front);
 }
 
-/* The way of a new connection: to its client's backend, by the scheduler, or to the fallback. Undecided: by STAGE_AVOID. */
+/* A new connection: the client's backend, the scheduler's, or the fallback. UNDECIDED: go on with
+ * STAGE_AVOID. */
 static __always_inline enum reason schedule(const struct packet *packet,
 					    const struct service *service,
 					    const struct aside *aside, struct choice *choice)
@@ -328,8 +336,8 @@ static __always_inline enum reason schedule(const struct packet *packet,
 	return is_ring && !is_flux ? FORWARD_RING : opened(packet, service, is_kept);
 }
 
-/* The same where the slot's owner is down for the packet's VIP. The slot has the exceptions mark, so that the flow's record
- * is looked for. */
+/* The same if the slot's owner is down for this VIP. The slot has SLOT_EXCEPTIONS, so the flow's
+ * record will be looked up. */
 static __always_inline enum reason schedule_around(const struct packet *packet,
 						   const struct service *service,
 						   const struct aside *aside, struct choice *choice)

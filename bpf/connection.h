@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Connections: what is remembered of a flow, and for how long.
+/* Connection tracking: the states of a record, and its time-outs.
  *
- * A flow that has shown one packet is pending; its second packet (for TCP: the first that is no SYN) establishes it; a
- * third one makes it a used one, and one that comes some seconds after the second an assured one, which no newcomer can
- * push out: see table.h. Until then a record has the time of its second packet. Time is in jiffies: reading them costs one load, a clock thirty times that.
+ * A flow with one packet is pending. Its second packet (for TCP: the first without SYN) establishes
+ * it, a third makes it used, and one that comes some seconds after the second makes it assured: no
+ * new flow can evict it (see table.h). Until then the record keeps the time of its second packet.
+ * Time is in jiffies: reading them is one load, and reading a clock costs thirty times as much.
  *
- * The replies never come this way, so nothing tells a FIN, a RST or a SYN of the client's from one that somebody made up
- * who knows addresses and ports. None of them moves a running flow. What the client sends afterwards says how it was: an
- * ACK after a RST, or data after a FIN, that the connection is established; a SYN stays with the backend of the record,
- * while that backend serves, and opens a new connection there if there is none.
- */
+ * Replies bypass the director, so it cannot tell a client's FIN, RST or SYN from one that was
+ * spoofed with the right addresses and ports. None of them ends or moves a running flow. The
+ * client's next packets tell: an ACK after a RST, or data after a FIN, makes the flow established
+ * again. A SYN stays with the record's backend while that serves, and opens a new connection there
+ * if there is none. */
 #ifndef XDPDIRECTOR_CONNECTION_H
 #define XDPDIRECTOR_CONNECTION_H
 
@@ -19,26 +20,26 @@
 #include "parse.h"
 #include "table.h"
 
-/* All but FIN and CLOSED, assured or not. */
+/* True unless the state is FIN or CLOSED, assured or not. */
 static __always_inline bool is_active(u8 state)
 {
 	return (state & CONNECTION_FIN) != CONNECTION_FIN;
 }
 
-/* It has shown more than what opens it, and no end: ESTABLISHED and UDP, of any rank. */
+/* True if the flow was confirmed and has not ended: ESTABLISHED and UDP, used or assured or not. */
 static __always_inline bool is_running(u64 state)
 {
 	return RUNNING >> state & 1;
 }
 
-/* It runs, and cannot be pushed out. */
+/* True if the flow cannot be evicted, running or not. */
 static __always_inline bool is_assured(u64 state)
 {
 	return state >= CONNECTION_ASSURED_ESTABLISHED;
 }
 
-/* One connection of the record's backend more (by = 1) or less (-1), active or not. A backend that has the index of an
- * earlier one was never counted that one's connections. */
+/* Add a connection to the counts of the record's backend (by = 1), or remove it (-1). A backend
+ * that reuses the index of an earlier one never had that one's connections. */
 static __always_inline void add_load(union record_word is, s32 by)
 {
 	u32 index = is.record.backend;
@@ -54,7 +55,7 @@ static __always_inline void add_load(union record_word is, s32 by)
 				     by);
 }
 
-/* One of its connections ended, or is active again. */
+/* Move a connection from inactive to active (active = 1), or back (-1). */
 static __always_inline void move_load(union record_word is, s32 active)
 {
 	u32 index = is.record.backend;
@@ -67,14 +68,26 @@ static __always_inline void move_load(union record_word is, s32 active)
 	__sync_fetch_and_add(&load->inactive, -active);
 }
 
-/* The state after a packet: 4 bits by the state before. DATA is after an ACK with data, OTHER after what has no ACK, and
- * UDP's. */
-#define AFTER_RST   0xffff77f777777770ULL
-#define AFTER_FIN   0xeeee66e666666660ULL
-#define AFTER_SYN   0x99dcba9888543210ULL
-#define AFTER_ACK   0xcedcbaca46545440ULL
-#define AFTER_DATA  0xccdcbaca44545440ULL
-#define AFTER_OTHER 0xfedcbaca76545440ULL
+/* The next state, by state. OTHER: TCP without ACK, and UDP. DATA: an ACK with data. */
+#define AFTER_RST (EACH_UNASSURED(CONNECTION_CLOSED) | EACH_ASSURED(CONNECTION_ASSURED_CLOSED))
+#define AFTER_FIN (EACH_UNASSURED(CONNECTION_FIN) | EACH_ASSURED(CONNECTION_ASSURED_FIN))
+#define AFTER_SYN                                                  \
+	(SAME ^ TO(CONNECTION_FIN, CONNECTION_REOPENED) ^          \
+	 TO(CONNECTION_CLOSED, CONNECTION_REOPENED) ^              \
+	 TO(CONNECTION_ASSURED_FIN, CONNECTION_ASSURED_REOPENED) ^ \
+	 TO(CONNECTION_ASSURED_CLOSED, CONNECTION_ASSURED_REOPENED))
+#define AFTER_OTHER                                             \
+	(SAME ^ TO(CONNECTION_SYN, CONNECTION_ESTABLISHED) ^    \
+	 TO(CONNECTION_MIDSTREAM, CONNECTION_ESTABLISHED) ^     \
+	 TO(CONNECTION_DATAGRAM, CONNECTION_UDP) ^              \
+	 TO(CONNECTION_REOPENED, CONNECTION_USED_ESTABLISHED) ^ \
+	 TO(CONNECTION_ASSURED_REOPENED, CONNECTION_ASSURED_ESTABLISHED))
+#define AFTER_ACK                                                      \
+	(AFTER_OTHER ^ TO(CONNECTION_CLOSED, CONNECTION_ESTABLISHED) ^ \
+	 TO(CONNECTION_ASSURED_CLOSED, CONNECTION_ASSURED_ESTABLISHED))
+#define AFTER_DATA                                                \
+	(AFTER_ACK ^ TO(CONNECTION_FIN, CONNECTION_ESTABLISHED) ^ \
+	 TO(CONNECTION_ASSURED_FIN, CONNECTION_ASSURED_ESTABLISHED))
 
 static __always_inline u8 next_state(u64 state, const struct packet *packet, bool has_data)
 {
@@ -88,10 +101,10 @@ static __always_inline u8 next_state(u64 state, const struct packet *packet, boo
 		after = AFTER_SYN;
 	else if (packet->flags & TCP_ACK)
 		after = has_data ? AFTER_DATA : AFTER_ACK;
-	return opaque(after) >> state * 4 & (MAX_STATES - 1);
+	return opaque(after) >> state * STATE_WIDTH & (MAX_STATES - 1);
 }
 
-/* Of a flow's first packet. */
+/* The state after the first packet of a flow. */
 static __always_inline u8 first_state(const struct packet *packet)
 {
 	if (packet->protocol == IPPROTO_UDP)
@@ -109,14 +122,14 @@ static __always_inline bool has_expired(union record_word is, const struct servi
 	return age_of(is.word, now) > service->timeouts[state_of(is.word)] + SEEN_NOW;
 }
 
-/* Forget the flow, so that it can be scheduled anew. */
+/* Delete the record, so that the flow can be scheduled again. */
 static __always_inline void forget(const struct entry *entry)
 {
 	if (swap_record(entry, 0))
 		add_load(entry->is, -1);
 }
 
-/* Whether a packet changes nothing of the flow's record but when it was seen. */
+/* True if the packet changes nothing in the record but the time. */
 static __always_inline bool stays(const struct entry *entry, const struct packet *packet,
 				  const struct service *service, u32 now)
 {
@@ -124,7 +137,7 @@ static __always_inline bool stays(const struct entry *entry, const struct packet
 	       age_of(entry->is.word, now) <= service->stays[state_of(entry->is.word)];
 }
 
-/* When another processor changed the record meanwhile, it saw a packet that is as late. */
+/* If the swap fails, another CPU has written as late a time. */
 static __always_inline void refresh(const struct entry *entry, u32 now)
 {
 	union record_word after = entry->is;
@@ -147,7 +160,7 @@ static __always_inline void change(struct entry *entry, union record_word after)
 		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
 }
 
-/* The record as it is after this packet. */
+/* Change the record's state after this packet. */
 static __always_inline void renew(struct entry *entry, const struct packet *packet, u32 now,
 				  bool has_data)
 {
@@ -158,8 +171,8 @@ static __always_inline void renew(struct entry *entry, const struct packet *pack
 	change(entry, after);
 }
 
-/* The same of a running flow that goes on: it is a used one; when its second packet was long enough ago, it is assured, or
- * shows its second packet only now where its bucket has no share for it. */
+/* A running flow goes on: it becomes used, and assured if its second packet was long enough ago. If
+ * its bucket has too many assured flows, this packet counts as its second one. */
 static __always_inline void assure(struct entry *entry, const struct service *service,
 				   u32 service_index, u32 now)
 {
@@ -173,10 +186,11 @@ static __always_inline void assure(struct entry *entry, const struct service *se
 			after.word, find_share(entry, service_index, now) ? AS_ASSURED : AS_USED);
 	}
 	if (swap_record(entry, after.word))
-		entry->is = after; /* it may be forgotten yet, when its backend is lost */
+		entry->is =
+			after; /* for the caller, which deletes the record if its backend is lost */
 }
 
-/* The flow's record as it stood before this packet. False when there is none, or it has timed out. */
+/* Find the flow's record as it was before this packet. False if there is none or it has expired. */
 static __always_inline bool recall(const struct packet *packet, const struct service *service,
 				   u32 front, u32 now, struct entry *entry)
 {

@@ -1,28 +1,30 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Connection sync: merges another director's records into the table. See xdpdirector/sync.
+/* Connection sync: merge another director's records into the table. See xdpdirector/sync.
  *
- * The newer record of a flow wins, by the time of the last packet. Both directors round that to ticks, so records that are
- * one tick apart count as equally new, and the later state wins; whoever merges in whatever order ends with the same
- * record. A record that names another backend is not replaced, unless the daemon says so (`wins`): which of two SYNs was
- * later is known there.
- */
+ * Of two records of one flow the newer one wins, by the time of the last packet. Both directors
+ * round times to ticks, so records that differ by one tick count as equally new, and the later
+ * state wins. So the order of merging does not matter. A record that names another backend is not
+ * replaced unless the daemon says so (`wins`): it knows which of two SYNs was later. */
 #ifndef XDPDIRECTOR_SYNC_H
 #define XDPDIRECTOR_SYNC_H
 
 #include "connection.h"
 #include "table.h"
 
-#define MERGES_EACH 4 /* records in a run: the verifier walks through all of them */
+#define MERGES_EACH 4 /* records per run: the verifier walks through all of them */
 
-/* Which state comes later in a connection's life, 4 bits by state: as they are numbered, but for the used ones. */
-#define ORDER 0xfedc76ba98543210ULL
+/* Where a state comes in a connection's life: the used states come before FIN, CLOSED and REOPENED. */
+#define ORDER                                                                             \
+	(SAME ^ TO(CONNECTION_USED_ESTABLISHED, 6) ^ TO(CONNECTION_USED_UDP, 7) ^         \
+	 TO(CONNECTION_FIN, 8) ^ TO(CONNECTION_CLOSED, 9) ^ TO(CONNECTION_REOPENED, 10) ^ \
+	 TO(CONNECTION_ASSURED_REOPENED, 11))
 
 static __always_inline u64 order_of(u64 word)
 {
-	return opaque(ORDER) >> state_of(word) * 4 & (MAX_STATES - 1);
+	return opaque(ORDER) >> state_of(word) * STATE_WIDTH & (MAX_STATES - 1);
 }
 
-/* Whether the peer's record of the same connection is newer. */
+/* True if the peer's record of the connection is newer. */
 static __always_inline bool is_newer(u64 theirs, u64 ours, u32 now)
 {
 	u64 age = age_of(theirs, now), our_age = age_of(ours, now);
@@ -32,7 +34,8 @@ static __always_inline bool is_newer(u64 theirs, u64 ours, u32 now)
 	return age + 1 < our_age || (age <= our_age + 1 && order_of(theirs) > order_of(ours));
 }
 
-/* The peer's record as it may stand here: assured only where its bucket has a share left for its service. */
+/* The peer's record, without assurance if its bucket has no room for an assured flow of the
+ * service. */
 static __always_inline u64 allowed(const struct entry *entry, u32 service, u64 theirs, u32 now)
 {
 	if (if_assured(theirs) && !if_assured(entry->is.word) && !find_share(entry, service, now))
@@ -40,7 +43,7 @@ static __always_inline u64 allowed(const struct entry *entry, u32 service, u64 t
 	return theirs;
 }
 
-/* The table has a record of the flow. */
+/* Merge with the record that the table has of the flow. */
 static __always_inline u8 merge_with(struct entry *entry, const struct merged *from, u32 service,
 				     u32 now)
 {
@@ -54,7 +57,7 @@ static __always_inline u8 merge_with(struct entry *entry, const struct merged *f
 		return MERGE_KEPT;
 	after.word = allowed(entry, service, after.word, now);
 	if (!swap_record(entry, after.word))
-		return MERGE_KEPT; /* a packet was faster */
+		return MERGE_KEPT; /* a packet has changed it meanwhile */
 	entry->is = after;
 	add_load(before, -1);
 	add_load(after, 1);
@@ -99,7 +102,7 @@ static __always_inline bool merge_one(struct merged *from, u32 now)
 		add_load(is, 1);
 		from->outcome = MERGE_INSERTED;
 		if (!find_entry(&packet, service, number, &entry))
-			return false; /* it is gone again */
+			return false; /* it was evicted already */
 	}
 	from->word = entry.is.word;
 	from->bucket = entry.number;

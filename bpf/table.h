@@ -1,22 +1,29 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The table of connections: buckets of four entries; one cache line holds an IPv4 flow's, two an IPv6 flow's.
+/* The conntrack table: buckets of four entries. A bucket of IPv4 flows is one cache line, one of
+ * IPv6 flows two.
  *
- * A flow has two buckets and stands in the first, unless that was rather full when it came. The last word of an entry is
- * its record, and its lock: a record changes by compare-and-swap only, and says RECORD_BUSY while another flow moves
- * in. Who finds the flow's key before and after the record has the flow's record, where stores are seen in their order
- * (x86-64; elsewhere one packet may take the record of a flow that moves in for that of the flow that moves out).
+ * A flow has two possible buckets. It is inserted into the first, unless more than EASY entries are
+ * used there and the second is the better one. The last word of an entry is its record and also its
+ * lock: a record changes only by compare and swap, and is RECORD_BUSY while another flow is written
+ * to the entry. A reader that finds the flow's key before and after reading the record has the
+ * flow's record, if stores become visible in their order. That holds on x86-64; elsewhere a packet
+ * may take the record of a flow that is being inserted for that of the evicted one.
  *
- * A flow that finds no free entry takes one over, of the lowest rank: first those that have shown two packets at most, or
- * ended some seconds ago; then the used ones, which have shown a third. An assured flow is never pushed out. Within a rank the one goes
- * that was seen first. A handicap makes some seem older: those that have shown a single packet, have ended or were closed,
- * and a little each that shares the bucket with others of its front. So a flood of made-up flows takes its own, however
- * many packets each of them has, and none that has shown more. At most ASSURED of a bucket's flows are assured, so that
- * newcomers find room and nobody is turned away; and when all of them are of one service, a flow of another one that is to
- * be assured takes the place of the one that was idle for longest.
+ * If both buckets are full, a new flow evicts another one, in this order:
  *
- * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice, with multipliers that are secret and each service's own,
- * so that nobody can aim flows at a bucket.
- */
+ * - flows that have shown at most two packets, or that ended some seconds ago;
+ * - flows that have shown a third packet (used);
+ * - never an assured flow.
+ *
+ * Within a class the flow that was seen first goes. A handicap makes some seem older: those with a
+ * single packet, those that have ended or were closed, and, a little for each of them, those that
+ * share the bucket with others of their front. So a flood evicts its own flows, however many
+ * packets each of them has, and no flow that has shown more. At most ASSURED flows of a bucket are
+ * assured, so that a new flow always finds an entry. If all of these belong to one service and a
+ * flow of another service is to be assured, it replaces the one that was idle for longest.
+ *
+ * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice. The multipliers are secret and
+ * differ between services, so that nobody can aim flows at a bucket. */
 #ifndef XDPDIRECTOR_TABLE_H
 #define XDPDIRECTOR_TABLE_H
 
@@ -24,46 +31,111 @@
 #include "maps.h"
 #include "parse.h"
 
-#define WORDS4	    2 /* in an entry; the last is the record */
+#define WORDS4	    2 /* of an entry; the last one is the record */
 #define WORDS6	    4
 #define KEY_WORDS   3
-#define NEAR	    32 /* the second bucket is within so many, and so mostly in the same page of memory */
-#define EASY	    1 /* so many flows in its first bucket, and a newcomer does not look at the second */
+#define NEAR	    32 /* distance of the second bucket: mostly on the same page of memory */
+#define EASY	    1  /* used entries of the first bucket up to which the second is not read */
 #define RECORD_BUSY 1ULL
 
-#define ASSURED 3 /* flows of a bucket */
+#define ASSURED 3 /* flows of a bucket at most */
 
-/* States, a bit each: whose records never make room, do, and do only where there is no other, the last ones while they are
- * new; and which have shown what opens a flow, and no end. */
-#define ASSURED_STATES 0xf200
-#define UNASSURED      0x0dfe
-#define USED	       0x0d00
-#define USED_IF_NEW    0x00c0
-#define RUNNING	       0x3c30
+/* Tables and sets by state. AT: one entry of a table, 4 bits wide. SAME: a table that maps each state
+ * to itself; `SAME ^ TO(state, next)` maps one to another. EACH_UNASSURED and EACH_ASSURED: tables
+ * with one value for all states of a class. */
+#define AT(state, value) ((u64)(value) << STATE_WIDTH * (state))
+#define TO(state, next)	 AT(state, (state) ^ (next))
+#define SAME		 0xfedcba9876543210ULL
 
-/* The same flow with another rank, 4 bits by its state. */
-#define AS_USED	     0xfedcba9876ba3210ULL
-#define AS_ASSURED   0xfedcdc9876dc3210ULL
-#define AS_UNASSURED 0x76baba8876543210ULL
+#define EACH_UNASSURED(value)                                                                   \
+	(AT(CONNECTION_SYN, value) | AT(CONNECTION_MIDSTREAM, value) |                          \
+	 AT(CONNECTION_DATAGRAM, value) | AT(CONNECTION_ESTABLISHED, value) |                   \
+	 AT(CONNECTION_UDP, value) | AT(CONNECTION_FIN, value) | AT(CONNECTION_CLOSED, value) | \
+	 AT(CONNECTION_REOPENED, value) | AT(CONNECTION_USED_ESTABLISHED, value) |              \
+	 AT(CONNECTION_USED_UDP, value))
+#define EACH_ASSURED(value)                                                                   \
+	(AT(CONNECTION_ASSURED_REOPENED, value) | AT(CONNECTION_ASSURED_ESTABLISHED, value) | \
+	 AT(CONNECTION_ASSURED_UDP, value) | AT(CONNECTION_ASSURED_FIN, value) |              \
+	 AT(CONNECTION_ASSURED_CLOSED, value))
 
-/* How much older a record seems, 4 bits by its state, in eighths of the time that a SYN is waited with: first of those whose
- * handshake, or whose end, may go on still, and of the others. Next to that, sixteenths for each flow of the same front. */
-#define HANDICAPS_NEW 0x000002220ULL
-#define HANDICAPS     0x0f8008880ULL
-#define FRONT_BITS    0x3fff0000
-#define KEPT	      (1ULL << 32) /* worth of what makes no room */
-#define RANK_SHIFT    28	   /* and of used flows so much more: of all the others together */
-#define WORTH	      (1 << 26)	   /* of what was seen now, without handicap, at the least */
+/* Sets of states, a bit each. ASSURED_STATES: never evicted. UNASSURED: may be. USED: of these,
+ * evicted only if there is no other; USED_IF_NEW: likewise while the record is new. RUNNING: the
+ * flow was confirmed and has not ended. */
+#define USED_IF_NEW  (1 << CONNECTION_FIN | 1 << CONNECTION_CLOSED)
+#define USED_RUNNING (1 << CONNECTION_USED_ESTABLISHED | 1 << CONNECTION_USED_UDP)
+#define USED	     (1 << CONNECTION_REOPENED | USED_RUNNING)
+#define UNASSURED                                                                     \
+	(1 << CONNECTION_SYN | 1 << CONNECTION_MIDSTREAM | 1 << CONNECTION_DATAGRAM | \
+	 1 << CONNECTION_ESTABLISHED | 1 << CONNECTION_UDP | USED_IF_NEW | USED)
+#define ASSURED_RUNNING (1 << CONNECTION_ASSURED_ESTABLISHED | 1 << CONNECTION_ASSURED_UDP)
+#define ASSURED_STATES                                                                      \
+	(1 << CONNECTION_ASSURED_REOPENED | ASSURED_RUNNING | 1 << CONNECTION_ASSURED_FIN | \
+	 1 << CONNECTION_ASSURED_CLOSED)
+#define RUNNING (1 << CONNECTION_ESTABLISHED | 1 << CONNECTION_UDP | USED_RUNNING | ASSURED_RUNNING)
 
-#define STATE_SHIFT 30 /* in struct record */
-#define SEEN_SHIFT  42
-#define SEEN_NOW    (1 << (SEEN_BITS - 1))
+/* The same state in another class. */
+#define AS_USED                                                           \
+	(SAME ^ TO(CONNECTION_ESTABLISHED, CONNECTION_USED_ESTABLISHED) ^ \
+	 TO(CONNECTION_UDP, CONNECTION_USED_UDP))
+#define AS_ASSURED                                                           \
+	(SAME ^ TO(CONNECTION_ESTABLISHED, CONNECTION_ASSURED_ESTABLISHED) ^ \
+	 TO(CONNECTION_UDP, CONNECTION_ASSURED_UDP) ^                        \
+	 TO(CONNECTION_USED_ESTABLISHED, CONNECTION_ASSURED_ESTABLISHED) ^   \
+	 TO(CONNECTION_USED_UDP, CONNECTION_ASSURED_UDP))
+#define AS_UNASSURED                                                       \
+	(SAME ^ TO(CONNECTION_ASSURED_REOPENED, CONNECTION_REOPENED) ^     \
+	 TO(CONNECTION_ASSURED_ESTABLISHED, CONNECTION_USED_ESTABLISHED) ^ \
+	 TO(CONNECTION_ASSURED_UDP, CONNECTION_USED_UDP) ^                 \
+	 TO(CONNECTION_ASSURED_FIN, CONNECTION_FIN) ^                      \
+	 TO(CONNECTION_ASSURED_CLOSED, CONNECTION_CLOSED))
 
-/* A flow as its entry has it, and where it may stand. */
+/* By how much older a record seems, by state, in eighths of the time-out of a SYN: HANDICAPS_NEW
+ * while the handshake or the end of the connection may still be going on, HANDICAPS later. Each
+ * other flow of the same front in the bucket adds a sixteenth. */
+#define HANDICAPS_NEW \
+	(AT(CONNECTION_SYN, 2) | AT(CONNECTION_MIDSTREAM, 2) | AT(CONNECTION_DATAGRAM, 2))
+#define HANDICAPS                                                                           \
+	(AT(CONNECTION_SYN, 8) | AT(CONNECTION_MIDSTREAM, 8) | AT(CONNECTION_DATAGRAM, 8) | \
+	 AT(CONNECTION_FIN, 8) | AT(CONNECTION_CLOSED, 15))
+
+/* The cost of an eviction: its age, so that an older record costs less, plus this. */
+#define WORTH	   (1 << 26)	/* keeps it positive, whatever the handicap */
+#define RANK_SHIFT 28		/* used flows cost so much more: more than all other costs */
+#define KEPT	   (1ULL << 32) /* of a record that may not be evicted */
+
+/* Struct record: the widths of its fields from bit 0, and where they begin. */
+#define BACKEND_WIDTH	 16
+#define FRONT_WIDTH	 14
+#define STATE_WIDTH	 4
+#define GENERATION_WIDTH 8
+#define FRONT_BITS	 (((1 << FRONT_WIDTH) - 1) << BACKEND_WIDTH)
+#define STATE_SHIFT	 (BACKEND_WIDTH + FRONT_WIDTH)
+#define SEEN_SHIFT	 (STATE_SHIFT + STATE_WIDTH + GENERATION_WIDTH)
+#define SEEN_NOW	 (1 << (SEEN_BITS - 1))
+
+#define BUCKET_BITS   23 /* of the hash: sizes.connections is at most 2^24 */
+#define DISTANCE_FROM 20 /* first bit of the hash that the second bucket follows from */
+
+_Static_assert(MAX_BACKENDS <= NO_BACKEND, "a record cannot name every backend");
+_Static_assert(MAX_FRONTS <= 1 << FRONT_WIDTH, "a record cannot name every front");
+_Static_assert(MAX_STATES == 1 << STATE_WIDTH && MAX_STATES * STATE_WIDTH == 64,
+	       "a table of states is one word");
+_Static_assert(SEEN_SHIFT + SEEN_BITS == 64, "the fields of a record fill a word");
+_Static_assert(sizeof(struct entry4) == WORDS4 * 8 && sizeof(struct entry6) == WORDS6 * 8 &&
+		       sizeof(struct entry6) <= (KEY_WORDS + 1) * 8,
+	       "an entry is its key and its record");
+_Static_assert(!(WAYS & (WAYS - 1)) && !(NEAR & (NEAR - 1)), "masks take powers of two");
+_Static_assert(BUCKETS4 >= 2 * NEAR && BUCKETS6 >= 2 * NEAR, "the second bucket is in the table");
+_Static_assert(BUCKETS4 <= 1 << BUCKET_BITS && BUCKETS6 <= 1 << BUCKET_BITS,
+	       "the hash reaches every bucket");
+_Static_assert(WORTH + 2 * SEEN_NOW < 1ULL << RANK_SHIFT && 2ULL << RANK_SHIFT < KEPT,
+	       "costs keep their order");
+
+/* The key of a flow as an entry has it, and its hash. */
 struct place {
 	u64 key[KEY_WORDS];
 	u64 hash;
-	u32 buckets; /* how many there are */
+	u32 buckets; /* in the table */
 };
 
 union record_word {
@@ -71,15 +143,15 @@ union record_word {
 	u64 word;
 };
 
-/* A record where it stands, and what it said. */
+/* A record: where it is, and what it was when it was read. */
 struct entry {
 	u64 *bucket;
-	u32 number; /* the bucket's */
-	u32 words;  /* of an entry there */
+	u32 number; /* of the bucket */
+	u32 words;  /* of an entry in this bucket */
 	u64 hash;   /* of the flow */
-	u64 word;   /* which of the bucket's */
+	u64 word;   /* index of the record's word in the bucket */
 	union record_word is;
-	bool is_confirmed; /* by the packet that came just now, in most cases the flow's second */
+	bool is_confirmed; /* this packet confirmed the flow: usually it is the second one */
 };
 
 static __always_inline u32 ticks(u64 jiffies)
@@ -87,7 +159,8 @@ static __always_inline u32 ticks(u64 jiffies)
 	return jiffies >> TICK_SHIFT & ((1 << SEEN_BITS) - 1);
 }
 
-/* Since the record was seen, from SEEN_NOW on. Below that when another processor saw it after `now` was read. */
+/* SEEN_NOW + ticks since the record was seen. Less than SEEN_NOW if another CPU saw it after `now`
+ * was read. */
 static __always_inline u64 age_of(u64 word, u64 now)
 {
 	return (now - (word >> SEEN_SHIFT) + SEEN_NOW) & (2 * SEEN_NOW - 1);
@@ -98,10 +171,10 @@ static __always_inline u64 state_of(u64 word)
 	return word >> STATE_SHIFT & (MAX_STATES - 1);
 }
 
-/* The word with the state that one of the tables above has for its own. */
+/* The record with its state replaced as one of the tables above says. */
 static __always_inline u64 with_state(u64 word, u64 states)
 {
-	u64 state = opaque(states) >> state_of(word) * 4 & (MAX_STATES - 1);
+	u64 state = opaque(states) >> state_of(word) * STATE_WIDTH & (MAX_STATES - 1);
 
 	return opaque((word & ~((MAX_STATES - 1ULL) << STATE_SHIFT)) | state << STATE_SHIFT);
 }
@@ -148,15 +221,16 @@ static __always_inline void find_place(const struct packet *packet, const struct
 
 static __always_inline u32 first_bucket(const struct place *place)
 {
-	return place->hash >> 42 & (place->buckets - 1);
+	return place->hash >> (64 - BUCKET_BITS) & (place->buckets - 1);
 }
 
 static __always_inline u32 second_bucket(const struct place *place)
 {
-	return first_bucket(place) ^ (1 + (place->hash >> 20 & (NEAR - 1)));
+	return first_bucket(place) ^ (1 + (place->hash >> DISTANCE_FROM & (NEAR - 1)));
 }
 
-/* A bucket, or NULL (never). Which map it is of is known where the compiler knows `packet->ipv6`. */
+/* A bucket, or NULL (never). The compiler must know `packet->ipv6`, so that each call has a
+ * constant map. */
 static __always_inline u64 *bucket4(u32 number)
 {
 	return (u64 *)connections4.lookup(&number);
@@ -216,7 +290,7 @@ static __always_inline bool search6(u32 number, const struct place *place, u32 f
 	return search(bucket6(number), WORDS6, place, front, found);
 }
 
-/* The flow's record, wherever it stands. */
+/* Find the flow's record in either bucket. */
 static __always_inline bool find_entry(const struct packet *packet, const struct service *service,
 				       u32 front, struct entry *found)
 {
@@ -231,13 +305,13 @@ static __always_inline bool find_entry(const struct packet *packet, const struct
 	       search4(second_bucket(&place), &place, front, found);
 }
 
-/* False when it is not as it was read any more. */
+/* Replace the record. False if it has changed since it was read. */
 static __always_inline bool swap_record(const struct entry *entry, u64 to)
 {
 	return swap_word(entry->bucket + entry->word, entry->is.word, to);
 }
 
-/* Forget a record, when it still is as the daemon saw it. */
+/* Delete a record that is still as the daemon saw it. */
 static __always_inline void reap_entry(u64 *bucket, int words, const struct reaped *reaped)
 {
 	u64 at = opaque((reaped->entry & (WAYS - 1)) * words + words - 1);
@@ -246,45 +320,45 @@ static __always_inline void reap_entry(u64 *bucket, int words, const struct reap
 		swap_word(bucket + at, reaped->word, 0);
 }
 
-/* What a newcomer may take. */
+/* What a new flow may evict. */
 struct taking {
 	u32 now;
 	u32 states;   /* a bit each */
-	u32 patience; /* the time that a SYN is waited with */
+	u32 patience; /* time-out of a SYN */
 	u32 assured_after;
-	bool is_known; /* it has run before, and may be assured */
+	bool is_known; /* the flow ran before, and its record may be assured */
 };
 
-/* The entry of a bucket that a newcomer would take. */
+/* The entry of a bucket that a new flow would get. */
 struct room {
 	u64 word;
 	u64 worth;
 	u64 number;
-	u64 used;    /* in the bucket */
-	u64 assured; /* of them */
+	u64 used;    /* entries of the bucket */
+	u64 assured; /* used entries that are assured */
 };
 
-/* All ones for an assured flow's record, else 0. */
+/* All ones for an assured record, else 0. */
 static __always_inline u64 if_assured(u64 word)
 {
 	return if_negative((u64)ASSURED_STATES << (63 - state_of(word)));
 }
 
-/* What is lost with a record; 0: nothing. `like`: how many in the bucket are of its front, besides; `ranks`: all ones where
- * used ones are worth more. */
+/* The cost of evicting a record; 0 for a free entry. `like`: number of other flows of its front in
+ * the bucket. `ranks`: all ones if used flows cost more. */
 static __always_inline u64 worth_of(u64 word, const struct taking *taking, u64 like, u64 ranks)
 {
 	u64 state = state_of(word), age = age_of(word, taking->now);
 	u64 is_new = opaque(age - taking->assured_after - SEEN_NOW - 1) >> 63;
 	u64 handicaps = HANDICAPS - is_new * (HANDICAPS - HANDICAPS_NEW);
-	u64 handicap = 2 * (handicaps >> state * 4 & 15) + like;
+	u64 handicap = 2 * (handicaps >> state * STATE_WIDTH & 15) + like;
 	u64 worth = WORTH + 2 * SEEN_NOW - age - (taking->patience * handicap >> 4);
 
 	worth |= (ranks & (USED | (is_new * USED_IF_NEW)) >> state & 1) << RANK_SHIFT;
 	return either(-(u64)(taking->states >> state & 1), worth, KEPT) & if_some(word);
 }
 
-/* How many of the others' words are of unassured flows of this one's front. */
+/* The number of other records in the bucket that have the same front and are not assured. */
 static __always_inline u64 count_like(const u64 *words, int which)
 {
 	u64 like = 0;
@@ -297,7 +371,8 @@ static __always_inline u64 count_like(const u64 *words, int which)
 	return like;
 }
 
-/* All ones, unless all are of one front, and the newcomer, whose record is `word`, of another. */
+/* 0 if all records of the bucket have one front, and the new `word` another; else all ones. A front
+ * that fills a bucket must not keep others out. */
 static __always_inline u64 if_ranked(const u64 *words, u64 word)
 {
 	u64 differ = 0;
@@ -332,7 +407,7 @@ static __always_inline void look_for_room(const u64 *bucket, int words, const st
 	}
 }
 
-/* Let the flow in: its key first, then the record, which shows it. */
+/* Write a flow to the entry: the key first, then the record, which makes it visible. */
 static __always_inline bool move_in(u64 *bucket, int words, const struct room *room,
 				    const struct place *place, u64 word)
 {
@@ -347,7 +422,7 @@ static __always_inline bool move_in(u64 *bucket, int words, const struct room *r
 	for (int i = 0; i < KEY_WORDS; i++)
 		if (i < words - 1)
 			*(volatile u64 *)(entry + i) = place->key[i];
-	*(volatile u64 *)(entry + words - 1) = word; /* nobody else writes where it says busy */
+	*(volatile u64 *)(entry + words - 1) = word; /* nobody else writes to a busy entry */
 	return true;
 }
 
@@ -358,7 +433,7 @@ static __always_inline bool is_second_better(const struct room *first, const str
 	return second->worth < first->worth;
 }
 
-/* Into one of two buckets; see insert. */
+/* Insert into one of two buckets; see `insert`. */
 static __always_inline bool settle(u64 *first, u64 *second, int words, const struct place *place,
 				   u64 word, const struct taking *taking, u64 *evicted)
 {
@@ -384,7 +459,8 @@ static __always_inline bool settle(u64 *first, u64 *second, int words, const str
 	return move_in(bucket, words, &room, place, word);
 }
 
-/* Put a flow that has no record into the table; `evicted` is the record that made room, or 0. False when none may be taken. */
+/* Insert a flow that has no record. `evicted`: the record that was there, or 0. False if no entry
+ * may be evicted. */
 static __always_inline bool insert(const struct packet *packet, const struct place *place, u64 word,
 				   const struct taking *taking, u64 *evicted)
 {
@@ -396,12 +472,12 @@ static __always_inline bool insert(const struct packet *packet, const struct pla
 	return settle(bucket4(first), bucket4(second), WORDS4, place, word, taking, evicted);
 }
 
-/* Assured flows of a bucket. */
+/* The assured flows of a bucket. */
 struct share {
 	u64 assured;
 	u64 service; /* of one of them */
-	u64 others;  /* not 0: they are of several services */
-	u64 word;    /* the one that was idle for longest, and where it stands */
+	u64 others;  /* not 0: they belong to several services */
+	u64 word;    /* the one that was idle for longest, and its place */
 	u64 at;
 	u64 age;
 };
@@ -444,7 +520,7 @@ static __always_inline bool find_share_in(u64 *bucket, int words, u32 service, u
 			 with_state(share.word, AS_UNASSURED));
 }
 
-/* Whether a flow of the service may be assured where it stands. */
+/* True if the flow may be assured in its bucket. */
 static __always_inline bool find_share(const struct entry *entry, u32 service, u32 now)
 {
 	if (entry->words == WORDS6)

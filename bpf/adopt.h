@@ -4,17 +4,17 @@
 #ifndef XDPDIRECTOR_ADOPT_H
 #define XDPDIRECTOR_ADOPT_H
 
-#include "table.h"
+#include "conntrack_table.h"
 
 /* False if there is no such service, or the table has no room. */
-static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
+static __always_inline bool ct_adopt(const struct adopted *adopted, u32 now)
 {
 	union record_word is = { .word = adopted->word };
 	struct packet packet = { .ipv6 = adopted->ipv6 != 0 };
 	struct service *service = NULL;
 	u32 number = is.record.front;
 	struct front *front;
-	struct place place = {};
+	struct ct_key key = {};
 	struct entry entry;
 	u64 evicted;
 
@@ -28,12 +28,12 @@ static __always_inline bool adopt_one(const struct adopted *adopted, u32 now)
 		service = services.lookup(&front->service);
 	if (!service)
 		return false;
-	if (find_entry(&packet, service, number, &entry))
+	if (ct_lookup(&packet, service, number, &entry))
 		return true; /* it has sent a packet to this program already */
-	find_place(&packet, service, number, &place);
-	return insert(
-		&packet, &place, is.word,
-		&(struct taking){ .now = now, .states = UNASSURED & ~RUNNING, .is_known = true },
+	ct_make_key(&packet, service, number, &key);
+	return ct_insert(
+		&packet, &key, is.word,
+		&(struct eviction){ .now = now, .states = UNASSURED & ~RUNNING, .is_known = true },
 		&evicted);
 }
 

@@ -158,7 +158,7 @@ int rewrite_only(struct xdp_md *ctx)
 }
 
 /* A: parse, a hit in the flow table, backend, rewrite. */
-int limit_a(struct xdp_md *ctx)
+int baseline_a(struct xdp_md *ctx)
 {
 	struct segment segment = {};
 	u32 *index;
@@ -170,7 +170,7 @@ int limit_a(struct xdp_md *ctx)
 }
 
 /* A for a new flow: a miss and an insertion, which evicts when the table is full. */
-int limit_a_insert(struct xdp_md *ctx)
+int baseline_a_insert(struct xdp_md *ctx)
 {
 	struct segment segment = {};
 	u32 *index, chosen;
@@ -207,7 +207,7 @@ int director(struct xdp_md *ctx)
 }
 
 /* C: parse, service, a ring slot, two counters, backend, rewrite. No flow table. */
-int limit_c(struct xdp_md *ctx)
+int baseline_c(struct xdp_md *ctx)
 {
 	struct segment segment = {};
 	struct service *service;

@@ -13,19 +13,19 @@ static __always_inline u64 opaque(u64 value)
 }
 
 /* All ones if the number is negative, else 0. */
-static __always_inline u64 if_negative(s64 number)
+static __always_inline u64 mask_if_negative(s64 number)
 {
 	return (s64)opaque(number) >> 63;
 }
 
 /* All ones if the number is not 0, else 0. */
-static __always_inline u64 if_some(u64 number)
+static __always_inline u64 mask_if_nonzero(u64 number)
 {
 	return (s64)(number | opaque(-number)) >> 63;
 }
 
 /* `one` if the mask is all ones, `other` if it is 0. */
-static __always_inline u64 either(u64 mask, u64 one, u64 other)
+static __always_inline u64 select_by_mask(u64 mask, u64 one, u64 other)
 {
 	return other ^ ((one ^ other) & mask);
 }

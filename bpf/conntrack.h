@@ -3,7 +3,7 @@
  *
  * A flow with one packet is pending. Its second packet (for TCP: the first without SYN) establishes
  * it, a third makes it used, and one that comes some seconds after the second makes it assured: no
- * new flow can evict it (see table.h). Until then the record keeps the time of its second packet.
+ * new flow can evict it (see conntrack_table.h). Until then the record keeps the time of its second packet.
  * Time is in jiffies: reading them is one load, and reading a clock costs thirty times as much.
  *
  * Replies bypass the director, so it cannot tell a client's FIN, RST or SYN from one that was
@@ -11,56 +11,56 @@
  * client's next packets tell: an ACK after a RST, or data after a FIN, makes the flow established
  * again. A SYN stays with the record's backend while that serves, and opens a new connection there
  * if there is none. */
-#ifndef XDPDIRECTOR_CONNECTION_H
-#define XDPDIRECTOR_CONNECTION_H
+#ifndef XDPDIRECTOR_CONNTRACK_H
+#define XDPDIRECTOR_CONNTRACK_H
 
-#include "choice.h"
+#include "backend.h"
 #include "notes.h"
 #include "maps.h"
 #include "parse.h"
-#include "table.h"
+#include "conntrack_table.h"
 
 /* True unless the state is FIN or CLOSED, assured or not. */
-static __always_inline bool is_active(u8 state)
+static __always_inline bool ct_is_active(u8 state)
 {
 	return (state & CONNECTION_FIN) != CONNECTION_FIN;
 }
 
 /* True if the flow was confirmed and has not ended: ESTABLISHED and UDP, used or assured or not. */
-static __always_inline bool is_running(u64 state)
+static __always_inline bool ct_is_running(u64 state)
 {
 	return RUNNING >> state & 1;
 }
 
 /* True if the flow cannot be evicted, running or not. */
-static __always_inline bool is_assured(u64 state)
+static __always_inline bool ct_is_assured(u64 state)
 {
 	return state >= CONNECTION_ASSURED_ESTABLISHED;
 }
 
 /* Add a connection to the counts of the record's backend (by = 1), or remove it (-1). A backend
  * that reuses the index of an earlier one never had that one's connections. */
-static __always_inline void add_load(union record_word is, s32 by)
+static __always_inline void ct_count_load(union record_word is, s32 by)
 {
 	u32 index = is.record.backend;
 	struct backend *backend = backends.lookup(&index);
-	struct load *load = load_of(index);
+	struct load *load = backend_load(index);
 
 	if (!backend || !load || (u8)backend->generation != is.record.generation)
 		return;
 	if (DRY_RUN)
-		note_load(index, is_active(is.record.state), by);
+		note_load(index, ct_is_active(is.record.state), by);
 	else
-		__sync_fetch_and_add(is_active(is.record.state) ? &load->active : &load->inactive,
-				     by);
+		__sync_fetch_and_add(
+			ct_is_active(is.record.state) ? &load->active : &load->inactive, by);
 }
 
 /* Move a connection from inactive to active (active = 1), or back (-1). */
-static __always_inline void move_load(union record_word is, s32 active)
+static __always_inline void ct_move_load(union record_word is, s32 active)
 {
 	u32 index = is.record.backend;
 	struct backend *backend = backends.lookup(&index);
-	struct load *load = load_of(index);
+	struct load *load = backend_load(index);
 
 	if (!backend || !load || (u8)backend->generation != is.record.generation || DRY_RUN)
 		return;
@@ -89,7 +89,7 @@ static __always_inline void move_load(union record_word is, s32 active)
 	(AFTER_ACK ^ TO(CONNECTION_FIN, CONNECTION_ESTABLISHED) ^ \
 	 TO(CONNECTION_ASSURED_FIN, CONNECTION_ASSURED_ESTABLISHED))
 
-static __always_inline u8 next_state(u64 state, const struct packet *packet, bool has_data)
+static __always_inline u8 ct_next_state(u64 state, const struct packet *packet, bool has_data)
 {
 	u64 after = AFTER_OTHER;
 
@@ -105,7 +105,7 @@ static __always_inline u8 next_state(u64 state, const struct packet *packet, boo
 }
 
 /* The state after the first packet of a flow. */
-static __always_inline u8 first_state(const struct packet *packet)
+static __always_inline u8 ct_first_state(const struct packet *packet)
 {
 	if (packet->protocol == IPPROTO_UDP)
 		return CONNECTION_DATAGRAM;
@@ -116,89 +116,92 @@ static __always_inline u8 first_state(const struct packet *packet)
 	return is_opening(packet) ? CONNECTION_SYN : CONNECTION_MIDSTREAM;
 }
 
-static __always_inline bool has_expired(union record_word is, const struct service *service,
-					u64 now)
+static __always_inline bool ct_has_expired(union record_word is, const struct service *service,
+					   u64 now)
 {
-	return age_of(is.word, now) > service->timeouts[state_of(is.word)] + SEEN_NOW;
+	return record_age(is.word, now) > service->timeouts[record_state(is.word)] + SEEN_NOW;
 }
 
 /* Delete the record, so that the flow can be scheduled again. */
-static __always_inline void forget(const struct entry *entry)
+static __always_inline void ct_delete(const struct entry *entry)
 {
-	if (swap_record(entry, 0))
-		add_load(entry->is, -1);
+	if (ct_swap(entry, 0))
+		ct_count_load(entry->is, -1);
 }
 
 /* True if the packet changes nothing in the record but the time. */
-static __always_inline bool stays(const struct entry *entry, const struct packet *packet,
-				  const struct service *service, u32 now)
+static __always_inline bool ct_is_steady(const struct entry *entry, const struct packet *packet,
+					 const struct service *service, u32 now)
 {
 	return !(packet->flags & (TCP_FIN | TCP_SYN | TCP_RST)) &&
-	       age_of(entry->is.word, now) <= service->stays[state_of(entry->is.word)];
+	       record_age(entry->is.word, now) <= service->stays[record_state(entry->is.word)];
 }
 
 /* If the swap fails, another CPU has written as late a time. */
-static __always_inline void refresh(const struct entry *entry, u32 now)
+static __always_inline void ct_touch(const struct entry *entry, u32 now)
 {
 	union record_word after = entry->is;
 
-	if (age_of(after.word, now) <= SEEN_NOW || !is_assured(state_of(after.word)))
+	if (record_age(after.word, now) <= SEEN_NOW || !ct_is_assured(record_state(after.word)))
 		return;
 	after.record.seen = now;
-	swap_record(entry, after.word);
+	ct_swap(entry, after.word);
 }
 
-static __always_inline void change(struct entry *entry, union record_word after)
+static __always_inline void ct_replace(struct entry *entry, union record_word after)
 {
 	union record_word before = entry->is;
 
-	if (after.word == before.word || !swap_record(entry, after.word))
+	if (after.word == before.word || !ct_swap(entry, after.word))
 		return;
 	entry->is = after;
-	entry->is_confirmed = is_running(after.record.state) && !is_running(before.record.state);
-	if (is_active(before.record.state) != is_active(after.record.state))
-		move_load(after, 2 * opaque(is_active(after.record.state)) - 1);
+	entry->is_confirmed =
+		ct_is_running(after.record.state) && !ct_is_running(before.record.state);
+	if (ct_is_active(before.record.state) != ct_is_active(after.record.state))
+		ct_move_load(after, 2 * opaque(ct_is_active(after.record.state)) - 1);
 }
 
 /* Change the record's state after this packet. */
-static __always_inline void renew(struct entry *entry, const struct packet *packet, u32 now,
-				  bool has_data)
+static __always_inline void ct_update(struct entry *entry, const struct packet *packet, u32 now,
+				      bool has_data)
 {
 	union record_word after = entry->is;
 
-	after.record.state = next_state(state_of(after.word), packet, has_data);
+	after.record.state = ct_next_state(record_state(after.word), packet, has_data);
 	after.record.seen = now;
-	change(entry, after);
+	ct_replace(entry, after);
 }
 
 /* A running flow goes on: it becomes used, and assured if its second packet was long enough ago. If
  * its bucket has too many assured flows, this packet counts as its second one. */
-static __always_inline void assure(struct entry *entry, const struct service *service,
-				   u32 service_index, u32 now)
+static __always_inline void ct_assure(struct entry *entry, const struct service *service,
+				      u32 service_index, u32 now)
 {
 	union record_word after = entry->is;
 
-	if (age_of(after.word, now) <= SEEN_NOW + service->assured_after) {
-		after.word = with_state(after.word, AS_USED);
+	if (record_age(after.word, now) <= SEEN_NOW + service->assured_after) {
+		after.word = record_with_state(after.word, AS_USED);
 	} else {
 		after.record.seen = now;
-		after.word = with_state(
-			after.word, find_share(entry, service_index, now) ? AS_ASSURED : AS_USED);
+		after.word = record_with_state(after.word, ct_may_assure(entry, service_index, now)
+								   ? AS_ASSURED
+								   : AS_USED);
 	}
-	if (swap_record(entry, after.word))
+	if (ct_swap(entry, after.word))
 		entry->is =
 			after; /* for the caller, which deletes the record if its backend is lost */
 }
 
 /* Find the flow's record as it was before this packet. False if there is none or it has expired. */
-static __always_inline bool recall(const struct packet *packet, const struct service *service,
-				   u32 front, u32 now, struct entry *entry)
+static __always_inline bool ct_lookup_live(const struct packet *packet,
+					   const struct service *service, u32 front, u32 now,
+					   struct entry *entry)
 {
-	if (!find_entry(packet, service, front, entry))
+	if (!ct_lookup(packet, service, front, entry))
 		return false;
-	if (!has_expired(entry->is, service, now))
+	if (!ct_has_expired(entry->is, service, now))
 		return true;
-	forget(entry);
+	ct_delete(entry);
 	return false;
 }
 

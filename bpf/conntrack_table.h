@@ -2,7 +2,7 @@
 /* The conntrack table: buckets of four entries. A bucket of IPv4 flows is one cache line, one of
  * IPv6 flows two.
  *
- * A flow has two possible buckets. It is inserted into the first, unless more than EASY entries are
+ * A flow has two possible buckets. It is inserted into the first, unless more than FIRST_BUCKET_FILL entries are
  * used there and the second is the better one. The last word of an entry is its record and also its
  * lock: a record changes only by compare and swap, and is RECORD_BUSY while another flow is written
  * to the entry. A reader that finds the flow's key before and after reading the record has the
@@ -18,27 +18,28 @@
  * Within a class the flow that was seen first goes. A handicap makes some seem older: those with a
  * single packet, those that have ended or were closed, and, a little for each of them, those that
  * share the bucket with others of their front. So a flood evicts its own flows, however many
- * packets each of them has, and no flow that has shown more. At most ASSURED flows of a bucket are
+ * packets each of them has, and no flow that has shown more. At most MAX_ASSURED flows of a bucket are
  * assured, so that a new flow always finds an entry. If all of these belong to one service and a
  * flow of another service is to be assured, it replaces the one that was idle for longest.
  *
  * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice. The multipliers are secret and
  * differ between services, so that nobody can aim flows at a bucket. */
-#ifndef XDPDIRECTOR_TABLE_H
-#define XDPDIRECTOR_TABLE_H
+#ifndef XDPDIRECTOR_CONNTRACK_TABLE_H
+#define XDPDIRECTOR_CONNTRACK_TABLE_H
 
 #include "branchless.h"
 #include "maps.h"
 #include "parse.h"
 
-#define WORDS4	    2 /* of an entry; the last one is the record */
-#define WORDS6	    4
-#define KEY_WORDS   3
-#define NEAR	    32 /* distance of the second bucket: mostly on the same page of memory */
-#define EASY	    1  /* used entries of the first bucket up to which the second is not read */
+#define WORDS4		   2 /* of an entry; the last one is the record */
+#define WORDS6		   4
+#define KEY_WORDS	   3
+#define SECOND_BUCKET_SPAN 32 /* distance of the second bucket: mostly on the same page of memory */
+#define FIRST_BUCKET_FILL \
+	1 /* used entries of the first bucket up to which the second is not read */
 #define RECORD_BUSY 1ULL
 
-#define ASSURED 3 /* flows of a bucket at most */
+#define MAX_ASSURED 3 /* flows of a bucket at most */
 
 /* Tables and sets by state. AT: one entry of a table, 4 bits wide. SAME: a table that maps each state
  * to itself; `SAME ^ TO(state, next)` maps one to another. EACH_UNASSURED and EACH_ASSURED: tables
@@ -99,9 +100,9 @@
 	 AT(CONNECTION_FIN, 8) | AT(CONNECTION_CLOSED, 15))
 
 /* The cost of an eviction: its age, so that an older record costs less, plus this. */
-#define WORTH	   (1 << 26)	/* keeps it positive, whatever the handicap */
-#define RANK_SHIFT 28		/* used flows cost so much more: more than all other costs */
-#define KEPT	   (1ULL << 32) /* of a record that may not be evicted */
+#define COST_BASE	(1 << 26)    /* keeps it positive, whatever the handicap */
+#define COST_USED_SHIFT 28	     /* used flows cost so much more: more than all other costs */
+#define COST_NEVER	(1ULL << 32) /* of a record that may not be evicted */
 
 /* Struct record: the widths of its fields from bit 0, and where they begin. */
 #define BACKEND_WIDTH	 16
@@ -124,16 +125,19 @@ _Static_assert(SEEN_SHIFT + SEEN_BITS == 64, "the fields of a record fill a word
 _Static_assert(sizeof(struct entry4) == WORDS4 * 8 && sizeof(struct entry6) == WORDS6 * 8 &&
 		       sizeof(struct entry6) <= (KEY_WORDS + 1) * 8,
 	       "an entry is its key and its record");
-_Static_assert(!(WAYS & (WAYS - 1)) && !(NEAR & (NEAR - 1)), "masks take powers of two");
-_Static_assert(BUCKETS4 >= 2 * NEAR && BUCKETS6 >= 2 * NEAR, "the second bucket is in the table");
+_Static_assert(!(WAYS & (WAYS - 1)) && !(SECOND_BUCKET_SPAN & (SECOND_BUCKET_SPAN - 1)),
+	       "masks take powers of two");
+_Static_assert(BUCKETS4 >= 2 * SECOND_BUCKET_SPAN && BUCKETS6 >= 2 * SECOND_BUCKET_SPAN,
+	       "the second bucket is in the table");
 _Static_assert(BUCKETS4 <= 1 << BUCKET_BITS && BUCKETS6 <= 1 << BUCKET_BITS,
 	       "the hash reaches every bucket");
-_Static_assert(WORTH + 2 * SEEN_NOW < 1ULL << RANK_SHIFT && 2ULL << RANK_SHIFT < KEPT,
+_Static_assert(COST_BASE + 2 * SEEN_NOW < 1ULL << COST_USED_SHIFT &&
+		       2ULL << COST_USED_SHIFT < COST_NEVER,
 	       "costs keep their order");
 
 /* The key of a flow as an entry has it, and its hash. */
-struct place {
-	u64 key[KEY_WORDS];
+struct ct_key {
+	u64 words[KEY_WORDS];
 	u64 hash;
 	u32 buckets; /* in the table */
 };
@@ -154,50 +158,50 @@ struct entry {
 	bool is_confirmed; /* this packet confirmed the flow: usually it is the second one */
 };
 
-static __always_inline u32 ticks(u64 jiffies)
+static __always_inline u32 ct_ticks(u64 jiffies)
 {
 	return jiffies >> TICK_SHIFT & ((1 << SEEN_BITS) - 1);
 }
 
 /* SEEN_NOW + ticks since the record was seen. Less than SEEN_NOW if another CPU saw it after `now`
  * was read. */
-static __always_inline u64 age_of(u64 word, u64 now)
+static __always_inline u64 record_age(u64 word, u64 now)
 {
 	return (now - (word >> SEEN_SHIFT) + SEEN_NOW) & (2 * SEEN_NOW - 1);
 }
 
-static __always_inline u64 state_of(u64 word)
+static __always_inline u64 record_state(u64 word)
 {
 	return word >> STATE_SHIFT & (MAX_STATES - 1);
 }
 
 /* The record with its state replaced as one of the tables above says. */
-static __always_inline u64 with_state(u64 word, u64 states)
+static __always_inline u64 record_with_state(u64 word, u64 states)
 {
-	u64 state = opaque(states) >> state_of(word) * STATE_WIDTH & (MAX_STATES - 1);
+	u64 state = opaque(states) >> record_state(word) * STATE_WIDTH & (MAX_STATES - 1);
 
 	return opaque((word & ~((MAX_STATES - 1ULL) << STATE_SHIFT)) | state << STATE_SHIFT);
 }
 
-static __always_inline u64 read_word(const u64 *at)
+static __always_inline u64 read_once(const u64 *at)
 {
 	return *(const volatile u64 *)at;
 }
 
-static __always_inline bool swap_word(u64 *at, u64 from, u64 to)
+static __always_inline bool compare_and_swap(u64 *at, u64 from, u64 to)
 {
 	if (DRY_RUN)
 		return true;
 	return __sync_val_compare_and_swap(at, from, to) == from;
 }
 
-static __always_inline u64 folded(u64 value)
+static __always_inline u64 fold64(u64 value)
 {
 	return value ^ value >> 32;
 }
 
-static __always_inline void find_place(const struct packet *packet, const struct service *service,
-				       u32 front, struct place *place)
+static __always_inline void ct_make_key(const struct packet *packet, const struct service *service,
+					u32 front, struct ct_key *key)
 {
 	const struct flow4 *v4 = &packet->flow.v4;
 	const struct flow6 *v6 = &packet->flow.v6;
@@ -205,28 +209,28 @@ static __always_inline void find_place(const struct packet *packet, const struct
 	u64 hash;
 
 	if (packet->ipv6) {
-		place->buckets = BUCKETS6;
-		place->key[0] = (u64)v6->client[1] << 32 | v6->client[0];
-		place->key[1] = (u64)v6->client[3] << 32 | v6->client[2];
-		place->key[2] = (u64)v6->port << 16 | v6->client_port;
-		hash = folded(place->key[0] * secret[1]) + place->key[1];
-		hash = folded(hash * secret[1]) + place->key[2];
+		key->buckets = BUCKETS6;
+		key->words[0] = (u64)v6->client[1] << 32 | v6->client[0];
+		key->words[1] = (u64)v6->client[3] << 32 | v6->client[2];
+		key->words[2] = (u64)v6->port << 16 | v6->client_port;
+		hash = fold64(key->words[0] * secret[1]) + key->words[1];
+		hash = fold64(hash * secret[1]) + key->words[2];
 	} else {
-		place->buckets = BUCKETS4;
-		place->key[0] = (u64) * (const u32 *)&v4->client_port << 32 | v4->client;
-		hash = place->key[0];
+		key->buckets = BUCKETS4;
+		key->words[0] = (u64) * (const u32 *)&v4->client_port << 32 | v4->client;
+		hash = key->words[0];
 	}
-	place->hash = folded((hash + front) * secret[0]) * secret[1];
+	key->hash = fold64((hash + front) * secret[0]) * secret[1];
 }
 
-static __always_inline u32 first_bucket(const struct place *place)
+static __always_inline u32 first_bucket(const struct ct_key *key)
 {
-	return place->hash >> (64 - BUCKET_BITS) & (place->buckets - 1);
+	return key->hash >> (64 - BUCKET_BITS) & (key->buckets - 1);
 }
 
-static __always_inline u32 second_bucket(const struct place *place)
+static __always_inline u32 second_bucket(const struct ct_key *key)
 {
-	return first_bucket(place) ^ (1 + (place->hash >> DISTANCE_FROM & (NEAR - 1)));
+	return first_bucket(key) ^ (1 + (key->hash >> DISTANCE_FROM & (SECOND_BUCKET_SPAN - 1)));
 }
 
 /* A bucket, or NULL (never). The compiler must know `packet->ipv6`, so that each call has a
@@ -238,20 +242,20 @@ static __always_inline u64 *bucket4(u32 number)
 
 static __always_inline u64 *bucket6(u32 number)
 {
-	return apart(connections6.lookup(&number));
+	return not_merged(connections6.lookup(&number));
 }
 
-static __always_inline bool is_flow(const u64 *entry, const struct place *place, int words)
+static __always_inline bool entry_has_key(const u64 *entry, const struct ct_key *key, int words)
 {
 #pragma unroll
 	for (int i = 0; i < KEY_WORDS; i++)
-		if (i < words - 1 && read_word(entry + i) != place->key[i])
+		if (i < words - 1 && read_once(entry + i) != key->words[i])
 			return false;
 	return true;
 }
 
-static __always_inline bool search(u64 *bucket, int words, const struct place *place, u32 front,
-				   struct entry *found)
+static __always_inline bool bucket_search(u64 *bucket, int words, const struct ct_key *key,
+					  u32 front, struct entry *found)
 {
 	u64 at = 0;
 
@@ -261,10 +265,10 @@ static __always_inline bool search(u64 *bucket, int words, const struct place *p
 	for (int i = 0; i < WAYS; i++) {
 		u64 *entry = bucket + i * words;
 
-		if (!is_flow(entry, place, words))
+		if (!entry_has_key(entry, key, words))
 			continue;
-		found->is.word = read_word(entry + words - 1);
-		if (found->is.record.front == front && is_flow(entry, place, words)) {
+		found->is.word = read_once(entry + words - 1);
+		if (found->is.record.front == front && entry_has_key(entry, key, words)) {
 			at = opaque(i * words + words - 1);
 			break;
 		}
@@ -274,206 +278,213 @@ static __always_inline bool search(u64 *bucket, int words, const struct place *p
 	return at;
 }
 
-static __always_inline bool search4(u32 number, const struct place *place, u32 front,
-				    struct entry *found)
+static __always_inline bool bucket_search4(u32 number, const struct ct_key *key, u32 front,
+					   struct entry *found)
 {
 	found->number = number;
 	found->words = WORDS4;
-	return search(bucket4(number), WORDS4, place, front, found);
+	return bucket_search(bucket4(number), WORDS4, key, front, found);
 }
 
-static __always_inline bool search6(u32 number, const struct place *place, u32 front,
-				    struct entry *found)
+static __always_inline bool bucket_search6(u32 number, const struct ct_key *key, u32 front,
+					   struct entry *found)
 {
 	found->number = number;
 	found->words = WORDS6;
-	return search(bucket6(number), WORDS6, place, front, found);
+	return bucket_search(bucket6(number), WORDS6, key, front, found);
 }
 
 /* Find the flow's record in either bucket. */
-static __always_inline bool find_entry(const struct packet *packet, const struct service *service,
-				       u32 front, struct entry *found)
+static __always_inline bool ct_lookup(const struct packet *packet, const struct service *service,
+				      u32 front, struct entry *found)
 {
-	struct place place;
+	struct ct_key key;
 
-	find_place(packet, service, front, &place);
-	found->hash = place.hash;
+	ct_make_key(packet, service, front, &key);
+	found->hash = key.hash;
 	if (packet->ipv6)
-		return search6(first_bucket(&place), &place, front, found) ||
-		       search6(second_bucket(&place), &place, front, found);
-	return search4(first_bucket(&place), &place, front, found) ||
-	       search4(second_bucket(&place), &place, front, found);
+		return bucket_search6(first_bucket(&key), &key, front, found) ||
+		       bucket_search6(second_bucket(&key), &key, front, found);
+	return bucket_search4(first_bucket(&key), &key, front, found) ||
+	       bucket_search4(second_bucket(&key), &key, front, found);
 }
 
 /* Replace the record. False if it has changed since it was read. */
-static __always_inline bool swap_record(const struct entry *entry, u64 to)
+static __always_inline bool ct_swap(const struct entry *entry, u64 to)
 {
-	return swap_word(entry->bucket + entry->word, entry->is.word, to);
+	return compare_and_swap(entry->bucket + entry->word, entry->is.word, to);
 }
 
 /* Delete a record that is still as the daemon saw it. */
-static __always_inline void reap_entry(u64 *bucket, int words, const struct reaped *reaped)
+static __always_inline void ct_reap(u64 *bucket, int words, const struct reaped *reaped)
 {
 	u64 at = opaque((reaped->entry & (WAYS - 1)) * words + words - 1);
 
 	if (bucket)
-		swap_word(bucket + at, reaped->word, 0);
+		compare_and_swap(bucket + at, reaped->word, 0);
 }
 
 /* What a new flow may evict. */
-struct taking {
+struct eviction {
 	u32 now;
-	u32 states;   /* a bit each */
-	u32 patience; /* time-out of a SYN */
+	u32 states;	 /* a bit each */
+	u32 syn_timeout; /* time-out of a SYN */
 	u32 assured_after;
 	bool is_known; /* the flow ran before, and its record may be assured */
 };
 
 /* The entry of a bucket that a new flow would get. */
-struct room {
+struct victim {
 	u64 word;
-	u64 worth;
+	u64 cost;
 	u64 number;
 	u64 used;    /* entries of the bucket */
 	u64 assured; /* used entries that are assured */
 };
 
 /* All ones for an assured record, else 0. */
-static __always_inline u64 if_assured(u64 word)
+static __always_inline u64 mask_if_assured(u64 word)
 {
-	return if_negative((u64)ASSURED_STATES << (63 - state_of(word)));
+	return mask_if_negative((u64)ASSURED_STATES << (63 - record_state(word)));
 }
 
 /* The cost of evicting a record; 0 for a free entry. `like`: number of other flows of its front in
  * the bucket. `ranks`: all ones if used flows cost more. */
-static __always_inline u64 worth_of(u64 word, const struct taking *taking, u64 like, u64 ranks)
+static __always_inline u64 evict_cost(u64 word, const struct eviction *eviction, u64 like,
+				      u64 ranks)
 {
-	u64 state = state_of(word), age = age_of(word, taking->now);
-	u64 is_new = opaque(age - taking->assured_after - SEEN_NOW - 1) >> 63;
+	u64 state = record_state(word), age = record_age(word, eviction->now);
+	u64 is_new = opaque(age - eviction->assured_after - SEEN_NOW - 1) >> 63;
 	u64 handicaps = HANDICAPS - is_new * (HANDICAPS - HANDICAPS_NEW);
 	u64 handicap = 2 * (handicaps >> state * STATE_WIDTH & 15) + like;
-	u64 worth = WORTH + 2 * SEEN_NOW - age - (taking->patience * handicap >> 4);
+	u64 cost = COST_BASE + 2 * SEEN_NOW - age - (eviction->syn_timeout * handicap >> 4);
 
-	worth |= (ranks & (USED | (is_new * USED_IF_NEW)) >> state & 1) << RANK_SHIFT;
-	return either(-(u64)(taking->states >> state & 1), worth, KEPT) & if_some(word);
+	cost |= (ranks & (USED | (is_new * USED_IF_NEW)) >> state & 1) << COST_USED_SHIFT;
+	return select_by_mask(-(u64)(eviction->states >> state & 1), cost, COST_NEVER) &
+	       mask_if_nonzero(word);
 }
 
 /* The number of other records in the bucket that have the same front and are not assured. */
-static __always_inline u64 count_like(const u64 *words, int which)
+static __always_inline u64 count_same_front(const u64 *words, int which)
 {
 	u64 like = 0;
 
 #pragma unroll
 	for (int i = 0; i < WAYS; i++)
 		if (i != which)
-			like -= ~if_some((words[i] ^ words[which]) & FRONT_BITS) &
-				~if_assured(words[i]) & if_some(words[i]);
+			like -= ~mask_if_nonzero((words[i] ^ words[which]) & FRONT_BITS) &
+				~mask_if_assured(words[i]) & mask_if_nonzero(words[i]);
 	return like;
 }
 
 /* 0 if all records of the bucket have one front, and the new `word` another; else all ones. A front
  * that fills a bucket must not keep others out. */
-static __always_inline u64 if_ranked(const u64 *words, u64 word)
+static __always_inline u64 mask_if_ranked(const u64 *words, u64 word)
 {
 	u64 differ = 0;
 
 #pragma unroll
 	for (int i = 1; i < WAYS; i++)
 		differ |= words[i] ^ words[0];
-	return if_some(differ & FRONT_BITS) | ~if_some((word ^ words[0]) & FRONT_BITS);
+	return mask_if_nonzero(differ & FRONT_BITS) |
+	       ~mask_if_nonzero((word ^ words[0]) & FRONT_BITS);
 }
 
-static __always_inline void look_for_room(const u64 *bucket, int words, const struct taking *taking,
-					  u64 word, struct room *room)
+static __always_inline void find_victim(const u64 *bucket, int words,
+					const struct eviction *eviction, u64 word,
+					struct victim *victim)
 {
 	u64 ranks;
 	u64 all[WAYS];
 
-	room->worth = 2 * KEPT;
+	victim->cost = 2 * COST_NEVER;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++)
-		all[i] = read_word(bucket + i * words + words - 1);
-	ranks = if_ranked(all, word);
+		all[i] = read_once(bucket + i * words + words - 1);
+	ranks = mask_if_ranked(all, word);
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
-		u64 worth = worth_of(all[i], taking, count_like(all, i), ranks);
-		u64 is_less = if_negative(worth - room->worth);
+		u64 cost = evict_cost(all[i], eviction, count_same_front(all, i), ranks);
+		u64 is_less = mask_if_negative(cost - victim->cost);
 
-		room->used -= if_some(all[i]);
-		room->assured -= if_assured(all[i]);
-		room->worth = either(is_less, worth, room->worth);
-		room->number = either(is_less, i, room->number);
-		room->word = either(is_less, all[i], room->word);
+		victim->used -= mask_if_nonzero(all[i]);
+		victim->assured -= mask_if_assured(all[i]);
+		victim->cost = select_by_mask(is_less, cost, victim->cost);
+		victim->number = select_by_mask(is_less, i, victim->number);
+		victim->word = select_by_mask(is_less, all[i], victim->word);
 	}
 }
 
 /* Write a flow to the entry: the key first, then the record, which makes it visible. */
-static __always_inline bool move_in(u64 *bucket, int words, const struct room *room,
-				    const struct place *place, u64 word)
+static __always_inline bool ct_write_entry(u64 *bucket, int words, const struct victim *victim,
+					   const struct ct_key *key, u64 word)
 {
 	u64 *entry = bucket;
 
 	if (DRY_RUN)
 		return true;
-	entry += (room->number & (WAYS - 1)) * words;
-	if (!swap_word(entry + words - 1, room->word, RECORD_BUSY))
+	entry += (victim->number & (WAYS - 1)) * words;
+	if (!compare_and_swap(entry + words - 1, victim->word, RECORD_BUSY))
 		return false;
 #pragma unroll
 	for (int i = 0; i < KEY_WORDS; i++)
 		if (i < words - 1)
-			*(volatile u64 *)(entry + i) = place->key[i];
+			*(volatile u64 *)(entry + i) = key->words[i];
 	*(volatile u64 *)(entry + words - 1) = word; /* nobody else writes to a busy entry */
 	return true;
 }
 
-static __always_inline bool is_second_better(const struct room *first, const struct room *second)
+static __always_inline bool is_second_cheaper(const struct victim *first,
+					      const struct victim *second)
 {
-	if (!first->worth && !second->worth)
+	if (!first->cost && !second->cost)
 		return second->used < first->used;
-	return second->worth < first->worth;
+	return second->cost < first->cost;
 }
 
-/* Insert into one of two buckets; see `insert`. */
-static __always_inline bool settle(u64 *first, u64 *second, int words, const struct place *place,
-				   u64 word, const struct taking *taking, u64 *evicted)
+/* Insert into one of two buckets; see `ct_insert`. */
+static __always_inline bool ct_insert_bucket(u64 *first, u64 *second, int words,
+					     const struct ct_key *key, u64 word,
+					     const struct eviction *eviction, u64 *evicted)
 {
-	struct room room = {}, other = {};
+	struct victim victim = {}, other = {};
 	u64 *bucket = first;
 
 	if (!first || !second)
 		return false;
-	look_for_room(first, words, taking, word, &room);
-	if (room.used > EASY) {
-		look_for_room(second, words, taking, word, &other);
-		if (opaque(is_second_better(&room, &other))) {
-			room = other;
+	find_victim(first, words, eviction, word, &victim);
+	if (victim.used > FIRST_BUCKET_FILL) {
+		find_victim(second, words, eviction, word, &other);
+		if (opaque(is_second_cheaper(&victim, &other))) {
+			victim = other;
 			bucket = second;
 		}
 	}
-	if (room.worth >= KEPT)
+	if (victim.cost >= COST_NEVER)
 		return false;
-	*evicted = room.word;
-	if (taking->is_known)
-		word = either(if_negative(ASSURED - 1 - room.assured),
-			      with_state(word, AS_UNASSURED), word);
-	return move_in(bucket, words, &room, place, word);
+	*evicted = victim.word;
+	if (eviction->is_known)
+		word = select_by_mask(mask_if_negative(MAX_ASSURED - 1 - victim.assured),
+				      record_with_state(word, AS_UNASSURED), word);
+	return ct_write_entry(bucket, words, &victim, key, word);
 }
 
 /* Insert a flow that has no record. `evicted`: the record that was there, or 0. False if no entry
  * may be evicted. */
-static __always_inline bool insert(const struct packet *packet, const struct place *place, u64 word,
-				   const struct taking *taking, u64 *evicted)
+static __always_inline bool ct_insert(const struct packet *packet, const struct ct_key *key,
+				      u64 word, const struct eviction *eviction, u64 *evicted)
 {
-	u32 first = first_bucket(place), second = second_bucket(place);
+	u32 first = first_bucket(key), second = second_bucket(key);
 
 	if (packet->ipv6)
-		return settle(bucket6(first), bucket6(second), WORDS6, place, word, taking,
-			      evicted);
-	return settle(bucket4(first), bucket4(second), WORDS4, place, word, taking, evicted);
+		return ct_insert_bucket(bucket6(first), bucket6(second), WORDS6, key, word,
+					eviction, evicted);
+	return ct_insert_bucket(bucket4(first), bucket4(second), WORDS4, key, word, eviction,
+				evicted);
 }
 
 /* The assured flows of a bucket. */
-struct share {
+struct assured_share {
 	u64 assured;
 	u64 service; /* of one of them */
 	u64 others;  /* not 0: they belong to several services */
@@ -482,50 +493,51 @@ struct share {
 	u64 age;
 };
 
-static __always_inline struct front *front_of(u64 word)
+static __always_inline struct front *record_front(u64 word)
 {
 	u32 number = (word & FRONT_BITS) >> 16;
 
 	return fronts.lookup(&number);
 }
 
-static __always_inline bool find_share_in(u64 *bucket, int words, u32 service, u32 now)
+static __always_inline bool bucket_may_assure(u64 *bucket, int words, u32 service, u32 now)
 {
-	struct share share = {};
+	struct assured_share share = {};
 
 	if (!bucket)
 		return false;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
-		u64 word = read_word(bucket + i * words + words - 1), is_one = if_assured(word);
-		u64 age = age_of(word, now) & is_one, owner, is_older;
-		struct front *front = front_of(word);
+		u64 word = read_once(bucket + i * words + words - 1),
+		    is_one = mask_if_assured(word);
+		u64 age = record_age(word, now) & is_one, owner, is_older;
+		struct front *front = record_front(word);
 
 		if (!front)
 			return false;
 		owner = front->service;
-		is_older = if_negative(share.age - age);
-		share.others |= (share.service ^ owner) & is_one & if_some(share.assured);
-		share.service = either(is_one, owner, share.service);
+		is_older = mask_if_negative(share.age - age);
+		share.others |= (share.service ^ owner) & is_one & mask_if_nonzero(share.assured);
+		share.service = select_by_mask(is_one, owner, share.service);
 		share.assured -= is_one;
-		share.age = either(is_older, age, share.age);
-		share.word = either(is_older, word, share.word);
-		share.at = either(is_older, i * words + words - 1, share.at);
+		share.age = select_by_mask(is_older, age, share.age);
+		share.word = select_by_mask(is_older, word, share.word);
+		share.at = select_by_mask(is_older, i * words + words - 1, share.at);
 	}
-	if (opaque(share.assured) < ASSURED)
+	if (opaque(share.assured) < MAX_ASSURED)
 		return true;
 	if (opaque(share.others) || share.service == service)
 		return false;
-	return swap_word(bucket + (opaque(share.at) & (WAYS * words - 1)), share.word,
-			 with_state(share.word, AS_UNASSURED));
+	return compare_and_swap(bucket + (opaque(share.at) & (WAYS * words - 1)), share.word,
+				record_with_state(share.word, AS_UNASSURED));
 }
 
 /* True if the flow may be assured in its bucket. */
-static __always_inline bool find_share(const struct entry *entry, u32 service, u32 now)
+static __always_inline bool ct_may_assure(const struct entry *entry, u32 service, u32 now)
 {
 	if (entry->words == WORDS6)
-		return find_share_in(bucket6(entry->number), WORDS6, service, now);
-	return find_share_in(bucket4(entry->number), WORDS4, service, now);
+		return bucket_may_assure(bucket6(entry->number), WORDS6, service, now);
+	return bucket_may_assure(bucket4(entry->number), WORDS4, service, now);
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Layout of the conntrack table (see table.h). */
-#ifndef XDPDIRECTOR_RECORD_TYPES_H
-#define XDPDIRECTOR_RECORD_TYPES_H
+/* Layout of the conntrack table (see conntrack_table.h). */
+#ifndef XDPDIRECTOR_CONNTRACK_TYPES_H
+#define XDPDIRECTOR_CONNTRACK_TYPES_H
 
 #define WAYS   4   /* entries of a bucket */
 #define PLACES 256 /* backends of a service that can have a bit in `out` */
@@ -41,7 +41,7 @@ struct adopted {
 	u64 word; /* struct record; 0 once it is in the table */
 };
 
-/* Key of a SYN of a flow whose slot is in flux: see opening.h. */
+/* Key of a SYN of a flow whose slot is in flux: see ring.h. */
 struct opening {
 	u64 flow; /* hash of the flow in the conntrack table; of later SYNs mixed with their numbers */
 };

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* The Internet checksum (RFC 1071) of what reply.h makes. */
+/* The Internet checksum (RFC 1071) of what reject.h makes. */
 #ifndef XDPDIRECTOR_CSUM_H
 #define XDPDIRECTOR_CSUM_H
 
 #include "parse.h"
 
-#define MAX_SUMMED  1232  /* bytes: the longest quoted packet, see reply.h */
+#define MAX_SUMMED  1232  /* bytes: the longest quoted packet, see reject.h */
 #define LENGTH_MASK 0x7ff /* bounds of such a length, for the verifier */
 #define BLOCK	    64	  /* bytes per call of bpf_csum_diff() */
 #define WORD	    sizeof(u32)
@@ -28,12 +28,12 @@ struct pseudo6 {
 
 /* `size` is a multiple of 4. The sum has 32 bits in Linux 6.1; BCC declares it an int, which must
  * not be sign-extended. */
-static __always_inline u32 sum_up(void *from, u32 size, u32 sum)
+static __always_inline u32 csum_add(void *from, u32 size, u32 sum)
 {
 	return bpf_csum_diff(0, 0, from, size, sum);
 }
 
-static __always_inline __be16 fold(u64 sum)
+static __always_inline __be16 csum_fold(u64 sum)
 {
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
@@ -42,7 +42,7 @@ static __always_inline __be16 fold(u64 sum)
 }
 
 /* Add the Internet checksum of the bytes in [from, end), of any length up to MAX_SUMMED. */
-static __always_inline u64 sum_quoted(void *from, void *end, u32 length, u64 sum)
+static __always_inline u64 csum_add_bytes(void *from, void *end, u32 length, u64 sum)
 {
 	u8 *byte = from;
 
@@ -50,7 +50,7 @@ static __always_inline u64 sum_quoted(void *from, void *end, u32 length, u64 sum
 		asm volatile("" : "+r"(byte)); /* keep the comparison as the verifier needs it */
 		if (i + BLOCK > length || (void *)(byte + BLOCK) > end)
 			break;
-		sum = sum_up(byte, BLOCK, sum);
+		sum = csum_add(byte, BLOCK, sum);
 		byte += BLOCK;
 	}
 	/* Not from the loop's counter: after the loop the verifier has one state to go on from. */

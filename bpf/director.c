@@ -18,20 +18,20 @@
 #include "verdict.h"
 #include "trace.h"
 #include "parse.h"
-#include "service.h"
-#include "shortcut.h"
-#include "choice.h"
-#include "client.h"
-#include "connection.h"
+#include "listener.h"
+#include "fastpath.h"
+#include "backend.h"
+#include "persistence.h"
+#include "conntrack.h"
 #include "guard.h"
-#include "opening.h"
+#include "ring.h"
 #include "schedule.h"
-#include "choose.h"
-#include "related.h"
-#include "reply.h"
+#include "select.h"
+#include "fragment.h"
+#include "reject.h"
 #include "forward.h"
-#include "directed.h"
-#include "by_hand.h"
+#include "loop_prevention.h"
+#include "test_run.h"
 
 static __always_inline int internal_error(void)
 {
@@ -39,18 +39,18 @@ static __always_inline int internal_error(void)
 }
 
 /* This CPU's scratch; a dry run has one of its own. */
-static __always_inline struct aside *put_aside(void)
+static __always_inline struct scratch *this_scratch(void)
 {
 	return asides.lookup(&(u32){ DRY_RUN });
 }
 
 /* What each stage begins with: the scratch, and if it is asked for, the service named there. False
  * after counting DROP_INTERNAL. */
-static __always_inline bool start_stage(struct aside **aside, struct service **service)
+static __always_inline bool start_stage(struct scratch **scratch, struct service **service)
 {
-	struct aside *found = put_aside();
+	struct scratch *found = this_scratch();
 
-	*aside = found;
+	*scratch = found;
 	if (!found) {
 		internal_error();
 		return false;
@@ -74,7 +74,7 @@ static __always_inline int call_stage(struct xdp_md *ctx, u32 stage)
 	return internal_error();
 }
 
-static __always_inline int call_one_of(struct xdp_md *ctx, u32 stage)
+static __always_inline int call_next_stage(struct xdp_md *ctx, u32 stage)
 {
 	switch (stage) {
 	case STAGE_RECALL:
@@ -87,25 +87,25 @@ static __always_inline int call_one_of(struct xdp_md *ctx, u32 stage)
 }
 
 /* Backend index to report with the verdict. */
-static __always_inline u32 named(const struct choice *choice)
+static __always_inline u32 reported_backend(const struct selection *selection)
 {
-	return choice->backend ? choice->index : NO_BACKEND;
+	return selection->backend ? selection->index : NO_BACKEND;
 }
 
 /* Save the packet and what is known of it for the next stage. */
-static __always_inline bool hand_over(const struct packet *packet, const struct aside *found)
+static __always_inline bool save_context(const struct packet *packet, const struct scratch *found)
 {
-	struct aside *aside = put_aside();
+	struct scratch *scratch = this_scratch();
 
-	if (!aside)
+	if (!scratch)
 		return false;
-	__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
-	aside->service = found->service;
-	aside->front = found->front;
-	aside->slot = found->slot;
-	aside->now = found->now;
-	aside->backend = NO_BACKEND;
-	aside->reason = UNDECIDED;
+	__builtin_memcpy(&scratch->packet, packet, sizeof(*packet));
+	scratch->service = found->service;
+	scratch->front = found->front;
+	scratch->slot = found->slot;
+	scratch->now = found->now;
+	scratch->backend = NO_BACKEND;
+	scratch->reason = UNDECIDED;
 	return true;
 }
 
@@ -117,48 +117,49 @@ static __always_inline enum reason refuse(struct xdp_md *ctx, struct packet *pac
 		packet->traced = number + 1;
 	if (service->guard & GUARD_PREFIXES && is_denied(packet))
 		return DROP_DENIED;
-	return is_directed(ctx, service, number) ? PASS_DIRECTED : UNDECIDED;
+	return is_from_other_director(ctx, service, number) ? PASS_DIRECTED : UNDECIDED;
 }
 
 /* A packet of a service: forward it, or go on to the stage that can. `frame`: its Ethernet header. */
-static __always_inline int serve(struct xdp_md *ctx, void *frame, struct packet *packet,
-				 struct service *service, const struct listener *listener,
-				 bool is_whole)
+static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struct packet *packet,
+					  struct service *service, const struct listener *listener,
+					  bool is_whole)
 {
-	struct aside aside = { .service = listener->service, .front = listener->front };
-	struct choice choice = {};
+	struct scratch scratch = { .service = listener->service, .front = listener->front };
+	struct selection selection = {};
 	enum reason reason;
 
 	note_service(listener->service);
 	if (service->guard) {
 		reason = refuse(ctx, packet, service, listener->service);
 		if (reason == PASS_DIRECTED && !is_whole)
-			return keep(ctx, packet, NO_BACKEND);
+			return pass_directed(ctx, packet, NO_BACKEND);
 		if (reason != UNDECIDED)
-			return conclude(ctx, packet, NO_BACKEND,
-					reason == PASS_DIRECTED ? XDP_PASS : XDP_DROP, reason);
+			return traced_verdict(ctx, packet, NO_BACKEND,
+					      reason == PASS_DIRECTED ? XDP_PASS : XDP_DROP,
+					      reason);
 	}
-	reason = choose(packet, service, &aside, &choice);
+	reason = select_fast(packet, service, &scratch, &selection);
 	if (reason != UNDECIDED)
-		return is_whole ? forward_whole(ctx, frame, packet, &choice, reason)
-				: forward(ctx, packet, &choice, reason);
+		return is_whole ? forward_unfragmented(ctx, frame, packet, &selection, reason)
+				: forward(ctx, packet, &selection, reason);
 	if (!service->ring_slots)
-		aside.slot = no_slot();
-	if (!hand_over(packet, &aside))
+		scratch.slot = no_slot();
+	if (!save_context(packet, &scratch))
 		return internal_error();
-	return call_one_of(ctx, aside.stage);
+	return call_next_stage(ctx, scratch.stage);
 }
 
 int stage_parse(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
 	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
-	struct aside nothing = {};
+	struct scratch nothing = {};
 	struct packet packet;
 
 	if (!parse(&cursor, &packet))
 		return verdict(XDP_PASS, PASS_NOT_IP);
-	if (!hand_over(&packet, &nothing))
+	if (!save_context(&packet, &nothing))
 		return internal_error();
 	return call_stage(ctx, STAGE_SERVE);
 }
@@ -168,212 +169,218 @@ int stage_parse(struct xdp_md *ctx)
 int stage_serve(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	struct aside *aside = put_aside();
+	struct scratch *scratch = this_scratch();
 	struct service *service = NULL;
 	struct listener listener;
 	struct packet *packet;
 
-	if (!aside || start + sizeof(struct ethhdr) > end)
+	if (!scratch || start + sizeof(struct ethhdr) > end)
 		return internal_error();
-	packet = &aside->packet;
-	if (is_for_another_machine(start))
-		return is_vip(packet) ? leave(start) : verdict(XDP_PASS, PASS_NOT_VIP);
+	packet = &scratch->packet;
+	if (is_foreign_mac(start))
+		return is_vip(packet) ? verdict_on_foreign_mac(start)
+				      : verdict(XDP_PASS, PASS_NOT_VIP);
 	if (packet->error)
 		return is_vip(packet) ? verdict(XDP_DROP, packet->error)
 				      : verdict(XDP_PASS, PASS_NOT_VIP);
 	if (packet->fragment == FRAGMENT_LATER)
 		return call_stage(ctx, STAGE_FRAGMENT);
-	if (find_listener(packet, &listener))
+	if (listener_lookup(packet, &listener))
 		service = services.lookup(&listener.service);
 	if (service)
-		return serve(ctx, start, packet, service, &listener, false);
+		return handle_service(ctx, start, packet, service, &listener, false);
 	if (!is_vip(packet))
 		return verdict(XDP_PASS, PASS_NOT_VIP);
-	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR) : pass(packet, PASS_NO_LISTENER);
+	return is_icmp(packet) ? call_stage(ctx, STAGE_ERROR)
+			       : pass_to_host(packet, PASS_NO_LISTENER);
 }
 
 int stage_recall(struct xdp_md *ctx)
 {
-	struct aside *aside;
-	struct choice choice = {};
+	struct scratch *scratch;
+	struct selection selection = {};
 	struct service *service;
 
-	if (!start_stage(&aside, &service))
+	if (!start_stage(&scratch, &service))
 		return XDP_DROP;
-	aside->reason = choose_again(ctx, &aside->packet, service, aside, &choice);
-	aside->backend = named(&choice);
-	switch (aside->reason) {
+	scratch->reason = select_slow(ctx, &scratch->packet, service, scratch, &selection);
+	scratch->backend = reported_backend(&selection);
+	switch (scratch->reason) {
 	case UNDECIDED:
-		return call_one_of(ctx, aside->stage);
+		return call_next_stage(ctx, scratch->stage);
 	case FORWARD_CONNECTION:
 	case FORWARD_NEW:
-		return forward(ctx, &aside->packet, &choice, aside->reason);
+		return forward(ctx, &scratch->packet, &selection, scratch->reason);
 	case FORWARD_RING:
-		return forward_away(ctx, &aside->packet, &choice, aside->reason);
+		return forward_unless_loop(ctx, &scratch->packet, &selection, scratch->reason);
 	case FORWARD_BEFORE:
-		if (would_return(ctx, &choice))
-			return keep(ctx, &aside->packet, aside->backend);
+		if (would_loop(ctx, &selection))
+			return pass_directed(ctx, &scratch->packet, scratch->backend);
 		return call_stage(ctx, STAGE_REMEMBER);
 	case REJECT_DOWN:
 	case REJECT_UNKNOWN:
 		return call_stage(ctx, STAGE_ANSWER);
 	default:
-		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, aside->reason);
+		return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP,
+				      scratch->reason);
 	}
 }
 
 int stage_answer(struct xdp_md *ctx)
 {
-	struct aside *aside;
+	struct scratch *scratch;
 	enum reason reason;
 
-	if (!start_stage(&aside, NULL))
+	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	reason = reject(ctx, &aside->packet, aside->service, aside->now, aside->reason);
-	return conclude(ctx, &aside->packet, aside->backend,
-			reason == aside->reason ? XDP_TX : XDP_DROP, reason);
+	reason = reject(ctx, &scratch->packet, scratch->service, scratch->now, scratch->reason);
+	return traced_verdict(ctx, &scratch->packet, scratch->backend,
+			      reason == scratch->reason ? XDP_TX : XDP_DROP, reason);
 }
 
 int stage_admit(struct xdp_md *ctx)
 {
-	struct aside *aside;
+	struct scratch *scratch;
 	enum reason reason;
 
-	if (!start_stage(&aside, NULL))
+	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	reason = admit(&aside->packet, aside->service);
+	reason = rate_limit(&scratch->packet, scratch->service);
 	if (reason == UNDECIDED)
 		return call_stage(ctx, STAGE_SCHEDULE);
-	return conclude(ctx, &aside->packet, NO_BACKEND, XDP_DROP, reason);
+	return traced_verdict(ctx, &scratch->packet, NO_BACKEND, XDP_DROP, reason);
 }
 
 /* What to do with a packet that was scheduled. */
-static __always_inline int follow_schedule(struct xdp_md *ctx, struct aside *aside,
-					   const struct choice *choice, enum reason reason)
+static __always_inline int finish_schedule(struct xdp_md *ctx, struct scratch *scratch,
+					   const struct selection *selection, enum reason reason)
 {
-	aside->reason = reason;
-	aside->backend = named(choice);
+	scratch->reason = reason;
+	scratch->backend = reported_backend(selection);
 	switch (reason) {
 	case UNDECIDED:
 		return call_stage(ctx, STAGE_AVOID);
 	case FORWARD_RING:
 	case FORWARD_UNRECORDED:
-		return forward_away(ctx, &aside->packet, choice, reason);
+		return forward_unless_loop(ctx, &scratch->packet, selection, reason);
 	case FORWARD_NEW:
 	case FORWARD_REOPENED:
-		if (would_return(ctx, choice))
-			return keep(ctx, &aside->packet, aside->backend);
+		if (would_loop(ctx, selection))
+			return pass_directed(ctx, &scratch->packet, scratch->backend);
 		return call_stage(ctx, STAGE_REMEMBER);
 	case REJECT_EMPTY:
 		return call_stage(ctx, STAGE_ANSWER);
 	default:
-		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, reason);
+		return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP, reason);
 	}
 }
 
 int stage_schedule(struct xdp_md *ctx)
 {
-	struct aside *aside;
-	struct choice choice = {};
+	struct scratch *scratch;
+	struct selection selection = {};
 	struct service *service;
 
-	if (!start_stage(&aside, &service))
+	if (!start_stage(&scratch, &service))
 		return XDP_DROP;
-	return follow_schedule(ctx, aside, &choice,
-			       schedule(&aside->packet, service, aside, &choice));
+	return finish_schedule(ctx, scratch, &selection,
+			       schedule(&scratch->packet, service, scratch, &selection));
 }
 
 int stage_avoid(struct xdp_md *ctx)
 {
-	struct aside *aside;
-	struct choice choice = {};
+	struct scratch *scratch;
+	struct selection selection = {};
 	struct service *service;
 
-	if (!start_stage(&aside, &service))
+	if (!start_stage(&scratch, &service))
 		return XDP_DROP;
-	return follow_schedule(ctx, aside, &choice,
-			       schedule_around(&aside->packet, service, aside, &choice));
+	return finish_schedule(ctx, scratch, &selection,
+			       schedule_substitute(&scratch->packet, service, scratch, &selection));
 }
 
 int stage_remember(struct xdp_md *ctx)
 {
-	struct aside *aside;
-	struct choice choice = {};
+	struct scratch *scratch;
+	struct selection selection = {};
 	struct service *service;
 	u64 hash;
 
-	if (!start_stage(&aside, NULL))
+	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	service = services.lookup(&aside->service);
-	if (!service || !take_for_some(&choice, aside->backend))
+	service = services.lookup(&scratch->service);
+	if (!service || !select_backend_any_vip(&selection, scratch->backend))
 		return internal_error();
-	choice.is_new = aside->reason != FORWARD_BEFORE;
-	if (!remember(&aside->packet, service, aside, &choice, &hash) && !service->ring_slots)
-		return conclude(ctx, &aside->packet, aside->backend, XDP_DROP, DROP_FULL);
-	if (aside->slot.is.flags & SLOT_FLUX && aside->slot.is.before != NO_BACKEND &&
-	    is_opening(&aside->packet))
-		note_opening(ctx, &aside->packet, hash, true);
-	return forward(ctx, &aside->packet, &choice, aside->reason);
+	selection.is_new = scratch->reason != FORWARD_BEFORE;
+	if (!ct_create(&scratch->packet, service, scratch, &selection, &hash) &&
+	    !service->ring_slots)
+		return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP, DROP_FULL);
+	if (scratch->slot.is.flags & SLOT_FLUX && scratch->slot.is.before != NO_BACKEND &&
+	    is_opening(&scratch->packet))
+		flux_syn_store(ctx, &scratch->packet, hash, true);
+	return forward(ctx, &scratch->packet, &selection, scratch->reason);
 }
 
 int stage_trace(struct xdp_md *ctx)
 {
-	struct aside *aside;
+	struct scratch *scratch;
 
-	if (!start_stage(&aside, NULL))
+	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	tell(ctx, aside);
-	return verdict(aside->action, aside->reason);
+	trace_emit(ctx, scratch);
+	return verdict(scratch->action, scratch->reason);
 }
 
 int stage_fragment(struct xdp_md *ctx)
 {
-	struct aside *aside;
-	struct choice choice = {};
+	struct scratch *scratch;
+	struct selection selection = {};
 	struct affinity *first;
 
-	if (!start_stage(&aside, NULL))
+	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	first = find_fragment(&aside->packet);
+	first = fragment_lookup(&scratch->packet);
 	if (first && first->backend == NO_BACKEND)
 		return verdict(XDP_PASS, first->generation);
-	if (first && take_for_some(&choice, first->backend) &&
-	    choice.backend->generation == first->generation)
-		return is_denied(&aside->packet)
+	if (first && select_backend_any_vip(&selection, first->backend) &&
+	    selection.backend->generation == first->generation)
+		return is_denied(&scratch->packet)
 			       ? verdict(XDP_DROP, DROP_DENIED)
-			       : forward(ctx, &aside->packet, &choice, FORWARD_FRAGMENT);
-	return is_vip(&aside->packet) ? verdict(XDP_DROP, DROP_FRAGMENT)
-				      : verdict(XDP_PASS, PASS_NOT_VIP);
+			       : forward(ctx, &scratch->packet, &selection, FORWARD_FRAGMENT);
+	return is_vip(&scratch->packet) ? verdict(XDP_DROP, DROP_FRAGMENT)
+					: verdict(XDP_PASS, PASS_NOT_VIP);
 }
 
 int stage_error(struct xdp_md *ctx)
 {
-	struct aside *aside;
+	struct scratch *scratch;
 	struct service *service = NULL;
 	struct packet quoted = {};
 	struct listener listener;
-	struct choice choice = {};
+	struct selection selection = {};
 	enum reason reason = PASS_NO_CONNECTION;
 
-	if (!start_stage(&aside, NULL))
+	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	if (!read_quoted(ctx, &aside->packet, &quoted))
-		return pass(&aside->packet, PASS_NO_LISTENER);
-	if (find_listener(&quoted, &listener))
+	if (!parse_quoted(ctx, &scratch->packet, &quoted))
+		return pass_to_host(&scratch->packet, PASS_NO_LISTENER);
+	if (listener_lookup(&quoted, &listener))
 		service = services.lookup(&listener.service);
-	if (service && is_directed(ctx, service, listener.service))
-		return pass(&aside->packet, PASS_DIRECTED);
+	if (service && is_from_other_director(ctx, service, listener.service))
+		return pass_to_host(&scratch->packet, PASS_DIRECTED);
 	if (service)
-		reason = follow_quoted(&quoted, service, listener.front, &choice);
+		reason = select_for_quoted(&quoted, service, listener.front, &selection);
 	if (!service || reason == PASS_NO_CONNECTION)
-		return pass(&aside->packet, PASS_NO_CONNECTION);
+		return pass_to_host(&scratch->packet, PASS_NO_CONNECTION);
 	if (service->guard & GUARD_TRACE)
-		aside->packet.traced = listener.service + 1;
-	if (service->guard & GUARD_PREFIXES && is_denied(&aside->packet))
-		return conclude(ctx, &aside->packet, named(&choice), XDP_DROP, DROP_DENIED);
+		scratch->packet.traced = listener.service + 1;
+	if (service->guard & GUARD_PREFIXES && is_denied(&scratch->packet))
+		return traced_verdict(ctx, &scratch->packet, reported_backend(&selection), XDP_DROP,
+				      DROP_DENIED);
 	if (reason == DROP_ERROR)
-		return conclude(ctx, &aside->packet, named(&choice), XDP_DROP, DROP_ERROR);
-	return forward(ctx, &aside->packet, &choice, FORWARD_ERROR);
+		return traced_verdict(ctx, &scratch->packet, reported_backend(&selection), XDP_DROP,
+				      DROP_ERROR);
+	return forward(ctx, &scratch->packet, &selection, FORWARD_ERROR);
 }
 
 int director(struct xdp_md *ctx)
@@ -383,24 +390,24 @@ int director(struct xdp_md *ctx)
 	struct listener listener;
 	struct service *service;
 	struct packet packet;
-	u32 sight = glance(&cursor, &packet, &listener);
+	u32 class = classify(&cursor, &packet, &listener);
 
-	if (sight != SIGHT_LISTENER) {
-		if (sight == SIGHT_ELSEWHERE)
-			return leave(start);
-		if (sight < SIGHT_OTHER)
-			return verdict(XDP_PASS, sight);
-		if (sight == SIGHT_OTHER)
+	if (class != FRAME_CACHED) {
+		if (class == FRAME_ELSEWHERE)
+			return verdict_on_foreign_mac(start);
+		if (class < FRAME_COMPLEX)
+			return verdict(XDP_PASS, class);
+		if (class == FRAME_COMPLEX)
 			return call_stage(ctx, STAGE_PARSE);
-		if (!find_listener(&packet, &listener))
+		if (!listener_lookup(&packet, &listener))
 			return verdict(XDP_PASS, is_vip(&packet) ? PASS_NO_LISTENER : PASS_NOT_VIP);
-		if (is_for_another_machine(start))
-			return leave(start);
+		if (is_foreign_mac(start))
+			return verdict_on_foreign_mac(start);
 	}
 	if (packet.error)
 		return verdict(XDP_DROP, packet.error);
 	service = services.lookup(&listener.service);
 	if (!service)
 		return verdict(XDP_PASS, PASS_NO_LISTENER);
-	return serve(ctx, start, &packet, service, &listener, true);
+	return handle_service(ctx, start, &packet, service, &listener, true);
 }

@@ -14,72 +14,76 @@ static __always_inline struct explanation *explained(void)
 
 static __always_inline void note_reason(enum reason reason)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	if (said)
-		said->reason = reason;
+	if (explanation)
+		explanation->reason = reason;
 }
 
 static __always_inline void note_fact(enum fact fact)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	if (said)
-		said->facts |= fact;
+	if (explanation)
+		explanation->facts |= fact;
 }
 
 static __always_inline void note_service(u32 service)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	if (said) {
-		said->service = service;
-		said->facts |= FACT_SERVICE;
+	if (explanation) {
+		explanation->service = service;
+		explanation->facts |= FACT_SERVICE;
 	}
 }
 
 static __always_inline void note_slot(u32 position, struct ring_slot slot)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	if (said) {
-		said->position = position;
-		said->slot = slot;
-		said->facts |= FACT_SLOT;
+	if (explanation) {
+		explanation->position = position;
+		explanation->slot = slot;
+		explanation->facts |= FACT_SLOT;
 	}
 }
 
 static __always_inline void note_backend(u32 backend)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	if (said)
-		said->backend = backend;
+	if (explanation)
+		explanation->backend = backend;
 }
 
 static __always_inline void note_load(u32 backend, bool is_active, s32 by)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	if (!said)
+	if (!explanation)
 		return;
-	said->freed = backend;
-	said->active += is_active ? by : 0;
-	said->inactive += is_active ? 0 : by;
+	explanation->freed = backend;
+	explanation->active += is_active ? by : 0;
+	explanation->inactive += is_active ? 0 : by;
 }
 
 static __always_inline s64 noted_active(u32 backend)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	return DRY_RUN && said ? said->active & ~if_some(said->freed ^ backend) : 0;
+	return DRY_RUN && explanation
+		       ? explanation->active & ~mask_if_nonzero(explanation->freed ^ backend)
+		       : 0;
 }
 
 static __always_inline s64 noted_inactive(u32 backend)
 {
-	struct explanation *said = explained();
+	struct explanation *explanation = explained();
 
-	return DRY_RUN && said ? said->inactive & ~if_some(said->freed ^ backend) : 0;
+	return DRY_RUN && explanation
+		       ? explanation->inactive & ~mask_if_nonzero(explanation->freed ^ backend)
+		       : 0;
 }
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* What the dry run notes about a packet: see explain.h. */
-#ifndef XDPDIRECTOR_EXPLANATION_H
-#define XDPDIRECTOR_EXPLANATION_H
+#ifndef XDPDIRECTOR_EXPLAIN_TYPES_H
+#define XDPDIRECTOR_EXPLAIN_TYPES_H
 
 #include "types.h"
 

@@ -4,20 +4,21 @@
 #ifndef XDPDIRECTOR_FORWARD_H
 #define XDPDIRECTOR_FORWARD_H
 
-#include "choice.h"
-#include "related.h"
+#include "backend.h"
+#include "fragment.h"
 #include "trace.h"
 
-static __always_inline void count_traffic(const struct packet *packet, const struct choice *choice)
+static __always_inline void count_traffic(const struct packet *packet,
+					  const struct selection *selection)
 {
-	u32 index = choice->index;
+	u32 index = selection->index;
 	struct traffic *count = traffic.lookup(&index);
 
 	if (!count || DRY_RUN)
 		return;
 	count->packets += 1;
 	count->bytes += packet->length;
-	if (choice->is_new)
+	if (selection->is_new)
 		count->connections += 1;
 }
 
@@ -56,9 +57,9 @@ static __always_inline void copy_addresses(void *to, const struct backend *backe
 	*(u32 *)(to + 8) = *(const u32 *)(from + 8);
 }
 
-/* True if the frame would go back to the machine that it came from: see directed.h. The last two
+/* True if the frame would go back to the machine that it came from: see loop_prevention.h. The last two
  * bytes are compared first: they tell nearly all MACs apart. */
-static __always_inline bool goes_back(const void *frame, const struct backend *backend)
+static __always_inline bool would_loop_to(const void *frame, const struct backend *backend)
 {
 	const u16 *from = frame + ETH_ALEN, *to = (const void *)backend->addresses;
 
@@ -68,11 +69,12 @@ static __always_inline bool goes_back(const void *frame, const struct backend *b
 
 /* The final reason: `reason` if the frame can leave. `action` is the verdict, `frame` the Ethernet
  * header. */
-static __always_inline enum reason send(struct xdp_md *ctx, void *frame,
-					const struct packet *packet, const struct choice *choice,
-					enum reason reason, int *action)
+static __always_inline enum reason send_to_backend(struct xdp_md *ctx, void *frame,
+						   const struct packet *packet,
+						   const struct selection *selection,
+						   enum reason reason, int *action)
 {
-	struct backend *backend = choice->backend;
+	struct backend *backend = selection->backend;
 
 	*action = XDP_DROP;
 	if (!backend)
@@ -80,11 +82,11 @@ static __always_inline enum reason send(struct xdp_md *ctx, void *frame,
 	if ((backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED)) != BACKEND_RESOLVED) {
 		if (!(backend->flags & BACKEND_LOCAL))
 			return DROP_UNRESOLVED;
-		count_traffic(packet, choice);
+		count_traffic(packet, selection);
 		*action = XDP_PASS;
 		return PASS_LOCAL;
 	}
-	if (goes_back(frame, backend)) {
+	if (would_loop_to(frame, backend)) {
 		*action = XDP_PASS;
 		return PASS_DIRECTED;
 	}
@@ -92,7 +94,7 @@ static __always_inline enum reason send(struct xdp_md *ctx, void *frame,
 		copy_addresses(frame, backend);
 	else if (!write_tagged(ctx, packet, backend))
 		return DROP_INTERNAL;
-	count_traffic(packet, choice);
+	count_traffic(packet, selection);
 	*action = XDP_TX;
 	if (backend->ifindex != ctx->ingress_ifindex)
 		*action = ports.redirect_map(backend->port, XDP_DROP);
@@ -100,26 +102,27 @@ static __always_inline enum reason send(struct xdp_md *ctx, void *frame,
 }
 
 /* A packet that is no fragment. */
-static __always_inline int forward_whole(struct xdp_md *ctx, void *frame,
-					 const struct packet *packet, const struct choice *choice,
-					 enum reason reason)
+static __always_inline int forward_unfragmented(struct xdp_md *ctx, void *frame,
+						const struct packet *packet,
+						const struct selection *selection,
+						enum reason reason)
 {
 	int action;
 
-	reason = send(ctx, frame, packet, choice, reason, &action);
-	return conclude(ctx, packet, choice->index, action, reason);
+	reason = send_to_backend(ctx, frame, packet, selection, reason, &action);
+	return traced_verdict(ctx, packet, selection->index, action, reason);
 }
 
 static __always_inline int forward(struct xdp_md *ctx, const struct packet *packet,
-				   const struct choice *choice, enum reason reason)
+				   const struct selection *selection, enum reason reason)
 {
 	struct ethhdr *frame = (void *)(long)ctx->data;
 
 	if (packet->fragment == FRAGMENT_FIRST)
-		remember_fragment(packet, choice);
+		fragment_store_backend(packet, selection);
 	if ((void *)(frame + 1) > (void *)(long)ctx->data_end)
 		return verdict(XDP_DROP, DROP_INTERNAL);
-	return forward_whole(ctx, frame, packet, choice, reason);
+	return forward_unfragmented(ctx, frame, packet, selection, reason);
 }
 
 #endif

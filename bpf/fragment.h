@@ -9,11 +9,11 @@
  * An ICMP error (RFC 792, RFC 4443) quotes at least eight bytes of the packet that a backend
  * sent, which include the ports. It is forwarded unchanged to that backend, so path MTU
  * discovery works. */
-#ifndef XDPDIRECTOR_RELATED_H
-#define XDPDIRECTOR_RELATED_H
+#ifndef XDPDIRECTOR_FRAGMENT_H
+#define XDPDIRECTOR_FRAGMENT_H
 
-#include "choice.h"
-#include "connection.h"
+#include "backend.h"
+#include "conntrack.h"
 #include "schedule.h"
 #include "verdict.h"
 
@@ -22,7 +22,7 @@
 /* The key that all fragments of a packet share. In IPv6 the protocol is not part of it: the next
  * header may differ between fragments, and that of the first one may be an extension header (RFC
  * 8200, 4.5). */
-static __always_inline void name_fragment(const struct packet *packet, struct fragment *fragment)
+static __always_inline void fragment_key(const struct packet *packet, struct fragment *fragment)
 {
 	fragment->id = packet->id;
 	fragment->protocol = packet->ipv6 ? 0 : packet->protocol;
@@ -37,61 +37,61 @@ static __always_inline void name_fragment(const struct packet *packet, struct fr
 	}
 }
 
-static __always_inline void remember_way(const struct packet *packet, struct affinity *affinity)
+static __always_inline void fragment_store(const struct packet *packet, struct affinity *affinity)
 {
 	struct fragment fragment = {};
 
 	if (DRY_RUN)
 		return;
 	affinity->seen = bpf_jiffies64();
-	name_fragment(packet, &fragment);
+	fragment_key(packet, &fragment);
 	fragments.update(&fragment, affinity);
 }
 
 /* Store the backend for the later fragments. */
-static __always_inline void remember_fragment(const struct packet *packet,
-					      const struct choice *choice)
+static __always_inline void fragment_store_backend(const struct packet *packet,
+						   const struct selection *selection)
 {
-	struct affinity affinity = { .backend = choice->index };
+	struct affinity affinity = { .backend = selection->index };
 
-	if (!choice->backend)
+	if (!selection->backend)
 		return;
-	affinity.generation = choice->backend->generation;
-	remember_way(packet, &affinity);
+	affinity.generation = selection->backend->generation;
+	fragment_store(packet, &affinity);
 }
 
 /* Store that the host gets the later fragments too, and the reason. */
-static __always_inline void remember_passing(const struct packet *packet, enum reason reason)
+static __always_inline void fragment_store_pass(const struct packet *packet, enum reason reason)
 {
 	struct affinity affinity = { .backend = NO_BACKEND, .generation = reason };
 
-	remember_way(packet, &affinity);
+	fragment_store(packet, &affinity);
 }
 
-static __always_inline int pass(const struct packet *packet, enum reason reason)
+static __always_inline int pass_to_host(const struct packet *packet, enum reason reason)
 {
 	if (packet->fragment == FRAGMENT_FIRST)
-		remember_passing(packet, reason);
+		fragment_store_pass(packet, reason);
 	return verdict(XDP_PASS, reason);
 }
 
 /* What the first fragment stored, or NULL. */
-static __always_inline struct affinity *find_fragment(const struct packet *packet)
+static __always_inline struct affinity *fragment_lookup(const struct packet *packet)
 {
 	struct entrance *at = entrance.lookup(&(u32){ 0 });
 	struct fragment fragment = {};
 	struct affinity *first;
 
-	name_fragment(packet, &fragment);
+	fragment_key(packet, &fragment);
 	first = fragments.lookup(&fragment);
 	if (!first || !at ||
-	    (at->reassembly && has_passed(first->seen, at->reassembly, bpf_jiffies64())))
+	    (at->reassembly && has_elapsed(first->seen, at->reassembly, bpf_jiffies64())))
 		return NULL;
 	return first;
 }
 
 /* Take one from the per-CPU budget of this jiffy. */
-static __always_inline bool is_allowed(u32 kind, u32 most, u32 now)
+static __always_inline bool take_allowance(u32 kind, u32 most, u32 now)
 {
 	struct allowance *allowance = allowances.lookup(&kind);
 
@@ -106,7 +106,7 @@ static __always_inline bool is_allowed(u32 kind, u32 most, u32 now)
 	return allowance->used++ < most;
 }
 
-static __always_inline bool is_error(const struct packet *packet, u8 type)
+static __always_inline bool is_icmp_error(const struct packet *packet, u8 type)
 {
 	if (packet->ipv6)
 		return type >= ICMPV6_DEST_UNREACH && type <= ICMPV6_PARAMPROB;
@@ -159,15 +159,15 @@ static __always_inline bool parse_quoted6(struct cursor *cursor, const struct pa
 
 /* Parse the packet that an ICMP error quotes, in the direction of a request. False if it is no ICMP
  * error, or does not quote the headers and ports. */
-static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet *error,
-					struct packet *quoted)
+static __always_inline bool parse_quoted(struct xdp_md *ctx, const struct packet *error,
+					 struct packet *quoted)
 {
 	struct cursor cursor = { .end = (void *)(long)ctx->data_end };
 	struct icmphdr *icmp = (void *)(long)ctx->data + (error->transport & TRANSPORT_MASK);
 	struct ports *ports;
 
 	cursor.at = icmp + 1;
-	if (cursor.at > cursor.end || !is_error(error, icmp->type))
+	if (cursor.at > cursor.end || !is_icmp_error(error, icmp->type))
 		return false;
 	if (error->ipv6 ? !parse_quoted6(&cursor, error, quoted)
 			: !parse_quoted4(&cursor, error, quoted))
@@ -187,25 +187,26 @@ static __always_inline bool read_quoted(struct xdp_md *ctx, const struct packet 
 
 /* Select the backend of the quoted flow. Records stay as they are. A ring selects a backend for any
  * flow, so that anybody could send errors about flows that do not exist: these are rate limited. */
-static __always_inline enum reason follow_quoted(const struct packet *quoted,
-						 const struct service *service, u32 front,
-						 struct choice *choice)
+static __always_inline enum reason select_for_quoted(const struct packet *quoted,
+						     const struct service *service, u32 front,
+						     struct selection *selection)
 {
 	struct entry entry;
 	union slot_word slot;
 
-	if (find_entry(quoted, service, front, &entry))
-		return take_again(choice, entry.is.record.backend, entry.is.record.generation,
-				  front)
+	if (ct_lookup(quoted, service, front, &entry))
+		return select_known_backend(selection, entry.is.record.backend,
+					    entry.is.record.generation, front)
 			       ? FORWARD_ERROR
 			       : PASS_NO_CONNECTION;
 	if (!service->ring_slots)
 		return PASS_NO_CONNECTION;
 	slot = read_slot(ring_position(quoted, service));
-	if (!take(choice, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend, front))
+	if (!select_backend(selection, slot.is.flags & SLOT_FLUX ? slot.is.before : slot.is.backend,
+			    front))
 		return PASS_NO_CONNECTION;
-	return is_allowed(ALLOWANCE_ERRORS, ERRORS_A_JIFFY, bpf_jiffies64()) ? FORWARD_ERROR
-									     : DROP_ERROR;
+	return take_allowance(ALLOWANCE_ERRORS, ERRORS_A_JIFFY, bpf_jiffies64()) ? FORWARD_ERROR
+										 : DROP_ERROR;
 }
 
 #endif

@@ -22,7 +22,7 @@ static __always_inline u32 *find_denied(const struct packet *packet)
 
 	if (packet->ipv6) {
 		__builtin_memcpy(v6.address, packet->flow.v6.client, sizeof(v6.address));
-		return apart(denied6.lookup(&v6));
+		return not_merged(denied6.lookup(&v6));
 	}
 	v4.address = packet->flow.v4.client;
 	return denied4.lookup(&v4);
@@ -44,7 +44,8 @@ static __always_inline bool is_denied(const struct packet *packet)
 
 /* True if the packet opens a connection, as far as it shows. A ring without persistence makes no
  * records, and a datagram does not show whether it is the first of its flow. */
-static __always_inline bool is_limited(const struct packet *packet, const struct service *service)
+static __always_inline bool is_rate_limited(const struct packet *packet,
+					    const struct service *service)
 {
 	if (!(service->guard & GUARD_LIMITS))
 		return false;
@@ -56,17 +57,17 @@ static __always_inline bool is_limited(const struct packet *packet, const struct
 
 /* The same for a packet without a known connection that is to be scheduled. Here mid-stream TCP
  * counts too, because scheduling it makes a connection. */
-static __always_inline bool is_limited_anew(const struct packet *packet,
-					    const struct service *service)
+static __always_inline bool is_rate_limited_new(const struct packet *packet,
+						const struct service *service)
 {
 	return packet->protocol == IPPROTO_TCP ? service->guard & GUARD_LIMITS
-					       : is_limited(packet, service);
+					       : is_rate_limited(packet, service);
 }
 
 /* Take the tokens for one connection. There is no lock: CPUs that look at the same moment may each
  * let one connection in where the burst had room for one. Their costs add up, so that later
  * connections wait longer. */
-static __always_inline bool pay(u64 *paid_until, u64 cost, u64 tolerance, u64 now)
+static __always_inline bool take_tokens(u64 *paid_until, u64 cost, u64 tolerance, u64 now)
 {
 	s64 ahead = *(volatile u64 *)paid_until - now;
 
@@ -81,8 +82,8 @@ static __always_inline bool pay(u64 *paid_until, u64 cost, u64 tolerance, u64 no
 	return true;
 }
 
-static __always_inline bool pay_for_source(const struct packet *packet, const struct limit *limit,
-					   u32 service, u64 now)
+static __always_inline bool take_source_tokens(const struct packet *packet,
+					       const struct limit *limit, u32 service, u64 now)
 {
 	struct source source = { .service = service, .generation = limit->generation };
 	u64 first = now + limit->source_cost, *paid_until;
@@ -97,7 +98,7 @@ static __always_inline bool pay_for_source(const struct packet *packet, const st
 	}
 	paid_until = sources.lookup(&source);
 	if (paid_until)
-		return pay(paid_until, limit->source_cost, limit->source_tolerance, now);
+		return take_tokens(paid_until, limit->source_cost, limit->source_tolerance, now);
 	if (!DRY_RUN)
 		sources.update(&source, &first);
 	return true;
@@ -115,21 +116,21 @@ static __always_inline void count_refusal(u32 service, bool is_source)
 
 /* UNDECIDED: the packet may be scheduled. The source's bucket comes first, so that a source over
  * its limit takes no tokens of the service. */
-static __always_inline enum reason admit(const struct packet *packet, u32 service)
+static __always_inline enum reason rate_limit(const struct packet *packet, u32 service)
 {
 	u64 now = bpf_jiffies64() << JIFFY_SHIFT, *paid_until;
 	struct limit *limit = limits.lookup(&service);
 
 	if (!limit)
 		return DROP_INTERNAL;
-	if (limit->source_cost && !pay_for_source(packet, limit, service, now)) {
+	if (limit->source_cost && !take_source_tokens(packet, limit, service, now)) {
 		count_refusal(service, true);
 		return DROP_LIMITED_SOURCE;
 	}
 	if (!limit->cost)
 		return UNDECIDED;
 	paid_until = paid.lookup(&service);
-	if (paid_until && pay(paid_until, limit->cost, limit->tolerance, now))
+	if (paid_until && take_tokens(paid_until, limit->cost, limit->tolerance, now))
 		return UNDECIDED;
 	count_refusal(service, false);
 	return DROP_LIMITED_SERVICE;

@@ -10,14 +10,14 @@
  *   connection is recorded for it.
  *
  * A backend that also routes clients' packets can be exempted by the configuration. */
-#ifndef XDPDIRECTOR_DIRECTED_H
-#define XDPDIRECTOR_DIRECTED_H
+#ifndef XDPDIRECTOR_LOOP_PREVENTION_H
+#define XDPDIRECTOR_LOOP_PREVENTION_H
 
 #include "forward.h"
 
 /* True if a backend of the service has sent the frame, and this machine is a backend too. */
-static __always_inline bool is_directed(struct xdp_md *ctx, const struct service *service,
-					u32 number)
+static __always_inline bool is_from_other_director(struct xdp_md *ctx,
+						   const struct service *service, u32 number)
 {
 	struct sender sender = { .service = number };
 	struct ethhdr *eth = (void *)(long)ctx->data;
@@ -29,34 +29,36 @@ static __always_inline bool is_directed(struct xdp_md *ctx, const struct service
 }
 
 /* True if the frame would go back to the machine that it came from. */
-static __always_inline bool would_return(struct xdp_md *ctx, const struct choice *choice)
+static __always_inline bool would_loop(struct xdp_md *ctx, const struct selection *selection)
 {
 	const u16 *from = (void *)(long)ctx->data + ETH_ALEN;
 	const u16 *to;
 
-	if (!choice->backend || (void *)(from + 3) > (void *)(long)ctx->data_end ||
-	    (choice->backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED | BACKEND_ROUTER)) !=
+	if (!selection->backend || (void *)(from + 3) > (void *)(long)ctx->data_end ||
+	    (selection->backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED | BACKEND_ROUTER)) !=
 		    BACKEND_RESOLVED)
 		return false;
-	to = (const u16 *)choice->backend->addresses;
+	to = (const u16 *)selection->backend->addresses;
 	return from[0] == to[0] && from[1] == to[1] && from[2] == to[2];
 }
 
 /* Pass it to the host: it has arrived. */
-static __always_inline int keep(struct xdp_md *ctx, const struct packet *packet, u32 backend)
+static __always_inline int pass_directed(struct xdp_md *ctx, const struct packet *packet,
+					 u32 backend)
 {
 	if (packet->fragment == FRAGMENT_FIRST)
-		remember_passing(packet, PASS_DIRECTED);
-	return conclude(ctx, packet, backend, XDP_PASS, PASS_DIRECTED);
+		fragment_store_pass(packet, PASS_DIRECTED);
+	return traced_verdict(ctx, packet, backend, XDP_PASS, PASS_DIRECTED);
 }
 
 /* Forward, unless the frame would go back to the machine that it came from. */
-static __always_inline int forward_away(struct xdp_md *ctx, const struct packet *packet,
-					const struct choice *choice, enum reason reason)
+static __always_inline int forward_unless_loop(struct xdp_md *ctx, const struct packet *packet,
+					       const struct selection *selection,
+					       enum reason reason)
 {
-	if (would_return(ctx, choice))
-		return keep(ctx, packet, choice->index);
-	return forward(ctx, packet, choice, reason);
+	if (would_loop(ctx, selection))
+		return pass_directed(ctx, packet, selection->index);
+	return forward(ctx, packet, selection, reason);
 }
 
 #endif

@@ -5,8 +5,8 @@
 #ifndef XDPDIRECTOR_MAPS_H
 #define XDPDIRECTOR_MAPS_H
 
-#include "decision.h"
-#include "explanation.h"
+#include "trace_types.h"
+#include "explain_types.h"
 #include "types.h"
 
 #define MAX_FRONTS 16384 /* bits of a record's `front` */
@@ -54,7 +54,7 @@ SHARED_ARRAY(struct member_list, members, MAX_SERVICES);
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
 SHARED_ARRAY(struct load_list, loads, 1);
 
-/* The conntrack table, by bucket (see table.h). There are as many buckets as connections, so a
+/* The conntrack table, by bucket (see conntrack_table.h). There are as many buckets as connections, so a
  * quarter of the entries is used, and no flow finds both of its buckets full: with random flows the
  * first one does at 40 % (simulated with 2^18 buckets). A mapped array starts at a page, so each
  * bucket is made of whole cache lines. */
@@ -84,7 +84,7 @@ PINNED("lru_hash", struct fragment, struct affinity, fragments, MAX_FRAGMENTS);
  * little-endian numbers. */
 PINNED("hash", u64, u32, secondary_macs, MAX_SECONDARY);
 
-/* Source MACs of frames that another director has scheduled (see directed.h). A backend may have
+/* Source MACs of frames that another director has scheduled (see loop_prevention.h). A backend may have
  * two for a moment: the old MAC and the new one. */
 PINNED("hash", struct sender, u32, senders, 2 * MAX_BACKENDS);
 
@@ -108,7 +108,7 @@ SHARED_ARRAY(struct traffic, departed, MAX_SERVICES + 1);
 /* The stages of the running program, and of the one that it replaces. Per-CPU scratch between
  * stages. */
 PINNED("prog", u32, u32, stages, 8192);
-PINNED("percpu_array", u32, struct aside, asides, 2); /* the second is for dry runs */
+PINNED("percpu_array", u32, struct scratch, asides, 2); /* the second is for dry runs */
 
 /* Written by the dry run for the daemon, which explains one packet at a time. */
 PINNED("array", u32, struct explanation, explanations, 1);

@@ -53,7 +53,7 @@ struct ports {
 
 /* Keeps the look-ups of two branches in different maps apart. The compiler would merge them into
  * one call with a variable map, which the kernel cannot inline. */
-static __always_inline void *apart(void *found)
+static __always_inline void *not_merged(void *found)
 {
 	asm volatile("" : "+r"(found));
 	return found;
@@ -61,7 +61,7 @@ static __always_inline void *apart(void *found)
 
 /* Clear the packet. Without the barrier the compiler keeps each field in a variable of its own and
  * spills them to the stack wherever branches meet: a quarter more instructions for each packet. */
-static __always_inline void begin(struct packet *packet)
+static __always_inline void packet_init(struct packet *packet)
 {
 	__builtin_memset(packet, 0, sizeof(*packet));
 	asm volatile("" : : "r"(packet) : "memory");
@@ -107,7 +107,7 @@ static __always_inline void set_fragment(struct packet *packet, __be16 offset, u
 
 /* True if the frame has so many bytes left. Sizes are compared instead of pointers: Linux 6.1's
  * verifier knows no bounds of a byte-swapped number, and refuses to add it to a pointer. */
-static __always_inline bool goes_on_for(const struct cursor *cursor, u16 bytes)
+static __always_inline bool has_bytes(const struct cursor *cursor, u16 bytes)
 {
 	return bytes <= cursor->end - cursor->at;
 }
@@ -143,7 +143,7 @@ static __always_inline bool read_ipv4(struct cursor *cursor, const struct iphdr 
 	packet->length = ntohs(ip->tot_len);
 	packet->payload = packet->length - header;
 	is_whole = header >= sizeof(*ip) && packet->length >= header &&
-		   goes_on_for(cursor, packet->length);
+		   has_bytes(cursor, packet->length);
 	if (!is_whole)
 		packet->error = DROP_MALFORMED_IP;
 	cursor->at += header;
@@ -212,7 +212,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, const struct ipv6h
 	packet->payload = ntohs(ip->payload_len);
 	packet->length = packet->payload + sizeof(*ip);
 	cursor->at += sizeof(*ip);
-	if (goes_on_for(cursor, packet->payload))
+	if (has_bytes(cursor, packet->payload))
 		return true;
 	packet->error = DROP_MALFORMED_IP;
 	return false;
@@ -301,7 +301,7 @@ static __always_inline bool parse(struct cursor *cursor, struct packet *packet)
 	const struct ipv6hdr *ip6;
 	const struct iphdr *ip;
 
-	begin(packet);
+	packet_init(packet);
 	packet->network = network;
 	if (type == htons(ETH_P_IP)) {
 		ip = ipv4_header(cursor);

@@ -3,14 +3,15 @@
  * connection for the service's time-out. A client is an address under the service's mask. Clients
  * that have shown a single packet are newcomers, in an LRU map of their own: a flood evicts
  * newcomers only. */
-#ifndef XDPDIRECTOR_CLIENT_H
-#define XDPDIRECTOR_CLIENT_H
+#ifndef XDPDIRECTOR_PERSISTENCE_H
+#define XDPDIRECTOR_PERSISTENCE_H
 
-#include "choice.h"
+#include "backend.h"
 #include "parse.h"
 
-static __always_inline void name_client(const struct packet *packet, const struct service *service,
-					u32 service_index, struct client *client)
+static __always_inline void persistence_key(const struct packet *packet,
+					    const struct service *service, u32 service_index,
+					    struct client *client)
 {
 	client->service = service_index;
 	client->ipv6 = packet->ipv6;
@@ -25,51 +26,55 @@ static __always_inline void name_client(const struct packet *packet, const struc
 
 /* Select the client's backend, if it may get a new connection. A backend that accepts none may
  * still get the SYN and ACK of a connection that it opened itself (active FTP). */
-static __always_inline bool take_kept(u16 backend, u16 generation, const struct packet *packet,
-				      const struct service *service, u32 front,
-				      struct choice *choice)
+static __always_inline bool select_persistent_backend(u16 backend, u16 generation,
+						      const struct packet *packet,
+						      const struct service *service, u32 front,
+						      struct selection *selection)
 {
-	return take_again(choice, backend, generation, front) &&
-	       choice->backend->generation ==
+	return select_known_backend(selection, backend, generation, front) &&
+	       selection->backend->generation ==
 		       generation && /* entries live for hours: compare all bits */
-	       (choice->backend->flags & BACKEND_ACCEPTS ||
+	       (selection->backend->flags & BACKEND_ACCEPTS ||
 		service->flags & SERVICE_KEEP_DRAINING || is_accepting(packet));
 }
 
 /* The entry of a client that has confirmed a connection, with its backend selected; NULL if it is
  * expired or its backend cannot be used. */
-static __always_inline struct regular *recall_regular(struct client *client,
-						      const struct packet *packet,
-						      const struct service *service, u32 front,
-						      u32 now, struct choice *choice)
+static __always_inline struct regular *persistence_lookup_confirmed(struct client *client,
+								    const struct packet *packet,
+								    const struct service *service,
+								    u32 front, u32 now,
+								    struct selection *selection)
 {
 	struct regular *found = clients.lookup(client);
 
-	if (!found || has_passed(found->seen, service->persistence, now) ||
-	    !take_kept(found->backend, found->generation, packet, service, front, choice))
+	if (!found || has_elapsed(found->seen, service->persistence, now) ||
+	    !select_persistent_backend(found->backend, found->generation, packet, service, front,
+				       selection))
 		return NULL;
 	return found;
 }
 
 /* Select the backend of the client's entry, and restart the entry's time-out. */
-static __always_inline bool recall_client(struct client *client, const struct packet *packet,
-					  const struct service *service, u32 front, u32 now,
-					  struct choice *choice)
+static __always_inline bool persistence_lookup(struct client *client, const struct packet *packet,
+					       const struct service *service, u32 front, u32 now,
+					       struct selection *selection)
 {
 	struct affinity *newcomer;
 	struct regular *regular;
 
 	if (!(service->flags & SERVICE_PERSISTENT))
 		return false;
-	regular = recall_regular(client, packet, service, front, now, choice);
+	regular = persistence_lookup_confirmed(client, packet, service, front, now, selection);
 	if (regular) {
 		if (!DRY_RUN)
 			regular->seen = now;
 		return true;
 	}
 	newcomer = newcomers.lookup(client);
-	if (!newcomer || has_passed(newcomer->seen, service->persistence, now) ||
-	    !take_kept(newcomer->backend, newcomer->generation, packet, service, front, choice))
+	if (!newcomer || has_elapsed(newcomer->seen, service->persistence, now) ||
+	    !select_persistent_backend(newcomer->backend, newcomer->generation, packet, service,
+				       front, selection))
 		return false;
 	if (!DRY_RUN)
 		newcomer->seen = now;
@@ -77,40 +82,41 @@ static __always_inline bool recall_client(struct client *client, const struct pa
 }
 
 /* Make an entry for a client that was scheduled. */
-static __always_inline void remember_client(struct client *client, const struct service *service,
-					    u32 now, const struct choice *choice)
+static __always_inline void persistence_update(struct client *client, const struct service *service,
+					       u32 now, const struct selection *selection)
 {
-	struct affinity affinity = { .backend = choice->index, .seen = now };
+	struct affinity affinity = { .backend = selection->index, .seen = now };
 
-	if (!(service->flags & SERVICE_PERSISTENT) || !choice->backend || DRY_RUN)
+	if (!(service->flags & SERVICE_PERSISTENT) || !selection->backend || DRY_RUN)
 		return;
-	affinity.generation = choice->backend->generation;
+	affinity.generation = selection->backend->generation;
 	newcomers.update(client, &affinity);
 }
 
 /* A client has confirmed a connection to the selected backend with a second packet. */
-static __always_inline void confirm_client(const struct packet *packet,
-					   const struct service *service, u32 service_index,
-					   u32 front, u32 now, const struct choice *choice)
+static __always_inline void persistence_confirm(const struct packet *packet,
+						const struct service *service, u32 service_index,
+						u32 front, u32 now,
+						const struct selection *selection)
 {
-	struct regular regular = { .backend = choice->index, .seen = now, .since = now };
+	struct regular regular = { .backend = selection->index, .seen = now, .since = now };
 	struct client client = {};
-	struct choice other = {};
+	struct selection other = {};
 	struct regular *found;
 	u64 *missed;
 
-	if (!(service->flags & SERVICE_PERSISTENT) || !choice->backend || DRY_RUN)
+	if (!(service->flags & SERVICE_PERSISTENT) || !selection->backend || DRY_RUN)
 		return;
-	name_client(packet, service, service_index, &client);
-	found = recall_regular(&client, packet, service, front, now, &other);
+	persistence_key(packet, service, service_index, &client);
+	found = persistence_lookup_confirmed(&client, packet, service, front, now, &other);
 	if (found) {
-		if (other.index != choice->index)
+		if (other.index != selection->index)
 			return; /* the entry stays, wherever other connections run */
 		if (now - found->since > PROOF)
 			found->proven = 1;
 		return;
 	}
-	regular.generation = choice->backend->generation;
+	regular.generation = selection->backend->generation;
 	if (!clients.update(&client, &regular))
 		return;
 	missed = turned_away.lookup(&(u32){ 0 });

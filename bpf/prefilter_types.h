@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the fast path looks up first (see shortcut.h). Part of types.h, and under its rules. */
-#ifndef XDPDIRECTOR_ENTRANCE_TYPES_H
-#define XDPDIRECTOR_ENTRANCE_TYPES_H
+/* What the fast path looks up first (see fastpath.h). Part of types.h, and under its rules. */
+#ifndef XDPDIRECTOR_PREFILTER_TYPES_H
+#define XDPDIRECTOR_PREFILTER_TYPES_H
 
 #define MAX_STATIONS 15
 
@@ -18,7 +18,7 @@ enum mark {
 	MARK_RANGES = 2, /* it has listeners with port ranges or any port */
 };
 
-/* The bits of a listener cache entry, and those of its key: see shortcut.h. */
+/* The bits of a listener cache entry, and those of its key: see fastpath.h. */
 enum shortcut_bits {
 	SHORTCUT_KEY = 50,
 	SHORTCUT_PLACE = 14,

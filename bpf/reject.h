@@ -5,13 +5,13 @@
  * unreachable that quotes it: its header and 8 bytes of data (RFC 792), or as much as fits into
  * 1280 bytes (RFC 4443). The rate of ICMP errors is limited (RFC 4443, 2.4 f), and so is that of
  * RSTs to one sender: a source address may be spoofed, and its owner must not be flooded. */
-#ifndef XDPDIRECTOR_REPLY_H
-#define XDPDIRECTOR_REPLY_H
+#ifndef XDPDIRECTOR_REJECT_H
+#define XDPDIRECTOR_REJECT_H
 
 #include "csum.h"
 #include "guard.h"
 #include "parse.h"
-#include "related.h"
+#include "fragment.h"
 
 #define REPLY_TTL	64
 #define QUOTED4_DATA	8 /* bytes behind the quoted IP header (RFC 792) */
@@ -29,8 +29,8 @@ _Static_assert(LONGEST_LINK <= NETWORK_MASK, "a mask cuts off offsets of IP head
 
 /* Build the RST for this segment, without checksum. False if there is none: a RST is never
  * answered. */
-static __always_inline bool make_reset(struct xdp_md *ctx, const struct packet *packet,
-				       struct tcphdr *reset)
+static __always_inline bool build_reset(struct xdp_md *ctx, const struct packet *packet,
+					struct tcphdr *reset)
 {
 	void *end = (void *)(long)ctx->data_end;
 	struct tcphdr *tcp = (void *)(long)ctx->data + (packet->transport & TRANSPORT_MASK);
@@ -83,8 +83,9 @@ static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
 		return false;
-	header.check = fold(sum_up(&header, sizeof(header), 0));
-	reset->check = fold(sum_up(reset, sizeof(*reset), sum_up(&pseudo, sizeof(pseudo), 0)));
+	header.check = csum_fold(csum_add(&header, sizeof(header), 0));
+	reset->check =
+		csum_fold(csum_add(reset, sizeof(*reset), csum_add(&pseudo, sizeof(pseudo), 0)));
 	__builtin_memcpy(ip, &header, sizeof(header));
 	__builtin_memcpy(ip + 1, reset, sizeof(*reset));
 	return true;
@@ -111,7 +112,8 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 		return false;
 	__builtin_memcpy(pseudo.source, packet->flow.v6.vip, sizeof(pseudo.source));
 	__builtin_memcpy(pseudo.destination, packet->flow.v6.client, sizeof(pseudo.destination));
-	reset->check = fold(sum_up(reset, sizeof(*reset), sum_up(&pseudo, sizeof(pseudo), 0)));
+	reset->check =
+		csum_fold(csum_add(reset, sizeof(*reset), csum_add(&pseudo, sizeof(pseudo), 0)));
 	write_ipv6(ip, &pseudo, sizeof(*reset), IPPROTO_TCP);
 	__builtin_memcpy(ip + 1, reset, sizeof(*reset));
 	return true;
@@ -120,7 +122,8 @@ static __always_inline bool write_reset6(struct xdp_md *ctx, const struct packet
 /* True if the sender's token bucket has a RST left. A sender is an IPv4 address or an IPv6 /64.
  * Buckets are shared by hash; that does no harm, because a flood from many addresses spreads over
  * so many buckets that each sender gets little. */
-static __always_inline bool may_reset(const struct packet *packet, u32 service_index, u64 now)
+static __always_inline bool reset_is_allowed(const struct packet *packet, u32 service_index,
+					     u64 now)
 {
 	struct service *service = services.lookup(&service_index);
 	u64 sender = packet->flow.v4.client, *paid_until;
@@ -130,24 +133,24 @@ static __always_inline bool may_reset(const struct packet *packet, u32 service_i
 		return false;
 	if (packet->ipv6)
 		sender = (u64)packet->flow.v6.client[0] << 32 | packet->flow.v6.client[1];
-	place = folded(sender * service->multipliers[0]) * service->multipliers[1] >>
+	place = fold64(sender * service->multipliers[0]) * service->multipliers[1] >>
 		(64 - RESET_BITS);
 	paid_until = resets.lookup(&place);
-	return paid_until && pay(paid_until, 1, RESETS_AT_ONCE - 1, now);
+	return paid_until && take_tokens(paid_until, 1, RESETS_AT_ONCE - 1, now);
 }
 
 /* Turn the segment into a RST. */
-static __always_inline enum reason answer_segment(struct xdp_md *ctx, const struct packet *packet,
-						  u32 service, u64 now, enum reason reason)
+static __always_inline enum reason reject_tcp(struct xdp_md *ctx, const struct packet *packet,
+					      u32 service, u64 now, enum reason reason)
 {
 	int size = packet->network + sizeof(struct tcphdr) +
 		   (packet->ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	struct tcphdr reset = {};
 	bool is_written;
 
-	if (!make_reset(ctx, packet, &reset))
+	if (!build_reset(ctx, packet, &reset))
 		return DROP_RESET;
-	if (!may_reset(packet, service, now))
+	if (!reset_is_allowed(packet, service, now))
 		return DROP_ANSWER;
 	/* opaque(): the compiler would subtract data_end alone, which the verifier refuses. */
 	if (bpf_xdp_adjust_tail(ctx, size - (int)opaque(ctx->data_end - ctx->data)))
@@ -161,8 +164,8 @@ static __always_inline enum reason answer_segment(struct xdp_md *ctx, const stru
 
 /* Make room for the new headers between the tags and the packet, and cut the packet to `length`
  * bytes. */
-static __always_inline bool make_room(struct xdp_md *ctx, const struct packet *packet, int headers,
-				      int length)
+static __always_inline bool make_headroom(struct xdp_md *ctx, const struct packet *packet,
+					  int headers, int length)
 {
 	u32 link = packet->network & NETWORK_MASK;
 	void *from, *to, *end;
@@ -204,13 +207,13 @@ static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct 
 	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) > end)
 		return false;
-	header.check = fold(sum_up(&header, sizeof(header), 0));
+	header.check = csum_fold(csum_add(&header, sizeof(header), 0));
 	__builtin_memcpy(ip, &header, sizeof(header));
 	__builtin_memset(icmp, 0, sizeof(*icmp));
 	icmp->type = ICMP_DEST_UNREACH;
 	icmp->code = ICMP_PORT_UNREACH;
-	sum = sum_quoted(icmp + 1, end, length, *(u16 *)icmp);
-	icmp->checksum = fold(sum);
+	sum = csum_add_bytes(icmp + 1, end, length, *(u16 *)icmp);
+	icmp->checksum = csum_fold(sum);
 	return true;
 }
 
@@ -232,27 +235,27 @@ static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct 
 	__builtin_memset(icmp, 0, sizeof(*icmp));
 	icmp->icmp6_type = ICMPV6_DEST_UNREACH;
 	icmp->icmp6_code = ICMPV6_PORT_UNREACH;
-	sum = sum_up(&pseudo, sizeof(pseudo), *(u16 *)icmp);
-	sum = sum_quoted(icmp + 1, end, length, sum);
-	icmp->icmp6_cksum = fold(sum);
+	sum = csum_add(&pseudo, sizeof(pseudo), *(u16 *)icmp);
+	sum = csum_add_bytes(icmp + 1, end, length, sum);
+	icmp->icmp6_cksum = csum_fold(sum);
 	return true;
 }
 
 /* Turn the datagram into a port unreachable. */
-static __always_inline enum reason answer_datagram(struct xdp_md *ctx, const struct packet *packet,
-						   u32 now, enum reason reason)
+static __always_inline enum reason reject_udp(struct xdp_md *ctx, const struct packet *packet,
+					      u32 now, enum reason reason)
 {
 	u32 quoted = packet->ipv6 ? QUOTED6 : packet->transport - packet->network + QUOTED4_DATA;
 	u32 headers = packet->ipv6 ? sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr)
 				   : sizeof(struct iphdr) + sizeof(struct icmphdr);
 	bool is_written;
 
-	if (!is_allowed(ALLOWANCE_ANSWERS, ANSWERS_A_JIFFY, now))
+	if (!take_allowance(ALLOWANCE_ANSWERS, ANSWERS_A_JIFFY, now))
 		return DROP_ANSWER;
 	if (quoted > packet->length)
 		quoted = packet->length;
 	quoted &= LENGTH_MASK;
-	if (!make_room(ctx, packet, headers, quoted))
+	if (!make_headroom(ctx, packet, headers, quoted))
 		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_unreachable6(ctx, packet, quoted)
 				  : write_unreachable4(ctx, packet, quoted);
@@ -261,7 +264,7 @@ static __always_inline enum reason answer_datagram(struct xdp_md *ctx, const str
 	return reason;
 }
 
-static __always_inline bool is_one_station(struct xdp_md *ctx)
+static __always_inline bool has_unicast_macs(struct xdp_md *ctx)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	u8 any = 0, other = 0;
@@ -278,7 +281,7 @@ static __always_inline bool is_one_station(struct xdp_md *ctx)
 
 /* True for a unicast address: not multicast, broadcast, unspecified, loopback or class E (RFC 1122,
  * 3.2.2; RFC 4443, 2.4 e). */
-static __always_inline bool is_one_host(const struct packet *packet)
+static __always_inline bool has_unicast_source(const struct packet *packet)
 {
 	const __be32 *v6 = packet->flow.v6.client;
 	u8 first = ntohl(packet->ipv6 ? v6[0] : packet->flow.v4.client) >> 24;
@@ -292,11 +295,11 @@ static __always_inline bool is_one_host(const struct packet *packet)
 static __always_inline enum reason reject(struct xdp_md *ctx, const struct packet *packet,
 					  u32 service, u64 now, enum reason reason)
 {
-	if (!is_one_station(ctx) || !is_one_host(packet))
+	if (!has_unicast_macs(ctx) || !has_unicast_source(packet))
 		return DROP_UNANSWERABLE;
 	if (packet->protocol == IPPROTO_UDP)
-		return answer_datagram(ctx, packet, now, reason);
-	return answer_segment(ctx, packet, service, now, reason);
+		return reject_udp(ctx, packet, now, reason);
+	return reject_tcp(ctx, packet, service, now, reason);
 }
 
 #endif

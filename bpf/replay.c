@@ -64,7 +64,7 @@ static __always_inline u64 capture_jiffies(void)
 #define NOTES_OF_ITS_OWN
 #include "notes.h"
 
-static __always_inline struct outcome *noted(void)
+static __always_inline struct outcome *current_outcome(void)
 {
 	u32 zero = 0, turn;
 	struct replay *replay = replays.lookup(&zero);
@@ -77,7 +77,7 @@ static __always_inline struct outcome *noted(void)
 
 static __always_inline void note_reason(enum reason reason)
 {
-	struct outcome *outcome = noted();
+	struct outcome *outcome = current_outcome();
 
 	if (outcome)
 		outcome->reason = reason;
@@ -85,7 +85,7 @@ static __always_inline void note_reason(enum reason reason)
 
 static __always_inline void note_fact(enum fact fact)
 {
-	struct outcome *outcome = noted();
+	struct outcome *outcome = current_outcome();
 
 	if (outcome)
 		outcome->facts |= fact;
@@ -93,7 +93,7 @@ static __always_inline void note_fact(enum fact fact)
 
 static __always_inline void note_service(u32 service)
 {
-	struct outcome *outcome = noted();
+	struct outcome *outcome = current_outcome();
 
 	if (outcome) {
 		outcome->service = service;
@@ -107,7 +107,7 @@ static __always_inline void note_slot(u32 position, struct ring_slot slot)
 
 static __always_inline void note_backend(u32 backend)
 {
-	struct outcome *outcome = noted();
+	struct outcome *outcome = current_outcome();
 
 	if (outcome)
 		outcome->backend = backend;
@@ -130,7 +130,7 @@ static __always_inline s64 noted_inactive(u32 backend)
 #include "director.c"
 
 /* Restore the start of the buffer, and make it as long as the frame. */
-static __always_inline bool make_way(struct xdp_md *ctx, struct replay *replay, u32 length)
+static __always_inline bool restore_buffer(struct xdp_md *ctx, struct replay *replay, u32 length)
 {
 	int moved;
 
@@ -153,7 +153,7 @@ static __always_inline bool put_frame(struct xdp_md *ctx, struct replay *replay,
 	if (length < sizeof(struct ethhdr))
 		return false;
 	asm volatile("" : "+r"(length));
-	if (length > REPLAYED_LENGTH || !make_way(ctx, replay, length))
+	if (length > REPLAYED_LENGTH || !restore_buffer(ctx, replay, length))
 		return false;
 	replay->now = frame->now;
 	return !bpf_xdp_store_bytes(ctx, 0, frame->bytes, length);

@@ -10,25 +10,25 @@
  * or spoofed ones behind the client's. The packet behind them tells which was the client's, so none
  * replaces another: the number of the first is stored by flow, those of later ones by flow and
  * number. What continues from a later one must begin at its very next byte. */
-#ifndef XDPDIRECTOR_OPENING_H
-#define XDPDIRECTOR_OPENING_H
+#ifndef XDPDIRECTOR_RING_H
+#define XDPDIRECTOR_RING_H
 
 #include "maps.h"
 #include "parse.h"
 #include "schedule.h"
-#include "table.h"
+#include "conntrack_table.h"
 
 #define WINDOW \
 	65536 /* bytes that may be sent with the SYN or behind it before the first packet arrives here */
 
-static __always_inline struct opening later_opening(u64 hash, u32 number)
+static __always_inline struct opening later_syn_key(u64 hash, u32 number)
 {
-	return (struct opening){ .flow = spread(hash + number) };
+	return (struct opening){ .flow = golden_hash(hash + number) };
 }
 
 /* `is_first`: the SYN that makes the record. */
-static __always_inline void note_opening(struct xdp_md *ctx, const struct packet *packet, u64 hash,
-					 bool is_first)
+static __always_inline void flux_syn_store(struct xdp_md *ctx, const struct packet *packet,
+					   u64 hash, bool is_first)
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 	struct opening opening = { .flow = hash };
@@ -38,13 +38,13 @@ static __always_inline void note_opening(struct xdp_md *ctx, const struct packet
 		return;
 	number = ntohl(tcp->seq);
 	if (!is_first)
-		opening = later_opening(hash, number);
+		opening = later_syn_key(hash, number);
 	openings.update(&opening, &number);
 }
 
 /* True if the packet continues from a SYN that was stored. */
-static __always_inline bool follows_opening(struct xdp_md *ctx, const struct packet *packet,
-					    u64 hash)
+static __always_inline bool follows_flux_syn(struct xdp_md *ctx, const struct packet *packet,
+					     u64 hash)
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 	struct opening opening = { .flow = hash };
@@ -56,7 +56,7 @@ static __always_inline bool follows_opening(struct xdp_md *ctx, const struct pac
 	before = ntohl(tcp->seq) - 1;
 	if (first && before - *first < WINDOW)
 		return true;
-	opening = later_opening(hash, before);
+	opening = later_syn_key(hash, before);
 	later = openings.lookup(&opening);
 	return later && *later == before;
 }

@@ -2,7 +2,7 @@
 /* Which backend takes a new connection.
  *
  * mh, sh: the ring. A slot has an owner, a previous owner, and the flag that it is in flux;
- * choose.h says what flux means. Others: the member with the lowest cost per weight; among
+ * select.h says what flux means. Others: the member with the lowest cost per weight; among
  * equals the first one. The cost is data:
  *
  *        cost                      per weight
@@ -20,7 +20,7 @@
 #define XDPDIRECTOR_SCHEDULE_H
 
 #include "branchless.h"
-#include "choice.h"
+#include "backend.h"
 #include "notes.h"
 #include "maps.h"
 #include "parse.h"
@@ -28,13 +28,13 @@
 #define PLAIN_ACTIVE 257 /* lc, wlc: cost of an active connection; an inactive one costs 1 */
 
 /* Multiplicative hashing: an odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
-#define SPREAD 0x9e3779b97f4a7c15ULL
+#define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL
 
 /* A bit of the product depends on all lower bits of the factor, so the upper half is the better
  * one. It is folded into the lower half. */
-static __always_inline u64 spread(u64 value)
+static __always_inline u64 golden_hash(u64 value)
 {
-	value *= SPREAD;
+	value *= GOLDEN_RATIO;
 	return value ^ value >> 32;
 }
 
@@ -45,8 +45,8 @@ static __always_inline u32 flow_hash(const struct packet *packet, const struct s
 	u32 ports;
 
 	if (packet->ipv6) {
-		hash = spread((u64)client[0] << 32 | client[1]);
-		hash = spread(hash ^ ((u64)client[2] << 32 | client[3]));
+		hash = golden_hash((u64)client[0] << 32 | client[1]);
+		hash = golden_hash(hash ^ ((u64)client[2] << 32 | client[3]));
 		ports = (u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port;
 	} else {
 		hash = (u64)packet->flow.v4.client << 32;
@@ -54,7 +54,7 @@ static __always_inline u32 flow_hash(const struct packet *packet, const struct s
 	}
 	if (!(service->flags & SERVICE_HASH_ADDRESS))
 		hash ^= ports;
-	return spread(hash) * SPREAD >> 32;
+	return golden_hash(hash) * GOLDEN_RATIO >> 32;
 }
 
 /* The flow's slot in `ring`: the hash scaled to the service's slots, without a division. */
@@ -86,9 +86,9 @@ static __always_inline union slot_word read_slot(u32 position)
 /* Set the threshold in force after a connection was added (kernel net/netfilter/ipvs:
  * ip_vs_bind_dest()): a backend that has reached `upper` takes no connection until it is below
  * `lower`. */
-static __always_inline void note_thresholds(u32 backend)
+static __always_inline void load_update_bound(u32 backend)
 {
-	struct load *load = load_of(backend);
+	struct load *load = backend_load(backend);
 	s64 connections;
 	u32 bound;
 
@@ -113,25 +113,25 @@ struct best {
 	u64 cost;
 };
 
-static __always_inline s64 active_of(const struct load *load, u32 backend)
+static __always_inline s64 load_active(const struct load *load, u32 backend)
 {
 	return (s32)(load->active + load->active_correction) + noted_active(backend);
 }
 
-static __always_inline s64 inactive_of(const struct load *load, u32 backend)
+static __always_inline s64 load_inactive(const struct load *load, u32 backend)
 {
 	return (s32)(load->inactive + load->inactive_correction) + noted_inactive(backend);
 }
 
 /* Counters may be negative between sweeps of the daemon: clamp the cost to 0. */
-static __always_inline void compare(struct best *best, u64 member, u64 weight, u64 cost)
+static __always_inline void keep_cheaper(struct best *best, u64 member, u64 weight, u64 cost)
 {
 	u64 is_better;
 
-	cost &= ~opaque(if_negative(cost));
-	is_better = if_negative(cost * (best->member >> 16) - best->cost * weight);
-	best->member = either(is_better, member, best->member);
-	best->cost = either(is_better, cost, best->cost);
+	cost &= ~opaque(mask_if_negative(cost));
+	is_better = mask_if_negative(cost * (best->member >> 16) - best->cost * weight);
+	best->member = select_by_mask(is_better, member, best->member);
+	best->cost = select_by_mask(is_better, cost, best->cost);
 }
 
 /* Rules of single schedulers, as masks. */
@@ -141,33 +141,34 @@ struct rules {
 };
 
 /* A member's cost. `weight` becomes 0 if the member takes no connection now. */
-static __always_inline u64 cost_of(const struct service *service, const struct rules *rules,
-				   const struct load *load, u32 backend, u64 *weight)
+static __always_inline u64 member_cost(const struct service *service, const struct rules *rules,
+				       const struct load *load, u32 backend, u64 *weight)
 {
-	s64 active = active_of(load, backend), inactive = inactive_of(load, backend);
+	s64 active = load_active(load, backend), inactive = load_inactive(load, backend);
 	u64 cost = active * service->cost_active + inactive * service->cost_inactive +
 		   (load->served + load->served_correction) * service->cost_served +
 		   service->cost_fixed;
 
-	cost &= opaque(if_some(active)) | ~rules->is_idle_first;
-	*weight &= opaque(if_negative(active + inactive - load->bound));
-	*weight &= ~(rules->is_within_weight & opaque(if_negative(*weight - active)));
+	cost &= opaque(mask_if_nonzero(active)) | ~rules->is_idle_first;
+	*weight &= opaque(mask_if_negative(active + inactive - load->bound));
+	*weight &= ~(rules->is_within_weight & opaque(mask_if_negative(*weight - active)));
 	return cost;
 }
 
 /* The same for most services: costs of lc and wlc, and no member has thresholds. */
-static __always_inline u64 plain_cost_of(const struct load *load, u32 backend)
+static __always_inline u64 plain_member_cost(const struct load *load, u32 backend)
 {
-	return active_of(load, backend) * PLAIN_ACTIVE + inactive_of(load, backend);
+	return load_active(load, backend) * PLAIN_ACTIVE + load_inactive(load, backend);
 }
 
-static __always_inline u32 least(const struct service *service, const struct member_list *list,
-				 const struct load_list *all, const struct front *front,
-				 bool is_plain)
+static __always_inline u32 cheapest_member(const struct service *service,
+					   const struct member_list *list,
+					   const struct load_list *all, const struct front *front,
+					   bool is_plain)
 {
 	struct rules rules = {
-		.is_idle_first = opaque(if_some(service->flags & SERVICE_IDLE_FIRST)),
-		.is_within_weight = opaque(if_some(service->flags & SERVICE_WITHIN_WEIGHT)),
+		.is_idle_first = opaque(mask_if_nonzero(service->flags & SERVICE_IDLE_FIRST)),
+		.is_within_weight = opaque(mask_if_nonzero(service->flags & SERVICE_WITHIN_WEIGHT)),
 	};
 	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
 	u32 count = service->members;
@@ -184,62 +185,64 @@ static __always_inline u32 least(const struct service *service, const struct mem
 		if (backend >= MAX_BACKENDS)
 			break;
 		load = &all->of[backend];
-		cost = is_plain ? plain_cost_of(load, backend)
-				: cost_of(service, &rules, load, backend, &weight);
+		cost = is_plain ? plain_member_cost(load, backend)
+				: member_cost(service, &rules, load, backend, &weight);
 		if (!is_plain)
-			weight &= ~opaque(if_out(front, word >> 32));
-		compare(&best, member, weight, cost);
+			weight &= ~opaque(mask_if_out(front, word >> 32));
+		keep_cheaper(&best, member, weight, cost);
 	}
 	return best.member & 0xffff;
 }
 
 /* True if a backend outside the list, the fallback, is below its threshold. */
-static __always_inline bool has_room_for_one(u32 backend)
+static __always_inline bool is_below_threshold(u32 backend)
 {
-	const struct load *load = load_of(backend);
+	const struct load *load = backend_load(backend);
 
-	return load && active_of(load, backend) + inactive_of(load, backend) < (s64)load->bound;
+	return load && load_active(load, backend) + load_inactive(load, backend) < (s64)load->bound;
 }
 
-static __always_inline bool is_plainly_scheduled(const struct service *service)
+static __always_inline bool has_plain_costs(const struct service *service)
 {
 	return service->flags & SERVICE_UNBOUNDED && service->cost_active == PLAIN_ACTIVE &&
 	       service->cost_inactive == 1 && !service->cost_served && !service->cost_fixed;
 }
 
-static __always_inline bool is_whole(const struct front *front)
+static __always_inline bool is_up_everywhere(const struct front *front)
 {
 	return !(front->out[0] | front->out[1] | front->out[2] | front->out[3]);
 }
 
 /* NO_BACKEND if no member takes a connection. */
-static __always_inline u32 least_costly(const struct service *service, const struct aside *aside)
+static __always_inline u32 schedule_member(const struct service *service,
+					   const struct scratch *scratch)
 {
-	u32 service_index = aside->service, front_number = aside->front;
+	u32 service_index = scratch->service, front_number = scratch->front;
 	struct member_list *list = members.lookup(&service_index);
 	struct load_list *all = loads.lookup(&(u32){ 0 });
 	struct front *front = fronts.lookup(&front_number);
 
 	if (!list || !all || !front)
 		return NO_BACKEND;
-	if (opaque(is_plainly_scheduled(service) & is_whole(front)))
-		return least(service, list, all, front, true);
-	return least(service, list, all, front, false);
+	if (opaque(has_plain_costs(service) & is_up_everywhere(front)))
+		return cheapest_member(service, list, all, front, true);
+	return cheapest_member(service, list, all, front, false);
 }
 
 /* True if the selected backend cannot be used for the packet's VIP, but for others. */
-static __always_inline bool is_partial(const struct choice *choice)
+static __always_inline bool is_down_for_vip(const struct selection *selection)
 {
-	return choice->backend && choice->backend->state == BACKEND_SERVING;
+	return selection->backend && selection->backend->state == BACKEND_SERVING;
 }
 
 /* A substitute for a slot's owner that is down for this VIP: another member, at random by weight,
  * and the same one for each packet of the flow. Each member replaces the one drawn before with the
  * probability of its weight in the sum so far (weighted reservoir sampling, Chao 1982). */
-static __always_inline u32 any_other(const struct packet *packet, const struct service *service,
-				     const struct aside *aside)
+static __always_inline u32 schedule_other_member(const struct packet *packet,
+						 const struct service *service,
+						 const struct scratch *scratch)
 {
-	u32 service_index = aside->service, front_number = aside->front;
+	u32 service_index = scratch->service, front_number = scratch->front;
 	struct member_list *list = members.lookup(&service_index);
 	struct front *front = fronts.lookup(&front_number);
 	u64 seed = (u64)flow_hash(packet, service) << 16, total = 0, chosen = opaque(NO_BACKEND);
@@ -249,12 +252,12 @@ static __always_inline u32 any_other(const struct packet *packet, const struct s
 		return NO_BACKEND;
 	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
 		u64 member = *(const u64 *)&list->of[i];
-		u64 weight = member >> 16 & 0xffff & ~opaque(if_out(front, member >> 32));
-		u64 draw = spread(seed + i) * SPREAD >> 32, is_drawn;
+		u64 weight = member >> 16 & 0xffff & ~opaque(mask_if_out(front, member >> 32));
+		u64 draw = golden_hash(seed + i) * GOLDEN_RATIO >> 32, is_drawn;
 
 		total += weight;
-		is_drawn = opaque(if_negative((draw * total >> 32) - weight));
-		chosen = either(is_drawn, member & 0xffff, chosen);
+		is_drawn = opaque(mask_if_negative((draw * total >> 32) - weight));
+		chosen = select_by_mask(is_drawn, member & 0xffff, chosen);
 	}
 	return chosen;
 }

@@ -8,28 +8,28 @@
 #ifndef XDPDIRECTOR_SYNC_H
 #define XDPDIRECTOR_SYNC_H
 
-#include "connection.h"
-#include "table.h"
+#include "conntrack.h"
+#include "conntrack_table.h"
 
 #define MERGES_EACH 4 /* records per run: the verifier walks through all of them */
 
 /* Where a state comes in a connection's life: the used states come before FIN, CLOSED and REOPENED. */
-#define ORDER                                                                             \
+#define LIFE_ORDER                                                                        \
 	(SAME ^ TO(CONNECTION_USED_ESTABLISHED, 6) ^ TO(CONNECTION_USED_UDP, 7) ^         \
 	 TO(CONNECTION_FIN, 8) ^ TO(CONNECTION_CLOSED, 9) ^ TO(CONNECTION_REOPENED, 10) ^ \
 	 TO(CONNECTION_ASSURED_REOPENED, 11))
 
 static __always_inline u64 order_of(u64 word)
 {
-	return opaque(ORDER) >> state_of(word) * STATE_WIDTH & (MAX_STATES - 1);
+	return opaque(LIFE_ORDER) >> record_state(word) * STATE_WIDTH & (MAX_STATES - 1);
 }
 
 /* True if the peer's record of the connection is newer. */
 static __always_inline bool is_newer(u64 theirs, u64 ours, u32 now)
 {
-	u64 age = age_of(theirs, now), our_age = age_of(ours, now);
+	u64 age = record_age(theirs, now), our_age = record_age(ours, now);
 
-	if (state_of(theirs) == state_of(ours))
+	if (record_state(theirs) == record_state(ours))
 		return age < our_age;
 	return age + 1 < our_age || (age <= our_age + 1 && order_of(theirs) > order_of(ours));
 }
@@ -38,8 +38,9 @@ static __always_inline bool is_newer(u64 theirs, u64 ours, u32 now)
  * service. */
 static __always_inline u64 allowed(const struct entry *entry, u32 service, u64 theirs, u32 now)
 {
-	if (if_assured(theirs) && !if_assured(entry->is.word) && !find_share(entry, service, now))
-		return with_state(theirs, AS_UNASSURED);
+	if (mask_if_assured(theirs) && !mask_if_assured(entry->is.word) &&
+	    !ct_may_assure(entry, service, now))
+		return record_with_state(theirs, AS_UNASSURED);
 	return theirs;
 }
 
@@ -56,11 +57,11 @@ static __always_inline u8 merge_with(struct entry *entry, const struct merged *f
 	if (is_same && !is_newer(after.word, before.word, now))
 		return MERGE_KEPT;
 	after.word = allowed(entry, service, after.word, now);
-	if (!swap_record(entry, after.word))
+	if (!ct_swap(entry, after.word))
 		return MERGE_KEPT; /* a packet has changed it meanwhile */
 	entry->is = after;
-	add_load(before, -1);
-	add_load(after, 1);
+	ct_count_load(before, -1);
+	ct_count_load(after, 1);
 	return MERGE_UPDATED;
 }
 
@@ -70,7 +71,7 @@ static __always_inline bool merge_one(struct merged *from, u32 now)
 	struct packet packet = { .ipv6 = from->ipv6 != 0 };
 	struct service *service = NULL;
 	u32 number = is.record.front;
-	struct place place = {};
+	struct ct_key key = {};
 	struct entry entry = {};
 	struct front *front;
 
@@ -86,22 +87,23 @@ static __always_inline bool merge_one(struct merged *from, u32 now)
 		from->outcome = MERGE_NO_SERVICE;
 		return false;
 	}
-	if (find_entry(&packet, service, number, &entry)) {
+	if (ct_lookup(&packet, service, number, &entry)) {
 		from->outcome = merge_with(&entry, from, front->service, now);
 	} else {
-		find_place(&packet, service, number, &place);
-		if (!insert(&packet, &place, is.word,
-			    &(struct taking){
-				    .now = now, .states = UNASSURED & ~RUNNING, .is_known = true },
-			    &evicted.word)) {
+		ct_make_key(&packet, service, number, &key);
+		if (!ct_insert(&packet, &key, is.word,
+			       &(struct eviction){ .now = now,
+						   .states = UNASSURED & ~RUNNING,
+						   .is_known = true },
+			       &evicted.word)) {
 			from->outcome = MERGE_FULL;
 			return false;
 		}
 		if (evicted.word)
-			add_load(evicted, -1);
-		add_load(is, 1);
+			ct_count_load(evicted, -1);
+		ct_count_load(is, 1);
 		from->outcome = MERGE_INSERTED;
-		if (!find_entry(&packet, service, number, &entry))
+		if (!ct_lookup(&packet, service, number, &entry))
 			return false; /* it was evicted already */
 	}
 	from->word = entry.is.word;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Programs that the daemon runs by BPF_PROG_TEST_RUN, for what it cannot do from user space. */
-#ifndef XDPDIRECTOR_BY_HAND_H
-#define XDPDIRECTOR_BY_HAND_H
+#ifndef XDPDIRECTOR_TEST_RUN_H
+#define XDPDIRECTOR_TEST_RUN_H
 
 #include "adopt.h"
 #include "sync.h"
-#include "table.h"
+#include "conntrack_table.h"
 
 /* The time of the packet path: write its jiffies over the start of the frame. */
 int clock(struct xdp_md *ctx)
@@ -28,9 +28,9 @@ int reap(struct xdp_md *ctx)
 		if (!reaped || !reaped->word)
 			break;
 		if (reaped->ipv6)
-			reap_entry(bucket6(reaped->bucket), WORDS6, reaped);
+			ct_reap(bucket6(reaped->bucket), WORDS6, reaped);
 		else
-			reap_entry(bucket4(reaped->bucket), WORDS4, reaped);
+			ct_reap(bucket4(reaped->bucket), WORDS4, reaped);
 	}
 	return XDP_PASS;
 }
@@ -44,7 +44,7 @@ int adopt(struct xdp_md *ctx)
 
 		if (!adopted || !adopted->word)
 			break;
-		if (adopt_one(adopted, ticks(bpf_jiffies64())))
+		if (ct_adopt(adopted, ct_ticks(bpf_jiffies64())))
 			adopted->word = 0;
 	}
 	return XDP_PASS;
@@ -54,7 +54,7 @@ int adopt(struct xdp_md *ctx)
 int merge(struct xdp_md *ctx)
 {
 	struct merge_progress *at = merge_at.lookup(&(u32){ 0 });
-	u32 now = ticks(bpf_jiffies64());
+	u32 now = ct_ticks(bpf_jiffies64());
 
 	if (!at)
 		return XDP_DROP;

@@ -14,14 +14,14 @@
 
 _Static_assert(REASONS <= 64, "the filter's bitmap has no bit for some reason");
 
-static __always_inline bool is_of_interest(const struct trace *trace, const struct aside *aside)
+static __always_inline bool trace_matches(const struct trace *trace, const struct scratch *scratch)
 {
-	const struct packet *packet = &aside->packet;
+	const struct packet *packet = &scratch->packet;
 	u32 version = packet->ipv6 ? 2 : 1;
 
-	if (!(trace->versions & version) || !(trace->reasons >> (aside->reason & 63) & 1))
+	if (!(trace->versions & version) || !(trace->reasons >> (scratch->reason & 63) & 1))
 		return false;
-	if (trace->backend != NO_BACKEND && trace->backend != aside->backend)
+	if (trace->backend != NO_BACKEND && trace->backend != scratch->backend)
 		return false;
 	if (!packet->ipv6)
 		return (packet->flow.v4.client & trace->mask[0]) == trace->client[0];
@@ -32,7 +32,8 @@ static __always_inline bool is_of_interest(const struct trace *trace, const stru
 	return true;
 }
 
-static __always_inline bool has_room(struct telling *telling, const struct trace *trace, u32 now)
+static __always_inline bool trace_has_budget(struct telling *telling, const struct trace *trace,
+					     u32 now)
 {
 	u32 window = now >> WINDOW_SHIFT;
 
@@ -43,20 +44,20 @@ static __always_inline bool has_room(struct telling *telling, const struct trace
 	return telling->used++ < trace->most;
 }
 
-static __always_inline bool write_decision(struct xdp_md *ctx, const struct aside *aside,
-					   struct decision *decision)
+static __always_inline bool trace_write(struct xdp_md *ctx, const struct scratch *scratch,
+					struct decision *decision)
 {
 	u32 length = ctx->data_end - ctx->data;
 	u64 captured = length < SNAPSHOT ? length : SNAPSHOT;
 
-	__builtin_memcpy(&decision->packet, &aside->packet, sizeof(decision->packet));
+	__builtin_memcpy(&decision->packet, &scratch->packet, sizeof(decision->packet));
 	decision->time = bpf_ktime_get_ns();
 	decision->ifindex = ctx->ingress_ifindex;
 	decision->length = length;
-	decision->service = aside->packet.traced - 1;
-	decision->backend = aside->backend;
-	decision->action = aside->action;
-	decision->reason = aside->reason;
+	decision->service = scratch->packet.traced - 1;
+	decision->backend = scratch->backend;
+	decision->action = scratch->action;
+	decision->reason = scratch->reason;
 	decision->captured = captured;
 	asm volatile("" : "+r"(captured)); /* the verifier needs the bounds in this register */
 	if (captured < sizeof(struct ethhdr))
@@ -68,7 +69,7 @@ static __always_inline bool write_decision(struct xdp_md *ctx, const struct asid
 	return !decisions.ringbuf_output(decision, sizeof(*decision), BPF_RB_NO_WAKEUP);
 }
 
-static __always_inline void tell(struct xdp_md *ctx, const struct aside *aside)
+static __always_inline void trace_emit(struct xdp_md *ctx, const struct scratch *scratch)
 {
 	struct decision *decision;
 	struct telling *telling;
@@ -80,31 +81,31 @@ static __always_inline void tell(struct xdp_md *ctx, const struct aside *aside)
 	decision = drafts.lookup(&first);
 	now = bpf_jiffies64();
 	if (!trace || !telling || !decision || (s32)(trace->until - now) < 0 ||
-	    !is_of_interest(trace, aside))
+	    !trace_matches(trace, scratch))
 		return;
 	if (trace->one_in > 1 && bpf_get_prandom_u32() % trace->one_in)
 		return;
-	if (has_room(telling, trace, now) && write_decision(ctx, aside, decision))
+	if (trace_has_budget(telling, trace, now) && trace_write(ctx, scratch, decision))
 		telling->told += 1;
 	else
 		telling->missed += 1;
 }
 
 /* The verdict on a packet of a service, with a trace event if the service is traced. */
-static __always_inline int conclude(struct xdp_md *ctx, const struct packet *packet, u32 backend,
-				    int action, enum reason reason)
+static __always_inline int traced_verdict(struct xdp_md *ctx, const struct packet *packet,
+					  u32 backend, int action, enum reason reason)
 {
 	u32 mine = DRY_RUN;
-	struct aside *aside;
+	struct scratch *scratch;
 
 	if (!packet->traced || DRY_RUN)
 		return verdict(action, reason);
-	aside = asides.lookup(&mine);
-	if (aside) {
-		__builtin_memcpy(&aside->packet, packet, sizeof(*packet));
-		aside->backend = backend;
-		aside->action = action;
-		aside->reason = reason;
+	scratch = asides.lookup(&mine);
+	if (scratch) {
+		__builtin_memcpy(&scratch->packet, packet, sizeof(*packet));
+		scratch->backend = backend;
+		scratch->action = action;
+		scratch->reason = reason;
 		stages.call(ctx, STAGES_AT + STAGE_TRACE);
 	}
 	return verdict(action, reason);

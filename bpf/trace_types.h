@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Types of the trace: filter, budget and event. See trace.h. */
-#ifndef XDPDIRECTOR_DECISION_H
-#define XDPDIRECTOR_DECISION_H
+#ifndef XDPDIRECTOR_TRACE_TYPES_H
+#define XDPDIRECTOR_TRACE_TYPES_H
 
 #include "types.h"
 

@@ -6,10 +6,10 @@
 #ifndef XDPDIRECTOR_TYPES_H
 #define XDPDIRECTOR_TYPES_H
 
-#include "entrance_types.h"
+#include "prefilter_types.h"
 #include "guard_types.h"
 #include "reason.h"
-#include "record_types.h"
+#include "conntrack_types.h"
 
 #define NO_BACKEND	0xffff
 #define VLAN_AS_IT_CAME 0xffff
@@ -312,7 +312,7 @@ struct packet {
 };
 
 /* Per-CPU scratch: what one stage hands to the next. */
-struct aside {
+struct scratch {
 	struct packet packet;
 	u32 service; /* index */
 	u32 front;   /* index */

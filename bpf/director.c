@@ -28,6 +28,7 @@
 #include "schedule.h"
 #include "select.h"
 #include "fragment.h"
+#include "icmp_error.h"
 #include "reject.h"
 #include "forward.h"
 #include "loop_prevention.h"

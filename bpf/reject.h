@@ -11,7 +11,7 @@
 #include "csum.h"
 #include "guard.h"
 #include "parse.h"
-#include "fragment.h"
+#include "icmp_error.h"
 
 #define REPLY_TTL	64
 #define QUOTED4_DATA	8 /* bytes behind the quoted IP header (RFC 792) */

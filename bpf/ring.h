@@ -1,4 +1,68 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
+/* The ring of mh and sh: the slot of a flow, and SYNs of flows whose slot is in flux. A slot has an
+ * owner, a previous owner, and flags; select.h says what flux means. */
+#ifndef XDPDIRECTOR_RING_H
+#define XDPDIRECTOR_RING_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* Multiplicative hashing: an odd constant near 2^64 / golden ratio (Knuth, TAOCP 3, 6.4). */
+#define GOLDEN_RATIO 0x9e3779b97f4a7c15ULL
+
+/* A bit of the product depends on all lower bits of the factor, so the upper half is the better
+ * one. It is folded into the lower half. */
+static __always_inline u64 golden_hash(u64 value)
+{
+	value *= GOLDEN_RATIO;
+	return value ^ value >> 32;
+}
+
+static __always_inline u32 flow_hash(const struct packet *packet, const struct service *service)
+{
+	const __be32 *client = packet->flow.v6.client;
+	u64 hash = 0;
+	u32 ports;
+
+	if (packet->ipv6) {
+		hash = golden_hash((u64)client[0] << 32 | client[1]);
+		hash = golden_hash(hash ^ ((u64)client[2] << 32 | client[3]));
+		ports = (u32)packet->flow.v6.client_port << 16 | packet->flow.v6.port;
+	} else {
+		hash = (u64)packet->flow.v4.client << 32;
+		ports = (u32)packet->flow.v4.client_port << 16 | packet->flow.v4.port;
+	}
+	if (!(service->flags & SERVICE_HASH_ADDRESS))
+		hash ^= ports;
+	return golden_hash(hash) * GOLDEN_RATIO >> 32;
+}
+
+/* The flow's slot in `ring`: the hash scaled to the service's slots, without a division. */
+static __always_inline u32 ring_position(const struct packet *packet, const struct service *service)
+{
+	return service->ring_start + ((u64)flow_hash(packet, service) * service->ring_slots >> 32);
+}
+
+/* The slot of a service without a ring: in flux, without owners. */
+static __always_inline union slot_word no_slot(void)
+{
+	union slot_word slot = {
+		.is = { .backend = NO_BACKEND, .before = NO_BACKEND, .flags = SLOT_FLUX }
+	};
+
+	return slot;
+}
+
+static __always_inline union slot_word read_slot(u32 position)
+{
+	union slot_word slot = no_slot();
+	void *at = ring.lookup(&position);
+
+	if (at)
+		slot.word = *(volatile u64 *)at;
+	return slot;
+}
+
 /* SYNs of flows whose slot is in flux. Such a SYN goes to the slot's new owner. A spoofed one, for
  * a silent flow that still runs at the old owner, would move that flow: its next packet would find
  * the SYN's record. So the SYN's sequence number is stored, and the packet behind it must continue
@@ -10,14 +74,6 @@
  * or spoofed ones behind the client's. The packet behind them tells which was the client's, so none
  * replaces another: the number of the first is stored by flow, those of later ones by flow and
  * number. What continues from a later one must begin at its very next byte. */
-#ifndef XDPDIRECTOR_RING_H
-#define XDPDIRECTOR_RING_H
-
-#include "maps.h"
-#include "parse.h"
-#include "schedule.h"
-#include "conntrack_table.h"
-
 #define WINDOW \
 	65536 /* bytes that may be sent with the SYN or behind it before the first packet arrives here */
 

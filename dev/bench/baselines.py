@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The limit programs of bpf/limits.c, with maps filled so that every packet takes the whole way."""
+"""The baseline programs of bpf/baselines.c, with maps filled so that every packet takes the whole way."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from xdpdirector.lab.topology import VIP4
 from xdpdirector.loader import source
 from xdpdirector.model import Sizes
 
-SOURCE = "limits.c"
+SOURCE = "baselines.c"
 PORT = 80
 BACKENDS = 16
 
-BARE, LIMIT_A, LIMIT_A_INSERT, LIMIT_B, LIMIT_C, REWRITE_ONLY = (
-    "bare TX", "limit A", "limit A insert", "limit B", "limit C", "rewrite only",
+BARE, BASELINE_A, BASELINE_A_INSERT, BASELINE_B, BASELINE_C, REWRITE_ONLY = (
+    "bare TX", "baseline A", "baseline A insert", "baseline B", "baseline C", "rewrite only",
 )  # fmt: skip
 _FUNCTIONS = {
     BARE: "bare",
-    LIMIT_A: "limit_a",
-    LIMIT_A_INSERT: "limit_a_insert",
-    LIMIT_B: "program",
-    LIMIT_C: "limit_c",
+    BASELINE_A: "baseline_a",
+    BASELINE_A_INSERT: "baseline_a_insert",
+    BASELINE_B: "program",
+    BASELINE_C: "baseline_c",
     REWRITE_ONLY: "rewrite_only",
 }
 

@@ -44,7 +44,7 @@ def run_bench(options: Options, say: Say) -> Report:
     figures: list[Figure] = []
     with Lab(options.name, backends=2, numbered=options.numbered) as lab:
         with Wire(lab.topology.name) as wire, pinned(cpu):
-            say("compiling the limit programs and the director's")
+            say("compiling the baseline programs and the director's")
             with Limits(f"{lab.topology.instance.name}-limits", SIZES) as limits:
                 program = _in_kernel(options, limits, wire, figures, say)
         if pace.server_rounds:

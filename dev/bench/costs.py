@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dev.bench import frames
 from dev.bench.baselines import (
     BARE,
-    LIMIT_A,
-    LIMIT_A_INSERT,
-    LIMIT_B,
-    LIMIT_C,
+    BASELINE_A,
+    BASELINE_A_INSERT,
+    BASELINE_B,
+    BASELINE_C,
     PORT,
     Limits,
 )
@@ -111,7 +111,7 @@ class Costs:
                 self.open(workload, variant, count)
         if Workload.TCP4 in workloads:
             self._driver.run(
-                self._limits.limit(LIMIT_A_INSERT),
+                self._limits.limit(BASELINE_A_INSERT),
                 frames.tcp(SYN, PORT),
                 Flows(count, random=False),
                 count,
@@ -131,7 +131,7 @@ class Costs:
     def _cases(self, workload: Workload, count: int) -> dict[Key, Callable[[], float]]:
         flows = Flows(count)
         _, frame = established_frame(workload, PORT)
-        names = (BARE, LIMIT_A, LIMIT_B, LIMIT_C) if workload is Workload.TCP4 else (BARE,)
+        names = (BARE, BASELINE_A, BASELINE_B, BASELINE_C) if workload is Workload.TCP4 else (BARE,)
         cases = {
             Key(workload, name, count): self._burst(self._limits.limit(name), frame, flows) for name in names
         }
@@ -146,7 +146,7 @@ class Costs:
         frame = frames.tcp(SYN, PORT)
         cases = {
             Key(Workload.SYN, name, count): self._new(self._limits.limit(name), frame)
-            for name in (BARE, LIMIT_A_INSERT)
+            for name in (BARE, BASELINE_A_INSERT)
         }
         for variant in VARIANTS:
             key = Key(Workload.SYN, variant, count)

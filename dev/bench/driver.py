@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs a program many times in the kernel, each time on the frame of another flow.
 
-The drivers of bpf/limits.c change the frame and then go on in the program under test by a tail call, so it is
+The drivers of bpf/baselines.c change the frame and then go on in the program under test by a tail call, so it is
 measured as it is. Knows nothing of what the programs do.
 """
 

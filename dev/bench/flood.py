@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dev.bench import frames
-from dev.bench.baselines import BARE, LIMIT_A_INSERT, PORT, Limits
+from dev.bench.baselines import BARE, BASELINE_A_INSERT, PORT, Limits
 from dev.bench.costs import Costs
 from dev.bench.director_target import PORTS, VARIANTS, Fleet
 from dev.bench.driver import LOOPBACK, Driver, Flows
@@ -46,11 +46,11 @@ class Flood:
         return (
             f"Kernel's mean per packet of BPF_PROG_TEST_RUN, in {self._pace.flood_bursts} bursts of "
             f"{self._burst:,} SYNs, all of different flows ({self._pace.flood:,} for each program), the driver's "
-            "own cost subtracted; limit A's table is full before, so that each insertion evicts."
+            "own cost subtracted; baseline A's table is full before, so that each insertion evicts."
         )
 
     def _cases(self) -> dict[str, Callable[[], float]]:
-        cases = {name: self._send(name, self._limits.limit(name), PORT) for name in (BARE, LIMIT_A_INSERT)}
+        cases = {name: self._send(name, self._limits.limit(name), PORT) for name in (BARE, BASELINE_A_INSERT)}
         return cases | {
             variant: self._send(variant, self._fleet[variant].function(), PORTS[variant])
             for variant in VARIANTS
@@ -72,7 +72,7 @@ class Flood:
         size = self._limits.layout.maps["flows"]["max_entries"]
         flows = Flows(1 << (size - 1).bit_length(), first=1 << 22, random=False)
         frame = frames.tcp(SYN, PORT)
-        self._driver.run(self._limits.limit(LIMIT_A_INSERT), frame, flows, flows.count, 0)
+        self._driver.run(self._limits.limit(BASELINE_A_INSERT), frame, flows, flows.count, 0)
 
     def _bare(self) -> float:
         program, frame = self._limits.limit(BARE), frames.arp().data

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The bench's frames, as bytes. The drivers of bpf/limits.c then change client address and port in place.
+"""The bench's frames, as bytes. The drivers of bpf/baselines.c then change client address and port in place.
 
 Checksums are left 0: neither the programs nor the sink look at them.
 """
@@ -17,7 +17,7 @@ from xdpdirector.model import Address
 NEAR_MAC, FAR_MAC = bytes.fromhex("0200000000b1"), bytes.fromhex("0200000000b2")
 CLIENT4, CLIENT6 = IPv4Address("198.18.0.0"), IPv6Address("2001:2::")  # benchmarks: RFC 2544, RFC 5180
 STRANGER4, STRANGER6 = IPv4Address("203.0.113.9"), IPv6Address("2001:db8:9::9")
-PORT_BITS, FIRST_PORT, PORT_STEP = 6, 1024, 1009  # as in bpf/limits.c
+PORT_BITS, FIRST_PORT, PORT_STEP = 6, 1024, 1009  # as in bpf/baselines.c
 SHORTEST = 60
 SYN, ACK = 0x02, 0x10
 _TCP, _UDP = 6, 17

@@ -9,10 +9,10 @@ from typing import Any
 
 from dev.bench.baselines import (
     BARE,
-    LIMIT_A,
-    LIMIT_A_INSERT,
-    LIMIT_B,
-    LIMIT_C,
+    BASELINE_A,
+    BASELINE_A_INSERT,
+    BASELINE_B,
+    BASELINE_C,
 )
 from dev.bench.costs import OURS
 from dev.bench.director_target import MH, WLC
@@ -94,21 +94,25 @@ def targets(pace: Pace) -> list[Target]:
         return Key(Workload.FLOOD, program, pace.flood)
 
     return [
-        Target("mh as cheap as limit C, 1 flow", 1.25, [(Key(tcp4, MH), Key(tcp4, LIMIT_C))]),
+        Target("mh as cheap as baseline C, 1 flow", 1.25, [(Key(tcp4, MH), Key(tcp4, BASELINE_C))]),
         Target("mh flat: 524,288 flows against 1", 1.25, [(Key(tcp4, MH, MANY), Key(tcp4, MH))]),
-        Target("wlc as cheap as limit B, 1 flow", 1.25, [(Key(tcp4, WLC), Key(tcp4, LIMIT_B))]),
+        Target("wlc as cheap as baseline B, 1 flow", 1.25, [(Key(tcp4, WLC), Key(tcp4, BASELINE_B))]),
         Target(
-            "wlc as cheap as limit A, 131,072 flows", 1.0, [(Key(tcp4, WLC, FEW), Key(tcp4, LIMIT_A, FEW))]
+            "wlc as cheap as baseline A, 131,072 flows",
+            1.0,
+            [(Key(tcp4, WLC, FEW), Key(tcp4, BASELINE_A, FEW))],
         ),
         Target(
-            "wlc at half of limit A, 131,072 flows",
+            "wlc at half of baseline A, 131,072 flows",
             0.5,
-            [(Key(tcp4, WLC, FEW), Key(tcp4, LIMIT_A, FEW))],
+            [(Key(tcp4, WLC, FEW), Key(tcp4, BASELINE_A, FEW))],
             True,
         ),
         *(
             Target(
-                f"{name}: a SYN of a flood at half of limit A", 0.5, [(flood(name), flood(LIMIT_A_INSERT))]
+                f"{name}: a SYN of a flood at half of baseline A",
+                0.5,
+                [(flood(name), flood(BASELINE_A_INSERT))],
             )
             for name in (MH, WLC)
         ),

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from dev.bench import frames
 from dev.bench.baselines import (
-    LIMIT_B,
-    LIMIT_C,
+    BASELINE_B,
+    BASELINE_C,
     PORT,
     REWRITE_ONLY,
     Limits,
@@ -67,7 +67,8 @@ class Live:
     def _ways(self) -> dict[str, tuple[Path, Frame]]:
         frame = frames.tcp(ACK, PORT)
         limits = {
-            name: (Path(self._limits.limit_pin(name)), frame) for name in (REWRITE_ONLY, LIMIT_C, LIMIT_B)
+            name: (Path(self._limits.limit_pin(name)), frame)
+            for name in (REWRITE_ONLY, BASELINE_C, BASELINE_B)
         }
         ours = {name: (self._fleet[name].pin(), frames.tcp(ACK, PORTS[name])) for name in VARIANTS}
         return limits | ours

@@ -10,10 +10,10 @@ import pytest
 
 from dev.bench.baselines import (
     BARE,
-    LIMIT_A,
-    LIMIT_A_INSERT,
-    LIMIT_B,
-    LIMIT_C,
+    BASELINE_A,
+    BASELINE_A_INSERT,
+    BASELINE_B,
+    BASELINE_C,
     REWRITE_ONLY,
     Limits,
 )
@@ -89,7 +89,13 @@ def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Ben
     figures = by_key(costs.established(Workload.TCP4, with_new=True))
 
     assert all(sane(figure) for figure in figures.values())
-    assert {key.program for key in figures} == {LIMIT_A, LIMIT_B, LIMIT_C, LIMIT_A_INSERT, *VARIANTS}
+    assert {key.program for key in figures} == {
+        BASELINE_A,
+        BASELINE_B,
+        BASELINE_C,
+        BASELINE_A_INSERT,
+        *VARIANTS,
+    }
     assert {key.flows for key in figures} == set(PACE.flows)
     paths = {program: set(figures[Key(Workload.TCP4, program, 1 << 10)].paths) for program in (MH, WLC)}
     assert paths == {MH: {"forward_ring"}, WLC: {"forward_connection"}}
@@ -115,6 +121,6 @@ def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -
 def test_frames_come_back_over_the_cable(bench: Bench) -> None:
     figures = by_key(Live(bench.wire, bench.limits, bench.fleet, PACE).run())
 
-    assert {REWRITE_ONLY, LIMIT_C, *VARIANTS} <= {key.program for key in figures}
+    assert {REWRITE_ONLY, BASELINE_C, *VARIANTS} <= {key.program for key in figures}
     assert all(figure.series.least > 0 and figure.unit == PACKETS_PER_SECOND for figure in figures.values())
     assert {key.flows for key in figures} == {FLOWS}

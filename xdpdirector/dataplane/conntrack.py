@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The table of connections, record by record. Knows how bpf/table.h keeps them; nothing of what they are for.
+"""The conntrack table, record by record, as bpf/conntrack_table.h keeps it. Knows nothing of what records are for.
 
 A record is one word. Reading looks at a copy of the buckets; forgetting goes through the program `reap`, which
 compares and swaps as packets do, and leaves alone what has changed since it was read.

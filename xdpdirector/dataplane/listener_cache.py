@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The shortcuts in the map `entrance`, by which the program tells at a glance which listener a packet is for.
 
-They follow from the exact maps, and are no more than a faster way: see bpf/shortcut.h, whose arithmetic is repeated
+They follow from the exact maps, and are no more than a faster way: see bpf/fastpath.h, whose arithmetic is repeated
 here. One word is one listener, or says that the exact maps are to be asked, so that each change is a single store.
 Knows the keys of listeners, and nothing of what they lead to.
 """
@@ -18,7 +18,7 @@ import numpy as np
 
 from xdpdirector.dataplane.maps import PROTOCOLS, Entry, Tables
 
-_FACTOR = 0x9E3779B97F4A7C15  # SHORTCUT_FACTOR
+_FACTOR = 0x9E3779B97F4A7C15  # LISTENER_CACHE_FACTOR
 _KINDS = {PROTOCOLS["tcp"]: 0, PROTOCOLS["udp"]: 1}
 
 

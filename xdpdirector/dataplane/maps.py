@@ -84,7 +84,7 @@ def vip_key(address: Address) -> bytes:
 
 
 def filter_place(address: Address) -> int:
-    """Where its mark stands in the address filter: 32 marks of two bits to a word, as bpf/service.h `marks_of`."""
+    """Where its mark is in the VIP filter: 32 marks of two bits to a word, as bpf/listener.h `vip_filter_marks`."""
     hashed = reduce(xor, address_words(address))
     return (hashed ^ hashed >> 16) & 0xFFFF
 
@@ -326,7 +326,7 @@ class Tables:
         libbpf.delete(self._fds["vips"], key)
 
     def _filter_words(self, marked: dict[str, set[Address]]) -> Array:
-        """The marks that bpf/service.h `marks_of` finds."""
+        """The marks that bpf/listener.h `vip_filter_marks` finds."""
         words = np.zeros(len(self.filter), np.uint64)
         for mark, addresses in marked.items():
             for address in addresses:

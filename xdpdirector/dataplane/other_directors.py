@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose frames another director has scheduled already, in the map `senders`: see bpf/directed.h.
+"""Whose frames another director has scheduled already, in the map `senders`: see bpf/loop_prevention.h.
 
 Remembers what stands in the map; `check` looks again, so that the next `bring` repairs it. Knows MACs and indices
 of services, not whose they are.

@@ -24,7 +24,7 @@ RUNNING = ("ESTABLISHED", "UDP", "FIN", "USED_ESTABLISHED", "USED_UDP", "ASSURED
 "ASSURED_FIN")  # fmt: skip
 CROWDED = 7 / 8
 """Of the room. What is left has to do for the clients that come until the next sweep."""
-_OVERTAKING = 1024  # jiffies: see OVERTAKING in bpf/choice.h
+_OVERTAKING = 1024  # jiffies: see MAX_CLOCK_SKEW in bpf/backend.h
 _FRESH = 8  # a place is not renewed within this part of the service's time
 
 
@@ -169,6 +169,6 @@ def _pieces(tables: Tables, running: Running, now: int) -> Iterator[_Piece]:
 
 
 def _since(then: Any, now: Any) -> Array:
-    """Jiffies between two moments in 32 bits, as bpf/choice.h `has_passed` has them."""
+    """Jiffies between two moments in 32 bits, as bpf/backend.h `has_elapsed` has them."""
     passed: Array = (now - then + np.uint32(_OVERTAKING)).astype(np.int64) - _OVERTAKING
     return passed

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose frames the packet program leaves to the kernel, in the map `secondary_macs`: see `leave`, bpf/service.h."""
+"""The map `secondary_macs`: MACs whose frames the packet program passes to the kernel (bpf/listener.h)."""
 
 from __future__ import annotations
 

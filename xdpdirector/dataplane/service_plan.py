@@ -2,7 +2,7 @@
 """What a service shall look like to packets, how a ring gets from one owner to the next, and how turns go on. Pure.
 
 A plan is desired state joined with health and neighbours: no names of maps, no kernel, no clock in here.
-The rules of flux are those of bpf/choose.h: a slot that changes owner keeps the one before until every flow from
+The rules of flux are those of bpf/select.h: a slot that changes owner keeps the one before until every flow from
 then has a record; marks that records still need stay as exceptions.
 """
 
@@ -174,7 +174,7 @@ def turns(served: Mapping[int, int], before: Mapping[int, int], after: Mapping[i
 
 
 def ring_slots_of(client: Any, client_port: Any, port: Any, *, hashes_port: Any, slots: Any) -> Words:
-    """Which slot of its service's ring each flow has: `flow_hash` of bpf/schedule.h.
+    """Which slot of its service's ring each flow has: `flow_hash` of bpf/ring.h.
 
     Addresses and ports are as in the packet: one 32-bit number a flow for IPv4, four for IPv6. `slots`: of the
     ring, flow by flow.

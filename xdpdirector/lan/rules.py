@@ -93,7 +93,7 @@ def _shared_macs(scene: Scene) -> Iterator[Draft]:
 
 
 def _routers(scene: Scene) -> Iterator[Draft]:
-    """Frames of clients that come in through a backend look as if that had scheduled them: see bpf/directed.h."""
+    """Clients' frames that come in through a backend look as if it had scheduled them: bpf/loop_prevention.h."""
     for target in scene.targets.values() if scene.gateways else ():
         mac = target.route.mac
         if target.is_router or target.route.kind != "neighbour" or not mac:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection's record on the wire, and the words of bpf/record_types.h that it is made of.
+"""A connection's record on the wire, and the words of bpf/conntrack_types.h that it is made of.
 
 Times travel as milliseconds before now, since two directors' clocks, and their kernels' tick rates, may differ.
 Numbers of VIPs and backends are the sender's: `names` says what they mean. Knows bytes; no maps, no sockets.

@@ -215,7 +215,7 @@ SPREAD, MASK = 0x9E3779B97F4A7C15, (1 << 64) - 1
 
 
 def ring_hash(packet: Packet, *, hashes_port: bool) -> int:
-    """Taken over from bpf/schedule.h, as an oracle: any hash would do."""
+    """Taken over from bpf/ring.h, as an oracle: any hash would do."""
     words = [int.from_bytes(packet.client[i : i + 4], "little") for i in range(0, len(packet.client), 4)]
     value = words[0] << 32
     if len(words) == 4:

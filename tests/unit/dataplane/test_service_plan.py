@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A ring on its way from one owner to the next, slot by slot and as flows see it (the rules of bpf/choose.h)."""
+"""A ring on its way from one owner to the next, slot by slot and as flows see it (the rules of bpf/select.h)."""
 
 from __future__ import annotations
 

@@ -18,10 +18,10 @@ from scapy.layers.l2 import ARP, Ether
 from dev.bench import chart, frames
 from dev.bench.baselines import (
     BARE,
-    LIMIT_A,
-    LIMIT_A_INSERT,
-    LIMIT_B,
-    LIMIT_C,
+    BASELINE_A,
+    BASELINE_A_INSERT,
+    BASELINE_B,
+    BASELINE_C,
 )
 from dev.bench.costs import OURS
 from dev.bench.director_target import MH, WLC, plan
@@ -72,16 +72,16 @@ def figure(key: Key, *values: float, unit: str = NANOSECONDS) -> Figure:
 
 GOOD: dict[Key, float] = {
     Key(Workload.NOTHING, BARE): 10,
-    Key(TCP4, LIMIT_A, FEW): 300,
-    Key(TCP4, LIMIT_B): 40,
-    Key(TCP4, LIMIT_C): 32,
+    Key(TCP4, BASELINE_A, FEW): 300,
+    Key(TCP4, BASELINE_B): 40,
+    Key(TCP4, BASELINE_C): 32,
     Key(TCP4, MH): 40,
     Key(TCP4, MH, MANY): 50,
     Key(TCP4, WLC): 50,
     Key(TCP4, WLC, FEW): 300,
     Key(TCP6, MH): 52,
     Key(TCP6, WLC): 65,
-    Key(Workload.FLOOD, LIMIT_A_INSERT, CALM.flood): 600,
+    Key(Workload.FLOOD, BASELINE_A_INSERT, CALM.flood): 600,
     Key(Workload.FLOOD, MH, CALM.flood): 60,
     Key(Workload.FLOOD, WLC, CALM.flood): 300,
     **{Key(workload, OURS): 20 for workload in NOT_FOR_US},
@@ -244,7 +244,7 @@ def test_a_good_run_meets_every_target_but_the_prize() -> None:
     verdicts = judged().values()
 
     assert [verdict.name for verdict in verdicts if not verdict.met] == [
-        "wlc at half of limit A, 131,072 flows"
+        "wlc at half of baseline A, 131,072 flows"
     ]
     assert all(verdict.word == "met" for verdict in verdicts if not verdict.is_prize)
 
@@ -353,7 +353,7 @@ def test_the_tables_show_costs_rates_targets_and_how(report: Report) -> None:
         "2,400,000",
         "80%",  # of the rewriting alone
         "MISSED    verified instructions",
-        "no prize  wlc at half of limit A",
+        "no prize  wlc at half of baseline A",
         "how SYN flood was obtained",
         "32 of 33 targets met",
         f"of {RUNNING:,}",
@@ -365,7 +365,7 @@ def test_the_plot_has_a_line_for_each_program_and_fetches_nothing(report: Report
     drawn = chart.svg(report)
 
     assert chart.lines(report)[MH] == {1: 40, MANY: 50}
-    for name in (MH, WLC, LIMIT_A, LIMIT_B, LIMIT_C, "524,288"):
+    for name in (MH, WLC, BASELINE_A, BASELINE_B, BASELINE_C, "524,288"):
         assert f">{name}</text>" in drawn
     assert "src=" not in drawn
     assert "href=" not in drawn
@@ -374,7 +374,7 @@ def test_the_plot_has_a_line_for_each_program_and_fetches_nothing(report: Report
 def test_a_figure_that_is_missing_leaves_a_gap(report: Report) -> None:
     figures = {key: found for key, found in report.figures.items() if key.program != BARE}
 
-    assert LIMIT_C in shown(replace(report, figures=figures))
+    assert BASELINE_C in shown(replace(report, figures=figures))
 
 
 @pytest.mark.parametrize(

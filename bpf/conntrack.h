@@ -3,8 +3,9 @@
  *
  * A flow with one packet is pending. Its second packet (for TCP: the first without SYN) establishes
  * it, a third makes it used, and one that comes some seconds after the second makes it assured: no
- * new flow can evict it (see conntrack_table.h). Until then the record keeps the time of its second packet.
- * Time is in jiffies: reading them is one load, and reading a clock costs thirty times as much.
+ * new flow can evict it (see conntrack_table.h). Until then the record keeps the time of its second
+ * packet. Time is in jiffies: reading them is one load, and reading a clock costs thirty times as
+ * much.
  *
  * Replies bypass the director, so it cannot tell a client's FIN, RST or SYN from one that was
  * spoofed with the right addresses and ports. None of them ends or moves a running flow. The

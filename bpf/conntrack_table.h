@@ -2,12 +2,13 @@
 /* The conntrack table: buckets of four entries. A bucket of IPv4 flows is one cache line, one of
  * IPv6 flows two.
  *
- * A flow has two possible buckets. It is inserted into the first, unless more than FIRST_BUCKET_FILL entries are
- * used there and the second is the better one. The last word of an entry is its record and also its
- * lock: a record changes only by compare and swap, and is RECORD_BUSY while another flow is written
- * to the entry. A reader that finds the flow's key before and after reading the record has the
- * flow's record, if stores become visible in their order. That holds on x86-64; elsewhere a packet
- * may take the record of a flow that is being inserted for that of the evicted one.
+ * A flow has two possible buckets. It is inserted into the first, unless more than
+ * FIRST_BUCKET_FILL entries are used there and the second is the better one. The last word of an
+ * entry is its record and also its lock: a record changes only by compare and swap, and is
+ * RECORD_BUSY while another flow is written to the entry. A reader that finds the flow's key before
+ * and after reading the record has the flow's record, if stores become visible in their order. That
+ * holds on x86-64; elsewhere a packet may take the record of a flow that is being inserted for that
+ * of the evicted one.
  *
  * If both buckets are full, a new flow evicts another one, in this order:
  *
@@ -18,9 +19,9 @@
  * Within a class the flow that was seen first goes. A handicap makes some seem older: those with a
  * single packet, those that have ended or were closed, and, a little for each of them, those that
  * share the bucket with others of their front. So a flood evicts its own flows, however many
- * packets each of them has, and no flow that has shown more. At most MAX_ASSURED flows of a bucket are
- * assured, so that a new flow always finds an entry. If all of these belong to one service and a
- * flow of another service is to be assured, it replaces the one that was idle for longest.
+ * packets each of them has, and no flow that has shown more. At most MAX_ASSURED flows of a bucket
+ * are assured, so that a new flow always finds an entry. If all of these belong to one service and
+ * a flow of another service is to be assured, it replaces the one that was idle for longest.
  *
  * The hash is multiply-shift (Dietzfelbinger et al., 1997), twice. The multipliers are secret and
  * differ between services, so that nobody can aim flows at a bucket. */
@@ -41,9 +42,9 @@
 
 #define MAX_ASSURED 3 /* flows of a bucket at most */
 
-/* Tables and sets by state. AT: one entry of a table, 4 bits wide. SAME: a table that maps each state
- * to itself; `SAME ^ TO(state, next)` maps one to another. EACH_UNASSURED and EACH_ASSURED: tables
- * with one value for all states of a class. */
+/* Tables and sets by state. AT: one entry of a table, 4 bits wide. SAME: a table that maps each
+ * state to itself; `SAME ^ TO(state, next)` maps one to another. EACH_UNASSURED and EACH_ASSURED:
+ * tables with one value for all states of a class. */
 #define AT(state, value) ((u64)(value) << STATE_WIDTH * (state))
 #define TO(state, next)	 AT(state, (state) ^ (next))
 #define SAME		 0xfedcba9876543210ULL

@@ -56,8 +56,8 @@ enum merge_outcome {
 	MERGE_FULL = 5,	      /* both buckets hold connections that may not be evicted */
 };
 
-/* A record of another director, to be merged into the table. IPv4: the address is the first word. `word`: struct record;
- * afterwards what stands in the table, or 0. `bucket`, `entry`: afterwards where it stands. */
+/* A record of another director, to be merged into the table. IPv4: the address is the first word.
+ * After the merge `word` is the record in the table, or 0, and `bucket` and `entry` are its place. */
 struct merged {
 	__be32 client[4];
 	__be16 client_port;
@@ -90,7 +90,7 @@ struct record {
 	u64 front : 14;
 	u64 state : 4;	    /* enum connection_state */
 	u64 generation : 8; /* low bits of the backend's, when this was recorded */
-	u64 seen : 22;	    /* time of its last packet, in ticks (bpf/table.h) */
+	u64 seen : 22;	    /* time of its last packet, in ticks (bpf/conntrack_table.h) */
 };
 
 /* A flow and its record, 16 or 32 bytes. Client address and port are as in the packet; VIP and

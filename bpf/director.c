@@ -34,6 +34,8 @@
 #include "loop_prevention.h"
 #include "test_run.h"
 
+_Static_assert(STAGES <= 16, "build.py has 16 places for them in `stages`");
+
 static __always_inline int internal_error(void)
 {
 	return verdict(XDP_DROP, DROP_INTERNAL);
@@ -121,7 +123,8 @@ static __always_inline enum reason refuse(struct xdp_md *ctx, struct packet *pac
 	return is_from_other_director(ctx, service, number) ? PASS_DIRECTED : UNDECIDED;
 }
 
-/* A packet of a service: forward it, or go on to the stage that can. `frame`: its Ethernet header. */
+/* A packet of a service: forward it, or go on to the stage that can. `frame`: its Ethernet
+ * header. */
 static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struct packet *packet,
 					  struct service *service, const struct listener *listener,
 					  bool is_whole)

@@ -143,8 +143,8 @@ static __always_inline u32 classify_ip(const struct cursor *cursor, bool ipv6,
 	return class;
 }
 
-/* Classify the frame: enum frame_class. Reads addresses and ports into `packet` for FRAME_UNCACHED, and all
- * of it for FRAME_CACHED. */
+/* Classify the frame: enum frame_class. Reads addresses and ports into `packet` for FRAME_UNCACHED,
+ * and all of it for FRAME_CACHED. */
 static __always_inline u32 classify(struct cursor *cursor, struct packet *packet,
 				    struct listener *listener)
 {

@@ -57,8 +57,8 @@ static __always_inline void copy_addresses(void *to, const struct backend *backe
 	*(u32 *)(to + 8) = *(const u32 *)(from + 8);
 }
 
-/* True if the frame would go back to the machine that it came from: see loop_prevention.h. The last two
- * bytes are compared first: they tell nearly all MACs apart. */
+/* True if the frame would go back to the machine that it came from: see loop_prevention.h. The last
+ * two bytes are compared first: they tell nearly all MACs apart. */
 static __always_inline bool would_loop_to(const void *frame, const struct backend *backend)
 {
 	const u16 *from = frame + ETH_ALEN, *to = (const void *)backend->addresses;

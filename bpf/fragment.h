@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Later fragments, which lack the ports. The first fragment is forwarded by its ports. It stores the
- * packet's id with the backend for the later ones, or with the reason why the host gets the packet.
- * A fragment that overtakes the first one is dropped, and so is one that comes after the reassembly
- * time-out, when the id may belong to another packet. */
+/* Later fragments, which lack the ports. The first fragment is forwarded by its ports. It stores
+ * the packet's id with the backend for the later ones, or with the reason why the host gets the
+ * packet. A fragment that overtakes the first one is dropped, and so is one that comes after the
+ * reassembly time-out, when the id may belong to another packet. */
 #ifndef XDPDIRECTOR_FRAGMENT_H
 #define XDPDIRECTOR_FRAGMENT_H
 

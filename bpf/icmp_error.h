@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* ICMP errors about packets that a backend sent (RFC 792, RFC 4443). They quote at least eight bytes
- * of the packet, which include the ports. They are forwarded unchanged to that backend, so path MTU
- * discovery works. */
+/* ICMP errors about packets that a backend sent (RFC 792, RFC 4443). They quote at least eight
+ * bytes of the packet, which include the ports. They are forwarded unchanged to that backend, so
+ * path MTU discovery works. */
 #ifndef XDPDIRECTOR_ICMP_ERROR_H
 #define XDPDIRECTOR_ICMP_ERROR_H
 

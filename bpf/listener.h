@@ -14,9 +14,10 @@ static __always_inline __be32 fold_address6(const __be32 *address)
 	return address[0] ^ address[1] ^ address[2] ^ address[3];
 }
 
-/* What the VIP filter says of an address (IPv6: of its `fold_address6`): enum mark, in the lowest two
- * bits. The filter may report a VIP or ranges that do not exist, but misses none. 11 bits of the
- * hash select the word, 5 the position in it. dataplane/maps.py writes it with the same hash. */
+/* What the VIP filter says of an address (IPv6: of its `fold_address6`): enum mark, in the
+ * lowest two bits. The filter may report a VIP or ranges that do not exist, but misses none. 11
+ * bits of the hash select the word, 5 the position in it. dataplane/maps.py writes it with the
+ * same hash. */
 static __always_inline u64 vip_filter_marks(const struct entrance *entrance, __be32 address)
 {
 	_Static_assert(FILTER_WORDS * FILTER_MARKS == 1 << 16, "not every place has a word");
@@ -60,9 +61,9 @@ static __always_inline bool is_foreign_mac(const void *start)
 	return at && !is_own_mac(at, start);
 }
 
-/* A frame for a VIP, but for another machine's MAC. Pass it if the MAC is that of a container behind
- * the interface. Otherwise nobody here may answer it; the kernel would, with a RST, if the interface
- * got that MAC while no daemon ran. */
+/* A frame for a VIP, but for another machine's MAC. Pass it if the MAC is that of a container
+ * behind the interface. Otherwise nobody here may answer it; the kernel would, with a RST, if the
+ * interface got that MAC while no daemon ran. */
 static __always_inline int verdict_on_foreign_mac(const void *start)
 {
 	u64 mac = destination_mac(start);

@@ -54,10 +54,10 @@ SHARED_ARRAY(struct member_list, members, MAX_SERVICES);
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
 SHARED_ARRAY(struct load_list, loads, 1);
 
-/* The conntrack table, by bucket (see conntrack_table.h). There are as many buckets as connections, so a
- * quarter of the entries is used, and no flow finds both of its buckets full: with random flows the
- * first one does at 40 % (simulated with 2^18 buckets). A mapped array starts at a page, so each
- * bucket is made of whole cache lines. */
+/* The conntrack table, by bucket (see conntrack_table.h). There are as many buckets as connections,
+ * so a quarter of the entries is used, and no flow finds both of its buckets full: with random
+ * flows the first one does at 40 % (simulated with 2^18 buckets). A mapped array starts at a page,
+ * so each bucket is made of whole cache lines. */
 SHARED_ARRAY(struct bucket4, connections4, BUCKETS4);
 SHARED_ARRAY(struct bucket6, connections6, BUCKETS6);
 SHARED_ARRAY(struct front, fronts, MAX_FRONTS);
@@ -67,7 +67,7 @@ PINNED("lru_hash", struct opening, u32, openings, OPENINGS);
 SHARED_ARRAY(struct reaped, reaping, MAX_REAPED);
 /* Argument of the program `adopt`: records to insert. */
 SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
-/* Records of another director that the program `merge` shall put into the table, and how far it is. */
+/* Arguments of the program `merge`: records of another director to insert, and how far it is. */
 SHARED_ARRAY(struct merged, merging, MAX_MERGED);
 SHARED_ARRAY(struct merge_progress, merge_at, 1);
 
@@ -84,8 +84,8 @@ PINNED("lru_hash", struct fragment, struct affinity, fragments, MAX_FRAGMENTS);
  * little-endian numbers. */
 PINNED("hash", u64, u32, secondary_macs, MAX_SECONDARY);
 
-/* Source MACs of frames that another director has scheduled (see loop_prevention.h). A backend may have
- * two for a moment: the old MAC and the new one. */
+/* Source MACs of frames that another director has scheduled (see loop_prevention.h). A backend may
+ * have two for a moment: the old MAC and the new one. */
 PINNED("hash", struct sender, u32, senders, 2 * MAX_BACKENDS);
 
 /* The guard. Denied prefixes, with the index of their counter in `denials`. Rate limits by service;

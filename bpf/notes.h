@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* What the packet path notes while it decides about a packet. explain.h takes the notes of a dry run,
- * and makes none where traffic is carried. A program that includes director.c and defines
+/* What the packet path notes while it decides about a packet. explain.h takes the notes of a dry
+ * run, and makes none where traffic is carried. A program that includes director.c and defines
  * NOTES_OF_ITS_OWN, as replay.c does, defines these functions itself. */
 #ifndef XDPDIRECTOR_NOTES_H
 #define XDPDIRECTOR_NOTES_H

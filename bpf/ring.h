@@ -74,8 +74,7 @@ static __always_inline union slot_word read_slot(u32 position)
  * or spoofed ones behind the client's. The packet behind them tells which was the client's, so none
  * replaces another: the number of the first is stored by flow, those of later ones by flow and
  * number. What continues from a later one must begin at its very next byte. */
-#define WINDOW \
-	65536 /* bytes that may be sent with the SYN or behind it before the first packet arrives here */
+#define WINDOW 65536 /* bytes sent with or behind the SYN before the first packet arrives here */
 
 static __always_inline struct opening later_syn_key(u64 hash, u32 number)
 {

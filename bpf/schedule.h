@@ -6,16 +6,17 @@
  * equals the first one. The cost is data:
  *
  *        cost                      per weight
- *   rr   served + 1                no            served: connections ever scheduled to it. With weights this
- *   wrr  served + 1                yes           interleaves smoothly (D'Hondt's method). The daemon keeps the
- *                                                members' counts close to each other: see service_plan.py
- *   lc   257 active + inactive     no            kernel net/netfilter/ipvs: ip_vs_dest_conn_overhead()
+ *   rr   served + 1                no      served: connections ever scheduled to it
+ *   wrr  served + 1                yes
+ *   lc   257 active + inactive     no      net/netfilter/ipvs: ip_vs_dest_conn_overhead()
  *   wlc  257 active + inactive     yes
  *   sed  active + 1                yes
  *   nq   active + 1, or 0 if idle  yes
- *   fo   1                         yes           so the highest weight
- *   ovf  1                         yes           only members whose active do not exceed their weight
- */
+ *   fo   1                         yes     so the highest weight
+ *   ovf  1                         yes     only members with no more active than weight
+ *
+ * With weights `served` interleaves smoothly (D'Hondt's method). The daemon keeps the members' counts
+ * close to each other: see service_plan.py. */
 #ifndef XDPDIRECTOR_SCHEDULE_H
 #define XDPDIRECTOR_SCHEDULE_H
 

@@ -13,7 +13,8 @@
 
 #define MERGES_EACH 4 /* records per run: the verifier walks through all of them */
 
-/* Where a state comes in a connection's life: the used states come before FIN, CLOSED and REOPENED. */
+/* Where a state comes in a connection's life: the used states come before FIN, CLOSED and
+ * REOPENED. */
 #define LIFE_ORDER                                                                        \
 	(SAME ^ TO(CONNECTION_USED_ESTABLISHED, 6) ^ TO(CONNECTION_USED_UDP, 7) ^         \
 	 TO(CONNECTION_FIN, 8) ^ TO(CONNECTION_CLOSED, 9) ^ TO(CONNECTION_REOPENED, 10) ^ \

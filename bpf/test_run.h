@@ -81,7 +81,7 @@ int adopt(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Merges records that stand in `merging` into the table, some in each run. */
+/* Merge the records listed in `merging` into the table, MERGES_EACH per run. */
 int merge(struct xdp_md *ctx)
 {
 	struct merge_progress *at = merge_at.lookup(&(u32){ 0 });

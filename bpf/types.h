@@ -72,7 +72,7 @@ enum backend_flags {
 
 /* What a flow has shown so far. For TCP this is the client's half: replies bypass the director. The
  * first three states are those of flows with a single packet. The transitions are in
- * bpf/connection.h. */
+ * bpf/conntrack.h. */
 enum connection_state {
 	CONNECTION_SYN = 1,
 	CONNECTION_MIDSTREAM = 2,
@@ -222,11 +222,11 @@ struct service {
 	u16 guard;	    /* enum guard_flags */
 	__be32 client_mask; /* persistence: masks of the client's address */
 	__be32 client_mask6[4];
-	u32 persistence;   /* jiffies after the client's last new connection */
-	u32 assured_after; /* ticks (bpf/table.h) after its second packet that make a flow assured */
-	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/table.h) */
+	u32 persistence; /* jiffies after the client's last new connection */
+	u32 assured_after; /* ticks (bpf/conntrack_table.h) after its second packet that make a flow assured */
+	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/conntrack_table.h) */
 	u32 stays
-		[MAX_STATES]; /* SEEN_NOW + ticks during which a packet of data leaves the record as it is; 0: never */
+		[MAX_STATES]; /* SEEN_NOW + ticks in which data does not change the record; 0: never */
 	u64 multipliers[2]; /* secret and odd: hash multipliers of the conntrack table */
 };
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
@@ -76,6 +77,9 @@ async def replace_configuration(
     `interfaces` and the other parts beside `services` cannot change while the daemon runs (409). The admin state of
     a backend stays where the document does not state one.
     """
+    await asyncio.sleep(
+        0
+    )  # the framework has looked at it again, which may have been long; so is what follows
     plan = await director.configuration.apply(body, intent=intent, dry_run=intent.dry_run)
     return await _written(plan, director, reader)
 

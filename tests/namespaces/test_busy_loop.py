@@ -10,12 +10,12 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from dev.bench.flapping import configuration as flapping_configuration
 from dev.bench.flapping import fickle
+from tests.support import hostile
 from tests.support.lab_director import MARGIN, becomes, command
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import SERVICE, HealthCheck, web_configuration
@@ -107,7 +107,7 @@ class Attack:
     """A `hostile.py` that runs on the director's host."""
 
     def __init__(self, director: LabDirector, kind: str, source: str, seconds: float, *tokens: str) -> None:
-        program = str(Path(__file__).with_name("hostile.py"))
+        program = hostile.__file__
         line = (sys.executable, program, kind, str(PORT), source, str(seconds), *tokens)
         self._child = director.host.popen(*line, role=f"hostile-{kind}", stdout=subprocess.PIPE)
 
@@ -141,13 +141,14 @@ def test_nothing_holds_the_loop_and_verdicts_stay_right(
     lab: Lab, director: LabDirector, tokens: dict[str, str], seconds: int
 ) -> None:
     fill(lab, director)
-    begin, last = len(director.log.read_text()), director.client.get("/v1/services")["last_event_id"]
+    begin, before = len(director.log.read_text()), refusals(director)
+    last = director.client.get("/v1/services")["last_event_id"]
     attacks = [
         Attack(director, "reader", "127.0.0.2", seconds, tokens["read"]),
         Attack(director, "writer", "127.0.0.3", seconds, tokens["operate"], tokens["admin"]),
         Attack(director, "flood", "127.0.0.4", seconds, tokens["flood"]),
     ]
-    wait_until(lambda: refusals(director) > 10 * seconds, "the attack is under way", 60.0)
+    wait_until(lambda: refusals(director) > before + 30, "the attack is under way", 60.0)
 
     lab.nginx(VICTIM).stop()
     becomes(director, VICTIM, "down", CHECK.window + MARGIN)

@@ -97,6 +97,7 @@ def edit(context: typer.Context, reason: Reason = "", output: Output = Format.TA
     """Change the configuration in an editor; refused when somebody else changed it meanwhile."""
     chosen = target(context)
     text, etag = chosen.client().text(CONFIG, YAML)
+    text = yaml_shown(text)  # an editor shows it to a terminal, and obeys some of it
     with NamedTemporaryFile("w", prefix="xdpdirector-", suffix=".yaml", delete=False) as file:
         file.write(text)
     path = Path(file.name)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xdpdirector.errors import InvalidRequestError
+from xdpdirector.ha.words import require_plain
 from xdpdirector.model.listener import Address
 
 
@@ -28,6 +29,7 @@ class Bgp:
 
 def render(bgp: Bgp) -> str:
     """The whole file. InvalidRequestError when there is nothing to announce, or nobody to tell."""
+    require_plain(bgp.interface, (*bgp.vips, bgp.router_id, *bgp.routers))
     if not bgp.vips:
         raise InvalidRequestError("no service has a listener, so there is no VIP that BIRD could announce")
     if not bgp.routers:

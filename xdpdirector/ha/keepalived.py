@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from xdpdirector.errors import InvalidRequestError
+from xdpdirector.ha.words import require_plain
 from xdpdirector.model.listener import Address
 
 NAME = "xdpdirector"
@@ -38,6 +39,7 @@ class Vrrp:
 
 def render(vrrp: Vrrp) -> str:
     """The whole file. InvalidRequestError when there is no VIP, or a number is out of VRRP's range."""
+    require_plain(vrrp.interface, (*vrrp.vips, *vrrp.own, *vrrp.peers))
     if not vrrp.vips:
         raise InvalidRequestError("no service has a listener, so there is no VIP that keepalived could move")
     if not 1 <= vrrp.router_id <= 254:

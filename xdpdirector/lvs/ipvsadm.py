@@ -32,6 +32,7 @@ from xdpdirector.lvs.memory import TIMEOUTS, Memory
 from xdpdirector.lvs.names import Names, SystemNames
 from xdpdirector.lvs.own import own_address
 from xdpdirector.lvs.virtual import Virtual
+from xdpdirector.system import sanitize
 
 RATED = 1.0
 """Seconds between the two looks that rates are made of."""
@@ -95,7 +96,7 @@ class _Run:
         """Behind what was written: ldirectord reads both as one, and passes over the title's lines."""
         if text:
             self._output.flush()
-            print(text, file=self._errors, flush=True)
+            print(sanitize.lines(text), file=self._errors, flush=True)
 
     def words(self, words: Sequence[str]) -> None:
         self._run(parse(words, self._names) if words else Command("list"))
@@ -120,7 +121,7 @@ class _Run:
                 self.change(command)
 
     def _write(self, lines: Iterable[str]) -> None:
-        self._output.writelines(f"{line}\n" for line in lines)
+        self._output.writelines(f"{sanitize.line(line)}\n" for line in lines)
 
     def change(self, command: Command) -> None:
         refuse_elsewhere(command)

@@ -51,6 +51,28 @@ def test_what_vrrp_does_not_have_is_refused(changes: dict[str, object], why: str
         keepalived.render(replace(VRRP, **changes))  # type: ignore[arg-type]
 
 
+SCRIPT = 'x"\n}\nvrrp_script s { script "/bin/sh /tmp/x"\n}'
+
+
+@pytest.mark.parametrize("interface", [SCRIPT, "eth0{}", "a b", 'a"', "a\0", "", "a\n"])
+def test_a_director_that_is_not_honest_writes_no_script(interface: str) -> None:
+    """Root's keepalived reads it; the director is not root."""
+    with pytest.raises(InvalidRequestError, match="no plain name of an interface"):
+        keepalived.render(replace(VRRP, interface=interface))
+    with pytest.raises(InvalidRequestError, match="no plain name of an interface"):
+        bird.render(replace(BGP, interface=interface))
+
+
+@pytest.mark.parametrize("field", ["vips", "own", "peers"])
+def test_nor_in_the_scope_of_an_address(field: str) -> None:
+    scoped = (ip_address('fe80::1%x"\n}\ninclude x'),)
+
+    with pytest.raises(InvalidRequestError, match="has a scope"):
+        keepalived.render(replace(VRRP, **{field: scoped}))  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequestError, match="has a scope"):
+        bird.render(replace(BGP, vips=scoped))
+
+
 @pytest.mark.parametrize(
     "bgp",
     [

@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
 from xdpdirector import __version__
-from xdpdirector.errors import DataplaneError
+from xdpdirector.errors import DataplaneError, NotFoundError
 from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.types import Finding, FindingKind
@@ -183,3 +183,21 @@ def test_a_vip_that_a_backend_lacks_is_seen(lacking: ApiServer) -> None:
 
 def test_a_service_with_one_vip_needs_no_metric_by_vip(api: ApiServer) -> None:
     assert not any(name == "xdpdirector_backend_vip_up" for name, _ in scrape(api))
+
+
+def test_what_the_api_itself_did(api: ApiServer) -> None:
+    api.client.get("/v1/services")
+    with pytest.raises(NotFoundError):
+        api.client.get("/v1/services/none")
+
+    seen = scrape(api)
+
+    def count(metric: str, **labels: str) -> float:
+        return seen[f"xdpdirector_api_{metric}", frozenset(labels.items())]
+
+    assert count("requests_total", operation="list_services", status="200") >= 1
+    assert count("requests_total", operation="get_service", status="404") >= 1
+    assert count("request_duration_seconds_count", operation="list_services") >= 1
+    assert count("request_duration_seconds_sum", operation="list_services") > 0
+    assert count("requests_under_way") == 1  # this one
+    assert count("authentication_failures_total") == 0

@@ -7,6 +7,7 @@ list, which has a place of its own. Knows wishes and revisions; nothing of files
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
@@ -198,9 +199,7 @@ class Configuring:
         file: tuple[str, Services] | None = None,
     ) -> Plan:
         if dry_run:
-            found = await self._wishes.only_tried(
-                lambda now: edits.replace_all(now, make(now)), intent, EVERYTHING
-            )
+            found = await self._wishes.only_tried(await self._made(make), intent, EVERYTHING)
             return Plan(
                 dry_run=True,
                 revision=self._wishes.revision,
@@ -224,6 +223,20 @@ class Configuring:
             changes=await compared(before, after),
             affected=cut_off,
         )
+
+    async def _made(self, make: Edit) -> Edit:
+        """The edit that replaces all, done beside the loop already: thousands of services are compared. It is done
+        again where something was changed meanwhile, or where it fails: then whoever tries it gets the error."""
+        before = self._wishes.services
+
+        def edit(now: Services) -> Services:
+            return edits.replace_all(now, make(now))
+
+        try:
+            made = await asyncio.to_thread(edit, before)
+        except DirectorError:
+            return edit
+        return lambda now: made if now is before else edit(now)
 
     def _running(self, key: Key) -> tuple[int, bool]:
         """See `xdpdirector.state.diff.Running`."""

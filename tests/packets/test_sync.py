@@ -152,6 +152,24 @@ def test_the_end_of_a_connection_follows(pair: tuple[Director, Director]) -> Non
     assert web == (0, 1)
 
 
+def test_an_end_at_once_is_later_than_the_third_packet(pair: tuple[Director, Director]) -> None:
+    """Also where both are of the same tick."""
+    one, two = pair
+    for flags in ("S", "A", "PA"):
+        one.world.send(w.tcp(flags))
+    used = one.scan()
+    one.world.send(w.tcp("FA"))
+
+    two.take(used, one)
+    two.take(one.scan(), one)
+    for director in (one, two):
+        director.take(used, one)
+
+    for director in (one, two):
+        (rows,) = director.world.connections()
+        assert rows["state"].tolist() == [director.world.tables.enums["connection_state"]["CONNECTION_FIN"]]
+
+
 def test_an_older_record_replaces_nothing(pair: tuple[Director, Director]) -> None:
     one, two = pair
     one.world.send(w.tcp("S"))

@@ -27,6 +27,7 @@ from xdpdirector.api.server.connection_limits import Guest, Guests, Room
 
 GRACE = 2  # seconds for requests under way when the end comes
 ACCEPT_AGAIN = 1.0  # seconds, when descriptors are used up
+TICK = 0.1  # seconds between two looks at how long clients take
 BACKLOG = 128
 
 log = logging.getLogger(__name__)
@@ -41,7 +42,7 @@ class Door:
 
 
 class Server(uvicorn.server.Server):
-    """`serve()` until `should_exit` is set. Leaves signals to the daemon, whose end is no death by signal."""
+    """`serve()` until `stop()`. Leaves signals to the daemon, whose end is no death by signal."""
 
     def __init__(
         self,
@@ -57,6 +58,7 @@ class Server(uvicorn.server.Server):
         self._on_open = on_open
         self._doors, self._patience = doors, patience or Patience()
         self._guests = Guests(room or Room())
+        self._stopping = asyncio.Event()
         self._accepting: list[asyncio.Task[None]] = []
         self._shaking: set[asyncio.Task[None]] = set()
         super().__init__(
@@ -76,6 +78,11 @@ class Server(uvicorn.server.Server):
             )
         )
 
+    def stop(self) -> None:
+        """End `serve()` when the requests under way are answered, or after the grace. To be called in its loop."""
+        self.should_exit = True
+        self._stopping.set()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -88,6 +95,15 @@ class Server(uvicorn.server.Server):
             self._accepting.append(asyncio.create_task(self._accept(door)))
         self.started = True
         self._on_open()
+
+    async def main_loop(self) -> None:
+        """uvicorn's sees the end only at the next tick."""
+        ticks = 0
+        while not await self.on_tick(ticks):
+            ticks += 1
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TICK):
+                    await self._stopping.wait()
 
     async def on_tick(self, counter: int) -> bool:
         now = asyncio.get_running_loop().time()
@@ -103,7 +119,25 @@ class Server(uvicorn.server.Server):
         await asyncio.gather(*tasks, return_exceptions=True)
         for door in self._doors:
             door.socket.close()
-        await super().shutdown(sockets)
+        try:
+            async with asyncio.timeout(self.config.timeout_graceful_shutdown):
+                await self._empty()
+        except TimeoutError:
+            log.error("requests that are cut off: %d", len(self.server_state.tasks))
+            for request in self.server_state.tasks:
+                request.cancel()
+
+    async def _empty(self) -> None:
+        """Until the last connection has closed; uvicorn's looks ten times a second."""
+        connections = self.server_state.connections
+        for connection in list(connections):
+            connection.shutdown()
+        while connections:
+            connection = next(iter(connections))
+            assert isinstance(connection, Connection)
+            await connection.gone.wait()
+        if self.server_state.tasks:
+            await asyncio.wait(self.server_state.tasks)
 
     async def _accept(self, door: Door) -> None:
         loop = asyncio.get_running_loop()

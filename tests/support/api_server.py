@@ -20,6 +20,7 @@ from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec
 
 PLENTY = ApiSpec(rate=100_000)
+DEADLINE = 30.0  # seconds
 
 
 class ApiServer:
@@ -39,8 +40,9 @@ class ApiServer:
         self.path, self.access = path, Access.at(path.with_name("access.db"), spec)
         self._socket = socket.socket(socket.AF_UNIX)
         app = create_app(director, self.access)
-        self._server = Server(app, [Door(self._socket), *doors], grace=1, **limits)
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._server.serve()))
+        self._open = threading.Event()
+        self._server = Server(app, [Door(self._socket), *doors], grace=1, on_open=self._open.set, **limits)
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     @property
     def client(self) -> Client:
@@ -62,6 +64,11 @@ class ApiServer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._server.should_exit = True
+        assert self._open.wait(DEADLINE), "the server does not start"
+        self._loop.call_soon_threadsafe(self._server.stop)
         self._thread.join()
         self.access.close()
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        await self._server.serve()

@@ -98,7 +98,7 @@ class StagedDaemon:
 
     def _stop(self) -> None:
         self.stage.director.stop_waiting()
-        self._server.should_exit = True
+        self._server.stop()
 
     def _counted(self, app: ASGIApp) -> ASGIApp:
         async def counted(scope: Scope, receive: Receive, send: Send) -> None:

@@ -291,7 +291,7 @@ async def _answer(
     def stop() -> None:
         supervisor.stopping()
         director.stop_waiting()
-        server.should_exit = True
+        server.stop()
 
     async def reload() -> None:
         await opened.wait()

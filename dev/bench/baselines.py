@@ -31,8 +31,8 @@ _FUNCTIONS = {
 }
 
 
-class Limits(Programs):
-    """The limits by name, and the maps of the drivers."""
+class Baselines(Programs):
+    """The baselines by name, and the maps of the drivers."""
 
     def __init__(self, instance: str, sizes: Sizes) -> None:
         super().__init__(instance, sizes, source.program().with_name(SOURCE))
@@ -42,11 +42,11 @@ class Limits(Programs):
             self.__exit__(None, None, None)
             raise
 
-    def limit(self, name: str) -> int:
-        """The descriptor of a limit by its name in the tables that the bench prints."""
+    def baseline(self, name: str) -> int:
+        """The descriptor of a baseline by its name in the tables that the bench prints."""
         return self.function(_FUNCTIONS[name])
 
-    def limit_pin(self, name: str) -> str:
+    def baseline_pin(self, name: str) -> str:
         return str(self.pin(_FUNCTIONS[name]))
 
     def received(self) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from dev.bench.baselines import Limits
+from dev.bench.baselines import Baselines
 from dev.bench.costs import Costs
 from dev.bench.director_target import MH, Fleet, Ours
 from dev.bench.figure import Figure, by_key
@@ -26,7 +26,7 @@ from xdpdirector.lab.lab import Lab
 from xdpdirector.model import Sizes
 
 Say = Callable[[str], None]
-ENTRIES = 1 << 20  # of both tables of running connections, and of the limits' own
+ENTRIES = 1 << 20  # of both tables of running connections, and of the baselines' own
 SIZES = Sizes(connections=ENTRIES, connections6=ENTRIES)
 
 
@@ -45,8 +45,8 @@ def run_bench(options: Options, say: Say) -> Report:
     with Lab(options.name, backends=2, numbered=options.numbered) as lab:
         with Wire(lab.topology.name) as wire, pinned(cpu):
             say("compiling the baseline programs and the director's")
-            with Limits(f"{lab.topology.instance.name}-limits", SIZES) as limits:
-                program = _in_kernel(options, limits, wire, figures, say)
+            with Baselines(f"{lab.topology.instance.name}-baselines", SIZES) as baselines:
+                program = _in_kernel(options, baselines, wire, figures, say)
         if pace.server_rounds:
             say("real clients and servers: connections a second, upload and download")
             figures += Servers(lab, pace).run()
@@ -61,26 +61,28 @@ def run_bench(options: Options, say: Say) -> Report:
     return Report(machine, pace, program, found, verdicts, time.monotonic() - begin, stolen.share())
 
 
-def _in_kernel(options: Options, limits: Limits, wire: Wire, figures: list[Figure], say: Say) -> Program:
+def _in_kernel(
+    options: Options, baselines: Baselines, wire: Wire, figures: list[Figure], say: Say
+) -> Program:
     """Loads the director's program anew where its tables must be empty."""
     pace = options.pace
-    instance = f"{limits.paths.name}-ours"
-    drivers = (limits.pin("drive4"), limits.pin("drive6"))
+    instance = f"{baselines.paths.name}-ours"
+    drivers = (baselines.pin("drive4"), baselines.pin("drive6"))
     wire.keep(*drivers)
     with Fleet(instance, SIZES) as fleet:
         program = describe(fleet[MH])
-        costs = Costs(limits, fleet, pace)
+        costs = Costs(baselines, fleet, pace)
         figures += _told(say, "packets that are not for us", costs.not_for_us())
         what = f"established TCP and new flows, up to {pace.flows[-1]:,} flows, {pace.rounds} rounds"
         figures += _told(say, what, costs.established(Workload.TCP4, Workload.TCP6, with_new=True))
-        figures += _told(say, "packets over a cable", Live(wire, limits, fleet, pace).run())
+        figures += _told(say, "packets over a cable", Live(wire, baselines, fleet, pace).run())
     wire.keep(*drivers)
     if pace.with_udp:
         with Fleet(instance, SIZES) as fleet:
-            udp = Costs(limits, fleet, pace).established(Workload.UDP4)
+            udp = Costs(baselines, fleet, pace).established(Workload.UDP4)
             figures += _told(say, "established UDP", udp)
     with Fleet(instance, SIZES) as fleet:
-        figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(limits, fleet, pace).run())
+        figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(baselines, fleet, pace).run())
     return program
 
 

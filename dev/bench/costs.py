@@ -14,7 +14,7 @@ from dev.bench.baselines import (
     BASELINE_B,
     BASELINE_C,
     PORT,
-    Limits,
+    Baselines,
 )
 from dev.bench.director_target import (
     MH,
@@ -66,11 +66,11 @@ def established_frame(workload: Workload, port: int) -> tuple[Frame, Frame]:
 
 
 class Costs:
-    """Measures ours beside the limits."""
+    """Measures ours beside the baselines."""
 
-    def __init__(self, limits: Limits, fleet: Fleet, pace: Pace) -> None:
-        self._limits, self._fleet, self._pace = limits, fleet, pace
-        self._driver = Driver(limits)
+    def __init__(self, baselines: Baselines, fleet: Fleet, pace: Pace) -> None:
+        self._baselines, self._fleet, self._pace = baselines, fleet, pace
+        self._driver = Driver(baselines)
         self._fresh = 0
         self._paths: dict[Key, Counter[str]] = {}
 
@@ -93,7 +93,7 @@ class Costs:
             Workload.ARP: frames.arp(),
         }
         cases: dict[Key, Callable[[], float]] = {
-            Key(Workload.NOTHING, BARE): self._direct(self._limits.limit(BARE), frames.arp())
+            Key(Workload.NOTHING, BARE): self._direct(self._baselines.baseline(BARE), frames.arp())
         }
         ours = self._fleet[MH]
         for workload, frame in packets.items():
@@ -105,13 +105,13 @@ class Costs:
     # Flows
 
     def _open(self, workloads: tuple[Workload, ...], count: int) -> None:
-        """Every flow of these, by its own packets, in ours and in the limits' table."""
+        """Every flow of these, by its own packets, in ours and in the baselines' table."""
         for workload in workloads:
             for variant in VARIANTS:
                 self.open(workload, variant, count)
         if Workload.TCP4 in workloads:
             self._driver.run(
-                self._limits.limit(BASELINE_A_INSERT),
+                self._baselines.baseline(BASELINE_A_INSERT),
                 frames.tcp(SYN, PORT),
                 Flows(count, random=False),
                 count,
@@ -133,7 +133,8 @@ class Costs:
         _, frame = established_frame(workload, PORT)
         names = (BARE, BASELINE_A, BASELINE_B, BASELINE_C) if workload is Workload.TCP4 else (BARE,)
         cases = {
-            Key(workload, name, count): self._burst(self._limits.limit(name), frame, flows) for name in names
+            Key(workload, name, count): self._burst(self._baselines.baseline(name), frame, flows)
+            for name in names
         }
         for variant in VARIANTS:
             key = Key(workload, variant, count)
@@ -145,7 +146,7 @@ class Costs:
     def _new_cases(self, count: int) -> dict[Key, Callable[[], float]]:
         frame = frames.tcp(SYN, PORT)
         cases = {
-            Key(Workload.SYN, name, count): self._new(self._limits.limit(name), frame)
+            Key(Workload.SYN, name, count): self._new(self._baselines.baseline(name), frame)
             for name in (BARE, BASELINE_A_INSERT)
         }
         for variant in VARIANTS:
@@ -219,7 +220,7 @@ class Costs:
     def _driven(self, cases: dict[Key, Callable[[], float]], how: str) -> Iterator[Figure]:
         """Without the driver's part. Bare TX behind the driver is what tells it."""
         bare = Key(Workload.NOTHING, BARE)
-        direct = self._direct(self._limits.limit(BARE), frames.arp())
+        direct = self._direct(self._baselines.baseline(BARE), frames.arp())
         measured = interleaved({bare: direct, **cases}, self._pace.rounds)
         harness = measured.pop(bare).least
         for key, series in measured.items():

@@ -2,7 +2,7 @@
 """The director's own program, loaded by the real loader and filled through `Dataplane`: one service for each
 variant, told apart by port.
 
-Variants that remember connections have an instance each: then a table holds as many flows as the limits' own.
+Variants that remember connections have an instance each: then a table holds as many flows as the baselines' own.
 """
 
 from __future__ import annotations

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dev.bench.baselines import Limits
-from dev.bench.frames import FAR_MAC, NEAR_MAC, Frame
+from dev.bench.baselines import Baselines
+from dev.bench.frames import CLIENT_MAC, NEAR_MAC, Frame
 from dev.bench.map_bytes import number, pack
 from xdpdirector import libbpf
 from xdpdirector.libbpf import RunResult, XdpVerdict
@@ -33,8 +33,8 @@ class Flows:
 
 
 class Driver:
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, baselines: Baselines) -> None:
+        self._baselines = baselines
         self._next = 0
         self._target = -1
 
@@ -44,11 +44,11 @@ class Driver:
         """Send so many packets of these flows; goes on with the next flow, or at the one numbered `start`."""
         self.set(flows, self._next if start is None else start)
         if program != self._target:
-            libbpf.update(self._limits.map("targets"), number(0), number(program))
+            libbpf.update(self._baselines.map("targets"), number(0), number(program))
             self._target = program
         self._next = (self._next if start is None else start) + packets
         result = libbpf.prog_test_run(
-            self._limits.function(_FUNCTIONS[frame.family]), frame.data, LOOPBACK, repeat=packets
+            self._baselines.function(_FUNCTIONS[frame.family]), frame.data, LOOPBACK, repeat=packets
         )
         assert result.verdict != XdpVerdict.ABORTED, "the driver does not know this frame"
         return result
@@ -56,11 +56,11 @@ class Driver:
     def set(self, flows: Flows, start: int = 0) -> None:
         """What the drivers, and the generator, send from now on."""
         drive = pack(
-            self._limits.layout.maps["drives"]["value"],
+            self._baselines.layout.maps["drives"]["value"],
             next=start,
             first=flows.first,
             mask=flows.count - 1,
             random=int(flows.random),
-            addresses=NEAR_MAC + FAR_MAC,
+            addresses=NEAR_MAC + CLIENT_MAC,
         )
-        libbpf.update(self._limits.map("drives"), number(0), drive)
+        libbpf.update(self._baselines.map("drives"), number(0), drive)

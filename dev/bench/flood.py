@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from dev.bench import frames
-from dev.bench.baselines import BARE, BASELINE_A_INSERT, PORT, Limits
+from dev.bench.baselines import BARE, BASELINE_A_INSERT, PORT, Baselines
 from dev.bench.costs import Costs
 from dev.bench.director_target import PORTS, VARIANTS, Fleet
 from dev.bench.driver import LOOPBACK, Driver, Flows
@@ -23,9 +23,9 @@ _OPENED = 1 << 14  # flows that run meanwhile: the power of two above RUNNING
 class Flood:
     """On programs of ours that nothing has filled yet."""
 
-    def __init__(self, limits: Limits, fleet: Fleet, pace: Pace) -> None:
-        self._limits, self._fleet, self._pace = limits, fleet, pace
-        self._driver, self._costs = Driver(limits), Costs(limits, fleet, pace)
+    def __init__(self, baselines: Baselines, fleet: Fleet, pace: Pace) -> None:
+        self._baselines, self._fleet, self._pace = baselines, fleet, pace
+        self._driver, self._costs = Driver(baselines), Costs(baselines, fleet, pace)
         self._first = _OPENED  # SYNs begin behind the running connections
         self._burst = pace.flood // pace.flood_bursts
 
@@ -50,7 +50,9 @@ class Flood:
         )
 
     def _cases(self) -> dict[str, Callable[[], float]]:
-        cases = {name: self._send(name, self._limits.limit(name), PORT) for name in (BARE, BASELINE_A_INSERT)}
+        cases = {
+            name: self._send(name, self._baselines.baseline(name), PORT) for name in (BARE, BASELINE_A_INSERT)
+        }
         return cases | {
             variant: self._send(variant, self._fleet[variant].function(), PORTS[variant])
             for variant in VARIANTS
@@ -69,13 +71,13 @@ class Flood:
         return measure
 
     def _fill_limit(self) -> None:
-        size = self._limits.layout.maps["flows"]["max_entries"]
+        size = self._baselines.layout.maps["flows"]["max_entries"]
         flows = Flows(1 << (size - 1).bit_length(), first=1 << 22, random=False)
         frame = frames.tcp(SYN, PORT)
-        self._driver.run(self._limits.limit(BASELINE_A_INSERT), frame, flows, flows.count, 0)
+        self._driver.run(self._baselines.baseline(BASELINE_A_INSERT), frame, flows, flows.count, 0)
 
     def _bare(self) -> float:
-        program, frame = self._limits.limit(BARE), frames.arp().data
+        program, frame = self._baselines.baseline(BARE), frames.arp().data
         runs = range(self._pace.rounds)
         return Series.of(
             libbpf.prog_test_run(program, frame, LOOPBACK, repeat=self._pace.burst).nanoseconds for _ in runs

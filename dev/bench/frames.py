@@ -15,6 +15,7 @@ from xdpdirector.lab.topology import VIP4
 from xdpdirector.model import Address
 
 NEAR_MAC, FAR_MAC = bytes.fromhex("0200000000b1"), bytes.fromhex("0200000000b2")
+CLIENT_MAC = bytes.fromhex("0200000000b3")  # no backend's: the director sends no frame back
 CLIENT4, CLIENT6 = IPv4Address("198.18.0.0"), IPv6Address("2001:2::")  # benchmarks: RFC 2544, RFC 5180
 STRANGER4, STRANGER6 = IPv4Address("203.0.113.9"), IPv6Address("2001:db8:9::9")
 PORT_BITS, FIRST_PORT, PORT_STEP = 6, 1024, 1009  # as in bpf/baselines.c
@@ -52,7 +53,7 @@ def udp(port: int, destination: Address = VIP4) -> Frame:
 
 def arp() -> Frame:
     """A request (RFC 826) to one host, as a neighbour's probe is."""
-    addresses = FAR_MAC + STRANGER4.packed + bytes(6) + VIP4.packed
+    addresses = CLIENT_MAC + STRANGER4.packed + bytes(6) + VIP4.packed
     request = struct.pack("!HHBBH", 1, _ETHERTYPES[4], 6, 4, 1) + addresses
     return Frame(_ethernet(0x0806, request), 4)
 
@@ -76,4 +77,4 @@ def _packet(protocol: int, payload: bytes, destination: Address, client: Address
 
 
 def _ethernet(kind: int, payload: bytes) -> bytes:
-    return (NEAR_MAC + FAR_MAC + struct.pack("!H", kind) + payload).ljust(SHORTEST, b"\0")
+    return (NEAR_MAC + CLIENT_MAC + struct.pack("!H", kind) + payload).ljust(SHORTEST, b"\0")

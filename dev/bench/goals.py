@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the director is held to: ratios to limits of the same run, judged on the minimums. Pure."""
+"""What the director is held to: ratios to baselines of the same run, judged on the minimums. Pure."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from dev.bench.baselines import (
     BASELINE_C,
     PORT,
     REWRITE_ONLY,
-    Limits,
+    Baselines,
 )
 from dev.bench.costs import Costs
 from dev.bench.director_target import PORTS, VARIANTS, Fleet
@@ -40,21 +40,21 @@ _HOW = (
 
 
 class Live:
-    def __init__(self, wire: Wire, limits: Limits, fleet: Fleet, pace: Pace) -> None:
-        self._wire, self._limits, self._fleet, self._pace = wire, limits, fleet, pace
-        self._driver = Driver(limits)
+    def __init__(self, wire: Wire, baselines: Baselines, fleet: Fleet, pace: Pace) -> None:
+        self._wire, self._baselines, self._fleet, self._pace = wire, baselines, fleet, pace
+        self._driver = Driver(baselines)
 
     def run(self) -> Iterator[Figure]:
         """Leaves our services on the cable."""
-        costs = Costs(self._limits, self._fleet, self._pace)
+        costs = Costs(self._baselines, self._fleet, self._pace)
         for variant in VARIANTS:
             costs.open(Workload.TCP4, variant, FLOWS)
         wire = self._wire
         for ours in self._fleet.instances:
             module = "dev.bench.veth_backends"
             run(*wire.python(wire.near, module, ours.paths.name, INTERFACE, *ours.variants))
-        wire.attach(wire.far, self._limits.pin("sink"))
-        wire.keep(self._limits.pin("generate"))
+        wire.attach(wire.far, self._baselines.pin("sink"))
+        wire.keep(self._baselines.pin("generate"))
         ways = self._ways()
         windows: dict[str, list[float]] = {name: [] for name in ways}
         for _ in range(self._pace.live_rounds):
@@ -66,12 +66,12 @@ class Live:
 
     def _ways(self) -> dict[str, tuple[Path, Frame]]:
         frame = frames.tcp(ACK, PORT)
-        limits = {
-            name: (Path(self._limits.limit_pin(name)), frame)
+        baselines = {
+            name: (Path(self._baselines.baseline_pin(name)), frame)
             for name in (REWRITE_ONLY, BASELINE_C, BASELINE_B)
         }
         ours = {name: (self._fleet[name].pin(), frames.tcp(ACK, PORTS[name])) for name in VARIANTS}
-        return limits | ours
+        return baselines | ours
 
     def _measure(self, name: str, program: Path, frame: Frame) -> list[float]:
         self._wire.attach(self._wire.near, program)
@@ -88,7 +88,7 @@ class Live:
     @contextmanager
     def _generating(self, frame: Frame) -> Iterator[subprocess.Popen[bytes]]:
         module = "dev.bench.generator"
-        pin = str(self._limits.pin("generate"))
+        pin = str(self._baselines.pin("generate"))
         command = self._wire.python(self._wire.far, module, pin, INTERFACE, frame.data.hex())
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL)
         try:
@@ -99,17 +99,17 @@ class Live:
             child.wait()
 
     def _await_first(self) -> None:
-        begin, deadline = self._limits.received(), time.monotonic() + 5
-        while self._limits.received() == begin and time.monotonic() < deadline:
+        begin, deadline = self._baselines.received(), time.monotonic() + 5
+        while self._baselines.received() == begin and time.monotonic() < deadline:
             time.sleep(0.01)
 
     def _rates(self) -> list[float]:
         rates = []
-        count, moment = self._limits.received(), time.perf_counter()
+        count, moment = self._baselines.received(), time.perf_counter()
         end = moment + self._pace.live_seconds
         while moment < end:
             time.sleep(_WINDOW)
-            now_count, now = self._limits.received(), time.perf_counter()
+            now_count, now = self._baselines.received(), time.perf_counter()
             rates.append((now_count - count) / (now - moment))
             count, moment = now_count, now
         return rates

@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pyroute2 import netns
 
 from dev.bench import frames
-from dev.bench.baselines import PORT, REWRITE_ONLY, Limits
+from dev.bench.baselines import PORT, REWRITE_ONLY, Baselines
 from dev.bench.director_target import MH, PORTS, WLC, Ours
 from dev.bench.driver import Driver, Flows
 from dev.bench.frames import ACK, SYN, Frame
@@ -48,18 +48,18 @@ LOST = 1e-3  # at most so large a share
 class Cable:
     """Sends from the far end, in whose namespace this process is, and counts there."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
-        self._driver = Driver(limits)
+    def __init__(self, baselines: Baselines) -> None:
+        self._baselines = baselines
+        self._driver = Driver(baselines)
         self._index = socket.if_nametoindex(INTERFACE)
-        self._program = limits.function("generate_summed")
+        self._program = baselines.function("generate_summed")
 
     def cross(self, frame: Frame, flows: Flows, packets: int, start: int = 0) -> float:
         """Nanoseconds of the guest's clock for each frame that arrived; LabError when some did not."""
         self._driver.set(flows, start)
-        before, began = self._limits.received(), time.monotonic_ns()
+        before, began = self._baselines.received(), time.monotonic_ns()
         libbpf.prog_test_run(self._program, frame.data, self._index, repeat=packets, live=True)
-        arrived, ended = self._limits.received() - before, time.monotonic_ns()
+        arrived, ended = self._baselines.received() - before, time.monotonic_ns()
         if arrived < packets * (1 - LOST):
             raise LabError(f"only {arrived} of {packets} frames came over the cable")
         return (ended - began) / arrived
@@ -105,20 +105,23 @@ def contest(plan: Plan) -> list[Figure]:
     prepare_machine()
     with ExitStack() as stack:
         wire = stack.enter_context(Wire(NAME))
-        limits = stack.enter_context(Limits(f"{NAME}-limits", SIZES))
+        baselines = stack.enter_context(Baselines(f"{NAME}-baselines", SIZES))
         ours = stack.enter_context(Ours(f"{NAME}-ours", SIZES, (MH, WLC)))
         run(*wire.python(wire.near, "dev.bench.veth_backends", ours.paths.name, INTERFACE, MH, WLC))
         prepare_for_ipvs(wire)
-        wire.attach(wire.far, limits.pin("sink"))
-        wire.keep(limits.pin("generate_summed"))
+        wire.attach(wire.far, baselines.pin("sink"))
+        wire.keep(baselines.pin("generate_summed"))
         contestants: list[Contestant] = [
             *(Xdp(f"XDP Director {name}", PORTS[name], wire, ours.pin()) for name in (MH, WLC)),
             *(Ipvs(f"IPVS {name}", IPVS_PORTS[name], wire, name) for name in (MH, WLC)),
         ]
         netns.setns(wire.far.namespace)
-        cable = Cable(limits)
+        cable = Cable(baselines)
         found = []
-        for name, program in ((DROPPED, limits.pin("sink")), (REWRITE_ONLY, limits.pin("rewrite_only"))):
+        for name, program in (
+            (DROPPED, baselines.pin("sink")),
+            (REWRITE_ONLY, baselines.pin("rewrite_only")),
+        ):
             with Xdp(name, PORT, wire, program).forwarding():
                 frame, one = frames.tcp(ACK, PORT), Flows(1)
                 cable.cross(frame, one, plan.packets)

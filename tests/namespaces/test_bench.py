@@ -15,7 +15,7 @@ from dev.bench.baselines import (
     BASELINE_B,
     BASELINE_C,
     REWRITE_ONLY,
-    Limits,
+    Baselines,
 )
 from dev.bench.bench import describe
 from dev.bench.costs import OURS, Costs
@@ -47,7 +47,7 @@ PACE = Pace(
 @dataclass
 class Bench:
     wire: Wire
-    limits: Limits
+    baselines: Baselines
     fleet: Fleet
 
 
@@ -58,11 +58,11 @@ def bench() -> Iterator[Bench]:
     try:
         with (
             Wire(LAB) as wire,
-            Limits(f"lab-{LAB}-limits", SIZES) as limits,
+            Baselines(f"lab-{LAB}-baselines", SIZES) as baselines,
             Fleet(f"lab-{LAB}-ours", SIZES) as fleet,
         ):
-            wire.keep(limits.pin("drive4"), limits.pin("drive6"))
-            yield Bench(wire, limits, fleet)
+            wire.keep(baselines.pin("drive4"), baselines.pin("drive6"))
+            yield Bench(wire, baselines, fleet)
     finally:
         take_down(LAB)
 
@@ -84,7 +84,7 @@ def test_instructions_are_counted_in_the_entry_and_in_every_stage(bench: Bench) 
 
 
 def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Bench) -> None:
-    costs = Costs(bench.limits, bench.fleet, PACE)
+    costs = Costs(bench.baselines, bench.fleet, PACE)
 
     figures = by_key(costs.established(Workload.TCP4, with_new=True))
 
@@ -103,7 +103,7 @@ def test_established_flows_and_new_ones_take_the_paths_that_are_meant(bench: Ben
 
 
 def test_packets_that_are_not_for_us_pass(bench: Bench) -> None:
-    figures = by_key(Costs(bench.limits, bench.fleet, PACE).not_for_us())
+    figures = by_key(Costs(bench.baselines, bench.fleet, PACE).not_for_us())
 
     assert {key.workload for key in figures if key.program == OURS} == set(NOT_FOR_US)
     assert all(sane(figure) for figure in figures.values())
@@ -111,7 +111,7 @@ def test_packets_that_are_not_for_us_pass(bench: Bench) -> None:
 
 
 def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -> None:
-    figures = by_key(Flood(bench.limits, bench.fleet, PACE).run())
+    figures = by_key(Flood(bench.baselines, bench.fleet, PACE).run())
 
     assert all(figures[Key(Workload.LOST, variant)].best == 0 for variant in VARIANTS)
     assert all(sum(figures[Key(Workload.LOST, variant)].paths.values()) == RUNNING for variant in VARIANTS)
@@ -119,7 +119,7 @@ def test_a_flood_costs_something_and_loses_no_running_connection(bench: Bench) -
 
 
 def test_frames_come_back_over_the_cable(bench: Bench) -> None:
-    figures = by_key(Live(bench.wire, bench.limits, bench.fleet, PACE).run())
+    figures = by_key(Live(bench.wire, bench.baselines, bench.fleet, PACE).run())
 
     assert {REWRITE_ONLY, BASELINE_C, *VARIANTS} <= {key.program for key in figures}
     assert all(figure.series.least > 0 and figure.unit == PACKETS_PER_SECOND for figure in figures.values())

@@ -32,9 +32,9 @@ class Running:
     upload: Upload
     clients: Clients
 
-    def assert_whole(self) -> None:
-        assert self.download.running
-        assert self.upload.running
+    def assert_whole(self, *, to_the_end: bool = True) -> None:
+        """`to_the_end`: they must still run now."""
+        assert not to_the_end or (self.download.running and self.upload.running)
         sent, arrived = self.upload.finish(), self.download.finish()
         received = self.lab.nginx(self.upload.conversation.backend).received("sink-running")
         self.clients.stop()

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from numpy.lib import recfunctions
 
 from xdpdirector import libbpf
 from xdpdirector.dataplane.conntrack import TABLES, bits_of
@@ -51,6 +50,8 @@ SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "
 
 _NOTHING_TO_LOSE = {"CONNECTION_CLOSED", "CONNECTION_SYN", "CONNECTION_MIDSTREAM", "CONNECTION_DATAGRAM"}
 """Flows that have shown a single packet, or were ended by a RST."""
+STATE_ARRAYS = {"timeouts", "stays"}
+"""Fields of services that are arrays by connection state."""
 _BATCH = 4096
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _PORT = 4  # bytes of a key, and of a value, in `ports`
@@ -189,11 +190,32 @@ def _obstacle(old: Loaded, new: Loaded, name: str) -> str:
         return f"its records did not say: {', '.join(lacking)}" if lacking else ""
     if before["type"] != after["type"] and not {before["type"], after["type"]} <= HASHES:
         return "it is of another type"
+    if reshaped := _reshaped(dtype_of(before["value"]), dtype_of(after["value"])):
+        return f"fields of its values are of another shape: {', '.join(reshaped)}"
     if name in BY_KEY and before["key"] != after["key"]:
         return "its keys are other ones"
     if name in BY_KEY | BY_INDEX and _entries(old, name) > _room(after):
         return f"there is room for {_room(after)}"
     return ""
+
+
+def _reshaped(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
+    """Fields of both that are arrays of other lengths."""
+    if before.subdtype and after.subdtype:
+        before, after = before.subdtype[0], after.subdtype[0]
+    found = []
+    for name in _common(before, after):
+        old, new = before[name], after[name]
+        is_list = name == "of"  # is copied element by element
+        found += [name] if old.shape != new.shape and not is_list else _reshaped(old, new)
+    return found
+
+
+def _common(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
+    """Names of fields that both have, without padding."""
+    names = set(before.names or ())
+    passed_over = STATE_ARRAYS | {name for name in names if name.startswith("pad")}
+    return [name for name in after.names or () if name in names - passed_over]
 
 
 def _room(described: dict[str, Any]) -> int:
@@ -247,7 +269,8 @@ def converted(values: Array, wanted: np.dtype[Any]) -> Array:
     if values.dtype == wanted or not wanted.names:
         return values.astype(wanted)
     result = np.zeros(values.shape, wanted)
-    recfunctions.assign_fields_by_name(result, values)
+    for name in _common(values.dtype, wanted):
+        result[name] = converted(values[name], wanted[name].base)
     return result
 
 
@@ -265,7 +288,26 @@ def _copy(old: Loaded, new: Loaded, name: str) -> None:
                 if name in BY_INDEX:
                     keys, values = keys[keys < room], values[keys < room]
                 made = np.ascontiguousarray(converted(values, shape))
+                _copy_state_arrays(old, new, values, made)
                 libbpf.update_batch(fd, keys.ctypes.data, made.ctypes.data, len(keys))
+
+
+def _copy_state_arrays(old: Loaded, new: Loaded, values: Array, made: Array) -> None:
+    """Values by connection state: states may have other numbers, and those that are new are like another one."""
+    before = old.enums["connection_state"]
+    for field in STATE_ARRAYS & set(values.dtype.names or ()) & set(made.dtype.names or ()):
+        for name, number in new.enums["connection_state"].items():
+            like = next((known for known in _like(name) if known in before), None)
+            if like is not None:
+                made[field][:, number] = values[field][:, before[like]]
+
+
+def _like(state: str) -> Iterator[str]:
+    """The state, and those that it was told from later."""
+    yield state
+    plain = state.replace("_ASSURED_", "_").replace("_USED_", "_")
+    yield plain
+    yield {"CONNECTION_DATAGRAM": "CONNECTION_UDP"}.get(plain, "CONNECTION_SYN")
 
 
 def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:

@@ -13,6 +13,7 @@ from xdpdirector.dataplane.service_plan import State
 from xdpdirector.model.guard import ServiceLimit
 
 FLOWS = range(1, 41)
+LATER = range(1001, 1041)
 SPOOFED = 0x5EED0000  # a sequence number that is nobody's
 SPRAYS = [("F", "S"), ("FA", "S"), ("R", "S"), ("RA", "S"), ("S",), ("F",), ("R",), ("F", "R", "S", "S")]
 TWO = (w.backend("web1"), w.backend("web2"))
@@ -26,9 +27,16 @@ def established(world: w.World) -> dict[int, str]:
     return asked(world, FLOWS)
 
 
-def spray(world: w.World, flags: Iterable[str]) -> None:
+def in_flux(world: w.World) -> None:
+    """Some of the slots: their owner drains, and has served before."""
+    world.apply(planned(scheduler="mh"), now=0)
+    established(world)
+    world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
+
+
+def spray(world: w.World, flags: Iterable[str], flows: Iterable[int] = FLOWS) -> None:
     for each in flags:
-        for sport in FLOWS:
+        for sport in flows:
             world.run(bytes(w.tcp(each, sport=sport, seq=SPOOFED)))
     world.recount()
 
@@ -143,10 +151,8 @@ def test_a_new_connection_in_flux_is_the_new_owners(world: w.World) -> None:
     world.apply(planned(scheduler="mh"), now=0)
     established(world)
     world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
-    later = range(1001, 1041)
-
-    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=sport))) for sport in later}
-    going_on = {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=sport + 1))) for sport in later}
+    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=sport))) for sport in LATER}
+    going_on = {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=sport + 1))) for sport in LATER}
 
     assert "web1" not in opened.values()
     assert going_on == opened
@@ -154,36 +160,33 @@ def test_a_new_connection_in_flux_is_the_new_owners(world: w.World) -> None:
 
 def test_a_connection_that_is_opened_after_a_made_up_syn(world: w.World) -> None:
     """Its client knows nothing of that: the SYN that came last counts."""
-    world.apply(planned(scheduler="mh"), now=0)
-    world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
-    spray(world, ("S",))
-    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in FLOWS}
+    in_flux(world)
+    spray(world, ("S",), LATER)
+    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in LATER}
 
-    assert {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=10))) for sport in FLOWS} == opened
+    assert {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=10))) for sport in LATER} == opened
 
 
 @pytest.mark.parametrize("spoofed", [1, 20])
 def test_made_up_syns_between_a_syn_and_its_ack_move_nothing(world: w.World, spoofed: int) -> None:
-    world.apply(planned(scheduler="mh"), now=0)
-    world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
-    spray(world, ("S",))
-    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in FLOWS}
+    in_flux(world)
+    spray(world, ("S",), LATER)
+    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in LATER}
     for number in range(spoofed):
-        for sport in FLOWS:
+        for sport in LATER:
             world.send(w.tcp("S", sport=sport, seq=SPOOFED + (number << 17)))
 
-    assert {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=10))) for sport in FLOWS} == opened
-    assert asked(world, FLOWS) == opened
+    assert {sport: w.owner(world.send(w.tcp("A", sport=sport, seq=10))) for sport in LATER} == opened
+    assert asked(world, LATER) == opened
 
 
 def test_what_follows_the_first_syn_may_have_come_before_it(world: w.World) -> None:
     """An ACK and a segment were lost on their way."""
-    world.apply(planned(scheduler="mh"), now=0)
-    world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
-    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in FLOWS}
-    spray(world, ("S",))
+    in_flux(world)
+    opened = {sport: w.owner(world.send(w.tcp("S", sport=sport, seq=9))) for sport in LATER}
+    spray(world, ("S",), LATER)
 
-    assert {sport: w.owner(world.send(w.tcp("PA", sport=sport, seq=1458))) for sport in FLOWS} == opened
+    assert {sport: w.owner(world.send(w.tcp("PA", sport=sport, seq=1458))) for sport in LATER} == opened
 
 
 def test_flows_that_were_given_back_are_counted_where_they_run(world: w.World) -> None:

@@ -109,6 +109,7 @@ def test_the_list_has_pages_and_answers_who_denies_a_client(api: Client) -> None
         (lambda api: api.get(f"{DENY}/{NET}"), NotFoundError, "is not denied"),
         (lambda api: api.delete(f"{DENY}/203.0.113.9"), NotFoundError, "203.0.113.0/25 is"),
         (lambda api: api.get(f"{DENY}/nonsense"), InvalidRequestError, "is not a prefix"),
+        (lambda api: api.put(DENY, {"items": [], "last_event_id": False}), InvalidRequestError, "last_event_id"),
         (lambda api: api.put(DENY, {"items": [{"prefix": NET}] * 2}), InvalidRequestError, "stands twice"),
         (lambda api: api.patch(SERVICE, {"limit": {}}), InvalidRequestError, "there is no limit in it"),
         (lambda api: api.patch(SERVICE, {"limit": {"rate": "0/s"}}), InvalidRequestError, "lets nobody in"),

@@ -8,7 +8,7 @@
 readonly packages=(
     python3 python3-venv python3-bpfcc linux-libc-dev 'libpcap0.8t64|libpcap0.8' # the director
     iproute2 ethtool procps nginx curl iputils-ping openssl   # the lab, its demo and tests
-    iperf3 vsftpd strace keepalived                          # tests, and ./lab pair
+    iperf3 vsftpd strace keepalived bird2                    # tests, and ./lab pair
     ca-certificates                                   # pip
 )
 readonly services_packages=( # ./lab services and ./lab test, besides the above
@@ -23,7 +23,7 @@ readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which wo
 )
 readonly lint_packages=(python3 python3-venv ca-certificates)
 readonly -A servers=( # what a package would start, by its name
-    [nginx]=nginx [vsftpd]=vsftpd [keepalived]=keepalived [postfix]=postfix [dovecot-core]=dovecot [slapd]=slapd [nsd]=nsd [openssh-server]=ssh
+    [nginx]=nginx [vsftpd]=vsftpd [keepalived]=keepalived [bird2]=bird [postfix]=postfix [dovecot-core]=dovecot [slapd]=slapd [nsd]=nsd [openssh-server]=ssh
     [postgresql-common]=postgresql [ldirectord]=ldirectord
 )
 

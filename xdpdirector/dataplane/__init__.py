@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinned maps: plans go in; counters, connections, traces and explanations come out; and the way to other
-layouts.
+"""Reads and writes the pinned BPF maps: applies plans; reads counters, connections, traces and explanations;
+migrates map contents to another layout.
 
-`interface` is what the rest of the project sees of it. Must not know health checks, the desired state or who asks.
-With `replay` the only package that may import numpy.
+Other packages use it through `interface`. Must not know health checks, the desired state, or who requests a
+change. Only this package and `replay` may import numpy.
 """

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether what is wanted has room in the maps, told before anything is changed. Changes nothing itself.
+"""Checks that a change fits into the maps, before anything is written. Changes nothing itself.
 
-What rests for a while before it is free, as a backend that rings still speak of, takes room, too.
+Indices that are not yet reusable also take room, for example those of backends that a ring still references.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from xdpdirector.model import ServiceSpec
 
 
 class Capacity:
-    """Of one data plane, whose parts these are."""
+    """Capacity checks of one data plane."""
 
     def __init__(self, tables: Tables, indices: Indices, rings: Rings, listening: Listening) -> None:
         self._tables, self._indices, self._rings, self._listening = tables, indices, rings, listening
 
     def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str]) -> None:
-        """CapacityError when these, in place of those of the same names, could not stand beside all others even
-        when the services that are `gone` have left."""
+        """Raise CapacityError unless these services fit, replacing services of the same names, together with
+        all other services, after the services in `gone` are removed."""
         known, backends = self._indices.services, self._indices.backends
         going = [name for name in gone if name in known]
         new = [name for name in services if name not in known]
@@ -46,7 +46,7 @@ class Capacity:
         )
 
     def require_members(self, name: str, count: int, *, is_ring: bool) -> None:
-        """CapacityError when one service has too many."""
+        """Raise CapacityError if the service has too many backends."""
         room = self._tables.members_each
         if not is_ring and count > room:
             raise CapacityError(f"service '{name}' has {count} backends; there is room for {room}")

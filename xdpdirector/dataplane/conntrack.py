@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The conntrack table, record by record, as bpf/conntrack_table.h keeps it. Knows nothing of what records are for.
+"""Reads and deletes records of the conntrack table of bpf/conntrack_table.h. Does not know how records are
+used.
 
-A record is one word. Reading looks at a copy of the buckets; forgetting goes through the program `reap`, which
-compares and swaps as packets do, and leaves alone what has changed since it was read.
+A record is one 8-byte word. Reads work on a copy of the buckets. Deletes run the program `reap`, which uses
+compare-and-swap as the packet path does and leaves records alone that changed since they were read.
 """
 
 from __future__ import annotations
@@ -18,20 +19,21 @@ from xdpdirector import libbpf
 from xdpdirector.dataplane.maps import Array, Tables
 
 TABLES = ("connections4", "connections6")
-_BUCKETS = 4096  # read at a time
+_BUCKETS = 4096  # buckets per read
 _BUSY = 1
 _FIELDS = ("backend", "front", "state", "generation", "seen")
 
 
 class Stretch(NamedTuple):
-    """The records of a part of the tables, all of one family; `next`: the bucket behind it, None at the end."""
+    """Records of one part of the tables, all of one address family. `next`: the bucket after it, None at the
+    end."""
 
     rows: Array
     next: int | None
 
 
 class Records:
-    """Reads and forgets. `program`: where `reap` is pinned."""
+    """Reads and deletes records. `program`: where `reap` is pinned."""
 
     def __init__(self, tables: Tables, program: Path) -> None:
         self._tables = tables
@@ -42,11 +44,11 @@ class Records:
         os.close(self._reap)
 
     def read(self) -> Iterator[Array]:
-        """All records, some thousand rows at a time; of one family in each.
+        """All records, a few thousand rows at a time, each batch of one address family.
 
-        Columns: `word` (the record), `bucket`, `entry`, `ipv6` (where it is), `place` (the bucket, numbered through
-        both tables), `client`, `client_port`, `port` (as in the packet), `service`, and what the word says:
-        `backend`, `front`, `state`, `generation`, `seen` (ticks).
+        Columns: `word` (the record); `bucket`, `entry`, `ipv6` (its location); `place` (bucket number,
+        counted through both tables); `client`, `client_port`, `port` (network byte order, as in the packet);
+        `service`; and the fields of the word: `backend`, `front`, `state`, `generation`, `seen` (ticks).
         """
         for name in TABLES:
             for numbers, buckets in self._tables.read(name, _BUCKETS):
@@ -56,12 +58,12 @@ class Records:
 
     @property
     def ways(self) -> int:
-        """Records that a bucket has room for."""
+        """Entries per bucket."""
         (entries,) = self._tables.loaded.maps[TABLES[0]]["value"]["fields"]
         return int(entries["count"])
 
     def from_bucket(self, bucket: int) -> Stretch:
-        """Those from a bucket on: a bounded part. Buckets are numbered through both tables."""
+        """Records from a bucket on, at most `_BUCKETS` buckets. Buckets are numbered through both tables."""
         for name in TABLES:
             size = self._tables.entries(name)
             if bucket < size:
@@ -76,7 +78,7 @@ class Records:
         return Stretch(rows, behind if behind < sum(map(self._tables.entries, TABLES)) else None)
 
     def forget(self, rows: Array) -> None:
-        """Delete these records, where they are still what they were."""
+        """Delete these records, unless they changed since they were read."""
         reaping = self._tables.reaping
         for start in range(0, len(rows), len(reaping)):
             some = rows[start : start + len(reaping)]
@@ -102,7 +104,7 @@ class Records:
         return rows
 
     def _before(self, name: str) -> int:
-        """Buckets of the tables before this one."""
+        """Number of buckets in the tables before this one."""
         return sum(map(self._tables.entries, TABLES[: TABLES.index(name)]))
 
     def _row_dtype(self, name: str) -> list[tuple[Any, ...]]:
@@ -114,7 +116,7 @@ class Records:
 
 
 def bits_of(bucket: dict[str, Any]) -> dict[str, tuple[int, int]]:
-    """Shift and width of each field of a record, as layout.json has them."""
+    """Shift and width in bits of each field of a record, from layout.json."""
     (entries,) = bucket["fields"]
     record = next(field for field in entries["type"]["fields"] if field["name"] == "record")
     return {field["name"]: tuple(field["bits"]) for field in record["type"]["fields"]}

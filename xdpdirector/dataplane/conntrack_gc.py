@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One pass over the table of connections: deletes what has timed out or lost its backend, and counts the rest.
+"""One pass over the conntrack tables: deletes records that timed out or lost their backend, and counts the
+others.
 
-The path counts connections as they come and go, but one that times out leaves without a word. So the counts are
-taken anew here and handed over as corrections; in between they are off by at most what timed out since the last
-sweep, plus what came during it. Runs in a thread: it must touch nothing but its tables.
+The packet path counts connections when they begin and end, but does not see time-outs. The sweep counts anew
+and stores the difference as corrections. Between sweeps the counts are off by at most what timed out since
+the last sweep, plus what arrived during it. Runs in a thread, so it must touch nothing but its tables.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from xdpdirector.dataplane.maps import Array, Tables
 
 @dataclass(frozen=True)
 class SweepResult:
-    """By backend index: `active` (with the pending ones), `inactive`, `pending`. `exceptions`: positions in the
-    ring at which a record disagrees with the owner, or may. `clients`: who keep their backend."""
+    """Result of a sweep. `active` (including pending), `inactive` and `pending` are arrays by backend index.
+    `exceptions`: ring positions where a record disagrees, or may disagree, with the slot's owner. `clients`:
+    number of clients with a persistence entry."""
 
     active: Array
     inactive: Array
@@ -33,7 +35,7 @@ class SweepResult:
 
 
 def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
-    """Sweep once, and correct the loads."""
+    """Sweep once, and store the corrections in `loads`."""
     count = tables.entries("backends")
     active, inactive, pending = (np.zeros(count, np.int64) for _ in range(3))
     exceptions = [np.zeros(0, np.int64)]
@@ -56,7 +58,8 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         exceptions.append(ring_exceptions(tables, rows))
         total += len(rows)
     for name, counted, seen in (("active", active, seen_active), ("inactive", inactive, seen_inactive)):
-        # What ended during the sweep must not be taken off twice. In 32 bits: what is counted may have wrapped.
+        # Do not subtract connections twice that ended during the sweep. 32-bit arithmetic: counters may have
+        # wrapped.
         ended = np.minimum(tables.loads[name] - seen, np.int32(0))
         tables.loads[f"{name}_correction"] = counted.astype(np.int32) - seen - ended
     remembered = persistence.tend(tables, running, clock.now())
@@ -66,7 +69,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
 
 
 def _distinct(numbers: Array) -> Array:
-    """As np.unique does it, without the megabyte of masked arrays that comes with that."""
+    """Sorted unique values, as np.unique; that would import numpy.ma (1 MB)."""
     ordered = np.sort(numbers)
     return ordered[np.concatenate([[True], ordered[1:] != ordered[:-1]])] if len(ordered) else ordered
 
@@ -76,7 +79,8 @@ def _states(tables: Tables, *names: str) -> list[int]:
 
 
 def _lives(tables: Tables, rows: Array, now: int) -> Array:
-    """Not timed out, of a listener that is there, and of a backend that is still the one it was."""
+    """True for records that have not timed out, whose front is in use, and whose backend index was not
+    reassigned."""
     enums = tables.enums
     timeouts = tables.services["timeouts"][rows["service"], rows["state"]]
     same = (tables.backends["generation"][rows["backend"]] & 0xFF) == rows["generation"]
@@ -89,7 +93,7 @@ def _lives(tables: Tables, rows: Array, now: int) -> Array:
 
 
 def idle_ticks(tables: Tables, seen: Array, now: int) -> Array:
-    """Ticks since then; `now` in jiffies. Below zero when a packet came meanwhile."""
+    """Ticks since `seen`; `now` in jiffies. Negative when a packet arrived after `now` was read."""
     numbers = tables.enums["tick_numbers"]
     spare = 32 - numbers["SEEN_BITS"]
     passed = (np.uint32(now >> numbers["TICK_SHIFT"]) - seen) << np.uint32(spare)
@@ -98,8 +102,8 @@ def idle_ticks(tables: Tables, seen: Array, now: int) -> Array:
 
 
 def ring_exceptions(tables: Tables, rows: Array) -> Array:
-    """Positions in the ring of records of a service with a ring that disagree with their slot. Of `rows` the
-    columns `client`, `client_port`, `port`, `service` and `backend` are looked at."""
+    """Ring positions of records that disagree with the owner of their slot, for services with a ring. Uses
+    the columns `client`, `client_port`, `port`, `service` and `backend` of `rows`."""
     rows = rows[tables.services["ring_slots"][rows["service"]] > 0]
     if not len(rows):
         return np.zeros(0, np.int64)

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The connection tables, read for people. Reads only; a sample, as the tables change while they are read."""
+"""Lists connections for API and CLI. Reads only. Not a consistent snapshot: the tables change while they are
+read.
+"""
 
 from __future__ import annotations
 
@@ -28,11 +30,11 @@ Network: TypeAlias = IPv4Network | IPv6Network
 
 SHOWN = {"midstream": "established", "datagram": "udp", "reopened": "syn"}
 RANKS = re.compile("^(used|assured)_")
-"""What states are called that tell the packet path more than people."""
+"""Prefixes of state names that matter to the packet path only; they are not shown."""
 
 
 class _Wanted(NamedTuple):
-    """Of this service, to the backend of this name, of these clients; None: of any."""
+    """Filter: service index, backend name, client network; None matches any."""
 
     service: str | None
     backend: str | None
@@ -40,18 +42,19 @@ class _Wanted(NamedTuple):
 
 
 class _Names(NamedTuple):
-    """By index."""
+    """Names of services and backends by index."""
 
     services: dict[int, str]
     backends: dict[int, Backend]
 
 
 MOST_BUCKETS = 1 << 18
-"""What one page looks at: with a filter that few match, it may be shorter than asked for, and not be the last."""
+"""Buckets that one page reads at most. With a filter that few connections match, a page can be shorter than
+`limit` without being the last."""
 
 
 class Connections:
-    """What stands in the table of one data plane."""
+    """Lists the connections of one data plane."""
 
     def __init__(self, tables: Tables, records: Records, clock: Clock, indices: Indices) -> None:
         self._tables, self._records, self._clock, self._indices = tables, records, clock, indices
@@ -59,8 +62,8 @@ class Connections:
     def reader(
         self, *, service: str | None, backend: str | None, client: str | None, limit: int, place: int = 0
     ) -> Callable[[], ConnectionPage]:
-        """See `xdpdirector.dataplane.interface.Plane.connections`. InvalidRequestError: `client` is no address and
-        no prefix."""
+        """See `xdpdirector.dataplane.interface.Plane.connections`. InvalidRequestError: `client` is neither
+        an address nor a prefix."""
         try:
             clients = ip_network(client, strict=False) if client else None
         except ValueError as error:
@@ -78,7 +81,8 @@ class Connections:
         return read
 
     def _page(self, wanted: _Wanted, names: _Names, limit: int, place: int) -> ConnectionPage:
-        """Places are numbered through: the entries of the first bucket, of the second ..."""
+        """One page. Places number the entries consecutively: those of the first bucket, then of the second,
+        and so on."""
         ours = [index for index, name in names.services.items() if wanted.service in (None, name)]
         theirs = [index for index, key in names.backends.items() if wanted.backend in (None, key[1])]
         found: list[ConnectionView] = []
@@ -88,7 +92,7 @@ class Connections:
         while bucket is not None and bucket - (first or 0) < MOST_BUCKETS:
             stretch = self._records.from_bucket(bucket)
             rows = stretch.rows
-            # Whole columns are compared, as there may be thousands of rows.
+            # Compare whole columns: there can be thousands of rows.
             chosen = np.isin(rows["service"], ours)
             if wanted.backend is not None:
                 chosen &= np.isin(rows["backend"], theirs) & self._of_present(rows)
@@ -112,11 +116,11 @@ class Connections:
 
     @property
     def _tick(self) -> float:
-        """Seconds."""
+        """Length of a tick in seconds."""
         return (1 << self._tables.enums["tick_numbers"]["TICK_SHIFT"]) / self._clock.hz
 
     def _of_present(self, rows: Any) -> Any:
-        """Whether a record is of the backend that has that index now, and of no earlier one."""
+        """True for records of the backend that has the index now, not of an earlier one."""
         return self._tables.backends["generation"][rows["backend"]] & 0xFF == rows["generation"]
 
     def _backend(self, row: Any, names: _Names) -> str | None:
@@ -144,7 +148,7 @@ class Connections:
 
 
 def _from(clients: Array, network: Network) -> Array:
-    """Where an address is one of the network's; of the other version none is."""
+    """True for client addresses within the network; always false for the other IP version."""
     words = clients if clients.ndim == 2 else clients[:, np.newaxis]
     if words.shape[1] * 32 != network.max_prefixlen:
         return np.zeros(len(clients), bool)

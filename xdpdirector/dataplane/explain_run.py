@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the packet program about a frame: the one that explains (bpf/explain.h), which changes nothing that lasts.
+"""Runs the explaining program (bpf/explain.h) on a frame. That program changes no lasting state.
 
-Knows the program and what it writes down, by numbers and by names; not what that means.
+Knows the program and its output as numbers and names, not what they mean.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIRST = np.uint32(0).tobytes()
 
 
 class Explainer:
-    """`program`: where the one that explains is pinned. Close it, or use it as a context manager."""
+    """`program`: pin of the explaining program. Close it, or use it as a context manager."""
 
     def __init__(self, program: Path, tables: Tables, indices: Indices) -> None:
         self._tables, self._indices = tables, indices
@@ -43,13 +43,13 @@ class Explainer:
         os.close(self._notes)
 
     def ask(self, frame: bytes, interface: str) -> Finding:
-        """About a frame that comes in there. OSError when the kernel does not run the program on it."""
+        """Explain a frame received on this interface. OSError if the kernel cannot run the program on it."""
         blank = np.zeros(1, self._type)
         blank["backend"] = NO_BACKEND
         libbpf.update(self._notes, _FIRST, blank.tobytes())
         result = libbpf.prog_test_run(self._program, frame, socket.if_nametoindex(interface))
         raw = libbpf.lookup(self._notes, _FIRST, self._type.itemsize)
-        assert raw is not None  # an array has all its entries
+        assert raw is not None  # an array map has all its entries
         return self._finding(
             _ACTIONS[result.verdict], result.frame, np.frombuffer(raw, self._type)[0], interface
         )

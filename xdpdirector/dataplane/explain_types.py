@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A packet that somebody asks about, the frame that it would be, and what the packet program says of it. Pure."""
+"""A question about a packet, the frame that represents it, and the packet program's answer. Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xdpdirector.model.fields import NUMBER, Frozen, HostAddress
 from xdpdirector.model.listener import Listener, Ports
 
 _PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
-_FLAGS = "FSRPAU"  # from the lowest bit on (RFC 9293, 3.1)
+_FLAGS = "FSRPAU"  # from the lowest bit (RFC 9293, 3.1)
 _TTL = 64
 _WINDOW = 64240
 _DATA = bytes(12)
@@ -22,8 +22,8 @@ Port = Annotated[int, Field(ge=1, le=65535), NUMBER]
 
 
 class Question(Frozen):
-    """`flags` are TCP's, by their first letters: `S` opens a connection, `A` is of a running one. `interface`:
-    where it comes in; by default the first that carries the program."""
+    """`flags`: TCP flags by first letter: `S` opens a connection, `A` belongs to an established one.
+    `interface`: the ingress interface, by default the first with the program attached."""
 
     client: HostAddress
     client_port: Port
@@ -41,13 +41,13 @@ class Question(Frozen):
 
     @property
     def listener(self) -> Listener:
-        """Whom the packet is for."""
+        """The destination of the packet."""
         return Listener(self.vip, Ports(self.port, self.port), self.protocol)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """A flow's slot in a service's ring: `number` counts from the ring's first."""
+    """A flow's slot in a service's ring. `number` is relative to the start of the ring."""
 
     number: int
     backend: str | None
@@ -57,9 +57,9 @@ class Slot:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the program said. `action` is XDP's; `reason` as in `enum reason` and `facts` as in `enum fact` of
-    bpf/types.h, in lower case; `backend` is the one that was looked at last; `frame` as it would leave; `interface`
-    is where it came in, and `way_out` where it would leave."""
+    """The program's answer. `action`: the XDP action. `reason`: `enum reason`, `facts`: `enum fact` of
+    bpf/types.h, in lower case. `backend`: the last one that was considered. `frame`: as it would be sent.
+    `interface`: ingress; `way_out`: egress."""
 
     action: str
     reason: str
@@ -73,7 +73,7 @@ class Finding:
 
 
 def frame_of(question: Question, source: bytes, destination: bytes) -> bytes:
-    """The frame between these MAC addresses. Its checksums are zero: the packet path looks at none."""
+    """The frame between these MAC addresses. Checksums are zero: the packet path does not verify them."""
     payload = _transport(question)
     if question.client.version == 6:
         kind, header = 0x86DD, _ipv6(question, len(payload))

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guard in the maps: which prefixes are denied, how many new connections a service takes, and what was refused.
+"""The guard's maps: denied prefixes, limits of new connections per service, and counters of refusals.
 
-Remembers what stands in the maps, as reading them takes long; `check` looks again, so that the next `deny` and
-`limit` repair it. Each denied prefix keeps its number, and so its count, as long as it is denied. Knows prefixes,
-limits and indices of services; nothing of who wants them, or why.
+Caches the contents of the maps, because reading them is slow. `check` reads them again, so that the next
+`deny` and `limit` repair differences. A denied prefix keeps its number, and so its counter, while it is
+denied. Knows prefixes, limits and service indices; not who requested them, or why.
 """
 
 from __future__ import annotations
@@ -29,20 +29,20 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.model.guard import Prefix, ServiceLimit
 from xdpdirector.model.status import Refused
 
-AT_ONCE = 16384  # denied prefixes that one look at what somebody else may have changed is at
+AT_ONCE = 16384  # denied prefixes that one call of `survey` compares
 
 _TRIES = {4: "denied4", 6: "denied6"}
 
 
 class _Limited(NamedTuple):
-    """A limit that was brought into the map, and the entry that came of it."""
+    """A limit as it was applied, and the resulting map entry."""
 
     limit: ServiceLimit | None
     entry: bytes
 
 
 class Guarding:
-    """The one writer of the guard's maps."""
+    """The only writer of the guard's maps."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self._tables, self._clock = tables, clock
@@ -50,16 +50,16 @@ class Guarding:
         self._entries: dict[Prefix, Entry] = {}
         self._limited: dict[int, _Limited] = {}
         self.writes = 0
-        """Grows with each change of who is denied."""
+        """Incremented with each change of denied prefixes."""
         self.check()
 
     def check(self) -> None:
-        """Read again what stands in the maps, where somebody else may have changed it."""
+        """Read the maps again, in case another process changed them."""
         self._take(self._read_denied())
         self.check_limits()
 
     def check_limits(self) -> None:
-        """The same of the limits alone, which are few."""
+        """As `check`, for limits only; there are few."""
         self._limits: Array = np.concatenate([values.copy() for _, values in self._tables.read("limits")])
         self._limited = {
             service: limited
@@ -79,19 +79,20 @@ class Guarding:
         self._denied = denied
         taken = set(denied.values())
         self._fresh = max(taken, default=-1) + 1
-        """From here on no number was given yet; below, those of `_returned` are free."""
+        """The lowest number never assigned; free numbers below it are in `_returned`."""
         self._returned = [number for number in range(self._fresh) if number not in taken]
         self._shared = Counter[int]()
-        """Of numbers that somebody else gave to several entries: how many have them besides one."""
+        """Numbers that another writer gave to several entries: how many entries beyond the first have them.
+        """
         if len(taken) < len(denied):
             self._shared.update({number: count - 1 for number, count in Counter(denied.values()).items()})
         self._survey = self._pieces()
 
-    # Looking for what somebody else changed
+    # Detecting changes by others
 
     def survey(self) -> bool:
-        """Look at some thousand of the denied prefixes, each time at the next ones: whether they are as they should
-        be. May be called in another thread."""
+        """Compare a few thousand denied prefixes with the maps, continuing where the last call stopped. True
+        if they match. Thread-safe."""
         writes = self.writes
         try:
             sound = next(self._survey)
@@ -101,7 +102,8 @@ class Guarding:
         return sound or writes != self.writes
 
     def _pieces(self) -> Iterator[bool]:
-        """What is there is looked up; what is missing shows at the end, in how many there were."""
+        """Batches of expected prefixes to look up. A surplus shows at the end, as a difference in the number
+        of entries."""
         writes, found = self.writes, 0
         for name in _TRIES.values():
             for keys, values in self._tables.read(name, AT_ONCE):
@@ -114,18 +116,20 @@ class Guarding:
 
     @property
     def places(self) -> int:
-        """How many prefixes are denied."""
+        """Number of denied prefixes."""
         return len(self._denied)
 
     @property
     def denies(self) -> bool:
-        """Whether any prefix is denied."""
+        """True if any prefix is denied."""
         return bool(self._denied)
 
     def deny(self, prefixes: Collection[Prefix]) -> int:
-        """Exactly these are denied from now on; how many entries were written. CapacityError before anything is.
+        """Deny exactly these prefixes; returns the number of entries written. CapacityError is raised before
+        any write.
 
-        What is new comes before the rest goes, so that nobody slips through who is denied before and after.
+        Additions come before deletions, so that a client that is denied before and after is denied
+        throughout.
         """
         room = self._tables.entries("denials")
         self._entries = {prefix: self._entries.get(prefix) or self._entry(prefix) for prefix in prefixes}
@@ -136,7 +140,8 @@ class Guarding:
         return self._exchange(new, lost)
 
     def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
-        """These are denied besides, and those no more; else as `deny`. Costs the same however many are denied."""
+        """Deny `new` as well, and no longer deny `gone`; otherwise as `deny`. The cost does not depend on how
+        many are denied."""
         room = self._tables.entries("denials")
         for prefix in new:
             self._entries[prefix] = self._entries.get(prefix) or self._entry(prefix)
@@ -176,11 +181,12 @@ class Guarding:
                 self._returned.append(number)
 
     def denied(self) -> set[Prefix]:
-        """Who is denied, as the maps have it."""
+        """Denied prefixes, as the maps have them."""
         return {self._prefix(entry) for entry in self._denied}
 
     def denied_packets(self, prefix: Prefix) -> int:
-        """Packets dropped since it was denied; 0 when it is not. The longest prefix counts a packet."""
+        """Packets dropped since the prefix was denied; 0 if it is not denied. A packet counts for the longest
+        matching prefix."""
         number = self._denied.get(self._entries.get(prefix) or self._entry(prefix))
         return 0 if number is None else int(self._tables.per_cpu_sum("denials", number)[0])
 
@@ -198,8 +204,8 @@ class Guarding:
     # Limits
 
     def limit(self, service: int, limit: ServiceLimit | None) -> int:
-        """A service's limit, or none; how many entries were written. Another limit than before begins with full
-        bursts, and so does one that was away."""
+        """Set or remove a service's limit; returns the number of entries written. A new or changed limit
+        starts with full bursts."""
         if self.is_limited(service, limit):
             return 0
         wanted, present = self._in_jiffies(limit), self._limits[service]
@@ -210,7 +216,7 @@ class Guarding:
         return int(differs)
 
     def is_limited(self, service: int, limit: ServiceLimit | None) -> bool:
-        """Whether the limit was brought into the map, and stood there still at the last `check`."""
+        """True if the limit was applied and was still in the map at the last `check`."""
         return service in self._limited and self._limited[service].limit == limit
 
     def _begin_anew(self, service: int, fields: dict[str, Any]) -> None:
@@ -223,7 +229,7 @@ class Guarding:
         self._tables.write("paid", index, np.zeros(1, np.uint64))
 
     def _in_jiffies(self, limit: ServiceLimit | None) -> dict[str, Any]:
-        """The fields of `struct limit`. What a jiffy earns is always tolerated: time has no smaller steps."""
+        """Fields of `struct limit`. Bursts allow at least what one jiffy earns: time has no finer resolution."""
         source = limit.per_source if limit else None
         cost, tolerance = self._price(limit.rate, limit.in_burst) if limit else (0, 0)
         source_cost, source_tolerance = self._price(source.rate, source.in_burst) if source else (0, 0)
@@ -244,12 +250,12 @@ class Guarding:
         return cost, max(jiffy, (burst - 1) * cost)
 
     def refused(self, service: int) -> Refused:
-        """Connections refused since the service has this index."""
+        """Connections refused since the service got this index."""
         by_service, by_source = self._tables.per_cpu_sum("refusals", service)
         return Refused(by_service=int(by_service), by_source=int(by_source))
 
     def begin(self, service: int) -> None:
-        """The index is another service's from now on: nothing was refused, and nobody has paid."""
+        """The index now belongs to another service: reset its counters and its state of payments."""
         self._tables.per_cpu_zero("refusals", service)
         self._begin_anew(service, {})
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which index a service and a backend have in the maps. The labels in the maps are the memory, so that a daemon
-that adopts them knows the indices again. What a change costs does not grow with the number of others. Knows labels
-and free places; nothing of what an index is used for.
+"""Assigns map indices to services and backends. Stores the assignment as labels in the maps, so that a daemon
+that adopts the maps gets the same indices. The cost of a change does not depend on the number of entries.
+Knows labels and free indices; not what an index is used for.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xdpdirector.errors import CapacityError
 
 Backend = tuple[str, str]
 PLACES = 256
-"""Numbers that a service's backends have among themselves."""
+"""Number of distinct places that the backends of one service can have."""
 
 
 class Indices:
@@ -38,18 +38,18 @@ class Indices:
         heapify(self._free_services)
         self.places: dict[str, dict[str, int]] = {}
         self._taken: dict[str, int] = {}
-        """By service: a bit for each place that a backend has."""
+        """By service: bit mask of the places in use."""
         for key, index in self.backends.items():
             self._give_place(key, int(tables.backends["place"][index]))
         self._resting = deque(self._free_backends())
-        """The free indices of backends, the one that has rested longest first."""
+        """Free backend indices, longest unused first."""
 
     def of_service(self, name: str) -> list[Backend]:
-        """The backends that have an index in this service."""
+        """The backends of this service that have an index."""
         return [(name, backend) for backend in self.places.get(name, ())]
 
     def add_service(self, name: str) -> int:
-        """The index of a service, a new one if it has none; CapacityError when all are taken."""
+        """The service's index, assigned if it has none. CapacityError when all are taken."""
         if name not in self.services:
             if not self._free_services:
                 limit = self._tables.entries("services")
@@ -65,8 +65,8 @@ class Indices:
         heappush(self._free_services, index)
 
     def add_backend(self, key: Backend, is_free: Callable[[int], bool]) -> int:
-        """The index of a backend; a new one is the free index that has rested longest. `is_free` says whether
-        nothing in the maps refers to it any more."""
+        """The backend's index, assigned if it has none: the free index unused for the longest time.
+        `is_free(index)`: nothing in the maps references the index."""
         if key not in self.backends:
             index = self._take_rested(is_free)
             label = self._tables.backend_labels[index]
@@ -77,7 +77,7 @@ class Indices:
         return self.backends[key]
 
     def _take_rested(self, is_free: Callable[[int], bool]) -> int:
-        """One that something refers to does not rest yet: it goes to the end."""
+        """Skip indices that are still referenced: they go to the end of the queue."""
         for _ in range(len(self._resting)):
             index = self._resting.popleft()
             if is_free(index):
@@ -95,8 +95,9 @@ class Indices:
         self._resting.append(index)
 
     def _give_place(self, key: Backend, wanted: int) -> None:
-        """The wanted one, if it is free, else the first that is. While a service passes from many backends to many
-        others some may share one, which does no harm: nobody who goes is out for some VIPs alone."""
+        """Assign the wanted place if it is free, else the first free one. While a service changes from many
+        backends to many others, some may share a place. That is harmless: backends being removed are never
+        out for single VIPs."""
         taken = self._taken.get(key[0], 0)
         if taken >> wanted & 1:
             wanted = min(PLACES - 1, (~taken & taken + 1).bit_length() - 1)
@@ -112,6 +113,7 @@ class Indices:
             del self.places[key[0]], self._taken[key[0]]
 
     def _free_backends(self) -> list[int]:
-        """Those that nobody ever had come first. How long the others have rested, the maps do not say."""
+        """Free backend indices: never used ones first. The maps do not record how long the others have been
+        free."""
         generations, taken = self._tables.backends["generation"].tolist(), set(self.backends.values())
         return sorted(set(range(len(generations))) - taken, key=lambda index: (generations[index] > 0, index))

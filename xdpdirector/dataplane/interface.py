@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between deciding and the kernel: what the director needs of a data plane.
+"""The interface between control and data plane: what the director requires of a data plane.
 
-`RealPlane` in `xdpdirector.dataplane.kernel` fills it for real.
+`RealPlane` in `xdpdirector.dataplane.kernel` implements it on the kernel's maps.
 """
 
 from __future__ import annotations
@@ -30,56 +30,59 @@ class Plane(Protocol):
     """Keys are (service, backend). Times are monotonic seconds."""
 
     def adopted(self) -> dict[Key, State]:
-        """The backends it knew before, and how they served."""
+        """The backends found in the maps at start, with their states."""
 
     def adopted_vips(self) -> dict[Key, dict[Address, bool]]:
-        """Of the same: for each VIP that they had, whether they take its packets while they serve."""
+        """For the same backends: for each VIP of their service, whether they take packets for it while
+        serving."""
 
     def services(self) -> set[str]: ...
 
     def apply(self, plan: ServicePlan, now: float) -> int:
-        """Bring it to this plan; how many places had to be written. CapacityError or DataplaneError when it
-        cannot be; then part of it may be there, and applying the plan before brings that back."""
+        """Apply the plan; returns the number of words or entries written. CapacityError or DataplaneError
+        when it fails: part of the plan may then be applied, and applying the previous plan restores it."""
 
     def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
-        """CapacityError when it could not hold these, in place of those of the same names, even without the
-        services that are `gone`. Nothing is changed."""
+        """Raise CapacityError unless these services fit, replacing services of the same names, also after the
+        services in `gone` are removed. Changes nothing."""
 
     def remove(self, name: str) -> None:
-        """Of a service that it has."""
+        """Remove an existing service."""
 
     def is_settled(self, service: str) -> bool:
-        """Whether all running flows that need a record have one: only then are counts of 0 the truth."""
+        """True if every live flow that needs a record has one. Only then does a count of 0 mean that there
+        are no connections."""
 
     def counts(self, key: Key) -> ConnectionCounts: ...
 
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
-        """Of each of these; nothing of a backend that the plane does not know."""
+        """Traffic of each of these backends; zero for a backend that the plane does not know."""
 
     def departed(self, service: str) -> Traffic:
-        """Of the backends that the service had and has no more."""
+        """Traffic of the backends that were removed from the service."""
 
     def total_traffic(self) -> Traffic:
-        """Of all backends that there are and were."""
+        """Traffic of all present and former backends."""
 
     def verdicts(self) -> dict[str, int]: ...
 
     def deny(self, prefixes: Collection[Prefix]) -> int:
-        """Exactly these clients are denied from now on; how many places had to be written. CapacityError or
-        DataplaneError when it cannot be; denying what was denied before brings that back."""
+        """Deny exactly these prefixes; returns the number of entries written. CapacityError or DataplaneError
+        when it fails; denying the previous prefixes again restores them."""
 
     def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
-        """These are denied besides, and those no more; else as `deny`, at a cost of these alone."""
+        """Deny `new` as well, and no longer deny `gone`; otherwise as `deny`, at a cost of these prefixes
+        only."""
 
     async def denies_as_told(self) -> bool:
-        """Whether it still denies whom it was told, as far as can be seen: of very many it looks at some each
-        time. DataplaneError."""
+        """True if the maps still deny what was requested. Checks only part of a large set on each call.
+        DataplaneError."""
 
     def denied(self) -> set[Prefix]:
-        """Who is denied, as a predecessor may have left it."""
+        """The denied prefixes in the maps, also those that a previous daemon wrote."""
 
     def denied_packets(self, prefix: Prefix) -> int:
-        """Packets dropped since the prefix is denied."""
+        """Packets dropped since the prefix was denied."""
 
     def refused(self, service: str) -> Refused: ...
 
@@ -92,30 +95,30 @@ class Plane(Protocol):
         limit: int,
         place: int = 0,
     ) -> Callable[[], ConnectionPage]:
-        """What reads a page of the connections that match, from a place in the table on, at most `limit` of them.
-        It takes as long as the table is large: to be called in another thread."""
+        """Returns a function that reads one page of at most `limit` matching connections, starting at `place`
+        in the table. Its run time grows with the table: call it in another thread."""
 
     def total_connections(self) -> int: ...
 
     def clients_turned_away(self) -> int:
-        """How often the table of clients had no room for one more."""
+        """How often the table of clients had no room for a new client."""
 
     def fill(self) -> dict[str, Fill]:
-        """How full the maps are, by their name in `sizes`."""
+        """Fill level of the maps, by their names in `sizes`."""
 
     def attachments(self) -> tuple[AttachmentView, ...]: ...
 
     def watch(self, selection: Selection | None, seconds: float) -> None:
-        """Tell of these decisions for so long, and of no others; None: of none."""
+        """Trace the selected decisions for this many seconds, and no others. None stops tracing."""
 
     def decisions(self, most: int) -> tuple[int, list[Decision]]:
-        """How many could not be told since this was asked last, and what was told; at most so many."""
+        """The number of decisions lost since the last call, and at most `most` traced decisions."""
 
     async def holdings(self) -> Holdings:
-        """What the kernel holds; DataplaneError."""
+        """What the kernel holds: programs, maps, entries. DataplaneError."""
 
     async def explain(self, question: Question) -> Finding:
-        """What the packet program would do. InvalidRequestError: there is no such interface. DataplaneError."""
+        """What the packet program would do. InvalidRequestError: no such interface. DataplaneError."""
 
     async def sweep(self, now: float) -> None:
-        """Count connections anew, and let go of what has timed out."""
+        """Count connections anew, and delete records that timed out."""

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Takes stock of what the kernel holds: programs, where they run, maps and how full they are, backends.
+"""Lists what the kernel holds: programs, attachments, maps with their fill level, backends.
 
-Reads only. Counting walks whole hash maps: to be done beside the loop. Knows nothing of what is wanted.
+Reads only. Counting iterates over whole hash maps: run it outside the event loop. Does not know the desired
+state.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def take(
     clock: Clock,
     fill: Mapping[str, Fill],
 ) -> Holdings:
-    """`fill`: what is known of maps that cannot be counted, by their names. OSError."""
+    """`fill`: known fill levels, by map name, of maps that cannot be counted. OSError."""
     loaded = tables.loaded
     fill = {**fill, **_connections(tables, records)}
     explaining = next(paths.pins.glob(f"{bpffs.EXPLAINING}*"), None)
@@ -86,7 +87,7 @@ def _program(name: str, pin: Path) -> ProgramView:
 
 
 def _stages(paths: InstancePaths, tables: Tables) -> dict[str, int]:
-    """Ids by name; only those of the installed program can be found."""
+    """Program ids by stage name. Empty unless the loaded program is the installed one."""
     loaded = tables.loaded
     build = Build(paths, loaded.sizes, source.program())
     if build.program_digest != loaded.program_digest:
@@ -122,7 +123,7 @@ def _map(tables: Tables, name: str, fill: Mapping[str, Fill]) -> MapView:
 
 
 def _connections(tables: Tables, records: Records) -> dict[str, Fill]:
-    """Of the tables of connections, whose entries are buckets of several."""
+    """Fill of the conntrack tables, whose map entries are buckets of several records."""
     counts = dict.fromkeys(CONNECTIONS, 0)
     for rows in records.read():
         counts[CONNECTIONS[int(rows["ipv6"][0])]] += len(rows)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel holds of a director, as API and CLI show it: programs, maps, and what stands in them. Pure."""
+"""What the kernel holds of a director, as API and CLI show it: programs, maps and their entries. Pure."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from xdpdirector.model.fields import Frozen
 
 
 class ProgramView(Frozen):
-    """`tag`: the kernel's hash of the instructions; `verified`: how often the verifier looked at one of them
-    (0 before Linux 5.16). `instructions`, and the bytes of `machine_code`, are 0 where the daemon may not know."""
+    """`tag`: the kernel's hash of the instructions. `verified`: instructions processed by the verifier (0
+    before Linux 5.16). `instructions` and `machine_code` (bytes) are 0 if the daemon lacks the privilege to
+    read them."""
 
     name: str
     id: int
@@ -19,7 +20,7 @@ class ProgramView(Frozen):
 
 
 class CarrierView(Frozen):
-    """An interface that carries the program; `current`: the one that is loaded now, and not an earlier one."""
+    """An interface with the program attached. `current`: the program is the loaded one, not an earlier one."""
 
     interface: str
     ifindex: int
@@ -29,8 +30,8 @@ class CarrierView(Frozen):
 
 
 class MapView(Frozen):
-    """`entries`: how many are in use, None where that says nothing; `room`: how many there can be, of
-    connections in the tables of those, of bytes in a ring buffer."""
+    """`entries`: how many are in use, None if not applicable. `room`: the capacity; connections for conntrack
+    tables, bytes for a ring buffer."""
 
     name: str
     type: str
@@ -42,8 +43,9 @@ class MapView(Frozen):
 
 
 class BackendEntry(Frozen):
-    """A backend as packets see it. `state`: `serving`, `down` or `maintenance`; `accepts`: takes new connections.
-    `mac`: where its frames go; None when that is not known, or when it is the director itself (`local`)."""
+    """A backend as the packet path sees it. `state`: `serving`, `down` or `maintenance`. `accepts`: takes new
+    connections. `mac`: destination MAC of its frames; None if unknown, or if the backend is the director
+    itself (`local`)."""
 
     service: str
     backend: str
@@ -58,10 +60,10 @@ class BackendEntry(Frozen):
 
 
 class Holdings(Frozen):
-    """`program`: the one that is loaded, with its digest; `stages`: ids of the programs that it goes on in;
-    `explaining`: the one that explains, once somebody has asked. `own_macs`: of this machine, for whose frames the
-    program looks, also what its interfaces had for MACs within the last minute; empty: any. `layout`: the digest of
-    all that gives the maps their shape."""
+    """`program`: the loaded program, `program_digest`: its digest. `stages`: ids of its tail-called programs.
+    `explaining`: the explaining program, None before its first use. `own_macs`: destination MACs that the
+    program accepts, including MACs that an interface had within the last minute; empty: any. `layout`: digest
+    of everything that determines the layout of the maps."""
 
     program: ProgramView
     program_digest: str

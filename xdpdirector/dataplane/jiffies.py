@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Time as the packet path reads it. Knows the program `clock` in bpf/director.c, not what the time is for."""
+"""Reads jiffies as the packet path does. Knows the program `clock` in bpf/director.c, not what the time is
+used for.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ _PAUSES = (0.05, 0.1, 0.2, 0.4)  # seconds
 
 
 class Clock:
-    """Jiffies, as the packet path reads them: asked of the kernel by running the program `clock` once."""
+    """Reads jiffies by running the program `clock` once per reading."""
 
     def __init__(self, program: Path) -> None:
         self._fd = libbpf.obj_get(program)
@@ -25,16 +27,16 @@ class Clock:
         os.close(self._fd)
 
     def now(self) -> int:
-        """Jiffies, the low 32 bits."""
+        """The low 32 bits of jiffies."""
         return int.from_bytes(libbpf.prog_test_run(self._fd, bytes(64)).frame[:4], sys.byteorder)
 
     def jiffies(self, seconds: float) -> int:
-        """A span of time in jiffies, at least 1."""
+        """Seconds in jiffies, at least 1."""
         return min(max(1, round(seconds * self.hz)), 0x7FFFFFFF)
 
     def _measure(self) -> int:
-        """Jiffies a second. The kernel does not tell, so two readings do, further apart until they leave no doubt:
-        a busy machine may delay each of them."""
+        """Jiffies per second. The kernel does not export CONFIG_HZ, so compare two readings, with growing
+        pauses until only one rate is possible: a busy machine can delay each reading."""
         for pause in _PAUSES:
             before, first, after = time.monotonic(), self.now(), time.monotonic()
             time.sleep(pause)
@@ -47,5 +49,6 @@ class Clock:
 
 
 def frequencies(ticks: int, shortest: float, longest: float) -> list[int]:
-    """At which of the kernel's tick rates (CONFIG_HZ) so many ticks can fall into a time of these bounds."""
+    """The kernel tick rates (CONFIG_HZ) at which this many ticks fit into a time between the bounds, in
+    seconds."""
     return [hz for hz in _KNOWN_HZ if shortest * hz - 1 < ticks < longest * hz + 1]

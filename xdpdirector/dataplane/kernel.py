@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The data plane in the kernel, as the director sees it: maps, sweep and attachments behind one seam."""
+"""The data plane in the kernel, for the director: maps, sweep and attachments behind one interface."""
 
 from __future__ import annotations
 
@@ -45,15 +45,16 @@ from xdpdirector.paths import InstancePaths
 
 Result = TypeVar("Result")
 
-# Of a frame that is asked about: addresses for documentation (RFC 9542, 2.1.4).
+# MAC addresses of an explained frame: reserved for documentation (RFC 9542, 2.1.4).
 SENDER, RECEIVER = bytes.fromhex("00005e005301"), bytes.fromhex("00005e005302")
 
 
 class RealPlane:
-    """Opens what the loader made; a context manager. Implements `xdpdirector.dataplane.interface.Plane`."""
+    """Opens the maps and programs that the loader made. A context manager. Implements
+    `xdpdirector.dataplane.interface.Plane`."""
 
     def __init__(self, paths: InstancePaths, loaded: Loaded) -> None:
-        """DataplaneError when maps or programs are not there."""
+        """DataplaneError when maps or programs are missing."""
         self._paths = paths
         self._tables = Tables(loaded)
         self._clock = Clock(paths.pins / "clock")
@@ -63,7 +64,7 @@ class RealPlane:
         self._explainer: Explainer | None = None
         self._explaining = asyncio.Lock()
         self._using, self._closed = threading.Lock(), False
-        """Held by a thread that reads the maps: they are not closed under it."""
+        """Held by a thread while it reads the maps, so that they are not closed meanwhile."""
         self._decisions: Decisions | None = None
         self._last: SweepResult | None = None
 
@@ -81,8 +82,8 @@ class RealPlane:
         self._clock.close()
 
     def connection_tables(self) -> tuple[Tables, Clock, Path, Rings]:
-        """For connection sync, which is to be closed before this: the maps, the path's clock, where the program
-        `merge` is pinned, and the rings' one writer."""
+        """For connection sync, which must be closed before this: the maps, the clock, where the program
+        `merge` is pinned, and the only writer of the rings."""
         return self._tables, self._clock, self._paths.pins / "merge", self._dataplane.rings
 
     def adopted(self) -> dict[Key, State]:
@@ -109,7 +110,7 @@ class RealPlane:
         return self._dataplane.is_settled(service)
 
     def counts(self, key: Key) -> ConnectionCounts:
-        """Nothing for a backend that is not in the maps (yet)."""
+        """Zero for a backend that is not in the maps (yet)."""
         index = self._dataplane.indices.backends.get(key)
         if index is None:
             return ConnectionCounts()
@@ -198,11 +199,11 @@ class RealPlane:
         )
 
     def take_frames_for(self, macs: Sequence[bytes], former: Sequence[bytes]) -> None:
-        """See `stations.tell`."""
+        """See `own_macs.tell`."""
         own_macs.tell(self._tables.stations, macs, former)
 
     def leave_frames_for(self, macs: Set[bytes]) -> None:
-        """See `secondary_map.write`."""
+        """See `secondary_mac_map.write`."""
         with _explained():
             secondary_mac_map.write(self._tables, macs)
 
@@ -240,11 +241,11 @@ class RealPlane:
         interface = question.interface or next(carrying, "lo")
         try:
             socket.if_nametoindex(interface)
-        except (OSError, ValueError) as error:  # ValueError: a name with a NUL, or of no encoding
+        except (OSError, ValueError) as error:  # ValueError: a name with a NUL, or not encodable
             raise InvalidRequestError(
                 f"there is no interface '{interface}' here", pointer="/interface"
             ) from error
-        # The first who asks waits for the compiler, and so do those who come then.
+        # The first caller waits for the compiler; callers that come meanwhile wait with it.
         async with self._explaining:
             if self._explainer is None:
                 loaded = self._tables.loaded
@@ -258,7 +259,7 @@ class RealPlane:
         rings = self._dataplane.rings.writes
         resting = self._dataplane.fronts.resting()
         self._last = await _in_thread(lambda: sweep(self._tables, self._records, self._clock))
-        if rings == self._dataplane.rings.writes:  # else it saw owners that are not the present ones
+        if rings == self._dataplane.rings.writes:  # else the sweep saw outdated owners
             self._dataplane.settle(self._last.exceptions, now)
         self._dataplane.even_turns()
         self._dataplane.fronts.release(resting)
@@ -269,7 +270,7 @@ class RealPlane:
 
 
 async def _in_thread(work: Callable[[], Result]) -> Result:
-    """Also when cancelled it waits for the thread, which uses the maps until it ends."""
+    """Run in a thread. If cancelled, still wait for the thread: it uses the maps until it ends."""
     working = asyncio.create_task(asyncio.to_thread(work))
     try:
         return await asyncio.shield(working)
@@ -279,7 +280,7 @@ async def _in_thread(work: Callable[[], Result]) -> Result:
 
 @contextmanager
 def _explained() -> Iterator[None]:
-    """What the kernel says, as one of our errors."""
+    """Translate OSError to CapacityError or DataplaneError."""
     try:
         yield
     except OSError as error:

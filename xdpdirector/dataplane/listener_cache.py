@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shortcuts in the map `entrance`, by which the program tells at a glance which listener a packet is for.
+"""The listener cache in the map `entrance`: the program finds the listener of most packets with one array
+access.
 
-They follow from the exact maps, and are no more than a faster way: see bpf/fastpath.h, whose arithmetic is repeated
-here. One word is one listener, or says that the exact maps are to be asked, so that each change is a single store.
-Knows the keys of listeners, and nothing of what they lead to.
+The cache is derived from the exact maps, and is only faster: see bpf/fastpath.h, whose hash is repeated here.
+One word holds one listener, or says that the exact maps must be looked up, so each change is a single store.
+Knows listener keys, not what they lead to.
 """
 
 from __future__ import annotations
@@ -23,35 +24,36 @@ _KINDS = {PROTOCOLS["tcp"]: 0, PROTOCOLS["udp"]: 1}
 
 
 class Place(NamedTuple):
-    """Where a listener's word is, and what of its key stands there."""
+    """Where a listener's word is, and the part of its key that is stored there."""
 
     word: int
     rest: int
 
 
 class Shortcuts:
-    """Keeps the words as the listeners are: who changes those says so, or lets `fill` look at all of them."""
+    """Keeps the words in step with the listeners. The caller reports each change, or passes all listeners to
+    `fill`."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
         self._bits = tables.enums["shortcut_bits"]
         self._alone, self._taken = (1 << self._bits[f"SHORTCUT_{name}"] for name in ("ALONE", "TAKEN"))
         self._found: dict[int, dict[Entry, int]] = defaultdict(dict)
-        """The listeners that have their place there, with the words that stand for them."""
+        """By word: the listeners that hash to it, each with its word."""
         self._words = tables.shortcuts.copy()
-        """What shall stand in the map."""
+        """The expected contents of the map."""
         self._places: dict[Entry, Place | None] = {}
-        """Of all of them: where a key leads never changes, and working it out takes long."""
+        """Cache: the place of a key never changes and is slow to compute."""
 
     def put(self, entry: Entry, service: int, front: int) -> None:
-        """A listener leads there from now on. Once the exact map says so, too."""
+        """Add or change a listener. Call it after the exact map was written."""
         place = self.place_of(entry)
         if place:
             self._found[place.word][entry] = self._word_of(place, service, front)
             self._write(place.word)
 
     def remove(self, entry: Entry) -> None:
-        """There is no such listener any more. While the exact map still has it."""
+        """Remove a listener. Call it before it is removed from the exact map."""
         place = self.place_of(entry)
         if place:
             self._found[place.word].pop(entry, None)
@@ -59,7 +61,7 @@ class Shortcuts:
         self._places.pop(entry, None)
 
     def fill(self, listeners: Mapping[Entry, tuple[int, int]]) -> int:
-        """There are these listeners, leading to service and front, and no others; how many words said otherwise."""
+        """Set exactly these listeners, each with (service, front); returns how many words were wrong."""
         self._found.clear()
         self._places = {entry: place for entry, place in self._places.items() if entry in listeners}
         words = np.full(len(self._tables.shortcuts), self._alone, np.uint64)
@@ -72,7 +74,7 @@ class Shortcuts:
         return self.repair()
 
     def repair(self) -> int:
-        """Put right what somebody else wrote; how many words."""
+        """Restore words that another process changed; returns how many."""
         wrong = np.flatnonzero(self._tables.shortcuts != self._words)
         self._tables.shortcuts[wrong] = self._words[wrong]
         return len(wrong)
@@ -81,7 +83,7 @@ class Shortcuts:
         self._words[word] = self._tables.shortcuts[word] = self._word_at(word)
 
     def place_of(self, entry: Entry) -> Place | None:
-        """None: it has no shortcut."""
+        """None if the listener cannot be cached."""
         if entry not in self._places:
             self._places[entry] = self._worked_out(entry)
         return self._places[entry]
@@ -105,6 +107,6 @@ class Shortcuts:
         return place.rest << self._bits["SHORTCUT_TAKEN"] + 1 | self._taken | value
 
     def _word_at(self, index: int) -> int:
-        """The first one's, as it has been there for longest."""
+        """The listener that was added first."""
         found = self._found[index].values()
         return next(iter(found), 0) | (self._alone if len(found) < 2 else 0)

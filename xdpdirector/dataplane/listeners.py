@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which listeners lead to which service, and the VIPs that follow from them.
+"""Which listeners lead to which service, and the resulting VIPs.
 
-Where ranges meet, the narrower one counts: its prefixes are inside the wider one's or the same as they, so the
-longest match finds it, and only who has a shared prefix is to be decided. Remembers what stands in the maps, as
-reading them takes long; `check` looks again. Knows listeners and indices of services, nothing of what a service is.
+Where port ranges overlap, the narrower one wins. Its prefixes are inside those of the wider range or equal to
+them, so the longest match finds it; only equal prefixes need a decision. Caches the contents of the maps,
+because reading them is slow; `check` reads them again. Knows listeners and service indices, not services.
 """
 
 from __future__ import annotations
@@ -20,20 +20,21 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.model import Address, Listener
 
 Target = tuple[int, int]
-"""The numbers of a service and a front."""
+"""Service index and front id."""
 
 
 class Found(NamedTuple):
-    """What a reading of the maps found: service and front by listener entry, and the keys of the VIPs."""
+    """Contents of the maps: (service, front) by listener entry, and the keys of the map `vips`."""
 
     listeners: dict[Entry, Target]
     vips: set[bytes]
 
 
 class Listening:
-    """`writes` grows with each entry that was set or deleted: what was read of the maps is true for one number.
+    """`writes` is incremented with each entry set or deleted: a reading of the maps is valid for one value of
+    it.
 
-    The cost of a change grows with the service's own listeners, not with those of all services.
+    The cost of a change grows with the listeners of its service, not with those of all services.
     """
 
     def __init__(self, tables: Tables) -> None:
@@ -42,31 +43,32 @@ class Listening:
         self._tables = tables
         self._shortcuts = Shortcuts(tables)
         self._claims: dict[Entry, dict[int, int]] = {}
-        """Which services want an entry, and how wide the narrowest of their listeners is there."""
+        """By entry: the services that claim it, each with the width of its narrowest listener there."""
         self._wanted: dict[int, Set[Entry]] = {}
-        """By service: its entries."""
+        """By service: the entries that it claims."""
         self._brought: dict[int, Set[Listener]] = {}
         self._place: dict[Entry, tuple[Address, int]] = {}
         self._adopt(self.read())
 
     @property
     def entries(self) -> int:
-        """In the fullest of the maps; a range of ports takes several."""
+        """Entries in the fullest of the maps. A port range takes several."""
         return max(self._count.values(), default=0)
 
     def has(self, service: int) -> bool:
-        """Whether some listener leads to this service."""
+        """True if any listener leads to this service."""
         return bool(self._owned.get(service))
 
     def is_brought(self, service: int, listeners: Set[Listener]) -> bool:
-        """Whether exactly these lead to the service, as far as the last `check` saw."""
+        """True if exactly these listeners led to the service at the last `check`."""
         return self._brought.get(service) == listeners if listeners else not self.has(service)
 
     def require_room(
         self, wanted: Iterable[tuple[int | None, Set[Listener]]], gone: Collection[int] = ()
     ) -> None:
-        """CapacityError when the listeners that these services want, None for one that has no number yet, would not
-        fit once those that they have, and those of the services that are `gone`, have left."""
+        """Raise CapacityError unless the wanted listeners fit after the present listeners of the same
+        services, and those of the services in `gone`, are removed. Service None: a service without an index
+        yet."""
         new, entries, losses = 0, set(), {entry for each in gone for entry in self._owned.get(each, ())}
         for service, listeners in wanted:
             if service is not None and listeners and self.is_brought(service, listeners):
@@ -100,7 +102,7 @@ class Listening:
             )
 
     def bring(self, service: int, listeners: Set[Listener]) -> None:
-        """Exactly these listeners lead to the service, whoever had them before."""
+        """Make exactly these listeners lead to the service, whichever service had them before."""
         if listeners and self.is_brought(service, listeners):
             return
         wanted: dict[Entry, int] = {}
@@ -123,12 +125,12 @@ class Listening:
             del self._wanted[service], self._brought[service]
 
     def read(self) -> Found:
-        """What stands in the maps. May be called in another thread."""
+        """Read the maps. Thread-safe."""
         return Found(self._tables.listeners(), self._tables.vips())
 
     def check(self, found: Found) -> None:
-        """Repair what somebody else changed: listeners by the next `bring`, all else now. Nothing was written since
-        `found` was read."""
+        """Repair changes by others: listeners with the next `bring`, everything else now. Nothing may have
+        been written since `found` was read."""
         if found.listeners != self._present:
             self._brought.clear()
             self._adopt(found)
@@ -137,7 +139,7 @@ class Listening:
         self._vips.repair(found.vips)
 
     def _adopt(self, found: Found) -> None:
-        """Begin with what stands in the maps, and what is wanted of it."""
+        """Start from the contents of the maps, taken as the claims."""
         self._present: dict[Entry, Target] = {}
         self._owned: dict[int, set[Entry]] = {}
         self._count: Counter[str] = Counter()
@@ -150,7 +152,7 @@ class Listening:
         self._shortcuts.fill(self._present)
 
     def _claim(self, entry: Entry, service: int, width: int) -> None:
-        """From now on the service wants the entry, whose address is a VIP."""
+        """Record that the service claims the entry, and make its address a VIP."""
         if entry not in self._claims and entry not in self._present:
             self._vips.hold(entry, self._place_of(entry)[0])
         self._claims.setdefault(entry, {})[service] = width
@@ -162,7 +164,7 @@ class Listening:
             self._claims.pop(entry, None)
 
     def _give(self, entry: Entry) -> None:
-        """The entry to whoever wants it most narrowly, or to nobody."""
+        """Write the entry for the service with the narrowest claim, or delete it if no service claims it."""
         claims = [(width, service) for service, width in self._claims.get(entry, {}).items()]
         if not claims:
             if entry in self._present:
@@ -202,7 +204,7 @@ class Listening:
             del self._fronts[front]
 
     def _vips_with(self, gains: Set[Entry], losses: Set[Entry]) -> int:
-        """How many VIPs there would be."""
+        """The number of VIPs after the change."""
         change = Counter(self._place_of(entry)[0] for entry in gains)
         change.subtract(self._place_of(entry)[0] for entry in losses)
         known = {address: self._vips.count(address) for address in change}
@@ -211,7 +213,7 @@ class Listening:
         return len(self._vips) + new - gone
 
     def _front(self, service: int, entry: Entry) -> Front:
-        """`service` is negative for one that has no number yet, and so no front."""
+        """`service` is negative for a service without an index, which has no front."""
         return Front(service, *self._place_of(entry))
 
     def _place_of(self, entry: Entry) -> tuple[Address, int]:

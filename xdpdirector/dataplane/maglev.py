@@ -24,7 +24,7 @@ Owners: TypeAlias = npt.NDArray[np.int32]
 
 NOBODY = -1
 TAIL = 88
-"""The last turns of so many are taken the other way; which is quicker was measured, the ring is the same."""
+"""The number of last turns that use `_populate_tail`. Measured; the ring is the same either way."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,18 +55,18 @@ def table(weights: Mapping[str, int], slots: int) -> Ring:
 
 
 def fill(weights: Mapping[str, int], eligible: Collection[str], slots: int) -> Ring:
-    """The ring in which only the `eligible` backends own slots, and no slot moves without need.
+    """The ring in which only the `eligible` backends own slots, with as few slots moved as possible.
 
-    Where the owner in the ring of all (`table(weights, slots)`) is eligible it stays. The other slots go to
-    their owners in a ring of the eligible ones alone. So a backend that goes down or drains moves its own
-    slots only, and gets the very same ones back.
+    A slot whose owner in the ring of all backends (`table(weights, slots)`) is eligible keeps that owner. The
+    other slots go to their owners in a ring of the eligible backends only. So a backend that goes down or
+    drains moves only its own slots, and gets the same slots back.
     """
     frozen = _frozen(weights)
     return _fill(frozen, tuple(name for name, _ in frozen if name in eligible), slots)
 
 
 def _frozen(weights: Mapping[str, int]) -> tuple[tuple[str, int], ...]:
-    """What decides a ring, hashable, in the one order that counts."""
+    """The weights that determine a ring: hashable, in name order, without zero weights."""
     if any(weight < 0 for weight in weights.values()):
         raise ValueError("a weight is below 0")
     return tuple(sorted((name, weight) for name, weight in weights.items() if weight > 0))
@@ -80,7 +80,7 @@ def _fill(weights: tuple[tuple[str, int], ...], eligible: tuple[str, ...], slots
     spare = _table(tuple(item for item in weights if item[0] in set(eligible)), slots)
     if not eligible:
         return Ring(whole.names, spare.owners)
-    # The last entry of each answers index -1, NOBODY.
+    # The last entry of each is for index -1, NOBODY.
     stays = np.array([name in set(eligible) for name in whole.names] + [False])
     into_whole = np.array([whole.names.index(name) for name in spare.names] + [NOBODY], dtype=np.int32)
     return Ring(whole.names, _sealed(np.where(stays[whole.owners], whole.owners, into_whole[spare.owners])))
@@ -98,7 +98,7 @@ def _table(weights: tuple[tuple[str, int], ...], slots: int) -> Ring:
 
 
 def _turns(weights: list[int], slots: int) -> list[int]:
-    """Who takes the 1st, 2nd, ... slot. Equal times go by name; such small quotients compare exactly."""
+    """The owners of the 1st, 2nd, ... slot. Ties go by name; quotients this small compare exactly."""
     total = sum(weights)
     quotas = [min(slots, slots * weight // total + 1) for weight in weights]
     times = np.concatenate([np.arange(quota) / weight for quota, weight in zip(quotas, weights, strict=True)])
@@ -127,8 +127,8 @@ def _populate(names: tuple[str, ...], order: list[int], slots: int) -> list[int]
 
 
 def _populate_tail(permutations: list[tuple[int, int]], order: list[int], owners: list[int]) -> None:
-    """The same for the last turns, where walking takes most of the time: of the slots that are free, the one that
-    stands first in the backend's permutation."""
+    """The last turns, where walking the permutation would take most of the time: of the free slots, take the
+    one that comes first in the backend's permutation."""
     slots = len(owners)
     free = np.flatnonzero(np.array(owners, np.int32) == NOBODY)
     for who in order:
@@ -140,7 +140,7 @@ def _populate_tail(permutations: list[tuple[int, int]], order: list[int], owners
 
 
 def _permutation(name: str, slots: int) -> tuple[int, int]:
-    """Offset and skip. The seeds stay as they are: others would move the connections of every director."""
+    """Offset and skip. Do not change the seeds: that would move the connections of every director."""
     offset = blake2b(name.encode(), digest_size=8, person=b"maglev offset").digest()
     skip = blake2b(name.encode(), digest_size=8, person=b"maglev skip").digest()
     return int.from_bytes(offset, "big") % slots, int.from_bytes(skip, "big") % (slots - 1) + 1

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The pinned maps as typed numpy views. Types come from layout.json, which the loader wrote from the C structs.
+"""The pinned maps as typed numpy views. Types come from layout.json, which the loader derives from the C
+structs.
 
-Knows bytes, byte order and the kernel; knows nothing of services' meaning, health or order of changes.
-A shared array is memory that the packets read: an aligned 8-byte store is one change to them.
+Knows bytes, byte order and the kernel; does not know services, health or the order of changes. A shared array
+is memory that packets read and write: an aligned 8-byte store is atomic for them.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _BATCH = 16384
 
 
 def dtype_of(shape: dict[str, Any], *, stride: int | None = None) -> np.dtype[Any]:
-    """The numpy type of a scalar or struct of layout.json; `stride`: its distance in an array, in bytes."""
+    """The numpy type of a scalar or struct of layout.json. `stride`: distance of array elements, in bytes."""
     if "fields" not in shape:
         scalar = np.dtype(_SCALARS[shape["type"]])
         return scalar if not stride or stride == scalar.itemsize else _padded(scalar, stride)
@@ -73,18 +74,19 @@ def _format(field: dict[str, Any]) -> Any:
 
 
 def address_words(address: Address) -> tuple[int, ...]:
-    """The address as the 32-bit numbers that the program reads from a packet."""
+    """The address as 32-bit words in the byte order of the packet."""
     packed = address.packed
     return tuple(int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4))
 
 
 def vip_key(address: Address) -> bytes:
-    """Its key in the map `vips`: an IPv4 address as an IPv4-mapped one (RFC 4291, 2.5.5.2)."""
+    """The key in the map `vips`. An IPv4 address becomes an IPv4-mapped one (RFC 4291, 2.5.5.2)."""
     return address.packed if address.version == 6 else b"\0" * 10 + b"\xff\xff" + address.packed
 
 
 def filter_place(address: Address) -> int:
-    """Where its mark is in the VIP filter: 32 marks of two bits to a word, as bpf/listener.h `vip_filter_marks`."""
+    """The position of its mark in the VIP filter: 32 marks of two bits per word, as in bpf/listener.h
+    `vip_filter_marks`."""
     hashed = reduce(xor, address_words(address))
     return (hashed ^ hashed >> 16) & 0xFFFF
 
@@ -95,14 +97,14 @@ def network16(number: int) -> int:
 
 
 class Entry(NamedTuple):
-    """A place in one of the maps that lead to services."""
+    """A key in one of the listener maps."""
 
     map: str
     key: bytes
 
 
 def port_prefixes(ports: Ports) -> Iterator[tuple[int, int]]:
-    """The fewest prefixes that make up a range of ports: (first port, bits)."""
+    """The fewest prefixes that cover a range of ports: (first port, bits)."""
     first, last = ports
     while first <= last:
         size = first & -first or 1 << 16
@@ -113,32 +115,32 @@ def port_prefixes(ports: Ports) -> Iterator[tuple[int, int]]:
 
 
 def count_of(load: Any, name: str) -> int:
-    """A count of `struct load` with its correction: the sum in their width, as either of them may have wrapped."""
+    """A count of `struct load` plus its correction, wrapped to the width of the field."""
     return _in_width(int(load[name]) + int(load[f"{name}_correction"]), load[name])
 
 
 def correct(load: Any, name: str, by: int) -> None:
-    """Count so many more, or less, in the field that is the daemon's."""
+    """Add `by` to the correction, which only the daemon writes."""
     field = f"{name}_correction"
     load[field] = _in_width(int(load[field]) + by, load[field])
 
 
 def _in_width(number: int, like: Any) -> int:
-    """Of a signed field: as the processor has it."""
+    """Wrap to the width of a signed field, as the processor does."""
     half: int = 1 << 8 * int(like.dtype.itemsize) - 1
     return (number + half) % (2 * half) - half
 
 
 def elements(values: Array) -> Array:
-    """Of values that are lists (one field, `of`) the elements, numbered through; others as they are."""
+    """For list values (one field, `of`): their elements, numbered consecutively. Other values unchanged."""
     return values["of"].reshape(-1) if values.dtype.names == ("of",) else values
 
 
 class Tables:
-    """Opens all maps of one loaded data plane. Close it, or use it as a context manager."""
+    """Opens all maps of a loaded data plane. Close it, or use it as a context manager."""
 
     def __init__(self, loaded: Loaded) -> None:
-        """DataplaneError when a map is missing or is not what the layout says."""
+        """DataplaneError when a map is missing or does not match the layout."""
         self.loaded = loaded
         self.enums = loaded.enums
         self._fds: dict[str, int] = {}
@@ -174,11 +176,12 @@ class Tables:
 
     @cached_property
     def ring(self) -> Array:
-        """The slots of all rings, a word each. The largest of the maps: who has no ring does without it."""
+        """The slots of all rings, one 8-byte word each. Mapped on first use: it is the largest map, and not
+        every service has a ring."""
         return self._shared("ring").view(np.uint64)
 
     def close(self) -> None:
-        """Lets go of everything; the maps live on."""
+        """Close files and mappings; the pinned maps remain."""
         for view in ("services", "ring", "members", "backends", "loads", "service_labels",
                      "backend_labels", "fronts", "departed", "reaping", "adopting", "resets", "stations",
                      "shortcuts", "filter", "reassembly"):  # fmt: skip
@@ -217,25 +220,25 @@ class Tables:
         return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
 
     def shared(self, name: str) -> Array:
-        """An array that is mapped, value by value: memory that packets read and write. Valid until `close`."""
+        """A map of type array as mapped memory, which packets read and write. Valid until `close`."""
         return self._shared(name)
 
     @property
     def members_each(self) -> int:
-        """How many a service has room for."""
+        """Members per service."""
         return len(self.members) // len(self.services)
 
     def clear(self, name: str) -> None:
-        """Nothing stands in this array any more. Not for one that packets see."""
+        """Set all values of this array to zero. Not for an array that packets read."""
         self._shared(name).view(np.uint8)[:] = 0
 
     def entries(self, name: str) -> int:
-        """How many entries a map can hold."""
+        """The capacity of a map in entries."""
         return int(self.loaded.maps[name]["max_entries"])
 
     def store(self, array: Array, index: int, fields: dict[str, Any]) -> int:
-        """Change fields of one entry of a shared array, by whole 8-byte words, from the last to the first; how many
-        words differed."""
+        """Write fields of one entry of a shared array, in whole 8-byte words, from last to first; returns how
+        many words differed."""
         record = array[index].copy()
         for name, value in fields.items():
             record[name] = value
@@ -249,7 +252,7 @@ class Tables:
     # Listeners and VIPs
 
     def listener_entries(self, listener: Listener) -> list[Entry]:
-        """Where a listener stands: one key of a hash map, or the prefixes that its port range falls into."""
+        """The entries of a listener: one key of a hash map, or the prefixes that cover its port range."""
         version, protocol = listener.address.version, PROTOCOLS[listener.protocol]
         words = address_words(listener.address)
         if listener.is_exact:
@@ -275,7 +278,7 @@ class Tables:
         libbpf.delete(self._fds[entry.map], entry.key)
 
     def listeners(self) -> dict[Entry, tuple[int, int]]:
-        """What stands in the maps now: the numbers of service and front by entry."""
+        """Service index and front id by entry, read from the maps."""
         bits = self._front_bits
         return {
             Entry(name, key.tobytes()): (int(value) & (1 << bits) - 1, int(value) >> bits)
@@ -289,12 +292,12 @@ class Tables:
         return self.enums["listener_bits"]["LISTENER_FRONT"]
 
     def place_of(self, entry: Entry) -> tuple[Address, int]:
-        """The address in an entry's key, and the number of its protocol."""
+        """The address and IP protocol number of an entry."""
         key = self.key_of(entry)
         return address_of(key["address"]), int(key["protocol"])
 
     def key_of(self, entry: Entry) -> Any:
-        """An entry's key, field by field."""
+        """The key of an entry, as a struct."""
         return np.frombuffer(entry.key, self._key_type(entry.map))[0]
 
     def _key_type(self, name: str) -> np.dtype[Any]:
@@ -303,12 +306,12 @@ class Tables:
         return self._key_types[name]
 
     def vips(self) -> set[bytes]:
-        """The addresses in the map `vips`, as its 16-byte keys."""
+        """The keys of the map `vips`, 16 bytes each."""
         return {key.tobytes() for keys, _ in self.read("vips", 8192) for key in keys}
 
     def set_vips(self, addresses: set[Address], ranged: set[Address]) -> None:
-        """Exactly these are VIPs: first what is new, in the filter and exactly, then away with the rest. `ranged`:
-        those of them that have entries in `ranges4` or `ranges6`."""
+        """Make exactly these the VIPs: add to filter and map first, then remove the others. `ranged`: the
+        addresses with entries in `ranges4` or `ranges6`."""
         wanted = {vip_key(address) for address in addresses}
         words = self._filter_words({"MARK_VIP": addresses, "MARK_RANGES": ranged})
         self.filter |= words
@@ -326,7 +329,7 @@ class Tables:
         libbpf.delete(self._fds["vips"], key)
 
     def _filter_words(self, marked: dict[str, set[Address]]) -> Array:
-        """The marks that bpf/listener.h `vip_filter_marks` finds."""
+        """The filter words that bpf/listener.h `vip_filter_marks` reads."""
         words = np.zeros(len(self.filter), np.uint64)
         for mark, addresses in marked.items():
             for address in addresses:
@@ -334,10 +337,11 @@ class Tables:
                 words[place >> 5] |= np.uint64(self.enums["mark"][mark] << (place & 31) * 2)
         return words
 
-    # Hash maps, whole
+    # Whole hash maps
 
     def read(self, name: str, capacity: int = _BATCH) -> Iterator[tuple[Array, Array]]:
-        """A hash map in pieces of at most `capacity` entries: keys and values, valid until the next piece."""
+        """Read a hash map in batches of at most `capacity` entries: keys and values, valid until the next
+        batch."""
         said = self.loaded.maps[name]
         keys = np.zeros(capacity, dtype_of(said["key"]))
         values = np.zeros(capacity, dtype_of(said["value"]))
@@ -345,39 +349,39 @@ class Tables:
             yield keys[:count], values[:count]
 
     def read_range(self, name: str, first: int, count: int) -> Array:
-        """So many values of an array, from that index on."""
+        """`count` values of an array map, from index `first`."""
         values = np.empty(count, dtype_of(self.loaded.maps[name]["value"]))
         libbpf.lookup_range(self._fds[name], first, count, values.ctypes.data)
         return values
 
     def write(self, name: str, keys: Array, values: Array) -> None:
-        """Put these entries into a hash map."""
+        """Insert these entries into a hash map."""
         for key, value in zip(keys, values, strict=True):
             libbpf.update(self._fds[name], key.tobytes(), value.tobytes())
 
     def delete(self, name: str, keys: Array) -> int:
-        """Delete these keys; how many were there. They may go away meanwhile."""
+        """Delete these keys; returns how many were present. Entries may be deleted concurrently."""
         return sum(libbpf.delete(self._fds[name], key.tobytes()) for key in keys)
 
     def renew_client(self, key: bytes, backend: int, now: int, *, proven: bool) -> None:
-        """Say of a client's entry that it was seen now, if it is there and of that backend."""
+        """Update the time of a client's entry, if it exists and has this backend."""
         value = self.client(key)
         if value is None or int(value["backend"][0]) != backend:
             return
         value["seen"] = now & 0xFFFFFFFF
         value["proven"] |= proven
-        with suppress(FileNotFoundError):  # it went meanwhile
+        with suppress(FileNotFoundError):  # deleted concurrently
             libbpf.update(self._fds["clients"], key, value.tobytes(), libbpf.Update.EXISTING)
 
     def forget_client(self, key: bytes, seen: int) -> bool:
-        """Delete a client's entry, if it is still as it was then; whether that was so."""
+        """Delete a client's entry if its time is still `seen`; returns whether it was deleted."""
         value = self.client(key)
         return (
             value is not None and int(value["seen"][0]) == seen and libbpf.delete(self._fds["clients"], key)
         )
 
     def put_client(self, key: bytes, value: Array) -> bool:
-        """Make or replace a client's entry; False when there is no room."""
+        """Insert or replace a client's entry; False when the map is full."""
         try:
             libbpf.update(self._fds["clients"], key, value.tobytes())
         except OSError as error:
@@ -387,7 +391,7 @@ class Tables:
         return True
 
     def client(self, key: bytes) -> Array | None:
-        """A client's entry as an array of one; None when there is none."""
+        """A client's entry as an array of length one; None when there is none."""
         said = self.loaded.maps["clients"]
         raw = libbpf.lookup(self._fds["clients"], key, said["value_size"])
         return None if raw is None else np.frombuffer(raw, dtype_of(said["value"])).copy()
@@ -395,12 +399,12 @@ class Tables:
     # Counters and ports
 
     def per_cpu_sum(self, name: str, index: int) -> Array:
-        """An entry of a per-CPU array, summed over the processors, field by field."""
+        """An entry of a per-CPU array, summed over the CPUs, field by field."""
         sums: Array = self.per_cpu_sums(name, [index])[0]
         return sums
 
     def per_cpu_sums(self, name: str, indices: Sequence[int]) -> Array:
-        """As many rows of fields as indices."""
+        """One row of fields per index, summed over the CPUs."""
         if any(not 0 <= index < self.entries(name) for index in indices):
             raise IndexError(f"{name} has {self.entries(name)} entries, and no {max(indices)}")
         return percpu.sums(self._fds[name], indices, fields=self._stride(name) // 8, cpus=self._cpus)
@@ -409,7 +413,7 @@ class Tables:
         libbpf.update(self._fds[name], np.uint32(index).tobytes(), bytes(self._stride(name) * self._cpus))
 
     def _stride(self, name: str) -> int:
-        """Octets of one processor's value."""
+        """Bytes per CPU of one value."""
         return int(self.loaded.maps[name]["value_size"]) + 7 & ~7
 
     @cached_property
@@ -417,15 +421,15 @@ class Tables:
         return libbpf.possible_cpus()
 
     def set_port(self, port: int, ifindex: int) -> None:
-        """Make an interface reachable for XDP_REDIRECT."""
+        """Make an interface a target of XDP_REDIRECT."""
         libbpf.update(self._fds["ports"], np.int32(port).tobytes(), np.int32(ifindex).tobytes())
 
     def port(self, port: int) -> int | None:
-        """The interface behind a port."""
+        """The ifindex of a devmap entry."""
         raw = libbpf.lookup(self._fds["ports"], np.int32(port).tobytes(), 4)
         return int.from_bytes(raw, sys.byteorder) if raw and any(raw) else None
 
 
 def address_of(words: Any) -> Address:
-    """The address whose 32-bit numbers these are."""
+    """The address of these 32-bit words."""
     return ip_address(np.asarray(words, np.uint32).tobytes())

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Address masks as the numbers that the packet path reads. Pure."""
+"""Address masks as the 32-bit words that the packet path uses. Pure."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 
 
 def mask_words(prefix: int, words: int) -> list[int]:
-    """So many leading bits of an address of so many 32-bit words."""
+    """The mask of a prefix length, as `words` 32-bit words."""
     bits = (1 << 32 * words) - (1 << 32 * words - prefix)
     packed = bits.to_bytes(4 * words, "big")
     return [int.from_bytes(packed[i : i + 4], sys.byteorder) for i in range(0, len(packed), 4)]

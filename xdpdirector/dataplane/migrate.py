@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an upgrade carries over, when the new program's maps are laid out otherwise than those that run.
+"""Migrates map contents when the new program's map layout differs from the running one's.
 
-Fields are told by their names, which both layouts have: what is new is 0, what is gone is left behind.
-Connections go through the program `adopt`, as another table may have other buckets. First everything is copied
-while the old program forwards, and what found no place is counted: nobody is surprised by it, as no packet sees the
-new maps yet. Once the new program forwards, the flows that came meanwhile follow (`complete`). Until then doing it
-again does no harm.
+Fields are matched by name: new fields are 0, removed fields are dropped. Connections go through the program
+`adopt`, because the new table may have other buckets. Everything is first copied while the old program still
+forwards, into maps that no packet sees, and records that do not fit are counted, so losses are known before
+the switch. Once the new program forwards, `complete` copies the flows that arrived meanwhile. Until then,
+copying can be repeated.
 
-Knows layouts and bytes; nothing of services, and not when programs are attached.
+Knows layouts and bytes; does not know services, or when programs are attached.
 """
 
 from __future__ import annotations
@@ -34,32 +34,32 @@ CONNECTIONS = set(TABLES)
 BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
             "limits", "paid", "departed"}  # fmt: skip
 LISTS = {"members", "loads"}
-"""Those of them that are lists within values, which are numbered by their elements."""
+"""Maps of BY_INDEX whose values are lists; their elements are numbered consecutively."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",
           "denied4", "denied6", "sources", "openings",
           "secondary_macs"}  # fmt: skip
 COUNTERS = {"traffic", "denials", "refusals", "verdicts", "turned_away"}
 HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
-"""Types whose entries are copied alike."""
+"""Map types whose entries can be copied to one another."""
 INTERFACES = {"ports"}
 DERIVED = {"entrance"}
-"""What follows from others, and is made anew, but for this machine's MACs."""
+"""Maps derived from others: rebuilt, except for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances", "resets",
 "reaping", "adopting", "merging", "merge_at"}  # fmt: skip
-"""What a program writes down while it works."""
+"""Working memory of programs; not migrated."""
 
 _NOTHING_TO_LOSE = {"CONNECTION_CLOSED", "CONNECTION_SYN", "CONNECTION_MIDSTREAM", "CONNECTION_DATAGRAM"}
-"""Flows that have shown a single packet, or were ended by a RST."""
+"""States of flows with a single packet, or ended by a RST: no loss if dropped."""
 STATE_ARRAYS = {"timeouts", "stays"}
-"""Fields of services that are arrays by connection state."""
+"""Fields of services that are arrays indexed by connection state."""
 _BATCH = 4096
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
-_PORT = 4  # bytes of a key, and of a value, in `ports`
+_PORT = 4  # bytes of a key and of a value of `ports`
 
 
 @dataclass(frozen=True)
 class Carried:
-    """A map's fate. `entries`: how many are in it that count; for a table of connections, the flows."""
+    """What happens to a map. `entries`: used entries; flows for a conntrack table."""
 
     name: str
     fate: Literal["kept", "converted", "lost"]
@@ -71,18 +71,18 @@ class Carried:
 
 
 def predecessor(paths: InstancePaths, loaded: Loaded) -> Loaded | None:
-    """What ran before, when its maps are other ones than those of `loaded`, and still there."""
+    """The previously running layout, if its maps differ from those of `loaded` and still exist."""
     return next((found for found in layout.set_aside(paths) if found.pins != loaded.pins), None)
 
 
 def running_otherwise(paths: InstancePaths, pins: Path) -> Loaded | None:
-    """What runs, when the program that is to come would have its maps at `pins` instead."""
+    """The running layout, if the coming program would have its maps elsewhere, at `pins`."""
     candidates = [build.running(paths), *layout.set_aside(paths)]
     return next((found for found in candidates if found and found.pins != pins and found.pins.is_dir()), None)
 
 
 def plan(old: Loaded, new: Loaded) -> list[Carried]:
-    """What becomes of each map that is worth it. Connections are placed on trial: into maps that no packet sees."""
+    """What would happen to each map. Copies connections on trial, into maps that no packet sees."""
     plans = _fates(old, new)
     for name in ("services", "fronts"):
         if not _obstacle(old, new, name):
@@ -91,7 +91,7 @@ def plan(old: Loaded, new: Loaded) -> list[Carried]:
 
 
 def _fates(old: Loaded, new: Loaded) -> list[Carried]:
-    """As far as the layouts decide."""
+    """What happens to each map, as far as the layouts determine it."""
     return [_fate(old, new, name) for name in sorted(old.maps) if name not in SCRATCH | DERIVED]
 
 
@@ -109,7 +109,7 @@ def _with_unplaced(plans: list[Carried], unplaced: Mapping[str, int], new: Loade
 
 
 def refuse_losses(plans: list[Carried]) -> None:
-    """ConflictError when running connections would be lost."""
+    """Raise ConflictError if established connections would be lost."""
     lost = [
         each
         for each in plans
@@ -124,9 +124,9 @@ def refuse_losses(plans: list[Carried]) -> None:
 
 
 def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[Carried]:
-    """All that can be, into maps that no packet sees yet; nothing where there is no predecessor.
+    """Copy everything that can be copied into maps that no packet sees yet; empty without a predecessor.
 
-    ConflictError when connections would be lost and `lose` does not allow it.
+    ConflictError when connections would be lost and `lose` is false.
     """
     old = predecessor(paths, loaded)
     if old is None:
@@ -146,16 +146,17 @@ def carry(paths: InstancePaths, loaded: Loaded, *, lose: bool = False) -> list[C
 
 @dataclass(frozen=True)
 class Completed:
-    """Records that the old program had; of them the connections that the new table has no place for."""
+    """`records`: records of the old program; `unplaced`: connections among them that do not fit into the new
+    table."""
 
     records: int
     unplaced: int
 
 
 def complete(paths: InstancePaths, loaded: Loaded) -> Completed:
-    """Now that the new program forwards: the flows that the old one has seen since they were carried.
+    """Copy the flows that the old program saw since `carry`; call it once the new program forwards.
 
-    Those that the new one has seen itself stay as they are.
+    Records that the new program made itself are not changed.
     """
     old = predecessor(paths, loaded)
     if old is None:
@@ -200,26 +201,26 @@ def _obstacle(old: Loaded, new: Loaded, name: str) -> str:
 
 
 def _reshaped(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
-    """Fields of both that are arrays of other lengths."""
+    """Names of fields in both whose array shapes differ."""
     if before.subdtype and after.subdtype:
         before, after = before.subdtype[0], after.subdtype[0]
     found = []
     for name in _common(before, after):
         old, new = before[name], after[name]
-        is_list = name == "of"  # is copied element by element
+        is_list = name == "of"  # copied element by element
         found += [name] if old.shape != new.shape and not is_list else _reshaped(old, new)
     return found
 
 
 def _common(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
-    """Names of fields that both have, without padding."""
+    """Names of fields in both, except padding and arrays by state."""
     names = set(before.names or ())
     passed_over = STATE_ARRAYS | {name for name in names if name.startswith("pad")}
     return [name for name in after.names or () if name in names - passed_over]
 
 
 def _room(described: dict[str, Any]) -> int:
-    """How many elements a map can hold: entries, or what stands in their lists."""
+    """The capacity of a map in elements: entries, or list elements."""
     return int(described["max_entries"]) * len(elements(np.zeros(1, dtype_of(described["value"]))))
 
 
@@ -241,7 +242,7 @@ def _entries(loaded: Loaded, name: str) -> int:
 
 
 def _last_used(keys: Array, values: Array) -> int:
-    """The place behind the last entry that is not all zeros."""
+    """One more than the index of the last entry that is not all zeros."""
     used = values.view(np.uint8).reshape(len(values), -1).any(axis=1)
     return int(keys[used].max()) + 1 if used.any() else 0
 
@@ -250,7 +251,7 @@ def _last_used(keys: Array, values: Array) -> int:
 
 
 def _read(loaded: Loaded, name: str) -> Iterator[tuple[Array, Array]]:
-    """Keys and values, some thousand at a time; of lists the elements' numbers and elements."""
+    """Keys and values in batches; for lists, element numbers and elements."""
     said = loaded.maps[name]
     batch = min(_BATCH, said["max_entries"]) if name in BY_INDEX | CONNECTIONS | DERIVED else _BATCH
     keys, values = (np.zeros(batch, dtype_of(said[part])) for part in ("key", "value"))
@@ -265,7 +266,7 @@ def _read(loaded: Loaded, name: str) -> Iterator[tuple[Array, Array]]:
 
 
 def converted(values: Array, wanted: np.dtype[Any]) -> Array:
-    """The same values in another type: fields by their names, numbers as they are."""
+    """The same values in another type: fields by name, numbers unchanged."""
     if values.dtype == wanted or not wanted.names:
         return values.astype(wanted)
     result = np.zeros(values.shape, wanted)
@@ -293,7 +294,8 @@ def _copy(old: Loaded, new: Loaded, name: str) -> None:
 
 
 def _copy_state_arrays(old: Loaded, new: Loaded, values: Array, made: Array) -> None:
-    """Values by connection state: states may have other numbers, and those that are new are like another one."""
+    """Copy arrays indexed by connection state. States may be renumbered; a new state gets the value of a
+    similar one."""
     before = old.enums["connection_state"]
     for field in STATE_ARRAYS & set(values.dtype.names or ()) & set(made.dtype.names or ()):
         for name, number in new.enums["connection_state"].items():
@@ -303,7 +305,7 @@ def _copy_state_arrays(old: Loaded, new: Loaded, values: Array, made: Array) -> 
 
 
 def _like(state: str) -> Iterator[str]:
-    """The state, and those that it was told from later."""
+    """The state itself, then the older states that it was split from."""
     yield state
     plain = state.replace("_ASSURED_", "_").replace("_USED_", "_")
     yield plain
@@ -311,19 +313,19 @@ def _like(state: str) -> Iterator[str]:
 
 
 def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:
-    """Into lists."""
+    """Copy a map whose values are lists."""
     with Tables(new) as tables:
         target: Array = getattr(tables, name)
         for keys, values in _read(old, name):
             fits = keys < len(target)
             target[keys[fits]] = converted(values[fits], target.dtype)
         if name == "loads" and old.maps[name] != new.maps[name]:
-            target["served_correction"] = -target["served"]  # turns begin anew: the old ones may have wrapped
-        del target  # the tables close the memory behind it
+            target["served_correction"] = -target["served"]  # restart turns: old counters may have wrapped
+        del target  # closing the tables unmaps the memory behind it
 
 
 def _copy_counters(old: Loaded, new: Loaded, name: str) -> None:
-    """Processor by processor; those of verdicts under their names."""
+    """Copy per-CPU counters CPU by CPU; verdicts by the name of their reason."""
     places = {index: index for index in range(old.maps[name]["max_entries"])}
     if name == "verdicts":
         after = new.enums["reason"]
@@ -370,7 +372,7 @@ def _prepare_entrance(old: Loaded, new: Loaded) -> None:
 
 
 def _flows(loaded: Loaded, name: str) -> Iterator[Array]:
-    """The entries that hold a record; and their records' words as a column."""
+    """Batches of used entries; columns `entry` and `word` (the record)."""
     for _, buckets in _read(loaded, name):
         entries = buckets["entries"]
         words = buckets.view(np.uint64).reshape(*entries.shape, -1)[..., -1]
@@ -381,11 +383,11 @@ def _flows(loaded: Loaded, name: str) -> Iterator[Array]:
 
 
 _ONCE = {"CONNECTION_ESTABLISHED": "CONNECTION_MIDSTREAM", "CONNECTION_UDP": "CONNECTION_DATAGRAM"}
-"""States of flows that had shown one packet only, where a bit of its own, `pending`, said so."""
+"""States that older layouts combined with a `pending` bit, for flows with a single packet."""
 
 
 def translated(old: Loaded, new: Loaded, name: str, words: Array) -> Array:
-    """Records' words, with each field where the new layout has it, and states by their names."""
+    """The records in the new layout: fields moved to their new bits, states translated by name."""
     before, after = (bits_of(each.maps[name]["value"]) for each in (old, new))
     result = np.zeros(len(words), np.uint64)
     for field, (shift, width) in after.items():
@@ -404,7 +406,7 @@ def _field(words: Array, bits: tuple[int, int]) -> Array:
 
 
 def _states(old: Loaded, new: Loaded) -> Array:
-    """New numbers by old ones, and by whether it was pending. A state that is not known any more is 0: nobody's."""
+    """New state number by [old number, pending]. 0, an unused record, if the state no longer exists."""
     numbers = new.enums["connection_state"]
     table = np.zeros((1 << 8, 2), np.uint64)
     for name, number in old.enums["connection_state"].items():
@@ -414,14 +416,16 @@ def _states(old: Loaded, new: Loaded) -> Array:
 
 @dataclass(frozen=True)
 class _Adopted:
-    """What was handed in. `running`: by table, the `_numbers` of connections that have something to lose."""
+    """`records`: number of records passed to `adopt`. `running`: by table, the `_numbers` of connections that
+    must not be lost."""
 
     records: int
     running: Mapping[str, Array]
 
 
 def _adopt(old: Loaded, new: Loaded) -> _Adopted:
-    """Every flow of the old table that the new one does not have. Those that come meanwhile are for `complete`."""
+    """Copy every flow of the old table that the new table does not have. `complete` copies those that arrive
+    meanwhile."""
     total, running = 0, {}
     with ExitStack() as stack:
         tables = stack.enter_context(Tables(new))
@@ -440,8 +444,8 @@ def _adopt(old: Loaded, new: Loaded) -> _Adopted:
 
 
 def _adopt_afresh(old: Loaded, new: Loaded) -> dict[str, int]:
-    """All flows into a table that is empty before, as no packet sees it; how many connections found no place, by
-    table. What an earlier trial left there would pass for what the new program has seen itself."""
+    """Clear the new tables, which no packet sees, and copy all flows; returns by table how many connections
+    did not fit. Without clearing, records of an earlier trial would be taken for the new program's own."""
     with Tables(new) as tables:
         for name in CONNECTIONS:
             tables.clear(name)
@@ -449,7 +453,7 @@ def _adopt_afresh(old: Loaded, new: Loaded) -> dict[str, int]:
 
 
 def _unplaced(adopted: _Adopted, new: Loaded) -> dict[str, int]:
-    """By table: connections that were handed in, and are not in the new one."""
+    """By table: copied connections that are missing in the new table."""
     found = {}
     for name, wanted in adopted.running.items():
         there = [_numbers(new, name, rows) for rows in _flows(new, name)]
@@ -458,7 +462,7 @@ def _unplaced(adopted: _Adopted, new: Loaded) -> dict[str, int]:
 
 
 def _running(loaded: Loaded, name: str, rows: Array) -> Array:
-    """Which are running connections: who has shown a single packet, or was ended by a RST, has nothing to lose."""
+    """True for connections that must not be lost: with more than one packet, and not ended by a RST."""
     bits, numbers = bits_of(loaded.maps[name]["value"]), loaded.enums["connection_state"]
     states = _field(rows["word"], bits["state"])
     idle = np.isin(states, [numbers[state] for state in _NOTHING_TO_LOSE if state in numbers])
@@ -469,7 +473,7 @@ def _running(loaded: Loaded, name: str, rows: Array) -> Array:
 
 
 def _numbers(loaded: Loaded, name: str, rows: Array) -> Array:
-    """A number for each flow, by which it is told from others."""
+    """A hash that identifies each flow."""
     if not len(rows):
         return np.zeros(0, np.uint64)
     entries = rows["entry"]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whose frames another director has scheduled already, in the map `senders`: see bpf/loop_prevention.h.
+"""The map `senders`: MACs of other directors, whose frames are already scheduled: see bpf/loop_prevention.h.
 
-Remembers what stands in the map; `check` looks again, so that the next `bring` repairs it. Knows MACs and indices
-of services, not whose they are.
+Caches the contents of the map; `check` reads it again, so that the next `bring` repairs it. Knows MACs and
+service indices.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xdpdirector.dataplane.maps import Array, Tables, dtype_of
 
 
 class Senders:
-    """The one writer of the map. `writes` grows with each entry."""
+    """The only writer of the map. `writes` is incremented with each entry."""
 
     def __init__(self, tables: Tables) -> None:
         self.writes = 0
@@ -24,24 +24,24 @@ class Senders:
         self.check()
 
     def check(self) -> None:
-        """Read again what stands in the map."""
+        """Read the map again."""
         found: dict[int, set[bytes]] = {}
         for keys, _ in self._tables.read("senders"):
             for key in keys:
                 found.setdefault(int(key["service"]), set()).add(
                     bytes(key["mac"]).ljust(6, b"\0")
-                )  # numpy takes the zeros off
+                )  # numpy strips trailing zeros
         self._present = dict(found)
 
     def has(self, service: int) -> bool:
         return bool(self._present.get(service))
 
     def is_brought(self, service: int, macs: Set[bytes]) -> bool:
-        """Whether exactly these stand in the map, as far as the last `check` saw."""
+        """True if the map had exactly these MACs for the service at the last `check`."""
         return self._present.get(service, frozenset()) == macs
 
     def bring(self, service: int, macs: Set[bytes]) -> None:
-        """Exactly these, for the service. What is new comes before the rest goes."""
+        """Make these the service's MACs. Additions come before deletions."""
         present = self._present.get(service, frozenset())
         if new := macs - present:
             self._tables.write("senders", self._keys(service, new), np.ones(len(new), np.uint32))

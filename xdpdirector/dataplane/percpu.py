@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries of per-CPU arrays, summed over the processors: many of them by few system calls.
+"""Sums entries of per-CPU arrays over the CPUs, with few system calls.
 
-A look costs far more than an entry, so neighbours are read together. Knows neither maps' names nor what is counted.
+A system call costs far more than an entry, so neighbouring entries are read together. Knows neither map names
+nor what is counted.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ import numpy.typing as npt
 from xdpdirector import libbpf
 
 WIDEST_GAP = 16
-"""Entries that nobody asked for and that are read all the same, between two that somebody did."""
-AT_ONCE = 1 << 20  # octets
+"""The most entries not asked for that one read may contain between two that were asked for."""
+AT_ONCE = 1 << 20  # bytes
 
 
 def sums(fd: int, indices: Sequence[int], *, fields: int, cpus: int) -> npt.NDArray[np.uint64]:
-    """As many rows of `fields` 8-byte numbers as indices, all of which the array must have. OSError."""
+    """One row of `fields` 8-byte counters per index. The array must have all indices. OSError."""
     found = np.zeros((len(indices), fields), np.uint64)
     for places in runs(indices, most=max(1, AT_ONCE // (fields * 8 * cpus))):
         first = indices[places[0]]
@@ -30,7 +31,8 @@ def sums(fd: int, indices: Sequence[int], *, fields: int, cpus: int) -> npt.NDAr
 
 
 def runs(indices: Sequence[int], *, most: int) -> Iterator[list[int]]:
-    """The places of indices that are read by one look, in the order of their indices; it spans `most` entries."""
+    """Groups positions in `indices` into reads, in ascending order of index; each read spans at most `most`
+    entries."""
     run: list[int] = []
     for place in sorted(range(len(indices)), key=lambda place: indices[place]):
         index = indices[place]

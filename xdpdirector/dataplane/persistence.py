@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Persistence in the table `clients`, which forgets nobody by itself: the sweep does.
+"""Persistence entries in the table `clients`. Nothing evicts them in the kernel: the sweep does.
 
-A client's place lasts as long as a recorded connection of its runs, and the service's time beyond its last new one.
-When nearly all room is taken, places go before their time, so that the next clients find some: first of those whose
-connections have shown two packets at once and nothing since, as a flood from made-up addresses does; then of those
-without a running connection; of each kind the longest idle first. Never of a client with a running connection that
-was seen at two moments some seconds apart.
+An entry stays as long as the client has a live conntrack record, and for the service's persistence time after
+its last new connection. When the table is nearly full, entries are evicted early to make room, in this order:
+clients whose connections only had packets in quick succession and none since (as in a flood from spoofed
+addresses), then clients without a live connection; within a class the longest idle. Never evicted: clients
+with a live connection seen at two moments at least PROOF apart.
 
-Knows the tables `clients` and connections, nothing else.
+Knows the tables `clients` and connections only.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from xdpdirector.dataplane.maps import Array, Tables, dtype_of
 RUNNING = ("ESTABLISHED", "UDP", "FIN", "USED_ESTABLISHED", "USED_UDP", "ASSURED_ESTABLISHED", "ASSURED_UDP",
 "ASSURED_FIN")  # fmt: skip
 CROWDED = 7 / 8
-"""Of the room. What is left has to do for the clients that come until the next sweep."""
+"""Fill level at which eviction starts. The rest must suffice for new clients until the next sweep."""
 _OVERTAKING = 1024  # jiffies: see MAX_CLOCK_SKEW in bpf/backend.h
-_FRESH = 8  # a place is not renewed within this part of the service's time
+_FRESH = 8  # an entry is not renewed within this fraction of the persistence time
 
 
 class Running:
-    """The clients of running connections, noted a piece of the table at a time."""
+    """Collects the clients of live connections, one batch of records at a time."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -37,7 +37,8 @@ class Running:
         self._noted: list[Array] = []
 
     def note(self, rows: Array, idle: Array, now: int) -> None:
-        """`rows`: living records of one family (`Records.read`); `idle`: jiffies since their last packets."""
+        """`rows`: live records of one address family (`Records.read`). `idle`: jiffies since their last
+        packet."""
         flag = self._tables.enums["service_flags"]["SERVICE_PERSISTENT"]
         states = self._tables.enums["connection_state"]
         services = self._tables.services[rows["service"]]
@@ -58,8 +59,8 @@ class Running:
         self._noted.append(_latest(noted))
 
     def seen(self, keys: Array, backends: Array) -> Array:
-        """When a running connection of each of these clients, with this backend, showed its last packet, in
-        jiffies; -1: there is none."""
+        """When a live connection of each client to this backend had its last packet, in jiffies; -1 if it has
+        none."""
         self._noted = [_latest(np.concatenate(self._noted))] if self._noted else []
         result = np.full(len(keys), -1, np.int64)
         for noted in self._noted:
@@ -71,7 +72,7 @@ class Running:
 
 
 def _names(keys: Array, backends: Array) -> Array:
-    """Key and backend as bytes that can be ordered."""
+    """Key and backend as sortable bytes."""
     joined = np.zeros(len(keys), [("key", keys.dtype), ("backend", "u4")])
     joined["key"], joined["backend"] = keys, backends
     names: Array = joined.view(f"S{joined.dtype.itemsize}")
@@ -79,7 +80,7 @@ def _names(keys: Array, backends: Array) -> Array:
 
 
 def _latest(noted: Array) -> Array:
-    """One of each, in order: the one that was seen last."""
+    """The latest row per key, sorted by key."""
     ordered = noted[np.lexsort((noted["seen"], noted["who"]))]
     latest: Array = ordered[np.append(ordered["who"][1:] != ordered["who"][:-1], True)]
     return latest
@@ -87,8 +88,7 @@ def _latest(noted: Array) -> Array:
 
 @dataclass(frozen=True)
 class _Piece:
-    """Some of the table's entries. `seen`: of a running connection, as `Running.seen` says; `worth`: who goes first
-    when room is short, the highest first; 0: nobody."""
+    """A batch of entries. `seen`: see `Running.seen`. `worth`: eviction priority, highest first; 0: never."""
 
     keys: Array
     values: Array
@@ -100,8 +100,8 @@ class _Piece:
 
 
 def tend(tables: Tables, running: Running, now: int) -> int:
-    """Renew the places of running connections, free those whose time is over, and more where there is little room.
-    How many are left. `now` in jiffies."""
+    """Renew entries of clients with live connections, delete expired ones, and evict more when the table is
+    nearly full. Returns the number of entries left. `now` in jiffies."""
     left = 0
     for piece in _pieces(tables, running, now):
         time = tables.services["persistence"][piece.keys["service"]].astype(np.int64)
@@ -127,7 +127,7 @@ def _make_room(tables: Tables, running: Running, now: int, surplus: int) -> int:
         return 0
     surplus = min(surplus, len(worths))
     bound = np.partition(worths, -surplus)[-surplus]
-    alike = surplus - int((worths > bound).sum())  # so many of those that are worth just that
+    alike = surplus - int((worths > bound).sum())  # how many to evict of those exactly at the bound
     freed = 0
     for piece in _pieces(tables, running, now):
         which = piece.worth > bound
@@ -163,12 +163,12 @@ def _pieces(tables: Tables, running: Running, now: int) -> Iterator[_Piece]:
         is_over = is_lost | ((seen < 0) & (idle > services["persistence"].astype(np.int64)))
         rank = np.select(
             [~proven & ((seen < 0) | (age >= 2 * proof)), seen < 0, ~proven], [3, 2, 1], 0
-        )  # of the third kind: it has just come
+        )  # third class: new clients, not proven yet
         worth = np.where(rank == 0, 0, (rank.astype(np.int64) << 33) + np.clip(idle, 0, None) + 1)
         yield _Piece(keys, values, idle, seen, proven, is_over, worth)
 
 
 def _since(then: Any, now: Any) -> Array:
-    """Jiffies between two moments in 32 bits, as bpf/backend.h `has_elapsed` has them."""
+    """Jiffies between two 32-bit times, as bpf/backend.h `has_elapsed`."""
     passed: Array = (now - then + np.uint32(_OVERTAKING)).astype(np.int64) - _OVERTAKING
     return passed

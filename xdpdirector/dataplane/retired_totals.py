@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was forwarded to backends and services that are gone, so that no total ever falls.
+"""Traffic of removed backends and services, so that totals never decrease.
 
-The map `departed` is the memory, which outlives the daemon as the other counters do. Knows indices; nothing of
-names, or of who goes, and why.
+Stored in the map `departed`, which outlives the daemon as the other counters do. Knows indices only.
 """
 
 from __future__ import annotations
@@ -10,35 +9,35 @@ from __future__ import annotations
 from xdpdirector.dataplane.maps import Array, Tables
 
 _GONE = 0
-"""The entry of services that are gone; the others are those of the services there are, by index."""
+"""The entry for removed services; entry 1 + index belongs to the service of that index."""
 
 
 class Departed:
-    """The one writer of the map."""
+    """The only writer of the map."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
 
     def count(self, service: int, backend: int) -> None:
-        """The service has this backend no more."""
+        """Add the traffic of a backend that is removed from the service."""
         self._add(1 + service, self._tables.per_cpu_sum("traffic", backend))
 
     def leave(self, service: int) -> None:
-        """The service is gone, after its backends."""
+        """Add the totals of a removed service. Call it after its backends were removed."""
         self._add(_GONE, self.of(service))
         self.begin(service)
 
     def begin(self, service: int) -> None:
-        """The index is another service's from now on."""
+        """The index now belongs to another service: reset its totals."""
         self._rows[1 + service] = 0
 
     def of(self, service: int) -> Array:
-        """Packets, bytes and connections of the backends that it had."""
+        """Packets, bytes and connections of the service's removed backends."""
         found: Array = self._rows[1 + service].copy()
         return found
 
     def total(self) -> Array:
-        """Of all that is gone, backends and services."""
+        """The total of all removed backends and services."""
         found: Array = self._rows.sum(axis=0)
         return found
 

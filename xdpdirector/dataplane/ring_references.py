@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which backends the rings speak of, be it as the owner before: counted when a ring is written, so that nobody has
-to search all of them. Knows slots and names of services; nothing of where a ring stands.
+"""Counts how many rings reference each backend, as owner or previous owner, whenever a ring is written; no
+search over all rings is needed. Knows slots and service names, not the location of rings.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ from xdpdirector.dataplane.service_plan import FLUX, NO_BACKEND, Words
 
 
 class Mentions:
-    """`note` what a ring has become; what it was before is forgotten."""
+    """`note` replaces what is known of a ring by its present slots."""
 
     def __init__(self) -> None:
         self._rings = np.zeros(1 << 16, np.int32)
-        """By backend: how many rings speak of it."""
+        """By backend: how many rings reference it."""
         self._of: dict[str, Array] = {}
         self.marked: set[str] = set()
-        """Services with a ring that has slots in flux, or with exceptions."""
+        """Services whose ring has slots in flux or with exceptions."""
 
     def __contains__(self, backend: int) -> bool:
         return bool(self._rings[backend])
 
     def knows(self, name: str) -> bool:
-        """Whether this service's ring was noted."""
+        """True if this service's ring was noted."""
         return name in self._of
 
     def note(self, name: str, words: Words) -> None:
-        """The slots of this service's ring."""
+        """Count the references of this service's ring."""
         flags = service_plan.flags_of(words)
         is_spoken_of = np.zeros(len(self._rings), bool)
         is_spoken_of[service_plan.backends_of(words)] = True
@@ -46,7 +46,7 @@ class Mentions:
             self.marked.add(name)
 
     def without(self, names: Collection[str]) -> list[int]:
-        """The backends that rings speak of, but for those of these services."""
+        """The backends that rings of other services reference."""
         rings = self._rings.copy()
         for name in names:
             rings[self._of.get(name, [])] -= 1
@@ -55,6 +55,6 @@ class Mentions:
         return found
 
     def forget(self, name: str) -> None:
-        """There is no such ring any more."""
+        """Drop the references of a ring that no longer exists."""
         self._rings[self._of.pop(name, [])] -= 1
         self.marked.discard(name)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The rings in the map `ring`: where each one stands, how its slots pass to new owners, and when flux ends.
+"""The rings in the map `ring`: where each is located, how its slots change owners, and when flux ends.
 
-Writes slots only, each by one 8-byte store: packets see the old one or the new one. What a slot becomes is decided
-in `service_plan`, who shall own it in `maglev`. Knows nothing of listeners, states of backends or other schedulers.
+Writes slots only, each with one 8-byte store: packets see the old slot or the new one. `service_plan`
+computes the slots, `maglev` the owners. Knows nothing of listeners, backend states or other schedulers.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ from xdpdirector.dataplane.service_plan import (
 from xdpdirector.errors import CapacityError
 
 _FLUX = np.uint64(FLUX)
-YOUNG = 30.0  # seconds of a ring, in which the backends of a new service come up one after the other
+YOUNG = 30.0  # seconds after a ring is created: the backends of a new service come up one by one
 
 
 @dataclass(frozen=True)
 class RingPlace:
-    """Where a service's ring stands, and how it hashes. Both say which slot a flow has, so a ring keeps both while
-    flows run by it."""
+    """Location and hash of a service's ring. Both determine the slot of a flow, so they stay while flows
+    depend on the ring."""
 
     region: slice
     hashes_port: bool
@@ -41,7 +41,8 @@ class RingPlace:
 
 @dataclass(frozen=True)
 class _Successor:
-    """The ring that a service wants, while flows still run by the one that it has. `region` is reserved for it."""
+    """The ring that will replace the present one once no flow depends on that any more. `region` is reserved
+    for it."""
 
     plan: ServicePlan
     indices: Mapping[str, int]
@@ -49,12 +50,12 @@ class _Successor:
 
 
 class Rings:
-    """`services`: their indices by name, kept by the caller. `now` is monotonic seconds.
+    """`services`: their indices by name, maintained by the caller. `now` is monotonic seconds.
 
-    `writes` grows with each slot that was written: what a sweep saw of the rings is true for one such number.
+    `writes` is incremented with each slot written: the result of a sweep is valid for one value of it.
 
-    A ring of another size or with another hash would have each running flow in another slot. So the ring that is
-    there stays, all of it in flux, until every flow that still lives has a record; then the other takes its place.
+    A ring of another size or hash would map each existing flow to another slot. So the present ring stays,
+    entirely in flux, until every live flow has a record; then the new ring replaces it.
     """
 
     def __init__(self, tables: Tables, clock: Clock, services: Mapping[str, int]) -> None:
@@ -63,10 +64,11 @@ class Rings:
         self._flux_until: dict[str, float] = {}
         self._filled: dict[str, tuple[object, maglev.Ring]] = {}
         self._persistent: set[str] = set()
-        """Always in flux: where a client goes, only its records say."""
+        """Services whose slots are always in flux: with persistence only records say where a client's flows
+        go."""
         self._young_until: dict[str, float] = {}
         self._hashes_port: dict[str, bool] = {}
-        """Of the rings that stand in the map."""
+        """Of the rings in the map."""
         self._successors: dict[str, _Successor] = {}
         flag = tables.enums["service_flags"]["SERVICE_RING"]
         self._left = {
@@ -74,32 +76,33 @@ class Rings:
             for name, index in services.items()
             if self.region(index) and not int(tables.services[index]["flags"]) & flag
         }
-        """Services that do not schedule by their ring any more, which is still there."""
+        """Services that no longer schedule by ring, but whose ring is still in use by flows without a record.
+        """
         self._mentions = Mentions()
         self._unread = {name for name, index in services.items() if self.region(index)}
-        """Rings that stood in the map and were not looked at yet."""
+        """Rings in the map that were not read yet."""
         self._sums: dict[str, int] = {}
-        """Of the slots as they were written."""
+        """CRC-32 of the slots as written."""
         self._passed_over: dict[str, frozenset[int]] = {}
-        """By service: the owners that others stand in for at some VIP. Their slots have the exceptions mark."""
+        """By service: slot owners that are down for some VIP. Their slots have the exceptions mark."""
 
     def region(self, service: int) -> slice | None:
-        """Where the service's ring stands, if it has one."""
+        """The location of the service's ring, None if it has none."""
         entry = self._tables.services[service]
         start, slots = int(entry["ring_start"]), int(entry["ring_slots"])
         return slice(start, start + slots) if slots else None
 
     def is_settled(self, name: str) -> bool:
-        """False while flows of this service may run without a record."""
+        """False while flows of this service may exist without a record."""
         return name not in self._flux_until and name not in self._left
 
     def mentions(self, backend: int) -> bool:
-        """Whether some slot speaks of it, and be it as the owner before."""
+        """True if any slot references the backend, as owner or previous owner."""
         self._read_all()
         return backend in self._mentions
 
     def mentioned_without(self, names: Collection[str]) -> list[int]:
-        """The backends that rings would speak of if these services were gone."""
+        """The backends that rings would still reference without these services."""
         self._read_all()
         return self._mentions.without(names)
 
@@ -110,8 +113,8 @@ class Rings:
                 self._note(name, self._tables.ring[region])
 
     def require_room(self, rings: Mapping[str, int], gone: Collection[str]) -> None:
-        """CapacityError when there would be more slots than the map has, with rings of these sizes by service. One
-        that takes the place of another stands beside it for a while."""
+        """Raise CapacityError unless rings of these sizes, by service, fit into the map. While a ring
+        replaces another, both take room."""
         services, wanted = self._tables.services["ring_slots"], self.slots
         wanted -= sum(int(services[self._services[name]]) for name in gone if name in self._services)
         for name, slots in rings.items():
@@ -126,7 +129,7 @@ class Rings:
             )
 
     def is_brought(self, name: str, service: int, now: float) -> bool:
-        """Whether its ring, if it has one, is as it was written, and time alone changes nothing."""
+        """True if the service has no ring, or its ring is as written and no slot has to change with time."""
         region = self.region(service)
         if region is None:
             return True
@@ -136,7 +139,7 @@ class Rings:
 
     @property
     def slots(self) -> int:
-        """Of all rings that stand in the map."""
+        """Total slots of all rings in the map."""
         return int(self._tables.services["ring_slots"].sum(dtype=np.int64))
 
     def _note(self, name: str, words: Words) -> None:
@@ -145,7 +148,8 @@ class Rings:
         self._sums[name] = zlib.crc32(words.data)
 
     def pass_over(self, name: str, service: int, backends: frozenset[int]) -> None:
-        """Before packets for some VIP pass these over: from now on flows of their slots may have records."""
+        """Mark the slots of these owners, which are down for some VIP, before packets skip them: from now on
+        flows of these slots may have records."""
         if backends != self._passed_over.get(name, frozenset()):
             self._passed_over[name] = backends
             self.writes += 1
@@ -156,8 +160,9 @@ class Rings:
     def distribute(
         self, plan: ServicePlan, service: int, indices: Mapping[str, int], now: float, *, recorded: bool
     ) -> RingPlace:
-        """Slots to the members that accept new connections; where the ring stands then. `indices` of backends by
-        name; `recorded`: the service had flows, with records, before it had a ring. CapacityError."""
+        """Assign slots to the members that accept new connections; returns the ring in use. `indices`:
+        backend indices by name. `recorded`: the service had flows with records before it had a ring.
+        CapacityError."""
         region = self.region(service)
         if region is not None and not self._fits(plan, service, region):
             return self._outgrow(plan, service, indices, region, now)
@@ -181,7 +186,8 @@ class Rings:
         return RingPlace(region, plan.hashes_port)
 
     def leave(self, plan: ServicePlan, service: int, now: float) -> RingPlace | None:
-        """From a ring to members: flows without a record still run where their slot says, until flux ends."""
+        """Change from ring to member scheduling: flows without a record still follow their slot, until flux
+        ends."""
         region = self.region(service)
         self._successors.pop(plan.name, None)
         if region is None:
@@ -193,9 +199,10 @@ class Rings:
         return RingPlace(region, self._hash_of(plan.name, service))
 
     def succeed(self, name: str, now: float) -> tuple[ServicePlan, RingPlace] | None:
-        """The ring that waited takes the place of the one at rest; None when none waits.
+        """Replace a settled ring by its waiting successor; None when there is no successor.
 
-        It begins in flux: while the service's entry changes, word by word, a packet may be looked up in either.
+        The successor starts in flux: while the service's entry is written word by word, packets may use
+        either ring.
         """
         successor = self._successors.pop(name, None)
         if successor is None:
@@ -204,14 +211,14 @@ class Rings:
         fresh = service_plan.fresh(self._owners(plan, plan.ring_slots, successor.indices), recorded=True)
         self.give_up(name)
         self._write(plan, region, service_plan.unrest(fresh), now)
-        self.writes += 1  # also when no slot differs: the same word is of other flows now
+        self.writes += 1  # also when no slot differs: the same word now belongs to other flows
         self._hashes_port[name] = plan.hashes_port
         if not plan.persistence:
             self._flux_until[name] = now
         return plan, RingPlace(region, plan.hashes_port)
 
     def forget(self, name: str) -> None:
-        """The service is gone."""
+        """Drop all state of a removed service."""
         self._flux_until.pop(name, None)
         self._filled.pop(name, None)
         self._persistent.discard(name)
@@ -223,7 +230,7 @@ class Rings:
         self.give_up(name)
 
     def mark_exceptions(self, positions: Array) -> None:
-        """Of slots of the map: connection sync brought records that disagree with their owners."""
+        """Mark these ring positions: connection sync delivered records that disagree with the owners."""
         for name, index in self._services.items():
             region = self.region(index)
             if region is None:
@@ -235,8 +242,8 @@ class Rings:
                 self._store(name, region, words)
 
     def enter_flux(self, name: str, slots: Array, owners: Array, before: Array, now: float) -> None:
-        """On another director these slots have passed from the backends `before` to `owners`, and flows from then
-        may have no record. Slots that have another owner here, or are in flux themselves, stay."""
+        """On another director these slots passed from backends `before` to `owners`, and flows from before
+        may have no record. Slots that have another owner here, or are in flux already, stay as they are."""
         region = self.region(self._services[name])
         if region is None:
             return
@@ -248,22 +255,22 @@ class Rings:
         if same.any():
             words[slots[same]] = service_plan.pack(owners[same], before[same], FLUX | EXCEPTIONS)
             self._store(name, region, words)
-            self._young_until.pop(name, None)  # flows ran before, if not here
+            self._young_until.pop(name, None)  # there were flows before, on the other director
             until = now + self._longest(self._services[name])
             self._flux_until[name] = max(until, self._flux_until.get(name, until))
 
     def give_up(self, name: str) -> None:
-        """Nobody goes by its ring any more."""
+        """Drop the state of a ring that is no longer used."""
         self._unread.discard(name)
         self._mentions.forget(name)
         self._sums.pop(name, None)
 
     def settle(self, exceptions: Array, now: float) -> list[str]:
-        """End flux where its time is up, and drop the marks that no record needs any more. The services that are at
-        rest now and were not before; of those that are always in flux, the ones whose ring is not needed any more.
+        """End flux where its time has passed, and clear marks that no record needs any more. Returns the
+        services that became settled; of those always in flux, the ones whose ring is no longer needed.
 
-        `exceptions`: positions in the ring at which a record disagrees with the owner, as a sweep saw them that
-        began at `now` or later, and since then no slot was written.
+        `exceptions`: ring positions where a record disagrees with the owner, from a sweep that began at `now`
+        or later; no slot may have been written since.
         """
         rest = []
         looked_at = self._mentions.marked | self._unread | self._left | {*self._successors, *self._flux_until}
@@ -299,12 +306,12 @@ class Rings:
         return (ticks << self._tables.enums["tick_numbers"]["TICK_SHIFT"]) / self._clock.hz
 
     def _fits(self, plan: ServicePlan, service: int, region: slice) -> bool:
-        """Whether the ring that is there can become the one that is wanted, slot by slot."""
+        """True if the present ring can become the planned one by changing slots."""
         same_size = region.stop - region.start == plan.ring_slots
         return same_size and self._hash_of(plan.name, service) == plan.hashes_port
 
     def _hash_of(self, name: str, service: int) -> bool:
-        """Whether the ring that is there hashes ports. What stood in the map when it was adopted counts."""
+        """True if the present ring hashes ports. For an adopted ring, the map says so."""
         if name not in self._hashes_port:
             flag = self._tables.enums["service_flags"]["SERVICE_HASH_ADDRESS"]
             self._hashes_port[name] = not int(self._tables.services[service]["flags"]) & flag
@@ -313,7 +320,7 @@ class Rings:
     def _outgrow(
         self, plan: ServicePlan, service: int, indices: Mapping[str, int], region: slice, now: float
     ) -> RingPlace:
-        """Go on by the ring that is there, until all flows have records; see `succeed`."""
+        """Keep using the present ring until all flows have records; see `succeed`."""
         earlier, slots = self._successors.get(plan.name), region.stop - region.start
         place = earlier.region if earlier else None
         if place is None or place.stop - place.start != plan.ring_slots:
@@ -326,15 +333,15 @@ class Rings:
         return RingPlace(region, self._hash_of(plan.name, service))
 
     def _owners(self, plan: ServicePlan, slots: int, indices: Mapping[str, int]) -> Words:
-        """The backend of each slot."""
+        """The backend index of each slot."""
         ring = self._ring(plan, slots)
         nobody = indices[plan.fallback] if plan.fallback else NO_BACKEND
         by_name = np.array([*(indices[name] for name in ring.names), nobody], np.uint64)
-        owners: Words = by_name[ring.owners]  # NOBODY is -1: the last
+        owners: Words = by_name[ring.owners]  # NOBODY is -1: the last element
         return owners
 
     def _ring(self, plan: ServicePlan, slots: int) -> maglev.Ring:
-        """Filled when it changes only: the same plan comes every few seconds."""
+        """Cached: the same plan is applied every few seconds."""
         weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
         accepting = {member.name for member in plan.members if member.accepts}
         known = self._filled.get(plan.name)
@@ -344,7 +351,7 @@ class Rings:
         return known[1]
 
     def _allocate(self, slots: int) -> slice:
-        """The first gap in the ring map that is wide enough."""
+        """The first sufficient gap in the ring map."""
         services = self._tables.services
         standing = np.flatnonzero(services["ring_slots"])
         reserved = [each.region for each in self._successors.values()]
@@ -363,8 +370,8 @@ class Rings:
     def _write(
         self, plan: ServicePlan, region: slice, words: Words, now: float, *, begins: bool = False
     ) -> None:
-        """Slots that enter flux have all their time from now on; those that were in it need no more, unless all of
-        the ring `begins` it."""
+        """Write slots. Slots that enter flux stay in it for the full flux time from now; slots already in
+        flux keep their deadline, unless `begins` restarts it for the whole ring."""
         entered = service_plan.flags_of(words) & ~service_plan.flags_of(self._tables.ring[region]) & _FLUX
         self._store(plan.name, region, words)
         in_flux = (service_plan.flags_of(words) & _FLUX).any()
@@ -375,8 +382,9 @@ class Rings:
             self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
 
     def _spare_the_unused(self, name: str, region: slice) -> None:
-        """End flux where the owner before never had a packet: nothing runs there. Else the first backend of a new
-        service that comes up would get all its datagrams for minutes. Who came in between has a record."""
+        """End flux of slots whose previous owner never had a packet: it has no flows. Otherwise the first
+        backend of a new service to come up would receive all its datagrams for minutes. Clients that arrived
+        in between have records."""
         words = self._tables.ring[region]
         in_flux, before = (service_plan.flags_of(words) & _FLUX) != 0, service_plan.before_of(words)
         spared = in_flux & ~np.isin(before, self._with_packets(set(before[in_flux].tolist()) - {NO_BACKEND}))
@@ -386,7 +394,7 @@ class Rings:
             self._flux_until.pop(name, None)
 
     def _with_packets(self, backends: Collection[int]) -> list[int]:
-        """Those that ever had one."""
+        """The backends that ever had a packet."""
         indices = list(backends)
         packets = self._tables.per_cpu_sums("traffic", indices)[:, 0].tolist()
         return [index for index, count in zip(indices, packets, strict=True) if count]

@@ -13,7 +13,7 @@ MAP = "secondary_macs"
 
 
 def write(tables: Tables, macs: Set[bytes]) -> None:
-    """Let exactly these stand in the map, or as many as it has room for."""
+    """Make the map contain exactly these MACs, or as many as fit."""
     most = tables.loaded.maps[MAP]["max_entries"]
     wanted = {int.from_bytes(mac, "little") for mac in sorted(macs)[:most]}
     present = {int(key) for keys, _ in tables.read(MAP) for key in keys}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service's plan is in numbers: the fields of `struct service` in bpf/types.h. Pure."""
+"""Encodes a service's plan as fields of `struct service` in bpf/types.h. Pure."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from xdpdirector.dataplane.service_plan import COSTS, NO_BACKEND, ServicePlan
 from xdpdirector.model import Persistence
 
 STATES = 16  # MAX_STATES in bpf/types.h
-CLOSED = 10.0  # seconds that a connection is remembered after a RST, as in IPVS
-ASSURED_AFTER = 2.0  # seconds from a flow's second packet, as the kernel's conntrack has it for UDP
+CLOSED = 10.0  # seconds that a record is kept after a RST, as in IPVS
+ASSURED_AFTER = 2.0  # seconds after a flow's second packet, as for UDP in the kernel's conntrack
 
 Enums = Mapping[str, Mapping[str, int]]
 
@@ -29,9 +29,9 @@ def service_fields(
     watched: bool,
     directed: bool,
 ) -> dict[str, Any]:
-    """`ring`: the one that stands there, which need not be the one that is planned; `indices` of its backends by
-    name; `denies`: the guard denies some prefix; `watched`: somebody traces its decisions; `directed`: frames of
-    other backends may have been scheduled by them."""
+    """`ring`: the ring in use, which may differ from the planned one. `indices`: backend indices by name.
+    `denies`: the guard denies some prefix. `watched`: its decisions are traced. `directed`: this
+    host is a backend too, so other directors may have scheduled frames to it."""
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
         **ring_fields(ring),
@@ -62,7 +62,7 @@ def service_fields(
 
 
 def ring_fields(ring: RingPlace | None) -> dict[str, int]:
-    """One word, which packets see as it was or as it is."""
+    """Both fields share one word, so they change atomically for packets."""
     region = ring.region if ring else slice(0, 0)
     return {"ring_start": region.start, "ring_slots": region.stop - region.start}
 
@@ -70,13 +70,13 @@ def ring_fields(ring: RingPlace | None) -> dict[str, int]:
 def guard_flags(
     flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool, directed: bool
 ) -> int:
-    """What is to be looked at beside the service itself."""
+    """Which checks beyond the service's own the packet path must make."""
     said = {"PREFIXES": denies, "LIMITS": limits, "TRACE": watched, "DIRECTED": directed}
     return sum(flags[f"GUARD_{name}"] for name, is_so in said.items() if is_so)
 
 
 def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str, int]) -> int:
-    """How it schedules. The hash is that of the ring that is there."""
+    """Scheduling flags. The hash flag is that of the ring in use."""
     cost = COSTS[plan.scheduler]
     said = {
         "RING": plan.scheduler.is_ring,
@@ -92,10 +92,11 @@ def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str,
 
 
 def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
-    """For how long a record is kept, by state. Some have the time of a packet that came a while before the last.
+    """Time-out of a record by state. States before `ASSURED_*` add the time by which `seen` may lag behind.
 
-    A SYN after the end may be a client's that was never answered. It may as well be made up, as the end may, while
-    the connection runs: so it has the time of one."""
+    A SYN after the end may be a retry of a client that was never answered, or spoofed, as the end itself may
+    be, while the connection is alive: so REOPENED states keep the time-out of a live connection.
+    """
     times = plan.timeouts
     return _by_state(
         enums,
@@ -121,7 +122,7 @@ def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) 
 
 
 def _stays(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
-    """For how long packets of data change nothing of a record but its time, by state; see bpf/types.h."""
+    """By state: how long data packets only update a record's time; see bpf/types.h."""
     now = 1 << enums["tick_numbers"]["SEEN_BITS"] - 1
     ticks = _by_state(
         enums,
@@ -137,7 +138,7 @@ def _stays(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> 
 
 
 def _by_state(enums: Enums, jiffies: Callable[[float], int], seconds: Mapping[str, float]) -> list[int]:
-    """In ticks; at least 1 where a time is said, else 0."""
+    """Times in ticks by state number: at least 1 where a time is given, else 0."""
     ticks = [0] * STATES
     for name, value in seconds.items():
         ticks[enums["connection_state"][f"CONNECTION_{name}"]] = _ticks(value, enums, jiffies)

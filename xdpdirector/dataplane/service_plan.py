@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a service shall look like to packets, how a ring gets from one owner to the next, and how turns go on. Pure.
+"""The state of a service for the packet path, how ring slots change owners, and how round-robin counts
+continue. Pure.
 
-A plan is desired state joined with health and neighbours: no names of maps, no kernel, no clock in here.
-The rules of flux are those of bpf/select.h: a slot that changes owner keeps the one before until every flow from
-then has a record; marks that records still need stay as exceptions.
+A plan is desired state joined with health and neighbours: no map names, kernel or clock here. The rules of
+flux are those of bpf/select.h: a slot that changes owner keeps the previous owner until every flow from
+before has a record; marks that records still need stay as exceptions.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ EXCEPTIONS = 2
 
 
 class State(StrEnum):
-    """What a backend does for its connections: `enum backend_state` in bpf/types.h."""
+    """What a backend does for its existing connections: `enum backend_state` in bpf/types.h."""
 
     SERVING = "serving"
     DOWN = "down"
@@ -39,7 +40,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Cost:
-    """What makes a member dear: `struct service` in bpf/types.h; the table in bpf/schedule.h says why."""
+    """Weights of a member's cost: `struct service` in bpf/types.h; see the table in bpf/schedule.h."""
 
     active: int = 0
     inactive: int = 0
@@ -66,8 +67,8 @@ COSTS = {
 
 @dataclass(frozen=True)
 class Hop:
-    """The way to a backend: where its frames leave, and with which addresses. `local`: it is the director.
-    `vlan`: its VLAN there, 0 for none, None for that of the request."""
+    """Next hop to a backend: egress interface and MACs. `local`: the director itself. `vlan`: VLAN id on the
+    egress interface, 0 for none, None for that of the incoming frame."""
 
     mac: bytes
     source_mac: bytes
@@ -78,9 +79,9 @@ class Hop:
 
 @dataclass(frozen=True)
 class MemberPlan:
-    """A backend: `weight` is the configured one, `accepts` whether it takes new connections now. `upper`, `lower`:
-    thresholds of its connections, 0 for none. `out`: the VIPs for which it is down all the same. `router`: clients'
-    packets come in through it."""
+    """A backend. `weight`: as configured. `accepts`: takes new connections now. `upper`, `lower`: connection
+    thresholds, 0 for none. `out`: VIPs for which it is down although it serves others. `router`: clients'
+    packets arrive through it."""
 
     name: str
     address: Address
@@ -96,7 +97,8 @@ class MemberPlan:
 
 @dataclass(frozen=True)
 class ServicePlan:
-    """A service as packets shall see it. Policies by name as in the model; members in configured order."""
+    """A service as the packet path shall see it. Policies by name as in the model; members in configured
+    order."""
 
     name: str
     listeners: tuple[Listener, ...]
@@ -118,15 +120,15 @@ class ServicePlan:
         return frozenset(listener.address for listener in self.listeners)
 
     def senders(self) -> frozenset[bytes]:
-        """The MACs of machines that send frames here as to a backend, when they are directors, too."""
+        """MACs of the other backends if this host is one, too: as directors, they may schedule to it."""
         hops = [(member.hop, member.router) for member in self.members if member.hop]
         if not any(hop.local for hop, _ in hops):
             return frozenset()
         return frozenset(hop.mac for hop, is_router in hops if not hop.local and not is_router)
 
     def passed_over(self) -> frozenset[str]:
-        """The members whose new flows for some VIP are others' meanwhile. A VIP that nobody takes flows for is
-        not among them: nothing of it runs anywhere."""
+        """The members that are down for some VIP, so that others take its new flows. A VIP that no member
+        takes flows for does not count: it has no flows anywhere."""
         if not any(member.out for member in self.members):
             return frozenset()
         fallback = [member for member in self.members if member.name == self.fallback]
@@ -138,7 +140,7 @@ class ServicePlan:
 
     @property
     def flux_seconds(self) -> float:
-        """After this time every flow that still lives has shown a packet."""
+        """Time after which every live flow has had a packet."""
         tcp = any(listener.protocol == "tcp" for listener in self.listeners)
         others = any(listener.protocol != "tcp" for listener in self.listeners)
         return max(
@@ -147,13 +149,13 @@ class ServicePlan:
 
 
 def turns(served: Mapping[int, int], before: Mapping[int, int], after: Mapping[int, int]) -> dict[int, int]:
-    """Connections that each member of an `rr` or `wrr` service counts as given to it, when its members change.
+    """Served counts of the members of an `rr` or `wrr` service after its members or weights change.
 
-    All arguments by backend: what was counted, the weights before and now; 0: it takes none. The next connection
-    goes to the least (count + 1) / weight, so counts of members that take turns differ by one connection at most,
-    per weight. That is kept: who stays goes on where it was, also with another weight. Who takes connections again
-    has missed one turn at most, a newcomer none: neither is given all that the others had meanwhile. And counts
-    start near 0 again, lest they grow for ever.
+    All arguments by backend: counts, and weights before and after; weight 0: takes no connections. The next
+    connection goes to the member with the least (count + 1) / weight, so counts per weight differ by one at
+    most. The result keeps that: a member that stays continues at its position, also with another weight; a
+    member that returns is at most one turn behind, and a new one not at all, so neither receives everything
+    that the others received meanwhile. Counts are also reduced, so that they do not grow without bound.
     """
     taking = [backend for backend, weight in after.items() if weight]
     staying = [backend for backend in taking if before.get(backend)]
@@ -174,10 +176,10 @@ def turns(served: Mapping[int, int], before: Mapping[int, int], after: Mapping[i
 
 
 def ring_slots_of(client: Any, client_port: Any, port: Any, *, hashes_port: Any, slots: Any) -> Words:
-    """Which slot of its service's ring each flow has: `flow_hash` of bpf/ring.h.
+    """The slot of each flow in its service's ring: `flow_hash` of bpf/ring.h.
 
-    Addresses and ports are as in the packet: one 32-bit number a flow for IPv4, four for IPv6. `slots`: of the
-    ring, flow by flow.
+    Addresses and ports in the byte order of the packet: one 32-bit word per flow for IPv4, four for IPv6.
+    `slots`: ring size per flow.
     """
     half, words = np.uint64(32), np.asarray(client, np.uint64)
     ports = np.asarray(client_port, np.uint64) << np.uint64(16) | np.asarray(port, np.uint64)
@@ -219,14 +221,15 @@ def flags_of(words: Words) -> Words:
 
 
 def fresh(owners: Any, *, recorded: bool) -> Words:
-    """A new ring. `recorded`: the service's flows so far have records that may disagree with it."""
+    """The slots of a new ring. `recorded`: existing flows of the service have records that may disagree with
+    it."""
     owners = np.asarray(owners, np.uint64)
     return pack(owners, NO_BACKEND, EXCEPTIONS if recorded else 0)
 
 
 def advance(words: Words, owners: Any) -> Words:
-    """The ring with new owners. Slots that change enter flux, unless nobody had them; the owner before stays
-    the one from the first change."""
+    """The ring with new owners. Changed slots enter flux, unless they had no owner; a slot already in flux
+    keeps the previous owner of the first change."""
     owners = np.asarray(owners, np.uint64)
     present, flags = backends_of(words), flags_of(words)
     changed = present != owners
@@ -238,14 +241,16 @@ def advance(words: Words, owners: Any) -> Words:
 
 
 def unrest(words: Words) -> Words:
-    """All in flux: for a service whose flows may be elsewhere than the ring says, and so are always recorded."""
+    """All slots in flux: for a service whose flows may be elsewhere than the ring says, so that all flows get
+    records."""
     at_rest = (flags_of(words) & np.uint64(FLUX)) == 0
     owners = backends_of(words)
     return np.where(at_rest, pack(owners, owners, FLUX | EXCEPTIONS), words)
 
 
 def settle(words: Words, exceptions: Collection[int]) -> Words:
-    """Flux has ended: at rest, but for the slots in `exceptions`, where a record disagrees with the owner."""
+    """The slots after flux, without previous owners. Slots in `exceptions` keep a mark: some record disagrees
+    with the owner."""
     flags = np.zeros(len(words), np.uint64)
     if exceptions:
         flags[np.fromiter(exceptions, np.int64, len(exceptions))] = EXCEPTIONS
@@ -253,6 +258,6 @@ def settle(words: Words, exceptions: Collection[int]) -> Words:
 
 
 def mark(words: Words, owners: Collection[int]) -> Words:
-    """With the exceptions mark on all slots of these owners."""
+    """The slots with the exceptions mark set on all slots of these owners."""
     theirs = np.isin(backends_of(words), np.fromiter(owners, np.uint64, len(owners)))
     return np.where(theirs, words | np.uint64(EXCEPTIONS) << np.uint64(32), words)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Decisions as the packet path tells them (bpf/trace.h), from bytes and numbers to names.
+"""Reads traced decisions of the packet path (bpf/trace.h), and translates numbers to names.
 
-Says what shall be told, and reads what is. Knows nothing of who watches.
+Configures the trace filter and reads the ring buffer. Does not know who receives the trace.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from xdpdirector.dataplane.trace_types import Decision, Selection
 
 WINDOW = 32  # jiffies: WINDOW_SHIFT in bpf/trace.h
 _FIRST = np.uint32(0).tobytes()
-_FLAGS = "FSRPAU"  # from the lowest bit on
+_FLAGS = "FSRPAU"  # from the lowest bit
 _IPV4, _IPV6 = 1, 2
 
 
 class Decisions:
-    """Close it, or use it as a context manager: then nothing more is told."""
+    """Trace reader. Close it, or use it as a context manager: closing ends the trace."""
 
     def __init__(self, tables: Tables, clock: Clock, indices: Indices) -> None:
         self._tables, self._clock, self._indices = tables, clock, indices
@@ -58,7 +58,7 @@ class Decisions:
         os.close(self._map)
 
     def tell(self, selection: Selection, seconds: float) -> None:
-        """From now on and for so long: of services that are watched (`Dataplane.watch`) those of the selection."""
+        """Trace the selection for this many seconds. Only services passed to `Dataplane.watch` are traced."""
         settings = np.zeros(1, self._settings)
         settings["until"] = (self._clock.now() + self._clock.jiffies(seconds)) & 0xFFFFFFFF
         settings["reasons"] = self._reasons(selection.reasons)
@@ -74,12 +74,12 @@ class Decisions:
         libbpf.update(self._map, _FIRST, settings.tobytes())
 
     def stop(self) -> None:
-        """Tell nothing more, and forget what was told."""
+        """Stop the trace, and discard what was not read."""
         libbpf.update(self._map, _FIRST, np.zeros(1, self._settings).tobytes())
         self._ring.take(1 << 16)
 
     def take(self, most: int) -> tuple[int, list[Decision]]:
-        """How many could not be told since this was asked last, and what was told; at most so many."""
+        """The number of decisions lost since the last call, and at most `most` decisions."""
         before, self._missed = self._missed, self._lost()
         ago = time.time() - time.monotonic()
         return self._missed - before, [self._decision(record, ago) for record in self._ring.take(most)]
@@ -88,7 +88,7 @@ class Decisions:
         return int(self._tables.per_cpu_sum("tellings", 0)[2])
 
     def _reasons(self, names: frozenset[str]) -> int:
-        """As bits; a name may be a verdict, which is the first word of its reasons."""
+        """Bit mask of reasons. A name may also be a verdict, the first word of its reasons."""
         known = self._tables.enums["reason"].items()
         return sum(
             1 << number
@@ -104,7 +104,7 @@ class Decisions:
 
     def _decision(self, record: bytes, ago: float) -> Decision:
         row = np.frombuffer(record, self._record)[0]
-        frame = record[self._frame : self._frame + int(row["captured"])]  # numpy cuts zeros off bytes
+        frame = record[self._frame : self._frame + int(row["captured"])]  # numpy strips trailing zeros
         packet = row["packet"]
         flow = packet["flow"]["v6" if packet["ipv6"] else "v4"]
         protocols = {number: name for name, number in PROTOCOLS.items()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A decision of the packet path, and which of them somebody wants to see. Pure."""
+"""Traced decisions of the packet path, and the selection of them. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from xdpdirector.model.listener import Address
 Network: TypeAlias = IPv4Network | IPv6Network
 Key: TypeAlias = tuple[str, str]
 
-MOST = 1000  # decisions a second that may be asked for
+MOST = 1000  # maximum rate, decisions per second
 
 
 @dataclass(frozen=True)
 class Decision:
-    """`time` in seconds since the epoch. `reason` as in `enum reason` of bpf/reason.h, in lower case. `backend`:
-    whom it speaks of, None when that is nobody, or one that is gone. `frame`: its first bytes as it left, or, when
-    it was dropped, as it came; `length`: of all of it. `interface`: where it came in, None when that is gone."""
+    """`time`: seconds since the epoch. `reason`: `enum reason` of bpf/reason.h, in lower case. `backend`: the
+    backend concerned, None without one or if it was removed. `frame`: its first bytes as sent, or as received
+    if dropped; `length`: of the whole frame. `interface`: ingress, None if it was removed."""
 
     time: float
     client: Address
@@ -44,8 +44,8 @@ class Decision:
 
 @dataclass(frozen=True)
 class Selection:
-    """Which decisions: empty and None mean all. `reasons` are reasons or verdicts; `rate`: about so many a second
-    on each processor; `one_in`: of those that match, one in so many, at random."""
+    """Which decisions to trace; empty and None match all. `reasons`: reasons or verdicts. `rate`: approximate
+    limit per second and CPU. `one_in`: sample one in this many matching decisions, at random."""
 
     services: frozenset[str] = frozenset()
     backend: Key | None = None
@@ -55,7 +55,7 @@ class Selection:
     one_in: int = 1
 
     def has(self, decision: Decision) -> bool:
-        """Whether it is one of them; says nothing of `rate` and `one_in`."""
+        """True if the decision matches; ignores `rate` and `one_in`."""
         return (
             (not self.services or decision.service in self.services)
             and (self.backend is None or (decision.service, decision.backend) == self.backend)
@@ -65,7 +65,7 @@ class Selection:
 
 
 def union(selections: Collection[Selection]) -> Selection:
-    """One that has all that any of them has, at the rate of the one who asks most."""
+    """A selection that matches everything that any of them matches, at the highest rate."""
     first, *others = selections
     return Selection(
         services=_either([each.services for each in selections]),
@@ -78,5 +78,5 @@ def union(selections: Collection[Selection]) -> Selection:
 
 
 def _either(sets: Collection[frozenset[str]]) -> frozenset[str]:
-    """The empty one has all."""
+    """The union; an empty set matches all."""
     return frozenset().union(*sets) if all(sets) else frozenset()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The map `vips` and the address filter: an address is in both as long as an entry of some listener has it.
+"""The map `vips` and the VIP filter: both contain an address as long as any listener entry has it.
 
-Counts the entries of each address, so that one more costs the same however many there are. Knows addresses; nothing
-of ports or services.
+Counts entries by address, so the cost of a change does not depend on their number. Knows addresses; no ports
+or services.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from xdpdirector.model import Address
 
 
 class VipMarks:
-    """Begins with these entries and the addresses in them, and changes nothing before `repair` is called."""
+    """Starts from these entries and their addresses; writes nothing before `repair` is called."""
 
     def __init__(self, tables: Tables, entries: Iterable[tuple[Entry, Address]]) -> None:
         self._tables = tables
         self._entries: Counter[Address] = Counter()
         self._marked: Counter[tuple[str, int]] = Counter()
-        """By mark and place in the filter: how many entries want it there."""
+        """By mark and position in the filter: how many entries need it."""
         self._words = np.zeros(len(tables.filter), np.uint64)
         self._keys: set[bytes] = set()
         for entry, address in entries:
@@ -38,11 +38,11 @@ class VipMarks:
         return len(self._entries)
 
     def count(self, address: Address) -> int:
-        """How many entries have it."""
+        """The number of entries with this address."""
         return self._entries[address]
 
     def hold(self, entry: Entry, address: Address) -> None:
-        """One more entry: the filter is told first, as it must never miss what the map has."""
+        """Add an entry. The filter is written before the map: it must never miss an address of the map."""
         for mark in _marks(entry):
             self._marked[mark, filter_place(address)] += 1
             self._write(mark, filter_place(address))
@@ -62,7 +62,7 @@ class VipMarks:
             self._write(mark, filter_place(address))
 
     def repair(self, present: Set[bytes]) -> None:
-        """Put right what differs from what is held. `present`: the keys in the map `vips`."""
+        """Repair differences from the expected contents. `present`: the keys in the map `vips`."""
         wrong = np.flatnonzero(self._tables.filter != self._words)
         if not len(wrong) and present == self._keys:
             return

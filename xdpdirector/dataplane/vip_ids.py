@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A front is a service at one VIP and protocol: what a connection's record says of where its flow goes in.
+"""Fronts: a front is a service at one VIP and protocol. Conntrack records contain its number.
 
-The map `fronts` is the memory. A front that no listener needs any more rests until a sweep has seen that no
-record speaks of it: another one that had its number would inherit its connections. It also says which backends are
-out there, by their places in the service. Knows numbers; nothing of listeners' ports or rings.
+Stored in the map `fronts`. A front without listeners rests until a sweep has seen no record of it; otherwise
+its next user would inherit its connections. A front also has a bit mask of backends, by place in the service,
+that are down for its VIP ("out"). Knows numbers; no ports or rings.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from xdpdirector.model.listener import Address
 
 
 class Front(NamedTuple):
-    """`service`: its index; `protocol`: its number."""
+    """`service`: service index; `protocol`: IP protocol number."""
 
     service: int
     address: Address
@@ -30,11 +30,11 @@ class Front(NamedTuple):
 _WORD = 64  # bits
 
 Out = Mapping[Address, int]
-"""By VIP: a bit for each place whose backend is down there."""
+"""By VIP: bit mask of the places of backends that are down for it."""
 
 
 class Fronts:
-    """Numbers of fronts, from 1 on. What a change costs does not grow with the number of fronts there are."""
+    """Assigns front numbers, from 1. The cost of a change does not depend on the number of fronts."""
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
@@ -43,14 +43,14 @@ class Fronts:
             uses[f"FRONT_{use}"] for use in ("FREE", "SERVING", "RESTING")
         )
         self._said = self._array.copy()
-        """The map as it was written, but for `out`."""
+        """The map as written, except `out`."""
         used = np.flatnonzero(self._said["use"] != self._free).tolist()
         self._fronts: dict[int, Front] = {number: self._read(number) for number in used}
         self._numbers = {front: number for number, front in self._fronts.items()}
         last = max(used, default=0)
         numbers = (*range(last + 1, len(self._array)), *range(1, last))
         self._unused: deque[int] = deque(number for number in numbers if number not in self._fronts)
-        """The one that has been free for longest, or so, comes first."""
+        """Free numbers, approximately the longest unused first."""
         self._at: dict[int, dict[Address, set[int]]] = {}
         for number, front in self._fronts.items():
             self._at.setdefault(front.service, {}).setdefault(front.address, set()).add(number)
@@ -61,15 +61,16 @@ class Fronts:
         return self._tables.fronts
 
     def room(self) -> int:
-        """How many new ones there can be now."""
+        """The number of free front numbers."""
         return len(self._unused)
 
     def knows(self, front: Front) -> bool:
-        """Whether it has a number."""
+        """True if the front has a number."""
         return front in self._numbers
 
     def number(self, front: Front) -> int:
-        """A number for this front, which serves from now on. CapacityError when all are taken."""
+        """The front's number, assigned if it has none; the front is then in use. CapacityError when all are
+        taken."""
         number = self._numbers.get(front)
         if number is None:
             number = self._take()
@@ -89,12 +90,12 @@ class Fronts:
         return self._unused.popleft()
 
     def rest(self, numbers: Iterable[int]) -> None:
-        """These serve no more."""
+        """Set these fronts to resting."""
         for number in numbers:
             self._use(number, self._resting)
 
     def keep(self, numbers: Set[int]) -> None:
-        """These serve; the others that did rest from now on. Puts right what somebody else wrote."""
+        """Set these fronts to serving and all others to resting. Repairs what another process wrote."""
         use = self._said["use"]
         use[use != self._free] = self._resting
         use[list(numbers & self._fronts.keys())] = self._serving
@@ -102,7 +103,7 @@ class Fronts:
             self._restore(number)
 
     def _differs(self) -> Array:
-        """By number, whether what stands in the map is not what was written."""
+        """By number: true if the map differs from what was written."""
         fields = [name for name in self._said.dtype.names or () if name != "out"]
         differs = [self._said[name] != self._array[name] for name in fields]
         rows: Array = np.any([each.reshape(len(each), -1).any(axis=1) for each in differs], axis=0)
@@ -120,12 +121,12 @@ class Fronts:
             self._said["use"][number] = self._array["use"][number] = use
 
     def wanted_out(self, service: int) -> Out:
-        """As it was said last."""
+        """The `out` last requested."""
         return self._out.get(service, {})
 
     def add_out(self, service: int, out: Out) -> int:
-        """Who is out at the service's fronts, besides those that are already; how many places were written. A front
-        to come will be made so."""
+        """Mark these backends as out at the service's fronts, in addition to those already out; returns the
+        number of writes. Also applies to fronts created later."""
         self._out[service] = out
         writes = 0
         for address, places in out.items():
@@ -134,7 +135,7 @@ class Fronts:
         return writes
 
     def set_out(self, service: int, out: Out) -> int:
-        """The same, and nobody else."""
+        """Mark exactly these backends as out; returns the number of writes."""
         self._out[service] = out
         return sum(
             self._write_out(number, out.get(address, 0))
@@ -143,7 +144,7 @@ class Fronts:
         )
 
     def is_out(self, service: int, out: Out) -> bool:
-        """Whether exactly these are out at the service's fronts."""
+        """True if exactly these backends are out at the service's fronts."""
         return self._out.get(service) == out and all(
             self._read_out(number) == out.get(address, 0)
             for address, numbers in self._at.get(service, {}).items()
@@ -151,7 +152,7 @@ class Fronts:
         )
 
     def out(self, service: int) -> dict[Address, int]:
-        """Who is out, by each VIP at which the service is."""
+        """Backends that are out, for each VIP of the service."""
         return {
             address: self._read_out(number)
             for address, numbers in self._at.get(service, {}).items()
@@ -160,15 +161,15 @@ class Fronts:
         }
 
     def forget(self, service: int) -> None:
-        """The service is gone."""
+        """Drop the state of a removed service."""
         self._out.pop(service, None)
 
     def resting(self) -> frozenset[int]:
-        """Those whose records are to go."""
+        """Resting fronts, whose records the sweep deletes."""
         return frozenset(np.flatnonzero(self._said["use"] == self._resting).tolist())
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Of these no record is left: who still rests is free."""
+        """Free these fronts if they still rest: no record refers to them any more."""
         for number in set(numbers) & self.resting():
             self._use(number, self._free)
             front = self._fronts.pop(number)
@@ -185,7 +186,7 @@ class Fronts:
         return int.from_bytes(self._array["out"][number].tobytes(), "little")
 
     def _write_out(self, number: int, places: int) -> int:
-        """Whether there was something to do. A word is stored at once."""
+        """1 if the bit mask changed, else 0. Each word is stored atomically."""
         if self._read_out(number) == places:
             return 0
         words = self._array["out"][number]

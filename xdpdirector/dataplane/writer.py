@@ -1,12 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Brings plans into the maps, in an order that shows packets no half-made service.
+"""Applies service plans to the maps, in an order that never shows packets an incomplete service.
 
-What takes traffic is made first and named last: backends, then ring or members, then the service, then its
-listeners. What loses traffic goes the other way: listeners, ring or members, then the backend. Every write is a
-comparison first, so applying a plan twice changes nothing, and applying it to maps that somebody else touched
-repairs them. The maps are the memory: a new daemon goes on from what it finds.
+Additions go from backends to ring or members, to the service, to its listeners; removals go the other way.
+Every write compares first, so applying a plan twice changes nothing, and applying it to maps that another
+process changed repairs them. The maps are the persistent state: a new daemon continues from them.
 
-Knows plans and tables; nothing of health, neighbours, configuration or who wants a change.
+Knows plans and tables; nothing of health, neighbours, configuration or who requests a change.
 """
 
 from __future__ import annotations
@@ -44,11 +43,11 @@ _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAI
 VLAN_AS_IT_CAME = 0xFFFF
 NO_BOUND = 0xFFFFFFFF
 REASSEMBLY = 30.0  # seconds that Linux waits for a packet's fragments (ip-sysctl: ipfrag_time)
-MANY_TURNS = 1 << 40  # connections: per weight, the path compares no more than 2^47
+MANY_TURNS = 1 << 40  # connections: per unit of weight, the packet path compares at most 2^47
 
 
 class _Brought(NamedTuple):
-    """A plan as it was applied last: who is out, and the entries that came of it."""
+    """The plan last applied, with the resulting `out` masks and map entries."""
 
     plan: ServicePlan
     out: dict[Address, int]
@@ -56,7 +55,7 @@ class _Brought(NamedTuple):
 
 
 class Dataplane:
-    """The one writer of an instance's maps. `now` is monotonic seconds, given by the caller."""
+    """The only writer of an instance's maps. `now` is monotonic seconds, given by the caller."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:
         self.tables, self.clock = tables, clock
@@ -71,17 +70,17 @@ class Dataplane:
         self._watched: frozenset[str] = frozenset()
         self._writes = 0
         self._rebounded = False
-        """Whether thresholds, or VIPs for which somebody is out, have changed with this plan."""
+        """True if this plan changed thresholds, or for which VIPs backends are down."""
         self._ports: dict[int, int] = {}
-        """Places of interfaces in the devmap, as they were last."""
+        """Cache: devmap index by ifindex."""
         self._brought: dict[str, _Brought] = {}
         self._stored: dict[int, tuple[MemberPlan, int, bytes]] = {}
-        """Who was written where, with which port, and the entry that came of it."""
+        """By backend index: the plan and devmap index last written, and the resulting entry."""
 
-    # What is there
+    # Reading
 
     def adopted(self) -> dict[Backend, State]:
-        """The backends that the maps already know, and how they serve: what a new daemon starts from."""
+        """The backends in the maps with their states: the starting point of a new daemon."""
         states = {
             self._constant("backend_state", f"BACKEND_{name}"): state for state, name in _STATES.items()
         }
@@ -92,8 +91,8 @@ class Dataplane:
         }
 
     def adopted_vips(self) -> dict[Backend, dict[Address, bool]]:
-        """Of the same backends: for each VIP that their service has, whether packets for it are forwarded to them
-        while they serve."""
+        """For the same backends: for each VIP of their service, whether they receive its packets while
+        serving."""
         out = {name: self.fronts.out(index) for name, index in self.indices.services.items()}
         partial = self._constant("backend_flags", "BACKEND_PARTIAL")
         return {
@@ -112,23 +111,23 @@ class Dataplane:
         return set(self.indices.services)
 
     def is_settled(self, service: str) -> bool:
-        """False while flows of this service may run without a record."""
+        """False while flows of this service may exist without a record."""
         return self.rings.is_settled(service)
 
     def traffic(self, keys: Collection[Backend]) -> dict[Backend, Traffic]:
-        """Of these, read together; nothing of one that has no index."""
+        """Traffic of these backends, in one read; zero for a backend without an index."""
         known = {key: index for key in keys if (index := self.indices.backends.get(key)) is not None}
         sums = self.tables.per_cpu_sums("traffic", list(known.values())).tolist()
         counted = dict(zip(known, map(_traffic, sums), strict=True))
         return {key: counted.get(key, Traffic()) for key in keys}
 
     def departed(self, service: str) -> Traffic:
-        """Of the backends that the service had and has no more; nothing of one that has no index."""
+        """Traffic of the service's removed backends; zero for a service without an index."""
         index = self.indices.services.get(service)
         return Traffic() if index is None else _traffic(self._departed.of(index).tolist())
 
     def total_traffic(self) -> Traffic:
-        """Of all that there is and was; it never falls."""
+        """Traffic of all present and former backends; never decreases."""
         sums = self.tables.per_cpu_sums("traffic", list(self.indices.backends.values()))
         return _traffic((sums.sum(axis=0) + self._departed.total()).tolist())
 
@@ -147,7 +146,7 @@ class Dataplane:
         return max(0, count_of(load, "active")), max(0, count_of(load, "inactive"))
 
     def fill(self) -> dict[str, Fill]:
-        """How full the maps are that hold what is wanted, by their name in `sizes`."""
+        """Fill level of the maps with desired state, by their names in `sizes`."""
         sizes, services = self.tables.loaded.sizes, self.indices.services
         return {
             "services": Fill(entries=len(services), room=sizes.services),
@@ -160,7 +159,8 @@ class Dataplane:
     # Changes
 
     def apply(self, plan: ServicePlan, now: float) -> int:
-        """Bring the maps to this plan; how many places were written. CapacityError before anything is shown."""
+        """Apply the plan; returns the number of words or entries written. CapacityError before packets see
+        any of it."""
         if self._is_brought(plan, now):
             return 0
         self._brought.pop(plan.name, None)
@@ -177,7 +177,7 @@ class Dataplane:
         except CapacityError:
             if not gone:
                 raise
-            for key in gone:  # there is no room for them beside who comes
+            for key in gone:  # no room for old and new backends together
                 self._remove_backend(key)
             gone, wanted = [], self._backend_indices(plan)
         out = self._out(plan)
@@ -188,7 +188,7 @@ class Dataplane:
         for member in plan.members:
             if member.state is State.SERVING:
                 self._store_backend(wanted[member.name], plan.name, member)
-        self._senders.bring(service, plan.senders())  # before the service says that there are any
+        self._senders.bring(service, plan.senders())  # before the service's flags say that there are senders
         self._distribute(service, plan, wanted, now)
         for member in plan.members:
             if member.state is not State.SERVING:
@@ -202,7 +202,7 @@ class Dataplane:
         return self._writes + writes - before
 
     def _is_brought(self, plan: ServicePlan, now: float) -> bool:
-        """Whether it was applied last and all that came of it stands there still. Most plans are as they were."""
+        """True if the plan was applied last and its results are still in the maps. Most plans are unchanged."""
         brought = self._brought.get(plan.name)
         if brought is None or (brought.plan is not plan and brought.plan != plan):
             return False
@@ -217,7 +217,7 @@ class Dataplane:
         )
 
     def _entries(self, plan: ServicePlan) -> list[bytes]:
-        """What stands in the maps of a service that has all its indices, but for counts and slots."""
+        """The map entries of a service with all indices assigned, without counters and slots."""
         tables, service, room = self.tables, self.indices.services[plan.name], self.tables.members_each
         members = min(room, len(plan.members))
         indices = [self.indices.backends[plan.name, member.name] for member in plan.members]
@@ -230,7 +230,7 @@ class Dataplane:
         ]
 
     def remove(self, name: str) -> None:
-        """Take a service away: its listeners first, so that no packet finds half of it."""
+        """Remove a service: its listeners first, so that no packet finds an incomplete service."""
         service = self.indices.services[name]
         self._brought.pop(name, None)
         self._listening.bring(service, frozenset())
@@ -249,16 +249,16 @@ class Dataplane:
 
     @property
     def listener_writes(self) -> int:
-        """Grows with each listener that was set or deleted."""
+        """Incremented with each listener set or deleted."""
         return self._listening.writes
 
     def read(self) -> Found:
-        """Listeners and VIPs as they stand in the maps. May be called in another thread."""
+        """Read listeners and VIPs from the maps. Thread-safe."""
         return self._listening.read()
 
     def read_again(self, found: Found | None = None) -> None:
-        """Look again at what is remembered, so that the next `apply` repairs it. `found`: what `read` gave, when
-        nothing was written since."""
+        """Refresh caches of map contents, so that the next `apply` repairs differences. `found`: result of
+        `read`, if nothing was written since."""
         for ifindex, port in list(self._ports.items()):
             if self.tables.port(port) != ifindex:
                 del self._ports[ifindex]
@@ -267,13 +267,13 @@ class Dataplane:
         self._listening.check(found or self.read())
         if found is None:
             self.guarding.check()
-        else:  # who is denied is read in another thread, a part at a time
+        else:  # denied prefixes are compared in another thread, a part at a time
             self.guarding.check_limits()
         self._senders.check()
 
     def settle(self, exceptions: Array, now: float) -> None:
-        """See `Rings.settle`. A ring that its service has left is given up when it is at rest; where another one
-        waits, that takes its place."""
+        """See `Rings.settle`. Releases a settled ring that its service no longer uses; a waiting successor
+        replaces it."""
         for name in self.rings.settle(exceptions, now):
             index, flags = self.indices.services[name], self.tables.enums["service_flags"]
             entry = self.tables.services[index]
@@ -310,7 +310,7 @@ class Dataplane:
         return never_used or not self.rings.mentions(index)
 
     def _store_backend(self, index: int, service: str, member: MemberPlan) -> None:
-        """Most of a plan's members are as they were: these cost a comparison with what stands in the map."""
+        """Write a backend's entry. Most members are unchanged and cost one comparison with the map."""
         port = 0 if member.hop is None or member.hop.local else self._port(member.hop.ifindex)
         entry = self.tables.backends[index : index + 1]
         if self._stored.get(index) != (member, port, entry.tobytes()):
@@ -342,7 +342,7 @@ class Dataplane:
         return fields
 
     def _set_thresholds(self, load: Array, upper: int, lower: int) -> None:
-        """The path chooses between the two by what it counts; changed ones begin with the upper."""
+        """The packet path chooses one of the two by its count; after a change, it starts with the upper."""
         if (int(load["upper"]), int(load["lower"])) != (upper, lower):
             load["upper"], load["lower"] = upper, lower
             load["bound"] = upper
@@ -358,13 +358,13 @@ class Dataplane:
         self._stored.pop(index, None)
 
     def _port(self, ifindex: int) -> int:
-        """The place of an interface in the devmap."""
+        """The devmap index of an interface."""
         if ifindex not in self._ports:
             self._ports[ifindex] = self._found_port(ifindex)
         return self._ports[ifindex]
 
     def _found_port(self, ifindex: int) -> int:
-        """A free one if it has none."""
+        """The devmap index in the map, or a free one."""
         free = None
         for port in range(self.tables.entries("ports")):
             present = self.tables.port(port)
@@ -379,7 +379,7 @@ class Dataplane:
         return free
 
     def _out(self, plan: ServicePlan) -> dict[Address, int]:
-        """By VIP the places, as bits, of those that are down for it while they serve others."""
+        """By VIP: bit mask of the places of backends that are down for it while they serve others."""
         out: dict[Address, int] = {}
         for member in plan.members:
             for vip in member.out:
@@ -406,11 +406,12 @@ class Dataplane:
             watched=plan.name in self._watched,
             directed=self._senders.has(service),
         )
-        self._store(self.tables.services, service, ring_fields(ring))  # first: no ring, no use of it
+        # The ring first: `ring_slots` 0 makes the packet path use none, whatever the flags say.
+        self._store(self.tables.services, service, ring_fields(ring))
         self._store(self.tables.services, service, fields)
 
     def _distribute_members(self, service: int, plan: ServicePlan, wanted: dict[str, int]) -> None:
-        """Also beside a ring, for flows that its slot's owner is not up for."""
+        """Write the members; a ring service needs them for flows whose slot owner is down."""
         room, writes, before = self.tables.members_each, self._writes, self._weights(service)
         is_weighted = COSTS[plan.scheduler].weighted or plan.scheduler.is_ring
         weights = {
@@ -427,7 +428,7 @@ class Dataplane:
         if not COSTS[plan.scheduler].served:
             return
         begins = not int(self.tables.services["cost_served"][service])
-        if begins:  # whom another scheduler gave connections to is of no interest now
+        if begins:  # served counts of another scheduler do not matter
             before = {}
             for backend in wanted.values():
                 load = self.tables.loads[backend]
@@ -436,7 +437,7 @@ class Dataplane:
             self._go_on(before, {wanted[member.name]: weights[member.name] for member in plan.members})
 
     def even_turns(self) -> None:
-        """From time to time: who had too many connections to take its turns has not saved them up."""
+        """Called periodically: a backend that was over its threshold must not catch up on missed turns."""
         indices = np.array(list(self.indices.services.values()), np.int64)
         services, flag = self.tables.services[indices], self._constant("service_flags", "SERVICE_UNBOUNDED")
         counted = self.tables.loads["served"] + self.tables.loads["served_correction"]
@@ -446,13 +447,13 @@ class Dataplane:
             self._go_on(weights, weights)
 
     def _go_on(self, before: dict[int, int], after: dict[int, int]) -> None:
-        """See `schedule.turns`. Connections that come meanwhile are counted beside this."""
+        """See `service_plan.turns`. The correction preserves connections counted meanwhile."""
         served = {index: count_of(self.tables.loads[index], "served") for index in after}
         for index, count in turns(served, before, after).items():
             correct(self.tables.loads[index], "served", count - served[index])
 
     def _weights(self, service: int) -> dict[int, int]:
-        """Of a service's members by backend, as they stand in the map; 0: it takes no new connections."""
+        """Weights of a service's members by backend, from the map; 0: takes no new connections."""
         room = self.tables.members_each
         start, count = service * room, min(room, int(self.tables.services["members"][service]))
         members = self.tables.members[start : start + count]
@@ -466,18 +467,19 @@ class Dataplane:
             self.guarding.begin(index)
             self._departed.begin(index)
             if not self.tables.services[index]["multipliers"].all():
-                # As for any hash table that clients fill: nobody may know who meets whom in a bucket.
+                # As for any hash table keyed by clients: bucket collisions must not be predictable.
                 self.tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]
         return self.indices.services[name]
 
     def deny(self, prefixes: Collection[Prefix]) -> int:
-        """Exactly these clients are denied, of all services; how many places were written. CapacityError."""
+        """Deny exactly these prefixes, for all services; returns the number of entries written.
+        CapacityError."""
         self._writes = self.guarding.deny(prefixes)
         self._guard()
         return self._writes
 
     def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
-        """These are denied besides, and those no more; else as `deny`."""
+        """Deny `new` as well, and no longer deny `gone`; otherwise as `deny`."""
         before = self.guarding.denies
         writes = self.guarding.deny_some(new, gone)
         if self.guarding.denies != before:
@@ -485,7 +487,7 @@ class Dataplane:
         return writes
 
     def watch(self, services: Collection[str]) -> None:
-        """Exactly the decisions of these are traced, by bpf/trace.h."""
+        """Trace the decisions of exactly these services (bpf/trace.h)."""
         self._watched = frozenset(services)
         self._guard()
 

@@ -350,9 +350,8 @@ static __always_inline u64 mask_if_assured(u64 word)
 }
 
 /* The cost of evicting a record; 0 for a free entry. `like`: number of other flows of its front in
- * the bucket. `ranks`: all ones if used flows cost more. */
-static __always_inline u64 evict_cost(u64 word, const struct eviction *eviction, u64 like,
-				      u64 ranks)
+ * the bucket. */
+static __always_inline u64 evict_cost(u64 word, const struct eviction *eviction, u64 like)
 {
 	u64 state = record_state(word), age = record_age(word, eviction->now);
 	u64 is_new = opaque(age - eviction->assured_after - SEEN_NOW - 1) >> 63;
@@ -360,7 +359,7 @@ static __always_inline u64 evict_cost(u64 word, const struct eviction *eviction,
 	u64 handicap = 2 * (handicaps >> state * STATE_WIDTH & 15) + like;
 	u64 cost = COST_BASE + 2 * SEEN_NOW - age - (eviction->syn_timeout * handicap >> 4);
 
-	cost |= (ranks & (USED | (is_new * USED_IF_NEW)) >> state & 1) << COST_USED_SHIFT;
+	cost |= (u64)((USED | is_new * USED_IF_NEW) >> state & 1) << COST_USED_SHIFT;
 	return select_by_mask(-(u64)(eviction->states >> state & 1), cost, COST_NEVER) &
 	       mask_if_nonzero(word);
 }
@@ -379,7 +378,8 @@ static __always_inline u64 count_same_front(const u64 *words, int which)
 }
 
 /* 0 if all records of the bucket have one front, and the new `word` another; else all ones. A front
- * that fills a bucket must not keep others out. */
+ * that fills a bucket must not keep others out: its used flows cost no more than another bucket's
+ * flows. Within the bucket its other flows go first. */
 static __always_inline u64 mask_if_ranked(const u64 *words, u64 word)
 {
 	u64 differ = 0;
@@ -395,17 +395,15 @@ static __always_inline void find_victim(const u64 *bucket, int words,
 					const struct eviction *eviction, u64 word,
 					struct victim *victim)
 {
-	u64 ranks;
 	u64 all[WAYS];
 
 	victim->cost = 2 * COST_NEVER;
 #pragma unroll
 	for (int i = 0; i < WAYS; i++)
 		all[i] = read_once(bucket + i * words + words - 1);
-	ranks = mask_if_ranked(all, word);
 #pragma unroll
 	for (int i = 0; i < WAYS; i++) {
-		u64 cost = evict_cost(all[i], eviction, count_same_front(all, i), ranks);
+		u64 cost = evict_cost(all[i], eviction, count_same_front(all, i));
 		u64 is_less = mask_if_negative(cost - victim->cost);
 
 		victim->used -= mask_if_nonzero(all[i]);
@@ -414,6 +412,7 @@ static __always_inline void find_victim(const u64 *bucket, int words,
 		victim->number = select_by_mask(is_less, i, victim->number);
 		victim->word = select_by_mask(is_less, all[i], victim->word);
 	}
+	victim->cost &= ~(1ULL << COST_USED_SHIFT) | mask_if_ranked(all, word);
 }
 
 /* Write a flow to the entry: the key first, then the record, which makes it visible. */

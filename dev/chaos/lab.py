@@ -111,14 +111,11 @@ class World:
 def standing(options: Options) -> Iterator[World]:
     """Everything serves inside the block; afterwards nothing is left."""
     with ExitStack() as stack:
-        lab = Lab(options.name, backends=BACKENDS, numbered=options.numbered)
-        unmount(lab.topology.instance)  # what a killed run left would keep the lab from being cleared
-        stack.callback(lambda: unmount(lab.topology.instance))
-        stack.enter_context(lab)
+        # Its end takes the disk away, also when a run was killed and the next one of this name begins.
+        lab = stack.enter_context(Lab(options.name, backends=BACKENDS, numbered=options.numbered))
         state = lab.topology.instance.state.parent
         state.mkdir(parents=True, exist_ok=True)
         run("mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", str(state))
-        stack.callback(lambda: unmount(lab.topology.instance))
         for host in (lab.client, *lab.backends):
             host.run("sysctl", "-qw", _QUICK, check=False)
         for host in lab.backends:
@@ -145,12 +142,6 @@ def _compiling_once(directory: Path) -> Iterator[None]:
     finally:
         if before is None:
             del os.environ[compile_cache.VARIABLE]
-
-
-def unmount(paths: InstancePaths) -> None:
-    """The disk of the director's state, if it is mounted."""
-    if os.path.ismount(paths.state.parent):
-        run("umount", "--lazy", str(paths.state.parent))
 
 
 def _can_run(user: str) -> bool:

@@ -25,6 +25,7 @@ from xdpdirector.lab.processes import Process, inside
 from xdpdirector.lab.status import status_text
 from xdpdirector.lab.topology import VIP4, VIP6, Topology, draw
 from xdpdirector.lab.waiting import wait_until
+from xdpdirector.paths import InstancePaths
 
 pytestmark = pytest.mark.root
 TRIAL = "t_trial"
@@ -190,6 +191,18 @@ def test_nothing_is_left_after_the_block(trial_name: str) -> None:
 
     assert child.returncode == -signal.SIGKILL
     assert leftovers(trial_name) == []
+
+
+def test_a_disk_that_a_killed_run_left_is_taken_away(trial_name: str) -> None:
+    state = InstancePaths(f"lab-{trial_name}").state.parent
+    state.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(state)], check=True)
+
+    with Lab(trial_name, backends=1) as lab:
+        assert lab.topology.instance.state.parent == state
+        assert not state.is_mount()
+
+    assert not state.exists()
 
 
 def test_nothing_is_left_when_building_fails(

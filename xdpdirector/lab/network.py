@@ -162,6 +162,8 @@ def _clear_instances(name: str) -> None:
 
 
 def _remove(path: Path) -> None:
+    if path.is_mount():  # a disk of its own, as `chaos` gives it
+        run("umount", "--lazy", str(path))
     if path.is_dir():
         shutil.rmtree(path, ignore_errors=True)
     if path.exists():

@@ -254,7 +254,7 @@ def test_flows_that_cannot_be_assured_yet_keep_their_backends(world: w.World, pl
 
 
 def test_ended_connections_make_room_first(world: w.World, places: int) -> None:
-    taken = running(world, opened(world, range(2 * places)))
+    taken = held(world, opened(world, range(2 * places)))
     ended, others = taken[::2], taken[1::2]
     for frame in frames("R", ended):
         world.run(frame)
@@ -262,7 +262,7 @@ def test_ended_connections_make_room_first(world: w.World, places: int) -> None:
 
     flood(world, range(2 * places, 2 * places + places // 8))
 
-    assert len(running(world, others)) > 0.99 * len(others)  # of some, both buckets have no ended one
+    assert len(running(world, others)) > 0.98 * len(others)  # of some, both buckets have no ended one
 
 
 def test_a_record_that_makes_room_is_not_counted_any_more(world: w.World, places: int) -> None:

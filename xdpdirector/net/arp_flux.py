@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Keeps interfaces without the packet program from answering ARP for VIPs (ARP flux).
 
-Linux answers for any address of the host on any interface. So a second network card in the same LAN draws clients
-to where no program is, and the host's kernel resets them. While VIPs stand here, such interfaces get `arp_ignore` 1
-(answer for own addresses only) and `arp_announce` 2 (ask from own addresses only), as backends have them; what an
-operator has set is left alone. A file remembers what was changed, so that it can be undone. IPv6 needs none of it:
-neighbour discovery answers for the interface's own addresses only (RFC 4861, section 7.2.3).
+Linux answers ARP for any address of the host on any interface. A second network card in the same LAN
+therefore attracts clients to an interface without the program, and the host's kernel resets their
+connections. While this host has VIPs, such interfaces get `arp_ignore` 1 (answer for own addresses only) and
+`arp_announce` 2 (use own addresses only as sender), as on backends. Values set by an operator are left alone.
+A file records the changes, so that they can be undone. IPv6 needs none of this: neighbour discovery answers
+for the interface's own addresses only (RFC 4861, section 7.2.3).
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ log = logging.getLogger(__name__)
 
 
 class ArpFlux:
-    """`memory`: the file that says what interfaces had before; None forgets it with this process."""
+    """`memory`: the file with the original values; None keeps them in this process only."""
 
     def __init__(self, requests: Requests, memory: Path | None = None) -> None:
         self._requests, self._memory = requests, memory
@@ -46,8 +47,8 @@ class ArpFlux:
         self._complaints: set[str] = set()
 
     def prevent(self, links: Collection[Interface], carrying: Collection[str]) -> None:
-        """Interfaces that neither carry the program nor stand on one that does keep quiet from now on. What the
-        kernel refuses is logged once."""
+        """Configure interfaces that neither have the program attached nor are stacked on one that has.
+        Refusals by the kernel are logged once."""
         covered = {link.index for link in related(links, carrying)}
         for link in links:
             if link.mac and link.index not in covered and not link.master:
@@ -61,7 +62,7 @@ class ArpFlux:
                     )
 
     def allow(self, links: Iterable[Interface]) -> None:
-        """All as it was, but for what somebody else has changed since."""
+        """Restore all original values, except values that another process changed since."""
         if not self._before:
             return
         for link in links:
@@ -82,7 +83,7 @@ class ArpFlux:
         return True
 
     def _read(self) -> dict[str, Arp]:
-        """Of this network namespace: the same instance may have run in another one."""
+        """The recorded values of this network namespace: the instance may have run in another one before."""
         with contextlib.suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
             if self._memory:
                 document = json.loads(untrusted_directory.read(self._memory))
@@ -125,5 +126,5 @@ def _request(index: int, arp: Arp) -> _Settings:
 
 
 def _attribute(kind: int, content: bytes) -> bytes:
-    """struct nlattr; all contents here have a length that needs no padding."""
+    """struct nlattr. All contents here have a length that needs no padding."""
     return ATTRIBUTE.pack(ATTRIBUTE.size + len(content), kind) + content

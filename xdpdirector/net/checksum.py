@@ -8,7 +8,8 @@ from ipaddress import IPv4Address, IPv6Address
 
 
 def internet(data: bytes) -> int:
-    """The complement of the one's complement sum of all 16-bit words; what is checked has a field of zero."""
+    """The complement of the one's complement sum of all 16-bit words; 0 for data with a correct checksum in
+    it."""
     data += bytes(len(data) % 2)
     total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
     while total >> 16:
@@ -19,7 +20,7 @@ def internet(data: bytes) -> int:
 def transport(
     source: IPv4Address | IPv6Address, destination: IPv4Address | IPv6Address, protocol: int, message: bytes
 ) -> int:
-    """With the pseudo-header before it (RFC 9293, section 3.1; RFC 8200, section 8.1)."""
+    """Checksum over pseudo-header and message (RFC 9293, section 3.1; RFC 8200, section 8.1)."""
     if source.version == 4:
         pseudo = struct.pack("!BBH", 0, protocol, len(message))
     else:

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an interface's driver could not send on for XDP, by its own statistics (`ethtool -S`). Reads only.
+"""Frames that an interface's driver could not transmit for XDP, from its statistics (`ethtool -S`). Reads
+only.
 
-Drivers have no common name for it: veth counts rx_queue_0_xdp_tx_errors and tx_queue_0_xdp_xmit_errors, virtio_net
-tx0_xdp_tx_drops, mlx5 rx_xdp_tx_full and rx_xdp_tx_err, mvneta rx_xdp_tx_errors ... What an XDP program dropped on
-purpose (xdp_drops) is none of it.
+Drivers use different names: veth counts rx_queue_0_xdp_tx_errors and tx_queue_0_xdp_xmit_errors, virtio_net
+tx0_xdp_tx_drops, mlx5 rx_xdp_tx_full and rx_xdp_tx_err, mvneta rx_xdp_tx_errors ... Frames that an XDP
+program dropped on purpose (xdp_drops) are not counted.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ LOST = re.compile(r"xdp_((tx|xmit|redirect)_?\w*?)?_?(err|full|fail)|xdp_(tx|xmi
 
 
 def lost(statistics: Iterable[tuple[str, int]]) -> int | None:
-    """Frames that were to be sent on and could not; None when the driver tells nothing of XDP."""
+    """Frames that could not be transmitted; None if the driver has no statistics of XDP."""
     found = [count for name, count in statistics if LOST.search(name)]
     return sum(found) if found else None
 
 
 def of(interfaces: Iterable[str]) -> Mapping[str, int]:
-    """By interface; without those whose driver tells nothing."""
+    """By interface, without those whose driver has no statistics of XDP."""
     found = {name: lost(_statistics(name)) for name in interfaces}
     return {name: count for name, count in found.items() if count is not None}
 

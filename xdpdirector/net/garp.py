@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Frames that tell a network where an address lives now. Pure: bytes in, bytes out; nothing is sent here."""
+"""Frames that announce a new MAC of an address (gratuitous ARP, unsolicited neighbour advertisement). Pure:
+sends nothing.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,7 @@ IPPROTO_ICMPV6, NEIGHBOUR_ADVERTISEMENT, OVERRIDE, TARGET_LINK_LAYER_ADDRESS = 5
 
 
 def announcement(address: Address, mac: bytes) -> bytes:
-    """The whole Ethernet frame that announces `address` at `mac`."""
+    """The Ethernet frame that announces `address` at `mac`."""
     if isinstance(address, IPv4Address):
         return gratuitous_arp(address, mac)
     return neighbour_advertisement(address, mac)
@@ -33,12 +35,13 @@ def gratuitous_arp(address: IPv4Address, mac: bytes) -> bytes:
 
 
 def neighbour_advertisement(address: IPv6Address, mac: bytes) -> bytes:
-    """Unsolicited (RFC 4861, sections 4.4 and 7.2.6): to all nodes, overriding, with our link-layer address."""
+    """Unsolicited neighbour advertisement (RFC 4861, sections 4.4 and 7.2.6): to all nodes, with override
+    flag and link-layer address."""
     option = struct.pack("!BB", TARGET_LINK_LAYER_ADDRESS, 1) + mac
     message = struct.pack("!BBHI", NEIGHBOUR_ADVERTISEMENT, 0, 0, OVERRIDE) + address.packed + option
     checksum = icmpv6_checksum(address, ALL_NODES, message)
     message = message[:2] + struct.pack("!H", checksum) + message[4:]
-    # Hop limit 255 proves to the receiver that no router passed it on.
+    # Hop limit 255 proves to receivers that no router forwarded it.
     header = struct.pack("!IHBB", 6 << 28, len(message), IPPROTO_ICMPV6, 255)
     ethernet = ALL_NODES_MAC + mac + struct.pack("!H", ETH_P_IPV6)
     return ethernet + header + address.packed + ALL_NODES.packed + message

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The network interfaces of this network namespace, as rtnetlink reports them.
 
-Never /sys/class/net: a process that entered a namespace through setns or `nsenter --net` still sees another
-one's interfaces there. This module only reads, and knows nothing of what the interfaces are for.
+Never reads /sys/class/net: a process that entered a namespace through setns or `nsenter --net` still sees
+another namespace's interfaces there. Reads only, and does not know what the interfaces are used for.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from xdpdirector.net.netlink import Message, Requests
 IFF_UP, IFF_LOWER_UP = 1 << 0, 1 << 16
 SKIP_STATISTICS = 1 << 3  # RTEXT_FILTER_SKIP_STATS
 ARPHRD_ETHER = 1
-PORTS_OF = ("bridge", "bond", "team")  # what comes in at their ports is theirs
+PORTS_OF = ("bridge", "bond", "team")  # kinds of interfaces that receive what arrives at their ports
 IFA_F_DADFAILED, IFA_F_TENTATIVE = 0x08, 0x40
 ETH_P_8021Q = 0x8100
 
 
 Network: TypeAlias = IPv4Interface | IPv6Interface
-"""An address of an interface, with the length of its network's prefix."""
+"""An interface address with its prefix length."""
 
 
 class Tag(NamedTuple):
-    """A VLAN, by its id and the EtherType that announces it: 0x8100 (802.1Q) or 0x88a8 (802.1ad)."""
+    """A VLAN tag: id and EtherType, 0x8100 (802.1Q) or 0x88a8 (802.1ad)."""
 
     id: int
     ethertype: int = ETH_P_8021Q
@@ -53,12 +53,12 @@ DEFAULT_ARP = Arp()
 
 @dataclass(frozen=True)
 class Interface:
-    """`mac` is empty for what is not Ethernet; `up` is set up by the operator and with a carrier.
+    """`mac` is empty for interfaces that are not Ethernet. `up`: administratively up and with a carrier.
 
-    `networks` are its own addresses with their prefix lengths. `lower` is the index of the interface that it stands
-    on, `master` of the bond or bridge that it is a port of; 0 for none in this namespace. `vlan` is the tag with
-    which its frames leave through `lower`, None for what is no VLAN device. `program`: the id of its XDP program, 0
-    for none. `kind`: veth, bridge, bond ...; empty for hardware. `arp`: its own settings.
+    `networks`: its addresses with prefix lengths. `lower`: index of the interface below it; `master`: of the
+    bond or bridge that it is a port of; 0 for none in this namespace. `vlan`: the tag of its frames on
+    `lower`, None if it is no VLAN device. `program`: id of its XDP program, 0 for none. `kind`: veth, bridge,
+    bond ...; empty for hardware. `arp`: its own settings.
     """
 
     name: str
@@ -74,18 +74,18 @@ class Interface:
     arp: Arp = DEFAULT_ARP
 
     def same_link(self, other: Interface) -> bool:
-        """Equal but for the addresses."""
+        """True if equal except for addresses."""
         return replace(self, networks=()) == replace(other, networks=())
 
     def reaches(self, address: Address) -> bool:
-        """Whether one of its networks contains the address."""
+        """True if one of its networks contains the address."""
         return any(address in network.network for network in self.networks)
 
 
 @dataclass(frozen=True)
 class Held:
-    """One address on one interface. `protocol` is IFA_PROTO, who put it there; 0 when nobody said. `tentative`:
-    whether another machine has it is not known yet, or it was found to have it (RFC 4862)."""
+    """One address on one interface. `protocol`: IFA_PROTO, who added it; 0 if unknown. `tentative`: duplicate
+    address detection is not finished, or has failed (RFC 4862)."""
 
     address: Address
     prefix: int
@@ -95,8 +95,8 @@ class Held:
 
 
 def find(names: Sequence[str]) -> tuple[Interface, ...]:
-    """The interfaces of these names, in this order; InvalidRequestError for one that does not exist, or that cannot
-    have a VIP."""
+    """The interfaces of these names, in this order. InvalidRequestError for an interface that does not exist
+    or cannot have a VIP."""
     with Requests() as requests:
         present = {interface.name: interface for interface in everything(requests)}
     for position, name in enumerate(names):
@@ -111,7 +111,8 @@ def find(names: Sequence[str]) -> tuple[Interface, ...]:
 
 
 def port_fault(link: Interface, links: Iterable[Interface]) -> str:
-    """Why an interface cannot draw packets to this host: it is a port of another one; empty when it is none."""
+    """Why an interface cannot attract packets to this host: it is a port of another interface. Empty if it is
+    not."""
     master = next((each for each in links if each.index == link.master and each.kind in PORTS_OF), None)
     if master is None:
         return ""
@@ -132,7 +133,7 @@ def everything(requests: Requests) -> list[Interface]:
 
 
 def one(requests: Requests, index: int) -> Interface | None:
-    """The interface of this index, without its addresses; None when there is none."""
+    """The interface of this index, without its addresses; None if there is none."""
     try:
         return interface_of(requests.get(RTM_GETLINK, _link_request(index)))
     except OSError:
@@ -152,7 +153,7 @@ def _link_request(index: int) -> Message:
 
 
 def interface_of(link: Message, networks: Iterable[Network] = ()) -> Interface:
-    """From an RTM_NEWLINK message."""
+    """Decode an RTM_NEWLINK message."""
     up = IFF_UP | IFF_LOWER_UP
     return Interface(
         name=link.get_attr("IFLA_IFNAME"),
@@ -194,8 +195,8 @@ def _tag(link: Message) -> Tag | None:
 
 
 def held_by(message: Message) -> Held:
-    """From an RTM_NEWADDR or RTM_DELADDR message."""
-    # On a point-to-point link IFA_ADDRESS is the other end; IPv6 has IFA_LOCAL only there.
+    """Decode an RTM_NEWADDR or RTM_DELADDR message."""
+    # On a point-to-point link IFA_ADDRESS is the peer's; IPv6 has IFA_LOCAL only there.
     text = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     return Held(
         ip_address(text),
@@ -207,7 +208,7 @@ def held_by(message: Message) -> Held:
 
 
 def mac_bytes(text: str | None) -> bytes:
-    """From pyroute2's `02:00:00:00:00:01`; empty when there is none or it is not written so."""
+    """Decode pyroute2's `02:00:00:00:00:01`; empty for anything else."""
     try:
         return bytes.fromhex((text or "").replace(":", ""))
     except ValueError:

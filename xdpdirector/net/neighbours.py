@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Follows where watched addresses are: their MACs, live from the kernel's tables, kept resolved and probed.
+"""Tracks the MACs of watched addresses from the kernel's tables; keeps neighbours resolved and probed.
 
-Events of rtnetlink say only where to look; what is true is always read then, so neither an event that was
-lost nor one that came late can leave an old MAC behind. This module knows nothing of services, backends or
-maps; what the tables mean is decided in `next_hop`, what holds while this host's own network is at fault in
-`next_hop_grace`, how the kernel is asked stands in `neighbour_requests`.
+rtnetlink events only trigger a read; the tables' present contents are authoritative, so a lost or late event
+cannot leave an old MAC behind. Knows nothing of services, backends or maps: `next_hop` interprets the tables,
+`next_hop_grace` handles faults of this host's own network, `neighbour_requests` talks to the kernel.
 """
 
 from __future__ import annotations
@@ -51,15 +50,13 @@ GROUPS = (1, 3, 5, 7, 8, 9, 11, 19, 32)
 DECODED = (RTM_NEWLINK, RTM_DELLINK, RTM_DELADDR, RTM_NEWNEIGH, RTM_DELNEIGH)
 
 ASK_AGAIN = 1.0  # seconds
-FIRST_ANSWER_WITHIN = (
-    4.0  # seconds; the kernel asks three times, a second apart, and then says that it failed
-)
+FIRST_ANSWER_WITHIN = 4.0  # seconds; the kernel sends three requests a second apart before an entry is failed
 ASK_FOR_MISSING = 0.1  # seconds; not at once, because a full table drops entries as fast as they are made
-REMEMBER = 0.3  # seconds that a MAC serves after its entry vanished; under one second in all is promised
-READ_ALL_AGAIN = 30.0  # seconds; for a change that the kernel does not announce, such as a sysctl
-MAC_CHANGE = 1.0  # seconds until all have heard of another MAC of this host
-PASSES_APART = 0.2  # seconds between two reads of everything, however many routes flap
-AT_ONCE = 16  # addresses read before the loop gets a turn
+REMEMBER = 0.3  # seconds that a MAC stays in use after its entry vanished; promised: under a second
+READ_ALL_AGAIN = 30.0  # seconds; for changes without an event, such as a sysctl
+MAC_CHANGE = 1.0  # seconds until neighbours have learned a new MAC of this host
+PASSES_APART = 0.2  # seconds between two full reads, however many routes flap
+AT_ONCE = 16  # addresses read before other tasks of the event loop run
 
 DEFAULT_GRACE = LanSpec().grace
 
@@ -68,27 +65,28 @@ OnLinks = Callable[[Collection[Interface]], None]
 
 
 class NeighbourTable(Protocol):
-    """What the director needs; `Neighbours` and `FakeNeighbours` are both one."""
+    """Interface that the director needs. Implemented by `Neighbours` and `FakeNeighbours`."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
 
     def watch(self, address: Address) -> None:
-        """From now on, follow it; twice is the same as once. What is found first is also a change."""
+        """Start to track the address; idempotent. The first result is reported as a change."""
 
     def unwatch(self, address: Address) -> None:
-        """Stop; unknown addresses are fine."""
+        """Stop tracking; unknown addresses are ignored."""
 
     def get(self, address: Address) -> Route:
-        """The present route; of an address that is not watched, as it is at this moment."""
+        """The present route; for an address that is not watched, it is read now."""
 
     def faults(self) -> list[str]:
-        """A sentence for each thing that is wrong with this host's own network and keeps watched addresses away."""
+        """One sentence for each fault of this host's own network that affects watched addresses."""
 
 
 @dataclass
 class _Kept:
-    """What the kernel was asked to resolve: where, when last, and whether it goes on by itself."""
+    """What the kernel was asked to resolve: interface, time of the last request, and whether the kernel keeps
+    it resolved."""
 
     ifindex: int
     asked: float
@@ -96,11 +94,12 @@ class _Kept:
 
 
 class Neighbours:
-    """The real table. All calls on one asyncio loop; `on_change(address)` comes there, for real changes only.
+    """Tracks addresses in the kernel's tables. All calls on one asyncio loop; `on_change(address)` is called
+    there, for actual changes only.
 
-    `on_links` gets all interfaces whenever they were read, at the start and after each change of one.
-    `watch` reads at once, so `get` is right after it. `overflows` counts how often the kernel had more to say
-    than could be heard, and all was read again.
+    `on_links` gets all interfaces after each read: at the start and after each change. `watch` reads at once,
+    so `get` is valid right after it. `overflows` counts receive buffer overflows, after which everything was
+    read again.
     """
 
     def __init__(
@@ -112,8 +111,8 @@ class Neighbours:
         grace: float = DEFAULT_GRACE,
         neighbourhood: Callable[[Requests], Neighbourhood] = Neighbourhood,
     ) -> None:
-        """`grace`: for how many seconds the last MAC serves when it is this host's own network that failed.
-        `neighbourhood`: who asks the kernel."""
+        """`grace`: how many seconds the last MAC stays in use when this host's own network fails.
+        `neighbourhood`: requests to the kernel."""
         self.overflows = 0
         self._tasks = tasks or BackgroundTasks()
         self._on_change, self._on_links = on_change, on_links
@@ -124,7 +123,7 @@ class Neighbours:
         self._kept: dict[Address, _Kept] = {}
         self._remembered_until: dict[Address, float] = {}
         self._full: set[Address] = set()
-        """For whom the kernel's table had no room when it was asked last."""
+        """Addresses for which the kernel's table was full at the last request."""
         self._look_again: dict[Address, float] = {}
         self._asking_until: dict[Address, float] = {}
         self._dirty: dict[Address, None] = {}
@@ -135,7 +134,7 @@ class Neighbours:
         self._sockets = contextlib.ExitStack()
 
     async def start(self) -> None:
-        """Opens the sockets in the calling thread's network namespace; OSError when the kernel refuses."""
+        """Open the sockets in the calling thread's network namespace. OSError when the kernel refuses."""
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._kernel = self._neighbourhood(stack.enter_context(Requests()))
@@ -148,7 +147,7 @@ class Neighbours:
         self._upkeep_task = self._tasks.start("the upkeep of neighbours", self._upkeep)
 
     async def close(self) -> None:
-        """Gives the watched entries back to the kernel's ordinary care."""
+        """Make the managed entries ordinary ones again."""
         if self._upkeep_task:
             self._upkeep_task.cancel()
             await asyncio.wait([self._upkeep_task])
@@ -216,7 +215,7 @@ class Neighbours:
         return found, neighbour
 
     def _remembered(self, address: Address, hop: Hop) -> Neighbour | None:
-        """An entry that was deleted or flushed is asked for at once; until the answer its last MAC still serves."""
+        """A deleted or flushed entry is requested again at once; until the answer, its last MAC stays in use."""
         before = self._routes.get(address)
         if before is None or before.mac is None or before.ifindex != hop.ifindex or before.fault:
             return None
@@ -229,7 +228,7 @@ class Neighbours:
         del self._remembered_until[address]
         return None
 
-    # Keeping it resolved
+    # Keeping neighbours resolved
 
     def _keep(self, address: Address, route: Route, neighbour: Neighbour | None) -> None:
         kept = self._kept.get(address)
@@ -257,7 +256,7 @@ class Neighbours:
             self._mark(address)
 
     def _keepable(self, route: Route, neighbour: Neighbour | None) -> bool:
-        """Not what an operator set by hand: NTF_USE would make a permanent entry an ordinary one."""
+        """False for entries set by an operator: NTF_USE would make a permanent entry an ordinary one."""
         link = self._links.get(route.ifindex)
         by_hand = neighbour is not None and neighbour.state & STATIC
         return route.kind in ("neighbour", "unresolved") and link is not None and link.up and not by_hand
@@ -287,8 +286,8 @@ class Neighbours:
             self._see_mac(message)
 
     def _note_loss(self, kind: int, message: Message) -> None:
-        """What is lost and back before anybody looks, as when a network manager configures an interface anew, has
-        failed checks all the same."""
+        """Mark addresses as disturbed by a loss, even one that is over before the tables are read, as when a
+        network manager reconfigures an interface: checks have failed meanwhile."""
         lost: list[Address] = []
         if kind == RTM_DELADDR:
             gone = held_by(message)
@@ -304,11 +303,11 @@ class Neighbours:
             self._routes[address] = self._grace.disturb(address, self._routes[address], until)
 
     def _by(self, ifindex: int) -> list[Address]:
-        """Those whose way leads by this interface."""
+        """Addresses whose route uses this interface."""
         return [address for address, route in self._routes.items() if ifindex in (route.ifindex, route.wire)]
 
     def _see_mac(self, message: Message) -> None:
-        """Another MAC of this host's is told at once: the kernel takes frames for it already, also those of
+        """Report a new MAC of this host at once: the kernel already accepts frames for it, also those of
         connections that only the packet program knows."""
         known, told = self._links.get(message["index"]), interface_of(message)
         if message["family"] != AF_UNSPEC or known is None or told.mac == known.mac:
@@ -319,7 +318,8 @@ class Neighbours:
             self._disturb(self._by(known.index), MAC_CHANGE)
 
     def _link_changed(self, kind: int, message: Message) -> bool:
-        """Bridges announce their ports as links of another family; links change in what is not read here."""
+        """Ignore messages without relevant changes: bridges announce their ports as links of another family,
+        and links change in fields that are not used here."""
         if message["family"] != AF_UNSPEC:
             return False
         known, now = self._links.get(message["index"]), interface_of(message)
@@ -327,7 +327,7 @@ class Neighbours:
 
     def _overflown(self) -> None:
         self.overflows += 1
-        log.info("more network changes than could be heard: reading all again")
+        log.info("rtnetlink receive buffer overflow: reading all tables again")
         self._mark_all()
 
     def _mark(self, address: Address) -> None:
@@ -376,7 +376,7 @@ class Neighbours:
         self._keep(address, found, neighbour)
 
     def _before_first_answer(self, address: Address, found: Route, neighbour: Neighbour | None) -> Route:
-        """Who was never asked before has not failed to answer, until the kernel gives up."""
+        """True for an address never resolved before, until the kernel gives up: it has not failed yet."""
         until = self._asking_until.get(address)
         if until is None or found.fault:
             return found

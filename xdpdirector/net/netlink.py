@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Two rtnetlink sockets: `Requests` asks the kernel and gets the answer, `Events` hears what changed.
+"""Two rtnetlink sockets: `Requests` sends requests and returns the answers, `Events` receives notifications.
 
 pyroute2 encodes and decodes; its own AsyncIPRoute is not used, because one overflow of the receive buffer
-(ENOBUFS) makes that object unusable for good. The kernel answers a request before `send` returns (rtnetlink
-is synchronous), so `Requests` does not wait and may be used on an asyncio loop. This module knows nothing of
-what the messages mean. Sockets belong to the network namespace of the thread that makes them.
+(ENOBUFS) makes that object unusable permanently. The kernel answers a request before `send` returns
+(rtnetlink is synchronous), so `Requests` does not block and may be used on an asyncio loop. Does not
+interpret messages. A socket belongs to the network namespace of the thread that makes it.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ Message = Any  # a pyroute2 nlmsg: fields by ["name"], attributes by .get_attr("
 
 
 class Requests:
-    """Asks rtnetlink. A refusal is an OSError with the errno and, if the kernel gives one, its sentence."""
+    """rtnetlink requests. A refusal is an OSError with the errno and, if the kernel provides it, its message."""
 
     def __init__(self, make: Callable[[int, int, int], socket.socket] = socket.socket) -> None:
-        """`make`: where the socket comes from, and so which network namespace is asked."""
+        """`make`: creates the socket, and so determines the network namespace."""
         self._socket = make(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
         self._socket.settimeout(ANSWER_TIMEOUT)
         self._socket.setsockopt(SOL_NETLINK, EXT_ACK, 1)
@@ -59,15 +59,15 @@ class Requests:
         self._socket.close()
 
     def get(self, kind: int, message: Message) -> Message:
-        """The one message that answers a get request."""
+        """Send a get request; returns the single answer."""
         return self._ask(kind, NLM_F_REQUEST, message)[0]
 
     def change(self, kind: int, message: Message, flags: int = 0) -> None:
-        """A request that the kernel only acknowledges; `flags` as NLM_F_CREATE."""
+        """Send a request that the kernel only acknowledges. `flags`: as NLM_F_CREATE."""
         self._ask(kind, NLM_F_REQUEST | NLM_F_ACK | flags, message)
 
     def dump(self, kind: int, message: Message) -> list[Message]:
-        """The whole table, read again when it changed meanwhile (NLM_F_DUMP_INTR)."""
+        """The whole table, read again if it changed meanwhile (NLM_F_DUMP_INTR)."""
         for _ in range(DUMP_TRIES):
             answer = self._ask(kind, NLM_F_REQUEST | NLM_F_DUMP, message)
             if not any(part["header"]["flags"] & NLM_F_DUMP_INTR for part in answer):
@@ -93,9 +93,8 @@ class Requests:
         return answer
 
     def exchange(self, kind: int, body: bytes, flags: int = 0) -> bytes:
-        """One request in bytes (see `rtnetlink_messages`), and the one message that answers it; empty for an
-        acknowledgement.
-        Both without the header."""
+        """Send one request as bytes (see `rtnetlink_messages`); returns the answer, empty for an
+        acknowledgement. Both without the message header."""
         sequence = next(self._sequence) & 0xFFFFFFFF
         length = HEADER.size + len(body)
         self._socket.send(HEADER.pack(length, kind, NLM_F_REQUEST | flags, sequence, 0) + body)
@@ -132,10 +131,11 @@ def _os_error(error: Exception) -> OSError:
 
 
 class Events:
-    """Multicast groups of rtnetlink on the running loop.
+    """Subscribes to multicast groups of rtnetlink on the running loop.
 
-    `on_event(type, message)` is called for each message; it is decoded only for the types in `decode`, else
-    None. `on_overflow()` is called when the kernel dropped messages (netlink(7), ENOBUFS): read all again.
+    `on_event(type, message)` is called for each message; messages are decoded only for the types in `decode`,
+    else None. `on_overflow()` is called when the kernel dropped messages (netlink(7), ENOBUFS): read
+    everything again.
     """
 
     def __init__(

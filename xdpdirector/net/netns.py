@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Network namespaces: one of this process's own, without a name, so that it goes when the process goes, however
-that ends; and visits to others.
+"""Network namespaces: an unnamed one of this process, which ends with the process in any case; and calls in
+others.
 
-A namespace is a property of a thread. One thread lives in the new one from its start and does there what it is
-given; sockets that it makes belong there, whoever uses them. Needs CAP_SYS_ADMIN, at the start only.
+A namespace is a property of a thread. One thread stays in the new namespace from its start and runs the work
+given to it; sockets that it makes belong to the namespace, whichever thread uses them. Needs CAP_SYS_ADMIN,
+at the start only.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ T = TypeVar("T")
 
 
 class Namespace:
-    """Raises OSError when it may not be made. `call` is for one thread at a time."""
+    """A namespace with its thread. OSError when it cannot be made. `call` is not thread-safe."""
 
     def __init__(self, name: str, settings: Mapping[str, str] | None = None) -> None:
-        """`name` is of the thread; `settings` below /proc/sys/net."""
+        """`name`: of the thread. `settings`: below /proc/sys/net."""
         self._work: SimpleQueue[Callable[[], Any] | None] = SimpleQueue()
         self._done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
         self._thread = threading.Thread(target=self._live, name=name, daemon=True)
@@ -40,7 +41,7 @@ class Namespace:
             raise
 
     def call(self, work: Callable[[], T]) -> T:
-        """What `work` returns or raises, done inside."""
+        """Run `work` in the namespace; returns or raises what it does."""
         self._work.put(work)
         result, error = self._done.get()
         if error:
@@ -49,11 +50,11 @@ class Namespace:
         return done
 
     def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
-        """As `socket.socket`, but inside."""
+        """`socket.socket`, in the namespace."""
         return self.call(lambda: socket.socket(family, kind, protocol))
 
     def close(self) -> None:
-        """The namespace goes once the sockets in it are closed."""
+        """End the thread. The namespace ends once the sockets in it are closed."""
         self._end()
         os.close(self.fd)
 
@@ -71,7 +72,7 @@ class Namespace:
 
 
 def everywhere() -> Iterator[Path]:
-    """A path to each network namespace that a process lives in or that has a name, this one's first."""
+    """A path for each network namespace that has a process or a name, this one's first."""
     seen = set()
     for path in (Path("/proc/self/ns/net"), *NAMED.glob("*"), *Path("/proc").glob("[0-9]*/ns/net")):
         try:
@@ -84,7 +85,8 @@ def everywhere() -> Iterator[Path]:
 
 
 def visit(path: Path, work: Callable[[], T]) -> T:
-    """What `work` returns or raises, done in the namespace behind that path. OSError when it cannot be entered."""
+    """Run `work` in the namespace of that path; returns or raises what it does. OSError when it cannot be
+    entered."""
     done: SimpleQueue[tuple[Any, BaseException | None]] = SimpleQueue()
 
     def go() -> None:
@@ -115,13 +117,13 @@ def _enter(path: Path) -> None:
 
 
 def _configure(settings: Mapping[str, str]) -> None:
-    """Inside: /proc/sys/net shows the namespace of the thread that looks."""
+    """Write settings. /proc/sys/net shows the namespace of the thread that opens it."""
     for name, value in settings.items():
         Path("/proc/sys/net", name).write_text(value)
 
 
 def _enter_new() -> int:
-    """Its file descriptor."""
+    """Enter a new namespace; returns its file descriptor."""
     if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWNET):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How the director reaches a backend's address: one verdict out of what the kernel's tables say.
+"""Derives the route to a backend's address from the kernel's tables.
 
-Pure: knows neither sockets nor time. The caller reads the tables (route, neighbour, links) and hands them in.
+Pure: no sockets, no clock. The caller reads the tables (route, neighbour, links) and passes them.
 """
 
 from __future__ import annotations
@@ -30,18 +30,17 @@ MAC_LENGTH = 6
 class Route:
     """Where frames for an address go. Both MACs are set exactly when `kind` is `neighbour`.
 
-    `local`: an address of this machine. `off-link`: no Ethernet network of this machine has it, so direct
-    routing cannot reach it. `unresolved`: it should be there, but its MAC is not known now. `why` is a
-    sentence for all but `neighbour`. `ifindex` is 0 and `interface` empty when no interface leads there.
+    `local`: an address of this machine. `off-link`: not in an Ethernet network of this machine, so direct
+    routing cannot reach it. `unresolved`: on-link, but its MAC is not known now. `why`: a sentence, for all
+    kinds but `neighbour`. `ifindex` is 0 and `interface` empty when no interface leads there.
 
-    Over a VLAN device frames leave through the interface below it: `wire` is its index (0: the same interface), and
-    `vlan` their tag there, 0 for none, None for that of the request.
+    Over a VLAN device, frames leave through the interface below it: `wire` is its index (0: the same
+    interface), and `vlan` their tag there, 0 for none, None for that of the incoming frame.
 
-    `fault`: the sentence that says what is wrong with the director's own network, which is no verdict on whoever
-    has the address. A `neighbour` with a fault is the last one that was known. `is_cut`: no frame gets there now;
-    `is_held`: it is so recent a fault, or just mended, that whoever opens a connection had better wait.
-    `is_asked`: it was never resolved, and the kernel still waits for the first answer.
-    `disturbed`: when something of that kind was seen last, by the caller's clock.
+    `fault`: a sentence on a fault of the director's own network, which says nothing about the backend. A
+    `neighbour` with a fault is the last known one. `is_cut`: no frame gets there now. `is_held`: the fault is
+    recent or just ended, so new connections should wait. `is_asked`: never resolved before, and the kernel
+    still waits for the first answer. `disturbed`: when a fault was last seen, by the caller's clock.
     """
 
     kind: Literal["neighbour", "local", "unresolved", "off-link"]
@@ -61,7 +60,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Hop:
-    """The kernel's answer to `ip route get`: route type (RTN_*), outgoing interface, gateway if any."""
+    """The answer to `ip route get`: route type (RTN_*), outgoing interface, gateway if any."""
 
     type: int
     ifindex: int
@@ -70,7 +69,7 @@ class Hop:
 
 @dataclass(frozen=True)
 class Neighbour:
-    """An entry of the neighbour table: state (NUD_*), MAC if any, whether the kernel keeps it resolved."""
+    """An entry of the neighbour table: state (NUD_*), MAC if any, and whether the kernel keeps it resolved."""
 
     state: int
     mac: bytes = b""
@@ -80,7 +79,7 @@ class Neighbour:
 def judge(
     address: Address, hop: Hop | None, neighbour: Neighbour | None, links: Mapping[int, Interface]
 ) -> Route:
-    """`hop` is None without a route, `neighbour` without an entry; `links` are all interfaces by index."""
+    """`hop`: None without a route. `neighbour`: None without an entry. `links`: all interfaces by index."""
     if hop is None:
         return _without_route(address, links)
     link = links.get(hop.ifindex)
@@ -123,13 +122,13 @@ def _over(
 
 
 def asking(address: Address, route: Route) -> Route:
-    """An unresolved route, while the first question has not failed yet."""
+    """An unresolved route whose first request has not failed yet."""
     why = f"asking for its MAC address ({_question(address)} on {route.interface})"
     return replace(route, why=why, is_asked=True)
 
 
 def tag_fault(link: Interface, links: Mapping[int, Interface]) -> str:
-    """Why frames cannot be sent into this VLAN; empty when they can, or when it is none."""
+    """Why frames cannot be sent into this VLAN; empty if they can, or if it is not a VLAN device."""
     lower = links.get(link.lower)
     if link.vlan is None:
         return ""
@@ -143,7 +142,7 @@ def tag_fault(link: Interface, links: Mapping[int, Interface]) -> str:
 
 
 def mac_fault(mac: bytes, own: set[bytes]) -> str:
-    """Why frames must not be sent to this MAC; empty when they may."""
+    """Why frames must not be sent to this MAC; empty if they may."""
     if len(mac) != MAC_LENGTH or not any(mac):
         return "not the address of a network card"
     if mac[0] & 1:
@@ -154,7 +153,7 @@ def mac_fault(mac: bytes, own: set[bytes]) -> str:
 
 
 def _without_route(address: Address, links: Mapping[int, Interface]) -> Route:
-    """A link that went down takes its routes with it: that is a fault, not another network."""
+    """Without a route. A link that went down removes its routes: that is a fault, not another network."""
     for link in links.values():
         if not link.up and link.reaches(address):
             return _at(link, _ours("unresolved", f"interface {link.name} is down or has no carrier"))
@@ -164,7 +163,8 @@ def _without_route(address: Address, links: Mapping[int, Interface]) -> Route:
 
 
 def without_room(found: Route, address: Address, most: int) -> Route:
-    """No MAC of this address can be known: the kernel's neighbour table is full. `most`: 0 when it is not known."""
+    """The kernel's neighbour table is full, so the MAC cannot be resolved. `most`: the table's limit, 0 if
+    unknown."""
     family = "ipv4" if address.version == 4 else "ipv6"
     limit = f", and gc_thresh3 is {most:,}" if most else ""
     why = (
@@ -175,7 +175,7 @@ def without_room(found: Route, address: Address, most: int) -> Route:
 
 
 def _ours(kind: Literal["unresolved", "off-link"], why: str) -> Route:
-    """What the director's own interfaces, addresses and routes are the reason for."""
+    """A route with a fault of the director's own interfaces, addresses or routes."""
     return Route(kind, why=why, fault=why)
 
 

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What holds of backends while the director's own network is at fault: the last way that was sound, for a while.
+"""Which route to use while the director's own network has a fault: the last usable one, for a grace time.
 
-    an own address, a route, the carrier is gone      the last MAC serves for the grace time
-    that is over                                      no frame leaves; no verdict on the backend follows
-    the interface does not exist                      the same at once; whoever opens a connection has to wait
-    the fault is mended                               the same, until its MAC is known again, or was asked for in
-                                                      vain for SETTLE seconds
+    an own address, a route or the carrier is gone   the last MAC stays in use for the grace time
+    after the grace time                             no frame leaves; the backend's health does not change
+    the interface does not exist                     the same at once; new connections have to wait
+    the fault has ended                              the same, until the MAC is resolved again or SETTLE seconds
+                                                     have passed without an answer
 
-Pure: knows neither sockets nor time; the caller says both. Whose silence is whose fault is decided in `next_hop`.
+Pure: no sockets, no clock; the caller passes both. `next_hop` decides what is a fault.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from xdpdirector.net.next_hop import Route
 SETTLE = (
     3.0  # seconds: the kernel asks three times for a MAC, a second apart (mcast_solicit, retrans_time_ms)
 )
-NAMED = 3  # backends that a sentence names
+NAMED = 3  # backends named in a sentence
 
 
 class Decision(NamedTuple):
-    """The way to be used from now on, and when that may change although nothing happens."""
+    """The route to use from now on, and when to decide again although no event occurs."""
 
     route: Route
     look_again: float | None = None
@@ -36,8 +36,8 @@ class Decision(NamedTuple):
 
 @dataclass
 class _Kept:
-    """The last sound way; `network` is the own one that contained the address. While the director is at fault:
-    `since` and, when it is mended, `mended`; `why` in words; whether the way still serves."""
+    """The last usable route; `network`: the director's own network that contained the address. During a
+    fault: its start `since`, its end `mended`, `why` as a sentence, and whether the route is still in use."""
 
     route: Route
     network: Network | None
@@ -48,7 +48,7 @@ class _Kept:
 
 
 class Grace:
-    """`seconds`: for how long the last MAC serves."""
+    """`seconds`: how long the last MAC stays in use."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
@@ -56,7 +56,7 @@ class Grace:
         self._disturbed: dict[Address, float] = {}
 
     def see(self, address: Address, found: Route, links: Mapping[int, Interface], now: float) -> Decision:
-        """`found`: what the kernel's tables say at this moment."""
+        """Decide. `found`: the present route according to the kernel's tables."""
         kept = self._kept.get(address)
         if found.kind in ("neighbour", "local"):
             if kept and kept.since is not None:
@@ -88,7 +88,7 @@ class Grace:
         return Decision(self._dated(address, _used(kept, links)), until if until > now else None)
 
     def disturb(self, address: Address, route: Route, now: float) -> Route:
-        """Something was wrong at this moment, and perhaps is no more; the way with that mark."""
+        """Mark the route as disturbed at this time, although the fault may be over; returns the marked route."""
         self._disturbed[address] = now
         return self._dated(address, route)
 
@@ -97,7 +97,7 @@ class Grace:
         self._disturbed.pop(address, None)
 
     def faults(self) -> list[str]:
-        """A sentence for each fault that lasts."""
+        """One sentence for each present fault."""
         concerned: dict[tuple[str, bool], list[Address]] = {}
         for address, kept in self._kept.items():
             if kept.since is not None and kept.mended is None:
@@ -119,7 +119,8 @@ class Grace:
 
 
 def _used(kept: _Kept, links: Mapping[int, Interface]) -> Route:
-    """Without an interface there is none; one without a carrier loses what is sent, and is better than a reset."""
+    """The last route, if its interface exists. Without a carrier frames are lost, which is better than a
+    reset."""
     last, link = kept.route, links.get(kept.route.ifindex)
     if not kept.serves or link is None or link.name != last.interface:
         return Route(
@@ -136,7 +137,7 @@ def _used(kept: _Kept, links: Mapping[int, Interface]) -> Route:
 
 
 def _why(address: Address, kept: _Kept, found: Route, links: Mapping[int, Interface]) -> str:
-    """Without the backend's own address, where it can be: many backends have one cause."""
+    """The cause, without the backend's own address where possible: many backends have one cause."""
     name, network = kept.route.interface, kept.network
     link = next((each for each in links.values() if each.name == name), None)
     if link is None:
@@ -151,12 +152,13 @@ def _why(address: Address, kept: _Kept, found: Route, links: Mapping[int, Interf
 
 
 def _network(address: Address, link: Interface | None) -> Network | None:
-    """The interface's own address in the network of this one; not of a point-to-point kind, such as a VIP."""
+    """The interface's own network that contains the address; none for point-to-point addresses (/32, /128),
+    such as a VIP."""
     return next((each for each in link.networks if address in each.network), None) if link else None
 
 
 def listed(addresses: Collection[Address]) -> str:
-    """The first few of them."""
+    """The first few, as text."""
     named = [str(address) for address in addresses][:NAMED]
     more = f" and {len(addresses) - NAMED} more" if len(addresses) > NAMED else ""
     return ", ".join(named) + more

@@ -1,14 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which destination MACs are this machine's, and telling the packet program.
+"""This machine's destination MACs, and writing them for the packet program.
 
-A frame for another machine reaches the program where a switch floods it, or the interface is promiscuous. To send
-it on would double it, or let it circle between two directors. The kernel takes a frame for its own when it has the
-MAC of the interface, or of what is stacked there: VLAN devices, macvlans (keepalived's for VRRP), bonds, bridges.
-Who puts the table into memory, and who follows the interfaces, is not known here.
+A frame for another machine reaches the program if a switch floods it or the interface is promiscuous.
+Forwarding it would duplicate it, or make it loop between two directors. The kernel accepts frames for the MAC
+of the interface and of the devices stacked on it: VLAN devices, macvlans (keepalived's for VRRP), bonds,
+bridges. Does not know who maps the memory or tracks the interfaces.
 
-What an interface had for a MAC a moment ago stays this machine's for a while (`FormerMacs`): neighbours send to it
-until they have heard of the other one. When it comes back, the kernel takes frames for it before anybody can say
-so. A frame that the program leaves to the kernel then meets a host that has the VIP and knows no such connection.
+A previous MAC of an interface stays valid for a while (`FormerMacs`): neighbours send to it until they learn
+the new one. When an interface gets a MAC back, the kernel accepts frames for it before the program can be
+told, and the host, which has the VIP but no such connection, would answer frames that the program leaves to
+the kernel.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ FORMER_FOR = 60.0  # seconds
 
 
 class FormerMacs:
-    """What interfaces that carry the program had for MACs. Not those of interfaces that stand on them: a virtual
-    router's MAC goes to another machine, and its frames with it."""
+    """Previous MACs of interfaces with the program. Not of interfaces stacked on them: a virtual router's MAC
+    moves to another machine, and its frames with it."""
 
     def __init__(self, carrying: Iterable[str], now: Callable[[], float] = time.monotonic) -> None:
         self._names, self._now = frozenset(carrying), now
@@ -33,7 +34,8 @@ class FormerMacs:
         self._until: dict[bytes, float] = {}
 
     def see(self, links: Collection[Interface]) -> list[bytes]:
-        """The interfaces are these now. Former MACs that no interface has now, first the one that was left last."""
+        """Update with the present interfaces. Returns former MACs that no interface has now, most recent
+        first."""
         now = self._now()
         present = {link.name: link.mac for link in links if link.name in self._names and link.mac}
         for name, mac in present.items():
@@ -46,12 +48,13 @@ class FormerMacs:
 
 
 def own_macs(links: Collection[Interface], carrying: Iterable[str]) -> list[bytes]:
-    """The MACs that frames for this machine can have on the interfaces that carry the program: first their own."""
+    """The destination MACs of this machine on the interfaces with the program; the interfaces' own MACs
+    first."""
     return list(dict.fromkeys(link.mac for link in related(links, carrying) if link.mac))
 
 
 def related(links: Collection[Interface], carrying: Iterable[str]) -> list[Interface]:
-    """The interfaces that carry the program, first, and all that see the same frames, above and below them."""
+    """The interfaces with the program, and all above and below them, which see the same frames."""
     by_name = {link.name: link for link in links}
     first = [by_name[name] for name in carrying if name in by_name]
     below = _closure(first, lambda link: (other for other in links if _is_below(other, link)))
@@ -66,15 +69,15 @@ def _closure(
     links: Iterable[Interface], following: Callable[[Interface], Iterable[Interface]]
 ) -> list[Interface]:
     found = list(links)
-    for link in found:  # grows meanwhile
+    for link in found:  # `found` grows in the loop
         found += [other for other in following(link) if other not in found]
     return found
 
 
 def tell(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) -> None:
-    """Write exactly these into the shared entry (`struct stations` of bpf/types.h), by words, so that none of them
-    is missing in between. When there are more than it has room for, any MAC is this machine's; of `former` ones
-    only as many are written as there is room for."""
+    """Write exactly these MACs into the shared entry (`struct stations` of bpf/types.h), word by word, so
+    that none is missing in between. If `macs` do not fit, every MAC counts as own; of `former`, as many are
+    written as fit."""
     known, places = stations["known"], stations["macs"][0]
     room = max(0, len(places) - len(macs)) if macs else 0
     wanted = [int.from_bytes(mac, "little") for mac in (*macs, *former[:room])]
@@ -93,13 +96,13 @@ def tell(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) -> 
 
 
 def told(stations: Any) -> list[bytes]:
-    """The MACs that were told; none when any is this machine's."""
+    """The MACs that were written; empty if every MAC counts as own."""
     macs = [int(mac).to_bytes(6, "little") for mac in stations["macs"][0] if mac not in (0, NO_MAC)]
     return macs if stations["known"][0] else []
 
 
 def any_own(stations: Any) -> bytes | None:
-    """One of this machine's MACs, when they are known."""
+    """One of this machine's MACs, None if unknown."""
     return next(iter(told(stations)), None)
 
 

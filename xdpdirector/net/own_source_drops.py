@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether this host sends on what comes from one of its own addresses, as the replies of backends do that have it
-as their gateway: their source is the VIP, and where the VIP stands here the kernel drops them as martians.
+"""Whether this host drops forwarded packets whose source is one of its own addresses. Replies of backends
+that use it as their gateway are such packets: their source is the VIP, and if this host has the VIP, the
+kernel drops them as martians.
 
-It sends them on with `accept_local` 1 and without a strict `rp_filter` (Documentation/networking/ip-sysctl.rst).
-IPv6 knows no such rule.
+It forwards them with `accept_local` 1 and without a strict `rp_filter`
+(Documentation/networking/ip-sysctl.rst). IPv6 has no such rule.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ Read = Callable[[Path], int | None]
 
 
 def number(path: Path) -> int | None:
-    """A setting of the network namespace of this thread; None where the kernel has no such one."""
+    """A sysctl of this thread's network namespace; None if the kernel does not have it."""
     try:
         return int(path.read_text())
     except (OSError, ValueError):
@@ -26,7 +27,8 @@ def number(path: Path) -> int | None:
 
 
 def dropping(interfaces: Iterable[str], read: Read = number) -> dict[str, str]:
-    """Those at which such packets are dropped, and how that is known; none on a host that is no router."""
+    """The interfaces that drop such packets, with the settings that show it; none on a host that does not
+    forward."""
     if not read(ROOT / "ip_forward"):
         return {}
     found = {}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""rtnetlink messages as bytes, for what is asked of the kernel for each backend: a route, a neighbour.
+"""Encodes and decodes the rtnetlink messages sent for each backend: route and neighbour requests.
 
-pyroute2, which does the rest, takes twenty times as long for one. The structs are those of linux/rtnetlink.h and
-linux/neighbour.h. Pure.
+pyroute2, which is used otherwise, takes twenty times as long for one message. The structs are those of
+linux/rtnetlink.h and linux/neighbour.h. Pure.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ NTF_EXT_MANAGED = 1 << 0
 
 
 def route_request(address: Address) -> bytes:
-    """Of RTM_GETROUTE, as `ip route get` asks."""
+    """RTM_GETROUTE, as `ip route get`."""
     body = _ROUTE.pack(_family(address), address.max_prefixlen, 0, 0, 0, 0, 0, 0, 0)
     return body + _attribute(RTA_DST, address.packed)
 
 
 def hop_of(answer: bytes) -> Hop:
-    """What RTM_GETROUTE was answered with."""
+    """Decode the answer to RTM_GETROUTE."""
     *_, kind, _flags = _ROUTE.unpack_from(answer)
     found = _attributes(answer[_ROUTE.size :])
     gateway = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
@@ -43,12 +43,13 @@ def hop_of(answer: bytes) -> Hop:
 
 
 def neighbour_request(address: Address, ifindex: int) -> bytes:
-    """Of RTM_GETNEIGH, for one entry."""
+    """RTM_GETNEIGH for one entry."""
     return _NEIGHBOUR.pack(_family(address), ifindex, 0, 0, 0) + _attribute(NDA_DST, address.packed)
 
 
 def use_request(address: Address, ifindex: int, protocol: int | None = None) -> bytes:
-    """Of RTM_NEWNEIGH: resolve it now. With a `protocol` the kernel keeps it so, for whom that says."""
+    """RTM_NEWNEIGH with NTF_USE: resolve now. With a `protocol`, the kernel keeps it resolved and stores the
+    protocol as the entry's owner."""
     body = _NEIGHBOUR.pack(_family(address), ifindex, 0, NTF_USE, 0) + _attribute(NDA_DST, address.packed)
     if protocol is None:
         return body
@@ -57,7 +58,7 @@ def use_request(address: Address, ifindex: int, protocol: int | None = None) -> 
 
 
 def neighbour_of(answer: bytes) -> Neighbour:
-    """What RTM_GETNEIGH was answered with."""
+    """Decode the answer to RTM_GETNEIGH."""
     _, _, state, _, _ = _NEIGHBOUR.unpack_from(answer)
     found = _attributes(answer[_NEIGHBOUR.size :])
     flags = _NUMBER.unpack(found[NDA_FLAGS_EXT])[0] if NDA_FLAGS_EXT in found else 0
@@ -73,7 +74,7 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 
 def _attributes(data: bytes) -> dict[int, bytes]:
-    """By type."""
+    """Attributes by type."""
     found, offset = {}, 0
     while offset + _ATTRIBUTE.size <= len(data):
         length, kind = _ATTRIBUTE.unpack_from(data, offset)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""MACs besides its own that an interface takes frames for: its secondary unicast addresses, as the kernel says.
+"""Secondary unicast MACs of interfaces: MACs besides its own for which an interface accepts frames.
 
-They are of what stands on the interface, where this network namespace does not see it: containers on macvlans. A
-frame for one of them is that container's, also when it has a VIP, as a server has of which another director sends
-it clients. Who puts them into memory is not known here.
+They belong to devices on the interface in other network namespaces, such as containers on macvlans. A frame
+for such a MAC is for that container, even if it has a VIP, as a backend of another director does. Does not
+know who writes them to the maps.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from xdpdirector.net.interfaces import mac_bytes
 from xdpdirector.net.netlink import Requests
 from xdpdirector.system.background_tasks import BackgroundTasks
 
-NTF_SELF = 2  # linux/neighbour.h: an entry of the device itself, and not of a bridge that it is a port of
-LOOKS_APART = 5.0  # seconds; the kernel does not tell of changes
+NTF_SELF = 2  # linux/neighbour.h: an entry of the device itself, not of the bridge that it is a port of
+LOOKS_APART = 5.0  # seconds; the kernel sends no events
 
 log = logging.getLogger(__name__)
 
 
 class SecondaryMacs:
-    """Looks again and again at the interfaces of these names, and tells what it finds."""
+    """Polls the interfaces of these names and reports their secondary MACs."""
 
     def __init__(
         self, names: Collection[str], tell: Callable[[Set[bytes]], None], tasks: BackgroundTasks
@@ -51,13 +51,13 @@ class SecondaryMacs:
                 with Requests() as requests:
                     links = interfaces.everything(requests)
                     self._tell(read(requests, [link.index for link in links if link.name in self._names]))
-            except (OSError, DirectorError) as error:  # looked at again
+            except (OSError, DirectorError) as error:  # retried at the next poll
                 log.warning("the secondary MACs cannot be looked at: %s", error)
             await asyncio.sleep(LOOKS_APART)
 
 
 def read(requests: Requests, indices: Collection[int]) -> set[bytes]:
-    """Those of the interfaces with these indices."""
+    """The secondary MACs of the interfaces with these indices."""
     found = set()
     for index in indices:
         request = ndmsg()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Traffic control (tc) messages: what comes in at one interface goes out at another.
+"""Traffic control (tc): redirects packets from the ingress of one interface to the egress of another.
 
-u32 filters with the action `mirred` at the hook `ingress`, which packets meet after XDP and before all else. Knows
-octets of headers, not what they are steered for.
+u32 filters with the action `mirred` at the ingress hook of clsact, which packets pass after XDP and before
+the IP stack. Knows header bytes, not why packets are redirected.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ INGRESS = 0xFFFFFFF2
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 
 Match = tuple[int, bytes, bytes]
-"""Offset from the IP header, octets that are wanted there, mask."""
+"""Offset from the IP header, bytes expected there, mask."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """One that is there: `to` is the index of the interface that packets are steered to, 0 when it is gone."""
+    """An existing filter. `to`: index of the target interface, 0 if it was removed."""
 
     priority: int
     protocol: int
@@ -38,7 +38,7 @@ class Filter:
 
 
 def add_hook(requests: Requests, ifindex: int) -> bool:
-    """The place for filters (qdisc clsact); False when it, or its like, was there."""
+    """Add the qdisc clsact; False if there was one already."""
     message = _message(ifindex, CLSACT_PARENT)
     message["handle"] = CLSACT_HANDLE
     message["attrs"] = [("TCA_KIND", "clsact")]
@@ -50,7 +50,7 @@ def add_hook(requests: Requests, ifindex: int) -> bool:
 
 
 def remove_hook(requests: Requests, ifindex: int) -> None:
-    """With all filters that are there."""
+    """Remove the qdisc with all its filters."""
     message = _message(ifindex, CLSACT_PARENT)
     message["handle"] = CLSACT_HANDLE
     requests.change(RTM_DELQDISC, message)
@@ -65,8 +65,8 @@ def steer(
     protocol: int = ETH_P_ALL,
     matches: Iterable[Match] = (),
 ) -> None:
-    """Packets that come in at `ifindex` and match go out at `to`. One priority has one protocol, and any number of
-    filters."""
+    """Redirect packets from the ingress of `ifindex` that match to the egress of `to`. One priority has one
+    protocol and any number of filters."""
     message = _message(ifindex, INGRESS, priority, protocol)
     keys = [key for match in matches for key in _keys(match)] or ["0x0/0x0+0"]
     action = {"kind": "mirred", "direction": "egress", "action": "redirect", "ifindex": to}
@@ -76,13 +76,13 @@ def steer(
 
 
 def remove(requests: Requests, ifindex: int, priority: int, protocol: int) -> None:
-    """All filters of this priority."""
+    """Remove all filters of this priority."""
     requests.change(RTM_DELTFILTER, _message(ifindex, INGRESS, priority, protocol))
 
 
 def filters(requests: Requests, ifindex: int, priorities: range) -> set[Filter]:
-    """Those that steer, of these priorities. The kernel is asked for a single one by its number, for all others at
-    once."""
+    """The redirecting filters of these priorities. A single priority is requested by number, otherwise all
+    filters are dumped at once."""
     priority = priorities.start if len(priorities) == 1 else 0
     try:
         found = requests.dump(RTM_GETTFILTER, _message(ifindex, INGRESS, priority))
@@ -97,18 +97,18 @@ def filters(requests: Requests, ifindex: int, priorities: range) -> set[Filter]:
 
 
 def is_unused(requests: Requests, ifindex: int) -> bool:
-    """Whether the hook has no filter, in either direction."""
+    """True if the qdisc has no filter in either direction."""
     return not any(
         requests.dump(RTM_GETTFILTER, _message(ifindex, parent)) for parent in (INGRESS, INGRESS + 1)
     )
 
 
 def replies(vip: Address, own: Address, ports: tuple[int, int]) -> tuple[int, list[list[Match]]]:
-    """The EtherType, and matches for what a host answers in the VIP's name to the ports of `own` that begin
-    with these bits (value, mask; the high octets of a port): TCP, UDP, echo replies, and ICMP errors that quote
-    such a packet.
+    """EtherType and matches for a host's replies from the VIP to the local ports of `own`, given as port
+    prefixes (value, mask; the ports' high bytes): TCP, UDP, echo replies, and ICMP errors that quote such a
+    packet.
 
-    Offsets are those of headers without options (RFC 791, 8200, 792, 4443): answers have none.
+    Offsets assume headers without options (RFC 791, 8200, 792, 4443), as replies have them.
     """
     four = vip.version == 4
     addresses: list[Match] = [_equal(12 if four else 8, vip.packed), _equal(16 if four else 24, own.packed)]
@@ -136,7 +136,7 @@ def _equal(offset: int, octets: bytes) -> Match:
 
 
 def _keys(match: Match) -> Iterator[str]:
-    """As pyroute2 writes them, an octet each: it puts them together."""
+    """pyroute2's format, one byte per key; it joins them."""
     offset, wanted, mask = match
     for place, (octet, bits) in enumerate(zip(wanted, mask, strict=True), offset):
         yield f"{octet & bits:#x}/{bits:#x}+{place}"

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Interfaces at which frames that the packet program sends on are lost: by their drivers' statistics, and on a veth
-in native mode by what its peer lacks. Looks when it is told to; the time is the caller's, in monotonic seconds.
+"""Interfaces that lose frames forwarded by the packet program: from driver statistics, and for a veth in
+native mode from the configuration of its peer. Polled by the caller, who passes the time in monotonic
+seconds.
 """
 
 from __future__ import annotations
@@ -10,20 +11,20 @@ from dataclasses import dataclass
 
 from xdpdirector.net import driver_stats, veth_peer
 
-PEERS_APART = 10.0  # seconds between two looks at peers
-LASTS = 10.0  # seconds without a loss until it is forgotten
+PEERS_APART = 10.0  # seconds between two checks of peers
+LASTS = 10.0  # seconds without a loss until it is no longer reported
 
 
 @dataclass
 class _Seen:
-    """What the driver counted at the last look, and when that grew."""
+    """The driver's counter at the last poll, and when it last increased."""
 
     count: int
     grew: float | None = None
 
 
 class Losses:
-    """`count`: see `cardstats.of`; `fault`: see `vethpeer.fault`."""
+    """`count`: see `driver_stats.of`; `fault`: see `veth_peer.fault`."""
 
     def __init__(
         self,
@@ -37,13 +38,13 @@ class Losses:
         self._modes: dict[str, str] = {}
 
     def look(self, modes: Mapping[str, str], now: float) -> None:
-        """`modes`: of the interfaces that carry the program. Takes some milliseconds where there are many network
-        namespaces: not for an event loop."""
+        """Poll. `modes`: by interface with the program. Takes milliseconds with many network namespaces: not
+        for an event loop."""
         counts = self._count(modes)
         self._seen = {name: seen for name, seen in self._seen.items() if name in counts}
         for name, count in counts.items():
             seen = self._seen.get(name)
-            if seen is None or count < seen.count:  # the interface was made anew
+            if seen is None or count < seen.count:  # the interface was recreated
                 self._seen[name] = _Seen(count)
             elif count > seen.count:
                 seen.count, seen.grew = count, now
@@ -55,11 +56,11 @@ class Losses:
             self._faults = {name: why for name, why in found.items() if why and why != veth_peer.UNSEEN}
 
     def counts(self) -> dict[str, int]:
-        """Frames that could not be transmitted, by interface, where the driver tells."""
+        """Frames that could not be transmitted, by interface, where the driver counts them."""
         return {name: seen.count for name, seen in self._seen.items()}
 
     def problems(self) -> list[str]:
-        """A sentence for each interface."""
+        """One sentence for each interface with losses."""
         return [
             *(
                 f"interface {name} is a veth in native mode and loses what is sent on: {why}. Remedy: "

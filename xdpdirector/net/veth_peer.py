@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether native XDP can send on at a veth. That is decided at its peer, which may be in another network namespace.
+"""Whether native XDP can transmit on a veth. That depends on its peer, which may be in another network
+namespace.
 
-    the peer has no XDP program in native mode     it takes no frames from XDP: all is lost
-    the peer leaves checksums to the hardware      frames are sent on without them: TCP and UDP are lost
-    both are right                                 it works
+    the peer has no XDP program in native mode     it accepts no frames from XDP: all are lost
+    the peer has checksum offload                  frames have no checksums: TCP and UDP are lost
+    neither                                        it works
 
-Generic mode needs neither.
+Generic mode has neither requirement.
 """
 
 from __future__ import annotations
@@ -34,8 +35,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Peer:
-    """The other end. `has_program`: in native mode. `checksums`: it leaves them to the hardware; None where nobody
-    may look."""
+    """The other end of a veth. `has_program`: in native mode. `checksums`: checksum offload is on; None if
+    not permitted to read it."""
 
     name: str
     has_program: bool
@@ -43,7 +44,7 @@ class Peer:
 
     @property
     def fault(self) -> str:
-        """Why native mode loses packets; empty when it does not."""
+        """Why native mode loses packets; empty if it does not."""
         if not self.has_program:
             return f"its peer {self.name} has no XDP program of its own and takes no frames from XDP"
         if self.checksums:
@@ -54,12 +55,12 @@ class Peer:
 
 
 READY = "XDPDIRECTOR_NATIVE"
-"""Environment: the interfaces whose peers were ready when root looked."""
+"""Environment variable: the interfaces whose peers were ready when root checked."""
 UNSEEN = "its peer is in a network namespace that cannot be looked at"
 
 
 def remedy(interface: str, peer: str = "") -> str:
-    """Both ways out."""
+    """Both possible remedies, as text."""
     name = peer or "PEER"
     return (
         f"give the peer an XDP program (XDP_PASS is enough) and switch its offload off (`ethtool -K {name} tx "
@@ -69,7 +70,7 @@ def remedy(interface: str, peer: str = "") -> str:
 
 
 def fault(interface: str) -> str:
-    """Why native XDP would lose, or may lose, what is sent on at this interface; empty for what is no veth."""
+    """Why native XDP loses, or may lose, frames sent on this interface; empty if it is no veth."""
     try:
         with Requests() as requests:
             link = _link(requests, name=interface)
@@ -77,19 +78,20 @@ def fault(interface: str) -> str:
                 return ""
             found = _peer(requests, link)
     except OSError:
-        return ""  # it went away meanwhile
+        return ""  # it was removed meanwhile
     if found is None:
         return "" if interface in os.environ.get(READY, "").split() else UNSEEN
     return found.fault
 
 
 def note_ready(names: Iterable[str]) -> None:
-    """What this process, which may enter namespaces, sees of these: for the one that it becomes, which may not."""
+    """Store the result for these interfaces, as this process may enter namespaces, in the environment of the
+    process that it executes, which may not."""
     os.environ[READY] = " ".join(name for name in names if not fault(name))
 
 
 def peer(interface: str) -> Peer | None:
-    """None for what is no veth, and for a peer that cannot be looked at. OSError: there is no such interface."""
+    """None for an interface that is no veth, and for a peer that cannot be read. OSError: no such interface."""
     with Requests() as requests:
         link = _link(requests, name=interface)
         return _peer(requests, link) if interfaces.interface_of(link).kind == "veth" else None
@@ -106,7 +108,7 @@ def _peer(requests: Requests, link: Message) -> Peer | None:
 
 
 def _look(index: int) -> Peer:
-    """In the peer's namespace."""
+    """Read the peer, in its namespace."""
     with Requests() as requests:
         name = _link(requests, index=index).get_attr("IFLA_IFNAME")
     return Peer(name, bool(libbpf.xdp_query(index).native), _checksums(name))
@@ -125,7 +127,7 @@ def _visited(place: Path, work: Callable[[], T]) -> T:
 
 
 def _namespace(requests: Requests, number: int) -> Path | None:
-    """The one that has this number (nsid) here."""
+    """A path of the namespace with this number (nsid) here."""
     for path in netns.everywhere():
         with contextlib.suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -1,13 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Puts virtual addresses on the director's interfaces, announces them, and takes away only what it put there.
+"""Adds VIPs to the director's interfaces, announces them, and removes only those that it added.
 
-An address draws packets to its interface, and without the packet program the host's own kernel would answer them,
-with a RST: so an interface gets one when it carries the program, and not before.
+An address attracts packets to its interface, and without the packet program the host's own kernel would
+answer them with a RST. So an interface gets VIPs only once the program is attached.
 
-What is ours carries a mark in the kernel (IFA_PROTO, Linux 5.18), so a restarted daemon knows it again; on an
-older kernel, which forgets the mark, only addresses put there by this process are ever removed. An address that
-stands there by someone else's hand counts as present and is left alone. Nothing is removed at the end: packets
-go on. This module knows nothing of services or backends.
+Addresses that we add are marked in the kernel (IFA_PROTO, Linux 5.18), so a restarted daemon recognizes them.
+An older kernel drops the mark; then only addresses added by this process are ever removed. An address added
+by anybody else counts as present and is left alone. Nothing is removed on exit: packets are still forwarded.
+Knows nothing of services or backends.
 """
 
 from __future__ import annotations
@@ -40,25 +40,26 @@ log = logging.getLogger(__name__)
 GROUPS = (1, 5, 9)  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
 PROTOCOL = 0xD1  # IFA_PROTO: values below 4 are the kernel's own
 FOREVER = 0xFFFFFFFF
-TIMES, APART = 3, 0.1  # how often an address is announced; seconds between
+TIMES, APART = 3, 0.1  # how often an address is announced; seconds between announcements
 LOOKS_APART = 0.2  # seconds
 
 
 class VipTable(Protocol):
-    """What the director needs; `Vips` and `FakeVips` are both one."""
+    """Interface that the director needs. Implemented by `Vips` and `FakeVips`."""
 
     async def start(self) -> None: ...
     async def close(self) -> None: ...
 
     async def ensure(self, wanted: Iterable[Address]) -> None:
-        """These and no others; DataplaneError or NotAllowedError name those that could not be put there."""
+        """Make exactly these the VIPs on the interfaces. DataplaneError or NotAllowedError name those that
+        could not be added."""
 
     def present(self, address: Address) -> bool:
-        """Whether some interface has it now."""
+        """True if any interface has the address now."""
 
     def is_routed(self, address: Address) -> bool:
-        """Whether it need not stand here: it is left to others, and this host is a router, which gets what is
-        routed through it."""
+        """True if this host need not have the address: VIPs are managed by others, and this host is a router
+        that receives the packets routed through it."""
 
 
 FORWARDING = {
@@ -68,13 +69,14 @@ FORWARDING = {
 
 
 class Vips:
-    """On the running loop, in the network namespace of its thread.
+    """Manages VIPs on the running loop, in the network namespace of its thread.
 
-    `interfaces` are names, the preferred one first. With `manage=False` it only reports. `on_change(address)` is
-    called when a wanted address came or went. A wanted address that someone removes, or that went with its
-    interface, is put back. `carrying`: the names of the interfaces that carry the packet program now; without it,
-    all do. When an interface gets another MAC, its addresses are announced, as the kernel does with `arp_notify`.
-    `arp_ignore`, `memory`: other interfaces do not answer ARP for VIPs, while there are some; see `arp_flux`.
+    `interfaces`: names, the preferred one first. With `manage=False` it only reports. `on_change(address)` is
+    called when a wanted address was added or removed. A wanted address that was removed, or that was lost
+    with its interface, is added again. `carrying`: returns the names of the interfaces with the packet
+    program; without it, all have it. When an interface gets another MAC, its addresses are announced, as the
+    kernel does with `arp_notify`. `arp_ignore`, `memory`: other interfaces do not answer ARP for VIPs while
+    there are any; see `arp_flux`.
     """
 
     def __init__(
@@ -104,22 +106,22 @@ class Vips:
         self._sockets = contextlib.ExitStack()
 
     async def start(self) -> None:
-        """Begins to follow the interfaces, and announces what stands there; changes nothing."""
+        """Start to track the interfaces, and announce present addresses; changes nothing."""
         self._loop = asyncio.get_running_loop()
         with contextlib.ExitStack() as stack:
             self._requests = stack.enter_context(Requests())
-            # Now: a process that has no descriptor left later has to announce all the same.
+            # Open it now: a process that runs out of descriptors later must still be able to announce.
             self._wire = stack.enter_context(socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0))
             self._wire.setblocking(False)
             self._flux = ArpFlux(self._requests, self._memory)
             events = Events(GROUPS, lambda *_: self.look_soon(), self.look_soon)
             stack.callback(events.close)
-            # The interface may have got another MAC while nobody was here to say so.
+            # The interface may have got another MAC while no daemon was running.
             self._announce_again(self._read())
             self._sockets = stack.pop_all()
 
     async def close(self) -> None:
-        """Stops following and announcing; the addresses stay."""
+        """Stop tracking and announcing; the addresses stay."""
         if self._look_handle:
             self._look_handle.cancel()
         for task in self._announcements:
@@ -145,7 +147,7 @@ class Vips:
     # Following
 
     def look_soon(self) -> None:
-        """Something may be possible now that was not: an interface carries the program."""
+        """Reconcile soon: an interface may have got the packet program."""
         if not self._look_handle:
             self._look_handle = self._loop.call_later(LOOKS_APART, self._look)
 
@@ -218,7 +220,7 @@ class Vips:
         return held.protocol == PROTOCOL or (held.index, held.address) in self._placed
 
     def _astray(self, held: Sequence[Held], wanted: frozenset[Address]) -> dict[Address, Held]:
-        """Ours that stand on another network, because the interface of their own was away for a while."""
+        """Our addresses on another network than their own, because its interface was missing for a while."""
         found = {}
         for each in held:
             link, home = self._all_links.get(each.index), self._home(each.address)
@@ -229,7 +231,7 @@ class Vips:
         return found
 
     def _home(self, address: Address) -> Interface | None:
-        """The first interface whose network contains the address, else the first."""
+        """The first interface with a network that contains the address, else the first one."""
         links = [self._links[name] for name in self._names if name in self._links]
         return next((link for link in links if _reaches(link, address)), links[0] if links else None)
 
@@ -244,8 +246,8 @@ class Vips:
         request = _request(address, link.index)
         request["attrs"].append(("IFA_PROTO", PROTOCOL))
         if address.version == 6:
-            # Deprecated at birth: good for answering, never chosen as the source of the director's own traffic
-            # (RFC 6724, rule 3), which a backend that has the VIP on its loopback could not answer.
+            # Deprecated from the start: valid as a destination, but never chosen as source of the director's
+            # own traffic (RFC 6724, rule 3), which a backend with the VIP on its loopback could not answer.
             request["flags"] = IFA_F_NODAD
             lifetime = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
             request["attrs"].append(("IFA_CACHEINFO", lifetime))
@@ -268,8 +270,8 @@ class Vips:
     # Announcing
 
     def _announce_again(self, held: Iterable[Held]) -> None:
-        """An interface that got another MAC, or a carrier, or an address, has neighbours that must hear of it: of
-        VIPs, and of the addresses that backends answer to."""
+        """Announce addresses of interfaces that got another MAC, a carrier or an address: VIPs, and the
+        addresses that backends reply to."""
         before, self._announced = self._announced, self._to_announce(held)
         news = [
             (address, link)
@@ -279,7 +281,7 @@ class Vips:
         self._announce(news)
 
     def _to_announce(self, held: Iterable[Held]) -> dict[tuple[int, Address], Interface]:
-        """Every address that may be announced, and the interface as it is now."""
+        """Every address that may be announced, with its interface."""
         return {
             (each.index, each.address): link
             for each in held
@@ -287,7 +289,7 @@ class Vips:
         }
 
     def _is_news(self, before: Interface | None, link: Interface) -> bool:
-        """On interfaces that are not ours addresses come and go; who has another MAC is missed there, too."""
+        """On interfaces that are not managed, only changes of the MAC count: addresses come and go there."""
         return link.mac != before.mac if before else link.name in self._names
 
     def _announce(self, placed: Sequence[tuple[Address, Interface]]) -> None:
@@ -299,10 +301,10 @@ class Vips:
 
 
 def withdraw(names: Collection[str], memory: Path | None = None) -> list[Address]:
-    """Take off these interfaces what a daemon of any instance put there, and say what it was; for when none runs.
-    `memory`: see `Vips`; other interfaces answer ARP again as they did.
+    """Remove from these interfaces the VIPs that a daemon of any instance added, and return them; only while
+    none runs. `memory`: see `Vips`; ARP settings of other interfaces are restored.
 
-    Kernels before 5.18 do not know who put an address there: nothing is taken off then.
+    Kernels before 5.18 do not record who added an address: nothing is removed then.
     """
     with Requests() as requests:
         present = everything(requests)
@@ -315,7 +317,7 @@ def withdraw(names: Collection[str], memory: Path | None = None) -> list[Address
 
 
 class _Refusal:
-    """The kernel did not take an address."""
+    """An address that the kernel did not accept."""
 
     def __init__(self, address: Address, link: Interface | None, error: OSError) -> None:
         self.error = error
@@ -334,7 +336,7 @@ def _error(refusals: Sequence[_Refusal]) -> DataplaneError | NotAllowedError:
 
 
 def _reaches(link: Interface, address: Address) -> bool:
-    """Whether it has another address, in a network that contains this one."""
+    """True if the interface has another address in a network that contains this one."""
     return any(address in each.network for each in link.networks if each.ip != address)
 
 
@@ -345,7 +347,7 @@ async def _send(wire: socket.socket, frames: Sequence[tuple[bytes, str]]) -> Non
         for frame, interface in frames:
             try:
                 wire.sendto(frame, (interface, 0))
-            except OSError as error:  # down, or gone: announced again when it comes up
+            except OSError as error:  # down or removed: announced again when it comes up
                 log.debug("an announcement on %s was not sent: %s", interface, error)
 
 
@@ -362,7 +364,7 @@ def _order(address: Address) -> tuple[int, bytes]:
 
 
 def forwards(version: int) -> bool:
-    """Whether the kernel sends on packets of this IP version that are for others."""
+    """True if the kernel forwards packets of this IP version."""
     try:
         return FORWARDING[version].read_text().strip() != "0"
     except OSError:  # a kernel without this family

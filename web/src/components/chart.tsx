@@ -67,7 +67,7 @@ export function Chart({ title, unit, at, series, height = 150 }: Props) {
   return (
     <figure class="chart">
       <figcaption>
-        <h3>{title}</h3>
+        <h2>{title}</h2>
         <span class="soft">{unit}</span>
         {series.length > 1 && (
           <span class="legend">

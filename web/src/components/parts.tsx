@@ -60,7 +60,7 @@ export interface Head<Row> {
 export function Table<Row>({ label, heads, rows, id, empty }: { label: string; heads: readonly Head<Row>[]; rows: readonly Row[]; id: (row: Row) => string; empty: ComponentChildren }) {
   if (!rows.length) return <p class="empty">{empty}</p>;
   return (
-    <div class="scroll live-data" tabIndex={0} role="region" aria-label={label}>
+    <div class="scroll live-data" tabIndex={0} role="region" aria-label={`Table: ${label}`}>
       <table class="plain">
         <thead>
           <tr>

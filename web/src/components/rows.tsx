@@ -14,6 +14,8 @@ export interface Column<Row> {
   cell: (row: Row) => ComponentChildren;
   /** CSS grid track. */
   width: string;
+  /** The track on narrow screens. */
+  slim?: string;
   /** Left out on narrow screens. */
   wide?: boolean;
   hint?: string;
@@ -69,7 +71,7 @@ export function Rows<Row>({ label, columns, rows, height, id, sort, onSort, open
     };
   }, [isLong, height]);
   const [first, last] = isLong ? sight : [0, rows.length];
-  const template = { "--columns": columns.map((each) => each.width).join(" "), "--narrow": columns.filter((each) => !each.wide).map((each) => each.width).join(" ") };
+  const template = { "--columns": columns.map((each) => each.width).join(" "), "--narrow": columns.filter((each) => !each.wide).map((each) => each.slim ?? each.width).join(" ") };
   return (
     <div class="rows" role="table" aria-label={label} aria-rowcount={rows.length + 1} style={template}>
       <div class="row head" role="row" aria-rowindex={1}>
@@ -87,7 +89,7 @@ export function Rows<Row>({ label, columns, rows, height, id, sort, onSort, open
                 <span aria-hidden="true">{sort === column.key ? "▲" : sort === `-${column.key}` ? "▼" : ""}</span>
               </button>
             ) : (
-              column.title
+              <span class="hidden">{column.title}</span>
             )}
           </div>
         ))}

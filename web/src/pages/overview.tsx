@@ -182,6 +182,7 @@ export function DrainLine({ drain, name, link }: { drain: NonNullable<(typeof pr
   const done = begun ? 1 - drain.remaining / begun : drain.settled ? 1 : 0;
   const end = drain.remaining === 0 && drain.settled ? "drained" : drain.estimated_end ? `done about ${ago(drain.estimated_end, now.value).replace("now", "this minute")}` : "no estimate yet";
   const deadline = drain.deadline ? `, ${drain.on_deadline === "cut" ? "cut" : "deadline"} ${ago(drain.deadline, now.value)}` : "";
+  const text = `${whole(drain.remaining)} of ${whole(begun)} left, ${end}${deadline}${drain.reason && `: ${drain.reason}`}`;
   return (
     <div class="drain">
       {link ? (
@@ -194,10 +195,8 @@ export function DrainLine({ drain, name, link }: { drain: NonNullable<(typeof pr
       <div class="bar move" role="progressbar" aria-label={`Drain of ${name}`} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(100 * done)}>
         <i style={{ width: `${100 * done}%` }} />
       </div>
-      <span class="soft">
-        {whole(drain.remaining)} of {whole(begun)} left, {end}
-        {deadline}
-        {drain.reason && `: ${drain.reason}`}
+      <span class="soft" title={text}>
+        {link ? text : `${whole(drain.remaining)} of ${whole(begun)} left`}
       </span>
     </div>
   );
@@ -208,13 +207,15 @@ const COLUMNS: readonly Column<ServiceRow>[] = [
     key: "state",
     title: "State",
     width: "96px",
+    slim: "72px",
     by: (row) => WORST.indexOf(row.operational) * 1e6 - (row.states["down"] ?? 0),
     cell: (row) => <StateWord state={row.operational} />,
   },
   {
     key: "name",
     title: "Service",
-    width: "minmax(150px, 2.2fr)",
+    width: "minmax(180px, 3fr)",
+    slim: "minmax(0, 1fr)",
     by: (row) => row.name,
     cell: (row) => (
       <>
@@ -231,7 +232,8 @@ const COLUMNS: readonly Column<ServiceRow>[] = [
     key: "backends",
     title: "Backends",
     hint: "Those that take new connections, of all",
-    width: "150px",
+    width: "138px",
+    slim: "56px",
     by: (row) => (row.backends_in_all ? row.serving / row.backends_in_all : 0),
     cell: (row) => (
       <span class="rate" style={{ justifyContent: "flex-start" }}>
@@ -242,9 +244,10 @@ const COLUMNS: readonly Column<ServiceRow>[] = [
   },
   {
     key: "connections",
-    title: "New connections/s",
+    title: "New/s",
     number: true,
-    width: "minmax(168px, 1fr)",
+    width: "minmax(164px, 1fr)",
+    slim: "58px",
     by: (row) => row.rates?.[0] ?? -1,
     cell: (row) => (
       <span class="rate">
@@ -258,7 +261,7 @@ const COLUMNS: readonly Column<ServiceRow>[] = [
     title: "Packets/s",
     number: true,
     wide: true,
-    width: "minmax(168px, 1fr)",
+    width: "minmax(164px, 1fr)",
     by: (row) => row.rates?.[1] ?? -1,
     cell: (row) => (
       <span class="rate">

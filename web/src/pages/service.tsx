@@ -103,7 +103,7 @@ function Facts({ one }: { one: Details }) {
     ["Persistence", one.persistence ? `${one.persistence.timeout}, clients of a /${one.persistence.prefix}` : "none"],
     ["Check", check ? `${check.type}, every ${check.interval}, up after ${check.rise}, down after ${check.fall}` : "none: each backend counts as up"],
     ["When none is left", one.fallback ? `to ${one.fallback}` : one.on_empty],
-    ["Connections of one that is down", one.on_down],
+    ["When one goes down", `its connections: ${one.on_down}`],
     ["Limit", one.limit ? Object.entries(one.limit).filter(([, value]) => value !== null && typeof value !== "object").map((each) => each.join(" ")).join(", ") || "by source" : "none"],
     ["Slow start", String(one.slow_start ?? "none")],
   ];
@@ -161,6 +161,7 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
       key: "state",
       title: "State",
       width: "122px",
+      slim: "96px",
       by: (row) => WORST.indexOf(stateOf(row.admin, row.operational)),
       cell: (row) => (
         <>
@@ -174,13 +175,14 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
     {
       key: "name",
       title: "Backend",
-      width: "minmax(150px, 2fr)",
+      width: "minmax(170px, 3fr)",
+      slim: "minmax(0, 1fr)",
       by: (row) => row.name,
       cell: (row) => (
         <>
           <b title={row.name}>{row.name}</b> <span class="soft">{row.address}</span>
           {row.drain ? (
-            <DrainLine drain={{ ...row.drain, service, backend: row.name }} name="" />
+            <DrainLine drain={{ ...row.drain, service, backend: row.name }} name={row.name} />
           ) : (
             <span class={`sub ${tone(row.operational)}`} title={row.reason}>
               {row.reason || (row.operational === "unknown" ? "its check has not said anything yet" : "")}
@@ -194,6 +196,7 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
       title: "Weight",
       hint: "The configured one, and what it is worth now",
       number: true,
+      wide: true,
       width: "78px",
       by: (row) => row.effective_weight,
       cell: (row) => (row.effective_weight === row.weight ? row.weight : `${short(row.effective_weight)} of ${row.weight}`),
@@ -220,12 +223,12 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
         );
       },
     },
-    { key: "active", title: "Active", number: true, width: "66px", by: (row) => row.connections[0], cell: (row) => whole(row.connections[0]) },
+    { key: "active", title: "Active", number: true, width: "66px", slim: "50px", by: (row) => row.connections[0], cell: (row) => whole(row.connections[0]) },
     { key: "inactive", title: "Closing", hint: "Inactive connections in the table, and such that showed one packet", number: true, wide: true, width: "66px", by: (row) => row.connections[1], cell: (row) => whole(row.connections[1] + row.connections[2]) },
-    { key: "opened", title: "New/s", number: true, width: "62px", by: (row) => row.rates?.[0] ?? -1, cell: (row) => short(row.rates?.[0]) },
+    { key: "opened", title: "New/s", number: true, wide: true, width: "62px", by: (row) => row.rates?.[0] ?? -1, cell: (row) => short(row.rates?.[0]) },
     { key: "packets", title: "Packets/s", number: true, wide: true, width: "74px", by: (row) => row.rates?.[1] ?? -1, cell: (row) => short(row.rates?.[1]) },
     { key: "bits", title: "bit/s", number: true, wide: true, width: "66px", by: (row) => row.rates?.[2] ?? -1, cell: (row) => bits(row.rates?.[2]) },
-    { key: "do", title: "", width: "44px", cell: (row) => <Menu service={service} row={row} /> },
+    { key: "do", title: "Actions", width: "44px", cell: (row) => <Menu service={service} row={row} /> },
   ];
 }
 
@@ -284,7 +287,7 @@ function Verdicts() {
       </header>
       {!all.length && <p class="empty">No packet has come yet.</p>}
       {all.length > 0 && (
-        <div class="scroll live-data" tabIndex={0} role="region" aria-label="Verdicts">
+        <div class="scroll live-data" tabIndex={0} role="region" aria-label="Table: verdicts">
           <table class="plain">
             <thead>
               <tr>

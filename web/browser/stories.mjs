@@ -1,0 +1,383 @@
+// SPDX-License-Identifier: Apache-2.0
+// What is done in the browser, and what must be seen there. Each story begins logged out, with a link that logs in once.
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { expect } from "./expect.mjs";
+
+const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+export const PAGES = {
+  overview: "#/",
+  service: "#/service/web",
+  explain: "#/explain",
+  network: "#/network",
+  changes: "#/changes",
+  plan: "#/changes/plan",
+  audit: "#/changes/audit",
+  events: "#/changes/events",
+  guard: "#/guard",
+  access: "#/access",
+  api: "#/api",
+  wall: "#/wall",
+};
+const REFUSED = /the server responded with a status of (401|403|404|412|422)|net::ERR_/;
+
+async function logIn(page, link) {
+  await page.goto(link);
+  await live(page);
+  assert.ok(!page.url().includes("login"), `the code is still in the address: ${page.url()}`);
+}
+
+async function live(page) {
+  await page.locator(".freshness.live").waitFor();
+}
+
+async function go(page, hash) {
+  await page.evaluate((to) => {
+    location.hash = to;
+  }, hash);
+  await page.locator("h1").first().waitFor();
+  await live(page);
+}
+
+/** A page has no violation of what axe-core knows of WCAG 2.2 and good practice. */
+async function accessible(page, name) {
+  // The policy lets no script of a test in: it is put beside the page's own, by the debugger.
+  const { violations } = await page.evaluate(`${AXE}; axe.run(document, {resultTypes: ["violations"]})`);
+  const told = violations.map((each) => `${each.id}: ${each.help}\n    ${each.nodes.slice(0, 4).map((node) => `${node.html.slice(0, 160)} ${node.failureSummary?.split("\n")[1] ?? ""}`).join("\n    ")}`);
+  assert.equal(told.length, 0, `${name}:\n  ${told.join("\n  ")}`);
+}
+
+async function fits(page, name) {
+  const [width, room] = await page.evaluate(() => [document.scrollingElement.scrollWidth, innerWidth]);
+  const wide = () => [...document.querySelectorAll("body *")].filter((each) => each.getBoundingClientRect().right > innerWidth && !each.closest(".scroll,pre,textarea,.rail ul,.tabs")).map((each) => each.outerHTML.slice(0, 120));
+  if (width > room) assert.fail(`${name} is ${width} wide, and the screen is ${room}: ${(await page.evaluate(wide)).slice(0, 5).join("\n")}`);
+}
+
+function row(page, name) {
+  return page.locator(".body .row", { has: page.locator("b", { hasText: new RegExp(`^${name}$`) }) });
+}
+
+/** Opens a backend's menu and chooses. */
+async function choose(page, backend, what) {
+  await row(page, backend).locator("summary").click();
+  await row(page, backend).getByRole("button", { name: what }).click();
+  await page.locator("dialog").waitFor();
+}
+
+async function confirm(page, verb, reason = "the test") {
+  if (await page.locator("#reason").count()) await page.locator("#reason").fill(reason);
+  await page.locator("dialog").getByRole("button", { name: verb, exact: true }).click();
+}
+
+// Each page
+
+export async function pages({ open, link, shots }) {
+  const page = await open();
+  await logIn(page, link);
+  for (const scheme of ["light", "dark"]) {
+    await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
+    for (const [name, hash] of Object.entries(PAGES)) {
+      await go(page, hash);
+      await settled(page, name);
+      if (shots && scheme === "light") await page.screenshot({ path: `${shots}/${name}.png` });
+      if (shots && scheme === "dark" && ["overview", "service"].includes(name)) await page.screenshot({ path: `${shots}/${name}-dark.png` });
+      await accessible(page, `${name}, ${scheme}`);
+    }
+    const ground = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
+    const light = Number(/\d+/.exec(ground)?.[0]) > 128;
+    assert.equal(light, scheme === "light", `the ground is ${ground}`);
+  }
+  assert.equal(await page.evaluate(() => document.getAnimations().length), 0, "something moves though that is not wanted");
+}
+
+async function settled(page, name) {
+  const waited = { service: ".body .row", network: "table", changes: ".revisions li", plan: ".note", audit: "tbody tr", access: "tbody tr", api: ".call", overview: ".body .row", wall: ".tile" }[name];
+  if (waited) await page.locator(waited).first().waitFor();
+  await page.getByText("Loading…").waitFor({ state: "detached" });
+}
+
+export async function narrow({ open, link, shots }) {
+  const page = await open({ viewport: { width: 390, height: 844 }, hasTouch: true });
+  await logIn(page, link);
+  for (const [name, hash] of Object.entries(PAGES)) {
+    await go(page, hash);
+    await settled(page, name);
+    await fits(page, name);
+    if (shots && name === "overview") await page.screenshot({ path: `${shots}/narrow.png` });
+  }
+}
+
+// Actions
+
+export async function drain({ open, have, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await go(page, PAGES.service);
+  await choose(page, "backend1", "Drain…");
+  await page.getByText("No connection would end.").waitFor();
+  assert.match(await page.locator("dialog code").innerText(), /^xdpdirector backend drain web\/backend1/);
+  await confirm(page, "Drain", "new disk");
+  await row(page, "backend1").locator(".state.move").waitFor();
+  await have("drained", { backend: "backend1" });
+  await page.locator(".toast").getByRole("button", { name: "Undo" }).click();
+  await row(page, "backend1").getByText("up", { exact: true }).waitFor();
+  await have("serving", { backend: "backend1" });
+}
+
+export async function actions({ open, have, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await go(page, PAGES.service);
+
+  await choose(page, "backend2", "Weight…");
+  await page.locator("#field-weight").fill("4");
+  await confirm(page, "Set the weight");
+  await expect(() => row(page, "backend2").locator(".c-weight").innerText(), "4");
+
+  await choose(page, "backend2", "Maintenance…");
+  await confirm(page, "Put in maintenance");
+  await row(page, "backend2").getByText("maintenance").waitFor();
+  await have("silent", { backend: "backend2" });
+  await choose(page, "backend2", "Enable…");
+  await confirm(page, "Enable");
+  await row(page, "backend2").getByText("up", { exact: true }).waitFor();
+
+  await choose(page, "backend3", "Remove…");
+  await page.locator("#field-how").selectOption("force");
+  await confirm(page, "Remove");
+  await row(page, "backend3").waitFor({ state: "detached" });
+  await page.locator(".toast", { hasText: "removed" }).getByRole("button", { name: "Undo" }).click();
+  await row(page, "backend3").waitFor();
+
+  await page.getByRole("button", { name: "Add a backend" }).click();
+  await page.locator("#field-name").fill("spare one");
+  await page.locator("#field-address").fill("192.0.2.77");
+  await page.locator("dialog .note.bad").waitFor(); // a space in a name
+  await page.locator("#field-name").fill("spare");
+  await page.locator("dialog .note.bad").waitFor({ state: "detached" });
+  await confirm(page, "Add");
+  await row(page, "spare").waitFor();
+  await page.locator(".toast", { hasText: "spare is added" }).getByRole("button", { name: "Undo" }).click();
+  await row(page, "spare").waitFor({ state: "detached" });
+}
+
+export async function guard({ open, have, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await go(page, PAGES.guard);
+  await page.getByRole("button", { name: "Deny", exact: true }).click();
+  await page.locator("#field-prefix").fill("192.0.2.9");
+  await confirm(page, "Deny", "a scan");
+  await page.locator("tbody tr", { hasText: "192.0.2.9/32" }).waitFor();
+  await have("denied", { prefix: "192.0.2.9/32" });
+  await page.locator("tbody tr", { hasText: "192.0.2.9/32" }).getByRole("button", { name: "Allow" }).click();
+  await confirm(page, "Allow");
+  await page.locator("tbody tr", { hasText: "192.0.2.9/32" }).waitFor({ state: "detached" });
+}
+
+export async function plan({ open, link }) {
+  const page = await open({}, REFUSED);
+  await logIn(page, link);
+  await go(page, PAGES.plan);
+  const box = page.locator("textarea");
+  await expect(async () => /services:/.test(await box.inputValue()), true);
+  const before = await box.inputValue();
+  await page.getByText("Nothing would change").waitFor();
+
+  await box.fill(before.replace("weight: 1", "weight: much\n        wieght: 2"));
+  await page.locator(".faults li").first().waitFor();
+  assert.match(await page.locator(".faults li").first().innerText(), /^\d+:\d+/);
+
+  await box.fill(before.replace("weight: 1", "weight: 7"));
+  await page.locator(".difference .plus").first().waitFor();
+  await page.locator("#why").fill("more for one");
+  await page.getByRole("button", { name: "Apply", exact: true }).click();
+  await page.getByText("The configuration is applied").waitFor();
+
+  await go(page, PAGES.changes);
+  await page.locator(".revisions li").first().getByText("more for one").waitFor();
+  await page.locator(".revisions li").nth(1).getByRole("button", { name: "Roll back" }).click();
+  await page.locator("dialog .note").first().waitFor();
+  await confirm(page, "Roll back", "it was better");
+  await page.locator(".revisions li").first().getByText("it was better").waitFor();
+}
+
+export async function explain({ open, link }) {
+  const page = await open({ acceptDownloads: true });
+  await logIn(page, link);
+  await go(page, PAGES.explain);
+  await page.locator("#field-client").fill("192.0.2.9");
+  await page.locator("#field-vip").fill("192.0.2.10");
+  await page.getByRole("button", { name: "What would become of it?" }).click();
+  await page.getByText(/forward to web\/backend\d/).waitFor();
+  await page.getByRole("button", { name: "Start", exact: true }).click();
+  await page.locator("tbody tr", { hasText: "192.0.2.10" }).nth(1).waitFor();
+  await page.getByRole("button", { name: "Pause", exact: true }).click();
+  const download = page.waitForEvent("download");
+  await page.getByRole("button", { name: "Download pcapng" }).click();
+  const file = await (await download).path();
+  assert.equal((await readFile(file)).readUInt32LE(0), 0x0a0d0d0a);
+  await page.getByRole("button", { name: "Stop", exact: true }).click();
+}
+
+export async function tokens({ open, link }) {
+  const page = await open({}, REFUSED);
+  await logIn(page, link);
+  await go(page, PAGES.access);
+  await page.getByRole("button", { name: "Add a token" }).click();
+  await page.locator("#field-name").fill("watcher");
+  await confirm(page, "Add");
+  const token = await page.locator(".copy code").innerText();
+  assert.match(token, /^xdpd_/);
+
+  const other = await open({}, REFUSED);
+  await other.goto(page.url().split("#")[0]);
+  await other.locator("#token").fill("xdpd_0_wrong");
+  await other.getByRole("button", { name: "Log in" }).click();
+  await other.getByText("That is no valid token.").waitFor();
+  await other.locator("#token").fill(token);
+  await other.getByRole("button", { name: "Log in" }).click();
+  await live(other);
+  const cookies = await other.context().cookies();
+  assert.ok(cookies.every((each) => each.httpOnly && each.sameSite === "Strict"), JSON.stringify(cookies));
+  assert.equal(await other.evaluate(() => document.cookie), "");
+
+  await go(other, PAGES.service); // may only look: is told why, and nothing is sent
+  await other.getByRole("button", { name: "Add a backend" }).click();
+  await other.locator(".toast", { hasText: "needs the role operate" }).waitFor();
+  await go(other, PAGES.access);
+  await other.getByText("Who may come in is shown to the role admin").waitFor();
+
+  await page.locator("tr", { hasText: "watcher: " }).or(page.locator("tr", { hasText: "token:watcher" })).first().waitFor({ state: "attached" }).catch(() => null);
+  await page.locator("tr", { has: page.locator("b", { hasText: /^watcher$/ }) }).getByRole("button", { name: "Remove" }).click();
+  await confirm(page, "Remove");
+  await other.getByText("The session has ended").waitFor(); // with its token
+}
+
+// What may go wrong
+
+export async function conflict({ open, have, link }) {
+  const page = await open({}, REFUSED);
+  await logIn(page, link);
+  const other = await page.context().newPage();
+  await other.goto(page.url());
+  for (const each of [page, other]) await go(each, PAGES.service);
+  await choose(page, "backend1", "Weight…");
+  await page.locator("#field-weight").fill("5");
+  await page.locator("dialog .note").first().waitFor();
+  await choose(other, "backend1", "Weight…");
+  await other.locator("#field-weight").fill("6");
+  await confirm(other, "Set the weight");
+  await expect(() => row(other, "backend1").locator(".c-weight").innerText(), "6");
+  await page.bringToFront();
+  await confirm(page, "Set the weight");
+  await page.getByText("Somebody changed it meanwhile.").waitFor();
+  await have("weight", { backend: "backend1", weight: 6 });
+  await page.getByRole("button", { name: "Do it all the same" }).click();
+  await expect(() => row(page, "backend1").locator(".c-weight").innerText(), "5");
+  await have("weight", { backend: "backend1", weight: 5 });
+}
+
+export async function session({ open, have, link }) {
+  const page = await open({}, REFUSED);
+  await logIn(page, link);
+  await have("end sessions");
+  await page.getByText("The session has ended").waitFor();
+  await page.goto(link); // used up
+  await page.getByText("is used up or has expired").waitFor();
+}
+
+export async function restart({ open, have, link }) {
+  const page = await open({}, REFUSED);
+  await logIn(page, link);
+  await have("freeze");
+  await page.locator(".freshness.stale").waitFor();
+  assert.ok(await page.evaluate(() => document.documentElement.classList.contains("is-stale")));
+  await have("thaw");
+  await live(page);
+  await have("stop");
+  await page.locator(".freshness.lost").waitFor();
+  await have("start");
+  await live(page); // and nobody had to log in again
+}
+
+export async function hidden({ open, have, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await have("streams", { count: 1 });
+  await page.evaluate(() => {
+    Object.defineProperty(document, "hidden", { value: true, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await page.locator(".freshness.paused").waitFor();
+  await have("streams", { count: 0 });
+  await page.evaluate(() => {
+    Object.defineProperty(document, "hidden", { value: false, configurable: true });
+    document.dispatchEvent(new Event("visibilitychange"));
+  });
+  await live(page);
+}
+
+export async function hostile({ open, link }) {
+  const page = await open({}, REFUSED);
+  await page.addInitScript(() => {
+    window.broken = 0;
+    window.alert = () => (window.broken += 1);
+  });
+  await logIn(page, link);
+  for (const [name, hash] of Object.entries(PAGES)) {
+    await go(page, hash);
+    await settled(page, name);
+    for (const button of await page.locator(".revisions button[aria-expanded=false]").all()) await button.click();
+    const made = await page.evaluate(() => document.querySelectorAll("main img, main script, main iframe, main b[onclick], main svg[onload]").length);
+    assert.equal(made, 0, `text became elements on ${name}`);
+  }
+  assert.equal(await page.evaluate(() => window.broken), 0);
+}
+
+export async function many({ open, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await go(page, PAGES.service);
+  await page.getByText("1\u202f000 backends", { exact: true }).waitFor();
+  const drawn = () => page.locator(".body .row").count();
+  assert.ok((await drawn()) < 80, `${await drawn()} rows are drawn`);
+  const top = await page.locator(".body").evaluate((each) => each.getBoundingClientRect().top + scrollY);
+  for (const number of [100, 500, 900]) {
+    await page.evaluate((to) => scrollTo(0, to), top + 54 * number);
+    await page.locator(`.body .row[aria-rowindex="${number + 3}"]`).waitFor();
+    assert.ok((await drawn()) < 80);
+  }
+  await page.getByRole("button", { name: "Backend", exact: true }).click();
+  await page.evaluate(() => scrollTo(0, 0));
+  await page.getByLabel("Search backends").fill("web777");
+  await row(page, "web777").waitFor();
+  assert.equal(await drawn(), 1);
+}
+
+export async function keyboard({ open, link }) {
+  const page = await open();
+  await logIn(page, link);
+  await page.keyboard.press("Tab");
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
+  const tab = async (to) => {
+    for (let count = 0; count < 80; count++) {
+      if (await page.evaluate(to)) return;
+      await page.keyboard.press("Tab");
+    }
+    assert.fail(`the keyboard does not lead to ${to}`);
+  };
+  await tab(() => document.activeElement.matches('a.name[href="#/service/web"]'));
+  await page.keyboard.press("Enter");
+  await row(page, "backend1").waitFor();
+  await tab(() => document.activeElement.matches("summary"));
+  await page.keyboard.press("Enter");
+  await page.keyboard.press("Tab");
+  await page.keyboard.press("Enter");
+  await page.locator("dialog[open]").waitFor();
+  assert.ok(await page.evaluate(() => document.querySelector("dialog").contains(document.activeElement)));
+  await page.keyboard.press("Escape");
+  await page.locator("dialog").waitFor({ state: "detached" });
+}

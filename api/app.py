@@ -27,6 +27,7 @@ from xdpdirector.api.routes import (
     connections,
     dashboard,
     dataplane,
+    doctor,
     events,
     explain,
     fleet,
@@ -54,6 +55,7 @@ _ROUTERS = (
     guard.router,
     fleet.router,
     lan.router,
+    doctor.router,
     live.router,
     statistics.router,
     events.router,
@@ -75,9 +77,15 @@ class _Application(FastAPI):
         return self.openapi_schema
 
 
-def create_app(director: Control, access: Access | None = None, answers: Answers | None = None) -> FastAPI:
+def create_app(
+    director: Control,
+    access: Access | None = None,
+    answers: Answers | None = None,
+    *,
+    examine: doctor.Examine = list,
+) -> FastAPI:
     """The API over `director`, for whom `access` lets in; without it nothing can be changed. `answers` remembers
-    what was answered to an Idempotency-Key."""
+    what was answered to an Idempotency-Key. `examine`: what the doctor finds."""
     # FastAPI keeps this quiet about its own fields, but only where a model's validator is made at once (`Frozen`).
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = _Application(
@@ -92,6 +100,7 @@ def create_app(director: Control, access: Access | None = None, answers: Answers
     app.state.reading = Reading()
     app.state.pulse = Pulse(director)
     app.state.dashboard = dashboard.Files()
+    app.state.doctor = doctor.Doctor(examine)
     app.state.tallies = tallies = Tallies()
     problems.install(app)
     dry_run.install(app)

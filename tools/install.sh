@@ -16,6 +16,7 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
     postgresql-common postgresql postgresql-client mariadb-server-core mariadb-client-core
     ldirectord lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
 )
+readonly browser_packages=(chromium) # ./lab test --all, besides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
 readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
 readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine

@@ -31,7 +31,7 @@ REPORT = "XDPDIRECTOR_TEST_REPORT"  # tests/conftest.py writes there what ran
 
 LINT = "lint"
 NETWORK = "network"
-TIERS = ("unit", "packets", "namespaces", NETWORK)
+TIERS = ("unit", "packets", "namespaces", "browser", NETWORK)
 COMMON = "not slow and not soak"
 MARKS: dict[str, Mapping[str, str]] = {
     "default": {"unit": COMMON, "packets": COMMON, "namespaces": f"smoke and {COMMON}"},

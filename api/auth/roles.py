@@ -59,8 +59,10 @@ ROLES = {
     "get_dataplane": Role.READ,
     "follow_decisions": Role.OPERATE,
     "get_lan": Role.READ,
+    "get_doctor": Role.READ,
     "get_fleet": Role.READ,
     "get_configuration": Role.READ,
+    "check_configuration": Role.ADMIN,
     "list_revisions": Role.READ,
     "get_revision": Role.READ,
     "replace_configuration": Role.ADMIN,
@@ -75,7 +77,7 @@ ROLES = {
     "create_token": Role.ADMIN,
     "delete_token": Role.ADMIN,
 }
-ASKING = frozenset({"explain"})
+ASKING = frozenset({"explain", "check_configuration"})
 """Operations that are POST because a question has a body. All others that are not GET change something."""
 
 OF_ONESELF = frozenset({"end_session", "create_login_link"})

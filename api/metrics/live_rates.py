@@ -230,8 +230,12 @@ class Pulse:
         elif "lan" in self._parts:
             parts["lan"] = self._parts["lan"]
         findings = [each.model_dump(mode="json") for each in self._director.lan.findings[:MOST_TROUBLED]]
-        tag = self._director.tag()
-        return parts | await asyncio.to_thread(lambda: dict(_parts(look, before, topics, findings, tag)))
+        beside = {
+            "tag": self._director.tag(),
+            "findings": findings,
+            "fleet": self._director.sync.view().model_dump(mode="json"),
+        }
+        return parts | await asyncio.to_thread(lambda: dict(_parts(look, before, topics, beside)))
 
     async def _guard(self) -> Document:
         guard = self._director.guard
@@ -293,12 +297,12 @@ def _columns(rates: list[Counted | None]) -> Document:
 
 
 def _parts(
-    look: Look, before: Look | None, topics: frozenset[str], findings: list[Document], tag: str
+    look: Look, before: Look | None, topics: frozenset[str], beside: Document
 ) -> Iterator[tuple[str, bytes]]:
     """Written beside the loop: of the present look, and of the one before for rates."""
     seconds = look.moment - before.moment if before else 0.0
     then = {each.name: each for each in before.services} if before else {}
-    yield "state", _written(_state(look, before, seconds, findings, tag))
+    yield "state", _written(_state(look, before, seconds, beside))
     if "services" in topics:
         rows = [_service(each, then.get(each.name), seconds) for each in look.services]
         yield "services", _written(rows)
@@ -309,8 +313,9 @@ def _parts(
             yield f"service:{each.name}", _written(shown)
 
 
-def _state(look: Look, before: Look | None, seconds: float, findings: list[Document], tag: str) -> Document:
+def _state(look: Look, before: Look | None, seconds: float, beside: Document) -> Document:
     verdicts, then = look.vitals.verdicts, before.vitals.verdicts if before else {}
+    on_network = {finding["text"] for finding in beside["findings"]}
     rates = look.totals.since(before.totals if before else None, seconds)
     troubled = [
         _troubled(service, backend)
@@ -321,13 +326,10 @@ def _state(look: Look, before: Look | None, seconds: float, findings: list[Docum
     return {
         "at": round(look.at, 3),
         "revision": look.readiness.revision,
-        "tag": tag,
         "ready": look.readiness.ready,
         "problems": look.readiness.problems,
-        "warnings": [
-            each for each in look.readiness.warnings if each not in {finding["text"] for finding in findings}
-        ],
-        "findings": findings,
+        "warnings": [each for each in look.readiness.warnings if each not in on_network],
+        **beside,
         "services": len(look.services),
         "backends": sum(len(each.backends) for each in look.services),
         "serving": sum(backend.serving for each in look.services for backend in each.backends),

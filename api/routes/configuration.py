@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import Path, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field, JsonValue
 
 from xdpdirector.api.deps import DirectorDep, IntentDep
 from xdpdirector.api.director_interface import Control
@@ -22,9 +22,11 @@ from xdpdirector.api.idempotency import IdempotentDep, IdempotentRoute
 from xdpdirector.api.routers import new_router
 from xdpdirector.config import config_file
 from xdpdirector.model import Configuration
+from xdpdirector.model.fields import Frozen
 from xdpdirector.state.diff import Plan, RevisionView
 
 YAML = "application/yaml"
+LARGEST_TEXT = 1 << 20
 
 router = new_router(tags=["configuration"], route_class=IdempotentRoute)
 Number = Annotated[int, Path(ge=1, le=pagination.MOST, description="A revision's number")]
@@ -38,6 +40,28 @@ class RevisionSummary(BaseModel):
     at: datetime
     author: str
     reason: str
+
+
+class Text(Frozen):
+    """A configuration as its file says it."""
+
+    yaml: Annotated[str, Field(max_length=LARGEST_TEXT)]
+
+
+class TextFault(BaseModel):
+    """`line` and `column` count from 1."""
+
+    line: int
+    column: int
+    pointer: str
+    detail: str
+
+
+class Checked(BaseModel):
+    """`document`: what the text says, as PUT takes it; null where there are faults."""
+
+    document: JsonValue
+    faults: list[TextFault]
 
 
 class Reason(AdminChange):
@@ -82,6 +106,20 @@ async def replace_configuration(
     )  # the framework has looked at it again, which may have been long; so is what follows
     plan = await director.configuration.apply(body, intent=intent, dry_run=intent.dry_run)
     return await _written(plan, director, reader)
+
+
+@router.post("/v1/config/check")
+async def check_configuration(body: Text, reader: ReaderDep) -> Checked:
+    """What is wrong with a YAML text as a configuration, each fault with its line and column. Nothing is changed,
+    and nothing is compared with what is wanted: PUT with `dry_run` does that with `document`."""
+    said, faults = await reader.read(lambda: config_file.checked(body.yaml))
+    return Checked(
+        document=said,
+        faults=[
+            TextFault(line=each.line, column=each.column, pointer=each.pointer, detail=each.sentence)
+            for each in faults
+        ],
+    )
 
 
 @router.get("/v1/revisions")

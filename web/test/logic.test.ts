@@ -17,6 +17,7 @@ const WELL: State = {
   problems: [],
   warnings: [],
   findings: [],
+  fleet: { name: "", fleet: "", waiting: "", peers: [] },
   services: 2,
   backends: 4,
   serving: 4,

@@ -61,7 +61,25 @@ def serve(instance: str, configuration: Path) -> int:
     wanted = startup.prepare(instance, configuration)
     from xdpdirector.daemon import lifecycle  # when it is the daemon's user, and not before: it is large
 
-    return lifecycle.run(instance, configuration, wanted, has_hung_up=lambda: bool(hang_ups))
+    return lifecycle.run(
+        instance,
+        configuration,
+        wanted,
+        has_hung_up=lambda: bool(hang_ups),
+        examine=lambda: _examined(instance, configuration),
+    )
+
+
+def _examined(instance: str, configuration: Path) -> list[dict[str, str]]:
+    """What the doctor finds; it is imported by the first who asks."""
+    from xdpdirector.client import Client
+    from xdpdirector.doctor.machine import ThisMachine
+    from xdpdirector.doctor.run import examine
+    from xdpdirector.doctor.subject import admit
+
+    paths = InstancePaths(instance)
+    client = Client(paths.socket, instance=instance)
+    return [each.document() for each in examine(admit(paths, configuration, ThisMachine(), client))]
 
 
 def _split(arguments: Sequence[str], word: str) -> tuple[Sequence[str], bool, Sequence[str]]:

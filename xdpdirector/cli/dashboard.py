@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from xdpdirector.cli.context import Format, Output, target
-from xdpdirector.cli.relay import PORT, Relay
 from xdpdirector.cli.render import answer, moment
 from xdpdirector.errors import ConflictError
 from xdpdirector.paths import InstancePaths
+from xdpdirector.relay import PORT, Relay
 
 
 def dashboard(

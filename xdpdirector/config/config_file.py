@@ -10,7 +10,7 @@ import json
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 from ruamel.yaml import YAML
@@ -40,6 +40,31 @@ def understood(found: Document) -> Configuration:
         return Configuration.model_validate(found.data)
     except ValidationError as error:
         raise _all_wrong(found, error) from None
+
+
+class Fault(NamedTuple):
+    """`line` and `column` count from 1; `pointer`: where it is in the document (RFC 6901)."""
+
+    line: int
+    column: int
+    pointer: str
+    sentence: str
+
+
+def checked(text: str) -> tuple[Any, list[Fault]]:
+    """What a YAML text says, as plain values, or all that is wrong with it as a configuration, in its order."""
+    try:
+        found = yaml_document.parse(text, "")
+        if found.data is not None:
+            Configuration.model_validate(found.data)
+            return found.data, []
+    except ConfigurationError as error:
+        place = f"{error.line}:{error.column}: "
+        sentence = error.detail.removeprefix(place)
+        return None, [Fault(error.line or 1, error.column or 1, error.pointer or "", sentence)]
+    except ValidationError as error:
+        return None, _faults(found, error)
+    return None, [Fault(1, 1, "", "there is nothing in it: it needs 'interfaces: [NAME]' at least")]
 
 
 def schema() -> dict[str, Any]:
@@ -104,18 +129,25 @@ def _refused(source: Path | str, detail: str) -> ConfigurationError:
 
 def _all_wrong(found: Document, error: ValidationError) -> ConfigurationError:
     """One error for all problems, in the file's order, a line each; the first one's place is the error's."""
-    placed = [(_place(found, problem), problem) for problem in problems(error, found.data, Configuration)]
-    placed.sort(key=lambda one: one[0])
-    (line, column), first = placed[0]
+    first, *others = faults = _faults(found, error)
     lines = [first.sentence]
     lines += [
-        f"{found.source}:{row}:{position}: {one.sentence}" for (row, position), one in placed[1:MOST_SHOWN]
+        f"{found.source}:{each.line}:{each.column}: {each.sentence}" for each in others[: MOST_SHOWN - 1]
     ]
-    if len(placed) > MOST_SHOWN:
-        lines.append(f"... and {len(placed) - MOST_SHOWN} more")
+    if len(faults) > MOST_SHOWN:
+        lines.append(f"... and {len(faults) - MOST_SHOWN} more")
     return ConfigurationError(
-        "\n".join(lines), source=found.source, line=line, column=column, pointer=first.pointer
+        "\n".join(lines), source=found.source, line=first.line, column=first.column, pointer=first.pointer
     )
+
+
+def _faults(found: Document, error: ValidationError) -> list[Fault]:
+    """In the file's order."""
+    told = [
+        Fault(*_place(found, problem), problem.pointer, problem.sentence)
+        for problem in problems(error, found.data, Configuration)
+    ]
+    return sorted(told, key=lambda fault: fault[:2])
 
 
 def _place(found: Document, problem: Problem) -> Place:

@@ -79,10 +79,15 @@ log = logging.getLogger("xdpdirector")
 
 
 def run(
-    instance: str, source: Path, wanted: Configuration, *, has_hung_up: Callable[[], bool] = lambda: False
+    instance: str,
+    source: Path,
+    wanted: Configuration,
+    *,
+    has_hung_up: Callable[[], bool] = lambda: False,
+    examine: Callable[[], Sequence[dict[str, str]]] = list,
 ) -> int:
     """Serve until SIGTERM or SIGINT; SIGHUP reads the configuration, `source`, again, and so does one that came
-    while this started, as `has_hung_up` says. The exit status.
+    while this started, as `has_hung_up` says. `examine`: what the doctor finds. The exit status.
 
     Errors come before anything that runs is touched.
     """
@@ -101,7 +106,7 @@ def run(
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = startup.loaded(paths, wanted)
-        asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor, has_hung_up))
+        asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor, has_hung_up, examine))
     return 0
 
 
@@ -114,6 +119,7 @@ async def _serve(
     doors: Sequence[Door],
     supervisor: Supervisor,
     has_hung_up: Callable[[], bool],
+    examine: Callable[[], Sequence[dict[str, str]]],
 ) -> None:
     """The maps are filled before the program is attached, so that packets never meet an empty director."""
     hung_up, opened = asyncio.Event(), asyncio.Event()
@@ -207,7 +213,8 @@ async def _serve(
             if sync:
                 running.push_async_callback(sync.close)
                 await sync.start()
-            app = create_app(director, access, StoredAnswers(lambda: archive.database))
+            answers = StoredAnswers(lambda: archive.database)
+            app = create_app(director, access, answers, examine=examine)
             server = Server(app, doors, on_open=on_open)
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
             running.push_async_callback(asyncio.wait, [recording])

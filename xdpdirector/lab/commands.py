@@ -19,7 +19,7 @@ import typer
 from rich.console import Console
 
 from xdpdirector.errors import InvalidRequestError, TimedOutError
-from xdpdirector.lab import network
+from xdpdirector.lab import dashboard, network
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.console import show
 from xdpdirector.lab.demo import CALM, QUICK, Options, run_demo
@@ -67,7 +67,7 @@ def _build(lab: Lab, with_director: bool, scheduler: str) -> None:
         raise
 
 
-def _serve(lab: Lab, *, with_director: bool, scheduler: str = "wlc") -> None:
+def _serve(lab: Lab, *, with_director: bool = False, scheduler: str = "wlc") -> None:
     for host in lab.backends:
         lab.nginx(host.name)
     if with_director:
@@ -117,13 +117,16 @@ def shell(
     wanted = Lab(name or "shell", numbered=name is None)
     wanted.topology.node(host)
     with wanted as lab:
-        _serve(lab, with_director=True)
+        _serve(lab)
+        director = lab.director(web_configuration(lab.topology.backend_nodes))
+        director.wait_serving()
         show_status(lab.topology, Console())
         say(
             f"a shell in {host}; on the others, from another terminal: sudo {program()} lab exec --name "
             f"{lab.topology.name} director; the lab goes when you leave (exit)"
         )
-        status = run_shell(lab, host)
+        with dashboard.shown(director, say):
+            status = run_shell(lab, host)
     say(f"lab '{lab.topology.name}' is down")
     raise typer.Exit(status)
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError, TimedOutError
-from xdpdirector.lab import expectations
+from xdpdirector.lab import dashboard, expectations
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import SERVICE, TARGETS, HealthCheck, web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -94,15 +94,18 @@ def run_demo(options: Options, say: Say) -> Report:
         director = lab.director(configuration)
         director.wait_serving()
         say(f"clients begin: {options.rate:g} new connections a second and {options.kept} kept ones")
-        with Clients(
-            lab.client,
-            list(TARGETS),
-            rate=options.rate,
-            kept=options.kept,
-            pause=KEPT_PAUSE,
-            reuse=options.pace.reuse,
-            longest=LONGEST,
-        ) as clients:
+        with (
+            dashboard.shown(director, say),
+            Clients(
+                lab.client,
+                list(TARGETS),
+                rate=options.rate,
+                kept=options.kept,
+                pause=KEPT_PAUSE,
+                reuse=options.pace.reuse,
+                longest=LONGEST,
+            ) as clients,
+        ):
             demo = Demo(lab, director, clients, options, say)
             demo.run()
         statistics = _statistics(director)

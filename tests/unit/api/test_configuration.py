@@ -258,3 +258,25 @@ def test_an_unknown_revision_is_not_found(http: Http, target: str) -> None:
     answer = http("POST" if target.endswith("rollback") else "GET", target)
 
     assert (answer.status, answer.json["type"]) == (404, "urn:xdpdirector:problem:not-found")
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        ("interfaces: [eth0]\n", []),
+        ("interfaces: [eth0\n", [(2, 1)]),
+        ("", [(1, 1)]),
+        (
+            "interfaces: [eth0]\nservices:\n  web:\n    listeners: ['192.0.2.10:80/tcp']\n    sheduler: rr\n"
+            "    backends:\n      web1: {address: 192.0.2.300}\n",
+            [(5, 5), (7, 14)],
+        ),
+    ],
+    ids=["sound", "no YAML", "empty", "two faults"],
+)
+def test_a_text_is_checked_with_its_places(http: Http, text: str, faults: list[tuple[int, int]]) -> None:
+    checked = http("POST", "/v1/config/check", {"yaml": text}).json
+
+    assert [(each["line"], each["column"]) for each in checked["faults"]] == faults
+    assert (checked["document"] is None) == bool(faults)
+    assert all(each["detail"] for each in checked["faults"])

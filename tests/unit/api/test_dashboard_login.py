@@ -19,9 +19,9 @@ from tests.support.fake_director import FakeDirector
 from xdpdirector.api.auth.csrf import OWN_HEADER
 from xdpdirector.api.routes import dashboard
 from xdpdirector.api.server.server import Door
-from xdpdirector.cli.relay import Relay
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec, Role
+from xdpdirector.relay import Relay
 from xdpdirector.storage.tokens import TokenSpec
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}

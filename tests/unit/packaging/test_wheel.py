@@ -33,6 +33,12 @@ def test_the_program_is_in_the_package(names: set[str]) -> None:
     assert expected - names == set()
 
 
+def test_the_dashboard_is_in_the_package_where_it_is_built(names: set[str]) -> None:
+    built = {installed(path) for path in sources("api/static", "*") if (CHECKOUT / path).is_file()}
+
+    assert built - names == set()
+
+
 def test_nothing_but_the_package_is_at_the_top(names: set[str]) -> None:
     tops = {name.split("/")[0] for name in names}
 

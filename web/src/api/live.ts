@@ -40,6 +40,20 @@ export interface Troubled {
   serving: boolean;
 }
 
+export interface Direction {
+  state: string;
+  why: string;
+  records: number;
+  lag: number | null;
+}
+
+export interface Fleet {
+  name: string;
+  fleet: string;
+  waiting: string;
+  peers: { address: string; name: string; outgoing: Direction; incoming: Direction }[];
+}
+
 export interface State {
   at: number;
   trouble?: string;
@@ -49,6 +63,7 @@ export interface State {
   problems: string[];
   warnings: string[];
   findings: Finding[];
+  fleet: Fleet;
   services: number;
   backends: number;
   serving: number;

@@ -4,7 +4,8 @@
 import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { list } from "../api/client.ts";
-import { type History, type ServiceRow, drops, history, present } from "../api/live.ts";
+import { type Direction, type History, type ServiceRow, drops, history, present } from "../api/live.ts";
+import { Panel, Table } from "../components/parts.tsx";
 import { Rows, type Column, sorted } from "../components/rows.tsx";
 import { Spark } from "../components/spark.tsx";
 import { Freshness } from "../components/shell.tsx";
@@ -69,6 +70,7 @@ export function Overview() {
       <Figures />
       <Problems list={found.value} />
       <Drains />
+      <Directors />
       <Services />
     </>
   );
@@ -174,6 +176,34 @@ function Drains() {
         ))}
       </div>
     </section>
+  );
+}
+
+/** Of a fleet: this one, and those that it exchanges connections with. */
+function Directors() {
+  const fleet = present.value?.state.fleet;
+  if (!fleet?.peers.length) return null;
+  const direction = (one: Direction) => (
+    <>
+      <StateWord state={one.state} title={one.why} />
+      <span class="sub">{one.why || (one.lag === null ? "" : `${short(one.lag)} s behind`)}</span>
+    </>
+  );
+  return (
+    <Panel title="Directors" said={`${fleet.name} of the fleet ${fleet.fleet}${fleet.waiting && `: ${fleet.waiting}`}`}>
+      <Table
+        label="Directors"
+        rows={fleet.peers}
+        id={(row) => row.address}
+        empty=""
+        heads={[
+          { title: "Director", cell: (row) => <b>{row.name || "not met yet"}</b> },
+          { title: "Address", cell: (row) => row.address },
+          { title: "Has our connections", cell: (row) => direction(row.outgoing) },
+          { title: "We have its connections", cell: (row) => direction(row.incoming) },
+        ]}
+      />
+    </Panel>
   );
 }
 

@@ -18,6 +18,7 @@ from typing import Any
 
 from xdpdirector.errors import DirectorError
 from xdpdirector.ha.keepalived import Vrrp, render
+from xdpdirector.lab import dashboard
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import TARGETS, HealthCheck, web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -87,9 +88,14 @@ class Pair:
             f"clients begin: {self._options.rate:g} new connections a second, "
             f"{self._options.downloads} downloads"
         )
-        with Clients(
-            self._lab.client, list(TARGETS), rate=self._options.rate, kept=12, longest=LONGEST
-        ) as clients:
+        first, second = self._directors
+        with (
+            dashboard.shown(first, self._say),
+            dashboard.shown(second, self._say),
+            Clients(
+                self._lab.client, list(TARGETS), rate=self._options.rate, kept=12, longest=LONGEST
+            ) as clients,
+        ):
             self._begin_downloads()
             self._tell("baseline", "both directors run", lambda: None)
             for _ in range(self._options.cycles):

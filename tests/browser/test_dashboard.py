@@ -263,11 +263,7 @@ def test_what_others_write_stays_text(lab: Lab, director: LabDirector, address: 
         speaker.kill()
         client.patch(
             service_path(SERVICE),
-            {
-                "check": web_configuration(lab.topology.backend_nodes, check=CHECK)["services"][SERVICE][
-                    "check"
-                ]
-            },
+            {"check": CHECK.document()},
         )
         with suppress(NotFoundError):
             client.delete("/v1/guard/deny/203.0.113.9%2F32")

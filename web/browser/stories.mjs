@@ -246,7 +246,7 @@ export async function tokens({ open, link }) {
   assert.equal(await other.evaluate(() => document.cookie), "");
 
   await go(other, PAGES.service); // may only look: is told why, and nothing is sent
-  await other.getByRole("button", { name: "Add a backend" }).click();
+  await other.getByRole("button", { name: "Add a backend" }).click({ force: true });
   await other.locator(".toast", { hasText: "needs the role operate" }).waitFor();
   await go(other, PAGES.access);
   await other.getByText("Who may come in is shown to the role admin").waitFor();

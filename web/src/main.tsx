@@ -67,21 +67,27 @@ function loggedOut(): void {
   caller.value = null;
 }
 
+/** A login link's, also where it is followed in a page that is open. */
+async function useCode(): Promise<void> {
+  const [name, code] = route.value;
+  if (name !== "login" || !code) return;
+  history.replaceState(null, "", location.pathname); // no code stays in the address
+  route.value = [""];
+  await logIn({ code });
+}
+
 async function start(): Promise<void> {
   whenLoggedOut(loggedOut);
   begin(loggedOut);
-  const [name, code] = route.value;
-  if (name === "login" && code) {
-    history.replaceState(null, "", location.pathname); // no code stays in the address
-    route.value = [""];
-    await logIn({ code });
-    if (!caller.value) known.value = true;
-  }
+  await useCode();
   if (!caller.value) await meet();
   known.value = true;
   effect(() => follow(caller.value ? page(route.value).wants : null));
   effect(() => void document.documentElement.classList.toggle("is-stale", line.value === "stale" || line.value === "lost"));
-  addEventListener("hashchange", () => scrollTo(0, 0));
+  addEventListener("hashchange", () => {
+    scrollTo(0, 0);
+    void useCode();
+  });
 }
 
 const dark = matchMedia("(prefers-color-scheme: dark)");

@@ -58,7 +58,7 @@ export async function ask<T>(method: string, path: string, asked: Asked = {}): P
   }
   if (!answer.ok) throw await problemOf(answer);
   const kind = answer.headers.get("content-type") ?? "";
-  const value = (kind.includes("json") ? await answer.json() : await answer.text()) as T;
+  const value = (answer.status === 204 ? null : kind.includes("json") ? await answer.json() : await answer.text()) as T;
   return { value, tag: answer.headers.get("etag") ?? "" };
 }
 

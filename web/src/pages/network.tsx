@@ -55,7 +55,7 @@ export function Network() {
               { title: "Interface", cell: (row) => row.interface ?? "" },
               { title: "Backends", cell: (row) => row.backends.join(", ") },
               { title: "MAC changes", number: true, cell: (row) => (row.mac_changes ? `${row.mac_changes}, last ${ago(row.mac_changed_at, now.value)}` : "0") },
-              { title: "", cell: (row) => row.why },
+              { title: "Why", cell: (row) => row.why },
             ]}
           />
         ) : (

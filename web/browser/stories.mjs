@@ -330,7 +330,9 @@ export async function hostile({ open, link }) {
   for (const [name, hash] of Object.entries(PAGES)) {
     await go(page, hash);
     await settled(page, name);
-    for (const button of await page.locator(".revisions button[aria-expanded=false]").all()) await button.click();
+    for (const place of [0, 1, 2]) {
+      if (name === "changes") await page.locator(".revisions li").nth(place).locator("button").first().click();
+    }
     const made = await page.evaluate(() => document.querySelectorAll("main img, main script, main iframe, main b[onclick], main svg[onload]").length);
     assert.equal(made, 0, `text became elements on ${name}`);
   }

@@ -21,6 +21,7 @@ from xdpdirector.cli import (
     fleet,
     guard,
     ha,
+    importing,
     lan,
     readiness,
     replay,
@@ -196,6 +197,8 @@ app.add_typer(backend.app, name="backend", no_args_is_help=True)
 app.add_typer(config.app, name="config", no_args_is_help=True)
 app.add_typer(config.revisions, name="revisions", no_args_is_help=True)
 app.add_typer(guard.app, name="guard", no_args_is_help=True)
+app.add_typer(importing.app, name="import", no_args_is_help=True)
+app.add_typer(importing.exporting, name="export", no_args_is_help=True)
 app.add_typer(fleet.app, name="fleet", no_args_is_help=True)
 app.add_typer(token.app, name="token", no_args_is_help=True)
 app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)

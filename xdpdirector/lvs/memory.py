@@ -54,6 +54,11 @@ class Memory:
         }
         return cls(path, zeroed, said["timeouts"])
 
+    @classmethod
+    def unsaved(cls) -> Memory:
+        """One that has no file."""
+        return cls(Path())
+
     def base(self, service: str, backend: str) -> Counters:
         return self.zeroed.get((service, backend), NOTHING)
 

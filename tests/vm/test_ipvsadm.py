@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The same command lines for the real ipvsadm, over Debian's kernel, and for ours, over a director that is a fake but
-for its edits: equal status, output and errors. Each list shows what the commands before it meant.
+"""The same command lines for the real ipvsadm, over Debian's kernel, and for ours, over a director without packets:
+equal status, output and errors. Each list shows what the commands before it meant.
 """
 
 from __future__ import annotations

@@ -150,11 +150,11 @@ class _Import:
 
     def _virtual(self, lines: list[tuple[str, str, Origin]]) -> None:
         said: Said = {**self._globals}
-        for key, value, origin in lines[1:]:
-            if key not in TAKEN:
-                self.imported.leave(origin, *WHY.get(key, UNKNOWN))
-            elif key != "real":
-                said[key] = (_bare(value), origin)
+        for word, value, origin in lines[1:]:
+            if word not in TAKEN:
+                self.imported.leave(origin, *WHY.get(word, UNKNOWN))
+            elif word != "real":
+                said[word] = (_bare(value), origin)
         _, where, origin = lines[0]
         try:
             key = self._key(where, said)

@@ -10,7 +10,8 @@ import pytest
 
 from xdpdirector.lvs import keepalived, keepalived_checks, ldirectord, rules
 
-TEXT = (Path(__file__).parents[3] / "docs" / "from-lvs.md").read_text()
+PAGE = Path(__file__).parents[3] / "docs" / "from-lvs.md"
+TEXT = re.sub("```.*?```", "", PAGE.read_text(), flags=re.DOTALL)
 WORDS = set(re.findall(r"[A-Za-z0-9_-]+", " ".join(re.findall(r"`([^`]+)`", TEXT))))
 IPVSADM = rules.COMMANDS | rules.TAKING | rules.PLAIN
 ASIDE = {"help", "version", "ipv6", "sched-flags", "connection"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Health checks: probes, the network that they go over, and how their results become verdicts.
+"""Health checks: probes, the network path that they take, and how their results become up or down.
 
-Must not know maps, weights or what a verdict is used for.
+Must not know maps, weights or how the result is used.
 """

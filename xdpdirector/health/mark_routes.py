@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The roads in the checks' namespace: a socket's mark (SO_MARK) says on which backend a VIP is.
+"""Routes in the checks' network namespace: a socket's mark (SO_MARK) selects the backend that a VIP is routed
+to.
 
-Each mark has a rule to a routing table of its own; there a VIP leads to a gateway that stands for the backend,
-whose MAC is written down for good. The gateways' addresses are made up (169.254.0.0/16, fe80::/64): no frame
-has them. Answers no questions and draws no conclusions; OSError where the kernel refuses.
+Each mark has a rule to its own routing table. There a VIP has a gateway that stands for the backend, with a
+permanent neighbour entry for the backend's MAC. Gateway addresses are arbitrary (169.254.0.0/16, fe80::/64):
+no frame contains them. Writes only; OSError where the kernel refuses.
 """
 
 from __future__ import annotations
@@ -30,19 +31,19 @@ from xdpdirector.net.netlink import Message, Requests
 from xdpdirector.net.next_hop import NUD_PERMANENT
 
 PREFERENCE = 1000
-FIRST_TABLE = 1000  # below are those that Linux and people use
+FIRST_TABLE = 1000  # Linux and operators use tables below
 MARKS = range(1, 1 << 16)
 RTN_UNICAST, RT_SCOPE_UNIVERSE, RTPROT_STATIC, RTNH_F_ONLINK = 1, 0, 4, 4
 FR_ACT_TO_TBL = 1
-# One hop and no more: a server that lost the VIP and forwards would send the question back to the director, which
-# would hand it on to a server that is well.
+# Hop limit 1: a server that lost the VIP and forwards would send the probe back to the director, which would
+# pass it to a healthy server.
 HOPS = 1
 GATEWAYS = {4: IPv4Address("169.254.0.0"), 6: IPv6Address("fe80::")}
 
 
 @dataclass
 class Path:
-    """To one backend: by this device, to this MAC. `vips` lead there."""
+    """The path to one backend: device and MAC. `vips` are routed there."""
 
     mark: int
     device: int
@@ -52,13 +53,13 @@ class Path:
 
 
 class Paths:
-    """`requests` are inside the namespace."""
+    """`requests`: a netlink socket in the namespace."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
 
     def lead(self, path: Path, vip: Address, source: Address) -> None:
-        """The VIP is on this backend, for sockets with its mark."""
+        """Route the VIP to this backend, for sockets with the path's mark."""
         if vip.version not in path.versions:
             self._neighbour(path, vip.version)
             self._requests.change(RTM_NEWRULE, _rule(path, vip.version), NLM_F_CREATE)
@@ -67,18 +68,18 @@ class Paths:
         path.vips.add(vip)
 
     def move(self, path: Path, mac: bytes) -> None:
-        """The backend has another MAC."""
+        """Change the backend's MAC."""
         path.mac = mac
         for version in path.versions:
             self._neighbour(path, version)
 
     def leave(self, path: Path, vip: Address) -> None:
-        """The VIP is of no interest there any more."""
+        """Remove the route of a VIP."""
         path.vips.discard(vip)
         self._requests.change(RTM_DELROUTE, _route(path, vip, None))
 
     def close(self, path: Path) -> None:
-        """Nor is the backend."""
+        """Remove everything of the backend."""
         for vip in list(path.vips):
             self.leave(path, vip)
         for version in path.versions:
@@ -87,7 +88,8 @@ class Paths:
         path.versions.clear()
 
     def come_back(self, device: int) -> None:
-        """Answers arrive by this device: the way back that a reverse path filter looks for (RFC 3704)."""
+        """Add a default route by the device that replies arrive on, so that a reverse path filter accepts
+        them (RFC 3704)."""
         message = rtmsg()
         message["family"], message["type"], message["proto"] = AF_INET, RTN_UNICAST, RTPROT_STATIC
         message["scope"] = RT_SCOPE_UNIVERSE

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Runs the health checks, one asyncio task for each, on the loop that `set` is called on.
 
-Who asks the same of the same target shares one check, whatever service it is for. A backend may have several
-targets, as the VIPs of its service are: each has a verdict of its own. Announces changes only. Must not know
-services, maps, or what a verdict is good for.
+Services with an equal check of the same target share one task. A backend can have several targets, for
+example one per VIP of its service; each has its own state. Reports changes only. Must not know services,
+maps, or how the state is used.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ OnChange = Callable[[Key, Operational, str], None]
 Question = tuple[CheckSpec, Target]
 
 NOTHING: Mapping[Address, HealthReport] = MappingProxyType({})
-REASONS = 5  # why checks cannot be made, in sentences of their own
-BLIND_AFTER = 10.0  # seconds until a director that can make no check at all says that it is not ready
-AT_ONCE = 512  # of the 1,024 file descriptors that a process has at least
+REASONS = 5  # most reasons that `notes` lists for checks that cannot be made
+BLIND_AFTER = 10.0  # seconds without any possible check until the director reports that it is not ready
+AT_ONCE = 512  # checks at a time: half of the 1,024 file descriptors that a process has at least
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
 class _Shared:
-    """A check that runs, and who wants it."""
+    """A running check, and the keys that use it."""
 
     watch: Watch
     task: asyncio.Task[None]
@@ -54,7 +54,7 @@ class _Shared:
 
 @dataclass(eq=False)
 class _Wish:
-    """What one key has checked. `told`: what was announced of each last, or known when it began."""
+    """The checks of one key. `told`: what was last reported of each, or known at its start."""
 
     told: dict[Question, tuple[Operational, float]]
 
@@ -64,10 +64,10 @@ def _nowhere(_address: object) -> Route:
 
 
 class Monitor:
-    """The running checks. `on_change` gets the key, `up` or `down` of one of its targets, and the failure's
-    sentence (`up`: empty), also when an `up` backend asks for another part of its weight.
+    """The running checks. `on_change` gets the key, `up` or `down` of one of its targets, and the failure as
+    a sentence (empty for `up`); it is also called when an `up` target requests another share of its weight.
 
-    It is called on the loop, never for a check that was removed, and its own errors are logged and ignored.
+    It is called on the loop, never for a removed check, and its exceptions are logged and ignored.
     """
 
     def __init__(
@@ -99,11 +99,11 @@ class Monitor:
         targets: Sequence[Target],
         earlier: Mapping[Address, HealthReport] = NOTHING,
     ) -> None:
-        """Check these from now on, each with an address of its own; the first time at once.
+        """Check these targets from now on, each with a different address. A new check starts at once.
 
-        What was asked before goes on undisturbed, whatever comes beside it. With other options a target's verdict
-        so far stands until the new check decides. Another target begins as `unknown`, or where `earlier` says, by
-        the address that is asked.
+        Checks that stay are not disturbed by others. If only the options of a check change, its state stays
+        until the new check decides. Another target starts as `unknown`, or with the state in `earlier`, by
+        the target's address.
         """
         questions = [(spec, target) for target in targets]
         before = list(self._wishes[key].told) if key in self._wishes else []
@@ -116,13 +116,12 @@ class Monitor:
         self._wishes[key] = _Wish({question: _said(self._report(question)) for question in questions})
 
     def remove(self, key: Key) -> None:
-        """Stop checking this; nothing happens when it is not checked."""
+        """Stop these checks; nothing happens if there are none."""
         if wish := self._wishes.pop(key, None):
             self._leave(key, wish.told)
 
     def reports(self, key: Key) -> dict[Address, HealthReport]:
-        """The verdicts by the address that is asked; none of what is not checked. `since` is in seconds since the
-        epoch."""
+        """The states by target address; empty if not checked. `since` is in seconds since the epoch."""
         wish = self._wishes.get(key)
         return {question[1].address: self._report(question) for question in wish.told} if wish else {}
 
@@ -130,7 +129,8 @@ class Monitor:
         return self._shared[question].watch.report()
 
     async def ask(self, spec: CheckSpec, target: Target) -> str:
-        """Try once, whatever runs beside it; why it failed, or an empty text. CheckImpossible."""
+        """Probe once, independent of running checks; returns why it failed, or an empty string.
+        CheckImpossible."""
         self._asking[target] += 1
         try:
             async with self._slots:
@@ -143,8 +143,8 @@ class Monitor:
         return ""
 
     def notes(self) -> list[str]:
-        """A sentence for each thing that checks cannot see from here, and for each reason that keeps them from
-        asking."""
+        """One sentence for each thing that checks cannot test from here, and for each reason why they cannot
+        be made."""
         reasons = sorted({each.watch.trouble for each in self._shared.values()} - {""})
         notes = [f"checks cannot be made, and verdicts stay as they were: {why}" for why in reasons]
         if len(notes) > REASONS:
@@ -152,7 +152,7 @@ class Monitor:
         return [*self._ways.notes(), *trust_store.notes(), *notes]
 
     def blind(self) -> str:
-        """Why no check at all has been made for a while; empty as long as one is, and without checks."""
+        """Why no check at all was possible for a while; empty if any is, or if there are none."""
         watches = [each.watch for each in self._shared.values()]
         if not watches or not all(watch.trouble for watch in watches):
             return ""
@@ -188,7 +188,7 @@ class Monitor:
                 self._forget_the_way(question[1])
 
     def _forget_the_way(self, target: Target) -> None:
-        """Unless it is asked by something else."""
+        """Release the path to a target, unless another check uses it."""
         if not self._asking[target] and not any(target == running for _, running in self._shared):
             del self._asking[target]
             self._ways.forget(target)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The health of one backend: observations in, transitions out. Pure.
+"""The health state machine of one target: probe results in, transitions out. Pure.
 
     state     observation   becomes   when
     unknown   success       up        at once
@@ -8,7 +8,7 @@
     down      success       up        after `rise` successes in a row
 
 The first observation decides at once, so that a new or restarted director serves after one round of checks.
-This module must not know sockets, clocks or tasks; the time is whatever the caller says it is.
+Must not know sockets, clocks or tasks; the caller passes the time.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TURNS: dict[tuple[Operational, bool], tuple[Operational, str]] = {
 
 @dataclass(frozen=True)
 class Transition:
-    """A change of the verdict; `reason` is the failure's sentence, empty when the backend came up."""
+    """A change of state. `reason`: the failure as a sentence, empty when the target came up."""
 
     before: Operational
     after: Operational
@@ -38,10 +38,10 @@ class Transition:
 
 @dataclass(frozen=True)
 class HealthReport:
-    """What is known. `reason` explains the present: empty while nothing fails. Times are the caller's `now`.
+    """The present state. `reason` explains it: empty while nothing fails. Times are the caller's `now`.
 
-    `successes` and `failures` count in a row: one of them is always 0. `last_failure` stays after recovery. `share`
-    is the part of its weight that the backend asks for.
+    `successes` and `failures` are consecutive: one of them is always 0. `last_failure` stays after recovery.
+    `share`: the part of its weight that the backend requests.
     """
 
     operational: Operational
@@ -57,12 +57,12 @@ _BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
 
 
 def best(reports: Iterable[HealthReport]) -> HealthReport:
-    """The first of those that are best."""
+    """The first of the best reports."""
     return min(reports, key=lambda report: _BEST_FIRST.index(report.operational))
 
 
 class Health:
-    """The machine. It starts `unknown`, `since` the given time, or goes on where `earlier` says."""
+    """The state machine. Starts as `unknown`, `since` the given time, or continues from `earlier`."""
 
     def __init__(self, *, rise: int, fall: int, now: float, earlier: HealthReport | None = None) -> None:
         self._needed = {"once": 1, "rise": rise, "fall": fall}
@@ -73,7 +73,7 @@ class Health:
         self._successes = self._failures = 0
 
     def observe(self, ok: bool, reason: str, now: float) -> Transition | None:
-        """Take in one result; the transition, if it was the deciding one. `reason` is of a failure."""
+        """Process one result; returns the transition, if it caused one. `reason`: of a failure."""
         if ok:
             self._successes, self._failures = self._successes + 1, 0
         else:
@@ -88,7 +88,7 @@ class Health:
         return Transition(before, self._state, self._reason, now) if self._state is not before else None
 
     def report(self) -> HealthReport:
-        """The present verdict."""
+        """The present state."""
         return HealthReport(
             self._state, self._reason, self._since, self._successes, self._failures, self._last_failure
         )

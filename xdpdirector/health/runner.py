@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One check of one target, again and again: an asyncio task that tries, waits and keeps the verdict.
+"""Runs one check of one target periodically: an asyncio task that probes, waits and keeps the state.
 
-Knows how a try ends and when the next one is due; must not know who wants the verdict.
+Knows how a probe ends and when the next one is due; must not know who uses the state.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from xdpdirector.model.checks import CheckSpec
 from xdpdirector.model.status import Operational
 
 START_SPREAD = 0.1
-# Checks of one age drift apart by starting up to this part of the interval early, never late: a dead backend is
-# known to be down after fall x interval + timeout.
+# Jitter, so that checks started together spread out: start up to this part of the interval early, never late.
+# A dead backend is detected within fall x interval + timeout.
 EARLY = 0.1
-AGAIN_SOON = 0.2  # seconds until the next try, when the first one could not be made
-TELL_APART = 60.0  # seconds between two lines of the log about the same trouble, when it comes and goes
+AGAIN_SOON = 0.2  # seconds until the next attempt, if the first one could not be made
+TELL_APART = 60.0  # seconds between two log lines about the same trouble, when it comes and goes
 
 Try = Callable[[CheckSpec, Target], Awaitable[float | None]]
 
@@ -31,11 +31,12 @@ log = logging.getLogger(__name__)
 
 
 class Watch:
-    """`on_news(watch)` is called when the verdict changes, or the part of its weight that the backend asks for.
+    """`on_news(watch)` is called when the state changes, or the share of its weight that the backend
+    requests.
 
-    A try has one of three outcomes: the backend is fine, it failed, or nobody could ask. `trouble` says why the
-    last one could not be made, when this director is to blame, and `troubled_since` when that began (monotonic);
-    then the verdict so far stands.
+    A probe has one of three results: success, failure, or it could not be made. `trouble`: why the last probe
+    could not be made, if this director is the cause; `troubled_since`: when that began (monotonic). Then the
+    state stays as it is.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Watch:
         return f"{self.spec.type} check of {self.target}"
 
     def report(self) -> HealthReport:
-        """What is known now. Asked far oftener than there is news."""
+        """The present state. Cached: read far more often than it changes."""
         return self._report
 
     def _known(self) -> HealthReport:
@@ -62,7 +63,7 @@ class Watch:
         return replace(report, reason=self.trouble or report.reason, share=self._share)
 
     async def run(self, attempt: Try, slots: asyncio.Semaphore) -> None:
-        """Until it is cancelled. `slots` bounds how many try at the same time."""
+        """Probe until cancelled. `slots` limits concurrent probes."""
         clock, interval = asyncio.get_running_loop().time, self.spec.interval
         await asyncio.sleep(random.uniform(0, min(START_SPREAD, interval)))
         while True:
@@ -75,7 +76,7 @@ class Watch:
             await asyncio.sleep(max(0.0, due - clock()))
 
     async def _once(self, attempt: Try) -> None:
-        """One try and what follows from it."""
+        """One probe, and the processing of its result."""
         trouble = ""
         self._asked = False
         try:
@@ -84,10 +85,10 @@ class Watch:
             self._asked = True
             self._observe(False, str(failure), self._share)
         except NoWay:
-            pass  # the way has its own verdict
+            pass  # the path reports its own state
         except CheckImpossible as reason:
             trouble = str(reason)
-        except Exception as error:  # a defect of the check must not empty the pool
+        except Exception as error:  # a bug in a check must not remove backends from service
             what = f"{type(error).__name__}: {error}"
             trouble = f"the {self.spec.type} check itself is at fault, please report it ({what})"
             log.debug("%s", self, exc_info=True)
@@ -103,7 +104,7 @@ class Watch:
             self._report = self._known()
 
     def _tell(self, trouble: str) -> None:
-        """The log, and not again for a while: what is too busy to ask may be so with every other try."""
+        """Log, with a minimum interval: an overloaded director may fail at every other probe."""
         what, when = self._told
         if trouble != what or time.monotonic() > when + TELL_APART:
             self._told = trouble, time.monotonic()

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs a program that has nothing but what it needs, and ends whatever it leaves behind.
+"""Runs a program with the least privileges, and ends all processes that it leaves behind.
 
-    python -I -S confined.py COMMAND [ARGUMENT...]
+    python -I -S sandbox.py COMMAND [ARGUMENT...]
 
-It has no capability and gets none; no socket but those of IP, so that nobody takes it for the daemon on a unix
-socket; no way to trace others or to load BPF programs (seccomp). The director's files are hidden from it, and it
-writes to /tmp alone (Landlock, where the kernel has it: `landlock()` says). From Linux 6.12 on it can signal only
-what it started itself. What it started and left, in whatever session, ends with it: this process adopts it
-(PR_SET_CHILD_SUBREAPER). SIGTERM ends all. The status is the program's own, also its signal; 126: not executable.
+The program has no capabilities and cannot get any; only IP sockets, so that it cannot be taken for the daemon
+on a unix socket; no tracing of other processes and no loading of BPF programs (seccomp). The director's files
+are hidden from it, and it can write to /tmp only (Landlock, if the kernel has it: see `landlock()`). From
+Linux 6.12 it can signal only its own descendants. Its descendants end with it, in whatever session: this
+process adopts them (PR_SET_CHILD_SUBREAPER). SIGTERM ends all. The exit status is the program's own, also for
+a signal; 126: not executable.
 
-Run as a file: it imports nothing of the package, so that it starts at once.
+Run as a file: it imports nothing of the package, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -57,9 +58,9 @@ _ALLOW, _REFUSE = 0x7FFF0000, 0x00050000 | 1  # EPERM
 _ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 _SOCKET = {"x86_64": 41, "aarch64": 198}
 _X32 = 0x40000000
-_FAMILIES = (2, 10, 16)  # AF_INET, AF_INET6, AF_NETLINK, by which libraries ask for addresses
+_FAMILIES = (2, 10, 16)  # AF_INET, AF_INET6; AF_NETLINK, with which libraries read addresses
 # bpf, ptrace, process_vm_readv, process_vm_writev, perf_event_open, setns, unshare, mount, keyctl, add_key,
-# io_uring_setup (which makes sockets, too), pidfd_getfd
+# io_uring_setup (which can create sockets), pidfd_getfd
 _REFUSED = {
     "x86_64": (321, 101, 310, 311, 298, 308, 272, 165, 250, 248, 425, 438),
     "aarch64": (280, 117, 270, 271, 241, 268, 97, 40, 219, 217, 425, 438),
@@ -69,7 +70,7 @@ _libc = ct.CDLL(None, use_errno=True)
 
 
 def landlock() -> int:
-    """The version that the kernel has; 0 for none."""
+    """The kernel's Landlock ABI version; 0 for none."""
     return max(0, int(_libc.syscall(_CREATE_RULESET, None, ct.c_size_t(0), _VERSION)))
 
 
@@ -84,7 +85,7 @@ def main() -> int:
         _become(command)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     while True:
-        ended, status = os.waitpid(-1, 0)  # orphans end, too
+        ended, status = os.waitpid(-1, 0)  # adopted orphans are reaped, too
         if ended == program:
             break
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
@@ -98,7 +99,7 @@ def _become(command: list[str]) -> NoReturn:
     try:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # which Python ignores
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # ignored by Python
             signal.signal(number, signal.SIG_DFL)
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         os.umask(0o077)
@@ -124,9 +125,9 @@ def _end_by(number: int) -> None:
 
 
 def _kill_all() -> None:
-    """All descendants: whose parent ends becomes our child."""
+    """Kill all descendants: orphans of killed processes become our children."""
     if os.readlink("/proc/self") != str(os.getpid()):  # noqa: PTH115
-        return  # /proc is of another PID namespace, and its numbers mean others; our process group ends later
+        return  # /proc is another PID namespace's, with other pids; our process group is killed later
     with suppress(ChildProcessError):
         while True:
             for child in _children():
@@ -158,7 +159,7 @@ def _text(path: str) -> str:
 
 
 def _drop_capabilities() -> None:
-    for number in range(64):  # what this may not, the next lines make up for: only root gets them back
+    for number in range(64):  # what cannot be dropped here is cleared below: only root regains it
         _libc.prctl(_CAP_DROP, number, 0, 0, 0)
     _libc.prctl(_AMBIENT, _CLEAR_ALL, 0, 0, 0)
     header, none = struct.pack("=Ii", 0x20080522, 0), bytes(24)
@@ -192,7 +193,7 @@ def _real(paths: tuple[str, ...]) -> list[str]:
 
 
 def _visible(path: str, hidden: list[str]) -> Iterator[str]:
-    """All but what is hidden, in as few trees as can be."""
+    """The directories that stay readable: everything but the hidden ones, in as few trees as possible."""
     if path in hidden:
         return
     above = path.rstrip("/") + "/"
@@ -201,12 +202,12 @@ def _visible(path: str, hidden: list[str]) -> Iterator[str]:
         return
     with suppress(OSError), os.scandir(path) as entries:
         for entry in entries:
-            if not entry.is_symlink():  # what it leads to has its own place
+            if not entry.is_symlink():  # the target of a symlink has its own rule
                 yield from _visible(above + entry.name, hidden)
 
 
 def _of_program(program: str) -> Iterator[str]:
-    """It may stand where files are hidden, with its own beside it."""
+    """The program's directory, which may be below a hidden one, so that it can read its own files."""
     real = os.path.realpath(program)
     yield real
     if os.path.dirname(real) not in _real(HIDDEN):  # noqa: PTH120
@@ -216,7 +217,7 @@ def _of_program(program: str) -> Iterator[str]:
 def _allow(ruleset: int, path: str, access: int) -> None:
     try:
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    except OSError:  # it went away, or is not for us anyway
+    except OSError:  # removed meanwhile, or not readable for us anyway
         return
     if not stat.S_ISDIR(os.fstat(place).st_mode):
         access &= _OF_FILES

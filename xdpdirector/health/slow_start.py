@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A backend that returns gets its weight back by and by, so that a cold cache is not run over. Pure: the time
-is the caller's, in monotonic seconds.
+"""Slow start: a backend that returns gets its weight in steps, so that a cold cache is not overloaded. Pure; the
+caller passes the time, in monotonic seconds.
 
     not serving --(serves again)--> ramping --(slow_start passed)--> serving
     new in a running service --(serves)--> ramping
-    there from the service's start --(serves)--> serving: all are cold then, and somebody must do the work
+    there from the service's start --(serves)--> serving: all are cold then, so no slow start
 
-In steps: few for a scheduler with a ring, where each step moves slots.
+A scheduler with a ring has fewer steps, since each of them moves slots.
 """
 
 from __future__ import annotations
@@ -24,28 +24,28 @@ STEPS, RING_STEPS = 10, 5
 class _Past:
     serving: bool
     returns: bool
-    """Whether its next rise is a return."""
+    """True if its next start of serving is a return, with slow start."""
     rose: float | None = None
 
 
 class SlowStart:
-    """By backend. `see` is told what is, `share` says what part of its weight a backend has."""
+    """State by backend: `see` updates it, `share` computes the present share of the weight."""
 
     def __init__(self) -> None:
         self._pasts: dict[Key, _Past] = {}
 
     def know(self, keys: Collection[Key], *, cold: bool) -> None:
-        """Backends that are followed from now on; `cold`: the others of their service serve already."""
+        """Add backends. `cold`: others of their service serve already, so these start slowly."""
         for key in keys:
             self._pasts.setdefault(key, _Past(serving=False, returns=cold))
 
     def forget(self, keys: Collection[Key]) -> None:
-        """Nobody follows these any more."""
+        """Drop the state of these backends."""
         for key in keys:
             self._pasts.pop(key, None)
 
     def see(self, key: Key, serving: bool, now: float) -> None:
-        """Whether it takes connections, as far as health and the operator have a say."""
+        """Update whether the backend serves according to health and admin state."""
         past = self._pasts.setdefault(key, _Past(serving=False, returns=False))
         if serving and not past.serving:
             past.rose = now if past.returns else None
@@ -54,14 +54,14 @@ class SlowStart:
         past.serving = serving
 
     def share(self, key: Key, length: float | None, *, steps: int, now: float) -> float:
-        """From 1/steps to 1; `length`: seconds that the whole takes, None for no slow start."""
+        """The share, from 1/steps to 1. `length`: duration in seconds, None for no slow start."""
         past = self._pasts.get(key)
         if length is None or past is None or past.rose is None or now - past.rose >= length:
             return 1.0
         return (floor((now - past.rose) / length * steps) + 1) / steps
 
     def next_step(self, key: Key, length: float | None, *, steps: int, now: float) -> float | None:
-        """When the share grows next; None when it does not."""
+        """When the share increases next; None if it does not."""
         past = self._pasts.get(key)
         if length is None or past is None or past.rose is None or now - past.rose >= length:
             return None

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sockets in a namespace that another process holds (`socket_helper`): the daemon's end of the channel to it.
+"""Gets sockets of a network namespace that another process holds (`socket_helper`): the daemon's end of the
+channel.
 
-Never waits but on the loop. A helper that does not answer in time is ended, so that its other half starts another
-one in the same namespace; one that is gone altogether is asked for anew where that is possible. What fails here is
-the director's own trouble: OSError.
+Waits only on the event loop. A helper that does not answer in time is killed, so that its sibling starts
+another one in the same namespace; if both are gone, a new namespace is requested where possible. Failures
+here are the director's own: OSError.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ from itertools import count
 
 from xdpdirector.health.socket_helper import ANSWER, REQUEST, SERVING
 
-PATIENCE = 1.0  # seconds for an answer
-BIRTH = 30.0  # seconds until a new helper serves
-NOTED_FOR = 10.0  # seconds that another helper is a note
-APART = 1.0  # seconds between two tries to get another helper
-DESCRIPTORS = 2  # with one answer, at most
+PATIENCE = 1.0  # seconds to wait for an answer
+BIRTH = 30.0  # seconds until a new helper must serve
+NOTED_FOR = 10.0  # seconds for which `note` reports a new helper
+APART = 1.0  # seconds between two attempts to get a new helper
+DESCRIPTORS = 2  # most descriptors in one answer
 _THE_HELPER = "the process that makes the checks' sockets"
 _NUMBERS = (1 << 32) - 1
 _INT = struct.Struct("i")
@@ -51,16 +52,16 @@ class GivenNamespace:
         return self._helper.note()
 
     def close(self) -> None:
-        """The helper stays, for who asks next."""
+        """Close the namespace; the helper stays, for the next user."""
 
     def lose(self) -> None:
-        """It went with its helper."""
+        """Mark the namespace as lost, with its helper."""
         self.lost = True
         os.close(self.fd)
 
 
 class Helper:
-    """`connect` makes the daemon's end of a new channel; OSError when there is no other. Everything happens on one
+    """`connect` makes the daemon's end of a new channel; OSError if there is no further one. Runs on one
     loop."""
 
     def __init__(
@@ -69,7 +70,7 @@ class Helper:
         self._connect, self._patience, self._birth = connect, patience, birth
         self._channel: socket.socket | None = None
         self._tried: float | None = None
-        self._news = asyncio.Event()  # of the namespace: it is there, or lost
+        self._news = asyncio.Event()  # set when the namespace becomes available or is lost
         self._namespace: GivenNamespace | None = None
         self._serving: int | None = None  # a pidfd
         self._pids = (0, 0)
@@ -78,7 +79,7 @@ class Helper:
         self._pending: dict[int, tuple[bytes, asyncio.Future[int]]] = {}
 
     async def enter(self) -> GivenNamespace:
-        """The namespace, as soon as somebody serves. OSError."""
+        """The namespace, once a helper serves. OSError."""
         if self._channel is None:
             self._open()
         elif self._namespace is None:
@@ -95,7 +96,7 @@ class Helper:
         return self._namespace
 
     async def ask(self, family: int, kind: int, protocol: int) -> int:
-        """The descriptor of a socket. OSError: the helper's own, or that it does not answer."""
+        """The descriptor of a new socket. OSError: the helper's error, or no answer."""
         number = 1 + next(self._numbers) % _NUMBERS
         answer: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         request = REQUEST.pack(number, family, kind, protocol)
@@ -115,13 +116,13 @@ class Helper:
             del self._pending[number]
 
     def note(self) -> str:
-        """Whether another process makes the sockets, for a while after it began to."""
+        """A note for a while after another process began to make the sockets; else empty."""
         if self._changed is None or asyncio.get_running_loop().time() > self._changed + NOTED_FOR:
             return ""
         return f"{_THE_HELPER} ended, and another one makes them now; verdicts stay as they were"
 
     def close(self) -> None:
-        """Let it go."""
+        """Close the channel."""
         if self._channel:
             self._lose()
 
@@ -163,9 +164,9 @@ class Helper:
             self._take(number, error, descriptors)
 
     def _see(self, process: int, keeper: int, descriptors: list[int]) -> None:
-        """Who serves now."""
+        """Process answer 0: which process serves now."""
         before, self._pids = self._pids, (process, keeper)
-        if len(descriptors) < DESCRIPTORS:  # this process has none left; `enter` asks again
+        if len(descriptors) < DESCRIPTORS:  # this process ran out of descriptors; `enter` asks again
             _close(descriptors)
         else:
             namespace, self._serving = descriptors[0], _instead(self._serving, descriptors[1])
@@ -179,23 +180,23 @@ class Helper:
             self._changed = asyncio.get_running_loop().time()
             if before[1] != keeper:
                 _reap(before[1])
-            for request, _ in self._pending.values():  # the one before may have taken one with it
+            for request, _ in self._pending.values():  # requests of the previous helper may be lost
                 with contextlib.suppress(OSError):
                     self._send(request)
 
     def _take(self, number: int, error: int, descriptors: list[int]) -> None:
         _, answer = self._pending.get(number, (b"", None))
-        if answer is None or answer.done():  # it comes late, or twice
+        if answer is None or answer.done():  # late or duplicate answer
             _close(descriptors)
         elif error:
             answer.set_exception(OSError(error, os.strerror(error)))
-        elif not descriptors:  # there was no descriptor left for it
+        elif not descriptors:  # out of descriptors when it was received
             answer.set_exception(OSError(errno.EMFILE, os.strerror(errno.EMFILE)))
         else:
             answer.set_result(descriptors[0])
 
     def _end_it(self) -> None:
-        """Who does not answer is ended: its other half starts another one."""
+        """Kill a helper that does not answer: its sibling starts another one."""
         if self._serving is not None:
             log.warning("%s does not answer, and is ended", _THE_HELPER)
             with contextlib.suppress(OSError):
@@ -219,8 +220,8 @@ class Helper:
 
 
 def _received(channel: socket.socket) -> tuple[bytes, list[int]]:
-    """As socket.recv_fds, whose flags Python 3.11 forgets: what comes in must not be inherited, not even for a
-    moment."""
+    """As socket.recv_fds, which in Python 3.11 ignores its flags: received descriptors must be close-on-exec
+    from the start."""
     said, more, _, _ = channel.recvmsg(
         ANSWER.size, socket.CMSG_SPACE(DESCRIPTORS * _INT.size), socket.MSG_CMSG_CLOEXEC
     )
@@ -248,7 +249,7 @@ def _close(descriptors: list[int]) -> None:
 
 
 def _reap(keeper: int) -> None:
-    """The half that root started is a child of this process."""
+    """Reap the process that root started: it is a child of this process."""
     if keeper:
         with contextlib.suppress(ChildProcessError):
             os.waitpid(keeper, os.WNOHANG)

@@ -1,19 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes that live in a network namespace of its own and give sockets of it away.
+"""Two processes in a network namespace of their own that make sockets there and pass them on.
 
-Making a namespace takes CAP_SYS_ADMIN, which the daemon's user has not. So root, before it becomes that user,
-starts this in a new one and keeps a channel to it: whoever has the channel gets sockets that belong there.
-`python -m xdpdirector.health.socket_helper CHANNEL NAME=VALUE...`. systemd can do the same, for each that connects:
-xdpdirector-checks@.service.
+Making a namespace takes CAP_SYS_ADMIN, which the daemon's user does not have. So root, before it switches to
+that user, starts this in a new namespace and keeps a channel to it: whoever has the channel gets sockets of
+the namespace. `python -m xdpdirector.health.socket_helper CHANNEL NAME=VALUE...`. systemd can start it for
+each connection instead: xdpdirector-checks@.service.
 
-There are two processes, of which either survives the other: one serves, the other waits for its end and then starts
-another one in the same namespace; when the one that waits ends, the one that serves takes its place and starts
-another one to serve. Both go when the channel is closed, and the namespace with them.
+Either process survives the other: one serves, the other waits for its end and then starts another one in the
+same namespace; when the waiting one ends, the serving one takes its place and starts another one to serve.
+Both end when the channel is closed, and the namespace with them.
 
-A request has a number, and so has its answer: an answer that comes late is not taken for the next one's. Answer 0
-says who serves; it comes at the beginning and when it is asked for, with the namespace and a pidfd.
+Requests and answers are numbered, so that a late answer is not taken for another one. Answer 0 says which
+process serves; it is sent at the start and on request, with descriptors of the namespace and of the process
+(pidfd).
 
-Knows kinds of sockets, and settings below /proc/sys/net; nothing of checks.
+Knows socket types, and settings below /proc/sys/net; nothing of checks.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from pathlib import Path
 REQUEST = struct.Struct("=Iiii")
 """Number, family, kind, protocol."""
 ANSWER = struct.Struct("=Iiii")
-"""Number, error (errno, 0 for none); with number 0: who serves, and its parent."""
+"""Number, error (errno, 0 for none); for number 0: pids of the serving process and its parent."""
 SERVING = 0
-AGAIN = 0.1  # seconds until the next one is started to serve, so that one that cannot live costs little
+AGAIN = 0.1  # seconds until the next process is started to serve, so that one that fails at once costs little
 
 
 def serve(channel: socket.socket, parent: int | None = None) -> bool:
-    """Answer until the other end is closed, or until `parent`, a pipe, is: whether it was the former."""
+    """Answer requests until the channel is closed (True), or until `parent`, a pipe, is closed (False)."""
     try:
         _say_who(channel)
         poll = select.poll()
@@ -49,7 +50,7 @@ def serve(channel: socket.socket, parent: int | None = None) -> bool:
             if not (request := channel.recv(REQUEST.size)):
                 return True
             _answer(channel, request)
-    except OSError:  # the other end is gone
+    except OSError:  # the other end is closed
         return True
 
 
@@ -76,7 +77,7 @@ def _answer(channel: socket.socket, request: bytes) -> None:
 
 
 def keep(channel: socket.socket) -> None:
-    """See that somebody serves, until the channel is closed."""
+    """Keep a serving process running until the channel is closed."""
     while True:
         alive, until = os.pipe()
         begun = time.monotonic()
@@ -87,7 +88,7 @@ def keep(channel: socket.socket) -> None:
             os.close(alive)
             if ended:
                 os._exit(0)
-            continue  # whoever waited for us is gone
+            continue  # the waiting process has ended
         os.close(alive)
         _, status = os.waitpid(process, 0)
         os.close(until)
@@ -97,7 +98,7 @@ def keep(channel: socket.socket) -> None:
 
 
 def main() -> int:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal means the daemon
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is meant for the daemon
     for setting in sys.argv[2:]:
         name, _, value = setting.partition("=")
         Path("/proc/sys/net", name).write_text(value)

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom a service's check asks on each backend, and what the answers say of each VIP. Pure: from the wishes and the
-answers alone."""
+"""The targets of a service's check on each backend, and the state of each VIP that follows from the results.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +14,10 @@ from xdpdirector.model.checks import CheckSpec
 
 
 def targets(service: ServiceSpec, backend: BackendSpec) -> tuple[Target, ...]:
-    """One for each VIP that the check concerns, or the backend's own address; none without a check.
+    """One target for each VIP that the check covers, or the backend's own address; empty without a check.
 
-    With `via: vip` it concerns the VIPs that have a listener at the check's port; when none has, as with a port for
-    health only, or when the check has no port, all VIPs.
+    `via: vip` covers the VIPs with a listener at the check's port. If there is none, as with a port used for
+    checks only, or if the check has no port, it covers all VIPs.
     """
     check = service.check
     if check is None:
@@ -27,13 +28,13 @@ def targets(service: ServiceSpec, backend: BackendSpec) -> tuple[Target, ...]:
 
 
 def asked(check: CheckSpec) -> CheckSpec:
-    """What is asked, wherever that is: a port that was implied and is said now makes no other check."""
+    """The check without its port: stating the implied port must not make it another check."""
     return check if check.port is None else check.model_copy(update={"port": None})
 
 
 def verdict_on(vip: Address, reports: Mapping[Address, HealthReport]) -> HealthReport:
-    """`reports`: one at least, by the address that was asked. A VIP that is not asked is as well as the best of its
-    family that is, or of all: what is lacking elsewhere need not be lacking here, and a server that is down is so
+    """`reports`: at least one, by target address. A VIP that is not a target gets the best report of its
+    family, or of all: a failure at another VIP may be specific to that one, while a server that is down fails
     everywhere."""
     if vip in reports:
         return reports[vip]
@@ -44,8 +45,8 @@ def verdict_on(vip: Address, reports: Mapping[Address, HealthReport]) -> HealthR
 def known_before(
     asked: Sequence[Target], known: Mapping[Address, HealthReport]
 ) -> dict[Address, HealthReport]:
-    """What is known of those that are asked from now on, by their addresses, from what was known by VIP: nothing of
-    VIPs that are new."""
+    """Reports to start the new targets with, by target address, from those known by VIP; none for VIPs that
+    are new."""
     if not known:
         return {}
     return {
@@ -56,7 +57,7 @@ def known_before(
 
 
 def vips(service: ServiceSpec, port: int) -> list[Address]:
-    """In the listeners' order, each once."""
+    """The VIPs with a listener at this port, or all; in the order of the listeners, without duplicates."""
     listening = [
         listener.address
         for listener in service.listeners

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The cable between the checks' namespace and one interface of the director's.
+"""The veth pair between the checks' namespace and one interface of the director.
 
-A veth pair. Its inner end has the interface's MAC and addresses, answers no ARP, and all that it sends leaves
-by the interface; what comes in at the interface as an answer to it is steered back. Knows frames and addresses,
-no backends.
+Its inner end has the interface's MAC and addresses and answers no ARP. All frames that it sends leave by the
+interface; replies that arrive there are redirected back. Knows frames and addresses, no backends.
 """
 
 from __future__ import annotations
@@ -24,17 +23,19 @@ from xdpdirector.net.netlink import Message, Requests
 
 IFF_NOARP = 1 << 7
 LARGEST = 1500
-# Ports of checks, and identifiers of their pings: not among those that Linux gives out by itself (32768 to 60999),
-# so that nothing else on this machine gets answers from a VIP there. The high octet's first four bits are set.
+# Source ports of probes, and identifiers of their pings: outside of Linux's ephemeral ports (32768 to 60999),
+# so
+# that no other process of this machine receives replies from a VIP there. Their highest four bits are set.
 FIRST_PORT, LAST_PORT = 0xF000, 0xFFFF
 PORTS = (0xF0, 0xF0)
-PRIORITIES = range(0xC000, 0xC800)  # of our filters
+PRIORITIES = range(0xC000, 0xC800)  # of our tc filters
 
 
 class Leg:
-    """Up when made, until `close`. `sources`: the address to ask from, by IP version. Raises OSError.
+    """Up from its creation until `close`. `sources`: source address by IP version. OSError.
 
-    The interface may change under it: see `is_of`; and others may reach for it: see `is_whole`."""
+    The interface may change: see `is_of`. Others may change the configuration: see `is_whole`.
+    """
 
     def __init__(
         self,
@@ -46,7 +47,8 @@ class Leg:
         taken: set[Address],
         made: float = 0.0,
     ) -> None:
-        """`taken`: addresses of the interface that are VIPs. `namespace`: a file descriptor. `made`: the time."""
+        """`taken`: addresses of the interface that are VIPs. `namespace`: a file descriptor. `made`: the
+        time."""
         self.link, self.sources, self.made = link, _sources(link, taken), made
         self._outside, self._inside = outside, inside
         self._priorities: dict[Address, int] = {}
@@ -65,11 +67,12 @@ class Leg:
             undo.pop_all()
 
     def is_of(self, link: Interface | None, taken: set[Address]) -> bool:
-        """Whether it still fits the interface, which may have another MAC or other addresses by now."""
+        """True if it still fits the interface, whose MAC or addresses may have changed."""
         return link is not None and link.mac == self.link.mac and _sources(link, taken) == self.sources
 
     def is_whole(self, vip: Address) -> bool:
-        """Whether nobody has taken off the interface what brings the answers of a VIP back, nor the cable down."""
+        """False if the redirection of this VIP's replies was removed from the interface, or the veth pair is
+        down."""
         priority = self._priorities.get(vip)
         outer = interfaces.one(self._outside, self._outer)
         if priority is None or outer is None or not outer.up:
@@ -78,7 +81,7 @@ class Leg:
         return tc_redirect.Filter(priority, self._protocols[vip], self._outer) in found
 
     def steer(self, vip: Address) -> None:
-        """From now on answers in this VIP's name come back."""
+        """Redirect replies of this VIP from now on."""
         if vip in self._priorities:
             return
         priority = next(one for one in PRIORITIES if one not in self._priorities.values())
@@ -95,14 +98,14 @@ class Leg:
             )
 
     def release(self, vip: Address) -> None:
-        """No check asks this VIP any more."""
+        """Stop the redirection: no check uses this VIP any more."""
         if vip in self._priorities:
-            with contextlib.suppress(OSError):  # the interface is gone, and its filters with it
+            with contextlib.suppress(OSError):  # the interface is gone, with its filters
                 priority, protocol = self._priorities.pop(vip), self._protocols.pop(vip)
                 tc_redirect.remove(self._outside, self.link.index, priority, protocol)
 
     def close(self) -> None:
-        """Take all of it away."""
+        """Remove the veth pair and its filters."""
         for vip in list(self._priorities):
             self.release(vip)
         with contextlib.suppress(OSError):
@@ -124,16 +127,17 @@ class Leg:
 
 
 def prefix(instance: str) -> str:
-    """What the names of an instance's cables begin with; a name has 15 characters at most."""
+    """The prefix of an instance's veth names. A name has at most 15 characters."""
     return f"xck{crc32(instance.encode()) & 0xFFFF:04x}."
 
 
 def clear(requests: Requests, instance: str) -> None:
-    """Remove what a killed process of this instance left: cables, and filters that steer to one that is gone."""
+    """Remove what a killed process of this instance left: veth pairs, and filters that redirect to removed
+    ones."""
     links = interfaces.everything(requests)
     for link in links:
         if link.name.startswith(prefix(instance)):
-            with contextlib.suppress(OSError):  # the kernel was quicker: it goes with its namespace
+            with contextlib.suppress(OSError):  # the kernel removed it with its namespace
                 _remove_link(requests, link.index)
     present = {link.index for link in links if not link.name.startswith(prefix(instance))}
     for link in links:
@@ -150,8 +154,8 @@ def clear(requests: Requests, instance: str) -> None:
 
 
 def _sources(link: Interface, taken: set[Address]) -> dict[int, Address]:
-    """Its own address of each version: that of the widest network, and a link-local one only for want of
-    another."""
+    """The interface's own address of each version: that of the largest network; a link-local one only if
+    there is no other."""
     own = [each for each in link.networks if each.ip not in taken]
     own.sort(key=lambda each: (each.is_link_local, each.network.prefixlen))
     return {each.version: each.ip for each in reversed(own)}

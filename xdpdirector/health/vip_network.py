@@ -1,25 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Ways of the checks to a VIP on a chosen backend, without a configuration and without an address of their own.
+"""Network paths of checks to a VIP on a given backend, without configuration or an address of their own.
 
-The director has the VIP itself, so its own namespace would ask itself. Sockets of checks are made in another
-one. In there each backend is a gateway of its own, picked by the socket's mark (`mark_routes`); frames leave by
-the director's interface with its MAC and address, as do those of checks `via: address`, so that a server's
-firewall sees no difference.
+The director has the VIP itself, so in its own namespace a probe would reach the director. Probes use sockets of
+another network namespace. There each backend has a gateway of its own, which the socket's mark selects
+(`mark_routes`). Frames leave by the director's interface with its MAC and address, as for checks `via: address`, so
+that a server's firewall sees no difference.
 
     checks' namespace      director
     socket, mark N -> veth == veth -> eth0 -> backend N
-                      veth == veth <- eth0 <- backend N, in the VIP's name, to a port of the checks'
+                      veth == veth <- eth0 <- backend N, from the VIP, to a port of the checks
 
-Answers would reach the director's own stack, which drops what comes in its own VIP's name: a filter at the
-interface's ingress hook steers them back (`veth`). It matches nothing else: the source is a VIP, the port
-one that Linux gives to nobody by itself.
+Replies would reach the director's own IP stack, which drops packets from its own VIP: a tc filter at the
+interface's ingress redirects them (`veth`). It matches nothing else: the source is a VIP, and the port is outside
+of Linux's ephemeral ports.
 
-Tried and left: a macvlan in the namespace needs an address of its own in each LAN, and a MAC that clouds do not
-let through; in the director's own namespace, rules before the table `local` change how the machine routes, and
-serve IPv4 only. Where the kernel refuses us, checks ask the backend's own address, and `notes` says so.
+Alternatives not taken: a macvlan in the namespace needs an address of its own in each LAN, and a MAC that clouds
+do not accept; in the director's own namespace, rules before the table `local` change the machine's routing, and
+work for IPv4 only. Where the kernel refuses, checks probe the backend's own address, and `notes` says so.
 
-The namespace has no name: it goes with the process, and the cables with it. Making it needs CAP_SYS_ADMIN, which
-only root has (`socket_helper`); the rest CAP_NET_ADMIN. Nothing here is in the way of packets.
+The namespace has no name: it ends with the process, and the veth pairs with it. Making it needs CAP_SYS_ADMIN,
+which only root has (`socket_helper`); everything else needs CAP_NET_ADMIN. Clients' packets pass none of this.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ from xdpdirector.net.netns import Namespace
 from xdpdirector.net.next_hop import Route
 
 SO_MARK = 36
-LOOKS_APART = 5.0  # seconds between looks whether an interface changed, should nobody tell
-WHOLE_FOR = 0.1  # seconds that a look at a cable holds, however many checks of one VIP fail
+LOOKS_APART = 5.0  # seconds between two checks whether an interface changed without an event
+WHOLE_FOR = 0.1  # seconds for which a check of a veth pair stays valid, however many probes of one VIP fail
 RETRY = 30.0  # seconds until something that the kernel refused is tried again
 SETTINGS = {
     "ipv4/ip_local_port_range": f"{FIRST_PORT} {LAST_PORT}",
@@ -57,7 +57,7 @@ SETTINGS = {
     "ipv4/ping_group_range": "0 2147483647",
 }
 _SETTINGS6 = {
-    "ipv6/conf/default/addr_gen_mode": "1",  # no link-local address, so that nothing is sent but checks
+    "ipv6/conf/default/addr_gen_mode": "1",  # no link-local address, so that only probes are sent
 }
 _ICMP = (socket.IPPROTO_ICMP, socket.IPPROTO_ICMPV6)
 
@@ -65,20 +65,20 @@ log = logging.getLogger(__name__)
 
 
 class Inside(Protocol):
-    """A network namespace that one has a hold of: `OwnNamespace` and `GivenNamespace` are both one."""
+    """An open network namespace. Implemented by `OwnNamespace` and `GivenNamespace`."""
 
     @property
     def fd(self) -> int: ...
 
     @property
     def lost(self) -> bool:
-        """It is of no use any more: another one may be had."""
+        """True if it can no longer be used; another one can be requested."""
 
     async def make(self, family: int, kind: int, protocol: int = 0, /) -> socket.socket:
-        """A socket in there. OSError."""
+        """A socket in the namespace. OSError."""
 
     def note(self) -> str:
-        """What happened to who makes the sockets, a moment ago; empty when nothing did."""
+        """A recent event of the process that makes the sockets; empty if none."""
 
     def close(self) -> None: ...
 
@@ -87,7 +87,7 @@ Enter = Callable[[], Awaitable[Inside]]
 
 
 class OwnNamespace:
-    """A new one, which goes with this process. Takes CAP_SYS_ADMIN."""
+    """A new namespace, which ends with this process. Takes CAP_SYS_ADMIN."""
 
     lost = False
 
@@ -110,7 +110,7 @@ async def own_namespace() -> Inside:
 
 
 class CheckNetwork:
-    """Ways. Made empty; what is needed is made when the first VIP is asked for."""
+    """Network paths of checks. Everything is made when the first VIP is checked."""
 
     def __init__(
         self,
@@ -119,7 +119,7 @@ class CheckNetwork:
         enter: Enter = own_namespace,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`enter`: where the checks' namespace comes from; OSError when it may not be made."""
+        """`enter`: returns the checks' namespace; OSError if it cannot be made."""
         self._instance, self._enter, self._clock = instance, enter, clock
         self._inner: _Inner | None = None
         self._making = asyncio.Lock()
@@ -170,7 +170,8 @@ class CheckNetwork:
         return opened
 
     def see(self, links: Collection[Interface]) -> None:
-        """The interfaces of the director are these now: cables follow them, and what was refused may work."""
+        """Update with the director's present interfaces: veth pairs follow them, and refused requests are
+        tried again."""
         before, self._links = self._links, list(links)
         if self._links == before:
             return
@@ -197,14 +198,14 @@ class CheckNetwork:
         return [*filter(None, [happened]), *refused]
 
     async def close(self) -> None:
-        """Take all of it away."""
+        """Remove everything."""
         if self._inner:
             self._inner.close()
             self._inner = None
 
     async def _enter_inner(self, subject: str) -> _Inner | None:
-        """None where there never was one, and there can be none now. A helper of ours that is gone is no reason to
-        ask the backends otherwise than before: CheckImpossible."""
+        """None if there never was a namespace and none can be made. A lost helper is no reason to probe
+        backends differently than before: CheckImpossible."""
         async with self._making:
             if self._inner and self._inner.namespace.lost:
                 self._inner.close()
@@ -228,7 +229,7 @@ class CheckNetwork:
         self._refused[subject] = why, self._clock() + RETRY
 
     def _identify(self, opened: socket.socket) -> None:
-        """A ping's identifier out of the checks' range."""
+        """Set a ping's identifier from the checks' range."""
         for _ in range(FIRST_PORT, LAST_PORT + 1):
             with contextlib.suppress(OSError):
                 opened.bind(("", next(self._identifiers)))
@@ -237,12 +238,12 @@ class CheckNetwork:
 
 
 class _Inner:
-    """The namespace with all that is in it. Raises OSError when it may not be made."""
+    """The namespace with everything in it. OSError if it cannot be made."""
 
     def __init__(
         self, instance: str, namespace: Inside, inside: socket.socket, clock: Callable[[], float]
     ) -> None:
-        """`inside`: a netlink socket in the namespace. Both are closed with this, and when it cannot be made."""
+        """`inside`: a netlink socket in the namespace. Both are closed with this, and also if this fails."""
         self._instance, self.namespace, self._clock = instance, namespace, clock
         self._legs: dict[int, Leg] = {}
         self._to: dict[Address, Path] = {}
@@ -270,12 +271,12 @@ class _Inner:
         return cls(instance, namespace, inside, clock)
 
     def mark(self, target: Target) -> int | None:
-        """Of the sockets that lead there; None when it was not prepared."""
+        """The socket mark for the target; None if it was not prepared."""
         path = self._to.get(target.backend)
         return path.mark if path and target.address in path.vips else None
 
     def lead(self, target: Target, way: Route) -> None:
-        """Everything that is needed for this one, where it is not there yet."""
+        """Set up what is missing for this target."""
         assert way.mac
         self._look()
         self._asked.add(target)
@@ -299,7 +300,7 @@ class _Inner:
         self._paths.lead(path, target.address, source)
 
     def forget(self, target: Target) -> None:
-        """What only this one needs goes."""
+        """Remove what only this target uses."""
         self._asked.discard(target)
         path = self._to.get(target.backend)
         still = {each.address for each in self._asked if each.backend == target.backend}
@@ -313,7 +314,7 @@ class _Inner:
                 leg.release(target.address)
 
     def close(self) -> None:
-        """All of it."""
+        """Remove everything."""
         for leg in self._legs.values():
             leg.close()
         self._stack.close()
@@ -340,7 +341,7 @@ class _Inner:
             self.see(self._links().values())
 
     def see(self, links: Collection[Interface]) -> None:
-        """An interface that has other addresses or another MAC now gets a new cable, when it is needed."""
+        """Replace the veth pair of an interface with changed addresses or MAC, when it is needed next."""
         self._looked = self._clock()
         present, vips = {link.index: link for link in links}, {each.address for each in self._asked}
         for ifindex, leg in list(self._legs.items()):
@@ -348,7 +349,7 @@ class _Inner:
                 self._give_up(ifindex)
 
     def fault(self, target: Target, since: float) -> str:
-        """See `Ways.fault`. A damaged cable is given up, and made anew for the next check."""
+        """See `Ways.fault`. A damaged veth pair is dropped, and made again for the next check."""
         path = self._to.get(target.backend)
         ifindex = next(
             (index for index, leg in self._legs.items() if path and leg.device == path.device), None

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Health checks: one type, one file, one function `probe`; `registry` finds the one for a check's options.
+"""Health checks: one module with one function `probe` per type; `registry` finds it by the check's options.
 
-A probe tries once and says nothing when the backend is fine. It knows the check's options, whom to ask, and how
-to get a socket that leads there; it must not know services, thresholds or what follows from its answer.
+A probe tries once, and returns if the backend is healthy. It knows the check's options, the target, and how
+to get a socket to it; it must not know services, thresholds or what follows from the result.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from xdpdirector.system import sanitize
 
 
 class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an error of ours)
-    """The backend is not fine; the text is a sentence for the operator. `absence`: nobody answered (`silent`), or
-    nothing listens there; then asking another address of the same machine may tell why."""
+    """The backend is not healthy; the text is a sentence for the operator. `absence`: no answer (`silent`),
+    or the port is closed there; then probing another address of the same machine may show why."""
 
     def __init__(self, sentence: str, *, absence: Literal["", "silent", "refused"] = "") -> None:
         super().__init__(sanitize.line(sentence))
@@ -27,20 +27,22 @@ class CheckFailed(Exception):  # noqa: N818 (a verdict on a backend, not an erro
 
 
 class CheckImpossible(Exception):  # noqa: N818
-    """No try could be made, which says nothing about the backend: its verdict stays. The text is a sentence for the
-    operator, as something is wrong with this director (no file descriptor, no port left) or its configuration."""
+    """The probe could not be made, which says nothing about the backend: its state stays. The text is a
+    sentence for the operator: something is wrong with this director (no file descriptor, no port left) or its
+    configuration."""
 
     def __init__(self, sentence: str) -> None:
         super().__init__(sanitize.line(sentence))
 
 
 class NoWay(CheckImpossible):
-    """Nothing leads to the backend now. Whoever knows the way judges by that, and says why."""
+    """There is no path to the backend now. The state of the path is reported elsewhere."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """Whom a check asks: `address` on the machine that has `backend`; they differ for a VIP. Port 0: none."""
+    """What a probe connects to: `address` on the machine that has `backend`; they differ for a VIP. Port 0:
+    none."""
 
     address: Address
     port: int
@@ -51,7 +53,7 @@ class Target:
         return self.address != self.backend
 
     def direct(self) -> Target:
-        """The same port of the backend's own address."""
+        """The target with the backend's own address and the same port."""
         return replace(self, address=self.backend)
 
     @property
@@ -64,10 +66,9 @@ class Target:
 
 
 class Dial(Protocol):
-    """A non-blocking socket (`kind`: SOCK_STREAM ...) from which `target.address` is the one on its backend.
+    """Makes a non-blocking socket (`kind`: SOCK_STREAM ...) from which `target.address` leads to its backend.
 
-    Not connected yet, and the caller's to close. Raises OSError, which says nothing about the backend: nobody was
-    asked yet.
+    Not connected yet, and closed by the caller. OSError says nothing about the backend: nothing was sent yet.
     """
 
     async def __call__(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket: ...
@@ -79,7 +80,7 @@ async def direct(
     protocol: int = 0,
     make: Callable[[int, int, int], Awaitable[socket.socket]] | None = None,
 ) -> socket.socket:
-    """The plain Dial: for a backend's own address. `make`: where the socket comes from."""
+    """The plain Dial, for a backend's own address. `make`: creates the socket."""
     family, kind = (
         socket.AF_INET6 if target.address.version == 6 else socket.AF_INET,
         kind | socket.SOCK_NONBLOCK,
@@ -88,11 +89,11 @@ async def direct(
 
 
 class Probe(Protocol):
-    """One try: returns when the backend is fine, and leaves no socket open. From when it has a socket it takes
-    `spec.timeout` at most.
+    """One attempt: returns if the backend is healthy, and leaves no socket open. Takes at most `spec.timeout`
+    from when it has a socket.
 
-    What it returns is the part of its weight that the server asks for, if it speaks of that: 0.75, or 0 for none.
-    Raises CheckFailed, CheckImpossible or OSError.
+    Returns the share of its weight that the server requests, if it does: 0.75, or 0 for none. Raises
+    CheckFailed, CheckImpossible or OSError.
     """
 
     async def __call__(self, spec: CheckSpec, target: Target, dial: Dial, /) -> float | None: ...

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `agent` check: the server says itself how it is, in one line.
+"""The `agent` check: the server reports its own state in one line.
 
-The words are those of HAProxy's agent-check: a percentage of its weight, `up`, `ready`, `drain`, `maint`, `down`,
-`failed`, `stopped`, several of them with spaces or commas between; what follows a `#` is the reason.
+The words are those of HAProxy's agent-check: a percentage of its weight, `up`, `ready`, `drain`, `maint`,
+`down`, `failed`, `stopped`; several are separated by spaces or commas; the text after a `#` is the reason.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ _FINE = {"up", "ready"}
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
-    """Fine when it says so; the part of its weight that it asks for, 0 for `drain` and `maint`."""
+    """Succeeds if the server reports that it is up; returns the share of its weight that it requests, 0 for
+    `drain` and `maint`."""
     assert isinstance(spec, AgentCheck)
     async with channel(spec, target, dial) as talk:
         talk.expected = "its state"
@@ -32,7 +33,7 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
 
 
 def judge(octets: bytes, target: Target) -> float | None:
-    """What the line says; CheckFailed when that is `down`, or nothing that is known."""
+    """Interpret the line; CheckFailed if it says `down`, or has no known word."""
     line = octets.decode("ascii", "replace")
     words, _, reason = line.partition("#")
     share: float | None = None

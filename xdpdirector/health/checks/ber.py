@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reads BER and DER (X.690), as much as checks need: tags of one octet, definite lengths.
+"""Decodes BER and DER (X.690) as far as checks need it: tags of one byte, definite lengths.
 
-By hand, because pyasn1 takes seconds, on the event loop, for what a hostile server can send: here nothing is read
-that is not asked for. Pure; ValueError for what is not well-formed.
+Not with pyasn1, which can be kept busy for seconds, on the event loop, by data that a hostile server can
+send. This decodes only what the caller reads. Pure; ValueError for malformed data.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ class Element:
     content: memoryview
 
     def number(self, octets: int) -> int:
-        """Of an INTEGER or ENUMERATED of that many octets at most."""
+        """The value of an INTEGER or ENUMERATED of at most that many bytes."""
         if self.tag not in (INTEGER, ENUMERATED) or not 1 <= len(self.content) <= octets:
             raise ValueError("no small number")
         return int.from_bytes(self.content, signed=True)
 
 
 def first(element: Element, number: int) -> list[Element]:
-    """That many of the elements in it."""
+    """The first `number` elements inside the element."""
     found, rest = [], element.content
     for _ in range(number):
         if not rest:
@@ -38,7 +38,7 @@ def first(element: Element, number: int) -> list[Element]:
 
 
 def read(data: bytes | memoryview) -> tuple[Element, memoryview]:
-    """The first element, and what follows it."""
+    """The first element, and the data after it."""
     view = memoryview(data)
     if len(view) < 2 or view[0] & 0x1F == 0x1F:
         raise ValueError("no element")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The time of one try: for all of its work, whoever does it.
+"""The time limit of one probe, for all of its work.
 
-Who was late is told apart: a backend that did not answer has failed; a director whose loop had no turn for its
-checks has not listened, and may say nothing about the backend.
+Distinguishes who was late: a backend that did not answer has failed, while a director whose event loop did
+not run its checks was not listening, and says nothing about the backend.
 """
 
 from __future__ import annotations
@@ -13,23 +13,23 @@ from contextlib import asynccontextmanager
 
 from xdpdirector.health.checks import CheckFailed, CheckImpossible
 
-BEHIND = 0.25  # of the time: so late, the loop stood still
-AT_LEAST = 0.1  # seconds; less is an ordinary delay
+BEHIND = 0.25  # of the time limit: beyond this delay, the event loop was blocked
+AT_LEAST = 0.1  # seconds; shorter delays are normal
 TOO_BUSY = "this director was too busy to listen to its checks"
-"""The same words for all checks: they are told once, and not with each try of each backend."""
+"""The same text for all checks, so that it is logged once, not with each probe of each backend."""
 
 Late = Callable[[], CheckFailed | CheckImpossible]
 
 
 @asynccontextmanager
 async def budget(seconds: float, late: Late) -> AsyncIterator[None]:
-    """The block has so many seconds; after that `late` says what is wrong."""
+    """Limit the block to so many seconds; `late` returns the error to raise after that."""
     clock = asyncio.get_running_loop().time
     until = clock() + seconds
     try:
         async with asyncio.timeout_at(until):
             yield
-            if clock() > until:  # the block's last work gave the timer no turn
+            if clock() > until:  # the last work of the block gave the timer no turn
                 raise TimeoutError
     except TimeoutError:
         behind = clock() - until

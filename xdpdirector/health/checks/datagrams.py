@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Datagrams of a check: a connected socket, so that the kernel hands it ICMP errors as well. Knows no protocol."""
+"""Datagrams of a check, over a connected socket, so that it receives ICMP errors. Knows no protocol."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ async def exchange(
     protocol: int = 0,
     late: Late | None = None,
 ) -> AsyncIterator[socket.socket]:
-    """A socket that sends to the target; all that happens in the block has `spec.timeout` together. UDP, unless
-    `kind` and `protocol` say otherwise. `late`: what to say after that, unless it is that nobody answered."""
+    """A socket that sends to the target; the block is limited to `spec.timeout`. UDP, unless `kind` and
+    `protocol` say otherwise. `late`: returns the error after the time-out, by default that there was no
+    answer."""
     with await errno_messages.dialled(dial, target, kind, protocol) as opened:
         try:
             async with budget(spec.timeout, late or (lambda: silence(spec, target))):
@@ -38,12 +39,12 @@ async def exchange(
 
 
 def silence(spec: CheckSpec, target: Target) -> CheckFailed:
-    """Nobody answered in time."""
+    """The error for a time-out without an answer."""
     return CheckFailed(f"no answer from {target} within {format_duration(spec.timeout)}", absence="silent")
 
 
 async def answers(opened: socket.socket, target: Target) -> AsyncIterator[bytes]:
-    """The datagrams that come; CheckFailed when they are many and none was the right one."""
+    """The datagrams received; CheckFailed if there are many and none was the right one."""
     for _ in range(MOST):
         yield await asyncio.get_running_loop().sock_recv(opened, LARGEST)
     raise CheckFailed(f"{target} sent {MOST} datagrams, none of which is an answer")

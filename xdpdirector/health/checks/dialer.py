@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a check gets to the address that it asks, and one try over that way. Knows no intervals and no verdicts."""
+"""Makes one probe over the network path to its target. Knows no intervals and no health states."""
 
 from __future__ import annotations
 
@@ -21,36 +21,36 @@ from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.net.next_hop import Route
 
-GLANCE = 0.25  # seconds for the look at a backend's own address
+GLANCE = 0.25  # seconds for probing a backend's own address
 
 RouteOf = Callable[[Address], Route]
 
 
 class Ways(Protocol):
-    """`xdpdirector.health.vip_network.CheckNetwork` and `PlainWays` are both one."""
+    """Network paths to targets. Implemented by `xdpdirector.health.vip_network.CheckNetwork` and `PlainWays`."""
 
     async def prepare(self, target: Target, route: RouteOf) -> Target:
-        """Whom to ask now: the target or, where its VIP cannot be reached from here, the backend's own address.
-        `route`: the way that frames take to a backend. Raises CheckImpossible."""
+        """The target to probe now: the given one or, if its VIP cannot be reached from here, the backend's
+        own address. `route`: returns the route to a backend. CheckImpossible."""
 
     async def dial(self, target: Target, kind: int, protocol: int = 0, /) -> socket.socket:
-        """A Dial, for prepared targets."""
+        """The Dial for prepared targets."""
 
     def fault(self, target: Target, since: float) -> str:
-        """Why a prepared target may have been silent without any fault of its own, at some time since then
-        (monotonic seconds); empty when the way there is whole."""
+        """Why a prepared target may not have been reached since then (monotonic seconds), through no fault of
+        its own; empty if the path is intact."""
 
     def forget(self, target: Target) -> None:
-        """Nobody asks this any more."""
+        """Release the path to a target that is no longer probed."""
 
     def notes(self) -> list[str]:
-        """A sentence for each thing that checks cannot see from here."""
+        """One sentence for each thing that checks cannot test from here."""
 
     async def close(self) -> None: ...
 
 
 class PlainWays:
-    """Asks every backend by its own address."""
+    """Probes every backend by its own address."""
 
     async def prepare(self, target: Target, route: RouteOf) -> Target:
         return target.direct()
@@ -70,17 +70,18 @@ class PlainWays:
 
 
 async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, probe: Probe) -> float | None:
-    """One try; what it returns and raises is the Probe's. When a VIP does not answer, the backend's own address is
-    asked as well, so that the reason names the classic failure of direct routing: the server lost its VIP.
+    """One probe; returns and raises what the Probe does. If a VIP does not answer, the backend's own address
+    is probed too, so that the reason names a common fault of direct routing: the server lost its VIP.
 
-    A failure while something is wrong with the director's own network is none of the backend's: NoWay."""
+    NoWay for a failure while the director's own network had a fault: it says nothing about the backend.
+    """
     begun = asyncio.get_running_loop().time()
     _require_own_network(target, route, begun)
     try:
         target = await ways.prepare(target, route)
     except NoWay:
         raise
-    except CheckImpossible as reason:  # the probe hears it from its dial: whoever measures probes counts it
+    except CheckImpossible as reason:  # raised from the probe's dial, so that a measuring probe counts it
         return await probe(spec, target, _refusing(reason))
     prepared = asyncio.get_running_loop().time()
     try:
@@ -97,7 +98,7 @@ async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, p
 
 
 def _require_own_network(target: Target, route: RouteOf, since: float) -> None:
-    """NoWay when it was at fault at some time since then."""
+    """Raise NoWay if the director's own network had a fault at any time since then."""
     way = route(target.backend)
     if way.fault or way.disturbed >= since:
         raise NoWay(way.fault or "the director's own network was disturbed while the backend was asked")

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `dns` check: one question, its code and its answer. dnspython speaks the protocol.
+"""The `dns` check: one question; compares the response code and answer. dnspython implements the protocol.
 
-Of an answer it is given one record after the other: a message of 512 octets, made for it, keeps its reader of whole
-messages busy for a quarter of a second.
+The answer is decoded record by record: decoding a whole malicious message of 512 bytes with dnspython can
+take a quarter of a second.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from xdpdirector.health.checks.stream import channel
 from xdpdirector.model.checks import CheckSpec, DnsCheck
 
 MOST_RECORDS = 256
-AT_ONCE = 8  # records that are read before the loop gets a turn
+AT_ONCE = 8  # records decoded before other tasks of the event loop run
 _HEADER = struct.Struct("!HHHHHH")  # number, flags, questions, answers, authorities, others
 _RECORD = struct.Struct("!HHIH")  # type, class, time to live, length
 _TYPE_AND_CLASS = 4
@@ -31,7 +31,7 @@ _POINTER = 0xC0
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the answer has the code and the record that are wanted."""
+    """Succeeds if the response has the expected code and record."""
     assert isinstance(spec, DnsCheck)
     try:
         question = dns.message.make_query(spec.name, spec.query)
@@ -42,7 +42,7 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
 
 
 async def _by_udp(spec: DnsCheck, target: Target, dial: Dial, question: dns.message.QueryMessage) -> None:
-    """Datagrams that do not answer this question are passed over (RFC 5452, 9.1)."""
+    """Ignores datagrams that do not answer this question (RFC 5452, 9.1)."""
     async with exchange(spec, target, dial) as opened:
         opened.send(question.to_wire())
         async for wire in answers(opened, target):
@@ -66,7 +66,7 @@ async def _by_tcp(spec: DnsCheck, target: Target, dial: Dial, question: dns.mess
 
 
 def _read(wire: bytes, target: Target) -> dns.message.Message:
-    """The head and the question of a message."""
+    """Decode header and question of a message."""
     try:
         return dns.message.from_wire(wire, ignore_trailing=True, question_only=True)
     except (dns.exception.DNSException, ValueError, LookupError, struct.error) as error:
@@ -74,7 +74,7 @@ def _read(wire: bytes, target: Target) -> dns.message.Message:
 
 
 async def judge(spec: DnsCheck, target: Target, reply: dns.message.Message, wire: bytes) -> None:
-    """CheckFailed for another code, and for an answer that is not there."""
+    """CheckFailed for another code, or if the expected record is missing."""
     question = f"{spec.query} {spec.name}"
     code = dns.rcode.to_text(dns.rcode.from_flags(reply.flags, 0))
     if code != spec.rcode:
@@ -88,7 +88,7 @@ async def judge(spec: DnsCheck, target: Target, reply: dns.message.Message, wire
                 return
             found.append(text)
     except (dns.exception.DNSException, ValueError, LookupError, struct.error) as error:
-        if not reply.flags & dns.flags.TC:  # the last record may be cut in its middle
+        if not reply.flags & dns.flags.TC:  # the last record may be truncated
             raise CheckFailed(f"the answer of {target} to {question} is broken: {_words(error)}") from error
     if reply.flags & dns.flags.TC:
         remedy = ": ask by TCP, with `transport: tcp`" if spec.transport == "udp" else ""
@@ -100,7 +100,7 @@ async def judge(spec: DnsCheck, target: Target, reply: dns.message.Message, wire
 
 
 async def _answers(wire: bytes) -> AsyncIterator[str]:
-    """The records of the answer section, as in a zone file. The errors of `judge`."""
+    """The records of the answer section, in zone file format. Raises as `judge`."""
     _, _, questions, records, _, _ = _HEADER.unpack_from(wire)
     at = _HEADER.size
     for _ in range(questions):
@@ -116,7 +116,7 @@ async def _answers(wire: bytes) -> AsyncIterator[str]:
 
 
 def _after_name(wire: bytes, at: int) -> int:
-    """Behind a name, which ends with an empty label or a pointer (RFC 1035, 4.1.4)."""
+    """The offset after a name, which ends with an empty label or a pointer (RFC 1035, 4.1.4)."""
     while length := wire[at]:
         if length & _POINTER:
             return at + 2

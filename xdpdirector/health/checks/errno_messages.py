@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The system's error numbers as sentences about a backend, or about this director.
+"""Translates errno values to sentences about a backend, or about this director.
 
-An error is a backend's verdict only when the backend, or somebody on the way to it, caused it. All others are this
-director's own, known here or not: they leave the verdict as it was.
+An error counts against a backend only if the backend, or a router on the path, caused it. All others, known
+here or not, are this director's own: the state stays.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NOT_THERE = {
     errno.EHOSTDOWN: _NO_WAY,
     errno.ENONET: _NO_WAY,
 }
-# Said by the peer, in TCP or in ICMP (net/ipv4/icmp.c, icmp_err_convert; net/ipv6/icmp.c, tab_unreach).
+# Caused by the peer, through TCP or ICMP (net/ipv4/icmp.c, icmp_err_convert; net/ipv6/icmp.c, tab_unreach).
 _FAILURES = {
     errno.ECONNRESET: "{target} reset the connection",
     errno.ECONNABORTED: "{target} broke the connection off",
@@ -50,7 +50,8 @@ _OUR_OWN = {
 
 
 def sentence(error: OSError, target: Target) -> CheckFailed | CheckImpossible:
-    """What a system error means, after the backend was asked: CheckImpossible when it is ours."""
+    """The error for an OSError after something was sent to the backend: CheckImpossible if this director
+    caused it."""
     number = error.errno or 0
     words = {"target": target, "host": target.host, "backend": target.backend}
     if number in _NOT_THERE:
@@ -64,7 +65,7 @@ def sentence(error: OSError, target: Target) -> CheckFailed | CheckImpossible:
 
 
 def impossible(error: OSError, target: Target) -> CheckImpossible:
-    """What a system error means before the backend was asked."""
+    """The error for an OSError before anything was sent to the backend."""
     words = {"target": target, "host": target.host, "backend": target.backend}
     number = error.errno or 0
     if number in _OUR_OWN:
@@ -73,7 +74,7 @@ def impossible(error: OSError, target: Target) -> CheckImpossible:
 
 
 async def dialled(dial: Dial, target: Target, kind: int, protocol: int = 0) -> socket.socket:
-    """A socket to ask with. CheckImpossible."""
+    """A socket to probe with. CheckImpossible."""
     try:
         return await dial(target, kind, protocol)
     except PermissionError as error:
@@ -85,7 +86,7 @@ async def dialled(dial: Dial, target: Target, kind: int, protocol: int = 0) -> s
 
 
 def late_search(search: Search, target: Target, timeout: float) -> CheckFailed | CheckImpossible:
-    """The answer came, but was not searched through in time."""
+    """The answer arrived, but was not searched in time."""
     within = format_duration(timeout)
     if search.begun:
         return CheckFailed(

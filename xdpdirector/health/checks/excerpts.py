@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The beginning of what a server sent, for a sentence that people read. Pure."""
+"""The beginning of received data, for messages. Pure."""
 
 from __future__ import annotations
 
-MOST = 40  # octets
+MOST = 40  # bytes
 
 
 def excerpt(data: bytes, most: int = MOST) -> str:
-    """Its first line, as `'SSH-2.0-OpenSSH'`, or for what is no text `the octets 16 03 01`; or `nothing`. Printable
-    ASCII only."""
+    """The first line, as `'SSH-2.0-OpenSSH'`; for binary data as `the octets 16 03 01`; or `nothing`.
+    Printable ASCII only."""
     if not data:
         return "nothing"
     begin = bytes(data[:most])

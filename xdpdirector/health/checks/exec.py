@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `exec` check: a program of the operator's, fine when it ends with status 0.
+"""The `exec` check: runs an operator's program, which succeeds with exit status 0.
 
-It runs without a shell, in a session of its own, and has nothing but what it needs (`xdpdirector.health.sandbox`).
-Its own end decides, whatever it left behind: then, or when its time is up, all that it started is killed, and
-nobody listens to its output any more. It may say 64 KiB at most, of which the first line is kept. Whom to ask
-stands in its environment: XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program may run at all is decided
+It runs without a shell, in a session of its own, with the least privileges (`xdpdirector.health.sandbox`).
+The exit of the program itself decides; then, or at the time-out, all its descendants are killed and their
+output is discarded. At most 64 KiB of output are accepted, and the first line is kept. The target is passed
+in the environment: XDPDIRECTOR_ADDRESS, XDPDIRECTOR_PORT. Whether a program is permitted is decided
 elsewhere.
 """
 
@@ -28,12 +28,12 @@ from xdpdirector.model.checks import Checks, CheckSpec, ExecCheck
 from xdpdirector.model.durations import format_duration
 
 LIMIT = 65536
-KILLED_WITHIN = 1.0  # seconds; whoever sleeps in the kernel for longer is left to it
+KILLED_WITHIN = 1.0  # seconds; a process that sleeps longer in the kernel is abandoned
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the program says so."""
+    """Succeeds if the program does."""
     assert isinstance(spec, ExecCheck)
     name = spec.command[0]
 
@@ -56,7 +56,7 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
 
 
 def notes(checks: Checks) -> list[str]:
-    """What this kernel cannot do for programs that may be run."""
+    """Protections of programs that this kernel lacks, as sentences."""
     if not checks.allow_exec or sandbox.landlock():
         return []
     return [
@@ -66,10 +66,10 @@ def notes(checks: Checks) -> list[str]:
 
 
 async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int:
-    """Its status. CheckFailed when it says too much, OSError when it cannot be started."""
+    """The exit status. CheckFailed for too much output, OSError if it cannot be started."""
     environment = {"PATH": PATH, "LANG": "C.UTF-8"}
     environment |= {"XDPDIRECTOR_ADDRESS": str(target.address), "XDPDIRECTOR_PORT": str(target.port)}
-    program = Path(command[0]).stat()  # so that what is not there is told as ever
+    program = Path(command[0]).stat()  # a missing program raises the usual error
     if not os.access(command[0], os.X_OK) or not stat.S_ISREG(program.st_mode):
         raise PermissionError(errno.EACCES, "it may not be executed")
     process = await asyncio.create_subprocess_exec(
@@ -93,7 +93,7 @@ async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int
 
 
 async def _kill(process: Process) -> None:
-    """It, if it still runs, with all that it started: SIGTERM asks who confines it to do that."""
+    """Kill the program, if it still runs, with all its descendants: SIGTERM makes the sandbox do that."""
     for number in (signal.SIGTERM, signal.SIGKILL):
         if process.returncode is not None:
             return
@@ -105,7 +105,8 @@ async def _kill(process: Process) -> None:
 
 
 class _Output:
-    """A pipe of our own: with one of asyncio's, the end of a program is the end of all that have inherited it."""
+    """A pipe of our own: asyncio would report the exit only when all processes that inherited its pipe have
+    ended."""
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -124,7 +125,7 @@ class _Output:
         os.close(self.theirs)
 
     def first_line(self) -> str:
-        """Of all that was said up to now."""
+        """Of the output so far."""
         self._hear()
         lines = self._said.decode("utf-8", "replace").strip().splitlines()
         return lines[0][:160] if lines else ""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `ftp` check: greeting, and AUTH TLS where it is asked for (RFC 959, RFC 4217). Nobody logs in."""
+"""The `ftp` check: greeting, and AUTH TLS if configured (RFC 959, RFC 4217). No login."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpdirector.model.checks import CheckSpec, FtpCheck
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server greets, and takes AUTH TLS."""
+    """Succeeds if the server greets, and accepts AUTH TLS."""
     assert isinstance(spec, FtpCheck)
     async with channel(spec, target, dial) as talk:
         if spec.tls == "direct":

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `http` check: GET, and a look at status, body and weight.
+"""The `http` check: GET; compares status and body, and reads the requested weight.
 
-The answer is read to its end, so that the server's log shows nothing odd, but 64 KiB of it at most. h11
-speaks the protocol; this file must not know how the connection was made.
+Reads the response to its end, so that the server logs no broken connection, but at most 64 KiB. h11
+implements the protocol; this module must not know how the connection was made.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from xdpdirector.health.checks.stream import LIMIT, PIECE, Channel, channel
 from xdpdirector.model.checks import CheckSpec, HttpBase, HttpCheck
 
 HEAD = 16384
-AT_ONCE = 64  # of its small pieces, until the loop gets a turn
+AT_ONCE = 64  # small pieces that are read before other tasks of the event loop run
 _PHRASES = {each.value: each.phrase for each in HTTPStatus}
-_TOO_LARGE = 431  # h11's word for what exceeds its buffer
+_TOO_LARGE = 431  # h11's status for data that exceeds its buffer
 _BYTES = re.compile(r"""bytearray\(b('[^']*'|"[^"]*")\)""")
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
-    """Fine when the whole answer, or 64 KiB of it, came in time, as it is wanted."""
+    """Succeeds if the whole response, or 64 KiB of it, arrives in time and is as expected."""
     assert isinstance(spec, HttpCheck)
     async with channel(spec, target, dial) as talk:
         return await ask(talk, spec, usual_port=80)
 
 
 async def ask(talk: Channel, spec: HttpBase, *, usual_port: int) -> float | None:
-    """The exchange; the part of its weight that the server asks for."""
+    """Exchange request and response; returns the share of its weight that the server requests."""
     exchange = _Exchange(talk, spec)
     await talk.send(exchange.question(usual_port))
     response = await exchange.response()
@@ -47,7 +47,7 @@ async def ask(talk: Channel, spec: HttpBase, *, usual_port: int) -> float | None
 
 
 class _Exchange:
-    """One request and its answer."""
+    """One request and its response."""
 
     def __init__(self, talk: Channel, spec: HttpBase) -> None:
         self._talk, self._spec = talk, spec
@@ -66,7 +66,7 @@ class _Exchange:
         return (head or b"") + (self._http.send(h11.EndOfMessage()) or b"")
 
     async def response(self) -> h11.Response:
-        """The final one; 1xx answers before it do not count."""
+        """The final response; 1xx responses before it are skipped."""
         while not isinstance(event := await self._event(), h11.Response):
             if event is None:
                 raise CheckFailed(
@@ -101,7 +101,7 @@ class _Exchange:
         return share
 
     async def _event(self) -> object:
-        """The next thing the server says; None when 64 KiB of it are enough."""
+        """The next event of the response; None after 64 KiB."""
         self._pieces += 1
         if self._pieces % AT_ONCE == 0:
             await asyncio.sleep(0)
@@ -130,5 +130,5 @@ class _Exchange:
 
 
 def _unquoted(match: re.Match[str]) -> str:
-    """h11 shows octets as Python writes them: bytearray(b'zz\\r\\n')."""
+    r"""h11 shows bytes in Python syntax: bytearray(b'zz\r\n')."""
     return f"'{match[1][1:-1]}'"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `https` check: `http` inside TLS."""
+"""The `https` check: `http` over TLS."""
 
 from __future__ import annotations
 

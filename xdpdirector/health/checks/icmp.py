@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `icmp` check: an echo request (RFC 792, RFC 4443), by a ping socket or, without the right to one, a raw one.
+"""The `icmp` check: an echo request (RFC 792, RFC 4443), over a ping socket or, without permission for one, a
+raw socket.
 
-A ping socket gets only the answers to itself, and the kernel fills in its identifier and checksum.
+A ping socket receives only replies to itself, and the kernel fills in its identifier and checksum.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from xdpdirector.model.checks import CheckSpec
 
 _HEADER = struct.Struct("!BBHHH")  # type, code, checksum, identifier, sequence number
 _ECHO = {4: (socket.IPPROTO_ICMP, 8, 0), 6: (socket.IPPROTO_ICMPV6, 128, 129)}  # protocol, request, reply
-# Identifiers from the range of ports that belongs to checks: see checknet.
+# Identifiers from the checks' range of ports: see `veth`.
 _identifiers = itertools.cycle(range(0xF000, 0x10000))
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the answer brings back what was sent."""
+    """Succeeds if the reply contains the data sent."""
     for kind in (socket.SOCK_DGRAM, socket.SOCK_RAW):
         try:
             return await _ping(spec, target, dial, kind)
@@ -48,7 +49,8 @@ async def _ping(spec: CheckSpec, target: Target, dial: Dial, kind: int) -> None:
 
 
 def _echo(kind: int, identifier: int, data: bytes) -> bytes:
-    """With the checksum of IPv4 (RFC 1071); the kernel writes that of IPv6, and both of a ping socket."""
+    """An echo request with IPv4's checksum (RFC 1071); the kernel computes IPv6's, and both for a ping
+    socket."""
     words = struct.unpack(f"!{len(data) // 2}H", data)
     total = sum(words) + (kind << 8) + identifier + 1
     while total >> 16:

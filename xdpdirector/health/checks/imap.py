@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `imap` check: greeting, and STARTTLS where it is asked for (RFC 9051). Nobody logs in."""
+"""The `imap` check: greeting, and STARTTLS if configured (RFC 9051). No login."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpdirector.model.checks import CheckSpec, ImapCheck
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server greets with OK."""
+    """Succeeds if the server greets with OK."""
     assert isinstance(spec, ImapCheck)
     async with channel(spec, target, dial) as talk:
         if spec.tls == "direct":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `ldap` check: an anonymous bind and, where it is asked for, a look at the root DSE (RFC 4511, RFC 4512).
+"""The `ldap` check: an anonymous bind and, if configured, a search of the root DSE (RFC 4511, RFC 4512).
 
-ldap3, the client library, opens its sockets itself, and a check must be handed one.
+Not with ldap3, which opens its own sockets; a check gets its socket from a dial.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from xdpdirector.health.checks.stream import LIMIT, Channel, channel
 from xdpdirector.model.checks import CheckSpec, LdapCheck
 
 BIND = bytes.fromhex("300c 020101 6007 020103 0400 8000")  # version 3, no name, no password
-# Of the root DSE alone ("", baseObject), for its objectClass, which is short: (objectClass=*), one entry at most.
+# Search of the root DSE only ("", baseObject) for its short attribute objectClass: (objectClass=*), one entry
+# at most.
 _OBJECT_CLASS = b"objectClass".hex()
 SEARCH = bytes.fromhex(
     f"3032 020102 632d 0400 0a0100 0a0100 020101 020100 010100 870b {_OBJECT_CLASS} 300d 040b {_OBJECT_CLASS}"
@@ -54,7 +55,7 @@ _RESULTS = {  # RFC 4511, appendix A
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server takes the bind, and shows its root DSE."""
+    """Succeeds if the server accepts the bind, and returns its root DSE."""
     assert isinstance(spec, LdapCheck)
     async with channel(spec, target, dial) as talk:
         if spec.tls == "direct":
@@ -82,7 +83,8 @@ async def _expect(talk: Channel, operation: str, question: str) -> None:
 
 
 def _parse(data: bytes) -> tuple[str, int, str]:
-    """The kind of answer; its result and the words with it, 0 and none for what has no result. ValueError."""
+    """The type of the response, with its result code and message; 0 and empty for responses without a result.
+    ValueError."""
     message, _ = ber.read(data)
     number, answer = ber.first(message, 2)
     number.number(4)
@@ -96,7 +98,7 @@ def _parse(data: bytes) -> tuple[str, int, str]:
 
 
 async def _receive(talk: Channel) -> bytes:
-    """One message: BER's tag and length (X.690, 8.1), and as much as that says."""
+    """Receive one message: tag and length (X.690, 8.1), and that many bytes."""
     head = await talk.exactly(2)
     if head[:1] != b"\x30":
         raise CheckFailed(f"the answer of {talk.target} is not LDAP: it begins with {excerpt(head)}")

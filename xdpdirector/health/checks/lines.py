@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers of one line that say in their first word whether all is well, over a channel."""
+"""Reads line-based responses whose first word says whether they are positive, over a channel."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from xdpdirector.health.checks.stream import Channel
 
 
 async def begins(talk: Channel, wanted: Collection[str], what: str, *, passing: str = "") -> None:
-    """CheckFailed unless the next line begins with one of these, in any case. Lines that begin with `passing` do
-    not count. `what`: the line, in a sentence: `its greeting`."""
+    """CheckFailed unless the next line begins with one of these, case-insensitively. Lines that begin with
+    `passing` are skipped. `what`: names the line in a sentence: `its greeting`."""
     talk.expected = what
     while True:
         octets = await talk.line()

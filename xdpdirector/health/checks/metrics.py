@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Measures any probe: how often it tried, how often it failed, how long it took. Decides nothing by it."""
+"""Counts probes, failures and durations of any probe."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from xdpdirector.health.checks import CheckFailed, Dial, Probe, Target
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec
 
-KEPT = 3  # times the interval that a tally is kept after the last try
+KEPT = 3  # times the interval that a tally is kept after the last probe
 
 
 @dataclass
 class Tally:
-    """Of one type of check of one target, since it was first asked. `seconds`: of all tries together. `impossible`:
-    of the tries, those that could not be made, whatever became of the backend."""
+    """Counts of one check type and target since its first probe. `seconds`: total duration. `impossible`:
+    probes that could not be made, whatever the backend's state."""
 
     type: str
     target: Target
@@ -30,7 +30,7 @@ class Tally:
 
 
 class Measured:
-    """A Probe. `on_failure` gets the address of the backend that failed."""
+    """A Probe that counts another one. `on_failure` gets the address of the backend that failed."""
 
     def __init__(self, probe: Probe, on_failure: Callable[[Address], None]) -> None:
         self._probe, self._on_failure = probe, on_failure
@@ -57,7 +57,7 @@ class Measured:
             tally.gone_at = now + KEPT * spec.interval + spec.timeout
 
     def tallies(self) -> list[Tally]:
-        """Of what is being checked; what nobody asked for a while is forgotten."""
+        """The counts of present checks; those without a recent probe are dropped."""
         now = time.monotonic()
         self._tallies = {key: tally for key, tally in self._tallies.items() if tally.gone_at > now}
         return list(self._tallies.values())

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `mysql` check: the whole handshake, as a user without password who need not exist.
+"""The `mysql` check: a complete handshake as a user without a password, who need not exist.
 
-The whole of it, because a server that sees handshakes broken off blocks the director's address after a hundred
-(`max_connect_errors`). PyMySQL speaks the protocol: it blocks, so it runs in a thread, on the socket it is handed.
+Complete, because a server blocks the director's address after a hundred incomplete handshakes
+(`max_connect_errors`). PyMySQL implements the protocol; it blocks, so it runs in a thread, on the socket
+passed to it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from xdpdirector.health.checks.stream import LIMIT, channel
 from xdpdirector.model.checks import CheckSpec, MysqlCheck
 
 THREADS = 64
-# Access denied, to the database, with the password, with the plugin: said by a server that works.
+# Access denied: to the database, with this password, with this plugin. Only a working server says so.
 _ALIVE = {1045, 1044, 1698, 1251}
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server lets us in, or does not want this user."""
+    """Succeeds if the server accepts the login, or rejects the user."""
     assert isinstance(spec, MysqlCheck)
     async with channel(spec, target, dial) as talk:
         talk.expected = "the end of the handshake"
@@ -51,7 +52,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _shake_hands(opened: socket.socket, spec: MysqlCheck) -> str:
-    """In a thread; what is wrong, as the rest of a sentence."""
+    """Runs in a thread; returns what is wrong, as the end of a sentence."""
     bounded = _Bounded(opened, spec.timeout)
     connection = Connection(user=spec.user, password="", ssl_disabled=True, defer_connect=True)
     try:
@@ -62,14 +63,14 @@ def _shake_hands(opened: socket.socket, spec: MysqlCheck) -> str:
         words = str(error.args[-1])[:160] if error.args else repr(error)
         number = f" ({code})" if isinstance(code, int) and code else ""
         return "" if code in _ALIVE else f"did not finish the handshake: {words}{number}"
-    except Exception:  # what it makes of octets that are not MySQL
+    except Exception:  # PyMySQL's errors for data that is not MySQL
         return f"does not speak MySQL: it sent {excerpt(bounded.begin)}"
     return ""
 
 
 class _Bounded:
-    """As much of a socket as PyMySQL uses. Reading ends after 64 KiB; the library cannot change the timeout.
-    `begin`: the first octets that came."""
+    """The part of a socket that PyMySQL uses. Reads at most 64 KiB; the library cannot change the time-out.
+    `begin`: the first bytes received."""
 
     def __init__(self, opened: socket.socket, timeout: float) -> None:
         self._socket, self.begin = opened, b""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `pop3` check: greeting, and STLS where it is asked for (RFC 1939, RFC 2595). Nobody logs in."""
+"""The `pop3` check: greeting, and STLS if configured (RFC 1939, RFC 2595). No login."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpdirector.model.checks import CheckSpec, Pop3Check
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server greets with +OK."""
+    """Succeeds if the server greets with +OK."""
     assert isinstance(spec, Pop3Check)
     async with channel(spec, target, dial) as talk:
         if spec.tls == "direct":

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `postgres` check: the start of a session, up to the server's first answer (PostgreSQL manual, 55.2.1).
+"""The `postgres` check: starts a session, up to the server's first response (PostgreSQL manual, 55.2.1).
 
-The client libraries take a socket but cannot stop where a server asks for a password, which a healthy one does.
+Not with a client library: those cannot stop when a server requests a password, as a healthy one does.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from xdpdirector.model.checks import CheckSpec, PostgresCheck
 
 PROTOCOL = 3 << 16
 TERMINATE = b"X\0\0\0\4"
-# SQLSTATEs that only a living server gives: wrong user, not in pg_hba.conf; no such database.
+# SQLSTATEs that only a working server sends: wrong user, not in pg_hba.conf; no such database.
 _ALIVE = ("28", "3D000")
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server lets us in, asks for a password, or does not want this user."""
+    """Succeeds if the server accepts the login, requests a password, or rejects the user."""
     assert isinstance(spec, PostgresCheck)
     async with channel(spec, target, dial) as talk:
         await talk.send(_startup(spec))
@@ -52,7 +52,7 @@ async def _message(talk: Channel) -> tuple[bytes, bytes]:
 
 
 def _judge(talk: Channel, body: bytes) -> None:
-    """An ErrorResponse: fields of a letter and a text each."""
+    """Interpret an ErrorResponse: fields of a letter and a text each."""
     fields = {part[:1]: part[1:].decode("utf-8", "replace") for part in body.split(b"\0") if part}
     code = fields.get(b"C", "")
     if not code.startswith(_ALIVE):

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which probe belongs to which type of check: the one in the module of that name.
+"""Maps each check type to its probe: the one in the module of that name.
 
-A module, and with it the library for its protocol, is imported when its type is first asked for: a daemon whose
-checks are all `http` never loads DNS or LDAP.
+A module, and the library for its protocol, is imported at first use: a daemon with `http` checks only never
+loads DNS or LDAP.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from xdpdirector.model.checks import Checks, CheckSpec, Secured
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
     """The Probe for any check."""
     if isinstance(spec, Secured) and spec.verify:
-        await trust_store.trusted(spec)  # before the backend is asked: this time is not its own
+        await trust_store.trusted(spec)  # before the probe, so that its time limit excludes reading the file
     return await _probe_of(spec.type)(spec, target, dial)
 
 
 def allowing(checks: Checks) -> Probe:
-    """The Probe for any check that is allowed there."""
+    """The Probe for checks that are permitted by this configuration."""
 
     async def guarded(spec: CheckSpec, target: Target, dial: Dial) -> float | None:
         if why := spec.refusal(checks):

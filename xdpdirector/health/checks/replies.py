@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Replies with three digits, as SMTP (RFC 5321, 4.2) and FTP (RFC 959, 4.2) have them, over a channel."""
+"""Reads three-digit replies, as in SMTP (RFC 5321, 4.2) and FTP (RFC 959, 4.2), over a channel."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _REPLY = re.compile(rb"(\d{3})([ -]?)(.*)")
 
 
 async def reply(talk: Channel, code: int, *, to: str = "") -> None:
-    """Take in one reply, of one line or several; CheckFailed when it has another code. `to`: the command."""
+    """Read one reply, of one or more lines; CheckFailed if it has another code. `to`: the command."""
     what = f"answer to {to}" if to else "greeting"
     talk.expected = f"an {what}" if to else "its greeting"
     line = await talk.line()
@@ -30,6 +30,6 @@ async def reply(talk: Channel, code: int, *, to: str = "") -> None:
 
 
 async def command(talk: Channel, words: str, code: int) -> None:
-    """Say it and take in the reply."""
+    """Send a command and read the reply."""
     await talk.send(f"{words}\r\n".encode())
     await reply(talk, code, to=words)

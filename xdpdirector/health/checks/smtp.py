@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `smtp` check: greeting, EHLO, and STARTTLS where it is asked for (RFC 5321, RFC 3207)."""
+"""The `smtp` check: greeting, EHLO, and STARTTLS if configured (RFC 5321, RFC 3207)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpdirector.model.checks import CheckSpec, SmtpCheck
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the server takes all of it."""
+    """Succeeds if the server accepts all of it."""
     assert isinstance(spec, SmtpCheck)
     hello = f"EHLO {spec.hello}"
     async with channel(spec, target, dial) as talk:

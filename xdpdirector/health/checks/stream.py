@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A connection that a check talks over: bounded in time and octets, in the clear or in TLS.
+"""A connection for a check, plain or TLS: limited in time and bytes.
 
-Plain sockets instead of streams: `with` closes them on the spot, cancelled or not, and nothing waits for the
-peer. What goes wrong becomes a sentence; this file must not know what is said over the connection.
+Uses plain sockets, not asyncio streams: `with` closes them at once, even when cancelled, and nothing waits
+for the peer. Errors become sentences. Must not know the protocol spoken over the connection.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 @asynccontextmanager
 async def channel(spec: CheckSpec, target: Target, dial: Dial) -> AsyncIterator[Channel]:
-    """Connected; all that happens in the block has `spec.timeout` together."""
+    """A connected channel; the block is limited to `spec.timeout`."""
     talk = Channel(target)
     with await errno_messages.dialled(dial, target, socket.SOCK_STREAM) as opened:
         try:
@@ -49,7 +49,8 @@ async def channel(spec: CheckSpec, target: Target, dial: Dial) -> AsyncIterator[
 
 
 class Channel:
-    """Raises CheckFailed, and OSError for the caller of `channel` to translate. `expected` says what is awaited."""
+    """Raises CheckFailed, and OSError, which `channel` translates. `expected`: names the awaited data in
+    messages."""
 
     def __init__(self, target: Target) -> None:
         self.target, self.expected = target, ""
@@ -64,26 +65,26 @@ class Channel:
 
     @property
     def socket(self) -> socket.socket:
-        assert self._socket is not None  # `channel` gives it out connected only
+        assert self._socket is not None  # `channel` yields it only when connected
         return self._socket
 
     @property
     def received(self) -> int:
-        """Octets that came in so far."""
+        """Number of bytes received so far."""
         return self._received
 
     @property
     def certificate(self) -> bytes:
-        """The peer's, DER; empty without TLS."""
+        """The peer's certificate, DER; empty without TLS."""
         return (self._tls.getpeercert(binary_form=True) or b"") if self._tls else b""
 
     async def contains(self, expression: str, answer: bytes) -> bool:
-        """Whether it is found in there, in what is left of the time."""
+        """True if the expression matches in the answer, within the remaining time."""
         self._search = Search(expression, answer)
         return await self._search.found()
 
     def too_late(self, timeout: float) -> CheckFailed | CheckImpossible:
-        """What to say when the time is over now."""
+        """The error for a time-out at this moment."""
         if self._search:
             return errno_messages.late_search(self._search, self.target, timeout)
         within = format_duration(timeout)
@@ -92,7 +93,7 @@ class Channel:
         missing = self.expected or "anything"
         return CheckFailed(f"{self.target} opened the connection but did not send {missing} within {within}")
 
-    # Talking
+    # Sending and receiving
 
     async def send(self, data: bytes) -> None:
         if tls := self._tls:
@@ -101,7 +102,7 @@ class Channel:
             await asyncio.get_running_loop().sock_sendall(self.socket, data)
 
     async def receive(self, most: int = PIECE) -> bytes:
-        """Some octets; none at the end."""
+        """Some bytes; empty at the end of the connection."""
         if self._kept:
             data, self._kept = self._kept[:most], self._kept[most:]
             return data
@@ -116,14 +117,14 @@ class Channel:
         return data
 
     async def exactly(self, number: int) -> bytes:
-        """That many octets; CheckFailed when the connection ends before, or when they are too many."""
+        """Exactly this many bytes; CheckFailed if the connection ends before, or if there are too many."""
         data = b""
         while len(data) < number:
             data += await self._more(number - len(data))
         return data
 
     async def line(self) -> bytes:
-        """Up to the next newline, without it and without a carriage return."""
+        """The next line, without newline and carriage return."""
         data = b""
         while b"\n" not in data:
             data += await self._more(PIECE)
@@ -132,7 +133,7 @@ class Channel:
         return first.rstrip(b"\r")
 
     async def farewell(self, data: bytes) -> None:
-        """Be polite, but not at any price: what is said is settled."""
+        """Send a final command on a best-effort basis: the result is already decided."""
         with contextlib.suppress(CheckFailed, OSError):
             async with asyncio.timeout(FAREWELL):
                 await self.send(data)
@@ -152,9 +153,9 @@ class Channel:
     # TLS
 
     async def secure(self, context: ssl.SSLContext, name: str | None) -> None:
-        """From here on TLS. OSError for all that fails in it."""
+        """Start TLS. OSError for all failures of it."""
         self.expected = "its part of the TLS handshake"
-        self._kept = b""  # what came before in the clear does not count as said in TLS (RFC 3207, section 6)
+        self._kept = b""  # data received before TLS must not count as received in TLS (RFC 3207, section 6)
         tls = context.wrap_bio(self._incoming, self._outgoing, server_hostname=name)
         await self._in_tls(tls.do_handshake)
         self._tls = tls

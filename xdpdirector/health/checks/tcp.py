@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `tcp` check: does somebody listen?"""
+"""The `tcp` check: opens a connection."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from xdpdirector.model.checks import CheckSpec
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the connection opens in time."""
+    """Succeeds if the connection opens in time."""
     async with channel(spec, target, dial):
         pass

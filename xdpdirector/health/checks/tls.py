@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `tls` check, and TLS for the other checks: handshake, certificate, its days.
+"""The `tls` check, and TLS for the other checks: handshake, certificate, days until it expires.
 
-OpenSSL's words become sentences here; this file must not know what is said inside TLS.
+Translates OpenSSL's errors to sentences. Must not know the protocol inside TLS.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _LENGTHS = {0x17: 13, 0x18: 15}
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the handshake succeeds, and the certificate lasts."""
+    """Succeeds if the handshake does, and the certificate stays valid for the configured time."""
     assert isinstance(spec, TlsCheck)
     async with channel(spec, target, dial) as talk:
         await secure(talk, spec)
@@ -37,7 +37,7 @@ async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
 
 
 async def secure(talk: Channel, spec: Secured) -> None:
-    """The handshake, as the check's options want it."""
+    """Handshake with the check's options."""
     try:
         await talk.secure(await trust_store.trusted(spec), spec.sni)
     except ssl.SSLCertVerificationError as error:
@@ -73,7 +73,7 @@ def _judge_days(talk: Channel, least: int) -> None:
 
 
 def not_after(certificate: bytes) -> float:
-    """When a certificate (DER, RFC 5280, 4.1) ends, in seconds since the epoch. ValueError."""
+    """When a certificate (DER, RFC 5280, 4.1) expires, in seconds since the epoch. ValueError."""
     whole, _ = ber.read(certificate)
     (body,) = ber.first(whole, 1)
     fields = ber.first(body, 5)

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The authorities that checks trust, kept as TLS contexts: a file's, or this machine's own.
+"""Trusted CA certificates of checks as TLS contexts: from a file, or the system's.
 
-A file is looked at again before a try, once a second at most, and read anew when it is another one than before.
-What cannot be read anew is told, and what was read last goes on: a broken file says nothing about a server. All of
-it happens in threads, for nobody knows how fast a file system is.
+A file is checked for changes before a probe, at most once a second, and read again if it changed. If it
+cannot be read, that is reported, and the last version stays in use: a broken file says nothing about a
+server. All reads are in threads, because a file system can be slow.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from xdpdirector.system import files
 from xdpdirector.system.files import Fingerprint
 
 LOOK_APART = 1.0  # seconds
-READ_WITHIN = 5.0  # seconds; a file system that is away answers never
+READ_WITHIN = 5.0  # seconds; an unavailable file system may never answer
 _MOST = 64  # files
-_KEPT = 3  # intervals in which somebody asks again
+_KEPT = 3  # intervals after the last use
 
 
 @dataclass
 class _Known:
-    """`trouble`: why it could not be read again. `until`: when nobody asks for it any more (monotonic)."""
+    """`trouble`: why the file could not be read again. `until`: when an unused one is dropped (monotonic)."""
 
     context: ssl.SSLContext
     state: tuple[Fingerprint | None, ...]
@@ -41,7 +41,7 @@ _known: dict[str | None, _Known] = {}
 
 
 async def trusted(spec: Secured) -> ssl.SSLContext:
-    """What the check trusts, as it is now. CheckImpossible when it never could be read."""
+    """The trusted CAs of a check, up to date. CheckImpossible if they could never be read."""
     if not spec.verify:
         return _everybody()
     ca, keep = spec.ca, _KEPT * spec.interval + spec.timeout
@@ -66,7 +66,7 @@ async def trusted(spec: Secured) -> ssl.SSLContext:
 
 
 async def changed(ca: str | None) -> bool:
-    """Whether others are there than were read last. The next one who asks gets them."""
+    """True if the file differs from the version last read. The next probe uses the new one."""
     known = _known.get(ca)
     if known is None:
         return False
@@ -75,20 +75,20 @@ async def changed(ca: str | None) -> bool:
 
 
 def forget() -> None:
-    """Read all of them again when they are asked for."""
+    """Read all files again at their next use."""
     for known in _known.values():
         known.looked, known.state = -LOOK_APART, ()
 
 
 def notes() -> list[str]:
-    """A sentence for each file that checks want, and that cannot be read again."""
+    """One sentence for each file that checks need and that cannot be read again."""
     now = time.monotonic()
     return sorted(known.trouble for known in _known.values() if known.trouble and now < known.until)
 
 
 @cache
 def _everybody() -> ssl.SSLContext:
-    """The question is whether the server works, not how good its encryption is: old ones are asked as well."""
+    """Checks test whether the server works, not its encryption: allow old protocols and ciphers."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.minimum_version = ssl.TLSVersion.MINIMUM_SUPPORTED
@@ -97,7 +97,7 @@ def _everybody() -> ssl.SSLContext:
 
 
 def _look(ca: str | None, known: _Known | None) -> _Known:
-    """In a thread. OSError, ValueError."""
+    """Runs in a thread. OSError, ValueError."""
     state = _states(ca)
     if known and known.state == state:
         return _Known(known.context, state, time.monotonic(), known.until, "")

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The `udp` check: a datagram, and an answer or at least no ICMP error (RFC 1122, 4.1.3.3)."""
+"""The `udp` check: sends a datagram; expects an answer, or at least no ICMP error (RFC 1122, 4.1.3.3)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from xdpdirector.model.patterns import Search
 
 
 async def probe(spec: CheckSpec, target: Target, dial: Dial) -> None:
-    """Fine when the answer is as expected; when none is expected, as long as nobody says the port is closed."""
+    """Succeeds if the answer is as expected; if none is expected, unless the port is reported as closed."""
     assert isinstance(spec, UdpCheck)
     search: Search | None = None
 

@@ -128,7 +128,7 @@ export async function drain({ open, have, link }) {
 }
 
 export async function actions({ open, have, link }) {
-  const page = await open();
+  const page = await open({}, REFUSED);
   await logIn(page, link);
   await go(page, PAGES.service);
 

@@ -67,7 +67,7 @@ class Memory:
     since: Mapping[Key, tuple[Operational, datetime]] = field(default_factory=dict)
 
 
-class Standings:
+class BackendStatuses:
     """`on_news` is called when a check decided or a neighbour changed, perhaps often: `take_news` says for whom."""
 
     def __init__(self, neighbours: MakeNeighbours, checks: MakeChecks, on_news: Callable[[], None]) -> None:

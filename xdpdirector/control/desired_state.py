@@ -128,13 +128,14 @@ class Wishes:
             drains = self.drains.copy()
             drain(drains)
             drains = self._following(wanted, drains)
-            news = partial(self._tell, before, wanted, intent.author, intent.because(what))
-            with (
-                self._reconciler.events.behind(news),
-                self._reconciler.trying(wanted, _touched(before, wanted)),
-            ):
-                write = self._writing(wanted, what, intent, drains, file)
+            write = self._writing(wanted, what, intent, drains, file)
+
+            async def store() -> None:
                 self._keep(await to_its_end(write), drains)
+
+            news = partial(self._publish, before, wanted, intent.author, intent.because(what))
+            with self._reconciler.events.behind(news):
+                await self._reconciler.transactions.run(wanted, store)
             await self._reconciler.ensure_vips()
 
     def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
@@ -158,7 +159,7 @@ class Wishes:
         before = self.services
         wanted = self.tried(edit, intent, target, document)
         await asyncio.sleep(0)  # it may be long; so may what follows
-        self._reconciler.refuse_full(wanted, _touched(before, wanted))
+        self._reconciler.transactions.check(wanted)
         return await tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
 
     def is_of_file(self, service: str) -> bool:
@@ -260,16 +261,9 @@ class Wishes:
             drains.begin(key, self._plane.counts(key).active)
         return drains
 
-    def _tell(self, before: Services, after: Services, author: str, reason: str) -> None:
+    def _publish(self, before: Services, after: Services, author: str, reason: str) -> None:
         log.info("revision %d by %s: %s", self.revision, author, reason)
         for kind, subject, text, data in happenings(before, after):
             self._reconciler.events.publish(
                 kind, subject, text, **data, author=author, reason=reason, revision=self.revision
             )
-
-
-def _touched(before: Services, after: Services) -> list[str]:
-    """The services that differ. Those that go come last, so that a listener passes to its new service without a
-    moment in which it belongs to nobody."""
-    changed = [name for name, spec in after.items() if before.get(name) is not spec]
-    return changed + [name for name in before if name not in after]

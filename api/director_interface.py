@@ -8,16 +8,17 @@ loop; the reading ones are cheap and do not wait. Errors are those of `xdpdirect
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Literal, Protocol
+from typing import Protocol
 
 from xdpdirector.control.events import Events
-from xdpdirector.control.explain import Explaining
+from xdpdirector.control.explain import Explain
 from xdpdirector.control.status_views import ServiceSample
-from xdpdirector.control.trace_sessions import Tracing
+from xdpdirector.control.trace_sessions import TraceSessions
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.interface import LanSource
-from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import DenyEntry, Prefix
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import (
@@ -30,6 +31,7 @@ from xdpdirector.model.status import (
     Statistics,
     Vitals,
 )
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Plan, RevisionView
 from xdpdirector.state.revisions import Summary
@@ -51,7 +53,8 @@ class ConfigurationControl(Protocol):
 
 
 class GuardControl(Protocol):
-    """Who is denied, and what limits refused. `xdpdirector.control.guard_controller.Guard` has this shape."""
+    """The deny list, and what limits refused. `xdpdirector.control.guard_controller.GuardController` has this
+    shape."""
 
     def view(self) -> GuardView: ...
 
@@ -70,6 +73,33 @@ class GuardControl(Protocol):
     async def replace(self, entries: Collection[DenyEntry], *, intent: Intent) -> None: ...
 
 
+class DrainControl(Protocol):
+    """Admin states and drains. `xdpdirector.control.drain_controller.DrainController` has this shape."""
+
+    async def delete_backend(
+        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
+    ) -> None: ...
+
+    async def set_admin(
+        self,
+        service: str,
+        name: str,
+        change: AdminChange,
+        *,
+        intent: Intent,
+    ) -> BackendView: ...
+
+    async def set_admin_of(
+        self,
+        selector: Selector,
+        change: AdminChange,
+        *,
+        intent: Intent,
+    ) -> list[BackendView]: ...
+
+    async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView: ...
+
+
 class Control(Protocol):
     """Writes return when the maps hold the change; with an intent that is only to be tried they raise DryRunError.
     `patch` is an RFC 7396 merge patch, times are seconds."""
@@ -82,16 +112,19 @@ class Control(Protocol):
     def configuration(self) -> ConfigurationControl: ...
 
     @property
+    def drains(self) -> DrainControl: ...
+
+    @property
     def events(self) -> Events: ...
 
     @property
     def guard(self) -> GuardControl: ...
 
     @property
-    def explaining(self) -> Explaining: ...
+    def explaining(self) -> Explain: ...
 
     @property
-    def tracing(self) -> Tracing: ...
+    def tracing(self) -> TraceSessions: ...
 
     @property
     def lan(self) -> LanSource: ...
@@ -121,15 +154,7 @@ class Control(Protocol):
 
     def backend(self, service: str, name: str) -> BackendView: ...
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         """What reads a page of them, from a place in the table on; it may take long, and be called in another
         thread."""
 
@@ -165,32 +190,3 @@ class Control(Protocol):
     async def patch_backend(
         self, service: str, name: str, patch: dict[str, object], *, intent: Intent
     ) -> BackendView: ...
-
-    async def delete_backend(
-        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
-    ) -> None: ...
-
-    async def set_admin(
-        self,
-        service: str,
-        name: str,
-        admin: AdminState,
-        *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
-        intent: Intent,
-    ) -> BackendView: ...
-
-    async def set_admin_of(
-        self,
-        selector: Selector,
-        admin: AdminState,
-        *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
-        intent: Intent,
-    ) -> list[BackendView]: ...
-
-    async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView: ...

@@ -9,10 +9,11 @@ from pydantic import BaseModel, Field, GetJsonSchemaHandler, model_validator
 from pydantic_core import CoreSchema
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.model import BackendSpec, Frozen, Name, ServiceSpec, Timeout
+from xdpdirector.model import AdminState, BackendSpec, Frozen, Name, ServiceSpec, Timeout
 from xdpdirector.model.fields import Between, Duration
 from xdpdirector.model.guard import DenyEntry, DenyReason, PrefixField
 from xdpdirector.model.status import BackendView, DeniedView, ServiceView
+from xdpdirector.state import admin_change
 
 Wait = Annotated[
     Duration, Between(0.001, 600, "must be at least 1ms, and at most 10m: ask again to wait longer")
@@ -159,12 +160,20 @@ class AdminChange(Frozen):
 
     reason: Annotated[str, Field(max_length=500)] = ""
 
+    def to(self, admin: AdminState) -> admin_change.AdminChange:
+        """The change to this state."""
+        return admin_change.AdminChange(admin, self.reason)
+
 
 class DrainChange(AdminChange):
     """A drain may end by itself: at `deadline` the connections left are kept, or cut."""
 
     deadline: Timeout | None = None
     on_deadline: Literal["keep", "cut"] = "keep"
+
+    def drain(self) -> admin_change.AdminChange:
+        """The change to `drain`."""
+        return admin_change.AdminChange(AdminState.DRAIN, self.reason, self.deadline, self.on_deadline)
 
 
 Item = TypeVar("Item")

@@ -112,15 +112,8 @@ async def drain_backends(
     body: DrainChange | None = None,
 ) -> Items[BackendView]:
     """Send the backends with these labels no new connections; running ones go on. One revision, all or none."""
-    change = body or DrainChange()
-    views = await director.set_admin_of(
-        labels.parse(selector),
-        AdminState.DRAIN,
-        reason=change.reason,
-        deadline=change.deadline,
-        on_deadline=change.on_deadline,
-        intent=intent,
-    )
+    change = (body or DrainChange()).drain()
+    views = await director.drains.set_admin_of(labels.parse(selector), change, intent=intent)
     return _changed(views, director, response)
 
 
@@ -133,10 +126,8 @@ async def enable_backends(
     body: AdminChange | None = None,
 ) -> Items[BackendView]:
     """Take the backends with these labels into service again. One revision."""
-    reason = body.reason if body else ""
-    views = await director.set_admin_of(
-        labels.parse(selector), AdminState.ENABLED, reason=reason, intent=intent
-    )
+    change = (body or AdminChange()).to(AdminState.ENABLED)
+    views = await director.drains.set_admin_of(labels.parse(selector), change, intent=intent)
     return _changed(views, director, response)
 
 
@@ -149,10 +140,8 @@ async def maintain_backends(
     body: AdminChange | None = None,
 ) -> Items[BackendView]:
     """Send the backends with these labels nothing at all; running connections are cut. One revision."""
-    reason = body.reason if body else ""
-    views = await director.set_admin_of(
-        labels.parse(selector), AdminState.MAINTENANCE, reason=reason, intent=intent
-    )
+    change = (body or AdminChange()).to(AdminState.MAINTENANCE)
+    views = await director.drains.set_admin_of(labels.parse(selector), change, intent=intent)
     return _changed(views, director, response)
 
 
@@ -177,7 +166,7 @@ async def get_backend(
 ) -> BackendView:
     """One backend; with `wait=drained` a long poll that ends when no connection is left."""
     if wait == "drained":
-        return _tagged(await director.wait_drained(service, backend, timeout), director, response)
+        return _tagged(await director.drains.wait_drained(service, backend, timeout), director, response)
     return _tagged(director.backend(service, backend), director, response)
 
 
@@ -226,7 +215,7 @@ async def delete_backend(
     """Remove a backend; 409 while it has connections, unless forced, or drained first (504 if still busy)."""
     if force and drain is not None:
         raise InvalidRequestError("force and drain exclude each other: force does not wait, drain does")
-    await director.delete_backend(service, backend, force=force, drain=drain, intent=intent)
+    await director.drains.delete_backend(service, backend, force=force, drain=drain, intent=intent)
 
 
 @router.post("/{backend}/drain", dependencies=[IdempotentDep])
@@ -239,16 +228,8 @@ async def drain_backend(
     body: DrainChange | None = None,
 ) -> BackendView:
     """Send it no new connections; running ones go on."""
-    change = body or DrainChange()
-    view = await director.set_admin(
-        service,
-        backend,
-        AdminState.DRAIN,
-        reason=change.reason,
-        deadline=change.deadline,
-        on_deadline=change.on_deadline,
-        intent=intent,
-    )
+    change = (body or DrainChange()).drain()
+    view = await director.drains.set_admin(service, backend, change, intent=intent)
     return _tagged(view, director, response)
 
 
@@ -262,8 +243,8 @@ async def enable_backend(
     body: AdminChange | None = None,
 ) -> BackendView:
     """Take it into service again."""
-    reason = body.reason if body else ""
-    view = await director.set_admin(service, backend, AdminState.ENABLED, reason=reason, intent=intent)
+    change = (body or AdminChange()).to(AdminState.ENABLED)
+    view = await director.drains.set_admin(service, backend, change, intent=intent)
     return _tagged(view, director, response)
 
 
@@ -277,8 +258,8 @@ async def maintain_backend(
     body: AdminChange | None = None,
 ) -> BackendView:
     """Send it nothing at all; running connections are cut."""
-    reason = body.reason if body else ""
-    view = await director.set_admin(service, backend, AdminState.MAINTENANCE, reason=reason, intent=intent)
+    change = (body or AdminChange()).to(AdminState.MAINTENANCE)
+    view = await director.drains.set_admin(service, backend, change, intent=intent)
     return _tagged(view, director, response)
 
 

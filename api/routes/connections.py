@@ -13,6 +13,7 @@ from xdpdirector.api.http.negotiation import JSON
 from xdpdirector.api.http.read_queue import ReaderDep, as_json
 from xdpdirector.api.routers import new_router
 from xdpdirector.model import HostAddress
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import ConnectionView
 
 ConnectionCursor = Annotated[pagination.Cursor, pagination.of("connections")]
@@ -36,11 +37,13 @@ async def list_connections(
     table: where few connections match it may be short, or empty, and `next` leads on all the same.
     """
     look = director.connections(
-        service=service,
-        backend=backend,
-        client=None if client is None else str(client),
-        limit=limit,
-        place=cursor or 0,
+        ConnectionQuery(
+            service=service,
+            backend=backend,
+            client=None if client is None else str(client),
+            limit=limit,
+            place=cursor or 0,
+        )
     )
 
     def write() -> bytes:

@@ -21,6 +21,7 @@ from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import ConnectionView
 from xdpdirector.paths import InstancePaths
 
@@ -259,7 +260,7 @@ def test_connections_can_be_asked_for(
         world.send(frame)
 
     asked = {"service": None, "backend": None, "client": None, **query}
-    views = plane.connections(**asked, limit=100)().items
+    views = plane.connections(ConnectionQuery(**asked, limit=100))().items
 
     assert {str(view.client) for view in views} == set(found)
     assert {(view.service, view.backend, view.port, view.state) for view in views} <= {
@@ -272,7 +273,7 @@ def test_strange_clients_are_shown_too(world: w.World, plane: RealPlane) -> None
     for frame in opened_by(*ODD):
         world.send(frame)
 
-    views = plane.connections(service=None, backend=None, client=None, limit=100)().items
+    views = plane.connections(ConnectionQuery(limit=100))().items
 
     assert {view.client for view in views} == {ip_address(text) for text in ODD}
 
@@ -282,7 +283,7 @@ def test_there_are_no_more_than_asked_for(world: w.World, plane: RealPlane) -> N
     for frame in opened_by(*CLIENTS):
         world.send(frame)
 
-    assert len(plane.connections(service=None, backend=None, client=None, limit=2)().items) == 2
+    assert len(plane.connections(ConnectionQuery(limit=2))().items) == 2
 
 
 def test_all_come_page_by_page(world: w.World, plane: RealPlane) -> None:
@@ -306,7 +307,7 @@ def test_a_page_looks_at_a_bounded_part_of_the_table(
     for frame in opened_by(*CLIENTS):
         world.send(frame)
 
-    pages = all_pages(plane, service=None, backend=None, client=None, limit=100)
+    pages = all_pages(plane, limit=100)
 
     buckets = sum(map(world.tables.entries, conntrack.TABLES))
     assert len(pages) == -(-buckets // 256)
@@ -320,21 +321,21 @@ def test_a_page_reads_from_where_the_one_before_ended(
     for frame in opened_by(*CLIENTS):
         world.send(frame)
     asked: dict[str, Any] = {"service": None, "backend": None, "client": None, "limit": 3}
-    following = plane.connections(**asked)().next
+    following = plane.connections(ConnectionQuery(**asked))().next
     assert following is not None
     monkeypatch.setattr(conntrack, "_BUCKETS", 1)
     begun: list[int] = []
     read = plane._records.from_bucket
     monkeypatch.setattr(plane._records, "from_bucket", lambda bucket: begun.append(bucket) or read(bucket))
 
-    found = plane.connections(**asked, place=following)()
+    found = plane.connections(ConnectionQuery(**asked, place=following))()
 
     assert begun[0] == following // 4
     assert found.items
 
 
 def test_a_place_behind_the_table_is_its_end(plane: RealPlane) -> None:
-    found = plane.connections(service=None, backend=None, client=None, limit=3, place=1 << 50)()
+    found = plane.connections(ConnectionQuery(limit=3, place=1 << 50))()
 
     assert found == ((), None)
 
@@ -342,7 +343,7 @@ def test_a_place_behind_the_table_is_its_end(plane: RealPlane) -> None:
 def all_pages(plane: RealPlane, **asked: Any) -> list[tuple[ConnectionView, ...]]:
     pages, following = [], 0
     while True:
-        found = plane.connections(**asked, place=following)()
+        found = plane.connections(ConnectionQuery(**asked, place=following))()
         pages.append(found.items)
         if found.next is None:
             return pages
@@ -351,7 +352,7 @@ def all_pages(plane: RealPlane, **asked: Any) -> list[tuple[ConnectionView, ...]
 
 def test_who_reads_when_the_maps_are_closed_is_told(world: w.World) -> None:
     with RealPlane(paths_of(world), world.tables.loaded) as plane:
-        read = plane.connections(service=None, backend=None, client=None, limit=3)
+        read = plane.connections(ConnectionQuery(limit=3))
 
     with pytest.raises(DataplaneError, match="stopping"):
         read()
@@ -359,7 +360,7 @@ def test_who_reads_when_the_maps_are_closed_is_told(world: w.World) -> None:
 
 def test_a_client_that_is_no_address_is_refused(plane: RealPlane) -> None:
     with pytest.raises(InvalidRequestError, match="'here'") as caught:
-        plane.connections(service=None, backend=None, client="here", limit=1)
+        plane.connections(ConnectionQuery(service=None, backend=None, client="here", limit=1))
 
     assert caught.value.pointer == "/client"
 

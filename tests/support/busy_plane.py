@@ -11,6 +11,7 @@ from tests.support.fake_plane import FakePlane
 from xdpdirector.dataplane.explain_types import Finding, Question
 from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.model import Key
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import ConnectionCounts, ConnectionPage, ConnectionView, Traffic
 
 CLIENT, VIP = ip_address("198.51.100.7"), ip_address("192.0.2.10")
@@ -35,16 +36,8 @@ class LivelyPlane(FakePlane):
     def verdicts(self) -> dict[str, int]:
         return {"forward_connection": 10, "drop_denied": 1}
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
-        wanted = (service, backend, client)
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
+        wanted = (query.service, query.backend, query.client)
         found = [
             ConnectionView(
                 service=key[0],
@@ -61,8 +54,10 @@ class LivelyPlane(FakePlane):
             for number in range(self.counts(key).active)
             if all(ask in (None, told) for ask, told in zip(wanted, (*key, str(CLIENT)), strict=True))
         ]
-        behind = place + limit
-        return lambda: ConnectionPage(tuple(found[place:behind]), behind if behind < len(found) else None)
+        behind = query.place + query.limit
+        return lambda: ConnectionPage(
+            tuple(found[query.place : behind]), behind if behind < len(found) else None
+        )
 
     def watch(self, selection: Selection | None, seconds: float) -> None:
         super().watch(selection, seconds)

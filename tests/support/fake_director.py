@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
-from typing import Any, Literal
+from typing import Any
 
 from tests.support.fake_keeper import FakeKeeper
 from tests.support.fake_lan import FakeLan
@@ -16,16 +16,17 @@ from tests.support.fake_plane import FakePlane
 from tests.support.stage import FakeHistory
 from xdpdirector.control import status_views
 from xdpdirector.control.events import Events
-from xdpdirector.control.explain import Explaining
-from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.explain import Explain
+from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.planner import Standing, VipVerdict, standing_of
 from xdpdirector.control.preview import running
 from xdpdirector.control.status_views import ServiceSample
-from xdpdirector.control.trace_sessions import Tracing
+from xdpdirector.control.trace_sessions import TraceSessions
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.lvs import LvsSpec
 from xdpdirector.model.status import (
@@ -47,6 +48,7 @@ from xdpdirector.model.status import (
 )
 from xdpdirector.net.next_hop import Route
 from xdpdirector.state import edits, etag
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import (
     Missing,
@@ -58,7 +60,7 @@ from xdpdirector.state.diff import (
 from xdpdirector.state.drain_estimate import Progress
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.dry_run import DryRunError
-from xdpdirector.state.revisions import Revision, Summary
+from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
 from xdpdirector.sync.status import NoSync
 from xdpdirector.system import boot_time
 
@@ -76,9 +78,9 @@ class FakeDirector:
         self.sync = NoSync()
         self.checked: list[Tally] = []
         self.plane = FakePlane()
-        self.guard = Guard(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
-        self.explaining = Explaining(self.plane, self.service)
-        self.tracing = Tracing(self.plane)
+        self.guard = GuardController(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
+        self.explaining = Explain(self.plane, self.service)
+        self.tracing = TraceSessions(self.plane)
         self.busy: dict[Key, int] = {}
         self.down: dict[Key, str] = {}
         self.lacking: dict[tuple[str, str, Address], str] = {}
@@ -170,15 +172,7 @@ class FakeDirector:
             FOUND,
         )
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         self._break()
         found = [
             ConnectionView(
@@ -194,10 +188,14 @@ class FakeDirector:
             )
             for key, count in self.busy.items()
             for number in range(count)
-            if service in (None, key[0]) and backend in (None, key[1]) and client in (None, CLIENT)
+            if query.service in (None, key[0])
+            and query.backend in (None, key[1])
+            and query.client in (None, CLIENT)
         ]
-        behind = place + limit
-        return lambda: ConnectionPage(tuple(found[place:behind]), behind if behind < len(found) else None)
+        behind = query.place + query.limit
+        return lambda: ConnectionPage(
+            tuple(found[query.place : behind]), behind if behind < len(found) else None
+        )
 
     async def holdings(self) -> Holdings:
         return await self.plane.holdings()
@@ -232,6 +230,11 @@ class FakeDirector:
             warnings=self.warnings,
             revision=len(self.authors),
         )
+
+    @property
+    def drains(self) -> FakeDirector:
+        """A part of its own in a real director."""
+        return self
 
     async def create_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
         self._write(edits.create_service(self._services, name, spec), intent)
@@ -273,7 +276,7 @@ class FakeDirector:
         self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
     ) -> None:
         if drain is not None and not intent.dry_run:
-            await self.set_admin(service, name, AdminState.DRAIN, intent=intent)
+            await self.set_admin(service, name, AdminChange(AdminState.DRAIN), intent=intent)
             await self.wait_drained(service, name, drain)
         count = self.backend(service, name).connections.active
         if count and not force:
@@ -284,40 +287,33 @@ class FakeDirector:
         self,
         service: str,
         name: str,
-        admin: AdminState,
+        change: AdminChange,
         *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
         intent: Intent,
     ) -> BackendView:
-        wanted = edits.patch_backend(self._services, service, name, {"admin": admin})
-        self._write(wanted, intent, service, name, what=f"{admin} {service}/{name}")
+        wanted = edits.patch_backend(self._services, service, name, {"admin": change.admin})
+        self._write(wanted, intent, service, name, what=f"{change.admin} {service}/{name}")
         key = (service, name)
-        if admin is AdminState.DRAIN:
-            count = self.busy.get(key, 0)
-            self._drains.begin(key, count, reason=reason, deadline=deadline, on_deadline=on_deadline)
+        if change.admin is AdminState.DRAIN:
+            self._drains.begin(key, self.busy.get(key, 0), change)
         else:
             self._drains.end(key)
-        if admin is AdminState.MAINTENANCE:
+        if change.admin is AdminState.MAINTENANCE:
             self.busy.pop(key, None)
         return self.backend(service, name)
 
     async def set_admin_of(
         self,
         selector: Selector,
-        admin: AdminState,
+        change: AdminChange,
         *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
         intent: Intent,
     ) -> list[BackendView]:
         keys = edits.labelled(self._services, selector)
-        self._write(edits.set_admin(self._services, keys, admin), intent)
+        self._write(edits.set_admin(self._services, keys, change.admin), intent)
         for key in keys:
-            if admin is AdminState.DRAIN:
-                self._drains.begin(key, self.busy.get(key, 0), reason=reason, deadline=deadline)
+            if change.admin is AdminState.DRAIN:
+                self._drains.begin(key, self.busy.get(key, 0), change)
             else:
                 self._drains.end(key)
         return [self.backend(*key) for key in keys]
@@ -331,7 +327,7 @@ class FakeDirector:
                 raise TimedOutError(f"backend '{service}/{name}' is still draining")
             await asyncio.sleep(0.01)
             for key in self._drains.due(boot_time.now()):
-                await self.set_admin(*key, AdminState.MAINTENANCE, intent=Intent("director"))
+                await self.set_admin(*key, AdminChange(AdminState.MAINTENANCE), intent=Intent("director"))
         return view
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
@@ -353,7 +349,7 @@ class FakeDirector:
             raise DryRunError(differences(before, services), cut_off, self.absent)
         self._services = services
         self.authors.append(intent.author)
-        self.history.append(services, author=intent.author, reason=intent.because(what))
+        self.history.append(RevisionDraft(services, author=intent.author, reason=intent.because(what)))
 
     def _break(self) -> None:
         if self.broken is not None:

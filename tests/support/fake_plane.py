@@ -11,6 +11,7 @@ from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import (
@@ -147,15 +148,7 @@ class FakePlane:
     def refused(self, service: str) -> Refused:
         return self.refusals.get(service, Refused())
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         return lambda: ConnectionPage((), None)
 
     def total_connections(self) -> int:

@@ -23,7 +23,7 @@ from tests.support.fake_plane import FakePlane
 from tests.support.fake_vips import FakeVips
 from xdpdirector.control.backend_status import CheckRunner
 from xdpdirector.control.director import Director
-from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import DirectorError
@@ -41,7 +41,7 @@ from xdpdirector.state.denylist import (
     Keeper,
 )
 from xdpdirector.state.drains import Drain
-from xdpdirector.state.revisions import History, Revision, Summary
+from xdpdirector.state.revisions import History, Revision, RevisionDraft, Summary
 
 P = ParamSpec("P")
 DEADLINE = 10.0
@@ -192,27 +192,21 @@ class FakeHistory:
     def file(self) -> dict[str, ServiceSpec] | None:
         return self.kept_file
 
-    def append(
-        self,
-        services: Mapping[str, ServiceSpec],
-        *,
-        author: str,
-        reason: str,
-        drains: Mapping[Key, Drain] | None = None,
-        file_digest: str | None = None,
-        file_services: Mapping[str, ServiceSpec] | None = None,
-    ) -> Revision:
+    def append(self, draft: RevisionDraft) -> Revision:
         self.try_writing()
         self.before_writing()
-        number, names, last = len(self.revisions) + 1, frozenset(file_services or ()), self.latest()
+        number, names, last = len(self.revisions) + 1, frozenset(draft.file_services or ()), self.latest()
+        file_digest = draft.file_digest
         if file_digest is not None:
-            self.kept_file = dict(file_services or {})
+            self.kept_file = dict(draft.file_services or {})
         elif last:
             file_digest, names = last.file_digest, last.file_services
         now = datetime.now(UTC)
-        self.revisions.append(Revision(number, now, author, reason, dict(services), file_digest, names))
-        if drains is not None:
-            self.kept_drains = dict(drains)
+        self.revisions.append(
+            Revision(number, now, draft.author, draft.reason, dict(draft.services), file_digest, names)
+        )
+        if draft.drains is not None:
+            self.kept_drains = dict(draft.drains)
         return self.revisions[-1]
 
     def look(self) -> None:
@@ -258,7 +252,7 @@ class Stage:
             BASE,
             carriers=self.carriers,
             lan=self.lan,
-            guard=Guard(
+            guard=GuardController(
                 self.plane, denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
             ),
             revision=latest.id if latest else 0,

@@ -30,7 +30,7 @@ from xdpdirector.client import Client
 from xdpdirector.model.access import ApiSpec, Endpoint, Role
 from xdpdirector.storage.audited_revisions import Recorded
 from xdpdirector.storage.denylist_store import DenyStore
-from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.storage.tokens import TokenSpec
 
@@ -80,7 +80,7 @@ class StagedDaemon:
     async def _serve(self, directory: Path) -> None:
         spec = ApiSpec(listen=(Endpoint(LOOPBACK, self.port),), rate=100_000)
         with (
-            Archive(directory / "state.db", directory / "spare") as archive,
+            FallbackStore(directory / "state.db", directory / "spare") as archive,
             contextlib.closing(Access.at(directory / "access.db", spec)) as access,
         ):
             _, self.token = access.tokens.add(TokenSpec(name="tester", role=Role.ADMIN))

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from xdpdirector.config.json_pointer import pointer
-from xdpdirector.control.desired_state import EVERYTHING, Edit, Wishes
+from xdpdirector.control.desired_state import EVERYTHING, DesiredState, Edit
 from xdpdirector.control.preview import compared, running
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, NotFoundError
@@ -48,8 +48,8 @@ class Beginning:
 
 
 def beginning(history: History, configuration: Configuration, digest: str, plane: Plane) -> Beginning:
-    """By the rule of `Configuring.reload`. A file that cannot be taken in keeps no daemon from serving what was
-    stored. What the plane does not hold, as after a boot, has no flows to lose."""
+    """By the rule of `ConfigurationService.reload`. A file that cannot be taken in keeps no daemon from serving
+    what was stored. What the plane does not hold, as after a boot, has no flows to lose."""
     stored, file = history.latest(), configuration.services
     if stored is None:
         return Beginning(file, takes_in=True, is_new=True)
@@ -85,17 +85,17 @@ def ground(
     )
 
 
-class Configuring:
+class ConfigurationService:
     """`base`: what the daemon was started with; of it counts what is fixed."""
 
-    def __init__(self, wishes: Wishes, history: History, plane: Plane, base: Configuration) -> None:
-        self._wishes, self._history, self._plane, self._base = wishes, history, plane, base
+    def __init__(self, desired: DesiredState, history: History, plane: Plane, base: Configuration) -> None:
+        self._desired, self._history, self._plane, self._base = desired, history, plane, base
         self.warnings: tuple[str, ...] = ()
         """What the file says that only a restart will make so."""
 
     def document(self) -> Configuration:
         """All that is wanted now."""
-        update = {"services": dict(self._wishes.services), "guard": GuardSpec()}
+        update = {"services": dict(self._desired.services), "guard": GuardSpec()}
         return self._base.model_copy(update=update)
 
     async def apply(self, wanted: Configuration, *, intent: Intent, dry_run: bool = False) -> Plan:
@@ -156,8 +156,8 @@ class Configuring:
         return plan
 
     def _ground(self, stored: Revision | None) -> Ground:
-        leaving = self._wishes.drains.leaving()
-        return ground(self._history, stored, self._plane, self._wishes.services, leaving)
+        leaving = self._desired.drains.leaving()
+        return ground(self._history, stored, self._plane, self._desired.services, leaving)
 
     def refuse_file(self, why: str) -> None:
         """The file was to be read again, and cannot be taken in."""
@@ -199,15 +199,15 @@ class Configuring:
         file: tuple[str, Services] | None = None,
     ) -> Plan:
         if dry_run:
-            found = await self._wishes.only_tried(await self._made(make), intent, EVERYTHING)
+            found = await self._desired.only_tried(await self._made(make), intent, EVERYTHING)
             return Plan(
                 dry_run=True,
-                revision=self._wishes.revision,
+                revision=self._desired.revision,
                 changes=found.changes,
                 affected=found.affected,
                 missing=found.missing,
             )
-        before = after = self._wishes.services
+        before = after = self._desired.services
         cut_off: tuple[Affected, ...] = ()
 
         def edit(now: Services) -> Services:
@@ -216,10 +216,10 @@ class Configuring:
             cut_off = affected(before, after, self._running)
             return after
 
-        await self._wishes.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
+        await self._desired.change(edit, what, intent, EVERYTHING, drain=drain, file=file)
         return Plan(
             dry_run=False,
-            revision=self._wishes.revision,
+            revision=self._desired.revision,
             changes=await compared(before, after),
             affected=cut_off,
         )
@@ -227,7 +227,7 @@ class Configuring:
     async def _made(self, make: Edit) -> Edit:
         """The edit that replaces all, done beside the loop already: thousands of services are compared. It is done
         again where something was changed meanwhile, or where it fails: then whoever tries it gets the error."""
-        before = self._wishes.services
+        before = self._desired.services
 
         def edit(now: Services) -> Services:
             return edits.replace_all(now, make(now))
@@ -240,7 +240,7 @@ class Configuring:
 
     def _running(self, key: Key) -> tuple[int, bool]:
         """See `xdpdirector.state.diff.Running`."""
-        return running(self._plane, self._wishes.services[key[0]], key)
+        return running(self._plane, self._desired.services[key[0]], key)
 
 
 def _fixed_differences(before: Configuration, after: Configuration) -> list[str]:

@@ -26,7 +26,7 @@ from xdpdirector.state.change_request import Intent
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.dry_run import DryRunError
 from xdpdirector.state.edits import Services
-from xdpdirector.state.revisions import History, Revision
+from xdpdirector.state.revisions import History, Revision, RevisionDraft
 from xdpdirector.system.threads import to_its_end
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ class Target:
 EVERYTHING = Target()
 
 
-class Wishes:
+class DesiredState:
     """`revision`: the number of what is wanted now; `drains`: those under way. Only `change` replaces them."""
 
     def __init__(
@@ -231,12 +231,14 @@ class Wishes:
                     with suppress(DamagedStoreError):  # which `append` knows what to do about
                         self._history.look()
                 return self._history.append(
-                    wanted,
-                    author=intent.author,
-                    reason=intent.because(what),
-                    drains=drains.running(),
-                    file_digest=digest,
-                    file_services=said,
+                    RevisionDraft(
+                        wanted,
+                        author=intent.author,
+                        reason=intent.because(what),
+                        drains=drains.running(),
+                        file_digest=digest,
+                        file_services=said,
+                    )
                 )
             except StoreError as error:
                 self.trouble = error.detail

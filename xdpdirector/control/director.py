@@ -11,28 +11,28 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 from xdpdirector.control.attach_keeper import CarrierTable
 from xdpdirector.control.clock_steps import WallClock
-from xdpdirector.control.configuration import Configuring
-from xdpdirector.control.desired_state import EVERYTHING, Target, Wishes
-from xdpdirector.control.drain_controller import Draining
+from xdpdirector.control.configuration import ConfigurationService
+from xdpdirector.control.desired_state import EVERYTHING, DesiredState, Target
+from xdpdirector.control.drain_controller import DrainController
 from xdpdirector.control.events import Events
-from xdpdirector.control.explain import Explaining
-from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.explain import Explain
+from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
-from xdpdirector.control.service_status import Showing
-from xdpdirector.control.status_events import Lookout
+from xdpdirector.control.service_status import ServiceStatus
+from xdpdirector.control.status_events import StatusEvents
 from xdpdirector.control.status_views import ServiceSample
-from xdpdirector.control.trace_sessions import Tracing
+from xdpdirector.control.trace_sessions import TraceSessions
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import DirectorError
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.interface import LanSource
-from xdpdirector.model import AdminState, BackendSpec, Configuration, Key, ServiceSpec
-from xdpdirector.model.labels import Selector
+from xdpdirector.model import BackendSpec, Configuration, Key, ServiceSpec
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import (
     AttachmentView,
     BackendView,
@@ -67,7 +67,7 @@ class Director:
         *,
         carriers: CarrierTable,
         lan: LanSource,
-        guard: Guard,
+        guard: GuardController,
         sync: SyncSource | None = None,
         tallies: Callable[[], list[Tally]] = list,
         notes: Callable[[], list[str]] = list,
@@ -78,13 +78,13 @@ class Director:
         self._tallies, self._notes = tallies, notes
         self.guard, self._guard_spec = guard, configuration.guard
         self.sync: SyncSource = sync or NoSync()
-        self._wishes = Wishes(reconciler, plane, history, configuration, revision)
-        self._draining = Draining(self._wishes, plane, reconciler.events, self.backend)
-        self._showing = Showing(reconciler, plane, self._draining.view)
-        self.configuration = Configuring(self._wishes, history, plane, configuration)
-        self.explaining = Explaining(plane, self.service)
-        self.tracing = Tracing(plane, reconciler.tasks)
-        self._lookout, self._wall_clock = Lookout(reconciler.events), WallClock(reconciler.events)
+        self._desired = DesiredState(reconciler, plane, history, configuration, revision)
+        self.drains = DrainController(self._desired, plane, reconciler.events, self.backend)
+        self._status = ServiceStatus(reconciler, plane, self.drains.view)
+        self.configuration = ConfigurationService(self._desired, history, plane, configuration)
+        self.explaining = Explain(plane, self.service)
+        self.tracing = TraceSessions(plane, reconciler.tasks)
+        self._status_events, self._wall_clock = StatusEvents(reconciler.events), WallClock(reconciler.events)
         self._watching: asyncio.Task[None] | None = None
 
     @property
@@ -94,15 +94,15 @@ class Director:
 
     @property
     def revision(self) -> int:
-        return self._wishes.revision
+        return self._desired.revision
 
     @property
     def _services(self) -> Services:
-        return self._wishes.services
+        return self._desired.services
 
     async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
         """Bring the plane to what is wanted, and keep it there. `strict`, `ready`: see `Reconciler.start`."""
-        self._wishes.resume()
+        self._desired.resume()
         self.guard.start(self._guard_spec)
         await self._reconciler.start(strict=strict, ready=ready)
         self._watching = self._reconciler.tasks.start("the watch over drains and the store", self._watch)
@@ -110,11 +110,11 @@ class Director:
     def take_in(self, file_digest: str, file: Services, leaving: Collection[Key] = ()) -> None:
         """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
         cannot be done now. `leaving`: backends that go when they are drained, as it does not have them any more."""
-        self._wishes.take_in(file_digest, file, leaving)
+        self._desired.take_in(file_digest, file, leaving)
 
     def stop_waiting(self) -> None:
         """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
-        self._draining.stop_waiting()
+        self.drains.stop_waiting()
         self.events.close()
         self.tracing.stop()
 
@@ -138,21 +138,21 @@ class Director:
         return len(spec.backends) if spec else 0
 
     def services(self) -> list[ServiceView]:
-        return self._showing.services()
+        return self._status.services()
 
     def service(self, name: str) -> ServiceView:
-        return self._showing.service(name)
+        return self._status.service(name)
 
     def backend(self, service: str, name: str) -> BackendView:
-        return self._showing.backend(service, name)
+        return self._status.backend(service, name)
 
     def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
-        """See `Showing.views`."""
-        return self._showing.views(names)
+        """See `ServiceStatus.views`."""
+        return self._status.views(names)
 
     def samples(self) -> Iterator[ServiceSample | None]:
-        """See `Showing.samples`."""
-        return self._showing.samples()
+        """See `ServiceStatus.samples`."""
+        return self._status.samples()
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there: another one after each change. Of all without names. NotFoundError."""
@@ -160,28 +160,18 @@ class Director:
             edits.find_service(self._services, service)
             if backend is not None:
                 edits.find_backend(self._services, service, backend)
-        return self._wishes.tag(Target(service, backend)) or ""
+        return self._desired.tag(Target(service, backend)) or ""
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         """See `Plane.connections`."""
-        return self._plane.connections(
-            service=service, backend=backend, client=client, limit=limit, place=place
-        )
+        return self._plane.connections(query)
 
     async def holdings(self) -> Holdings:
         found = await self._plane.holdings()
         return found.model_copy(update={"drift_repaired": self._reconciler.drift_repaired})
 
     def statistics(self) -> Statistics:
-        traffic = self._showing.traffic(self._services)
+        traffic = self._status.traffic(self._services)
         return Statistics(
             **dict(self.vitals()),
             services={
@@ -223,14 +213,14 @@ class Director:
             ready=not problems,
             problems=tuple(problems),
             warnings=(*self._warnings(), *(finding.text for finding in self.lan.findings)),
-            revision=self._wishes.revision,
+            revision=self._desired.revision,
         )
 
     def _warnings(self) -> list[str]:
         """But for findings on the network, which have events of their own."""
         guards = filter(None, [self.guard.warning])
         return [
-            *self._wishes.warnings(),
+            *self._desired.warnings(),
             *guards,
             *self.configuration.warnings,
             *self._reconciler.notes(),
@@ -241,7 +231,7 @@ class Director:
     # Writing
 
     async def create_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> ServiceView:
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.create_service(now, name, spec),
             f"create {name}",
             intent,
@@ -252,26 +242,26 @@ class Director:
 
     async def put_service(self, name: str, spec: ServiceSpec, *, intent: Intent) -> tuple[ServiceView, bool]:
         is_new = name not in self._services
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.put_service(now, name, spec), f"replace {name}", intent, Target(name)
         )
         return self.service(name), is_new
 
     async def patch_service(self, name: str, patch: dict[str, Any], *, intent: Intent) -> ServiceView:
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.patch_service(now, name, patch), f"patch {name}", intent, Target(name)
         )
         return self.service(name)
 
     async def delete_service(self, name: str, *, intent: Intent) -> None:
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.delete_service(now, name), f"delete {name}", intent, Target(name)
         )
 
     async def create_backend(
         self, service: str, name: str, spec: BackendSpec, *, intent: Intent
     ) -> BackendView:
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.create_backend(now, service, name, spec),
             f"create {service}/{name}",
             intent,
@@ -284,7 +274,7 @@ class Director:
         self, service: str, name: str, spec: BackendSpec, *, intent: Intent
     ) -> tuple[BackendView, bool]:
         is_new = name not in edits.find_service(self._services, service).backends
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.put_backend(now, service, name, spec),
             f"replace {service}/{name}",
             intent,
@@ -295,7 +285,7 @@ class Director:
     async def patch_backend(
         self, service: str, name: str, patch: dict[str, Any], *, intent: Intent
     ) -> BackendView:
-        await self._wishes.change(
+        await self._desired.change(
             lambda now: edits.patch_backend(now, service, name, patch),
             f"patch {service}/{name}",
             intent,
@@ -303,79 +293,23 @@ class Director:
         )
         return self.backend(service, name)
 
-    async def delete_backend(
-        self, service: str, name: str, *, force: bool = False, drain: float | None = None, intent: Intent
-    ) -> None:
-        """`drain`: seconds to wait for its connections first; TimedOutError leaves it draining."""
-        await self._draining.delete_backend(service, name, force=force, drain=drain, intent=intent)
-
-    async def set_admin(
-        self,
-        service: str,
-        name: str,
-        admin: AdminState,
-        *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
-        intent: Intent,
-    ) -> BackendView:
-        """`reason` and `deadline` (seconds from now) are the drain's."""
-        return await self._draining.set_admin(
-            service,
-            name,
-            admin,
-            reason=reason,
-            deadline=deadline,
-            on_deadline=on_deadline,
-            intent=intent,
-        )
-
-    async def set_admin_of(
-        self,
-        selector: Selector,
-        admin: AdminState,
-        *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
-        intent: Intent,
-    ) -> list[BackendView]:
-        """As `set_admin`, of all backends with these labels: one revision."""
-        return await self._draining.set_admin_of(
-            selector, admin, reason=reason, deadline=deadline, on_deadline=on_deadline, intent=intent
-        )
-
-    async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
-        """TimedOutError says how many connections are left; ConflictError when nobody drains it;
-        UnreachableError when the daemon ends."""
-        return await self._draining.wait_drained(service, name, timeout)
-
     # Watching
-
-    async def cut_overdue(self) -> None:
-        """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
-        await self._draining.cut_overdue()
-
-    async def let_go(self) -> None:
-        """Remove the backends that the configuration file does not have any more and that are drained."""
-        await self._draining.let_go()
 
     async def _watch(self) -> None:
         for turn in count():
-            if turn % STORE_EVERY == 0 or self._wishes.trouble:
-                await self._wishes.try_storing()
+            if turn % STORE_EVERY == 0 or self._desired.trouble:
+                await self._desired.try_storing()
             await asyncio.sleep(WATCH_APART)
-            await self.cut_overdue()
-            await self.let_go()
+            await self.drains.cut_overdue()
+            await self.drains.let_go()
             self._look()
 
     def _look(self) -> None:
         try:
             self._wall_clock.look()
-            self._draining.watch()
+            self.drains.watch()
             problems = (*self.readiness().problems, *self._warnings())
-            self._lookout.look(problems, self._draining.drained(), self._plane.attachments())
+            self._status_events.look(problems, self.drains.drained(), self._plane.attachments())
         except Exception as error:  # looked at again in a second
             known = isinstance(error, DirectorError)
             log.warning("the data plane cannot be looked at: %s", error, exc_info=not known)

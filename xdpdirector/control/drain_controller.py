@@ -12,9 +12,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Literal
 
-from xdpdirector.control.desired_state import EVERYTHING, Target, Wishes
+from xdpdirector.control.desired_state import EVERYTHING, DesiredState, Target
 from xdpdirector.control.events import Events
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
@@ -22,6 +21,7 @@ from xdpdirector.model import AdminState, Key
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import BackendView, ConnectionCounts, DrainView, Operational
 from xdpdirector.state import edits
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.drain_estimate import Progress, Sample
 from xdpdirector.state.drains import Drains, announced, busy, still_busy
@@ -33,19 +33,19 @@ LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain
 log = logging.getLogger(__name__)
 
 
-class Draining:
+class DrainController:
     """`look` shows a backend as it is now."""
 
     def __init__(
-        self, wishes: Wishes, plane: Plane, events: Events, look: Callable[[str, str], BackendView]
+        self, desired: DesiredState, plane: Plane, events: Events, look: Callable[[str, str], BackendView]
     ) -> None:
-        self._wishes, self._plane, self._events, self._look = wishes, plane, events, look
+        self._desired, self._plane, self._events, self._look = desired, plane, events, look
         self._progress: dict[Key, Progress] = {}
         self._stopping = False
 
     def view(self, key: Key, counts: ConnectionCounts) -> DrainView | None:
         """None for a backend that does not drain."""
-        drain = self._wishes.drains.get(key)
+        drain = self._desired.drains.get(key)
         if drain is None:
             return None
         progress = self._progress.setdefault(key, Progress())
@@ -53,7 +53,7 @@ class Draining:
 
     def watch(self) -> None:
         """Look how far each drain is; to be called every second."""
-        running = self._wishes.drains.running()
+        running = self._desired.drains.running()
         self._progress = {key: seen for key, seen in self._progress.items() if key in running}
         for key, traffic in self._plane.traffic(running).items():
             sample = Sample(time.monotonic(), self._plane.counts(key).active, traffic.packets)
@@ -61,7 +61,7 @@ class Draining:
 
     def drained(self) -> set[Key]:
         """The draining backends that have no connection left."""
-        views = [self._look(*key) for key in self._wishes.drains.running()]
+        views = [self._look(*key) for key in self._desired.drains.running()]
         return {(view.service, view.name) for view in views if view.operational is Operational.DRAINED}
 
     def stop_waiting(self) -> None:
@@ -72,39 +72,33 @@ class Draining:
         self,
         service: str,
         name: str,
-        admin: AdminState,
+        change: AdminChange,
         *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
         intent: Intent,
     ) -> BackendView:
-        """`reason` is the drain's, and the revision's if the intent has none. `deadline`: seconds from now."""
         key = (service, name)
 
         def edit(now: Services) -> Services:
-            return edits.patch_backend(now, service, name, {"admin": admin})
+            return edits.patch_backend(now, service, name, {"admin": change.admin})
 
         def drain(drains: Drains) -> None:
-            if admin is AdminState.DRAIN:
-                left = self._plane.counts(key).active
-                drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
+            if change.admin is AdminState.DRAIN:
+                drains.begin(key, self._plane.counts(key).active, change)
 
-        intent = replace(intent, reason=intent.reason or reason)
-        await self._wishes.change(edit, f"{admin} {service}/{name}", intent, Target(*key), drain=drain)
+        intent = replace(intent, reason=intent.reason or change.reason)
+        await self._desired.change(
+            edit, f"{change.admin} {service}/{name}", intent, Target(*key), drain=drain
+        )
         view = self._look(*key)
-        if admin is AdminState.DRAIN:
+        if change.admin is AdminState.DRAIN:
             self._events.publish("backend.drain", "/".join(key), announced(view))
         return view
 
     async def set_admin_of(
         self,
         selector: Selector,
-        admin: AdminState,
+        change: AdminChange,
         *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
         intent: Intent,
     ) -> list[BackendView]:
         """Of all backends with these labels, as one change; NotFoundError when there is none."""
@@ -112,17 +106,16 @@ class Draining:
 
         def edit(now: Services) -> Services:
             chosen[:] = edits.labelled(now, selector)
-            return edits.set_admin(now, chosen, admin)
+            return edits.set_admin(now, chosen, change.admin)
 
         def drain(drains: Drains) -> None:
-            for key in chosen if admin is AdminState.DRAIN else ():
-                left = self._plane.counts(key).active
-                drains.begin(key, left, reason=reason, deadline=deadline, on_deadline=on_deadline)
+            for key in chosen if change.admin is AdminState.DRAIN else ():
+                drains.begin(key, self._plane.counts(key).active, change)
 
-        intent = replace(intent, reason=intent.reason or reason)
-        await self._wishes.change(edit, f"{admin} by labels", intent, EVERYTHING, drain=drain)
+        intent = replace(intent, reason=intent.reason or change.reason)
+        await self._desired.change(edit, f"{change.admin} by labels", intent, EVERYTHING, drain=drain)
         views = [self._look(*key) for key in chosen]
-        for view in views if admin is AdminState.DRAIN else ():
+        for view in views if change.admin is AdminState.DRAIN else ():
             self._events.publish("backend.drain", f"{view.service}/{view.name}", announced(view))
         return views
 
@@ -149,7 +142,8 @@ class Draining:
     ) -> None:
         """`drain`: seconds to wait for its connections first; TimedOutError leaves it draining."""
         if drain is not None and not intent.dry_run:
-            await self.set_admin(service, name, AdminState.DRAIN, reason="to be removed", intent=intent)
+            removal = AdminChange(AdminState.DRAIN, reason="to be removed")
+            await self.set_admin(service, name, removal, intent=intent)
             await self.wait_drained(service, name, drain)
             intent = Intent(intent.author, intent.reason)  # it is not what was expected: it drains
 
@@ -165,15 +159,15 @@ class Draining:
                 )
             return edits.delete_backend(now, service, name)
 
-        await self._wishes.change(edit, f"delete {service}/{name}", intent, Target(service, name))
+        await self._desired.change(edit, f"delete {service}/{name}", intent, Target(service, name))
 
     async def let_go(self) -> None:
         """Remove the backends that the configuration file does not have any more and that are drained."""
-        for key in self._wishes.drains.leaving():
+        for key in self._desired.drains.leaving():
             try:
                 if self._look(*key).operational is Operational.DRAINED:
                     what = f"drained: {'/'.join(key)}"
-                    await self._wishes.change(
+                    await self._desired.change(
                         partial(self._remove, key), what, Intent("director"), Target(*key)
                     )
             except Exception as error:  # tried again in a second
@@ -182,20 +176,20 @@ class Draining:
 
     def _remove(self, key: Key, now: Services) -> Services:
         """With the last backend of a service that the file does not have any more goes the service."""
-        if key not in self._wishes.drains.leaving():
+        if key not in self._desired.drains.leaving():
             raise ConflictError("it has come back")
         service, left = key[0], edits.delete_backend(now, *key)
-        if left[service].backends or self._wishes.is_of_file(service):
+        if left[service].backends or self._desired.is_of_file(service):
             return left
         return edits.delete_service(left, service)
 
     async def cut_overdue(self) -> None:
         """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
-        for key in self._wishes.drains.due(boot_time.now()):
+        for key in self._desired.drains.due(boot_time.now()):
             try:
                 left = self._look(*key).connections.active
                 what = f"deadline of {'/'.join(key)}"
-                await self._wishes.change(partial(self._cut, key), what, Intent("director"), Target(*key))
+                await self._desired.change(partial(self._cut, key), what, Intent("director"), Target(*key))
                 text = f"the drain's deadline has passed; connections that are cut: {left}"
                 self._events.publish("backend.cut", "/".join(key), text, connections=left)
             except Exception as error:  # tried again in a second
@@ -203,8 +197,8 @@ class Draining:
                 log.warning("%s is not cut off: %s", "/".join(key), error, exc_info=not known)
 
     def _cut(self, key: Key, now: Services) -> Services:
-        if key not in self._wishes.drains.due(boot_time.now()):
+        if key not in self._desired.drains.due(boot_time.now()):
             raise ConflictError("its drain ended, or has another deadline now")
-        if key in self._wishes.drains.leaving():
+        if key in self._desired.drains.leaving():
             return self._remove(key, now)
         return edits.patch_backend(now, *key, {"admin": AdminState.MAINTENANCE})

@@ -15,7 +15,7 @@ from xdpdirector.errors import NotFoundError
 from xdpdirector.model.status import ServiceView
 
 
-class Explaining:
+class Explain:
     """`service` shows one of that name as it is now."""
 
     def __init__(self, plane: Plane, service: Callable[[str], ServiceView]) -> None:

@@ -46,7 +46,7 @@ MOST_TOLD = 20  # changes that are told one by one
 log = logging.getLogger(__name__)
 
 
-class Guard:
+class GuardController:
     """`services`: the wanted ones, asked for when they are needed. Everything happens on one asyncio loop."""
 
     def __init__(

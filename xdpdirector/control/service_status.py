@@ -29,7 +29,7 @@ NOTHING_KNOWN: Mapping[Key, Traffic] = MappingProxyType({})
 Shown = TypeVar("Shown")
 
 
-class Showing:
+class ServiceStatus:
     """`drain_view` shows a backend's drain, if it drains."""
 
     def __init__(

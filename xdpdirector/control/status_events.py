@@ -14,7 +14,7 @@ from xdpdirector.model import Key
 from xdpdirector.model.status import AttachmentView
 
 
-class Lookout:
+class StatusEvents:
     def __init__(self, events: Events) -> None:
         self._events = events
         self._problems: frozenset[str] = frozenset()

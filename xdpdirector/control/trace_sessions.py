@@ -27,7 +27,7 @@ KEPT = 5000  # for a watcher that is slow
 log = logging.getLogger(__name__)
 
 
-class Tracing:
+class TraceSessions:
     """Close it in the end: all watchers are told."""
 
     def __init__(self, plane: Plane, tasks: BackgroundTasks | None = None) -> None:
@@ -100,7 +100,7 @@ class Tracing:
 class Watcher:
     """What one of them has not taken yet. A slow one loses the oldest, and is told how many."""
 
-    def __init__(self, tracing: Tracing, selection: Selection) -> None:
+    def __init__(self, tracing: TraceSessions, selection: Selection) -> None:
         self.selection = selection
         self.news = asyncio.Event()
         self._tracing = tracing

@@ -28,7 +28,7 @@ from xdpdirector.control.attach_keeper import Carriers
 from xdpdirector.control.configuration import beginning
 from xdpdirector.control.director import Director
 from xdpdirector.control.events import Events
-from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.daemon import (
     drop_privileges,
@@ -58,7 +58,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.audited_revisions import Recorded
 from xdpdirector.storage.denylist_store import DenyStore
-from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
@@ -132,7 +132,7 @@ async def _serve(
         opened.set()
 
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(Archive(paths.state, paths.run / "spare"))
+        archive = stack.enter_context(FallbackStore(paths.state, paths.run / "spare"))
         stored, digest = archive.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
         begun = beginning(archive, wanted, digest, plane)
@@ -186,7 +186,7 @@ async def _serve(
             wanted,
             carriers=carriers,
             lan=lan,
-            guard=Guard(
+            guard=GuardController(
                 plane,
                 DenyStore(lambda: archive.database),
                 events,

@@ -24,6 +24,7 @@ from xdpdirector.dataplane.maps import (
     address_words,
 )
 from xdpdirector.errors import InvalidRequestError
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import ConnectionPage, ConnectionView
 
 Network: TypeAlias = IPv4Network | IPv6Network
@@ -59,16 +60,16 @@ class Connections:
     def __init__(self, tables: Tables, records: Records, clock: Clock, indices: Indices) -> None:
         self._tables, self._records, self._clock, self._indices = tables, records, clock, indices
 
-    def reader(
-        self, *, service: str | None, backend: str | None, client: str | None, limit: int, place: int = 0
-    ) -> Callable[[], ConnectionPage]:
-        """See `xdpdirector.dataplane.interface.Plane.connections`. InvalidRequestError: `client` is neither
-        an address nor a prefix."""
+    def reader(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
+        """See `xdpdirector.dataplane.interface.Plane.connections`. InvalidRequestError: the client is neither an
+        address nor a prefix."""
         try:
-            clients = ip_network(client, strict=False) if client else None
+            clients = ip_network(query.client, strict=False) if query.client else None
         except ValueError as error:
-            raise InvalidRequestError(f"'{client}' is no address and no prefix", pointer="/client") from error
-        wanted = _Wanted(service, backend, clients)
+            raise InvalidRequestError(
+                f"'{query.client}' is no address and no prefix", pointer="/client"
+            ) from error
+        wanted = _Wanted(query.service, query.backend, clients)
         services, backends = dict(self._indices.services), dict(self._indices.backends)
 
         def read() -> ConnectionPage:
@@ -76,7 +77,7 @@ class Connections:
                 {index: name for name, index in services.items()},
                 {index: key for key, index in backends.items()},
             )
-            return self._page(wanted, names, limit, place)
+            return self._page(wanted, names, query.limit, query.place)
 
         return read
 

@@ -14,6 +14,7 @@ from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.dataplane.trace_types import Decision, Selection
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import (
@@ -86,17 +87,9 @@ class Plane(Protocol):
 
     def refused(self, service: str) -> Refused: ...
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
-        """Returns a function that reads one page of at most `limit` matching connections, starting at `place`
-        in the table. Its run time grows with the table: call it in another thread."""
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
+        """Returns a function that reads one page of matching connections. Its run time grows with the table: call
+        it in another thread."""
 
     def total_connections(self) -> int: ...
 

@@ -30,6 +30,7 @@ from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestErro
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import (
@@ -156,18 +157,8 @@ class RealPlane:
         index = self._dataplane.indices.services.get(service)
         return Refused() if index is None else self._dataplane.guarding.refused(index)
 
-    def connections(
-        self,
-        *,
-        service: str | None,
-        backend: str | None,
-        client: str | None,
-        limit: int,
-        place: int = 0,
-    ) -> Callable[[], ConnectionPage]:
-        read = self._connections.reader(
-            service=service, backend=backend, client=client, limit=limit, place=place
-        )
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
+        read = self._connections.reader(query)
 
         def read_while_open() -> ConnectionPage:
             with self._using, _explained():

@@ -16,6 +16,7 @@ from typing import Literal
 
 from xdpdirector.model import AdminState, Key, ServiceSpec
 from xdpdirector.model.status import BackendView, DrainView, Operational
+from xdpdirector.state.admin_change import DRAIN, AdminChange
 from xdpdirector.state.drain_estimate import Progress
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Moment, Now
@@ -71,20 +72,17 @@ class Drains:
         self,
         key: Key,
         connections: int,
-        *,
-        reason: str = "",
-        deadline: float | None = None,
-        on_deadline: Literal["keep", "cut"] = "keep",
+        change: AdminChange = DRAIN,
     ) -> None:
-        """Start one, or give the running one another reason and deadline (`deadline`: seconds from now)."""
+        """Start one, or give the running one another reason and deadline."""
         now = Moment(*boot_time.now())
         earlier = self._running.get(key)
         self._running[key] = Drain(
             since=earlier.since if earlier else now,
-            reason=reason,
-            deadline=None if deadline is None else now.later(deadline),
-            within=deadline,
-            on_deadline=on_deadline,
+            reason=change.reason,
+            deadline=None if change.deadline is None else now.later(change.deadline),
+            within=change.deadline,
+            on_deadline=change.on_deadline,
             at_start=earlier.at_start if earlier else connections,
             leaves=earlier.leaves if earlier else False,
         )

@@ -34,6 +34,19 @@ class Revision(Summary):
     file_services: frozenset[str]
 
 
+@dataclass(frozen=True)
+class RevisionDraft:
+    """A revision that is to be stored. `drains`: those under way (None: those that were). One that takes in a
+    configuration file has its digest and its services; with others both are None, and the last file stays."""
+
+    services: Mapping[str, ServiceSpec]
+    author: str
+    reason: str
+    drains: Mapping[Key, Drain] | None = None
+    file_digest: str | None = None
+    file_services: Mapping[str, ServiceSpec] | None = None
+
+
 class History(Protocol):
     """Where wishes are kept; a StoreError when they cannot be."""
 
@@ -54,20 +67,8 @@ class History(Protocol):
         """The services of the configuration file that was taken in last, as it stated them; None when that is not
         known."""
 
-    def append(
-        self,
-        services: Mapping[str, ServiceSpec],
-        *,
-        author: str,
-        reason: str,
-        drains: Mapping[Key, Drain] | None = None,
-        file_digest: str | None = None,
-        file_services: Mapping[str, ServiceSpec] | None = None,
-    ) -> Revision:
-        """What is wanted from now on, and the drains under way (None: those that were); kept when this returns.
-
-        A revision that takes in a file gives its digest and its services; others leave both out, and the last file
-        stays remembered."""
+    def append(self, draft: RevisionDraft) -> Revision:
+        """Store a revision: what is wanted from now on. It is on the disk when this returns."""
 
     def look(self) -> None:
         """A StoreError when it can be seen that nothing can be kept now. Writes nothing."""

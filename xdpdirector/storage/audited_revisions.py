@@ -6,12 +6,12 @@ Knows the seams of both, and neither's file.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.state.drains import Drain
-from xdpdirector.state.revisions import History, Revision, Summary
+from xdpdirector.state.revisions import History, Revision, RevisionDraft, Summary
 from xdpdirector.storage.audit_log import Outcome, attempt_under_way
 
 
@@ -55,27 +55,11 @@ class Recorded:
     def try_writing(self) -> None:
         self._history.try_writing()
 
-    def append(
-        self,
-        services: Mapping[str, ServiceSpec],
-        *,
-        author: str,
-        reason: str,
-        drains: Mapping[Key, Drain] | None = None,
-        file_digest: str | None = None,
-        file_services: Mapping[str, ServiceSpec] | None = None,
-    ) -> Revision:
-        made = self._history.append(
-            services,
-            author=author,
-            reason=reason,
-            drains=drains,
-            file_digest=file_digest,
-            file_services=file_services,
-        )
+    def append(self, draft: RevisionDraft) -> Revision:
+        made = self._history.append(draft)
         attempt = attempt_under_way()
         if attempt is None:
-            self._notebook.note_own(author, Outcome(revision=made.id, reason=reason))
+            self._notebook.note_own(draft.author, Outcome(revision=made.id, reason=draft.reason))
         else:
-            attempt.revision, attempt.reason = made.id, reason
+            attempt.revision, attempt.reason = made.id, draft.reason
         return made

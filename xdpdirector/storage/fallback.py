@@ -14,14 +14,14 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.state.drains import Drain
-from xdpdirector.state.revisions import Revision, Summary
+from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
 from xdpdirector.storage.database import Database, set_aside
 from xdpdirector.storage.store import Store
 
@@ -32,7 +32,7 @@ Found = TypeVar("Found")
 log = logging.getLogger(__name__)
 
 
-class Archive:
+class FallbackStore:
     """A `xdpdirector.state.revisions.History`. ForeignStoreError when the file is another release's or another
     program's.
 
@@ -50,7 +50,7 @@ class Archive:
         self._begin()
         self._hasten()
 
-    def __enter__(self) -> Archive:
+    def __enter__(self) -> FallbackStore:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -88,31 +88,12 @@ class Archive:
     def file(self) -> dict[str, ServiceSpec] | None:
         return self._read(Store.file, None)
 
-    def append(
-        self,
-        services: Mapping[str, ServiceSpec],
-        *,
-        author: str,
-        reason: str,
-        drains: Mapping[Key, Drain] | None = None,
-        file_digest: str | None = None,
-        file_services: Mapping[str, ServiceSpec] | None = None,
-    ) -> Revision:
-        def write() -> Revision:
-            return self._opened().append(
-                services,
-                author=author,
-                reason=reason,
-                drains=drains,
-                file_digest=file_digest,
-                file_services=file_services,
-            )
-
+    def append(self, draft: RevisionDraft) -> Revision:
         try:
-            return write()
+            return self._opened().append(draft)
         except DamagedStoreError as error:
             self._begin_anew(error)
-            return write()
+            return self._opened().append(draft)
 
     def look(self) -> None:
         """StoreError when it can be seen that nothing can be stored now. Writes nothing."""

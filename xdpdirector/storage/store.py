@@ -23,7 +23,7 @@ from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.checks import STORED
 from xdpdirector.state import check_ports
 from xdpdirector.state.drains import Drain
-from xdpdirector.state.revisions import Revision, Summary
+from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
 from xdpdirector.storage.database import Database, Format, Row
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Now, Stored
@@ -187,38 +187,28 @@ class Store:
 
     # Writing
 
-    def append(
-        self,
-        services: Mapping[str, ServiceSpec],
-        *,
-        author: str,
-        reason: str,
-        drains: Mapping[Key, Drain] | None = None,
-        file_digest: str | None = None,
-        file_services: Mapping[str, ServiceSpec] | None = None,
-    ) -> Revision:
-        """Make this the wanted state, and these the drains under way (None: those that are); it is on the disk when
-        this returns. See `xdpdirector.state.revisions.History`."""
+    def append(self, draft: RevisionDraft) -> Revision:
+        """See `xdpdirector.state.revisions.History`."""
         now = datetime.now(UTC)
-        document = self._document(services)
+        document = self._document(draft.services)
         with self.database.transaction():
-            if file_digest is None:
-                file_digest, before = self._last_file()
-                named = before & services.keys()
+            if draft.file_digest is None:
+                digest, before = self._last_file()
+                named = before & draft.services.keys()
             else:
-                named = frozenset(file_services or ())
-                self._replace_file(file_services or {})
+                digest, named = draft.file_digest, frozenset(draft.file_services or ())
+                self._replace_file(draft.file_services or {})
             names = json.dumps(sorted(named))
-            row = (now.isoformat(), author, reason, document, file_digest, names)
+            row = (now.isoformat(), draft.author, draft.reason, document, digest, names)
             number = self.database.write(
                 "INSERT INTO revisions (at, author, reason, document, file_digest, file_services, any_order) "
                 "VALUES (?, ?, ?, ?, ?, ?, 1)",
                 row,
             )
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
-            if drains is not None:
-                self._replace_drains(drains)
-        self._latest = Revision(number, now, author, reason, dict(services), file_digest, named)
+            if draft.drains is not None:
+                self._replace_drains(draft.drains)
+        self._latest = Revision(number, now, draft.author, draft.reason, dict(draft.services), digest, named)
         return self._latest
 
     def look(self) -> None:

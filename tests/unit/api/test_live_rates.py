@@ -16,6 +16,7 @@ from xdpdirector.api.routes.live import _stream
 from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, parse_prefix
 from xdpdirector.model.status import Refused, Traffic
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 
 ME = Intent("operator")
@@ -106,7 +107,9 @@ async def test_what_is_wrong_is_told_with_its_reason() -> None:
 async def test_a_drain_is_told_and_is_no_trouble() -> None:
     draining = await director()
     draining.busy["web", "web1"] = 7
-    await draining.set_admin("web", "web1", AdminState.DRAIN, reason="new disk", intent=ME)
+    await draining.drains.set_admin(
+        "web", "web1", AdminChange(AdminState.DRAIN, reason="new disk"), intent=ME
+    )
 
     shown = await present(Pulse(draining), "services")
 

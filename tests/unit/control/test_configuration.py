@@ -33,6 +33,7 @@ from xdpdirector.errors import (
 )
 from xdpdirector.health.checks import CheckImpossible
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Affected, Missing, Plan
 
@@ -253,7 +254,7 @@ async def test_a_ring_does_not_know_all_that_it_cuts_off(
         stage.plane.packets[WEB2] = 100
         stage.plane.unsettled = state.get("unsettled", set())
         if "admin" in state:
-            await stage.director.set_admin(*WEB2, state["admin"], intent=ME)
+            await stage.director.drains.set_admin(*WEB2, AdminChange(state["admin"]), intent=ME)
 
         plan = await stage.director.configuration.apply(wanted(), intent=ME, dry_run=True)
 
@@ -326,7 +327,7 @@ async def test_what_the_plane_or_the_store_refuses_is_taken_back(trouble: str) -
 @story
 async def test_a_drain_stays_where_the_document_states_no_admin_state() -> None:
     async with two() as stage:
-        await stage.director.set_admin(*WEB1, AdminState.MAINTENANCE, intent=ME)
+        await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.MAINTENANCE), intent=ME)
 
         await stage.director.configuration.apply(
             wanted(web=s.service("web1", "web2", on_empty="drop")), intent=ME
@@ -479,7 +480,7 @@ async def test_the_file_is_taken_in_again() -> None:
     async with two() as stage:
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
-        await stage.director.set_admin(*WEB1, AdminState.DRAIN, intent=ME)
+        await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.DRAIN), intent=ME)
 
         plan = await stage.director.configuration.reload(wanted(web=s.service("web1", "web3")), NEW)
 
@@ -564,9 +565,9 @@ async def test_a_backend_that_left_the_file_stays_when_somebody_enables_it() -> 
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
 
-        await stage.director.set_admin(*WEB2, AdminState.ENABLED, intent=ME)
+        await stage.director.drains.set_admin(*WEB2, AdminChange(AdminState.ENABLED), intent=ME)
         stage.plane.active[WEB2] = 0
-        await stage.director.let_go()
+        await stage.director.drains.let_go()
 
         assert stage.member(WEB2).accepts
 
@@ -579,11 +580,11 @@ async def test_a_deadline_for_what_left_the_file_ends_it(on_deadline: Literal["k
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
 
-        await stage.director.set_admin(
-            *WEB2, AdminState.DRAIN, deadline=0.0, on_deadline=on_deadline, intent=ME
+        await stage.director.drains.set_admin(
+            *WEB2, AdminChange(AdminState.DRAIN, deadline=0.0, on_deadline=on_deadline), intent=ME
         )
-        await stage.director.cut_overdue()
-        await stage.director.let_go()
+        await stage.director.drains.cut_overdue()
+        await stage.director.drains.let_go()
 
         assert ("web2" in stage.wanted()["web"].backends) == (on_deadline == "keep")
 
@@ -611,7 +612,7 @@ async def test_a_ring_that_left_the_file_waits_for_what_it_has_no_record_of() ->
         stage.director.take_in(OLD, stage.wanted())
 
         await stage.director.configuration.reload(wanted(web=s.service("web1", scheduler="sh")), NEW)
-        await stage.director.let_go()
+        await stage.director.drains.let_go()
 
         assert stage.wanted()["web"].backends["web2"].admin is AdminState.DRAIN
         stage.plane.unsettled = set()

@@ -36,6 +36,7 @@ from xdpdirector.errors import (
 from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState, BackendSpec
 from xdpdirector.model.status import Operational
+from xdpdirector.state.admin_change import AdminChange
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 
@@ -60,9 +61,11 @@ CHANGES: dict[str, Change] = {
     "create a backend": lambda d: d.create_backend("web", "web3", s.backend("web3"), intent=ME),
     "patch a backend": lambda d: d.patch_backend("web", "web1", {"weight": 7}, intent=ME),
     "move a backend": lambda d: d.patch_backend("web", "web1", {"address": "192.0.2.24"}, intent=ME),
-    "delete a backend": lambda d: d.delete_backend("web", "web1", intent=ME),
-    "drain a backend": lambda d: d.set_admin("web", "web1", AdminState.DRAIN, intent=ME),
-    "maintain a backend": lambda d: d.set_admin("web", "web1", AdminState.MAINTENANCE, intent=ME),
+    "delete a backend": lambda d: d.drains.delete_backend("web", "web1", intent=ME),
+    "drain a backend": lambda d: d.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME),
+    "maintain a backend": lambda d: d.drains.set_admin(
+        "web", "web1", AdminChange(AdminState.MAINTENANCE), intent=ME
+    ),
 }
 every_change = pytest.mark.parametrize("change", [pytest.param(c, id=name) for name, c in CHANGES.items()])
 
@@ -161,7 +164,7 @@ async def test_what_does_not_fit_is_taken_back(change: str) -> None:
 
 
 CUTTING: dict[str, Change] = {
-    "delete a backend": lambda d: d.delete_backend("web", "web1", force=True, intent=ME),
+    "delete a backend": lambda d: d.drains.delete_backend("web", "web1", force=True, intent=ME),
     "patch away a backend": CHANGES["patch away a backend"],
     "move a backend": CHANGES["move a backend"],
     "maintain a backend": CHANGES["maintain a backend"],
@@ -343,10 +346,14 @@ async def test_a_listener_that_is_taken_is_a_conflict_that_names_both() -> None:
             lambda d: d.create_backend("mail", "web3", s.backend("web3"), intent=ME), id="create a backend"
         ),
         pytest.param(lambda d: d.patch_backend("web", "web3", {}, intent=ME), id="patch a backend"),
-        pytest.param(lambda d: d.delete_backend("web", "web3", intent=ME), id="delete a backend"),
-        pytest.param(lambda d: d.delete_backend("web", "web3", drain=1, intent=ME), id="drain and delete"),
-        pytest.param(lambda d: d.set_admin("web", "web3", AdminState.DRAIN, intent=ME), id="drain"),
-        pytest.param(lambda d: d.wait_drained("web", "web3", 1), id="wait for a drain"),
+        pytest.param(lambda d: d.drains.delete_backend("web", "web3", intent=ME), id="delete a backend"),
+        pytest.param(
+            lambda d: d.drains.delete_backend("web", "web3", drain=1, intent=ME), id="drain and delete"
+        ),
+        pytest.param(
+            lambda d: d.drains.set_admin("web", "web3", AdminChange(AdminState.DRAIN), intent=ME), id="drain"
+        ),
+        pytest.param(lambda d: d.drains.wait_drained("web", "web3", 1), id="wait for a drain"),
     ],
 )
 @story
@@ -389,9 +396,9 @@ async def test_a_busy_backend_is_deleted_by_force_only(
 
         if refused:
             with pytest.raises(ConflictError, match=refused):
-                await stage.director.delete_backend("web", "web1", intent=ME)
+                await stage.director.drains.delete_backend("web", "web1", intent=ME)
             assert stage.member(WEB1).accepts
-        await stage.director.delete_backend("web", "web1", force=refused is not None, intent=ME)
+        await stage.director.drains.delete_backend("web", "web1", force=refused is not None, intent=ME)
 
         assert list(stage.wanted()["web"].backends) == ["web2"]
 
@@ -407,11 +414,16 @@ async def go_down(stage: Stage) -> None:
     [
         pytest.param(go_down, id="down"),
         pytest.param(
-            lambda stage: stage.director.set_admin("web", "web1", AdminState.MAINTENANCE, intent=ME),
+            lambda stage: stage.director.drains.set_admin(
+                "web", "web1", AdminChange(AdminState.MAINTENANCE), intent=ME
+            ),
             id="in maintenance",
         ),
         pytest.param(
-            lambda stage: stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME), id="drained"
+            lambda stage: stage.director.drains.set_admin(
+                "web", "web1", AdminChange(AdminState.DRAIN), intent=ME
+            ),
+            id="drained",
         ),
     ],
 )
@@ -424,7 +436,7 @@ async def test_a_ring_backend_that_serves_nobody_can_be_deleted(
         stage.plane.packets[WEB1] = 5
         await quiet(stage)
 
-        await stage.director.delete_backend("web", "web1", intent=ME)
+        await stage.director.drains.delete_backend("web", "web1", intent=ME)
 
         assert list(stage.wanted()["web"].backends) == ["web2"]
 
@@ -434,7 +446,7 @@ async def test_a_persistent_ring_records_all_its_connections() -> None:
     async with two(scheduler="sh", persistence={}) as stage:
         stage.plane.packets[WEB1] = 5
 
-        await stage.director.delete_backend("web", "web1", intent=ME)
+        await stage.director.drains.delete_backend("web", "web1", intent=ME)
 
         assert list(stage.wanted()["web"].backends) == ["web2"]
 
@@ -445,7 +457,7 @@ async def test_deleting_stops_checking_and_following() -> None:
         web=s.service("web1", "web2", check=s.CHECK),
         mail=s.service("web3", listener=f"{VIP}:25/tcp", check=s.CHECK),
     ) as stage:
-        await stage.director.delete_backend("web", "web1", intent=ME)
+        await stage.director.drains.delete_backend("web", "web1", intent=ME)
         await stage.director.delete_service("mail", intent=ME)
 
         assert set(stage.checks.running) == {WEB2}
@@ -535,8 +547,8 @@ async def test_what_is_wrong_with_the_network_is_a_warning() -> None:
 async def test_who_waits_for_a_drain_is_told_when_the_daemon_stops() -> None:
     async with two() as stage:
         stage.plane.active[WEB1] = 1
-        await stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME)
-        waiting = asyncio.create_task(stage.director.wait_drained("web", "web1", 60.0))
+        await stage.director.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
+        waiting = asyncio.create_task(stage.director.drains.wait_drained("web", "web1", 60.0))
         await asyncio.sleep(0)
 
         stage.director.stop_waiting()
@@ -551,7 +563,7 @@ async def test_totals_never_fall() -> None:
     async with Stage(web=s.service("web1", "web2")) as stage:
         stage.plane.packets = {WEB1: 5, WEB2: 7}
 
-        await stage.director.delete_backend("web", "web2", force=True, intent=ME)
+        await stage.director.drains.delete_backend("web", "web2", force=True, intent=ME)
         assert stage.director.service("web").traffic.packets == 12
         assert stage.director.statistics().services["web"].packets == 12
 

@@ -9,7 +9,7 @@ from tests.support.fake_keeper import FakeKeeper
 from tests.support.fake_plane import FakePlane
 from tests.support.stage import Stage, service, story
 from xdpdirector.control.events import Events
-from xdpdirector.control.guard_controller import Guard
+from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.errors import CapacityError, ConflictError, NotFoundError, StaleError, StoreError
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import (
@@ -40,11 +40,11 @@ def file_of(*prefixes: Prefix) -> GuardSpec:
     return GuardSpec(deny=tuple(entry(prefix) for prefix in prefixes))
 
 
-def guarding(plane: FakePlane, keeper: FakeKeeper) -> Guard:
-    return Guard(plane, keeper, Events(), dict, Sizes())
+def guarding(plane: FakePlane, keeper: FakeKeeper) -> GuardController:
+    return GuardController(plane, keeper, Events(), dict, Sizes())
 
 
-def kinds(guard: Guard) -> list[tuple[str, str]]:
+def kinds(guard: GuardController) -> list[tuple[str, str]]:
     _, events = guard._events.since(0)
     return [(event.kind, event.subject) for event in events]
 

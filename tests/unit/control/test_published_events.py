@@ -19,10 +19,11 @@ from tests.support.stage import (
 )
 from xdpdirector.control.director import Director
 from xdpdirector.control.events import Events
-from xdpdirector.control.status_events import Lookout
+from xdpdirector.control.status_events import StatusEvents
 from xdpdirector.errors import StoreError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import AttachmentView, Operational
+from xdpdirector.state.admin_change import AdminChange
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 
@@ -71,17 +72,17 @@ CHANGES: list[tuple[str, Change, list[tuple[str, str, str]]]] = [
     ),
     (
         "delete a backend",
-        lambda d: d.delete_backend("web", "web1", intent=ME),
+        lambda d: d.drains.delete_backend("web", "web1", intent=ME),
         [("backend.removed", "web/web1", "the backend is removed")],
     ),
     (
         "maintain a backend",
-        lambda d: d.set_admin("web", "web1", AdminState.MAINTENANCE, intent=ME),
+        lambda d: d.drains.set_admin("web", "web1", AdminChange(AdminState.MAINTENANCE), intent=ME),
         [("backend.admin", "web/web1", "enabled -> maintenance")],
     ),
     (
         "drain a backend",
-        lambda d: d.set_admin("web", "web1", AdminState.DRAIN, reason="disk", intent=ME),
+        lambda d: d.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN, reason="disk"), intent=ME),
         [
             ("backend.admin", "web/web1", "enabled -> drain"),
             ("backend.drain", "web/web1", "draining, connections now: 4 (disk)"),
@@ -174,12 +175,12 @@ async def test_a_drain_that_is_cut_is_told() -> None:
     # given
     async with two() as stage:
         stage.plane.active = {WEB2: 3}
-        await stage.director.set_admin(
-            "web", "web2", AdminState.DRAIN, deadline=0, on_deadline="cut", intent=ME
+        await stage.director.drains.set_admin(
+            "web", "web2", AdminChange(AdminState.DRAIN, deadline=0, on_deadline="cut"), intent=ME
         )
 
         # when
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
 
         # then
         assert told(stage.director.events)[-2:] == [
@@ -235,7 +236,7 @@ def test_what_nobody_announces_is_seen(
 ) -> None:
     # given
     ring = Events()
-    lookout = Lookout(ring)
+    lookout = StatusEvents(ring)
     lookout.look(*before)
     seen = ring.last
 

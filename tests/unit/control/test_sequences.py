@@ -26,9 +26,10 @@ from xdpdirector.control.director import Director
 from xdpdirector.control.planner import plan
 from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 from xdpdirector.storage.denylist_store import DenyStore
-from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.fallback import FallbackStore
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 Wanted = dict[str, ServiceSpec]
@@ -76,7 +77,7 @@ class Sequences(RuleBasedStateMachine):
         self._runner = asyncio.Runner()
         self._directory = tempfile.TemporaryDirectory(dir=MEMORY if MEMORY.is_dir() else None)
         directory = Path(self._directory.name)
-        self.archive = Archive(directory / "state.db", directory / "spare")
+        self.archive = FallbackStore(directory / "state.db", directory / "spare")
 
     @initialize()
     def begin(self) -> None:
@@ -150,11 +151,11 @@ class Sequences(RuleBasedStateMachine):
 
     @rule(service=SERVICES, name=BACKENDS, force=st.booleans())
     def delete_backend(self, service: str, name: str, force: bool) -> None:
-        self.change(lambda d: d.delete_backend(service, name, force=force, intent=ME))
+        self.change(lambda d: d.drains.delete_backend(service, name, force=force, intent=ME))
 
     @rule(service=SERVICES, name=BACKENDS, admin=st.sampled_from(list(AdminState)), reason=REASONS)
     def set_admin(self, service: str, name: str, admin: AdminState, reason: str) -> None:
-        self.change(lambda d: d.set_admin(service, name, admin, reason=reason, intent=ME))
+        self.change(lambda d: d.drains.set_admin(service, name, AdminChange(admin, reason=reason), intent=ME))
 
     @rule(services=st.dictionaries(SERVICES, SERVICE, max_size=3), dry_run=st.booleans())
     def apply(self, services: dict[str, Any], dry_run: bool) -> None:

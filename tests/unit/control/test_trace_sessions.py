@@ -19,7 +19,7 @@ from tests.support.fake_plane import FakePlane
 from tests.support.stage import story
 from xdpdirector.client import Client
 from xdpdirector.control import trace_sessions
-from xdpdirector.control.trace_sessions import Tracing
+from xdpdirector.control.trace_sessions import TraceSessions
 from xdpdirector.dataplane.trace_types import Decision, Selection, union
 from xdpdirector.errors import DataplaneError, InvalidRequestError, NotFoundError
 from xdpdirector.lab.waiting import wait_until
@@ -104,7 +104,7 @@ def test_what_the_plane_is_asked_for(selections: list[Selection], expected: Sele
 async def test_the_plane_tells_while_somebody_watches() -> None:
     # given
     plane = FakePlane()
-    watched = Tracing(plane)
+    watched = TraceSessions(plane)
     before = plane.watched
 
     # when
@@ -124,7 +124,7 @@ async def test_the_plane_tells_while_somebody_watches() -> None:
 async def test_two_watchers_get_what_each_wants() -> None:
     # given
     plane = FakePlane()
-    watched = Tracing(plane)
+    watched = TraceSessions(plane)
     with (
         watched.watch(Selection(reasons=frozenset({"drop"}))) as one,
         watched.watch(Selection(services=frozenset({"mail"}))) as other,
@@ -142,7 +142,7 @@ async def test_two_watchers_get_what_each_wants() -> None:
 async def test_nobody_gets_more_than_asked_for() -> None:
     # given
     plane = FakePlane()
-    watched = Tracing(plane)
+    watched = TraceSessions(plane)
     with watched.watch(Selection(rate=2)) as watcher:
         # when
         plane.told = [FORWARDED] * 5 + [replace(FORWARDED, time=NOW + 1)]
@@ -156,7 +156,7 @@ async def test_nobody_gets_more_than_asked_for() -> None:
 @story
 async def test_a_slow_watcher_loses_the_oldest() -> None:
     # given
-    watched = Tracing(FakePlane())
+    watched = TraceSessions(FakePlane())
     many = [replace(FORWARDED, time=NOW + number) for number in range(trace_sessions.KEPT + 10)]
     with watched.watch(Selection()) as watcher:
         # when
@@ -172,7 +172,7 @@ async def test_a_slow_watcher_loses_the_oldest() -> None:
 async def test_who_could_not_watch_is_forgotten() -> None:
     # given
     plane = FakePlane()
-    watched = Tracing(plane)
+    watched = TraceSessions(plane)
     plane.broken = DataplaneError("refused")
     with pytest.raises(DataplaneError), watched.watch(Selection(services=frozenset({"web"}))):
         pass
@@ -192,7 +192,7 @@ async def test_the_plane_is_asked_again_and_again() -> None:
     """It stops by itself, when the daemon dies."""
     # given
     plane = FakePlane()
-    watched = Tracing(plane)
+    watched = TraceSessions(plane)
     with watched.watch(Selection()):
         plane.watched = None
 
@@ -219,7 +219,7 @@ async def test_a_look_that_fails_is_said_and_done_again() -> None:
             return super().decisions(most)
 
     plane, tasks = OnceWrong(), BackgroundTasks(sleep=lambda _: asyncio.sleep(0))
-    watched = Tracing(plane, tasks)
+    watched = TraceSessions(plane, tasks)
     with watched.watch(Selection()) as watcher:
         # when
         plane.told = [FORWARDED]
@@ -235,7 +235,7 @@ async def test_a_look_that_fails_is_said_and_done_again() -> None:
 async def test_somebody_watches_again_after_all_have_gone() -> None:
     # given
     plane = FakePlane()
-    watched = Tracing(plane)
+    watched = TraceSessions(plane)
     with watched.watch(Selection()):
         pass
 
@@ -252,7 +252,7 @@ async def test_somebody_watches_again_after_all_have_gone() -> None:
 @story
 async def test_the_end_comes_at_once() -> None:
     # given
-    watched = Tracing(FakePlane())
+    watched = TraceSessions(FakePlane())
     with watched.watch(Selection()) as watcher:
         waiting = asyncio.create_task(watcher.take(60.0))
         await asyncio.sleep(0)

@@ -19,6 +19,7 @@ from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health.slow_start import SlowStart
 from xdpdirector.model import AdminState, Scheduler
 from xdpdirector.model.status import Operational
+from xdpdirector.state.admin_change import AdminChange
 
 LENGTH, STEPS = 10.0, 5
 
@@ -128,10 +129,10 @@ async def test_a_backend_that_returns_gets_its_weight_back_by_and_by() -> None:
 async def test_a_backend_in_maintenance_returns_too() -> None:
     spec = service("web2", slow_start="1h", backends={"web1": backend("web1", admin="maintenance")})
     async with Stage(web=spec) as stage:
-        await stage.director.set_admin(*WEB1, AdminState.ENABLED, intent=ME)
+        await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.ENABLED), intent=ME)
         assert stage.director.backend(*WEB1).effective_weight == 1  # it has never served
-        await stage.director.set_admin(*WEB1, AdminState.MAINTENANCE, intent=ME)
-        await stage.director.set_admin(*WEB1, AdminState.ENABLED, intent=ME)
+        await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.MAINTENANCE), intent=ME)
+        await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.ENABLED), intent=ME)
 
         assert stage.director.backend(*WEB1).effective_weight == 0.1
 

@@ -27,7 +27,8 @@ from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.state import edits
 from xdpdirector.state.file_merge import Ground, merge_file
-from xdpdirector.storage.fallback import Archive
+from xdpdirector.state.revisions import RevisionDraft
+from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.store import Store
 
 HTTP: dict[str, Any] = {"type": "http"}
@@ -143,8 +144,10 @@ async def test_a_vip_that_is_not_asked_any_more_keeps_what_was_known_until_there
 def test_a_file_that_names_a_listener_first_changes_not_what_is_asked_at_a_start(tmp_path: Path) -> None:
     """Also when nothing is in the data plane, as after a boot."""
     file = {"web": web("8080")}
-    with Archive(tmp_path / "state.db", tmp_path / "spare") as archive:
-        archive.append(file, author="file", reason="", file_digest="before", file_services=file)
+    with FallbackStore(tmp_path / "state.db", tmp_path / "spare") as archive:
+        archive.append(
+            RevisionDraft(file, author="file", reason="", file_digest="before", file_services=file)
+        )
         now = Configuration(interfaces=("eth0",), services={"web": web("80", "8080")})
 
         begun = beginning(archive, now, "after", FakePlane())
@@ -164,7 +167,7 @@ def test_what_an_earlier_release_stored_is_asked_where_it_was(
 ) -> None:
     path = tmp_path / "state.db"
     with Store(path) as store:
-        store.append({"web": web(*listeners)}, author="operator", reason="")
+        store.append(RevisionDraft({"web": web(*listeners)}, author="operator", reason=""))
     with sqlite3.connect(path) as database:
         database.execute("UPDATE revisions SET any_order = 0")
     database.close()

@@ -24,6 +24,7 @@ from xdpdirector.dataplane.service_plan import State
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError, TimedOutError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import BackendView, DrainView, Operational
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.drains import Drains
 from xdpdirector.system import boot_time
 
@@ -41,8 +42,10 @@ def busy(count: int = 3) -> Stage:
 async def drain(
     stage: Stage, *, reason: str = "", deadline: float | None = None, on_deadline: OnDeadline = "keep"
 ) -> BackendView:
-    return await stage.director.set_admin(
-        *WEB1, AdminState.DRAIN, reason=reason, deadline=deadline, on_deadline=on_deadline, intent=ME
+    return await stage.director.drains.set_admin(
+        *WEB1,
+        AdminChange(AdminState.DRAIN, reason=reason, deadline=deadline, on_deadline=on_deadline),
+        intent=ME,
     )
 
 
@@ -57,10 +60,10 @@ def progress(stage: Stage) -> DrainView:
 
 def test_a_drain_that_is_changed_keeps_its_beginning() -> None:
     drains = Drains()
-    drains.begin(WEB1, 5, reason="kernel update")
+    drains.begin(WEB1, 5, AdminChange(AdminState.DRAIN, reason="kernel update"))
     first = drains.get(WEB1)
 
-    drains.begin(WEB1, 2, reason="new disk", deadline=60, on_deadline="cut")
+    drains.begin(WEB1, 2, AdminChange(AdminState.DRAIN, reason="new disk", deadline=60, on_deadline="cut"))
 
     second = drains.get(WEB1)
     assert first
@@ -97,8 +100,8 @@ def test_due_is_who_shall_be_cut_and_is_late(
     on_deadline: OnDeadline, offset: float, due: list[tuple[str, str]]
 ) -> None:
     drains = Drains()
-    drains.begin(WEB1, 1, deadline=60, on_deadline=on_deadline)
-    drains.begin(WEB2, 1, on_deadline="cut")
+    drains.begin(WEB1, 1, AdminChange(AdminState.DRAIN, deadline=60, on_deadline=on_deadline))
+    drains.begin(WEB2, 1, AdminChange(AdminState.DRAIN, on_deadline="cut"))
     running = drains.get(WEB1)
     assert running
     assert running.deadline
@@ -179,8 +182,8 @@ async def test_a_restart_goes_on_draining() -> None:
 
 
 ENDINGS: dict[str, Ending] = {
-    "enable": lambda d: d.set_admin(*WEB1, AdminState.ENABLED, intent=ME),
-    "maintenance": lambda d: d.set_admin(*WEB1, AdminState.MAINTENANCE, intent=ME),
+    "enable": lambda d: d.drains.set_admin(*WEB1, AdminChange(AdminState.ENABLED), intent=ME),
+    "maintenance": lambda d: d.drains.set_admin(*WEB1, AdminChange(AdminState.MAINTENANCE), intent=ME),
     "PATCH backend": lambda d: d.patch_backend(*WEB1, {"admin": "enabled"}, intent=ME),
     "PATCH service": lambda d: d.patch_service("web", {"backends": {"web1": {"admin": None}}}, intent=ME),
     "PUT service": lambda d: d.put_service("web", s.service("web1"), intent=ME),
@@ -195,7 +198,7 @@ async def test_however_a_drain_is_ended_nobody_is_cut_at_its_deadline(end: Endin
         await end(stage.director)
         changes = len(stage.history.revisions)
 
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
 
         assert stage.director.backend(*WEB1).drain is None
         assert len(stage.history.revisions) == changes
@@ -204,7 +207,7 @@ async def test_however_a_drain_is_ended_nobody_is_cut_at_its_deadline(end: Endin
 @pytest.mark.parametrize(
     "delete",
     [
-        pytest.param(lambda d: d.delete_backend(*WEB1, force=True, intent=ME), id="the backend"),
+        pytest.param(lambda d: d.drains.delete_backend(*WEB1, force=True, intent=ME), id="the backend"),
         pytest.param(lambda d: d.delete_service("web", intent=ME), id="the service"),
     ],
 )
@@ -213,7 +216,7 @@ async def test_a_drain_does_not_outlive_its_backend(delete: Ending) -> None:
     async with busy() as stage:
         await drain(stage, reason="kernel update", deadline=0, on_deadline="cut")
         await delete(stage.director)
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
         if "web" not in stage.wanted():
             await stage.director.create_service("web", s.service(), intent=ME)
         await stage.director.create_backend(*WEB1, s.backend("web1", admin="drain"), intent=ME)
@@ -249,7 +252,7 @@ async def test_others_go_on(deadline: float | None, on_deadline: OnDeadline) -> 
     async with busy() as stage:
         await drain(stage, deadline=deadline, on_deadline=on_deadline)
 
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
 
         assert stage.member(WEB1).state is State.SERVING
         assert progress(stage).on_deadline == on_deadline
@@ -260,10 +263,10 @@ async def test_a_cut_that_cannot_be_stored_is_tried_again() -> None:
     async with busy() as stage:
         await drain(stage, deadline=0, on_deadline="cut")
         stage.history.full = StoreError("the disk is full")
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
         refused = stage.member(WEB1).state
         stage.history.full = None
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
 
         assert (refused, stage.member(WEB1).state) == (State.SERVING, State.MAINTENANCE)
 
@@ -273,9 +276,11 @@ async def test_who_is_enabled_in_the_last_moment_is_not_cut() -> None:
     async with busy() as stage, asyncio.TaskGroup() as tasks:
         await drain(stage, deadline=0, on_deadline="cut")
         async with stage.reconciler.lock:
-            first = tasks.create_task(stage.director.set_admin(*WEB1, AdminState.ENABLED, intent=ME))
+            first = tasks.create_task(
+                stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.ENABLED), intent=ME)
+            )
             await asyncio.sleep(0)
-            second = tasks.create_task(stage.director.cut_overdue())
+            second = tasks.create_task(stage.director.drains.cut_overdue())
             await asyncio.sleep(0)
         await asyncio.wait([first, second])
 
@@ -292,12 +297,14 @@ async def test_a_deadline_stays_where_it_is_when_the_wall_clock_jumps(
 ) -> None:
     async with busy() as stage:
         await drain(stage, deadline=3600, on_deadline="cut")
-        await stage.director.set_admin(*WEB2, AdminState.DRAIN, deadline=0, on_deadline="cut", intent=ME)
+        await stage.director.drains.set_admin(
+            *WEB2, AdminChange(AdminState.DRAIN, deadline=0, on_deadline="cut"), intent=ME
+        )
         before = progress(stage)
         jump = timedelta(hours=hours)
         monkeypatch.setattr(boot_time, "wall_clock", lambda: datetime.now(UTC) + jump)
 
-        await stage.director.cut_overdue()
+        await stage.director.drains.cut_overdue()
 
         assert (stage.member(WEB1).state, stage.member(WEB2).state) == (State.SERVING, State.MAINTENANCE)
         after = progress(stage)
@@ -317,7 +324,7 @@ async def test_waiting_ends_when_the_last_connection_ended() -> None:
     async with busy() as stage, asyncio.TaskGroup() as tasks:
         stage.plane.unsettled = {"web"}
         await drain(stage)
-        waiting = tasks.create_task(stage.director.wait_drained(*WEB1, s.DEADLINE))
+        waiting = tasks.create_task(stage.director.drains.wait_drained(*WEB1, s.DEADLINE))
         await asyncio.sleep(0)
         early = waiting.done()
         stage.plane.active[WEB1] = 0
@@ -342,14 +349,14 @@ async def test_waiting_too_long_says_what_is_left(left: int, unsettled: set[str]
         await drain(stage)
 
         with pytest.raises(TimedOutError, match=said):
-            await stage.director.wait_drained(*WEB1, 0)
+            await stage.director.drains.wait_drained(*WEB1, 0)
 
 
 @story
 async def test_who_does_not_drain_is_not_waited_for() -> None:
     async with busy() as stage:
         with pytest.raises(ConflictError, match="is enabled, not draining"):
-            await stage.director.wait_drained(*WEB1, s.DEADLINE)
+            await stage.director.drains.wait_drained(*WEB1, s.DEADLINE)
 
 
 @pytest.mark.parametrize(
@@ -363,7 +370,7 @@ async def test_who_does_not_drain_is_not_waited_for() -> None:
 async def test_waiting_ends_when_the_drain_does(end: Ending, error: type[Exception]) -> None:
     async with busy() as stage:
         await drain(stage)
-        waiting = asyncio.create_task(stage.director.wait_drained(*WEB1, s.DEADLINE))
+        waiting = asyncio.create_task(stage.director.drains.wait_drained(*WEB1, s.DEADLINE))
         await asyncio.sleep(0)
         await end(stage.director)
 
@@ -377,7 +384,7 @@ async def test_waiting_ends_when_the_drain_does(end: Ending, error: type[Excepti
 @story
 async def test_deleting_can_wait_for_the_last_connection() -> None:
     async with busy() as stage, asyncio.TaskGroup() as tasks:
-        deleting = tasks.create_task(stage.director.delete_backend(*WEB1, drain=s.DEADLINE, intent=ME))
+        deleting = tasks.create_task(stage.director.drains.delete_backend(*WEB1, drain=s.DEADLINE, intent=ME))
         await s.until(lambda: not stage.member(WEB1).accepts)
         stage.plane.active[WEB1] = 0
         await deleting
@@ -393,7 +400,7 @@ async def test_deleting_can_wait_for_the_last_connection() -> None:
 async def test_deleting_that_waits_in_vain_leaves_it_draining() -> None:
     async with busy() as stage:
         with pytest.raises(TimedOutError):
-            await stage.director.delete_backend(*WEB1, drain=0, intent=ME)
+            await stage.director.drains.delete_backend(*WEB1, drain=0, intent=ME)
 
         assert progress(stage).reason == "to be removed"
         assert not stage.member(WEB1).accepts

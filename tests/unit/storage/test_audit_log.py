@@ -14,6 +14,7 @@ import pytest
 
 from tests.support.stage import FakeHistory
 from xdpdirector.errors import StoreError
+from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.access_db import KEPT, AccessFile
 from xdpdirector.storage.audit_log import (
     LONGEST,
@@ -189,7 +190,7 @@ def test_a_revision_belongs_to_the_request_that_made_it(audit: Audit) -> None:
         attempt, outcome = audit.begin(ROOT), Outcome(200)
         with attempting(outcome):
             await asyncio.sleep(0)
-            history.append({}, author="root", reason=reason)
+            history.append(RevisionDraft({}, author="root", reason=reason))
         audit.finish(attempt, outcome)
 
     async def requests() -> None:
@@ -203,7 +204,7 @@ def test_a_revision_belongs_to_the_request_that_made_it(audit: Audit) -> None:
 def test_a_revision_of_no_request_is_the_daemons_own(audit: Audit) -> None:
     history = Recorded(FakeHistory(), audit)
 
-    history.append({}, author="director", reason="deadline of web/web1")
+    history.append(RevisionDraft({}, author="director", reason="deadline of web/web1"))
 
     (row,) = audit.page()
     assert (row.author, row.source, row.outcome) == ("director", "daemon", "done")

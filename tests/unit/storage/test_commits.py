@@ -23,9 +23,11 @@ from tests.support.stage import (
 from tests.support.staged_daemon import StagedDaemon
 from xdpdirector.client import UnixConnection
 from xdpdirector.model import AdminState
+from xdpdirector.state.admin_change import AdminChange
+from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.database import Database
 from xdpdirector.storage.denylist_store import DenyStore
-from xdpdirector.storage.fallback import Archive
+from xdpdirector.storage.fallback import FallbackStore
 
 DEADLINE = 20.0
 
@@ -64,13 +66,13 @@ def test_a_change_waits_for_the_disk_once(monkeypatch: pytest.MonkeyPatch) -> No
 
 @story
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
-    with Archive(tmp_path / "state.db", tmp_path / "spare") as archive:
+    with FallbackStore(tmp_path / "state.db", tmp_path / "spare") as archive:
         async with Stage(kept=(archive, DenyStore(lambda: archive.database)), web=service("web1")) as stage:
-            await stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME)
+            await stage.director.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
             before = written(tmp_path)
 
             for _ in range(5):
-                await stage.director._wishes.try_storing()
+                await stage.director._desired.try_storing()
                 await stage.director.guard.look()
 
             assert written(tmp_path) == before
@@ -95,7 +97,9 @@ async def test_the_loop_turns_while_a_revision_is_stored() -> None:
 
     async with Stage(web=service("web1")) as stage:
         stage.history.before_writing = wait
-        change = asyncio.create_task(stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME))
+        change = asyncio.create_task(
+            stage.director.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
+        )
         await until(begun.is_set)
 
         assert not change.done()
@@ -116,7 +120,9 @@ async def test_a_change_that_is_cancelled_while_it_is_stored_is_made() -> None:
 
     async with Stage(web=service("web1")) as stage:
         stage.history.before_writing = wait
-        change = asyncio.create_task(stage.director.set_admin("web", "web1", AdminState.DRAIN, intent=ME))
+        change = asyncio.create_task(
+            stage.director.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
+        )
         await until(begun.is_set)
         change.cancel()
         gate.set()
@@ -129,8 +135,8 @@ async def test_a_change_that_is_cancelled_while_it_is_stored_is_made() -> None:
 
 
 def test_who_reads_waits_for_no_writer(tmp_path: Path) -> None:
-    with Archive(tmp_path / "state.db", tmp_path / "spare") as archive:
-        archive.append({"web": service("web1")}, author="me", reason="first")
+    with FallbackStore(tmp_path / "state.db", tmp_path / "spare") as archive:
+        archive.append(RevisionDraft({"web": service("web1")}, author="me", reason="first"))
         begun, gate = threading.Event(), threading.Event()
 
         def write() -> None:

@@ -16,9 +16,11 @@ from pathlib import Path
 import pytest
 
 from xdpdirector.errors import ForeignStoreError, StoreError
-from xdpdirector.model import ServiceSpec
+from xdpdirector.model import AdminState, ServiceSpec
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.drains import Drains
-from xdpdirector.storage.fallback import Archive
+from xdpdirector.state.revisions import RevisionDraft
+from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.store import Store
 
 WEB = {"web": ServiceSpec.model_validate({"listeners": ["192.0.2.10:80/tcp"]})}
@@ -39,9 +41,9 @@ def spare(tmp_path: Path) -> Path:
 def fill(path: Path) -> None:
     """One revision and one drain."""
     drains = Drains()
-    drains.begin(KEY, 5, reason="new memory", deadline=60, on_deadline="cut")
+    drains.begin(KEY, 5, AdminChange(AdminState.DRAIN, reason="new memory", deadline=60, on_deadline="cut"))
     with Store(path) as store:
-        store.append(WEB, author="operator", reason="", drains=drains.running())
+        store.append(RevisionDraft(WEB, author="operator", reason="", drains=drains.running()))
 
 
 def overwrite(path: Path) -> None:
@@ -63,9 +65,9 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(
     damage(path)
     damaged = path.read_bytes()
 
-    with Archive(path, spare) as archive:
+    with FallbackStore(path, spare) as archive:
         before = archive.latest()
-        archive.append(MAIL, author="operator", reason="")
+        archive.append(RevisionDraft(MAIL, author="operator", reason=""))
         after, [note] = archive.latest(), archive.notes
 
     [aside] = path.parent.glob("state.db.damaged-*")
@@ -76,12 +78,12 @@ def test_a_damaged_file_is_kept_aside_and_a_new_one_begun(
 
 def test_a_file_that_breaks_while_it_is_used_is_replaced(path: Path, spare: Path) -> None:
     fill(path)
-    with Archive(path, spare) as archive:
+    with FallbackStore(path, spare) as archive:
         with closing(sqlite3.connect(path)) as other:
             other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         damage_a_page(path)
 
-        made = archive.append(MAIL, author="operator", reason="")
+        made = archive.append(RevisionDraft(MAIL, author="operator", reason=""))
         kept, notes = archive.latest(), archive.notes
 
     assert kept == made
@@ -92,16 +94,16 @@ def test_no_log_of_a_damaged_file_is_taken_for_the_next_ones(path: Path, spare: 
     """As a kill leaves it: the log of the last change beside the file."""
     fill(path)
     with Store(path) as store:
-        store.append(WEB, author="operator", reason="")
+        store.append(RevisionDraft(WEB, author="operator", reason=""))
         for part in ("", "-wal"):
             shutil.copy(f"{path}{part}", tmp_path / f"left{part}")
     for part in ("", "-wal"):
         shutil.move(tmp_path / f"left{part}", f"{path}{part}")
     overwrite(path)
 
-    with Archive(path, spare) as archive:
+    with FallbackStore(path, spare) as archive:
         assert archive.latest() is None
-        assert archive.append(MAIL, author="operator", reason="").id == 1
+        assert archive.append(RevisionDraft(MAIL, author="operator", reason="")).id == 1
 
 
 def test_opening_what_a_kill_left_writes_nothing(path: Path, spare: Path, tmp_path: Path) -> None:
@@ -109,14 +111,14 @@ def test_opening_what_a_kill_left_writes_nothing(path: Path, spare: Path, tmp_pa
     they were said to be refused."""
     log = path.with_name(path.name + "-wal")
     with Store(path) as store:
-        store.append(WEB, author="operator", reason="")
+        store.append(RevisionDraft(WEB, author="operator", reason=""))
         for part in (path, log):
             shutil.copy(part, tmp_path)
     shutil.copy(tmp_path / path.name, path)
     shutil.move(tmp_path / log.name, log)
     left = path.read_bytes(), log.read_bytes()
 
-    with Archive(path, spare) as archive:
+    with FallbackStore(path, spare) as archive:
         known = archive.latest()
         assert (path.read_bytes(), log.read_bytes()) == left
     assert known
@@ -125,14 +127,14 @@ def test_opening_what_a_kill_left_writes_nothing(path: Path, spare: Path, tmp_pa
 
 def test_at_work_it_waits_for_nobody_else_for_long(path: Path, spare: Path) -> None:
     """The daemon's loop would stand, and its checks with it."""
-    with Archive(path, spare) as archive, closing(sqlite3.connect(path, isolation_level=None)) as other:
+    with FallbackStore(path, spare) as archive, closing(sqlite3.connect(path, isolation_level=None)) as other:
         assert archive.database.row("PRAGMA busy_timeout") == (50,)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreError, match="another process uses it"):
-            archive.append(MAIL, author="operator", reason="")
+            archive.append(RevisionDraft(MAIL, author="operator", reason=""))
         other.execute("ROLLBACK")
 
-        assert archive.append(MAIL, author="operator", reason="").id == 1
+        assert archive.append(RevisionDraft(MAIL, author="operator", reason="")).id == 1
 
 
 def test_who_asks_while_another_thread_opens_it_gets_the_same(
@@ -140,7 +142,7 @@ def test_who_asks_while_another_thread_opens_it_gets_the_same(
 ) -> None:
     """Two stores of one file: one of them would stay open for ever, and wait for the other."""
     make_usable = make_unusable_parent(path)
-    with Archive(path, spare) as archive:
+    with FallbackStore(path, spare) as archive:
         make_usable()
         opened, together = [], threading.Barrier(2)
 
@@ -176,15 +178,15 @@ def test_a_file_that_cannot_be_used_is_read_and_nothing_written(path: Path, spar
     fill(path)
     mend = make_unusable(path)
 
-    with Archive(path, spare, patience=0.01) as archive:
+    with FallbackStore(path, spare, patience=0.01) as archive:
         known, drains = archive.latest(), archive.drains()
         with pytest.raises(StoreError, match="cannot be opened") as refused:
-            archive.append(MAIL, author="operator", reason="")
+            archive.append(RevisionDraft(MAIL, author="operator", reason=""))
         with pytest.raises(StoreError):
             archive.try_writing()
         mend()
         archive.try_writing()
-        made = archive.append(MAIL, author="operator", reason="")
+        made = archive.append(RevisionDraft(MAIL, author="operator", reason=""))
 
     assert known
     assert known.services == WEB
@@ -197,10 +199,10 @@ def test_with_nothing_to_read_the_file_counts_alone(path: Path, spare: Path) -> 
     path.parent.parent.mkdir(exist_ok=True)
     path.parent.write_text("a file where a directory should be")
 
-    with Archive(path, spare) as archive:
+    with FallbackStore(path, spare) as archive:
         assert (archive.latest(), archive.drains(), archive.summaries(before=None, limit=1)) == (None, {}, [])
         with pytest.raises(StoreError):
-            archive.append(WEB, author="operator", reason="")
+            archive.append(RevisionDraft(WEB, author="operator", reason=""))
 
 
 def test_somebody_elses_file_stays_where_it_is(path: Path, spare: Path) -> None:
@@ -209,7 +211,7 @@ def test_somebody_elses_file_stays_where_it_is(path: Path, spare: Path) -> None:
         other.execute("PRAGMA user_version = 99")
 
     with pytest.raises(ForeignStoreError):
-        Archive(path, spare)
+        FallbackStore(path, spare)
 
     assert [*path.parent.glob("*damaged*")] == []
 
@@ -220,7 +222,7 @@ def test_the_copy_is_for_nobody_else_and_goes(path: Path, spare: Path, umask: in
     mend = make_unusable(path)
     before = os.umask(umask)
     try:
-        with Archive(path, spare, patience=0.01) as archive:
+        with FallbackStore(path, spare, patience=0.01) as archive:
             modes = {stat.S_IMODE(each.stat().st_mode) for each in spare.iterdir()}
             of_directory = stat.S_IMODE(spare.stat().st_mode)
             mend()
@@ -238,7 +240,7 @@ def test_the_copy_goes_at_the_end(path: Path, spare: Path) -> None:
     fill(path)
     make_unusable(path)
 
-    with Archive(path, spare, patience=0.01):
+    with FallbackStore(path, spare, patience=0.01):
         there = spare.exists()
 
     assert (there, spare.exists()) == (True, False)
@@ -259,7 +261,7 @@ def test_what_a_killed_daemon_or_somebody_left_goes_and_is_not_followed(
         spare.mkdir()
         (spare / path.name).symlink_to(victims / "victim")
 
-    with Archive(path, spare, patience=0.01) as archive:
+    with FallbackStore(path, spare, patience=0.01) as archive:
         assert archive.latest()
 
     assert list(victims.iterdir()) == []

@@ -17,6 +17,7 @@ from xdpdirector.control.configuration import beginning
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.model.checks import HttpCheck
+from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage import store as store_module
 from xdpdirector.storage.store import Store
 
@@ -53,7 +54,9 @@ def take_in(store: Store, configuration: Configuration, digest: str = OLD) -> di
     """As a daemon does at a start, and when it is told to read the file again."""
     services = beginning(store, configuration, digest, FakePlane()).services
     store.append(
-        services, author="file", reason="start", file_digest=digest, file_services=configuration.services
+        RevisionDraft(
+            services, author="file", reason="start", file_digest=digest, file_services=configuration.services
+        )
     )
     return dict(services)
 
@@ -63,7 +66,7 @@ def change(store: Store, **services: ServiceSpec | None) -> None:
     before = store.latest()
     wanted = {**(before.services if before else {}), **services}
     kept = {name: spec for name, spec in wanted.items() if spec is not None}
-    store.append(kept, author="operator", reason="because")
+    store.append(RevisionDraft(kept, author="operator", reason="because"))
 
 
 def test_nothing_is_stored_at_first(store: Store) -> None:
@@ -78,7 +81,9 @@ def test_what_is_appended_is_the_latest_also_after_opening_again(path: Path) -> 
     before = datetime.now(UTC)
 
     with Store(path) as first:
-        written = first.append(services, author="operator", reason="kernel update", file_digest=OLD)
+        written = first.append(
+            RevisionDraft(services, author="operator", reason="kernel update", file_digest=OLD)
+        )
     with Store(path) as second:
         read = second.latest()
 
@@ -90,7 +95,7 @@ def test_what_is_appended_is_the_latest_also_after_opening_again(path: Path) -> 
 
 def test_revisions_are_numbered_and_the_oldest_forgotten(store: Store, path: Path) -> None:
     for _ in range(store_module.KEPT + 5):
-        last = store.append({}, author="operator", reason="")
+        last = store.append(RevisionDraft({}, author="operator", reason=""))
 
     with closing(sqlite3.connect(path)) as database:
         count, oldest = database.execute("SELECT count(*), min(id) FROM revisions").fetchone()
@@ -138,7 +143,7 @@ def test_closing_twice_is_fine_and_then_it_is_closed(store: Store) -> None:
 def prepared(path: Path, *statements: str) -> None:
     """Make what a release wrote, and change it by hand."""
     with Store(path) as opened:
-        opened.append({"web": service()}, author="operator", reason="")
+        opened.append(RevisionDraft({"web": service()}, author="operator", reason=""))
     with closing(sqlite3.connect(path)) as database:
         for statement in statements:
             database.execute(statement)
@@ -164,7 +169,7 @@ def test_an_expression_that_an_earlier_release_took_is_read(path: Path) -> None:
     """Else an upgrade would not come up; the check then says what is wrong with it."""
     with Store(path) as store:
         spec = service().model_copy(update={"check": HttpCheck(type="http", body="ready")})
-        store.append({"web": spec}, author="a", reason="r")
+        store.append(RevisionDraft({"web": spec}, author="a", reason="r"))
         store.database.write("UPDATE revisions SET document = replace(document, 'ready', '(?=ready)')", ())
     with Store(path) as store:
         latest = store.latest()

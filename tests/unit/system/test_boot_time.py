@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from xdpdirector.model import AdminState
+from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.drains import Drain, Drains
+from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.store import Store
 from xdpdirector.system import boot_time
 from xdpdirector.system.boot_time import Moment, Now, Stored, stored
@@ -75,7 +78,7 @@ def test_after_a_reboot_the_wall_clock_counts_within_limits(
 
 def reopened(path: Path, drains: Drains) -> Drain:
     with Store(path) as store:
-        store.append({}, author="operator", reason="", drains=drains.running())
+        store.append(RevisionDraft({}, author="operator", reason="", drains=drains.running()))
     with Store(path) as store:
         return store.drains()[KEY]
 
@@ -85,7 +88,7 @@ def test_a_drain_goes_on_in_another_daemon_whatever_the_wall_clock_did(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, jump: int
 ) -> None:
     drains = Drains()
-    drains.begin(KEY, 5, reason="new memory", deadline=HOUR, on_deadline="cut")
+    drains.begin(KEY, 5, AdminChange(AdminState.DRAIN, reason="new memory", deadline=HOUR, on_deadline="cut"))
     begun = drains.running()[KEY]
     monkeypatch.setattr(boot_time, "wall_clock", lambda: datetime.now(UTC) + hours(jump))
 
@@ -107,9 +110,9 @@ def test_after_a_reboot_with_a_clock_that_is_behind_a_drain_gets_what_it_was_giv
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drains = Drains()
-    drains.begin(KEY, 5, deadline=HOUR, on_deadline="cut")
+    drains.begin(KEY, 5, AdminChange(AdminState.DRAIN, deadline=HOUR, on_deadline="cut"))
     with Store(tmp_path / "state.db") as store:
-        store.append({}, author="operator", reason="", drains=drains.running())
+        store.append(RevisionDraft({}, author="operator", reason="", drains=drains.running()))
     monkeypatch.setattr(boot_time, "boot", lambda: "the next one")
     monkeypatch.setattr(boot_time, "wall_clock", lambda: datetime.now(UTC) - hours(48))
 

@@ -24,6 +24,7 @@ from xdpdirector.api.http.read_queue import (
 )
 from xdpdirector.client import Client
 from xdpdirector.errors import TooManyRequestsError
+from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import ConnectionPage
 
 DEADLINE = 20.0
@@ -213,7 +214,7 @@ class Slow(FakeDirector):
         super().__init__()
         self.begun, self.gate = threading.Event(), threading.Event()
 
-    def connections(self, **asked: object) -> Callable[[], ConnectionPage]:
+    def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         def read() -> ConnectionPage:
             self.begun.set()
             assert self.gate.wait(DEADLINE)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packet program: compiled, its maps and itself pinned, attached, and described in layout.json.
+"""Compiles, pins and attaches the packet program, pins its maps, and describes them in layout.json.
 
-The only package that may import bcc. Must not know services, or what the maps hold.
+The only package that may import bcc. Must not know services, or the contents of the maps.
 """

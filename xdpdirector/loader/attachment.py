@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prepared program on the interfaces: attached, replaced in place, taken off. Needs libbpf only.
+"""Attaches the prepared program to interfaces, replaces it in place, and detaches it. Needs libbpf only.
 
-Knows nothing of compilers or of what the maps hold. An interface's program is never taken off to put another
-one on: a native NIC would bounce its link.
+Knows nothing of compilers or map contents. Never detaches an interface's program to attach another one: a
+native NIC would lose its link for a moment.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _NAMES = {XdpMode.NATIVE: "native", XdpMode.GENERIC: "generic"}
 
 @dataclass(frozen=True)
 class Attachment:
-    """An interface that carries our program. `note`: a sentence when the mode is not the first choice."""
+    """An interface with our program. `note`: a sentence if the mode is not the first choice."""
 
     interface: str
     ifindex: int
@@ -48,7 +48,7 @@ class Attachment:
 
 @dataclass(frozen=True)
 class _Present:
-    """An interface before the change; `fd` is its program's, None when it has none."""
+    """An interface before the change. `fd`: its present program, None if it has none."""
 
     interface: str
     ifindex: int
@@ -58,7 +58,7 @@ class _Present:
 
 @dataclass(frozen=True)
 class _Step:
-    """What is to be done at one interface: `modes` in the order of trying. `why`: native mode is not tried."""
+    """The change at one interface. `modes`: in the order to try. `why`: why native mode is not tried."""
 
     interface: str
     ifindex: int
@@ -75,12 +75,12 @@ def attach(
     *,
     done: Callable[[], None] = lambda: None,
 ) -> list[Attachment]:
-    """Bring the prepared program to each interface, on all or on none.
+    """Attach the prepared program to all of the interfaces or, on failure, to none.
 
-    `done` is called when it is there, before maps of an earlier one are removed. `auto` keeps the mode of an
-    interface that carries us, and else tries native, then generic; on a veth whose peer is not ready for native
-    XDP, generic alone. `force` replaces a foreign program, but never another instance's.
-    InvalidRequestError: no such interface. ForeignProgramError, ConflictError: something stands against it.
+    `done` is called once it is attached, before maps of a previous program are removed. `auto` keeps the mode
+    of an interface that has our program, and otherwise tries native, then generic; on a veth whose peer is
+    not ready for native XDP, generic only. `force` replaces a foreign program, but never another instance's.
+    InvalidRequestError: no such interface. ForeignProgramError, ConflictError: another program is in the way.
     LoaderError: nothing is prepared, or the kernel refuses.
     """
     names = list(interfaces)
@@ -96,42 +96,42 @@ def attach(
 def refuse_obstacles(
     paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto", *, force: bool = False
 ) -> None:
-    """The ForeignProgramError or ConflictError that `attach` would raise, before anything is prepared."""
+    """Raise the ForeignProgramError or ConflictError that `attach` would raise, before anything is prepared."""
     with ExitStack() as stack, bpffs.translated("asking for the attached programs"):
         for name in interfaces:
             _plan(_look(paths, stack, name, force), mode)
 
 
 def attachments(paths: InstancePaths) -> list[Attachment]:
-    """The interfaces of this network namespace that carry this instance's program, also a retired one."""
+    """The interfaces of this network namespace with this instance's program, including retired ones."""
     with bpffs.translated("asking for the attached programs"):
         ours = _ours(paths)
         return [found for found in _attached() if found.program_id in ours]
 
 
 def detach(paths: InstancePaths, interfaces: Iterable[str]) -> list[str]:
-    """Take our program off these interfaces; which ones carried it. Other programs stay."""
+    """Detach our program from these interfaces; returns those that had it. Other programs stay."""
     names = set(interfaces)
     with bpffs.locked(paths):
         return _take_off(paths, names)
 
 
 def unload(paths: InstancePaths) -> list[str]:
-    """Take everything down: off all interfaces, pins, layout; the interfaces that carried it.
+    """Remove everything: attachments, pins, layout; returns the interfaces that had the program.
 
-    Works with whatever is left of a half-made or half-removed instance.
+    Works on whatever is left of an incomplete instance.
     """
     bpffs.require_privileges()
     with bpffs.locked(paths):
         freed = _take_off(paths, {found.interface for found in attachments(paths)})
         with bpffs.translated(f"removing {paths.pins} and {paths.run}"):
             bpffs.remove_tree(paths.pins)
-            with suppress(OSError):  # other instances have theirs there
+            with suppress(OSError):  # not empty: other instances have files there
                 paths.pins.parent.rmdir()
             layout.clear(paths)
             with untrusted_directory.directory(paths.run) as place:
                 untrusted_directory.remove(place, paths.loader_lock.name)
-            with suppress(OSError):  # the daemon's files are there
+            with suppress(OSError):  # not empty: the daemon has files there
                 paths.run.rmdir()
     return freed
 
@@ -146,14 +146,14 @@ def _prepared(paths: InstancePaths, stack: ExitStack) -> int:
 
 
 def _ours(paths: InstancePaths) -> set[int]:
-    """Ids of this instance's programs; layout.json still knows one whose pin somebody removed."""
+    """Ids of this instance's programs; layout.json also knows a program whose pin was removed."""
     loaded = layout.read(paths)
     return set(bpffs.pinned_programs(paths)) | ({loaded.program_id} if loaded else set())
 
 
 def _attached() -> Iterator[Attachment]:
     for ifindex, name in socket.if_nameindex():
-        with suppress(FileNotFoundError):  # the interface went away meanwhile
+        with suppress(FileNotFoundError):  # the interface was removed meanwhile
             state = libbpf.xdp_query(ifindex)
             if state.program_id:
                 yield Attachment(name, ifindex, _NAMES.get(state.mode, "hardware"), state.program_id)
@@ -234,7 +234,7 @@ def _carry_out(fd: int, steps: list[_Step]) -> list[Attachment]:
 
 
 def _put_on(fd: int, step: _Step) -> Attachment:
-    """In the first of the step's modes that works."""
+    """Attach in the first of the step's modes that works."""
     refusals = [step.why] if step.why else []
     for mode in step.modes:
         try:
@@ -282,8 +282,8 @@ def _put_back(fd: int, step: _Step, mode: str) -> list[str]:
 
 
 def _clean(paths: InstancePaths) -> None:
-    """Unpin retired programs that run nowhere, and then maps of an earlier layout. One who may only attach leaves
-    them to the next loader."""
+    """Unpin retired programs that are no longer attached, then maps of earlier layouts. Without the
+    privileges for it, that is left to the next loader."""
     if not os.access(paths.pins, os.W_OK):
         return
     running = {found.program_id for found in _attached()}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The ground that loading stands on: privileges, a bpffs, one loader at a time, an instance's pins.
+"""What loading requires: privileges, a bpffs, a lock against other loaders, and an instance's pins.
 
 Knows nothing of compilers or interfaces. bpffs allows no dots in names.
 """
@@ -32,7 +32,7 @@ _DIRECTORY_MODE = 0o700
 
 
 def require_kernel(release: str | None = None) -> None:
-    """LoaderError on a kernel that is too old; `release`: as `uname -r` has it."""
+    """Raise LoaderError on a kernel that is too old. `release`: as from `uname -r`."""
     release = release or os.uname().release
     if kernel_version(release) < OLDEST_KERNEL:
         oldest, tried = (".".join(map(str, each)) for each in (OLDEST_KERNEL, TRIED_KERNEL))
@@ -43,13 +43,14 @@ def require_kernel(release: str | None = None) -> None:
 
 
 def kernel_version(release: str) -> tuple[int, int]:
-    """The first two numbers of what `uname -r` says."""
+    """The first two numbers of a kernel release."""
     major, minor = (int("".join(filter(str.isdigit, part)) or 0) for part in f"{release}.0".split(".")[:2])
     return major, minor
 
 
 def require_privileges(*, adopting: bool = False) -> None:
-    """NotAllowedError unless this process may load a program and attach it; `adopting`: onto pinned maps."""
+    """Raise NotAllowedError unless this process may load a program and attach it. `adopting`: with maps that
+    are pinned already."""
     if privileges.may_load(adopting=adopting):
         return
     if not privileges.may_load():
@@ -62,7 +63,7 @@ def require_privileges(*, adopting: bool = False) -> None:
 
 @contextmanager
 def translated(what: str) -> Iterator[None]:
-    """An OSError inside becomes NotAllowedError or LoaderError: `what` failed."""
+    """Translate OSError to NotAllowedError or LoaderError: `what` failed."""
     try:
         yield
     except PermissionError as error:
@@ -72,10 +73,10 @@ def translated(what: str) -> Iterator[None]:
 
 
 def ensure_mounted() -> None:
-    """Mount a bpffs at /sys/fs/bpf when none is there.
+    """Mount a bpffs at /sys/fs/bpf if there is none.
 
-    Not in a mount namespace that some process made for itself, as `ip netns exec` does: the pins would end with it.
-    LoaderError, NotAllowedError.
+    Not in a private mount namespace of another process, as `ip netns exec` makes it: the pins would end with
+    it. LoaderError, NotAllowedError.
     """
     if is_mounted():
         return
@@ -111,7 +112,7 @@ def mount() -> None:
 
 
 def is_mounted() -> bool:
-    """Whether what one sees at /sys/fs/bpf is a bpffs."""
+    """True if a bpffs is visible at /sys/fs/bpf."""
     try:
         device = BPFFS.stat().st_dev
     except OSError:
@@ -122,9 +123,10 @@ def is_mounted() -> bool:
 
 
 def _process_elsewhere() -> str | None:
-    """The nearest process above ours that has another mount namespace: its command and number.
+    """The nearest ancestor process in another mount namespace: its command and pid.
 
-    The search ends at one that we may not look at. Goes by the numbers of /proc, which need not be ours.
+    The search ends at a process that we may not inspect. Uses the pids of /proc, which may be of another PID
+    namespace.
     """
     mine, above = procfs.PROC / "self/ns/mnt", _parent(procfs.PROC / "self")
     while above:
@@ -145,7 +147,7 @@ def _parent(process: Path) -> Path | None:
 
 @contextmanager
 def locked(paths: InstancePaths) -> Iterator[None]:
-    """One loader at a time; ConflictError when another one works for more than two minutes."""
+    """Hold the loader lock. ConflictError if another loader holds it for more than two minutes."""
     with translated(f"making {paths.run}"), untrusted_directory.directory(paths.run, make=True):
         pass
     deadline = time.monotonic() + LOCK_PATIENCE
@@ -163,7 +165,7 @@ def locked(paths: InstancePaths) -> Iterator[None]:
 
 
 def _try_lock(path: Path) -> int | None:
-    """A locked descriptor of the file that has this name now: an unload may have removed what we opened."""
+    """A locked descriptor of the file that has this name now: an unload may have removed the one we opened."""
     with translated(f"opening {path}"), untrusted_directory.opened(path, os.O_RDWR | os.O_CREAT) as fd:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -173,13 +175,13 @@ def _try_lock(path: Path) -> int | None:
 
 
 def make_directory(path: Path) -> None:
-    """A directory on the bpffs, for root only."""
+    """Make a directory on the bpffs, for root only."""
     with translated(f"making {path}"):
         path.mkdir(mode=_DIRECTORY_MODE, parents=True, exist_ok=True)
 
 
 def pinned_programs(paths: InstancePaths) -> dict[int, Path]:
-    """By program id: the prepared program and the retired ones that may still be attached."""
+    """By program id: the prepared program, and retired ones that may still be attached."""
     programs = {}
     for path in [paths.pins / PROGRAM, *paths.pins.glob(f"{RETIRED}*")]:
         with suppress(FileNotFoundError), libbpf.opened(path) as fd:
@@ -188,7 +190,7 @@ def pinned_programs(paths: InstancePaths) -> dict[int, Path]:
 
 
 def instance_of(program_id: int) -> str | None:
-    """The instance on this machine whose program that is, by its pins; None when it has none that we may see."""
+    """The instance on this machine that the program belongs to, by its pins; None if there is no visible pin."""
     for directory in sorted((BPFFS / "xdpdirector").glob("*/")):
         with suppress(InvalidRequestError, OSError):
             if program_id in pinned_programs(InstancePaths(directory.name)):
@@ -197,13 +199,13 @@ def instance_of(program_id: int) -> str | None:
 
 
 def open_program(paths: InstancePaths, program_id: int) -> int:
-    """A descriptor, by its pin when it has one: going by the id alone needs CAP_SYS_ADMIN."""
+    """A descriptor, through its pin if it has one: by id needs CAP_SYS_ADMIN."""
     pin = pinned_programs(paths).get(program_id)
     return libbpf.obj_get(pin) if pin else libbpf.prog_fd(program_id)
 
 
 def pin_program(paths: InstancePaths, fd: int, name: str = PROGRAM) -> None:
-    """Pin it as `name` in one step; what had the name stays pinned as `program-ID` when it is the program."""
+    """Pin it as `name`, atomically. A previous `program` stays pinned as `program-ID`."""
     unfinished = paths.pins / UNFINISHED
     unfinished.unlink(missing_ok=True)
     libbpf.obj_pin(fd, unfinished)
@@ -220,7 +222,7 @@ def _retire(program: Path) -> None:
 
 
 def remove_tree(directory: Path) -> None:
-    """Pins and directories, as far as they are there."""
+    """Remove pins and directories, as far as they exist."""
     for path in directory.iterdir() if directory.is_dir() else ():
         if path.is_dir():
             remove_tree(path)

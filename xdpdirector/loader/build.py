@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would be loaded for an instance, and whether just that is loaded already. Needs no compiler."""
+"""What would be loaded for an instance, and whether exactly that is loaded already. Needs no compiler."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
 STAGES_APART = 32  # the map `stages` has room for 256 programs
-EXPLAINING = 16  # how far behind those of the program the stages of the one that explains are
-RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel adds it to a devmap by itself
+EXPLAINING = 16  # offset of the explaining program's stages from those of the program
+RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel sets it on a devmap
 
 _COMPARED = ("type", "key_size", "value_size", "max_entries")
 
 
 @dataclass(frozen=True)
 class Build:
-    """One thing to compile; its files are read once."""
+    """One compilation; its files are read once."""
 
     paths: InstancePaths
     sizes: Sizes
     path: Path
     explains: bool = False
-    """Not the program that carries traffic, but the same one for explanations (bpf/explain.h)."""
+    """Build the explaining program (bpf/explain.h) instead of the one for traffic."""
 
     @cached_property
     def text(self) -> str:
@@ -46,12 +46,13 @@ class Build:
 
     @property
     def pins(self) -> Path:
-        """Maps of another layout get another directory."""
+        """Another map layout has another directory."""
         return self.paths.pins / f"{bpffs.MAPS}{self.layout_digest[:12]}"
 
     @property
     def stages_at(self) -> int:
-        """The program's place in the map `stages`: another one than its predecessor's, by its text."""
+        """The program's first index in the map `stages`, derived from its text, so that it differs from its
+        predecessor's."""
         place = sha256(self.text.encode()).digest()[0] * STAGES_APART
         return place + EXPLAINING if self.explains else place
 
@@ -63,7 +64,7 @@ class Build:
 
 
 def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:
-    """What is loaded, when it is just what the loader would load again; None otherwise."""
+    """The loaded program, if the loader would load exactly that again; else None."""
     loaded = layout.read(paths)
     build = Build(paths, sizes, program or source.program())
     if not loaded or loaded.program_digest != build.program_digest or loaded.pins != build.pins:
@@ -80,8 +81,8 @@ def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
 
 
 def running(paths: InstancePaths) -> Loaded | None:
-    """What was loaded last; also by a release that kept layout.json where it must not be trusted, when the kernel
-    says the same of each map."""
+    """The program loaded last. Accepts a layout.json of an earlier release, in a directory that is not
+    trusted, if the kernel's maps agree with it."""
     found = layout.read(paths)
     if found is None and (former := layout.read_former(paths)) and _is_true(former):
         return former
@@ -104,14 +105,14 @@ def _is_true(loaded: Loaded) -> bool:
 
 
 def _fits(shape: dict[str, Any], size: int) -> bool:
-    """Whether who reads by that shape reads just as many octets as the kernel has; a ring buffer has none."""
+    """True if the shape has as many bytes as the kernel's map; a ring buffer has none."""
     if not size:
         return True
     return bool(shape["size"] == size and ("fields" in shape or int(shape["type"][1:]) == 8 * size))
 
 
 def differences(found: libbpf.MapInfo, declared: dict[str, Any]) -> str:
-    """Where a map is not what layout.json, or the source, says; empty when it is."""
+    """Differences of a map from layout.json or the source; empty if there are none."""
     flags = found.flags & ~RDONLY_PROG if found.type == libbpf.MapType.DEVMAP else found.flags
     pairs = {name: (getattr(found, name), declared[name]) for name in _COMPARED}
     pairs["flags"] = (flags, declared["flags"])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiled programs, in the directory that XDPDIRECTOR_COMPILE_CACHE names; without it, none is kept or found.
+"""Cache of compiled programs, in the directory that XDPDIRECTOR_COMPILE_CACHE names; disabled without it.
 
-For those who load the same program again and again, as tests do: to compile takes seconds, to load a fraction of
-one. What is found was made from the same text and flags by the same BCC with the same headers, and is verified by
-the kernel as always; it has no BTF. Who can write to the directory says what root loads.
+For callers that load the same program repeatedly, such as tests: compiling takes seconds, loading a fraction
+of one. An entry was compiled from the same text and flags by the same BCC with the same headers, and the
+kernel verifies it as usual; it has no BTF. Whoever can write to the directory controls what root loads.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from xdpdirector.loader.build import Build
 from xdpdirector.loader.kernel_headers import SYSTEM_INCLUDE
 
 VARIABLE = "XDPDIRECTOR_COMPILE_CACHE"
-MOST = 100  # programs
+MOST = 100  # programs in the cache
 
 _INSTRUCTION = struct.Struct("<BBhi")  # opcode, registers, offset, immediate
 _LOAD_WIDE = 0x18  # BPF_LD | BPF_IMM | BPF_DW
@@ -35,7 +35,7 @@ _MAP_FD = 1  # BPF_PSEUDO_MAP_FD, as source register of the above
 
 @dataclass(frozen=True)
 class Compiled:
-    """`maps` as in layout.json; `functions` with the maps' places in the order of names instead of descriptors."""
+    """`maps`: as in layout.json. `functions`: with the maps' positions in name order instead of descriptors."""
 
     bcc: str
     maps: dict[str, Any]
@@ -43,7 +43,8 @@ class Compiled:
 
     @contextmanager
     def loaded(self, pins: Path) -> Iterator[dict[str, int]]:
-        """Descriptors of the functions, as long as the block lasts. Maps that are not pinned yet are made."""
+        """Load the functions; descriptors are valid within the block. Maps that are not pinned yet are
+        created."""
         with ExitStack() as stack:
             maps = []
             for name, declared in sorted(self.maps.items()):
@@ -76,7 +77,8 @@ def keep(
     descriptors: Mapping[str, int],
     functions: Mapping[str, bytes],
 ) -> None:
-    """`descriptors`: of the maps, as they stand in the functions' instructions. Not kept where that fails."""
+    """Store a compilation. `descriptors`: of the maps, as in the functions' instructions. Failures are
+    ignored."""
     if (path := _path(build)) is None:
         return
     places = {descriptors[name]: place for place, name in enumerate(sorted(maps))}
@@ -100,7 +102,7 @@ def _path(build: Build) -> Path | None:
     directory, compiler = os.environ.get(VARIABLE), importlib.util.find_spec("bcc")
     if not directory or compiler is None or compiler.origin is None or sys.byteorder != "little":
         return None
-    flags = [flag for flag in build.flags if "PIN_DIR" not in flag]  # it is only where maps are found
+    flags = [flag for flag in build.flags if "PIN_DIR" not in flag]  # says where maps are found, not what
     tools = [Path(compiler.origin), SYSTEM_INCLUDE / "linux/version.h"]
     made_by = [(str(path), path.stat().st_mtime_ns) for path in tools if path.exists()]
     machine = os.uname()
@@ -109,7 +111,7 @@ def _path(build: Build) -> Path | None:
 
 
 def _map(pin: Path, declared: dict[str, Any]) -> int:
-    """A descriptor of the map that is pinned there, made if there is none."""
+    """A descriptor of the map that is pinned there, created if there is none."""
     with suppress(FileNotFoundError):
         return libbpf.obj_get(pin)
     fd = libbpf.map_create(
@@ -125,9 +127,9 @@ def _map(pin: Path, declared: dict[str, Any]) -> int:
 
 
 def _relocated(instructions: bytes, places: Mapping[int, int]) -> bytes:
-    """Each reference to a map by another number."""
+    """Replace the number in each map reference."""
     relocated = bytearray(instructions)
-    wide = False  # the second half of an instruction is none
+    wide = False  # the second half of a wide instruction is not an instruction
     for at in range(0, len(instructions), _INSTRUCTION.size):
         opcode, registers, offset, immediate = _INSTRUCTION.unpack_from(instructions, at)
         if not wide and opcode == _LOAD_WIDE and registers >> 4 == _MAP_FD:

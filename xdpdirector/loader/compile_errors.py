@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the compiler and the verifier said, as one error that points to a file and a line.
+"""Turns messages of compiler and verifier into one error with file and line.
 
-Text in, error out: knows nothing of BCC beyond the shape of its output.
+Text in, error out: of BCC it knows only the format of its output.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ _SOURCE_LINE = re.compile(r";.* // Line +(\d+)")
 
 
 def explained(reason: str, log: str, root: Path, place: str = "") -> LoaderError | NotAllowedError:
-    """From BCC's own words and what it printed; files below `root`'s parent are named from there.
+    """The error for BCC's reason and log; files are named relative to the parent of `root`.
 
-    `place` is where the verifier stopped, if the log itself does not tell.
+    `place`: where the verifier stopped, if the log itself does not say.
     """
     lines = [line for line in log.replace(f"{root.parent}/", "").splitlines() if line.strip()]
     if "super-user" in reason or "Operation not permitted" in log:
@@ -48,10 +48,10 @@ def explained(reason: str, log: str, root: Path, place: str = "") -> LoaderError
 
 
 def stopped_at(reason: str, log: str) -> tuple[str, int] | None:
-    """Function and instruction where the verifier stopped, when its log does not name places.
+    """Function and instruction where the verifier stopped, if its log names no source lines.
 
-    Linux before 6.8 quotes statements only; and BCC gives up line information when the kernel answers EINVAL,
-    as it does to an endless loop.
+    Linux before 6.8 quotes statements only, and BCC drops line information when the kernel answers EINVAL, as
+    it does to an endless loop.
     """
     program, numbers = _PROGRAM.search(reason), list(_INSTRUCTION.finditer(log))
     if _VERIFIER not in log or _STATEMENT.search(log) or not program or not numbers:
@@ -60,7 +60,7 @@ def stopped_at(reason: str, log: str) -> tuple[str, int] | None:
 
 
 def source_line(disassembly: str, function: str, instruction: int) -> int | None:
-    """The line that BCC's disassembler (DEBUG_SOURCE) notes for an instruction."""
+    """The source line that BCC's disassembly (DEBUG_SOURCE) notes for an instruction."""
     _, _, body = disassembly.partition(f"Disassembly of function {function}\n")
     number = None
     for line in body.splitlines():

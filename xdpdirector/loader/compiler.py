@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the packet program, makes and pins maps and program, and writes layout.json. The only user of bcc.
+"""Compiles the packet program, creates and pins maps and program, and writes layout.json. The only user of
+bcc.
 
-BCC brings LLVM along, so the work is done in a process of its own (`prepare_in_child`); importing this module
-is cheap. Knows nothing of services or interfaces. Whatever fails here leaves what runs as it was.
+BCC loads LLVM, so this runs in a child process (`prepare_in_child`); importing this module is cheap. Knows
+nothing of services or interfaces. A failure leaves the running program unchanged.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ _ADVICE = "install it with `apt install python3-bpfcc`"
 
 
 def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
-    """Compile and load in this process; maps that are pinned already are adopted after a comparison.
+    """Compile and load in this process; maps that are pinned already are compared and adopted.
 
     Afterwards `<pins>/program` is the new program; nothing is attached. BccMissingError, NotAllowedError, or
     LoaderError with file and line.
@@ -64,9 +65,9 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
 
 
 def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Path:
-    """Compile and load the program that explains beside the one that is prepared; where it is pinned.
+    """Compile and load the explaining program for the prepared one; returns where it is pinned.
 
-    The same errors as `prepare`, and LoaderError when the source is no longer what is loaded.
+    Raises as `prepare`, and LoaderError if the source differs from what is loaded.
     """
     bpffs.require_privileges()
     build = Build(paths, sizes, program or source.program(), explains=True)
@@ -95,7 +96,7 @@ def _explaining(paths: InstancePaths, loaded: Loaded) -> Path:
 
 
 def prepare_in_child(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
-    """`prepare` in a process of its own; the same errors. Blocks for a second or two."""
+    """`prepare` in a child process; raises the same errors. Blocks for one or two seconds."""
     return Loaded.from_document(_in_child("prepare", paths, sizes, program))
 
 
@@ -125,18 +126,18 @@ def _in_child(verb: str, paths: InstancePaths, sizes: Sizes, program: Path | Non
 
 
 def ensure(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
-    """What is loaded when it is up to date, else prepared anew in a child."""
+    """What is loaded if it is up to date, else prepare it in a child."""
     return current(paths, sizes, program) or prepare_in_child(paths, sizes, program)
 
 
 def ensure_explaining(paths: InstancePaths, loaded: Loaded, program: Path | None = None) -> Path:
-    """Where the program that explains what is loaded is pinned; prepared in a child if it is not there yet."""
+    """Where the explaining program for the loaded one is pinned; prepares it in a child if there is none."""
     pin = _explaining(paths, loaded)
     return pin if pin.exists() else Path(_in_child("explain", paths, loaded.sizes, program)["pin"])
 
 
 def error_class(slug: str) -> type[DirectorError]:
-    """The error that a child calls so."""
+    """The error class that a child reports by this slug."""
 
     def family(parent: type[DirectorError]) -> Iterator[type[DirectorError]]:
         yield parent
@@ -150,7 +151,7 @@ def error_class(slug: str) -> type[DirectorError]:
 
 
 def _bcc() -> Any:
-    """The module bcc, or BccMissingError with the remedy."""
+    """The module bcc, or BccMissingError with instructions."""
     spec = importlib.util.find_spec("bcc")
     if spec is None:
         raise BccMissingError(
@@ -171,7 +172,7 @@ def _bcc() -> Any:
 
 
 def _compiler(build: Build) -> tuple[Any, Compiled | None]:
-    """BCC, or what need not be compiled as it was before."""
+    """BCC, or the cached compilation."""
     compiled = compile_cache.find(build)
     return (None, compiled) if compiled else (_bcc(), None)
 
@@ -180,14 +181,14 @@ def _compiler(build: Build) -> tuple[Any, Compiled | None]:
 def _loaded(
     bcc: Any, compiled: Compiled | None, build: Build
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, int]]]:
-    """BCC's version, the maps for layout.json, and descriptors of the functions while the block lasts."""
+    """BCC's version, the maps for layout.json, and descriptors of the functions, valid within the block."""
     if compiled:
         with bpffs.translated("loading the program"), compiled.loaded(build.pins) as functions:
             _check_maps(compiled.maps, build.pins)
             yield compiled.bcc, compiled.maps, functions
         return
     with kernel_headers.tree() as tree:
-        module, functions = _compile(bcc, build, tree)  # `module` keeps them loaded
+        module, functions = _compile(bcc, build, tree)  # `module` keeps the functions loaded
     maps = _maps(bcc, module)
     _check_maps(maps, build.pins)
     compile_cache.keep(
@@ -202,7 +203,7 @@ def _loaded(
 
 
 def _install(build: Build, bcc: str, maps: dict[str, Any], functions: dict[str, int]) -> Loaded:
-    """Maps are there already; the program takes its place only when all is well."""
+    """Install the program last, once everything else succeeded; maps are pinned already."""
     enums = source.enums(build.text)
     with bpffs.translated("linking the program's stages"):
         stages = _link(build, functions, enums.get("stage", {}))
@@ -229,7 +230,7 @@ def _install(build: Build, bcc: str, maps: dict[str, Any], functions: dict[str, 
 
 
 def _link(build: Build, functions: dict[str, int], stages: dict[str, int]) -> set[str]:
-    """Tell the program where its stages are, and return their functions. Those of the one that runs stay."""
+    """Put the stages into the map `stages`, and return their functions. The running program's stages stay."""
     linked = {
         name.lower(): build.stages_at + number for name, number in stages.items() if name.lower() in functions
     }
@@ -242,7 +243,7 @@ def _link(build: Build, functions: dict[str, int], stages: dict[str, int]) -> se
 
 
 def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
-    """BCC's module, and the loaded programs' descriptors by function; both live as long as the module."""
+    """BCC's module, and descriptors of the loaded programs by function, valid as long as the module."""
     with tempfile.TemporaryFile() as log:
         try:
             with _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
@@ -262,7 +263,8 @@ def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
 
 
 def _place(bcc: Any, build: Build, tree: Path, stop: tuple[str, int] | None) -> str:
-    """File and line of an instruction, by another compilation; nothing when that fails: it must hide nothing."""
+    """File and line of an instruction, from another compilation; None on failure, so that the original error
+    is kept."""
     if not stop:
         return ""
     with tempfile.TemporaryFile() as log:
@@ -289,7 +291,7 @@ def _environment(name: str, value: str) -> Iterator[None]:
 
 @contextmanager
 def _stderr_into(fd: int) -> Iterator[None]:
-    """LLVM and libbcc print their complaints."""
+    """Redirect stderr, where LLVM and libbcc print errors."""
     sys.stderr.flush()
     before = os.dup(2)
     os.dup2(fd, 2)
@@ -302,7 +304,7 @@ def _stderr_into(fd: int) -> Iterator[None]:
 
 @contextmanager
 def _removed_on_failure(directory: Path) -> Iterator[None]:
-    """The directory, if it is not there yet and the block fails: half a set of maps is of no use."""
+    """Remove a new directory if the block fails: an incomplete set of maps is useless."""
     existed = directory.is_dir()
     try:
         yield
@@ -337,7 +339,7 @@ def _maps(bcc: Any, module: Any) -> dict[str, Any]:
 
 
 def _check_maps(maps: dict[str, Any], pins: Path) -> None:
-    """LoaderError when a pinned map is not what the source declares."""
+    """LoaderError if a pinned map differs from the source."""
     for name, declared in sorted(maps.items()):
         _check(pins / name, declared)
 
@@ -347,7 +349,7 @@ def _shape(bcc: Any, description: bytes) -> dict[str, Any]:
 
 
 def _check(pin: Path, declared: dict[str, Any]) -> None:
-    """BCC adopts whatever map it finds pinned, and would write past its values."""
+    """BCC adopts any map that it finds pinned, and would write beyond its values."""
     sizes = (declared["key_size"], declared["value_size"])
     if any(sizes) and sizes != (declared["key"]["size"], declared["value"]["size"]):  # a ring buffer has none
         raise LoaderError(
@@ -368,9 +370,9 @@ def _check(pin: Path, declared: dict[str, Any]) -> None:
 
 
 def main() -> int:
-    """`python -m xdpdirector.loader.compiler VERB`: one JSON document on stdout, the layout or the pin, or the
+    """`python -m xdpdirector.loader.compiler VERB`: prints one JSON document: the layout, the pin, or the
     error."""
-    import argparse  # of this child only
+    import argparse  # needed in the child only
 
     parser = argparse.ArgumentParser(prog="python -m xdpdirector.loader.compiler", description=main.__doc__)
     parser.add_argument("verb", choices=["prepare", "explain"])

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The header tree that lets BCC compile a networking program without kernel headers.
+"""A header tree with which BCC compiles a networking program without kernel headers.
 
-BCC wants a kernel source tree. All that an XDP program needs of one are the user-space API headers, which
-the package linux-libc-dev has, and a handful of kernel-internal names that BCC's own helpers lean on. Knows
-nothing of BCC itself: it makes a directory and says where it is.
+BCC requires a kernel source tree. An XDP program needs of it only the user-space API headers, which the
+package linux-libc-dev has, and a few kernel-internal names that BCC's helpers use. Knows nothing of BCC
+itself: it makes a directory and returns its path.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ struct sockaddr {
 #endif
 """
 
-# BCC brings its own bpf.h: the system's would define everything twice.
+# BCC has its own bpf.h: with the system's, everything would be defined twice.
 _STUBS = {
     "uapi/linux/bpf.h": "",
     "linux/kconfig.h": _KCONFIG,
@@ -83,9 +83,9 @@ _STUBS = {
 
 @contextmanager
 def tree(system: Path = SYSTEM_INCLUDE) -> Iterator[Path]:
-    """A tree for the length of a block, where nobody else may write; BCC_KERNEL_SOURCE takes its path.
+    """A tree that exists within the block and that nobody else can write; BCC_KERNEL_SOURCE takes its path.
 
-    LoaderError when the headers are not installed, or there is no place for the tree.
+    LoaderError if the headers are not installed, or the tree cannot be written.
     """
     architecture = _architecture(system)
     with ExitStack() as stack:
@@ -98,7 +98,7 @@ def tree(system: Path = SYSTEM_INCLUDE) -> Iterator[Path]:
 
 
 def _architecture(system: Path) -> Path:
-    """The directory that holds this machine's `asm/`."""
+    """The directory with this machine's `asm/`."""
     triplet = sysconfig.get_config_var("MULTIARCH") or f"{platform.machine()}-linux-gnu"
     for candidate in (system / triplet, system):
         if (candidate / "asm" / "types.h").is_file() and (system / "linux" / "if_ether.h").is_file():
@@ -110,7 +110,7 @@ def _architecture(system: Path) -> Path:
 
 
 def _fill(include: Path, system: Path, architecture: Path) -> None:
-    """`linux/` link by link, since one of its headers is replaced; the rest as whole directories."""
+    """Link the files of `linux/` one by one, since one of them is replaced; the rest as whole directories."""
     for name in ("linux", "uapi/linux", "asm", "sys"):
         (include / name).mkdir(parents=True)
     for header in (system / "linux").iterdir():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""layout.json: what the loader loaded, for everyone who opens the maps afterwards.
+"""layout.json: describes what the loader loaded, for all who open the maps.
 
-Root reads and writes maps as it says, so it stands where root alone can write. Knows names, digests and shapes;
-opens no map and imports neither bcc nor ctypes.
+Root reads and writes maps according to it, so it is where only root can write. Knows names, digests and
+shapes; opens no map and imports neither bcc nor ctypes.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.system import untrusted_directory
 
 VERSION = 1
-LARGEST = 4 << 20  # octets
+LARGEST = 4 << 20  # bytes
 
 _FOR_ALL = 0o644
 _UNUSABLE = (OSError, ValueError, TypeError, KeyError, ValidationError)
@@ -57,7 +57,7 @@ class Loaded:
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Loaded:
-        """ValueError, TypeError or KeyError when it is not such a document."""
+        """ValueError, TypeError or KeyError if the document is not valid."""
         values = dict(document)
         if values.pop("version") != VERSION:
             raise ValueError("of another version")
@@ -66,7 +66,7 @@ class Loaded:
 
 
 def read(paths: InstancePaths) -> Loaded | None:
-    """What layout.json says; None when it is missing, not usable, or in a directory that others can write."""
+    """Read layout.json; None if it is missing, invalid, or in a directory that others can write."""
     with suppress(*_UNUSABLE), untrusted_directory.own_directory(paths.layouts) as place:
         seen = os.stat(paths.layout.name, dir_fd=place, follow_symlinks=False)
         return _read(paths, seen.st_ino, seen.st_mtime_ns, seen.st_size)
@@ -75,20 +75,20 @@ def read(paths: InstancePaths) -> Loaded | None:
 
 @lru_cache(maxsize=4)
 def _read(paths: InstancePaths, *_as_it_is: int) -> Loaded:
-    """Asked every second, and always another file when it says something else (`write`)."""
+    """Cached: read every second, and `write` always makes a new file."""
     return _of(paths, paths.layout)
 
 
 def read_former(paths: InstancePaths) -> Loaded | None:
-    """What an earlier release left where the daemon's user can write: to be compared with the kernel's maps
-    before anything is done with it. Its program's id is not believed, and 0."""
+    """Read the layout.json of an earlier release, which the daemon's user can write: compare it with the
+    kernel's maps before use. Its program id is not trusted, and set to 0."""
     with suppress(*_UNUSABLE):
         return replace(_of(paths, paths.former_layout), program_id=0)
     return None
 
 
 def _of(paths: InstancePaths, place: Path) -> Loaded:
-    """ValueError when its pins are not of this instance."""
+    """ValueError if its pins are not this instance's."""
     loaded = Loaded.from_document(json.loads(untrusted_directory.read(place, LARGEST)))
     for pin in (loaded.pins, loaded.program):
         if pin.parent != paths.pins or pin.name == "..":
@@ -97,13 +97,13 @@ def _of(paths: InstancePaths, place: Path) -> Loaded:
 
 
 def write(paths: InstancePaths, loaded: Loaded) -> None:
-    """In one step: readers see the old document or the new one. OSError."""
+    """Write atomically: readers see the old document or the new one. OSError."""
     with untrusted_directory.own_directory(paths.layouts, make=True) as place:
         untrusted_directory.write(place, paths.layout.name, _text(loaded), _FOR_ALL)
 
 
 def keep(paths: InstancePaths, loaded: Loaded) -> None:
-    """Set aside what describes maps that others are to follow, so that these can be read."""
+    """Set a layout aside whose maps will be migrated, so that they can still be read."""
     with untrusted_directory.own_directory(paths.layouts, make=True) as place:
         name = _aside(loaded)
         if name not in untrusted_directory.names(place):
@@ -111,7 +111,7 @@ def keep(paths: InstancePaths, loaded: Loaded) -> None:
 
 
 def set_aside(paths: InstancePaths) -> list[Loaded]:
-    """What was set aside and has its maps still; the latest first."""
+    """The layouts set aside whose maps still exist; the latest first."""
     found = []
     with suppress(OSError), untrusted_directory.own_directory(paths.layouts):
         for place in sorted(
@@ -125,7 +125,7 @@ def set_aside(paths: InstancePaths) -> list[Loaded]:
 
 
 def forget(paths: InstancePaths, directory: Path) -> None:
-    """The maps in that directory are gone."""
+    """The maps in that directory were removed."""
     with suppress(FileNotFoundError), untrusted_directory.own_directory(paths.layouts) as place:
         for loaded in set_aside(paths):
             if loaded.pins == directory:
@@ -133,14 +133,14 @@ def forget(paths: InstancePaths, directory: Path) -> None:
 
 
 def clear(paths: InstancePaths) -> None:
-    """Forget everything; OSError."""
+    """Remove all layouts. OSError."""
     with suppress(FileNotFoundError), untrusted_directory.own_directory(paths.layouts) as place:
         for name in untrusted_directory.names(place):
             untrusted_directory.remove(place, name)
         paths.layouts.rmdir()
     with suppress(FileNotFoundError), untrusted_directory.directory(paths.run) as place:
         untrusted_directory.remove(place, paths.former_layout.name)
-    with suppress(OSError):  # other instances have theirs there
+    with suppress(OSError):  # not empty: other instances have files there
         paths.layouts.parent.rmdir()
 
 

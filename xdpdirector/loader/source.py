@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The packet program as text: found, put together, fingerprinted, and its enums read.
+"""The packet program's text: finds and joins the files, computes digests, and parses enums.
 
 Knows nothing of compilers, the kernel or instances. BCC rewrites map calls in the main file only, so the
-local headers are pasted into it; `#line` marks keep every message at the file and line that a person edits.
+local headers are inlined; `#line` directives keep messages at the original file and line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from xdpdirector.model import Sizes
 
 PROGRAM = "director.c"
 LAYOUT_HEADERS = ("types.h", "maps.h")
-MAIN = "/virtual/main.c"  # BCC's name for the text that it is given
+MAIN = "/virtual/main.c"  # BCC's name for the text passed to it
 
 _INCLUDE = re.compile(r'\s*#\s*include\s*"([^"]+)"')
 _ONCE = re.compile(r"\s*#\s*pragma\s+once\b")
@@ -30,7 +30,7 @@ _CONSTANT = re.compile(r"(\w+)(?:\s*=\s*(0[xX][0-9a-fA-F]+|0|[1-9][0-9]*)[uUlL]*
 
 
 def program() -> Path:
-    """The installed `director.c`."""
+    """Path of the installed `director.c`."""
     try:
         path = Path(str(importlib.resources.files("xdpdirector.bpf"))) / PROGRAM
     except ModuleNotFoundError as error:
@@ -43,10 +43,10 @@ def program() -> Path:
 
 
 def inline(path: Path) -> str:
-    """The file with each local header (`#include "x.h"`) in the place of its first mention.
+    """The file with each local header (`#include "x.h"`) inlined at its first inclusion.
 
-    Every stretch starts with a mark `#line N "bpf/file"`, named from the directory that holds the program.
-    LoaderError names a header that is missing.
+    Each part starts with `#line N "bpf/file"`, relative to the directory above the program's. LoaderError
+    names a missing header.
     """
     path = path.resolve()
     return "\n".join(_inlined(path, path.parent, set())) + "\n"
@@ -82,7 +82,7 @@ def _read(path: Path) -> str:
 
 
 class Line(NamedTuple):
-    """A line of the joined text, and where it comes from. `starts`: no statement or comment spans its start."""
+    """A line of the joined text with its origin. `starts`: no statement or comment spans its beginning."""
 
     text: str
     name: str
@@ -91,7 +91,7 @@ class Line(NamedTuple):
 
 
 def lines(text: str) -> list[Line]:
-    """What `inline` gave, taken apart again; the marks are gone."""
+    """Splits the result of `inline` into lines, without the `#line` directives."""
     found = []
     number, name, starts = 1, "", True
     for line, code in zip(text.splitlines(), without_comments(text).splitlines(), strict=True):
@@ -106,17 +106,17 @@ def lines(text: str) -> list[Line]:
 
 
 def pinpointed(text: str, root: Path) -> str:
-    """`text` for BCC: a mark before each statement, names under `root`'s full path.
+    """`text` for BCC: with `#line` before each statement, and file names with the full path of `root`.
 
-    BCC puts lines of its own before functions, which would shift what the verifier's log says; and clang
-    takes the statements that the log quotes from the named file, so the name must lead there.
+    BCC inserts lines before functions, which would shift the lines in the verifier's log; and clang reads the
+    statements that the log quotes from the named file, so the name must be its path.
     """
     parent = root.resolve().parent
     return _marked((line, line.number, str(parent / line.name)) for line in lines(text))
 
 
 def numbered(text: str) -> str:
-    """`text` for BCC's disassembler, which knows one file only: the marks count the elements of `lines`."""
+    """`text` for BCC's disassembler, which knows one file only: line numbers are indices into `lines`."""
     return _marked((line, index, MAIN) for index, line in enumerate(lines(text)))
 
 
@@ -130,7 +130,7 @@ def _marked(marked: Iterable[tuple[Line, int, str]]) -> str:
 
 
 def without_comments(text: str) -> str:
-    """The lines stay the same lines."""
+    """Remove comments; the number of lines stays."""
     return _STRING_OR_COMMENT.sub(lambda match: _blank(match[0]), text)
 
 
@@ -157,12 +157,12 @@ def _constants(enum: str, body: str) -> dict[str, int]:
 
 
 def program_digest(text: str, flags: Sequence[str]) -> str:
-    """SHA-256 over everything that the compiler is given, in hex."""
+    """SHA-256 of everything passed to the compiler, in hex."""
     return _digest(text, *flags)
 
 
 def layout_digest(directory: Path, sizes: Sizes) -> str:
-    """SHA-256 over all that gives the maps their shape, in hex; comments and spaces do not count."""
+    """SHA-256 of everything that determines the maps' layout, in hex; comments and whitespace do not count."""
     headers = (directory / name for name in LAYOUT_HEADERS)
     return _digest(
         *(_substance(inline(header)) for header in headers if header.is_file()), sizes.model_dump_json()

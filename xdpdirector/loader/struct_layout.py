@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The shape of a C struct as layout.json has it, from the ctypes class that BCC made of it.
+"""The shape of a C struct for layout.json, from the ctypes class that BCC generates.
 
 Knows ctypes classes only, neither maps nor files.
 """
@@ -10,7 +10,7 @@ import ctypes as ct
 from typing import Any
 
 _BYTES = (ct.c_char, ct.c_ubyte)
-_PADDING = "__pad_"  # BCC fills gaps with fields of this name
+_PADDING = "__pad_"  # BCC's padding fields
 
 
 def of(kind: Any) -> dict[str, Any]:
@@ -21,7 +21,7 @@ def of(kind: Any) -> dict[str, Any]:
 
 
 def _fields(kind: Any, start: int) -> list[dict[str, Any]]:
-    """Members of anonymous structs and unions stand among the outer one's, as in C."""
+    """Members of anonymous structs and unions belong to the outer one, as in C."""
     fields: list[dict[str, Any]] = []
     for name, field_kind, *bits in kind._fields_:
         offset = start + getattr(kind, name).offset
@@ -36,7 +36,7 @@ def _fields(kind: Any, start: int) -> list[dict[str, Any]]:
 
 
 def _typed(kind: Any) -> dict[str, Any]:
-    """Size and type of a field, with the count of an array's elements; arrays of bytes are bytes."""
+    """Size and type of a field, with the count of an array's elements. A byte array has the type bytes."""
     if not issubclass(kind, ct.Array):
         struct = issubclass(kind, ct.Structure | ct.Union)
         return {"size": ct.sizeof(kind), "type": of(kind) if struct else _scalar(kind)}

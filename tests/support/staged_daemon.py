@@ -28,7 +28,6 @@ from xdpdirector.api.server.server import Server
 from xdpdirector.api.server.sockets import opened_doors
 from xdpdirector.client import Client
 from xdpdirector.model.access import ApiSpec, Endpoint, Role
-from xdpdirector.storage.audited_revisions import Recorded
 from xdpdirector.storage.denylist_store import DenyStore
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
@@ -80,12 +79,14 @@ class StagedDaemon:
     async def _serve(self, directory: Path) -> None:
         spec = ApiSpec(listen=(Endpoint(LOOPBACK, self.port),), rate=100_000)
         with (
-            FallbackStore(directory / "state.db", directory / "spare") as archive,
             contextlib.closing(Access.at(directory / "access.db", spec)) as access,
+            FallbackStore(
+                directory / "state.db", directory / "spare", on_revision=access.audit.note_revision
+            ) as archive,
         ):
             _, self.token = access.tokens.add(TokenSpec(name="tester", role=Role.ADMIN))
-            history, denials = Recorded(archive, access.audit), DenyStore(lambda: archive.database)
-            self.stage = Stage(LivelyPlane(), kept=(history, denials))
+            denials = DenyStore(lambda: archive.database)
+            self.stage = Stage(LivelyPlane(), kept=(archive, denials))
             app = create_app(self.stage.director, access, StoredAnswers(lambda: archive.database))
             with opened_doors(self.socket, spec, access.tokens) as doors:
                 for door in doors:

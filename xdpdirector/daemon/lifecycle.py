@@ -56,7 +56,6 @@ from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips
 from xdpdirector.paths import InstancePaths
 from xdpdirector.storage import event_ids
-from xdpdirector.storage.audited_revisions import Recorded
 from xdpdirector.storage.denylist_store import DenyStore
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
@@ -132,7 +131,9 @@ async def _serve(
         opened.set()
 
     with contextlib.ExitStack() as stack:
-        archive = stack.enter_context(FallbackStore(paths.state, paths.run / "spare"))
+        archive = stack.enter_context(
+            FallbackStore(paths.state, paths.run / "spare", on_revision=access.audit.note_revision)
+        )
         stored, digest = archive.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
         begun = beginning(archive, wanted, digest, plane)
@@ -167,7 +168,6 @@ async def _serve(
             tasks=tasks,
             has_peers=wanted.sync is not None and wanted.vips == "external",
         )
-        history = Recorded(archive, access.audit)
         certificates = Certificates(access.spec, doors)
         carriers = Carriers(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
         lan = Lan(
@@ -182,7 +182,7 @@ async def _serve(
         director = Director(
             reconciler,
             plane,
-            history,
+            archive,
             wanted,
             carriers=carriers,
             lan=lan,
@@ -196,7 +196,7 @@ async def _serve(
             ),
             sync=sync,
             tallies=probe.tallies,
-            notes=lambda: [*certificates.notes(), *weaknesses],
+            notes=lambda: [*access.audit.notes, *certificates.notes(), *weaknesses],
             revision=stored.id if stored else 0,
         )
         async with contextlib.AsyncExitStack() as running:

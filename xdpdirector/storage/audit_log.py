@@ -17,6 +17,7 @@ from typing import Literal
 
 from xdpdirector.errors import StoreError
 from xdpdirector.model.fields import Frozen
+from xdpdirector.state.revisions import Summary
 from xdpdirector.storage.access_db import KEPT, AccessFile
 from xdpdirector.storage.database import Row
 
@@ -125,6 +126,15 @@ class Audit:
                 self._close(self._insert(entry, "change"), outcome)
         except StoreError as error:
             log.error("a change by %s (%s) is not in the audit: %s", author, outcome.reason, error.detail)
+
+    def note_revision(self, revision: Summary) -> None:
+        """A revision was stored: add it to the attempt of the request that made it, or as a change of the daemon's
+        own."""
+        attempt = attempt_under_way()
+        if attempt is None:
+            self.note_own(revision.author, Outcome(revision=revision.id, reason=revision.reason))
+        else:
+            attempt.revision, attempt.reason = revision.id, revision.reason
 
     def page(
         self,

@@ -37,9 +37,18 @@ class FallbackStore:
     program's.
 
     `path`: the store's file; `spare`: a directory, made when it is needed, in which a copy of it may stand.
+    `on_revision` is called with each revision that was stored, in the thread that stored it.
     """
 
-    def __init__(self, path: Path, spare: Path, *, patience: float = 5.0) -> None:
+    def __init__(
+        self,
+        path: Path,
+        spare: Path,
+        *,
+        patience: float = 5.0,
+        on_revision: Callable[[Revision], None] = lambda revision: None,
+    ) -> None:
+        self._on_revision = on_revision
         self._path, self._spare, self._patience = path, spare, patience
         self._note = ""
         self._changing = threading.RLock()
@@ -90,10 +99,12 @@ class FallbackStore:
 
     def append(self, draft: RevisionDraft) -> Revision:
         try:
-            return self._opened().append(draft)
+            stored = self._opened().append(draft)
         except DamagedStoreError as error:
             self._begin_anew(error)
-            return self._opened().append(draft)
+            stored = self._opened().append(draft)
+        self._on_revision(stored)
+        return stored
 
     def look(self) -> None:
         """StoreError when it can be seen that nothing can be stored now. Writes nothing."""

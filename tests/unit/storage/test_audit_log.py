@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.stage import FakeHistory
 from xdpdirector.errors import StoreError
 from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.access_db import KEPT, AccessFile
@@ -23,7 +22,7 @@ from xdpdirector.storage.audit_log import (
     Outcome,
     attempting,
 )
-from xdpdirector.storage.audited_revisions import Recorded
+from xdpdirector.storage.fallback import FallbackStore
 
 ROOT = Entry(
     "root", "admin", "uid 0, pid 4242", "drain_backend", "POST /v1/services/web/backends/web1/drain", "k1"
@@ -183,9 +182,13 @@ def test_what_cannot_be_stored_is_an_error_before_and_a_log_line_after(
     assert [record.levelname for record in caplog.records] == ["ERROR", "ERROR"]
 
 
-def test_a_revision_belongs_to_the_request_that_made_it(audit: Audit) -> None:
-    history = Recorded(FakeHistory(), audit)
+@pytest.fixture
+def history(tmp_path: Path, audit: Audit) -> Iterator[FallbackStore]:
+    with FallbackStore(tmp_path / "state.db", tmp_path / "spare", on_revision=audit.note_revision) as store:
+        yield store
 
+
+def test_a_revision_belongs_to_the_request_that_made_it(audit: Audit, history: FallbackStore) -> None:
     async def request(reason: str) -> None:
         attempt, outcome = audit.begin(ROOT), Outcome(200)
         with attempting(outcome):
@@ -201,9 +204,7 @@ def test_a_revision_belongs_to_the_request_that_made_it(audit: Audit) -> None:
     assert [(row.revision, row.reason) for row in audit.page()] == [(2, "two"), (1, "one")]
 
 
-def test_a_revision_of_no_request_is_the_daemons_own(audit: Audit) -> None:
-    history = Recorded(FakeHistory(), audit)
-
+def test_a_revision_of_no_request_is_the_daemons_own(audit: Audit, history: FallbackStore) -> None:
     history.append(RevisionDraft({}, author="director", reason="deadline of web/web1"))
 
     (row,) = audit.page()

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is true on the local network: who answers for the VIPs, and whether each backend has them.
+"""Monitors the local network: which machines answer for the VIPs, and whether each backend has its VIPs.
 
-frame_builder (pure) -> packet_socket -> request (asks, waits) -> prober (what to ask, how fast) \
-frame_parser -> observations, vip_probe -> rules (pure: what is wrong) -> findings (since when) -> monitor (the
-whole)
+frame_builder (pure) -> packet_socket -> request (sends, waits) -> prober (what to probe, and at which rate)
+frame_parser (pure) -> observations, vip_probe -> rules (pure: what is wrong) -> findings (since when)
+monitor: connects all of them
 """

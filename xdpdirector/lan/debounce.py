@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Addresses that somebody wants looked at soon, each at most once in a while. Knows not what a look is."""
+"""Collects addresses to probe soon, each at most once in a given time. Does not probe."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from xdpdirector.model import Address
 
 
 class Suspicions:
-    """`apart`: seconds that must pass between two looks at one address. Who is suspected sooner is passed over: he
-    will be suspected again if he deserves it."""
+    """`apart`: minimum seconds between two probes of one address. An address added sooner is dropped; it is
+    added again if the problem persists."""
 
     def __init__(self, apart: float) -> None:
         self._apart = apart
@@ -23,7 +23,7 @@ class Suspicions:
         self._news.set()
 
     async def take(self) -> set[Address]:
-        """Wait for suspects; those that are due."""
+        """Wait for addresses; returns those that are due."""
         await self._news.wait()
         self._news.clear()
         now = asyncio.get_running_loop().time()

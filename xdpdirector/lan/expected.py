@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the network ought to look like: who is wanted to be where, and how this host speaks to them. Pure.
+"""The expected state of the network: which machine should have which addresses, and how this host reaches
+them. Pure.
 
-Made anew for each look, out of the wanted services, the routes to their backends and this host's interfaces.
+Computed anew for each probe and judgement, from the configured services, the routes to their backends and
+this host's interfaces.
 """
 
 from __future__ import annotations
@@ -17,14 +19,14 @@ from xdpdirector.net.next_hop import Route
 from xdpdirector.net.own_macs import related
 from xdpdirector.state.edits import Services
 
-NAMED = 3  # names of one machine that a sentence has
+NAMED = 3  # names of one machine that a sentence lists
 
 
 @dataclass(frozen=True)
 class Target:
-    """The machine behind one address. `names`: the backends (SERVICE/BACKEND) that it is. `vips`: those that it
-    must have, each with a TCP port to knock at, None when there is none. `is_wanted`: not all in maintenance.
-    `is_router`: of all it is said that clients' packets come in through it."""
+    """The machine behind one address. `names`: its backends (SERVICE/BACKEND). `vips`: the VIPs that it must
+    have, each with a TCP port to probe, None if there is none. `is_wanted`: not all of its backends are in
+    maintenance. `is_router`: all of them are configured as routers of clients' packets."""
 
     address: Address
     route: Route
@@ -35,7 +37,7 @@ class Target:
 
     @property
     def is_lost(self) -> bool:
-        """Whether no frame can reach it, which is wanted."""
+        """True if no frame can reach a machine that is wanted."""
         return self.is_wanted and self.route.kind in ("unresolved", "off-link")
 
     def __str__(self) -> str:
@@ -46,28 +48,28 @@ class Target:
 
 @dataclass(frozen=True)
 class Scene:
-    """`held`: each VIP that stands on this host, with the interfaces on whose networks others may claim it."""
+    """`held`: the VIPs on this host, each with the interfaces on whose networks other machines may claim it."""
 
     targets: Mapping[Address, Target]
     links: Mapping[str, Interface]
     held: Mapping[Address, tuple[str, ...]]
     vips: frozenset[Address] = field(default_factory=frozenset)
     covered: frozenset[str] = frozenset()
-    """The interfaces whose frames the packet program sees."""
+    """Interfaces whose frames the packet program receives."""
     gateways: Mapping[Address, bytes | None] = field(default_factory=dict)
-    """The routers by which this host reaches what is far away, with their MACs where these are known."""
+    """Gateways of this host, with their MACs if known."""
 
     @property
     def own_macs(self) -> set[bytes]:
         return {link.mac for link in self.links.values() if link.mac}
 
     def uncovered(self, mac: bytes) -> Interface | None:
-        """The interface of this host with that MAC, when the packet program does not see what comes to it."""
+        """The interface of this host with that MAC, if the packet program does not receive its frames."""
         own = [link for link in self.links.values() if link.mac == mac]
         return own[0] if own and not any(link.name in self.covered for link in own) else None
 
     def source(self, interface: str, target: Address) -> Address | None:
-        """This host's address to ask from: no VIP, of the target's family, of its network if there is one."""
+        """The source address for probes: no VIP, of the target's family, and of its network if there is one."""
         own = [
             network
             for network in (self.links[interface].networks if interface in self.links else ())
@@ -77,7 +79,7 @@ class Scene:
         return own[0].ip if own else None
 
     def by_mac(self, mac: bytes) -> list[Target]:
-        """Whose MAC it is."""
+        """The target with this MAC."""
         return [target for target in self.targets.values() if target.route.mac == mac]
 
 
@@ -88,7 +90,7 @@ def scene(
     interfaces: Collection[str],
     gateways: Mapping[Address, bytes | None] | None = None,
 ) -> Scene:
-    """`interfaces`: the names of those that carry the packet program."""
+    """`interfaces`: names of those with the packet program."""
     by_name = {link.name: link for link in links}
     vips = frozenset(listener.address for spec in services.values() for listener in spec.listeners)
     return Scene(
@@ -102,7 +104,8 @@ def scene(
 
 
 def probe_source(vip: Address, own: Address | None) -> Address | None:
-    """From where to ask who has a VIP: ARP probes have no sender, so that they are believed by nobody."""
+    """The sender address for finding who has a VIP. ARP probes have none, so that no receiver updates its
+    cache."""
     return NOBODY if isinstance(vip, IPv4Address) else own
 
 
@@ -111,7 +114,8 @@ def _stands(vip: Address, links: Mapping[str, Interface]) -> bool:
 
 
 def _places(vip: Address, links: Mapping[str, Interface], interfaces: Collection[str]) -> tuple[str, ...]:
-    """Where it stands, and where its network is: a VIP on `lo` that is routed here is asked for nowhere."""
+    """Interfaces of its network: with the VIP itself, or with the packet program. A VIP on `lo` is not probed
+    for."""
     return tuple(
         link.name
         for link in links.values()

@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which findings there are, since when; what comes and goes is told once. Pure but for the time it is given."""
+"""Keeps the present findings with their start; reports each once when it appears and once when it is gone.
+Pure; the caller passes the time.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,13 @@ from xdpdirector.lan.types import Finding
 
 
 class Publisher(Protocol):
-    """What is needed of `xdpdirector.control.events.Events`."""
+    """The part of `xdpdirector.control.events.Events` that is used here."""
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> object: ...
 
 
 class Ledger:
-    """Kinds of events: `lan.` and the finding's kind when it comes, `lan.cleared` when it goes."""
+    """Event kinds: `lan.` plus the kind of a new finding; `lan.cleared` when it is gone."""
 
     def __init__(self, events: Publisher) -> None:
         self._events = events
@@ -29,7 +31,7 @@ class Ledger:
         return tuple(self._findings.values())
 
     def settle(self, drafts: Iterable[Draft], now: datetime) -> None:
-        """These are the findings from now on."""
+        """Replace the present findings."""
         before, self._findings = self._findings, {}
         for draft in drafts:
             known = before.get(draft.key)

@@ -1,12 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The questions that the director puts to its network, as whole Ethernet frames. Pure: nothing is sent here.
+"""Builds the director's probes as whole Ethernet frames. Pure: sends nothing.
 
-    who has the VIP?        ARP probe (RFC 5227, section 2.1.1), neighbour solicitation (RFC 4861, section 4.3)
-    where is a backend?     ARP request, neighbour solicitation, to all
-    has it the VIP?         echo request or SYN to the VIP, in a frame to that backend's MAC
+    who has the VIP?          ARP probe (RFC 5227, section 2.1.1), neighbour solicitation (RFC 4861, section 4.3)
+    where is a backend?       ARP request, neighbour solicitation, to all
+    does it have the VIP?     echo request or SYN to the VIP, in a frame to that backend's MAC
 
-Nobody's ARP cache is changed by a probe: its sender is 0.0.0.0. A solicitation has an ordinary source on purpose:
-the answer to one without (duplicate address detection) goes to all nodes, and would lead them astray.
+An ARP probe changes no ARP cache: its sender is 0.0.0.0. A neighbour solicitation has an ordinary source on
+purpose: the answer to one without (duplicate address detection) goes to all nodes, and would change their
+caches.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PAYLOAD = b"XDP Director asks whether this address is here. "
 
 @dataclass(frozen=True)
 class Ends:
-    """Both ends of a unicast frame, and who speaks in it to whom."""
+    """MAC and IP addresses of both ends of a unicast frame."""
 
     source_mac: bytes
     target_mac: bytes
@@ -49,7 +50,7 @@ class Ends:
 
 
 def who_has(target: Address, source: Address, mac: bytes) -> bytes:
-    """To all: who has `target`? IPv4 with the source 0.0.0.0 is a probe."""
+    """Broadcast or multicast: who has `target`? IPv4 with source 0.0.0.0 is an ARP probe."""
     if isinstance(target, IPv4Address):
         ethernet = BROADCAST + mac + struct.pack("!H", ETH_P_ARP)
         operation = struct.pack("!HHBBH", ARPHRD_ETHER, ETH_P_IP, 6, 4, ARP_REQUEST)
@@ -62,7 +63,7 @@ def who_has(target: Address, source: Address, mac: bytes) -> bytes:
 
 
 def echo(ends: Ends, ident: int, sequence: int) -> bytes:
-    """An echo request (RFC 792, RFC 4443)."""
+    """Echo request (RFC 792, RFC 4443)."""
     if ends.target.version == 6:
         message = struct.pack("!BBHHH", ECHO_REQUEST6, 0, 0, ident, sequence) + PAYLOAD
         return packet(ends, IPPROTO_ICMPV6, _summed(ends, IPPROTO_ICMPV6, message, 2))
@@ -72,14 +73,14 @@ def echo(ends: Ends, ident: int, sequence: int) -> bytes:
 
 
 def segment(ends: Ends, ports: tuple[int, int], flags: int, sequence: int) -> bytes:
-    """A TCP segment without data or options: SYN asks, RST takes the question back."""
+    """A TCP segment without data or options: SYN to probe, RST to abort."""
     window = 1024 if flags & SYN else 0
     header = struct.pack("!HHIIBBHHH", *ports, sequence & 0xFFFFFFFF, 0, 5 << 4, flags, window, 0, 0)
     return packet(ends, IPPROTO_TCP, _summed(ends, IPPROTO_TCP, header, 16))
 
 
 def packet(ends: Ends, protocol: int, message: bytes) -> bytes:
-    """In an IP packet with hop limit 255 (neighbour discovery demands it), in its frame."""
+    """Wrap in an IP packet with hop limit 255 (neighbour discovery requires it) and a frame."""
     addresses = ends.source.packed + ends.target.packed
     if ends.target.version == 6:
         header = struct.pack("!IHBB", 6 << 28, len(message), protocol, 255) + addresses

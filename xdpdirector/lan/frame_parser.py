@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a frame says to the director about its network: a claim to an address, or the return of a question. Pure.
+"""Parses frames: a claim to an address, or a response to a probe. Pure.
 
-Whatever else a frame is, or if it is cut short, it says nothing. What it says may be false: anybody can send it.
+All other frames, and truncated ones, are ignored. The content may be false: anybody can send it.
 """
 
 from __future__ import annotations
@@ -32,22 +32,23 @@ from xdpdirector.net.garp import (
 ARP_REPLY = 2
 ECHO_REPLY, ECHO_REPLY6 = 0, 129
 UNREACHABLE, UNREACHABLE6 = 3, 1
-QUOTED_AT = 8  # where an ICMP error quotes what it is about
+QUOTED_AT = 8  # offset of the quoted packet in an ICMP error
 ACK = 0x10
 SOLICITED, TARGET_LINK_LAYER_ADDRESS = 1 << 30, 2
 
 
 class Manner(StrEnum):
-    """How somebody says that an address is his."""
+    """How a machine claims an address."""
 
     ANSWER = "answer"
     ANNOUNCEMENT = "announcement"
     QUESTION = "question"
-    """An ARP request with it as the sender: every host that hears it believes it (`arp_announce`)."""
+    """ARP request with the address as the sender: every host that receives it may update its cache
+    (`arp_announce`)."""
 
 
 class Claim(NamedTuple):
-    """`mac` is the one that shall have the address, not the frame's sender."""
+    """`mac`: the MAC claimed for the address, not the frame's sender."""
 
     address: Address
     mac: bytes
@@ -55,7 +56,7 @@ class Claim(NamedTuple):
 
 
 class Token(NamedTuple):
-    """By which a question is known again: ident and sequence of an echo, sequence number of a SYN."""
+    """Identifies the probe: ident and sequence of an echo, or sequence number of a SYN."""
 
     kind: Literal["echo", "syn"]
     number: int
@@ -63,7 +64,7 @@ class Token(NamedTuple):
 
 @dataclass(frozen=True)
 class Return:
-    """`reply`: from the address that was asked. `bounced`: the question itself, sent on by somebody who does not
+    """`reply`: from the probed address. `bounced`: the probe itself, forwarded by a machine that does not
     have the address. `refused`: an ICMP error about it."""
 
     token: Token
@@ -71,7 +72,7 @@ class Return:
     sender: Address
     mac: bytes
     opened: bool = False
-    """A SYN was accepted: the other side waits for an ACK that must not come."""
+    """A SYN was accepted: the peer waits for an ACK that must not be sent."""
 
 
 def echo_token(ident: int, sequence: int) -> Token:
@@ -79,7 +80,7 @@ def echo_token(ident: int, sequence: int) -> Token:
 
 
 def understand(frame: bytes) -> Claim | Return | None:
-    """`frame` without VLAN tags, as a packet socket gives it."""
+    """Parse a frame without VLAN tags, as a packet socket delivers it."""
     if len(frame) < 14:
         return None
     mac, (kind,) = frame[6:12], unpack_from("!H", frame, 12)
@@ -123,7 +124,7 @@ def _ipv4(mac: bytes, packet: bytes) -> Return | None:
 
 
 def _ipv6(mac: bytes, packet: bytes) -> Claim | Return | None:
-    """Extension headers are not looked behind: an answer to our questions has none."""
+    """Extension headers are not parsed: answers to our probes have none."""
     sender, message = IPv6Address(packet[8:24]), packet[40:]
     if len(message) < 8:
         return None
@@ -152,7 +153,7 @@ def _advertisement(mac: bytes, message: bytes) -> Claim | None:
 
 
 def _tcp(mac: bytes, sender: Address, segment: bytes) -> Return | None:
-    """A reset, or a connection that opens: both acknowledge our sequence number."""
+    """RST or SYN-ACK: both acknowledge our sequence number."""
     if len(segment) < 20:
         return None
     acknowledged, flags = unpack_from("!I", segment, 8)[0], segment[13]
@@ -163,7 +164,7 @@ def _tcp(mac: bytes, sender: Address, segment: bytes) -> Return | None:
 
 
 def _refused(mac: bytes, sender: Address, protocol: int, quoted: bytes) -> Return | None:
-    """`quoted`: the first octets of our question behind its IP header; routers owe us 8 (RFC 792)."""
+    """`quoted`: the first bytes of our probe after its IP header; routers must quote 8 (RFC 792)."""
     if len(quoted) < 8:
         return None
     if protocol == IPPROTO_TCP:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the kernel knows of this host's network: its interfaces, and who has a MAC. Reads only, over netlink."""
+"""Reads over netlink this host's interfaces, neighbours and gateways. Changes nothing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from xdpdirector.net.netlink import Requests
 FAR = (
     ip_address("198.18.0.1"),
     ip_address("2001:2::1"),
-)  # nobody's (RFC 2544, RFC 5180): the default route's
+)  # unassigned (RFC 2544, RFC 5180): these use the default route
 
 
 class Surroundings(Protocol):
-    """`Kernel` is one. OSError when the kernel does not answer."""
+    """Implemented by `Kernel`. OSError if the kernel does not answer."""
 
     def open(self) -> None: ...
 
@@ -34,17 +34,17 @@ class Surroundings(Protocol):
         """All interfaces of this host with their addresses."""
 
     def known_as(self, mac: bytes) -> list[Address]:
-        """The addresses that the neighbour table has for a MAC."""
+        """The addresses in the neighbour table with this MAC."""
 
     def dropping(self, interfaces: Collection[str]) -> Mapping[str, str]:
-        """See `ownsource.dropping`."""
+        """See `own_source_drops.dropping`."""
 
     def gateways(self) -> Mapping[Address, bytes | None]:
-        """The routers by which this host reaches what is far away, with their MACs as far as these are known."""
+        """Gateways of this host, with their MACs if known."""
 
 
 class Kernel:
-    """Over a socket in the network namespace of the thread that opens it."""
+    """Over one socket, in the network namespace of the thread that opens it."""
 
     def open(self) -> None:
         self._requests = Requests()
@@ -59,7 +59,7 @@ class Kernel:
         return own_source_drops.dropping(interfaces)
 
     def gateways(self) -> Mapping[Address, bytes | None]:
-        """Asked for one address of each family: there may be a million routes."""
+        """Looks up one address of each family: there may be a million routes."""
         around = Neighbourhood(self._requests)
         found: dict[Address, bytes | None] = {}
         for hop in map(around.hop, FAR):

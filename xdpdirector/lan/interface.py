@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The seam between who looks after the network and who shows what was found."""
+"""The interface between the LAN monitor and its users."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from xdpdirector.model import Address
 
 
 class LanSource(Protocol):
-    """`xdpdirector.lan.monitor.Lan` is one."""
+    """Implemented by `xdpdirector.lan.monitor.Lan`."""
 
     @property
     def findings(self) -> tuple[Finding, ...]: ...
 
     @property
     def mac_changes(self) -> Mapping[Address, int]:
-        """How often each backend's MAC changed, by its address."""
+        """Number of MAC changes by backend address."""
 
     def view(self) -> LanView: ...

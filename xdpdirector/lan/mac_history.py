@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which MAC each backend's address had last, and how often that changed; each change is told. Sends nothing."""
+"""Each backend address's last MAC and number of MAC changes; publishes each change. Sends nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xdpdirector.model.status import utc_now
 
 @dataclass(frozen=True)
 class Known:
-    """The last MAC, and how often there was another one; `at` is of the latest change."""
+    """The last MAC, and the number of changes. `at`: time of the last change."""
 
     mac: bytes
     changes: int = 0
@@ -23,7 +23,8 @@ class Known:
 
 
 class Macs:
-    """Event `lan.mac-changed`; an address that was without one for a while and comes back with another counts."""
+    """Publishes `lan.mac-changed`. An address that loses its MAC and returns with another one counts as
+    changed."""
 
     def __init__(self, events: Publisher) -> None:
         self._events = events
@@ -37,7 +38,7 @@ class Macs:
         return self._known.get(address)
 
     def note(self, address: Address, mac: bytes | None, whose: Callable[[Address], Target | None]) -> bool:
-        """Whether it is another one than it was. `whose` is only asked then."""
+        """Record the MAC; True if it changed. `whose` is only called then."""
         known = self._known.get(address)
         if mac is None or (known and known.mac == mac):
             return False
@@ -61,5 +62,5 @@ class Macs:
         )
 
     def keep(self, wanted: Collection[Address]) -> None:
-        """Forget all others."""
+        """Drop all other addresses."""
         self._known = {address: known for address, known in self._known.items() if address in wanted}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The words of each finding: what is wrong, how that is known, what to do about it. Decides nothing."""
+"""Texts of all findings: what is wrong, the evidence, and the remedy. Decides nothing."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from xdpdirector.lan.types import FindingKind
 from xdpdirector.model import Address
 from xdpdirector.net import own_source_drops
 
-NAMED = 3  # targets that a sentence names
+NAMED = 3  # targets that a sentence lists
 
 
 @dataclass(frozen=True)
 class Draft:
-    """A finding without its time. `key` says which one it is, however its words change."""
+    """A finding without its time. `key` identifies it when its text changes."""
 
     kind: FindingKind
     subject: str
@@ -36,7 +36,7 @@ class Draft:
 
 
 def blind(why: str) -> Draft:
-    """The network cannot be asked."""
+    """The network cannot be probed."""
     return Draft(
         FindingKind.BLIND,
         "director",
@@ -48,13 +48,13 @@ def blind(why: str) -> Draft:
 
 
 def replies_dropped(interface: str, evidence: str) -> Draft:
-    """The kernel of this host sends no packets on that come from a VIP."""
+    """This host's kernel does not forward packets from a VIP."""
     text, remedy = own_source_drops.sentence(interface), own_source_drops.remedy(interface)
     return Draft(FindingKind.REPLIES_DROPPED, interface, text, evidence, remedy, interface=interface)
 
 
 def claimed_by_backend(vip: Address, targets: Sequence[Target], mac: bytes, sight: Sight) -> Draft:
-    """The classic ARP problem. `targets`: all that the machine with this MAC is."""
+    """The ARP problem of direct routing. `targets`: all targets with this MAC."""
     answers = Manner.ANSWER in sight.heard
     does = f"answers {protocol(vip)} for" if answers else f"announces in {protocol(vip)} that it has"
     return Draft(
@@ -71,7 +71,7 @@ def claimed_by_backend(vip: Address, targets: Sequence[Target], mac: bytes, sigh
 
 
 def claimed_by_own_interface(vip: Address, name: str, mac: bytes, sight: Sight) -> Draft:
-    """ARP flux: Linux answers for all addresses of a host on all its interfaces."""
+    """ARP flux: Linux answers ARP for all addresses of a host on all its interfaces."""
     settings = f"net.ipv4.conf.{name.replace('.', '/')}"
     sysctls = f"{settings}.arp_ignore=1 {settings}.arp_announce=2"
     return Draft(
@@ -89,7 +89,7 @@ def claimed_by_own_interface(vip: Address, name: str, mac: bytes, sight: Sight) 
 
 
 def claimed_by_stranger(vip: Address, mac: bytes, sight: Sight, known_as: Collection[Address]) -> Draft:
-    """`known_as`: addresses that the neighbour table has for this MAC."""
+    """`known_as`: addresses in the neighbour table with this MAC."""
     others = ", ".join(str(address) for address in known_as if address != vip)
     name = f"{mac.hex(':')} (also {others})" if others else mac.hex(":")
     return Draft(
@@ -214,7 +214,7 @@ def _keep_quiet(vip: Address) -> str:
 
 
 def _all(targets: Sequence[Target]) -> str:
-    """The first few of them: a router that answers ARP for a whole network is all of its hosts."""
+    """The first few: a router with proxy ARP for a whole network is the machine of all its hosts."""
     more = [f"{len(targets) - NAMED} more"] if len(targets) > NAMED else []
     return " and ".join([*map(str, targets[:NAMED]), *more])
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looks after the truth of the network while the director runs: asks in rounds, listens, says what is wrong.
+"""Monitors the network while the director runs: probes in rounds, listens, and reports what is wrong.
 
-Between the rounds it follows what it hears: a claim to a VIP, a changed MAC, a check that failed. Decides nothing
-(`rules`) and changes nothing on the network. Everything happens on one asyncio loop.
+Between rounds it reacts to events: a claim to a VIP, a changed MAC, a failed check. Decides nothing (`rules`)
+and changes nothing on the network. Runs on one asyncio loop.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from xdpdirector.net.own_macs import own_macs
 from xdpdirector.state.edits import Services
 from xdpdirector.system.background_tasks import BackgroundTasks
 
-ROUNDS_KEPT = 2  # for so many rounds an answer counts
+ROUNDS_KEPT = 2  # rounds for which an answer counts
 
 log = logging.getLogger(__name__)
 
 
 class Lan:
-    """`services` and `route` say what is wanted and how it is reached now; `interfaces` carry the program."""
+    """`services` and `route` return the present services and routes; `interfaces` have the packet program."""
 
     def __init__(
         self,
@@ -81,10 +81,10 @@ class Lan:
         self._judging: asyncio.Handle | None = None
         self._tasks: list[asyncio.Task[None]] = []
 
-    # Life
+    # Start and stop
 
     async def start(self) -> None:
-        """From now on it asks and listens. Not being allowed to is a finding, not an error."""
+        """Start to probe and listen. Missing permission is a finding, not an error."""
         self._open()
         works = {
             "the watch over the network": self._rounds,
@@ -96,7 +96,7 @@ class Lan:
         ]
 
     async def look_once(self) -> None:
-        """One round instead of `start`; who is not found by now is lost."""
+        """One round instead of `start`; backends without a MAC by then count as lost."""
         self._open()
         self._allowed = 0.0
         await self.round()
@@ -122,22 +122,22 @@ class Lan:
             self._inquiry.close()
         self._surroundings.close()
 
-    # What others tell
+    # Events from others
 
     def see(self, links: Collection[Interface]) -> None:
-        """This host's interfaces are these now, with these MACs."""
+        """Update with this host's present interfaces and MACs."""
         self._links = list(links)
         self._own = set(own_macs(self._links, self._interfaces))
         self._judge_soon()
 
     def route_changed(self, address: Address) -> None:
-        """The way to a backend is another one now."""
+        """The route to a backend changed."""
         if self._macs.note(address, self._route(address).mac, self._target):
             self.suspect(address)
         self._judge_soon()
 
     def suspect(self, address: Address) -> None:
-        """Something is wrong with the backend, or with the VIP, at this address: ask for it soon."""
+        """A check of the backend or VIP at this address failed: probe it soon."""
         if self._probing:
             self._lost.add(address)
 
@@ -149,7 +149,7 @@ class Lan:
             if claim.manner is Manner.ANNOUNCEMENT:
                 self.suspect(claim.address)
 
-    # What is shown
+    # Results
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -162,7 +162,7 @@ class Lan:
     def view(self) -> LanView:
         return report(self._scene(), self.findings, self._macs, self._asking.known, probing=self._probing)
 
-    # Asking
+    # Probing
 
     async def _rounds(self) -> None:
         while True:
@@ -170,7 +170,7 @@ class Lan:
             await asyncio.sleep(self._spec.interval * random.uniform(0.9, 1.1))
 
     async def round(self) -> None:
-        """Ask for every VIP and every backend once, and judge."""
+        """Probe for every VIP and every backend once, then judge."""
         self._rounds_begun.append(self._loop.time())
         self.see(self._surroundings.links())
         self._gateways = self._surroundings.gateways()
@@ -187,13 +187,16 @@ class Lan:
         self._judge()
 
     async def _search(self) -> None:
-        """Where those are that somebody misses. Never waits for a machine that does not answer."""
+        """Find the machines at addresses whose MAC is in question. Never waits for a machine that does not
+        answer."""
         while True:
             lost = await self._lost.take()
             now = self._scene()
             backends = lost & now.targets.keys()
             for address in backends:
-                self._claims.forget(address)  # so that several who answer this question are several machines
+                self._claims.forget(
+                    address
+                )  # so that present answers show whether there are several machines
             self._sought = backends
             self._listen(now)
             await self._asking.owners(now, lost & now.held.keys())
@@ -203,7 +206,7 @@ class Lan:
             self._judge_soon()
 
     async def _doubt(self) -> None:
-        """Whether those have their VIPs whose check failed."""
+        """Probe the VIPs of backends with a failed check."""
         while True:
             doubted = await self._doubted.take()
             now = self._scene()
@@ -213,7 +216,7 @@ class Lan:
         self._inquiry.listen({*now.held, *self._sought})
 
     async def _kept_up(self, work: Callable[[], Coroutine[None, None, None]]) -> None:
-        """When the kernel does not answer, it is asked again."""
+        """Repeat `work`, also after the kernel failed to answer."""
         while True:
             try:
                 await work()
@@ -230,7 +233,7 @@ class Lan:
         return scene(self._services(), self._route, self._links, self._interfaces, self._gateways)
 
     def _lost_for_long(self, now: Scene) -> set[Address]:
-        """A kernel that resolves many neighbours at once takes a moment."""
+        """Backends without a MAC for a while: a kernel that resolves many neighbours at once takes a moment."""
         at = self._loop.time()
         before, lost = self._lost_since, {each.address for each in now.targets.values() if each.is_lost}
         self._lost_since = {address: before.get(address, at) for address in lost}
@@ -255,7 +258,7 @@ class Lan:
         self._ledger.settle([*drafts, *self._dropped(now), *self._blind], utc_now())
 
     def _dropped(self, now: Scene) -> list[Draft]:
-        """Only where an IPv4 VIP is this host's own address."""
+        """Only if this host has an IPv4 VIP."""
         if not any(vip.version == 4 for vip in now.held):
             return []
         return [replies_dropped(*each) for each in self._surroundings.dropping(self._interfaces).items()]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who was heard claiming which address, how, and when. Pure: the caller says what time it is.
+"""Which MAC claimed which address, how and when. Pure: the caller passes the time.
 
-What is heard is remembered for a while, since nobody announces that he gave an address up. Anybody can send claims
-with made-up MACs, so there is room for a number of them only.
+Claims are kept for a while, because no machine announces that it gave up an address. Their number is limited,
+because anybody can send claims with spoofed MACs.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from xdpdirector.lan.frame_parser import Claim, Manner
 from xdpdirector.model import Address
 
 AT_MOST = 64  # MACs remembered for one address
-ANNOUNCED_FOR = 600.0  # seconds: ARP caches ask again every minute or so, and announce with it
+ANNOUNCED_FOR = 600.0  # seconds: ARP caches ask again about every minute, which announces them
 
 
 @dataclass
 class Sight:
-    """One MAC that claims an address: where it was heard, and when last in which manner."""
+    """A MAC that claims an address: interface, and time of the last claim by manner."""
 
     interface: str
     heard: dict[Manner, float] = field(default_factory=dict)
@@ -32,7 +32,7 @@ class Claims:
         self._sights: dict[Address, dict[bytes, Sight]] = {}
 
     def note(self, interface: str, claim: Claim, now: float) -> bool:
-        """Whether this is new: nobody with that MAC is known to claim it in that manner."""
+        """True if no claim of that MAC in that manner was known."""
         sights = self._sights.setdefault(claim.address, {})
         if claim.mac not in sights and len(sights) >= AT_MOST:
             return False
@@ -42,15 +42,16 @@ class Claims:
         return is_new
 
     def of(self, address: Address) -> dict[bytes, Sight]:
-        """By MAC, those that count now."""
+        """Present claims by MAC."""
         return self._sights.get(address, {})
 
     def forget(self, address: Address) -> None:
-        """All that was heard of it."""
+        """Drop all claims to the address."""
         self._sights.pop(address, None)
 
     def forget_old(self, now: float, answered_since: float, wanted: Callable[[Address], bool]) -> None:
-        """Answers from before `answered_since`, announcements that are old, and all that nobody wants to know."""
+        """Drop answers from before `answered_since`, old announcements, and claims to addresses that are not
+        wanted."""
         since = dict.fromkeys(Manner, now - ANNOUNCED_FOR) | {Manner.ANSWER: answered_since}
         for address, sights in list(self._sights.items()):
             for mac, sight in list(sights.items()):

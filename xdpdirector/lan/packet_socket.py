@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Packet sockets on all interfaces: frames out, and in those that the filters let pass.
+"""Packet sockets on all interfaces: send frames, and receive those that the socket filters pass.
 
-Needs CAP_NET_RAW. The sockets belong to the network namespace of the thread that makes them. What the XDP program
-sends on never comes here, so a busy data plane costs nothing. Knows nothing of what frames say.
+Needs CAP_NET_RAW. Sockets belong to the network namespace of the thread that makes them. Frames that the XDP
+program forwards do not reach packet sockets, so a busy data plane costs nothing. Does not parse frames.
 """
 
 from __future__ import annotations
@@ -32,23 +32,24 @@ log = logging.getLogger(__name__)
 
 
 class Wire(Protocol):
-    """What is needed of a network; `PacketWire` is one. `on_frame(interface, frame)` is called on the loop."""
+    """Interface to a network, implemented by `PacketWire`. `on_frame(interface, frame)` is called on the
+    loop."""
 
     def open(self, on_frame: OnFrame) -> None:
-        """OSError, most likely PermissionError, when that is not to be had."""
+        """OSError if it cannot be opened, most likely PermissionError."""
 
     def close(self) -> None: ...
 
     def listen(self, addresses: Collection[Address], ident: int, port: int) -> None:
-        """From now on hear claims to these addresses, perhaps to others, too, and returns of echoes with `ident`,
-        of SYNs from `port`."""
+        """Receive claims to these addresses, possibly to others too, and responses to echoes with `ident` and
+        to SYNs from `port`."""
 
     def send(self, interface: str, frame: bytes) -> bool:
-        """Whether it could be sent."""
+        """Send a frame; False if it could not be sent."""
 
 
 class PacketWire:
-    """The real network."""
+    """Packet sockets on the host's interfaces."""
 
     def __init__(self) -> None:
         self._sockets: dict[int, socket.socket] = {}
@@ -84,15 +85,15 @@ class PacketWire:
     def send(self, interface: str, frame: bytes) -> bool:
         try:
             self._sockets[ETH_P_ARP].sendto(frame, (interface, 0))
-        except OSError as error:  # down, gone, or its queue is full
+        except OSError as error:  # interface down or removed, or its queue is full
             log.debug("a probe on %s was not sent: %s", interface, error)
             return False
         return True
 
 
 def _attach(made: socket.socket, *programs: bytes) -> None:
-    """The first that the kernel has memory for (`optmem_max`); none at all when that is so for no one, and then
-    every frame is heard. struct sock_fprog points to the instructions, which the kernel copies."""
+    """Attach the first filter that the kernel has memory for (`optmem_max`); without any, all frames are
+    received. struct sock_fprog points to the instructions, which the kernel copies."""
     for program in filter(None, programs):
         code = array.array("B", program)
         place = struct.pack("HP", len(program) // 8, code.buffer_info()[0])
@@ -104,7 +105,7 @@ def _attach(made: socket.socket, *programs: bytes) -> None:
         else:
             return
     log.debug("the kernel has no memory for a socket's filter (net.core.optmem_max): all frames are read")
-    with contextlib.suppress(FileNotFoundError):  # it has none
+    with contextlib.suppress(FileNotFoundError):  # there is no filter
         made.setsockopt(socket.SOL_SOCKET, SO_DETACH_FILTER, 0)
 
 
@@ -114,7 +115,7 @@ def _read(made: socket.socket, on_frame: OnFrame) -> None:
             frame, (interface, *_) = made.recvfrom(LARGEST)
         except BlockingIOError:
             return
-        except OSError as error:  # an interface went down under it
+        except OSError as error:  # the interface went down
             log.debug("reading probes: %s", error)
             return
         on_frame(interface, frame)

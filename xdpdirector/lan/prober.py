@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which questions are put to the network, and how fast: a hundred a second to single machines, ten to all.
+"""Sends probes at a limited rate: a hundred per second to single machines, ten to all.
 
-Remembers what was found out about each backend's VIPs. Knows neither rounds nor what the answers are good for.
+Keeps the results for each backend's VIPs. Knows neither rounds nor how results are used.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Key = tuple[Address, Address]
 
 
 class Asking:
-    """`on_news` when a verdict changes, `on_silence` when a backend stops to answer, with its address."""
+    """`on_news` is called when a result changes; `on_silence(address)` when a backend stops answering."""
 
     def __init__(
         self, inquiry: Inquiry, on_news: Callable[[], None], on_silence: Callable[[Address], None]
@@ -30,11 +30,11 @@ class Asking:
 
     @property
     def known(self) -> Mapping[Key, tuple[Verdict, datetime]]:
-        """By the backend's address and the VIP: the verdict, and when it was asked for."""
+        """By (backend address, VIP): the result, and when its probe was made."""
         return self._known
 
     def keep(self, now: Scene) -> None:
-        """Forget what is not wanted any more."""
+        """Drop results that are no longer wanted."""
         self._known = {
             (address, vip): known
             for (address, vip), known in self._known.items()
@@ -42,7 +42,7 @@ class Asking:
         }
 
     async def owners(self, now: Scene, vips: Collection[Address]) -> None:
-        """Who has these VIPs; claims will tell."""
+        """Probe who has these VIPs; answers arrive as claims."""
         for vip in vips:
             for place in now.held.get(vip, ()):
                 source = probe_source(vip, now.source(place, vip))
@@ -51,7 +51,7 @@ class Asking:
                     await asyncio.sleep(self._inquiry.pace.to_all)
 
     async def whereabouts(self, now: Scene, addresses: Collection[Address]) -> None:
-        """Where these backends are. The kernel hears the answers, too, and corrects its neighbour table."""
+        """Probe for these backends. The kernel also receives the answers, and updates its neighbour table."""
         for address in addresses:
             interface = now.targets[address].route.interface
             source, link = now.source(interface, address), now.links.get(interface)
@@ -60,7 +60,7 @@ class Asking:
                 await asyncio.sleep(self._inquiry.pace.to_all)
 
     async def presences(self, now: Scene, addresses: Collection[Address]) -> None:
-        """Whether those with a MAC have their VIPs."""
+        """Probe whether those with a MAC have their VIPs."""
         async with asyncio.TaskGroup() as tasks:
             for address in addresses:
                 target = now.targets[address]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asks the network something and waits for what comes back: each question three times before silence is an answer.
+"""Sends a probe and waits for the response; a probe is sent three times before the result is silence.
 
-Knows wires and waiting; what the answers mean for backends and VIPs is decided in `vip_probe` and `rules`.
+Handles sending and waiting; `vip_probe` and `rules` interpret the responses.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ from xdpdirector.lan.timing import Pace
 from xdpdirector.model import Address
 
 TRIES = 3
-PORTS = range(20000, 30000)  # below those that Linux gives away (ip_local_port_range)
+PORTS = range(20000, 30000)  # source ports, below the ephemeral ports (ip_local_port_range)
 
 OnClaim = Callable[[str, Claim], None]
 
 
 class Inquiry:
-    """Over a wire that it opens and closes. `on_claim(interface, claim)` gets every claim that is heard."""
+    """Opens and closes its wire. `on_claim(interface, claim)` gets every claim that is received."""
 
     def __init__(self, wire: Wire, on_claim: OnClaim, pace: Pace, *, tries: int = TRIES) -> None:
         self.pace, self.tries = pace, tries
@@ -42,7 +42,7 @@ class Inquiry:
         self._waiting: dict[Token, tuple[asyncio.Future[Return], Ends]] = {}
 
     def open(self) -> None:
-        """OSError when this process may not."""
+        """OSError without permission."""
         self._wire.open(self._heard)
         self.listen(())
 
@@ -50,16 +50,16 @@ class Inquiry:
         self._wire.close()
 
     def listen(self, addresses: Collection[Address]) -> None:
-        """Claims to which addresses are of interest."""
+        """Receive claims to these addresses."""
         self._wanted = frozenset(addresses)
         self._wire.listen(addresses, self._ident, self._port)
 
     def who_has(self, interface: str, address: Address, source: Address, mac: bytes) -> None:
-        """Ask all; claims will tell."""
+        """Send to all: who has the address? Answers arrive as claims."""
         self._wire.send(interface, frame_builder.who_has(address, source, mac))
 
     async def echo(self, interface: str, ends: Ends) -> Return | None:
-        """What an echo request leads to; None: nothing."""
+        """The response to an echo request; None without one."""
         for _ in range(self.tries):
             sequence = next(self._sequences) & 0xFFFF
             frame = frame_builder.echo(ends, self._ident, sequence)
@@ -69,7 +69,7 @@ class Inquiry:
         return None
 
     async def knock(self, interface: str, ends: Ends, port: int) -> Return | None:
-        """What a SYN to that TCP port leads to. A connection that opens is taken back at once."""
+        """The response to a SYN to that TCP port; None without one. A connection that opens is reset at once."""
         for _ in range(self.tries):
             sequence = random.getrandbits(32)
             frame = frame_builder.segment(ends, (self._port, port), frame_builder.SYN, sequence)
@@ -96,7 +96,7 @@ class Inquiry:
     def _heard(self, interface: str, frame: bytes) -> None:
         said = understand(frame)
         if isinstance(said, Claim):
-            if said.address in self._wanted:  # the wire's filter may be coarser
+            if said.address in self._wanted:  # the socket filter may be coarse
                 self._on_claim(interface, said)
         elif said and said.token in self._waiting:
             answer, ends = self._waiting[said.token]
@@ -105,7 +105,7 @@ class Inquiry:
 
 
 def _comes_from_outside(said: Return, ends: Ends) -> bool:
-    """A question that bounced is answered by this host itself, over `lo`, when it has the address too."""
+    """False for a reply from this host itself, over `lo`, to a bounced probe, if it has the address too."""
     if said.mac in (ends.source_mac, bytes(6)):
         return False
     return said.kind != "reply" or said.sender == ends.target

@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wrong with the network, out of what ought to be and what was heard. Pure, and made anew each time.
+"""Compares the expected state of the network with what was observed. Pure, and computed anew each time.
 
-    who claims a VIP that stands here                      finding
+    who claims a VIP of this host                          finding
     a backend's MAC, in an answer                          vip-answered-by-backend: the ARP problem (arp_ignore)
     a backend's MAC, in an announcement or as a sender     vip-announced-by-backend (arp_announce)
-    an own interface's without the program, in an answer   vip-answered-by-own-interface: ARP flux
+    an own interface without the program, in an answer     vip-answered-by-own-interface: ARP flux
     another MAC, in an answer or as a sender               duplicate-vip
 
-A stranger's announcement alone is none: so begins a take-over by another director, and the next question to the VIP
-shows whether both have it. The director's own MACs claim nothing else.
+An announcement alone from an unknown MAC is no finding: it is how another director takes over, and the next
+probe of the VIP shows whether both have it. The director's own MACs are no findings in other cases.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ from xdpdirector.lan.vip_probe import Presence, Verdict
 from xdpdirector.model import Address
 
 Verdicts = Mapping[tuple[Address, Address], Verdict]
-"""By the backend's address and the VIP."""
+"""By (backend address, VIP)."""
 KnownAs = Callable[[bytes], Collection[Address]]
-"""The addresses that the neighbour table has for a MAC."""
+"""Returns the addresses in the neighbour table with a MAC."""
 
 
 def judge(
     scene: Scene, claims: Claims, verdicts: Verdicts, known_as: KnownAs, lost: Collection[Address]
 ) -> list[Draft]:
-    """All findings of this moment. `lost`: backends that could not be reached for a while."""
+    """All present findings. `lost`: backends that could not be reached for a while."""
     return [
         *_claimed_vips(scene, claims, known_as),
         *_missing(scene, verdicts),
@@ -60,7 +60,7 @@ def _claimed_vips(scene: Scene, claims: Claims, known_as: KnownAs) -> Iterator[D
 
 
 def _missing(scene: Scene, verdicts: Verdicts) -> Iterator[Draft]:
-    """One finding for a machine, also when it is a backend by several addresses."""
+    """One finding per machine, even if it has several backend addresses."""
     lacking: dict[tuple[bytes | None, Address], list[Target]] = defaultdict(list)
     for (address, vip), verdict in verdicts.items():
         target = scene.targets.get(address)
@@ -82,7 +82,7 @@ def _claimed_backends(scene: Scene, claims: Claims) -> Iterator[Draft]:
 
 
 def _shared_macs(scene: Scene) -> Iterator[Draft]:
-    """Within a family: one machine may well be a backend by its IPv4 address here and by its IPv6 one there."""
+    """Within an address family: one machine may be a backend by an IPv4 address and by an IPv6 address."""
     users: dict[tuple[int, bytes, int], list[Target]] = defaultdict(list)
     for target in scene.targets.values():
         if target.route.kind == "neighbour" and target.route.mac:
@@ -93,7 +93,8 @@ def _shared_macs(scene: Scene) -> Iterator[Draft]:
 
 
 def _routers(scene: Scene) -> Iterator[Draft]:
-    """Clients' frames that come in through a backend look as if it had scheduled them: bpf/loop_prevention.h."""
+    """Clients' frames that arrive through a backend look as if that backend had scheduled them:
+    bpf/loop_prevention.h."""
     for target in scene.targets.values() if scene.gateways else ():
         mac = target.route.mac
         if target.is_router or target.route.kind != "neighbour" or not mac:

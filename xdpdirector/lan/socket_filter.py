@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Classic BPF filters for packet sockets: the kernel hands over only frames that can be meant for us. Pure.
+"""Classic BPF filters for packet sockets: the kernel delivers only frames that may concern the director.
+Pure.
 
-A filter is a list of rules; a frame passes when all conditions of one rule hold. Instructions: linux/bpf_common.h.
-The kernel bounds the memory of a filter (`optmem_max`), so there is a coarse one for any number of addresses: it
-lets more pass, and who reads has to look himself.
+A filter is a list of rules; a frame passes if all conditions of one rule hold. Instructions:
+linux/bpf_common.h. The kernel limits the memory of a filter (`optmem_max`), so there is a coarse variant for
+any number of addresses: it passes more frames, and the reader has to check them again.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from xdpdirector.net.garp import IPPROTO_ICMPV6, NEIGHBOUR_ADVERTISEMENT
 
 LONGEST = 4096  # BPF_MAXINSNS
 BYTE, HALF, WORD = 0x30, 0x28, 0x20  # BPF_LD | size | BPF_ABS
-INDEXED = 0x20  # added to them: BPF_IND instead of BPF_ABS
+INDEXED = 0x20  # added to these: BPF_IND instead of BPF_ABS
 HEADER_LENGTH = (0xB1, 0, 0, 14)  # BPF_LDX | BPF_B | BPF_MSH: the length of the IPv4 header
 EQUAL, JUMP, RETURN = 0x15, 0x05, 0x06  # BPF_JMP | BPF_JEQ | BPF_K, BPF_JMP | BPF_JA, BPF_RET | BPF_K
 AND = 0x54  # BPF_ALU | BPF_AND | BPF_K
-AT_ONCE = 250  # values that one conditional jump, of 8 bits, can lead past
+AT_ONCE = 250  # values that one conditional jump, with 8-bit offsets, can skip
 ALL, NOTHING = 0xFFFF, 0
 EVERYTHING = 0xFFFFFFFF
 
@@ -30,7 +31,7 @@ Instruction = tuple[int, int, int, int]
 
 
 class Condition(NamedTuple):
-    """What stands at `offset` of the frame, or behind the IPv4 header, is `value`, as far as `mask` goes."""
+    """The value at `offset` of the frame, or after the IPv4 header, equals `value` under `mask`."""
 
     size: int
     offset: int
@@ -45,19 +46,19 @@ class Condition(NamedTuple):
         return [(self.size, 0, 0, self.offset), *masked]
 
     def accept(self, made: list[Instruction]) -> list[Instruction]:
-        """On to `made` when it holds, else behind its end."""
+        """Continue in `made` if it holds, else jump behind the rule."""
         return [*self.load(), (EQUAL, 0, len(made), self.value), *made]
 
 
 class OneOf(NamedTuple):
-    """The last condition of a rule: what stands at `offset` is one of `values`."""
+    """The last condition of a rule: the value at `offset` is one of `values`."""
 
     size: int
     offset: int
     values: tuple[int, ...]
 
     def accept(self, made: list[Instruction]) -> list[Instruction]:
-        """An instruction for each value, and two for each AT_ONCE of them."""
+        """One instruction per value, and two more per AT_ONCE values."""
         program: list[Instruction] = [(self.size, 0, 0, self.offset)]
         for start in range(0, len(self.values), AT_ONCE):
             values = self.values[start : start + AT_ONCE]
@@ -70,7 +71,7 @@ Rule = Sequence[Condition | OneOf]
 
 
 def assembled(rules: Iterable[Rule]) -> bytes:
-    """The filter as an array of struct sock_filter; empty when the kernel takes none that is so long."""
+    """The filter as an array of struct sock_filter; empty if it is too long for the kernel."""
     program: list[Instruction] = []
     for rule in rules:
         program += _rule(rule)
@@ -81,7 +82,7 @@ def assembled(rules: Iterable[Rule]) -> bytes:
 
 
 def _rule(rule: Rule) -> list[Instruction]:
-    """Each comparison that fails jumps behind the rule's end, by a long jump where that is far."""
+    """A failed comparison jumps behind the rule, with a long jump if that is far."""
     made: list[Instruction] = [(RETURN, 0, 0, ALL)]
     for condition in reversed(rule):
         if isinstance(condition, Condition) and len(made) > AT_ONCE:
@@ -92,7 +93,7 @@ def _rule(rule: Rule) -> list[Instruction]:
 
 
 def arp(addresses: Collection[Address], *, coarse: bool = False) -> list[Rule]:
-    """ARP packets with one of these as the sender."""
+    """ARP packets with one of these addresses as the sender."""
     senders = [int(each) for each in addresses if each.version == 4]
     return [[_among(WORD, 28, senders, coarse=coarse)]] if senders else []
 
@@ -109,7 +110,7 @@ def _among(size: int, offset: int, values: Sequence[int], *, coarse: bool) -> Co
 
 
 def ipv4(ident: int, port: int) -> list[Rule]:
-    """What can be a return of our questions: echoes with `ident`, ICMP errors, TCP to `port`."""
+    """Possible responses to our probes: echoes with `ident`, ICMP errors, TCP to `port`."""
     icmp, tcp = (
         Condition(BYTE, 23, frame_builder.IPPROTO_ICMP),
         Condition(BYTE, 23, frame_builder.IPPROTO_TCP),
@@ -123,7 +124,7 @@ def ipv4(ident: int, port: int) -> list[Rule]:
 
 
 def ipv6(ident: int, port: int, addresses: Collection[Address], *, coarse: bool = False) -> list[Rule]:
-    """The same, and advertisements whose target ends like one of the addresses."""
+    """The same for IPv6, and neighbour advertisements whose target ends like one of the addresses."""
     ends = [int(each) & EVERYTHING for each in addresses if each.version == 6]
     icmp, tcp = Condition(BYTE, 20, IPPROTO_ICMPV6), Condition(BYTE, 20, frame_builder.IPPROTO_TCP)
     echoes = (frame_parser.ECHO_REPLY6, frame_builder.ECHO_REQUEST6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From what is known of the network to what is shown. Builds views; asks and changes nothing."""
+"""Builds the views of the network's state for API and CLI. Probes and changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Known = Mapping[tuple[Address, Address], tuple[Verdict, datetime]]
 
 
 def report(now: Scene, findings: tuple[Finding, ...], macs: Macs, known: Known, *, probing: bool) -> LanView:
-    """`known`: by the backend's address and the VIP."""
+    """`known`: by (backend address, VIP)."""
     return LanView(
         probing=probing,
         findings=findings,

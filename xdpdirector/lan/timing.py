@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How fast the network is asked, and how long one waits for it. Values only; all in seconds."""
+"""Rates and waiting times of probes. Values only, in seconds."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from typing import NamedTuple
 
 
 class Pace(NamedTuple):
-    """`answer`: how long one may take; a LAN needs a few milliseconds. `to_one`, `to_all`: between two questions
-    to a single machine, and to all. `judging`: within which news become findings. `neighbours`: how long a backend
-    may be without a MAC, as a kernel that resolves many at once takes a moment. `searches`: between two searches
-    for one address."""
+    """`answer`: how long to wait for one; a LAN needs a few milliseconds. `to_one`, `to_all`: between two
+    probes to a single machine, and to all. `judging`: delay from an event to the judgement. `neighbours`: how
+    long a backend may be without a MAC, since a kernel that resolves many at once takes a moment. `searches`:
+    between two searches for one address."""
 
     answer: float = 0.3
     to_one: float = 0.01

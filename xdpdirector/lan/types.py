@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is reported of the network: findings, and what they rest on. Frozen models without behaviour."""
+"""What is reported of the network: findings and their evidence. Frozen models without behaviour."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xdpdirector.model.fields import Frozen, HostAddress
 
 
 class FindingKind(StrEnum):
-    """`blind`: the network cannot be asked. `duplicate-*`: two machines claim one address."""
+    """`blind`: the network cannot be probed. `duplicate-*`: two machines claim one address."""
 
     DUPLICATE_VIP = "duplicate-vip"
     VIP_ANSWERED = "vip-answered-by-backend"
@@ -28,9 +28,9 @@ class FindingKind(StrEnum):
 
 
 class Finding(Frozen):
-    """Something wrong: what it is (`text`), how that is known (`evidence`), what to do (`remedy`).
+    """Something wrong: description (`text`), `evidence`, `remedy`.
 
-    `subject`: the VIP, the backend (SERVICE/BACKEND) or the interface that it is about.
+    `subject`: the VIP, backend (SERVICE/BACKEND) or interface concerned.
     """
 
     kind: FindingKind
@@ -46,7 +46,7 @@ class Finding(Frozen):
 
 
 class NeighbourView(Frozen):
-    """A backend's address on the network. `mac_changes` count since the daemon began to look."""
+    """A backend's address on the network. `mac_changes`: since the daemon started."""
 
     address: HostAddress
     backends: tuple[str, ...]
@@ -59,7 +59,7 @@ class NeighbourView(Frozen):
 
 
 class PresenceView(Frozen):
-    """Whether the machine at a backend's address has a VIP, and how that is known."""
+    """Whether the machine at a backend's address has a VIP, with evidence."""
 
     address: HostAddress
     backends: tuple[str, ...]
@@ -70,8 +70,8 @@ class PresenceView(Frozen):
 
 
 class LanView(Frozen):
-    """`probing`: whether the network is being asked. `vips`: where others were looked for, empty when it does not
-    stand on this host."""
+    """`probing`: whether the network is being probed. `vips`: interfaces on which other claims are searched
+    for, by VIP; empty for a VIP that is not on this host."""
 
     probing: bool
     findings: tuple[Finding, ...]

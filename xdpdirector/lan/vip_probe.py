@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Has a backend its VIP? Found out by asking the VIP in frames to that backend's MAC.
+"""Whether a backend has its VIP: probes the VIP in frames to the backend's MAC.
 
     the VIP answers an echo request or a SYN           present
-    the question comes back, or an ICMP error          missing: it took it for somebody else's
-    silence, while the backend answers for itself      missing
-    silence all around                                 unknown: a firewall, or it is off
+    the probe comes back, or an ICMP error             missing: the backend forwarded it
+    no answer, while the backend's own address answers missing
+    no answer from either                              unknown: a firewall, or the backend is down
 
-Knows how to ask and how to weigh the answers; nothing of who wants to know.
+Knows how to probe and how to interpret the responses; does not know who uses the result.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Presence(StrEnum):
 
 @dataclass(frozen=True)
 class Verdict:
-    """`evidence` is a sentence on what was seen. `answers`: whether the backend answered anything at all."""
+    """`evidence`: a sentence on what was observed. `answers`: whether the backend answered at all."""
 
     presence: Presence
     evidence: str
@@ -37,7 +37,7 @@ class Verdict:
 
 
 async def look(inquiry: Inquiry, scene: Scene, target: Target, vip: Address) -> Verdict:
-    """Of a target with a MAC."""
+    """Probe a target that has a MAC."""
     port = target.vips[vip]
     at_vip, itself = _ends(scene, target, vip), _ends(scene, target, target.address)
     interface = target.route.interface
@@ -61,7 +61,7 @@ async def look(inquiry: Inquiry, scene: Scene, target: Target, vip: Address) -> 
 
 
 def _ends(scene: Scene, target: Target, address: Address) -> Ends | None:
-    """For a question about `address` in a frame to the target; None when there is nothing to ask from."""
+    """MAC and IP addresses for a probe of `address` in a frame to the target; None without a source address."""
     source = scene.source(target.route.interface, address)
     if source is None or target.route.mac is None or target.route.source_mac is None:
         return None

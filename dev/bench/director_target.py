@@ -18,7 +18,7 @@ from dev.bench.driver import LOOPBACK
 from dev.bench.frames import FAR_MAC, NEAR_MAC
 from dev.bench.loaded import Programs
 from xdpdirector.control import planner
-from xdpdirector.control.planner import Standing
+from xdpdirector.control.planner import BackendStatus
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Tables
 from xdpdirector.dataplane.service_plan import ServicePlan
@@ -61,7 +61,7 @@ def plan(variant: str, ifindex: int) -> ServicePlan:
             **VARIANTS[variant],
         }
     )
-    standing = Standing(Operational.UP, "", Route("neighbour", FAR_MAC, NEAR_MAC, ifindex))
+    standing = BackendStatus(Operational.UP, "", Route("neighbour", FAR_MAC, NEAR_MAC, ifindex))
     return planner.plan(variant.replace(" ", "-"), spec, dict.fromkeys(spec.backends, standing))
 
 

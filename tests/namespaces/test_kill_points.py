@@ -26,7 +26,7 @@ from ruamel.yaml import YAML
 
 from tests.support.datagram_stream import Stream
 from tests.support.forkserver import ForkServer
-from xdpdirector.control.planner import Standing, plan
+from xdpdirector.control.planner import BackendStatus, plan
 from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab
@@ -98,7 +98,7 @@ class Victims:
         index = link["ifindex"]
         macs = {node.name: bytes.fromhex(node.mac().replace(":", "")) for node in lab.topology.hosts}
         self._standings = {
-            node.name: Standing(
+            node.name: BackendStatus(
                 Operational.UP,
                 "",
                 Route("neighbour", macs[node.name], macs["director"], index, "eth0", wire=index),

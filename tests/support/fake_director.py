@@ -18,7 +18,7 @@ from xdpdirector.control import status_views
 from xdpdirector.control.events import Events
 from xdpdirector.control.explain import Explain
 from xdpdirector.control.guard_controller import GuardController
-from xdpdirector.control.planner import Standing, VipVerdict, standing_of
+from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
 from xdpdirector.control.preview import running
 from xdpdirector.control.status_views import ServiceSample
 from xdpdirector.control.trace_sessions import TraceSessions
@@ -133,8 +133,8 @@ class FakeDirector:
         self._break()
         spec, key = edits.find_backend(self._services, service, name), (service, name)
         count, drain = self.busy.get(key, 0), self._drains.get(key)
-        standing = self._standing(key)
-        operational = standing.operational
+        status = self._backend_status(key)
+        operational = status.operational
         if spec.admin is AdminState.DRAIN and not count:
             operational = Operational.DRAINED
         return BackendView(
@@ -149,25 +149,25 @@ class FakeDirector:
             labels=spec.labels,
             admin=spec.admin,
             operational=operational,
-            reason=standing.why,
+            reason=status.why,
             since=self._began,
             mac="02:00:00:00:00:15",
             interface="eth0",
             serving=spec.admin is AdminState.ENABLED and operational.serves and spec.weight > 0,
             vips=tuple(
                 VipStanding(vip=each.vip, operational=each.operational, reason=each.reason)
-                for each in standing.vips
+                for each in status.vips
             ),
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
             drain=drain.view(count, True, Progress(), boot_time.now()) if drain else None,
         )
 
-    def _standing(self, key: Key) -> Standing:
+    def _backend_status(self, key: Key) -> BackendStatus:
         """Up at each VIP of which nobody says otherwise."""
         vips = self._services[key[0]].vips
         why = {vip: self.down.get(key) or self.lacking.get((*key, vip), "") for vip in vips}
-        return standing_of(
+        return status_of(
             [VipVerdict(vip, Operational.DOWN if why[vip] else Operational.UP, why[vip]) for vip in vips],
             FOUND,
         )

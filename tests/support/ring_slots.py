@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterable
 
 import tests.support.world as w
 from xdpdirector.control import planner
-from xdpdirector.control.planner import Standing
+from xdpdirector.control.planner import BackendStatus
 from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import ServiceSpec
@@ -41,7 +41,7 @@ def planned(
         }
     )
     standings = {
-        name: Standing(
+        name: BackendStatus(
             Operational.DOWN if name in down else Operational.UP,
             "",
             Route("neighbour", w.mac(w.MACS[name]), w.mac(w.DIRECTOR_MAC), w.LOOPBACK, "lo"),

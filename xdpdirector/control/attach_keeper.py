@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The interfaces that shall carry the packet program: whether each has a carrier, the program, and loses nothing.
+"""Keeps the packet program attached to its interfaces; reports interfaces without a carrier or with losses.
 
-A program that is missing, because somebody took it off or the interface was made anew, is attached again, with the
-maps that run; never in place of somebody else's. Knows nothing of what the program does.
+A program that was detached, or lost because its interface was recreated, is attached again with the maps in use;
+another program is never replaced. Knows nothing of what the program does.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ class CarrierTable(Protocol):
     """What the director needs; `Carriers` and `FakeCarriers` are both one."""
 
     def problems(self) -> list[str]:
-        """A sentence for each thing that keeps packets from the program, or from leaving."""
+        """A sentence for each thing that keeps packets from reaching the program or from leaving."""
 
     def transmit_errors(self) -> Mapping[str, int]:
         """See `Losses.counts`."""
 
 
 class Carriers:
-    """All of `names` shall carry the program of this instance, in this mode."""
+    """Keeps the program of this instance attached to the interfaces `names`, in this mode."""
 
     def __init__(
         self,
@@ -52,7 +52,7 @@ class Carriers:
         tasks: BackgroundTasks | None = None,
         on_attached: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_attached`: an interface carries the program that did not carry it a moment ago."""
+        """`on_attached` is called when the program was attached to an interface again."""
         self._tasks, self._on_attached = tasks or BackgroundTasks(), on_attached
         self._indices: dict[str, int] = {}
         self._macs: dict[str, bytes] = {}
@@ -64,7 +64,7 @@ class Carriers:
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """From now on the program is attached where it is missing. It must have been attached before."""
+        """Start to attach the program where it is missing. It must have been attached before."""
         self._task = self._tasks.start("the watch over attached programs", self._keep)
 
     async def close(self) -> None:
@@ -73,7 +73,7 @@ class Carriers:
             await asyncio.gather(self._task, return_exceptions=True)
 
     def see(self, links: Collection[Interface]) -> None:
-        """The interfaces of this host are these now: what is missing is looked for at once."""
+        """The interfaces of this host have changed to these: look for missing programs at once."""
         present = {link.name: link.index for link in links}
         for name in self._names:
             if name in self._indices and self._indices[name] != present.get(name):
@@ -98,7 +98,7 @@ class Carriers:
                 links = {link.name: link for link in interfaces.everything(requests)}
             bare = self._bare()
         except (OSError, DirectorError) as error:
-            return [f"the interfaces cannot be looked at: {error}"]
+            return [f"the interfaces cannot be listed: {error}"]
         faults = [_fault(name, links) for name in self._names]
         return [
             *filter(None, faults),
@@ -130,7 +130,7 @@ class Carriers:
                 self._renewed &= set(bare)
                 await asyncio.to_thread(self._look_for_losses)
             except (OSError, DirectorError) as error:
-                log.warning("the attached programs cannot be seen: %s", error)
+                log.warning("the attached programs cannot be listed: %s", error)
 
     def _look_for_losses(self) -> None:
         carrying = {found.interface: found.mode for found in attachment.attachments(self._paths)}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is known of the wanted backends: the verdicts of their checks at each VIP, and the ways to them.
+"""The observed status of the wanted backends: the results of their checks at each VIP, and the routes to them.
 
-Exactly the wanted ones are checked and followed, and services with news are remembered until somebody takes them.
-Knows nothing of plans, of the plane, or of what news are good for. Everything happens on one asyncio loop.
+Exactly the wanted backends are checked and followed; services whose status may have changed are collected for the
+caller. Knows nothing of plans or the data plane. Runs on one asyncio loop.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from xdpdirector.control.planner import Standing, VipVerdict, standing_of
+from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health.checks import CheckImpossible, Target
 from xdpdirector.health.monitor import NOTHING
@@ -61,14 +61,14 @@ MakeChecks = Callable[[Callable[[Key, Operational, str], None], Callable[[Addres
 
 @dataclass(frozen=True)
 class Memory:
-    """What was known of some backends, by VIP: to go on from there."""
+    """The earlier status of some backends, by VIP, to continue with."""
 
     health: Mapping[Key, Mapping[Address, HealthReport]] = field(default_factory=dict)
     since: Mapping[Key, tuple[Operational, datetime]] = field(default_factory=dict)
 
 
 class BackendStatuses:
-    """`on_news` is called when a check decided or a neighbour changed, perhaps often: `take_news` says for whom."""
+    """`on_news` is called when a check or a neighbour changed, perhaps often: `take_news` returns the services."""
 
     def __init__(self, neighbours: MakeNeighbours, checks: MakeChecks, on_news: Callable[[], None]) -> None:
         self._services: Services = {}
@@ -98,7 +98,7 @@ class BackendStatuses:
         await self._checks.close()
         await self._neighbours.close()
 
-    # Whom to watch
+    # What to check
 
     def follow(self, services: Services, memory: Memory | None = None) -> None:
         """From now on the backends of these services, and no others. What `memory` says of a backend holds until
@@ -235,7 +235,7 @@ class BackendStatuses:
                 return
             await asyncio.sleep(0.02)
 
-    # What would be known
+    # Dry run
 
     async def missing(self, before: Services, after: Services) -> tuple[Missing, ...]:
         """What checks would not find if `after` took the place of `before`: each thing that is not asked now is
@@ -269,39 +269,39 @@ class BackendStatuses:
             log.warning("the %s check of %s failed itself", check.type, target, exc_info=True)
             return f"the {check.type} check itself failed: {error!r}"
 
-    # What is known
+    # Status
 
     def route(self, address: Address) -> Route:
-        """The way to an address, also to one that is not watched."""
+        """The route to an address, also to one that is not watched."""
         return self._neighbours.get(address)
 
-    def of(self, key: Key) -> Standing:
+    def of(self, key: Key) -> BackendStatus:
         """Of a wanted backend."""
         service = self._services[key[0]]
         route = self._neighbours.get(service.backends[key[1]].address)
         now = time.monotonic()
         grown = self._slow.share(key, service.slow_start, steps=_steps(service), now=now)
         if service.check is None:
-            return Standing(Operational.UP, "", route, grown)
+            return BackendStatus(Operational.UP, "", route, grown)
         reports = self._checks.reports(key)
         verdicts = [(vip, self._verdict(key, vip, reports)) for vip in service.vips]
         shares = [report.share for report in reports.values() if report.operational is Operational.UP]
         share = min(shares or [report.share for report in reports.values()])
-        return standing_of(
+        return status_of(
             [VipVerdict(vip, report.operational, report.reason) for vip, report in verdicts],
             route,
             share * grown,
         )
 
-    def of_service(self, name: str) -> dict[str, Standing]:
+    def of_service(self, name: str) -> dict[str, BackendStatus]:
         """Of all backends of a wanted service, noting when they change."""
         self._note_returns(name, self._services[name])
-        standings = {key: self.of((name, key)) for key in self._services[name].backends}
-        for key, standing in standings.items():
+        statuses = {key: self.of((name, key)) for key in self._services[name].backends}
+        for key, status in statuses.items():
             known = self._since.get((name, key))
-            if known is None or known[0] is not standing.operational:
-                self._since[name, key] = (standing.operational, utc_now())
-        return standings
+            if known is None or known[0] is not status.operational:
+                self._since[name, key] = (status.operational, utc_now())
+        return statuses
 
     def _note_returns(self, name: str, spec: ServiceSpec) -> None:
         """Who serves again gets its weight in steps, each of which is news."""
@@ -334,7 +334,7 @@ class BackendStatuses:
             {key: at for key, at in self._since.items() if key[0] in names},
         )
 
-    # News
+    # Changes
 
     def take_news(self) -> list[str]:
         """The services of which something may have changed since this was asked last."""
@@ -344,7 +344,7 @@ class BackendStatuses:
         return [name for name in self._services if name in news] if news else []
 
     def put_back(self, names: Collection[str]) -> None:
-        """There is news of these, still."""
+        """These services are still to be applied."""
         self._judged.update(names)
         if names:
             self._on_news()
@@ -364,7 +364,7 @@ class BackendStatuses:
 
 
 def _questions(services: Services) -> list[tuple[Key, CheckSpec, Target]]:
-    """All that is asked of these."""
+    """All check targets of these services."""
     return [
         ((name, key), asked(spec.check), target)
         for name, spec in services.items()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices that somebody set the wall clock, and tells it: times before and after do not fit each other."""
+"""Publishes an event when the wall clock is stepped: times before and after it cannot be compared."""
 
 from __future__ import annotations
 

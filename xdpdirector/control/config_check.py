@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a daemon would refuse of a configuration that is sound in itself: too little room, files it cannot read.
+"""Finds what a daemon would refuse in a valid configuration: maps that are too small, files it cannot read.
 
-Looks at no kernel, no network and no daemon: what is refused here is refused on each machine with these files.
+Uses no kernel, network or daemon: the result is the same on each machine with these files.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration as a whole: shown, planned, replaced, rolled back, read again from its file.
+"""The configuration as one document: shown, planned, replaced, rolled back, reloaded from its file.
 
-What the document says beside services (interfaces, sizes ...) is fixed while the daemon runs, but for the guard's
-list, which has a place of its own. Knows wishes and revisions; nothing of files or HTTP.
+All but the services (interfaces, sizes ...) is fixed while the daemon runs; the deny list is changed by
+`guard_controller`. Knows the desired state and revisions; nothing of files or HTTP.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ FIXED = tuple(name for name in Configuration.model_fields if name not in ("servi
 
 @dataclass(frozen=True)
 class Beginning:
-    """What a daemon begins with. `takes_in`: the file has become part of it, and is to be remembered; `is_new`: it
-    says something else than the one before; `refusal`: why it could not be taken in."""
+    """What a daemon starts with. `takes_in`: the file was merged, and this is to be stored; `is_new`: the file
+    differs from the one that was merged last; `refusal`: why the file could not be merged."""
 
     services: Services
     leaving: frozenset[Key] = frozenset()
@@ -70,7 +70,7 @@ def beginning(history: History, configuration: Configuration, digest: str, plane
 def ground(
     history: History, stored: Revision | None, plane: Plane, services: Services, leaving: Collection[Key]
 ) -> Ground:
-    """What a file meets now."""
+    """What the merge of a file needs to know of the present state."""
 
     def busy(key: Key) -> str:
         count, unseen = running(plane, services[key[0]], key)
@@ -86,15 +86,15 @@ def ground(
 
 
 class ConfigurationService:
-    """`base`: what the daemon was started with; of it counts what is fixed."""
+    """`base`: what the daemon was started with; its fixed parts count."""
 
     def __init__(self, desired: DesiredState, history: History, plane: Plane, base: Configuration) -> None:
         self._desired, self._history, self._plane, self._base = desired, history, plane, base
         self.warnings: tuple[str, ...] = ()
-        """What the file says that only a restart will make so."""
+        """What differs between the file and the running daemon until a restart."""
 
     def document(self) -> Configuration:
-        """All that is wanted now."""
+        """The whole desired state as a document."""
         update = {"services": dict(self._desired.services), "guard": GuardSpec()}
         return self._base.model_copy(update=update)
 
@@ -118,12 +118,12 @@ class ConfigurationService:
         )
 
     async def roll_back(self, number: int, *, intent: Intent, dry_run: bool = False) -> Plan:
-        """Want again what a revision wanted, as a new revision. NotFoundError when it is not kept."""
+        """Make the services of an earlier revision a new revision. NotFoundError when it is not kept."""
         services = self._kept(number).services
         return await self._replace(lambda now: services, f"roll back to revision {number}", intent, dry_run)
 
     async def reload(self, configuration: Configuration, digest: str) -> Plan:
-        """Take the file in as it is now; what was changed at run time since stays as at a start."""
+        """Merge the file as it is now; changes made at run time stay, as at a start."""
         stored = self._history.latest()
         is_new = stored is None or stored.file_digest != digest
         leaving: frozenset[Key] = frozenset()
@@ -160,8 +160,8 @@ class ConfigurationService:
         return ground(self._history, stored, self._plane, self._desired.services, leaving)
 
     def refuse_file(self, why: str) -> None:
-        """The file was to be read again, and cannot be taken in."""
-        self.warnings = (f"the configuration file is not taken in as it is now: {why}",)
+        """Note that the file was read again and cannot be merged."""
+        self.warnings = (f"the configuration file is not merged as it is now: {why}",)
 
     def summaries(self, *, before: int | None, limit: int) -> list[Summary]:
         """Revisions, the newest first; `before`: a number."""

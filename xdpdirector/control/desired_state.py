@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The desired state and how it changes: one change at a time, all of it or nothing, in the plane and in the store.
+"""The desired state: the services, the revision and the drains, changed by one change at a time.
 
-A change is checked, brought to the plane and stored, in that order; when a step fails, the plane is brought back to
-what was. Knows revisions and drains; how the plane gets there is the reconciler's affair.
+`DesiredState.change` checks a change and makes the revision of it; `transaction` brings it to the data plane and
+has it stored, all of it or nothing. Does not write to the data plane itself.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Target:
 
     @property
     def pointer(self) -> str:
-        """To it in the configuration."""
+        """JSON pointer to the target in the configuration."""
         here = pointer("services", self.service) if self.service is not None else ""
         return here + (pointer("backends", self.backend) if self.backend is not None else "")
 
@@ -60,7 +60,8 @@ EVERYTHING = Target()
 
 
 class DesiredState:
-    """`revision`: the number of what is wanted now; `drains`: those under way. Only `change` replaces them."""
+    """`revision`: the number of the revision that is wanted now; `drains`: the drains under way. Only `change`
+    replaces them."""
 
     def __init__(
         self,
@@ -70,10 +71,10 @@ class DesiredState:
         base: Configuration,
         revision: int,
     ) -> None:
-        """`base`: what beside the services belongs to the configuration, and does not change."""
+        """`base`: the parts of the configuration beside the services; they do not change."""
         self.revision, self.drains = revision, Drains()
         self.trouble = ""
-        """Why nothing can be stored; empty when it can."""
+        """Why no change can be stored; empty when changes can be stored."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._unstored: tuple[str, Services] | None = None
         self._checks = base.checks
@@ -84,7 +85,7 @@ class DesiredState:
         return self._reconciler.services
 
     def tag(self, target: Target = EVERYTHING) -> str | None:
-        """Of what is wanted there; None when it does not exist."""
+        """The ETag of the target; None when the target does not exist."""
         if target.service is None:
             return etag.tag(self._fixed, self._tags.of_all(self.services))
         spec = self.services.get(target.service)
@@ -93,12 +94,12 @@ class DesiredState:
         return etag.of_backend(spec.backends[target.backend]) if target.backend in spec.backends else None
 
     def warnings(self) -> list[str]:
-        """What is wrong with keeping wishes, a sentence each."""
+        """A sentence for each problem of the store."""
         trouble = [f"changes are refused: {self.trouble}"] if self.trouble else []
         return [*trouble, *self._history.notes]
 
     def resume(self) -> None:
-        """Go on with the drains that were under way."""
+        """Continue the drains that the store knows."""
         self.drains = self._following(self.services, Drains(self._history.drains()))
 
     async def change(
@@ -112,12 +113,12 @@ class DesiredState:
         drain: Callable[[Drains], None] = lambda drains: None,
         file: tuple[str, Services] | None = None,
     ) -> None:
-        """An `edit` that gives back what it was given changes nothing, and makes no revision. DryRunError when the
-        intent is only to try it.
+        """Apply `edit` to the services. An edit that returns its argument changes nothing and makes no revision.
 
-        StaleError when the target is not as the intent expects it. `document`: whose document the client handed
-        in, when that is not the target's; errors point into it. `drain` may begin one; `file`: the digest of the
-        configuration file that becomes part of what is wanted, and its services."""
+        DryRunError when the intent is a dry run; StaleError when the target is not as the intent expects it.
+        `document`: the target that the client's document describes, when it is another one; errors point into it.
+        `drain` may begin a drain; `file`: the digest and the services of the configuration file that the change
+        merges."""
         if intent.dry_run:
             raise await self.only_tried(edit, intent, target, document)
         async with self._reconciler.lock:
@@ -139,8 +140,8 @@ class DesiredState:
             await self._reconciler.ensure_vips()
 
     def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
-        """What `edit` would make of the present services; the errors that can be told beforehand. That something
-        does not exist, and is not created, is the edit's affair."""
+        """The services after `edit`, with all checks that need no data plane. The edit itself raises
+        NotFoundError."""
         made, tag = document or target, self.tag(target)
         intent.require_new(made.name, self.tag(made))
         if tag is not None:
@@ -155,15 +156,15 @@ class DesiredState:
     async def only_tried(
         self, edit: Edit, intent: Intent, target: Target, document: Target | None = None
     ) -> DryRunError:
-        """What it would do; the errors of doing it, CapacityError too."""
+        """What the edit would do. Raises the errors that the change would raise, CapacityError included."""
         before = self.services
         wanted = self.tried(edit, intent, target, document)
-        await asyncio.sleep(0)  # it may be long; so may what follows
+        await asyncio.sleep(0)  # let others run: both halves may take long
         self._reconciler.transactions.check(wanted)
         return await tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
 
     def is_of_file(self, service: str) -> bool:
-        """Whether the configuration file that was taken in last has it."""
+        """Whether the configuration file that was merged last has the service."""
         latest = self._history.latest()
         return latest is not None and service in latest.file_services
 
@@ -176,8 +177,8 @@ class DesiredState:
             self._settle(self._storing_the_rest()())
 
     async def try_storing(self) -> None:
-        """See whether the store is well, and store what is left to store; `trouble` says what is wrong. Nothing is
-        written as long as all is well. A change that is being stored sees that as well."""
+        """Check the store, and store what could not be stored before; `trouble` says what is wrong. A healthy store
+        is not written to. A change under way checks the store itself, so this returns at once."""
         if self._reconciler.lock.locked():
             return
         async with self._reconciler.lock:
@@ -201,7 +202,8 @@ class DesiredState:
             self._unstored = None
 
     def _storing_the_rest(self) -> Callable[[], Revision | None]:
-        """What does it, to be called in another thread once there is a loop: it waits for the disk."""
+        """A function that checks the store and stores the rest. It waits for the disk: call it in another
+        thread."""
         intent, write = Intent("file", "the configuration file changed"), None
         if self._unstored:
             write = self._writing(self.services, "start", intent, self.drains, self._unstored)
@@ -222,13 +224,13 @@ class DesiredState:
         drains: Drains,
         file: tuple[str, Services] | None,
     ) -> Callable[[], Revision]:
-        """What makes the revision. To be called in another thread: it waits for the disk."""
+        """A function that stores the revision. It waits for the disk: call it in another thread."""
         digest, said = file or (None, None)
 
         def write() -> Revision:
             try:
-                if self.trouble:  # what was said to be refused is, be there room in some log
-                    with suppress(DamagedStoreError):  # which `append` knows what to do about
+                if self.trouble:  # refuse what `warnings` says is refused
+                    with suppress(DamagedStoreError):  # `append` handles it
                         self._history.look()
                 return self._history.append(
                     RevisionDraft(
@@ -250,7 +252,7 @@ class DesiredState:
         self.revision, self.drains, self.trouble = stored.id, drains, ""
 
     def _following(self, wanted: Services, drains: Drains) -> Drains:
-        """A drain runs exactly while its backend is to be drained, whoever changed that, and how."""
+        """A drain runs exactly while the admin state of its backend is `drain`, whoever changed it."""
         draining = {
             (name, key)
             for name, spec in wanted.items()

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The director: what API and daemon talk to.
+"""The facade that the API and the daemon use: it makes the parts of `control`, hands them out, and watches them.
 
-Brings together wishes, drains, the configuration as a whole and what is seen. Decides little itself: how wishes
-change is in `desired_state`, how the plane follows them in `reconciler`.
+Decides little itself: `desired_state` changes the services, `drain_controller` runs drains, `reconciler` keeps the
+data plane.
 """
 
 from __future__ import annotations
@@ -49,8 +49,8 @@ from xdpdirector.state.edits import Services
 from xdpdirector.state.revisions import History
 from xdpdirector.sync.status import NoSync, SyncSource
 
-WATCH_APART = 1.0  # seconds between two looks at drains and what nobody announces
-STORE_EVERY = 10  # looks between two trials of the store, while it is well
+WATCH_APART = 1.0  # seconds between two rounds of the watch task
+STORE_EVERY = 10  # rounds between two checks of a healthy store
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class Director:
         notes: Callable[[], list[str]] = list,
         revision: int = 0,
     ) -> None:
-        """`configuration`: what the daemon was started with. `notes`: what else is wrong, in sentences."""
+        """`configuration`: what the daemon was started with. `notes`: further warnings, a sentence each."""
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
         self._tallies, self._notes = tallies, notes
         self.guard, self._guard_spec = guard, configuration.guard
@@ -89,7 +89,7 @@ class Director:
 
     @property
     def events(self) -> Events:
-        """What happens, to be followed."""
+        """The event log, to subscribe to."""
         return self._reconciler.events
 
     @property
@@ -101,25 +101,26 @@ class Director:
         return self._desired.services
 
     async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
-        """Bring the plane to what is wanted, and keep it there. `strict`, `ready`: see `Reconciler.start`."""
+        """Bring the data plane to the wanted services, and keep it there. `strict`, `ready`: see
+        `Reconciler.start`."""
         self._desired.resume()
         self.guard.start(self._guard_spec)
         await self._reconciler.start(strict=strict, ready=ready)
         self._watching = self._reconciler.tasks.start("the watch over drains and the store", self._watch)
 
     def take_in(self, file_digest: str, file: Services, leaving: Collection[Key] = ()) -> None:
-        """Store that the configuration file, as it is now, has become part of what is wanted; later, when that
-        cannot be done now. `leaving`: backends that go when they are drained, as it does not have them any more."""
+        """Store that the configuration file, as it is now, is merged into the desired state; retry later when the
+        store fails. `leaving`: backends that the file no longer has, to be removed once they are drained."""
         self._desired.take_in(file_digest, file, leaving)
 
     def stop_waiting(self) -> None:
-        """The end is near: whoever waits for a drain gets an UnreachableError now, and events end."""
+        """The daemon stops: callers that wait for a drain get an UnreachableError, and event streams end."""
         self.drains.stop_waiting()
         self.events.close()
         self.tracing.stop()
 
     async def close(self) -> None:
-        """Stop watching; the plane stays as it is."""
+        """Stop all tasks; the data plane stays as it is."""
         if self._watching:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
@@ -133,7 +134,7 @@ class Director:
         return list(self._services)
 
     def size(self, service: str) -> int:
-        """How many backends it has; none when it is gone."""
+        """How many backends the service has; 0 when it does not exist."""
         spec = self._services.get(service)
         return len(spec.backends) if spec else 0
 
@@ -155,7 +156,7 @@ class Director:
         return self._status.samples()
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
-        """Of what is wanted there: another one after each change. Of all without names. NotFoundError."""
+        """The ETag of a service, a backend or, without names, of all services. NotFoundError."""
         if service is not None:
             edits.find_service(self._services, service)
             if backend is not None:
@@ -200,7 +201,7 @@ class Director:
         )
 
     def tallies(self) -> list[Tally]:
-        """What the health checks did."""
+        """Counts of the health checks and their results."""
         return self._tallies()
 
     def readiness(self) -> Readiness:
@@ -217,7 +218,7 @@ class Director:
         )
 
     def _warnings(self) -> list[str]:
-        """But for findings on the network, which have events of their own."""
+        """All but findings on the LAN, which have events of their own."""
         guards = filter(None, [self.guard.warning])
         return [
             *self._desired.warnings(),
@@ -310,6 +311,6 @@ class Director:
             self.drains.watch()
             problems = (*self.readiness().problems, *self._warnings())
             self._status_events.look(problems, self.drains.drained(), self._plane.attachments())
-        except Exception as error:  # looked at again in a second
+        except Exception as error:  # tried again in a second
             known = isinstance(error, DirectorError)
-            log.warning("the data plane cannot be looked at: %s", error, exc_info=not known)
+            log.warning("the data plane cannot be watched: %s", error, exc_info=not known)

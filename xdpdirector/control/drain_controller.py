@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Drains as they go: begun, watched, waited for, ended by their deadline; and what goes only when it is empty.
+"""Changes of admin states, and the drains that follow: begun, watched, waited for, ended by their deadline.
 
-Knows wishes and how a backend looks; where the numbers come from is the plane's affair.
+Also removes backends that wait for their last connection. Counts come from the data plane; the state of drains is
+in `xdpdirector.state.drains`.
 """
 
 from __future__ import annotations
@@ -28,13 +29,13 @@ from xdpdirector.state.drains import Drains, announced, busy, still_busy
 from xdpdirector.state.edits import Services
 from xdpdirector.system import boot_time
 
-LOOK_APART = 0.1  # seconds between two looks of somebody who waits for a drain
+LOOK_APART = 0.1  # seconds between two checks while a caller waits for a drain
 
 log = logging.getLogger(__name__)
 
 
 class DrainController:
-    """`look` shows a backend as it is now."""
+    """`look` returns the present view of a backend."""
 
     def __init__(
         self, desired: DesiredState, plane: Plane, events: Events, look: Callable[[str, str], BackendView]
@@ -44,7 +45,7 @@ class DrainController:
         self._stopping = False
 
     def view(self, key: Key, counts: ConnectionCounts) -> DrainView | None:
-        """None for a backend that does not drain."""
+        """The drain of a backend; None when it is not draining."""
         drain = self._desired.drains.get(key)
         if drain is None:
             return None
@@ -52,7 +53,7 @@ class DrainController:
         return drain.view(counts.active, self._plane.is_settled(key[0]), progress, boot_time.now())
 
     def watch(self) -> None:
-        """Look how far each drain is; to be called every second."""
+        """Sample each drain; to be called every second."""
         running = self._desired.drains.running()
         self._progress = {key: seen for key, seen in self._progress.items() if key in running}
         for key, traffic in self._plane.traffic(running).items():
@@ -65,7 +66,7 @@ class DrainController:
         return {(view.service, view.name) for view in views if view.operational is Operational.DRAINED}
 
     def stop_waiting(self) -> None:
-        """Whoever waits gets an UnreachableError."""
+        """Callers that wait get an UnreachableError."""
         self._stopping = True
 
     async def set_admin(
@@ -120,8 +121,8 @@ class DrainController:
         return views
 
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView:
-        """TimedOutError says how many connections are left; ConflictError when nobody drains it;
-        UnreachableError when the daemon ends."""
+        """Wait until a backend is drained. TimedOutError says how many connections are left; ConflictError when it
+        is not draining; UnreachableError when the daemon stops."""
         until = time.monotonic() + timeout
         while (view := self._look(service, name)).operational is not Operational.DRAINED:
             if view.admin is not AdminState.DRAIN:
@@ -145,7 +146,7 @@ class DrainController:
             removal = AdminChange(AdminState.DRAIN, reason="to be removed")
             await self.set_admin(service, name, removal, intent=intent)
             await self.wait_drained(service, name, drain)
-            intent = Intent(intent.author, intent.reason)  # it is not what was expected: it drains
+            intent = Intent(intent.author, intent.reason)  # its ETag has changed: it drains
 
         def edit(now: Services) -> Services:
             edits.find_backend(now, service, name)
@@ -162,7 +163,7 @@ class DrainController:
         await self._desired.change(edit, f"delete {service}/{name}", intent, Target(service, name))
 
     async def let_go(self) -> None:
-        """Remove the backends that the configuration file does not have any more and that are drained."""
+        """Remove the drained backends that the configuration file no longer has."""
         for key in self._desired.drains.leaving():
             try:
                 if self._look(*key).operational is Operational.DRAINED:
@@ -175,7 +176,8 @@ class DrainController:
                 log.warning("%s is not removed: %s", "/".join(key), error, exc_info=not known)
 
     def _remove(self, key: Key, now: Services) -> Services:
-        """With the last backend of a service that the file does not have any more goes the service."""
+        """Remove a backend; and its service, when it was the last backend and the file no longer has the
+        service."""
         if key not in self._desired.drains.leaving():
             raise ConflictError("it has come back")
         service, left = key[0], edits.delete_backend(now, *key)
@@ -184,7 +186,7 @@ class DrainController:
         return edits.delete_service(left, service)
 
     async def cut_overdue(self) -> None:
-        """Put the backends into maintenance whose drain is past its deadline and shall be cut then."""
+        """Put backends into maintenance whose drain is past its deadline, with `on_deadline: cut`."""
         for key in self._desired.drains.due(boot_time.now()):
             try:
                 left = self._look(*key).connections.active

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened, in the order in which it happened: a bounded ring that anybody may publish to and follow.
+"""The event log: a bounded ring of events in their order, to publish to and to subscribe to.
 
-Knows neither who publishes nor who listens. Everything happens on one asyncio loop. A follower keeps nothing but
-its place in the ring, so that a slow one costs no memory: it is told how many it missed.
+Knows neither publishers nor subscribers. Runs on one asyncio loop. A subscriber keeps only its place in the ring,
+so a slow one costs no memory: it learns how many events it missed.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Event(Frozen):
 
     @cached_property
     def json_text(self) -> str:
-        """Made once for all who follow."""
+        """Made once for all subscribers."""
         return self.model_dump_json()
 
 
@@ -73,8 +73,8 @@ class Events:
 
     @contextmanager
     def behind(self, news: Callable[[], None]) -> Iterator[None]:
-        """What is published in the block comes behind the `news` that it has gone well, of which there is none when
-        it has not. So does what others publish while the block waits."""
+        """Hold back all events of the block, and of other tasks meanwhile, until its end. When the block succeeds,
+        `news` publishes its own events before them."""
         held = self._held = []
         try:
             yield
@@ -86,7 +86,7 @@ class Events:
                 self.publish(kind, subject, text, **data)
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> None:
-        """Say it to all who follow, and to the log, in one line. `data` is what JSON can hold."""
+        """Add an event to the ring and a line to the log. `data` must fit into JSON."""
         if self._held is not None:
             self._held.append((kind, subject, text, data))
             return
@@ -98,7 +98,7 @@ class Events:
         self._wake()
 
     def since(self, after: int) -> tuple[Gap | None, list[Event]]:
-        """All events behind the one of that id, and the gap before them if they do not follow on it."""
+        """All events after the one with that id, and the gap before them if they do not follow on it."""
         oldest = self._ring[0].id if self._ring else self._next
         if after > self.last or after < self._first - 1:
             return Gap(None, oldest), list(self._ring)
@@ -107,11 +107,11 @@ class Events:
         return None, list(itertools.islice(self._ring, after + 1 - oldest, None))
 
     def subscribe(self, after: int | None = None) -> Subscription:
-        """Follow from behind that id, or from now on. Use it in a `with`."""
+        """Follow the events after that id, or from now on. A context manager."""
         return Subscription(self, self.last if after is None else after)
 
     def close(self) -> None:
-        """The end: followers get what is there, and then are told."""
+        """End: subscribers get what is there, and then end."""
         self._closed = True
         self._wake()
 

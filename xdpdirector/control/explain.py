@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers what would become of a packet: asks the plane, and puts it into words.
+"""Explains what the packet program would do with a packet: runs it, and has the finding put into sentences.
 
-Knows where to ask; what the answer is, the packet program says, and how to say it, `explain_text`.
+The decision is the packet program's; the sentences are made by `explain_text`.
 """
 
 from __future__ import annotations

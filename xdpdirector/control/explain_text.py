@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the packet program said of a packet, as people say it: a verdict, and a sentence for it. Pure.
+"""Puts the packet program's finding on a packet into a verdict and sentences for people. Pure.
 
-The decision is the program's; nothing here decides again.
+The decision is the program's; nothing is decided here again.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The guard as API and daemon see it: the deny list, kept and in the plane, and what limits refused.
+"""The deny list in the data plane and in the store, and counters of what limits refused.
 
-A change is brought to the plane and kept, in that order; when a step fails, the plane is brought back to what was.
-Limits are part of the services; here they are only shown. How the list changes is in `denylist`.
+A change goes to the data plane and then to the store; when a step fails, the data plane is rolled back. Limits are
+part of the services; here they are only shown. `xdpdirector.state.denylist` edits the list.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.system.threads import to_its_end
 
 UPKEEP_APART = 5.0
-MOST_TOLD = 20  # changes that are told one by one
+MOST_TOLD = 20  # changes that get an event each
 
 log = logging.getLogger(__name__)
 
@@ -61,9 +61,9 @@ class GuardController:
         self._tasks = tasks or BackgroundTasks()
         self.drift_repaired = 0
         self.trouble = ""
-        """Why the plane may not deny what it should; empty when all is well."""
+        """Why the data plane may differ from the deny list; empty when it does not."""
         self.warning = ""
-        """Why what is kept may say something else than what is denied; empty when all is well."""
+        """Why the store may differ from the deny list; empty when it does not."""
         self._plane, self._keeper, self._events, self._services = plane, keeper, events, services
         self._room = sizes.denied
         self._kept, self._file = Kept({}), GuardSpec()
@@ -72,7 +72,7 @@ class GuardController:
         self._upkeep: asyncio.Task[None] | None = None
         self._addresses = _Addresses({})
         self._turn = asyncio.Lock()
-        """Held by whoever changes the list, or brings it to the plane."""
+        """Held while the list is changed or written to the data plane."""
 
     # Life
 
@@ -265,7 +265,7 @@ class GuardController:
         for prefix in gone:
             self._events.publish("guard.allowed", str(prefix), "denied no more", author=author, reason=reason)
 
-    # Keeping it so
+    # Repair
 
     async def _keep_true(self) -> None:
         while True:
@@ -283,7 +283,7 @@ class GuardController:
         try:
             return await self._plane.denies_as_told()
         except DirectorError as error:
-            log.warning("it cannot be seen whom the data plane denies: %s", error.detail)
+            log.warning("the deny list of the data plane cannot be read: %s", error.detail)
             return False
 
     def repair(self) -> None:

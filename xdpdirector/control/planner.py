@@ -1,15 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Joins what is wanted with what is: from a service's spec, its health and its neighbours to its plan. Pure.
+"""Makes the plan of a service for the data plane, from its spec, its health and its neighbours. Pure.
 
     admin         reachable and not down     down or unreachable
     enabled       serves, accepts            down
     drain         serves                     down
     maintenance   maintenance                maintenance
 
-A backend that was never checked yet serves what it has, but accepts nothing new before its first check. One that
-only the director's own network keeps away serves, too: its packets are dropped until a frame can reach it again,
-and its connections live on. New ones go to others meanwhile, where there are any. One that is up for some VIPs of
-its service serves and accepts for these; for the others it is as if it were down.
+A backend that was never checked serves its connections, but accepts no new ones before its first check. A backend
+that is unreachable only through a fault of the director's own network serves, too: its packets are dropped until a
+frame can reach it again, and its connections are kept; new ones go to other backends, if there are any. A backend
+that is up for some VIPs of its service serves and accepts for these, and is down for the others.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ class VipVerdict:
 
 
 @dataclass(frozen=True)
-class Standing:
+class BackendStatus:
     """What is known of a backend: the check's verdict (`up` when there is no check), the way to it, and why.
 
     `share`: the part of its weight that it gets now, because it asks for no more, or returned a moment ago. `vips`:
-    what the verdict is made of, where it need not be the same for all VIPs of the service: see `standing_of`.
+    what the verdict is made of, where it need not be the same for all VIPs of the service: see `status_of`.
     """
 
     verdict: Operational
@@ -101,7 +101,7 @@ class Standing:
 MOST_REASONS = 3
 
 
-def standing_of(vips: Sequence[VipVerdict], route: Route, share: float = 1.0) -> Standing:
+def status_of(vips: Sequence[VipVerdict], route: Route, share: float = 1.0) -> BackendStatus:
     """Of a backend from what is known of it at each VIP: `up` when it is so at all, `down` when at none."""
     states = {each.operational for each in vips}
     if states == {Operational.UP}:
@@ -110,7 +110,7 @@ def standing_of(vips: Sequence[VipVerdict], route: Route, share: float = 1.0) ->
         verdict = Operational.PARTIAL
     else:
         verdict = Operational.DOWN if Operational.DOWN in states else Operational.UNKNOWN
-    return Standing(verdict, _reason(vips), route, share, tuple(vips))
+    return BackendStatus(verdict, _reason(vips), route, share, tuple(vips))
 
 
 def _reason(vips: Sequence[VipVerdict]) -> str:
@@ -133,7 +133,7 @@ def _sentence(told: VipVerdict) -> str:
 
 @lru_cache(maxsize=4096)
 def _hop(route: Route) -> Hop | None:
-    """Asked far oftener than routes change."""
+    """Cached: it is asked for far more often than routes change."""
     if route.kind == "local":
         return Hop(bytes(6), bytes(6), route.ifindex, local=True)
     if route.mac is None or route.source_mac is None:
@@ -141,18 +141,18 @@ def _hop(route: Route) -> Hop | None:
     return Hop(route.mac, route.source_mac, route.wire or route.ifindex, vlan=route.vlan)
 
 
-def plan(name: str, spec: ServiceSpec, standings: dict[str, Standing]) -> ServicePlan:
-    """`standings` has every backend of the spec."""
+def plan(name: str, spec: ServiceSpec, statuses: dict[str, BackendStatus]) -> ServicePlan:
+    """`statuses` has every backend of the spec."""
     weights = effective(
         spec.scheduler,
         {key: backend.weight for key, backend in spec.backends.items()},
-        {key: standings[key].share for key in spec.backends},
+        {key: statuses[key].share for key in spec.backends},
     )
     members = {
-        key: _member(key, backend, weights[key], standings[key], is_fallback=key == spec.fallback)
+        key: _member(key, backend, weights[key], statuses[key], is_fallback=key == spec.fallback)
         for key, backend in spec.backends.items()
     }
-    cut_off = {key for key in members if standings[key].route.is_cut}
+    cut_off = {key for key in members if statuses[key].route.is_cut}
     if any(member.accepts for key, member in members.items() if key not in cut_off):
         members |= {key: replace(members[key], accepts=False) for key in cut_off}
     return ServicePlan(
@@ -205,11 +205,11 @@ def _kept(before: MemberPlan | None, wanted: MemberPlan, gone: frozenset[Address
 
 
 def _member(
-    name: str, spec: BackendSpec, weight: int, standing: Standing, *, is_fallback: bool
+    name: str, spec: BackendSpec, weight: int, status: BackendStatus, *, is_fallback: bool
 ) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
-    elif standing.is_lost:
+    elif status.is_lost:
         state = State.DOWN
     else:
         state = State.SERVING
@@ -217,18 +217,18 @@ def _member(
         state is State.SERVING
         and spec.admin is AdminState.ENABLED
         and spec.weight > 0
-        and standing.share > 0
+        and status.share > 0
         and not is_fallback
-        and standing.operational.serves
+        and status.operational.serves
     )
-    out = standing.out if state is State.SERVING else frozenset()
+    out = status.out if state is State.SERVING else frozenset()
     return MemberPlan(
         name,
         spec.address,
         weight,
         state,
         accepts,
-        standing.hop,
+        status.hop,
         *spec.thresholds,
         out=out,
         router=spec.router,

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a change of services would do, and whom it would cut off, by the plane's counters. Changes nothing."""
+"""A dry run: what a change of services would do, and which connections it would end, by the data plane's counters.
+Changes nothing."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Keeps the plane equal to what is wanted and to what is true: health, neighbours, VIPs.
+"""Keeps the data plane equal to the wanted services and to the observed state: health, neighbours, VIPs.
 
-News of checks and neighbours are applied at once, but not more than ten times a second. Every few seconds all
-services are applied again, which repairs what drifted or could not be applied before. Knows nothing of revisions,
-drains or who wants a change. Everything happens on one asyncio loop.
+Changes of check results and neighbours are applied at once, but at most ten times a second. Every few seconds all
+services are applied again; that repairs drift and retries what failed. Knows nothing of revisions, drains or who
+wants a change. Runs on one asyncio loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from xdpdirector.control.backend_status import (
     health_of,
 )
 from xdpdirector.control.events import Events
-from xdpdirector.control.planner import Standing
+from xdpdirector.control.planner import BackendStatus
 from xdpdirector.control.service_applier import ServiceApplier
 from xdpdirector.control.transaction import Transactions
 from xdpdirector.dataplane.interface import Plane
@@ -41,7 +41,7 @@ from xdpdirector.system.background_tasks import BackgroundTasks
 
 APPLY_APART = 0.1  # seconds between two applies of news
 LEISURE, LONGEST_LEISURE = 3.0, 0.5
-"""Between two of them there is so many times what one took, in seconds no more than that: others have work, too."""
+"""The pause after an apply is this many times its duration, at most so many seconds: the loop has other work."""
 UPKEEP_APART = 5.0
 RESOLVE_WITHIN = 1.5  # how long a start waits for neighbours, so that a restart withdraws nobody
 
@@ -64,15 +64,15 @@ class Reconciler:
         patience: float = 10.0,
         has_peers: bool = False,
     ) -> None:
-        """`patience`: for how many seconds, at most, it waits for its first checks before it calls itself ready.
-        `has_peers`: a VIP that stands nowhere here may stand on another director."""
+        """`patience`: seconds to wait, at most, for the first check results before the director is ready.
+        `has_peers`: a VIP that no interface here has may be on another director."""
         self._patience, self._has_peers = patience, has_peers
         self.events = events or Events()
         self.tasks = tasks or BackgroundTasks()
         self.last_round = time.monotonic()
-        """When a round of the upkeep was completed, whether it found faults or not; monotonic seconds."""
+        """When the last round of the upkeep ended, with or without errors; monotonic seconds."""
         self.lock = asyncio.Lock()
-        """Held by whoever changes wishes or applies them."""
+        """Held while the wanted services are changed or applied."""
         self.drift_repaired = 0
         self._plane, self._vips = plane, vips
         self._news = asyncio.Event()
@@ -93,11 +93,11 @@ class Reconciler:
     # Life
 
     async def start(self, *, strict: bool = False, ready: Callable[[], None] = lambda: None) -> None:
-        """Adopt what the plane holds, bring it to what is wanted, and keep it there. `ready` is called when the
-        plane can take packets, before VIPs draw them here.
+        """Adopt the content of the data plane, bring it to the wanted services, and keep it there. `ready` is
+        called when the data plane can take packets, before the VIPs are announced.
 
-        `strict`: InvalidRequestError, before anything is changed, for a backend on another network. Else such a
-        one is just down: a network that is away for a while must not keep a director from starting.
+        `strict`: InvalidRequestError, before anything is changed, for a backend on another network. Otherwise such
+        a backend is down: a network that is gone for a while must not keep a director from starting.
         """
         await self._statuses.start()
         if strict:
@@ -122,7 +122,7 @@ class Reconciler:
         ]
 
     def _adopted_health(self, adopted: Mapping[Key, State]) -> dict[Key, dict[Address, HealthReport]]:
-        """A plane that tells no VIPs apart knew all of them."""
+        """A data plane that does not distinguish VIPs served all of them."""
         vips = self._plane.adopted_vips()
         return {
             key: health_of(state, vips.get(key) or dict.fromkeys(self.services[key[0]].vips, True))
@@ -131,7 +131,7 @@ class Reconciler:
         }
 
     async def close(self) -> None:
-        """Stop watching. The plane stays as it is: packets go on."""
+        """Stop all tasks. The data plane stays as it is and forwards packets."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -140,14 +140,14 @@ class Reconciler:
 
     # What is known
 
-    def standing(self, key: Key) -> Standing:
-        """Health of a wanted backend, and the way to it. Another verdict shows once the plane holds it, so that
-        who sees `up` can connect."""
+    def backend_status(self, key: Key) -> BackendStatus:
+        """Health of a wanted backend, and the route to it. A new verdict shows only once the data plane has it: a
+        client that reads `up` can connect."""
         known, applied = self._statuses.of(key), self._applier.applied(key)
-        return applied if applied and _told_apart(applied) != _told_apart(known) else known
+        return applied if applied and _shown_part(applied) != _shown_part(known) else known
 
     def route(self, address: Address) -> Route:
-        """The way to an address, also to one that no backend has."""
+        """The route to an address, also to one that no backend has."""
         return self._statuses.route(address)
 
     def since(self, key: Key) -> datetime:
@@ -155,11 +155,11 @@ class Reconciler:
         return self._statuses.since(key)
 
     def problems(self) -> list[str]:
-        """A sentence for each thing that is not as wanted."""
+        """A sentence for each problem."""
         missing = [
             str(vip) for vip in self._absent() if not self._vips.is_routed(vip) and not self._has_peers
         ]
-        absent = f"VIP {', '.join(missing)} stands on no interface of this director" if missing else ""
+        absent = f"VIP {', '.join(missing)} is on no interface of this director" if missing else ""
         troubles = (self._vip_trouble, self._sweep_trouble, absent, self._statuses.blind())
         return [
             *self._applier.failures.values(),
@@ -169,19 +169,19 @@ class Reconciler:
         ]
 
     def waiting(self) -> str:
-        """What a director that started a moment ago waits for; empty when it is nothing."""
+        """What a director that has just started waits for; empty when it waits for nothing."""
         undecided = ["/".join(key) for key in self._statuses.undecided()]
         return f"the first checks have not decided yet: {_some(undecided)}" if undecided else ""
 
     def notes(self) -> list[str]:
-        """A sentence for each thing that checks cannot see from here, or that only an operator knows."""
+        """A sentence for each thing that checks cannot see from this host, or that only an operator knows."""
         routed = [str(vip) for vip in self._absent() if self._vips.is_routed(vip)]
         words = (
-            f"VIP {', '.join(routed)} stands on no interface of this director, which is a router: it serves only "
+            f"VIP {', '.join(routed)} is on no interface of this director, which is a router: it serves only "
             "what is routed through it"
         )
         elsewhere = [str(vip) for vip in self._absent() if not self._vips.is_routed(vip) and self._has_peers]
-        standby = f"standby: VIP {', '.join(elsewhere)} stands on no interface of this director"
+        standby = f"standby: VIP {', '.join(elsewhere)} is on no interface of this director"
         return [*self._statuses.notes(), *([words] if routed else []), *([standby] if elsewhere else [])]
 
     def _absent(self) -> list[Address]:
@@ -194,8 +194,8 @@ class Reconciler:
         return await self._statuses.missing(before, after)
 
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
-        """InvalidRequestError for an address, new since `before`, that stands on another network. `document`:
-        the pointer to what the error's pointer leads into, when that is not all that is wanted."""
+        """InvalidRequestError for a backend address, new since `before`, on another network. `document`: the
+        pointer to the document that the client sent, when it is not the whole configuration."""
         known = {backend.address for backend in backends_of(before)}
         for name, spec in wanted.items():
             for key, backend in spec.backends.items():
@@ -210,7 +210,7 @@ class Reconciler:
                     )
 
     async def ensure_vips(self) -> None:
-        """VIPs stand where they should, or a problem says why not."""
+        """Put the VIPs where they should be, or note the problem."""
         try:
             await self._vips.ensure(self._wanted_vips())
             self._vip_trouble = ""
@@ -218,13 +218,13 @@ class Reconciler:
             self._vip_trouble = str(error)
 
     def _wanted_vips(self) -> set[Address]:
-        """Asked for every second, and the same until the services are others."""
+        """Cached: it is asked for every second, and changes with the services only."""
         if self._vips_of is None or self._vips_of[0] is not self.services:
             self._vips_of = self.services, _vips_of(self.services)
         return self._vips_of[1]
 
-    def _tell_faults(self) -> None:
-        """Also of one that is over before the next look at all problems."""
+    def _publish_faults(self) -> None:
+        """Publish faults that begin and end, also one that ends before the problems are read again."""
         before, self._faults = self._faults, self._statuses.faults()
         for sentence in self._faults:
             if sentence not in before:
@@ -234,7 +234,7 @@ class Reconciler:
                 self.events.publish("network.mended", "director", f"no more: {sentence}")
 
     def _repair(self, name: str) -> int:
-        """Apply a service, or remove one that is not wanted; how much was to do. What fails stays a problem."""
+        """Apply a service, or remove one that is not wanted; the number of writes. A failure stays a problem."""
         known = self._applier.failures.get(name)
         try:
             if name in self.services:
@@ -246,15 +246,15 @@ class Reconciler:
                 log.warning("%s: %s", name, error, exc_info=not isinstance(error, DirectorError))
             return 0
 
-    # Keeping it so
+    # Tasks
 
     async def _keep_up(self) -> None:
-        """Apply news: at once, then no more than every APPLY_APART seconds."""
+        """Apply new check results and neighbours: at once, then at most every APPLY_APART seconds."""
         while True:
             await self._news.wait()
             async with self._round():
                 begun = time.monotonic()
-                self._tell_faults()
+                self._publish_faults()
                 for name in self._take_news():
                     self._repair(name)
                     await asyncio.sleep(0)
@@ -286,7 +286,7 @@ class Reconciler:
             await self.upkeep()
 
     async def upkeep(self) -> None:
-        """One round: sweep connections, repair drift, see to the VIPs."""
+        """One round: sweep connections, repair drift, ensure the VIPs."""
         try:
             await self._plane.sweep(time.monotonic())
             self._sweep_trouble = ""
@@ -299,7 +299,7 @@ class Reconciler:
         self.last_round = time.monotonic()
 
     async def _repair_all(self) -> None:
-        """Each service once. What there was news of, or failed before, was to come: that is no drift."""
+        """Apply each service once. Writes for a service that had changed, or had failed before, are no drift."""
         expected = {*self._take_news(), *self._applier.failures}
         for name in (*self.services, *(self._plane.services() - set(self.services))):
             expected.update(self._take_news())
@@ -307,18 +307,18 @@ class Reconciler:
             if name in expected:
                 expected.discard(name)
             elif places:
-                self._tell_drift(name, places)
-            await asyncio.sleep(0)  # whoever asks need not wait for all of them
-        self._statuses.put_back(expected)  # it came after their turn
+                self._publish_drift(name, places)
+            await asyncio.sleep(0)  # let requests run between two services
+        self._statuses.put_back(expected)  # changed after their turn
 
-    def _tell_drift(self, name: str, places: int) -> None:
+    def _publish_drift(self, name: str, places: int) -> None:
         text = f"places of the data plane that had drifted and were repaired: {places}"
         self.events.publish("dataplane.drift", name, text, places=places)
         self.drift_repaired += places
 
 
-def _told_apart(standing: Standing) -> tuple[Operational, list[Operational]]:
-    return standing.operational, [each.operational for each in standing.vips]
+def _shown_part(status: BackendStatus) -> tuple[Operational, list[Operational]]:
+    return status.operational, [each.operational for each in status.vips]
 
 
 def _some(names: list[str]) -> str:

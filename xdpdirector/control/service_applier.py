@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from xdpdirector.control.backend_status import BackendStatuses, Memory
 from xdpdirector.control.events import Events
-from xdpdirector.control.planner import Standing, plan
+from xdpdirector.control.planner import BackendStatus, plan
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import CapacityError
@@ -30,7 +30,7 @@ class PlannedService(NamedTuple):
     """A service's plan, and what it was made of."""
 
     spec: ServiceSpec
-    standings: Mapping[str, Standing]
+    statuses: Mapping[str, BackendStatus]
     plan: ServicePlan
 
 
@@ -41,7 +41,7 @@ class ServiceApplier:
         self.services = services
         self.failures: dict[str, str] = {}
         self._plane, self._statuses, self._events = plane, statuses, events
-        self._applied: dict[Key, Standing] = {}
+        self._applied: dict[Key, BackendStatus] = {}
         self._plans: dict[str, PlannedService] = {}
 
     def switch(self, services: Services, memory: Memory | None = None) -> None:
@@ -59,16 +59,16 @@ class ServiceApplier:
                 self.failures.pop(name, None)
                 self._plans.pop(name, None)
 
-    def applied(self, key: Key) -> Standing | None:
+    def applied(self, key: Key) -> BackendStatus | None:
         """The status of a backend that the data plane holds; None when it was never applied."""
         return self._applied.get(key)
 
     def planned(self, name: str) -> PlannedService:
         """The plan of a wanted service now. It is made again only when the spec or a status has changed."""
-        spec, standings = self.services[name], self._statuses.of_service(name)
+        spec, statuses = self.services[name], self._statuses.of_service(name)
         kept = self._plans.get(name)
-        if kept is None or kept.spec is not spec or kept.standings != standings:
-            kept = self._plans[name] = PlannedService(spec, standings, plan(name, spec, standings))
+        if kept is None or kept.spec is not spec or kept.statuses != statuses:
+            kept = self._plans[name] = PlannedService(spec, statuses, plan(name, spec, statuses))
         return kept
 
     def apply(self, name: str, planned: PlannedService | None = None) -> int:
@@ -80,11 +80,11 @@ class ServiceApplier:
             self.failures[name] = f"service '{name}' is not in the data plane as wanted: {error}"
             raise
         self.failures.pop(name, None)
-        for key, standing in planned.standings.items():
+        for key, status in planned.statuses.items():
             before = self._applied.get((name, key))
-            if before is not standing:
-                self._publish((name, key), before, standing)
-                self._applied[name, key] = standing
+            if before is not status:
+                self._publish((name, key), before, status)
+                self._applied[name, key] = status
         return writes
 
     def apply_or_remove(self, names: Collection[str]) -> None:
@@ -119,20 +119,20 @@ class ServiceApplier:
         if name in self._plane.services():
             self._plane.remove(name)
 
-    def _publish(self, key: Key, before: Standing | None, standing: Standing) -> None:
+    def _publish(self, key: Key, before: BackendStatus | None, status: BackendStatus) -> None:
         """Publish a change of a backend's state; of a new backend, only that it is down or partial."""
-        known, now = _published_part(before) if before else None, _published_part(standing)
+        known, now = _published_part(before) if before else None, _published_part(status)
         if known == now or (known is None and now[0] not in (Operational.DOWN, Operational.PARTIAL)):
             return
-        state, why = now[0], standing.why if now[0] is not Operational.UP or standing.share == 0 else ""
+        state, why = now[0], status.why if now[0] is not Operational.UP or status.share == 0 else ""
         text = f"{state}: {why}" if why else str(state)
         self._events.publish(f"backend.{state}", "/".join(key), text, before=known and known[0], reason=why)
 
 
-def _published_part(standing: Standing) -> tuple[Operational, list[Address]]:
+def _published_part(status: BackendStatus) -> tuple[Operational, list[Address]]:
     """What events report: the state, and the VIPs for which the backend is down while it is up for others. A VIP
     that was not checked yet is no reason for an event about a backend that is up for others."""
-    if standing.operational is not Operational.PARTIAL:
-        return standing.operational, []
-    down = [each.vip for each in standing.vips if each.operational is Operational.DOWN]
+    if status.operational is not Operational.PARTIAL:
+        return status.operational, []
+    down = [each.vip for each in status.vips if each.operational is Operational.DOWN]
     return (Operational.PARTIAL, down) if down else (Operational.UP, [])

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is wanted joined with what is known of it: services and backends as they are shown. Changes nothing."""
+"""Joins the wanted services with their observed state into the views of the API and of metrics. Reads only."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from xdpdirector.model.status import (
 from xdpdirector.state import edits
 from xdpdirector.state.edits import Services
 
-PIECE = 32  # backends that are shown without a turn for others
+PIECE = 32  # backends that are read before other tasks may run
 MOST_TOGETHER = 512  # backends whose traffic is read at once
 NOTHING_KNOWN: Mapping[Key, Traffic] = MappingProxyType({})
 
@@ -30,7 +30,7 @@ Shown = TypeVar("Shown")
 
 
 class ServiceStatus:
-    """`drain_view` shows a backend's drain, if it drains."""
+    """`drain_view` returns the view of a backend's drain; None when it is not draining."""
 
     def __init__(
         self,
@@ -77,12 +77,12 @@ class ServiceStatus:
         return self._seen(key, spec, traffic, status_views.backend_view)
 
     def _seen(self, key: Key, spec: BackendSpec, traffic: Traffic, show: Callable[..., Shown]) -> Shown:
-        """`show`: `reporting.backend_view`, or what takes the same."""
+        """`show`: `status_views.backend_view`, or a function with the same parameters."""
         counts = self._plane.counts(key)
         return show(
             key,
             spec,
-            self._reconciler.standing(key),
+            self._reconciler.backend_status(key),
             counts,
             traffic,
             self._drain_view(key, counts),
@@ -92,14 +92,14 @@ class ServiceStatus:
         )
 
     def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
-        """Of these services, in pieces: None wherever others may have their turn. One that goes meanwhile is left
-        out."""
+        """The views of these services, in pieces: None wherever other tasks may run. A service that is removed
+        meanwhile is left out."""
         for name in names:
             for seen in self._in_pieces(name, status_views.backend_view):
                 yield seen and self._view(name, *seen)
 
     def samples(self) -> Iterator[ServiceSample | None]:
-        """What metrics tell of all services; else as `views`."""
+        """The samples of all services for metrics; otherwise as `views`."""
         names = list(self._services)
         for begin in range(0, len(names), PIECE):
             some = names[begin : begin + PIECE]

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Notices what nobody announces, by looking again and again: problems that come and go, drains that are done, and
-programs that somebody attached or took off.
+"""Publishes events for what can only be polled: problems that begin and end, drains that finish, XDP programs that
+are attached or detached.
 
-Compares one look with the one before. Knows neither where it looks nor when.
+Compares each poll with the one before. Knows neither where the values come from nor when it is called.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ class StatusEvents:
         self, problems: Iterable[str], drained: Collection[Key], carrying: Iterable[AttachmentView]
     ) -> None:
         """`problems` are sentences; `drained`: the draining backends that have no connection left."""
-        self._tell_problems(frozenset(problems))
+        self._publish_problems(frozenset(problems))
         for service, name in sorted(frozenset(drained) - self._drained):
             self._events.publish("backend.drained", f"{service}/{name}", "drained: no connection is left")
         self._drained = frozenset(drained)
-        self._tell_programs({each.interface: each for each in carrying})
+        self._publish_programs({each.interface: each for each in carrying})
 
-    def _tell_problems(self, problems: frozenset[str]) -> None:
+    def _publish_problems(self, problems: frozenset[str]) -> None:
         for sentence in sorted(problems - self._problems):
             self._events.publish("director.problem", "director", sentence)
         for sentence in sorted(self._problems - problems):
             self._events.publish("director.recovered", "director", f"no more: {sentence}")
         self._problems = problems
 
-    def _tell_programs(self, carrying: dict[str, AttachmentView]) -> None:
+    def _publish_programs(self, carrying: dict[str, AttachmentView]) -> None:
         before, self._carrying = self._carrying, carrying
         for name in sorted(before.keys() - carrying.keys()):
             self._events.publish(

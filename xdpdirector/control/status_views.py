@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from xdpdirector.control.planner import Standing, VipVerdict
+from xdpdirector.control.planner import BackendStatus, VipVerdict
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.status import (
     BackendView,
@@ -62,7 +62,7 @@ _BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
 def backend_view(
     key: Key,
     spec: BackendSpec,
-    standing: Standing,
+    status: BackendStatus,
     counts: ConnectionCounts,
     traffic: Traffic,
     drain: DrainView | None,
@@ -77,21 +77,21 @@ def backend_view(
         name=key[1],
         address=spec.address,
         weight=spec.weight,
-        effective_weight=round(spec.weight * standing.share, 2),
+        effective_weight=round(spec.weight * status.share, 2),
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
         router=spec.router,
         labels=spec.labels,
         admin=spec.admin,
-        operational=_operational(spec, standing, counts, settled),
-        reason=standing.why,
+        operational=_operational(spec, status, counts, settled),
+        reason=status.why,
         since=since,
-        mac=standing.hop.mac.hex(":") if standing.hop and not standing.hop.local else None,
-        interface=standing.route.interface or None,
-        serving=_serves(spec, standing),
+        mac=status.hop.mac.hex(":") if status.hop and not status.hop.local else None,
+        interface=status.route.interface or None,
+        serving=_serves(spec, status),
         vips=tuple(
             VipStanding(vip=each.vip, operational=each.operational, reason=each.reason)
-            for each in map(standing.at, vips)
+            for each in map(status.at, vips)
         ),
         connections=counts,
         traffic=traffic,
@@ -102,7 +102,7 @@ def backend_view(
 def backend_sample(
     key: Key,
     spec: BackendSpec,
-    standing: Standing,
+    status: BackendStatus,
     counts: ConnectionCounts,
     traffic: Traffic,
     drain: DrainView | None,
@@ -117,13 +117,13 @@ def backend_sample(
         name=key[1],
         address=spec.address,
         weight=spec.weight,
-        effective_weight=round(spec.weight * standing.share, 2),
+        effective_weight=round(spec.weight * status.share, 2),
         admin=spec.admin,
-        operational=_operational(spec, standing, counts, settled),
-        reason=standing.why,
+        operational=_operational(spec, status, counts, settled),
+        reason=status.why,
         since=since,
-        serving=_serves(spec, standing),
-        vips=tuple(map(standing.at, vips)),
+        serving=_serves(spec, status),
+        vips=tuple(map(status.at, vips)),
         connections=counts,
         traffic=traffic,
         drain=drain,
@@ -131,18 +131,18 @@ def backend_sample(
 
 
 def _operational(
-    spec: BackendSpec, standing: Standing, counts: ConnectionCounts, settled: bool
+    spec: BackendSpec, status: BackendStatus, counts: ConnectionCounts, settled: bool
 ) -> Operational:
     drained = spec.admin is AdminState.DRAIN and settled and not counts.active
-    return Operational.DRAINED if drained else standing.operational
+    return Operational.DRAINED if drained else status.operational
 
 
-def _serves(spec: BackendSpec, standing: Standing) -> bool:
+def _serves(spec: BackendSpec, status: BackendStatus) -> bool:
     return (
         spec.admin is AdminState.ENABLED
         and spec.weight > 0
-        and standing.share > 0
-        and standing.operational.serves
+        and status.share > 0
+        and status.operational.serves
     )
 
 
@@ -184,10 +184,10 @@ def _at_vips(
     spec: ServiceSpec, backends: Sequence[BackendView] | Sequence[BackendSample]
 ) -> tuple[list[tuple[Address, Operational, int]], Operational]:
     """How the service is at each VIP, and how many backends serve there; and how it is in all."""
-    standings = [
+    statuses = [
         (backend.serving, {each.vip: each.operational for each in backend.vips}) for backend in backends
     ]
-    vips = [(vip, *_at_vip([(serving, known[vip]) for serving, known in standings])) for vip in spec.vips]
+    vips = [(vip, *_at_vip([(serving, known[vip]) for serving, known in statuses])) for vip in spec.vips]
     states = {state for _, state, _ in vips}
     if Operational.UP in states and len(states) > 1:
         return vips, Operational.PARTIAL

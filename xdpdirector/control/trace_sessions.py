@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""People who watch what becomes of packets: the plane is asked to tell while there is one, and a little longer.
+"""Trace sessions: the data plane traces packets while there is a session, and a few seconds longer.
 
-One selection goes to the plane, which has what all of them want; each gets its own out of that. Knows nothing of
-HTTP. Everything happens on one asyncio loop.
+The data plane gets one selection, the union of all sessions; each session filters its own packets. Knows nothing of
+HTTP. Runs on one asyncio loop.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from xdpdirector.dataplane.trace_types import Decision, Selection, union
 from xdpdirector.errors import DirectorError
 from xdpdirector.system.background_tasks import BackgroundTasks
 
-LOOK_APART = 0.1  # seconds between two looks at what was told
-LASTS = 3.0  # seconds that the plane goes on telling a daemon that does not ask again
-RENEW_EVERY = 10  # looks
-AT_ONCE = 2000  # decisions in one look
+LOOK_APART = 0.1  # seconds between two reads
+LASTS = 3.0  # seconds that the data plane traces without a renewal
+RENEW_EVERY = 10  # reads
+AT_ONCE = 2000  # decisions in one read
 KEPT = 5000  # for a watcher that is slow
 
 log = logging.getLogger(__name__)
 
 
 class TraceSessions:
-    """Close it in the end: all watchers are told."""
+    """All sessions. `close` ends them."""
 
     def __init__(self, plane: Plane, tasks: BackgroundTasks | None = None) -> None:
         self._plane, self._tasks = plane, tasks or BackgroundTasks()
@@ -49,13 +49,13 @@ class TraceSessions:
             await asyncio.gather(self._looking, return_exceptions=True)
 
     def stop(self) -> None:
-        """Watchers get what is there, and then know that this is the end."""
+        """Sessions get what is left, and end."""
         self.closed = True
         for watcher in self._watchers:
             watcher.news.set()
 
     def join(self, watcher: Watcher) -> None:
-        """Watchers do this by themselves. DataplaneError when the plane cannot tell."""
+        """Called by `Watcher`. DataplaneError when the data plane cannot trace."""
         self._watchers.add(watcher)
         try:
             self._ask()
@@ -73,7 +73,7 @@ class TraceSessions:
         try:
             self._ask()
         except DirectorError as error:  # it ends by itself soon
-            log.warning("the data plane goes on telling for a moment: %s", error)
+            log.warning("the data plane traces for some seconds more: %s", error)
 
     def _ask(self) -> None:
         wanted = union([each.selection for each in self._watchers]) if self._watchers else None
@@ -98,7 +98,7 @@ class TraceSessions:
 
 
 class Watcher:
-    """What one of them has not taken yet. A slow one loses the oldest, and is told how many."""
+    """One session and the decisions that it has not taken yet. A slow one loses the oldest, and learns how many."""
 
     def __init__(self, tracing: TraceSessions, selection: Selection) -> None:
         self.selection = selection
@@ -120,7 +120,7 @@ class Watcher:
         return self._tracing.closed
 
     def offer(self, missed: int, found: list[Decision]) -> None:
-        """What was told to all."""
+        """Decisions that the data plane reported."""
         self._missed += missed
         for decision in found:
             if self.selection.has(decision):

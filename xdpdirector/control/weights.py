@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The weights that the data plane is told: those of the operator, times the part that each backend gets now. Pure.
+"""The weights for the data plane: the operator's weights, times the share that each backend gets now. Pure.
 
 The plane knows whole numbers, and a part of 1 would be 0 or 1; so when some backend gets a part, the weights of all
 are made larger alike, which no scheduler notices: they compare weights with each other. `ovf` alone compares them

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How root becomes the daemon's user, and what that user finds of what only root could make.
+"""Root drops its privileges: it executes itself as the daemon's user, and leaves that user a socket helper.
 
-Loading is done before; what is left is the checks' network namespace, which processes of its own hold
-(`socket_helper`).
+The program is loaded before. The helper (`xdpdirector.health.socket_helper`) holds the network namespace of the
+checks.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from xdpdirector.system import privileges
 from xdpdirector.system.privileges import Account
 
 CHANNEL = "XDPDIRECTOR_CHECKS"
-"""Environment: the descriptor of the channel to the giver."""
+"""Environment: the descriptor of the channel to the socket helper."""
 GIVER = Path("/run/xdpdirector/checks.sock")
-"""Where systemd starts a giver for who comes (xdpdirector-checks.socket), and root needs to start nothing."""
+"""Where systemd starts a socket helper for each connection (xdpdirector-checks.socket); root starts none then."""
 
 
 def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
@@ -41,8 +41,8 @@ def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
 
 
 def namespace(giver: Path = GIVER) -> Enter:
-    """Where the checks' namespace comes from: from the giver that root left us, from one that `giver` leads to, or
-    it is made anew."""
+    """How to enter the checks' namespace: through the socket helper that root left, through the one at the path
+    `giver`, or in a new namespace."""
     number = os.environ.pop(CHANNEL, None)
     if number is not None:
         channels = [socket.socket(fileno=int(number))]
@@ -64,7 +64,7 @@ def _only_once(channels: list[socket.socket]) -> socket.socket:
 
 
 def called(giver: Path) -> socket.socket:
-    """Our end of a channel to a new giver. OSError when there is none."""
+    """Our end of a channel to a new socket helper. OSError when there is none."""
     channel = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK)
     try:
         channel.connect(str(giver))

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Imports parts of a package without all of it.
+"""Imports submodules of a package without its `__init__`.
 
 A package's own `__init__` may load everything that it has. pyroute2's does: 7 MB and a tenth of a second, of which
 the daemon needs a quarter; uvicorn's brings a command line, prometheus_client's servers. Knows nothing of what is

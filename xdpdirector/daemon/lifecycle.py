@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's life, in order: privileges, lock, doors, program, director, API, until a signal ends it.
+"""The daemon's life, in order: privileges, lock, listening sockets, program, director, API, until a signal ends it.
 
 Nothing is taken down at the end: packets never depend on this process. Knows every room, decides nothing.
 """
@@ -66,11 +66,11 @@ from xdpdirector.system import privileges, slow_callbacks
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 ROUND_WITHIN = 60.0
-"""Seconds without a completed round of the reconciler, after which systemd hears of no more life. A round comes
-every five seconds; the sweep of a full table on a busy machine takes some more."""
+"""Seconds without a completed round of the reconciler, after which the watchdog gets no more messages. A round
+comes every five seconds; the sweep of a full table on a busy machine takes some more."""
 
 UMASK = 0o077
-"""Whatever who starts it has: nobody else reads what the daemon writes. What others need has a mode of its own."""
+"""Whatever umask the caller has: files of the daemon are private. Files for others get their mode explicitly."""
 TURN = 0.001
 """Seconds that a thread with long work may keep the interpreter when the event loop wants it."""
 
@@ -205,7 +205,7 @@ async def _serve(
             if begun.takes_in:
                 director.take_in(digest, wanted.services, begun.leaving)
             if begun.refusal:
-                log.error("the configuration file is not taken in: %s", begun.refusal)
+                log.error("the configuration file is not merged: %s", begun.refusal)
                 director.configuration.refuse_file(begun.refusal)
             for watcher in (carriers, lan, SecondaryMacs(wanted.interfaces, plane.leave_frames_for, tasks)):
                 running.push_async_callback(watcher.close)
@@ -260,14 +260,12 @@ def _vips(paths: InstancePaths, wanted: Configuration, events: Events, tasks: Ba
         try:
             return {found.interface for found in attachment.attachments(paths)}
         except DirectorError as error:
-            log.warning("the attached programs cannot be seen: %s", error.detail)
+            log.warning("the attached programs cannot be listed: %s", error.detail)
             return set()
 
     def tell(address: Address) -> None:
         come = vips.present(address)
-        text = (
-            "the VIP stands on this director" if come else "the VIP stands on no interface of this director"
-        )
+        text = "the VIP is on this director" if come else "the VIP is on no interface of this director"
         events.publish("vip.present" if come else "vip.absent", str(address), text)
 
     vips = Vips(
@@ -335,7 +333,7 @@ def _status(director: Director) -> str:
 
 
 async def _read_again(source: Path, director: Director, certificates: Certificates) -> None:
-    """On SIGHUP: certificates and the configuration file. What is wrong with them is told, and changes nothing."""
+    """On SIGHUP: reload certificates and the configuration file. Errors are logged, and change nothing."""
     trust_store.forget()
     await certificates.read()
     try:
@@ -344,8 +342,8 @@ async def _read_again(source: Path, director: Director, certificates: Certificat
         await director.guard.take_in(wanted.guard)
         log.info("the configuration file is read again: %d changes", len(plan.changes))
     except DirectorError as error:
-        log.error("the configuration file is not taken in: %s", error.detail)
+        log.error("the configuration file is not merged: %s", error.detail)
         director.configuration.refuse_file(error.detail)
-    except Exception as error:  # a bug of ours: what runs goes on
-        log.exception("the configuration file is not taken in")
+    except Exception as error:  # a bug: the daemon goes on
+        log.exception("the configuration file is not merged")
         director.configuration.refuse_file(str(error))

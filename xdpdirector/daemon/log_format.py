@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The daemon's log, on standard error. What others send cannot forge a line of it, or command who reads it."""
+"""The daemon's log, on standard error. Text from clients cannot forge a line, or send control codes to a
+terminal."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ from xdpdirector.system import sanitize
 
 FORM = "%(levelname)s %(name)s: %(message)s"
 INDENT = "    "
-"""Before each line of a traceback, which may hold anybody's text: no line of ours begins so."""
+"""Before each line of a traceback, which may hold a client's text: no other line begins so."""
 
 
 class Harmless(logging.Formatter):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How memory is kept for this process: as little as befits a daemon of months, and seldom looked through.
+"""Tunes glibc's malloc and Python's garbage collector for a process that runs for months.
 
 glibc gives each thread a heap of its own, and keeps what was freed; with each large block that is freed it puts the
 next ones into the heap, where they leave holes. Python's collector of garbage looks through all objects now and

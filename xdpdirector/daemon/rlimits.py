@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many descriptors this process may have: as many as it is allowed to ask for, up to what it can ever use.
+"""Raises the limit of open files (RLIMIT_NOFILE) to what the daemon may need.
 
 The usual limit of 1,024 is for programs that use select(2). Knows nothing of what is opened.
 """

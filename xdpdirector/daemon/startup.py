@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes before the daemon and what needs more rights than it has: loading, unloading, becoming its user.
+"""Steps before the daemon, and steps that need more rights than it has: load, unload, drop privileges.
 
 Imports little: it is done at every start. Knows files, programs and users; nothing of services.
 """
@@ -47,7 +47,7 @@ _TERM_PATIENCE, _KILL_PATIENCE = 20.0, 5.0  # seconds
 def prepare(instance: str, configuration: Path) -> Configuration:
     """The configuration, for the user that it names.
 
-    Anybody else does what needs more rights, becomes that user and begins anew.
+    Another user does what needs more rights, becomes that user and executes the command again.
     """
     if not privileges.may_load():
         privileges.require_daemon()
@@ -66,7 +66,7 @@ def load(
 ) -> int:
     """Prepare and attach the program without a daemon; an attached one is replaced in place.
 
-    `only_prepare`: what takes long is done, so that the next one is quick; what runs goes on.
+    `only_prepare`: only compile, so that the next load is quick; a running program stays.
 
     ConflictError when running connections could not be carried over, unless `lose`.
     """

@@ -1,9 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tells the process that started the daemon how it does, as systemd wants to hear it.
+"""Notifies systemd of the daemon's state, as sd_notify(3) describes: ready, reloading, stopping, watchdog.
 
-The protocol is one datagram of NAME=VALUE lines to a unix socket. sd_notify(3) promises that it stays so and shows
-it in a dozen lines for programs that do not want libsystemd, which costs more memory than all that is said here.
-Knows nothing of what the daemon does. Started by somebody else, it says nothing.
+The protocol is one datagram of NAME=VALUE lines to a unix socket. It is stable, and simpler than libsystemd, which
+would cost more memory. Knows nothing of what the daemon does. Without systemd, nothing is sent.
 """
 
 from __future__ import annotations
@@ -14,14 +13,14 @@ import socket
 import time
 from collections.abc import Callable, MutableMapping
 
-BEAT = 10.0  # seconds between two beats when nobody asks for them
-BEATS_IN_TIME = 3  # in each of the watchdog's intervals
+BEAT = 10.0  # seconds between two messages without a watchdog
+BEATS_IN_TIME = 3  # messages in each interval of the watchdog
 
 log = logging.getLogger(__name__)
 
 
 class Supervisor:
-    """`address`: of the socket; none is nobody. `beat`: seconds between two signs of life."""
+    """`address`: of the socket; empty: no systemd. `beat`: seconds between two watchdog messages."""
 
     def __init__(self, address: str = "", beat: float = BEAT) -> None:
         self._address = f"\0{address[1:]}" if address.startswith("@") else address
@@ -37,7 +36,7 @@ class Supervisor:
 
     @property
     def is_there(self) -> bool:
-        """Whether anybody listens."""
+        """Whether systemd listens."""
         return bool(self._address)
 
     def ready(self) -> None:

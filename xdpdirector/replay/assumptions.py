@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
-from xdpdirector.control.planner import Standing, plan
+from xdpdirector.control.planner import BackendStatus, plan
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address, Configuration, Key
@@ -57,11 +57,11 @@ class Premises:
             for name, spec in configuration.services.items()
         }
 
-    def _standing(self, key: Key, address: Address) -> Standing:
+    def _standing(self, key: Key, address: Address) -> BackendStatus:
         mac = self.macs.get(address) or made_up_mac(address)
         route = Route("neighbour", mac, self.director, ifindex=LOOPBACK, interface="lo")
         is_down = key in self.down
-        return Standing(
+        return BackendStatus(
             Operational.DOWN if is_down else Operational.UP,
             "down, as was asked for" if is_down else "",
             route,

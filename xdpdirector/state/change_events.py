@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a change of the desired state did, service by service and backend by backend, as one would tell it. Pure.
+"""The events that follow from a change of the desired state, by service and backend. Pure.
 
-Knows the model; neither who changed it nor who is told.
+Knows the model; neither the author of the change nor the subscribers.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from xdpdirector.state.edits import Services
 
 
 class Happening(NamedTuple):
-    """What `xdpdirector.control.events.Events.publish` is to be told."""
+    """The arguments for `xdpdirector.control.events.Events.publish`."""
 
     kind: str
     subject: str

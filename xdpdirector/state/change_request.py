@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who wants a change, why, and only if what. Knows nothing of what is changed, nor of HTTP."""
+"""Author, reason and preconditions of a change. Knows nothing of what is changed, nor of HTTP."""
 
 from __future__ import annotations
 
@@ -10,12 +10,11 @@ from xdpdirector.errors import StaleError
 
 @dataclass(frozen=True)
 class Intent:
-    """`reason` is kept beside the revision. `dry_run`: only say what it would change.
+    """`reason` is stored with the revision. `dry_run`: only report what the change would do.
 
-    Conditions, by tags (`xdpdirector.state.etag`), so that nobody overwrites what he has not seen. `expected`:
-    those of which what is to be changed must have one; None: whatever it is. `unwanted`: those of which it must
-    have none.
-    `only_present`: only what exists. `only_new`: only what does not exist yet.
+    Preconditions, by ETag (`xdpdirector.state.etag`), so that no client overwrites a state that it has not read.
+    `expected`: the target must have one of these ETags; None: any. `unwanted`: it must have none of these.
+    `only_present`: it must exist. `only_new`: it must not exist.
     """
 
     author: str

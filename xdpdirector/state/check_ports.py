@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which port a check asks stays so when a service gets other listeners. Pure.
+"""Keeps the port of a check when the listeners of its service change. Pure.
 
 Without a `port` a check asks the one that is usual for its type, if the service listens there, or else the lowest:
 whatever the order of its listeners. A listener that is added could change that, and a check that asks another port

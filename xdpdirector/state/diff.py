@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What one wanted state changes in another, field by field, and whom that cuts off. Pure.
+"""The difference between two desired states, field by field, and the connections that the change ends. Pure.
 
-A plan is shown before it is done, and told afterwards. Knows the model; nothing of how a change gets to the maps.
+The plan is shown before a change and returned after it. Knows the model; nothing of how a change gets to the maps.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A change that is only tried: the plan of what it would do, and how one gets out of it without doing it. Pure."""
+"""The result of a dry run, and the exception that carries it out of the change. Pure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from xdpdirector.state.diff import Affected, Difference, Missing
 
 
 class DryRunError(Exception):
-    """No error: the way out of a change that is sound, and is only tried. What it would do is in it."""
+    """No error: ends a valid change that is a dry run, and carries what it would do."""
 
     def __init__(
         self,
@@ -25,7 +25,7 @@ class DryRunError(Exception):
 def beside(
     collection: str, name: object, before: dict[str, Any] | None, after: dict[str, Any] | None
 ) -> Difference:
-    """Of what is none of the services: a denied prefix, a token."""
+    """The difference of an object that is no service: a denied prefix, a token."""
     place = pointer(*collection.split("/"), str(name))
     if before is None:
         return Difference(action="added", pointer=place, after=after)

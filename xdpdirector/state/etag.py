@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Short names for wanted states: the same state has the same tag, also after a restart; another one has another.
+"""ETags of the desired state: equal states have equal tags, also after a restart; different states have different
+ones.
 
-Of what is wanted only: health, counters and neighbours change no tag. Knows the model, nothing of HTTP.
+Health, counters and neighbours change no tag. Knows the model, nothing of HTTP.
 """
 
 from __future__ import annotations
@@ -22,8 +23,7 @@ def of_backend(spec: BackendSpec) -> str:
 
 
 class Tags:
-    """Remembers the tags of services, since specs never change: a big configuration is not spelled anew each
-    time."""
+    """Caches the tags of services, as specs are immutable: a large configuration is not serialized each time."""
 
     def __init__(self) -> None:
         self._known: dict[str, tuple[ServiceSpec, str]] = {}

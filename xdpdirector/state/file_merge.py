@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How what the configuration file says and what was changed at run time become one. Pure.
+"""Merges the configuration file with what was changed at run time. Pure.
 
-A three-way merge: what differs between the file that was taken in last and the file as it is now is applied to what
-is wanted; all else stays as it was changed at run time.
+A three-way merge: the differences between the file that was merged last and the file now are applied to the desired
+state; all else stays as it was changed at run time.
 
     the file before   the file now   what is wanted then
     a                 a              what was wanted

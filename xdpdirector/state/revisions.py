@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is remembered of wishes: revisions, and the drains under way; and the seam to where they are kept.
+"""Revisions of the desired state with the drains under way, and the interface of the store that keeps them.
 
-`xdpdirector.storage.store.Store` keeps them. Knows nothing of files and databases.
+`xdpdirector.storage.store.Store` has this interface. Knows nothing of files and databases.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xdpdirector.state.drains import Drain
 
 @dataclass(frozen=True)
 class Summary:
-    """A revision without what it says."""
+    """A revision without its services."""
 
     id: int
     at: datetime
@@ -27,7 +27,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Revision(Summary):
-    """One state of the services. `file_digest` and `file_services` are of the file that was taken in last."""
+    """One state of the services. `file_digest` and `file_services` are those of the file that was merged last."""
 
     services: dict[str, ServiceSpec]
     file_digest: str | None
@@ -48,11 +48,11 @@ class RevisionDraft:
 
 
 class History(Protocol):
-    """Where wishes are kept; a StoreError when they cannot be."""
+    """The store of revisions. StoreError when it cannot be used."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """What its keeper should know of it, a sentence each."""
+        """Warnings about the store, a sentence each."""
 
     def latest(self) -> Revision | None: ...
 
@@ -64,14 +64,13 @@ class History(Protocol):
     def drains(self) -> dict[Key, Drain]: ...
 
     def file(self) -> dict[str, ServiceSpec] | None:
-        """The services of the configuration file that was taken in last, as it stated them; None when that is not
-        known."""
+        """The services of the configuration file that was merged last, as it states them; None when unknown."""
 
     def append(self, draft: RevisionDraft) -> Revision:
         """Store a revision: what is wanted from now on. It is on the disk when this returns."""
 
     def look(self) -> None:
-        """A StoreError when it can be seen that nothing can be kept now. Writes nothing."""
+        """StoreError when it is visible, without writing, that nothing can be stored."""
 
     def try_writing(self) -> None:
-        """A StoreError when nothing can be kept now. Changes nothing."""
+        """StoreError when nothing can be stored. Changes nothing."""

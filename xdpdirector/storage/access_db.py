@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""access.db: the file that tokens and audit share. Knows its format and when to open it, not what it says.
+"""access.db: the file of tokens and audit log. Knows its schema and when to open it, not its content.
 
-It is opened when it is first needed, so that a file that cannot be used keeps nobody from looking.
+It is opened when it is first needed, so that read access works without it.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from xdpdirector.storage.database import Database, Format, set_aside
 log = logging.getLogger(__name__)
 
 KEPT = {"change": 100_000, "refusal": 10_000}
-"""Rows of the audit by kind; refusals have room of their own, so that who is refused cannot wash out the rest."""
+"""Rows of the audit by kind; refusals have a limit of their own, so that refused clients cannot push out the
+rest."""
 
 _TOKENS = """
 CREATE TABLE tokens (

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who tried to change what, and what came of it: rows that are only ever added, the oldest ones pruned.
+"""The audit log: who tried to change what, and the outcome. Rows are only added; the oldest are pruned.
 
-An attempt is stored before it is made, its outcome afterwards: an attempt without outcome is one that a daemon did
-not live to finish. Triggers in the file forbid every other change of a row. Knows no HTTP and no services.
+An attempt is stored before the change, its outcome after it: an attempt without outcome was cut short by the end of
+the daemon. Triggers in the file forbid every other change of a row. Knows no HTTP and no services.
 """
 
 from __future__ import annotations
@@ -42,8 +42,8 @@ class Entry:
 
 @dataclass
 class Outcome:
-    """What came of it: an HTTP status (None when nobody knows, or nobody asked over HTTP), the revision that was
-    made and its reason, and what was wrong."""
+    """The outcome: an HTTP status (None when unknown, or when it was no HTTP request), the revision that was made
+    and its reason, and the error."""
 
     status: int | None = None
     revision: int | None = None
@@ -73,13 +73,13 @@ _current: ContextVar[Outcome | None] = ContextVar("xdpdirector.storage.audit_log
 
 
 def attempt_under_way() -> Outcome | None:
-    """That of the request that is being answered here; None outside of one."""
+    """The outcome of the request that this task answers; None outside of a request."""
     return _current.get()
 
 
 @contextmanager
 def attempting(outcome: Outcome) -> Iterator[None]:
-    """What happens in the block belongs to that attempt."""
+    """Changes in the block belong to that attempt."""
     token = _current.set(outcome)
     try:
         yield

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One SQLite file: opened, brought to its newest format, and spoken to with errors that say what to do.
+"""One SQLite file: opened, migrated to the newest schema, and used with errors that say what to do.
 
 Knows SQLite and files; must not know what the tables hold.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deny list in the state database. Knows the list and SQL; nothing of what a denial does."""
+"""The deny list in the state database. Knows the list and SQL; nothing of packets."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DenyStore:
                 )
             }
         except ValueError as error:
-            about = f"the deny list in {database.path} means nothing to this release"
+            about = f"the deny list in {database.path} cannot be read by this release"
             raise StoreError(f"{about}: {error}") from error
         return Kept(denials, file[0] if file else None)
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the ids of events begin, so that those of a later daemon are higher, whatever the clock says.
+"""The first event id of a daemon, so that the ids of a later daemon are higher, whatever the clock shows.
 
 They begin at the clock's milliseconds, or behind all that an earlier daemon may have given, which stands in a file.
 It is written when a daemon starts, for so many events that none lives to need more. Knows a file; no events.

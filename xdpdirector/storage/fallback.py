@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The store as far as it can be used: a disk that is full, read-only or broken keeps no director from serving.
+"""The store with fallbacks: a director serves also with a disk that is full, read-only or broken.
 
     the file can be used         everything
-    it cannot be used now        a copy of it is read, nothing is written; tried again whenever somebody asks
-    its content is damaged       it is moved aside, and a new one begins
+    it cannot be used now        a copy of it is read, nothing is written; tried again with each access
+    its content is damaged       the file is moved aside, and a new one is created
 
-Knows files; what is stored is the store's affair.
+Knows files; `store` knows their content.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
 from xdpdirector.storage.database import Database, set_aside
 from xdpdirector.storage.store import Store
 
-_HASTE = 0.05  # seconds that a daemon at work waits for another process: its loop stands meanwhile
+_HASTE = 0.05  # seconds that a running daemon waits for another process: its loop blocks meanwhile
 _PRIVATE, _PRIVATE_DIRECTORY = 0o600, 0o700
 
 Found = TypeVar("Found")
@@ -52,7 +52,7 @@ class FallbackStore:
         self._path, self._spare, self._patience = path, spare, patience
         self._note = ""
         self._changing = threading.RLock()
-        """Held by whoever opens the store, closes it or moves it aside: threads write, others look."""
+        """Held while the store is opened, closed or moved aside: threads write, others read."""
         self._store: Store | None = None
         self._copy: Store | None = None
         self._forget_copy()  # that of a daemon that was killed
@@ -146,7 +146,7 @@ class FallbackStore:
         return ask(store) if store else nothing
 
     def _begin_anew(self, error: DamagedStoreError) -> None:
-        """Move the damaged file aside; a new one is made when it can be."""
+        """Move the damaged file aside, and create a new one if possible."""
         with self._changing:
             self.close()
             try:
@@ -176,7 +176,7 @@ class FallbackStore:
             log.error("%s", self._note)
 
     def _forget_copy(self) -> None:
-        """It grows old, and is not for others' eyes."""
+        """Delete the copy: it becomes outdated, and is private."""
         if self._copy:
             self._copy.close()
             self._copy = None

@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Answers that were given to requests with a key of their own, so that the same request asked again gets the same
-answer and is not carried out twice.
+"""Stored responses to requests with an Idempotency-Key: a repeated request gets the same response and is not
+carried out twice.
 
-Kept over a restart, for a day, and not without end. When the daemon is killed between a change and its answer, the
-answer is lost and the request is carried out again: what it would make exists then, a conflict that harms nobody.
-Knows SQL; nothing of HTTP but that answers have a status, headers and a body.
+Kept over a restart, for a day, and up to a total size. When the daemon is killed between a change and its answer,
+the answer is lost and the request is carried out again: what it would make exists then, a conflict that harms
+nobody. Knows SQL; nothing of HTTP but that answers have a status, headers and a body.
 """
 
 from __future__ import annotations

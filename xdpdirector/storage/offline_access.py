@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens without a daemon: in its file, by one who may write it. What is done here is in the audit, too.
+"""Manages tokens without a daemon, directly in access.db. Changes are in the audit log, too.
 
-Answers are the API's documents. Knows nothing of HTTP.
+Results are the API's documents. Knows nothing of HTTP.
 """
 
 from __future__ import annotations

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The sessions of people at the dashboard, and the one-time codes that begin one: made, told, ended.
+"""Sessions of the dashboard, and the one-time codes that begin one.
 
-A session stands for somebody who has shown who it is already: a user of this host, or the holder of a token. It may
-never do more than that one, and ends when that one's token does. Only digests are stored, as with tokens. Sessions
-outlive the daemon, so that an upgrade asks nobody to log in again; codes do not. Knows no HTTP and no cookies.
+A session belongs to somebody who is already authenticated: a user of this host, or the holder of a token. It has
+never more rights than its holder, and ends when the holder's token does. Only digests are stored, as with tokens.
+Sessions outlive the daemon, so that an upgrade asks nobody to log in again; codes do not. Knows no HTTP and no
+cookies.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The desired state as it was last wanted, in SQLite: every change a revision with author, reason and time.
+"""The desired state in SQLite: every change is a revision with author, reason and time.
 
-A revision holds all services, so that it can be read alone. It also remembers the configuration file that was
-taken in last: its digest and the names of its services. Beside the revisions stand what that file said, and the
-drains under way, which are no wishes but must not be forgotten either. Knows the model and SQL; must not know maps,
-health or the API.
+A revision holds all services, so that it can be read alone, and the digest and service names of the configuration
+file that was merged last. The services of that file and the drains under way are stored beside the revisions. Knows
+the model and SQL; must not know maps, health or the API.
 """
 
 from __future__ import annotations
@@ -113,7 +112,7 @@ _DRAIN_FIELDS = (
 
 
 class Store:
-    """The database at `path`, made when it is not there; one user at a time. StoreError says what to do.
+    """The database at `path`, created when it does not exist; one process at a time. StoreError says what to do.
 
     `patience` is how many seconds to wait for another process that uses it. `xdpdirector.storage.fallback` copes
     with a file that cannot be used.
@@ -140,7 +139,7 @@ class Store:
     # Reading
 
     def latest(self) -> Revision | None:
-        """The state that is wanted now; None as long as nothing was stored."""
+        """The newest revision; None as long as none was stored."""
         row = self.database.row("SELECT max(id) FROM revisions")
         number = row[0] if row else None
         if number is None:
@@ -150,7 +149,7 @@ class Store:
         return self._latest
 
     def revision(self, number: int) -> Revision | None:
-        """None when there is none of that number (any more)."""
+        """None when there is no revision of that number, or it was deleted."""
         row = self.database.row(f"SELECT {_COLUMNS} FROM revisions WHERE id = ?", (number,))
         return self._revision(row) if row else None
 
@@ -212,7 +211,7 @@ class Store:
         return self._latest
 
     def look(self) -> None:
-        """StoreError when it can be seen that nothing can be stored. Writes nothing."""
+        """StoreError when it is visible, without writing, that nothing can be stored."""
         self.database.look()
 
     def try_writing(self) -> None:
@@ -221,7 +220,7 @@ class Store:
             self.database.write("UPDATE revisions SET id = id WHERE id = (SELECT max(id) FROM revisions)")
 
     def _document(self, services: Mapping[str, ServiceSpec]) -> str:
-        """As JSON. What is as it was in the revision before is not written out again."""
+        """As JSON. Services that have not changed since the last revision are not serialized again."""
         texts = {
             name: (spec, known[1])
             if (known := self._texts.get(name)) and known[0] is spec
@@ -264,7 +263,7 @@ class Store:
 
     def _unknown(self, thing: str) -> StoreError:
         return ForeignStoreError(
-            f"{thing} in the state database {self._path} means nothing to this release: "
+            f"{thing} in the state database {self._path} cannot be read by this release: "
             f"install the one that wrote it, {_OR_START_ANEW}"
         )
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tokens that let somebody into the API: made, listed, removed, and told from others.
+"""API tokens: created, listed, removed and verified.
 
 A token is `xdpd_ID_SECRET`. The secret has 256 random bits, so that one round of SHA-256 hides it as well as a slow
 hash would: there is nothing to guess. Only the digest is stored, the text is shown once. Knows no HTTP.

@@ -11,11 +11,11 @@ import pytest
 import tests.support.stage as s
 from tests.support.stage import HOSTS, MACS
 from xdpdirector.control.planner import (
-    Standing,
+    BackendStatus,
     VipVerdict,
     grown,
     plan,
-    standing_of,
+    status_of,
 )
 from xdpdirector.dataplane.service_plan import Hop, ServicePlan, State
 from xdpdirector.model import Address
@@ -80,7 +80,7 @@ def test_a_backend_by_wish_and_standing(
 ) -> None:
     spec = s.service(backends={"web1": s.backend("web1", admin=admin, weight=weight)})
 
-    [member] = plan("web", spec, {"web1": Standing(verdict, "", route)}).members
+    [member] = plan("web", spec, {"web1": BackendStatus(verdict, "", route)}).members
 
     assert (member.state, member.accepts, member.weight) == (state, accepts, weight)
 
@@ -97,7 +97,7 @@ def test_a_backend_by_wish_and_standing(
     ],
 )
 def test_the_way_to_a_backend(route: Route, hop: Hop | None) -> None:
-    [member] = plan("web", s.service("web1"), {"web1": Standing(UP, "", route)}).members
+    [member] = plan("web", s.service("web1"), {"web1": BackendStatus(UP, "", route)}).members
 
     assert (member.address, member.hop) == (HOSTS["web1"], hop)
 
@@ -114,9 +114,9 @@ def test_the_way_to_a_backend(route: Route, hop: Hop | None) -> None:
 def test_why_a_backend_is_down(
     verdict: Operational, route: Route, operational: Operational, why: str
 ) -> None:
-    standing = Standing(verdict, "refused", route)
+    status = BackendStatus(verdict, "refused", route)
 
-    assert (standing.operational, standing.why) == (operational, why)
+    assert (status.operational, status.why) == (operational, why)
 
 
 @pytest.mark.parametrize(
@@ -128,28 +128,28 @@ def test_a_backend_that_is_asked_for_its_mac_for_the_first_time(
     verdict: Operational, operational: Operational
 ) -> None:
     asked = replace(LOST, is_asked=True, why="asking for its MAC address (ARP on eth0)")
-    standing = Standing(verdict, "", asked)
+    status = BackendStatus(verdict, "", asked)
 
-    assert standing.operational is operational
-    assert standing.why == "asking for its MAC address (ARP on eth0)"
+    assert status.operational is operational
+    assert status.why == "asking for its MAC address (ARP on eth0)"
 
 
 def test_why_a_backend_is_up_while_the_director_is_at_fault() -> None:
-    standing = Standing(UP, "", KEPT)
+    status = BackendStatus(UP, "", KEPT)
 
-    assert (standing.operational, standing.why) == (UP, "no route")
+    assert (status.operational, status.why) == (UP, "no route")
 
 
 @pytest.mark.parametrize(
     ("second", "accepting"),
     [
-        pytest.param(Standing(UP, "", FOUND), ["web2"], id="another one is reached"),
-        pytest.param(Standing(DOWN, "refused", FOUND), ["web1"], id="the other one is down"),
-        pytest.param(Standing(UP, "", CUT), ["web1", "web2"], id="the other one is cut off, too"),
+        pytest.param(BackendStatus(UP, "", FOUND), ["web2"], id="another one is reached"),
+        pytest.param(BackendStatus(DOWN, "refused", FOUND), ["web1"], id="the other one is down"),
+        pytest.param(BackendStatus(UP, "", CUT), ["web1", "web2"], id="the other one is cut off, too"),
     ],
 )
-def test_new_connections_go_where_frames_can_go(second: Standing, accepting: list[str]) -> None:
-    made = plan("web", s.service("web1", "web2"), {"web1": Standing(UP, "", CUT), "web2": second})
+def test_new_connections_go_where_frames_can_go(second: BackendStatus, accepting: list[str]) -> None:
+    made = plan("web", s.service("web1", "web2"), {"web1": BackendStatus(UP, "", CUT), "web2": second})
 
     assert [member.name for member in made.members if member.accepts] == accepting
     assert made.members[0].state is SERVING
@@ -161,7 +161,7 @@ def test_a_plan_says_all_that_packets_need_in_configured_order() -> None:
         timeouts={"tcp": 10, "tcpfin": 20, "udp": 15, "syn": 30},
     )  # fmt: skip
 
-    made = plan("web", spec, {name: Standing(UP, "", FOUND) for name in ("web1", "web2")})
+    made = plan("web", spec, {name: BackendStatus(UP, "", FOUND) for name in ("web1", "web2")})
 
     assert [member.name for member in made.members] == ["web2", "web1"]
     assert (made.name, made.listeners, made.scheduler, made.ring_slots) == (
@@ -175,12 +175,10 @@ OTHER, THIRD = s.OTHER_VIP, ip_address("192.0.2.12")
 PARTIAL = Operational.PARTIAL
 
 
-def at(*states: Operational) -> Standing:
+def at(*states: Operational) -> BackendStatus:
     """With these verdicts at the VIPs, in order."""
     vips = zip((s.VIP, OTHER, THIRD), states, strict=False)
-    return standing_of(
-        [VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in vips], FOUND
-    )
+    return status_of([VipVerdict(vip, state, "" if state is UP else "refused") for vip, state in vips], FOUND)
 
 
 @pytest.mark.parametrize(
@@ -202,11 +200,11 @@ def test_a_verdict_is_of_a_vip(
     accepts: bool,
     out: set[Address],
 ) -> None:
-    standing = at(*verdicts)
+    status = at(*verdicts)
 
-    [member] = plan("web", s.service("web1"), {"web1": standing}).members
+    [member] = plan("web", s.service("web1"), {"web1": status}).members
 
-    assert standing.operational is operational
+    assert status.operational is operational
     assert (member.state, member.accepts, member.out) == (state, accepts, out)
 
 
@@ -222,9 +220,9 @@ ASKED = Route("unresolved", ifindex=2, interface="eth0", why="asking for its MAC
     ],
 )
 def test_what_can_be_reached_is_said_of_each_vip(route: Route, states: list[Operational]) -> None:
-    standing = replace(at(UP, DOWN), route=route)
+    status = replace(at(UP, DOWN), route=route)
 
-    assert [standing.at(vip).operational for vip in (s.VIP, OTHER)] == states
+    assert [status.at(vip).operational for vip in (s.VIP, OTHER)] == states
 
 
 @pytest.mark.parametrize(
@@ -242,7 +240,7 @@ def test_reasons_name_their_vips(verdicts: tuple[Operational, ...], reason: str)
 def test_of_many_reasons_some_are_told() -> None:
     vips = [VipVerdict(s.VIP + number, DOWN, f"why {number}") for number in range(5)]
 
-    why = standing_of(vips, FOUND).why
+    why = status_of(vips, FOUND).why
 
     assert why == f"{s.VIP}: why 0; {s.VIP + 1}: why 1; {s.VIP + 2}: why 2; and 2 more VIPs"
 
@@ -267,7 +265,7 @@ def test_a_vip_that_goes_keeps_who_is_out_there_until_it_is_gone() -> None:
 def planned(*names: str, listener: str = f"{s.VIP}:80/tcp", **backends: object) -> ServicePlan:
     """All are up."""
     spec = s.service(*names, listener=listener, backends=backends)
-    return plan("web", spec, {name: Standing(UP, "", FOUND) for name in spec.backends})
+    return plan("web", spec, {name: BackendStatus(UP, "", FOUND) for name in spec.backends})
 
 
 TWO = planned("web1", "web2")

@@ -443,7 +443,7 @@ async def test_a_vip_that_stands_nowhere_is_a_problem() -> None:
 
         assert (missing.ready, missing.problems) == (
             False,
-            (f"VIP {VIP} stands on no interface of this director",),
+            (f"VIP {VIP} is on no interface of this director",),
         )
         assert stage.director.readiness().ready
 
@@ -456,7 +456,7 @@ async def test_a_vip_that_is_routed_through_this_host_need_not_stand_on_it() -> 
         ready = stage.director.readiness()
 
         assert (ready.ready, ready.problems) == (True, ())
-        assert any(f"VIP {VIP} stands on no interface" in warning for warning in ready.warnings)
+        assert any(f"VIP {VIP} is on no interface" in warning for warning in ready.warnings)
 
 
 @story

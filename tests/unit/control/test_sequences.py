@@ -201,7 +201,7 @@ class Sequences(RuleBasedStateMachine):
     def the_plane_holds_what_is_wanted(self) -> None:
         reconciler = self.stage.reconciler
         assert self.plane.plans == {
-            name: plan(name, wanted, {key: reconciler.standing((name, key)) for key in wanted.backends})
+            name: plan(name, wanted, {key: reconciler.backend_status((name, key)) for key in wanted.backends})
             for name, wanted in self.stage.wanted().items()
         }
         assert reconciler.problems() == []

@@ -11,7 +11,7 @@ import tests.support.stage as s
 from tests.support.fake_plane import FakePlane
 from tests.support.stage import HOSTS, MACS, WEB1
 from xdpdirector.control import status_views
-from xdpdirector.control.planner import Standing, VipVerdict, standing_of
+from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
 from xdpdirector.model import Address, AdminState
 from xdpdirector.model.status import (
     BackendView,
@@ -50,7 +50,7 @@ def shown(
     return status_views.backend_view(
         WEB1,
         s.backend("web1", **spec),
-        standing_of(known, route) if known else Standing(verdict, "refused", route),
+        status_of(known, route) if known else BackendStatus(verdict, "refused", route),
         plane.counts(WEB1),
         plane.traffic([WEB1])[WEB1],
         drain,

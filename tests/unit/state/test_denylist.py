@@ -129,5 +129,5 @@ def test_what_is_no_prefix_in_the_file_is_an_error(tmp_path: Path) -> None:
         with store.database.transaction():
             store.database.write("INSERT INTO denied VALUES ('nonsense', '', '', '2025-01-01', 0)")
 
-        with pytest.raises(StoreError, match="means nothing to this release"):
+        with pytest.raises(StoreError, match="cannot be read by this release"):
             DenyStore(lambda: store.database).load()

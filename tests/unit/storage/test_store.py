@@ -198,7 +198,7 @@ def test_a_revision_that_is_not_understood_is_refused(document: str, path: Path)
     prepared(path, f"UPDATE revisions SET document = '{document}'")
 
     assert refusal(path, ForeignStoreError).startswith(
-        f"revision 1 in the state database {path} means nothing to this release"
+        f"revision 1 in the state database {path} cannot be read by this release"
     )
 
 

@@ -110,7 +110,7 @@ def test_a_damaged_way_is_no_fault_of_a_backend_and_is_made_anew(
 
         damage(pair)
         assert not await reaches(network, target, 0.2)
-        assert "cable down" in network.fault(target, since)
+        assert "veth pair is down" in network.fault(target, since)
 
         await network.prepare(target, route)
         assert await reaches(network, target)

@@ -99,4 +99,4 @@ def test_without_rights_it_says_what_it_could_not_see(silent: LabDirector) -> No
 
     assert any("sees only what any user may" in text for text in of(items, "rights", "note"))
     assert of(items, "network", "error") == []
-    assert any("cannot ask its network" in text for text in of(items, "network", "warning"))
+    assert any("cannot probe its network" in text for text in of(items, "network", "warning"))

@@ -67,7 +67,7 @@ class Connections:
             clients = ip_network(query.client, strict=False) if query.client else None
         except ValueError as error:
             raise InvalidRequestError(
-                f"'{query.client}' is no address and no prefix", pointer="/client"
+                f"'{query.client}' is neither an address nor a prefix", pointer="/client"
             ) from error
         wanted = _Wanted(query.service, query.backend, clients)
         services, backends = dict(self._indices.services), dict(self._indices.backends)

@@ -36,7 +36,7 @@ class Question(Frozen):
     @model_validator(mode="after")
     def _of_one_family(self) -> Question:
         if self.client.version != self.vip.version:
-            raise ValueError(f"{self.client} and {self.vip} are not of one version of IP")
+            raise ValueError(f"{self.client} and {self.vip} are of different IP versions")
         return self
 
     @property

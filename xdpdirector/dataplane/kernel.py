@@ -163,7 +163,7 @@ class RealPlane:
         def read_while_open() -> ConnectionPage:
             with self._using, _explained():
                 if self._closed:
-                    raise DataplaneError("the daemon is stopping: ask again when it runs")
+                    raise DataplaneError("the daemon is stopping: try again when it runs")
                 return read()
 
         return read_while_open

@@ -117,7 +117,7 @@ def refuse_losses(plans: list[Carried]) -> None:
     ]
     if lost:
         raise ConflictError(
-            "the new program cannot take over what the running one remembers: "
+            "the new program cannot adopt all state of the running one: "
             f"{'; '.join(map(str, lost))}. Nothing that runs was changed. Drain first, or accept the loss with "
             "`xdpdirector load --lose-connections`"
         )

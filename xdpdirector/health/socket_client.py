@@ -198,7 +198,7 @@ class Helper:
     def _end_it(self) -> None:
         """Kill a helper that does not answer: its sibling starts another one."""
         if self._serving is not None:
-            log.warning("%s does not answer, and is ended", _THE_HELPER)
+            log.warning("%s does not answer: killing it", _THE_HELPER)
             with contextlib.suppress(OSError):
                 signal.pidfd_send_signal(self._serving, signal.SIGKILL)
             self._serving = _instead(self._serving, None)

@@ -214,7 +214,7 @@ class CheckNetwork:
                 self._inner = self._inner or await _Inner.made(self._instance, self._enter, self._clock)
             except OSError as error:
                 if self._had_one:
-                    raise CheckImpossible(f"{error.strerror or error}: no VIP can be asked for") from error
+                    raise CheckImpossible(f"{error.strerror or error}: the VIPs cannot be probed") from error
                 self._refuse(subject, error)
                 return None
             self._had_one = True
@@ -225,7 +225,7 @@ class CheckNetwork:
         if error.errno == errno.EPERM:
             why += "; let root start the daemon: it makes the checks' namespace before it becomes its `user`"
         if self._refused.get(subject, ("", 0.0))[0] != why:
-            log.warning("checks by %s cannot ask VIPs: %s", subject, why)
+            log.warning("health checks over %s cannot probe VIPs: %s", subject, why)
         self._refused[subject] = why, self._clock() + RETRY
 
     def _identify(self, opened: socket.socket) -> None:
@@ -363,10 +363,11 @@ class _Inner:
             self._whole_at[key] = now
             return ""
         self._give_up(ifindex)
-        log.warning("somebody took the checks' filters off %s, or their cable down: they are made anew", name)
-        return (
-            f"somebody took the filters off {name} that bring a VIP's answers back, or the checks' cable down"
+        log.warning(
+            "the health checks' tc filters or veth pair on %s were removed or changed: making them again",
+            name,
         )
+        return f"the checks' tc filters for a VIP's replies on {name} are gone, or their veth pair is down"
 
     def _give_up(self, ifindex: int) -> None:
         leg = self._legs.pop(ifindex)

@@ -40,9 +40,9 @@ def blind(why: str) -> Draft:
     return Draft(
         FindingKind.BLIND,
         "director",
-        "the director cannot ask its network: other owners of a VIP and backends without it go unnoticed",
+        "the director cannot probe its network: other machines with a VIP and backends without it go unnoticed",
         f"opening a packet socket: {why}",
-        "give the daemon CAP_NET_RAW (AmbientCapabilities= in its systemd unit), or switch the questions off: "
+        "give the daemon CAP_NET_RAW (AmbientCapabilities= in its systemd unit), or switch the probes off: "
         "`lan: {probe: false}`",
     )
 
@@ -98,7 +98,7 @@ def claimed_by_stranger(vip: Address, mac: bytes, sight: Sight, known_as: Collec
         f"another machine, {name}, has the VIP {vip} on {sight.interface}: "
         "some clients go to it and not to the director",
         _heard(vip, mac, sight),
-        f"take {vip} off that machine: the switch's MAC table tells its port. If it is a second director, let only "
+        f"take {vip} off that machine: the switch's MAC table shows its port. If it is a second director, let only "
         "one of them hold the VIP: VRRP, with `vips: external`",
         vip,
         (),
@@ -111,10 +111,10 @@ def vip_missing(vip: Address, targets: Sequence[Target], evidence: str) -> Draft
     return Draft(
         FindingKind.VIP_MISSING,
         targets[0].names[0],
-        f"{_all(targets)} does not have the VIP {vip}: what clients send there is lost",
+        f"{_all(targets)} does not have the VIP {vip}: packets that clients send there are lost",
         evidence,
         f"on that backend: `ip address add {vip}/{vip.max_prefixlen} dev lo`; if it is there, a firewall of that "
-        f"backend drops what comes for {vip}",
+        f"backend drops packets to {vip}",
         vip,
         _names(targets),
         targets[0].route.mac,
@@ -144,9 +144,9 @@ def duplicate_backend(target: Target, macs: Collection[bytes]) -> Draft:
     return Draft(
         FindingKind.DUPLICATE_BACKEND,
         target.names[0],
-        f"{len(macs)} machines have the address of {target}: what is meant for it goes now to one, now to another",
+        f"{len(macs)} machines have the address of {target}: frames for it go now to one, now to another",
         f"one question by {protocol(target.address)} was answered by {_listed(macs)}",
-        "give each of them an address of its own: the switch's MAC table tells their ports",
+        "give each of them an address of its own: the switch's MAC table shows their ports",
         None,
         target.names,
         None,
@@ -179,7 +179,7 @@ def backend_is_router(target: Target, gateway: Address) -> Draft:
         f"{target} is this director's router: clients' packets that come in through it are taken for those that it "
         "has scheduled as another director, and are not scheduled to it",
         f"the default route goes by {gateway}; {known}",
-        "say `router: true` of this backend; but not if it is a director that has this machine as a backend",
+        "set `router: true` on this backend; but not if it is a director that has this machine as a backend",
         None,
         target.names,
         target.route.mac,
@@ -195,7 +195,7 @@ def _heard(vip: Address, mac: bytes, sight: Sight) -> str:
     question = "an ARP probe" if vip.version == 4 else "a neighbour solicitation"
     words = {
         Manner.ANSWER: f"answered {question}",
-        Manner.ANNOUNCEMENT: "announced it unasked",
+        Manner.ANNOUNCEMENT: "announced it without a request",
         Manner.QUESTION: f"sent ARP requests with {vip} as their sender",
     }
     return f"{mac.hex(':')} " + " and ".join(words[manner] for manner in Manner if manner in sight.heard)

@@ -221,7 +221,7 @@ class Lan:
             try:
                 await work()
             except OSError as error:
-                log.warning("a look at the network failed: %s", error)
+                log.warning("probing the network failed: %s", error)
             await asyncio.sleep(self._pace.to_all)
 
     # Judging

@@ -266,7 +266,7 @@ def _raise_unless_another_mode_may_help(step: _Step, error: OSError) -> None:
         ) from error
     if error.errno == errno.EEXIST:
         raise ConflictError(
-            f"somebody else changed the program on {step.interface} at this moment"
+            f"another process changed the program on {step.interface} at the same time"
         ) from error
 
 

@@ -52,7 +52,7 @@ class SecondaryMacs:
                     links = interfaces.everything(requests)
                     self._tell(read(requests, [link.index for link in links if link.name in self._names]))
             except (OSError, DirectorError) as error:  # retried at the next poll
-                log.warning("the secondary MACs cannot be looked at: %s", error)
+                log.warning("the secondary MACs cannot be read: %s", error)
             await asyncio.sleep(LOOKS_APART)
 
 

@@ -51,7 +51,7 @@ def test_status_0_is_fine() -> None:
         ("exit 1", "/bin/sh ended with status 1"),
         ("kill -9 $$", "/bin/sh was ended by SIGKILL"),
         ("sleep 300", "/bin/sh did not end within 2s, and was killed"),
-        ("yes no; exit 1", "/bin/sh said more than 64 KiB, and was killed"),
+        ("yes no; exit 1", "/bin/sh wrote more than 64 KiB of output, and was killed"),
         ("printf '%60000s' | tr ' ' x; exit 1", f"/bin/sh ended with status 1: {'x' * 160}"),
     ],
     ids=["words", "errors", "silence", "signal", "late", "endless", "much"],

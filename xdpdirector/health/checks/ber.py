@@ -22,7 +22,7 @@ class Element:
     def number(self, octets: int) -> int:
         """The value of an INTEGER or ENUMERATED of at most that many bytes."""
         if self.tag not in (INTEGER, ENUMERATED) or not 1 <= len(self.content) <= octets:
-            raise ValueError("no small number")
+            raise ValueError("an integer has the wrong type or size")
         return int.from_bytes(self.content, signed=True)
 
 
@@ -46,7 +46,7 @@ def read(data: bytes | memoryview) -> tuple[Element, memoryview]:
     if length & 0x80:
         start += length & 0x7F
         if not 2 < start <= 6 or len(view) < start:
-            raise ValueError("no definite length")
+            raise ValueError("the length is indefinite or too large")
         length = int.from_bytes(view[2:start])
     if len(view) - start < length:
         raise ValueError("it is broken off")

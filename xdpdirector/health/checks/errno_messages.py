@@ -92,4 +92,6 @@ def late_search(search: Search, target: Target, timeout: float) -> CheckFailed |
         return CheckFailed(
             f"the answer of {target} could not be searched for '{search.text}' within {within}"
         )
-    return CheckImpossible(f"no search for '{search.text}' could begin within {within}: others take too long")
+    return CheckImpossible(
+        f"no search for '{search.text}' started within {within}: other searches take too long"
+    )

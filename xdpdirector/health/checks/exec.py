@@ -85,7 +85,7 @@ async def _run(command: tuple[str, ...], target: Target, output: _Output) -> int
     try:
         await asyncio.wait({ended, output.too_much}, return_when=asyncio.FIRST_COMPLETED)
         if not ended.done():
-            raise CheckFailed(f"{command[0]} said more than 64 KiB, and was killed")
+            raise CheckFailed(f"{command[0]} wrote more than 64 KiB of output, and was killed")
         return ended.result()
     finally:
         ended.cancel()

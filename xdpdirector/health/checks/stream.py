@@ -112,7 +112,7 @@ class Channel:
         except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
             return b""
         except ssl.SSLError as error:
-            raise CheckFailed(f"TLS with {self.target} broke: {error.reason or error}") from error
+            raise CheckFailed(f"TLS with {self.target} failed: {error.reason or error}") from error
         self._received += len(data)
         return data
 

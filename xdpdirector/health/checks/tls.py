@@ -82,7 +82,7 @@ def not_after(certificate: bytes) -> float:
     form = _TIMES.get(end.tag)
     text = bytes(end.content[:16]).decode("ascii", "replace")
     if form is None or len(text) != _LENGTHS[end.tag] or not (text[:-1].isascii() and text[:-1].isdecimal()):
-        raise ValueError("its end is no time")
+        raise ValueError("its end is not a valid time")
     moment = datetime.strptime(text, form)
     if end.tag == 0x17:  # a year of two digits is from 1950 to 2049, strptime's from 1969 to 2068
         moment = moment.replace(year=moment.year % 100 + (1900 if moment.year % 100 >= 50 else 2000))

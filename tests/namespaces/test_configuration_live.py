@@ -208,7 +208,7 @@ def test_sighup_takes_the_file_in_again(lab: Lab, director: LabDirector, first: 
         wait_until(lambda: not director.client.get("/readyz")["warnings"], "all is well again")
 
         assert broken["ready"]
-        assert "not taken in" in broken["warnings"][0]
+        assert "not merged" in broken["warnings"][0]
         assert running.who() == "backend2"
         assert view(director, "backend2")["weight"] == 1
 

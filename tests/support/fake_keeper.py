@@ -8,7 +8,7 @@ from collections.abc import Collection
 from xdpdirector.model.guard import Prefix
 from xdpdirector.state.denylist import (
     Denials,
-    Kept,
+    StoredDenyList,
 )
 
 
@@ -16,16 +16,16 @@ class FakeKeeper:
     """Remembers; `broken` is raised by what is asked next."""
 
     def __init__(self) -> None:
-        self.kept = Kept({})
+        self.kept = StoredDenyList({})
         self.broken: Exception | None = None
 
-    def load(self) -> Kept:
+    def load(self) -> StoredDenyList:
         return self.kept
 
-    def keep(self, before: Denials, kept: Kept) -> None:
+    def keep(self, before: Denials, kept: StoredDenyList) -> None:
         if self.broken:
             raise self.broken
         self.kept = kept
 
-    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
+    def keep_some(self, before: Denials, kept: StoredDenyList, touched: Collection[Prefix]) -> None:
         self.keep(before, kept)

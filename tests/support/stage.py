@@ -38,7 +38,7 @@ from xdpdirector.net.neighbours import (
 )
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import (
-    Keeper,
+    DenyListStore,
 )
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import History, Revision, RevisionDraft, Summary
@@ -228,7 +228,7 @@ class Stage:
         self,
         plane: FakePlane | None = None,
         patience: float = 0.0,
-        kept: tuple[History, Keeper] | None = None,
+        kept: tuple[History, DenyListStore] | None = None,
         **services: ServiceSpec,
     ) -> None:
         """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake."""

@@ -28,7 +28,7 @@ from xdpdirector.api.server.server import Server
 from xdpdirector.api.server.sockets import opened_doors
 from xdpdirector.client import Client
 from xdpdirector.model.access import ApiSpec, Endpoint, Role
-from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.storage.tokens import TokenSpec
@@ -85,7 +85,7 @@ class StagedDaemon:
             ) as archive,
         ):
             _, self.token = access.tokens.add(TokenSpec(name="tester", role=Role.ADMIN))
-            denials = DenyStore(lambda: archive.database)
+            denials = SqliteDenyList(lambda: archive.database)
             self.stage = Stage(LivelyPlane(), kept=(archive, denials))
             app = create_app(self.stage.director, access, StoredAnswers(lambda: archive.database))
             with opened_doors(self.socket, spec, access.tokens) as doors:

@@ -25,7 +25,7 @@ from xdpdirector.errors import UnreachableError
 from xdpdirector.paths import InstancePaths
 
 if TYPE_CHECKING:
-    from xdpdirector.storage.offline_access import Offline
+    from xdpdirector.storage.offline_access import OfflineAccess
 
 app = typer.Typer(help="Tokens for the API: add, list, remove.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The token's name.", show_default=False)]
@@ -99,16 +99,16 @@ def audit(
     answer(output, document, lambda: _audit(document))
 
 
-def _asked(chosen: Target, online: Callable[[Target], Any], offline: Callable[[Offline], Any]) -> Any:
+def _asked(chosen: Target, online: Callable[[Target], Any], offline: Callable[[OfflineAccess], Any]) -> Any:
     """Of the daemon; of its file when none runs here."""
     try:
         return online(chosen)
     except UnreachableError:
         if chosen.socket is not None:
             raise
-    from xdpdirector.storage.offline_access import Offline
+    from xdpdirector.storage.offline_access import OfflineAccess
 
-    with Offline(InstancePaths(chosen.instance).access) as file:
+    with OfflineAccess(InstancePaths(chosen.instance).access) as file:
         result = offline(file)
         print(f"No daemon runs: {file.path} was used directly.", file=sys.stderr)
         return result

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 
 class CarrierTable(Protocol):
-    """What the director needs; `Carriers` and `FakeCarriers` are both one."""
+    """What the director needs; `AttachKeeper` and `FakeCarriers` are both one."""
 
     def problems(self) -> list[str]:
         """A sentence for each thing that keeps packets from reaching the program or from leaving."""
@@ -40,7 +40,7 @@ class CarrierTable(Protocol):
         """See `Losses.counts`."""
 
 
-class Carriers:
+class AttachKeeper:
     """Keeps the program of this instance attached to the interfaces `names`, in this mode."""
 
     def __init__(

@@ -29,14 +29,14 @@ from xdpdirector.state.diff import (
 )
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.edits import Services
-from xdpdirector.state.file_merge import Ground, keep_admin, merge_file
+from xdpdirector.state.file_merge import MergeContext, keep_admin, merge_file
 from xdpdirector.state.revisions import History, Revision, Summary
 
 FIXED = tuple(name for name in Configuration.model_fields if name not in ("services", "guard"))
 
 
 @dataclass(frozen=True)
-class Beginning:
+class InitialState:
     """What a daemon starts with. `takes_in`: the file was merged, and this is to be stored; `is_new`: the file
     differs from the one that was merged last; `refusal`: why the file could not be merged."""
 
@@ -47,29 +47,31 @@ class Beginning:
     refusal: str = ""
 
 
-def beginning(history: History, configuration: Configuration, digest: str, plane: Plane) -> Beginning:
+def initial_state(history: History, configuration: Configuration, digest: str, plane: Plane) -> InitialState:
     """By the rule of `ConfigurationService.reload`. A file that cannot be taken in keeps no daemon from serving
     what was stored. What the plane does not hold, as after a boot, has no flows to lose."""
     stored, file = history.latest(), configuration.services
     if stored is None:
-        return Beginning(file, takes_in=True, is_new=True)
+        return InitialState(file, takes_in=True, is_new=True)
     if stored.file_digest == digest:
-        return Beginning(stored.services, takes_in=history.file() is None)
+        return InitialState(stored.services, takes_in=history.file() is None)
     leaving = frozenset(key for key, drain in history.drains().items() if drain.leaves)
     held = plane.services()
     try:
-        merged = merge_file(stored.services, file, ground(history, stored, plane, stored.services, leaving))
+        merged = merge_file(
+            stored.services, file, merge_context(history, stored, plane, stored.services, leaving)
+        )
         before = {name: spec for name, spec in stored.services.items() if name in held}
         asking = check_ports.all_kept(stored.services, merged.services)
         services = edits.replace_all(before, asking)
     except DirectorError as error:
-        return Beginning(stored.services, refusal=error.detail)
-    return Beginning(services, merged.leaving, takes_in=True, is_new=True)
+        return InitialState(stored.services, refusal=error.detail)
+    return InitialState(services, merged.leaving, takes_in=True, is_new=True)
 
 
-def ground(
+def merge_context(
     history: History, stored: Revision | None, plane: Plane, services: Services, leaving: Collection[Key]
-) -> Ground:
+) -> MergeContext:
     """What the merge of a file needs to know of the present state."""
 
     def busy(key: Key) -> str:
@@ -80,7 +82,7 @@ def ground(
             f"may have connections that '{services[key[0]].scheduler}' keeps no record of" if unseen else ""
         )
 
-    return Ground(
+    return MergeContext(
         before=history.file(), names=stored.file_services if stored else (), leaving=leaving, busy=busy
     )
 
@@ -132,7 +134,7 @@ class ConfigurationService:
             nonlocal leaving
             if not is_new:
                 return now
-            merged = merge_file(now, configuration.services, self._ground(stored))
+            merged = merge_file(now, configuration.services, self._merge_context(stored))
             leaving = merged.leaving
             return merged.services
 
@@ -155,9 +157,9 @@ class ConfigurationService:
         )
         return plan
 
-    def _ground(self, stored: Revision | None) -> Ground:
+    def _merge_context(self, stored: Revision | None) -> MergeContext:
         leaving = self._desired.drains.leaving()
-        return ground(self._history, stored, self._plane, self._desired.services, leaving)
+        return merge_context(self._history, stored, self._plane, self._desired.services, leaving)
 
     def refuse_file(self, why: str) -> None:
         """Note that the file was read again and cannot be merged."""
@@ -199,7 +201,7 @@ class ConfigurationService:
         file: tuple[str, Services] | None = None,
     ) -> Plan:
         if dry_run:
-            found = await self._desired.only_tried(await self._made(make), intent, EVERYTHING)
+            found = await self._desired.dry_run(await self._made(make), intent, EVERYTHING)
             return Plan(
                 dry_run=True,
                 revision=self._desired.revision,

@@ -15,13 +15,13 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from xdpdirector.config.json_pointer import pointer
-from xdpdirector.control.preview import tried
+from xdpdirector.control.preview import dry_run_result
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import DamagedStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, Key
 from xdpdirector.state import edits, etag
-from xdpdirector.state.change_events import happenings
+from xdpdirector.state.change_events import change_events
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.dry_run import DryRunError
@@ -120,10 +120,10 @@ class DesiredState:
         `drain` may begin a drain; `file`: the digest and the services of the configuration file that the change
         merges."""
         if intent.dry_run:
-            raise await self.only_tried(edit, intent, target, document)
+            raise await self.dry_run(edit, intent, target, document)
         async with self._reconciler.lock:
             before = self.services
-            wanted = self.tried(edit, intent, target, document)
+            wanted = self.checked(edit, intent, target, document)
             if wanted is before and file is None:
                 return
             drains = self.drains.copy()
@@ -139,7 +139,7 @@ class DesiredState:
                 await self._reconciler.transactions.run(wanted, store)
             await self._reconciler.ensure_vips()
 
-    def tried(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
+    def checked(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
         """The services after `edit`, with all checks that need no data plane. The edit itself raises
         NotFoundError."""
         made, tag = document or target, self.tag(target)
@@ -153,17 +153,19 @@ class DesiredState:
         self._reconciler.refuse_unreachable(wanted, self.services, inside)
         return wanted
 
-    async def only_tried(
+    async def dry_run(
         self, edit: Edit, intent: Intent, target: Target, document: Target | None = None
     ) -> DryRunError:
         """What the edit would do. Raises the errors that the change would raise, CapacityError included."""
         before = self.services
-        wanted = self.tried(edit, intent, target, document)
+        wanted = self.checked(edit, intent, target, document)
         await asyncio.sleep(0)  # let others run: both halves may take long
         self._reconciler.transactions.check(wanted)
-        return await tried(self._plane, before, wanted, await self._reconciler.missing(before, wanted))
+        return await dry_run_result(
+            self._plane, before, wanted, await self._reconciler.missing(before, wanted)
+        )
 
-    def is_of_file(self, service: str) -> bool:
+    def is_in_file(self, service: str) -> bool:
         """Whether the configuration file that was merged last has the service."""
         latest = self._history.latest()
         return latest is not None and service in latest.file_services
@@ -267,7 +269,7 @@ class DesiredState:
 
     def _publish(self, before: Services, after: Services, author: str, reason: str) -> None:
         log.info("revision %d by %s: %s", self.revision, author, reason)
-        for kind, subject, text, data in happenings(before, after):
+        for kind, subject, text, data in change_events(before, after):
             self._reconciler.events.publish(
                 kind, subject, text, **data, author=author, reason=reason, revision=self.revision
             )

@@ -181,7 +181,7 @@ class DrainController:
         if key not in self._desired.drains.leaving():
             raise ConflictError("it has come back")
         service, left = key[0], edits.delete_backend(now, *key)
-        if left[service].backends or self._desired.is_of_file(service):
+        if left[service].backends or self._desired.is_in_file(service):
             return left
         return edits.delete_service(left, service)
 

@@ -32,7 +32,7 @@ from xdpdirector.model.status import (
 )
 from xdpdirector.state import denylist, etag
 from xdpdirector.state.change_request import Intent
-from xdpdirector.state.denylist import Denial, Denials, Keeper, Kept
+from xdpdirector.state.denylist import Denial, Denials, DenyListStore, StoredDenyList
 from xdpdirector.state.diff import Difference
 from xdpdirector.state.dry_run import DryRunError, beside
 from xdpdirector.state.edits import Services
@@ -52,7 +52,7 @@ class GuardController:
     def __init__(
         self,
         plane: Plane,
-        keeper: Keeper,
+        keeper: DenyListStore,
         events: Events,
         services: Callable[[], Services],
         sizes: Sizes,
@@ -66,9 +66,9 @@ class GuardController:
         """Why the store may differ from the deny list; empty when it does not."""
         self._plane, self._keeper, self._events, self._services = plane, keeper, events, services
         self._room = sizes.denied
-        self._kept, self._file = Kept({}), GuardSpec()
+        self._kept, self._file = StoredDenyList({}), GuardSpec()
         self._sum: tuple[Denials, int] | None = None
-        """Of a list, the sum of numbers that stand for its entries: whoever has another list has another sum."""
+        """A list and the sum of its entries' hashes, which its ETag is made of."""
         self._upkeep: asyncio.Task[None] | None = None
         self._addresses = _Addresses({})
         self._turn = asyncio.Lock()
@@ -77,30 +77,30 @@ class GuardController:
     # Life
 
     def start(self, spec: GuardSpec) -> None:
-        """Go on with what is kept, and take in what the configuration file says. CapacityError.
+        """Load the stored deny list, and merge the configuration file's. CapacityError.
 
-        As long as what is kept cannot be read, what the plane denies stays denied.
+        As long as the store cannot be read, the prefixes that the data plane denies stay denied.
         """
         unknown = Denial("denied by the data plane already", "unknown", utc_now())
-        self._kept = Kept(dict.fromkeys(self._plane.denied(), unknown))
+        self._kept = StoredDenyList(dict.fromkeys(self._plane.denied(), unknown))
         self._take_in(spec)
-        self._upkeep = self._tasks.start("the repair of the deny list", self._keep_true)
+        self._upkeep = self._tasks.start("the repair of the deny list", self._keep_up)
 
     async def take_in(self, spec: GuardSpec) -> None:
-        """Make what the configuration file says part of the list."""
+        """Merge the deny list of the configuration file."""
         async with self._turn:
             self._take_in(spec)
 
     def _take_in(self, spec: GuardSpec) -> None:
         self._file = spec
         before = self._kept.denials
-        self._take_up()
+        self._load()
         now = self._kept.denials
         new, gone = [each for each in now if each not in before], [each for each in before if each not in now]
-        self._tell(new, gone, "file", "the configuration file changed")
+        self._publish(new, gone, "file", "the configuration file changed")
 
-    def _take_up(self) -> None:
-        """Go on with what is kept, and the file; with what is known already as long as nothing can be read."""
+    def _load(self) -> None:
+        """Load the store and merge the file; use the present list as long as the store cannot be read."""
         known, self.warning = self._kept, ""
         try:
             known = self._keeper.load()
@@ -108,7 +108,7 @@ class GuardController:
             self.warning = f"the deny list cannot be read: {error.detail}"
         wanted = _with_file(known, self._file)
         self._plane.deny(wanted.denials.keys())
-        self._kept = Kept(wanted.denials, known.file_digest)
+        self._kept = StoredDenyList(wanted.denials, known.file_digest)
         if self.warning or wanted.file_digest == known.file_digest:
             return
         try:
@@ -118,7 +118,7 @@ class GuardController:
             self.warning = f"the deny list cannot be stored: {error.detail}"
 
     async def close(self) -> None:
-        """The plane stays as it is."""
+        """Stop the repair; the data plane stays as it is."""
         if self._upkeep:
             self._upkeep.cancel()
             await asyncio.gather(self._upkeep, return_exceptions=True)
@@ -139,7 +139,7 @@ class GuardController:
         )
 
     def denied(self, client: Address | None = None) -> list[Prefix]:
-        """The denied prefixes in the order in which they came; those over `client` only, the widest first."""
+        """The denied prefixes, the oldest first; with `client` only those that contain it, the widest first."""
         if client is None:
             return list(self._kept.denials)
         return denylist.covering(self._kept.denials, denylist.of_host(client))
@@ -166,7 +166,7 @@ class GuardController:
         )
 
     def tag(self, prefix: Prefix | None = None) -> str:
-        """Of the list, or of an entry: another one after each change. NotFoundError."""
+        """The ETag of the list, or of an entry. NotFoundError."""
         denials = self._kept.denials
         if prefix is not None:
             return etag.tag(str(prefix), denylist.find(denials, prefix).reason)
@@ -177,7 +177,7 @@ class GuardController:
     # Writing
 
     async def add(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
-        """ConflictError when just this prefix is denied already."""
+        """Deny a prefix. ConflictError when exactly this prefix is denied already."""
         async with self._turn:
             place = f"the denial of {entry.prefix}"
             intent.require_new(place, self._tag_of(entry.prefix))
@@ -186,7 +186,7 @@ class GuardController:
             return await self._changed(wanted, entry, intent)
 
     async def put(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
-        """Deny it, or give another reason."""
+        """Deny a prefix, or change the reason."""
         async with self._turn:
             place, tag = f"the denial of {entry.prefix}", self._tag_of(entry.prefix)
             if tag is None:
@@ -204,7 +204,7 @@ class GuardController:
             await self._change(wanted, [prefix], intent, f"allow {prefix}")
 
     async def replace(self, entries: Collection[DenyEntry], *, intent: Intent) -> None:
-        """Deny exactly these; all of it or nothing. InvalidRequestError, CapacityError."""
+        """Replace the whole list. InvalidRequestError, CapacityError."""
         async with self._turn:
             intent.require("the deny list", self.tag())
             before = self._kept.denials
@@ -222,9 +222,9 @@ class GuardController:
         return self.tag(prefix) if prefix in self._kept.denials else None
 
     async def _change(self, after: Denials, touched: Collection[Prefix], intent: Intent, what: str) -> None:
-        """Only those of `touched` may differ: what the others are costs nothing. DryRunError when it is only
-        tried."""
-        before, kept = self._kept.denials, Kept(after, self._kept.file_digest)
+        """Only prefixes of `touched` may differ, so that the cost does not grow with the list. DryRunError for a
+        dry run."""
+        before, kept = self._kept.denials, StoredDenyList(after, self._kept.file_digest)
         if intent.dry_run:
             if len(after) > self._room:
                 raise CapacityError(
@@ -239,7 +239,7 @@ class GuardController:
             self._plane.deny_some(new, gone)
             await to_its_end(partial(self._keeper.keep_some, before, kept, touched))
         except Exception:
-            self._bring(before)
+            self._apply(before)
             raise
         self.tag()
         assert self._sum
@@ -250,9 +250,9 @@ class GuardController:
         attempt = attempt_under_way()
         if attempt:
             attempt.reason = reason
-        self._tell(new, gone, intent.author, reason)
+        self._publish(new, gone, intent.author, reason)
 
-    def _tell(self, new: Collection[Prefix], gone: Collection[Prefix], author: str, reason: str) -> None:
+    def _publish(self, new: Collection[Prefix], gone: Collection[Prefix], author: str, reason: str) -> None:
         now = self._kept.denials
         if len(new) + len(gone) > MOST_TOLD:
             text = f"prefixes denied: {len(new)}, and denied no more: {len(gone)}"
@@ -267,14 +267,14 @@ class GuardController:
 
     # Repair
 
-    async def _keep_true(self) -> None:
+    async def _keep_up(self) -> None:
         while True:
             await asyncio.sleep(UPKEEP_APART)
             await self.look()
 
     async def look(self) -> None:
-        """Repair what has drifted, or could not be brought or read before. When all is as it should be, that costs
-        a bounded time however many are denied, and nothing is written."""
+        """Repair drift, and retry what failed before. Without drift the cost does not grow with the list, and
+        nothing is written."""
         async with self._turn:
             if self.warning or self.trouble or not await self._is_as_told():
                 self.repair()
@@ -287,10 +287,10 @@ class GuardController:
             return False
 
     def repair(self) -> None:
-        """Bring the plane to the list again, where it drifted."""
+        """Write the list to the data plane where that drifted."""
         if self.warning:
             self._try_again()
-        failed, places = bool(self.trouble), self._bring(self._kept.denials)
+        failed, places = bool(self.trouble), self._apply(self._kept.denials)
         if places and not failed:
             text = f"places of the data plane that had drifted and were repaired: {places}"
             self._events.publish("dataplane.drift", "guard", text, places=places)
@@ -298,12 +298,12 @@ class GuardController:
 
     def _try_again(self) -> None:
         try:
-            self._take_up()
+            self._load()
         except DirectorError as error:
             log.warning("the deny list is not in the data plane: %s", error.detail)
 
-    def _bring(self, denials: Denials) -> int:
-        """How many places were written; `trouble` says what went wrong."""
+    def _apply(self, denials: Denials) -> int:
+        """Write the list to the data plane; the number of writes. `trouble` holds the error."""
         try:
             places = self._plane.deny(denials.keys())
             self.trouble = ""
@@ -332,13 +332,13 @@ def _number(prefix: Prefix, denial: Denial) -> int:
     return int.from_bytes(sha256(f"{prefix} {denial.reason}".encode()).digest(), "big")
 
 
-def _with_file(kept: Kept, spec: GuardSpec) -> Kept:
+def _with_file(kept: StoredDenyList, spec: GuardSpec) -> StoredDenyList:
     digest = sha256(spec.model_dump_json().encode()).hexdigest()
-    return Kept(denylist.merged_with_file(kept, spec.deny, digest, utc_now()), digest)
+    return StoredDenyList(denylist.merged_with_file(kept, spec.deny, digest, utc_now()), digest)
 
 
 class _Addresses:
-    """Those of the backends, in their order, so that it costs little to see which ones are under a prefix."""
+    """The backends' addresses, sorted, to find those in a prefix quickly."""
 
     def __init__(self, services: Services) -> None:
         self.services = services

@@ -14,8 +14,10 @@ from xdpdirector.state.dry_run import DryRunError
 from xdpdirector.state.edits import Services
 
 
-async def tried(plane: Plane, before: Services, after: Services, missing: tuple[Missing, ...]) -> DryRunError:
-    """What a change of services would do."""
+async def dry_run_result(
+    plane: Plane, before: Services, after: Services, missing: tuple[Missing, ...]
+) -> DryRunError:
+    """The result of a dry run of a change of services."""
 
     def count(key: Key) -> tuple[int, bool]:
         return running(plane, before[key[0]], key)

@@ -24,8 +24,8 @@ from xdpdirector.api.auth.access import Access
 from xdpdirector.api.server.server import Door, Server
 from xdpdirector.api.server.sockets import Certificates, opened_doors
 from xdpdirector.config import config_file
-from xdpdirector.control.attach_keeper import Carriers
-from xdpdirector.control.configuration import beginning
+from xdpdirector.control.attach_keeper import AttachKeeper
+from xdpdirector.control.configuration import initial_state
 from xdpdirector.control.director import Director
 from xdpdirector.control.events import Events
 from xdpdirector.control.guard_controller import GuardController
@@ -56,7 +56,7 @@ from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips
 from xdpdirector.paths import InstancePaths
 from xdpdirector.storage import event_ids
-from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.sync.connection_sync import ConnectionSync
@@ -136,7 +136,7 @@ async def _serve(
         )
         stored, digest = archive.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
-        begun = beginning(archive, wanted, digest, plane)
+        begun = initial_state(archive, wanted, digest, plane)
         events, tasks = Events(first=event_ids.begin(paths.events)), BackgroundTasks()
         tasks.watch_callbacks()
         weaknesses = exec_check.notes(wanted.checks)
@@ -169,7 +169,7 @@ async def _serve(
             has_peers=wanted.sync is not None and wanted.vips == "external",
         )
         certificates = Certificates(access.spec, doors)
-        carriers = Carriers(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
+        carriers = AttachKeeper(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
         lan = Lan(
             wanted.lan,
             wanted.interfaces,
@@ -188,7 +188,7 @@ async def _serve(
             lan=lan,
             guard=GuardController(
                 plane,
-                DenyStore(lambda: archive.database),
+                SqliteDenyList(lambda: archive.database),
                 events,
                 lambda: reconciler.services,
                 wanted.sizes,

@@ -13,7 +13,7 @@ INDENT = "    "
 """Before each line of a traceback, which may hold a client's text: no other line begins so."""
 
 
-class Harmless(logging.Formatter):
+class OneLineFormatter(logging.Formatter):
     """A record is one line, and what follows it, a traceback, is indented."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 (logging's name)
@@ -29,7 +29,7 @@ class Harmless(logging.Formatter):
 def begin() -> None:
     """From now on there is a log; nothing changes when there is one already."""
     handler = logging.StreamHandler()
-    handler.setFormatter(Harmless(FORM))
+    handler.setFormatter(OneLineFormatter(FORM))
     logging.basicConfig(level=logging.INFO, handlers=[handler])
 
 

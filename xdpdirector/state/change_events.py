@@ -13,7 +13,7 @@ from xdpdirector.model import BackendSpec, Frozen, ServiceSpec
 from xdpdirector.state.edits import Services
 
 
-class Happening(NamedTuple):
+class ChangeEvent(NamedTuple):
     """The arguments for `xdpdirector.control.events.Events.publish`."""
 
     kind: str
@@ -22,7 +22,7 @@ class Happening(NamedTuple):
     data: dict[str, Any]
 
 
-def happenings(before: Services, after: Services) -> Iterator[Happening]:
+def change_events(before: Services, after: Services) -> Iterator[ChangeEvent]:
     """From one desired state to another; services in the order of the names."""
     for name in sorted({*before, *after}):
         earlier, later = before.get(name), after.get(name)
@@ -31,47 +31,47 @@ def happenings(before: Services, after: Services) -> Iterator[Happening]:
         if earlier is None and later is not None:
             yield _created(name, later)
         elif later is None:
-            yield Happening("service.removed", name, "the service is removed", {})
+            yield ChangeEvent("service.removed", name, "the service is removed", {})
         elif earlier is not None:
             yield from _changed_service(name, earlier, later)
 
 
-def _created(name: str, spec: ServiceSpec) -> Happening:
+def _created(name: str, spec: ServiceSpec) -> ChangeEvent:
     listeners = [str(listener) for listener in spec.listeners]
     text = (
         f"new service on {', '.join(listeners)}, scheduler {spec.scheduler}, backends: {len(spec.backends)}"
     )
-    return Happening(
+    return ChangeEvent(
         "service.created", name, text, {"listeners": listeners, "backends": sorted(spec.backends)}
     )
 
 
-def _changed_service(name: str, before: ServiceSpec, after: ServiceSpec) -> Iterator[Happening]:
+def _changed_service(name: str, before: ServiceSpec, after: ServiceSpec) -> Iterator[ChangeEvent]:
     changes = _differing(before, after, leaving_out="backends")
     if changes:
-        yield Happening("service.changed", name, _sentence(changes), {"changes": changes})
+        yield ChangeEvent("service.changed", name, _sentence(changes), {"changes": changes})
     for key in sorted({*before.backends, *after.backends}):
         yield from _changed_backend(f"{name}/{key}", before.backends.get(key), after.backends.get(key))
 
 
 def _changed_backend(
     subject: str, before: BackendSpec | None, after: BackendSpec | None
-) -> Iterator[Happening]:
+) -> Iterator[ChangeEvent]:
     if after is None:
-        yield Happening("backend.removed", subject, "the backend is removed", {})
+        yield ChangeEvent("backend.removed", subject, "the backend is removed", {})
         return
     if before is None:
         text = f"new backend {after.address}, weight {after.weight}"
-        yield Happening(
+        yield ChangeEvent(
             "backend.created", subject, text, {"address": str(after.address), "weight": after.weight}
         )
         return
     if before.admin is not after.admin:
         data = {"before": str(before.admin), "after": str(after.admin)}
-        yield Happening("backend.admin", subject, f"{before.admin} -> {after.admin}", data)
+        yield ChangeEvent("backend.admin", subject, f"{before.admin} -> {after.admin}", data)
     changes = _differing(before, after, leaving_out="admin")
     if changes:
-        yield Happening("backend.changed", subject, _sentence(changes), {"changes": changes})
+        yield ChangeEvent("backend.changed", subject, _sentence(changes), {"changes": changes})
 
 
 def _differing(before: Frozen, after: Frozen, *, leaving_out: str) -> dict[str, dict[str, Any]]:

@@ -20,7 +20,7 @@ from xdpdirector.model.listener import Address
 
 @dataclass(frozen=True)
 class Denial:
-    """`from_file`: it stands in the configuration file, as that was taken in last."""
+    """`from_file`: it is in the configuration file that was merged last."""
 
     reason: str
     author: str
@@ -32,23 +32,23 @@ Denials: TypeAlias = Mapping[Prefix, Denial]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """The list, and the digest of what the configuration file said of it when it was taken in last."""
+class StoredDenyList:
+    """The list, and the digest of the configuration file's part that was merged last."""
 
     denials: Denials
     file_digest: str | None = None
 
 
-class Keeper(Protocol):
-    """Where the list is kept; a DirectorError when it cannot be."""
+class DenyListStore(Protocol):
+    """The store of the list; a DirectorError when it cannot be used."""
 
-    def load(self) -> Kept: ...
+    def load(self) -> StoredDenyList: ...
 
-    def keep(self, before: Denials, kept: Kept) -> None:
-        """What differs from `before`; kept when this returns."""
+    def keep(self, before: Denials, kept: StoredDenyList) -> None:
+        """Store what differs from `before`; it is on the disk when this returns."""
 
-    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
-        """The same, of those alone."""
+    def keep_some(self, before: Denials, kept: StoredDenyList, touched: Collection[Prefix]) -> None:
+        """The same for these prefixes only."""
 
 
 def find(denials: Denials, prefix: Prefix) -> Denial:
@@ -61,7 +61,7 @@ def find(denials: Denials, prefix: Prefix) -> Denial:
 
 
 def covering(denials: Denials, prefix: Prefix) -> list[Prefix]:
-    """All that deny the whole of it, the widest first."""
+    """All denied prefixes that contain it, the widest first."""
     wider = (prefix.supernet(new_prefix=bits) for bits in range(prefix.prefixlen + 1))
     return [each for each in wider if each in denials]
 
@@ -105,7 +105,9 @@ def replaced(denials: Denials, entries: Collection[DenyEntry], author: str, now:
     return wanted
 
 
-def merged_with_file(kept: Kept, entries: Collection[DenyEntry], digest: str, now: datetime) -> Denials:
+def merged_with_file(
+    kept: StoredDenyList, entries: Collection[DenyEntry], digest: str, now: datetime
+) -> Denials:
     """The list once the configuration file is read. While the file says what it said when it was taken in, what was
     changed at run time stays. When it changed, what it says is denied, what a former file said and this one does
     not goes, and what was denied at run time stays."""

@@ -35,7 +35,7 @@ def _nobody(_key: Key) -> str:
 
 
 @dataclass(frozen=True)
-class Ground:
+class MergeContext:
     """What a file meets. `before`: the services of the file that was taken in last, None when nobody knows them any
     more, but for their `names`. `leaving`: backends that drain because a former file had them and that one had not.
     `busy` says what running connections a backend has; an empty text: none."""
@@ -54,10 +54,10 @@ class Merged:
     leaving: frozenset[Key] = frozenset()
 
 
-def merge_file(present: Services, file: Services, ground: Ground) -> Merged:
+def merge_file(present: Services, file: Services, context: MergeContext) -> Merged:
     """ConfigurationError when the file contradicts what was changed at run time; ConflictError when it would end
     running connections that cannot drain."""
-    return _Merge(present, file, ground).merged()
+    return _Merge(present, file, context).merged()
 
 
 def keep_admin(before: Services, after: Services) -> dict[str, ServiceSpec]:
@@ -79,13 +79,13 @@ def _with_admin_of(before: ServiceSpec | None, service: ServiceSpec) -> ServiceS
 
 
 class _Merge:
-    def __init__(self, present: Services, file: Services, ground: Ground) -> None:
-        self._present, self._file, self._ground = present, file, ground
+    def __init__(self, present: Services, file: Services, context: MergeContext) -> None:
+        self._present, self._file, self._context = present, file, context
         self._before: Services
-        if ground.before is not None:
-            self._before = ground.before
+        if context.before is not None:
+            self._before = context.before
         else:  # all that a service of a former file has counts as that file's
-            self._before = {name: present[name] for name in ground.names if name in present}
+            self._before = {name: present[name] for name in context.names if name in present}
         self._leaving: set[Key] = set()
 
     def merged(self) -> Merged:
@@ -171,7 +171,7 @@ class _Merge:
         for key, backend in present.backends.items():
             if key in spec.backends:
                 result[key] = self._backend((name, key), earlier.get(key), spec.backends[key], backend)
-            elif key in earlier or (name, key) in self._ground.leaving:
+            elif key in earlier or (name, key) in self._context.leaving:
                 if left := self._drained((name, key), backend):
                     result[key] = left
             else:
@@ -184,16 +184,16 @@ class _Merge:
     def _backend(
         self, key: Key, before: BackendSpec | None, spec: BackendSpec, present: BackendSpec
     ) -> BackendSpec:
-        if key in self._ground.leaving:  # it was the former file that drained it
+        if key in self._context.leaving:  # it was the former file that drained it
             present = present.model_copy(update={"admin": AdminState.ENABLED})
         document = _merged(_document(before) if before else {}, _document(spec), _document(present))
-        document["admin"] = _admin(before if self._ground.before is not None else None, spec, present)
+        document["admin"] = _admin(before if self._context.before is not None else None, spec, present)
         try:
             merged = BackendSpec.model_validate(document)
         except ValidationError as error:
             sentence = problems(error, document, BackendSpec)[0].sentence
             raise _contradiction(f"backend '{'/'.join(key)}': {sentence}") from error
-        if merged.address != present.address and (busy := self._ground.busy(key)):
+        if merged.address != present.address and (busy := self._context.busy(key)):
             raise ConflictError(
                 f"the file moves backend '{'/'.join(key)}' to {merged.address}, and it {busy}: give the new server "
                 "a name of its own, and leave the old one out; it goes when its connections have ended"
@@ -207,7 +207,7 @@ class _Merge:
 
     def _drained(self, key: Key, present: BackendSpec) -> BackendSpec | None:
         """None when nothing is lost with it."""
-        if present.admin is AdminState.MAINTENANCE or not self._ground.busy(key):
+        if present.admin is AdminState.MAINTENANCE or not self._context.busy(key):
             return None
         self._leaving.add(key)
         return present.model_copy(update={"admin": AdminState.DRAIN})
@@ -215,10 +215,10 @@ class _Merge:
     def _all_leave(self, name: str) -> bool:
         """Whether the service itself is on its way out: a former file had it."""
         backends = self._present[name].backends
-        return bool(backends) and all((name, key) in self._ground.leaving for key in backends)
+        return bool(backends) and all((name, key) in self._context.leaving for key in backends)
 
     def _first_busy(self, name: str) -> str:
-        found = ((key, self._ground.busy((name, key))) for key in self._present[name].backends)
+        found = ((key, self._context.busy((name, key))) for key in self._present[name].backends)
         return next((f"backend '{key}' {busy}" for key, busy in found if busy), "")
 
 

@@ -8,20 +8,20 @@ from datetime import datetime
 
 from xdpdirector.errors import StoreError
 from xdpdirector.model.guard import Prefix, parse_prefix
-from xdpdirector.state.denylist import Denial, Denials, Kept
+from xdpdirector.state.denylist import Denial, Denials, StoredDenyList
 from xdpdirector.storage.database import Database
 
 _COLUMNS = "prefix, reason, author, since, from_file"
 
 
-class DenyStore:
-    """A `xdpdirector.state.denylist.Keeper`. `database`: the one that can be written now, or a StoreError; its
-    tables are made by `xdpdirector.storage.store`."""
+class SqliteDenyList:
+    """A `xdpdirector.state.denylist.DenyListStore`. `database`: the one that can be written now, or a StoreError;
+    its tables are made by `xdpdirector.storage.store`."""
 
     def __init__(self, database: Callable[[], Database]) -> None:
         self._database = database
 
-    def load(self) -> Kept:
+    def load(self) -> StoredDenyList:
         database = self._database()
         file = database.row("SELECT digest FROM denied_file")
         try:
@@ -34,12 +34,12 @@ class DenyStore:
         except ValueError as error:
             about = f"the deny list in {database.path} cannot be read by this release"
             raise StoreError(f"{about}: {error}") from error
-        return Kept(denials, file[0] if file else None)
+        return StoredDenyList(denials, file[0] if file else None)
 
-    def keep(self, before: Denials, kept: Kept) -> None:
+    def keep(self, before: Denials, kept: StoredDenyList) -> None:
         self.keep_some(before, kept, [*kept.denials, *(before.keys() - kept.denials.keys())])
 
-    def keep_some(self, before: Denials, kept: Kept, touched: Collection[Prefix]) -> None:
+    def keep_some(self, before: Denials, kept: StoredDenyList, touched: Collection[Prefix]) -> None:
         database = self._database()
         with database.transaction():
             for prefix in touched:

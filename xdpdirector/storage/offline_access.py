@@ -26,7 +26,7 @@ from xdpdirector.storage.tokens import Tokens, TokenSpec
 Result = TypeVar("Result")
 
 
-class Offline:
+class OfflineAccess:
     """A context manager. Root acts as the directory's owner, so that the daemon can use what is made here.
 
     NotAllowedError when this user may not use the file.

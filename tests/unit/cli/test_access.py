@@ -19,7 +19,7 @@ from xdpdirector.cli import main
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotAllowedError, NotFoundError
 from xdpdirector.storage.access_db import AccessFile
 from xdpdirector.storage.audit_log import Audit
-from xdpdirector.storage.offline_access import Offline
+from xdpdirector.storage.offline_access import OfflineAccess
 from xdpdirector.storage.tokens import Tokens
 
 DEPLOY = {"name": "deploy", "role": "operate", "lifetime": "30d"}
@@ -95,17 +95,17 @@ def test_the_audit_is_shown(run: Run) -> None:
 
 
 @pytest.fixture
-def offline(tmp_path: Path) -> Iterator[Offline]:
-    with Offline(tmp_path / "new" / "access.db") as offline:
+def offline(tmp_path: Path) -> Iterator[OfflineAccess]:
+    with OfflineAccess(tmp_path / "new" / "access.db") as offline:
         yield offline
 
 
-def rows(offline: Offline) -> list[tuple[str, str, str]]:
+def rows(offline: OfflineAccess) -> list[tuple[str, str, str]]:
     with closing(AccessFile(offline.path)) as file:
         return [(row.operation, row.outcome, row.detail) for row in Audit(file).page()]
 
 
-def test_without_a_daemon_the_file_does(offline: Offline) -> None:
+def test_without_a_daemon_the_file_does(offline: OfflineAccess) -> None:
     made = offline.add(DEPLOY)
     listed = offline.list()["items"]
     with closing(AccessFile(offline.path)) as file:
@@ -127,7 +127,7 @@ def test_without_a_daemon_the_file_does(offline: Offline) -> None:
     ids=["taken", "unknown"],
 )
 def test_what_fails_without_a_daemon_is_in_the_audit_too(
-    offline: Offline, change: Callable[[Offline], Any], error: type[Exception], sentence: str
+    offline: OfflineAccess, change: Callable[[OfflineAccess], Any], error: type[Exception], sentence: str
 ) -> None:
     offline.add(DEPLOY)
 
@@ -139,7 +139,7 @@ def test_what_fails_without_a_daemon_is_in_the_audit_too(
 
 
 @pytest.mark.parametrize("change", [{"role": "root"}, {"lifetime": "0s"}, {"name": "a b"}, {"more": 1}])
-def test_the_model_judges_without_a_daemon_too(offline: Offline, change: dict[str, object]) -> None:
+def test_the_model_judges_without_a_daemon_too(offline: OfflineAccess, change: dict[str, object]) -> None:
     with pytest.raises(InvalidRequestError, match=next(iter(change))):
         offline.add(DEPLOY | change)
 
@@ -151,7 +151,10 @@ def test_the_file_is_for_its_user_only(tmp_path: Path) -> None:
     if own == 0:  # whom nothing is closed to
         os.seteuid(NOBODY)
     try:
-        with pytest.raises(NotAllowedError, match="run the command as root"), Offline(closed / "access.db"):
+        with (
+            pytest.raises(NotAllowedError, match="run the command as root"),
+            OfflineAccess(closed / "access.db"),
+        ):
             pass
     finally:
         os.seteuid(own)

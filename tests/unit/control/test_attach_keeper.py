@@ -3,7 +3,7 @@
 
 from dataclasses import replace
 
-from xdpdirector.control.attach_keeper import Carriers
+from xdpdirector.control.attach_keeper import AttachKeeper
 from xdpdirector.control.events import Events
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.paths import InstancePaths
@@ -15,7 +15,7 @@ ETH1 = Interface("eth1", 3, MAC, up=True)
 
 def test_another_mac_of_an_interface_of_ours_is_told() -> None:
     events = Events()
-    carriers = Carriers(InstancePaths("test"), ["eth0"], "auto", events)
+    carriers = AttachKeeper(InstancePaths("test"), ["eth0"], "auto", events)
 
     for links in ([ETH0, ETH1], [ETH0, replace(ETH1, mac=OTHER)], [], [replace(ETH0, index=7)], [ETH0]):
         carriers.see(links)

@@ -20,7 +20,7 @@ from tests.support.stage import (
     Stage,
     story,
 )
-from xdpdirector.control.configuration import beginning
+from xdpdirector.control.configuration import initial_state
 from xdpdirector.errors import (
     CapacityError,
     ConfigurationError,
@@ -650,7 +650,7 @@ async def test_a_file_has_to_keep_what_a_change_by_the_api_has_to_keep(
             return
 
         plane = stage.plane if way == "at a start" else FakePlane()
-        begun = beginning(stage.history, wanted(web=file), NEW, plane)
+        begun = initial_state(stage.history, wanted(web=file), NEW, plane)
 
         keeps = kind is not None and way == "at a start"
         assert begun.services == {"web": was if keeps else file}
@@ -666,7 +666,7 @@ async def test_a_start_goes_on_with_what_was_stored_when_the_file_cannot_be_take
         await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
         contradiction = wanted(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp"))
 
-        begun = beginning(stage.history, contradiction, NEW, stage.plane)
+        begun = initial_state(stage.history, contradiction, NEW, stage.plane)
 
         assert set(begun.services) == {"web", "ftp"}
         assert "made through the API" in begun.refusal
@@ -681,7 +681,7 @@ async def test_what_left_the_file_goes_on_leaving_over_a_restart() -> None:
         await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
         history, plane = stage.history, stage.plane
     document = wanted(web=s.service("web1", on_empty="drop"))
-    begun = beginning(history, document, "digest of a third file", plane)
+    begun = initial_state(history, document, "digest of a third file", plane)
     async with Stage(plane, kept=(history, stage.denials), **begun.services) as again:
         again.director.take_in("digest of a third file", document.services, begun.leaving)
 

@@ -22,7 +22,7 @@ from xdpdirector.model.guard import (
 from xdpdirector.model.status import Refused
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import (
-    Kept,
+    StoredDenyList,
 )
 
 NET, HOST, NET6, ALL = (
@@ -170,7 +170,7 @@ async def test_the_file_is_read_again() -> None:
 class UnreadableKeeper(FakeKeeper):
     """As long as it is `broken`, also for those who read."""
 
-    def load(self) -> Kept:
+    def load(self) -> StoredDenyList:
         if self.broken:
             raise self.broken
         return super().load()

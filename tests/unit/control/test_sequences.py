@@ -28,7 +28,7 @@ from xdpdirector.errors import DirectorError
 from xdpdirector.model import AdminState, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
-from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
@@ -82,7 +82,7 @@ class Sequences(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         latest = self.archive.latest()
-        kept = (self.archive, DenyStore(lambda: self.archive.database))
+        kept = (self.archive, SqliteDenyList(lambda: self.archive.database))
         self.stage = Stage(self.plane, kept=kept, **(latest.services if latest else {}))
         self._runner.run(self.stage.__aenter__())
         if latest is None:

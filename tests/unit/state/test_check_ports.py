@@ -22,11 +22,11 @@ from tests.support.stage import (
     story,
     until,
 )
-from xdpdirector.control.configuration import beginning
+from xdpdirector.control.configuration import initial_state
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.state import edits
-from xdpdirector.state.file_merge import Ground, merge_file
+from xdpdirector.state.file_merge import MergeContext, merge_file
 from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.store import Store
@@ -80,7 +80,7 @@ def test_what_is_asked_stays_when_listeners_come(before: ServiceSpec, after: Ser
     by_patch = edits.patch_service(
         now, "web", after.model_dump(mode="json", exclude_unset=True, include={"listeners", "check"})
     )
-    by_file = edits.replace_all(now, merge_file(now, {"web": after}, Ground(before=now)).services)
+    by_file = edits.replace_all(now, merge_file(now, {"web": after}, MergeContext(before=now)).services)
 
     assert [each["web"].check_port for each in (by_put, by_document, by_patch, by_file)] == [port] * 4
 
@@ -150,7 +150,7 @@ def test_a_file_that_names_a_listener_first_changes_not_what_is_asked_at_a_start
         )
         now = Configuration(interfaces=("eth0",), services={"web": web("80", "8080")})
 
-        begun = beginning(archive, now, "after", FakePlane())
+        begun = initial_state(archive, now, "after", FakePlane())
 
     assert begun.services["web"].check_port == 8080
 

@@ -16,10 +16,10 @@ from xdpdirector.model.guard import DenyEntry
 from xdpdirector.state import denylist
 from xdpdirector.state.denylist import (
     Denial,
-    Keeper,
-    Kept,
+    DenyListStore,
+    StoredDenyList,
 )
-from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.store import Store
 
 NET, HOST, NET6 = (ip_network(text) for text in ("203.0.113.0/24", "203.0.113.9", "2001:db8:7::/48"))
@@ -78,35 +78,44 @@ def test_the_list_is_replaced_whole() -> None:
 @pytest.mark.parametrize(
     ("kept", "file", "digest", "expected"),
     [
-        pytest.param(Kept({}), [], "new", {}, id="nothing anywhere"),
-        pytest.param(Kept({}), [NET], "new", {NET: "file"}, id="a first file"),
-        pytest.param(Kept({NET: OF_FILE}, "same"), [NET], "same", {NET: "file"}, id="as before"),
-        pytest.param(Kept({}, "same"), [NET], "same", {}, id="allowed at run time since"),
-        pytest.param(Kept({NET: OF_FILE, HOST: FLOODS}, "old"), [NET6], "new", {HOST: "api", NET6: "file"},
-                     id="the file's go with the file, the others stay"),
-        pytest.param(Kept({NET: FLOODS}, "old"), [NET], "new", {NET: "file"}, id="both say it"),
-        pytest.param(Kept({NET: FLOODS}), [NET6], "new", {NET: "api", NET6: "file"}, id="a first file later"),
+        pytest.param(StoredDenyList({}), [], "new", {}, id="nothing anywhere"),
+        pytest.param(StoredDenyList({}), [NET], "new", {NET: "file"}, id="a first file"),
+        pytest.param(StoredDenyList({NET: OF_FILE}, "same"), [NET], "same", {NET: "file"}, id="as before"),
+        pytest.param(StoredDenyList({}, "same"), [NET], "same", {}, id="allowed at run time since"),
+        pytest.param(
+            StoredDenyList({NET: OF_FILE, HOST: FLOODS}, "old"),
+            [NET6],
+            "new",
+            {HOST: "api", NET6: "file"},
+            id="the file's go with the file, the others stay",
+        ),
+        pytest.param(StoredDenyList({NET: FLOODS}, "old"), [NET], "new", {NET: "file"}, id="both say it"),
+        pytest.param(
+            StoredDenyList({NET: FLOODS}), [NET6], "new", {NET: "api", NET6: "file"}, id="a first file later"
+        ),
     ],
-)  # fmt: skip
-def test_file_and_run_time(kept: Kept, file: list[object], digest: str, expected: dict[object, str]) -> None:
+)
+def test_file_and_run_time(
+    kept: StoredDenyList, file: list[object], digest: str, expected: dict[object, str]
+) -> None:
     merged = denylist.merged_with_file(kept, [entry(prefix) for prefix in file], digest, NOW)
 
     assert {prefix: "file" if found.from_file else "api" for prefix, found in merged.items()} == expected
 
 
 @pytest.fixture(params=["real", "fake"])
-def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Keeper]:
+def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DenyListStore]:
     if request.param == "fake":
         yield FakeKeeper()
         return
     with Store(tmp_path / "state.db") as store:
-        yield DenyStore(lambda: store.database)
+        yield SqliteDenyList(lambda: store.database)
 
 
-def test_the_list_is_kept(keeper: Keeper) -> None:
-    assert keeper.load() == Kept({})
-    first = Kept({NET: FLOODS, HOST: OF_FILE}, "digest")
-    second = Kept({HOST: FLOODS, NET6: FLOODS}, "other")
+def test_the_list_is_kept(keeper: DenyListStore) -> None:
+    assert keeper.load() == StoredDenyList({})
+    first = StoredDenyList({NET: FLOODS, HOST: OF_FILE}, "digest")
+    second = StoredDenyList({HOST: FLOODS, NET6: FLOODS}, "other")
 
     keeper.keep({}, first)
     assert keeper.load() == first
@@ -116,12 +125,12 @@ def test_the_list_is_kept(keeper: Keeper) -> None:
 
 
 def test_another_process_finds_it(tmp_path: Path) -> None:
-    kept = Kept({NET6: FLOODS, NET: OF_FILE}, "digest")
+    kept = StoredDenyList({NET6: FLOODS, NET: OF_FILE}, "digest")
     with Store(tmp_path / "state.db") as store:
-        DenyStore(lambda: store.database).keep({}, kept)
+        SqliteDenyList(lambda: store.database).keep({}, kept)
 
     with Store(tmp_path / "state.db") as store:
-        assert DenyStore(lambda: store.database).load() == kept
+        assert SqliteDenyList(lambda: store.database).load() == kept
 
 
 def test_what_is_no_prefix_in_the_file_is_an_error(tmp_path: Path) -> None:
@@ -130,4 +139,4 @@ def test_what_is_no_prefix_in_the_file_is_an_error(tmp_path: Path) -> None:
             store.database.write("INSERT INTO denied VALUES ('nonsense', '', '', '2025-01-01', 0)")
 
         with pytest.raises(StoreError, match="cannot be read by this release"):
-            DenyStore(lambda: store.database).load()
+            SqliteDenyList(lambda: store.database).load()

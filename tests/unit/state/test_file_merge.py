@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.support.stage import HOSTS, OTHER_VIP, VIP
 from xdpdirector.errors import ConfigurationError, ConflictError, DirectorError
 from xdpdirector.model import AdminState, ServiceSpec
-from xdpdirector.state.file_merge import Ground, Merged, merge_file
+from xdpdirector.state.file_merge import MergeContext, Merged, merge_file
 
 HTTP, HTTPS, MAIL = f"{VIP}:80/tcp", f"{VIP}:443/tcp", f"{VIP}:25/tcp"
 CHECK = {"type": "http", "path": "/healthz", "interval": "2s"}
@@ -40,12 +40,12 @@ def merged(
 ) -> Merged:
     """Of the service `web` as each of them has it."""
     file, was, wanted = (specs(web=each) if each else {} for each in (now, before, present))
-    ground = Ground(
+    context = MergeContext(
         before=was,
         leaving={("web", name) for name in leaving},
         busy=lambda key: FIVE if key[1] in busy else "",
     )
-    return merge_file(wanted, file, ground)
+    return merge_file(wanted, file, context)
 
 
 TWO = web("web1", "web2")
@@ -325,12 +325,14 @@ def test_a_file_that_would_cut_or_contradicts_is_refused_whole(
 
 
 def test_another_name_does_not_take_the_listeners_of_a_busy_service() -> None:
-    ground = Ground(before=specs(web=TWO), busy=lambda key: FIVE if key[0] == "web" else "")
+    context = MergeContext(before=specs(web=TWO), busy=lambda key: FIVE if key[0] == "web" else "")
 
     with pytest.raises(ConflictError, match="does not have any more, and backend 'web1' has 5 connections"):
-        merge_file(specs(web=TWO), specs(www=TWO), ground)
+        merge_file(specs(web=TWO), specs(www=TWO), context)
 
-    assert merge_file(specs(web=TWO), specs(www=TWO), Ground(before=specs(web=TWO))) == Merged(specs(www=TWO))
+    assert merge_file(specs(web=TWO), specs(www=TWO), MergeContext(before=specs(web=TWO))) == Merged(
+        specs(www=TWO)
+    )
 
 
 BACKENDS = st.dictionaries(
@@ -375,10 +377,10 @@ def test_the_rules_of_a_three_way_merge(
             for name, spec in services.items()
         }
 
-    ground = Ground(before=before)
+    context = MergeContext(before=before)
 
-    assert plain(merge_file(present, before, ground).services) == plain(present), "the file is as it was"
-    assert plain(merge_file(before, now, ground).services) == plain(now), "nothing was changed at run time"
+    assert plain(merge_file(present, before, context).services) == plain(present), "the file is as it was"
+    assert plain(merge_file(before, now, context).services) == plain(now), "nothing was changed at run time"
 
 
 @settings(deadline=None)
@@ -389,9 +391,9 @@ def test_whoever_has_connections_keeps_them(
     present: dict[str, ServiceSpec],
     busy: set[str],
 ) -> None:
-    ground = Ground(before=before, busy=lambda key: FIVE if key[1] in busy else "")
+    context = MergeContext(before=before, busy=lambda key: FIVE if key[1] in busy else "")
     try:
-        result = merge_file(present, now, ground).services
+        result = merge_file(present, now, context).services
     except DirectorError:
         return
     for name, spec in present.items():

@@ -26,7 +26,7 @@ from xdpdirector.model import AdminState
 from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.database import Database
-from xdpdirector.storage.denylist_store import DenyStore
+from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 
 DEADLINE = 20.0
@@ -67,7 +67,9 @@ def test_a_change_waits_for_the_disk_once(monkeypatch: pytest.MonkeyPatch) -> No
 @story
 async def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
     with FallbackStore(tmp_path / "state.db", tmp_path / "spare") as archive:
-        async with Stage(kept=(archive, DenyStore(lambda: archive.database)), web=service("web1")) as stage:
+        async with Stage(
+            kept=(archive, SqliteDenyList(lambda: archive.database)), web=service("web1")
+        ) as stage:
             await stage.director.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
             before = written(tmp_path)
 

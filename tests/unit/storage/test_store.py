@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.fake_plane import FakePlane
-from xdpdirector.control.configuration import beginning
+from xdpdirector.control.configuration import initial_state
 from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import AdminState, Configuration, ServiceSpec
 from xdpdirector.model.checks import HttpCheck
@@ -52,7 +52,7 @@ def store(path: Path) -> Iterator[Store]:
 
 def take_in(store: Store, configuration: Configuration, digest: str = OLD) -> dict[str, ServiceSpec]:
     """As a daemon does at a start, and when it is told to read the file again."""
-    services = beginning(store, configuration, digest, FakePlane()).services
+    services = initial_state(store, configuration, digest, FakePlane()).services
     store.append(
         RevisionDraft(
             services, author="file", reason="start", file_digest=digest, file_services=configuration.services
@@ -290,8 +290,8 @@ def test_a_file_that_an_earlier_release_took_in_counts_as_before(store: Store) -
     change(store, web=changed, ftp=ftp)
     store.database.write("UPDATE file SET document = NULL")
 
-    same = beginning(store, file(web=service(web1=WEB1, web2=WEB2)), OLD, FakePlane())
-    other = beginning(store, file(web=service(web1={**WEB1, "weight": 3}, web2=WEB2)), NEW, FakePlane())
+    same = initial_state(store, file(web=service(web1=WEB1, web2=WEB2)), OLD, FakePlane())
+    other = initial_state(store, file(web=service(web1={**WEB1, "weight": 3}, web2=WEB2)), NEW, FakePlane())
 
     assert (same.services, same.takes_in, same.is_new) == ({"web": changed, "ftp": ftp}, True, False)
     heavier = drained(service(web1={**WEB1, "weight": 3}, web2=WEB2), "web2")
@@ -362,7 +362,7 @@ def test_a_listener_of_the_file_and_of_the_api_is_a_contradiction(store: Store) 
     take_in(store, file(web=service()))
     change(store, ftp=service("192.0.2.10:21/tcp"))
 
-    begun = beginning(store, file(mail=service("192.0.2.10:21/tcp")), NEW, FakePlane())
+    begun = initial_state(store, file(mail=service("192.0.2.10:21/tcp")), NEW, FakePlane())
 
     assert begun.refusal == (
         "listener 192.0.2.10:21/tcp belongs to service 'mail' of the file and to service 'ftp' "

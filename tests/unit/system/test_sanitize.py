@@ -30,7 +30,7 @@ def log() -> io.StringIO:
 @pytest.fixture
 def logger(log: io.StringIO) -> logging.Logger:
     handler = logging.StreamHandler(log)
-    handler.setFormatter(log_format.Harmless(log_format.FORM))
+    handler.setFormatter(log_format.OneLineFormatter(log_format.FORM))
     logger = logging.Logger("xdpdirector.test")
     logger.addHandler(handler)
     return logger

@@ -12,7 +12,7 @@ from scapy.layers.inet6 import ICMPv6EchoRequest, IPv6, IPv6ExtHdrFragment
 from scapy.packet import Packet, Raw
 
 import tests.support.world as w
-from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Entry, filter_place
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener
@@ -26,9 +26,9 @@ TWIN6 = str(IPv6Address(int(IPv6Address(w.VIP6)) ^ (7 << 32 | 7)))
 
 
 @pytest.fixture
-def shortcuts(world: w.World) -> Iterator[Shortcuts]:
+def shortcuts(world: w.World) -> Iterator[ListenerCache]:
     """What the world's plane keeps, once more; leaves the maps as that has them."""
-    shortcuts = Shortcuts(world.tables)
+    shortcuts = ListenerCache(world.tables)
     yield shortcuts
     world.empty()
     shortcuts.fill(world.tables.listeners())
@@ -52,7 +52,7 @@ def neighbours(world: w.World) -> tuple[int, int]:
     found: dict[int, int] = {}
     for port in range(1, 65536):
         (entry,) = world.tables.listener_entries(Listener.parse(f"{w.VIP}:{port}/tcp"))
-        place = Shortcuts(world.tables).place_of(entry)
+        place = ListenerCache(world.tables).place_of(entry)
         assert place is not None
         if place.word in found:
             return found[place.word], port
@@ -63,7 +63,7 @@ def neighbours(world: w.World) -> tuple[int, int]:
 # The way of plain packets
 
 
-def test_plain_packets_need_no_exact_map(world: w.World, shortcuts: Shortcuts) -> None:
+def test_plain_packets_need_no_exact_map(world: w.World, shortcuts: ListenerCache) -> None:
     world.apply(w.service())
     for entry in entries(world, w.SERVICE):
         world.tables.delete_listener(entry)
@@ -75,7 +75,7 @@ def test_plain_packets_need_no_exact_map(world: w.World, shortcuts: Shortcuts) -
 
 
 def test_words_that_nobody_has_filled_leave_it_to_the_exact_maps(
-    world: w.World, shortcuts: Shortcuts
+    world: w.World, shortcuts: ListenerCache
 ) -> None:
     world.apply(w.service())
     world.tables.shortcuts[:] = 0
@@ -84,7 +84,9 @@ def test_words_that_nobody_has_filled_leave_it_to_the_exact_maps(
     assert world.send(to_port(81)).reason == "pass_no_listener"
 
 
-def test_filling_repairs_what_is_wrong_and_writes_nothing_else(world: w.World, shortcuts: Shortcuts) -> None:
+def test_filling_repairs_what_is_wrong_and_writes_nothing_else(
+    world: w.World, shortcuts: ListenerCache
+) -> None:
     world.apply(w.service())
     world.tables.shortcuts[[1, 2, 3]] ^= 5
 

@@ -19,7 +19,7 @@ import tests.support.world as w
 from tests.support.ring_slots import NAMES, ring
 from xdpdirector import libbpf
 from xdpdirector.dataplane import migrate
-from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Tables
 from xdpdirector.errors import ConflictError
 from xdpdirector.loader import (
@@ -208,7 +208,7 @@ def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: Instan
 
     with Tables(loaded) as after, libbpf.opened(loaded.program) as program:
         assert own_macs.told(after.stations) == [w.mac(w.DIRECTOR_MAC)]
-        assert Shortcuts(after).fill(after.listeners()) == 0
+        assert ListenerCache(after).fill(after.listeners()) == 0
         for frame in (w.tcp(), w.tcp6(), w.udp(), w.udp6()):
             assert libbpf.prog_test_run(program, bytes(frame), w.LOOPBACK).verdict == w.TX
 

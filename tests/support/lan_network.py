@@ -105,7 +105,7 @@ class Machine:
 
 
 class Network:
-    """A Wire and Surroundings at once. `sent`: all that the director sent; `refuse`: raised by `open`."""
+    """A Wire and HostNetwork at once. `sent`: all that the director sent; `refuse`: raised by `open`."""
 
     def __init__(self, *machines: Machine) -> None:
         self.machines = list(machines)
@@ -150,7 +150,7 @@ class Network:
         """As if it came in from the cable."""
         self._on_frame("eth0", frame)
 
-    # Surroundings
+    # HostNetwork
 
     def links(self) -> list[Interface]:
         return [self.eth0, *self.others]

@@ -24,7 +24,7 @@ _BUSY = 1
 _FIELDS = ("backend", "front", "state", "generation", "seen")
 
 
-class Stretch(NamedTuple):
+class RecordRange(NamedTuple):
     """Records of one part of the tables, all of one address family. `next`: the bucket after it, None at the
     end."""
 
@@ -62,7 +62,7 @@ class Records:
         (entries,) = self._tables.loaded.maps[TABLES[0]]["value"]["fields"]
         return int(entries["count"])
 
-    def from_bucket(self, bucket: int) -> Stretch:
+    def from_bucket(self, bucket: int) -> RecordRange:
         """Records from a bucket on, at most `_BUCKETS` buckets. Buckets are numbered through both tables."""
         for name in TABLES:
             size = self._tables.entries(name)
@@ -70,12 +70,12 @@ class Records:
                 break
             bucket -= size
         else:
-            return Stretch(np.zeros(0, self._row_dtype(TABLES[0])), None)
+            return RecordRange(np.zeros(0, self._row_dtype(TABLES[0])), None)
         count = min(_BUCKETS, size - bucket)
         numbers = np.arange(bucket, bucket + count, dtype=np.uint32)
         rows = self._rows(name, numbers, self._tables.read_range(name, bucket, count))
         behind = self._before(name) + bucket + count
-        return Stretch(rows, behind if behind < sum(map(self._tables.entries, TABLES)) else None)
+        return RecordRange(rows, behind if behind < sum(map(self._tables.entries, TABLES)) else None)
 
     def forget(self, rows: Array) -> None:
         """Delete these records, unless they changed since they were read."""

@@ -41,7 +41,7 @@ class _Limited(NamedTuple):
     entry: bytes
 
 
-class Guarding:
+class GuardMaps:
     """The only writer of the guard's maps."""
 
     def __init__(self, tables: Tables, clock: Clock) -> None:

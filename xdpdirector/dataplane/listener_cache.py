@@ -30,7 +30,7 @@ class Place(NamedTuple):
     rest: int
 
 
-class Shortcuts:
+class ListenerCache:
     """Keeps the words in step with the listeners. The caller reports each change, or passes all listeners to
     `fill`."""
 

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Set
 from typing import NamedTuple
 
-from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Entry, Tables
-from xdpdirector.dataplane.vip_filter import VipMarks
+from xdpdirector.dataplane.vip_filter import VipFilter
 from xdpdirector.dataplane.vip_ids import Front, Fronts
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Address, Listener
@@ -41,7 +41,7 @@ class Listening:
         self.writes = 0
         self.fronts = Fronts(tables)
         self._tables = tables
-        self._shortcuts = Shortcuts(tables)
+        self._shortcuts = ListenerCache(tables)
         self._claims: dict[Entry, dict[int, int]] = {}
         """By entry: the services that claim it, each with the width of its narrowest listener there."""
         self._wanted: dict[int, Set[Entry]] = {}
@@ -147,7 +147,7 @@ class Listening:
         for entry, target in found.listeners.items():
             self._note(entry, target)
         entries = self._claims.keys() | found.listeners.keys()
-        self._vips = VipMarks(self._tables, ((entry, self._place_of(entry)[0]) for entry in entries))
+        self._vips = VipFilter(self._tables, ((entry, self._place_of(entry)[0]) for entry in entries))
         self._vips.repair(found.vips)
         self._shortcuts.fill(self._present)
 

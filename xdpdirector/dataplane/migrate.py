@@ -22,7 +22,7 @@ import numpy as np
 
 from xdpdirector import libbpf
 from xdpdirector.dataplane.conntrack import TABLES, bits_of
-from xdpdirector.dataplane.listener_cache import Shortcuts
+from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Array, Tables, dtype_of, elements
 from xdpdirector.errors import ConflictError
 from xdpdirector.loader import build, layout
@@ -360,7 +360,7 @@ def _prepare_entrance(old: Loaded, new: Loaded) -> None:
         places = {entry: tables.place_of(entry)[0] for entry in listeners}
         ranged = {address for entry, address in places.items() if entry.map.startswith("ranges")}
         tables.set_vips(set(places.values()), ranged)
-        Shortcuts(tables).fill(listeners)
+        ListenerCache(tables).fill(listeners)
         if "entrance" in old.maps:
             ((_, values),) = _read(old, "entrance")
             own_macs.tell(tables.stations, own_macs.told(values["own"]))

@@ -12,7 +12,7 @@ _GONE = 0
 """The entry for removed services; entry 1 + index belongs to the service of that index."""
 
 
-class Departed:
+class RetiredTotals:
     """The only writer of the map."""
 
     def __init__(self, tables: Tables) -> None:

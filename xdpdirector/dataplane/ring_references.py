@@ -14,7 +14,7 @@ from xdpdirector.dataplane.maps import Array
 from xdpdirector.dataplane.service_plan import FLUX, NO_BACKEND, Words
 
 
-class Mentions:
+class RingReferences:
     """`note` replaces what is known of a ring by its present slots."""
 
     def __init__(self) -> None:

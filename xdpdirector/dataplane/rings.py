@@ -16,7 +16,7 @@ import numpy as np
 from xdpdirector.dataplane import maglev, service_plan
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Array, Tables
-from xdpdirector.dataplane.ring_references import Mentions
+from xdpdirector.dataplane.ring_references import RingReferences
 from xdpdirector.dataplane.service_plan import (
     EXCEPTIONS,
     FLUX,
@@ -78,7 +78,7 @@ class Rings:
         }
         """Services that no longer schedule by ring, but whose ring is still in use by flows without a record.
         """
-        self._mentions = Mentions()
+        self._mentions = RingReferences()
         self._unread = {name for name, index in services.items() if self.region(index)}
         """Rings in the map that were not read yet."""
         self._sums: dict[str, int] = {}

@@ -16,7 +16,7 @@ from xdpdirector.dataplane.maps import Entry, Tables, filter_place, vip_key
 from xdpdirector.model import Address
 
 
-class VipMarks:
+class VipFilter:
     """Starts from these entries and their addresses; writes nothing before `repair` is called."""
 
     def __init__(self, tables: Tables, entries: Iterable[tuple[Entry, Address]]) -> None:

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from xdpdirector.dataplane.capacity import Capacity
-from xdpdirector.dataplane.guard_maps import Guarding
+from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.listeners import Found, Listening
 from xdpdirector.dataplane.maps import Array, Tables, correct, count_of
 from xdpdirector.dataplane.other_directors import Senders
-from xdpdirector.dataplane.retired_totals import Departed
+from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.dataplane.rings import RingPlace, Rings
 from xdpdirector.dataplane.service_entry import guard_flags, ring_fields, service_fields, service_flags
 from xdpdirector.dataplane.service_plan import (
@@ -61,9 +61,9 @@ class Dataplane:
         self.tables, self.clock = tables, clock
         self.indices = Indices(tables)
         self.rings = Rings(tables, clock, self.indices.services)
-        self.guarding = Guarding(tables, clock)
+        self.guarding = GuardMaps(tables, clock)
         self._listening = Listening(tables)
-        self._departed = Departed(tables)
+        self._departed = RetiredTotals(tables)
         self._capacity = Capacity(tables, self.indices, self.rings, self._listening)
         self._senders = Senders(tables)
         tables.reassembly[0] = clock.jiffies(REASSEMBLY)

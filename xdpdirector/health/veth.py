@@ -31,7 +31,7 @@ PORTS = (0xF0, 0xF0)
 PRIORITIES = range(0xC000, 0xC800)  # of our tc filters
 
 
-class Leg:
+class CheckVeth:
     """Up from its creation until `close`. `sources`: source address by IP version. OSError.
 
     The interface may change: see `is_of`. Others may change the configuration: see `is_whole`.

@@ -39,7 +39,7 @@ from xdpdirector.health import veth
 from xdpdirector.health.checks import CheckImpossible, NoWay, Target, direct
 from xdpdirector.health.checks.dialer import RouteOf
 from xdpdirector.health.mark_routes import MARKS, Path, Paths
-from xdpdirector.health.veth import FIRST_PORT, LAST_PORT, Leg
+from xdpdirector.health.veth import FIRST_PORT, LAST_PORT, CheckVeth
 from xdpdirector.model import Address
 from xdpdirector.net import interfaces
 from xdpdirector.net.interfaces import Interface
@@ -245,7 +245,7 @@ class _Inner:
     ) -> None:
         """`inside`: a netlink socket in the namespace. Both are closed with this, and also if this fails."""
         self._instance, self.namespace, self._clock = instance, namespace, clock
-        self._legs: dict[int, Leg] = {}
+        self._legs: dict[int, CheckVeth] = {}
         self._to: dict[Address, Path] = {}
         self._asked: set[Target] = set()
         self._looked = clock()
@@ -326,12 +326,14 @@ class _Inner:
         used = {path.mark for path in self._to.values()}
         return next(mark for mark in MARKS if mark not in used)
 
-    def _make_leg(self, ifindex: int) -> Leg:
+    def _make_leg(self, ifindex: int) -> CheckVeth:
         link = self._links().get(ifindex)
         if link is None:
             raise OSError(errno.ENODEV, "the interface is gone")
         vips = {each.address for each in self._asked}
-        leg = Leg(self._outside, self._inside, self.namespace.fd, link, self._instance, vips, self._clock())
+        leg = CheckVeth(
+            self._outside, self._inside, self.namespace.fd, link, self._instance, vips, self._clock()
+        )
         self._legs[ifindex] = leg
         self._paths.come_back(leg.device)
         return leg

@@ -8,7 +8,7 @@ import asyncio
 from xdpdirector.model import Address
 
 
-class Suspicions:
+class ProbeQueue:
     """`apart`: minimum seconds between two probes of one address. An address added sooner is dropped; it is
     added again if the problem persists."""
 

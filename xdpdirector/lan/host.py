@@ -23,7 +23,7 @@ FAR = (
 )  # unassigned (RFC 2544, RFC 5180): these use the default route
 
 
-class Surroundings(Protocol):
+class HostNetwork(Protocol):
     """Implemented by `Kernel`. OSError if the kernel does not answer."""
 
     def open(self) -> None: ...

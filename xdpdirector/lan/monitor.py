@@ -15,11 +15,11 @@ from collections.abc import Callable, Collection, Coroutine, Mapping
 from functools import partial
 from math import inf
 
-from xdpdirector.lan.debounce import Suspicions
+from xdpdirector.lan.debounce import ProbeQueue
 from xdpdirector.lan.expected import Scene, Target, scene
 from xdpdirector.lan.findings import Ledger, Publisher
 from xdpdirector.lan.frame_parser import Claim, Manner
-from xdpdirector.lan.host import Kernel, Surroundings
+from xdpdirector.lan.host import HostNetwork, Kernel
 from xdpdirector.lan.mac_history import Macs
 from xdpdirector.lan.messages import Draft, blind, replies_dropped
 from xdpdirector.lan.observations import Claims
@@ -56,7 +56,7 @@ class Lan:
         services: Callable[[], Services],
         route: Callable[[Address], Route],
         wire: Wire | None = None,
-        surroundings: Surroundings | None = None,
+        surroundings: HostNetwork | None = None,
         pace: Pace | None = None,
         tasks: BackgroundTasks | None = None,
     ) -> None:
@@ -71,7 +71,7 @@ class Lan:
         self._links: list[Interface] = []
         self._own: set[bytes] = set()
         self._gateways: Mapping[Address, bytes | None] = {}
-        self._lost, self._doubted = Suspicions(self._pace.searches), Suspicions(self._pace.searches)
+        self._lost, self._doubted = ProbeQueue(self._pace.searches), ProbeQueue(self._pace.searches)
         self._sought: set[Address] = set()
         self._allowed = self._pace.neighbours
         self._lost_since: dict[Address, float] = {}

@@ -145,7 +145,7 @@ class AttachKeeper:
         except DirectorError as error:
             self._refuse(name, f"interface {name} does not carry the packet program: {error.detail}")
         else:
-            self._tell(done)
+            self._publish_attached(done)
         finally:
             await asyncio.wait([attaching])  # also when cancelled: the thread goes on until it is done
 
@@ -154,7 +154,7 @@ class AttachKeeper:
             log.warning("%s", why)
         self._refusals[name] = why
 
-    def _tell(self, done: Attachment) -> None:
+    def _publish_attached(self, done: Attachment) -> None:
         self._refusals.pop(done.interface, None)
         self._on_attached()
         why = (

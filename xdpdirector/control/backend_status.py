@@ -186,8 +186,8 @@ class BackendStatuses:
             self._checked.add((name, key))
 
     def await_first_checks(self, most: float) -> None:
-        """From now on `undecided` tells whose check has no verdict yet: of the backends that are checked now, and
-        until each had the time for one try, or `most` seconds."""
+        """From now on `undecided` returns the backends whose check has no result yet: of those that are checked
+        now, until each had the time for one attempt, or for `most` seconds."""
         self._first = {key for key in self._checked if self._is_wanted(key) and self._is_undecided(key)}
         timeouts = [check.timeout for name, _ in self._first if (check := self._services[name].check)]
         self._first_until = time.monotonic() + min(max(timeouts, default=0.0) + FIRST_MARGIN, most)
@@ -320,7 +320,7 @@ class BackendStatuses:
             self._steps[name] = loop.call_later(min(steps) - now, self._on_step, name)
 
     def since(self, key: Key) -> datetime:
-        """Since when its operational state is the one that was seen last; now, if nobody looked yet."""
+        """When the operational state of a backend changed last; now, if it was never read."""
         return self._since[key][1] if key in self._since else utc_now()
 
     def memory(self, names: Collection[str]) -> Memory:

@@ -48,8 +48,9 @@ class InitialState:
 
 
 def initial_state(history: History, configuration: Configuration, digest: str, plane: Plane) -> InitialState:
-    """By the rule of `ConfigurationService.reload`. A file that cannot be taken in keeps no daemon from serving
-    what was stored. What the plane does not hold, as after a boot, has no flows to lose."""
+    """By the rule of `ConfigurationService.reload`. A file that cannot be merged does not keep the
+    daemon from serving the stored services. A service that the data plane does not hold, as after a boot, has no
+    connections to lose."""
     stored, file = history.latest(), configuration.services
     if stored is None:
         return InitialState(file, takes_in=True, is_new=True)

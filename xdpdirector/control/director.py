@@ -302,7 +302,7 @@ class Director:
                 await self._desired.try_storing()
             await asyncio.sleep(WATCH_APART)
             await self.drains.cut_overdue()
-            await self.drains.let_go()
+            await self.drains.remove_drained()
             self._look()
 
     def _look(self) -> None:

@@ -162,7 +162,7 @@ class DrainController:
 
         await self._desired.change(edit, f"delete {service}/{name}", intent, Target(service, name))
 
-    async def let_go(self) -> None:
+    async def remove_drained(self) -> None:
         """Remove the drained backends that the configuration file no longer has."""
         for key in self._desired.drains.leaving():
             try:

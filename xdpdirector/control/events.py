@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 
 class Event(Frozen):
-    """`kind` is dotted, the family first (`backend.down`); `subject` is whom it is about, such as `web/web1`, an
+    """`kind` is dotted, the family first (`backend.down`); `subject` is what it is about, such as `web/web1`, an
     address or an interface; `text` a sentence for people; `data` the same for programs."""
 
     id: int
@@ -44,8 +44,8 @@ class Event(Frozen):
 
 
 class Gap(NamedTuple):
-    """`missed`: how many events are lost to the follower, None when that cannot be told: its place is of another
-    daemon's life. `oldest`: the id of the first one that is there, or that will be."""
+    """`missed`: how many events are lost to the follower, None when that is unknown: its place is from another run
+    of the daemon. `oldest`: the id of the first one that is there, or that will be."""
 
     missed: int | None
     oldest: int

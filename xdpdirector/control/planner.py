@@ -70,7 +70,7 @@ class BackendStatus:
 
     @property
     def is_lost(self) -> bool:
-        """Whether its connections have nobody any more: what the director's own network does is no such reason."""
+        """Whether its connections are lost. A fault of the director's own network does not count."""
         if self.operational is not Operational.DOWN:
             return False
         return self._is_down or (self.hop is None and not self.route.fault)

@@ -27,7 +27,7 @@ NOTHING = Traffic()
 
 @dataclass(frozen=True, slots=True)
 class BackendSample:
-    """The part of a `BackendView` that metrics tell, made in a fraction of the time."""
+    """The part of a `BackendView` that metrics need, made in a fraction of the time."""
 
     service: str
     name: str

@@ -16,7 +16,7 @@ from xdpdirector.model import Scheduler
 LARGEST = 65535
 FINENESS = 100
 RING_FINENESS = 10
-"""Parts are told apart by tenths where each change moves slots of a ring."""
+"""With a ring, shares are rounded to tenths, as each change moves slots."""
 
 
 def effective(

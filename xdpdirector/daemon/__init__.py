@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The process: start-up with root's rights, how these are given up, life and end, what systemd is told.
+"""The process: start-up with root's rights, dropping them, life and end, notifications to systemd.
 
 Must not decide anything of services or packets.
 """

@@ -220,7 +220,7 @@ def _number(said: bytes) -> int:
 
 @contextlib.contextmanager
 def _process(pid: int) -> Iterator[int | None]:
-    """A pidfd, so that what is found out of the process holds for whom the signals go to; None: there is none."""
+    """A pidfd, so that signals go to the same process that was examined; None: there is no such process."""
     try:
         process = os.pidfd_open(pid)
     except OSError:

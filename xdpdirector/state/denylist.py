@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The deny list: who is denied, since when, by whom and why; and how it changes. Pure, but for where it is kept.
+"""The deny list: denied prefixes with time, author and reason, and how the list changes. Pure.
 
-It is kept beside the revisions and not in them: programs change it by the hour, and a service that is rolled back
+It is stored beside the revisions and not in them: programs change it by the hour, and a service that is rolled back
 must not let an attacker in again. Knows prefixes; nothing of maps, services or HTTP.
 """
 
@@ -108,9 +108,8 @@ def replaced(denials: Denials, entries: Collection[DenyEntry], author: str, now:
 def merged_with_file(
     kept: StoredDenyList, entries: Collection[DenyEntry], digest: str, now: datetime
 ) -> Denials:
-    """The list once the configuration file is read. While the file says what it said when it was taken in, what was
-    changed at run time stays. When it changed, what it says is denied, what a former file said and this one does
-    not goes, and what was denied at run time stays."""
+    """The list after a merge of the configuration file. An unchanged file changes nothing. A changed file adds its
+    prefixes and removes those of the former file that it lacks; prefixes denied at run time stay."""
     if kept.file_digest == digest:
         return kept.denials
     stays = {prefix: denial for prefix, denial in kept.denials.items() if not denial.from_file}

@@ -17,7 +17,7 @@ from xdpdirector.state.edits import Services
 Document: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
 Running = Callable[[Key], tuple[int, bool]]
-"""How many connections a backend has, and whether there may be others that nobody has a record of."""
+"""How many connections a backend has, and whether there may be others without a record."""
 
 
 class Difference(Frozen):

@@ -37,8 +37,8 @@ class Drain:
     within: float | None = None
 
     def view(self, remaining: int, settled: bool, progress: Progress, now: Now) -> DrainView:
-        """What is to be told of it. A connection that is left is as old as the drain at least, since no new ones
-        come: how old exactly, nobody keeps."""
+        """The view for the API. A connection that is left is at least as old as the drain, since no new ones come;
+        its exact age is not recorded."""
         ends_in = progress.ends_in(remaining) if settled else None
         ends = None if ends_in is None else now.wall + timedelta(seconds=ends_in)
         deadline = self.deadline.told(now) if self.deadline else None

@@ -36,9 +36,9 @@ def _nobody(_key: Key) -> str:
 
 @dataclass(frozen=True)
 class MergeContext:
-    """What a file meets. `before`: the services of the file that was taken in last, None when nobody knows them any
-    more, but for their `names`. `leaving`: backends that drain because a former file had them and that one had not.
-    `busy` says what running connections a backend has; an empty text: none."""
+    """The state that a file is merged into. `before`: the services of the file that was merged last, None when only
+    their `names` are known. `leaving`: backends that drain because that file no longer had them. `busy` describes
+    the running connections of a backend; empty: none."""
 
     before: Services | None = None
     names: Collection[str] = ()

@@ -36,7 +36,7 @@ class Revision(Summary):
 
 @dataclass(frozen=True)
 class RevisionDraft:
-    """A revision that is to be stored. `drains`: those under way (None: those that were). One that takes in a
+    """A revision that is to be stored. `drains`: those under way (None: those that were). One that merges a
     configuration file has its digest and its services; with others both are None, and the last file stays."""
 
     services: Mapping[str, ServiceSpec]

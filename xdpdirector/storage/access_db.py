@@ -104,7 +104,7 @@ class AccessFile:
         self.note = ""
         """What was done about a damaged file; empty when nothing was."""
         self._opening = threading.RLock()
-        """Held by whoever opens the file or sets it aside: it is asked in threads."""
+        """Held while the file is opened or set aside: several threads use it."""
         self._database: Database | None = None
 
     @property

@@ -192,7 +192,7 @@ class FallbackStore:
 
 
 def _copy(source: Path, target: Path) -> None:
-    """For nobody else to read, whatever the umask is, and where nothing stands yet."""
+    """Copy to a new file that only this user can read, whatever the umask is."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with source.open("rb") as original, os.fdopen(os.open(target, flags, _PRIVATE), "wb") as copy:
         shutil.copyfileobj(original, copy)

@@ -25,7 +25,7 @@ LARGEST_ALL = 16 << 20
 
 @dataclass(frozen=True)
 class Answer:
-    """`request` tells whether another request is the same one."""
+    """`request` identifies the request: two are the same if it is equal."""
 
     request: str
     status: int

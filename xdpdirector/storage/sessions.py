@@ -69,7 +69,7 @@ class Holder:
 
 
 class SessionView(Frozen):
-    """What may be told of a session. `last_used` is right to a minute, `source` is where it was begun from."""
+    """The public part of a session. `last_used` is right to a minute, `source` is where it was begun from."""
 
     id: str
     author: str
@@ -97,7 +97,7 @@ class Sessions:
     def __init__(self, path: Path, *, now: Callable[[], datetime] = _now) -> None:
         self._path, self._now = path, now
         self._opening = threading.RLock()
-        """Held by whoever opens the file or sets it aside: it is asked in threads."""
+        """Held while the file is opened or set aside: several threads use it."""
         self._opened: Database | None = None
         self._codes: dict[bytes, tuple[Holder, datetime]] = {}
 

@@ -174,8 +174,8 @@ class Store:
             raise self._unknown("a drain") from error
 
     def file(self) -> dict[str, ServiceSpec] | None:
-        """What the configuration file that was taken in last says of services, and nothing that it leaves out; None
-        when an earlier release took it in."""
+        """The services of the configuration file that was merged last, without defaults; None when an earlier
+        release merged it."""
         (document,) = self.database.row("SELECT document FROM file") or (None,)
         if document is None:
             return None

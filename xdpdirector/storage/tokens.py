@@ -46,7 +46,7 @@ class TokenSpec(Frozen):
 
 
 class Token(Frozen):
-    """What may be told of a token. `last_used` is right to five minutes."""
+    """The public part of a token. `last_used` is right to five minutes."""
 
     name: str
     role: Role
@@ -66,7 +66,7 @@ class Tokens:
         self._file, self._now = file, now
 
     def add(self, spec: TokenSpec, *, dry_run: bool = False) -> tuple[Token, str]:
-        """A new token and its text, which nobody can ask for again. ConflictError: the name is taken.
+        """A new token and its text, which is shown only once. ConflictError: the name is taken.
 
         DryRunError when it is only tried."""
         now, name = self._now(), spec.name

@@ -567,7 +567,7 @@ async def test_a_backend_that_left_the_file_stays_when_somebody_enables_it() -> 
 
         await stage.director.drains.set_admin(*WEB2, AdminChange(AdminState.ENABLED), intent=ME)
         stage.plane.active[WEB2] = 0
-        await stage.director.drains.let_go()
+        await stage.director.drains.remove_drained()
 
         assert stage.member(WEB2).accepts
 
@@ -584,7 +584,7 @@ async def test_a_deadline_for_what_left_the_file_ends_it(on_deadline: Literal["k
             *WEB2, AdminChange(AdminState.DRAIN, deadline=0.0, on_deadline=on_deadline), intent=ME
         )
         await stage.director.drains.cut_overdue()
-        await stage.director.drains.let_go()
+        await stage.director.drains.remove_drained()
 
         assert ("web2" in stage.wanted()["web"].backends) == (on_deadline == "keep")
 
@@ -612,7 +612,7 @@ async def test_a_ring_that_left_the_file_waits_for_what_it_has_no_record_of() ->
         stage.director.take_in(OLD, stage.wanted())
 
         await stage.director.configuration.reload(wanted(web=s.service("web1", scheduler="sh")), NEW)
-        await stage.director.drains.let_go()
+        await stage.director.drains.remove_drained()
 
         assert stage.wanted()["web"].backends["web2"].admin is AdminState.DRAIN
         stage.plane.unsettled = set()

@@ -37,19 +37,21 @@ TESTS = (
     "--deselect=tests/packets/test_connections.py::test_a_flood_of_syns_evicts_no_running_connection",
     "--deselect=tests/packets/test_ring.py::test_no_flow_of_a_living_backend_moves_whatever_happens",
     "--deselect=tests/packets/test_ring.py::test_no_flow_moves_when_the_ring_changes",
+    # The model has no clock, and emulated conversations last so long that some of their flows time out.
+    "--deselect=tests/packets/test_reference.py::test_the_program_does_what_the_model_says[100000-conversations]",
+    "--deselect=tests/vm/test_ipvsadm.py",  # ten minutes; `./lab vm tests/vm/test_ipvsadm.py` runs it
 )
 
 
 @dataclass(frozen=True)
 class Options:
-    """`tests` are pytest's arguments, `frames` how many the reference model sees (a million on the machine itself).
+    """`tests` are pytest's arguments.
 
     `shell` wants a terminal in the guest instead of tests. `suite` is the guest's release of Debian.
     """
 
     checkout: Path
     tests: Sequence[str] = TESTS
-    frames: int = 10_000
     shell: bool = False
     suite: str = SUITE
 
@@ -117,4 +119,4 @@ def _install(guest: Guest, content: bytes) -> None:
 
 def _testing(options: Options) -> str:
     pytest = shlex.join([PYTHON, "-m", "pytest", "-p", "no:cacheprovider", *options.tests])
-    return f"cd {PLACE} && XDPDIRECTOR_FRAMES={options.frames} exec {pytest}"
+    return f"cd {PLACE} && exec {pytest}"

@@ -285,7 +285,7 @@ def _network(look: Look) -> Iterator[Family]:
 
 
 def _peers(look: Look) -> Iterator[Family]:
-    """Of connection sync; nothing without peers."""
+    """Of connection sync; without peers no sample."""
     synced = Family(
         "xdpdirector_sync_synced", "gauge", "1 when a peer has all connections, and changes follow"
     )
@@ -305,5 +305,4 @@ def _peers(look: Look) -> Iterator[Family]:
             lag.add(peer.outgoing.lag, labels(peer=peer.address))
         for outcome in ("inserted", "updated", "kept", "conflicts", "unknown", "full"):
             merged.add(getattr(peer, outcome), labels(peer=peer.address, outcome=outcome))
-    if look.peers:
-        yield from (synced, sent, lag, merged)
+    yield from (synced, sent, lag, merged)

@@ -74,7 +74,14 @@ WRITES: dict[str, tuple[str, str, Any]] = {
     "create_token": ("POST", "/v1/tokens", {"name": "new", "role": "read"}),
     "delete_token": ("DELETE", "/v1/tokens/spare", None),
 }
-NO_CHANGE = {"explain", "create_session", "end_session", "delete_session", "create_login_link"}
+NO_CHANGE = {
+    "explain",
+    "check_configuration",
+    "create_session",
+    "end_session",
+    "delete_session",
+    "create_login_link",
+}
 """They change nothing that a plan could show."""
 NOTHING_TO_CHANGE = {"enable_backend", "enable_backends", "roll_back"}
 

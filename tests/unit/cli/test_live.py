@@ -142,7 +142,7 @@ def test_explain_answers_a_person(
         pytest.param(["198.51.100.7", f"{VIP}:*/tcp"], "many ports", id="which port"),
         pytest.param(["198.51.100.7", "web"], "not a listener", id="a service"),
         pytest.param(["somebody", LISTENER], "somebody", id="no address"),
-        pytest.param(["2001:db8::7", LISTENER], "not of one version", id="two versions"),
+        pytest.param(["2001:db8::7", LISTENER], "of different IP versions", id="two versions"),
         pytest.param(["198.51.100.7:99999", LISTENER], "65535", id="no port"),
     ],
 )

@@ -8,7 +8,7 @@ from functools import partial
 
 from dev.chaos.daemon_under_test import fail
 from tests.support.stage import story, until
-from xdpdirector.lan.debounce import Suspicions
+from xdpdirector.lan.debounce import ProbeQueue
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 
@@ -62,7 +62,7 @@ async def test_tasks_that_nobody_supervises_are_found_and_those_of_others_are_no
     await asyncio.sleep(0)
     nothing = fail(loop, 0)
 
-    own = loop.create_task(Suspicions(1).take(), name="of the program")
+    own = loop.create_task(ProbeQueue(1).take(), name="of the program")
     await asyncio.sleep(0)
     failed = fail(loop, 0)
 

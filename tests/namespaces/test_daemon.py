@@ -28,12 +28,20 @@ pytestmark = [pytest.mark.root, pytest.mark.smoke, pytest.mark.backends(2)]
 A_FEW_SECONDS = 4.0
 
 
+def under_way(director: LabDirector) -> int:
+    """Requests that are being answered."""
+    text, _ = director.client.text("/metrics", "text/plain")
+    lines = (line.split() for line in text.splitlines())
+    return next(int(words[1]) for words in lines if words[0] == "xdpdirector_api_requests_under_way")
+
+
 def test_sigterm_ends_it_also_under_a_long_poll(lab: Lab, director: LabDirector) -> None:
     before = lab.director_host.xdp_program()
     with Conversation(lab.client, VIP6) as conversation, ThreadPoolExecutor(1) as pool:
         path = backend_path(SERVICE, conversation.backend)
         director.client.post(f"{path}/drain")
         waiting = pool.submit(director.client.get, path, {"wait": "drained", "timeout": "60s"}, timeout=70.0)
+        wait_until(lambda: under_way(director) > 1, "the long poll is under way, beside this question")
         begun = time.monotonic()
         ended = director.stop()
         took = time.monotonic() - begun

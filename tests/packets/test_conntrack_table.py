@@ -194,8 +194,7 @@ def test_a_flood_of_two_packets_each_loses_no_assured_flow_and_turns_nobody_away
     late = {world.send(frame).reason for frame in frames("S", range(4 * places, 4 * places + 50))}
 
     assert len(taken) > 0.99 * (places // 3)
-    kept = set(running(world, taken))
-    assert len(kept) > 0.995 * len(taken)  # a few find both their buckets full of their like
+    assert running(world, taken) == taken
     assert late == {"forward_new"}
 
 
@@ -205,8 +204,7 @@ def test_three_of_four_places_are_assured_flows_at_most(world: w.World, places: 
     late = {world.send(frame).reason for frame in frames("S", range(2 * places, 2 * places + 50))}
 
     assert 0.6 * places < len(taken) <= 0.75 * places
-    kept = set(running(world, taken))
-    assert len(kept) > 0.995 * len(taken)  # a few find both their buckets full of their like
+    assert running(world, taken) == taken
     assert late == {"forward_new"}
 
 

@@ -26,13 +26,14 @@ RING = replace(WLC, scheduler=Scheduler.MH, limit=None)
 
 def contents(world: w.World) -> dict[str, bytes]:
     """What the maps say that a plan decides."""
-    tables, region = world.tables, world.plane.rings.region(world.plane.indices.services["web"])
+    tables, service = world.tables, world.plane.indices.services["web"]
+    region = world.plane.rings.region(service)
     found = {
         "services": tables.services.tobytes(),
         "members": tables.members.tobytes(),
         "backends": tables.backends.tobytes(),
         "upper": tables.loads["upper"].tobytes(),
-        "out": tables.fronts["out"].tobytes(),
+        "out": repr(world.plane.fronts.out(service)).encode(),
         "ports": repr([tables.port(port) for port in range(tables.entries("ports"))]).encode(),
         "listeners": repr(sorted(tables.listeners().items())).encode(),
         "cost": b"".join(values["cost"].tobytes() for _, values in tables.read("limits")),

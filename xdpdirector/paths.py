@@ -10,6 +10,7 @@ from pathlib import Path
 from xdpdirector.errors import InvalidRequestError
 
 BPFFS = Path("/sys/fs/bpf")
+COMPILED = Path("/var/cache/xdpdirector")
 DEFAULT_INSTANCE = "default"
 ETC = Path("/etc/xdpdirector")
 DEFAULT_CONFIGURATION = ETC / "director.yaml"

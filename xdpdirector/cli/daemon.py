@@ -35,6 +35,12 @@ def load(
             help="Compile and load, and attach nothing: the next load is quick. What runs goes on.",
         ),
     ] = False,
+    compile_only: Annotated[
+        bool,
+        typer.Option(
+            "--compile", help="Only compile, so that later loads, also after a reboot, need no compiler."
+        ),
+    ] = False,
     lose: Annotated[
         bool, typer.Option("--lose-connections", help="Go on where connections cannot be carried over.")
     ] = False,
@@ -47,6 +53,8 @@ def load(
     from xdpdirector.daemon import startup
 
     instance, file = target(context).instance, target(context).configuration(config)
+    if compile_only:
+        raise typer.Exit(startup.compile_only(file))
     if plan:
         raise typer.Exit(startup.plan(instance, file))
     raise typer.Exit(startup.load(instance, file, force=force, lose=lose, only_prepare=prepare))

@@ -30,7 +30,7 @@ from xdpdirector.loader import (
 )
 from xdpdirector.loader.build import Build
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.model import Configuration
+from xdpdirector.model import Configuration, Sizes
 from xdpdirector.net import interfaces, netns, veth_peer
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system import privileges, procfs, untrusted_directory
@@ -108,7 +108,7 @@ def plan(instance: str, configuration: Path) -> int:
     paths = InstancePaths(instance)
     bpffs.require_privileges()
     sizes = config_file.load(configuration).sizes
-    with sandbox.loading([sizes], source.program().name) as [program]:
+    with sandbox.loading([sizes], source.program().name, keeps=False) as [program]:
         old = migrate.running_otherwise(paths, Build(paths, sizes, source.program()).pins)
         plans = migrate.plan(old, program) if old else []
     for carried in plans:
@@ -116,6 +116,18 @@ def plan(instance: str, configuration: Path) -> int:
     if old is None:
         print("the maps stay as they are: all connections are kept")
     return 1 if old else 0
+
+
+def compile_only(configuration: Path) -> int:
+    """Compile the program, and the one that explains, so that the next load needs no compiler. `configuration`: for
+    `sizes`; without the file, their defaults. Nothing stays loaded."""
+    from xdpdirector.replay import sandbox
+
+    bpffs.require_privileges()
+    sizes = config_file.load(configuration).sizes if configuration.exists() else Sizes()
+    with sandbox.loading([sizes], source.program().name, explains=True):
+        print("the packet program is compiled")
+    return 0
 
 
 def carry(paths: InstancePaths, program: Loaded, *, lose: bool = False) -> list[Carried]:

@@ -28,6 +28,8 @@ from xdpdirector.libbpf.library import possible_cpus
 from xdpdirector.libbpf.objects import (
     MapInfo,
     ProgramInfo,
+    btf_data,
+    btf_load,
     map_create,
     map_info,
     obj_get,
@@ -61,6 +63,8 @@ __all__ = [
     "XdpMode",
     "XdpState",
     "XdpVerdict",
+    "btf_data",
+    "btf_load",
     "delete",
     "delete_batch",
     "lookup",

@@ -51,6 +51,8 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "bpf_obj_pin": (_FD, _TEXT),
     "bpf_obj_get_info_by_fd": (_FD, _PTR, _PTR),
     "bpf_prog_get_fd_by_id": (_U32,),
+    "bpf_btf_get_fd_by_id": (_U32,),
+    "bpf_btf_load": (_PTR, ct.c_size_t, _PTR),
     "bpf_map_lookup_elem": (_FD, _PTR, _PTR),
     "bpf_map_update_elem": (_FD, _PTR, _PTR, ct.c_uint64),
     "bpf_map_delete_elem": (_FD, _PTR),

@@ -17,9 +17,18 @@ NAME = 15  # octets of an object's name that the kernel keeps
 
 
 class _MapInfo(ct.Structure):
-    """struct bpf_map_info, up to `name`: the kernel fills as much as it is given room for."""
+    """struct bpf_map_info: the kernel fills as much as it is given room for."""
 
-    _fields_ = fields("u32 type id key_size value_size max_entries flags; name name")
+    _fields_ = fields(
+        "u32 type id key_size value_size max_entries flags; name name; u32 ifindex btf_vmlinux_value_type_id;"
+        "u64 netns_dev netns_ino; u32 btf_id btf_key_type_id btf_value_type_id"
+    )
+
+
+class _BtfInfo(ct.Structure):
+    """struct bpf_btf_info, up to `id`."""
+
+    _fields_ = fields("u64 btf; u32 btf_size id")
 
 
 class _ProgramInfo(ct.Structure):
@@ -42,9 +51,19 @@ class _CreateOptions(Options):
     )
 
 
-def map_create(name: str, kind: int, key_size: int, value_size: int, max_entries: int, flags: int) -> int:
-    """A descriptor of a new map."""
+def map_create(
+    name: str,
+    kind: int,
+    key_size: int,
+    value_size: int,
+    max_entries: int,
+    flags: int,
+    types: tuple[int, int, int] | None = None,
+) -> int:
+    """A descriptor of a new map. `types`: a descriptor of BTF, and the ids of key and value in it."""
     options = _CreateOptions(map_flags=flags)
+    if types:
+        options.btf_fd, options.btf_key_type_id, options.btf_value_type_id = types
     return checked(
         functions().bpf_map_create(
             kind, name.encode()[:NAME], key_size, value_size, max_entries, ct.addressof(options)
@@ -82,6 +101,8 @@ class MapInfo:
     max_entries: int
     flags: int
     name: str
+    btf: tuple[int, int, int] = (0, 0, 0)
+    """The ids of its BTF (0: none), and of key and value in that."""
 
     @property
     def value_bytes(self) -> int:
@@ -115,7 +136,8 @@ def map_info(fd: int) -> MapInfo:
     info = _MapInfo()
     _info(fd, info, "asking for a map's description")
     values = (info.type, info.id, info.key_size, info.value_size, info.max_entries, info.flags)
-    return MapInfo(*values, name=info.name.decode())
+    btf = (info.btf_id, info.btf_key_type_id, info.btf_value_type_id)
+    return MapInfo(*values, name=info.name.decode(), btf=btf)
 
 
 def prog_info(fd: int) -> ProgramInfo:
@@ -132,6 +154,25 @@ def prog_info(fd: int) -> ProgramInfo:
         run_time_ns=info.run_time_ns,
         run_count=info.run_count,
     )
+
+
+def btf_data(btf_id: int) -> bytes:
+    """BTF as it was loaded (Documentation/bpf/btf.rst). Needs CAP_SYS_ADMIN."""
+    fd = checked(functions().bpf_btf_get_fd_by_id(btf_id), f"opening BTF {btf_id}")
+    try:
+        info = _BtfInfo()
+        _info(fd, info, "asking for the length of BTF")
+        data = ct.create_string_buffer(info.btf_size)
+        info.btf = ct.addressof(data)
+        _info(fd, info, "reading BTF")
+        return data.raw
+    finally:
+        os.close(fd)
+
+
+def btf_load(data: bytes) -> int:
+    """A descriptor of new BTF."""
+    return checked(functions().bpf_btf_load(data, len(data), None), "loading BTF")
 
 
 def prog_fd(program_id: int) -> int:

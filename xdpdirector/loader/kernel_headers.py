@@ -72,7 +72,7 @@ struct sockaddr {
 """
 
 # BCC has its own bpf.h: with the system's, everything would be defined twice.
-_STUBS = {
+STUBS = {
     "uapi/linux/bpf.h": "",
     "linux/kconfig.h": _KCONFIG,
     "linux/log2.h": "",
@@ -118,6 +118,6 @@ def _fill(include: Path, system: Path, architecture: Path) -> None:
     (include / "uapi" / "asm").symlink_to(architecture / "asm")
     (include / "asm-generic").symlink_to(system / "asm-generic")
     (include / "linux" / "version.h").symlink_to(system / "linux" / "version.h")
-    for name, text in _STUBS.items():
+    for name, text in STUBS.items():
         (include / name).unlink(missing_ok=True)
         (include / name).write_text(text)

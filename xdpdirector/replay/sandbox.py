@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from xdpdirector.errors import DirectorError, LoaderError
-from xdpdirector.loader import bpffs, compiler, source
+from xdpdirector.loader import bpffs, compile_cache, compiler, source
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import BPFFS, InstancePaths
@@ -30,13 +30,16 @@ _OWN = (("bpf", str(BPFFS)), ("tmpfs", "/run"))
 
 
 @contextmanager
-def loading(sizes: Sequence[Sizes], program: str = PROGRAM) -> Iterator[list[Loaded]]:
+def loading(
+    sizes: Sequence[Sizes], program: str = PROGRAM, *, keeps: bool = True, explains: bool = False
+) -> Iterator[list[Loaded]]:
     """One copy for each of these, compiled at the same time; their pins can be opened while the block lasts.
 
-    `program`: which one of those that are installed. NotAllowedError without root's capabilities; LoaderError.
+    `program`: which one of those that are installed. `keeps`: what was compiled is kept for later loads.
+    `explains`: the explaining program is loaded, too. NotAllowedError without root's capabilities; LoaderError.
     """
     bpffs.require_privileges()
-    children = [_start(each, program) for each in sizes]
+    children = [_start(each, program, keeps=keeps, explains=explains) for each in sizes]
     try:
         yield [_loaded(child) for child in children]
     finally:
@@ -44,13 +47,15 @@ def loading(sizes: Sequence[Sizes], program: str = PROGRAM) -> Iterator[list[Loa
             child.communicate()
 
 
-def _start(sizes: Sizes, program: str) -> subprocess.Popen[str]:
+def _start(sizes: Sizes, program: str, *, keeps: bool, explains: bool) -> subprocess.Popen[str]:
     command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", __spec__.name]
     search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         return subprocess.Popen(
-            [*command, sizes.model_dump_json(), program],
-            env=os.environ | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
+            [*command, sizes.model_dump_json(), program, *(["explain"] if explains else [])],
+            env=({} if keeps else {compile_cache.VARIABLE: ""})
+            | os.environ
+            | {"PYTHONPATH": search, "PYTHONSAFEPATH": "1"},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -88,9 +93,10 @@ def main() -> int:
     try:
         for kind, place in _OWN:
             _mount(kind, place)
-        loaded = compiler.prepare(
-            PATHS, Sizes.model_validate_json(sys.argv[1]), source.program().with_name(sys.argv[2])
-        )
+        sizes, program = Sizes.model_validate_json(sys.argv[1]), source.program().with_name(sys.argv[2])
+        loaded = compiler.prepare(PATHS, sizes, program)
+        if sys.argv[3:] == ["explain"]:
+            compiler.prepare_explaining(PATHS, sizes, program)
     except DirectorError as error:
         print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}), flush=True)
         return 1

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A program that is found in the cache is loaded as if it had been compiled."""
 
+import json
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +16,11 @@ from tests.support.loader_trials import (
     write,
 )
 from xdpdirector import libbpf
+from xdpdirector.daemon import startup
 from xdpdirector.errors import LoaderError
 from xdpdirector.loader import attachment, compile_cache, compiler
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.paths import InstancePaths
+from xdpdirector.paths import COMPILED, InstancePaths
 
 pytestmark = pytest.mark.root
 
@@ -102,32 +104,130 @@ def test_another_program_is_compiled(directory: Path, prepare: Prepare, program:
     assert len([*directory.iterdir()]) == 2
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", "0\n{}"])
 def test_what_is_damaged_is_made_anew(directory: Path, prepare: Prepare, content: str) -> None:
     first = prepare("one")
     [kept] = directory.iterdir()
-    whole = kept.read_text()
+    whole = functions(kept)
     kept.write_text(content)
 
     assert tag(prepare("other")) == tag(first)
-    assert kept.read_text() == whole
+    assert functions(kept) == whole
 
 
-def test_nothing_is_kept_unless_asked_for(
-    directory: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+def test_an_entry_that_was_changed_is_made_anew(directory: Path, prepare: Prepare) -> None:
+    first = prepare("one")
+    [kept] = directory.iterdir()
+    whole, text = functions(kept), kept.read_text()
+    kept.write_text(text.replace('"max_entries": ', '"max_entries": 1'))
+
+    assert tag(prepare("other")) == tag(first)
+    assert functions(kept) == whole
+
+
+def test_maps_keep_their_types(directory: Path, prepare: Prepare) -> None:
+    compiled, found = types(prepare("one")), types(prepare("other"))
+
+    assert found.pop("data") == compiled.pop("data")
+    assert found == compiled
+
+
+def types(loaded: Loaded) -> dict[str, object]:
+    """By map: the ids of key and value in its BTF. `data`: that BTF."""
+    read: dict[str, object] = {}
+    for name in loaded.maps:
+        with libbpf.opened(loaded.pins / name) as fd:
+            btf, key, value = libbpf.map_info(fd).btf
+            read[name] = (key, value)
+            if btf:  # a devmap and a ring buffer have none
+                read["data"] = libbpf.btf_data(btf)
+    return read
+
+
+def functions(entry: Path) -> object:
+    """The functions of an entry: their instructions do not depend on the instance, as BTF does."""
+    return json.loads(entry.read_text().partition("\n")[2])["functions"]
+
+
+def test_an_empty_variable_disables_it(
+    directory: Path, prepare: Prepare, root_s: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv(compile_cache.VARIABLE)
+    monkeypatch.setenv(compile_cache.VARIABLE, "")
 
     prepare("one")
 
     assert not directory.exists()
+    assert not [*root_s.iterdir()]
 
 
-def test_the_oldest_give_way(directory: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_variable_root_s_directory_is_used(
+    prepare: Prepare, root_s: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(compile_cache.VARIABLE)
+
+    compiled = prepare("one")
+    [kept] = root_s.iterdir()
+
+    assert kept.stat().st_mode & 0o777 & ~0o644 == 0
+    assert tag(prepare("other")) == tag(compiled)
+    assert [*root_s.iterdir()] == [kept]
+
+
+def test_a_directory_of_others_is_not_used(
+    prepare: Prepare, root_s: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(compile_cache.VARIABLE)
+    root_s.chmod(0o777)
+
+    prepare("one")
+
+    assert not [*root_s.iterdir()]
+
+
+def test_compiled_once_it_is_loaded_and_explained_without_a_compiler(
+    root_s: Path, paths: InstancePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(compile_cache.VARIABLE)
+    file = tmp_path / "director.yaml"
+    file.write_text(f"interfaces: [lo]\nsizes: {SMALL.model_dump_json()}\n")
+
+    done = startup.compile_only(file)
+    kept = {*root_s.iterdir()}
+    loaded = compiler.prepare_in_child(paths, SMALL)
+    compiler.ensure_explaining(paths, loaded)
+
+    assert done == 0
+    assert len(kept) == 2
+    assert {*root_s.iterdir()} == kept
+
+
+def test_a_plan_keeps_nothing(
+    root_s: Path, paths: InstancePaths, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(compile_cache.VARIABLE)
+    file = tmp_path / "director.yaml"
+    file.write_text(f"interfaces: [lo]\nsizes: {SMALL.model_dump_json()}\n")
+
+    assert startup.plan(paths.name, file) == 0
+    assert not [*root_s.iterdir()]
+
+
+@pytest.fixture
+def root_s() -> Iterator[Path]:
+    """The directory that is used by default; tools/isolated gives each run an empty one."""
+    COMPILED.mkdir(mode=0o700, exist_ok=True)
+    assert not [*COMPILED.iterdir()]
+    yield COMPILED
+    for entry in COMPILED.iterdir():
+        entry.unlink()
+    COMPILED.chmod(0o700)
+
+
+def test_the_oldest_give_way(directory: Path, prepare: Prepare) -> None:
     directory.mkdir()
-    for number in range(compile_cache.MOST + 10):
+    for number in range(compile_cache.MOST_NAMED + 10):
         (directory / f"{number}.json").touch()
 
     prepare("one")
 
-    assert len([*directory.iterdir()]) == compile_cache.MOST
+    assert len([*directory.iterdir()]) == compile_cache.MOST_NAMED

@@ -11,6 +11,7 @@ import typer
 from xdpdirector import __version__
 from xdpdirector.cli import (
     backend,
+    backup,
     config,
     daemon,
     dashboard,
@@ -205,6 +206,8 @@ app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.aud
 app.command(epilog=example("xdpdirector -i edge run     # by /etc/xdpdirector/edge.yaml"))(daemon.run)
 app.command(epilog=example("xdpdirector load     # by /etc/xdpdirector/director.yaml"))(daemon.load)
 app.command(epilog=example("xdpdirector -i edge unload"))(daemon.unload)
+app.command(epilog=example("xdpdirector backup /root/director.backup"))(backup.backup)
+app.command(epilog=example("xdpdirector restore /root/director.backup --list"))(backup.restore)
 app.command(epilog=example("xdpdirector version"))(version)
 
 

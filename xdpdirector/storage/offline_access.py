@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import pwd
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -22,6 +22,7 @@ from xdpdirector.model.access import Role
 from xdpdirector.storage.access_db import AccessFile
 from xdpdirector.storage.audit_log import Audit, Entry, Outcome
 from xdpdirector.storage.tokens import Tokens, TokenSpec
+from xdpdirector.system import privileges
 
 Result = TypeVar("Result")
 
@@ -40,7 +41,7 @@ class OfflineAccess:
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            stack.enter_context(_as_owner(self.path.parent))
+            stack.enter_context(privileges.acting_as_owner(self.path.parent))
             stack.callback(self._file.close)
             try:
                 self._file.open()
@@ -85,20 +86,3 @@ class OfflineAccess:
             raise
         self._audit.finish(attempt, Outcome())
         return result
-
-
-@contextmanager
-def _as_owner(directory: Path) -> Iterator[None]:
-    if os.geteuid() != 0 or not directory.is_dir():
-        yield
-        return
-    owner, groups = directory.stat(), os.getgroups()
-    os.setgroups([owner.st_gid])  # or what root's groups may write could be reached by a link
-    os.setegid(owner.st_gid)
-    os.seteuid(owner.st_uid)
-    try:
-        yield
-    finally:
-        os.seteuid(0)
-        os.setegid(os.getgid())
-        os.setgroups(groups)

@@ -30,7 +30,7 @@ from xdpdirector.system.boot_time import Now, Stored
 KEPT = 1000
 
 _OR_START_ANEW = "or move the file away to start from the configuration file"
-_FORMAT = Format(
+FORMAT = Format(
     name="state database",
     application_id=0x58445044,  # "XDPD"
     migrations=[
@@ -121,7 +121,7 @@ class Store:
     def __init__(self, path: Path, *, patience: float = 5.0) -> None:
         self._path = path
         self._texts: dict[str, tuple[ServiceSpec, str]] = {}
-        self.database = Database(path, _FORMAT, patience=patience)
+        self.database = Database(path, FORMAT, patience=patience)
         self._latest: Revision | None = None
 
     def __enter__(self) -> Self:

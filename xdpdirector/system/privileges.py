@@ -10,7 +10,8 @@ import grp
 import os
 import pwd
 import shutil
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +55,25 @@ class Account:
     @property
     def is_this(self) -> bool:
         return self.uid == os.geteuid()
+
+
+@contextmanager
+def acting_as_owner(directory: Path) -> Iterator[None]:
+    """Root has the rights of the directory's owner in the block; others, their own. For files in a directory where
+    its owner could have put links to anybody's."""
+    if os.geteuid() != 0 or not directory.is_dir():
+        yield
+        return
+    owner, groups = directory.stat(), os.getgroups()
+    os.setgroups([owner.st_gid])  # or what root's groups may write could be reached by a link
+    os.setegid(owner.st_gid)
+    os.seteuid(owner.st_uid)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(os.getgid())
+        os.setgroups(groups)
 
 
 def held() -> set[str]:

@@ -39,7 +39,7 @@ from xdpdirector.system.privileges import Account, acting_as_owner
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _NO_LOG = b"\1\1"
-"""The header's format versions without a write-ahead log (SQLite, "Database File Format", 1.3.3): a copy has none."""
+"""Versions in the header of a database without a write-ahead log (SQLite, "Database File Format", 1.3.3)."""
 FORMAT = 1
 LARGEST = 1 << 30  # octets of all members together
 CONFIGURATION, CONTENTS = "configuration.yaml", "backup.json"

@@ -175,7 +175,10 @@ def version(output: Output = Format.TABLE) -> None:
 )
 def ipvsadm(
     context: typer.Context,
-    words: Annotated[list[str] | None, typer.Argument(metavar="[OPTION]...", show_default=False)] = None,
+    words: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[OPTION]...", help="As ipvsadm's manual page has them.", show_default=False),
+    ] = None,
 ) -> None:
     """As ipvsadm(8), for this director: its options, its output. `ipvsadm -h` lists them."""
     chosen = target(context)

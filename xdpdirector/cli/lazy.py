@@ -15,11 +15,11 @@ class LazyGroup(TyperGroup):
 
     def __init__(self, name: str, source: str, *, help: str) -> None:  # noqa: A002
         super().__init__(name=name, help=help)
-        self._source = source
+        self.source = source
 
     def make_context(self, *args: Any, **options: Any) -> Any:
         """The real group's context: whoever goes on with it never meets the stand-in again."""
-        module, _, attribute = self._source.partition(":")
+        module, _, attribute = self.source.partition(":")
         app: typer.Typer = getattr(import_module(module), attribute)
         parent = typer.Typer(rich_markup_mode=None, add_completion=False)  # they show in the same way
         parent.add_typer(app, name=self.name)

@@ -1,8 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m dev.hashing`: how evenly the rings of `mh` and `sh` share, and what a change moves.
 
-Writes the tables of docs/scheduling.md. Everything follows from names and weights, so the same figures come on every
-machine.
+Writes the tables of docs/scheduling.md. Names and weights alone decide, so every machine gets the same figures.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ class Balance:
 
 @dataclass(frozen=True)
 class Move:
-    """Slots with another owner, as parts of all: what could not be avoided, and what moved, on average and at worst."""
+    """Slots with another owner, as parts of all. `needed`: those that had to move."""
 
     slots: int
     backends: int

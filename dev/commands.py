@@ -128,12 +128,20 @@ def package(
     audit: Annotated[
         bool, typer.Option("--audit", help="Instead: ask which of the locked ones have known faults.")
     ] = False,
+    repository: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Add them to an APT repository there.")
+    ] = None,
+    key: Annotated[
+        str, typer.Option(help="The secret key of gpg's that signs the repository.", show_default=False)
+    ] = "",
 ) -> None:
     """Build the Debian packages from a checkout, and let lintian judge them."""
     from dev.package import lock
     from dev.package.command import package as build_packages
 
     end_like_ctrl_c()
+    if (repository is None) != (not key):
+        raise InvalidRequestError("--repository and --key belong together: give both")
     home = Path.cwd() / ".lab" / "package"
     home.mkdir(parents=True, exist_ok=True)
     if renew:
@@ -142,7 +150,7 @@ def package(
         say(lock.audit(Path.cwd(), home))
     if renew or audit:
         return
-    build_packages(Path.cwd(), say, trial=trial)
+    build_packages(Path.cwd(), say, trial=trial, repository=repository, key=key)
 
 
 @app.command()

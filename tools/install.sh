@@ -15,10 +15,11 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
     postfix swaks libnet-ssleay-perl libio-socket-inet6-perl dovecot-core dovecot-imapd dovecot-pop3d slapd ldap-utils
     postgresql-common postgresql postgresql-client mariadb-server-core mariadb-client-core
     ldirectord lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
+    apt-utils gpg gpg-agent                           # the tests of an APT repository
 )
 readonly browser_packages=(chromium) # ./lab test --all, besides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
-readonly build_packages=(debhelper dpkg-dev lintian) # ./lab package, besides
+readonly build_packages=(debhelper dpkg-dev lintian apt-utils gpg gpg-agent) # ./lab package, besides
 readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine
     vagrant vagrant-libvirt libvirt-daemon libvirt-clients qemu-utils dnsmasq-base iptables grub-common grub-pc-bin fdisk
 )

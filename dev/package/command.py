@@ -10,6 +10,7 @@ from pathlib import Path
 from dev.package.build import OUTPUT, build, check
 from dev.package.lifecycle import Trial, successor
 from dev.package.recipe import CARDS, machine
+from dev.package.repository import publish
 from dev.vm.build_dir import workshop
 from dev.vm.guest import Guest
 from dev.vm.image import Image
@@ -21,14 +22,20 @@ NEXT = "99.0.0"
 MEGABYTES = 2048
 
 
-def package(checkout: Path, say: Say, *, trial: bool = False) -> None:
-    """LabError when a step fails, or the machine is not as it should be."""
+def package(
+    checkout: Path, say: Say, *, trial: bool = False, repository: Path | None = None, key: str = ""
+) -> None:
+    """LabError when a step fails, or the machine is not as it should be. `repository`: an APT repository in which
+    they are published, signed with `key`."""
     built = build(checkout, say)
     say("asking lintian")
     check(checkout, built)
     packages = [path for path in built if path.suffix == ".deb"]
     for path in packages:
         say(f"{OUTPUT}/{path.name}: {path.stat().st_size / 1e6:.1f} MB")
+    if repository:
+        publish(packages, repository, key)
+        say(f"published in {repository}")
     if trial:
         say(str(try_out(checkout, packages, say)))
 

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An APT repository in a directory: packages, indices by name and by hash, and a signed Release file.
 
-Any web server, or a file: URL, serves it as it is. Layout and fields are those of Debian's "DebianRepository/Format".
-What apt-ftparchive and gpg do is left to them. Indices of an earlier publication stay under by-hash, so that who has
-its Release file still finds them.
+Any web server, or a file: URL, serves it as it is. Layout and fields: "DebianRepository/Format" in Debian's wiki.
+apt-ftparchive makes the indices, and gpg signs. Indices of an earlier publication stay under by-hash, so that a client
+that has its Release file still finds them.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 import subprocess
 from collections.abc import Sequence
 from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 
 from xdpdirector.lab.errors import LabError
@@ -32,8 +33,8 @@ _FIELDS = {
 
 
 def publish(packages: Sequence[Path], directory: Path, key: str) -> None:
-    """Add the packages to the repository, which is made if there is none. `key`: a secret key of gpg's, by fingerprint
-    or address; its public half is written beside. LabError."""
+    """Add the packages to the repository, which is made if there is none. `key`: a secret key of gpg's, by its
+    fingerprint or address; its public half is written beside. LabError."""
     fingerprint = _fingerprint(key)
     pool = directory / "pool" / COMPONENT
     pool.mkdir(parents=True, exist_ok=True)
@@ -73,7 +74,7 @@ def _fingerprint(key: str) -> str:
     listed = _run("gpg", "--batch", "--with-colons", "--list-secret-keys", "--", key).decode().splitlines()
     found = [
         line.split(":")[9]
-        for before, line in zip(listed, listed[1:], strict=False)
+        for before, line in pairwise(listed)
         if before.startswith("sec:") and line.startswith("fpr:")
     ]
     if len(found) != 1:

@@ -2,8 +2,8 @@
 """An APT repository in a directory: packages, indices by name and by hash, and a signed Release file.
 
 Any web server, or a file: URL, serves it as it is. Layout and fields: "DebianRepository/Format" in Debian's wiki.
-apt-ftparchive makes the indices, and gpg signs. Indices of an earlier publication stay under by-hash, so that a client
-that has its Release file still finds them.
+apt-ftparchive makes the indices, and gpg signs. Indices of an earlier publication stay under by-hash: a client that
+has its Release file still finds them.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""APT takes packages from the repository: it checks the signature, finds the newest version, and notices changes."""
+"""APT takes packages from the repository: it finds the newest version, and checks the signature."""
 
 import os
 import subprocess

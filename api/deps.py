@@ -11,6 +11,7 @@ from xdpdirector.api.auth.access import Access
 from xdpdirector.api.auth.identity import Identity
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http import etags
+from xdpdirector.api.http.unicode_text import utf8
 from xdpdirector.model import Name
 from xdpdirector.state.change_request import Intent
 
@@ -58,21 +59,13 @@ async def _intent(
     match, none_match = (etags.whole(request, name) for name in ("if-match", "if-none-match"))
     return Intent(
         author,
-        _text(change_reason or ""),
+        utf8(change_reason or ""),
         etags.expected(match),
         etags.unwanted(none_match),
         only_present=etags.is_any(match),
         only_new=etags.is_any(none_match),
         dry_run=dry_run,
     )
-
-
-def _text(field: str) -> str:
-    """Of a header: octets, of which each stands as the character of its number; UTF-8 where they are."""
-    try:
-        return field.encode("latin-1").decode()
-    except UnicodeError:
-        return field
 
 
 IntentDep = Annotated[Intent, Depends(_intent)]

@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Send
 
 from xdpdirector.api.auth.failed_logins import Strangers
 from xdpdirector.api.auth.identity import Identity, Peer, whence
+from xdpdirector.api.http.unicode_text import utf8
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.storage.audit_log import Entry, Outcome, attempting
 from xdpdirector.system.threads import to_its_end
@@ -54,15 +55,17 @@ class Audited:
             request=f"{request.method} {url.path}" + (f"?{url.query}" if url.query else ""),
             key=request.headers.get("idempotency-key"),
         )
+        self._reason = utf8(request.headers.get("change-reason", ""))
 
     async def refused(self, error: DirectorError) -> None:
         """It is not begun."""
-        outcome = Outcome(HTTPStatus.FORBIDDEN, detail=error.detail)
+        outcome = Outcome(HTTPStatus.FORBIDDEN, reason=self._reason, detail=error.detail)
         await to_its_end(partial(self._audit.refused, self._entry, outcome))
 
     async def run(self, app: ASGIApp, receive: Receive, send: Send) -> None:
         """StoreError, and `app` is not called, when the attempt cannot be written down and the peer is not root."""
         watched = _Watched(send, await to_its_end(self._begin))
+        watched.outcome.reason = self._reason  # a revision puts its own in place of it
         with attempting(watched.outcome):
             try:
                 await app(self._request.scope, receive, watched)

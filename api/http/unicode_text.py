@@ -35,6 +35,14 @@ class TextRoute(APIRoute):
         return checked
 
 
+def utf8(field: str) -> str:
+    """Of a header: octets, of which each stands as the character of its number; UTF-8 where they are."""
+    try:
+        return field.encode("latin-1").decode()
+    except UnicodeError:
+        return field
+
+
 def _require_unicode(body: bytes) -> None:
     if b"\\ud" not in body and b"\\uD" not in body:
         return

@@ -41,7 +41,9 @@ MOST_SERVICES_KEPT = 1000
 MOST_TROUBLED = 100
 MOST_DENIED = 5000  # prefixes, of which the busiest can still be told
 TOP = 20
-SLOWLY = 5  # looks between two of what changes little and costs more
+SLOWLY = (
+    3  # looks from one to the next of what changes little and costs more; seconds, so that it is never stale
+)
 
 Document = dict[str, Any]
 log = logging.getLogger(__name__)
@@ -111,7 +113,7 @@ class Viewer:
 
     def __init__(self, pulse: Pulse, topics: frozenset[str]) -> None:
         self.topics = topics
-        self._pulse, self._seen = pulse, 0
+        self._pulse, self._seen = pulse, pulse._number if pulse._looking is None else 0
 
     async def take(self, within: float) -> dict[str, bytes] | None:
         """By topic, and `state`, as JSON; None when nothing new comes within so many seconds."""
@@ -139,6 +141,7 @@ class Pulse:
         self._news = asyncio.Condition()
         self._number = 0
         self._last: Look | None = None
+        self._earlier: Look | None = None  # with which that one was compared
         self._parts: dict[str, bytes] = {}
 
     # Looking
@@ -181,6 +184,7 @@ class Pulse:
             self._viewers.discard(key)
             if not self._viewers and self._looking is not None:
                 looking, self._looking = self._looking, None
+                self._parts = {}  # the next one gets nothing old
                 looking.cancel()
                 await asyncio.gather(looking, return_exceptions=True)
 
@@ -188,7 +192,7 @@ class Pulse:
         """The present behind look number `seen`; None when there is none within so many seconds."""
         try:
             async with asyncio.timeout(within), self._news:
-                await self._news.wait_for(lambda: self._number > seen)
+                await self._news.wait_for(lambda: self._number > seen and bool(self._parts))
                 return self._number, self._parts
         except TimeoutError:
             return None
@@ -213,22 +217,17 @@ class Pulse:
     async def _present(self) -> dict[str, bytes]:
         """By topic, as JSON."""
         before, topics = self._last, frozenset[str]().union(*(each.topics for each in self._viewers))
+        if before is not None and self._clock() - before.moment < APART / 4:  # too near to tell a rate
+            before = self._earlier
         if before is not None and self._clock() - before.moment > 2 * KEPT_APART:
             before = None
-        if before is not None and self._clock() - before.moment < APART / 4:
-            self._last, before = before, None  # too near to tell a rate
         look = await self._look()
-        self._last = look
+        self._earlier, self._last = before, look
         parts: dict[str, bytes] = {}
-        if "guard" in topics and (self._number % SLOWLY == 0 or "guard" not in self._parts):
-            parts["guard"] = _written(await self._guard())
-        elif "guard" in self._parts:
-            parts["guard"] = self._parts["guard"]
-        if "lan" in topics and (self._number % SLOWLY == 0 or "lan" not in self._parts):
-            view = self._director.lan.view()
-            parts["lan"] = await asyncio.to_thread(lambda: view.model_dump_json().encode())
-        elif "lan" in self._parts:
-            parts["lan"] = self._parts["lan"]
+        for topic, show in (("guard", self._guard), ("lan", self._lan)):
+            if topic in topics:
+                is_due = self._number % SLOWLY == 0 or topic not in self._parts
+                parts[topic] = await show() if is_due else self._parts[topic]
         findings = [each.model_dump(mode="json") for each in self._director.lan.findings[:MOST_TROUBLED]]
         beside = {
             "tag": self._director.tag(),
@@ -237,7 +236,11 @@ class Pulse:
         }
         return parts | await asyncio.to_thread(lambda: dict(_parts(look, before, topics, beside)))
 
-    async def _guard(self) -> Document:
+    async def _lan(self) -> bytes:
+        view = self._director.lan.view()
+        return await asyncio.to_thread(lambda: view.model_dump_json().encode())
+
+    async def _guard(self) -> bytes:
         guard = self._director.guard
         view: GuardView = guard.view()
         prefixes = guard.denied()
@@ -253,7 +256,9 @@ class Pulse:
 
             found = await in_turns(denials())
             top = sorted(found, key=lambda each: -each["packets"])[:TOP]
-        return view.model_dump(mode="json") | {"top": top, "top_is_known": len(prefixes) <= MOST_DENIED}
+        return _written(
+            view.model_dump(mode="json") | {"top": top, "top_is_known": len(prefixes) <= MOST_DENIED}
+        )
 
     # Before
 

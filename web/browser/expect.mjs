@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 
 /** Waits until `read` gives `wanted`. */
-export async function expect(read, wanted, patience = 20_000) {
+export async function expect(read, wanted, patience = 90_000) {
   const until = Date.now() + patience;
   for (;;) {
     const found = await read();

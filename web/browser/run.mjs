@@ -9,7 +9,7 @@ import { chromium } from "playwright-core";
 import * as stories from "./stories.mjs";
 
 const CHROMIUM = process.env.CHROMIUM ?? "/usr/bin/chromium";
-const PATIENCE = 30_000;
+const PATIENCE = 90_000; // milliseconds, on a machine that does much else
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]();
 const browser = await chromium.launch({

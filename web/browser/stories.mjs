@@ -2,24 +2,25 @@
 // What is done in the browser, and what must be seen there. Each story begins logged out, with a link that logs in once.
 
 import assert from "node:assert/strict";
-import { readFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { createRequire } from "node:module";
 import { expect } from "./expect.mjs";
 
 const AXE = await readFile(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
+/** By name: where it is, and what stands there and on no other page. */
 export const PAGES = {
-  overview: "#/",
-  service: "#/service/web",
-  explain: "#/explain",
-  network: "#/network",
-  changes: "#/changes",
-  plan: "#/changes/plan",
-  audit: "#/changes/audit",
-  events: "#/changes/events",
-  guard: "#/guard",
-  access: "#/access",
-  api: "#/api",
-  wall: "#/wall",
+  overview: ["#/", "#services"],
+  service: ["#/service/web", "#backends"],
+  explain: ["#/explain", "#panel-trace"],
+  network: ["#/network", "#panel-doctor"],
+  changes: ["#/changes", "#panel-revisions"],
+  plan: ["#/changes/plan", "#panel-plan"],
+  audit: ["#/changes/audit", "#panel-audit"],
+  events: ["#/changes/events", "#panel-events"],
+  guard: ["#/guard", "#panel-deny-list"],
+  access: ["#/access", "#panel-tokens"],
+  api: ["#/api", ".call"],
+  wall: ["#/wall", ".wall .tile"],
 };
 const REFUSED = /the server responded with a status of (401|403|404|412|422)|net::ERR_/;
 
@@ -33,11 +34,14 @@ async function live(page) {
   await page.locator(".freshness.live").waitFor();
 }
 
-async function go(page, hash) {
+/** Goes there, and waits until that page is drawn and its lists have come. */
+async function go(page, name) {
+  const [hash, mark] = PAGES[name];
   await page.evaluate((to) => {
     location.hash = to;
   }, hash);
-  await page.locator("h1").first().waitFor();
+  await page.locator(mark).first().waitFor();
+  await settled(page, name);
   await live(page);
 }
 
@@ -74,16 +78,13 @@ async function confirm(page, verb, reason = "the test", stays = false) {
 
 // Each page
 
-export async function pages({ open, link, shots }) {
+export async function pages({ open, link }) {
   const page = await open();
   await logIn(page, link);
   for (const scheme of ["light", "dark"]) {
     await page.emulateMedia({ colorScheme: scheme, reducedMotion: "reduce" });
-    for (const [name, hash] of Object.entries(PAGES)) {
-      await go(page, hash);
-      await settled(page, name);
-      if (shots && scheme === "light") await page.screenshot({ path: `${shots}/${name}.png` });
-      if (shots && scheme === "dark" && ["overview", "service"].includes(name)) await page.screenshot({ path: `${shots}/${name}-dark.png` });
+    for (const name of Object.keys(PAGES)) {
+      await go(page, name);
       await accessible(page, `${name}, ${scheme}`);
     }
     const ground = await page.evaluate(() => getComputedStyle(document.documentElement).backgroundColor);
@@ -94,19 +95,17 @@ export async function pages({ open, link, shots }) {
 }
 
 async function settled(page, name) {
-  const waited = { service: ".body .row", network: "table", changes: ".revisions li", plan: ".note", audit: "tbody tr", access: "tbody tr", api: ".call", overview: ".body .row", wall: ".tile" }[name];
+  const waited = { service: ".body .row", network: "[aria-label='Table: Maps']", changes: ".revisions li", plan: ".note", audit: "tbody tr", access: "tbody tr", overview: ".body .row" }[name];
   if (waited) await page.locator(waited).first().waitFor();
-  await expect(() => page.getByText("Loading…").count(), 0);
+  await expect(() => page.getByText(/^(Loading|Waiting)\b/).count(), 0);
 }
 
-export async function narrow({ open, link, shots }) {
+export async function narrow({ open, link }) {
   const page = await open({ viewport: { width: 390, height: 844 }, hasTouch: true });
   await logIn(page, link);
-  for (const [name, hash] of Object.entries(PAGES)) {
-    await go(page, hash);
-    await settled(page, name);
+  for (const name of Object.keys(PAGES)) {
+    await go(page, name);
     await fits(page, name);
-    if (shots && name === "overview") await page.screenshot({ path: `${shots}/narrow.png` });
   }
 }
 
@@ -115,7 +114,7 @@ export async function narrow({ open, link, shots }) {
 export async function drain({ open, have, link }) {
   const page = await open();
   await logIn(page, link);
-  await go(page, PAGES.service);
+  await go(page, "service");
   await choose(page, "backend1", "Drain…");
   await page.getByText("No connection would end.").waitFor();
   assert.match(await page.locator("dialog code").innerText(), /^xdpdirector backend drain web\/backend1/);
@@ -130,7 +129,7 @@ export async function drain({ open, have, link }) {
 export async function actions({ open, have, link }) {
   const page = await open({}, REFUSED);
   await logIn(page, link);
-  await go(page, PAGES.service);
+  await go(page, "service");
 
   await choose(page, "backend2", "Weight…");
   await page.locator("#field-weight").fill("4");
@@ -167,7 +166,7 @@ export async function actions({ open, have, link }) {
 export async function guard({ open, have, link }) {
   const page = await open();
   await logIn(page, link);
-  await go(page, PAGES.guard);
+  await go(page, "guard");
   await page.getByRole("button", { name: "Deny", exact: true }).click();
   await page.locator("#field-prefix").fill("192.0.2.9");
   await confirm(page, "Deny", "a scan");
@@ -181,7 +180,7 @@ export async function guard({ open, have, link }) {
 export async function plan({ open, link }) {
   const page = await open({}, REFUSED);
   await logIn(page, link);
-  await go(page, PAGES.plan);
+  await go(page, "plan");
   const box = page.locator("textarea");
   await expect(async () => /services:/.test(await box.inputValue()), true);
   const before = await box.inputValue();
@@ -197,7 +196,7 @@ export async function plan({ open, link }) {
   await page.getByRole("button", { name: "Apply", exact: true }).click();
   await page.getByText("The configuration is applied").waitFor();
 
-  await go(page, PAGES.changes);
+  await go(page, "changes");
   await page.locator(".revisions li").first().getByText("more for one").waitFor();
   await page.locator(".revisions li").nth(1).getByRole("button", { name: "Roll back" }).click();
   await page.locator("dialog .note").first().waitFor();
@@ -208,7 +207,7 @@ export async function plan({ open, link }) {
 export async function explain({ open, link }) {
   const page = await open({ acceptDownloads: true });
   await logIn(page, link);
-  await go(page, PAGES.explain);
+  await go(page, "explain");
   await page.locator("#field-client").fill("192.0.2.9");
   await page.locator("#field-vip").fill("192.0.2.10");
   await page.getByRole("button", { name: "What would become of it?" }).click();
@@ -226,7 +225,7 @@ export async function explain({ open, link }) {
 export async function tokens({ open, link }) {
   const page = await open({}, REFUSED);
   await logIn(page, link);
-  await go(page, PAGES.access);
+  await go(page, "access");
   await page.getByRole("button", { name: "Add a token" }).click();
   await page.locator("#field-name").fill("watcher");
   await confirm(page, "Add");
@@ -245,10 +244,10 @@ export async function tokens({ open, link }) {
   assert.ok(cookies.every((each) => each.httpOnly && each.sameSite === "Strict"), JSON.stringify(cookies));
   assert.equal(await other.evaluate(() => document.cookie), "");
 
-  await go(other, PAGES.service); // may only look: is told why, and nothing is sent
+  await go(other, "service"); // may only look: is told why, and nothing is sent
   await other.getByRole("button", { name: "Add a backend" }).click({ force: true });
   await other.locator(".toast", { hasText: "needs the role operate" }).waitFor();
-  await go(other, PAGES.access);
+  await other.evaluate(() => (location.hash = "#/access"));
   await other.getByText("Who may come in is shown to the role admin").waitFor();
 
   await page.locator("tr", { has: page.locator("b", { hasText: /^watcher$/ }) }).getByRole("button", { name: "Remove" }).click();
@@ -263,7 +262,7 @@ export async function conflict({ open, have, link }) {
   await logIn(page, link);
   const other = await page.context().newPage();
   await other.goto(page.url());
-  for (const each of [page, other]) await go(each, PAGES.service);
+  for (const each of [page, other]) await go(each, "service");
   await choose(page, "backend1", "Weight…");
   await page.locator("#field-weight").fill("5");
   await page.locator("dialog .note").first().waitFor();
@@ -320,29 +319,62 @@ export async function hidden({ open, have, link }) {
   await live(page);
 }
 
-export async function hostile({ open, link }) {
+/** What others write is text everywhere: reasons, banners, what is typed, and what stands in the address. */
+export async function hostile({ open, have, link }) {
+  const text = await have("text");
   const page = await open({}, REFUSED);
   await page.addInitScript(() => {
     window.broken = 0;
     window.alert = () => (window.broken += 1);
   });
+  const clean = async (where) => {
+    const made = await page.evaluate(() => document.querySelectorAll("#app main img, #app main script, #app main iframe, #app [onerror], #app [onclick], #app svg[onload], dialog img, dialog script").length);
+    assert.equal(made, 0, `text became elements on ${where}`);
+    assert.equal(await page.evaluate(() => window.broken), 0, `text was run on ${where}`);
+  };
   await logIn(page, link);
-  for (const [name, hash] of Object.entries(PAGES)) {
-    await go(page, hash);
-    await settled(page, name);
-    for (const place of [0, 1, 2]) {
-      if (name === "changes") await page.locator(".revisions li").nth(place).locator("button").first().click();
+  for (const name of Object.keys(PAGES)) {
+    await go(page, name);
+    if (name === "changes") for (const place of [0, 1, 2]) await page.locator(".revisions li").nth(place).locator("button").first().click();
+    if (["overview", "service", "changes", "events", "guard"].includes(name)) await page.getByText("onerror=alert(1)").first().waitFor(); // the texts are there
+    for (const box of await page.locator("main input[type=search]").all()) {
+      await box.fill(text);
+      await box.press("Enter");
     }
-    const made = await page.evaluate(() => document.querySelectorAll("main img, main script, main iframe, main b[onclick], main svg[onload]").length);
-    assert.equal(made, 0, `text became elements on ${name}`);
+    await clean(name);
+    for (const box of await page.locator("main input[type=search]").all()) await box.fill("");
   }
-  assert.equal(await page.evaluate(() => window.broken), 0);
+  await go(page, "plan"); // what is wrong with it is told with what stands there
+  await page.locator("textarea").fill(`services:\n  '${text}':\n    '${text}': 1\n`);
+  await page.locator(".faults li", { hasText: "onerror=alert(1)" }).first().waitFor();
+  await clean("the faults of a configuration");
+  await go(page, "explain");
+  await page.locator("#field-client").fill(text);
+  await page.locator("#field-vip").fill("192.0.2.10");
+  await page.getByRole("button", { name: "What would become of it?" }).click();
+  await page.locator("#field-client-hint.error").waitFor();
+  await page.locator("#field-trace-client").fill(text);
+  await page.getByRole("button", { name: "Start", exact: true }).click();
+  await page.locator(".note.warn").waitFor();
+  await clean("the faults of a question");
+  await go(page, "service");
+  await choose(page, "backend1", "Drain…");
+  await page.locator("#reason").fill(text);
+  await page.locator("#field-deadline").fill(text);
+  await page.locator("dialog .note.bad").waitFor();
+  await clean("a dialog");
+  await page.keyboard.press("Escape");
+  await page.locator("dialog").waitFor({ state: "detached" });
+  await page.evaluate((name) => (location.hash = `#/service/${encodeURIComponent(name)}`), text);
+  await page.locator("h1", { hasText: "onerror=alert(1)" }).waitFor();
+  await page.locator(".note.bad").first().waitFor();
+  await clean("a service that is none");
 }
 
 export async function many({ open, link }) {
   const page = await open();
   await logIn(page, link);
-  await go(page, PAGES.service);
+  await go(page, "service");
   await page.getByText("250 backends", { exact: true }).waitFor();
   const drawn = () => page.locator(".body .row").count();
   assert.ok((await drawn()) < 80, `${await drawn()} rows are drawn`);
@@ -362,6 +394,7 @@ export async function many({ open, link }) {
 export async function keyboard({ open, link }) {
   const page = await open();
   await logIn(page, link);
+  await settled(page, "overview");
   await page.keyboard.press("Tab");
   assert.equal(await page.evaluate(() => document.activeElement.textContent), "Skip to the content");
   const tab = async (to) => {
@@ -382,4 +415,72 @@ export async function keyboard({ open, link }) {
   assert.ok(await page.evaluate(() => document.querySelector("dialog").contains(document.activeElement)));
   await page.keyboard.press("Escape");
   await page.locator("dialog").waitFor({ state: "detached" });
+}
+
+// Pictures
+
+/** As WebP, which is half of a PNG. `blank`: a page without a policy, which draws it. */
+async function picture(page, blank, path) {
+  const png = await page.screenshot();
+  const url = await blank.evaluate(async (data) => {
+    const image = await createImageBitmap(await (await fetch(`data:image/png;base64,${data}`)).blob());
+    const canvas = document.createElement("canvas");
+    [canvas.width, canvas.height] = [image.width, image.height];
+    canvas.getContext("2d").drawImage(image, 0, 0);
+    return canvas.toDataURL("image/webp", 0.85);
+  }, png.toString("base64"));
+  await writeFile(path, Buffer.from(url.split(",")[1], "base64"));
+}
+
+/** What there is to see on a page, done before its picture is taken. */
+const POSES = {
+  async explain(page) {
+    await page.locator("#field-client").fill("198.51.100.7");
+    await page.locator("#field-vip").fill("192.0.2.10");
+    await page.getByRole("button", { name: "What would become of it?" }).click();
+    await page.getByText(/forward to web\/backend\d/).waitFor({ timeout: 300_000 });
+    await page.getByRole("button", { name: "Start", exact: true }).click();
+    await page.locator("tbody tr", { hasText: "192.0.2.10" }).nth(9).waitFor();
+    await page.getByRole("button", { name: "Pause", exact: true }).click();
+  },
+  async changes(page) {
+    await page.locator(".revisions li").first().locator("button").first().click();
+    await page.locator(".difference").first().waitFor();
+  },
+  async plan(page) {
+    const box = page.locator("textarea");
+    await expect(async () => /services:/.test(await box.inputValue()), true);
+    const text = await box.inputValue();
+    const at = text.indexOf("services:", text.indexOf("sizes:") + 200);
+    await box.fill(text.slice(0, at) + text.slice(at).replace("weight: 1", "weight: 3").replace("rate: 500", "rate: 250"));
+    await page.locator(".difference .plus").first().waitFor();
+    await box.evaluate((each, line) => each.scrollTo(0, 19 * line), text.slice(0, at).split("\n").length - 3);
+    await page.locator("#why").fill("twice the memory since today");
+  },
+  async api(page) {
+    await page.locator(".call summary", { hasText: "/drain" }).first().click();
+  },
+};
+
+export async function pictures({ open, link, shots }) {
+  const page = await open({ deviceScaleFactor: 1.5 });
+  const blank = await open();
+  await logIn(page, link);
+  for (const name of Object.keys(PAGES)) {
+    await go(page, name);
+    await POSES[name]?.(page);
+    await page.waitForTimeout(1500); // rates of two looks
+    await live(page);
+    await picture(page, blank, `${shots}/${name}.webp`);
+    if (name === "explain") await page.getByRole("button", { name: "Stop", exact: true }).click();
+  }
+  await page.emulateMedia({ colorScheme: "dark", reducedMotion: "reduce" });
+  await go(page, "service");
+  await page.waitForTimeout(1500);
+  await picture(page, blank, `${shots}/service-dark.webp`);
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
+  await page.setViewportSize({ width: 390, height: 844 });
+  await go(page, "overview");
+  await page.waitForTimeout(1500);
+  await picture(page, blank, `${shots}/narrow.webp`);
 }

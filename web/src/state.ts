@@ -91,7 +91,7 @@ let next = 1;
 export function tell(text: string, level: "ok" | "error" = "ok", undo?: () => void): void {
   const toast: Toast = { id: next++, text, level, undo };
   toasts.value = [...toasts.value.slice(-3), toast];
-  setTimeout(() => dismiss(toast.id), undo ? 20_000 : level === "error" ? 15_000 : 6000);
+  setTimeout(() => dismiss(toast.id), undo ? 60_000 : level === "error" ? 15_000 : 6000);
 }
 
 export function dismiss(id: number): void {

@@ -241,7 +241,8 @@ class RealPlane:
             if self._explainer is None:
                 loaded = self._tables.loaded
                 program = await asyncio.to_thread(compiler.ensure_explaining, self._paths, loaded)
-                self._explainer = Explainer(program, self._tables, self._dataplane.indices)
+                with _explained():  # somebody may have removed the pin
+                    self._explainer = Explainer(program, self._tables, self._dataplane.indices)
         with _explained():
             receiver = own_macs.any_own(self._tables.stations) or RECEIVER
             return self._explainer.ask(frame_of(question, SENDER, receiver), interface)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpdirector import libbpf
-from xdpdirector.errors import BccMissingError, DirectorError, LoaderError
+from xdpdirector.errors import BccMissingError, ConflictError, DirectorError, LoaderError
 from xdpdirector.loader import (
     bpffs,
     compile_cache,
@@ -67,7 +67,7 @@ def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> 
 def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Path:
     """Compile and load the explaining program for the prepared one; returns where it is pinned.
 
-    Raises as `prepare`, and LoaderError if the source differs from what is loaded.
+    Raises as `prepare`, and ConflictError if the source differs from what is loaded.
     """
     bpffs.require_privileges()
     build = Build(paths, sizes, program or source.program(), explains=True)
@@ -75,10 +75,7 @@ def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None 
     with bpffs.locked(paths):
         loaded = current(paths, sizes, program)
         if loaded is None:
-            raise LoaderError(
-                "what is loaded is not the installed program of these sizes, so nothing can explain it: "
-                "restart the daemon, or run `xdpdirector load`"
-            )
+            raise _other_program()
         with (
             _loaded(bcc, compiled, build) as (_, _, functions),
             bpffs.translated("pinning the program that explains"),
@@ -89,6 +86,14 @@ def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None 
             pin = _explaining(paths, loaded)
             bpffs.pin_program(paths, functions[ENTRY], pin.name)
         return pin
+
+
+def _other_program() -> ConflictError:
+    """As after an upgrade of the package, until the daemon is restarted."""
+    return ConflictError(
+        "what is loaded is not the installed program of these sizes, so nothing can explain it: restart the "
+        "daemon, which takes the installed one, or run `xdpdirector load`"
+    )
 
 
 def _explaining(paths: InstancePaths, loaded: Loaded) -> Path:
@@ -131,9 +136,19 @@ def ensure(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> L
 
 
 def ensure_explaining(paths: InstancePaths, loaded: Loaded, program: Path | None = None) -> Path:
-    """Where the explaining program for the loaded one is pinned; prepares it in a child if there is none."""
+    """Where the explaining program for the loaded one is pinned; prepares it in a child if there is none.
+
+    ConflictError when another program is installed or has been loaded since: what it says is not true of this one.
+    """
     pin = _explaining(paths, loaded)
-    return pin if pin.exists() else Path(_in_child("explain", paths, loaded.sizes, program)["pin"])
+    if pin.exists():
+        return pin
+    now = current(paths, loaded.sizes, program)
+    if now is None or now.program_digest != loaded.program_digest:
+        raise _other_program()
+    if Path(_in_child("explain", paths, loaded.sizes, program)["pin"]) != pin:
+        raise _other_program()
+    return pin
 
 
 def error_class(slug: str) -> type[DirectorError]:

@@ -18,6 +18,7 @@ from tests.support.loader_trials import (
     write,
 )
 from xdpdirector import libbpf
+from xdpdirector.errors import ConflictError
 from xdpdirector.loader import compiler, layout
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
@@ -149,8 +150,30 @@ def test_llvm_stays_out_of_the_process(paths: InstancePaths, program: Path) -> N
         "from xdpdirector.loader import compiler\n"
         "from xdpdirector.model import Sizes\n"
         "from xdpdirector.paths import InstancePaths\n"
-        f"loader.prepare_in_child(InstancePaths({paths.name!r}), Sizes(), Path({str(program)!r}))\n"
+        f"compiler.prepare_in_child(InstancePaths({paths.name!r}), Sizes(), Path({str(program)!r}))\n"
         "print('bcc' in sys.modules, 'libbcc' in Path('/proc/self/maps').read_text())\n"
     )
 
     assert in_python(code) == "False False"
+
+
+def test_nothing_explains_a_program_that_is_not_the_installed_one(
+    paths: InstancePaths, program: Path
+) -> None:
+    """As after an upgrade of the package while the daemon of before runs on."""
+    loaded = compiler.prepare_in_child(paths, SMALL, program)
+    write(program.parent, director=DIRECTOR.replace("+= 1", "+= 3"))
+
+    with pytest.raises(ConflictError, match="restart the daemon"):
+        compiler.ensure_explaining(paths, loaded, program)
+
+
+def test_nothing_explains_a_program_that_another_one_has_followed(
+    paths: InstancePaths, program: Path
+) -> None:
+    before = compiler.prepare_in_child(paths, SMALL, program)
+    write(program.parent, director=DIRECTOR.replace("+= 1", "+= 3"))
+    compiler.prepare_in_child(paths, SMALL, program)
+
+    with pytest.raises(ConflictError, match="restart the daemon"):
+        compiler.ensure_explaining(paths, before, program)

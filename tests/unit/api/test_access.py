@@ -165,6 +165,19 @@ def test_a_change_is_in_the_audit(server: ApiServer, api: Client) -> None:
     assert row["source"] == f"uid {os.getuid()}, pid {os.getpid()}"
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [("POST", "/v1/tokens", {"name": "new", "role": "read"}), ("DELETE", "/v1/sessions/none", None)],
+)
+def test_any_change_has_its_reason_in_the_audit(
+    server: ApiServer, api: Client, method: str, path: str, body: object
+) -> None:
+    """Also one that makes no revision."""
+    ask(server, method, path, body, **{"change-reason": "für die Prüfung".encode().decode("latin-1")})
+
+    assert audit(api)[0]["reason"] == "für die Prüfung"
+
+
 def test_a_change_that_fails_is_in_the_audit_with_the_reason(api: Client, director: FakeDirector) -> None:
     director.busy["web", "web1"] = 1
     with pytest.raises(ConflictError):

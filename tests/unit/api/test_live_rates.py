@@ -151,6 +151,34 @@ async def test_all_viewers_share_one_look() -> None:
 
 
 @story
+async def test_who_comes_later_is_shown_nothing_old() -> None:
+    """Also of what is looked at more seldom."""
+    guarded = await director()
+    pulse = Pulse(guarded)
+    before = await present(pulse, "guard")
+    await guarded.guard.add(DenyEntry(prefix=parse_prefix("203.0.113.0/24")), intent=ME)
+
+    after = await present(pulse, "guard")
+
+    assert (before["guard"]["denied"], after["guard"]["denied"]) == (0, 1)
+    assert after["state"]["at"] > before["state"]["at"]
+
+
+@story
+async def test_rates_are_known_at_once_by_who_goes_to_another_page() -> None:
+    clock = Clock()
+    pulse = Pulse(await director(), clock, clock)
+    await present(pulse)
+    clock.now += 1.0
+    await present(pulse)
+    clock.now += 0.01
+
+    shown = await present(pulse)
+
+    assert shown["state"]["rates"] is not None
+
+
+@story
 async def test_nobody_looks_when_there_is_no_viewer() -> None:
     pulse = Pulse(await director())
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 
 import asyncio
 from ipaddress import ip_address
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from xdpdirector.dataplane.explain_types import Question
 from xdpdirector.dataplane.kernel import RealPlane
-from xdpdirector.errors import InvalidRequestError
-from xdpdirector.loader import attachment
+from xdpdirector.errors import DataplaneError, InvalidRequestError
+from xdpdirector.loader import attachment, compiler
 from xdpdirector.paths import InstancePaths
 
 QUESTION = Question(
@@ -27,3 +30,18 @@ def test_explain_of_an_interface_that_is_none(name: str, monkeypatch: pytest.Mon
 
     with pytest.raises(InvalidRequestError, match="there is no interface"):
         asyncio.run(plane.explain(QUESTION.model_copy(update={"interface": name})))
+
+
+def test_explain_with_a_program_that_somebody_has_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attachment, "attachments", lambda _paths: [])
+    monkeypatch.setattr(compiler, "ensure_explaining", lambda *_: tmp_path / "explain-0")
+    plane = object.__new__(RealPlane)
+    plane._paths, plane._explaining, plane._explainer = InstancePaths("none"), asyncio.Lock(), None
+    loaded = SimpleNamespace(maps={"explanations": {"value": {"type": "u32", "size": 4}}}, pins=tmp_path)
+    plane._tables = cast(Any, SimpleNamespace(loaded=loaded))
+    plane._dataplane = cast(Any, SimpleNamespace(indices=None))
+
+    with pytest.raises(DataplaneError, match="the kernel refused"):
+        asyncio.run(plane.explain(QUESTION))

@@ -40,7 +40,7 @@ export function Chart({ title, unit, at, series, height = 150 }: Props) {
         cursor: { y: false, points: { size: 6 } },
         scales: { x: { time: true }, y: { range: (_, __, most) => [0, Math.max(1, most * 1.1)] } },
         axes: [
-          { ...axis, size: 24, values: (_, ticks) => ticks.map((tick) => clock(tick).slice(0, 5)), space: 70 },
+          { ...axis, size: 24, values: (_, ticks) => ticks.map((tick) => clock(tick).slice(0, tick % 60 ? 8 : 5)), space: 70 },
           { ...axis, size: 48, values: (_, ticks) => ticks.map((tick) => short(tick)), space: 34 },
         ],
         series: [

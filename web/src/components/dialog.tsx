@@ -37,7 +37,6 @@ export interface Change {
   undo?: (before: unknown, values: Values) => { title: string; request: Request } | null;
   /** Without a dry run, where the API has none. */
   noPlan?: boolean;
-  noReason?: boolean;
   then?: (answer: unknown) => void;
 }
 
@@ -177,12 +176,10 @@ function ChangeDialog({ change }: { change: Change }) {
             ))}
           </div>
         ) : null}
-        {!change.noReason && (
-          <div class="field">
-            <label for="reason">Reason</label>
-            <input id="reason" value={reason} maxLength={500} placeholder="Why; kept with the change" autocomplete="off" onInput={(event) => setReason(event.currentTarget.value)} />
-          </div>
-        )}
+        <div class="field">
+          <label for="reason">Reason</label>
+          <input id="reason" value={reason} maxLength={500} placeholder="Why; kept with the change" autocomplete="off" onInput={(event) => setReason(event.currentTarget.value)} />
+        </div>
         {stage !== "conflict" && plan && <Consequence plan={plan} />}
         {problem && stage !== "conflict" && (
           <p class="note bad" role="alert">

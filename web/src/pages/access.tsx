@@ -2,12 +2,12 @@
 // Who may come in: tokens, and the sessions of those who are logged in here.
 
 import { useState } from "preact/hooks";
-import { ask, get } from "../api/client.ts";
+import { get } from "../api/client.ts";
 import type { NewToken, Session, Token } from "../api/types.ts";
 import { Act, type Change, Copy } from "../components/dialog.tsx";
 import { Panel, Table, Title, Waiting, useLoaded } from "../components/parts.tsx";
-import { caller, may, now, tell } from "../state.ts";
-import { command } from "../view/cli.ts";
+import { caller, may, now } from "../state.ts";
+import { command, curl } from "../view/cli.ts";
 import { ago, plural } from "../view/format.ts";
 
 const MEANING: Record<string, string> = { read: "looks", operate: "works on backends", admin: "does everything" };
@@ -41,7 +41,6 @@ function Tokens() {
     verb: "Add",
     role: "admin",
     meaning: "Whoever has its text comes in over TCP with its role. The text is shown once.",
-    noReason: true,
     fields: [
       { name: "name", title: "Name", hint: "Who or what will use it" },
       { name: "role", title: "Role", kind: "select", choices: Object.entries(MEANING).map(([role, means]) => [role, `${role}: ${means}`] as const) },
@@ -96,7 +95,6 @@ function Tokens() {
                     verb: "Remove",
                     role: "admin",
                     danger: true,
-                    noReason: true,
                     meaning: "It lets nobody in any more, at once; streams and sessions that came with it end. It cannot be taken back.",
                     request: () => ({ method: "DELETE", path: `/v1/tokens/${encodeURIComponent(row.name)}` }),
                     command: () => command(["token", "remove", row.name]),
@@ -117,14 +115,20 @@ function Tokens() {
 
 function Sessions() {
   const sessions = useLoaded((signal) => get<{ items: Session[] }>("/v1/sessions", undefined, signal), []);
-  const end = async (row: Session) => {
-    try {
-      await ask("DELETE", `/v1/sessions/${row.id}`);
-      tell(`The session of ${row.author} has ended`);
-    } catch (error) {
-      tell(error instanceof Error ? error.message : String(error), "error");
-    }
-    sessions.again();
+  const end = (row: Session): Change => {
+    const path = `/v1/sessions/${row.id}`;
+    return {
+      title: `End the session of ${row.author}`,
+      verb: "End it",
+      role: "admin",
+      danger: true,
+      noPlan: true,
+      meaning: `Who sits at ${row.source} is logged out at once, and has to log in again.`,
+      request: () => ({ method: "DELETE", path }),
+      command: () => curl("DELETE", path),
+      done: () => `The session of ${row.author} has ended`,
+      then: sessions.again,
+    };
   };
   return (
     <Panel title="Sessions" said={sessions.value && `${plural(sessions.value.items.length, "login")} at the dashboard`}>
@@ -147,9 +151,9 @@ function Sessions() {
                 row.id === caller.value?.session?.id ? (
                   "this one"
                 ) : (
-                  <button type="button" class="small" onClick={() => void end(row)}>
+                  <Act role="admin" small change={() => end(row)}>
                     End it
-                  </button>
+                  </Act>
                 ),
             },
           ]}

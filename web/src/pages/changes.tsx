@@ -287,14 +287,22 @@ function Editor() {
 function Audit() {
   const [author, setAuthor] = useState("");
   const [most, setMost] = useState(100);
+  const [plans, setPlans] = useState(false);
   const list = useLoaded((signal) => (may("operate") ? get<Page<Audited>>("/v1/audit", { author, limit: most }, signal) : Promise.resolve({ items: [], next: null })), [author, most, present.value?.state.revision]);
   if (!may("operate")) return <p class="note">{refusal("operate")}</p>;
   return (
-    <Panel title="Audit" said="each try to change something, also those that were refused" tools={<input type="search" placeholder="Author, such as root" aria-label="Only by this author" value={author} onChange={(event) => setAuthor(event.currentTarget.value.trim())} />}>
+    <Panel title="Audit" said="each try to change something, also those that were refused" tools={
+        <>
+          <input type="search" placeholder="Author, such as root" aria-label="Only by this author" value={author} onChange={(event) => setAuthor(event.currentTarget.value.trim())} />
+          <button type="button" aria-pressed={plans} onClick={() => setPlans(!plans)}>
+            Plans, too
+          </button>
+        </>
+      }>
       <Waiting of={list}>
         <Table
           label="Audit"
-          rows={list.value?.items ?? []}
+          rows={(list.value?.items ?? []).filter((each) => plans || !each.request.includes("dry_run=true"))}
           id={(row) => String(row.id)}
           empty="Nobody has tried to change anything."
           heads={[
@@ -329,7 +337,7 @@ function Audit() {
 
 function toneOf(kind: string): string {
   if (/\.(down|absent|denied|refused|failed|lost|finding|drift)/.test(kind)) return "warning";
-  return /\.(up|present|resolved|allowed|recovered)/.test(kind) ? "up" : "note";
+  return /\.(up|present|resolved|allowed|recovered)/.test(kind) ? "up" : "";
 }
 
 function Events() {

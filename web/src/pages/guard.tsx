@@ -48,7 +48,11 @@ export function Guard() {
               label="Limits"
               rows={limits}
               id={(row) => row.service}
-              empty="No service has a limit: `limit` in its configuration sets one."
+              empty={
+                <>
+                  No service has a limit: <code>limit</code> in its configuration sets one.
+                </>
+              }
               heads={[
                 { title: "Service", cell: (row) => <a href={`#/service/${encodeURIComponent(row.service)}`}>{row.service}</a> },
                 { title: "Limit", cell: (row) => (row.limit?.rate ? `${row.limit.rate}/s, burst ${row.limit.burst ?? "–"}` : row.limit ? "by source only" : "none any more") },

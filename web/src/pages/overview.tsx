@@ -4,7 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { list } from "../api/client.ts";
-import { type Direction, type History, type ServiceRow, drops, history, present } from "../api/live.ts";
+import { type Direction, type History, type ServiceRow, type State, drops, history, present } from "../api/live.ts";
 import { Panel, Table } from "../components/parts.tsx";
 import { Rows, type Column, sorted } from "../components/rows.tsx";
 import { Spark } from "../components/spark.tsx";
@@ -67,8 +67,8 @@ export function Overview() {
           Wall mode
         </a>
       </div>
-      <Figures />
       <Problems list={found.value} />
+      <Figures />
       <Drains />
       <Directors />
       <Services />
@@ -91,6 +91,7 @@ export function Wall() {
           Leave wall mode
         </a>
       </header>
+      <Problems list={found.value} most={6} />
       <Figures />
       <Tiles rows={sorted(present.value?.services ?? [], COLUMNS, "state")} />
     </main>
@@ -129,9 +130,8 @@ function Figure({ title, value, unit, values, bad }: { title: string; value: str
   );
 }
 
-export function Problems({ list: all }: { list: readonly Trouble[] }) {
+export function Problems({ list: all, most = 20 }: { list: readonly Trouble[]; most?: number }) {
   if (!all.length) return null;
-  const most = 20;
   return (
     <section class="panel" aria-labelledby="problems">
       <header>
@@ -161,8 +161,9 @@ export function Problems({ list: all }: { list: readonly Trouble[] }) {
   );
 }
 
-function Drains() {
-  const drains = present.value?.state.drains ?? [];
+/** All that are under way, or those of one service. */
+export function Drains({ of: service }: { of?: string }) {
+  const drains = (present.value?.state.drains ?? []).filter((each) => !service || each.service === service);
   if (!drains.length) return null;
   return (
     <section class="panel" aria-labelledby="drains">
@@ -172,7 +173,7 @@ function Drains() {
       </header>
       <div class="inside form live-data">
         {drains.slice(0, 12).map((each) => (
-          <DrainLine key={`${each.service}/${each.backend}`} drain={each} name={`${each.service}/${each.backend}`} link={`#/service/${encodeURIComponent(each.service)}`} />
+          <DrainLine key={`${each.service}/${each.backend}`} drain={each} name={`${each.service}/${each.backend}`} />
         ))}
       </div>
     </section>
@@ -207,7 +208,7 @@ function Directors() {
   );
 }
 
-export function DrainLine({ drain, name, link }: { drain: NonNullable<(typeof present.value & object)["state"]>["drains"][number]; name: string; link?: string }) {
+function DrainLine({ drain, name }: { drain: State["drains"][number]; name: string }) {
   const begun = Math.max(drain.connections_at_start, drain.remaining);
   const done = begun ? 1 - drain.remaining / begun : drain.settled ? 1 : 0;
   const end = drain.remaining === 0 && drain.settled ? "drained" : drain.estimated_end ? `done about ${ago(drain.estimated_end, now.value).replace("now", "this minute")}` : "no estimate yet";
@@ -215,18 +216,14 @@ export function DrainLine({ drain, name, link }: { drain: NonNullable<(typeof pr
   const text = `${whole(drain.remaining)} of ${whole(begun)} left, ${end}${deadline}${drain.reason && `: ${drain.reason}`}`;
   return (
     <div class="drain">
-      {link ? (
-        <a class="name" href={link}>
-          {name}
-        </a>
-      ) : (
-        <span class="soft">{name}</span>
-      )}
+      <a class="name" href={`#/service/${encodeURIComponent(drain.service)}`}>
+        {name}
+      </a>
       <div class="bar move" role="progressbar" aria-label={`Drain of ${name}`} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(100 * done)}>
         <i style={{ width: `${100 * done}%` }} />
       </div>
       <span class="soft" title={text}>
-        {link ? text : `${whole(drain.remaining)} of ${whole(begun)} left`}
+        {text}
       </span>
     </div>
   );
@@ -291,14 +288,9 @@ const COLUMNS: readonly Column<ServiceRow>[] = [
     title: "Packets/s",
     number: true,
     wide: true,
-    width: "minmax(164px, 1fr)",
+    width: "84px",
     by: (row) => row.rates?.[1] ?? -1,
-    cell: (row) => (
-      <span class="rate">
-        <Spark values={history.value?.services[row.name]?.packets ?? (NONE as null[])} />
-        <span style={{ minWidth: "48px" }}>{short(row.rates?.[1])}</span>
-      </span>
-    ),
+    cell: (row) => short(row.rates?.[1]),
   },
   { key: "bits", title: "bit/s", number: true, wide: true, width: "72px", by: (row) => row.rates?.[2] ?? -1, cell: (row) => bits(row.rates?.[2]) },
   { key: "refused", title: "Refused/s", hint: "New connections over a limit", number: true, wide: true, width: "76px", by: (row) => row.rates?.[3] ?? -1, cell: (row) => short(row.rates?.[3]) },

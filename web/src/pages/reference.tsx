@@ -42,7 +42,7 @@ function Call({ one, document }: { one: Operation; document: Document }) {
   return (
     <details class="call">
       <summary>
-        <b class={`method ${one.method}`}>{one.method.toUpperCase()}</b> <code>{one.path}</code> <span class="soft">{one.text.split(/(?<=[.;])\s|\n/)[0]}</span>
+        <b class={`method ${one.method}`}>{one.method.toUpperCase()}</b> <code>{one.path}</code> <span class="soft">{one.text.split(/[.;]?(\s*$|(?<=[.;])\s|\n)/)[0]?.replace(/[.;]$/, "")}</span>
         {one.role && <span class="role">{one.role}</span>}
       </summary>
       <div class="inside form">

@@ -14,7 +14,7 @@ import { may, now, route, store, stored, tell } from "../state.ts";
 import { command } from "../view/cli.ts";
 import { ago, bits, moment, percent, plural, short, whole } from "../view/format.ts";
 import { verdictsOf } from "../view/verdicts.ts";
-import { Choice, DrainLine } from "./overview.tsx";
+import { Choice, Drains } from "./overview.tsx";
 
 const details = signal<Details | null>(null);
 const trouble = signal("");
@@ -63,6 +63,7 @@ export function Service() {
       <Heading name={name} state={row?.operational ?? "unknown"} />
       {details.value && <Facts one={details.value} />}
       <Charts name={name} />
+      <Drains of={name} />
       <Backends name={name} />
       <Verdicts />
     </>
@@ -181,13 +182,9 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
       cell: (row) => (
         <>
           <b title={row.name}>{row.name}</b> <span class="soft">{row.address}</span>
-          {row.drain ? (
-            <DrainLine drain={{ ...row.drain, service, backend: row.name }} name={row.name} />
-          ) : (
-            <span class={`sub ${tone(row.operational)}`} title={row.reason}>
-              {row.reason || (row.operational === "unknown" ? "its check has not said anything yet" : "")}
-            </span>
-          )}
+          <span class={`sub ${tone(row.operational)}`} title={row.reason}>
+            {row.drain ? `${whole(row.drain.remaining)} left${row.drain.reason && `: ${row.drain.reason}`}` : row.reason || (row.operational === "unknown" ? "its check has not said anything yet" : "")}
+          </span>
         </>
       ),
     },
@@ -204,9 +201,9 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
     {
       key: "share",
       title: "Share of new",
-      hint: "The bar is its part of the new connections, the mark what its weight asks for",
+      hint: "The bar and the first number: its part of the new connections; the mark and the second: what its weight asks for",
       wide: true,
-      width: "minmax(120px, 1fr)",
+      width: "minmax(150px, 1fr)",
       by: (row) => share(row).real,
       cell: (row) => {
         const { expected, real, part, whole: sum } = share(row);
@@ -216,8 +213,8 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
               <i style={{ width: `${100 * real}%` }} />
               {expected > 0 && <i class="ghost" style={{ width: `${100 * expected}%` }} />}
             </span>
-            <span class="soft" title={`expected ${percent(expected, 1)}`}>
-              {percent(part, sum)}
+            <span class="soft">
+              {percent(part, sum)} / {percent(expected, 1)}
             </span>
           </span>
         );

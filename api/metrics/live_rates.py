@@ -41,6 +41,7 @@ MOST_SERVICES_KEPT = 1000
 MOST_TROUBLED = 100
 MOST_DENIED = 5000  # prefixes, of which the busiest can still be told
 TOP = 20
+MANY = 250  # backends, from which on all of them are not looked at each second
 SLOWLY = (
     3  # looks from one to the next of what changes little and costs more; seconds, so that it is never stale
 )
@@ -77,14 +78,16 @@ class Counted:
 
 @dataclass(frozen=True)
 class Look:
-    """One look at everything that is cheap to see. `at`: seconds since 1970; `moment`: monotonic ones."""
+    """One look. `at`: seconds since 1970; `moment`: monotonic ones. `sampled`: when `services` were looked at, and
+    `event`: the last event of then."""
 
     at: float
     moment: float
     services: tuple[ServiceSample, ...]
     readiness: Readiness
     vitals: Vitals
-    findings: Document | None = None
+    sampled: float
+    event: int
 
     @property
     def totals(self) -> Counted:
@@ -164,10 +167,23 @@ class Pulse:
             kept.services = {each.name: Counted.of(each.traffic, each.refused) for each in last.services}
         self._kept.append(kept)
 
-    async def _look(self) -> Look:
-        services = tuple(await in_turns(self._director.samples()))
+    async def _look(self, known: Look | None = None) -> Look:
+        """`known`: with that one's services, which cost most."""
+        event = self._director.events.last
+        services = known.services if known else tuple(await in_turns(self._director.samples()))
         readiness, vitals = self._director.readiness(), self._director.vitals()
-        return Look(self._now(), self._clock(), services, readiness, vitals)
+        at, moment = self._now(), self._clock()
+        sampled, event = (known.sampled, known.event) if known else (moment, event)
+        return Look(at, moment, services, readiness, vitals, sampled, event)
+
+    def _still_true(self, look: Look, topics: frozenset[str]) -> bool:
+        """Many services are looked at anew when something has happened, and else as often as what costs much."""
+        return (
+            sum(len(each.backends) for each in look.services) > MANY
+            and look.event == self._director.events.last
+            and self._clock() - look.sampled < (SLOWLY - 0.5) * APART
+            and {each for each in topics if _is_of_services(each)} <= self._parts.keys()
+        )
 
     # Following
 
@@ -221,9 +237,13 @@ class Pulse:
             before = self._earlier
         if before is not None and self._clock() - before.moment > 2 * KEPT_APART:
             before = None
-        look = await self._look()
-        self._earlier, self._last = before, look
         parts: dict[str, bytes] = {}
+        if self._last is not None and self._still_true(self._last, topics):
+            look = await self._look(self._last)
+            parts = {topic: part for topic, part in self._parts.items() if _is_of_services(topic)}
+        else:
+            look = await self._look()
+        self._earlier, self._last = before, look
         for topic, show in (("guard", self._guard), ("lan", self._lan)):
             if topic in topics:
                 is_due = self._number % SLOWLY == 0 or topic not in self._parts
@@ -234,7 +254,8 @@ class Pulse:
             "findings": findings,
             "fleet": self._director.sync.view().model_dump(mode="json"),
         }
-        return parts | await asyncio.to_thread(lambda: dict(_parts(look, before, topics, beside)))
+        unknown = topics - parts.keys()
+        return parts | await asyncio.to_thread(lambda: dict(_parts(look, before, unknown, beside)))
 
     async def _lan(self) -> bytes:
         view = self._director.lan.view()
@@ -305,9 +326,11 @@ def _parts(
     look: Look, before: Look | None, topics: frozenset[str], beside: Document
 ) -> Iterator[tuple[str, bytes]]:
     """Written beside the loop: of the present look, and of the one before for rates."""
-    seconds = look.moment - before.moment if before else 0.0
+    yield "state", _written(_state(look, before, look.moment - before.moment if before else 0.0, beside))
+    if not any(map(_is_of_services, topics)):
+        return
+    seconds = look.sampled - before.sampled if before else 0.0
     then = {each.name: each for each in before.services} if before else {}
-    yield "state", _written(_state(look, before, seconds, beside))
     if "services" in topics:
         rows = [_service(each, then.get(each.name), seconds) for each in look.services]
         yield "services", _written(rows)
@@ -316,6 +339,10 @@ def _parts(
             shown = _service(each, then.get(each.name), seconds)
             shown["backends"] = list(_backends(each, then.get(each.name), seconds))
             yield f"service:{each.name}", _written(shown)
+
+
+def _is_of_services(topic: str) -> bool:
+    return topic.startswith("service")
 
 
 def _state(look: Look, before: Look | None, seconds: float, beside: Document) -> Document:

@@ -98,6 +98,7 @@ def served_by(lab: Lab, times: int = 12) -> set[str]:
     return set(answers.stdout.split())
 
 
+@pytest.mark.smoke
 def test_a_drain_moves_clients_and_is_taken_back(lab: Lab, director: LabDirector, address: str) -> None:
     def drained(asked: dict[str, Any]) -> object:
         assert asked["backend"] not in served_by(lab)
@@ -189,6 +190,7 @@ def test_old_data_and_a_restart(director: LabDirector, address: str) -> None:
     )
 
 
+@pytest.mark.smoke
 def test_each_page_is_accessible_in_both_schemes(director: LabDirector, address: str) -> None:
     director.client.post(
         f"{backend_path(SERVICE, 'backend3')}/drain", {"reason": "new disk", "deadline": "10m"}
@@ -224,6 +226,7 @@ def test_what_others_write_stays_text(lab: Lab, director: LabDirector, address: 
 # Without a lab
 
 
+@pytest.mark.smoke
 def test_a_thousand_backends() -> None:
     with StagedDaemon() as daemon:
         backends = {f"web{number}": {"address": f"10.0.0.{1 + number}"} for number in range(MANY)}

@@ -471,16 +471,16 @@ export async function pictures({ open, link, shots }) {
     await POSES[name]?.(page);
     await page.waitForTimeout(1500); // rates of two looks
     await live(page);
-    await picture(page, blank, `${shots}/${name}.webp`);
+    await picture(page, blank, `${shots}/dashboard-${name}.webp`);
     if (name === "explain") await page.getByRole("button", { name: "Stop", exact: true }).click();
   }
   await page.emulateMedia({ colorScheme: "dark", reducedMotion: "reduce" });
   await go(page, "service");
   await page.waitForTimeout(1500);
-  await picture(page, blank, `${shots}/service-dark.webp`);
+  await picture(page, blank, `${shots}/dashboard-service-dark.webp`);
   await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
   await page.setViewportSize({ width: 390, height: 844 });
   await go(page, "overview");
   await page.waitForTimeout(1500);
-  await picture(page, blank, `${shots}/narrow.webp`);
+  await picture(page, blank, `${shots}/dashboard-narrow.webp`);
 }

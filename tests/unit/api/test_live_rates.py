@@ -11,6 +11,7 @@ import pytest
 
 from tests.support.fake_director import FakeDirector
 from tests.support.stage import story
+from xdpdirector.api.metrics import live_rates
 from xdpdirector.api.metrics.live_rates import KEPT, KEPT_APART, Counted, Pulse
 from xdpdirector.api.routes.live import _stream
 from xdpdirector.model import AdminState, ServiceSpec
@@ -176,6 +177,39 @@ async def test_rates_are_known_at_once_by_who_goes_to_another_page() -> None:
     shown = await present(pulse)
 
     assert shown["state"]["rates"] is not None
+
+
+@story
+async def test_many_backends_are_looked_at_anew_when_something_happens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And else every third second only; by this clock there is none."""
+    monkeypatch.setattr(live_rates, "MANY", 0)
+    monkeypatch.setattr(live_rates, "APART", 0.1)
+    clock, looked_at = Clock(), await director()
+    pulse, samples, seen = Pulse(looked_at, clock, clock), looked_at.samples, []
+    looked_at.busy["web", "web1"] = 7
+
+    def counted() -> Any:
+        seen.append(clock.now)
+        return samples()
+
+    looked_at.samples = counted  # type: ignore[method-assign]
+    async with pulse.viewer(["services"]) as viewer:
+        for _ in range(3):
+            parts = await viewer.take(WITHIN)
+            assert parts is not None
+            assert {*parts} == {"state", "services"}
+        quiet = len(seen)
+        await looked_at.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
+        looked_at.events.publish("backend.drain", "web/web1", "draining")
+        for _ in range(2):  # one may be under way
+            parts = await viewer.take(WITHIN)
+            assert parts is not None
+
+    assert quiet == 1
+    assert json.loads(parts["services"])[0]["states"] == {"drain": 1, "up": 2}
+    assert len(seen) == 2
 
 
 @story

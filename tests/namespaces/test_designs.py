@@ -40,7 +40,7 @@ def test_every_backend_answers(lab_factory: Callable[..., Lab], file: str, two_a
         return len(seen) == 4
 
     with directing(lab, document(file)):
-        wait_until(all_answered, "an answer from each backend for each VIP")
+        wait_until(all_answered, "an answer from each backend for each VIP", timeout=60)
 
 
 FILES = sorted(DESIGNS.rglob("*.yaml"))

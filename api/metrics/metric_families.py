@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xdpdirector import __version__
 from xdpdirector.api.auth.request_counts import Tallies
@@ -22,7 +22,7 @@ from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import Operational, Readiness, Traffic, Vitals
-from xdpdirector.sync.status import PeerState, PeerStatus
+from xdpdirector.sync.status import FleetView, PeerState
 
 _OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))
 
@@ -37,7 +37,7 @@ class Look:
     checks: list[Tally]
     findings: tuple[Finding, ...]
     mac_changes: Mapping[Address, int]
-    peers: tuple[PeerStatus, ...] = ()
+    fleet: FleetView = field(default_factory=FleetView)
 
     @property
     def backends(self) -> list[BackendSample]:
@@ -136,6 +136,7 @@ def families(look: Look) -> Iterator[Family]:
     yield from _checks(look.checks)
     yield from _network(look)
     yield from _peers(look)
+    yield from _lvs(look)
 
 
 def _gauge(name: str, text: str, value: float) -> Family:
@@ -296,7 +297,7 @@ def _peers(look: Look) -> Iterator[Family]:
         "xdpdirector_sync_lag_seconds", "gauge", "From a scan of the table until the peer had merged it"
     )
     merged = Family("xdpdirector_sync_merged_records", "counter", "What became of a peer's records")
-    for peer in look.peers:
+    for peer in look.fleet.peers:
         for name, direction in (("out", peer.outgoing), ("in", peer.incoming)):
             by = labels(peer=peer.address, direction=name)
             synced.add(int(direction.state is PeerState.SYNCED), by)
@@ -306,3 +307,34 @@ def _peers(look: Look) -> Iterator[Family]:
         for outcome in ("inserted", "updated", "kept", "conflicts", "unknown", "full"):
             merged.add(getattr(peer, outcome), labels(peer=peer.address, outcome=outcome))
     yield from (synced, sent, lag, merged)
+
+
+def _lvs(look: Look) -> Iterator[Family]:
+    """Of the sync protocol of LVS; without `lvs.sync` no sample."""
+    up = Family("xdpdirector_lvs_sync_up", "gauge", "1 when the socket of this direction is open")
+    datagrams = Family("xdpdirector_lvs_sync_datagrams", "counter", "Datagrams to and from LVS directors")
+    merged = Family(
+        "xdpdirector_lvs_sync_merged_records", "counter", "What became of what LVS directors sent"
+    )
+    rejected = Family("xdpdirector_lvs_sync_rejected_records", "counter", "What nothing here fits, by reason")
+    lvs = look.fleet.lvs
+    if lvs and (came := lvs.incoming):
+        up.add(int(not came.why), labels(direction="in"))
+        results = {
+            "taken": came.datagrams,
+            "foreign": came.foreign,
+            "malformed": came.malformed,
+            "lost": came.lost,
+        }
+        for outcome, count in results.items():
+            datagrams.add(count, labels(direction="in", outcome=outcome))
+        for kind, taken in (("connection", came.connections), ("template", came.templates)):
+            for outcome, count in taken:
+                merged.add(count, labels(kind=kind, outcome=outcome))
+        for each in came.rejected:
+            rejected.add(each.entries, labels(reason=each.reason))
+    if lvs and (went := lvs.outgoing):
+        up.add(int(not went.why), labels(direction="out"))
+        for outcome, count in (("sent", went.datagrams), ("unsent", went.unsent)):
+            datagrams.add(count, labels(direction="out", outcome=outcome))
+    yield from (up, datagrams, merged, rejected)

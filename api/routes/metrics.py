@@ -54,7 +54,7 @@ async def look(director: Control, reader: Reader) -> Look | None:
             checks=director.tallies(),
             findings=director.lan.findings,
             mac_changes=director.lan.mac_changes,
-            peers=director.sync.view().peers,
+            fleet=director.sync.view(),
         )
     except DirectorError:
         return None

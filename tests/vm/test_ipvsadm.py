@@ -8,20 +8,23 @@ from __future__ import annotations
 import io
 import re
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
 from tests.support.api_server import ApiServer
-from tests.support.fake_director import FakeDirector
+from tests.support.fake_director import CLIENT, FakeDirector
 from tests.support.ipvsadm_grammar import MARKS, MISTAKES, Grammar
 from xdpdirector.client import Client
 from xdpdirector.lab.host import run
 from xdpdirector.lvs import ipvsadm
 from xdpdirector.lvs.names import SystemNames
-from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.lvs import LvsSpec, LvsSyncSpec
+from xdpdirector.sync.ipvs import message, sockets
 
 NAMESPACE = "ipvsadm-test"
 SEEDS = (101, 102, 103)
@@ -29,6 +32,8 @@ COMMANDS = 60
 REWORDED = ("-A -6 -f 1",)
 """What Debian 13's ipvsadm refuses in other words than Debian 12's."""
 SIZE = re.compile(r"\(size=\d+\)")
+EXPIRES = re.compile(r"(?<=TCP )\d\d:\d\d")
+CONNECTIONS, WITHIN = 3, 60.0
 
 
 class NoHosts(SystemNames):
@@ -56,9 +61,14 @@ def kernel() -> Iterator[None]:
 
 
 @pytest.fixture
-def client(tmp_path: Path) -> Iterator[Client]:
+def director() -> FakeDirector:
     director = FakeDirector()
     director.lvs = LvsSpec(fwmarks=MARKS)
+    return director
+
+
+@pytest.fixture
+def client(director: FakeDirector, tmp_path: Path) -> Iterator[Client]:
     with ApiServer(director, tmp_path / "api.sock") as server:
         yield server.client
 
@@ -95,3 +105,56 @@ def test_mistakes(client: Client, tmp_path: Path) -> None:
             continue
 
         assert ours(words, client, tmp_path / "memory") == real(words), line
+
+
+@pytest.fixture
+def cable(kernel: None) -> Iterator[None]:
+    """From this host to the namespace, `sync0` at both ends."""
+    run("ip", "link", "add", "sync0", "type", "veth", "peer", "name", "sync0", "netns", NAMESPACE)
+    try:
+        run("ip", "address", "add", "198.18.0.1/24", "dev", "sync0")
+        run("ip", "link", "set", "sync0", "up")
+        run("ip", "-n", NAMESPACE, "address", "add", "198.18.0.2/24", "dev", "sync0")
+        run("ip", "-n", NAMESPACE, "link", "set", "sync0", "up")
+        yield
+    finally:
+        run("ip", "link", "delete", "sync0")
+
+
+def give_connections() -> None:
+    """The real table gets connections as a backup does: by datagrams of the sync protocol."""
+    client, vip, server = (ip_address(each).packed for each in (CLIENT, "192.0.2.11", "192.0.2.21"))
+    entries = [
+        message.Entry(6, client, 40000 + number, vip, 80, server, 80, 0x83, 1, 900)
+        for number in range(CONNECTIONS)
+    ]
+    with sockets.sending(LvsSyncSpec(role="master", interface="sync0")) as opened:
+        for datagram in message.written(entries, 0):
+            opened.send(datagram)
+
+
+@pytest.mark.usefixtures("cable")
+def test_connections_and_rates(director: FakeDirector, client: Client, tmp_path: Path) -> None:
+    for line in ("-A -t 192.0.2.11:80 -s rr", "-a -t 192.0.2.11:80 -r 192.0.2.21 -g",
+                 "-a -t 192.0.2.11:80 -r 10.0.0.22 -g"):  # fmt: skip
+        assert ours(line.split(), client, tmp_path / "memory") == real(line.split())
+    assert real(["--start-daemon", "backup", "--mcast-interface", "sync0"]).status == 0
+    end = time.monotonic() + WITHIN
+    while real(["-L", "-n", "-c"]).output.count("TCP") < CONNECTIONS and time.monotonic() < end:
+        give_connections()
+    [service] = director.services()
+    [backend] = [each.name for each in service.backends if str(each.address) == "192.0.2.21"]
+    director.busy[service.name, backend] = CONNECTIONS
+
+    for line in ("-L -n -c", "-Lnc", "-l -n --connection", "-L -n -c --sort"):
+        said, other = ours(line.split(), client, tmp_path / "memory"), real(line.split())
+        assert said.status == other.status, line
+        assert lines(said.output) == lines(other.output), line
+    for line in ("-L -n --rate", "-L -n --rate --exact", "-L -n -t 192.0.2.11:80 --rate"):
+        assert ours(line.split(), client, tmp_path / "memory") == real(line.split()), line
+
+
+def lines(output: str) -> list[str]:
+    """Title, then connections in any order: the kernel's is that of its hash. When they expire differs."""
+    head, columns, *rows = EXPIRES.sub("--:--", output).splitlines()
+    return [head, columns, *sorted(rows)]

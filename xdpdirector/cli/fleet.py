@@ -15,22 +15,57 @@ app = typer.Typer(help="The other directors: which have this one's connections, 
 
 @app.command(epilog=example("xdpdirector fleet status"))
 def status(context: typer.Context, output: Output = Format.TABLE) -> None:
-    """How far each peer is.
+    """How far each peer is, and what LVS directors send and get.
 
     Exit code 1 when connections do not travel in both directions.
     """
     document = target(context).client().get("/v1/fleet")
     answer(output, document, lambda: show(document))
+    lvs = document.get("lvs") or {}
+    faults = [lvs[way]["why"] for way in ("incoming", "outgoing") if lvs.get(way)]
     directions = [peer[way] for peer in document["peers"] for way in ("outgoing", "incoming")]
-    if document["waiting"] or any(each["state"] not in ("bulk", "synced") for each in directions):
+    apart = any(each["state"] not in ("bulk", "synced") for each in directions)
+    if document["waiting"] or apart or any(faults):
         raise typer.Exit(1)
 
 
 def show(document: dict[str, Any]) -> Parts:
     """What is wrong comes below the table."""
     if not document["peers"]:
-        yield "This director has no peers: see `sync` of the configuration."
-        return
+        if not document.get("lvs"):
+            yield "This director has no peers: see `sync` of the configuration."
+    else:
+        yield from _peers(document)
+    if document.get("lvs"):
+        yield from _lvs(document["lvs"])
+
+
+def _lvs(lvs: dict[str, Any]) -> Parts:
+    yield f"LVS directors: {lvs['role']} on {lvs['interface']}, group {lvs['group']}, syncid {lvs['syncid']}"
+    if came := lvs["incoming"]:
+        if came["why"]:
+            yield f"nothing comes in: {came['why']}"
+        heard = "never" if came["heard"] is None else f"{came['heard']:.0f} s ago"
+        yield (
+            f"{came['datagrams']} datagrams came, the last one {heard}; of another syncid: {came['foreign']}, "
+            f"malformed: {came['malformed']}, lost: {came['lost']}"
+        )
+        rows = table("WHAT >INSERTED >UPDATED >KEPT >CONFLICTS >FULL")
+        for what in ("connections", "templates"):
+            rows.add_row(
+                what,
+                *(str(came[what][each]) for each in ("inserted", "updated", "kept", "conflicts", "full")),
+            )
+        yield rows
+        for each in came["rejected"]:
+            yield f"not taken, {each['reason']}: {each['entries']}; the last one: {each['example']}"
+    if went := lvs["outgoing"]:
+        if went["why"]:
+            yield f"nothing is sent: {went['why']}"
+        yield f"{went['datagrams']} datagrams were sent with {went['entries']} entries; unsent: {went['unsent']}"
+
+
+def _peers(document: dict[str, Any]) -> Parts:
     yield f"{document['name']} in the fleet '{document['fleet']}'"
     yield ""
     rows = table("PEER NAME TO >SENT >LAG FROM >TAKEN >CONFLICTS >UNKNOWN >FULL")

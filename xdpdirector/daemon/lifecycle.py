@@ -17,6 +17,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 from xdpdirector import __version__
 from xdpdirector.api.app import create_app
@@ -59,9 +60,13 @@ from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
+from xdpdirector.sync.combined import CombinedSync
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import ConnectionTables
+from xdpdirector.sync.ipvs.exchange import Exchange, Services
+from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
+from xdpdirector.sync.status import NoSync
 from xdpdirector.system import privileges, slow_callbacks
 from xdpdirector.system.background_tasks import BackgroundTasks
 
@@ -75,6 +80,14 @@ TURN = 0.001
 """Seconds that a thread with long work may keep the interpreter when the event loop wants it."""
 
 log = logging.getLogger("xdpdirector")
+
+
+class _Part(Protocol):
+    """What works beside the API from its start on."""
+
+    async def start(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 def run(
@@ -179,6 +192,7 @@ async def _serve(
             tasks=tasks,
         )
         sync = _sync(paths, wanted, plane, tasks, stack)
+        ipvs_sync = _ipvs_sync(wanted, plane, lambda: reconciler.services, tasks, stack)
         director = Director(
             reconciler,
             plane,
@@ -194,7 +208,7 @@ async def _serve(
                 wanted.sizes,
                 tasks,
             ),
-            sync=sync,
+            sync=CombinedSync(sync or NoSync(), ipvs_sync) if ipvs_sync else sync,
             tallies=probe.tallies,
             notes=lambda: [*access.audit.notes, *certificates.notes(), *weaknesses],
             revision=stored.id if stored else 0,
@@ -207,12 +221,11 @@ async def _serve(
             if begun.refusal:
                 log.error("the configuration file is not merged: %s", begun.refusal)
                 director.configuration.refuse_file(begun.refusal)
-            for watcher in (carriers, lan, SecondaryMacs(wanted.interfaces, plane.leave_frames_for, tasks)):
-                running.push_async_callback(watcher.close)
-                await watcher.start()
-            if sync:
-                running.push_async_callback(sync.close)
-                await sync.start()
+            macs = SecondaryMacs(wanted.interfaces, plane.leave_frames_for, tasks)
+            parts: list[_Part | None] = [carriers, lan, macs, sync, ipvs_sync]
+            for part in filter(None, parts):
+                running.push_async_callback(part.close)
+                await part.start()
             answers = StoredAnswers(lambda: archive.database)
             app = create_app(director, access, answers, examine=examine)
             server = Server(app, doors, on_open=on_open)
@@ -253,6 +266,22 @@ def _sync(
         states=tables.states(),
     )
     return ConnectionSync(wanted.sync, hello, tables, tasks)
+
+
+def _ipvs_sync(
+    wanted: Configuration,
+    plane: RealPlane,
+    services: Callable[[], Services],
+    tasks: BackgroundTasks,
+    stack: contextlib.ExitStack,
+) -> IpvsSync | None:
+    """With LVS directors, if that is wanted; its view of the tables is closed with `stack`."""
+    spec = wanted.lvs.sync
+    if spec is None:
+        return None
+    exchange = Exchange(spec, wanted.lvs.fwmarks, services, plane.connection_tables())
+    stack.callback(exchange.close)
+    return IpvsSync(spec, exchange, tasks)
 
 
 def _vips(paths: InstancePaths, wanted: Configuration, events: Events, tasks: BackgroundTasks) -> Vips:

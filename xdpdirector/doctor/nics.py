@@ -72,6 +72,35 @@ def look(patient: Patient) -> Iterator[Finding]:
     cards = [patient.cards[name] for name in patient.interfaces if name in patient.cards]
     yield from _sizes(cards)
     yield from transmitting.between(cards)
+    yield from _lvs_sync(patient)
+
+
+def _lvs_sync(patient: Patient) -> Iterator[Finding]:
+    """Where the sync protocol of LVS goes in and out."""
+    spec = patient.configuration.lvs.sync if patient.configuration else None
+    if spec is None:
+        return
+    card = patient.cards.get(spec.interface)
+    if card is None:
+        there = ", ".join(sorted(patient.cards))
+        yield error(
+            f"interface {spec.interface} of lvs.sync does not exist",
+            f"netlink; there are: {there}",
+            "name one of these",
+        )
+    elif not (card.up and card.carrier):
+        yield warning(
+            f"interface {spec.interface} of lvs.sync is down: no connections come from LVS directors or go there",
+            "netlink: IFF_UP, IFLA_CARRIER",
+            f"ip link set {spec.interface} up",
+        )
+    else:
+        yield note(
+            f"whoever reaches {spec.interface} can say which backend a connection has: the sync protocol of LVS "
+            "proves nothing",
+            f"lvs.sync: {spec.role}, group {spec.group}, port {spec.port}",
+            "use an interface that only directors reach, and take lvs.sync out after the move",
+        )
 
 
 def _sizes(cards: list[Card]) -> Iterator[Finding]:

@@ -80,6 +80,7 @@ def _no_other(value: object) -> object:
 NUMBER = BeforeValidator(_no_other)
 """Behind an int's bounds: 2.0 is one, too, but no `true` or text that could be taken for one."""
 Flag = Annotated[bool, Strict()]
+InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 

@@ -19,6 +19,7 @@ from xdpdirector.model.fields import NUMBER, ByName, Flag, key
 from xdpdirector.model.fields import DayAtMost as DayAtMost
 from xdpdirector.model.fields import Frozen as Frozen
 from xdpdirector.model.fields import HostAddress as HostAddress
+from xdpdirector.model.fields import InterfaceName as InterfaceName
 from xdpdirector.model.fields import ListenerField as ListenerField
 from xdpdirector.model.fields import Name as Name
 from xdpdirector.model.fields import Timeout as Timeout
@@ -320,9 +321,6 @@ class Sizes(Frozen):
     sources: Annotated[int, Field(ge=1024, le=1 << 24), NUMBER] = key(
         1 << 16, "Room for sources that `limit: {per_source: ...}` counts.", "entries"
     )
-
-
-InterfaceName = Annotated[str, Field(pattern=r"^[^\s/]{1,15}$")]
 
 
 class Configuration(Frozen):

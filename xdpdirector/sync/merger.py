@@ -9,6 +9,7 @@ the scanner; knows nothing of sockets.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from xdpdirector.sync.records import FLOW_OCTETS, OLD
 from xdpdirector.sync.scanner import UNKNOWN, Batch, Scanner, TableScanner, ways_of
 
 RUN_EACH = 4  # records in a run of the program: MERGES_EACH in bpf/sync.h
+ONE_AT_A_TIME = threading.Lock()
+"""The maps `merging` and `merge_at` are the arguments of a run; connection sync and IPVS sync have threads."""
 
 
 class Merger:
@@ -107,7 +110,8 @@ class Merger:
         rows, entries, room = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], len(self._merging)
         for start in range(0, len(words), room):
             some = slice(start, start + room)
-            merged = self._hand_in(table, flows[some], words[some], wins=wins)
+            with ONE_AT_A_TIME:
+                merged = self._hand_in(table, flows[some], words[some], wins=wins)
             places = merged["bucket"].astype(np.int64) * self._ways[table.name] + merged["entry"]
             self._count(merged["outcome"], result)
             taken = self._is(merged, "inserted", "updated") & (merged["word"] != 0)
@@ -128,7 +132,7 @@ class Merger:
         merging["ipv6"], merging["word"], merging["wins"] = octets == 16, words, wins
         self._progress["count"][0], self._progress["next"][0] = count, 0
         libbpf.prog_test_run(self._program, bytes(64), repeat=-(-count // RUN_EACH))
-        return merging
+        return merging.copy()
 
     def _is(self, merged: Array, *outcomes: str) -> Array:
         return np.isin(merged["outcome"], [self._outcomes[each] for each in outcomes])

@@ -9,6 +9,7 @@ from typing import Protocol
 from pydantic import Field
 
 from xdpdirector.model.fields import Frozen
+from xdpdirector.sync.ipvs.status import LvsSyncView
 
 
 class PeerState(StrEnum):
@@ -49,12 +50,13 @@ class PeerStatus(Frozen):
 
 class FleetView(Frozen):
     """The directors that this one exchanges connections with. `name`: this director's; empty without `sync`.
-    `waiting`: why it is not ready yet, for their sake."""
+    `waiting`: why it is not ready yet, for their sake. `lvs`: LVS directors, with `lvs.sync`."""
 
     name: str = ""
     fleet: str = ""
     waiting: str = ""
     peers: tuple[PeerStatus, ...] = ()
+    lvs: LvsSyncView | None = None
 
 
 class SyncSource(Protocol):

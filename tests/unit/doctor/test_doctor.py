@@ -23,6 +23,7 @@ from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.run import examine, is_well
 from xdpdirector.doctor.subject import Patient
 from xdpdirector.errors import DataplaneError
+from xdpdirector.model.lvs import LvsSpec
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.net.veth_peer import Peer
 
@@ -117,6 +118,17 @@ def two_arms(**fields: Any) -> Break:
     return change
 
 
+def lvs_sync(interface: str, **fields: Any) -> Break:
+    """The sync protocol of LVS on a second interface, `eth1`."""
+
+    def change(ward: Ward) -> None:
+        ward.machine.others = (replace(CARD, name="eth1", program_id=0, program="", mode="", **fields),)
+        spec = LvsSpec.model_validate({"sync": {"role": "backup", "interface": interface}})
+        configured(lvs=spec)(ward)
+
+    return change
+
+
 def sysctl(name: str, value: str) -> Break:
     return file(f"/proc/sys/net/{name.replace('.', '/')}", value)
 
@@ -166,6 +178,16 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
             "note", "1,234 frames came from backends", "router: true", id="directed",
         ),
         pytest.param(machine(card=None), "error", "eth0 does not exist", "", id="no interface"),
+        pytest.param(
+            lvs_sync("eth9"), "error", "eth9 of lvs.sync does not exist", "name one", id="no interface for LVS"
+        ),
+        pytest.param(
+            lvs_sync("eth1", up=False), "warning", "eth1 of lvs.sync is down", "ip link set eth1 up",
+            id="interface for LVS off",
+        ),
+        pytest.param(
+            lvs_sync("eth1"), "note", "whoever reaches eth1 can say", "only directors reach", id="sync with LVS",
+        ),
         pytest.param(
             card(port_fault="interface 'eth0' is a port of the bridge 'br0': Name 'br0'"),
             "error", "is a port of the bridge 'br0'", "name the other", id="port of a bridge",

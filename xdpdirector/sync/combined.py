@@ -1,0 +1,23 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Both ways by which connections come and go, as one for status: directors of this kind, and LVS directors."""
+
+from __future__ import annotations
+
+from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
+from xdpdirector.sync.status import FleetView, SyncSource
+
+
+class CombinedSync:
+    """A `SyncSource` with what LVS directors send and get."""
+
+    def __init__(self, fleet: SyncSource, lvs: IpvsSync) -> None:
+        self._fleet, self._lvs = fleet, lvs
+
+    def waiting(self) -> str:
+        return self._fleet.waiting()
+
+    def warnings(self) -> list[str]:
+        return [*self._fleet.warnings(), *self._lvs.warnings()]
+
+    def view(self) -> FleetView:
+        return self._fleet.view().model_copy(update={"lvs": self._lvs.view()})

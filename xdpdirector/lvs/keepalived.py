@@ -26,6 +26,7 @@ WHY: Mapping[str, tuple[str, str]] = {
         "a backend is unknown, and gets nothing, until its first check here",
         "Nothing needs to be done",
     ),
+    "nat_mask": ("it is of NAT, and long without effect", "Leave it out"),
     "omega": ("packets outlive the daemon here", "Drain a backend, or remove the service, to stop it"),
     "ha_suspend": ("checks go on without the VIP here", "Nothing needs to be done"),
     "hysteresis": ("there is no quorum here", "Watch the metric of serving backends"),
@@ -110,6 +111,12 @@ class _Import:
         if "sorry_server" in said:
             self._sorry_server(name, service, said["sorry_server"])
         checks.settle(service)
+        if "check" not in service:
+            for word in keepalived_checks.USED:
+                if word in said:
+                    self.imported.leave(
+                        said[word].origin, "nothing is checked", "Add a check, or leave it out"
+                    )
         backends = service.pop("backends")
         service["backends"] = backends
 
@@ -195,15 +202,7 @@ class _Import:
                 service["one_packet"] = True
                 self.imported.came_from((name, "one_packet"), each.origin)
             case "persistence_timeout":
-                prefix = said.get("persistence_granularity")
-                service["persistence"] = {
-                    "timeout": f"{int(value or 360)}s",
-                    **_prefix(prefix),
-                    "on_drain": "keep",
-                }
-                self.imported.came_from(
-                    (name, "persistence"), each.origin, *([prefix.origin] if prefix else [])
-                )
+                self._persistence(name, service, each, said.get("persistence_granularity"))
             case "quorum":
                 if value == "1":
                     self.imported.came_from((name,), each.origin)
@@ -228,6 +227,15 @@ class _Import:
             self.imported.came_from((name, "scheduler"), each.origin)
         else:
             self.imported.leave(each.origin, f"the scheduler {scheduler} is not here", "wlc is used instead")
+
+    def _persistence(
+        self, name: str, service: dict[str, Any], each: Statement, prefix: Statement | None
+    ) -> None:
+        """0 is none."""
+        seconds = int(each.arguments[0] if each.arguments else 360)
+        self.imported.came_from((name, "persistence"), each.origin, *([prefix.origin] if prefix else []))
+        if seconds:
+            service["persistence"] = {"timeout": f"{seconds}s", **_prefix(prefix), "on_drain": "keep"}
 
     def _flag(
         self, name: str, service: dict[str, Any], each: Statement, said: Mapping[str, Statement]

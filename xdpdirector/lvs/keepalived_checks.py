@@ -22,6 +22,12 @@ CHECKERS = (
     "BFD_CHECK",
     "FILE_CHECK",
 )
+NO_SUCH_OPTION = ("a check of this kind has no such option here", "Leave it out")
+WHY = {
+    "delay_before_retry": ("a check is repeated after its interval here", "Choose interval and fall"),
+    "bindto": ("a check has the director's address on the way to the backend", "Nothing needs to be done"),
+    "connect_ip": ("a check asks the backend's own address here", "Nothing needs to be done"),
+}
 USED = ("delay_loop", "retry", "connect_timeout")
 """Of virtual and real servers, and of checkers, where they go before."""
 TYPES = {
@@ -135,7 +141,7 @@ class Checks:
             check["port"] = int(each.arguments[0])
             self._origins.append(each.origin)
         elif each.keyword not in (*USED, "nb_get_retry"):
-            self._imported.leave(each.origin, "a check of this kind has no such option here", "Leave it out")
+            self._imported.leave(each.origin, *WHY.get(each.keyword, NO_SUCH_OPTION))
 
     def _http(
         self, check: dict[str, Any], block: Sequence[Statement], said: Mapping[str, Statement]

@@ -221,7 +221,9 @@ class _Import:
                 self.imported.came_from((name, "scheduler"), origin)
             else:
                 self.imported.leave(origin, f"the scheduler {value} is not here", "wlc is used instead")
-        if "persistent" in said:
+        if "persistent" in said and not said["persistent"][0].strip("0"):
+            self.imported.leave(said["persistent"][1], *MALFORMED)
+        elif "persistent" in said:
             try:
                 prefix = self._prefix(key, said)
             except ValueError:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import PurePosixPath
 
 from xdpdirector.lvs.changes import Changes
 from xdpdirector.lvs.command import PROGRAM, EndedError, parse
@@ -33,7 +34,7 @@ def read(
     changes = Changes(draft, lambda version, others: None, Memory.unsaved())
     imported = Imported(services=draft.services)
     for number, line in enumerate(text.splitlines(), 1):
-        words = [word for word in line.split() if word != PROGRAM]
+        words = _command(line)
         if not words or words[0].startswith("#"):
             continue
         origin = Origin(file, number, " ".join(words))
@@ -54,6 +55,16 @@ def read(
     for service in draft.services.values():
         _without_defaults(service)
     return imported
+
+
+def _command(line: str) -> list[str]:
+    """Its words without the program, which scripts name in front, and do so by its path or as root."""
+    words = line.split()
+    if words[:1] == ["sudo"]:
+        del words[0]
+    if words and PurePosixPath(words[0]).name == PROGRAM:
+        del words[0]
+    return words
 
 
 def _note(

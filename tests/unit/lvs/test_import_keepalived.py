@@ -72,6 +72,14 @@ VIRTUAL: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("alpha", "alpha\nomega\nha_suspend", {}, ["alpha", "omega", "ha_suspend"]),
     ("alert", "smtp_alert\nsnmp_name web", {}, ["smtp_alert", "snmp_name"]),
     ("engine", "persistence_engine sip", {}, ["persistence_engine"]),
+    ("no-persistence", "persistence_timeout 0", {"persistence": None}, []),
+    ("nat-mask", "nat_mask 255.255.255.0", {}, ["nat_mask"]),
+    (
+        "remark",
+        "delay_loop 6 // seconds\npersistence_timeout 50 // too",
+        {"persistence": {"timeout": "50s", "on_drain": "keep"}},
+        ["delay_loop"],
+    ),
     ("unknown", "frobnicate 5", {}, ["frobnicate"]),
     ("number", "persistence_timeout many", {"scheduler": "wlc"}, ["persistence_timeout"]),
     (
@@ -147,6 +155,13 @@ CHECKS: list[tuple[str, str, dict[str, Any], list[str]]] = [
         {"type": "exec", "command": ["/usr/bin/check", "it", "-x"], "timeout": "4s"},
         ["misc_dynamic"],
     ),
+    (
+        "often",
+        "TCP_CHECK {\nconnect_timeout 0.2\nretry 3\ndelay_before_retry 0.5\n}",
+        {"timeout": "200ms", "fall": 4},
+        ["delay_before_retry"],
+    ),
+    ("brackets", "HTTP_GET {\nurl{\npath /x\n}\n}", {"path": "/x"}, []),
     ("bind", "TCP_CHECK {\nbindto 192.0.2.1\n}", {"type": "tcp"}, ["bindto"]),
     ("two", "TCP_CHECK {\n}\nPING_CHECK {\n}", {"type": "tcp"}, ["PING_CHECK"]),
     ("warmup", "warmup 3\nTCP_CHECK {\n}", {"type": "tcp"}, ["warmup"]),
@@ -179,7 +194,7 @@ def test_what_no_check_is_made_of(text: str, words: list[str]) -> None:
     imported = read(CHECKED % text)
 
     assert "check" not in imported.services[NAME]
-    assert left(imported) == words
+    assert left(imported) == [*words, "delay_loop"]
 
 
 def test_ipv6_has_a_prefix_of_its_own() -> None:

@@ -168,6 +168,8 @@ ROWS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("nat", "\treal=192.0.2.23:80 masq\n\tchecktype=on\n", {}, ["real"]),
     ("other-port", "\treal=192.0.2.23:8080 gate\n\tchecktype=on\n", {}, ["real"]),
     ("range", "\treal=192.0.2.24->192.0.2.26:80 gate 7\n\tchecktype=on\n", {}, []),
+    ("persistent-0", "\tpersistent=0\n\tchecktype=on\n", {"persistence": None}, ["persistent"]),
+    ("no-port", "\treal=192.0.2.23 gate 3\n\tchecktype=on\n", {}, []),
     ("scheduler", "\tscheduler=lblc\n\tchecktype=on\n", {}, ["scheduler"]),
     (
         "mail",
@@ -225,6 +227,27 @@ def test_saved_rules() -> None:
     assert imported.services[NAME]["backends"].keys() == {"192.0.2.21"}
     assert [each.origin.line for each in imported.left] == [3, 4, 5]
     Configuration.model_validate(imported.document("eth0"))
+
+
+SCRIPT = f"""\
+#!/bin/sh
+/sbin/ipvsadm -C
+sudo ipvsadm -A -t {VIP}:80 -s rr
+  /usr/sbin/ipvsadm -a -t {VIP}:80 -r 192.0.2.21 -g -w 2
+ipvsadm --add-server --tcp-service {VIP}:80 --real-server 192.0.2.22 --gatewaying
+ipvsadm -Ln
+"""
+
+
+def test_a_script_of_commands() -> None:
+    """They are called by their path, or as root."""
+    imported = saved.read(SCRIPT, "script", NoHosts())
+
+    assert {name: each["weight"] for name, each in imported.services[NAME]["backends"].items()} == {
+        "192.0.2.21": 2,
+        "192.0.2.22": 1,
+    }
+    assert [each.origin.line for each in imported.left] == [6]
 
 
 @pytest.fixture

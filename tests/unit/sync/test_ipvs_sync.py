@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from ipaddress import ip_address
 
@@ -91,14 +91,15 @@ async def running(tables: FakeTables, role: str = "backup") -> AsyncIterator[Ipv
 
 
 @pytest.fixture
-def pair(monkeypatch: pytest.MonkeyPatch) -> socket.socket:
+def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
     """The other end of what the sync reads and writes."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    monkeypatch.setattr(sockets, "receiving", lambda spec: ours.dup())
-    monkeypatch.setattr(sockets, "sending", lambda spec: ours.dup())
-    return theirs
+    with ours, theirs:
+        for each in (ours, theirs):
+            each.setblocking(False)
+        monkeypatch.setattr(sockets, "receiving", lambda spec: ours.dup())
+        monkeypatch.setattr(sockets, "sending", lambda spec: ours.dup())
+        yield theirs
 
 
 def test_what_comes_is_taken_and_shown(pair: socket.socket) -> None:

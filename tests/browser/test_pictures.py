@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.browser import MARKS, SOON, play, relayed
-from tests.support.lab_director import CHECK, becomes, directing
+from tests.support.lab_director import becomes, directing
 from xdpdirector.client import backend_path
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import TARGETS, web_configuration
+from xdpdirector.lab.configuration import TARGETS, HealthCheck, web_configuration
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.topology import VIP4
 
@@ -52,10 +52,10 @@ asyncio.run(main())
 
 def configuration(lab: Lab) -> dict[str, Any]:
     """A shop with its API, and mail, of which one backend does not answer."""
-    whole = web_configuration(lab.topology.backend_nodes, check=CHECK)
+    whole = web_configuration(lab.topology.backend_nodes, check=HealthCheck(interval=2.0, timeout=1.5))
     web = whole["services"]["web"] | {"labels": {"team": "shop"}}
     backends = web["backends"]
-    check = {"type": "tcp", "interval": "500ms", "timeout": "300ms"}
+    check = {"type": "tcp", "interval": "2s", "timeout": "1500ms"}
     api = {
         "listeners": [f"{VIP4}:8080/tcp"],
         "scheduler": "mh",

@@ -130,7 +130,7 @@ export interface Guard {
   denied: number;
   room: number;
   denied_packets: number;
-  limits: Record<string, { limit: { rate?: number; burst?: number } | null; refused: { by_service: number; by_source: number } }>;
+  limits: Record<string, { limit: { rate?: string | null; burst?: number | null } | null; refused: { by_service: number; by_source: number } }>;
   top: Denied[];
   top_is_known: boolean;
 }

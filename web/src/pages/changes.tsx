@@ -336,7 +336,7 @@ function Audit() {
 // Events
 
 function toneOf(kind: string): string {
-  if (/\.(down|absent|denied|refused|failed|lost|finding|drift)/.test(kind)) return "warning";
+  if (/\.(down|partial|problem|absent|denied|refused|failed|lost|finding|drift)/.test(kind)) return "warning";
   return /\.(up|present|resolved|allowed|recovered)/.test(kind) ? "up" : "";
 }
 

@@ -137,7 +137,7 @@ function Found({ one }: { one: Explanation }) {
           empty=""
           heads={[
             { title: "Backend", cell: (row) => <b>{row.backend}</b> },
-            { title: "Serving", cell: (row) => <StateWord state={row.serving ? "up" : "idle"} /> },
+            { title: "Serving", cell: (row) => <StateWord state={row.serving ? "up" : "out"} /> },
             { title: "Weight", number: true, cell: (row) => short(row.weight) },
             { title: "Active", number: true, cell: (row) => whole(row.active) },
             { title: "Inactive", number: true, cell: (row) => whole(row.inactive) },

@@ -55,7 +55,7 @@ export function Guard() {
               }
               heads={[
                 { title: "Service", cell: (row) => <a href={`#/service/${encodeURIComponent(row.service)}`}>{row.service}</a> },
-                { title: "Limit", cell: (row) => (row.limit?.rate ? `${row.limit.rate}/s, burst ${row.limit.burst ?? "–"}` : row.limit ? "by source only" : "none any more") },
+                { title: "Limit", cell: (row) => (row.limit?.rate ? `${row.limit.rate}${row.limit.burst ? `, burst ${row.limit.burst}` : ""}` : row.limit ? "by source only" : "none any more") },
                 { title: "Over the service's", number: true, cell: (row) => whole(row.refused.by_service) },
                 { title: "Over the source's", number: true, cell: (row) => whole(row.refused.by_source) },
               ]}

@@ -136,7 +136,7 @@ export function Problems({ list: all, most = 20 }: { list: readonly Trouble[]; m
     <section class="panel" aria-labelledby="problems">
       <header>
         <h2 id="problems">To look at</h2>
-        <span class="soft">{plural(all.length, "thing")}, the worst first</span>
+        <span class="soft">{plural(all.length, "thing")}{all.length > 1 && ", the worst first"}</span>
       </header>
       <ul class="problems live-data">
         {all.slice(0, most).map((each) => (

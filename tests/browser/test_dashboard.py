@@ -140,6 +140,20 @@ def test_a_story(director: LabDirector, address: str, story: str) -> None:
     play(story, address, director.client)
 
 
+def test_looking_around(director: LabDirector, address: str) -> None:
+    client = director.client
+    for each in client.get("/v1/sessions")["items"]:  # of the tests before
+        client.delete(f"/v1/sessions/{each['id']}")
+
+    def happening(asked: dict[str, Any]) -> object:
+        return client.post(f"{backend_path(SERVICE, asked['backend'])}/drain", {})
+
+    def another_link(_: dict[str, Any]) -> object:
+        return address + client.post("/v1/sessions/links")["path"]
+
+    play("looking", address, client, happening=happening, another_link=another_link)
+
+
 def test_the_end_of_a_session(director: LabDirector, address: str) -> None:
     def end_sessions(_: dict[str, Any]) -> object:
         for each in director.client.get("/v1/sessions")["items"]:

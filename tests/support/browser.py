@@ -29,7 +29,7 @@ SOON = 90.0  # seconds for one thing of it
 def _lacking() -> str:
     if not CHROMIUM.exists():
         return f"{CHROMIUM} is missing: apt install chromium"
-    if not (WEB / "node_modules/playwright-core").exists() or not _node():
+    if not (WEB / "node_modules/.brought").exists() or not _node():  # the mark of tools/dashboard: all is there
         return "the dashboard's tools are missing: ./lab dashboard"
     return ""
 

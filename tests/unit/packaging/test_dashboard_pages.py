@@ -28,41 +28,44 @@ def check(place: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture
-def copy(tmp_path: Path) -> Path:
+def copied(place: Path) -> Path:
     """With what was brought already."""
     shutil.copytree(
-        CHECKOUT / "web",
-        tmp_path / "web",
-        ignore=shutil.ignore_patterns("node_modules", "schema.d.ts"),
+        CHECKOUT / "web", place / "web", ignore=shutil.ignore_patterns("node_modules", "schema.d.ts")
     )
     for name in ("tools/dashboard", "api/openapi.json"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        shutil.copy2(CHECKOUT / name, tmp_path / name)
+        (place / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(CHECKOUT / name, place / name)
     for brought in (".lab/node", "web/node_modules"):
         (CHECKOUT / brought).mkdir(parents=True, exist_ok=True)
-        (tmp_path / brought).parent.mkdir(exist_ok=True)
-        (tmp_path / brought).symlink_to(CHECKOUT / brought)
-    return tmp_path
+        (place / brought).parent.mkdir(exist_ok=True)
+        (place / brought).symlink_to(CHECKOUT / brought)
+    return place
 
 
-def test_the_pages_fit_the_api_and_the_budget(copy: Path) -> None:
-    done = check(copy)
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """What is said of the pages as they are. Without a way to npm's registry that is said."""
+    place = copied(tmp_path_factory.mktemp("dashboard"))
+    done = check(place)
     if done.returncode == UNAVAILABLE:
         pytest.skip(done.stdout.splitlines()[-1])
-
     assert done.returncode == 0, done.stdout
-    assert "octets (gzip)" in done.stdout
-    assert (copy / "api/static/index.html").exists()
+    assert (place / "api/static/index.html").exists()
+    return done.stdout
 
 
-def test_pages_that_an_edit_of_the_api_leaves_behind_are_found(copy: Path) -> None:
-    document = copy / "api/openapi.json"
+def test_the_pages_fit_the_api_and_the_budget(checked: str) -> None:
+    assert "octets (gzip)" in checked
+
+
+@pytest.mark.usefixtures("checked")
+def test_pages_that_an_edit_of_the_api_leaves_behind_are_found(tmp_path: Path) -> None:
+    place = copied(tmp_path)
+    document = place / "api/openapi.json"
     document.write_text(document.read_text().replace('"way_out"', '"egress"'))
 
-    done = check(copy)
-    if done.returncode == UNAVAILABLE:
-        pytest.skip(done.stdout.splitlines()[-1])
+    done = check(place)
 
-    assert done.returncode not in (0, UNAVAILABLE)
+    assert done.returncode != 0
     assert "Property 'way_out' does not exist" in done.stdout

@@ -54,6 +54,8 @@ export function Panel({ title, said, tools, children }: { title: string; said?: 
 export interface Head<Row> {
   title: string;
   number?: boolean;
+  /** Long text, which breaks anywhere. */
+  text?: boolean;
   cell: (row: Row) => ComponentChildren;
 }
 
@@ -75,7 +77,7 @@ export function Table<Row>({ label, heads, rows, id, empty }: { label: string; h
           {rows.map((row) => (
             <tr key={id(row)}>
               {heads.map((head) => (
-                <td key={head.title} class={head.number ? "number" : ""}>
+                <td key={head.title} class={head.number ? "number" : head.text ? "text" : ""}>
                   {head.cell(row)}
                 </td>
               ))}

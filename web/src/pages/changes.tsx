@@ -311,13 +311,14 @@ function Audit() {
             { title: "Outcome", cell: (row) => <StateWord state={row.outcome} /> },
             {
               title: "What",
+              text: true,
               cell: (row) => (
                 <>
                   {row.operation} <span class="soft mono">{row.request}</span>
                 </>
               ),
             },
-            { title: "Reason", cell: (row) => row.reason || row.detail },
+            { title: "Reason", text: true, cell: (row) => row.reason || row.detail },
             { title: "Revision", number: true, cell: (row) => row.revision ?? "" },
           ]}
         />
@@ -368,7 +369,7 @@ function Events() {
           { title: "When", cell: (row) => <time title={moment(row.at)}>{ago(row.at, now.value)}</time> },
           { title: "Kind", cell: (row) => <span class={`kind ${toneOf(row.kind)}`}>{row.kind}</span> },
           { title: "Subject", cell: (row) => <b>{row.subject}</b> },
-          { title: "What", cell: (row) => row.text },
+          { title: "What", text: true, cell: (row) => row.text },
           { title: "By", cell: (row) => String(row.data["author"] ?? "") },
         ]}
       />

@@ -99,6 +99,7 @@ function Entries({ top }: { top: readonly Denied[] }) {
         { title: "Prefix", cell: (row) => <b class="mono">{row.prefix}</b> },
         {
           title: "Reason",
+          text: true,
           cell: (row) => (
             <>
               {row.reason || <span class="soft">none was given</span>}

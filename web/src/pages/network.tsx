@@ -53,9 +53,9 @@ export function Network() {
               { title: "State", cell: (row) => <StateWord state={row.state} title={row.why} /> },
               { title: "MAC", cell: (row) => <span class="mono">{row.mac ?? ""}</span> },
               { title: "Interface", cell: (row) => row.interface ?? "" },
-              { title: "Backends", cell: (row) => row.backends.join(", ") },
+              { title: "Backends", text: true, cell: (row) => row.backends.join(", ") },
               { title: "MAC changes", number: true, cell: (row) => (row.mac_changes ? `${row.mac_changes}, last ${ago(row.mac_changed_at, now.value)}` : "0") },
-              { title: "Why", cell: (row) => row.why },
+              { title: "Why", text: true, cell: (row) => row.why },
             ]}
           />
         ) : (
@@ -70,12 +70,12 @@ export function Network() {
             id={(row) => `${row.address} ${row.vip}`}
             empty=""
             heads={[
-              { title: "Backend", cell: (row) => <b>{row.backends.join(", ")}</b> },
+              { title: "Backend", text: true, cell: (row) => <strong>{row.backends.join(", ")}</strong> },
               { title: "Address", cell: (row) => row.address },
               { title: "VIP", cell: (row) => row.vip },
               { title: "Presence", cell: (row) => <StateWord state={row.presence} /> },
-              { title: "How that is known", cell: (row) => row.evidence },
-              { title: "Asked", cell: (row) => ago(row.asked_at, now.value) },
+              { title: "How that is known", text: true, cell: (row) => row.evidence },
+              { title: "Asked", cell: (row) => <time>{ago(row.asked_at, now.value)}</time> },
             ]}
           />
         </Panel>

@@ -93,6 +93,7 @@ function ChangeDialog({ change }: { change: Change }) {
   const [plan, setPlan] = useState<Plan | null>(null);
   const [problem, setProblem] = useState<Problem | null>(null);
   const [before, setBefore] = useState<{ tag: string; value: unknown } | null>(null);
+  const planning = useRef(() => {});
   const request = change.request(values, "");
   const asked = JSON.stringify(request);
 
@@ -126,10 +127,11 @@ function ChangeDialog({ change }: { change: Change }) {
         if (error instanceof Problem) setProblem(error);
       }
     }, 200);
-    return () => {
+    planning.current = () => {
       stop.abort();
       clearTimeout(timer);
     };
+    return planning.current;
   }, [asked]);
 
   const close = () => (open.value = null);
@@ -137,6 +139,7 @@ function ChangeDialog({ change }: { change: Change }) {
   const carryOut = async (bound: boolean) => {
     const request = change.request(values, reason);
     if (!request) return;
+    planning.current(); // a plan that came behind the change would find it done
     setStage("doing");
     try {
       const { value } = await ask(request.method, request.path, {

@@ -57,7 +57,7 @@ class Line(Protocol):
 
 
 class Gate:
-    """Leaves `operation` (else the path's `methods`) and `identity` in the request's state for those behind it."""
+    """Leaves `operation` and `identity` in the request's state for those behind it."""
 
     def __init__(
         self, app: ASGIApp, routes: Iterable[BaseRoute], access: Access, tallies: Tallies | None = None
@@ -72,8 +72,6 @@ class Gate:
             return
         request = Request(scope)
         operation = request.state.operation = self._operations.of(scope)
-        if operation is None:
-            request.state.methods = self._operations.methods(scope)
         with self._tallies.one(operation, send) as counted:
             try:
                 await self._pass(request, operation, receive, counted)
@@ -102,6 +100,9 @@ class Gate:
                 allowed = partial(self._is_still, request, identity) if identity.can_end else None
                 await watched(self._app, scope, receive, send, gone=gone, is_allowed=allowed)
 
+            if operation is None and (methods := self._operations.methods(request.scope)):
+                await problems.method_not_allowed(request, methods)(request.scope, receive, send)
+                return
             if not is_change:
                 self._authorize(operation, identity)
                 await served(request.scope, receive, send)
@@ -162,7 +163,7 @@ class Gate:
         return now == identity
 
     def _authorize(self, operation: str | None, identity: Identity) -> None:
-        """What is no operation is left to the router, which has 404 or 405 for it."""
+        """What is no operation is left to the router, which has 404 for it."""
         if operation is None:
             return
         role = ROLES.get(operation)

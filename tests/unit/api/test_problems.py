@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from http.client import HTTPResponse
 from pathlib import Path
@@ -14,11 +15,13 @@ import pytest
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
 from xdpdirector import errors
+from xdpdirector.api.app import create_app
 from xdpdirector.api.http import problems
 from xdpdirector.client import UnixConnection
 
 JSON = {"content-type": "application/json"}
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"]}
+DOCUMENT = create_app(FakeDirector()).openapi()
 LARGE = b'{"name": "' + b"x" * (1 << 20) + b'"}'
 
 
@@ -203,10 +206,27 @@ def test_half_a_surrogate_pair_is_refused_with_its_place(
         ("/v1/services", "GET, HEAD, POST"),
         ("/v1/services/web", "DELETE, GET, HEAD, PATCH, PUT"),
         ("/v1/guard/deny/203.0.113.0/24", "DELETE, GET, HEAD, PUT"),
+        ("/v1/sessions/links", "POST"),
+        ("/v1/sessions/0123456789ab", "DELETE"),
     ],
 )
 def test_method_not_allowed_names_the_methods(server: ApiServer, path: str, methods: str) -> None:
     assert ask(server.path, "OPTIONS", path).headers["allow"] == methods
+
+
+@pytest.mark.parametrize("path", sorted(DOCUMENT["paths"]))
+def test_each_path_offers_what_the_document_says_of_it(server: ApiServer, path: str) -> None:
+    """Also one that a path with a parameter would match as well."""
+    methods = {method.upper() for method in DOCUMENT["paths"][path]}
+    response = ask(server.path, "OPTIONS", re.sub(r"{.*?}", "1", path))
+
+    assert set(response.headers["allow"].split(", ")) - {"HEAD"} == methods - {"HEAD"}
+
+
+def test_a_literal_is_no_value_of_a_parameter(server: ApiServer) -> None:
+    document = problem(ask(server.path, "DELETE", "/v1/sessions/links"))
+
+    assert (document["status"], document["type"]) == (405, problems.TYPE + "method-not-allowed")
 
 
 @pytest.mark.parametrize(

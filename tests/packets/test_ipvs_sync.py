@@ -192,8 +192,8 @@ def test_a_late_end_moves_nothing(director: Director) -> None:
         (template(w.CLIENT, "192.0.2.21"), "no_persistence", "service 'web' has no persistence"),
         (template(w.CLIENT, "192.0.2.21", protocol=0, vip=bytes(3) + b"\2", port=0, fwmark=2), "no_fwmark",
          "firewall mark 2 stands for no listener of a service: see lvs.fwmarks"),
-        (template(w.CLIENT, "192.0.2.21", engine=b"sip", engine_data=b"x"), "engine",
-         "a template of the persistence engine 'sip'"),
+        (template(w.CLIENT, "192.0.2.21", engine=b"sip\x1b", engine_data=b"x"), "engine",
+         "a template of the persistence engine 'sip?'"),
     ],
 )  # fmt: skip
 def test_what_nothing_here_fits_is_counted_and_said(

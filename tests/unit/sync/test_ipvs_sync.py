@@ -99,6 +99,7 @@ def pair(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
             each.setblocking(False)
         monkeypatch.setattr(sockets, "receiving", lambda spec: ours.dup())
         monkeypatch.setattr(sockets, "sending", lambda spec: ours.dup())
+        monkeypatch.setattr(sockets, "is_bound", lambda opened, spec: True)
         yield theirs
 
 
@@ -143,6 +144,26 @@ def test_a_flood_costs_half_of_a_processor_at_most(pair: socket.socket) -> None:
         await sync.close()
 
     run(test())
+
+
+def test_an_interface_that_was_removed_is_said(pair: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test() -> None:
+        async with running(FakeTables()) as sync:
+            await until(lambda: not sync.warnings())
+            monkeypatch.setattr(sockets, "is_bound", lambda opened, spec: False)
+            pair.send(b"x")
+            await until(
+                lambda: sync.warnings()[:1] and sync.warnings()[0].endswith("there is no interface lo")
+            )
+
+    run(test())
+
+
+def test_a_socket_is_bound_to_its_interface() -> None:
+    """That of the loopback interface is there for everybody."""
+    with sockets.receiving(spec()) as opened:
+        assert sockets.is_bound(opened, spec())
+        assert not sockets.is_bound(opened, spec().model_copy(update={"interface": "eth0"}))
 
 
 def test_a_burst_is_bounded(pair: socket.socket) -> None:

@@ -140,7 +140,7 @@ class Mapper:
         if entry.engine or entry.engine_data or entry.flags & Flags.NO_CPORT:
             raise UnmappedError(
                 Unmapped.ENGINE,
-                f"a template of the persistence engine '{entry.engine.decode('ascii', 'replace')}'",
+                f"a template of the persistence engine '{_printable(entry.engine)}'",
             )
         if entry.protocol == 0:
             mark = entry.fwmark or int.from_bytes(entry.vip[:4], "big")
@@ -199,6 +199,10 @@ class Mapper:
 def _vip(entry: Entry) -> str:
     protocol = {TCP: "tcp", UDP: "udp", SCTP: "sctp"}.get(entry.protocol, str(entry.protocol))
     return f"{_host(address_of(entry.vip))}:{entry.port}/{protocol}"
+
+
+def _printable(octets: bytes) -> str:
+    return "".join(sign if sign.isprintable() else "?" for sign in octets.decode("latin-1"))
 
 
 def _server(entry: Entry) -> str:

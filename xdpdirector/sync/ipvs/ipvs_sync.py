@@ -134,7 +134,11 @@ class IpvsSync:
 
     async def _take_from(self, opened: socket.socket, lost_before: int) -> None:
         while True:
-            await _readable(opened)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(RETRY):
+                    await _readable(opened)
+            if not sockets.is_bound(opened, self._spec):
+                raise OSError(errno.ENODEV, "the interface was removed")
             begun = self._clock()
             datagrams, lost = sockets.burst(opened, BURST)
             if not datagrams:

@@ -61,6 +61,15 @@ def sending(spec: LvsSyncSpec) -> socket.socket:
     return made
 
 
+def is_bound(opened: socket.socket, spec: LvsSyncSpec) -> bool:
+    """Whether its interface is there still: the socket of one that was removed hears nothing, without an error."""
+    try:
+        name = opened.getsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, 16)
+    except OSError:
+        return False
+    return name.rstrip(b"\0") == spec.interface.encode()
+
+
 def burst(from_: socket.socket, most: int) -> tuple[list[bytes], int]:
     """Datagrams that are there, at most so many, and how many the socket has lost since it was opened."""
     found: list[bytes] = []

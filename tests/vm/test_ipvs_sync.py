@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sync protocol of the kernel's IPVS: what a real master sends is what we read, and a real backup takes what we
-write. With `-rP` the datagrams are shown, of which tests/unit/sync/ipvs/kernel.json is made.
+write. With `-rP` the datagrams are shown, of which tests/unit/sync/ipvs_kernel.json is made.
 """
 
 from __future__ import annotations

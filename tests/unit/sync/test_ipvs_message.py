@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from ipaddress import ip_address
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -13,6 +15,7 @@ from hypothesis import strategies as st
 from xdpdirector.sync.ipvs import message
 from xdpdirector.sync.ipvs.message import Entry, Flags
 
+KERNEL = Path(__file__).with_name("ipvs_kernel.json")
 CLIENT, VIP, SERVER = (ip_address(each).packed for each in ("192.168.1.20", "10.99.0.1", "10.0.0.11"))
 CLIENT6, VIP6, SERVER6 = (ip_address(each).packed for each in ("2001:db8::99", "2001:db8::80", "2001:db8::a"))
 ESTABLISHED = Entry(6, CLIENT, 55746, VIP, 80, SERVER, 80, 0x83, 1, 900)
@@ -83,6 +86,28 @@ def test_an_option_that_may_be_skipped_and_one_that_may_not() -> None:
     assert message.parse(with_option(0x40 | 9)).entries == [ESTABLISHED, ESTABLISHED]
     said = message.parse(with_option(9))
     assert (said.entries, said.skipped, said.malformed) == ([ESTABLISHED], 1, "")
+
+
+def test_what_debians_kernel_sent() -> None:
+    """Linux 6.1 as master, recorded by tests/vm/test_ipvs_sync.py: TCP, UDP, IPv6, and a template, sent again and
+    again. The real server is the director itself, so TCP connections have no NOOUTPUT."""
+    datagrams = [bytes.fromhex(each) for each in json.loads(KERNEL.read_text())]
+    read = [message.parse(each) for each in datagrams]
+    entries = [entry for each in read for entry in each.entries]
+    shapes = {
+        (each.protocol, len(each.vip), each.port, each.flags, each.state, each.timeout) for each in entries
+    }
+
+    assert {(each.syncid, each.version, each.malformed, each.skipped) for each in read} == {(7, 1, "", 0)}
+    assert shapes == {
+        (6, 4, 80, 0x3, 1, 900),
+        (6, 4, 443, 0x3, 1, 900),
+        (6, 4, 443, 0x1183, 0, 600),
+        (6, 4, 443, 0x1183, 1, 600),
+        (17, 4, 53, 0x183, 0, 300),
+        (6, 16, 80, 0x3, 1, 900),
+    }
+    assert [list(message.written(each.entries, 7)) for each in read] == [[each] for each in datagrams]
 
 
 def changed(place: int, *octets: int) -> bytes:

@@ -10,13 +10,12 @@ from fastapi import FastAPI
 from pydantic.warnings import UnsupportedFieldAttributeWarning
 
 from xdpdirector import __version__
-from xdpdirector.api import idempotency
+from xdpdirector.api import idempotency, routers
 from xdpdirector.api.auth.access import Access
-from xdpdirector.api.auth.auth_middleware import Gate
-from xdpdirector.api.auth.request_counts import Tallies
+from xdpdirector.api.auth.access_control import AccessControl
+from xdpdirector.api.auth.request_counts import CountRequests, Tallies
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http import dry_run, head_method, problems
-from xdpdirector.api.http.body_limit import BodyLimit
 from xdpdirector.api.http.read_queue import Reading
 from xdpdirector.api.metrics.live_rates import Pulse
 from xdpdirector.api.openapi import document, page
@@ -92,8 +91,7 @@ def create_app(
         title="XDP Director",
         version=__version__,
         summary="Layer-2 direct routing at the XDP hook",
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,  # and no pages: FastAPI's routes are not under access control
     )
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
@@ -105,9 +103,7 @@ def create_app(
     problems.install(app)
     dry_run.install(app)
     idempotency.install(app, answers or PassingAnswers())
-    for router in _ROUTERS:
-        app.router.routes += router.routes
-    app.add_middleware(BodyLimit)
-    app.add_middleware(Gate, routes=[*app.routes], access=access, tallies=tallies)
+    routers.install(app, _ROUTERS, AccessControl(access, tallies))
+    app.add_middleware(CountRequests, tallies=tallies)
     app.add_middleware(head_method.HeadAsGet)
     return app

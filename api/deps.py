@@ -27,7 +27,7 @@ async def _access(request: Request) -> Access:
 
 
 async def _author(request: Request) -> str:
-    """Who is named beside a change: the gate knows."""
+    """The author of a change, as access control has authenticated it."""
     identity: Identity = request.state.identity
     return identity.name
 

@@ -16,7 +16,7 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Header, Request, Response
 
 from xdpdirector.api.deps import IntentDep
-from xdpdirector.api.http.unicode_text import Handler, TextRoute
+from xdpdirector.api.routers import Handler, TextRoute
 from xdpdirector.errors import ConflictError, ReusedKeyError, StoreError
 from xdpdirector.storage.idempotency_store import Answer, Answers
 from xdpdirector.system.threads import to_its_end

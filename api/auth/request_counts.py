@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from starlette.types import Message, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from xdpdirector.api.auth.failed_logins import Strangers
 
@@ -19,7 +19,7 @@ NO_OPERATION = "none"
 
 
 class Tallies:
-    """Counts since the daemon began."""
+    """Counts since the daemon started."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
@@ -28,10 +28,10 @@ class Tallies:
         self.strangers = Strangers()
 
     @contextmanager
-    def one(self, operation: str | None, send: Send) -> Iterator[Send]:
+    def one(self, scope: Scope, send: Send) -> Iterator[Send]:
         """A request for the length of the block; its answer goes through what this gives. One without an answer
-        has the status 0."""
-        name, status, begun = operation or NO_OPERATION, 0, time.monotonic()
+        has the status 0. The route leaves the operation in the request's state."""
+        status, begun = 0, time.monotonic()
 
         async def watching(message: Message) -> None:
             nonlocal status
@@ -43,6 +43,21 @@ class Tallies:
         try:
             yield watching
         finally:
+            name = scope.get("state", {}).get("operation") or NO_OPERATION
             self.under_way -= 1
             self.requests[name, status] += 1
             self.seconds[name] += time.monotonic() - begun  # type: ignore[assignment]
+
+
+class CountRequests:
+    """A plain ASGI layer around the routes."""
+
+    def __init__(self, app: ASGIApp, tallies: Tallies) -> None:
+        self._app, self._tallies = app, tallies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        with self._tallies.one(scope, send) as counted:
+            await self._app(scope, receive, counted)

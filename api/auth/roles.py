@@ -7,11 +7,7 @@ in. Metrics and readiness tell of the inside, so they need `read`, also on loopb
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
-
-from starlette.routing import BaseRoute, Match, Route
-from starlette.types import Scope
 
 from xdpdirector.model.access import Role
 
@@ -84,39 +80,6 @@ OF_ONESELF = frozenset({"end_session", "create_login_link"})
 """Operations that change nothing but whether who asks is logged in."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-
-
-class Operations:
-    """The operations of these routes, told from a request before anything of it is read.
-
-    A request's path belongs to one path of the document: a literal segment goes before a parameter, as OpenAPI has
-    it. What that path does not offer is not possible there, though a path with a parameter would match as well.
-    """
-
-    def __init__(self, routes: Iterable[BaseRoute]) -> None:
-        found = [route for route in routes if isinstance(route, Route)]
-        self._routes = sorted(found, key=lambda route: _parameters(route.path))
-
-    def of(self, scope: Scope) -> str | None:
-        """The operation's id; None where the path, or the method on it, is none of the document's."""
-        for route in self._on_the_path(scope):
-            if route.matches(scope)[0] is Match.FULL:
-                return str(route.name)
-        return None
-
-    def methods(self, scope: Scope) -> list[str]:
-        """All that is possible on a request's path; none where there is no such path."""
-        return sorted(set().union(*(route.methods or () for route in self._on_the_path(scope))))
-
-    def _on_the_path(self, scope: Scope) -> list[Route]:
-        matching = [route for route in self._routes if route.matches(scope)[0] is not Match.NONE]
-        return [route for route in matching if route.path == matching[0].path]
-
-
-def _parameters(path: str) -> list[bool]:
-    """Which segments of a route's path are parameters. Of two that match the same request, the smaller list is that
-    of the route with a literal where the other has a parameter."""
-    return ["{" in segment for segment in path.split("/")]
 
 
 def security(operation: str) -> dict[str, Any]:

@@ -128,15 +128,6 @@ def of_error(request: Request, error: errors.DirectorError) -> Response:
     return answer(request, status, error.slug, error.title, error.detail, faults=faults, headers=headers)
 
 
-def method_not_allowed(request: Request, methods: Sequence[str]) -> Response:
-    """405: these are possible on the request's path."""
-    status = HTTPStatus.METHOD_NOT_ALLOWED
-    allowed = {*methods, "HEAD"} if "GET" in methods else {*methods}
-    detail = f"{request.method} is not possible on {request.url.path}."
-    headers = {"allow": ", ".join(sorted(allowed))}
-    return answer(request, status, _SLUGS[status], status.phrase, detail, headers=headers)
-
-
 async def _director_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.DirectorError)
     return of_error(request, error)
@@ -152,14 +143,16 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 
 
 async def _http_error(request: Request, error: Exception) -> Response:
-    """Errors that the framework raises by itself: unknown path, body too large."""
+    """Errors that the framework raises by itself: unknown path, wrong method, body too large."""
     assert isinstance(error, HTTPException)
-    status = HTTPStatus(error.status_code)
-    detail = error.detail
-    if detail == status.phrase and status is HTTPStatus.NOT_FOUND:
-        detail = f"There is nothing at {request.url.path}: /openapi.json lists what there is."
-    slug, headers = _SLUGS.get(status, "http"), dict(error.headers or {})
-    return answer(request, status, slug, status.phrase, detail, headers=headers)
+    status, path = HTTPStatus(error.status_code), request.url.path
+    details = {
+        HTTPStatus.NOT_FOUND: f"There is nothing at {path}: /openapi.json lists what there is.",
+        HTTPStatus.METHOD_NOT_ALLOWED: f"{request.method} is not possible on {path}.",
+    }
+    detail = details.get(status, status.phrase) if error.detail == status.phrase else error.detail
+    slug = _SLUGS.get(status, "http")
+    return answer(request, status, slug, status.phrase, detail, headers=dict(error.headers or {}))
 
 
 async def _unicode_error(request: Request, error: Exception) -> Response:

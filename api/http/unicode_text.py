@@ -7,32 +7,10 @@ Such a body is refused before its content is looked at, so that no half of the w
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Coroutine, Iterator
-from typing import Any
+from collections.abc import Iterator
 
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
-
-from xdpdirector.api.http import body_validation
-from xdpdirector.api.http.json_body import JsonRequest
 from xdpdirector.config.json_pointer import pointer
 from xdpdirector.errors import NotUnicodeError
-
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-class TextRoute(APIRoute):
-    """Its bodies hold Unicode text only, and no key twice: NotUnicodeError, or RepeatedError, with a pointer."""
-
-    def get_route_handler(self) -> Handler:
-        handle = super().get_route_handler()
-
-        async def checked(request: Request) -> Response:
-            reading = JsonRequest(request.scope, request.receive)
-            await body_validation.look_at(reading, self.body_field, _require_unicode)
-            return await handle(reading)
-
-        return checked
 
 
 def utf8(field: str) -> str:
@@ -43,7 +21,8 @@ def utf8(field: str) -> str:
         return field
 
 
-def _require_unicode(body: bytes) -> None:
+def require_unicode(body: bytes) -> None:
+    """NotUnicodeError, with a pointer."""
     if b"\\ud" not in body and b"\\uD" not in body:
         return
     try:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/docs: the OpenAPI document as a page to read. It needs no script and nothing from elsewhere."""
+"""/openapi.json, and /docs: the same as a page to read, which needs no script and nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 
 from xdpdirector.api.routers import new_router
 
@@ -21,6 +21,11 @@ _STYLE = (
 )
 
 router = new_router(include_in_schema=False)
+
+
+@router.get("/openapi.json", name="openapi")
+async def get_document(request: Request) -> JSONResponse:
+    return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs", response_class=HTMLResponse)

@@ -4,8 +4,7 @@
 from __future__ import annotations
 
 from xdpdirector.api.deps import DirectorDep
-from xdpdirector.api.http.unicode_text import TextRoute
-from xdpdirector.api.routers import new_router
+from xdpdirector.api.routers import TextRoute, new_router
 from xdpdirector.control.explain_text import Explanation
 from xdpdirector.dataplane.explain_types import Question
 

@@ -20,8 +20,7 @@ from xdpdirector.api.auth.auditing import turn_away
 from xdpdirector.api.auth.identity import Identity, Peer, holder_of
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.http.request_models import Items
-from xdpdirector.api.http.unicode_text import TextRoute
-from xdpdirector.api.routers import new_router
+from xdpdirector.api.routers import TextRoute, new_router
 from xdpdirector.errors import NotAllowedError, NotAuthenticatedError, NotFoundError
 from xdpdirector.model.access import Endpoint, Role
 from xdpdirector.model.fields import Frozen

@@ -10,8 +10,7 @@ from fastapi import Path, Response, status
 
 from xdpdirector.api.deps import AccessDep, DryRun
 from xdpdirector.api.http.request_models import Items
-from xdpdirector.api.http.unicode_text import TextRoute
-from xdpdirector.api.routers import new_router
+from xdpdirector.api.routers import TextRoute, new_router
 from xdpdirector.storage.tokens import Token, TokenSpec
 from xdpdirector.system.threads import to_its_end
 

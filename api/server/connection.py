@@ -108,7 +108,7 @@ class Connection(H11Protocol):
         return True
 
     def introduce(self, *, privileged: bool) -> None:
-        """See `xdpdirector.api.auth.auth_middleware.Line`."""
+        """See `xdpdirector.api.auth.access_control.ClientConnection`."""
         if not self._guest.is_known:
             self._guest.introduce(privileged=privileged)
             self.timeout_keep_alive = self._patience.idle

@@ -56,7 +56,7 @@ class Asked(NamedTuple):
 
 @pytest.fixture(scope="module")
 def unslowed() -> Iterator[None]:
-    """ignored_auth sends wrong tokens, and the gate delays the answers to them: by up to four seconds each, nearly
+    """ignored_auth sends wrong tokens, whose answers access control delays: by up to four seconds each, nearly
     all that a run took. test_strangers.py tests the delays."""
 
     async def pause(_seconds: float) -> None: ...

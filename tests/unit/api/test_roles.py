@@ -10,12 +10,12 @@ import pwd
 import re
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from starlette.requests import Request
-from starlette.responses import Response
-from starlette.routing import Route, Router
+from starlette.applications import Starlette
+from starlette.routing import Match
 from starlette.types import Message, Scope
 
 from tests.support.api_server import ApiServer
@@ -23,11 +23,11 @@ from tests.support.fake_director import FakeDirector
 from xdpdirector.api.app import create_app
 from xdpdirector.api.auth import roles
 from xdpdirector.api.auth.access import Access
-from xdpdirector.api.auth.auth_middleware import Gate, through_the_gate
 from xdpdirector.api.auth.identity import Peer, identify
+from xdpdirector.api.routers import ControlledRoute, new_router
 from xdpdirector.api.server.server import Door
 from xdpdirector.client import UnixConnection
-from xdpdirector.errors import NotAllowedError, NotAuthenticatedError
+from xdpdirector.errors import NotAuthenticatedError
 from xdpdirector.model.access import Role
 from xdpdirector.storage.tokens import TokenSpec
 
@@ -136,12 +136,8 @@ def test_the_document_says_which_role_is_needed() -> None:
     assert said == {operation.id: roles.ROLES.get(operation.id) for operation in OPERATIONS}
 
 
-async def forgotten(request: Request) -> Response:
-    return Response("let in")
-
-
-def asked(gate: Gate, path: str) -> int:
-    """The status that root gets on the unix socket."""
+def asked(app: Starlette, path: str, method: str = "GET") -> tuple[int, list[tuple[str, str]]]:
+    """The status that root gets on the unix socket, and what the audit has then: operation and request."""
     statuses: list[int] = []
 
     async def send(message: Message) -> None:
@@ -151,40 +147,91 @@ def asked(gate: Gate, path: str) -> int:
     async def receive() -> Message:
         return {"type": "http.request", "body": b"", "more_body": False}
 
-    state = {"peer": Peer(uid=0)}
     scope = {
         "type": "http",
-        "method": "GET",
+        "method": method,
         "path": path,
-        "headers": [],
+        "headers": [(b"host", b"localhost")],
         "query_string": b"",
-        "state": state,
+        "scheme": "http",
+        "state": {"peer": Peer(uid=0)},
     }
-    asyncio.run(gate(scope, receive, send))
-    return statuses[0]
+    asyncio.run(app(scope, receive, send))
+    return statuses[0], [(row.operation, row.request) for row in app.state.access.audit.page()]
 
 
-def test_an_operation_without_a_row_is_refused_to_everybody() -> None:
-    routes = [Route("/v1/forgotten", forgotten)]
-    gate = Gate(Router(routes), routes, Access.nowhere())
+@pytest.fixture
+def app(tmp_path: Path) -> Iterator[Starlette]:
+    access = Access.at(tmp_path / "access.db")
+    yield create_app(FakeDirector(), access)
+    access.close()
+
+
+def test_an_operation_without_a_row_is_refused_to_everybody(app: Starlette) -> None:
+    router = new_router()
+
+    @router.post("/v1/forgotten")
+    async def forgotten() -> None: ...
+
+    app.router.routes += router.routes
 
     assert "forgotten" not in roles.ROLES
-    assert asked(gate, "/v1/forgotten") == 403
-    assert asked(gate, "/v1/unknown") == 404
+    assert asked(app, "/v1/forgotten", "POST") == (403, [("forgotten", "POST /v1/forgotten")])
+    assert asked(app, "/v1/unknown")[0] == 404
 
 
+def test_each_route_is_under_access_control(app: Starlette) -> None:
+    assert [route for route in app.routes if not isinstance(route, ControlledRoute)] == []
+
+
+@pytest.mark.parametrize("path", ["/v1/services", "/v1/audit", "/v1/unknown"])
+def test_routes_are_matched_once(app: Starlette, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    looked_at: list[int] = []
+    matches = ControlledRoute.matches
+
+    def counted(self: ControlledRoute, scope: Scope) -> tuple[Match, Scope]:
+        if scope["path"] == path:
+            looked_at.append(id(self))
+        return matches(self, scope)
+
+    monkeypatch.setattr(ControlledRoute, "matches", counted)
+
+    asked(app, path)
+
+    assert looked_at
+    assert len(looked_at) == len(set(looked_at))
+
+
+@pytest.mark.parametrize("who", [None, Role.READ], ids=str)
 @pytest.mark.parametrize(
-    ("let_in", "route"),
-    [("get_service", "delete_service"), (None, "get_service"), ("get_service", None)],
-    ids=["another", "nothing", "no route"],
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/unknown", 404),
+        ("POST", "/v1/services/web/unknown", 404),
+        ("PUT", "/v1/services", 405),
+        ("OPTIONS", "/v1/tokens/ci", 405),
+        ("GET", "/v1/services/", 307),
+        ("DELETE", "/v1/services/web/", 307),
+    ],
 )
-def test_a_route_that_the_gate_did_not_mean_is_refused(let_in: str | None, route: str | None) -> None:
-    scope: Scope = {"type": "http", "state": {"operation": let_in}}
-    if route:
-        scope["route"] = Route("/v1/x", forgotten, name=route)
+def test_only_who_is_known_learns_what_is_no_operation(
+    house: House, who: Role | None, method: str, path: str, status: int
+) -> None:
+    answer, _ = house.ask(method, path, who)
 
-    with pytest.raises(NotAllowedError):
-        asyncio.run(through_the_gate(Request(scope)))
+    assert answer.status == (status if who else 401)
+    assert bool(answer.headers["allow"]) == (answer.status == 405)
+    if answer.status == 307:
+        assert answer.headers["location"].endswith(path.rstrip("/"))
+
+
+def test_allow_says_what_is_possible_on_the_path(house: House) -> None:
+    allowed = {path: house.ask("OPTIONS", path, Role.READ)[0].headers["allow"] for _, _, path in OPERATIONS}
+
+    documented = {path: set[str]() for path in allowed}
+    for _, method, path in OPERATIONS:
+        documented[path] |= {method, "HEAD"} if method == "GET" else {method}
+    assert allowed == {path: ", ".join(sorted(methods)) for path, methods in documented.items()}
 
 
 @pytest.mark.parametrize(

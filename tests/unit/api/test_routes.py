@@ -13,7 +13,6 @@ import pytest
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
 from xdpdirector.api.app import create_app
-from xdpdirector.api.auth.auth_middleware import through_the_gate
 from xdpdirector.api.auth.identity import user_name
 from xdpdirector.api.auth.roles import OPEN, ROLES
 from xdpdirector.api.http import negotiation, strict_parameters
@@ -232,14 +231,12 @@ def test_the_document_stays_what_it_is(tmp_path: Path) -> None:
 
 
 def test_every_route_passes_the_same_checks() -> None:
-    checks = [through_the_gate, strict_parameters.strict, negotiation.acceptable]
+    checks = [strict_parameters.strict, negotiation.acceptable]
 
     routes = create_app(FakeDirector()).routes
 
     assert {route.name for route in routes} == ROLES.keys() | OPEN
     for route in routes:
-        if route.name == "openapi":  # FastAPI's own
-            continue
         assert [each.dependency for each in route.dependencies[: len(checks)]] == checks
 
 
@@ -247,4 +244,4 @@ def test_no_route_is_made_for_an_application() -> None:
     """It would be on the event loop, while the first request waits."""
     one, another = ({route.name: route for route in create_app(FakeDirector()).routes} for _ in range(2))
 
-    assert [name for name, route in one.items() if route is not another[name]] == ["openapi"]  # FastAPI's own
+    assert [name for name, route in one.items() if route is not another[name]] == []

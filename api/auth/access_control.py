@@ -1,19 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The gate before all routes: who asks, how often, how much at once, and whether that one may do this.
+"""Access control: authenticates the client, limits its rate, checks its role, writes changes into the audit.
 
-A plain ASGI layer. Nothing of a request's body is read before it is through. Knows operations by their ids, roles
-from the table, and nothing of what an operation does.
+Routes call it before anything of the body is read (`xdpdirector.api.routers`). Knows operations by their ids
+and roles by the table in `roles`; nothing of what an operation does.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
 from functools import partial
 from typing import Protocol
 
 from fastapi import Request
-from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xdpdirector.api.auth import csrf
@@ -32,10 +30,8 @@ from xdpdirector.api.auth.roles import (
     BROWSERS,
     OPEN,
     ROLES,
-    Operations,
     changes,
 )
-from xdpdirector.api.http import problems
 from xdpdirector.api.http.request_watch import watched
 from xdpdirector.api.http.strict_parameters import one_header
 from xdpdirector.errors import DirectorError, NotAllowedError, NotAuthenticatedError, StoreError
@@ -45,7 +41,7 @@ from xdpdirector.system.threads import to_its_end
 _NOBODY = Peer()
 
 
-class Line(Protocol):
+class ClientConnection(Protocol):
     """The connection that a request came over."""
 
     @property
@@ -53,63 +49,52 @@ class Line(Protocol):
         """Set when the client has left."""
 
     def introduce(self, *, privileged: bool) -> None:
-        """The client has said who it is. OverloadedError when there is no room for it."""
+        """The client is authenticated. OverloadedError when there are too many connections of such clients."""
 
 
-class Gate:
-    """Leaves `operation` and `identity` in the request's state for those behind it."""
+class AccessControl:
+    """Leaves `operation` and `identity` in the request's state."""
 
-    def __init__(
-        self, app: ASGIApp, routes: Iterable[BaseRoute], access: Access, tallies: Tallies | None = None
-    ) -> None:
-        self._app, self._operations, self._access = app, Operations(routes), access
+    def __init__(self, access: Access, tallies: Tallies) -> None:
+        self._access, self._tallies = access, tallies
         self._rates, self._under_way = Rates(access.spec.rate, 2 * access.spec.rate), UnderWay()
-        self._tallies = tallies or Tallies()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
+    async def serve(
+        self, operation: str | None, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Let `app` answer, if the client may. `operation`: None where `app` answers 404 or 405.
+
+        DirectorError when the client may not."""
         request = Request(scope)
-        operation = request.state.operation = self._operations.of(scope)
-        with self._tallies.one(operation, send) as counted:
-            try:
-                await self._pass(request, operation, receive, counted)
-            except DirectorError as error:  # of the gate itself: those of the routes are answered behind it
-                await problems.of_error(request, error)(scope, receive, counted)
-
-    async def _pass(self, request: Request, operation: str | None, receive: Receive, send: Send) -> None:
+        request.state.operation = operation
         peer: Peer = getattr(request.state, "peer", _NOBODY)
-        line: Line | None = getattr(request.state, "line", None)
+        connection: ClientConnection | None = getattr(request.state, "line", None)
         if operation in OPEN:
             self._rates.take(whence(peer))
             if operation in BROWSERS:
                 csrf.require_own_host(request.url.scheme, request.headers)
-            await self._app(request.scope, receive, send)
+            await app(scope, receive, send)
             return
         identity = await self._identify(request, operation, peer)
         request.state.identity = identity
         privileged = identity.role.covers(Role.ADMIN)
-        if line:
-            line.introduce(privileged=privileged)
+        if connection:
+            connection.introduce(privileged=privileged)
         with self._under_way.one(_key(identity), privileged=privileged):
             is_change = operation is not None and changes(operation, request.method)
 
             async def served(scope: Scope, receive: Receive, send: Send) -> None:
-                gone = line.gone if line and not is_change else None
+                gone = connection.gone if connection and not is_change else None
                 allowed = partial(self._is_still, request, identity) if identity.can_end else None
-                await watched(self._app, scope, receive, send, gone=gone, is_allowed=allowed)
+                await watched(app, scope, receive, send, gone=gone, is_allowed=allowed)
 
-            if operation is None and (methods := self._operations.methods(request.scope)):
-                await problems.method_not_allowed(request, methods)(request.scope, receive, send)
-                return
             if not is_change:
-                self._authorize(operation, identity)
-                await served(request.scope, receive, send)
+                _authorize(operation, identity)
+                await served(scope, receive, send)
                 return
             audited = Audited(self._access.audit, request, operation, identity)
             try:
-                self._authorize(operation, identity)
+                _authorize(operation, identity)
             except DirectorError as error:
                 await audited.refused(error)
                 raise
@@ -162,22 +147,16 @@ class Gate:
             return True
         return now == identity
 
-    def _authorize(self, operation: str | None, identity: Identity) -> None:
-        """What is no operation is left to the router, which has 404 for it."""
-        if operation is None:
-            return
-        role = ROLES.get(operation)
-        if role is None:
-            raise NotAllowedError(f"The operation {operation} has no role: nobody may use it.")
-        if not identity.role.covers(role):
-            raise NotAllowedError(_denial(operation, role, identity))
 
-
-async def through_the_gate(request: Request) -> None:
-    """A second lock, on every route: what the gate let through is what is carried out."""
-    route = getattr(request.scope.get("route"), "name", None)
-    if route is None or route != getattr(request.state, "operation", None):
-        raise NotAllowedError(f"The operation {route} was not let in: nobody may use it this way.")
+def _authorize(operation: str | None, identity: Identity) -> None:
+    """NotAllowedError. What is no operation is answered with 404 or 405."""
+    if operation is None:
+        return
+    role = ROLES.get(operation)
+    if role is None:
+        raise NotAllowedError(f"The operation {operation} has no role: nobody may use it.")
+    if not identity.role.covers(role):
+        raise NotAllowedError(_denial(operation, role, identity))
 
 
 def _denial(operation: str, needed: Role, identity: Identity) -> str:

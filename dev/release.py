@@ -75,7 +75,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 def _document(root: Path) -> None:
     """The API's document says the version, too."""
-    subprocess.run([sys.executable, "-m", "xdpdirector.api.contract"], cwd=root, check=True)
+    subprocess.run([sys.executable, "-m", "dev.openapi_contract"], cwd=root, check=True)
 
 
 def main(arguments: Sequence[str] | None = None, document: Callable[[Path], None] = _document) -> int:

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from dev.openapi_contract import current
 from tests.support.staged_daemon import StagedDaemon
 from tests.unit.api.test_configuration import Http
-from xdpdirector.api.contract import current
 
 WEB = {
     "listeners": ["192.0.2.10:80/tcp"],

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from dev import openapi_contract as contract
 from tests.support.staged_daemon import StagedDaemon
-from xdpdirector.api import contract
 
 pytestmark = pytest.mark.network
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from dev import openapi_contract as contract
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
-from xdpdirector.api import contract
 from xdpdirector.api.auth.rate_limit import AT_ONCE, AT_ONCE_IN_ALL, RESERVED, UnderWay
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import OverloadedError

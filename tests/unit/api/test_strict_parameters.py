@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from dev.openapi_contract import current
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
-from xdpdirector.api.contract import current
 
 WEB = {"name": "web", "listeners": ["192.0.2.10:80/tcp"], "backends": {"web1": {"address": "192.0.2.21"}}}
 STREAMS = ("/v1/events", "/v1/live", "/v1/trace")

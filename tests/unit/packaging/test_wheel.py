@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.wheels import CHECKOUT, build
 
+ONLY_FOR_BENCHMARKS = "xdpdirector/bpf/baselines.c"
+
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> Iterator[set[str]]:
@@ -27,10 +29,22 @@ def test_every_python_file_of_the_checkout_is_in_its_place(names: set[str]) -> N
 
 
 def test_the_program_is_in_the_package(names: set[str]) -> None:
-    expected = {installed(path) for path in [*sources("bpf", "*.c"), *sources("bpf", "*.h")]}
+    present = {name for name in names if name.startswith("xdpdirector/bpf/") and not name.endswith(".py")}
 
+    expected = {installed(path) for path in [*sources("bpf", "*.c"), *sources("bpf", "*.h")]}
     assert "xdpdirector/bpf/director.c" in expected
-    assert expected - names == set()
+    assert present == expected - {ONLY_FOR_BENCHMARKS}
+
+
+def test_the_wheel_holds_only_what_users_use(names: set[str]) -> None:
+    """No document or program that only proves this project, and nothing else beside code, program and dashboard."""
+    beside = {
+        name
+        for name in names
+        if not name.endswith((".py", ".c", ".h")) and not name.startswith("xdpdirector/api/static/")
+    }
+
+    assert {name for name in beside if ".dist-info/" not in name} == set()
 
 
 def test_the_dashboard_is_in_the_package_where_it_is_built(names: set[str]) -> None:

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.api import contract
-from xdpdirector.api.openapi.diff import Json, breaking
+from dev import openapi_contract as contract
+from dev.openapi_diff import Json, breaking
 
 CHECKOUT = Path(__file__).parents[3]
 

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API's promise: its OpenAPI document, as it is committed in `openapi.json`, and what would break it.
 
-`python -m xdpdirector.api.contract` writes the document anew (so does `./lab openapi`). It refuses to break what
+`python -m dev.openapi_contract` writes the document anew (so does `./lab openapi`). It refuses to break what
 was promised before, unless it is told to (`--break`). Run by people who change the API, never by the daemon.
 """
 
@@ -11,11 +11,11 @@ import json
 import sys
 from pathlib import Path
 
+from dev.openapi_diff import Json, breaking
 from xdpdirector.api.app import create_app
-from xdpdirector.api.openapi.diff import Json, breaking
 
-DOCUMENT = Path(__file__).with_name("openapi.json")
-COMMAND = "./lab openapi (or: python -m xdpdirector.api.contract)"
+DOCUMENT = Path(__file__).parents[1] / "api/openapi.json"
+COMMAND = "./lab openapi (or: python -m dev.openapi_contract)"
 
 
 def current() -> Json:
@@ -41,7 +41,7 @@ def main(arguments: list[str]) -> int:
         print(f"breaks clients: {sentence}", file=sys.stderr)
     if broken and arguments != ["--break"]:
         print(
-            "nothing is written; if that is meant: python -m xdpdirector.api.contract --break",
+            "nothing is written; if that is meant: python -m dev.openapi_contract --break",
             file=sys.stderr,
         )
         return 1

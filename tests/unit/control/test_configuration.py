@@ -3,13 +3,11 @@
 
 from __future__ import annotations
 
-import asyncio
-from typing import Any, Literal
+from typing import Any
 
 import pytest
 
 import tests.support.stage as s
-from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
     HOSTS,
     ME,
@@ -20,15 +18,11 @@ from tests.support.stage import (
     Stage,
     story,
 )
-from xdpdirector.control.configuration import initial_state
 from xdpdirector.errors import (
     CapacityError,
-    ConfigurationError,
     ConflictError,
     DirectorError,
     InvalidRequestError,
-    NotFoundError,
-    StaleError,
     StoreError,
 )
 from xdpdirector.health.checks import CheckImpossible
@@ -38,7 +32,6 @@ from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Affected, Missing, Plan
 
 FULL = StoreError("the disk is full")
-OLD, NEW = "digest of the old file", "digest of the new file"
 
 
 def wanted(**services: ServiceSpec) -> Configuration:
@@ -356,339 +349,10 @@ async def test_a_document_that_drains_begins_a_drain() -> None:
 # If-Match
 
 
-@story
-async def test_a_stale_change_is_refused_under_the_lock() -> None:
-    """Both have read the same; who comes second has not seen what the first one did."""
-    async with two() as stage:
-        seen = Intent("me", expected=frozenset({stage.director.tag("web", "web1")}))
-        changes = [
-            stage.director.patch_backend("web", "web1", {"weight": weight}, intent=seen) for weight in (2, 3)
-        ]
-
-        first, second = await asyncio.gather(*changes, return_exceptions=True)
-
-        assert not isinstance(first, BaseException)
-        assert isinstance(second, StaleError)
-        assert stage.wanted()["web"].backends["web1"].weight == 2
-
-
-@pytest.mark.parametrize("dry_run", [True, False], ids=["planned", "done"])
-@story
-async def test_a_configuration_that_was_changed_since_is_not_overwritten(dry_run: bool) -> None:
-    async with two() as stage:
-        seen = Intent("me", expected=frozenset({stage.director.tag()}))
-        await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
-
-        with pytest.raises(StaleError, match="Read it again"):
-            await stage.director.configuration.apply(CHANGED, intent=seen, dry_run=dry_run)
-
-
-@story
-async def test_tags_are_those_of_what_is_wanted() -> None:
-    async with Stage(web=s.service("web1", "web2"), mail=mail("web3")) as stage:
-        director = stage.director
-
-        def tags() -> list[str]:
-            return [
-                director.tag(*place) for place in [(), ("web",), ("web", "web1"), ("web", "web2"), ("mail",)]
-            ]
-
-        before = tags()
-        await director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
-        changed = tags()
-        await director.patch_backend("web", "web1", {"weight": 1}, intent=ME)
-
-        assert [old == new for old, new in zip(before, changed, strict=True)] == [
-            False,
-            False,
-            False,
-            True,
-            True,
-        ]
-        assert tags() == before
-        with pytest.raises(NotFoundError):
-            director.tag("shop")
-
-
 # Revisions
 
 
-@story
-async def test_a_rollback_is_a_new_revision_with_the_old_content() -> None:
-    async with two() as stage:
-        configuration = stage.director.configuration
-        await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
-        await configuration.apply(CHANGED, intent=ME)
-
-        planned = await configuration.roll_back(1, intent=ME, dry_run=True)
-        done = await configuration.roll_back(1, intent=Intent("me", "it was better"))
-
-        assert planned.changes == done.changes
-        assert (planned.revision, done.revision) == (2, 3)
-        assert stage.history.revisions[2].services == stage.history.revisions[0].services
-        assert stage.history.revisions[2].reason == "roll back to revision 1: it was better"
-        assert stage.wanted() == stage.history.revisions[0].services
-
-
-@story
-async def test_revisions_say_what_they_changed() -> None:
-    async with two() as stage:
-        configuration = stage.director.configuration
-        await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
-        await stage.director.patch_backend("web", "web1", {"weight": 3}, intent=ME)
-
-        listed = configuration.summaries(before=None, limit=10)
-        shown = configuration.revision(2)
-
-        assert [each.id for each in listed] == [2, 1]
-        assert shown.services["web"].backends["web1"].weight == 3
-        assert shown.changes
-        [change] = shown.changes
-        assert (change.pointer, change.before, change.after) == ("/services/web/backends/web1/weight", 2, 3)
-
-
-@pytest.mark.parametrize("number", [0, 9])
-@story
-async def test_a_revision_that_is_not_kept_is_not_found(number: int) -> None:
-    async with two() as stage:
-        with pytest.raises(NotFoundError, match=f"no revision {number}"):
-            stage.director.configuration.revision(number)
-        with pytest.raises(NotFoundError):
-            await stage.director.configuration.roll_back(number, intent=ME)
-
-
-@story
-async def test_a_rollback_to_another_hash_of_a_ring_is_refused() -> None:
-    async with two(scheduler="sh") as stage:
-        await stage.director.patch_service("web", {"scheduler": "wlc"}, intent=ME)
-        await stage.director.patch_service("web", {"scheduler": "sh"}, intent=ME)
-        await stage.director.patch_service("web", {"scheduler": "wlc"}, intent=ME)
-        await stage.director.patch_service("web", {"scheduler": "mh"}, intent=ME)
-        before = stage.shown()
-
-        with pytest.raises(ConflictError, match="hashes clients' addresses and ports"):
-            await stage.director.configuration.roll_back(2, intent=ME)
-
-        assert stage.shown() == before
-
-
 # The file, read again
-
-
-@story
-async def test_the_file_is_taken_in_again() -> None:
-    async with two() as stage:
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
-        await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.DRAIN), intent=ME)
-
-        plan = await stage.director.configuration.reload(wanted(web=s.service("web1", "web3")), NEW)
-
-        assert told(plan) == [
-            ("removed", "/services/web/backends/web2"),
-            ("added", "/services/web/backends/web3"),
-        ]
-        assert set(stage.wanted()) == {"web", "ftp"}
-        assert stage.wanted()["web"].backends["web1"].admin is AdminState.DRAIN
-        latest = stage.history.latest()
-        assert latest
-        assert (latest.author, latest.file_digest, latest.file_services) == ("file", NEW, frozenset({"web"}))
-
-
-@story
-async def test_a_file_that_says_the_same_changes_nothing() -> None:
-    async with two() as stage:
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.patch_backend("web", "web1", {"weight": 9}, intent=ME)
-
-        plan = await stage.director.configuration.reload(wanted(web=s.service("web1", "web2")), OLD)
-
-        assert plan.changes == ()
-        assert len(stage.history.revisions) == 2
-
-
-@story
-async def test_what_needs_a_restart_is_a_warning() -> None:
-    async with two() as stage:
-        file = Configuration(interfaces=("eth0", "eth1"), services={"web": s.service("web1")})
-
-        await stage.director.configuration.reload(file, NEW)
-        warned = stage.director.readiness()
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), OLD)
-
-        assert warned.ready
-        assert warned.warnings == (
-            "the configuration file has another value of 'interfaces': restart the daemon to use it",
-        )
-        assert stage.director.readiness().warnings == ()
-
-
-@story
-async def test_a_file_that_contradicts_what_was_made_since_is_refused_whole() -> None:
-    async with two() as stage:
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
-        before = stage.shown()
-
-        with pytest.raises(ConfigurationError, match="made through the API"):
-            await stage.director.configuration.reload(
-                wanted(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp")), NEW
-            )
-
-        assert stage.shown() == before
-
-
-@story
-async def test_a_backend_that_left_the_file_drains_and_goes() -> None:
-    async with two() as stage:
-        stage.plane.active = dict(RUNNING)
-        stage.director.take_in(OLD, stage.wanted())
-
-        plan = await stage.director.configuration.reload(wanted(web=s.service("web1", on_empty="drop")), NEW)
-
-        assert plan.affected == ()
-        assert not stage.member(WEB2).accepts
-        drain = stage.director.backend(*WEB2).drain
-        assert drain
-        assert drain.reason == "the configuration file does not have it any more"
-        assert stage.history.kept_drains[WEB2].leaves
-
-        stage.plane.active[WEB2] = 0
-        await s.until(lambda: stage.history.revisions[-1].reason == "drained: web/web2")
-        assert set(stage.wanted()["web"].backends) == {"web1"}
-
-
-@story
-async def test_a_backend_that_left_the_file_stays_when_somebody_enables_it() -> None:
-    async with two() as stage:
-        stage.plane.active = dict(RUNNING)
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
-
-        await stage.director.drains.set_admin(*WEB2, AdminChange(AdminState.ENABLED), intent=ME)
-        stage.plane.active[WEB2] = 0
-        await stage.director.drains.remove_drained()
-
-        assert stage.member(WEB2).accepts
-
-
-@pytest.mark.parametrize("on_deadline", ["keep", "cut"])
-@story
-async def test_a_deadline_for_what_left_the_file_ends_it(on_deadline: Literal["keep", "cut"]) -> None:
-    async with two() as stage:
-        stage.plane.active = dict(RUNNING)
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
-
-        await stage.director.drains.set_admin(
-            *WEB2, AdminChange(AdminState.DRAIN, deadline=0.0, on_deadline=on_deadline), intent=ME
-        )
-        await stage.director.drains.cut_overdue()
-        await stage.director.drains.remove_drained()
-
-        assert ("web2" in stage.wanted()["web"].backends) == (on_deadline == "keep")
-
-
-@story
-async def test_a_service_that_left_the_file_goes_with_its_last_connection() -> None:
-    async with Stage(web=s.service("web1", "web2", "web3"), mail=mail("web2")) as stage:
-        stage.plane.active = dict(RUNNING)
-        stage.director.take_in(OLD, stage.wanted())
-
-        await stage.director.configuration.reload(wanted(mail=mail("web2")), NEW)
-
-        assert set(stage.wanted()["web"].backends) == {"web1", "web2"}
-        stage.plane.active[WEB1] = 0
-        await s.until(lambda: set(stage.wanted()["web"].backends) == {"web2"})
-        stage.plane.active[WEB2] = 0
-        await s.until(lambda: set(stage.wanted()) == {"mail"})
-
-
-@story
-async def test_a_ring_that_left_the_file_waits_for_what_it_has_no_record_of() -> None:
-    async with two(scheduler="sh") as stage:
-        stage.plane.packets[WEB2] = 1
-        stage.plane.unsettled = {"web"}
-        stage.director.take_in(OLD, stage.wanted())
-
-        await stage.director.configuration.reload(wanted(web=s.service("web1", scheduler="sh")), NEW)
-        await stage.director.drains.remove_drained()
-
-        assert stage.wanted()["web"].backends["web2"].admin is AdminState.DRAIN
-        stage.plane.unsettled = set()
-        await s.until(lambda: set(stage.wanted()["web"].backends) == {"web1"})
-
-
-@pytest.mark.parametrize(
-    ("now", "kind", "why"),
-    [
-        pytest.param({"hash": "address"}, ConflictError, "hashes clients' addresses and ports", id="hash"),
-        pytest.param({"ring_slots": 251}, ConflictError, "has 16381 slots", id="slots"),
-        pytest.param({"listener": f"{VIP}:443/tcp"}, ConflictError, "has 5 connections", id="listener"),
-        pytest.param({"scheduler": "wlc"}, None, "", id="wlc"),
-    ],
-)
-@pytest.mark.parametrize("way", ["at run time", "at a start", "at a start, with empty maps"])
-@story
-async def test_a_file_has_to_keep_what_a_change_by_the_api_has_to_keep(
-    way: str, now: dict[str, Any], kind: type[DirectorError] | None, why: str
-) -> None:
-    was, file = (
-        s.service("web1", "web2", scheduler="mh"),
-        s.service("web1", "web2", **{"scheduler": "mh"} | now),
-    )
-    async with Stage(web=was) as stage:
-        stage.plane.active = dict(RUNNING)
-        stage.director.take_in(OLD, stage.wanted())
-        if way == "at run time":
-            if kind:
-                with pytest.raises(kind, match=why):
-                    await stage.director.configuration.reload(wanted(web=file), NEW)
-            else:
-                await stage.director.configuration.reload(wanted(web=file), NEW)
-            assert stage.wanted() == {"web": was if kind else file}
-            return
-
-        plane = stage.plane if way == "at a start" else FakePlane()
-        begun = initial_state(stage.history, wanted(web=file), NEW, plane)
-
-        keeps = kind is not None and way == "at a start"
-        assert begun.services == {"web": was if keeps else file}
-        assert why in begun.refusal if keeps else not begun.refusal
-        assert begun.takes_in is not keeps
-
-
-@story
-async def test_a_start_goes_on_with_what_was_stored_when_the_file_cannot_be_taken_in() -> None:
-    """Whoever restarts it, health has to be checked."""
-    async with two() as stage:
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
-        contradiction = wanted(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp"))
-
-        begun = initial_state(stage.history, contradiction, NEW, stage.plane)
-
-        assert set(begun.services) == {"web", "ftp"}
-        assert "made through the API" in begun.refusal
-        assert not begun.takes_in
-
-
-@story
-async def test_what_left_the_file_goes_on_leaving_over_a_restart() -> None:
-    async with two() as stage:
-        stage.plane.active = dict(RUNNING)
-        stage.director.take_in(OLD, stage.wanted())
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
-        history, plane = stage.history, stage.plane
-    document = wanted(web=s.service("web1", on_empty="drop"))
-    begun = initial_state(history, document, "digest of a third file", plane)
-    async with Stage(plane, kept=(history, stage.denials), **begun.services) as again:
-        again.director.take_in("digest of a third file", document.services, begun.leaving)
-
-        assert begun.leaving == {WEB2}
-        assert again.wanted()["web"].backends["web2"].admin is AdminState.DRAIN
-        plane.active[WEB2] = 0
-        await s.until(lambda: again.wanted() == document.services)
 
 
 # The store in trouble
@@ -707,20 +371,6 @@ async def test_a_store_in_trouble_is_a_warning_until_it_is_well() -> None:
 
         assert warned.ready
         assert warned.warnings == ("changes are refused: the disk is full",)
-
-
-@story
-async def test_a_file_that_could_not_be_stored_is_stored_when_the_store_is_well() -> None:
-    async with two() as stage:
-        stage.history.full = FULL
-        stage.director.take_in(NEW, stage.wanted())
-        nothing = list(stage.history.revisions)
-
-        stage.history.full = None
-        await s.until(lambda: stage.history.revisions)
-
-        assert nothing == []
-        assert stage.history.revisions[0].file_digest == NEW
 
 
 @story

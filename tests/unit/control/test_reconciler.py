@@ -4,80 +4,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
-from ipaddress import ip_address
-from typing import Any
 
 import pytest
 
 import tests.support.stage as s
 from tests.support.fake_plane import FakePlane
-from tests.support.instruction_count import Instructions
 from tests.support.stage import (
     BASE,
     FAR,
     HOSTS,
     MACS,
     ME,
-    OTHER_VIP,
     VIP,
     WEB1,
     WEB2,
     Stage,
     story,
-    until,
 )
 from xdpdirector.control.reconciler import APPLY_APART, RESOLVE_WITHIN
-from xdpdirector.dataplane.service_plan import ServicePlan, State
+from xdpdirector.dataplane.service_plan import State
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
-from xdpdirector.model import Address, Key, ServiceSpec
+from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.neighbours import Route
 
-VIP6 = ip_address("2001:db8::10")
 WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")
-
-
-class Picky(FakePlane):
-    """Does not take the services in `refused`, nor sweep when `stuck`, nor say what it holds when `lost`;
-    `heard` is called for each that it took."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.refused: set[str] = set()
-        self.heard: Callable[[str], object] = lambda name: None
-        self.stuck = self.lost = False
-
-    def services(self) -> set[str]:
-        if self.lost:
-            raise OSError(24, "too many open files")
-        return super().services()
-
-    def apply(self, plan: ServicePlan, now: float) -> int:
-        if plan.name in self.refused:
-            raise CapacityError("there is no room")
-        done = super().apply(plan, now)
-        self.heard(plan.name)
-        return done
-
-    async def sweep(self, now: float) -> None:
-        if self.stuck:
-            raise OSError(12, "Cannot allocate memory")
-        await super().sweep(now)
-
-
-class Unreadable(s.FakeHistory):
-    """A mistake in it keeps the store from being tried while it `fails`; `asked` counts the trials."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.fails, self.asked = True, 0
-
-    def look(self) -> None:
-        self.asked += 1
-        if self.fails:
-            raise ValueError("a mistake")
 
 
 def two(plane: FakePlane | None = None) -> Stage:
@@ -317,120 +269,6 @@ async def test_a_verdict_is_shown_once_the_plane_holds_it() -> None:
 # Upkeep
 
 
-@story
-async def test_drift_is_repaired_and_counted() -> None:
-    async with two() as stage:
-        wanted = dict(stage.plane.plans)
-        stage.plane.plans["web"] = replace(wanted["web"], members=())
-        stage.plane.plans["foreign"] = replace(wanted["web"], name="foreign")
-        await stage.reconciler.upkeep()
-        await stage.reconciler.upkeep()
-
-        assert stage.plane.plans == wanted
-        assert stage.director.statistics().drift_repaired == 2
-        assert len(stage.plane.swept) == 2
-
-
-@story
-async def test_news_that_wait_are_no_drift() -> None:
-    async with two() as stage:
-        stage.checks.say(WEB1, Operational.UP)
-        await stage.reconciler.upkeep()
-
-        assert accepting(stage) == ["web1"]
-        assert stage.reconciler.drift_repaired == 0
-
-
-@story
-async def test_news_that_could_not_be_applied_are_tried_again_and_are_no_drift() -> None:
-    async with two() as stage:
-        stage.plane.broken = DataplaneError("the kernel said no")
-        stage.checks.say(WEB1, Operational.UP)
-        await s.until(lambda: stage.director.readiness().problems)
-        stage.plane.broken = None
-        await stage.reconciler.upkeep()
-
-        assert accepting(stage) == ["web1"]
-        assert stage.director.readiness().ready
-        assert stage.reconciler.drift_repaired == 0
-
-
-@pytest.mark.parametrize(
-    ("during", "key"), [("web", MAIL3), ("mail", WEB1)], ids=["before its service's turn", "after it"]
-)
-@story
-async def test_news_that_come_during_an_upkeep_are_no_drift_and_are_not_lost(during: str, key: Key) -> None:
-    plane = Picky()
-    async with two(plane) as stage:
-        plane.heard = lambda name: stage.checks.say(key, Operational.UP) if name == during else None
-        await stage.reconciler.upkeep()
-        await s.until(lambda: stage.member(key).accepts)
-
-        assert stage.reconciler.drift_repaired == 0
-
-
-@story
-async def test_one_service_that_fails_keeps_no_other_from_repair() -> None:
-    plane = Picky()
-    async with two(plane) as stage:
-        wanted = dict(plane.plans)
-        plane.refused = {"web"}
-        plane.plans["mail"] = replace(wanted["mail"], members=())
-        await stage.reconciler.upkeep()
-
-        assert plane.plans == wanted
-        assert ["'web'" in problem for problem in stage.director.readiness().problems] == [True]
-
-
-@story
-async def test_a_sweep_that_fails_is_a_problem_but_drift_is_repaired() -> None:
-    plane = Picky()
-    async with two(plane) as stage:
-        wanted = dict(plane.plans)
-        plane.plans["web"] = replace(wanted["web"], members=())
-        plane.stuck = True
-        await stage.reconciler.upkeep()
-        problems = stage.director.readiness().problems
-        plane.stuck = False
-        await stage.reconciler.upkeep()
-
-        assert plane.plans == wanted
-        assert len(problems) == 1
-        assert "sweep" in problems[0]
-        assert "Cannot allocate memory" in problems[0]
-        assert stage.director.readiness().ready
-
-
-@story
-async def test_a_round_that_fails_is_no_sign_of_life() -> None:
-    plane = Picky()
-    async with two(plane) as stage:
-        begun = stage.reconciler.last_round
-        plane.lost = True
-        with pytest.raises(OSError, match="too many open files"):
-            await stage.reconciler.upkeep()
-        after_failure = stage.reconciler.last_round
-        plane.lost = False
-        await stage.reconciler.upkeep()
-
-        assert after_failure == begun
-        assert stage.reconciler.last_round > begun
-
-
-@story
-async def test_a_background_task_that_fails_is_restarted_and_said() -> None:
-    """The watch over the store: it looks at once, fails, and looks again a second later."""
-    history = Unreadable()
-    async with Stage(kept=(history, s.FakeKeeper()), web=s.service("web1")) as stage:
-        await s.until(lambda: stage.director.readiness().problems)
-        problems = stage.director.readiness().problems
-        history.fails = False
-        await s.until(lambda: history.asked > 1)
-
-        assert len(problems) == 1
-        assert "the watch over drains and the store failed and is restarted: ValueError" in problems[0]
-
-
 # VIPs
 
 
@@ -542,153 +380,10 @@ async def test_the_fake_checks_forget_what_was_removed(key: Key) -> None:
 # Verdicts at VIPs
 
 
-def at_vips(*vips: Address, port: int = 80, **fields: Any) -> ServiceSpec:
-    """`web` on web1 and web2, checked, with a listener at each of these."""
-    listeners = [f"{vip}:{port}/tcp" if vip.version == 4 else f"[{vip}]:{port}/tcp" for vip in vips]
-    return s.service("web1", "web2", **{"listeners": listeners, "check": s.CHECK, **fields})
-
-
-async def all_up(stage: Stage) -> None:
-    for key in (WEB1, WEB2):
-        stage.checks.say(key, Operational.UP)
-    await until(lambda: accepting(stage) == ["web1", "web2"] and not any(out_of(stage).values()))
-
-
-def out_of(stage: Stage) -> dict[str, frozenset[Address]]:
-    return {member.name: member.out for member in stage.plane.plans["web"].members}
-
-
-FIRST = [("backend.up", "up")]
-
-
 def told(stage: Stage) -> list[tuple[str, str]]:
     return [
         (event.kind, event.text) for event in stage.director.events.since(0)[1] if "web1" in event.subject
     ]
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        pytest.param(at_vips(VIP, OTHER_VIP), id="behind the others"),
-        pytest.param(at_vips(OTHER_VIP, VIP), id="before the others"),
-        pytest.param(at_vips(VIP, OTHER_VIP, VIP6), id="of two families"),
-        pytest.param(at_vips(VIP, OTHER_VIP, check={**s.CHECK, "interval": "9s"}), id="and another check"),
-        pytest.param(at_vips(VIP, OTHER_VIP, scheduler="mh"), id="and another scheduler"),
-    ],
-)
-@story
-async def test_a_listener_that_is_added_changes_nothing_that_is_known_of_the_others(
-    changed: ServiceSpec,
-) -> None:
-    async with Stage(web=at_vips(VIP)) as stage:
-        await all_up(stage)
-
-        await stage.director.put_service("web", changed, intent=ME)
-
-        new = frozenset(changed.vips) - {VIP}
-        assert accepting(stage) == ["web1", "web2"]
-        assert out_of(stage) == {"web1": new, "web2": new}
-        shown = stage.director.backend(*WEB1)
-        assert (shown.operational, shown.serving) == (Operational.PARTIAL, True)
-        assert told(stage) == FIRST
-        await all_up(stage)
-        assert told(stage) == FIRST
-
-
-@story
-async def test_a_vip_that_a_server_lacks_takes_it_out_for_that_vip_alone() -> None:
-    async with Stage(web=at_vips(VIP, OTHER_VIP)) as stage:
-        await all_up(stage)
-
-        stage.checks.say(WEB1, Operational.DOWN, "no answer", at=OTHER_VIP)
-        await until(lambda: any(out_of(stage).values()))
-
-        assert out_of(stage) == {"web1": {OTHER_VIP}, "web2": frozenset()}
-        assert accepting(stage) == ["web1", "web2"]
-        assert stage.director.service("web").operational is Operational.UP
-        stage.checks.say(WEB1, Operational.DOWN, "gone", at=VIP)
-        await until(lambda: stage.member(WEB1).state is State.DOWN)
-        stage.checks.say(WEB1, Operational.UP)
-        await until(lambda: accepting(stage) == ["web1", "web2"])
-        _, partial, *later = told(stage)
-        assert partial == ("backend.partial", f"partial: {OTHER_VIP}: no answer")
-        assert [kind for kind, _ in later] == ["backend.down", "backend.up"]
-
-
-@pytest.mark.parametrize(
-    ("before", "after"),
-    [
-        pytest.param({"check": None}, {}, id="a check where there was none"),
-        pytest.param({}, {"check": {**s.CHECK, "via": "address"}}, id="the servers' own addresses"),
-        pytest.param({"check": {**s.CHECK, "via": "address"}}, {}, id="the VIPs"),
-        pytest.param({}, {"check": {**s.CHECK, "port": 81}}, id="another port"),
-        pytest.param({}, {"check": {"type": "http", "port": 80}}, id="another type"),
-    ],
-)
-@story
-async def test_another_check_takes_nobody_out_before_it_has_answered(
-    before: dict[str, Any], after: dict[str, Any]
-) -> None:
-    async with Stage(web=at_vips(VIP, OTHER_VIP, **before)) as stage:
-        if stage.checks.running:
-            await all_up(stage)
-
-        await stage.director.put_service("web", at_vips(VIP, OTHER_VIP, **after), intent=ME)
-
-        assert accepting(stage) == ["web1", "web2"]
-        assert not any(out_of(stage).values())
-
-
-@story
-async def test_another_machine_has_to_show_that_it_is_well() -> None:
-    async with Stage(web=at_vips(VIP)) as stage:
-        await all_up(stage)
-
-        await stage.director.patch_backend("web", "web1", {"address": str(HOSTS["web4"])}, intent=ME)
-
-        assert stage.director.backend(*WEB1).operational is Operational.UNKNOWN
-        assert accepting(stage) == ["web2"]
-
-
-@story
-async def test_a_change_that_fails_leaves_each_vips_verdict() -> None:
-    async with Stage(web=at_vips(VIP, OTHER_VIP)) as stage:
-        await all_up(stage)
-        stage.checks.say(WEB1, Operational.DOWN, "no answer", at=OTHER_VIP)
-        await until(lambda: any(out_of(stage).values()))
-        before = stage.shown()
-        stage.history.full = CapacityError("the disk is full")
-
-        with pytest.raises(CapacityError):
-            await stage.director.put_service("web", at_vips(VIP), intent=ME)
-
-        assert stage.shown() == before
-        assert stage.director.backend(*WEB1).operational is Operational.PARTIAL
-
-
-@story
-async def test_a_restart_goes_on_from_what_the_plane_holds_of_each_vip() -> None:
-    plane = FakePlane({WEB1: State.SERVING, WEB2: State.SERVING})
-    plane.known_vips = {WEB1: {VIP: True, OTHER_VIP: False}, WEB2: {VIP: True, OTHER_VIP: True}}
-
-    async with Stage(plane, web=at_vips(VIP, OTHER_VIP, VIP6)) as stage:
-        assert accepting(stage) == ["web1", "web2"]
-        assert out_of(stage) == {"web1": {OTHER_VIP, VIP6}, "web2": {VIP6}}
-        reasons = {each.vip: each.operational for each in stage.director.backend(*WEB1).vips}
-        assert reasons == {VIP: Operational.UP, OTHER_VIP: Operational.DOWN, VIP6: Operational.UNKNOWN}
-
-
-@story
-async def test_a_vip_that_comes_back_is_no_return_after_which_to_start_slowly() -> None:
-    async with Stage(web=at_vips(VIP, OTHER_VIP, slow_start="60s")) as stage:
-        await all_up(stage)
-        stage.checks.say(WEB1, Operational.DOWN, "no answer", at=OTHER_VIP)
-        await until(lambda: any(out_of(stage).values()))
-
-        await all_up(stage)
-
-        assert stage.director.backend(*WEB1).effective_weight == 1
 
 
 # Room
@@ -727,35 +422,3 @@ async def test_what_has_no_room_changes_nothing() -> None:
 
 
 # Cost
-
-
-@story
-async def test_a_plan_is_made_anew_only_when_it_changes() -> None:
-    async with two() as stage:
-        for key in (WEB1, WEB2, MAIL3):
-            stage.checks.say(key, Operational.UP)
-        await stage.reconciler.upkeep()
-        before = dict(stage.plane.plans)
-
-        await stage.reconciler.upkeep()
-        assert all(stage.plane.plans[name] is plan for name, plan in before.items())
-
-        stage.checks.say(WEB1, Operational.DOWN)
-        await stage.reconciler.upkeep()
-        assert stage.plane.plans["mail"] is before["mail"]
-        assert accepting(stage) == ["web2"]
-
-
-@story
-async def test_a_round_of_the_upkeep_costs_each_of_many_services_the_same() -> None:
-    costs = []
-    for count in (8, 64):
-        listeners = {f"service{n}": f"198.51.100.{1 + n}:80/tcp" for n in range(count)}
-        services = {name: s.service("web1", "web2", listener=each) for name, each in listeners.items()}
-        async with Stage(**services) as stage:
-            await stage.reconciler.upkeep()
-            with Instructions() as counted:
-                await stage.reconciler.upkeep()
-        costs.append(counted.count / count)
-
-    assert costs[1] < costs[0] * 1.3

@@ -2,43 +2,42 @@
 """The monitor with fake probes, and once with real servers on loopback."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
 from ipaddress import ip_address
-from typing import Any
 
 import pytest
 
 from dev.chaos.daemon_under_test import fail
 from tests.support.fake_probe import FakeProbe
+from tests.support.monitor_runs import (
+    ADDRESS1,
+    ADDRESS2,
+    DOWN,
+    HERE,
+    QUICK,
+    QUICK_TOO,
+    RARE,
+    UNKNOWN,
+    UP,
+    WEB1,
+    WEB2,
+    Diary,
+    at,
+    raising,
+    run,
+    until,
+    verdict,
+)
 from xdpdirector.health.checks import (
     CheckFailed,
-    CheckImpossible,
     Dial,
-    NoWay,
-    Probe,
     Target,
 )
 from xdpdirector.health.checks.dialer import PlainWays
 from xdpdirector.health.monitor import Monitor
-from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Address, Key
 from xdpdirector.model.checks import CheckSpec, TcpCheck
 from xdpdirector.model.status import Operational
 from xdpdirector.system.background_tasks import BackgroundTasks
-
-UNKNOWN, UP, DOWN = Operational.UNKNOWN, Operational.UP, Operational.DOWN
-WEB1, WEB2 = ("web", "web1"), ("web", "web2")
-ADDRESS1, ADDRESS2, VIP = (ip_address(f"192.0.2.{number}") for number in (21, 22, 10))
-HERE = ip_address("127.0.0.1")
-DEADLINE = 20.0
-
-QUICK = TcpCheck(type="tcp", interval=0.001, timeout=0.001, rise=2, fall=3)
-QUICK_TOO = TcpCheck(type="tcp", interval=0.001, timeout=0.001, rise=2, fall=4)
-RARE = TcpCheck(type="tcp", interval=3600.0, timeout=20.0)
-
-
-def at(address: Address, port: int = 80) -> list[Target]:
-    return [Target(address, port, address)]
 
 
 class Forgetful(PlainWays):
@@ -49,48 +48,6 @@ class Forgetful(PlainWays):
 
     def forget(self, target: Target) -> None:
         self.forgotten.append(target)
-
-
-class Diary:
-    """An `on_change` that remembers."""
-
-    def __init__(self) -> None:
-        self.entries: list[tuple[Key, Operational, str]] = []
-
-    def __call__(self, key: Key, operational: Operational, reason: str) -> None:
-        self.entries.append((key, operational, reason))
-
-    def verdicts(self) -> list[Operational]:
-        return [operational for _, operational, _ in self.entries]
-
-
-def verdict(monitor: Monitor, key: Key) -> HealthReport:
-    """On the only address that is asked."""
-    (report,) = monitor.reports(key).values()
-    return report
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(DEADLINE):
-        while not condition():
-            await asyncio.sleep(0.001)
-
-
-def run(story: Coroutine[Any, Any, None]) -> None:
-    """Runs the story, and sees that it leaves no task behind."""
-
-    async def main() -> None:
-        await story
-        assert asyncio.all_tasks() == {asyncio.current_task()}
-
-    asyncio.run(main())
-
-
-def raising(error: Exception) -> Probe:
-    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
-        raise error
-
-    return probe
 
 
 def test_transitions_are_announced_and_nothing_else() -> None:
@@ -264,81 +221,6 @@ def test_a_listener_that_fails_stops_no_check(caplog: pytest.LogCaptureFixture) 
     assert "check web/web1: up could not be announced" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        pytest.param(CheckImpossible("no file descriptor left"), "no file descriptor left", id="impossible"),
-        pytest.param(
-            KeyError("x"),
-            "the tcp check itself is at fault, please report it (KeyError: 'x')",
-            id="defect",
-        ),
-    ],
-)
-def test_a_try_that_could_not_be_made_changes_no_verdict(
-    error: Exception, reason: str, caplog: pytest.LogCaptureFixture
-) -> None:
-    diary, tries = Diary(), []
-
-    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
-        tries.append(1)
-        if len(tries) > 1:
-            raise error
-
-    async def story() -> None:
-        monitor = Monitor(diary, probe=probe)
-        monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: len(tries) >= 10)
-        assert verdict(monitor, WEB1).operational is UP
-        assert verdict(monitor, WEB1).reason == reason
-        await monitor.close()
-
-    run(story())
-
-    assert diary.verdicts() == [UP]
-    assert caplog.text.count(reason) == 1
-
-
-def test_a_trouble_that_comes_and_goes_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
-    """A director that is too busy for its checks is not to be busy with its log as well."""
-    asked = 0
-
-    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
-        nonlocal asked
-        asked += 1
-        if asked % 2:
-            raise CheckImpossible("too busy")
-
-    async def story() -> None:
-        monitor = Monitor(Diary(), probe=probe)
-        monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: asked > 10)
-        await monitor.close()
-
-    run(story())
-
-    assert caplog.text.count("too busy; its verdict stays") == 1
-
-
-def test_a_reason_passes_with_its_trouble() -> None:
-    problems: list[Exception] = [CheckImpossible("no port left")]
-
-    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
-        if problems:
-            raise problems[0]
-
-    async def story() -> None:
-        monitor = Monitor(Diary(), probe=probe)
-        monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: verdict(monitor, WEB1).reason == "no port left")
-        problems.clear()
-        await until(lambda: verdict(monitor, WEB1).operational is UP)
-        assert verdict(monitor, WEB1).reason == ""
-        await monitor.close()
-
-    run(story())
-
-
 def test_only_so_many_probes_run_at_once() -> None:
     running, most, done = 0, 0, 0
 
@@ -429,98 +311,6 @@ def test_a_failure_that_is_raised_is_the_reason() -> None:
     assert diary.entries == [(WEB1, DOWN, "nothing listens on port 80 of 192.0.2.21")]
 
 
-def test_who_asks_the_same_shares_one_check() -> None:
-    fake, diary, mail = FakeProbe(), Diary(), ("mail", "mail1")
-
-    async def story() -> None:
-        monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, RARE, at(ADDRESS1))
-        await until(lambda: diary.entries)
-        monitor.set(mail, RARE, at(ADDRESS1))
-        assert verdict(monitor, mail).operational is UP
-        monitor.remove(WEB1)
-        assert verdict(monitor, mail).operational is UP
-        await monitor.close()
-
-    run(story())
-
-    assert fake.asked == {(ADDRESS1, 80): 1}
-    assert diary.entries == [(WEB1, UP, "")]
-
-
-def test_a_shared_verdict_is_announced_to_all() -> None:
-    fake, diary, mail = FakeProbe(), Diary(), ("mail", "mail1")
-    fake.failures[ADDRESS1] = "is tired"
-
-    async def story() -> None:
-        monitor = Monitor(diary, probe=fake)
-        for key in (WEB1, mail):
-            monitor.set(key, RARE, at(ADDRESS1))
-        await until(lambda: len(diary.entries) == 2)
-        await monitor.close()
-
-    run(story())
-
-    assert sorted(diary.entries) == [(mail, DOWN, "is tired"), (WEB1, DOWN, "is tired")]
-
-
-def test_each_target_of_a_backend_has_a_verdict_of_its_own() -> None:
-    fake, diary = FakeProbe(), Diary()
-    fake.failures[ADDRESS2] = "is tired"
-
-    async def story() -> None:
-        monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, QUICK, [*at(ADDRESS1), *at(ADDRESS2)])
-        await until(lambda: len(diary.entries) == 2)
-        assert monitor.reports(WEB1)[ADDRESS1].operational is UP
-        assert monitor.reports(WEB1)[ADDRESS2].reason == "is tired"
-        fake.failures.clear()
-        await until(lambda: monitor.reports(WEB1)[ADDRESS2].operational is UP)
-        await monitor.close()
-
-    run(story())
-
-    assert sorted(diary.entries[:2]) == [(WEB1, DOWN, "is tired"), (WEB1, UP, "")]
-    assert diary.entries[2:] == [(WEB1, UP, "")]
-
-
-def test_a_target_that_is_new_changes_nothing_of_the_others() -> None:
-    diary, fake = Diary(), FakeProbe()
-
-    async def story() -> None:
-        monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, RARE, at(ADDRESS1))
-        await until(lambda: diary.entries)
-        fake.failures[ADDRESS2] = "is not there"
-        monitor.set(WEB1, RARE, [*at(ADDRESS2), *at(ADDRESS1)])
-        assert monitor.reports(WEB1)[ADDRESS1].operational is UP
-        assert monitor.reports(WEB1)[ADDRESS2].operational is UNKNOWN
-        await until(lambda: len(diary.entries) == 2)
-        assert monitor.reports(WEB1)[ADDRESS1].operational is UP
-        await monitor.close()
-
-    run(story())
-
-    assert fake.asked[ADDRESS1, 80] == 1
-    assert diary.verdicts() == [UP, DOWN]
-
-
-def test_what_was_known_of_an_address_stands_until_it_is_asked() -> None:
-    diary, fake = Diary(), FakeProbe()
-    earlier = {ADDRESS1: HealthReport(UP, "", 0.0)}
-
-    async def story() -> None:
-        monitor = Monitor(diary, probe=fake)
-        monitor.set(WEB1, RARE, [*at(ADDRESS1, 81), *at(ADDRESS2)], earlier)
-        assert [report.operational for report in monitor.reports(WEB1).values()] == [UP, UNKNOWN]
-        await until(lambda: fake.asked[ADDRESS1, 81])
-        await monitor.close()
-
-    run(story())
-
-    assert diary.verdicts() in ([], [UP])
-
-
 @pytest.mark.parametrize("failure", ["", "is not there"])
 def test_one_try_tells_and_leaves_nothing_behind(failure: str) -> None:
     ways = Forgetful()
@@ -561,67 +351,3 @@ def test_the_part_of_its_weight_that_a_backend_asks_for_is_news() -> None:
     run(story())
 
     assert diary.verdicts()[:2] == [UP, UP]
-
-
-def test_what_keeps_checks_from_asking_is_a_note_and_a_problem_when_nothing_is_seen_for_a_while() -> None:
-    blind = CheckImpossible("this director has no file descriptor left (raise LimitNOFILE)")
-    sees: set[Address] = {ADDRESS1, ADDRESS2}
-
-    async def probe(_spec: CheckSpec, target: Target, _dial: Dial) -> None:
-        if target.address not in sees:
-            raise blind
-
-    async def story() -> None:
-        monitor = Monitor(Diary(), probe=probe, blind_after=0.0)
-        monitor.set(WEB1, QUICK, at(ADDRESS1))
-        monitor.set(WEB2, QUICK, at(ADDRESS2))
-        await until(lambda: verdict(monitor, WEB1).operational is verdict(monitor, WEB2).operational is UP)
-        assert (monitor.notes(), monitor.blind()) == ([], "")
-        sees.remove(ADDRESS1)
-        await until(monitor.notes)
-        assert monitor.notes() == [f"checks cannot be made, and verdicts stay as they were: {blind}"]
-        assert monitor.blind() == ""
-        sees.remove(ADDRESS2)
-        await until(monitor.blind)
-        assert monitor.blind() == f"this director sees none of its backends: {blind}"
-        assert verdict(monitor, WEB1).operational is verdict(monitor, WEB2).operational is UP
-        sees.update((ADDRESS1, ADDRESS2))
-        await until(lambda: not monitor.notes() and not monitor.blind())
-        await monitor.close()
-
-    run(story())
-
-
-def test_a_backend_to_which_nothing_leads_is_no_trouble_of_the_director() -> None:
-    tries: list[int] = []
-
-    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
-        tries.append(1)
-        raise NoWay("192.0.2.21 does not answer ARP on eth0")
-
-    async def story() -> None:
-        monitor = Monitor(Diary(), probe=probe, blind_after=0.0)
-        monitor.set(WEB1, QUICK, at(ADDRESS1))
-        await until(lambda: len(tries) > 3)
-        assert (monitor.notes(), monitor.blind()) == ([], "")
-        assert verdict(monitor, WEB1).reason == ""
-        await monitor.close()
-
-    run(story())
-
-
-def test_a_first_try_that_could_not_be_made_is_soon_made_again() -> None:
-    tries: list[int] = []
-
-    async def probe(_spec: CheckSpec, _target: Target, _dial: Dial) -> None:
-        tries.append(1)
-        if len(tries) < 3:
-            raise CheckImpossible("its MAC is not known yet")
-
-    async def story() -> None:
-        monitor = Monitor(Diary(), probe=probe)
-        monitor.set(WEB1, RARE, at(ADDRESS1))
-        await until(lambda: verdict(monitor, WEB1).operational is UP)
-        await monitor.close()
-
-    run(story())

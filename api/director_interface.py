@@ -16,7 +16,7 @@ from xdpdirector.control.status_views import ServiceSample
 from xdpdirector.control.trace_sessions import TraceSessions
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.interface import LanSource
+from xdpdirector.lan.types import LanSource
 from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import DenyEntry, Prefix

@@ -30,7 +30,7 @@ from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.errors import DirectorError
 from xdpdirector.health.checks.metrics import Tally
-from xdpdirector.lan.interface import LanSource
+from xdpdirector.lan.types import LanSource
 from xdpdirector.model import BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.status import (

@@ -11,25 +11,24 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping
+from datetime import datetime
 from functools import partial
 from math import inf
 
-from xdpdirector.lan.debounce import ProbeQueue
 from xdpdirector.lan.expected import Scene, Target, scene
-from xdpdirector.lan.findings import Ledger, Publisher
+from xdpdirector.lan.findings import Ledger, Macs, Publisher
 from xdpdirector.lan.frame_parser import Claim, Manner
 from xdpdirector.lan.host import HostNetwork, Kernel
-from xdpdirector.lan.mac_history import Macs
 from xdpdirector.lan.messages import Draft, blind, replies_dropped
 from xdpdirector.lan.observations import Claims
 from xdpdirector.lan.packet_socket import PacketWire, Wire
 from xdpdirector.lan.prober import Asking
 from xdpdirector.lan.request import Inquiry
 from xdpdirector.lan.rules import judge
-from xdpdirector.lan.status import report
-from xdpdirector.lan.timing import Pace
-from xdpdirector.lan.types import Finding, LanView
+from xdpdirector.lan.timing import Pace, ProbeQueue
+from xdpdirector.lan.types import Finding, LanView, NeighbourView, PresenceView
+from xdpdirector.lan.vip_probe import Verdict
 from xdpdirector.model import Address
 from xdpdirector.model.lan import LanSpec
 from xdpdirector.model.status import utc_now
@@ -38,6 +37,47 @@ from xdpdirector.net.next_hop import Route
 from xdpdirector.net.own_macs import own_macs
 from xdpdirector.state.edits import Services
 from xdpdirector.system.background_tasks import BackgroundTasks
+
+Known = Mapping[tuple[Address, Address], tuple[Verdict, datetime]]
+
+
+def report(now: Scene, findings: tuple[Finding, ...], macs: Macs, known: Known, *, probing: bool) -> LanView:
+    """`known`: by (backend address, VIP)."""
+    return LanView(
+        probing=probing,
+        findings=findings,
+        vips={str(vip): now.held.get(vip, ()) for vip in sorted(now.vips, key=str)},
+        neighbours=tuple(_neighbour(target, macs) for target in now.targets.values()),
+        presence=tuple(_presences(now, known)),
+    )
+
+
+def _neighbour(target: Target, macs: Macs) -> NeighbourView:
+    route, known = target.route, macs.of(target.address)
+    return NeighbourView(
+        address=target.address,
+        backends=target.names,
+        state=route.kind,
+        mac=route.mac.hex(":") if route.mac else None,
+        interface=route.interface or None,
+        why=route.why,
+        mac_changes=known.changes if known else 0,
+        mac_changed_at=known.at if known else None,
+    )
+
+
+def _presences(now: Scene, known: Known) -> Iterable[PresenceView]:
+    for (address, vip), (verdict, at) in known.items():
+        if address in now.targets and vip in now.targets[address].vips:
+            yield PresenceView(
+                address=address,
+                backends=now.targets[address].names,
+                vip=vip,
+                presence=verdict.presence,
+                evidence=verdict.evidence,
+                asked_at=at,
+            )
+
 
 ROUNDS_KEPT = 2  # rounds for which an answer counts
 

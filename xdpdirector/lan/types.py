@@ -1,14 +1,29 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is reported of the network: findings and their evidence. Frozen models without behaviour."""
+"""What is reported of the network: findings and their evidence, and the interface to ask for them. No behaviour."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from enum import StrEnum
-from typing import Literal
+from typing import Literal, Protocol
 
 from xdpdirector.lan.vip_probe import Presence
+from xdpdirector.model import Address
 from xdpdirector.model.fields import Frozen, HostAddress
+
+
+class LanSource(Protocol):
+    """Implemented by `xdpdirector.lan.monitor.Lan`."""
+
+    @property
+    def findings(self) -> tuple[Finding, ...]: ...
+
+    @property
+    def mac_changes(self) -> Mapping[Address, int]:
+        """Number of MAC changes by backend address."""
+
+    def view(self) -> LanView: ...
 
 
 class FindingKind(StrEnum):

@@ -8,7 +8,7 @@ from functools import partial
 
 from dev.chaos.daemon_under_test import fail
 from tests.support.stage import story, until
-from xdpdirector.lan.debounce import ProbeQueue
+from xdpdirector.lan.timing import ProbeQueue
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 

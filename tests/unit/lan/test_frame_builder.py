@@ -23,7 +23,7 @@ from tests.support.lan_network import (
     backend,
     text,
 )
-from xdpdirector.lan import frame_builder, socket_filter
+from xdpdirector.lan import frame_builder, packet_socket
 from xdpdirector.lan.frame_builder import NOBODY, Ends
 from xdpdirector.model import Address
 
@@ -119,8 +119,8 @@ def claim(address: Address) -> bytes:
     return bytes(Ether() / ARP(op=2, psrc=str(address), hwsrc=text(WEB1_MAC)))
 
 
-ARP_RULES, RULES4 = socket_filter.arp([VIP4, VIP6]), socket_filter.ipv4(IDENT, PORT)
-RULES6 = socket_filter.ipv6(IDENT, PORT, [VIP4, VIP6])
+ARP_RULES, RULES4 = packet_socket.arp([VIP4, VIP6]), packet_socket.ipv4(IDENT, PORT)
+RULES6 = packet_socket.ipv6(IDENT, PORT, [VIP4, VIP6])
 SIX = {"source": ip_address("2001:db8::21"), "target": DIRECTOR6}
 ANSWER4 = backend(WEB1, WEB1_MAC).answer(frame_builder.echo(AT_VIP4, IDENT, 1))[0]
 ANSWER6 = backend(WEB1, WEB1_MAC).answer(frame_builder.echo(AT_VIP6, IDENT, 1))[0]
@@ -151,13 +151,13 @@ LONG_HEADER = bytes(
         pytest.param(RULES6, TAKEN6, True, id="TCP to our port, IPv6"),
         pytest.param(RULES6, incoming(ICMPv6ND_NA(tgt=str(VIP6)), **SIX), True, id="the VIP advertised"),
         pytest.param(RULES6, incoming(ICMPv6ND_NA(tgt="2001:db8::66"), **SIX), False, id="another advertised"),
-        pytest.param(socket_filter.arp([]), claim(VIP4), False, id="nothing is wanted"),
+        pytest.param(packet_socket.arp([]), claim(VIP4), False, id="nothing is wanted"),
     ],
 )  # fmt: skip
 def test_only_what_can_be_for_us_passes_the_filter(
-    rules: list[socket_filter.Rule], frame: bytes, wanted: bool
+    rules: list[packet_socket.Rule], frame: bytes, wanted: bool
 ) -> None:
-    assert passes(socket_filter.assembled(rules), frame) is wanted
+    assert passes(packet_socket.assembled(rules), frame) is wanted
 
 
 def many(version: int, number: int) -> list[Address]:
@@ -176,9 +176,9 @@ def test_a_filter_for_many_addresses_knows_each_of_them(version: int, number: in
     wanted = many(version, number)
     others = [wanted[0] - 1, wanted[-1] + 1]
     says = claim if version == 4 else advertised
-    rules = socket_filter.arp if version == 4 else partial(socket_filter.ipv6, IDENT, PORT)
+    rules = packet_socket.arp if version == 4 else partial(packet_socket.ipv6, IDENT, PORT)
 
-    exact, coarse = (socket_filter.assembled(rules(wanted, coarse=each)) for each in (False, True))
+    exact, coarse = (packet_socket.assembled(rules(wanted, coarse=each)) for each in (False, True))
 
     for address in (wanted[0], wanted[number // 2], wanted[-1]):
         assert passes(exact, says(address))
@@ -188,7 +188,7 @@ def test_a_filter_for_many_addresses_knows_each_of_them(version: int, number: in
 
 
 def test_other_rules_hold_beside_many_addresses() -> None:
-    program = socket_filter.assembled(socket_filter.ipv6(IDENT, PORT, many(6, 1000)))
+    program = packet_socket.assembled(packet_socket.ipv6(IDENT, PORT, many(6, 1000)))
 
     assert passes(program, ANSWER6)
     assert passes(program, TAKEN6)
@@ -197,12 +197,12 @@ def test_other_rules_hold_beside_many_addresses() -> None:
 
 
 def test_a_coarse_filter_knows_a_network_from_others() -> None:
-    program = socket_filter.assembled(socket_filter.arp([VIP4, WEB1], coarse=True))
+    program = packet_socket.assembled(packet_socket.arp([VIP4, WEB1], coarse=True))
 
     assert passes(program, claim(VIP4))
     assert not passes(program, claim(ip_address("192.0.3.10")))
 
 
 def test_a_filter_that_is_longer_than_the_kernel_takes_is_none() -> None:
-    assert socket_filter.assembled(socket_filter.arp(many(4, 5000))) == b""
-    assert socket_filter.assembled(socket_filter.arp(many(4, 5000), coarse=True))
+    assert packet_socket.assembled(packet_socket.arp(many(4, 5000))) == b""
+    assert packet_socket.assembled(packet_socket.arp(many(4, 5000), coarse=True))

@@ -13,7 +13,7 @@ from xdpdirector import __version__
 from xdpdirector.api import idempotency, routers
 from xdpdirector.api.auth.access import Access
 from xdpdirector.api.auth.access_control import AccessControl
-from xdpdirector.api.auth.request_counts import CountRequests, Tallies
+from xdpdirector.api.auth.request_counts import CountRequests, RequestCounts
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http import dry_run, head_method, problems
 from xdpdirector.api.http.read_queue import Reading
@@ -99,11 +99,11 @@ def create_app(
     app.state.pulse = Pulse(director)
     app.state.dashboard = dashboard.Files()
     app.state.doctor = doctor.Doctor(examine)
-    app.state.tallies = tallies = Tallies()
+    app.state.request_counts = request_counts = RequestCounts()
     problems.install(app)
     dry_run.install(app)
     idempotency.install(app, answers or PassingAnswers())
-    routers.install(app, _ROUTERS, AccessControl(access, tallies))
-    app.add_middleware(CountRequests, tallies=tallies)
+    routers.install(app, _ROUTERS, AccessControl(access, request_counts))
+    app.add_middleware(CountRequests, request_counts=request_counts)
     app.add_middleware(head_method.HeadAsGet)
     return app

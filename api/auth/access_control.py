@@ -16,16 +16,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from xdpdirector.api.auth import csrf
 from xdpdirector.api.auth.access import Access
-from xdpdirector.api.auth.auditing import Audited, turn_away
+from xdpdirector.api.auth.auditing import Audited, reject_unauthenticated
 from xdpdirector.api.auth.identity import (
     Identity,
     Peer,
+    client_key,
     identify,
     identify_session,
-    whence,
 )
-from xdpdirector.api.auth.rate_limit import Rates, UnderWay
-from xdpdirector.api.auth.request_counts import Tallies
+from xdpdirector.api.auth.rate_limit import ConcurrencyLimiter, RateLimiter
+from xdpdirector.api.auth.request_counts import RequestCounts
 from xdpdirector.api.auth.roles import (
     BROWSERS,
     OPEN,
@@ -48,16 +48,17 @@ class ClientConnection(Protocol):
     def gone(self) -> asyncio.Event:
         """Set when the client has left."""
 
-    def introduce(self, *, privileged: bool) -> None:
+    def authenticated(self, *, privileged: bool) -> None:
         """The client is authenticated. OverloadedError when there are too many connections of such clients."""
 
 
 class AccessControl:
     """Leaves `operation` and `identity` in the request's state."""
 
-    def __init__(self, access: Access, tallies: Tallies) -> None:
-        self._access, self._tallies = access, tallies
-        self._rates, self._under_way = Rates(access.spec.rate, 2 * access.spec.rate), UnderWay()
+    def __init__(self, access: Access, request_counts: RequestCounts) -> None:
+        self._access, self._request_counts = access, request_counts
+        self._rate_limiter = RateLimiter(access.spec.rate, 2 * access.spec.rate)
+        self._under_way = ConcurrencyLimiter()
 
     async def serve(
         self, operation: str | None, app: ASGIApp, scope: Scope, receive: Receive, send: Send
@@ -70,7 +71,7 @@ class AccessControl:
         peer: Peer = getattr(request.state, "peer", _NOBODY)
         connection: ClientConnection | None = getattr(request.state, "line", None)
         if operation in OPEN:
-            self._rates.take(whence(peer))
+            self._rate_limiter.take(client_key(peer))
             if operation in BROWSERS:
                 csrf.require_own_host(request.url.scheme, request.headers)
             await app(scope, receive, send)
@@ -79,7 +80,7 @@ class AccessControl:
         request.state.identity = identity
         privileged = identity.role.covers(Role.ADMIN)
         if connection:
-            connection.introduce(privileged=privileged)
+            connection.authenticated(privileged=privileged)
         with self._under_way.one(_key(identity), privileged=privileged):
             is_change = operation is not None and changes(operation, request.method)
 
@@ -101,7 +102,7 @@ class AccessControl:
             await audited.run(served, receive, send)
 
     async def _identify(self, request: Request, operation: str | None, peer: Peer) -> Identity:
-        """Who cannot be named asks on the account of the address."""
+        """A request that fails counts against the rate of its address."""
         authorization = None
         try:
             authorization = one_header(request, "authorization")
@@ -112,16 +113,16 @@ class AccessControl:
             identity = await to_its_end(named) if may_wait else named()
         except DirectorError as error:
             if authorization is not None and isinstance(error, NotAuthenticatedError):
-                strangers = self._tallies.strangers
-                await turn_away(self._access.audit, strangers, request, operation, peer)
-            self._rates.take(whence(peer))
+                failed_logins = self._request_counts.failed_logins
+                await reject_unauthenticated(self._access.audit, failed_logins, request, operation, peer)
+            self._rate_limiter.take(client_key(peer))
             raise
-        self._rates.take(_key(identity))
+        self._rate_limiter.take(_key(identity))
         return identity
 
     def _named(self, request: Request, authorization: str | None, peer: Peer) -> Identity:
-        """By a token; else by a session, else by the kernel, and then it may be a browser that another site's page
-        has set to work. NotAuthenticatedError, NotAllowedError."""
+        """By a token; else by a session, else by the kernel's credentials of the peer. Without a token the
+        client may be a browser that a page of another site uses. NotAuthenticatedError, NotAllowedError."""
         access, headers, method = self._access, request.headers, request.method
         if authorization is not None:
             return identify(peer, authorization, access.tokens, access.spec.role)
@@ -138,7 +139,8 @@ class AccessControl:
         return identify(peer, None, access.tokens, access.spec.role)
 
     def _is_still(self, request: Request, identity: Identity) -> bool:
-        """Whether the token or the session still says the same. While nobody can tell, it does."""
+        """Whether the token or the session still has the same name and role. While the store cannot be read:
+        yes."""
         try:
             now = self._named(request, request.headers.get("authorization"), identity.peer)
         except NotAuthenticatedError:
@@ -164,5 +166,5 @@ def _denial(operation: str, needed: Role, identity: Identity) -> str:
 
 
 def _key(identity: Identity) -> str:
-    """Whose account a request is on."""
+    """The key of the limits that a request counts against."""
     return identity.name

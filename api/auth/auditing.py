@@ -18,8 +18,8 @@ from typing import Any, Protocol
 from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Send
 
-from xdpdirector.api.auth.failed_logins import Strangers
-from xdpdirector.api.auth.identity import Identity, Peer, whence
+from xdpdirector.api.auth.failed_logins import FailedLogins
+from xdpdirector.api.auth.identity import Identity, Peer, client_key
 from xdpdirector.api.http.unicode_text import utf8
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.storage.audit_log import Entry, Outcome, attempting
@@ -89,27 +89,27 @@ async def pause(seconds: float) -> None:
     await asyncio.sleep(seconds)
 
 
-async def turn_away(
+async def reject_unauthenticated(
     audit: Recorder,
-    strangers: Strangers,
+    failed_logins: FailedLogins,
     request: Request,
     operation: str | None,
     peer: Peer,
 ) -> None:
-    """Somebody came with a token or a code that is none: told once in a while, and slowed down when it goes on."""
-    failure = strangers.failed(whence(peer))
-    if failure.tell:
-        text = f"requests without a valid token from {whence(peer)}: {failure.tell}"
+    """Report an invalid token or login code, at most once in a while; delay the answer after many of them."""
+    failure = failed_logins.failed(client_key(peer))
+    if failure.report:
+        text = f"requests without a valid token from {client_key(peer)}: {failure.report}"
         log.warning("%s", text)
-        await _tell_of_stranger(audit, request, operation, peer, text)
+        await _audit_failed_login(audit, request, operation, peer, text)
     if failure.delay:
         await pause(failure.delay)
 
 
-async def _tell_of_stranger(
+async def _audit_failed_login(
     audit: Recorder, request: Request, operation: str | None, peer: Peer, text: str
 ) -> None:
-    """That it cannot be written down keeps nobody from being refused."""
+    """If it cannot be written into the audit, the request is refused all the same."""
     entry = Entry("unknown", "", str(peer), operation or "", f"{request.method} {request.url.path}")
     try:
         outcome = Outcome(HTTPStatus.UNAUTHORIZED, detail=text)

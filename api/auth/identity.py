@@ -72,7 +72,7 @@ class Identity:
         return f"{self.peer}, session {self.session}" if self.session else str(self.peer)
 
 
-def whence(peer: Peer) -> str:
+def client_key(peer: Peer) -> str:
     """The user, or the address, of IPv6 its /64: one host has them all."""
     if peer.uid is not None:
         return f"uid {peer.uid}"

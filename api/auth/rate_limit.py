@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much one who asks may ask: so often, and so much at once. Both remember a bounded number of keys.
+"""Limits of requests for each client: their rate, and how many at once. Both remember a bounded number of keys.
 
-Keys are names of who asks; this module does not know what they mean.
+Keys name clients; this module does not know how.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ AT_ONCE, AT_ONCE_IN_ALL, RESERVED = 128, 256, 32
 _NOTHING = 1e-6  # seconds, for what sums of fractions lose
 
 
-class Rates:
+class RateLimiter:
     """A token bucket for each key, kept as the time at which it is full again (GCRA, ITU-T I.371).
 
-    `rate` a second for long, `burst` at once. Of more than `KEYS` keys the one that asked least lately is
-    forgotten, which gives it a full bucket and nobody else anything.
+    `rate` requests a second, `burst` at once. Beyond `KEYS` keys the one that was idle longest is forgotten, which
+    gives it a full bucket.
     """
 
     def __init__(self, rate: float, burst: float, now: Callable[[], float] = monotonic) -> None:
@@ -50,8 +50,8 @@ class Rates:
             self._full_at.popitem(last=False)
 
 
-class UnderWay:
-    """Requests that are not answered yet, streams and long polls among them. `reserved`: for the privileged."""
+class ConcurrencyLimiter:
+    """Limits requests that are being answered, streams and long polls included. `reserved`: for administrators."""
 
     def __init__(self, each: int = AT_ONCE, in_all: int = AT_ONCE_IN_ALL, reserved: int = RESERVED) -> None:
         self._each, self._in_all, self._reserved = each, in_all, reserved
@@ -59,7 +59,7 @@ class UnderWay:
 
     @contextmanager
     def one(self, key: str, *, privileged: bool = False) -> Iterator[None]:
-        """Counts one for the length of the block. TooManyRequestsError, OverloadedError when there are too many."""
+        """Count a request for the length of the block. TooManyRequestsError or OverloadedError beyond a limit."""
         if self._by_key[key] >= self._each:
             raise TooManyRequestsError(
                 f"{self._each} requests of yours are under way: end some of them (streams, long polls) first."

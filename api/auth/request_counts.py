@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the API itself did, for metrics: requests by operation and status, how long they took, who is inside.
+"""Metrics of the API itself: requests by operation and status, their durations, and how many are being answered.
 
 Knows operations by their ids, of which there are a bounded number.
 """
@@ -13,19 +13,19 @@ from contextlib import contextmanager
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from xdpdirector.api.auth.failed_logins import Strangers
+from xdpdirector.api.auth.failed_logins import FailedLogins
 
 NO_OPERATION = "none"
 
 
-class Tallies:
+class RequestCounts:
     """Counts since the daemon started."""
 
     def __init__(self) -> None:
         self.requests: Counter[tuple[str, int]] = Counter()
         self.seconds: Counter[str] = Counter()
         self.under_way = 0
-        self.strangers = Strangers()
+        self.failed_logins = FailedLogins()
 
     @contextmanager
     def one(self, scope: Scope, send: Send) -> Iterator[Send]:
@@ -52,12 +52,12 @@ class Tallies:
 class CountRequests:
     """A plain ASGI layer around the routes."""
 
-    def __init__(self, app: ASGIApp, tallies: Tallies) -> None:
-        self._app, self._tallies = app, tallies
+    def __init__(self, app: ASGIApp, request_counts: RequestCounts) -> None:
+        self._app, self._request_counts = app, request_counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        with self._tallies.one(scope, send) as counted:
+        with self._request_counts.one(scope, send) as counted:
             await self._app(scope, receive, counted)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a client takes for an answer (`Accept`, RFC 9110, section 12.5.1), and what an operation has."""
+"""Content negotiation (RFC 9110, section 12.5.1): media types that a client accepts, and those of an operation."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _ANSWERS = {"application/problem+json"}  # what every operation can say
 
 
 async def acceptable(request: Request) -> None:
-    """406 when the client takes nothing of what the operation has."""
+    """406 when the client accepts none of the operation's media types."""
     route = request.scope.get("route")
     if isinstance(route, APIRoute):
         offered = offers(route)
@@ -24,7 +24,7 @@ async def acceptable(request: Request) -> None:
 
 
 def offers(route: APIRoute) -> list[str]:
-    """The media types of its good answers; none when its own code decides."""
+    """The media types of its successful answers; none when its own code decides."""
     said = route.responses.get(200, {}).get("content", {})
     standard = getattr(route.response_class, "value", route.response_class)
     media_type = getattr(standard, "media_type", None)
@@ -32,34 +32,34 @@ def offers(route: APIRoute) -> list[str]:
 
 
 def chosen(request: Request, offered: Sequence[str]) -> str:
-    """The one of `offered` that the client likes best, the first of several."""
-    wishes = _wishes(request.headers.get("accept", "*/*"))
-    best = max(offered, key=lambda kind: _liking(kind, wishes))
-    if _liking(best, wishes) > 0:
+    """The one of `offered` with the highest quality value, the first of several."""
+    ranges = _media_ranges(request.headers.get("accept", "*/*"))
+    best = max(offered, key=lambda kind: _quality(kind, ranges))
+    if _quality(best, ranges) > 0:
         return best
-    if any(_liking(kind, wishes) > 0 for kind in _ANSWERS):
-        return best  # a client that wants problems wants what there may be a problem with
+    if any(_quality(kind, ranges) > 0 for kind in _ANSWERS):
+        return best  # a client that accepts problem documents gets the answer, too
     raise HTTPException(
         HTTPStatus.NOT_ACCEPTABLE, f"There is {' or '.join(offered)} here: accept one of these, or */*."
     )
 
 
-def _wishes(field: str) -> dict[str, float]:
-    """Range -> its weight."""
-    wishes = {}
+def _media_ranges(field: str) -> dict[str, float]:
+    """Quality values by media range."""
+    ranges = {}
     for part in field.split(","):
         kind, *parameters = (piece.strip().lower() for piece in part.split(";"))
         weight = next((each.removeprefix("q=") for each in parameters if each.startswith("q=")), "1")
         try:
-            wishes[kind] = float(weight)
+            ranges[kind] = float(weight)
         except ValueError:
-            wishes[kind] = 0.0
-    return wishes
+            ranges[kind] = 0.0
+    return ranges
 
 
-def _liking(kind: str, wishes: dict[str, float]) -> float:
-    """The most exact range counts."""
-    for wish in (kind, kind.partition("/")[0] + "/*", "*/*"):
-        if wish in wishes:
-            return wishes[wish]
+def _quality(kind: str, ranges: dict[str, float]) -> float:
+    """That of the most specific range."""
+    for media_range in (kind, kind.partition("/")[0] + "/*", "*/*"):
+        if media_range in ranges:
+            return ranges[media_range]
     return 0.0

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from xdpdirector import __version__
-from xdpdirector.api.auth.request_counts import Tallies
+from xdpdirector.api.auth.request_counts import RequestCounts
 from xdpdirector.api.metrics.exposition import Family, Kind, labels
 from xdpdirector.control.status_views import BackendSample, ServiceSample
 from xdpdirector.health.checks import Target
@@ -97,25 +97,27 @@ def up(value: bool) -> Family:
     return _gauge("xdpdirector_up", "1 when the data plane could be read", int(value))
 
 
-def of_api(tallies: Tallies) -> Iterator[Family]:
+def of_api(request_counts: RequestCounts) -> Iterator[Family]:
     """What the API itself did."""
     requests = Family("xdpdirector_api_requests", "counter", "Requests by what they asked for and the status")
-    for (operation, status), count in sorted(tallies.requests.items()):
+    for (operation, status), count in sorted(request_counts.requests.items()):
         requests.add(count, labels(operation=operation, status=str(status)))
     seconds = Family("xdpdirector_api_request_duration_seconds", "summary", "How long requests took")
     counts: Counter[str] = Counter()
-    for (operation, _), count in tallies.requests.items():
+    for (operation, _), count in request_counts.requests.items():
         counts[operation] += count
     for operation, count in sorted(counts.items()):
         seconds.add(count, labels(operation=operation), "_count")
-        seconds.add(float(tallies.seconds[operation]), labels(operation=operation), "_sum")
+        seconds.add(float(request_counts.seconds[operation]), labels(operation=operation), "_sum")
     yield requests
     yield seconds
-    yield _gauge("xdpdirector_api_requests_under_way", "Requests that are being answered", tallies.under_way)
+    yield _gauge(
+        "xdpdirector_api_requests_under_way", "Requests that are being answered", request_counts.under_way
+    )
     yield _counter(
         "xdpdirector_api_authentication_failures",
         "Requests with a token that is not valid",
-        tallies.strangers.failures,
+        request_counts.failed_logins.failures,
     )
 
 

@@ -6,10 +6,10 @@ No decision is made here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Annotated, Literal
 
-from fastapi import Query, Response, status
+from fastapi import Depends, Query, Response, status
 
 from xdpdirector.api.deps import BackendName, DirectorDep, IntentDep, NewBackendName, ServiceName
 from xdpdirector.api.director_interface import Control
@@ -41,6 +41,7 @@ from xdpdirector.api.routers import new_router
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import AdminState, labels
 from xdpdirector.model.status import BackendView, Operational
+from xdpdirector.state import admin_change
 
 EVERYWHERE = "all-backends"
 BackendCursor = Annotated[pagination.Cursor, pagination.of("backends")]
@@ -51,6 +52,25 @@ WantedSo = Annotated[AdminState | None, Query(description="Only those that are w
 router = new_router(prefix="/v1/services/{service}/backends", tags=["backends"], route_class=IdempotentRoute)
 everywhere = new_router(prefix="/v1/backends", tags=["backends"], route_class=IdempotentRoute)
 """Backends of all services."""
+
+
+async def _set_admin(
+    service: ServiceName,
+    backend: BackendName,
+    director: DirectorDep,
+    intent: IntentDep,
+    response: Response,
+) -> Callable[[admin_change.AdminChange], Awaitable[BackendView]]:
+    """Sets the admin state of the backend that a request's path names."""
+
+    async def set_admin(change: admin_change.AdminChange) -> BackendView:
+        view = await director.drains.set_admin(service, backend, change, intent=intent)
+        return _tagged(view, director, response)
+
+    return set_admin
+
+
+SetAdmin = Annotated[Callable[[admin_change.AdminChange], Awaitable[BackendView]], Depends(_set_admin)]
 
 
 @router.get("", response_model=pagination.Page[BackendView] | pagination.Page[Part])
@@ -219,48 +239,21 @@ async def delete_backend(
 
 
 @router.post("/{backend}/drain", dependencies=[IdempotentDep])
-async def drain_backend(
-    service: ServiceName,
-    backend: BackendName,
-    director: DirectorDep,
-    intent: IntentDep,
-    response: Response,
-    body: DrainChange | None = None,
-) -> BackendView:
+async def drain_backend(set_admin: SetAdmin, body: DrainChange | None = None) -> BackendView:
     """Send it no new connections; running ones go on."""
-    change = (body or DrainChange()).drain()
-    view = await director.drains.set_admin(service, backend, change, intent=intent)
-    return _tagged(view, director, response)
+    return await set_admin((body or DrainChange()).drain())
 
 
 @router.post("/{backend}/enable", dependencies=[IdempotentDep])
-async def enable_backend(
-    service: ServiceName,
-    backend: BackendName,
-    director: DirectorDep,
-    intent: IntentDep,
-    response: Response,
-    body: AdminChange | None = None,
-) -> BackendView:
+async def enable_backend(set_admin: SetAdmin, body: AdminChange | None = None) -> BackendView:
     """Take it into service again."""
-    change = (body or AdminChange()).to(AdminState.ENABLED)
-    view = await director.drains.set_admin(service, backend, change, intent=intent)
-    return _tagged(view, director, response)
+    return await set_admin((body or AdminChange()).to(AdminState.ENABLED))
 
 
 @router.post("/{backend}/maintenance", dependencies=[IdempotentDep])
-async def maintain_backend(
-    service: ServiceName,
-    backend: BackendName,
-    director: DirectorDep,
-    intent: IntentDep,
-    response: Response,
-    body: AdminChange | None = None,
-) -> BackendView:
+async def maintain_backend(set_admin: SetAdmin, body: AdminChange | None = None) -> BackendView:
     """Send it nothing at all; running connections are cut."""
-    change = (body or AdminChange()).to(AdminState.MAINTENANCE)
-    view = await director.drains.set_admin(service, backend, change, intent=intent)
-    return _tagged(view, director, response)
+    return await set_admin((body or AdminChange()).to(AdminState.MAINTENANCE))
 
 
 async def _backends(director: Control, reader: Reader, services: Sequence[str]) -> list[BackendView]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from fastapi import Request, Response
 
-from xdpdirector.api.auth.request_counts import Tallies
+from xdpdirector.api.auth.request_counts import RequestCounts
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http.read_queue import Reader, ReaderDep
@@ -35,9 +35,9 @@ async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep
 
         process = CollectorRegistry()
         ProcessCollector(registry=process)
-        return encode(process).removesuffix(_END) + text(seen, tallies, openmetrics=openmetrics)
+        return encode(process).removesuffix(_END) + text(seen, request_counts, openmetrics=openmetrics)
 
-    tallies: Tallies = request.app.state.tallies
+    request_counts: RequestCounts = request.app.state.request_counts
     return Response(await reader.read(write), headers={"content-type": content_type})
 
 
@@ -60,12 +60,14 @@ async def look(director: Control, reader: Reader) -> Look | None:
         return None
 
 
-def text(seen: Look | None, tallies: Tallies | None = None, *, openmetrics: bool = False) -> bytes:
+def text(
+    seen: Look | None, request_counts: RequestCounts | None = None, *, openmetrics: bool = False
+) -> bytes:
     """Of this look. `xdpdirector_up` 0 means that the data plane could not be read."""
     families = [
         metric_families.build(),
         metric_families.up(seen is not None),
-        *metric_families.of_api(tallies or Tallies()),
+        *metric_families.of_api(request_counts or RequestCounts()),
     ]
     if seen is not None:
         families += metric_families.families(seen)

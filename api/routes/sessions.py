@@ -16,7 +16,7 @@ from fastapi import Depends, Path, Request, Response, status
 from pydantic import BaseModel, Field
 
 from xdpdirector.api.auth import csrf
-from xdpdirector.api.auth.auditing import turn_away
+from xdpdirector.api.auth.auditing import reject_unauthenticated
 from xdpdirector.api.auth.identity import Identity, Peer, holder_of
 from xdpdirector.api.deps import AccessDep
 from xdpdirector.api.http.request_models import Items
@@ -80,8 +80,8 @@ async def create_session(
     peer: Peer = getattr(request.state, "peer", Peer())
     holder = await to_its_end(partial(_holder, body, access))
     if holder is None:
-        strangers = request.app.state.tallies.strangers
-        await turn_away(access.audit, strangers, request, "create_session", peer)
+        failed_logins = request.app.state.request_counts.failed_logins
+        await reject_unauthenticated(access.audit, failed_logins, request, "create_session", peer)
         raise NotAuthenticatedError(
             "That is no valid token."
             if isinstance(body, ByToken)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One client's connection: uvicorn's HTTP/1.1, which waits for no client for ever, and answers with problems.
+"""One client's connection: uvicorn's HTTP/1.1 protocol with timeouts, which reports errors as problem documents.
 
-A client that does not finish its request, or does not take its answer, costs a connection for a bounded time.
+A client that does not finish its request, or does not read its answer, keeps a connection for a bounded time.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ from uvicorn.server import ServerState
 from xdpdirector.api.auth.identity import Peer
 from xdpdirector.api.http.problems import TYPE
 from xdpdirector.api.server import proxy_protocol
-from xdpdirector.api.server.connection_limits import Guest
+from xdpdirector.api.server.connection_limits import AdmittedConnection
 
 LARGEST_HEAD = 16 << 10
 _BESIDE = len(": \r\n")
-LONGEST_LOOK = 1.0  # seconds that one look may put down to the client; there are ten a second
+LONGEST_LOOK = 1.0  # seconds that one call of `check` counts at most; there are ten calls a second
 
 
 @dataclass(frozen=True)
-class Patience:
-    """Seconds: until a request must be there with its body, and how long a client may take nothing of its answer.
-    `idle`: between two requests. `handshake`: of TLS. `stranger`: of who has not said yet who it is, for both."""
+class Timeouts:
+    """Seconds. `request`: until a request has arrived with its body. `answer`: without progress in sending an
+    answer. `idle`: between two requests. `handshake`: of TLS. `unauthenticated`: for `request` and `idle`, until
+    the client is authenticated."""
 
     request: float = 15.0
     answer: float = 20.0
     idle: int = 30
     handshake: float = 5.0
-    stranger: int = 5
+    unauthenticated: int = 5
 
 
 class _Heads(h11.Connection):
@@ -54,25 +55,25 @@ class _Heads(h11.Connection):
 
 
 class Connection(H11Protocol):
-    """`guest`: its place; `on_lost` is called once, when the connection has ended."""
+    """`admitted`: its entry in the connection counts. `on_lost` is called once, when the connection has ended."""
 
     def __init__(
         self,
         config: Config,
         state: ServerState,
         peer: Peer,
-        patience: Patience,
-        guest: Guest,
+        timeouts: Timeouts,
+        admitted: AdmittedConnection,
         on_lost: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(config, state, {"peer": peer, "line": self})
         self.gone = asyncio.Event()
         """Set when the client has left."""
-        self._guest = guest
-        if not guest.is_known:
-            self.timeout_keep_alive = min(self.timeout_keep_alive, patience.stranger)
+        self._admitted = admitted
+        if not admitted.is_authenticated:
+            self.timeout_keep_alive = min(self.timeout_keep_alive, timeouts.unauthenticated)
         self.conn = _Heads(h11.SERVER, LARGEST_HEAD)
-        self._patience, self._on_lost = patience, on_lost
+        self._timeouts, self._on_lost = timeouts, on_lost
         self._arriving = self._untouched = 0.0
         self._looked_at: float | None = None
         self._untaken, self._last_cycle = 0, self.cycle
@@ -83,11 +84,11 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.gone.set()
-        self._guest.leave()
+        self._admitted.leave()
         self._on_lost()
 
     def data_received(self, data: bytes) -> None:
-        """A process of this host that passes on what comes from elsewhere says so first: see `relays`."""
+        """A relay, a local process that forwards remote connections, sends a PROXY protocol header first."""
         if self._is_relayed is None:
             self._head += data
             if proxy_protocol.may_begin(self._head) and len(self._head) <= proxy_protocol.LONGEST:
@@ -99,29 +100,29 @@ class Connection(H11Protocol):
         super().data_received(data)
 
     def _take_relay(self) -> bool:
-        """What comes over a relay has none of the rights of the process that relays it."""
+        """A relayed connection has none of the rights of the relay."""
         found = proxy_protocol.read(self._head)
         if found is None:
             return False
         (host, port), self._head = found.source, found.rest
-        self.app_state["peer"] = Peer(host, port, relay=str(self._guest.peer))
+        self.app_state["peer"] = Peer(host, port, relay=str(self._admitted.peer))
         return True
 
-    def introduce(self, *, privileged: bool) -> None:
+    def authenticated(self, *, privileged: bool) -> None:
         """See `xdpdirector.api.auth.access_control.ClientConnection`."""
-        if not self._guest.is_known:
-            self._guest.introduce(privileged=privileged)
-            self.timeout_keep_alive = self._patience.idle
+        if not self._admitted.is_authenticated:
+            self._admitted.authenticated(privileged=privileged)
+            self.timeout_keep_alive = self._timeouts.idle
 
-    def expel(self) -> None:
-        """There is no room for it any more."""
+    def abort(self) -> None:
+        """A connection limit needs its place."""
         self.transport.abort()
 
     def check(self, now: float) -> None:
-        """To be called now and then: ends the connection when the client has used up the patience.
+        """To be called regularly: ends the connection when a timeout has expired.
 
-        Only what passes between two looks that follow on each other is put down to the client: while the daemon was
-        busy, or the machine asleep, it could not be served. So no clock is compared with a reading from before."""
+        Between two calls at most LONGEST_LOOK counts: while the daemon was busy, or the machine suspended, the
+        client could not be served."""
         passed = min(now - self._looked_at, LONGEST_LOOK) if self._looked_at is not None else 0.0
         self._looked_at = now
         untaken = self.transport.get_write_buffer_size()
@@ -130,7 +131,7 @@ class Connection(H11Protocol):
         self._untaken = untaken
         receives = self.cycle is self._last_cycle and self._is_receiving()
         self._arriving, self._last_cycle = self._arriving + passed if receives else 0.0, self.cycle
-        if self._untouched > self._patience.answer:
+        if self._untouched > self._timeouts.answer:
             self.transport.abort()
         elif self._arriving > self._longest_request and not self.transport.is_closing():
             self._give_up()
@@ -140,7 +141,7 @@ class Connection(H11Protocol):
 
     @property
     def _longest_request(self) -> float:
-        return self._patience.request if self._guest.is_known else self._patience.stranger
+        return self._timeouts.request if self._admitted.is_authenticated else self._timeouts.unauthenticated
 
     def _has_left(self) -> bool:
         """Nobody reads from it at present, so that nobody else sees it."""
@@ -152,7 +153,7 @@ class Connection(H11Protocol):
         return bool(polling.poll(0))
 
     def _is_receiving(self) -> bool:
-        """A request is expected, or has begun and is not complete. Between two requests nothing is expected."""
+        """The first request is expected, or a request has begun and is not complete."""
         if self.conn.their_state is h11.IDLE:
             return self.cycle is None or bool(self.conn.trailing_data[0])
         return self.conn.their_state is h11.SEND_BODY

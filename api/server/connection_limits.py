@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many connections there may be, and whose: nobody takes all places, and who is in charge always finds one.
+"""Limits of connections: by user, by address and in all, with a reserve for root and administrators.
 
-Over TCP a client is a stranger until it has said who it is. Strangers have places of their own, of which the one
-that waits longest goes when another comes. Over the unix socket the kernel says whose a connection is. Knows
-neither sockets nor what is asked.
+Over TCP a client is unauthenticated until its first request. Unauthenticated connections have a limit of their
+own; beyond it the oldest of them is closed for a new one. Over the unix socket the kernel names the user. Knows
+neither sockets nor requests.
 """
 
 from __future__ import annotations
@@ -12,100 +12,100 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from xdpdirector.api.auth.identity import Peer, whence
+from xdpdirector.api.auth.identity import Peer, client_key
 from xdpdirector.errors import OverloadedError
 
 ROOT = 0
 
 
 @dataclass(frozen=True)
-class Room:
-    """Connections over TCP: of those who have said who they are, `tcp`, and `reserved` more of administrators;
-    `strangers`; of all, from one address (of IPv6: one /64), `address`. Over the unix socket: of all users but
-    root, `unix`; of one of them, `user`; of root, again `unix`."""
+class ConnectionLimits:
+    """Over TCP: `tcp` authenticated connections, and `reserved` more of administrators; `unauthenticated` ones;
+    `address` from one address (IPv6: one /64). Over the unix socket: `unix` of all users but root, `user` of one
+    of them, and again `unix` of root."""
 
     tcp: int = 128
     address: int = 32
-    strangers: int = 64
+    unauthenticated: int = 64
     unix: int = 256
     user: int = 128
     reserved: int = 32
 
 
-class Guest:
-    """One connection that is inside."""
+class AdmittedConnection:
+    """One connection that was accepted."""
 
-    def __init__(self, guests: Guests, peer: Peer) -> None:
-        self._guests, self.peer = guests, peer
-        self.is_known = peer.uid is not None
-        self.is_inside = True
-        self.expel: Callable[[], None] = lambda: None
-        """Ends the connection."""
+    def __init__(self, counts: ConnectionCounts, peer: Peer) -> None:
+        self._counts, self.peer = counts, peer
+        self.is_authenticated = peer.uid is not None
+        self.is_open = True
+        self.abort: Callable[[], None] = lambda: None
+        """Closes the connection."""
 
-    def introduce(self, *, privileged: bool) -> None:
-        """It has said who it is. OverloadedError when there is no room for one more."""
-        self._guests.introduce(self, privileged)
+    def authenticated(self, *, privileged: bool) -> None:
+        """The client is authenticated. OverloadedError when there are too many such connections."""
+        self._counts.authenticated(self, privileged)
 
     def leave(self) -> None:
         """Can be called twice."""
-        if self.is_inside:
-            self.is_inside = False
-            self._guests.forget(self)
+        if self.is_open:
+            self.is_open = False
+            self._counts.forget(self)
 
 
-class Guests:
-    """Counts connections that live."""
+class ConnectionCounts:
+    """Counts open connections."""
 
-    def __init__(self, room: Room) -> None:
-        self._room, self._known = room, 0
-        self._by_place = Counter[str]()
-        self._strangers: OrderedDict[Guest, None] = OrderedDict()
+    def __init__(self, limits: ConnectionLimits) -> None:
+        self._limits, self._known = limits, 0
+        self._by_client = Counter[str]()
+        self._unauthenticated: OrderedDict[AdmittedConnection, None] = OrderedDict()
 
     def refusal(self, peer: Peer) -> str:
-        """Why this one cannot come in; empty when it can."""
-        place = whence(peer)
+        """Why this connection is refused; empty when it is accepted."""
+        client = client_key(peer)
         if peer.uid == ROOT:
-            return f"{self._room.unix} connections of root are open" * (
-                self._by_place[place] >= self._room.unix
+            return f"{self._limits.unix} connections of root are open" * (
+                self._by_client[client] >= self._limits.unix
             )
         if peer.uid is not None:
-            if self._by_place[place] >= self._room.user:
-                return f"{self._room.user} connections of {place} are open on the socket"
-            others = sum(count for name, count in self._by_place.items() if name.startswith("uid "))
-            others -= self._by_place[f"uid {ROOT}"]
-            return f"{self._room.unix} connections are open on the socket" * (others >= self._room.unix)
-        if self._by_place[place] >= self._room.address:
-            return f"{self._room.address} connections from {place} are open"
+            if self._by_client[client] >= self._limits.user:
+                return f"{self._limits.user} connections of {client} are open on the socket"
+            others = sum(count for name, count in self._by_client.items() if name.startswith("uid "))
+            others -= self._by_client[f"uid {ROOT}"]
+            return f"{self._limits.unix} connections are open on the socket" * (others >= self._limits.unix)
+        if self._by_client[client] >= self._limits.address:
+            return f"{self._limits.address} connections from {client} are open"
         return ""
 
-    def enter(self, peer: Peer) -> Guest:
-        """It takes the place of a stranger where there is none left."""
-        guest = Guest(self, peer)
-        self._by_place[whence(peer)] += 1
-        if not guest.is_known:
-            while len(self._strangers) >= self._room.strangers:
-                oldest = next(iter(self._strangers))
+    def enter(self, peer: Peer) -> AdmittedConnection:
+        """Count a connection; the oldest unauthenticated one is aborted if there are too many."""
+        admitted = AdmittedConnection(self, peer)
+        self._by_client[client_key(peer)] += 1
+        if not admitted.is_authenticated:
+            while len(self._unauthenticated) >= self._limits.unauthenticated:
+                oldest = next(iter(self._unauthenticated))
                 oldest.leave()
-                oldest.expel()
-            self._strangers[guest] = None
-        return guest
+                oldest.abort()
+            self._unauthenticated[admitted] = None
+        return admitted
 
-    def introduce(self, guest: Guest, privileged: bool) -> None:
-        room = self._room.tcp + (self._room.reserved if privileged else 0)
-        if self._known >= room:
+    def authenticated(self, admitted: AdmittedConnection, privileged: bool) -> None:
+        most = self._limits.tcp + (self._limits.reserved if privileged else 0)
+        if self._known >= most:
             raise OverloadedError(
                 f"{self._known} connections are open: close some of them, or come back later."
             )
-        if guest.is_inside:
-            self._strangers.pop(guest, None)
-            guest.is_known = True
+        if admitted.is_open:
+            self._unauthenticated.pop(admitted, None)
+            admitted.is_authenticated = True
             self._known += 1
 
-    def forget(self, guest: Guest) -> None:
-        place = whence(guest.peer)
-        self._by_place[place] -= 1
-        if not self._by_place[place]:
-            del self._by_place[place]
-        if guest.peer.uid is None and guest.is_known:
+    def forget(self, admitted: AdmittedConnection) -> None:
+        client = client_key(admitted.peer)
+        self._by_client[client] -= 1
+        if not self._by_client[client]:
+            del self._by_client[client]
+        if admitted.peer.uid is None and admitted.is_authenticated:
             self._known -= 1
-        self._strangers.pop(guest, None)
+        self._unauthenticated.pop(admitted, None)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The server: uvicorn behind doors that count who is inside.
+"""The server: uvicorn's, with connection limits.
 
-Connections are counted before anything of them is read, TLS handshakes included, so that no crowd of clients can
-use up the daemon's descriptors. Knows sockets and limits, no routes.
+Connections are counted before anything of them is read, before TLS handshakes, so that clients cannot use up the
+daemon's file descriptors. Knows sockets and limits, no routes.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from starlette.types import ASGIApp
 from uvicorn.config import Config
 
 from xdpdirector.api.auth.identity import Peer
-from xdpdirector.api.server.connection import LARGEST_HEAD, Connection, Patience, problem
-from xdpdirector.api.server.connection_limits import Guest, Guests, Room
+from xdpdirector.api.server.connection import LARGEST_HEAD, Connection, Timeouts, problem
+from xdpdirector.api.server.connection_limits import AdmittedConnection, ConnectionCounts, ConnectionLimits
 
 GRACE = 2  # seconds for requests under way when the end comes
 ACCEPT_AGAIN = 1.0  # seconds, when descriptors are used up
@@ -34,8 +34,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(eq=False)
-class Door:
-    """A bound socket to listen on, and the TLS that is spoken there, with all who come in from now on."""
+class ListeningSocket:
+    """A bound socket to listen on, and the TLS context of connections that are accepted from now on."""
 
     socket: socket.socket
     tls: ssl.SSLContext | None = None
@@ -47,17 +47,17 @@ class Server(uvicorn.server.Server):
     def __init__(
         self,
         app: ASGIApp,
-        doors: Sequence[Door],
+        listening_sockets: Sequence[ListeningSocket],
         *,
-        patience: Patience | None = None,
-        room: Room | None = None,
+        timeouts: Timeouts | None = None,
+        limits: ConnectionLimits | None = None,
         grace: int = GRACE,
         on_open: Callable[[], None] = lambda: None,
     ) -> None:
-        """`on_open` is called when clients can come in."""
+        """`on_open` is called when the server accepts connections."""
         self._on_open = on_open
-        self._doors, self._patience = doors, patience or Patience()
-        self._guests = Guests(room or Room())
+        self._listening_sockets, self._timeouts = listening_sockets, timeouts or Timeouts()
+        self._counts = ConnectionCounts(limits or ConnectionLimits())
         self._stopping = asyncio.Event()
         self._accepting: list[asyncio.Task[None]] = []
         self._shaking: set[asyncio.Task[None]] = set()
@@ -70,9 +70,9 @@ class Server(uvicorn.server.Server):
                 access_log=False,
                 log_config=None,
                 log_level="warning",
-                proxy_headers=False,  # who asks is whom the kernel names
+                proxy_headers=False,  # the peer is the one that the kernel names
                 server_header=False,
-                timeout_keep_alive=self._patience.idle,
+                timeout_keep_alive=self._timeouts.idle,
                 timeout_graceful_shutdown=grace,
                 h11_max_incomplete_event_size=LARGEST_HEAD,
             )
@@ -89,10 +89,10 @@ class Server(uvicorn.server.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self.servers = []
-        for door in self._doors:
-            door.socket.setblocking(False)
-            door.socket.listen(BACKLOG)
-            self._accepting.append(asyncio.create_task(self._accept(door)))
+        for listening_socket in self._listening_sockets:
+            listening_socket.socket.setblocking(False)
+            listening_socket.socket.listen(BACKLOG)
+            self._accepting.append(asyncio.create_task(self._accept(listening_socket)))
         self.started = True
         self._on_open()
 
@@ -117,8 +117,8 @@ class Server(uvicorn.server.Server):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        for door in self._doors:
-            door.socket.close()
+        for listening_socket in self._listening_sockets:
+            listening_socket.socket.close()
         try:
             async with asyncio.timeout(self.config.timeout_graceful_shutdown):
                 await self._empty()
@@ -139,17 +139,17 @@ class Server(uvicorn.server.Server):
         if self.server_state.tasks:
             await asyncio.wait(self.server_state.tasks)
 
-    async def _accept(self, door: Door) -> None:
+    async def _accept(self, listening_socket: ListeningSocket) -> None:
         loop = asyncio.get_running_loop()
         while True:
             try:
-                connection, _ = await loop.sock_accept(door.socket)
+                connection, _ = await loop.sock_accept(listening_socket.socket)
             except OSError as error:
                 if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
                     log.warning("no connection can be accepted: %s", error.strerror)
                     await asyncio.sleep(ACCEPT_AGAIN)
                 continue
-            self._admit(connection, door.tls)
+            self._admit(connection, listening_socket.tls)
 
     def _admit(self, connection: socket.socket, tls: ssl.SSLContext | None) -> None:
         try:
@@ -157,7 +157,7 @@ class Server(uvicorn.server.Server):
         except OSError:  # it has gone already
             connection.close()
             return
-        refusal = self._guests.refusal(peer)
+        refusal = self._counts.refusal(peer)
         if refusal:
             if tls is None:
                 detail = f"{refusal}: close some of them, or come back later."
@@ -165,36 +165,38 @@ class Server(uvicorn.server.Server):
                     connection.send(problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, "overloaded"))
             connection.close()
             return
-        guest = self._guests.enter(peer)
-        task = asyncio.create_task(self._greet(connection, guest, tls))
+        admitted = self._counts.enter(peer)
+        task = asyncio.create_task(self._handshake(connection, admitted, tls))
 
-        def expel() -> None:
+        def abort() -> None:
             task.cancel()
 
-        guest.expel = expel
+        admitted.abort = abort
         self._shaking.add(task)
         task.add_done_callback(self._shaking.discard)
         task.add_done_callback(lambda done: connection.close() if done.cancelled() else None)
 
-    async def _greet(self, connection: socket.socket, guest: Guest, tls: ssl.SSLContext | None) -> None:
-        """Ends when the client may speak: after the handshake, if there is one."""
+    async def _handshake(
+        self, connection: socket.socket, admitted: AdmittedConnection, tls: ssl.SSLContext | None
+    ) -> None:
+        """Ends when requests can be read: after the TLS handshake, if there is one."""
 
         def make() -> Connection:
-            return Connection(self.config, self.server_state, guest.peer, self._patience, guest)
+            return Connection(self.config, self.server_state, admitted.peer, self._timeouts, admitted)
 
         loop = asyncio.get_running_loop()
-        handshake = self._patience.handshake if tls else None
+        handshake = self._timeouts.handshake if tls else None
         try:
             _, made = await loop.connect_accepted_socket(
                 make, connection, ssl=tls, ssl_handshake_timeout=handshake
             )
             assert isinstance(made, Connection)
-            guest.expel = made.expel
-            if not guest.is_inside:
-                made.expel()
+            admitted.abort = made.abort
+            if not admitted.is_open:
+                made.abort()
         except OSError as error:  # ssl.SSLError is one
-            guest.leave()
-            log.debug("%s does not come in: %s", guest.peer, error)
+            admitted.leave()
+            log.debug("the handshake with %s failed: %s", admitted.peer, error)
         except BaseException:
-            guest.leave()
+            admitted.leave()
             raise

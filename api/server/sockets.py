@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from xdpdirector.api.server import tls
-from xdpdirector.api.server.server import Door
+from xdpdirector.api.server.server import ListeningSocket
 from xdpdirector.errors import ConfigurationError, StoreError
 from xdpdirector.model.access import ApiSpec, Endpoint
 from xdpdirector.storage.tokens import Tokens
@@ -28,25 +28,30 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def opened_doors(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[Door]]:
+def open_sockets(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[ListeningSocket]]:
     """The unix socket first, then the TCP addresses. ConfigurationError: why one of them cannot be opened."""
     with contextlib.ExitStack() as stack:
         context = tls.context(spec.tls) if spec.tls else None
         endpoints = spec.listen if _may_listen(spec, tokens) else ()
-        doors = [Door(stack.enter_context(unix_socket(path, spec.group)))]
-        doors += [Door(stack.enter_context(_tcp_socket(endpoint)), context) for endpoint in endpoints]
+        listening_sockets = [ListeningSocket(stack.enter_context(unix_socket(path, spec.group)))]
+        listening_sockets += [
+            ListeningSocket(stack.enter_context(_tcp_socket(endpoint)), context) for endpoint in endpoints
+        ]
         for endpoint in endpoints:
             log.info("the API listens on %s%s", endpoint, ", with TLS" if context else "")
-        yield doors
+        yield listening_sockets
 
 
 class Certificates:
     """The files of the API's TLS, read again for connections from now on: when they are others, and when asked for.
     What cannot be used changes nothing, and is told."""
 
-    def __init__(self, spec: ApiSpec, doors: Sequence[Door], *, look_apart: float = LOOK_APART) -> None:
+    def __init__(
+        self, spec: ApiSpec, listening_sockets: Sequence[ListeningSocket], *, look_apart: float = LOOK_APART
+    ) -> None:
         self._look_apart = look_apart
-        self._spec, self._doors = spec.tls, [door for door in doors if door.tls]
+        self._spec = spec.tls
+        self._listening_sockets = [each for each in listening_sockets if each.tls]
         self._state = self._look()
         self._trouble = ""
 
@@ -63,7 +68,7 @@ class Certificates:
 
     async def read(self) -> None:
         """Now, whatever they looked like before."""
-        if self._spec is None or not self._doors:
+        if self._spec is None or not self._listening_sockets:
             return
         state = await asyncio.to_thread(self._look)
         try:
@@ -72,8 +77,8 @@ class Certificates:
             self._trouble = f"the API's certificates stay as they were: {error.detail}"
             log.error("%s", self._trouble)
         else:
-            for door in self._doors:
-                door.tls = made
+            for listening_socket in self._listening_sockets:
+                listening_socket.tls = made
             self._trouble = ""
             log.info("the API's certificate was read again from %s", self._spec.certificate)
         self._state = state

@@ -15,7 +15,7 @@ from typing import Any, Self
 from xdpdirector.api.app import create_app
 from xdpdirector.api.auth.access import Access
 from xdpdirector.api.director_interface import Control
-from xdpdirector.api.server.server import Door, Server
+from xdpdirector.api.server.server import ListeningSocket, Server
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec
 
@@ -26,7 +26,8 @@ DEADLINE = 30.0  # seconds
 class ApiServer:
     """A context manager. The socket listens from the start, so no test waits for the thread.
 
-    Tokens and audit are in the file `access.db` beside the socket. `doors`: more of them; `limits`: the server's.
+    Tokens and audit are in the file `access.db` beside the socket. `listening_sockets`: further ones. `limits`: the
+    server's timeouts and connection limits.
     """
 
     def __init__(
@@ -34,14 +35,20 @@ class ApiServer:
         director: Control,
         path: Path,
         spec: ApiSpec = PLENTY,
-        doors: Sequence[Door] = (),
+        listening_sockets: Sequence[ListeningSocket] = (),
         **limits: Any,
     ) -> None:
         self.path, self.access = path, Access.at(path.with_name("access.db"), spec)
         self._socket = socket.socket(socket.AF_UNIX)
         app = create_app(director, self.access)
         self._open = threading.Event()
-        self._server = Server(app, [Door(self._socket), *doors], grace=1, on_open=self._open.set, **limits)
+        self._server = Server(
+            app,
+            [ListeningSocket(self._socket), *listening_sockets],
+            grace=1,
+            on_open=self._open.set,
+            **limits,
+        )
         self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()))
 
     @property

@@ -25,7 +25,7 @@ from tests.support.stage import Stage
 from xdpdirector.api.app import create_app
 from xdpdirector.api.auth.access import Access
 from xdpdirector.api.server.server import Server
-from xdpdirector.api.server.sockets import opened_doors
+from xdpdirector.api.server.sockets import open_sockets
 from xdpdirector.client import Client
 from xdpdirector.model.access import ApiSpec, Endpoint, Role
 from xdpdirector.storage.denylist_store import SqliteDenyList
@@ -88,12 +88,12 @@ class StagedDaemon:
             denials = SqliteDenyList(lambda: archive.database)
             self.stage = Stage(LivelyPlane(), kept=(archive, denials))
             app = create_app(self.stage.director, access, StoredAnswers(lambda: archive.database))
-            with opened_doors(self.socket, spec, access.tokens) as doors:
-                for door in doors:
-                    door.socket.listen()
+            with open_sockets(self.socket, spec, access.tokens) as listening_sockets:
+                for listening_socket in listening_sockets:
+                    listening_socket.socket.listen()
                 async with self.stage:
                     self._loop = asyncio.get_running_loop()
-                    self._server = Server(self._counted(app), doors, grace=1)
+                    self._server = Server(self._counted(app), listening_sockets, grace=1)
                     self._ready.set()
                     await self._server.serve()
 

@@ -72,4 +72,6 @@ def delete(namespace: Namespace, vip: Address, interface: str = "eth0") -> None:
 def make_eth0(pair: Pair) -> None:
     pair.director.ip("link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", pair.peer.name)
     pair.peer.ip("link", "set", "eth0", "up")
+
+
 ETH_P_ALL = 0x0003

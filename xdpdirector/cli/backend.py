@@ -142,8 +142,8 @@ def drain(
     output: Output = Format.TABLE,
 ) -> None:
     """Send a backend no new connections; running ones go on. With -l all that have these labels, as one change."""
-    wishes = {"reason": reason or None, "deadline": deadline, "on_deadline": on_deadline}
-    body = {field: wish for field, wish in wishes.items() if wish is not None}
+    options = {"reason": reason or None, "deadline": deadline, "on_deadline": on_deadline}
+    body = {field: value for field, value in options.items() if value is not None}
     client = target(context).client()
     documents = _set_admin(client, name, selector, "drain", body)
     if wait:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -61,7 +61,7 @@ def keepalived(
     def read(path: Path) -> Imported:
         return keepalived.read(_text(path), str(path), _included, config_id=config_id, fwmarks=_marks(fwmark))
 
-    _answer(read(file), strict, interface, read(diff) if diff else None)
+    _answer(read, file, diff, strict=strict, interface=interface)
 
 
 @app.command(epilog=example("xdpdirector import ldirectord /etc/ha.d/ldirectord.cf > director.yaml"))
@@ -79,7 +79,7 @@ def ldirectord(
     def read(path: Path) -> Imported:
         return ldirectord.read(_text(path), str(path), SystemNames(), fwmarks=_marks(fwmark))
 
-    _answer(read(file), strict, interface, read(diff) if diff else None)
+    _answer(read, file, diff, strict=strict, interface=interface)
 
 
 @app.command("ipvsadm", epilog=example("ipvsadm -S -n | xdpdirector import ipvsadm -"))
@@ -97,7 +97,7 @@ def saved(
     def read(path: Path) -> Imported:
         return saved.read(_text(path), str(path), SystemNames(), fwmarks=_marks(fwmark))
 
-    _answer(read(file), strict, interface, read(diff) if diff else None)
+    _answer(read, file, diff, strict=strict, interface=interface)
 
 
 @exporting.command("keepalived", epilog=example("xdpdirector export keepalived > keepalived.conf"))
@@ -120,10 +120,14 @@ def to_ipvsadm(context: typer.Context) -> None:
     raise typer.Exit(run(Order(chosen.instance, chosen.socket, ["-S", "-n"])))
 
 
-def _answer(imported: Imported, strict: bool, interface: str, other: Imported | None) -> None:
+def _answer(
+    read: Callable[[Path], Imported], file: Path, other: Path | None, *, strict: bool, interface: str
+) -> None:
+    """Write the imported configuration, or with `other` the difference between the two."""
+    imported = read(file)
     text = imported.yaml(interface)
     if other is not None:
-        before, after = (_without_comments(each) for each in (text, other.yaml(interface)))
+        before, after = (_without_comments(each) for each in (text, read(other).yaml(interface)))
         write(
             "".join(f"{line}\n" for line in difflib.unified_diff(before, after, "this", "other", lineterm=""))
         )

@@ -17,7 +17,7 @@ from xdpdirector.cli.context import (
     target,
 )
 from xdpdirector.cli.render import answer, repeated
-from xdpdirector.cli.service_options import wishes, without_nulls
+from xdpdirector.cli.service_options import patch, without_nulls
 from xdpdirector.cli.shared_options import taking
 from xdpdirector.client import service_path
 
@@ -58,24 +58,22 @@ def show_(context: typer.Context, name: Service, watch: Watch = False, output: O
         "xdpdirector service add web --listen 192.0.2.10:80/tcp --scheduler wlc --check http:/healthz"
     )
 )
-@taking(wishes)
-def add(context: typer.Context, name: Service, wishes: dict[str, Any], output: Output = Format.TABLE) -> None:
+@taking(patch)
+def add(context: typer.Context, name: Service, patch: dict[str, Any], output: Output = Format.TABLE) -> None:
     """Add a service; what is left out takes its default."""
-    if "listeners" not in wishes:
+    if "listeners" not in patch:
         raise typer.BadParameter("say what to listen on, like --listen 192.0.2.10:80/tcp")
-    document = target(context).client().post("/v1/services", {"name": name} | without_nulls(wishes))
+    document = target(context).client().post("/v1/services", {"name": name} | without_nulls(patch))
     answer(output, document, lambda: show.service(document))
 
 
 @app.command("set", epilog=example("xdpdirector service set web --scheduler mh --check none"))
-@taking(wishes)
-def set_(
-    context: typer.Context, name: Service, wishes: dict[str, Any], output: Output = Format.TABLE
-) -> None:
+@taking(patch)
+def set_(context: typer.Context, name: Service, patch: dict[str, Any], output: Output = Format.TABLE) -> None:
     """Change a service; what is left out stays. --listen names all listeners anew."""
-    if not wishes:
+    if not patch:
         raise typer.BadParameter("say what to change, like --scheduler mh")
-    document = target(context).client().patch(service_path(name), wishes)
+    document = target(context).client().patch(service_path(name), patch)
     answer(output, document, lambda: show.service(document))
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What may be said of a service on the command line, and the merge patch that it is. Values are not judged here."""
+"""The options of a service on the command line, and the merge patch made of them. Values are not validated here."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ OnDown = Annotated[str | None, _option("A connection's backend is down: reject, 
 OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
 
 
-def wishes(
+def patch(
     listen: Listen = None,
     scheduler: Scheduler = None,
     hash: Hash = None,  # noqa: A002 the option's name
@@ -82,7 +82,7 @@ def wishes(
     on_unknown: OnUnknown = None,
     label: label_options.Label = None,
 ) -> dict[str, Any]:
-    """The merge patch (RFC 7396): what is left out is not in it, and `none` is null."""
+    """The merge patch (RFC 7396): options that are not given are not in it, and `none` is null."""
     of_check = check_patch(check, check_option, interval=interval, timeout=timeout, rise=rise, fall=fall)
     of_limit = _limit(
         limit,
@@ -92,7 +92,7 @@ def wishes(
         prefix=source_prefix,
         prefix6=source_prefix6,
     )
-    patch = _given(
+    fields = _given(
         listeners=listen or None,
         scheduler=scheduler,
         hash=hash,
@@ -113,7 +113,7 @@ def wishes(
         "fallback": fallback,
         "limit": limit,
     }
-    return patch | {name: None for name, value in said.items() if value == NONE}
+    return fields | {name: None for name, value in said.items() if value == NONE}
 
 
 def without_nulls(document: dict[str, Any]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Options that several commands share are written once: a function that makes one value of them.
 
-    def wishes(weight: Weight = None, ...) -> dict: ...
+    def patch(weight: Weight = None, ...) -> dict: ...
 
     @app.command()
-    @taking(wishes)
-    def add(context: typer.Context, name: Name, wishes: dict, output: Output = ...) -> None: ...
+    @taking(patch)
+    def add(context: typer.Context, name: Name, patch: dict, output: Output = ...) -> None: ...
 
 The command line shows the function's parameters where the command has the one that is named like the function.
 """

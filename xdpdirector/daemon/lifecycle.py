@@ -22,8 +22,8 @@ from typing import Protocol
 from xdpdirector import __version__
 from xdpdirector.api.app import create_app
 from xdpdirector.api.auth.access import Access
-from xdpdirector.api.server.server import Door, Server
-from xdpdirector.api.server.sockets import Certificates, opened_doors
+from xdpdirector.api.server.server import ListeningSocket, Server
+from xdpdirector.api.server.sockets import Certificates, open_sockets
 from xdpdirector.config import config_file
 from xdpdirector.control.attach_keeper import AttachKeeper
 from xdpdirector.control.configuration import initial_state
@@ -113,12 +113,12 @@ def run(
     with (
         startup.only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
-        opened_doors(paths.socket, wanted.api, access.tokens) as doors,
+        open_sockets(paths.socket, wanted.api, access.tokens) as sockets,
         slow_callbacks.as_the_environment_says(os.environ.get),
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
         loaded = startup.loaded(paths, wanted)
-        asyncio.run(_serve(paths, source, wanted, loaded, access, doors, supervisor, has_hung_up, examine))
+        asyncio.run(_serve(paths, source, wanted, loaded, access, sockets, supervisor, has_hung_up, examine))
     return 0
 
 
@@ -128,7 +128,7 @@ async def _serve(
     wanted: Configuration,
     loaded: Loaded,
     access: Access,
-    doors: Sequence[Door],
+    sockets: Sequence[ListeningSocket],
     supervisor: Supervisor,
     has_hung_up: Callable[[], bool],
     examine: Callable[[], Sequence[dict[str, str]]],
@@ -181,7 +181,7 @@ async def _serve(
             tasks=tasks,
             has_peers=wanted.sync is not None and wanted.vips == "external",
         )
-        certificates = Certificates(access.spec, doors)
+        certificates = Certificates(access.spec, sockets)
         carriers = AttachKeeper(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
         lan = Lan(
             wanted.lan,
@@ -228,7 +228,7 @@ async def _serve(
                 await part.start()
             answers = StoredAnswers(lambda: archive.database)
             app = create_app(director, access, answers, examine=examine)
-            server = Server(app, doors, on_open=on_open)
+            server = Server(app, sockets, on_open=on_open)
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
             running.push_async_callback(asyncio.wait, [recording])
             running.callback(recording.cancel)

@@ -21,15 +21,15 @@ from tests.support.loopback_certificate import made
 from xdpdirector.api.auth.rate_limit import AT_ONCE
 from xdpdirector.api.http.body_limit import LARGEST_BODY
 from xdpdirector.api.server import tls
-from xdpdirector.api.server.connection import LARGEST_HEAD, Patience
-from xdpdirector.api.server.connection_limits import Room
-from xdpdirector.api.server.server import Door
+from xdpdirector.api.server.connection import LARGEST_HEAD, Timeouts
+from xdpdirector.api.server.connection_limits import ConnectionLimits
+from xdpdirector.api.server.server import ListeningSocket
 from xdpdirector.model.access import ApiSpec, Role, TlsSpec
 from xdpdirector.storage.tokens import TokenSpec
 
 DEADLINE = 60.0  # on a busy machine
-IMPATIENT = Patience(request=0.3, answer=0.5, idle=1, handshake=0.3)
-SMALL = Room(tcp=6, address=4, strangers=6, unix=3, user=3, reserved=0)
+IMPATIENT = Timeouts(request=0.3, answer=0.5, idle=1, handshake=0.3)
+SMALL = ConnectionLimits(tcp=6, address=4, unauthenticated=6, unix=3, user=3, reserved=0)
 HEAD = b"POST /v1/services HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 LIVENESS = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
 MiB = 1 << 20
@@ -64,19 +64,22 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
 @pytest.fixture(scope="module")
 def patient(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
     """Whoever is in may stay: it is as small, but sends nobody away for being slow."""
-    with opened(tmp_path_factory, Patience()) as house:
+    with opened(tmp_path_factory, Timeouts()) as house:
         yield house
 
 
 @contextlib.contextmanager
-def opened(tmp_path_factory: pytest.TempPathFactory, patience: Patience) -> Iterator[House]:
+def opened(tmp_path_factory: pytest.TempPathFactory, timeouts: Timeouts) -> Iterator[House]:
     directory = tmp_path_factory.mktemp("bad")
     certificate = made(directory, "director")
     tcp, secure = (socket.create_server(("127.0.0.1", 0)) for _ in range(2))
-    doors = [Door(tcp), Door(secure, tls.context(TlsSpec(**certificate._asdict())))]
-    limits = {"patience": patience, "room": SMALL}
+    listening_sockets = [
+        ListeningSocket(tcp),
+        ListeningSocket(secure, tls.context(TlsSpec(**certificate._asdict()))),
+    ]
+    limits = {"timeouts": timeouts, "limits": SMALL}
     director = FakeDirector()
-    with ApiServer(director, directory / "api.sock", PLENTY, doors, **limits) as server:
+    with ApiServer(director, directory / "api.sock", PLENTY, listening_sockets, **limits) as server:
         _, token = server.access.tokens.add(TokenSpec(name="reader", role=Role.READ))
         yield House(server, tcp, secure, token)
 
@@ -246,7 +249,7 @@ def test_a_crowd_finds_the_door_closed(
 
 def test_a_crowd_of_strangers_keeps_nobody_out(patient: House) -> None:
     with contextlib.ExitStack() as stack:
-        for number in range(2 * SMALL.strangers):
+        for number in range(2 * SMALL.unauthenticated):
             stack.enter_context(patient.over_tcp(patient.tls, source=f"127.0.1.{number + 1}"))
 
         with patient.over_tcp(source="127.0.2.1") as one_more:

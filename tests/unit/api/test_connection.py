@@ -11,11 +11,11 @@ from uvicorn.server import ServerState
 
 from tests.support.stage import story
 from xdpdirector.api.auth.identity import Peer
-from xdpdirector.api.server.connection import Connection, Patience
-from xdpdirector.api.server.connection_limits import Guests, Room
+from xdpdirector.api.server.connection import Connection, Timeouts
+from xdpdirector.api.server.connection_limits import ConnectionCounts, ConnectionLimits
 
 ROOT = Peer(uid=0)
-PATIENCE = Patience(request=15.0, answer=20.0)
+TIMEOUTS = Timeouts(request=15.0, answer=20.0)
 
 
 class Wire(asyncio.Transport):
@@ -41,13 +41,15 @@ class Wire(asyncio.Transport):
         return self.aborted or self.closed
 
 
-def connected(patience: Patience = PATIENCE) -> tuple[Connection, Wire]:
+def connected(timeouts: Timeouts = TIMEOUTS) -> tuple[Connection, Wire]:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         raise AssertionError("no request is complete")
 
     config, wire = Config(app, interface="asgi3", http="h11", lifespan="off", log_config=None), Wire()
     config.load()
-    connection = Connection(config, ServerState(), ROOT, patience, Guests(Room()).enter(ROOT))
+    connection = Connection(
+        config, ServerState(), ROOT, timeouts, ConnectionCounts(ConnectionLimits()).enter(ROOT)
+    )
     connection.connection_made(wire)
     return connection, wire
 
@@ -96,14 +98,14 @@ async def test_who_takes_nothing_is_cut_off() -> None:
     connection, wire = connected()
     wire.untaken = 1 << 20
 
-    looked_at(connection, 0, PATIENCE.answer + 1)
+    looked_at(connection, 0, TIMEOUTS.answer + 1)
 
     assert wire.aborted
 
 
 @story
 async def test_who_takes_a_little_may_go_on() -> None:
-    connection, wire = connected(Patience(request=1000.0, answer=20.0))
+    connection, wire = connected(Timeouts(request=1000.0, answer=20.0))
     for second in range(60):
         wire.untaken = (1 << 20) - second
         looked_at(connection, second, second + 0.9)
@@ -116,6 +118,6 @@ async def test_who_does_not_end_a_request_is_given_up() -> None:
     connection, wire = connected()
     connection.data_received(b"POST /v1/services HTTP/1.1\r\nHost: x\r\n")
 
-    looked_at(connection, 0, PATIENCE.request + 1)
+    looked_at(connection, 0, TIMEOUTS.request + 1)
 
     assert wire.closed

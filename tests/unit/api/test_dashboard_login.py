@@ -21,7 +21,7 @@ from tests.support.loopback_certificate import made
 from xdpdirector.api.auth.csrf import OWN_HEADER
 from xdpdirector.api.routes import dashboard
 from xdpdirector.api.server import tls
-from xdpdirector.api.server.server import Door
+from xdpdirector.api.server.server import ListeningSocket
 from xdpdirector.client import Client, UnixConnection
 from xdpdirector.model.access import ApiSpec, Role, TlsSpec
 from xdpdirector.relay import Relay
@@ -79,7 +79,9 @@ def listening() -> socket.socket:
 
 @pytest.fixture
 def server(tmp_path: Path, listening: socket.socket) -> Iterator[ApiServer]:
-    with ApiServer(FakeDirector(), tmp_path / "api.sock", doors=[Door(listening)]) as server:
+    with ApiServer(
+        FakeDirector(), tmp_path / "api.sock", listening_sockets=[ListeningSocket(listening)]
+    ) as server:
         server.client.post("/v1/services", WEB)
         yield server
 
@@ -128,7 +130,7 @@ def test_over_tls_the_cookie_stays_there(tmp_path: Path) -> None:
     """And no plain page of the host can set it: its name says so to browsers."""
     certificate = made(tmp_path, "director")
     listening = socket.create_server(("127.0.0.1", 0))
-    doors = [Door(listening, tls.context(TlsSpec(**certificate._asdict())))]
+    doors = [ListeningSocket(listening, tls.context(TlsSpec(**certificate._asdict())))]
     with ApiServer(FakeDirector(), tmp_path / "api.sock", doors=doors) as server:
         trusting = ssl.create_default_context(cafile=certificate.certificate)
         trusting.check_hostname = False

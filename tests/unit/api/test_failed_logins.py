@@ -14,9 +14,9 @@ from xdpdirector.api.auth.failed_logins import (
     ADDRESSES,
     FORGIVEN,
     LONGEST_DELAY,
-    TELL_APART,
+    REPORT_INTERVAL,
     TRIES,
-    Strangers,
+    FailedLogins,
 )
 
 
@@ -29,21 +29,23 @@ class Time:
 
 def test_each_address_is_told_of_at_once_and_then_now_and_then() -> None:
     time = Time()
-    strangers = Strangers(time)
+    failed_logins = FailedLogins(time)
 
-    told = [strangers.failed("192.0.2.1").tell for _ in range(5)] + [strangers.failed("192.0.2.2").tell]
-    time.now += TELL_APART
-    later = strangers.failed("192.0.2.1").tell
+    told = [failed_logins.failed("192.0.2.1").report for _ in range(5)] + [
+        failed_logins.failed("192.0.2.2").report
+    ]
+    time.now += REPORT_INTERVAL
+    later = failed_logins.failed("192.0.2.1").report
 
     assert told == [1, 0, 0, 0, 0, 1]
     assert later == 5
-    assert strangers.failures == 7
+    assert failed_logins.failures == 7
 
 
 def test_who_goes_on_waits_longer_and_longer() -> None:
-    strangers = Strangers(Time())
+    failed_logins = FailedLogins(Time())
 
-    delays = [strangers.failed("192.0.2.1").delay for _ in range(60)]
+    delays = [failed_logins.failed("192.0.2.1").delay for _ in range(60)]
 
     assert delays[:TRIES] == [0] * TRIES
     assert delays[TRIES:] == sorted(delays[TRIES:])
@@ -52,21 +54,21 @@ def test_who_goes_on_waits_longer_and_longer() -> None:
 
 def test_who_stops_is_forgiven() -> None:
     time = Time()
-    strangers = Strangers(time)
+    failed_logins = FailedLogins(time)
     for _ in range(TRIES + 5):
-        strangers.failed("192.0.2.1")
+        failed_logins.failed("192.0.2.1")
 
     time.now += (TRIES + 5) * FORGIVEN
 
-    assert strangers.failed("192.0.2.1").delay == 0
+    assert failed_logins.failed("192.0.2.1").delay == 0
 
 
 def test_a_bounded_number_of_addresses_is_remembered() -> None:
-    strangers = Strangers(Time())
+    failed_logins = FailedLogins(Time())
     for number in range(ADDRESSES + 10):
-        strangers.failed(str(number))
+        failed_logins.failed(str(number))
 
-    assert len(strangers) == ADDRESSES
+    assert len(failed_logins) == ADDRESSES
 
 
 def test_wrong_tokens_are_in_log_audit_and_metrics(

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 
 import pytest
 
-from xdpdirector.api.auth.rate_limit import KEYS, Rates, UnderWay
+from xdpdirector.api.auth.rate_limit import KEYS, ConcurrencyLimiter, RateLimiter
 from xdpdirector.errors import OverloadedError, TooManyRequestsError
 
 
@@ -19,7 +19,7 @@ class Watch:
         return self.now
 
 
-def taken(rates: Rates, key: str, times: int) -> int:
+def taken(rates: RateLimiter, key: str, times: int) -> int:
     """How many of so many were given."""
     given = 0
     for _ in range(times):
@@ -33,7 +33,7 @@ def taken(rates: Rates, key: str, times: int) -> int:
 
 def test_a_burst_is_given_at_once_and_then_the_rate() -> None:
     watch = Watch()
-    rates = Rates(rate=10, burst=20, now=watch)
+    rates = RateLimiter(rate=10, burst=20, now=watch)
 
     at_once = taken(rates, "one", 50)
     watch.now += 1.0
@@ -45,7 +45,7 @@ def test_a_burst_is_given_at_once_and_then_the_rate() -> None:
 
 
 def test_nobody_pays_for_another() -> None:
-    rates = Rates(rate=10, burst=20, now=Watch())
+    rates = RateLimiter(rate=10, burst=20, now=Watch())
     taken(rates, "one", 50)
 
     assert taken(rates, "two", 50) == 20
@@ -54,7 +54,7 @@ def test_nobody_pays_for_another() -> None:
 @pytest.mark.parametrize(("rate", "wait"), [(10, 1), (0.1, 10)])
 def test_a_refusal_says_when_to_come_back(rate: float, wait: int) -> None:
     watch = Watch()
-    rates = Rates(rate=rate, burst=1, now=watch)
+    rates = RateLimiter(rate=rate, burst=1, now=watch)
     rates.take("one")
 
     with pytest.raises(TooManyRequestsError) as refusal:
@@ -66,7 +66,7 @@ def test_a_refusal_says_when_to_come_back(rate: float, wait: int) -> None:
 
 
 def test_many_who_ask_cost_no_more_memory_than_some() -> None:
-    rates = Rates(rate=1, burst=1, now=Watch())
+    rates = RateLimiter(rate=1, burst=1, now=Watch())
 
     for number in range(3 * KEYS):
         rates.take(str(number))
@@ -75,7 +75,7 @@ def test_many_who_ask_cost_no_more_memory_than_some() -> None:
 
 
 def test_places_are_given_back() -> None:
-    under_way = UnderWay(each=1, in_all=2, reserved=0)
+    under_way = ConcurrencyLimiter(each=1, in_all=2, reserved=0)
 
     for _ in range(3):
         with under_way.one("one"), under_way.one("two"):
@@ -83,7 +83,7 @@ def test_places_are_given_back() -> None:
 
 
 def test_one_who_asks_has_so_many_places() -> None:
-    under_way = UnderWay(each=2, in_all=10, reserved=0)
+    under_way = ConcurrencyLimiter(each=2, in_all=10, reserved=0)
 
     with (
         under_way.one("one"),
@@ -96,7 +96,7 @@ def test_one_who_asks_has_so_many_places() -> None:
 
 
 def test_all_together_have_so_many_places() -> None:
-    under_way = UnderWay(each=2, in_all=3, reserved=0)
+    under_way = ConcurrencyLimiter(each=2, in_all=3, reserved=0)
     with ExitStack() as stack:
         for key in ("one", "two", "three"):
             stack.enter_context(under_way.one(key))

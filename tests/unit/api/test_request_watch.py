@@ -16,7 +16,7 @@ import pytest
 from dev import openapi_contract as contract
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
-from xdpdirector.api.auth.rate_limit import AT_ONCE, AT_ONCE_IN_ALL, RESERVED, UnderWay
+from xdpdirector.api.auth.rate_limit import AT_ONCE, AT_ONCE_IN_ALL, RESERVED, ConcurrencyLimiter
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import OverloadedError
 
@@ -146,7 +146,7 @@ def test_a_token_that_stays_ends_nothing(server: ApiServer, director: FakeDirect
 
 
 def test_places_are_left_for_who_is_in_charge() -> None:
-    under_way = UnderWay()
+    under_way = ConcurrencyLimiter()
     with contextlib.ExitStack() as stack:
         for number in range(AT_ONCE_IN_ALL - RESERVED):
             stack.enter_context(under_way.one(f"token:{number // (AT_ONCE - 1)}"))

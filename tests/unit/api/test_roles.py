@@ -25,7 +25,7 @@ from xdpdirector.api.auth import roles
 from xdpdirector.api.auth.access import Access
 from xdpdirector.api.auth.identity import Peer, identify
 from xdpdirector.api.routers import ControlledRoute, new_router
-from xdpdirector.api.server.server import Door
+from xdpdirector.api.server.server import ListeningSocket
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import NotAuthenticatedError
 from xdpdirector.model.access import Role
@@ -84,7 +84,7 @@ def listening() -> socket.socket:
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, listening: socket.socket) -> Iterator[ApiServer]:
     path = tmp_path_factory.mktemp("roles") / "api.sock"
-    with ApiServer(FakeDirector(), path, doors=[Door(listening)]) as server:
+    with ApiServer(FakeDirector(), path, listening_sockets=[ListeningSocket(listening)]) as server:
         yield server
 
 

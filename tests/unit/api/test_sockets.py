@@ -26,8 +26,8 @@ from tests.support.fake_director import FakeDirector
 from tests.support.loopback_certificate import Certificate, made
 from xdpdirector.api.auth.identity import user_name
 from xdpdirector.api.server import tls
-from xdpdirector.api.server.server import Door
-from xdpdirector.api.server.sockets import Certificates, opened_doors
+from xdpdirector.api.server.server import ListeningSocket
+from xdpdirector.api.server.sockets import Certificates, open_sockets
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model.access import ApiSpec, Endpoint, Role, TlsSpec
 from xdpdirector.storage.access_db import AccessFile
@@ -75,10 +75,10 @@ def client_certificate(tmp_path_factory: pytest.TempPathFactory) -> Certificate:
 
 
 class House(NamedTuple):
-    """`token` may operate. `doors` are as the daemon opens them."""
+    """`token` may operate. `listening_sockets` are as the daemon opens them."""
 
     server: ApiServer
-    doors: list[Door]
+    listening_sockets: list[ListeningSocket]
     spec: ApiSpec
     token: str
 
@@ -93,11 +93,11 @@ def house(directory: Path, **spec: Any) -> Iterator[House]:
     file = AccessFile(directory / "access.db")
     _, text = Tokens(file).add(TokenSpec(name="deploy", role=Role.OPERATE))
     with (
-        opened_doors(directory / "of-daemon.sock", api, Tokens(file)) as doors,
-        ApiServer(FakeDirector(), directory / "api.sock", api, doors) as server,
+        open_sockets(directory / "of-daemon.sock", api, Tokens(file)) as listening_sockets,
+        ApiServer(FakeDirector(), directory / "api.sock", api, listening_sockets) as server,
     ):
         file.close()
-        yield House(server, doors, api, text)
+        yield House(server, listening_sockets, api, text)
     file.close()
 
 
@@ -114,7 +114,7 @@ def locked(tmp_path_factory: pytest.TempPathFactory, certificate: Certificate) -
 
 
 def test_the_unix_socket_needs_no_token(plain: House) -> None:
-    path = plain.doors[0].socket.getsockname()
+    path = plain.listening_sockets[0].socket.getsockname()
 
     answer = curl("--unix-socket", path, "http://localhost/readyz")
 
@@ -122,7 +122,7 @@ def test_the_unix_socket_needs_no_token(plain: House) -> None:
 
 
 def test_who_is_on_the_unix_socket_stands_beside_the_change(plain: House) -> None:
-    path = plain.doors[0].socket.getsockname()
+    path = plain.listening_sockets[0].socket.getsockname()
 
     made = curl(
         "--unix-socket", path, f"http://localhost{SERVICES}", "--json", WEB, "-H", "change-reason: a test"
@@ -137,7 +137,7 @@ def test_who_is_on_the_unix_socket_stands_beside_the_change(plain: House) -> Non
 
 
 def test_the_unix_socket_is_for_user_and_group(plain: House) -> None:
-    mode = Path(plain.doors[0].socket.getsockname()).stat().st_mode
+    mode = Path(plain.listening_sockets[0].socket.getsockname()).stat().st_mode
 
     assert stat.S_IMODE(mode) == 0o660
 
@@ -157,7 +157,7 @@ def test_a_forwarded_address_is_not_believed(plain: House) -> None:
 
     curl(url, *plain.bearer, "-X", "POST", "-H", "x-forwarded-for: 203.0.113.9")
 
-    path = plain.doors[0].socket.getsockname()
+    path = plain.listening_sockets[0].socket.getsockname()
     (row,) = curl("--unix-socket", path, "http://localhost/v1/audit?limit=1").document["items"]
     assert row["source"].startswith("127.0.0.1:")
     assert row["author"] == "token:deploy"
@@ -183,7 +183,7 @@ def test_tls_takes_nothing_less(locked: House, certificate: Certificate) -> None
 
 
 def test_the_unix_socket_speaks_no_tls(locked: House) -> None:
-    path = locked.doors[0].socket.getsockname()
+    path = locked.listening_sockets[0].socket.getsockname()
 
     assert curl("--unix-socket", path, "http://localhost/readyz").status == 200
 
@@ -201,7 +201,7 @@ def test_a_new_certificate_is_read_while_running(
     spec = {"listen": (Endpoint(LOOPBACK, free_port()),), "tls": TlsSpec(**files._asdict())}
     for locked in house(tmp_path / "house", **spec):
         url = f"https://{locked.spec.listen[0]}/healthz"
-        certificates = Certificates(locked.spec, locked.doors)
+        certificates = Certificates(locked.spec, locked.listening_sockets)
         files.key.write_text("half a key")
         asyncio.run(certificates.read())
         assert "key.pem" in certificates.notes()[0]
@@ -233,7 +233,7 @@ def test_other_files_are_noticed_those_of_clients_too(
 
 
 async def replaced(house: House, authority: Path, by: Certificate, ask: Callable[[], Answer]) -> None:
-    certificates = Certificates(house.spec, house.doors, look_apart=0.01)
+    certificates = Certificates(house.spec, house.listening_sockets, look_apart=0.01)
     following = asyncio.create_task(certificates.follow())
     authority.write_bytes(by.certificate.read_bytes())
     async with asyncio.timeout(20):
@@ -293,7 +293,7 @@ def test_what_is_not_safe_is_not_opened(tmp_path: Path, spec: dict[str, Any], se
 
     with (
         pytest.raises(ConfigurationError, match=sentence),
-        opened_doors(tmp_path / "api.sock", ApiSpec.model_validate(spec), tokens),
+        open_sockets(tmp_path / "api.sock", ApiSpec.model_validate(spec), tokens),
     ):
         pass
 
@@ -304,7 +304,7 @@ def test_what_is_not_safe_is_not_opened(tmp_path: Path, spec: dict[str, Any], se
 def test_an_address_that_is_taken_is_named(plain: House, tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigurationError, match=f"{plain.spec.listen[0]} cannot be opened: Address already"),
-        opened_doors(tmp_path / "api.sock", plain.spec, plain.server.access.tokens),
+        open_sockets(tmp_path / "api.sock", plain.spec, plain.server.access.tokens),
     ):
         pass
 
@@ -315,7 +315,7 @@ def test_no_answer_over_tcp_waits_for_acknowledgements(tmp_path: Path) -> None:
     tokens = Tokens(file)
     tokens.add(TokenSpec(name="deploy", role=Role.READ))
 
-    with closing(file), opened_doors(tmp_path / "api.sock", spec, tokens) as [_, tcp]:
+    with closing(file), open_sockets(tmp_path / "api.sock", spec, tokens) as [_, tcp]:
         tcp.socket.listen()
         with socket.create_connection(tcp.socket.getsockname()), tcp.socket.accept()[0] as accepted:
             option = accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
@@ -329,8 +329,10 @@ def test_a_file_that_tells_no_tokens_leaves_the_unix_socket(
     (tmp_path / "access.db").write_bytes(b"no database" * 100)
     spec = ApiSpec(listen=(Endpoint(LOOPBACK, free_port()),))
 
-    with opened_doors(tmp_path / "api.sock", spec, Tokens(AccessFile(tmp_path / "access.db"))) as doors:
-        families = [door.socket.family for door in doors]
+    with open_sockets(
+        tmp_path / "api.sock", spec, Tokens(AccessFile(tmp_path / "access.db"))
+    ) as listening_sockets:
+        families = [listening_socket.socket.family for listening_socket in listening_sockets]
 
     assert families == [socket.AF_UNIX]
     assert "no token can be told" in caplog.text
@@ -347,7 +349,7 @@ def test_a_group_gets_the_socket(tmp_path: Path) -> None:
     own = os.getgid()
     spec = ApiSpec(group=grp.getgrgid(own).gr_name)
 
-    with opened_doors(tmp_path / "api.sock", spec, Tokens(AccessFile(tmp_path / "access.db"))):
+    with open_sockets(tmp_path / "api.sock", spec, Tokens(AccessFile(tmp_path / "access.db"))):
         state = (tmp_path / "api.sock").stat()
 
     assert (state.st_gid, stat.S_IMODE(state.st_mode)) == (own, 0o660)

@@ -153,6 +153,10 @@ def _followed(document: Json, schema: Json) -> Json:
 def _name(schema: Mapping[str, Any], number: int) -> str:
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
+    kind = schema.get("properties", {}).get("type", {})
+    for choice in (kind, *kind.get("anyOf", ())):
+        if "const" in choice:  # a variant of a union that `type` tells apart
+            return str(choice["const"])
     return str(schema.get("const", schema.get("type", schema.get("format", number))))
 
 

@@ -213,3 +213,17 @@ def test_what_breaks_clients_is_named(change: Change, sentences: list[str]) -> N
     change(after)
 
     assert breaking(BEFORE, after) == sentences
+
+
+def test_a_union_may_grow_in_the_middle() -> None:
+    """Its variants, inline ones too, are told apart by the constant of `type`."""
+
+    def variant(kind: str, field: str) -> Json:
+        said = {"anyOf": [{"const": kind, "type": "string"}, {"type": "null"}]}
+        return {"type": "object", "properties": {"type": said, field: {}}}
+
+    before, after = deepcopy(BEFORE), deepcopy(BEFORE)
+    at(before, *NEW, "properties", "form")["anyOf"] = [variant("a", "x"), variant("c", "z")]
+    at(after, *NEW, "properties", "form")["anyOf"] = [variant(*each) for each in ("ax", "by", "cz")]
+
+    assert breaking(before, after) == []

@@ -110,7 +110,7 @@ def status(
 ) -> None:
     """The director at a glance.
 
-    Exit code 1 when it is not ready, or a backend that is not in maintenance is down, be it for one VIP.
+    Exit code 1 when it is not ready, or a backend that is not in maintenance is down, also if for one VIP only.
     """
     if ready:
         raise typer.Exit(readiness.answer(target(context).instance))

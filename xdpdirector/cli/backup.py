@@ -24,7 +24,7 @@ File = Annotated[Path, typer.Argument(metavar="FILE", help="- is the standard st
 def backup(context: typer.Context, file: File, config: ConfigurationFile = None) -> None:
     """Write configuration, state (services, revisions, drains, deny list) and tokens into one file.
 
-    The daemon may run: what it writes meanwhile is either in it whole or not at all. The file has secrets: only its
+    The daemon may run: what it writes meanwhile is in it completely or not at all. The file has secrets: only its
     owner may read it.
     """
     from xdpdirector.storage import backup as backups

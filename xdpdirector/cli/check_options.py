@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What `--check` and its companions mean, as the merge patch of a check. Values are not judged here.
+"""The options of a check on the command line, as a merge patch of the check. Values are not validated here.
 
 http:/healthz                 type and its first option
 dns:www.example.org           the same

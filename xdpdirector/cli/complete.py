@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Names for the shell's completion, asked of the daemon that runs: at once, or none."""
+"""Names for the shell's completion, from the running daemon, within a short time or not at all."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _beginning(names: list[str], incomplete: str) -> list[str]:
 
 
 def _ask(context: typer.Context) -> list[dict[str, Any]]:
-    """Nothing when nobody answers: a shell has no place for errors here."""
+    """Empty when the daemon does not answer: a completion cannot show errors."""
     chosen = context.find_root().params
     try:
         path = chosen.get("socket") or InstancePaths(chosen.get("instance") or DEFAULT_INSTANCE).socket

@@ -62,7 +62,7 @@ def check(file: File) -> None:
     """Whether a daemon could start with a configuration, as `nginx -t` and `haproxy -c` do: no daemon is asked.
 
     Exit code 2 when it could not; each fault is named with its line. The files that it names are read, too. What
-    only the machine can tell, such as whether an interface is there, `xdpdirector doctor` tells.
+    depends on the machine, such as whether an interface exists, `xdpdirector doctor` examines.
     """
     from xdpdirector.cli import config_check
 
@@ -72,7 +72,7 @@ def check(file: File) -> None:
 
 @app.command(epilog=example("xdpdirector config plan director.yaml"))
 def plan(context: typer.Context, file: File, output: Output = Format.TABLE) -> None:
-    """What a configuration would change, and whom it would cut off; nothing is done.
+    """What a configuration would change, and which connections it would cut; nothing is done.
 
     Exit code 1 when it would change something.
     """
@@ -94,7 +94,7 @@ def apply(context: typer.Context, file: File, reason: Reason = "", output: Outpu
 
 @app.command(epilog=example("EDITOR=nano xdpdirector config edit"))
 def edit(context: typer.Context, reason: Reason = "", output: Output = Format.TABLE) -> None:
-    """Change the configuration in an editor; refused when somebody else changed it meanwhile."""
+    """Change the configuration in an editor; refused if it was changed elsewhere in between."""
     chosen = target(context)
     text, etag = chosen.client().text(CONFIG, YAML)
     text = yaml_shown(text)  # an editor shows it to a terminal, and obeys some of it
@@ -252,7 +252,7 @@ def _revision(document: dict[str, Any]) -> Parts:
     )
     yield ""
     if document["changes"] is None:
-        yield "The revision before is not kept any more: nobody can say what this one changed."
+        yield "The revision before it was deleted, so what this one changed is not known."
     elif document["changes"]:
         yield from _changes(document["changes"])
     else:

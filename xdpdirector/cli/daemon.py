@@ -32,7 +32,7 @@ def load(
         bool,
         typer.Option(
             "--prepare",
-            help="Compile and load, and attach nothing: the next load is quick. What runs goes on.",
+            help="Compile and load, attach nothing: the next load is quick. The running program stays.",
         ),
     ] = False,
     compile_only: Annotated[

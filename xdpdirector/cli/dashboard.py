@@ -35,7 +35,7 @@ def dashboard(
 ) -> None:
     """The dashboard's address with a link that logs in as you, once, within two minutes.
 
-    The address alone goes to standard output. Where the API listens on no TCP address, or with --port, the command
+    Standard output has only the address. Where the API listens on no TCP address, or with --port, the command
     listens on 127.0.0.1 until Ctrl-C.
     """
     chosen = target(context)

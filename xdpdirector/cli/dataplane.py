@@ -31,7 +31,7 @@ def _shown(document: dict[str, Any]) -> Parts:
     program = document["program"]
     yield facts(
         ("program", f"{program['id']}, tag {program['tag']}, {_instructions(program)}"),
-        ("goes on in", ", ".join(f"{name} {number}" for name, number in document["stages"].items())),
+        ("tail calls", ", ".join(f"{name} {number}" for name, number in document["stages"].items())),
         ("explains in", str(document["explaining"]["id"]) if document["explaining"] else "not asked yet"),
         ("runs on", ", ".join(map(_carrier, document["carriers"])) or "no interface"),
         ("for frames to", ", ".join(document["own_macs"]) or "any MAC address"),
@@ -46,8 +46,8 @@ def _shown(document: dict[str, Any]) -> Parts:
 
 
 def _instructions(program: dict[str, Any]) -> str:
-    told = f"{number(program['instructions'])} instructions, " if program["instructions"] else ""
-    return f"{told}{number(program['verified'])} looked at by the verifier"
+    count = f"{number(program['instructions'])} instructions, " if program["instructions"] else ""
+    return f"{count}{number(program['verified'])} examined by the verifier"
 
 
 def _carrier(each: dict[str, Any]) -> str:

@@ -62,7 +62,7 @@ def events(
 
 
 def _followed(client: Client, query: dict[str, Any]) -> Iterator[Message]:
-    """Over the end of a daemon too: what happens before the next one is there is lost, and that is told."""
+    """Continues when the daemon restarts: events in between are lost, and that is reported."""
     after: str | None = None
     while True:
         try:

@@ -30,7 +30,8 @@ Flags = Annotated[
     str, typer.Option(help="TCP's, by their first letters: S opens a connection, A is of a running one.")
 ]
 Interface = Annotated[
-    str | None, typer.Option(help="Where it comes in.", show_default="the first that carries it")
+    str | None,
+    typer.Option(help="The interface on which it arrives.", show_default="the first that carries it"),
 ]
 
 
@@ -80,9 +81,10 @@ def _listener(text: str) -> Listener:
 
 
 def _shown(asked: dict[str, Any], found: dict[str, Any]) -> Parts:
-    whom = f"{endpoint(asked['vip'], asked['port'])}/{asked['protocol']}"
+    listener = f"{endpoint(asked['vip'], asked['port'])}/{asked['protocol']}"
     flags = f" {asked['flags']}" if asked["flags"] else ""
-    yield f"{endpoint(asked['client'], asked['client_port'])} -> {whom}{flags}, coming in on {found['interface']}"
+    client = endpoint(asked["client"], asked["client_port"])
+    yield f"{client} -> {listener}{flags}, coming in on {found['interface']}"
     yield ""
     yield _what(found)
     yield f"  because {found['why']}"

@@ -25,7 +25,7 @@ app = typer.Typer(help="Configurations of keepalived, ldirectord and ipvsadm, as
 exporting = typer.Typer(help="The configuration, as keepalived's or ipvsadm's.")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="- is standard input.", show_default=False)]
-Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 when something was not taken over.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Exit code 1 if something was not imported.")]
 Interface = Annotated[str, typer.Option(metavar="NAME", help="The interface that the director has.")]
 Marks = Annotated[
     list[str] | None,
@@ -39,7 +39,10 @@ Marks = Annotated[
 Other = Annotated[
     Path | None,
     typer.Option(
-        "--diff", metavar="FILE", help="Show what another file's import has else.", show_default=False
+        "--diff",
+        metavar="FILE",
+        help="Show the difference to the import of another file.",
+        show_default=False,
     ),
 ]
 

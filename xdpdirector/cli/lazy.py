@@ -18,7 +18,7 @@ class LazyGroup(TyperGroup):
         self.source = source
 
     def make_context(self, *args: Any, **options: Any) -> Any:
-        """The real group's context: whoever goes on with it never meets the stand-in again."""
+        """The real group's context, which replaces this placeholder."""
         module, _, attribute = self.source.partition(":")
         app: typer.Typer = getattr(import_module(module), attribute)
         parent = typer.Typer(rich_markup_mode=None, add_completion=False)  # they show in the same way

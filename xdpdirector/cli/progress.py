@@ -25,7 +25,7 @@ Piece = TypeVar("Piece", bound=HasBatch)
 
 
 def with_progress(capture: Capture, pieces: Iterable[Piece]) -> Iterator[Piece]:
-    """A bar on standard error while somebody looks on; at the end of a large one, how fast it was."""
+    """A progress bar on standard error, if that is a terminal; for a large file, the speed at the end."""
     began, frames = time.monotonic(), 0
     shown = _bar(capture, pieces) if capture.size and sys.stderr.isatty() else pieces
     for piece in shown:

@@ -52,7 +52,7 @@ class Rates:
 
 
 def between(before: Look, after: Look) -> Rates:
-    """What is new counts from zero; what was counted anew meanwhile does not go backwards."""
+    """New counters start at zero; the rate of a counter that was reset is not negative."""
     seconds = max(after.at - before.at, 1e-6)
     earlier = _traffic(before)
     nothing = {"packets": 0, "bytes": 0, "connections": 0}

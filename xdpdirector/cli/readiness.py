@@ -32,7 +32,7 @@ def asked(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:
 
 
 def answer(instance: str) -> int:
-    """0 when it is ready; else 1, and why on standard output. UnreachableError when nobody answers in time."""
+    """0 when it is ready; else 1, and why on standard output. UnreachableError without an answer in time."""
     path = InstancePaths(instance).socket
     try:
         with socket.socket(socket.AF_UNIX) as connection:

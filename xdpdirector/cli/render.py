@@ -24,7 +24,7 @@ from xdpdirector.system import sanitize
 if TYPE_CHECKING:
     from rich.console import Console
 
-EVERY = 1.0  # seconds between two looks of somebody who watches
+EVERY = 1.0  # seconds between two requests of --watch
 Parts = Iterable["Table | str"]
 _COLOURS = {
     "up": "green",
@@ -91,7 +91,7 @@ def entry(output: Format, document: object, line: Callable[[], str]) -> None:
 
 
 def repeated(watch: bool, look: Callable[[], tuple[object, Callable[[], Parts]]], output: Format) -> None:
-    """Ask and answer, once or until somebody has seen enough: a terminal shows one look at a time."""
+    """Request and show, once, or until it is interrupted: a terminal then shows one document at a time."""
     if not watch:
         answer(output, *look())
     elif output is Format.TABLE and sys.stdout.isatty():
@@ -188,7 +188,7 @@ def _render(parts: Parts) -> str:
 
 
 def write(text: str) -> None:
-    """To standard output, at once; the end when nobody reads it any more. See also `streams.reporting`."""
+    """Write to standard output at once; the program ends when it was closed. See `streams.reporting`."""
     try:
         sys.stdout.write(text)
         sys.stdout.flush()

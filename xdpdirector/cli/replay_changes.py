@@ -29,7 +29,7 @@ def show(
     at: float | None,
     output: Format,
 ) -> None:
-    """Write it, and exit with 1 when something goes elsewhere."""
+    """Write it, and exit with 1 if a flow goes to another backend."""
     from xdpdirector.config import config_file
     from xdpdirector.replay.assumptions import Premises, backends_of, macs_of
     from xdpdirector.replay.capture import Capture

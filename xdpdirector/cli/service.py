@@ -70,7 +70,7 @@ def add(context: typer.Context, name: Service, patch: dict[str, Any], output: Ou
 @app.command("set", epilog=example("xdpdirector service set web --scheduler mh --check none"))
 @taking(patch)
 def set_(context: typer.Context, name: Service, patch: dict[str, Any], output: Output = Format.TABLE) -> None:
-    """Change a service; what is left out stays. --listen names all listeners anew."""
+    """Change a service; fields that are not given stay. --listen replaces all listeners."""
     if not patch:
         raise typer.BadParameter("say what to change, like --scheduler mh")
     document = target(context).client().patch(service_path(name), patch)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people see of the API's documents. Asks nobody anything and decides nothing."""
+"""Shows the API's documents as text. Sends no requests and decides nothing."""
 
 from __future__ import annotations
 

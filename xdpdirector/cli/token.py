@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpdirector token ...` and `xdpdirector audit`: who may come in, and what they did.
+"""`xdpdirector token ...` and `xdpdirector audit`: who may use the API, and what they did.
 
 Tokens go through the daemon. When none runs, the one who may write its file does so directly: a daemon that listens
 on TCP does not start before there is a token.
@@ -41,9 +41,9 @@ def add(
     ] = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Make a token and show its text: this once, nobody can ask for it again.
+    """Make a token and show its text, which cannot be shown again.
 
-    The text alone goes to standard output, so that it can be put into a file.
+    Standard output has only the text, so that it can be written to a file.
     """
     body = {"name": name, "role": role} | ({"lifetime": lifetime} if lifetime is not None else {})
     document = _asked(

@@ -110,18 +110,18 @@ def _write(writer: Writer, document: dict[str, Any]) -> None:
 
 
 def _total(seen: Counter[str]) -> None:
-    missed = f"; {seen['missed']:,} more were too many to tell" if seen["missed"] else ""
+    missed = f"; {seen['missed']:,} more were not reported" if seen["missed"] else ""
     print(f"{seen['decisions']:,} decisions{missed}", file=sys.stderr)
 
 
 def _outcome(document: dict[str, Any]) -> str:
-    whom = f"{document['service']}/{document['backend']}" if document["backend"] else document["service"]
-    return f"{document['reason']} {whom}"
+    name = f"{document['service']}/{document['backend']}" if document["backend"] else document["service"]
+    return f"{document['reason']} {name}"
 
 
 def _line(document: dict[str, Any]) -> str:
     at = f"{datetime.fromisoformat(document['time']).astimezone():%H:%M:%S.%f}"[:-3]
     client = endpoint(document["client"], document["client_port"])
-    whom = f"{endpoint(document['vip'], document['port'])}/{document['protocol']}"
+    listener = f"{endpoint(document['vip'], document['port'])}/{document['protocol']}"
     outcome = paint(_outcome(document), _COLOURS.get(document["verdict"], ""))
-    return paint(f"{at}  {client:<21} > {whom:<22} {document['flags']:<3} ", "") + outcome
+    return paint(f"{at}  {client:<21} > {listener:<22} {document['flags']:<3} ", "") + outcome

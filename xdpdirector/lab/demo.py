@@ -68,7 +68,7 @@ QUICK = Pace(
 
 @dataclass(frozen=True)
 class Options:
-    """`numbered`: the name gets a number when somebody else has it."""
+    """`numbered`: the name gets a number if another lab has it."""
 
     name: str = "demo"
     numbered: bool = False
@@ -79,7 +79,7 @@ class Options:
 
 
 def run_demo(options: Options, say: Say) -> Report:
-    """Build the lab, tell the story, take the lab down; `say` gets a line of progress now and then."""
+    """Build the lab, run the steps, take the lab down; `say` gets lines about the progress."""
     say("building the lab: client, director, 4 backends and a switch, each a network namespace")
     with Lab(options.name, backends=4, numbered=options.numbered) as lab:
         for host in lab.backends:
@@ -123,7 +123,7 @@ def _statistics(director: LabDirector) -> dict[str, Any]:
 
 @dataclass
 class _Facts:
-    """The story while it is being told."""
+    """The steps while they run."""
 
     added: Joined | None = None
     drained: Drained | None = None
@@ -146,7 +146,7 @@ class Demo:
         self._began = self._mark = self._settled = time.monotonic()
 
     def run(self) -> None:
-        """The story. A step that fails is noted, and the next one is told nevertheless."""
+        """Run all steps. A step that fails is recorded, and the next one runs."""
         self._tell("baseline", "three backends serve", self._baseline)
         self._tell("add", f"{ADDED} is added by REST", self._add)
         self._tell("drain", f"{DRAINED} is drained by REST", self._drain)

@@ -2,7 +2,7 @@
 """Was the demo as it should be? Pure decisions over what happened and what the clients saw.
 
 An expectation about time or amount says nothing of the director where the machine had no time for the clients
-themselves. Whether it had, their requests tell: each knows when it was due and when it began. What is missed in
+themselves. Their requests show whether it had: each knows when it was due and when it began. What is missed in
 such a step is neither met nor missed: `met` is None.
 """
 

@@ -117,7 +117,7 @@ class Host:
         return self._record.directory / f"{self.name}-{role}.log"
 
     def directory(self, purpose: str) -> Path:
-        """A directory of this host that goes away with the lab."""
+        """A directory of this host that is removed with the lab."""
         path = self._record.directory / f"{self.name}-{purpose}"
         path.mkdir(exist_ok=True)
         return path

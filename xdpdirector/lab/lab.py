@@ -169,7 +169,7 @@ def refuse_held(name: str) -> None:
 
 
 def _is_taken(name: str) -> bool:
-    """Whether somebody else has a lab of that name, or one stands there."""
+    """Whether a lab of that name exists, or another process builds it."""
     found = Record(name)
     owner = found.owner
     return owner.pid != os.getpid() if owner else found.stays

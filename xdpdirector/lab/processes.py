@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Processes told apart for certain, and ended for certain.
+"""Processes, identified and ended without mistaking one for another.
 
 A process is its number *and* its start time: a number alone may belong to another by now. Signals go through
 a pidfd, which cannot change owner between the look and the signal. Knows nothing of labs.

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Step:
-    """A stretch of the demo. From `settled` on, `weights` names who should take new connections."""
+    """One step of the demo. From `settled` on, `weights` names the backends that should get new connections."""
 
     name: str
     title: str
@@ -66,7 +66,7 @@ class Killed:
 
 @dataclass(frozen=True)
 class Restarted:
-    """The daemon was killed `at` and was ready again at `ready`; program ids as the kernel tells them."""
+    """The daemon was killed `at` and was ready again at `ready`; program ids as the kernel reports them."""
 
     at: float
     ready: float

@@ -223,7 +223,7 @@ def test_a_trace_for_people(run: Run, director: FakeDirector, capsys: pytest.Cap
         ["198.51.100.7:40000", ">", "192.0.2.10:80/tcp", "S", "forward_new", "web/web1"],
         ["198.51.100.7:40000", ">", "192.0.2.10:80/tcp", "S", "drop_denied", "web"],
     ]
-    assert shown.err == "2 decisions; 7 more were too many to tell\n"
+    assert shown.err == "2 decisions; 7 more were not reported\n"
 
 
 def test_a_trace_for_wireshark(run: Run, director: FakeDirector, tmp_path: Path) -> None:

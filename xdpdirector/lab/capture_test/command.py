@@ -44,7 +44,7 @@ class Options:
     expected: Path | None = None
     bounds: Bounds = field(default_factory=Bounds)
     name: str = "replay"
-    numbered: bool = False  # the name gets a number when somebody else has it
+    numbered: bool = False  # the name gets a number if another lab has it
 
 
 def run_replay(options: Options, say: Callable[[str], None]) -> Outcome:
@@ -129,7 +129,7 @@ def _rehearsed(
 
 
 def _document(wanted: Configuration) -> Mapping[str, Any]:
-    """For the lab's director: no checks, for nobody serves there."""
+    """For the lab's director: without checks, as no server runs there."""
     document = wanted.model_dump(mode="json", exclude_none=True, exclude={"api", "user", "checks", "lan"})
     document["interfaces"] = [FIRST_ARM.interface]
     for service in document["services"].values():

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which frames of a capture are played in a lab, when, and with which addresses. Pure.
 
-A frame is played when it is whole, fits on the wire of the lab and goes to one host: a capture's ARP, neighbour
+A frame is played when it is whole, fits on the wire of the lab and is for one host: a capture's ARP, neighbour
 discovery and multicast are no clients' requests.
 """
 

@@ -31,14 +31,14 @@ class Keepalived:
         )  # fmt: skip
 
     def stop(self) -> None:
-        """As `systemctl stop`: it tells the others that it goes, and takes the VIPs off."""
+        """As `systemctl stop`: it announces its end to the others, and removes the VIPs."""
         if self._child:
             stop(Process.of(self._child.pid), grace=10.0)
             self._child.wait(timeout=5)
             self._child = None
 
     def kill(self) -> None:
-        """As a machine that loses its power: nobody is told. The VIPs stay where they were."""
+        """As a machine that loses its power: nothing is announced. The VIPs stay where they were."""
         if self._child is None:
             return
         children = [int(each.read_text()) for each in self._directory.glob("vrrp.pid")]

@@ -38,7 +38,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PairOptions:
-    """`cycles`: how often the story is told; `watch`: seconds that each step is watched; `advert`: seconds between
+    """`cycles`: how often the steps run; `watch`: seconds that each step is watched; `advert`: seconds between
     two VRRP advertisements."""
 
     name: str = "pair"
@@ -52,7 +52,7 @@ class PairOptions:
 
 
 def run_pair(options: PairOptions, say: Say) -> Judged:
-    """Build the lab, tell the story, take the lab down."""
+    """Build the lab, run the steps, take the lab down."""
     say("building the lab: client, two directors, 3 backends and a switch, each a network namespace")
     with Lab(options.name, backends=3, directors=2, numbered=options.numbered) as lab:
         for host in lab.backends:
@@ -172,7 +172,7 @@ class Pair:
         running = [hosts[number], *(each for each in hosts if each is not hosts[number] and _has_link(each))]
         wait_until(
             lambda: [_has_vip(each) for each in running] == [True] + [False] * (len(running) - 1),
-            f"{hosts[number].name} has the VIPs, and nobody else",
+            f"{hosts[number].name} alone has the VIPs",
             60.0,
             interval=0.05,
         )

@@ -74,7 +74,7 @@ def kind(_: Stock) -> Kind:
         return Client(name, "dig", visit, None)
 
     def lasting(client: Client, *options: str, pinned: bool = False) -> Client:
-        """A line on its standard input is a query; it asks again when nobody answers."""
+        """A line on its standard input is a query, which is repeated without an answer."""
 
         def stay(vip: Address) -> Script:
             source = ("-b", f"{'::' if vip.version == 6 else '0.0.0.0'}#{next(ports)}") if pinned else ()

@@ -95,7 +95,7 @@ class Stage:
 
     @contextmanager
     def another_client(self) -> Iterator[None]:
-        """Inside the block the client host speaks from addresses of which the director never heard."""
+        """Inside the block the client host uses source addresses that are new to the director."""
         before = self._speaker
         other = self._speaker = replace(before, number=next(self._numbers))
         self._client(

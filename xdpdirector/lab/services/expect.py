@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A session of a client program that runs on a host: typed to, read from, ended. Knows nothing of what it means.
+"""A session of a client program on a host, by pipes: write, read, end. Knows no protocol.
 
-What is not read waits in the pipe: a client that downloads stands still until it is read on.
+Output that is not read stays in the pipe, so a client that downloads stops until it is read again.
 """
 
 from __future__ import annotations
@@ -73,17 +73,17 @@ class Dialogue:
         self._child.stdout.close()
 
     def say(self, text: str) -> None:
-        """Type it. A client that has ended shows when it is read."""
+        """Write to its standard input. That the client has ended is noticed by the next read."""
         with contextlib.suppress(OSError):
             os.write(self._typed, text.encode())
 
     def ask(self, timeout: float = PATIENCE) -> str:
-        """Who answers the question now."""
+        """The backend that answers the question now."""
         self.say(self._script.question)
         return self.hear(timeout)
 
     def hear(self, timeout: float = PATIENCE) -> str:
-        """Who has answered. SessionEndedError when nobody will, TimedOutError when nobody did in time."""
+        """The backend that has answered. SessionEndedError at the client's end, TimedOutError without an answer."""
         deadline = time.monotonic() + timeout
         while True:
             found = self._script.answer.search(self._heard)
@@ -94,7 +94,7 @@ class Dialogue:
                 raise SessionEndedError(self.words or "it ended without a word")
 
     def finish(self, timeout: float = PATIENCE) -> None:
-        """Say farewell and wait for the end; SessionEndedError when it is not a good one."""
+        """End the session and wait; SessionEndedError if the client fails."""
         self.say(self._script.farewell)
         self._hang_up()
         deadline = time.monotonic() + timeout
@@ -108,12 +108,12 @@ class Dialogue:
 
     @property
     def words(self) -> str:
-        """The last line that was heard and understood by nobody."""
+        """The last line that was no answer."""
         lines = [line.strip() for line in self._heard.splitlines() if line.strip()]
         return re.sub(r"\s+", " ", lines[-1])[-_WORDS:] if lines else ""
 
     def _read(self, deadline: float) -> bool:
-        """Hear more; False at the end."""
+        """Read more; False at the end."""
         ready, _, _ = select.select([self._shown], [], [], max(0.0, deadline - time.monotonic()))
         if not ready:
             raise TimedOutError(f"no answer in time; last words: {self.words!r}")

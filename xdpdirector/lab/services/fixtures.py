@@ -14,7 +14,7 @@ HOST_NAME = "services.example"
 
 
 class Stock:
-    """In `directory`, which belongs to the lab and goes with it."""
+    """In `directory`, which is removed with the lab."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory

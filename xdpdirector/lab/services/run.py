@@ -30,7 +30,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class _Talk:
-    """A session that goes on; `began` says who answered first, or what went wrong."""
+    """A running session; `began`: the backend that answered first, or the failure."""
 
     row: Row
     client: Client

@@ -83,7 +83,7 @@ def create_app(
     *,
     examine: doctor.Examine = list,
 ) -> FastAPI:
-    """The API over `director`, for whom `access` lets in; without it nothing can be changed. `answers` remembers
+    """The API of `director`, for clients known to `access`; without it nothing can be changed. `answers` remembers
     what was answered to an Idempotency-Key. `examine`: what the doctor finds."""
     # FastAPI keeps this quiet about its own fields, but only where a model's validator is made at once (`Frozen`).
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)

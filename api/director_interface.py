@@ -150,7 +150,7 @@ class Control(Protocol):
         out."""
 
     def samples(self) -> Iterator[ServiceSample | None]:
-        """What metrics tell of all services; else as `views`."""
+        """What metrics report of all services; else as `views`."""
 
     def backend(self, service: str, name: str) -> BackendView: ...
 

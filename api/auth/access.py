@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the API knows of those who come in: tokens, sessions, the audit, and what the operator wants."""
+"""The API's access: tokens, sessions, the audit, and their configuration."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Access:
 
     @classmethod
     def at(cls, path: Path, spec: ApiSpec | None = None) -> Access:
-        """Kept in the file at `path`, which is opened when it is needed, and begun anew when it is damaged."""
+        """Stored in the file at `path`, which is opened when it is needed, and replaced if it is damaged."""
         file = AccessFile(path, keeps_damaged=False)
         sessions = Sessions(path.with_name("sessions.db"))
         return cls(file, Tokens(file), Audit(file), sessions, spec or ApiSpec())

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts a changing request into the audit: before it is carried out, and what came of it.
 
-What cannot be written down is not carried out (503), unless root of this host asks over the unix socket: somebody
-has to be able to drain a backend while the disk is broken. Knows responses, not routes.
+A change that cannot be written into the audit is refused (503), except from root over the unix socket, so that a
+backend can be drained while the disk is broken. Knows responses, not routes.
 """
 
 from __future__ import annotations

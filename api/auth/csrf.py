@@ -21,7 +21,7 @@ _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def require_own_host(scheme: str, headers: Headers) -> None:
-    """NotAllowedError when the host's name can be somebody else's, who lets it lead here.
+    """NotAllowedError if the host name may be another's that resolves to this address (DNS rebinding).
 
     Such a name is one of the public DNS: it has a dot and is no address. Over TLS the certificate's names count,
     which the browser compares."""

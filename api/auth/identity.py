@@ -28,7 +28,7 @@ _HOW = "send the header 'Authorization: Bearer TOKEN'; `xdpdirector token add` m
 @dataclass(frozen=True)
 class Peer:
     """The other end of a connection: a process of this host (`uid`, `pid`), or an address and a port. `relay`: the
-    process of this host that passes on what comes from there; it lends nobody its rights."""
+    local process that forwards the connection; its rights do not count."""
 
     host: str = ""
     port: int = 0
@@ -96,23 +96,23 @@ class Known(Protocol):
 
 class TokenBook(Protocol):
     def find(self, text: str) -> Known | None:
-        """The token of that text, if there is one and it is valid now; StoreError when nobody can tell."""
+        """The token of that text, if there is one and it is valid now; StoreError if the store cannot be read."""
 
 
 class SessionTokens(Protocol):
     def of_session(self, name: str, created: datetime) -> Known | None:
-        """The token of that name that was made then, if it is valid now; StoreError when nobody can tell."""
+        """The token of that name that was made then, if it is valid now; StoreError if the store cannot be read."""
 
 
 class SessionBook(Protocol):
     def find(self, text: str) -> Session | None:
-        """The session of that text, if it is one now; StoreError when nobody can tell."""
+        """The session of that text, if it is one now; StoreError if the store cannot be read."""
 
 
 def identify(peer: Peer, authorization: str | None, tokens: TokenBook, role: Role) -> Identity:
     """A token counts wherever it comes from. `role` is that of users on the unix socket; root may do everything.
 
-    NotAuthenticatedError when nobody can be named.
+    NotAuthenticatedError if the client cannot be identified.
     """
     if authorization is not None:
         return _by_token(peer, authorization, tokens)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Which role each operation of the API needs. What has no row is refused to everybody.
 
-`read` looks; `operate` is the daily work on backends; `admin` changes services, the configuration and who may come
-in. Metrics and readiness tell of the inside, so they need `read`, also on loopback.
+`read` reads; `operate` is the daily work on backends; `admin` changes services, the configuration and access.
+Metrics and readiness show internal state, so they need `read`, also on loopback.
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ ROLES = {
     "delete_token": Role.ADMIN,
 }
 ASKING = frozenset({"explain", "check_configuration"})
-"""Operations that are POST because a question has a body. All others that are not GET change something."""
+"""Operations that are POST because their query has a body. All others that are not GET change something."""
 
 OF_ONESELF = frozenset({"end_session", "create_login_link"})
-"""Operations that change nothing but whether who asks is logged in."""
+"""Operations that change only the client's own login."""
 
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 def security(operation: str) -> dict[str, Any]:
-    """What the OpenAPI document says of it: on the unix socket nobody needs a token."""
+    """What the OpenAPI document says of it: the unix socket needs no token."""
     if operation in OPEN:
         return {"security": []}
     role = ROLES.get(operation)

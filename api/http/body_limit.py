@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a request's body may be: JSON, and not larger than befits the role of who sends it. A plain ASGI layer; it
+"""What a request's body may be: JSON, and not larger than the client's role allows. A plain ASGI layer; it
 knows no route."""
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from xdpdirector.model.access import Role
 
 LARGEST_BODY = 1 << 20
-LARGEST_OF_STRANGERS = 4 << 10
+LARGEST_UNAUTHENTICATED = 4 << 10
 LARGEST_BY_ROLE = {Role.READ: 16 << 10, Role.OPERATE: 64 << 10}
-"""Whole documents are the administrators'. Others ask a question, or change a backend."""
+"""Administrators send whole documents. Others send a query, or change a backend."""
 
 
 class BodyLimit:
@@ -30,7 +30,7 @@ class BodyLimit:
             return
         headers, received = Headers(scope=scope), 0
         identity = scope.get("state", {}).get("identity")
-        largest = LARGEST_BY_ROLE.get(identity.role, self._limit) if identity else LARGEST_OF_STRANGERS
+        largest = LARGEST_BY_ROLE.get(identity.role, self._limit) if identity else LARGEST_UNAUTHENTICATED
         limit = min(self._limit, largest)
 
         async def counted() -> Message:

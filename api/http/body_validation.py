@@ -2,8 +2,8 @@
 """Large bodies, looked at beside the loop as long reads are: parsed, and validated by the model that the endpoint
 takes.
 
-What is wrong with one is told up to a bounded number of faults. What is right is handed to the endpoint as it is:
-nobody validates it again. Knows no route.
+Faults are reported up to a bounded number. A valid body is handed to the endpoint as it is, and not validated
+again. Knows no route.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 """ETags and the conditions on them (RFC 9110, sections 8.8 and 13).
 
 An ETag is strong and names what is wanted, not what is seen: health and counters change without it. So it serves
-`If-Match` everywhere, and `If-None-Match` only where an answer has nothing but wishes in it.
+`If-Match` everywhere, and `If-None-Match` only where an answer holds desired state only.
 """
 
 from __future__ import annotations

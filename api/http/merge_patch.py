@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Merge patches (RFC 7396) and their JSON Schemas: any part of a document, with null where the default shall be.
 
-The schema says what parts there are. Whether a patch fits what is there, nobody knows before it is laid over that.
+The schema says what parts there are. Whether a patch is valid is known when it is applied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Long reads, beside the loop and bounded in cost: the health checks wait for no reader.
 
-One thread serves all who read, one read of each caller at a time, so that nobody waits for more than one read of
+One thread serves all readers, one read of each caller at a time, so that no caller waits for more than one read of
 each of the others: a second thread would only keep the loop from the interpreter for longer. What can be read on
 the loop alone is read there in pieces. The processor time of a caller's reads is counted, and who has used up its
 share waits. Knows neither what is read nor who asks.
@@ -153,7 +153,7 @@ def _uncollected() -> Iterator[None]:
 
 
 def _end(account: _Account, read: asyncio.Future[Any]) -> None:
-    """Of a read that may have nobody who waits for it any more."""
+    """Of a read whose caller may have gone."""
     account.leave()
     if not read.cancelled():
         read.exception()

@@ -50,7 +50,7 @@ def _without_name(named: BaseModel, kind: type[Spec]) -> Spec:
 
 
 class AsShown(Frozen):
-    """A body that may be what GET gave: what is only seen, and nobody can wish, is passed over."""
+    """A body that may be GET's answer: its read-only fields are ignored."""
 
     passed_over: ClassVar[frozenset[str]] = frozenset()
 

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Watches over a request while it is answered: it ends when its client has gone, or may not ask any more.
+"""Ends a request while it is answered: when its client has disconnected, or is not allowed any more.
 
-A read is given up when nobody waits for its answer; a change is carried out all the same. Who asks with a token
-that is removed or expires meanwhile is answered no further. Knows neither tokens nor routes.
+A read is cancelled when its client has gone; a change is carried out all the same. A request with a token that is
+removed or expires in between gets no further answer. Knows neither tokens nor routes.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Refuses what would be read over: query parameters that an operation does not have, and what it has, said twice.
+"""Refuses what would be ignored: query parameters that an operation does not have, and those that are given twice.
 
-A client that writes `?dry_rum=true` must not delete, and of two values nobody knows which one is meant. Knows what
-each operation declares, nothing of what it does.
+A client that writes `?dry_rum=true` must not delete, and of two values it is not known which one is meant. Knows
+what each operation declares, nothing of what it does.
 """
 
 from __future__ import annotations

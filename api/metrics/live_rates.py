@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the dashboard shows of the present second: worked out once for all who look, and only while somebody looks.
+"""What the dashboard shows of the present second: computed once for all viewers, and only while there are any.
 
 Rates come from what was counted between two looks. A look every ten seconds is kept for a quarter of an hour, also
 when nobody looks, so that a page begins with what was before. Knows counters and states, no HTTP.
@@ -34,12 +34,12 @@ from xdpdirector.model.status import (
     Vitals,
 )
 
-APART = 1.0  # seconds between two looks while somebody looks
+APART = 1.0  # seconds between two readings while there are viewers
 KEPT_APART = 10.0
 KEPT = 90  # of those
 MOST_SERVICES_KEPT = 1000
 MOST_TROUBLED = 100
-MOST_DENIED = 5000  # prefixes, of which the busiest can still be told
+MOST_DENIED = 5000  # prefixes, of which the busiest can still be found
 TOP = 20
 MANY = 250  # backends, from which on all of them are not looked at each second
 SLOWLY = (
@@ -65,7 +65,7 @@ class Counted:
         return cls(traffic.connections, traffic.packets, traffic.bytes, over)
 
     def since(self, before: Counted | None, seconds: float) -> Counted | None:
-        """A second's worth; None when that cannot be told. Counters that went back began anew."""
+        """Rates by second; None if unknown. Counters that went back were reset."""
         if before is None or seconds <= 0:
             return None
         return Counted(
@@ -233,7 +233,7 @@ class Pulse:
     async def _present(self) -> dict[str, bytes]:
         """By topic, as JSON."""
         before, topics = self._last, frozenset[str]().union(*(each.topics for each in self._viewers))
-        if before is not None and self._clock() - before.moment < APART / 4:  # too near to tell a rate
+        if before is not None and self._clock() - before.moment < APART / 4:  # too close for a rate
             before = self._earlier
         if before is not None and self._clock() - before.moment > 2 * KEPT_APART:
             before = None

@@ -29,7 +29,7 @@ _OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))
 
 @dataclass(frozen=True)
 class Look:
-    """All that a scrape tells. `mac_changes`: by a backend's address."""
+    """All that a scrape reports. `mac_changes`: by a backend's address."""
 
     readiness: Readiness
     services: list[ServiceSample]
@@ -46,7 +46,7 @@ class Look:
 
 @dataclass(frozen=True)
 class _Row:
-    """One number of a backend; none of those for whom `value` says None."""
+    """One number for each backend; none where `value` is None."""
 
     name: str
     text: str

@@ -164,6 +164,6 @@ async def roll_back(
 
 
 async def _written(plan: Plan, director: Control, reader: Reader) -> Response:
-    """Beside the loop, and refused to nobody: what it tells of is done. It may have thousands of changes."""
+    """Beside the loop, without a queue limit: the change is made. It may have thousands of entries."""
     tag = etag(director.tag())
     return Response(await reader.read_at_last(plan.model_dump_json), media_type=JSON, headers={"etag": tag})

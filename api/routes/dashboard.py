@@ -66,7 +66,7 @@ class File:
 
 
 class Files:
-    """What is in `place`, kept in memory until it is built anew."""
+    """The files in `place`, kept in memory until they are built again."""
 
     def __init__(self, place: Path = PLACE) -> None:
         self._place = place
@@ -118,7 +118,7 @@ async def get_dashboard(request: Request, access: AccessDep, name: str = "") -> 
     if file is None and files.find(INDEX) is None:
         return PlainTextResponse(NOT_BUILT, HTTPStatus.SERVICE_UNAVAILABLE, HEADERS)
     if file is None:
-        raise NotFoundError("The dashboard has no such file: load it anew.")
+        raise NotFoundError("The dashboard has no such file: reload the page.")
     headers = {**HEADERS, "cache-control": file.cache, "etag": file.tag, "vary": "accept-encoding"}
     if file.tag in request.headers.get("if-none-match", ""):
         return Response(status_code=HTTPStatus.NOT_MODIFIED, headers=headers)

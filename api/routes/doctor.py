@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """/v1/doctor: the machine, the network and the daemon, each with evidence and remedy, as `xdpdirector doctor` says.
 
-The doctor is brought by who starts the daemon. One examination at a time, for all who ask.
+The daemon hands in the doctor. One examination at a time, for all clients.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from xdpdirector.api.http.request_models import Items
 from xdpdirector.api.routers import new_router
 from xdpdirector.model.fields import Frozen
 
-KEPT = 2.0  # seconds in which nobody examines again
+KEPT = 2.0  # seconds for which a result is used again
 
 router = new_router(prefix="/v1/doctor", tags=["network"])
 

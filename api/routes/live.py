@@ -41,7 +41,7 @@ LastEventId = Annotated[int | None, Header(description="With the events behind t
 
 
 class _Ending(StreamingResponse):
-    """A stream whose generator ends with it, and not when somebody collects it."""
+    """A stream whose generator ends with it, and not when it is garbage-collected."""
 
     media_type = "text/event-stream"
 

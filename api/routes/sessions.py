@@ -167,7 +167,7 @@ async def create_login_link(identity: IdentityDep, access: AccessDep, response: 
 
 @router.delete("/{session}", status_code=status.HTTP_204_NO_CONTENT)
 async def delete_session(session: SessionId, access: AccessDep) -> None:
-    """End somebody's session: it lets nobody in any more."""
+    """End a session."""
     await to_its_end(partial(access.sessions.end, session))
 
 

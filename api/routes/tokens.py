@@ -19,7 +19,7 @@ TokenName = Annotated[str, Path(description="A token's name", examples=["prometh
 
 
 class NewToken(Token):
-    """A token with its text, `token`, which nobody can ask for again."""
+    """A token with its text, `token`, which cannot be shown again."""
 
     token: str
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/v1/trace: what becomes of packets, packet by packet, as server-sent events while somebody watches."""
+"""/v1/trace: the decision about each packet, as server-sent events."""
 
 from __future__ import annotations
 

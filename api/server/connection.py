@@ -144,7 +144,7 @@ class Connection(H11Protocol):
         return self._timeouts.request if self._admitted.is_authenticated else self._timeouts.unauthenticated
 
     def _has_left(self) -> bool:
-        """Nobody reads from it at present, so that nobody else sees it."""
+        """Whether the client has closed it while reading is paused, so that the transport does not notice."""
         ends = self.transport.get_extra_info("socket")
         if ends is None or self.transport.is_closing():
             return False

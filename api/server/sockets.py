@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opens the sockets that the API listens on: the unix socket always, TCP addresses when tokens can be told.
+"""Opens the sockets that the API listens on: the unix socket always, TCP addresses if tokens can be checked.
 
 Knows files, addresses and modes; no routes.
 """
@@ -44,7 +44,7 @@ def open_sockets(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[Lis
 
 class Certificates:
     """The files of the API's TLS, read again for connections from now on: when they are others, and when asked for.
-    What cannot be used changes nothing, and is told."""
+    Files that cannot be used change nothing, and are reported."""
 
     def __init__(
         self, spec: ApiSpec, listening_sockets: Sequence[ListeningSocket], *, look_apart: float = LOOK_APART
@@ -91,17 +91,17 @@ class Certificates:
 
 
 def _may_listen(spec: ApiSpec, tokens: Tokens) -> bool:
-    """False when nobody can tell who may come in: a broken file must not keep the director from its work."""
+    """False if tokens cannot be checked: a damaged file must not stop the director."""
     try:
         require_tokens(spec, tokens)
     except StoreError as error:
-        log.error("the API listens on no TCP address, because no token can be told: %s", error.detail)
+        log.error("the API listens on no TCP address, because tokens cannot be checked: %s", error.detail)
         return False
     return True
 
 
 def require_tokens(spec: ApiSpec, tokens: Tokens) -> None:
-    """ConfigurationError when there is a TCP address and nobody could come in there."""
+    """ConfigurationError if there is a TCP address and no client could be authenticated there."""
     if spec.listen and not tokens.any_valid():
         raise ConfigurationError(
             f"api.listen has {spec.listen[0]}, and there is no valid token: make one with "
@@ -111,7 +111,7 @@ def require_tokens(spec: ApiSpec, tokens: Tokens) -> None:
 
 @contextlib.contextmanager
 def unix_socket(path: Path, group: str | None = None) -> Iterator[socket.socket]:
-    """For user and group (0660). The instance's lock is held, so an old one belongs to nobody."""
+    """For user and group (0660). The instance's lock is held, so no process uses an old one."""
     path.unlink(missing_ok=True)
     with socket.socket(socket.AF_UNIX) as listening:
         before = os.umask(0o117 if group is None else 0o177)

@@ -68,7 +68,7 @@ def test_strangers_take_no_place_of_who_has_said_who_it_is() -> None:
         counts.enter(address(10 + number))
 
     assert expelled == []
-    assert friend.is_inside
+    assert friend.is_open
 
 
 def test_an_administrator_finds_a_place_when_others_have_taken_all() -> None:

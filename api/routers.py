@@ -32,8 +32,15 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class ControlledRoute(APIRoute):
     """Answers only clients that access control lets pass."""
 
+    is_last_of_path = False
+    """It answers the methods that no route of its path has. So a request belongs to the first path that matches: a
+    path with a literal is registered before one with a parameter in its place."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child_scope = super().matches(scope)
+        return Match.FULL if match is Match.PARTIAL and self.is_last_of_path else match, child_scope
+
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The router calls it for other methods, too, when no route of the path has the method."""
         if scope["method"] in (self.methods or ()):
             await _controlled(self.name, super().handle, scope, receive, send)
         else:
@@ -77,6 +84,8 @@ def install(app: FastAPI, routers: Iterable[APIRouter], control: AccessControl) 
     app.state.access_control = control
     for router in routers:
         app.router.routes += router.routes
+    for route in {route.path: route for route in app.routes if isinstance(route, ControlledRoute)}.values():
+        route.is_last_of_path = True
     app.router.redirect_slashes = False  # the router would redirect before access control
     app.router.default = _no_route
 

@@ -29,7 +29,9 @@ SOON = 90.0  # seconds for one thing of it
 def _lacking() -> str:
     if not CHROMIUM.exists():
         return f"{CHROMIUM} is missing: apt install chromium"
-    if not (WEB / "node_modules/.brought").exists() or not _node():  # the mark of tools/dashboard: all is there
+    if (
+        not (WEB / "node_modules/.brought").exists() or not _node()
+    ):  # the mark of tools/dashboard: all is there
         return "the dashboard's tools are missing: ./lab dashboard"
     return ""
 

@@ -130,8 +130,8 @@ def test_over_tls_the_cookie_stays_there(tmp_path: Path) -> None:
     """And no plain page of the host can set it: its name says so to browsers."""
     certificate = made(tmp_path, "director")
     listening = socket.create_server(("127.0.0.1", 0))
-    doors = [ListeningSocket(listening, tls.context(TlsSpec(**certificate._asdict())))]
-    with ApiServer(FakeDirector(), tmp_path / "api.sock", doors=doors) as server:
+    sockets = [ListeningSocket(listening, tls.context(TlsSpec(**certificate._asdict())))]
+    with ApiServer(FakeDirector(), tmp_path / "api.sock", listening_sockets=sockets) as server:
         trusting = ssl.create_default_context(cafile=certificate.certificate)
         trusting.check_hostname = False
         connection = http.client.HTTPSConnection(*listening.getsockname(), timeout=60, context=trusting)

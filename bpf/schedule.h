@@ -14,6 +14,9 @@
  *   nq   active + 1, or 0 if idle  yes
  *   fo   1                         yes     so the highest weight
  *   ovf  1                         yes     only members with no more active than weight
+ *   twos 257 active + inactive     yes     of two members that are drawn by weight
+ *
+ * dh: the VIP's hash names a member, whatever its cost.
  *
  * With weights `served` interleaves smoothly (D'Hondt's method). The daemon keeps the members' counts
  * close to each other: see service_plan.py. */
@@ -148,6 +151,65 @@ static __always_inline bool is_below_threshold(u32 backend)
 	return load && load_active(load, backend) + load_inactive(load, backend) < (s64)load->bound;
 }
 
+/* dh: 256 buckets that are dealt to the members in turn (kernel net/netfilter/ipvs: ip_vs_dh.c). */
+static __always_inline u32 destination_member(const struct service *service,
+					      const struct member_list *list,
+					      const struct load_list *all,
+					      const struct front *front)
+{
+	struct rules rules = {};
+	u32 folded = ntohl(front->address[0] ^ front->address[1] ^ front->address[2] ^
+			   front->address[3]);
+	u64 bucket = (folded * 0x61c88647U) >> 24, word, backend, weight;
+	u32 count = service->members;
+
+	if (!count)
+		return NO_BACKEND;
+	word = *(const u64 *)&list->of[opaque((u32)bucket % count) & (MAX_MEMBERS - 1)];
+	backend = opaque(word & 0xffff);
+	weight = word >> 16 & 0xffff & ~mask_if_out(front, word >> 32);
+	if (backend >= MAX_BACKENDS)
+		return NO_BACKEND;
+	member_cost(service, &rules, &all->of[backend], backend, &weight);
+	return weight ? backend : NO_BACKEND;
+}
+
+/* twos: two draws by weight, of which the one with the lower cost per weight takes the connection;
+ * the first, if they cost the same. A flow always draws the same two. See schedule_other_member for
+ * how one is drawn. */
+static __always_inline u32 cheaper_of_two(const struct packet *packet,
+					  const struct service *service,
+					  const struct member_list *list,
+					  const struct load_list *all, const struct front *front)
+{
+	struct best one = { .member = opaque(NO_BACKEND) }, other = one;
+	u64 seed = (u64)flow_hash(packet, service) << 16, total = 0;
+	struct rules rules = {};
+	u32 count = service->members;
+
+	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
+		u64 word = *(const u64 *)&list->of[i], backend = opaque(word & 0xffff);
+		u64 weight = word >> 16 & 0xffff & ~opaque(mask_if_out(front, word >> 32)), cost;
+		u64 draw = golden_hash(seed + 2 * i) * GOLDEN_RATIO >> 32;
+		u64 other_draw = golden_hash(seed + 2 * i + 1) * GOLDEN_RATIO >> 32, is_drawn;
+
+		if (backend >= MAX_BACKENDS)
+			break;
+		cost = member_cost(service, &rules, &all->of[backend], backend, &weight);
+		cost &= ~opaque(mask_if_negative(cost));
+		total += weight;
+		word = weight << 16 | backend;
+		is_drawn = opaque(mask_if_negative((draw * total >> 32) - weight));
+		one.member = select_by_mask(is_drawn, word, one.member);
+		one.cost = select_by_mask(is_drawn, cost, one.cost);
+		is_drawn = opaque(mask_if_negative((other_draw * total >> 32) - weight));
+		other.member = select_by_mask(is_drawn, word, other.member);
+		other.cost = select_by_mask(is_drawn, cost, other.cost);
+	}
+	keep_cheaper(&one, other.member, other.member >> 16, other.cost);
+	return one.member & 0xffff;
+}
+
 static __always_inline bool has_plain_costs(const struct service *service)
 {
 	return service->flags & SERVICE_UNBOUNDED && service->cost_active == PLAIN_ACTIVE &&
@@ -160,7 +222,8 @@ static __always_inline bool is_up_everywhere(const struct front *front)
 }
 
 /* NO_BACKEND if no member takes a connection. */
-static __always_inline u32 schedule_member(const struct service *service,
+static __always_inline u32 schedule_member(const struct packet *packet,
+					   const struct service *service,
 					   const struct scratch *scratch)
 {
 	u32 service_index = scratch->service, front_number = scratch->front;
@@ -170,6 +233,14 @@ static __always_inline u32 schedule_member(const struct service *service,
 
 	if (!list || !all || !front)
 		return NO_BACKEND;
+	switch (service->choice) {
+	case CHOICE_DESTINATION:
+		return destination_member(service, list, all, front);
+	case CHOICE_TWO:
+		return cheaper_of_two(packet, service, list, all, front);
+	default:
+		break;
+	}
 	if (opaque(has_plain_costs(service) & is_up_everywhere(front)))
 		return cheapest_member(service, list, all, front, true);
 	return cheapest_member(service, list, all, front, false);

@@ -340,7 +340,7 @@ static __always_inline enum reason schedule(const struct packet *packet,
 		note_fact(FACT_CLIENT);
 	} else if (select_backend(selection,
 				  is_ring ? scratch->slot.is.backend
-					  : schedule_member(service, scratch),
+					  : schedule_member(packet, service, scratch),
 				  scratch->front)) {
 		count_served(service, selection->index);
 	} else if (is_ring && is_down_for_vip(selection)) {

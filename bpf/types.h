@@ -46,6 +46,13 @@ enum service_flags {
 	SERVICE_ONE_PACKET = 128,   /* UDP: no conntrack records */
 };
 
+/* Which of its members a service without a ring considers. */
+enum service_choice {
+	CHOICE_ALL = 0,
+	CHOICE_DESTINATION = 1, /* dh: the one that the VIP's hash names */
+	CHOICE_TWO = 2,		/* twos: two, drawn by weight */
+};
+
 /* What to do with a packet that has no usable backend. */
 enum policy {
 	POLICY_REJECT = 0,
@@ -224,6 +231,8 @@ struct service {
 	__be32 client_mask6[4];
 	u32 persistence; /* jiffies after the client's last new connection */
 	u32 assured_after; /* ticks (bpf/conntrack_table.h) after its second packet that make a flow assured */
+	u32 choice; /* enum service_choice */
+	u32 pad;
 	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/conntrack_table.h) */
 	u32 stays
 		[MAX_STATES]; /* SEEN_NOW + ticks in which data does not change the record; 0: never */

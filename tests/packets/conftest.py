@@ -16,7 +16,7 @@ from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
 SIZES = Sizes(
-    services=16,
+    services=24,
     backends=64,
     listeners=64,
     connections=4096,

@@ -13,7 +13,7 @@ from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
 
-SERVICES, BACKENDS, LISTENERS, SLOTS = 16, 64, 64, 1 << 16
+SERVICES, BACKENDS, LISTENERS, SLOTS = 24, 64, 64, 1 << 16
 """What the world has room for."""
 
 
@@ -51,7 +51,7 @@ def test_backends_that_go_make_room_for_those_that_come(world: w.World) -> None:
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        ([of(f"s{n}", n, members=()) for n in range(SERVICES + 1)], "16 services, and 17 are wanted"),
+        ([of(f"s{n}", n, members=()) for n in range(SERVICES + 1)], "24 services, and 25 are wanted"),
         ([of("s", 1, members=members(0, BACKENDS + 1))], "64 backends, and 65 are wanted"),
         (
             [

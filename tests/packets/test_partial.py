@@ -22,7 +22,7 @@ from xdpdirector.model import Address, Listener, Persistence, Scheduler
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 61)
 V4, V6, OTHER = (ip_address(text) for text in (w.VIP, w.VIP6, "192.0.2.11"))
-SCHEDULERS = [scheduler.value for scheduler in Scheduler if scheduler not in ("fo", "ovf")]
+SCHEDULERS = [scheduler.value for scheduler in Scheduler if scheduler not in ("fo", "ovf", "dh")]
 RINGS = ["mh", "sh"]
 
 Frame = Callable[..., Packet]

@@ -118,6 +118,8 @@ def plans(other_interface: int) -> list[ServicePlan]:
         named("sed", "sed", ".110/tcp", ".110/udp", "110/tcp", members=odd, on_down="schedule"),
         named("ovf", "ovf", ".143/tcp", ".143/udp", on_unknown="schedule"),
         named("fo", "fo", ".1500/udp", ".1024-1151/tcp"),
+        named("twos", "twos", "993/tcp", "993/udp", members=full),
+        named("dh", "dh", "995/tcp", ".995/tcp", "995/udp", members=full),
     ]
 
 
@@ -127,6 +129,7 @@ def replace_keep(persistence: Persistence) -> Persistence:
 
 PORTS = tuple(
     [(TCP, port) for port in (80, 80, 8080, 25, 443, 22, 8443, 8443, 21, 20, 1030, 5353, 81, 82, 110, 143, 7)]
+    + [(protocol, port) for protocol in (TCP, UDP) for port in (993, 995)]
     + [(UDP, port) for port in (53, 53, 8080, 25, 443, 22, 8443, 500, 1500, 5353, 82, 110, 143, 7)]
     + [(UDP, 81)] * (1)
     + [(47, 0), (50, 0), (132, 0)]

@@ -101,6 +101,39 @@ def test_each_scheduler_does_what_it_is_defined_to_do(
             loads[by].inactive += 1
 
 
+def test_destination_hashing_gives_a_vip_to_one_backend(world: w.World) -> None:
+    """The VIP's bucket of 256 is that of ip_vs_dh.c, and the buckets are dealt to the backends in turn."""
+    bucket = (0xC000020A * 0x61C88647 & 0xFFFFFFFF) >> 24  # 192.0.2.10
+    for count in (1, 2, 3):
+        world.empty()
+        world.apply(pool("dh", (1, 1, 1)[:count]))
+
+        assert set(opened(world, 20)) == {NAMES[bucket % count]}
+
+
+def test_destination_hashing_replaces_nobody(world: w.World) -> None:
+    """Where the bucket's backend takes nothing, nobody does. Otherwise weights do not matter."""
+    owner = (0xC000020A * 0x61C88647 & 0xFFFFFFFF) >> 24
+    weights = [5, 5, 5]
+    weights[owner % 3] = 0
+    world.apply(pool("dh", (weights[0], weights[1], weights[2])))
+
+    assert world.send(w.tcp("S")).reason == "reject_empty"
+
+
+def test_the_power_of_two_choices_levels_loads(world: w.World) -> None:
+    """Of two draws the cheaper: nobody can be far behind, and who has no weight gets nothing."""
+    world.apply(pool("twos", (1, 3, 0)))
+
+    counts = Counter(opened(world, 400))
+
+    assert counts.keys() == {"web1", "web2"}
+    assert 60 <= counts["web1"] <= 140  # a quarter: the flows' ports, and so their draws, are always the same
+    world.empty()
+    world.apply(pool("twos", (0, 0, 0)))
+    assert world.send(w.tcp("S")).reason == "reject_empty"
+
+
 def test_weighted_round_robin_interleaves(world: w.World) -> None:
     world.apply(pool("wrr", (3, 1)))
 

@@ -126,6 +126,8 @@ _SCHEDULED = {
     Scheduler.NQ: "{0} is idle, or else promises the shortest delay",
     Scheduler.FO: "{0} has the highest weight of those that are up",
     Scheduler.OVF: "{0} has the highest weight of those that have not more connections than that",
+    Scheduler.DH: "{0} is the backend that the VIP's hash names",
+    Scheduler.TWOS: "{0} has the lesser load for its weight of two that the flow draws",
     Scheduler.MH: "{0} owns the flow's slot of the ring",
     Scheduler.SH: "{0} owns the client's slot of the ring",
 }

@@ -44,6 +44,7 @@ def service_fields(
         "cost_inactive": cost.inactive,
         "cost_served": cost.served,
         "cost_fixed": cost.fixed,
+        "choice": enums["service_choice"][f"CHOICE_{cost.choice}"],
         "fallback": indices[plan.fallback] if plan.fallback else NO_BACKEND,
         "guard": guard_flags(
             enums["guard_flags"],

@@ -49,6 +49,7 @@ class Cost:
     weighted: bool = False
     idle_first: bool = False
     within_weight: bool = False
+    choice: str = "ALL"
 
 
 COSTS = {
@@ -60,6 +61,8 @@ COSTS = {
     Scheduler.NQ: Cost(active=1, fixed=1, weighted=True, idle_first=True),
     Scheduler.FO: Cost(fixed=1, weighted=True),
     Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
+    Scheduler.DH: Cost(fixed=1, choice="DESTINATION"),
+    Scheduler.TWOS: Cost(active=257, inactive=1, weighted=True, choice="TWO"),
     Scheduler.MH: Cost(),
     Scheduler.SH: Cost(),
 }

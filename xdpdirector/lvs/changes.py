@@ -21,7 +21,7 @@ from xdpdirector.model.listener import Address
 OwnAddress = Callable[[int, frozenset[Address]], Address | None]
 """An address of this machine, of IP version 4 or 6, that is none of those."""
 
-MISSING_SCHEDULERS = ("dh", "lblc", "lblcr", "twos")
+MISSING_SCHEDULERS = ("lblc", "lblcr")
 NO_SUCH = "No such service"
 UNDEFINED = "Service not defined"
 UNKNOWN_SCHEDULER = "Scheduler or persistence engine not found"

@@ -16,7 +16,7 @@ from xdpdirector.model.durations import parse_duration
 from xdpdirector.model.listener import ANY_PORT, Address, Listener
 
 Document = Mapping[str, Any]
-SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "mh", "fo", "ovf")
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "mh", "fo", "ovf", "dh", "twos")
 RINGS = ("sh", "mh")
 FLAGS, PORT, ADDRESS = "ipvsadm/flags", "ipvsadm/port", "ipvsadm/address"
 """Labels: of a service, of a backend, of a backend."""

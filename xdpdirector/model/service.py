@@ -44,7 +44,8 @@ class AdminState(StrEnum):
 
 
 class Scheduler(StrEnum):
-    """ipvsadm's names and meanings; `wrr` interleaves smoothly, `sh` is consistent as `mh` is."""
+    """ipvsadm's names and meanings; `wrr` interleaves smoothly, `sh` is consistent as `mh` is. `dh` chooses by the
+    VIP alone, so it divides the VIPs of a service among its backends."""
 
     RR = "rr"
     WRR = "wrr"
@@ -56,6 +57,8 @@ class Scheduler(StrEnum):
     MH = "mh"
     FO = "fo"
     OVF = "ovf"
+    DH = "dh"
+    TWOS = "twos"
 
     @property
     def is_ring(self) -> bool:

@@ -262,7 +262,7 @@ class Director:
         kept = backend = self._kept(service, packet)
         is_avoided = False
         if backend is None:
-            backend = slot.owner if slot else service.least_costly(packet.vip)
+            backend = slot.owner if slot else service.scheduled(packet)
             is_avoided = bool(slot and backend and backend.serves and not backend.serves_at(packet.vip))
             if is_avoided:
                 backend = service.any_other(packet)

@@ -34,6 +34,8 @@ COSTS = {
     Scheduler.NQ: Cost(active=1, fixed=1, weighted=True, idle_first=True),
     Scheduler.FO: Cost(fixed=1, weighted=True),
     Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
+    Scheduler.TWOS: Cost(active=257, inactive=1, weighted=True),
+    Scheduler.DH: Cost(),
 }
 
 
@@ -163,7 +165,45 @@ class Service:
                 drawn = self.backends[member.name]
         return drawn
 
-    def least_costly(self, vip: bytes) -> Backend | None:
+    def scheduled(self, packet: Packet) -> Backend | None:
+        """Who has a new connection, without a ring."""
+        if self.plan.scheduler is Scheduler.DH:
+            return self._of_destination(packet.vip)
+        if self.plan.scheduler is Scheduler.TWOS:
+            return self._cheaper_of_two(packet)
+        return self._least_costly(packet.vip)
+
+    def _of_destination(self, vip: bytes) -> Backend | None:
+        """ip_vs_dh.c: 256 buckets, dealt to the servers in turn; a server that takes nothing is not replaced."""
+        seats = self.places[: len(self.plan.members)]
+        folded = 0
+        for start in range(0, len(vip), 4):
+            folded ^= int.from_bytes(vip[start : start + 4], "big")
+        bucket = (folded * 0x61C88647 & 0xFFFFFFFF) >> 24
+        if not seats:
+            return None
+        backend, weight = seats[bucket % len(seats)]
+        able = weight and backend.takes_more() and ip_address(vip) not in backend.plan.out
+        return backend if able else None
+
+    def _cheaper_of_two(self, packet: Packet) -> Backend | None:
+        """ip_vs_twos.c: two draws by weight, here by the flow's hash; the first, if they cost the same."""
+        seed, total = ring_hash(packet, hashes_port=True) << 16, 0
+        drawn: list[tuple[Fraction, Backend] | None] = [None, None]
+        for number, (backend, weight) in enumerate(self.places[: len(self.plan.members)]):
+            if not weight or not backend.takes_more() or ip_address(packet.vip) in backend.plan.out:
+                continue
+            total += weight
+            price = 257 * backend.active + backend.inactive
+            for which in (0, 1):
+                draw = (_spread(seed + 2 * number + which) * SPREAD & MASK) >> 32
+                if draw * total >> 32 < weight:
+                    drawn[which] = Fraction(max(0, price), weight), backend
+        if drawn[0] is None or drawn[1] is None:
+            return None
+        return drawn[1][1] if drawn[1][0] < drawn[0][0] else drawn[0][1]
+
+    def _least_costly(self, vip: bytes) -> Backend | None:
         """The first of those that cost least."""
         cost = COSTS[self.plan.scheduler]
         best, least = None, float("inf")

@@ -213,7 +213,7 @@ SAVED = f"""\
 -A -t {VIP}:80 -s wrr -p 600
 -a -t {VIP}:80 -r 192.0.2.21:80 -g -w 3
 -a -t {VIP}:80 -r 192.0.2.22:80 -m -w 1
--A -u {VIP}:53 -s dh
+-A -u {VIP}:53 -s lblcr
 -L -n
 -A -f 1 -s wlc
 -a -f 1 -r 192.0.2.23:0 -g -w 1

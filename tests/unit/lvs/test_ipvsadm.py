@@ -236,7 +236,7 @@ def test_a_usage_error_ends_the_file(run: Run, services: Callable[[], dict[str, 
         ("-A -f 9", 2, "firewall mark 9 stands for no IPv4 listener here"),
         ("-A -f 1 -6", 2, "firewall mark 1 stands for no IPv6 listener here"),
         (
-            f"-A -t {VIP}:81 -s dh",
+            f"-A -t {VIP}:81 -s lblc",
             255,
             "Scheduler or persistence engine not found\nipvsadm: this director has rr",
         ),

@@ -151,7 +151,8 @@ static __always_inline bool is_below_threshold(u32 backend)
 	return load && load_active(load, backend) + load_inactive(load, backend) < (s64)load->bound;
 }
 
-/* dh: 256 buckets that are dealt to the members in turn (kernel net/netfilter/ipvs: ip_vs_dh.c). */
+/* dh: 256 buckets that are dealt to the members in turn (kernel net/netfilter/ipvs:
+ * ip_vs_dh_reassign()). */
 static __always_inline u32 destination_member(const struct service *service,
 					      const struct member_list *list,
 					      const struct load_list *all,

@@ -66,6 +66,7 @@ def _live(trial: Trial, packages: Sequence[str], later: str, course: Course, say
         "installing": lambda: trial.install(" ".join(f"/root/{name}" for name in packages)),
         "making it a backend": trial.become_backend,
         "configuring and starting": trial.start,
+        "checking by a program": trial.check_by_program,
         "judging the daemon's unit": trial.judge,
         "reloading": trial.reload,
         "hanging": trial.hang,

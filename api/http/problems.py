@@ -137,6 +137,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     broken = not_json(error)
     found = [broken] if broken else faults(request, error)
+    _forget_frames(error)
     status = HTTPStatus.BAD_REQUEST if broken else HTTPStatus.UNPROCESSABLE_ENTITY
     kind = errors.InvalidRequestError
     return answer(request, status, kind.slug, kind.title, _sentence(found), faults=found)
@@ -169,6 +170,15 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
     kind = errors.DirectorError
     detail = "The director met an error that it does not know. Its log has the details."
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, kind.slug, kind.title, detail)
+
+
+def _forget_frames(error: RequestValidationError) -> None:
+    """What a validator raised stands in the list of faults, and the list in a frame of its traceback: a cycle,
+    which would have to be collected with all that the frames know."""
+    for item in error.errors():
+        raised = item.get("ctx", {}).get("error")
+        while isinstance(raised, BaseException):
+            raised.__traceback__, raised = None, raised.__cause__ or raised.__context__
 
 
 def _sentence(faults: Sequence[Fault], shown: int = 3) -> str:

@@ -13,6 +13,7 @@ import asyncio
 import gc
 import json
 import time
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -177,9 +178,11 @@ class Reader:
         """See `Reading.in_turns`."""
         return await self._reading.in_turns(self._caller, pieces)
 
-    async def in_a_stream(self, pieces: Iterable[bytes]) -> bytes:
-        """All of them. A stream that has begun is refused nothing: it waits, and is told what it missed."""
-        return b"".join(await self._reading.in_turns(self._caller, pieces, most=WAITING + STREAMS))
+    async def in_a_stream(self, pieces: Iterable[bytes], last: int | None = None) -> bytes:
+        """All of them, or the last so many that are not empty. A stream that has begun is refused nothing: it
+        waits, and is told what it missed."""
+        made = await self._reading.in_turns(self._caller, pieces, most=WAITING + STREAMS)
+        return b"".join(deque(filter(None, made), maxlen=last))
 
 
 def reader_of(request: Request) -> Reader:

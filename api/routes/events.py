@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Annotated
 
@@ -57,9 +56,7 @@ async def follow_events(
     events = director.events
     with events.subscribe(last_event_id) as subscription:
         if last and last_event_id is None:
-            latest = deque[bytes](maxlen=last)
-            latest.extend(filter(None, await reader.in_turns(_sent(events.since(0)[1], wanted))))
-            yield b"".join(latest)
+            yield await reader.in_a_stream(_sent(events.since(0)[1], wanted), last)
         while True:
             ends = not follow or events.closed
             gap, found = await subscription.take(0 if ends else ALIVE_EVERY)

@@ -171,10 +171,12 @@ async def test_a_stream_that_has_begun_is_refused_nothing() -> None:
     ]
     await asyncio.sleep(0)
     stream = asyncio.create_task(Reader(reading, "reader").in_a_stream([b"a", b"b"]))
+    latest = asyncio.create_task(Reader(reading, "reader").in_a_stream([b"a", b"", b"b", b"c"], 2))
     await asyncio.sleep(0)
     gate.set()
 
     assert await stream == b"ab"
+    assert await latest == b"bc"
     await asyncio.gather(*waiting)
 
 

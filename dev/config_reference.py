@@ -126,6 +126,8 @@ def _kind(field: dict[str, Any], parts: dict[str, Any]) -> str:
     if words := field.get("enum", [field["const"]] if "const" in field else []):
         return ", ".join(f"`{word}`" for word in words)
     pattern = field.get("pattern", "")
+    if words := [_kind(each, parts) for each in field.get("oneOf", ()) if "enum" in each]:
+        return f"{', '.join(words)}, or keys below"
     if "oneOf" in field or "discriminator" in field:
         return "keys below"
     if pattern == f"^{DURATION}$":

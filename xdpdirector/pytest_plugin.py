@@ -131,9 +131,18 @@ def xdp_labs(request: pytest.FixtureRequest, xdp_root: None) -> Iterator[Callabl
     with ExitStack() as stack:
         made: list[Lab] = []
 
-        def make(*, backends: int = 3, two_arm: bool = False, directors: int = 1) -> Lab:
+        def make(
+            *, backends: int = 3, two_arm: bool = False, directors: int = 1, router: bool = False
+        ) -> Lab:
             name = f"t_{module}_{len(made)}"
-            lab = Lab(name, backends=backends, two_arm=two_arm, directors=directors, numbered=True)
+            lab = Lab(
+                name,
+                backends=backends,
+                two_arm=two_arm,
+                directors=directors,
+                router=router,
+                numbered=True,
+            )
             made.append(lab)
             return stack.enter_context(lab)
 

@@ -33,3 +33,8 @@ class FakeVips:
 
     def is_routed(self, address: Address) -> bool:
         return address in self.routed
+
+    def look_soon(self) -> None: ...
+
+    def notes(self) -> list[str]:
+        return []

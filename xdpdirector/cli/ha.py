@@ -11,7 +11,12 @@ import typer
 from xdpdirector.cli.context import target
 from xdpdirector.errors import InvalidRequestError
 
-Interface = Annotated[str | None, typer.Option(help="Where the VIPs stand; by default the first interface.")]
+Interface = Annotated[
+    str | None,
+    typer.Option(
+        help="Where the VIPs stand; by default the first interface, or that of `vips: {on: dummy}`."
+    ),
+]
 
 
 def keepalived_config(
@@ -73,7 +78,7 @@ def bird_config(
     text = render(
         Bgp(
             vips=_vips(wanted),
-            interface=interface or wanted["interfaces"][0],
+            interface=interface or _of_vips(wanted),
             router_id=router_id,
             asn=asn,
             routers=_addresses(router),
@@ -82,6 +87,12 @@ def bird_config(
         )
     )
     sys.stdout.write(text)
+
+
+def _of_vips(wanted: dict[str, Any]) -> str:
+    """The interface where they stand."""
+    vips = wanted.get("vips")
+    return str(vips["interface"] if isinstance(vips, dict) else wanted["interfaces"][0])
 
 
 def _vips(wanted: dict[str, Any]) -> list[Any]:

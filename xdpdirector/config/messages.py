@@ -109,6 +109,10 @@ class _Fault:
                 tag = _child(node, schema["discriminator"]["propertyName"])
                 branch = schema["discriminator"]["mapping"].get(tag) if isinstance(tag, str) else None
                 return {**self._resolved({"$ref": branch}, node), "tag": tag} if branch else schema
+            elif "oneOf" in schema:  # words, or a mapping: their tags in pydantic's `loc` are called so
+                tag = "mapping" if isinstance(node, dict) else "word"
+                branch = next(one for one in schema["oneOf"] if ("$ref" in one) == (tag == "mapping"))
+                return {**self._resolved(branch, node), "tag": tag}
             elif {"type": "null"} in schema.get("anyOf", []):
                 schema = next(one for one in schema["anyOf"] if one != {"type": "null"})
             else:

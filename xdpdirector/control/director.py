@@ -204,12 +204,16 @@ class Director:
         """Counts of the health checks and their results."""
         return self._tallies()
 
-    def readiness(self) -> Readiness:
-        problems = [
+    def problems(self) -> list[str]:
+        """A sentence for each thing for which this director is not ready."""
+        return [
             *self._reconciler.problems(),
             *self._carriers.problems(),
             *filter(None, [self.guard.trouble, self._reconciler.waiting(), self.sync.waiting()]),
         ]
+
+    def readiness(self) -> Readiness:
+        problems = self.problems()
         return Readiness(
             ready=not problems,
             problems=tuple(problems),

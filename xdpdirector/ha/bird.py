@@ -27,6 +27,16 @@ class Bgp:
     bfd: bool = True
 
 
+_BFD = """\
+protocol bfd {
+    interface "*" {
+        interval 300 ms;
+        multiplier 3;
+    };
+}
+"""
+
+
 def render(bgp: Bgp) -> str:
     """The whole file. InvalidRequestError when there is nothing to announce, or nobody to tell."""
     require_plain(bgp.interface, (*bgp.vips, bgp.router_id, *bgp.routers))
@@ -41,22 +51,10 @@ def render(bgp: Bgp) -> str:
         _direct(bgp, families),
     ]
     if bgp.bfd:
-        parts.append(
-            'protocol bfd {\n    interface "*" {\n        interval 300 ms;\n        multiplier 3;\n    };\n}\n'
-        )
+        parts.append(_BFD)
     parts += [_filter(bgp, family) for family in families]
     parts += [_session(bgp, number, router, families) for number, router in enumerate(bgp.routers, 1)]
     return "\n".join(parts)
-
-
-_BFD = """\
-protocol bfd {
-    interface "*" {
-        interval 300 ms;
-        multiplier 3;
-    };
-}
-"""
 
 
 def _direct(bgp: Bgp, families: Sequence[int]) -> str:

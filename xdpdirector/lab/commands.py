@@ -28,6 +28,7 @@ from xdpdirector.lab.lab_state import Record
 from xdpdirector.lab.report import BUSY
 from xdpdirector.lab.shell import inhabitant, program, run_shell
 from xdpdirector.lab.status import show_status
+from xdpdirector.lab.topology import MAX_DIRECTORS
 
 REPORT_WIDTH, SERVICES_WIDTH = 110, 150
 app = typer.Typer(
@@ -45,11 +46,15 @@ def up(
     name: Name = "lab",
     backends: Annotated[int, typer.Option(help="How many backends.")] = 3,
     two_arm: Annotated[bool, typer.Option("--two-arm", help="Give the backends a second network.")] = False,
+    directors: Annotated[int, typer.Option(min=1, max=MAX_DIRECTORS, help="How many hosts for them.")] = 1,
+    router: Annotated[
+        bool, typer.Option("--router", help="Put a router between client and VIPs, for BIRD.")
+    ] = False,
     with_director: Annotated[bool, typer.Option("--with-director", help="Start a director too.")] = False,
     scheduler: Annotated[str, typer.Option(help="Of that director's service: wlc or mh.")] = "wlc",
 ) -> None:
     """Build a lab with nginx on every backend; it stays until `lab down`."""
-    lab = Lab(name, backends=backends, two_arm=two_arm)
+    lab = Lab(name, backends=backends, two_arm=two_arm, directors=directors, router=router)
     if Record(name).topology == lab.topology and len(network.namespaces(name)) == len(lab.topology.nodes):
         say(f"lab '{name}' is up already")
     else:
@@ -184,7 +189,10 @@ def pair(
     cycles: Annotated[int, typer.Option(min=1, max=100, help="How often all of it is done.")] = 1,
     name: OwnName = None,
 ) -> None:
-    """Two directors under real clients: one dies, returns, hands over; status 1 if a client suffers."""
+    """Two directors under real clients: one dies, returns, hands over, is upgraded; status 1 if a client suffers.
+
+    Status 5 if this machine was too busy to judge it.
+    """
     from xdpdirector.lab.pair.pair import PairOptions, run_pair
     from xdpdirector.lab.pair.report import show as show_pair
 
@@ -197,7 +205,9 @@ def pair(
         downloads=downloads,
         cycles=cycles,
     )
-    tell(run_pair(options, say), show_pair, as_json=as_json, width=REPORT_WIDTH)
+    report = run_pair(options, say)
+    failed = TimedOutError.exit_code if report.verdict == BUSY else 1
+    tell(report, show_pair, as_json=as_json, width=REPORT_WIDTH, failed=failed)
 
 
 @app.command()

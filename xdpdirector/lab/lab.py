@@ -23,7 +23,7 @@ from xdpdirector.lab.host import Host
 from xdpdirector.lab.lab_state import CHECKOUT, Record
 from xdpdirector.lab.processes import Process
 from xdpdirector.lab.servers import Echo, Nginx, big_file
-from xdpdirector.lab.topology import CLIENT, DIRECTOR, SWITCH, Topology
+from xdpdirector.lab.topology import CLIENT, DIRECTOR, ROUTER, SWITCH, Topology
 
 
 class Lab:
@@ -39,10 +39,11 @@ class Lab:
         backends: int = 3,
         two_arm: bool = False,
         directors: int = 1,
+        router: bool = False,
         numbered: bool = False,
     ) -> None:
         self._numbered = numbered
-        self._prepare(Topology(name, backends, two_arm, directors))
+        self._prepare(Topology(name, backends, two_arm, directors, router))
 
     def _prepare(self, topology: Topology) -> None:
         self.topology = topology
@@ -61,6 +62,7 @@ class Lab:
             backends=topology.backends,
             two_arm=topology.two_arm,
             directors=topology.directors,
+            router=topology.router,
         )
 
     def __enter__(self) -> Self:
@@ -122,6 +124,11 @@ class Lab:
     @property
     def director_hosts(self) -> list[Host]:
         return [self._hosts[node.name] for node in self.topology.director_nodes]
+
+    @property
+    def router(self) -> Host:
+        """Of a lab with one."""
+        return self.host(ROUTER)
 
     @property
     def switch(self) -> Host:

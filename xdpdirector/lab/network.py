@@ -31,6 +31,16 @@ _EVERYWHERE = {
 }
 # A backend has the VIP and must not say so: the rule of direct routing (Linux, ip-sysctl.rst, arp_ignore).
 _BACKEND = {"net.ipv4.conf.all.arp_ignore": 1, "net.ipv4.conf.all.arp_announce": 2}
+# Spreads flows, not addresses, over next hops; sends nobody straight to one of them.
+_ROUTER = {
+    "net.ipv4.ip_forward": 1,
+    "net.ipv6.conf.all.forwarding": 1,
+    "net.ipv4.fib_multipath_hash_policy": 1,
+    "net.ipv6.fib_multipath_hash_policy": 1,
+    "net.ipv4.conf.all.send_redirects": 0,
+    "net.ipv4.conf.default.send_redirects": 0,
+}
+_BEHIND_ROUTER = {"net.ipv6.conf.all.accept_redirects": 0, "net.ipv6.conf.default.accept_redirects": 0}
 _TOOLS = {"ip": "iproute2", "nsenter": "util-linux", "sysctl": "procps", "ethtool": "ethtool"}
 
 
@@ -55,15 +65,20 @@ def build(topology: Topology) -> None:
         # Namespaces made by `ip netns add` are mounts of this mount namespace and end with it; so may their pins.
         bpffs.mount()
     _batch(f"netns add {node.namespace}" for node in topology.nodes)
-    for node in topology.hosts:
-        _sysctl(
-            node, _EVERYWHERE
-        )  # before there is an interface, for that takes the defaults when it is made
+    for node in topology.hosts:  # before there is an interface, for that takes the defaults when it is made
+        _sysctl(node, _EVERYWHERE)
+    if topology.router:
+        _sysctl(topology.router_node, _ROUTER)
+        _sysctl(topology.client, _BEHIND_ROUTER)
     _switch(topology)
     for node in topology.hosts:
         _host(node)
     for node in topology.backend_nodes:
         _backend(node)
+    if topology.router:
+        via = topology.router_node
+        routes = [f"route add {VIP4}/32 via {via.ipv4}", f"route add {VIP6}/128 via {via.ipv6}"]
+        _batch(routes, topology.client)
     _offloads(topology)
 
 

@@ -21,8 +21,8 @@ VIP4 = IPv4Address("192.0.2.10")
 VIP6 = IPv6Address("2001:db8::10")
 MAX_BACKENDS = 64
 MAX_DIRECTORS = 5
-SWITCH, CLIENT, DIRECTOR = "switch", "client", "director"
-_CLIENT_NUMBER, _DIRECTOR_NUMBER, _FIRST_BACKEND_NUMBER = 100, 1, 21
+SWITCH, CLIENT, DIRECTOR, ROUTER = "switch", "client", "director", "router"
+_CLIENT_NUMBER, _DIRECTOR_NUMBER, _FIRST_BACKEND_NUMBER, _ROUTER_NUMBER = 100, 1, 21, 254
 _NAME = re.compile(r"[a-z0-9_]{1,24}")
 
 
@@ -85,7 +85,8 @@ class Node:
 @dataclass(frozen=True)
 class Topology:
     """A lab's shape. With `two_arm` directors and backends share a second network for the forwarded requests.
-    The first director is called `director`, the others `director2` and so on.
+    The first director is called `director`, the others `director2` and so on. With `router` the client's packets
+    for the VIPs go through one, which has no route to them until somebody announces one.
 
     `name` is 1 to 24 lower-case letters, digits and `_`; no `-`, so that no lab's prefix begins another's.
     """
@@ -94,6 +95,7 @@ class Topology:
     backends: int = 3
     two_arm: bool = False
     directors: int = 1
+    router: bool = False
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -138,6 +140,10 @@ class Topology:
         return Node(CLIENT, self.prefix + CLIENT, _CLIENT_NUMBER)
 
     @property
+    def router_node(self) -> Node:
+        return Node(ROUTER, self.prefix + ROUTER, _ROUTER_NUMBER)
+
+    @property
     def director(self) -> Node:
         """The first one."""
         return self.director_nodes[0]
@@ -160,7 +166,8 @@ class Topology:
     @property
     def hosts(self) -> tuple[Node, ...]:
         """Everything with an address."""
-        return (self.client, *self.director_nodes, *self.backend_nodes)
+        routers = (self.router_node,) if self.router else ()
+        return (self.client, *routers, *self.director_nodes, *self.backend_nodes)
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -178,14 +185,15 @@ class Topology:
 def draw(topology: Topology) -> str:
     """The LAN as a drawing of plain text, a line for each host."""
     directors = [_label(node) for node in topology.director_nodes]
-    left = [_label(topology.client), *directors, _vip_label()]
+    routers = [_label(topology.router_node)] if topology.router else []
+    left = [_label(topology.client), *routers, *directors, _vip_label()]
     right = [_label(node) for node in topology.backend_nodes]
     height = max(len(left), len(right))
     width = max(map(len, left))
     lines = [" " * (width + 4) + "switch"]
     for row in range(height):
         text = left[row] if row < len(left) else ""
-        cable_left = "──" if row <= len(directors) else "  "
+        cable_left = "──" if row < len(left) - 1 else "  "
         cable_right = "──" if row < len(right) else "  "
         backend = right[row] if row < len(right) else ""
         lines.append(f"{text:<{width}} {cable_left}│ br0 │{cable_right} {backend}".rstrip())

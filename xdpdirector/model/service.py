@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
 from xdpdirector.model.access import ACCOUNT, ApiSpec
 from xdpdirector.model.checks import Checks, usual_port
@@ -326,6 +326,26 @@ class Sizes(Frozen):
     )
 
 
+class VipsOnDummy(Frozen):
+    """VIPs on an interface of their own while the director is ready, from which a routing daemon such as BIRD
+    announces them. Fifteen seconds after the daemon has ended without another one they go by themselves."""
+
+    on: Literal["dummy"] = Field(description="The kind of interface that is made when there is none.")
+    interface: InterfaceName = key(
+        "vips", "Its name. One that is there already may be of any kind that carries nothing else."
+    )
+
+
+def _way(value: object) -> str:
+    return "mapping" if isinstance(value, (dict, VipsOnDummy)) else "word"
+
+
+VipsSpec = Annotated[
+    Annotated[Literal["manage", "external"], Tag("word")] | Annotated[VipsOnDummy, Tag("mapping")],
+    Discriminator(_way),
+]
+
+
 class Configuration(Frozen):
     """The configuration file. `user`: who the daemon becomes when root starts it; without it, it stays root."""
 
@@ -338,9 +358,11 @@ class Configuration(Frozen):
         "XDP in the driver (`native`), in the kernel's stack (`generic`), or the first of them that works: on a "
         "veth, native if its peer is ready for it.",
     )
-    vips: Literal["manage", "external"] = key(
+    vips: VipsSpec = key(
         "manage",
-        "Whether the daemon puts the VIPs on the interfaces, or something else does, such as keepalived.",
+        "Whether the daemon puts the VIPs on the interfaces (`manage`), something else does, such as keepalived "
+        "(`external`), or they stand on an interface of their own as long as this director is ready "
+        "(`{on: dummy}`).",
     )
     api: ApiSpec = key(ApiSpec(), "Where the REST API listens, and for whom.")
     user: Annotated[str, Field(pattern=ACCOUNT)] | None = key(
@@ -360,6 +382,11 @@ class Configuration(Frozen):
     def _consistent(self) -> Self:
         if len(set(self.interfaces)) != len(self.interfaces):
             raise ValueError("an interface stands twice in interfaces")
+        if isinstance(self.vips, VipsOnDummy) and self.vips.interface in self.interfaces:
+            raise ValueError(
+                f"vips.interface '{self.vips.interface}' carries the packet program (interfaces): VIPs get an "
+                "interface of their own"
+            )
         if len(self.guard.deny) > self.sizes.denied:
             raise ValueError(
                 f"guard denies {len(self.guard.deny)} prefixes: raise sizes.denied ({self.sizes.denied})"

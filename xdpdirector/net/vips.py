@@ -25,21 +25,19 @@ from typing import Protocol
 
 from pyroute2.netlink import NLM_F_CREATE, NLM_F_EXCL
 from pyroute2.netlink.rtnl import RTM_DELADDR, RTM_NEWADDR
-from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 
 from xdpdirector.errors import DataplaneError, NotAllowedError
 from xdpdirector.model import Address
+from xdpdirector.net.address_messages import PROTOCOL, addition, removal
 from xdpdirector.net.arp_flux import ArpFlux
 from xdpdirector.net.garp import announcement
 from xdpdirector.net.interfaces import Held, Interface, addresses, everything
-from xdpdirector.net.netlink import Events, Message, Requests
+from xdpdirector.net.netlink import Events, Requests
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 log = logging.getLogger(__name__)
 
 GROUPS = (1, 5, 9)  # RTNLGRP_LINK, RTNLGRP_IPV4_IFADDR, RTNLGRP_IPV6_IFADDR
-PROTOCOL = 0xD1  # IFA_PROTO: values below 4 are the kernel's own
-FOREVER = 0xFFFFFFFF
 TIMES, APART = 3, 0.1  # how often an address is announced; seconds between announcements
 LOOKS_APART = 0.2  # seconds
 
@@ -60,6 +58,13 @@ class VipTable(Protocol):
     def is_routed(self, address: Address) -> bool:
         """True if this host need not have the address: VIPs are managed by others, and this host is a router
         that receives the packets routed through it."""
+
+    def look_soon(self) -> None:
+        """Look soon: an interface may have got the packet program."""
+
+    def notes(self) -> list[str]:
+        """A sentence for each wanted VIP that the kernel does not accept here, where that is not an error of
+        `ensure`."""
 
 
 FORWARDING = {
@@ -143,6 +148,9 @@ class Vips:
 
     def is_routed(self, address: Address) -> bool:
         return not self._manage and forwards(address.version)
+
+    def notes(self) -> list[str]:
+        return []
 
     # Following
 
@@ -243,16 +251,8 @@ class Vips:
             raise OSError(
                 errno.EAGAIN, "it does not carry the packet program, and the host would refuse clients"
             )
-        request = _request(address, link.index)
-        request["attrs"].append(("IFA_PROTO", PROTOCOL))
-        if address.version == 6:
-            # Deprecated from the start: valid as a destination, but never chosen as source of the director's
-            # own traffic (RFC 6724, rule 3), which a backend with the VIP on its loopback could not answer.
-            request["flags"] = IFA_F_NODAD
-            lifetime = {"ifa_preferred": 0, "ifa_valid": FOREVER, "cstamp": 0, "tstamp": 0}
-            request["attrs"].append(("IFA_CACHEINFO", lifetime))
         with contextlib.suppress(FileExistsError):
-            self._requests.change(RTM_NEWADDR, request, NLM_F_CREATE | NLM_F_EXCL)
+            self._requests.change(RTM_NEWADDR, addition(address, link.index), NLM_F_CREATE | NLM_F_EXCL)
             self._placed.add((link.index, address))
             log.info("put %s on %s", address, link.name)
         return link
@@ -260,7 +260,7 @@ class Vips:
     def _remove(self, held: Held) -> None:
         self._placed.discard((held.index, held.address))
         try:
-            self._requests.change(RTM_DELADDR, _request(held.address, held.index))
+            self._requests.change(RTM_DELADDR, removal(held.address, held.index))
             log.info("removed %s from interface %d", held.address, held.index)
         except OSError as error:
             log.warning(
@@ -312,7 +312,7 @@ def withdraw(names: Collection[str], memory: Path | None = None) -> list[Address
         links = {link.index for link in present if link.name in names}
         ours = [each for each in addresses(requests) if each.protocol == PROTOCOL and each.index in links]
         for each in ours:
-            requests.change(RTM_DELADDR, _request(each.address, each.index))
+            requests.change(RTM_DELADDR, removal(each.address, each.index))
     return [each.address for each in ours]
 
 
@@ -349,14 +349,6 @@ async def _send(wire: socket.socket, frames: Sequence[tuple[bytes, str]]) -> Non
                 wire.sendto(frame, (interface, 0))
             except OSError as error:  # down or removed: announced again when it comes up
                 log.debug("an announcement on %s was not sent: %s", interface, error)
-
-
-def _request(address: Address, index: int) -> Message:
-    request = ifaddrmsg()
-    request["family"] = socket.AF_INET if address.version == 4 else socket.AF_INET6
-    request["prefixlen"], request["index"] = address.max_prefixlen, index
-    request["attrs"] = [("IFA_LOCAL", str(address)), ("IFA_ADDRESS", str(address))]
-    return request
 
 
 def _order(address: Address) -> tuple[int, bytes]:

@@ -21,6 +21,7 @@ from dev.bench.live import Live
 from dev.bench.machine import Machine, Stolen, last_cpu, pinned
 from dev.bench.report import Part, Program, Report
 from dev.bench.servers import Servers
+from dev.bench.sync import sync
 from dev.bench.wire import Wire
 from dev.bench.workload import CALM, Pace, Workload
 from xdpdirector.lab.lab import Lab
@@ -86,6 +87,9 @@ def _in_kernel(
             figures += _told(say, "established UDP", udp)
     with Fleet(instance, SIZES) as fleet:
         figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(baselines, fleet, pace).run())
+    if pace.sync_seconds:
+        what = "connection sync: a million connections in bulk, and 20,000 new ones a second"
+        figures += _told(say, what, sync(baselines, f"{instance}-sync", pace.sync_seconds))
     return program
 
 

@@ -23,6 +23,7 @@ from dev.bench.flapping import CHANGING, READING
 from dev.bench.footprint import CHECKED, MEMORY, START
 from dev.bench.large import APPLYING, BUSY, READY, SIZES
 from dev.bench.large import MEMORY as LARGE_MEMORY
+from dev.bench.sync import OWED as OWED_BY_SYNC
 from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 
 INSTRUCTIONS = 100_000  # of one program, a tenth of what the kernel walks before it gives up
@@ -170,6 +171,8 @@ def daemon(figures: Figures) -> list[Verdict]:
             f"{size}: memory, of {size.megabytes_owed:g} MB": (size.key(LARGE_MEMORY), size.megabytes_owed),
             f"{size}: ready again, within {SECONDS_OWED} s": (size.key(READY), SECONDS_OWED),
         }
+    for key, amount in OWED_BY_SYNC.items():
+        owed[f"{key.workload}, within {amount:g}"] = (key, amount)
     return [_within(name, figures.get(key), amount) for name, (key, amount) in owed.items()]
 
 

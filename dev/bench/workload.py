@@ -32,7 +32,8 @@ RUNNING = 10_000  # connections that a flood must not harm
 @dataclass(frozen=True)
 class Pace:
     """`flows`: powers of two, growing. `burst`: packets of one measurement. `flood`: distinct SYNs, sent in
-    `flood_bursts`. `seconds`: of each measurement end to end, 0 to leave these out, and of asking the API."""
+    `flood_bursts`. `seconds`: of each measurement end to end, 0 to leave these out, and of asking the API.
+    `sync_seconds`: in which new connections are opened for connection sync, 0 to leave that out."""
 
     flows: tuple[int, ...] = (1, 1 << 14, 1 << 17, 1 << 19)
     rounds: int = 15
@@ -45,6 +46,7 @@ class Pace:
     server_seconds: float = 3.0
     server_rounds: int = 3
     flapping_seconds: float = 10.0
+    sync_seconds: float = 10.0
 
 
 CALM = Pace()
@@ -59,4 +61,5 @@ QUICK = Pace(
     live_rounds=1,
     server_seconds=0.0,
     server_rounds=0,
+    sync_seconds=0.0,
 )

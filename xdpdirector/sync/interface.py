@@ -31,6 +31,8 @@ class Connections(Protocol):
 
     names: Names
     """As they were at the last scan."""
+    cost: float
+    """Seconds of a processor that the last scan took."""
 
     async def scan(self) -> tuple[list[Batch], bool]:
         """What has changed since the last scan, and whether names are others than then."""
@@ -79,7 +81,7 @@ class ConnectionTables:
         self._reader.changed()
         self._scanner = Scanner(tables, clock, self._reader)
         self._merger = Merger(tables, self._scanner, program)
-        self.names = self._reader.names
+        self.names, self.cost = self._reader.names, 0.0
 
     def close(self) -> None:
         self._thread.shutdown()
@@ -88,11 +90,13 @@ class ConnectionTables:
 
     async def scan(self) -> tuple[list[Batch], bool]:
         def work() -> tuple[list[Batch], bool]:
+            begun = time.thread_time()
             is_new = self._reader.changed()
             batches = self._scanner.scan()
             if self._scans % CLIENTS_EVERY == 0 and self._clients.any_persistent():
                 batches += _cut(clients.TABLE, self._clients.changed())
             self._scans += 1
+            self.cost = time.thread_time() - begun
             return batches, is_new
 
         batches, is_new = await self._in_thread(work)

@@ -20,7 +20,7 @@ from xdpdirector.sync.records import FLOW_OCTETS, OLD, Fields, Ticks, wire_type
 
 BUSY = 1
 UNKNOWN = -1
-CHUNK = 1 << 15  # entries compared at a time: they and their copy stay in the cache
+CHUNK = 1 << 14  # entries compared at a time: they and their copy stay in the cache
 REFRESH_TURNS = 40  # scans in which all records are looked at for when they were seen
 REFRESH_AFTER = 4.0  # seconds: a record seen again is reported when so much later than before
 SENT_EACH = 1 << 14  # records in a batch
@@ -47,9 +47,12 @@ class TableScanner:
         """The tick at which each connection began, as it was seen here or by a peer; UNKNOWN: before all that."""
         self.fields = Fields(bits_of(tables.loaded.maps[name]["value"]))
         self._ticks = ticks
-        self._differs = np.empty((CHUNK, words), np.uint64)
-        self._all = np.uint64(0xFFFFFFFFFFFFFFFF)
-        self._but_seen = self._all ^ np.uint64(self.fields.mask("seen"))
+        self._words = words
+        self._differs, self._is_other = np.empty(CHUNK * words, np.uint64), np.empty(CHUNK * words, np.bool_)
+        counted = np.full((CHUNK, words), 0xFFFFFFFFFFFFFFFF, np.uint64)
+        counted[:, -1] ^= np.uint64(self.fields.mask("seen"))
+        self._counted = counted.reshape(-1)
+        """The bits of entries whose change is reported at once."""
         self._turn = 0
 
     def start(self) -> None:
@@ -59,17 +62,17 @@ class TableScanner:
 
     def changed(self, now: int) -> Array:
         """Entries that are new, or in another state, since the last scan; `now` in ticks."""
-        found = []
-        for start in range(0, len(self.live), CHUNK):
-            live, copy = self.live[start : start + CHUNK], self.copy[start : start + CHUNK]
-            differs = np.bitwise_xor(live, copy, out=self._differs[: len(live)])
-            differs[:, -1] &= self._but_seen
-            some = differs[:, 0].copy()
-            for column in range(1, differs.shape[1]):
-                some |= differs[:, column]
-            if (places := np.flatnonzero(some)).size:
-                found.append(places + start)
-        return self._take(np.concatenate(found), now) if found else np.zeros(0, np.int64)
+        live, copy, found = self.live.reshape(-1), self.copy.reshape(-1), []
+        for start in range(0, len(live), len(self._differs)):
+            size = min(len(self._differs), len(live) - start)
+            some = slice(start, start + size)
+            differs, is_other = self._differs[:size], self._is_other[:size]
+            np.bitwise_xor(live[some], copy[some], out=differs)
+            np.bitwise_and(differs, self._counted[:size], out=differs)
+            np.not_equal(differs, 0, out=is_other)
+            if (places := np.flatnonzero(is_other)).size:
+                found.append((places + start) // self._words)
+        return self._take(_once(np.concatenate(found)), now) if found else np.zeros(0, np.int64)
 
     def refreshed(self, now: int) -> Array:
         """Of a part of the table, another one each time: entries that were seen again."""
@@ -121,6 +124,11 @@ class TableScanner:
         self.born[entries[is_new]] = now
         self.copy[entries] = rows
         return entries
+
+
+def _once(entries: Array) -> Array:
+    """Of sorted ones, each once."""
+    return entries[np.flatnonzero(np.diff(entries, prepend=-1))]
 
 
 def ways_of(tables: Tables, name: str) -> int:

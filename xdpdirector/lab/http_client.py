@@ -39,11 +39,13 @@ class Connection:
         self._http = h11.Connection(h11.CLIENT)
         self._writer: asyncio.StreamWriter | None = None
         self.opened: float | None = None  # when opening began, on the monotonic clock
+        self.connected = 0.0  # when it was open; 0: not yet
         self.server: str | None = None  # who answered last
 
     async def open(self) -> None:
         self.opened = time.monotonic()
         self._reader, self._writer = await asyncio.open_connection(self._host, self._port)
+        self.connected = time.monotonic()
 
     async def ask(self, path: str, *, last: bool) -> str:
         """GET `path`; the body. Raises RefusedError, EOFError, OSError, or h11's ProtocolError."""

@@ -148,6 +148,7 @@ class Load:
             backend=connection.server,
             outcome=result,
             resent=connection.resent - resent,
+            connected=connection.connected,
         )
         if last or result != OK:
             connection.close()

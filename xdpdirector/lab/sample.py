@@ -18,7 +18,8 @@ class Request:
     when the schedule wanted it, `start` when it began, `opened` when its connection began. `backend` is who
     answered, or for a failed one who had answered before on its connection. `outcome` is `ok` or how it
     failed: refused, reset, closed, timeout, unreachable, status, protocol, local.
-    `resent`: TCP segments that its client had to send again, so packets that may have been lost.
+    `resent`: TCP segments that its client had to send again, so packets that may have been lost. `connected`: when
+    the connection's handshake was done; 0 for one that never was.
     """
 
     kind: Literal["fresh", "kept"]
@@ -30,6 +31,7 @@ class Request:
     backend: str | None
     outcome: str
     resent: int = 0
+    connected: float = 0.0
 
     @property
     def failed(self) -> bool:

@@ -7,12 +7,26 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.lab.pair.report import Seen, judged
+from xdpdirector.lab.pair.report import Apart, Seen, judged
 from xdpdirector.lab.sample import Request
 
 
-def request(due: float, *, took: float = 0.01, outcome: str = "ok") -> Request:
-    return Request("fresh", 4, due, due, due, due + took, "backend1", outcome)
+def request(
+    due: float, *, took: float = 0.01, outcome: str = "ok", connected: float = 0.001, late: float = 0.0
+) -> Request:
+    """`connected`: so long after it was begun; `late`: begun so long after it was due."""
+    start = due + late
+    return Request(
+        "fresh",
+        4,
+        due,
+        start,
+        start,
+        start + took,
+        "backend1",
+        outcome,
+        connected=connected and start + connected,
+    )
 
 
 def line(what: str, at: float, **more: Any) -> dict[str, Any]:
@@ -56,6 +70,44 @@ def test_nothing_may_fail_when_nobody_dies() -> None:
     failed = request(1.0, outcome="reset")
     assert complaints("hand over", [*GOOD, failed]) == ("hand over: 1 requests failed: {'reset': 1}",)
     assert complaints("kill", [*GOOD, failed]) == ()
+
+
+DIES = Seen("kill", "", 0.0, 10.0, died=5.0, interval=0.2)
+
+
+@pytest.mark.parametrize(
+    ("hit", "half_open", "young", "failed"),
+    [
+        (request(4.99, took=3.0, connected=0.0, outcome="timeout"), 1, 0, 0),
+        (request(4.99, took=1.2, connected=1.1), 1, 0, 0),
+        (request(4.9, took=3.0, outcome="reset"), 0, 1, 0),
+        (request(4.0, took=3.0, outcome="reset"), 0, 0, 1),
+        (request(5.1, took=3.0, connected=0.0, outcome="timeout"), 0, 0, 1),
+    ],
+    ids=["no handshake", "handshake later", "young", "established", "begun later"],
+)
+def test_what_the_peer_could_not_know_is_counted_apart(
+    hit: Request, half_open: int, young: int, failed: int
+) -> None:
+    [row] = judged([DIES], [*GOOD, hit], [], 10.0).rows
+    assert (row.half_open.count, row.young.count, row.failed) == (half_open, young, failed)
+    assert row.half_open == Apart(half_open, {hit.outcome: 1} if half_open else {})
+
+
+def test_a_download_that_had_just_begun_is_counted_apart() -> None:
+    lines = [line("opened", 4.9), line("broken", 6.0, why="reset")]
+    assert judged([DIES], GOOD, lines, 10.0).rows[0].young == Apart(1, {"download broken": 1})
+    before = [line("opened", 4.0), line("broken", 6.0, why="reset")]
+    assert judged([DIES], GOOD, before, 10.0).complaints == ("kill: 1 downloads broke",)
+
+
+def test_a_busy_machine_is_no_judge_of_times() -> None:
+    late = [request(0.1 * number, late=0.5, took=1.0) for number in range(100)]
+    step = Seen("kill", "", 0.0, 10.0)
+    assert judged([step], late, [], 10.0).verdict == "busy"
+    assert judged([step], late, [line("broken", 3.0, why="reset")], 10.0).verdict == "fail"
+    assert judged([step], GOOD, [line("stalled", 3.0, seconds=1.4)], 10.0).verdict == "fail"
+    assert judged([step], GOOD, [], 10.0).verdict == "pass"
 
 
 def test_trouble_is_told() -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from xdpdirector.errors import DirectorError
+from xdpdirector.errors import DirectorError, TimedOutError
 from xdpdirector.ha.keepalived import Vrrp, render
 from xdpdirector.lab import dashboard
 from xdpdirector.lab.clients import Clients
@@ -33,6 +33,11 @@ PORT = 8651
 LONGEST = 3600.0
 BIG = 48  # MiB of each download
 PRIORITIES = (150, 100)
+INTERVAL = 0.2  # seconds: two scans, before the peer has merged what they found
+OTHER_SIZES = {
+    "connections": 1 << 17,
+    "connections6": 1 << 15,
+}  # than by default: other maps, as a release may have
 Say = Callable[[str], None]
 
 
@@ -74,14 +79,17 @@ class Pair:
         self._downloads: subprocess.Popen[str] | None = None
         self._output = lab.client.directory("downloads") / "downloads.jsonl"
         self._seen: list[Seen] = []
+        self._died: float | None = None
+        self._has_other_sizes = False
 
     def run(self) -> Judged:
         self._say("starting the directors (they compile their program), and keepalived on each")
         for number in (1, 2):
             self._directors.append(self._lab.director(self._configuration(number), number=number))
-        for director, keepalived, number in zip(self._directors, self._keepalived, (1, 2), strict=True):
+        for director in self._directors:
             director.wait_serving()
-            wait_until(partial(_is_synced, director), "the directors are synced", 60.0)
+        self._wait_synced()
+        for keepalived, number in zip(self._keepalived, (1, 2), strict=True):
             keepalived.start(self._vrrp(number))
         self._wait_active(0)
         self._say(
@@ -122,9 +130,11 @@ class Pair:
         self._tell("hand over", "its keepalived is stopped: the other director takes over", self._hand_over)
         self._tell("hand back", "and started again", self._hand_back)
         self._tell("restart", "the daemon of the active director is stopped and started", self._restart)
+        self._tell("upgrade", "both get another program and other maps, the standby first", self._upgrade)
 
     def _kill(self) -> None:
         host = self._lab.director_hosts[0]
+        self._died = time.monotonic()
         host.link_down()
         self._keepalived[0].kill()
         self._directors[0].kill()
@@ -154,17 +164,42 @@ class Pair:
         self._directors[0].start()
         self._wait_active(0)
 
+    def _upgrade(self) -> None:
+        """The standby first, then the active one. Their programs are compiled anew over other maps, into which all
+        connections are carried."""
+        self._has_other_sizes = not self._has_other_sizes
+        for number in (2, 1):
+            director = self._directors[number - 1]
+            director.stop()
+            director.configure(self._configuration(number))
+            director.start()
+            self._wait_active(0)
+            self._wait_synced()
+
+    def _wait_synced(self) -> None:
+        for director in self._directors:
+            wait_until(partial(_is_synced, director), "the directors are synced", 60.0)
+
     def _tell(self, name: str, title: str, act: Callable[[], None]) -> None:
         self._say(f"{name}: {title}")
+        self._died, interval = None, INTERVAL + self._lag()
         began = time.monotonic()
-        trouble = ""
+        trouble, late = "", False
         try:
             act()
         except (DirectorError, OSError) as error:
-            trouble = str(error)
+            trouble, late = str(error), isinstance(error, TimedOutError)
             self._say(f"  {name} went wrong: {error}")
         time.sleep(self._options.watch)
-        self._seen.append(Seen(name, title, began, time.monotonic(), trouble))
+        ended = time.monotonic()
+        self._seen.append(Seen(name, title, began, ended, trouble, late, self._died, interval))
+
+    def _lag(self) -> float:
+        """Seconds until the second director has merged what a scan of the first one found."""
+        try:
+            return max(_lags(self._directors[0]), default=0.0)
+        except DirectorError:
+            return 0.0
 
     def _wait_active(self, number: int) -> None:
         """Until the VIPs stand on this director, and on no other."""
@@ -191,7 +226,8 @@ class Pair:
             "peers": [f"{other.ipv4}:{PORT}"],
             "insecure": True,
         }
-        return plain | {"vips": "external", "sync": sync}
+        sizes = {"sizes": OTHER_SIZES} if self._has_other_sizes else {}
+        return plain | {"vips": "external", "sync": sync} | sizes
 
     def _vrrp(self, number: int) -> str:
         nodes = self._lab.topology.director_nodes
@@ -230,6 +266,11 @@ class Pair:
 def _is_synced(director: LabDirector) -> bool:
     peers = director.client.get("/v1/fleet")["peers"]
     return all(peer[way]["state"] == "synced" for peer in peers for way in ("incoming", "outgoing"))
+
+
+def _lags(director: LabDirector) -> list[float]:
+    peers = director.client.get("/v1/fleet")["peers"]
+    return [peer["outgoing"]["lag"] for peer in peers if peer["outgoing"]["lag"] is not None]
 
 
 def _has_link(host: Any) -> bool:

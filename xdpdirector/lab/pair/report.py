@@ -1,5 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the clients of a pair saw of each step, and whether it was as it should be. Pure."""
+"""What the clients of a pair saw of each step, and whether it was as it should be. Pure.
+
+When a director dies, its peer knows the connections that it was told of. Those that were being opened, or had been
+open for less than the sync interval, are counted apart. What is about time says nothing of the directors where the
+machine had no time for the clients.
+"""
 
 from __future__ import annotations
 
@@ -11,30 +16,49 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from xdpdirector.lab.expectations import Press
+from xdpdirector.lab.report import BUSY, FAIL, PASS
 from xdpdirector.lab.sample import Request
 
 Stall = dict[str, Any]
 """A line of the downloads' output."""
 GAP = 0.6  # seconds: for so long, at most, new connections wait when a director dies
-GRACEFUL = ("baseline", "hand over", "hand back", "restart", "return")
+GRACEFUL = ("baseline", "hand over", "hand back", "restart", "upgrade", "return")
 SLOW = 0.5  # seconds: a request that takes longer has lost a packet
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A step, in seconds of the monotonic clock. `trouble`: what did not happen."""
+    """A step, in seconds of the monotonic clock. `trouble`: what did not happen; `late`: it did not happen in time.
+    `died`: when a director was killed, whose peer may have been told `interval` seconds later what it had."""
 
     name: str
     title: str
     began: float
     ended: float
     trouble: str = ""
+    late: bool = False
+    died: float | None = None
+    interval: float = 0.0
+
+
+@dataclass(frozen=True)
+class Apart:
+    """Connections that the peer need not know: how many, and what their clients saw."""
+
+    count: int = 0
+    outcomes: dict[str, int] | None = None
+
+    def __str__(self) -> str:
+        words = ", ".join(f"{count} {outcome}" for outcome, count in sorted((self.outcomes or {}).items()))
+        return f"{self.count} ({words})" if self.count else "0"
 
 
 @dataclass(frozen=True)
 class Row:
     """What happened in a step. `gap`: seconds from its begin until the last new connection was begun that failed or
-    lost a packet; `broken`, `stalled`: downloads; `outcomes`: of failed requests."""
+    lost a packet; `broken`, `stalled`: downloads; `outcomes`: of failed requests. `half_open`, `young`: see the
+    module; not among the others. `press`: how far the clients kept to their schedule; `busy`: not far enough."""
 
     step: str
     title: str
@@ -46,36 +70,56 @@ class Row:
     stalled: int
     longest_stall: float
     outcomes: dict[str, int]
+    half_open: Apart
+    young: Apart
+    press: str
+    busy: bool
     trouble: str
+    late: bool
 
 
 @dataclass(frozen=True)
 class Judged:
-    """`complaints`: a sentence for each thing that was not as it should be."""
+    """`complaints`: a sentence for each thing that was not as it should be. `verdict`: pass, fail, or busy: all of
+    that may be for want of a processor."""
 
     rows: tuple[Row, ...]
     complaints: tuple[str, ...]
+    verdict: str
 
     @property
     def passed(self) -> bool:
-        return not self.complaints
+        return self.verdict == PASS
 
     def document(self) -> dict[str, Any]:
         return {**asdict(self), "passed": self.passed}
 
 
+@dataclass(frozen=True)
+class _Complaint:
+    """`timed`: a busy machine may be why."""
+
+    text: str
+    timed: bool
+
+
 def judged(steps: Sequence[Seen], requests: Sequence[Request], lines: Sequence[Stall], rate: float) -> Judged:
     """`rate`: new connections a second that were planned."""
-    rows = tuple(_row(step, requests, lines) for step in steps)
-    return Judged(rows, tuple(sentence for row in rows for sentence in _complaints(row, rate)))
+    rows = tuple(_row(step, requests, lines, rate) for step in steps)
+    found = [(row, each) for row in rows for each in _complaints(row, rate)]
+    certain = any(not (row.busy and each.timed) for row, each in found)
+    verdict = FAIL if certain else BUSY if found else PASS
+    return Judged(rows, tuple(each.text for _, each in found), verdict)
 
 
-def _row(step: Seen, requests: Sequence[Request], lines: Sequence[Stall]) -> Row:
-    inside = [each for each in requests if step.began <= each.due < step.ended]
+def _row(step: Seen, requests: Sequence[Request], lines: Sequence[Stall], rate: float) -> Row:
+    half_open, young, others = _parted(step, requests)
+    inside = [each for each in others if step.began <= each.due < step.ended]
     fresh = [each for each in inside if each.kind == "fresh"]
     hurt = [each.due for each in fresh if each.failed or each.latency > SLOW]
-    told = [line for line in lines if step.began <= line["at"] < step.ended]
+    told, told_young = _told(step, lines)
     stalls = [line["seconds"] for line in told if line["what"] == "stalled"]
+    press = Press.between(step.began, step.ended, rate, requests)
     return Row(
         step=step.name,
         title=step.title,
@@ -87,24 +131,70 @@ def _row(step: Seen, requests: Sequence[Request], lines: Sequence[Stall]) -> Row
         stalled=len(stalls),
         longest_stall=max(stalls, default=0.0),
         outcomes=dict(Counter(each.outcome for each in inside if each.failed)),
+        half_open=_apart(half_open, []),
+        young=_apart(young, told_young),
+        press=str(press),
+        busy=press.too_much,
         trouble=step.trouble,
+        late=step.late,
     )
 
 
-def _complaints(row: Row, rate: float) -> list[str]:
+def _parted(step: Seen, requests: Sequence[Request]) -> tuple[list[Request], list[Request], list[Request]]:
+    """Those that were being opened when a director died, those that had just been, and all others."""
+    half_open: list[Request] = []
+    young: list[Request] = []
+    others: list[Request] = []
+    for each in requests:
+        if step.died is None or not each.opened < step.died <= each.end:
+            others.append(each)
+        elif each.connected == 0 or each.connected > step.died:
+            half_open.append(each)
+        elif each.connected > step.died - step.interval:
+            young.append(each)
+        else:
+            others.append(each)
+    return half_open, young, others
+
+
+def _told(step: Seen, lines: Sequence[Stall]) -> tuple[list[Stall], list[Stall]]:
+    """What downloads said in a step; and those apart that were young when a director died."""
+    told: list[Stall] = []
+    young: list[Stall] = []
+    opened: dict[int, float] = {}
+    for line in lines:
+        if line["what"] == "opened":
+            opened[line["number"]] = line["at"]
+        if step.began <= line["at"] < step.ended:
+            is_young = step.died is not None and step.died - step.interval < opened.get(line["number"], 0.0)
+            (young if is_young and line["what"] != "opened" else told).append(line)
+    return told, young
+
+
+def _apart(requests: Sequence[Request], lines: Sequence[Stall]) -> Apart:
+    outcomes = Counter(each.outcome for each in requests) + Counter(
+        f"download {each['what']}" for each in lines
+    )
+    return Apart(len(requests) + len(lines), dict(outcomes))
+
+
+def _complaints(row: Row, rate: float) -> list[_Complaint]:
     found = []
     if row.trouble:
-        found.append(f"{row.step}: {row.trouble}")
+        found.append(_Complaint(f"{row.step}: {row.trouble}", row.late))
     if row.broken:
-        found.append(f"{row.step}: {row.broken} downloads broke")
+        found.append(_Complaint(f"{row.step}: {row.broken} downloads broke", timed=False))
     if row.stalled:
-        found.append(f"{row.step}: {row.stalled} downloads stalled, the longest for {row.longest_stall:g} s")
+        text = f"{row.step}: {row.stalled} downloads stalled, the longest for {row.longest_stall:g} s"
+        found.append(_Complaint(text, timed=True))
+    only_late = set(row.outcomes) <= {"timeout"}
     if row.step in GRACEFUL and row.failed:
-        found.append(f"{row.step}: {row.failed} requests failed: {row.outcomes}")
+        found.append(_Complaint(f"{row.step}: {row.failed} requests failed: {row.outcomes}", only_late))
     if row.gap > GAP:
-        found.append(f"{row.step}: new connections waited for {row.gap:g} s, and {GAP:g} is the most")
+        text = f"{row.step}: new connections waited for {row.gap:g} s, and {GAP:g} is the most"
+        found.append(_Complaint(text, timed=True))
     if row.failed > rate * GAP:
-        found.append(f"{row.step}: {row.failed} requests failed")
+        found.append(_Complaint(f"{row.step}: {row.failed} requests failed", only_late))
     return found
 
 
@@ -122,6 +212,23 @@ def show(report: Judged, console: Console) -> None:
             str(row.broken), str(row.stalled),
         )  # fmt: skip
     console.print(table)
+    for row in report.rows:
+        if row.half_open.count or row.young.count:
+            console.print(
+                f"{row.step}, counted apart: {row.half_open} being opened when the director died, {row.young} open "
+                "for less than the sync interval",
+                highlight=False,
+            )
     for sentence in report.complaints:
         console.print(f"[bold red]MISSED[/] {sentence}", highlight=False)
-    console.print("[green]all as it should be[/]" if report.passed else "[bold red]not as it should be[/]")
+    for row in report.rows:
+        if row.busy:
+            console.print(f"{row.step}: the machine was busy: {row.press}", highlight=False)
+    console.print(_WORDS[report.verdict])
+
+
+_WORDS = {
+    PASS: "[green]all as it should be[/]",
+    FAIL: "[bold red]not as it should be[/]",
+    BUSY: "[bold yellow]this machine was too busy to judge[/]",
+}

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
 import pytest
+from scapy.packet import Packet
 
 import tests.support.world as w
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler, Sizes
 from xdpdirector.paths import InstancePaths
+from xdpdirector.sync import scanner
 from xdpdirector.sync.interface import ConnectionTables, Theirs
 from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.merger import Merger
@@ -115,6 +117,18 @@ def test_flows_keep_their_backends_on_the_other_director(pair: tuple[Director, D
     assert set(had.values()) == {"web1", "web2"}
 
 
+@pytest.mark.parametrize("frame", [w.udp, w.udp6])
+def test_datagrams_keep_their_backends_on_the_other_director(
+    pair: tuple[Director, Director], frame: Callable[..., Packet]
+) -> None:
+    one, two = pair
+    had = {sport: w.owner(one.world.send(frame(sport=sport))) for sport in FLOWS}
+
+    assert two.take(one.scan(), one) == Merged(inserted=len(FLOWS))
+    assert {sport: w.owner(two.world.send(frame(sport=sport))) for sport in FLOWS} == had
+    assert set(had.values()) == {"web1", "web2"}
+
+
 def test_bulk_has_what_was_there_before(pair: tuple[Director, Director]) -> None:
     one, two = pair
     had = opened(one)
@@ -180,6 +194,27 @@ def test_an_older_record_replaces_nothing(pair: tuple[Director, Director]) -> No
     assert two.take(before, one) == Merged(kept=1)
     assert one.take(two.scan(), two) == Merged(updated=1)
     assert one.scan() == []
+
+
+def test_what_the_active_director_refreshes_the_standby_keeps(pair: tuple[Director, Director]) -> None:
+    """For longer than the time-out, though no packet reaches the standby; and no longer than that."""
+    one, two = pair
+    one.world.send(w.tcp("S"))
+    one.world.send(w.tcp("A"))
+    two.take(one.scan(), one)
+    for _ in range(3):
+        for director in pair:
+            director.world.shift_connections(-600)
+            for table in director.scanner.tables.values():
+                table.start()  # what was reported is as old
+        one.world.send(w.tcp("A"))
+        for _ in range(scanner.REFRESH_TURNS):
+            two.take(one.scan(), one)
+        two.world.sweep()
+        assert sum(map(len, two.world.connections())) == 1
+    two.world.shift_connections(-1000)
+    two.world.sweep()
+    assert sum(map(len, two.world.connections())) == 0
 
 
 def in_conflict(one: Director, two: Director) -> None:

@@ -94,7 +94,18 @@ WELL = {
         ],
         "presence": [],
     },
+    "fleet": {"name": "", "version": "", "vips": [], "fleet": "", "waiting": "", "peers": []},
 }
+PEER = {
+    "address": "192.0.2.2:8651",
+    "name": "other",
+    "version": "0.2.0",
+    "clock": 0.01,
+    "vips": [],
+    "outgoing": {"state": "synced", "why": "", "records": 5, "lag": 0.02},
+    "incoming": {"state": "synced", "why": "", "records": 5, "lag": None},
+}
+"""In `peers` of the fleet: nothing is wrong with it."""
 
 
 class FakeMachine:

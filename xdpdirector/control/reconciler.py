@@ -65,7 +65,8 @@ class Reconciler:
         has_peers: bool = False,
     ) -> None:
         """`patience`: seconds to wait, at most, for the first check results before the director is ready.
-        `has_peers`: a VIP that no interface here has may be on another director."""
+        `has_peers`: a VIP that no interface here has may be on another director, or stands here only while this one
+        is ready."""
         self._patience, self._has_peers = patience, has_peers
         self.events = events or Events()
         self.tasks = tasks or BackgroundTasks()
@@ -182,7 +183,16 @@ class Reconciler:
         )
         elsewhere = [str(vip) for vip in self._absent() if not self._vips.is_routed(vip) and self._has_peers]
         standby = f"standby: VIP {', '.join(elsewhere)} is on no interface of this director"
-        return [*self._statuses.notes(), *([words] if routed else []), *([standby] if elsewhere else [])]
+        return [
+            *self._statuses.notes(),
+            *self._vips.notes(),
+            *([words] if routed else []),
+            *([standby] if elsewhere else []),
+        ]
+
+    def vips_here(self) -> list[str]:
+        """Wanted ones that an interface of this director has."""
+        return sorted(str(vip) for vip in self._wanted_vips() if self._vips.present(vip))
 
     def _absent(self) -> list[Address]:
         return sorted((vip for vip in self._wanted_vips() if not self._vips.present(vip)), key=str)

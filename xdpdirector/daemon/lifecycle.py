@@ -47,14 +47,16 @@ from xdpdirector.health.checks.metrics import Measured
 from xdpdirector.health.monitor import Monitor
 from xdpdirector.health.vip_network import CheckNetwork
 from xdpdirector.lan.monitor import Lan
-from xdpdirector.loader import attachment
+from xdpdirector.loader import attachment, layout
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Address, Configuration
+from xdpdirector.model.service import VipsOnDummy
+from xdpdirector.net.dummy_vips import DummyVips
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.neighbours import Neighbours, OnChange
 from xdpdirector.net.own_macs import FormerMacs, own_macs
 from xdpdirector.net.secondary_macs import SecondaryMacs
-from xdpdirector.net.vips import Vips
+from xdpdirector.net.vips import Vips, VipTable
 from xdpdirector.paths import InstancePaths
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
@@ -169,7 +171,7 @@ async def _serve(
             return Neighbours(tell, see, tasks, grace=wanted.lan.grace)
 
         former = FormerMacs(wanted.interfaces)
-        vips = _vips(paths, wanted, events, tasks)
+        vips = _vips(paths, wanted, events, tasks, is_ready=lambda: not director.problems())
         ways = CheckNetwork(paths.name, enter=drop_privileges.namespace())
         reconciler = Reconciler(
             begun.services,
@@ -179,7 +181,8 @@ async def _serve(
             checks=lambda on_change, route: Monitor(on_change, route, probe=probe, ways=ways, tasks=tasks),
             events=events,
             tasks=tasks,
-            has_peers=wanted.sync is not None and wanted.vips == "external",
+            has_peers=(wanted.sync is not None and wanted.vips == "external")
+            or isinstance(wanted.vips, VipsOnDummy),
         )
         certificates = Certificates(access.spec, sockets)
         carriers = AttachKeeper(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)
@@ -191,7 +194,7 @@ async def _serve(
             route=reconciler.route,
             tasks=tasks,
         )
-        sync = _sync(paths, wanted, plane, tasks, stack)
+        sync = _sync(paths, wanted, plane, tasks, stack, reconciler.vips_here)
         ipvs_sync = _ipvs_sync(wanted, plane, lambda: reconciler.services, tasks, stack)
         director = Director(
             reconciler,
@@ -252,6 +255,7 @@ def _sync(
     plane: RealPlane,
     tasks: BackgroundTasks,
     stack: contextlib.ExitStack,
+    vips: Callable[[], Collection[str]],
 ) -> ConnectionSync | None:
     """With peers, if there are any; its view of the tables is closed with `stack`."""
     if wanted.sync is None:
@@ -264,8 +268,9 @@ def _sync(
         version=__version__,
         listen=str(wanted.sync.listen),
         states=tables.states(),
+        layout=layout.VERSION,
     )
-    return ConnectionSync(wanted.sync, hello, tables, tasks)
+    return ConnectionSync(wanted.sync, hello, tables, tasks, vips)
 
 
 def _ipvs_sync(
@@ -284,7 +289,13 @@ def _ipvs_sync(
     return IpvsSync(spec, exchange, tasks)
 
 
-def _vips(paths: InstancePaths, wanted: Configuration, events: Events, tasks: BackgroundTasks) -> Vips:
+def _vips(
+    paths: InstancePaths,
+    wanted: Configuration,
+    events: Events,
+    tasks: BackgroundTasks,
+    is_ready: Callable[[], bool],
+) -> VipTable:
     def carrying() -> set[str]:
         try:
             return {found.interface for found in attachment.attachments(paths)}
@@ -297,6 +308,17 @@ def _vips(paths: InstancePaths, wanted: Configuration, events: Events, tasks: Ba
         text = "the VIP is on this director" if come else "the VIP is on no interface of this director"
         events.publish("vip.present" if come else "vip.absent", str(address), text)
 
+    vips: VipTable
+    if isinstance(wanted.vips, VipsOnDummy):
+        vips = DummyVips(
+            wanted.vips.interface,
+            is_ready=is_ready,
+            on_change=tell,
+            arp_ignore=wanted.lan.arp_ignore,
+            memory=paths.arp,
+            tasks=tasks,
+        )
+        return vips
     vips = Vips(
         wanted.interfaces,
         manage=wanted.vips == "manage",

@@ -9,6 +9,7 @@ from dataclasses import replace
 from xdpdirector.doctor import (
     capabilities,
     config_file,
+    fleet,
     kernel,
     network,
     nics,
@@ -27,6 +28,7 @@ Look = Callable[[Patient], Iterator[Finding]]
 FAMILIES: Mapping[str, Look] = {
     "configuration": config_file.look,
     "daemon": running.look,
+    "fleet": fleet.look,
     "network": network.look,
     "interfaces": nics.look,
     "program": toolchain.look,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,16 @@ from xdpdirector.doctor.subject import Patient
 from xdpdirector.doctor.systemd import unit_of
 
 NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
+OF_FLEET = ("connections are sent to", "connections are not sent to", "no connections come from")
+"""How warnings begin of which the family `fleet` says more."""
 LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word
 
 
 def look(patient: Patient) -> Iterator[Finding]:
     yield from _answers(patient)
     if patient.documents:
-        yield from _ready(patient.documents["ready"], patient.documents["lan"])
+        told = [each["text"] for each in patient.documents["lan"]["findings"]]
+        yield from _ready(patient.documents["ready"], told)
         yield from _maps(patient.documents["statistics"])
         yield _drift(patient.documents["statistics"])
         yield from _directed(patient.documents["statistics"])
@@ -52,14 +55,14 @@ def _answers(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _ready(ready: dict[str, Any], lan: dict[str, Any]) -> Iterator[Finding]:
+def _ready(ready: dict[str, Any], told: Sequence[str]) -> Iterator[Finding]:
+    """`told`: what other families say of."""
     if ready["ready"]:
         yield ok(f"it is ready (revision {ready['revision']})", "GET /readyz")
     for problem in ready["problems"]:
         yield error(problem, "GET /readyz, problems", "as it says; the other findings may tell more")
-    on_network = {finding["text"] for finding in lan["findings"]}
     for text in ready["warnings"]:
-        if text not in on_network:
+        if text not in told and not text.startswith(OF_FLEET):
             yield warning(text, "GET /readyz, warnings", "as it says")
 
 

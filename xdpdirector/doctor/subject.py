@@ -18,7 +18,7 @@ from xdpdirector.loader import layout
 from xdpdirector.model import Configuration
 from xdpdirector.paths import InstancePaths
 
-DOCUMENTS = {"ready": "/readyz", "statistics": "/v1/stats", "lan": "/v1/lan"}
+DOCUMENTS = {"ready": "/readyz", "statistics": "/v1/stats", "lan": "/v1/lan", "fleet": "/v1/fleet"}
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, note, ok, warning
 from xdpdirector.doctor.subject import Patient
+from xdpdirector.model.service import VipsOnDummy
 from xdpdirector.paths import DEFAULT_INSTANCE
 
 SYSTEMD = Path("/run/systemd/system")
@@ -21,6 +22,7 @@ CLOCK_KEEPERS = (
     "openntpd.service",
     "systemd-timesyncd.service",
 )
+ROUTING_DAEMONS = ("bird.service", "frr.service")
 
 
 def look(patient: Patient) -> Iterator[Finding]:
@@ -33,6 +35,8 @@ def look(patient: Patient) -> Iterator[Finding]:
     yield _clock(patient)
     if patient.configuration and patient.configuration.vips == "external":
         yield _keepalived(patient)
+    if patient.configuration and isinstance(patient.configuration.vips, VipsOnDummy):
+        yield _bird(patient)
 
 
 def unit_of(instance: str) -> str:
@@ -67,6 +71,17 @@ def _keepalived(patient: Patient) -> Finding:
         "`vips: external` leaves the VIPs to something else, and keepalived does not run",
         f"{RUNNING}/keepalived.service does not exist",
         "systemctl enable --now keepalived, or `vips: manage`",
+    )
+
+
+def _bird(patient: Patient) -> Finding:
+    daemon = next((name for name in ROUTING_DAEMONS if _runs(patient, name)), None)
+    if daemon:
+        return ok(f"{daemon} runs, and may announce the VIPs", f"{RUNNING / daemon}")
+    return warning(
+        "`vips: {on: dummy}` leaves it to a routing daemon to announce the VIPs, and none runs",
+        f"none of {', '.join(ROUTING_DAEMONS)} is in {RUNNING}",
+        "xdpdirector bird-config ... > /etc/bird/bird.conf; systemctl enable --now bird",
     )
 
 

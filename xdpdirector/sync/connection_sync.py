@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import ssl
 import time
+from collections.abc import Callable, Collection
 
 from xdpdirector.errors import ConfigurationError
 from xdpdirector.model.sync import SyncSpec, SyncTls
@@ -20,17 +21,24 @@ from xdpdirector.sync.status import FleetView, PeerState, PeerStatus
 from xdpdirector.system.background_tasks import BackgroundTasks
 from xdpdirector.system.files import fingerprint, require_regular
 
-SCAN_APART = 0.1  # seconds, as long as a scan takes less than a fifth of that
-SHARE = 5  # between two scans there is so many times what one took
+SCAN_APART = 0.1  # seconds between the begins of two scans, if that leaves time for all else
+SHARE = 4  # scans take no more than this part of a processor
+LEISURE, IN_BULK = 2, 5  # from one scan's begin to the next one's, in times of what it took by the clock
 
 
 class ConnectionSync:
     """Of one director."""
 
     def __init__(
-        self, spec: SyncSpec, hello: Hello, connections: Connections, tasks: BackgroundTasks | None = None
+        self,
+        spec: SyncSpec,
+        hello: Hello,
+        connections: Connections,
+        tasks: BackgroundTasks | None = None,
+        vips: Callable[[], Collection[str]] = tuple,
     ) -> None:
-        """ConfigurationError for certificates that cannot be used."""
+        """ConfigurationError for certificates that cannot be used. `vips`: those that stand on this director."""
+        self._vips = vips
         self._spec, self._hello, self._connections = spec, hello, connections
         self._tasks = tasks or BackgroundTasks()
         self._server_tls = _server_context(spec.tls) if spec.tls else None
@@ -63,6 +71,8 @@ class ConnectionSync:
         """Peers in configured order."""
         return FleetView(
             name=self._hello.name,
+            version=self._hello.version,
+            vips=tuple(sorted(self._vips())),
             fleet=self._hello.fleet,
             waiting=self.waiting(),
             peers=tuple(self.peers()),
@@ -99,6 +109,9 @@ class ConnectionSync:
         return PeerStatus(
             address=str(sender.peer),
             name=sender.peer_name or incoming.name,
+            version=sender.peer_version or incoming.version,
+            clock=None if sender.clock is None else round(sender.clock, 3),
+            vips=incoming.vips,
             outgoing=sender.status(),
             incoming=incoming.status(),
             **vars(incoming.merged),
@@ -110,11 +123,18 @@ class ConnectionSync:
             batches, renamed = await self._connections.scan()
             if renamed:
                 self._receiver.renamed()
+            vips = tuple(sorted(self._vips()))
             for sender in self._senders:
-                sender.offer(batches, renamed=renamed)
+                sender.offer(batches, renamed=renamed, vips=vips)
             self._renew_certificate()
-            took = time.monotonic() - begun
-            await asyncio.sleep(max(SCAN_APART - took, (SHARE - 1) * took))
+            await asyncio.sleep(self._pause(time.monotonic() - begun))
+
+    def _pause(self, took: float) -> float:
+        """Seconds until the next scan. Merging waits for scans, and a peer that gets bulk waits for that."""
+        ways = [way for status in self.peers() for way in (status.incoming, status.outgoing)]
+        in_bulk = any(way.state is PeerState.BULK for way in ways)
+        apart = max(SCAN_APART, SHARE * self._connections.cost, (IN_BULK if in_bulk else LEISURE) * took)
+        return max(0.0, apart - took)
 
     def _renew_certificate(self) -> None:
         tls = self._spec.tls

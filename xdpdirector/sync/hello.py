@@ -11,7 +11,8 @@ from xdpdirector.sync.messages import PROTOCOL, ProtocolError
 
 @dataclass(frozen=True)
 class Hello:
-    """`listen`: where it takes its peers' connections, as configured; `states`: enum connection_state."""
+    """`listen`: where it takes its peers' connections, as configured; `states`: enum connection_state; `layout`: of
+    its maps, 0 for a release that does not say."""
 
     name: str
     fleet: str
@@ -20,6 +21,7 @@ class Hello:
     listen: str
     states: dict[str, int]
     protocol: int = PROTOCOL
+    layout: int = 0
 
     def document(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -35,7 +37,10 @@ class Hello:
             raise ProtocolError("a hello without states")
         if not isinstance(protocol, int):
             raise ProtocolError("a hello without protocol")
-        return cls(**texts, states=states, protocol=protocol)  # type: ignore[arg-type]
+        layout = said.get("layout", 0)
+        if not isinstance(layout, int):
+            raise ProtocolError("a hello with a layout that is no number")
+        return cls(**texts, states=states, protocol=protocol, layout=layout)  # type: ignore[arg-type]
 
     def why_not(self, other: Hello) -> str:
         """Why these two may not exchange connections; empty when they may."""

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_address
+from typing import Any
 
 from xdpdirector.model.access import Endpoint
 from xdpdirector.sync import messages
@@ -37,6 +39,9 @@ class Incoming:
     state: PeerState = PeerState.CONNECTING
     why: str = "it has not connected yet"
     name: str = ""
+    version: str = ""
+    vips: tuple[str, ...] | None = None
+    """That stand on it, as far as it says."""
     records: int = 0
     had_bulk: bool = False
     merged: Merged = field(default_factory=Merged)
@@ -100,7 +105,7 @@ class Receiver:
         finally:
             if peer and self._sessions.get(peer) is writer:
                 del self._sessions[peer]
-                self.incoming[peer].state = PeerState.CONNECTING
+                self.incoming[peer].state, self.incoming[peer].vips = PeerState.CONNECTING, None
             writer.transport.abort()
 
     async def _introduced(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Hello | None:
@@ -122,7 +127,8 @@ class Receiver:
         log.warning("a director is refused: %s (%s): %s", hello.name, hello.listen, why)
         known = next((each for peer, each in self.incoming.items() if str(peer) == hello.listen), None)
         if known:
-            known.state, known.why, known.name = PeerState.REFUSED, f"it is refused: {why}", hello.name
+            known.state, known.why = PeerState.REFUSED, f"it is refused: {why}"
+            known.name, known.version = hello.name, hello.version
         writer.write(messages.document(Kind.REFUSED, why=why))
         async with asyncio.timeout(HELLO_WITHIN):
             await writer.drain()
@@ -145,16 +151,17 @@ class Receiver:
         self, incoming: Incoming, hello: Hello, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         theirs = Theirs(hello.states, is_first=hello.name < self._hello().name)
-        incoming.name, incoming.why, incoming.state = hello.name, "", PeerState.BULK
+        incoming.name, incoming.version = hello.name, hello.version
+        incoming.why, incoming.state = "", PeerState.BULK
         while True:
             async with asyncio.timeout(PULSE_WITHIN):
                 message = await messages.read(reader)
             if isinstance(message.body, Batch):
                 await self._merge(incoming, message.body, theirs)
             elif message.kind is Kind.PULSE:
-                writer.write(
-                    messages.document(Kind.PULSE, at=message.body.get("at"), bulk=incoming.wants_bulk)
-                )
+                incoming.vips = _vips(message.body, incoming.vips)
+                at, bulk = message.body.get("at"), incoming.wants_bulk
+                writer.write(messages.document(Kind.PULSE, at=at, clock=time.time(), bulk=bulk))
                 if incoming.wants_bulk:
                     incoming.wants_bulk, incoming.unknown_since_bulk = False, 0
                 await writer.drain()
@@ -191,3 +198,11 @@ class Receiver:
             log.warning(
                 "a connection to the sync port from %s is closed: %s", writer.get_extra_info("peername"), why
             )
+
+
+def _vips(pulse: dict[str, Any], before: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Those that a pulse names; the ones of before where it names none."""
+    said = pulse.get("vips")
+    if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
+        return before
+    return tuple(said)

@@ -43,7 +43,10 @@ class Sender:
         tls: Callable[[], ssl.SSLContext | None] = lambda: None,
     ) -> None:
         self.peer = peer
-        self.peer_name = ""
+        self.peer_name = self.peer_version = ""
+        self.clock: float | None = None
+        """Seconds by which the peer's clock is ahead."""
+        self._told_vips: tuple[str, ...] | None = None
         self._hello, self._connections, self._tls = hello, connections, tls
         self._state, self._why, self._sent = PeerState.CONNECTING, "not asked yet", 0
         self._lag: float | None = None
@@ -68,8 +71,9 @@ class Sender:
             pause = FIRST_PAUSE if time.monotonic() - begun > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
             await asyncio.sleep(pause)
 
-    def offer(self, batches: Sequence[Batch], *, renamed: bool) -> None:
-        """What a scan found, and whether numbers mean something else since; every time, also when it is nothing."""
+    def offer(self, batches: Sequence[Batch], *, renamed: bool, vips: tuple[str, ...] = ()) -> None:
+        """What a scan found, and whether numbers mean something else since; every time, also when it is nothing.
+        `vips`: that stand here."""
         if self._writer is None or self._state not in (PeerState.BULK, PeerState.SYNCED):
             return
         if self._writer.transport.get_write_buffer_size() > MOST_UNSENT:
@@ -79,7 +83,9 @@ class Sender:
             self._send_names(self._writer)
         for batch in batches:
             self._send(self._writer, batch)
-        self._writer.write(messages.document(Kind.PULSE, at=time.monotonic()))
+        news = {"vips": vips} if vips != self._told_vips else {}
+        self._told_vips = vips
+        self._writer.write(messages.document(Kind.PULSE, at=time.monotonic(), **news))
 
     async def _session(self) -> None:
         async with asyncio.timeout(ANSWER_WITHIN):
@@ -93,7 +99,7 @@ class Sender:
             self._state, self._why = PeerState.REFUSED, refusal
             await asyncio.sleep(LONGEST_PAUSE)
             return
-        self._why = ""
+        self._why, self._told_vips = "", None
         self._bulk_due.set()
         self._state = PeerState.BULK
         self._send_names(writer)
@@ -107,7 +113,7 @@ class Sender:
         if answer.kind is not Kind.HELLO or not isinstance(answer.body, dict):
             raise ProtocolError(f"it answers a hello by {answer.kind.name}")
         other = Hello.parse(answer.body)
-        self.peer_name = other.name
+        self.peer_name, self.peer_version = other.name, other.version
         return self._hello().why_not(other)
 
     async def _send_bulk(self, writer: asyncio.StreamWriter) -> None:
@@ -129,9 +135,11 @@ class Sender:
                 message = await messages.read(reader)
             if message.kind is not Kind.PULSE or not isinstance(message.body, dict):
                 raise ProtocolError(f"it sends {message.kind.name} to a sender")
-            at = message.body.get("at")
+            at, clock = message.body.get("at"), message.body.get("clock")
             if isinstance(at, float):
                 self._lag = max(0.0, time.monotonic() - at)
+            if isinstance(clock, float):
+                self.clock = clock - time.time()
             if message.body.get("bulk") is True:
                 self._bulk_due.set()
 

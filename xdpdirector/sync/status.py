@@ -33,11 +33,17 @@ class Direction(Frozen):
 
 
 class PeerStatus(Frozen):
-    """A peer by its configured address. Records taken from it: `inserted`, `updated`, `kept` (ours were newer),
-    `conflicts` (it chose another backend), `unknown` (service, VIP or backend is not here), `full` (no place)."""
+    """A peer by its configured address. `version`: its release; `clock`: seconds by which its clock is ahead of
+    this director's; `vips`: those that stand on it; null where it has not said.
+
+    Records taken from it: `inserted`, `updated`, `kept` (ours were newer), `conflicts` (it chose another backend),
+    `unknown` (service, VIP or backend is not here), `full` (no place)."""
 
     address: str
     name: str = ""
+    version: str = ""
+    clock: float | None = Field(default=None, description="Seconds by which its clock is ahead of this one")
+    vips: tuple[str, ...] | None = None
     outgoing: Direction = Direction()
     incoming: Direction = Direction()
     inserted: int = 0
@@ -49,10 +55,13 @@ class PeerStatus(Frozen):
 
 
 class FleetView(Frozen):
-    """The directors that this one exchanges connections with. `name`: this director's; empty without `sync`.
-    `waiting`: why it is not ready yet, for their sake. `lvs`: LVS directors, with `lvs.sync`."""
+    """The directors that this one exchanges connections with. `name`, `version`, `vips`: this director's, the VIPs
+    that stand on it; empty without `sync`. `waiting`: why it is not ready yet, for their sake. `lvs`: LVS directors,
+    with `lvs.sync`."""
 
     name: str = ""
+    version: str = ""
+    vips: tuple[str, ...] = ()
     fleet: str = ""
     waiting: str = ""
     peers: tuple[PeerStatus, ...] = ()

@@ -33,6 +33,7 @@ from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import Operational
 from xdpdirector.state.admin_change import AdminChange
+from xdpdirector.sync.status import NoSync
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 
@@ -100,6 +101,22 @@ async def test_a_change_is_in_plane_and_store_when_it_returns(change: Change) ->
             (ME.author, stage.wanted())
         ]
         assert stage.director.readiness().revision == 1
+
+
+class WaitingSync(NoSync):
+    """Peers' connections are still to come."""
+
+    def waiting(self) -> str:
+        return "the connections of 192.0.2.2:8651 have not arrived yet"
+
+
+@story
+async def test_a_director_without_its_peers_connections_is_not_ready() -> None:
+    async with two() as stage:
+        assert stage.director.readiness().ready
+        stage.director.sync = WaitingSync()
+        assert not stage.director.readiness().ready
+        assert stage.director.problems() == [WaitingSync().waiting()]
 
 
 @story

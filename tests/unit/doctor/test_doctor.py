@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import pytest
 from tests.support.fake_machine import (
     CARD,
     PATHS,
+    PEER,
     PID,
     WELL,
     Ward,
@@ -24,6 +25,8 @@ from xdpdirector.doctor.run import examine, is_well
 from xdpdirector.doctor.subject import Patient
 from xdpdirector.errors import DataplaneError
 from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.service import VipsOnDummy
+from xdpdirector.model.sync import SyncSpec
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.net.veth_peer import Peer
 
@@ -141,6 +144,31 @@ def old_kernel(ward: Ward) -> None:
     ward.machine.kernel = Kernel("5.10.0", (5, 10))
 
 
+VIPS = ["192.0.2.10", "2001:db8::10"]
+
+
+def peered(vips: list[str] = VIPS, there: Sequence[str] = (), **fields: Any) -> Break:
+    """With a peer; `vips`, `there`: those that stand here and on it."""
+    peer = PEER | {"vips": list(there)} | fields
+    return says("fleet", name="this", version="0.2.0", vips=vips, peers=[peer])
+
+
+def insecure(ward: Ward) -> None:
+    sync = SyncSpec.model_validate({"listen": "192.0.2.1:1", "peers": ["192.0.2.2:1"], "insecure": True})
+    configured(sync=sync)(ward)
+
+
+def on_dummy(ward: Ward) -> None:
+    configured(vips=VipsOnDummy(on="dummy"))(ward)
+
+
+def active_too(ward: Ward) -> None:
+    """A VIP on two directors, as with ECMP."""
+    on_dummy(ward)
+    file("/sys/fs/cgroup/system.slice/bird.service", "")(ward)
+    peered(there=VIPS)(ward)
+
+
 CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 JIT = "net/core/bpf_jit_enable"
 KEEPER = "/sys/fs/cgroup/system.slice/chrony.service"
@@ -153,6 +181,21 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
     ("broken", "level", "text", "remedy"),
     [
         pytest.param(without_configuration, "warning", "cannot be used", "correct it", id="configuration"),
+        pytest.param(insecure, "warning", "in the clear", "sync.tls", id="insecure"),
+        pytest.param(
+            peered(outgoing={"state": "refused", "why": "its fleet is 'b'", "lag": None, "records": 0}),
+            "error", "are not sent to the director other (192.0.2.2:8651): its fleet", "sync.peers", id="peer",
+        ),
+        pytest.param(peered(version="0.1.0"), "note", "is of release 0.1.0", "upgrade", id="releases"),
+        pytest.param(peered(clock=-3600.0), "warning", "is 3600 s behind", "timesyncd", id="clocks"),
+        pytest.param(
+            peered(vips=["192.0.2.10"]), "error", "2001:db8::10 stands on no director", "keepalived", id="no VIP"
+        ),
+        pytest.param(
+            peered(there=["192.0.2.10"]), "error", "192.0.2.10 stands on this director and other", "112",
+            id="VIP twice",
+        ),
+        pytest.param(on_dummy, "warning", "none runs", "bird-config", id="no BIRD"),
         pytest.param(without_check, "warning", "'web' has no check", "type: tcp", id="no check"),
         pytest.param(dead, "warning", "no daemon of instance 'ward' runs", "systemctl start", id="no daemon"),
         pytest.param(Ward.silent, "error", "runs but does not answer", "journalctl", id="daemon hangs"),
@@ -352,6 +395,18 @@ def test_what_becomes_of_connections_of_the_hosts_own_is_said(vips: dict[str, li
     said = [each.evidence for each in ward.findings() if "its own connections to them" in each.text]
 
     assert said == [f"GET /v1/lan, vips: {vip}" for vip in vips]
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [peered(), says("fleet", peers=[PEER | {"vips": None}], version="0.2.0"), active_too],
+    ids=["pair", "unsaid", "several"],
+)
+def test_nothing_is_wrong_with_a_fleet(whole: Break) -> None:
+    ward = Ward()
+    whole(ward)
+
+    assert [each.text for each in ward.complaints()] == []
 
 
 def test_a_warning_or_an_error_is_not_well() -> None:

@@ -37,6 +37,8 @@ STATES = {"CONNECTION_ESTABLISHED": 4}
 class FakeTables:
     """Flows by number; what a scan finds is what was added since."""
 
+    cost = 0.0
+
     def __init__(self, names: Names = NAMES) -> None:
         self.names = names
         self.flows: dict[int, int] = {}
@@ -114,9 +116,9 @@ def spec(ports: tuple[int, int], number: int, **changes: object) -> SyncSpec:
 
 @asynccontextmanager
 async def running(
-    made: SyncSpec, tables: FakeTables, name: str, **said: object
+    made: SyncSpec, tables: FakeTables, name: str, vips: Callable[[], list[str]] = list, **said: object
 ) -> AsyncIterator[ConnectionSync]:
-    sync = ConnectionSync(made, hello(name, str(made.listen), **said), tables)
+    sync = ConnectionSync(made, hello(name, str(made.listen), **said), tables, vips=vips)
     await sync.start()
     try:
         yield sync
@@ -228,6 +230,34 @@ def test_a_wrong_peer_is_refused_and_both_say_why(
             assert two.flows == {}
 
     run(test())
+
+
+def test_each_says_of_itself_what_the_other_shows(ports: tuple[int, int]) -> None:
+    async def test() -> None:
+        held = ["192.0.2.10"]
+        async with (
+            running(spec(ports, 0), FakeTables(), "a", vips=lambda: held, version="0.3.0") as first,
+            running(spec(ports, 1), FakeTables(), "b") as second,
+        ):
+            await until(lambda: second.peers()[0].vips == ("192.0.2.10",))
+            await until(lambda: first.peers()[0].vips == ())
+            assert second.peers()[0].version == "0.3.0"
+            assert first.view().vips == ("192.0.2.10",)
+            await until(lambda: first.peers()[0].clock is not None)
+            held.clear()
+            await until(lambda: second.peers()[0].vips == ())
+
+    run(test())
+
+
+@pytest.mark.parametrize("leaves_out", [["layout"], []])
+def test_a_release_that_says_less_or_more_of_itself_is_taken(
+    ports: tuple[int, int], leaves_out: list[str]
+) -> None:
+    said = hello("b", f"127.0.0.1:{ports[1]}").document() | {"of_tomorrow": [1]}
+    parsed = Hello.parse({key: value for key, value in said.items() if key not in leaves_out})
+    assert parsed.name == "b"
+    assert hello("a", f"127.0.0.1:{ports[0]}").why_not(parsed) == ""
 
 
 def test_two_directors_of_one_name_are_told(ports: tuple[int, int]) -> None:

@@ -163,7 +163,7 @@ def weights(service: Service) -> dict[str, int]:
 
 
 def take_over(stage: Stage) -> None:
-    """Of a pair: the other director has the same ring."""
+    """Of a pair: the other director has its connections."""
     holder = next(name for name in (DIRECTOR, SECOND) if has_vip(stage, name))
     with stage.visitor() as visitor:
         began = time.monotonic()

@@ -138,13 +138,16 @@ def test_one_director_keeps_the_vips_and_sends_to_the_least_busy(tmp_path: Path)
     ("name", "number", "peer", "priority"),
     [("director", 2, "192.0.2.3", 150), ("director2", 3, "192.0.2.2", 100)],
 )
-def test_two_directors_leave_the_vips_to_keepalived_and_agree(
+def test_two_directors_leave_the_vips_to_keepalived_and_have_each_others_connections(
     tmp_path: Path, name: str, number: int, peer: str, priority: int
 ) -> None:
     files = set_up("director", number, name, PAIR)
 
     found = configured(files, tmp_path)
-    assert (found.vips, found.services["web"].scheduler) == ("external", "mh")
+    assert (found.vips, found.services["web"].scheduler) == ("external", "wlc")
+    assert found.sync
+    assert str(found.sync.listen) == f"192.0.2.{number}:8651"
+    assert list(map(str, found.sync.peers)) == [f"{peer}:8651"]
     keepalived = files["keepalived/keepalived.conf"]
     assert f"unicast_peer {{ {peer} }}" in keepalived
     assert f"priority {priority}" in keepalived

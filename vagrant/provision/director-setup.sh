@@ -1,13 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
 # shellcheck shell=bash disable=SC2154
-# A director. One alone keeps the VIPs itself and sends to the least busy backend. Two leave the VIPs to keepalived,
-# and agree by hashing (mh) where a connection belongs, so that it outlives the director it began with.
+# A director that sends to the least busy backend. One alone keeps the VIPs itself. Two leave the VIPs to keepalived, and
+# have each other's connections (sync), so that a connection outlives the director it began with.
 need curl
 address6
 
 read -ra directors <<<"$DIRECTORS"
-vips=manage scheduler=wlc
-((${#directors[@]} == 1)) || vips=external scheduler=mh
+vips=manage peers=()
+for each in "${directors[@]}"; do
+    [ "${each%=*}" = "$NAME" ] || peers+=("${each#*=}")
+done
+((${#peers[@]} == 0)) || vips=external
 
 install_file /tmp/xdpdirector.deb
 usermod --append --groups xdpdirector vagrant # may use the API's socket
@@ -17,10 +20,17 @@ usermod --append --groups xdpdirector vagrant # may use the API's socket
 interfaces: [$(card)]
 user: xdpdirector
 vips: $vips
+END
+    if ((${#peers[@]})); then
+        # The LAN is the machines' own: in the clear is good enough there.
+        listed=$(printf '"%s:8651", ' "${peers[@]}")
+        echo "sync: {name: $NAME, listen: \"$ADDRESS4:8651\", peers: [${listed%, }], insecure: true}"
+    fi
+    cat <<END
 services:
   web:
     listeners: ["$VIP4:80/tcp", "[$VIP6]:80/tcp"]
-    scheduler: $scheduler
+    scheduler: wlc
     check: {type: http, path: /healthz, interval: 3s, timeout: 2s, rise: 2, fall: 2}
     backends:
 END
@@ -31,7 +41,6 @@ END
 
 if [ "$vips" = external ]; then
     need keepalived
-    peers=$(for each in "${directors[@]}"; do [ "${each%=*}" = "$NAME" ] || echo "${each#*=}"; done)
     cat >/etc/keepalived/keepalived.conf <<END
 vrrp_instance vips {
     state BACKUP
@@ -41,7 +50,7 @@ vrrp_instance vips {
     priority $([ "$NAME" = director ] && echo 150 || echo 100)
     advert_int 1
     unicast_src_ip $ADDRESS4
-    unicast_peer { $peers }
+    unicast_peer { ${peers[*]} }
     virtual_ipaddress { $VIP4/32 dev $(card) }
     virtual_ipaddress_excluded { $VIP6/128 dev $(card) }
 }

@@ -30,7 +30,7 @@ http {{
   access_log off;
   server_tokens off;
   sendfile on;
-  keepalive_timeout 65;
+  keepalive_timeout 1h;
   keepalive_requests 1000000;
   client_max_body_size 0;
   default_type text/plain;

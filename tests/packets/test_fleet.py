@@ -22,11 +22,12 @@ from xdpdirector.paths import InstancePaths
 from xdpdirector.sync.interface import ConnectionTables, Theirs
 from xdpdirector.sync.scanner import Batch
 
-SIZES = Sizes(services=4, backends=64, listeners=16, connections=1 << 14, connections6=1024, ring_slots=1 << 16,
+SIZES = Sizes(services=4, backends=64, listeners=16, connections=1 << 16, connections6=1024, ring_slots=1 << 16,
               clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
 BACKENDS = ("web1", "web2", "web3")
 DIRECTORS = 3
 STEPS = 14
+FLOWS_EACH = 40  # new ones after each step
 
 
 class Member:
@@ -44,6 +45,7 @@ class Fleet:
 
     def __init__(self, worlds: list[w.World], scheduler: str, seed: int) -> None:
         self._worlds, self._scheduler, self._random = worlds, scheduler, random.Random(seed)
+        self.present = set(BACKENDS)
         self.draining: set[str] = set()
         self.down: set[str] = set()
         self.now = 0.0
@@ -54,23 +56,16 @@ class Fleet:
         asyncio.run(self.exchange())
 
     def plan(self) -> object:
-        return planned(BACKENDS, self.draining, self.down, scheduler=self._scheduler)
+        return planned(sorted(self.present), self.draining, self.down, scheduler=self._scheduler)
 
     def any(self) -> Member:
         return self._random.choice(self.alive)
 
     def change(self) -> str:
         """One thing is done to the backends or to a director; what it was."""
-        kind = self._random.choice(["drain", "enable", "down", "up", "die", "join", "time"])
-        if kind == "drain" and len(self.draining | self.down) < 2:
-            self.draining.add(self._random.choice(sorted(set(BACKENDS) - self.draining)))
-        elif kind == "enable" and self.draining:
-            self.draining.remove(self._random.choice(sorted(self.draining)))
-        elif kind == "down" and len(self.draining | self.down) < 2:
-            self.down.add(self._random.choice(sorted(set(BACKENDS) - self.down)))
-        elif kind == "up" and self.down:
-            self.down.remove(self._random.choice(sorted(self.down)))
-        elif kind == "die" and len(self.alive) > 1:
+        kind = self._random.choice(["drain", "enable", "down", "up", "remove", "add", "die", "join", "time"])
+        self._change_backends(kind)
+        if kind == "die" and len(self.alive) > 1:
             self.alive.remove(self._random.choice(self.alive))
         elif kind == "join" and len(self.alive) < DIRECTORS:
             self._join(self._random.choice([each for each in self.members if each not in self.alive]))
@@ -80,6 +75,23 @@ class Fleet:
             member.world.plane.apply(self.plan(), self.now)
             member.world.plane.settle(member.world.sweep().exceptions, self.now)
         return kind
+
+    def _change_backends(self, kind: str) -> None:
+        left = self.present - self.draining - self.down
+        if kind == "drain" and len(left) > 1:
+            self.draining.add(self._random.choice(sorted(left)))
+        elif kind == "enable" and self.draining:
+            self.draining.remove(self._random.choice(sorted(self.draining)))
+        elif kind == "down" and len(left) > 1:
+            self.down.add(self._random.choice(sorted(left)))
+        elif kind == "up" and self.down:
+            self.down.remove(self._random.choice(sorted(self.down)))
+        elif kind == "remove" and self.draining:
+            gone = self._random.choice(sorted(self.draining))
+            for names in (self.present, self.draining, self.down):
+                names.discard(gone)
+        elif kind == "add" and len(self.present) < len(BACKENDS):
+            self.present.add(self._random.choice(sorted(set(BACKENDS) - self.present)))
 
     def _join(self, member: Member) -> None:
         """Back with empty tables; ready when it has the others' connections."""
@@ -150,8 +162,17 @@ def moved(fleet: Fleet, owners: dict[int, str]) -> dict[int, tuple[str, str]]:
 
 
 @pytest.mark.parametrize("scheduler", ["mh", "sh", "wlc"])
-@pytest.mark.parametrize("seed", [1, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(2, 12))])
-def test_no_flow_changes_its_living_backend(worlds: list[w.World], scheduler: str, seed: int) -> None:
+@pytest.mark.parametrize(
+    ("seed", "each"),
+    [
+        (1, FLOWS_EACH),
+        *(pytest.param(seed, FLOWS_EACH, marks=pytest.mark.soak) for seed in range(2, 12)),
+        pytest.param(12, 10_000 // STEPS, marks=pytest.mark.soak),
+    ],
+)
+def test_no_flow_changes_its_living_backend(
+    worlds: list[w.World], scheduler: str, seed: int, each: int
+) -> None:
     for world in worlds:
         world.empty()
     with closing(Fleet(worlds, scheduler, seed)) as fleet:
@@ -160,9 +181,9 @@ def test_no_flow_changes_its_living_backend(worlds: list[w.World], scheduler: st
         done = []
         for step in range(STEPS):
             done.append(fleet.change())
-            owners = {sport: owner for sport, owner in owners.items() if owner not in fleet.down}
+            owners = {flow: owner for flow, owner in owners.items() if owner in fleet.present - fleet.down}
             assert moved(fleet, owners) == {}, f"after {done}"
-            for sport in range(1 + 40 * step, 41 + 40 * step):
+            for sport in range(1 + each * step, 1 + each * (step + 1)):
                 world = fleet.any().world
                 owners[sport] = w.owner(world.send(frame("S", sport)))
                 world.send(frame("A", sport))

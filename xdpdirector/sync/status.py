@@ -56,8 +56,8 @@ class PeerStatus(Frozen):
 
 class FleetView(Frozen):
     """The directors that this one exchanges connections with. `name`, `version`, `vips`: this director's, the VIPs
-    that stand on it; empty without `sync`. `waiting`: why it is not ready yet, for their sake. `lvs`: LVS directors,
-    with `lvs.sync`."""
+    that stand on it; empty without `sync`. `waiting`: why it is not ready yet, for their sake. `lvs`: LVS
+    directors, with `lvs.sync`."""
 
     name: str = ""
     version: str = ""

@@ -15,7 +15,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -30,6 +30,7 @@ from xdpdirector.model.status import (
     Operational,
     Readiness,
     Refused,
+    ServiceCounters,
     Traffic,
     Vitals,
 )
@@ -93,11 +94,9 @@ class Look:
     def totals(self) -> Counted:
         return Counted.of(self.vitals.traffic)
 
-    @property
-    def dropped(self) -> float:
-        return float(
-            sum(count for name, count in self.vitals.verdicts.items() if name.startswith(("drop", "reject")))
-        )
+
+def _dropped(vitals: Vitals) -> float:
+    return float(sum(count for name, count in vitals.verdicts.items() if name.startswith(("drop", "reject"))))
 
 
 @dataclass
@@ -108,7 +107,7 @@ class Kept:
     at: float
     totals: Counted
     dropped: float
-    services: dict[str, Counted] = field(default_factory=dict)
+    services: ServiceCounters | None = None
 
 
 class Viewer:
@@ -153,19 +152,18 @@ class Pulse:
         """Keep a look every ten seconds, for ever."""
         while True:
             try:
-                await self.keep()
+                self.keep()
             except DirectorError as error:
                 log.debug("no look can be kept: %s", error.detail)
             await asyncio.sleep(KEPT_APART)
 
-    async def keep(self) -> None:
-        last = self._last
-        if last is None or self._clock() - last.moment > 2 * APART:
-            last = self._last = await self._look()
-        kept = Kept(last.moment, last.at, last.totals, last.dropped)
-        if len(last.services) <= MOST_SERVICES_KEPT:
-            kept.services = {each.name: Counted.of(each.traffic, each.refused) for each in last.services}
-        self._kept.append(kept)
+    def keep(self) -> None:
+        """Costs little: it is done for ever, with thousands of services, and mostly nobody looks."""
+        vitals, services = self._director.vitals(), self._director.service_counters()
+        few = services if len(services.names) <= MOST_SERVICES_KEPT else None
+        self._kept.append(Kept(self._clock(), self._now(), Counted.of(vitals.traffic), _dropped(vitals), few))
+        if self._last is not None and self._clock() - self._last.moment > 2 * KEPT_APART:
+            self._last = self._earlier = None  # nobody has looked for long, and they are large
 
     async def _look(self, known: Look | None = None) -> Look:
         """`known`: with that one's services, which cost most."""
@@ -287,29 +285,33 @@ class Pulse:
         """Rates of the last quarter of an hour, ten seconds each, the latest last; null where nothing was kept."""
         kept = list(self._kept)
         pairs = list(itertools.pairwise(kept))
-        names = kept[-1].services if kept else {}
+        counted = [each.services.rows() if each.services else {} for each in kept]
+        seconds = [after.moment - before.moment for before, after in pairs]
         return {
             "step": KEPT_APART,
             "at": [round(after.at, 1) for _, after in pairs],
             "totals": _columns(
-                [after.totals.since(before.totals, after.moment - before.moment) for before, after in pairs]
+                [
+                    after.totals.since(before.totals, apart)
+                    for (before, after), apart in zip(pairs, seconds, strict=True)
+                ]
             )
             | {
                 "dropped": [
-                    _short(max(0.0, after.dropped - before.dropped) / (after.moment - before.moment))
-                    for before, after in pairs
+                    _short(max(0.0, after.dropped - before.dropped) / apart)
+                    for (before, after), apart in zip(pairs, seconds, strict=True)
                 ]
             },
             "services": {
                 name: _columns(
                     [
-                        after.services[name].since(before.services.get(name), after.moment - before.moment)
-                        if name in after.services
+                        Counted(*after[name]).since(Counted(*before[name]), apart)
+                        if name in before and name in after
                         else None
-                        for before, after in pairs
+                        for (before, after), apart in zip(itertools.pairwise(counted), seconds, strict=True)
                     ]
                 )
-                for name in names
+                for name in (counted[-1] if counted else ())
             },
         }
 

@@ -17,5 +17,9 @@ router = new_router(prefix="/v1/stats", tags=["statistics"])
 @router.get("", response_model=Statistics)
 async def get_statistics(director: DirectorDep, reader: ReaderDep) -> Response:
     """Packets by verdict, traffic by service and backend, and where the program is attached."""
-    found = director.statistics()
-    return Response(await reader.read(lambda: found.model_dump_json(by_alias=True)), media_type=JSON)
+    vitals, services = director.vitals(), await reader.in_turns(director.service_traffic())
+
+    def write() -> str:
+        return Statistics.of(vitals, services).model_dump_json(by_alias=True)
+
+    return Response(await reader.read(write), media_type=JSON)

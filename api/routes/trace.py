@@ -143,7 +143,7 @@ def _backend(director: Control, text: str) -> tuple[str, str] | None:
 
 def _reasons(director: Control, text: str) -> frozenset[str]:
     """InvalidRequestError for a word that is neither a reason nor a verdict: nothing would ever come."""
-    known = director.statistics().verdicts
+    known = director.vitals().verdicts
     verdicts = {name.partition("_")[0] for name in known}
     asked = frozenset(filter(None, text.split(",")))
     if unknown := asked - verdicts - known.keys():

@@ -22,7 +22,9 @@ TWO = (w.backend("web1"), w.backend("web2"))
 def of_service(plane: Dataplane, name: str = "web") -> tuple[int, int]:
     """Packets and connections of its backends, now and before."""
     keys = [key for key in plane.indices.backends if key[0] == name]
-    traffic = total([plane.departed(name), *plane.traffic(keys).values()])
+    traffic = total([plane.departed([name])[name], *plane.traffic(keys).values()])
+    counted = plane.service_counters().rows()[name]
+    assert counted == (traffic.connections, traffic.packets, traffic.bytes, 0)
     return traffic.packets, traffic.connections
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from array import array
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
@@ -39,8 +40,9 @@ from xdpdirector.model.status import (
     Operational,
     Readiness,
     Refused,
+    ServiceCounters,
+    ServiceTraffic,
     ServiceView,
-    Statistics,
     Traffic,
     VipStanding,
     Vitals,
@@ -123,6 +125,14 @@ class FakeDirector:
             backends: Any = view.backends  # they have all that a sample has
             yield ServiceSample(view.name, view.operational, backends, view.traffic, view.refused)
 
+    def service_counters(self) -> ServiceCounters:
+        self._break()
+        values = array("Q")
+        for each in self.services():
+            over = each.refused.by_service + each.refused.by_source
+            values.extend((each.traffic.connections, each.traffic.packets, each.traffic.bytes, over))
+        return ServiceCounters(tuple(self._services), values)
+
     def service(self, name: str) -> ServiceView:
         self._break()
         spec = edits.find_service(self._services, name)
@@ -200,13 +210,9 @@ class FakeDirector:
     async def holdings(self) -> Holdings:
         return await self.plane.holdings()
 
-    def statistics(self) -> Statistics:
-        views = self.services()
-        return Statistics(
-            **dict(self.vitals()),
-            services={view.name: view.traffic for view in views},
-            backends={view.name: {each.name: each.traffic for each in view.backends} for view in views},
-        )
+    def service_traffic(self) -> Iterator[ServiceTraffic]:
+        for view in self.services():
+            yield ServiceTraffic(view.name, view.traffic, {each.name: each.traffic for each in view.backends})
 
     def vitals(self) -> Vitals:
         views = self.services()

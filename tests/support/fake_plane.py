@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Collection, Mapping
 
 from xdpdirector.dataplane.explain_types import Finding, Question
@@ -20,6 +21,7 @@ from xdpdirector.model.status import (
     ConnectionPage,
     Fill,
     Refused,
+    ServiceCounters,
     Traffic,
     total,
 )
@@ -109,8 +111,18 @@ class FakePlane:
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         return {key: Traffic(packets=self.packets.get(key, 0)) for key in keys}
 
-    def departed(self, service: str) -> Traffic:
-        return Traffic(packets=self._departed.get(service, 0))
+    def departed(self, services: Collection[str]) -> dict[str, Traffic]:
+        return {name: Traffic(packets=self._departed.get(name, 0)) for name in services}
+
+    def service_counters(self) -> ServiceCounters:
+        values = array("Q")
+        for name, plan in self.plans.items():
+            present = self.traffic([(name, each.name) for each in plan.members])
+            counted = total([*present.values(), *self.departed([name]).values()])
+            refused = self.refused([name])[name]
+            values.extend((counted.connections, counted.packets, counted.bytes))
+            values.append(refused.by_service + refused.by_source)
+        return ServiceCounters(tuple(self.plans), values)
 
     def total_traffic(self) -> Traffic:
         present = self.traffic(
@@ -145,8 +157,8 @@ class FakePlane:
     def denied_packets(self, prefix: Prefix) -> int:
         return self.dropped.get(prefix, 0)
 
-    def refused(self, service: str) -> Refused:
-        return self.refusals.get(service, Refused())
+    def refused(self, services: Collection[str]) -> dict[str, Refused]:
+        return {name: self.refusals.get(name, Refused()) for name in services}
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         return lambda: ConnectionPage((), None)

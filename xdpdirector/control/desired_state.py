@@ -99,7 +99,8 @@ class DesiredState:
         return [*trouble, *self._history.notes]
 
     def resume(self) -> None:
-        """Continue the drains that the store knows."""
+        """Continue the drains that the store knows. Takes long with thousands of services, before anybody asks."""
+        self._tags = self._tags.following(self.services)
         self.drains = self._following(self.services, Drains(self._history.drains()))
 
     async def change(
@@ -131,8 +132,12 @@ class DesiredState:
             drains = self._following(wanted, drains)
             write = self._writing(wanted, what, intent, drains, file)
 
+            def write_and_tag() -> tuple[Revision, etag.Tags]:
+                return write(), self._tags.following(wanted)
+
             async def store() -> None:
-                self._keep(await to_its_end(write), drains)
+                stored, self._tags = await to_its_end(write_and_tag)
+                self._keep(stored, drains)
 
             news = partial(self._publish, before, wanted, intent.author, intent.because(what))
             with self._reconciler.events.behind(news):

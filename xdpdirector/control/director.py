@@ -38,10 +38,10 @@ from xdpdirector.model.status import (
     BackendView,
     ConnectionPage,
     Readiness,
+    ServiceCounters,
+    ServiceTraffic,
     ServiceView,
-    Statistics,
     Vitals,
-    total,
 )
 from xdpdirector.state import edits
 from xdpdirector.state.change_request import Intent
@@ -155,6 +155,10 @@ class Director:
         """See `ServiceStatus.samples`."""
         return self._status.samples()
 
+    def service_counters(self) -> ServiceCounters:
+        """See `Plane.service_counters`."""
+        return self._plane.service_counters()
+
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """The ETag of a service, a backend or, without names, of all services. NotFoundError."""
         if service is not None:
@@ -171,16 +175,9 @@ class Director:
         found = await self._plane.holdings()
         return found.model_copy(update={"drift_repaired": self._reconciler.drift_repaired})
 
-    def statistics(self) -> Statistics:
-        traffic = self._status.traffic(self._services)
-        return Statistics(
-            **dict(self.vitals()),
-            services={
-                name: total([self._plane.departed(name), *backends.values()])
-                for name, backends in traffic.items()
-            },
-            backends=traffic,
-        )
+    def service_traffic(self) -> Iterator[ServiceTraffic]:
+        """See `ServiceStatus.service_traffic`."""
+        return self._status.service_traffic()
 
     def vitals(self) -> Vitals:
         return Vitals(

@@ -126,10 +126,12 @@ class GuardController:
     # Reading
 
     def view(self) -> GuardView:
+        services = self._services()
+        refused = self._plane.refused(services)
         limits = {
-            name: LimitView(limit=spec.limit, refused=refused)
-            for name, spec in self._services().items()
-            if (refused := self._plane.refused(name)) != Refused() or spec.limit
+            name: LimitView(limit=spec.limit, refused=refused[name])
+            for name, spec in services.items()
+            if refused[name] != Refused() or spec.limit
         }
         return GuardView(
             denied=len(self._kept.denials),

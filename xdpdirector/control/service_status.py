@@ -16,8 +16,10 @@ from xdpdirector.model.status import (
     BackendView,
     ConnectionCounts,
     DrainView,
+    ServiceTraffic,
     ServiceView,
     Traffic,
+    total,
 )
 from xdpdirector.state import edits
 from xdpdirector.state.edits import Services
@@ -69,9 +71,8 @@ class ServiceStatus:
         return self._view(name, spec, backends)
 
     def _view(self, name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
-        return status_views.service_view(
-            name, spec, backends, self._plane.refused(name), self._plane.departed(name)
-        )
+        refused, departed = self._plane.refused([name]), self._plane.departed([name])
+        return status_views.service_view(name, spec, backends, refused[name], departed[name])
 
     def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
         return self._seen(key, spec, traffic, status_views.backend_view)
@@ -105,10 +106,21 @@ class ServiceStatus:
             some = names[begin : begin + PIECE]
             keys = [(name, key) for name in some for key in self._backends(name)]
             traffic = self._plane.traffic(keys[:MOST_TOGETHER])
+            refused, departed = self._plane.refused(some), self._plane.departed(some)
             for name in some:
                 for seen in self._in_pieces(name, status_views.backend_sample, traffic):
-                    refused, departed = self._plane.refused(name), self._plane.departed(name)
-                    yield seen and status_views.service_sample(name, *seen, refused, departed)
+                    yield seen and status_views.service_sample(name, *seen, refused[name], departed[name])
+
+    def service_traffic(self) -> Iterator[ServiceTraffic]:
+        """Of all services, read a few at a time."""
+        names = list(self._services)
+        for begin in range(0, len(names), PIECE):
+            some = {
+                name: self._services[name] for name in names[begin : begin + PIECE] if name in self._services
+            }
+            departed = self._plane.departed(some)
+            for name, backends in self.traffic(some).items():
+                yield ServiceTraffic(name, total([departed[name], *backends.values()]), backends)
 
     def _backends(self, service: str) -> list[str]:
         """None of one that has gone."""

@@ -9,7 +9,7 @@ denied. Knows prefixes, limits and service indices; not who requested them, or w
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from ipaddress import ip_network
 from typing import Any, NamedTuple
 
@@ -27,7 +27,6 @@ from xdpdirector.dataplane.maps import (
 from xdpdirector.dataplane.masks import mask_words
 from xdpdirector.errors import CapacityError
 from xdpdirector.model.guard import Prefix, ServiceLimit
-from xdpdirector.model.status import Refused
 
 AT_ONCE = 16384  # denied prefixes that one call of `survey` compares
 
@@ -208,8 +207,11 @@ class GuardMaps:
         starts with full bursts."""
         if self.is_limited(service, limit):
             return 0
-        wanted, present = self._in_jiffies(limit), self._limits[service]
-        differs = not all(np.array_equal(present[name], value) for name, value in wanted.items())
+        present = self._limits[service]
+        wanted = present.copy()
+        for name, value in self._in_jiffies(limit).items():
+            wanted[name] = value
+        differs = wanted.tobytes() != present.tobytes()
         if differs:
             self._begin_anew(service, wanted)
         self._limited[service] = _Limited(limit, self._limits[service].tobytes())
@@ -219,11 +221,10 @@ class GuardMaps:
         """True if the limit was applied and was still in the map at the last `check`."""
         return service in self._limited and self._limited[service].limit == limit
 
-    def _begin_anew(self, service: int, fields: dict[str, Any]) -> None:
+    def _begin_anew(self, service: int, limit: Any) -> None:
         self._limited.pop(service, None)
         entry, index = self._limits[service : service + 1], np.array([service], np.uint32)
-        for name, value in fields.items():
-            entry[name] = value
+        entry[0] = limit
         entry["generation"] = (int(entry["generation"][0]) + 1) & 0xFFFF
         self._tables.write("limits", index, entry)
         self._tables.write("paid", index, np.zeros(1, np.uint64))
@@ -249,15 +250,15 @@ class GuardMaps:
         cost = max(1, round(self._clock.hz * jiffy / rate))
         return cost, max(jiffy, (burst - 1) * cost)
 
-    def refused(self, service: int) -> Refused:
-        """Connections refused since the service got this index."""
-        by_service, by_source = self._tables.per_cpu_sum("refusals", service)
-        return Refused(by_service=int(by_service), by_source=int(by_source))
+    def refused(self, services: Sequence[int]) -> Array:
+        """For each of these indices: connections refused by the service's limit and by the one for each source,
+        since the service got the index."""
+        return self._tables.per_cpu_sums("refusals", services)
 
     def begin(self, service: int) -> None:
         """The index now belongs to another service: reset its counters and its state of payments."""
         self._tables.per_cpu_zero("refusals", service)
-        self._begin_anew(service, {})
+        self._begin_anew(service, self._limits[service])
 
 
 def _full(room: int, wanted: int) -> CapacityError:

@@ -23,6 +23,7 @@ from xdpdirector.model.status import (
     ConnectionPage,
     Fill,
     Refused,
+    ServiceCounters,
     Traffic,
 )
 
@@ -59,8 +60,11 @@ class Plane(Protocol):
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         """Traffic of each of these backends; zero for a backend that the plane does not know."""
 
-    def departed(self, service: str) -> Traffic:
-        """Traffic of the backends that were removed from the service."""
+    def departed(self, services: Collection[str]) -> dict[str, Traffic]:
+        """Traffic of the backends that were removed from each of these services."""
+
+    def service_counters(self) -> ServiceCounters:
+        """The counters of all services; far cheaper than the sums of `traffic`, `departed` and `refused`."""
 
     def total_traffic(self) -> Traffic:
         """Traffic of all present and former backends."""
@@ -85,7 +89,8 @@ class Plane(Protocol):
     def denied_packets(self, prefix: Prefix) -> int:
         """Packets dropped since the prefix was denied."""
 
-    def refused(self, service: str) -> Refused: ...
+    def refused(self, services: Collection[str]) -> dict[str, Refused]:
+        """Connections that the limits of each of these services refused."""
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         """Returns a function that reads one page of matching connections. Its run time grows with the table: call

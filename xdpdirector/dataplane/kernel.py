@@ -39,6 +39,7 @@ from xdpdirector.model.status import (
     ConnectionPage,
     Fill,
     Refused,
+    ServiceCounters,
     Traffic,
 )
 from xdpdirector.net import own_macs
@@ -122,8 +123,11 @@ class RealPlane:
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         return self._dataplane.traffic(keys)
 
-    def departed(self, service: str) -> Traffic:
-        return self._dataplane.departed(service)
+    def departed(self, services: Collection[str]) -> dict[str, Traffic]:
+        return self._dataplane.departed(services)
+
+    def service_counters(self) -> ServiceCounters:
+        return self._dataplane.service_counters()
 
     def total_traffic(self) -> Traffic:
         return self._dataplane.total_traffic()
@@ -153,9 +157,8 @@ class RealPlane:
     def denied_packets(self, prefix: Prefix) -> int:
         return self._dataplane.guarding.denied_packets(prefix)
 
-    def refused(self, service: str) -> Refused:
-        index = self._dataplane.indices.services.get(service)
-        return Refused() if index is None else self._dataplane.guarding.refused(index)
+    def refused(self, services: Collection[str]) -> dict[str, Refused]:
+        return self._dataplane.refused(services)
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         read = self._connections.reader(query)

@@ -7,7 +7,7 @@ nor what is counted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,24 +21,27 @@ AT_ONCE = 1 << 20  # bytes
 
 def sums(fd: int, indices: Sequence[int], *, fields: int, cpus: int) -> npt.NDArray[np.uint64]:
     """One row of `fields` 8-byte counters per index. The array must have all indices. OSError."""
-    found = np.zeros((len(indices), fields), np.uint64)
-    for places in runs(indices, most=max(1, AT_ONCE // (fields * 8 * cpus))):
-        first = indices[places[0]]
-        values = np.empty((indices[places[-1]] - first + 1, cpus, fields), np.uint64)
+    wanted = np.asarray(indices, np.int64)
+    found = np.zeros((len(wanted), fields), np.uint64)
+    for places in runs(wanted, most=max(1, AT_ONCE // (fields * 8 * cpus))):
+        run = wanted[places]
+        first, last = int(run[0]), int(run[-1])
+        values = np.empty((last - first + 1, cpus, fields), np.uint64)
         libbpf.lookup_range(fd, first, len(values), values.ctypes.data)
-        found[places] = values.sum(axis=1)[[indices[place] - first for place in places]]
+        found[places] = values.sum(axis=1)[run - first]
     return found
 
 
-def runs(indices: Sequence[int], *, most: int) -> Iterator[list[int]]:
+def runs(indices: npt.NDArray[np.int64], *, most: int) -> list[npt.NDArray[np.int64]]:
     """Groups positions in `indices` into reads, in ascending order of index; each read spans at most `most`
     entries."""
-    run: list[int] = []
-    for place in sorted(range(len(indices)), key=lambda place: indices[place]):
-        index = indices[place]
-        if run and (index - indices[run[-1]] > WIDEST_GAP or index - indices[run[0]] >= most):
-            yield run
-            run = []
-        run.append(place)
-    if run:
-        yield run
+    if not len(indices):
+        return []
+    places = np.argsort(indices, kind="stable")
+    ascending = indices[places]
+    begins = np.flatnonzero(np.diff(ascending, prepend=ascending[0]) > WIDEST_GAP)
+    neighbours = np.searchsorted(begins, np.arange(len(ascending)), side="right")
+    firsts = ascending[[0, *begins]][neighbours]
+    parts = np.stack([neighbours, (ascending - firsts) // most])
+    cuts = np.flatnonzero(np.diff(parts, axis=1).any(axis=0)) + 1
+    return np.split(places, cuts)

@@ -6,6 +6,8 @@ Stored in the map `departed`, which outlives the daemon as the other counters do
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from xdpdirector.dataplane.maps import Array, Tables
 
 _GONE = 0
@@ -24,16 +26,16 @@ class RetiredTotals:
 
     def leave(self, service: int) -> None:
         """Add the totals of a removed service. Call it after its backends were removed."""
-        self._add(_GONE, self.of(service))
+        self._add(_GONE, self.of([service])[0])
         self.begin(service)
 
     def begin(self, service: int) -> None:
         """The index now belongs to another service: reset its totals."""
-        self._rows[1 + service] = 0
+        self._tables.departed[1 + service] = 0
 
-    def of(self, service: int) -> Array:
-        """Packets, bytes and connections of the service's removed backends."""
-        found: Array = self._rows[1 + service].copy()
+    def of(self, services: Sequence[int]) -> Array:
+        """For each of these services: packets, bytes and connections of its removed backends."""
+        found: Array = self._rows[[1 + service for service in services]]
         return found
 
     def total(self) -> Array:

@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
 from xdpdirector.dataplane.masks import mask_words
 from xdpdirector.dataplane.rings import RingPlace
 from xdpdirector.dataplane.service_plan import COSTS, NO_BACKEND, ServicePlan
-from xdpdirector.model import Persistence
+from xdpdirector.model import Persistence, Timeouts
 
 STATES = 16  # MAX_STATES in bpf/types.h
 CLOSED = 10.0  # seconds that a record is kept after a RST, as in IPVS
@@ -57,9 +60,15 @@ def service_fields(
         "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
         "assured_after": _ticks(ASSURED_AFTER, enums, jiffies),
-        "timeouts": _timeouts(plan, enums, jiffies),
-        "stays": _stays(plan, enums, jiffies),
     }
+
+
+def timeout_fields(
+    enums: Enums, jiffies: Callable[[float], int], timeouts: Timeouts
+) -> dict[str, npt.NDArray[np.uint32]]:
+    """The fields that depend on nothing but the time-outs."""
+    tables = {"timeouts": _timeouts(timeouts, enums, jiffies), "stays": _stays(timeouts, enums, jiffies)}
+    return {name: np.array(table, np.uint32) for name, table in tables.items()}
 
 
 def ring_fields(ring: RingPlace | None) -> dict[str, int]:
@@ -92,13 +101,12 @@ def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str,
     return sum(flags[f"SERVICE_{name}"] for name, is_so in said.items() if is_so)
 
 
-def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
+def _timeouts(times: Timeouts, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
     """Time-out of a record by state. States before `ASSURED_*` add the time by which `seen` may lag behind.
 
     A SYN after the end may be a retry of a client that was never answered, or spoofed, as the end itself may
     be, while the connection is alive: so REOPENED states keep the time-out of a live connection.
     """
-    times = plan.timeouts
     return _by_state(
         enums,
         jiffies,
@@ -122,7 +130,7 @@ def _timeouts(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) 
     )
 
 
-def _stays(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
+def _stays(times: Timeouts, enums: Enums, jiffies: Callable[[float], int]) -> list[int]:
     """By state: how long data packets only update a record's time; see bpf/types.h."""
     now = 1 << enums["tick_numbers"]["SEEN_BITS"] - 1
     ticks = _by_state(
@@ -131,8 +139,8 @@ def _stays(plan: ServicePlan, enums: Enums, jiffies: Callable[[float], int]) -> 
         {
             "USED_ESTABLISHED": ASSURED_AFTER,
             "USED_UDP": ASSURED_AFTER,
-            "ASSURED_ESTABLISHED": plan.timeouts.tcp,
-            "ASSURED_UDP": plan.timeouts.udp,
+            "ASSURED_ESTABLISHED": times.tcp,
+            "ASSURED_UDP": times.udp,
         },
     )
     return [now + number if number else 0 for number in ticks]

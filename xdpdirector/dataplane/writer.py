@@ -11,7 +11,9 @@ Knows plans and tables; nothing of health, neighbours, configuration or who requ
 from __future__ import annotations
 
 import secrets
+from array import array
 from collections.abc import Collection, Mapping
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +27,13 @@ from xdpdirector.dataplane.maps import Array, Tables, correct, count_of
 from xdpdirector.dataplane.other_directors import Senders
 from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.dataplane.rings import RingPlace, Rings
-from xdpdirector.dataplane.service_entry import guard_flags, ring_fields, service_fields, service_flags
+from xdpdirector.dataplane.service_entry import (
+    guard_flags,
+    ring_fields,
+    service_fields,
+    service_flags,
+    timeout_fields,
+)
 from xdpdirector.dataplane.service_plan import (
     COSTS,
     MemberPlan,
@@ -37,8 +45,10 @@ from xdpdirector.dataplane.vip_ids import Fronts
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Address, ServiceSpec
 from xdpdirector.model.guard import Prefix
-from xdpdirector.model.status import Fill, Traffic
+from xdpdirector.model.status import COUNTERS, Fill, Refused, ServiceCounters, Traffic
 
+_FIELDS = ("packets", "bytes", "connections", "refused")
+"""Of a row of counters: those of `struct traffic`, and refused connections."""
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
 NO_BOUND = 0xFFFFFFFF
@@ -74,6 +84,8 @@ class Dataplane:
         self._ports: dict[int, int] = {}
         """Cache: devmap index by ifindex."""
         self._brought: dict[str, _Brought] = {}
+        self._times = lru_cache(maxsize=64)(partial(timeout_fields, tables.enums, clock.jiffies))
+        """Nearly all services have the same time-outs."""
         self._stored: dict[int, tuple[MemberPlan, int, bytes]] = {}
         """By backend index: the plan and devmap index last written, and the resulting entry."""
 
@@ -121,10 +133,36 @@ class Dataplane:
         counted = dict(zip(known, map(_traffic, sums), strict=True))
         return {key: counted.get(key, Traffic()) for key in keys}
 
-    def departed(self, service: str) -> Traffic:
-        """Traffic of the service's removed backends; zero for a service without an index."""
-        index = self.indices.services.get(service)
-        return Traffic() if index is None else _traffic(self._departed.of(index).tolist())
+    def departed(self, services: Collection[str]) -> dict[str, Traffic]:
+        """Traffic of these services' removed backends; zero for a service without an index."""
+        known = self._known(services)
+        counted = dict(
+            zip(known, map(_traffic, self._departed.of(list(known.values())).tolist()), strict=True)
+        )
+        return {name: counted.get(name, Traffic()) for name in services}
+
+    def refused(self, services: Collection[str]) -> dict[str, Refused]:
+        """Connections that these services' limits refused, in one read; zero for a service without an index."""
+        known = self._known(services)
+        counted = dict(zip(known, map(_refused, self.guarding.refused(list(known.values()))), strict=True))
+        return {name: counted.get(name, Refused()) for name in services}
+
+    def _known(self, services: Collection[str]) -> dict[str, int]:
+        """The indices of those that have one."""
+        known = self.indices.services
+        return {name: known[name] for name in services if name in known}
+
+    def service_counters(self) -> ServiceCounters:
+        """The counters of all services, in two reads."""
+        services, backends = self.indices.services, self.indices.backends
+        indices = list(services.values())
+        counters = np.zeros((self.tables.entries("services"), len(COUNTERS)), np.uint64)
+        owners = np.array([services[name] for name, _ in backends], np.int64)
+        np.add.at(counters[:, :3], owners, self.tables.per_cpu_sums("traffic", list(backends.values())))
+        counters[indices, :3] += self._departed.of(indices)
+        counters[indices, 3] = self.guarding.refused(indices).sum(axis=1)
+        columns = [_FIELDS.index(name) for name in COUNTERS]
+        return ServiceCounters(tuple(services), array("Q", counters[indices][:, columns].tobytes()))
 
     def total_traffic(self) -> Traffic:
         """Traffic of all present and former backends; never decreases."""
@@ -297,12 +335,13 @@ class Dataplane:
         if key in self.indices.backends:
             return self.indices.backends[key]
         index = self.indices.add_backend(key, self._is_free)
-        load = self.tables.loads[index]
-        for field in ("active", "inactive", "served"):
-            correct(load, field, -count_of(load, field))
-        self.tables.per_cpu_zero("traffic", index)
-        generation = int(self.tables.backends[index]["generation"]) % 0xFFFF + 1  # 0: never used
-        self._store(self.tables.backends, index, {"generation": generation})
+        before = int(self.tables.backends["generation"][index])
+        if before:  # else it was never used, and all its counters are 0
+            load = self.tables.loads[index]
+            for field in ("active", "inactive", "served"):
+                correct(load, field, -count_of(load, field))
+            self.tables.per_cpu_zero("traffic", index)
+        self._store(self.tables.backends, index, {"generation": before % 0xFFFF + 1})
         return index
 
     def _is_free(self, index: int) -> bool:
@@ -406,6 +445,7 @@ class Dataplane:
             watched=plan.name in self._watched,
             directed=self._senders.has(service),
         )
+        fields |= self._times(plan.timeouts)
         # The ring first: `ring_slots` 0 makes the packet path use none, whatever the flags say.
         self._store(self.tables.services, service, ring_fields(ring))
         self._store(self.tables.services, service, fields)
@@ -464,9 +504,10 @@ class Dataplane:
     def _service_index(self, name: str) -> int:
         if name not in self.indices.services:
             index = self.indices.add_service(name)
-            self.guarding.begin(index)
-            self._departed.begin(index)
-            if not self.tables.services[index]["multipliers"].all():
+            if self.tables.services["multipliers"][index].all():
+                self.guarding.begin(index)
+                self._departed.begin(index)
+            else:  # it was never used, and all its counters are 0
                 # As for any hash table keyed by clients: bucket collisions must not be predictable.
                 self.tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]
         return self.indices.services[name]
@@ -520,3 +561,8 @@ class Dataplane:
 def _traffic(row: list[int]) -> Traffic:
     packets, octets, connections = row
     return Traffic(packets=packets, bytes=octets, connections=connections)
+
+
+def _refused(row: Array) -> Refused:
+    by_service, by_source = row.tolist()
+    return Refused(by_service=by_service, by_source=by_source)

@@ -7,10 +7,11 @@ requests only (replies bypass a direct-routing director), `bytes` without the Et
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Self
 
 from pydantic import Field
 
@@ -62,6 +63,29 @@ def total(parts: Iterable[Traffic]) -> Traffic:
         bytes=sum(part.bytes for part in traffics),
         connections=sum(part.connections for part in traffics),
     )
+
+
+class ServiceTraffic(NamedTuple):
+    """`traffic`: also of backends that the service has no more."""
+
+    name: str
+    traffic: Traffic
+    backends: dict[str, Traffic]
+
+
+COUNTERS = ("connections", "packets", "bytes", "refused")
+
+
+class ServiceCounters(NamedTuple):
+    """What was counted of each service since it came, also for backends that it has no more. `values`: a row of
+    COUNTERS for each of `names`; hundreds of these are kept, with thousands of names."""
+
+    names: tuple[str, ...]
+    values: array[int]
+
+    def rows(self) -> dict[str, tuple[int, ...]]:
+        values = iter(self.values)
+        return dict(zip(self.names, zip(*[values] * len(COUNTERS), strict=True), strict=True))
 
 
 class ConnectionCounts(Frozen):
@@ -255,6 +279,15 @@ class Statistics(Vitals):
 
     services: dict[str, Traffic]
     backends: dict[str, dict[str, Traffic]]
+
+    @classmethod
+    def of(cls, vitals: Vitals, services: Iterable[ServiceTraffic]) -> Self:
+        parts = list(services)
+        return cls(
+            **dict(vitals),
+            services={each.name: each.traffic for each in parts},
+            backends={each.name: each.backends for each in parts},
+        )
 
 
 class Readiness(Frozen):

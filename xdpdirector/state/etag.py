@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from hashlib import sha256
+from types import MappingProxyType
 
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec
 
@@ -23,10 +24,17 @@ def of_backend(spec: BackendSpec) -> str:
 
 
 class Tags:
-    """Caches the tags of services, as specs are immutable: a large configuration is not serialized each time."""
+    """The tags of services, as far as they are known: specs are immutable, and it takes long to write thousands."""
 
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[ServiceSpec, str]] = {}
+    def __init__(self, known: Mapping[str, tuple[ServiceSpec, str]] = MappingProxyType({})) -> None:
+        self._known = dict(known)
+        self._all: tuple[Mapping[str, ServiceSpec], str] | None = None
+
+    def following(self, services: Mapping[str, ServiceSpec]) -> Tags:
+        """All tags of these services. It takes long when many are new: call it beside the loop."""
+        tags = Tags({name: known for name in services if (known := self._known.get(name))})
+        tags.of_all(services)
+        return tags
 
     def of_service(self, name: str, spec: ServiceSpec) -> str:
         known = self._known.get(name)
@@ -36,8 +44,10 @@ class Tags:
 
     def of_all(self, services: Mapping[str, ServiceSpec]) -> str:
         """The order of services says nothing."""
-        self._known = {name: known for name, known in self._known.items() if name in services}
-        return tag(*(f"{name} {self.of_service(name, spec)}" for name, spec in sorted(services.items())))
+        if self._all is None or self._all[0] is not services:
+            parts = (f"{name} {self.of_service(name, spec)}" for name, spec in sorted(services.items()))
+            self._all = (services, tag(*parts))
+        return self._all[1]
 
 
 def _text(spec: Frozen) -> str:

@@ -227,7 +227,7 @@ async def test_history_begins_before_anybody_looks() -> None:
     pulse = Pulse(kept, clock, clock)
 
     for _ in range(KEPT + 10):
-        await pulse.keep()
+        pulse.keep()
         clock.now += KEPT_APART
 
     history = pulse.history()
@@ -240,7 +240,7 @@ async def test_a_service_that_is_new_has_a_history_with_a_hole() -> None:
     clock, kept = Clock(), await director()
     pulse = Pulse(kept, clock, clock)
     for name in ("", "mail", "", ""):
-        await pulse.keep()
+        pulse.keep()
         clock.now += KEPT_APART
         if name:
             await kept.create_service(name, MAIL, intent=ME)

@@ -18,6 +18,7 @@ from xdpdirector.api.auth.roles import OPEN, ROLES
 from xdpdirector.api.http import negotiation, strict_parameters
 from xdpdirector.client import Client
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, TimedOutError
+from xdpdirector.model.status import Statistics
 
 LISTENER, LISTENER6 = "192.0.2.10:80/tcp", "[2001:db8::10]:80/tcp"
 WEB1, WEB2 = "192.0.2.21", "192.0.2.22"
@@ -197,7 +198,9 @@ def test_readiness_shows_in_status_and_document(api: Client, director: FakeDirec
 
 
 def test_statistics_are_the_facades(api: Client, director: FakeDirector) -> None:
-    assert api.get("/v1/stats") == director.statistics().model_dump(mode="json")
+    statistics = Statistics.of(director.vitals(), director.service_traffic())
+
+    assert api.get("/v1/stats") == statistics.model_dump(mode="json")
 
 
 def test_openapi_has_problems_everywhere() -> None:

@@ -229,7 +229,7 @@ async def test_drift_is_repaired_and_told() -> None:
 
         assert stage.plane.denials == {NET, NET6}
         assert kinds(guard)[-1] == ("dataplane.drift", "guard")
-        assert stage.director.statistics().drift_repaired == 2
+        assert stage.director.vitals().drift_repaired == 2
 
 
 @story

@@ -87,7 +87,7 @@ async def test_drift_is_repaired_and_counted() -> None:
         await stage.reconciler.upkeep()
 
         assert stage.plane.plans == wanted
-        assert stage.director.statistics().drift_repaired == 2
+        assert stage.director.vitals().drift_repaired == 2
         assert len(stage.plane.swept) == 2
 
 

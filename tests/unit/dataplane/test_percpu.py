@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from xdpdirector.dataplane.percpu import WIDEST_GAP, runs
@@ -23,4 +24,6 @@ from xdpdirector.dataplane.percpu import WIDEST_GAP, runs
     ],
 )
 def test_neighbours_are_read_together(indices: list[int], most: int, expected: list[list[int]]) -> None:
-    assert [[indices[place] for place in run] for run in runs(indices, most=most)] == expected
+    wanted = np.array(indices, np.int64)
+
+    assert [wanted[places].tolist() for places in runs(wanted, most=most)] == expected

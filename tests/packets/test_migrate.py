@@ -17,6 +17,7 @@ import pytest
 
 import tests.support.world as w
 from tests.support.ring_slots import NAMES, ring
+from tests.support.sizes import LARGER, SMALL
 from xdpdirector import libbpf
 from xdpdirector.dataplane import migrate
 from xdpdirector.dataplane.listener_cache import ListenerCache
@@ -34,9 +35,6 @@ from xdpdirector.model import Persistence, Sizes
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 
-SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
-              clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
-LARGER = SIZES.model_copy(update={"connections": 4096, "connections6": 8192, "backends": 64, "services": 8})
 FLOWS = range(1, 301)
 TWO = (w.backend("web1"), w.backend("web2"))
 WEB1 = ("web", "web1")
@@ -52,7 +50,7 @@ def paths() -> Iterator[InstancePaths]:
 @pytest.fixture
 def before(paths: InstancePaths) -> Iterator[w.World]:
     """The director that runs."""
-    with w.World(paths, compiler.prepare_in_child(paths, SIZES)) as world:
+    with w.World(paths, compiler.prepare_in_child(paths, SMALL)) as world:
         yield world
 
 
@@ -97,7 +95,7 @@ def test_flows_keep_their_backends(before: w.World, paths: InstancePaths, tmp_pa
     before.apply(w.service(members=TWO))
     had = [opened(before, frame) for frame in (w.tcp, w.tcp6)]
 
-    loaded = upgraded(paths, LARGER) if how == "other sizes" else upgraded(paths, SIZES, wider(tmp_path))
+    loaded = upgraded(paths, LARGER) if how == "other sizes" else upgraded(paths, SMALL, wider(tmp_path))
     migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
@@ -135,12 +133,12 @@ def test_a_client_keeps_its_backend(before: w.World, paths: InstancePaths) -> No
 def test_clients_come_from_a_table_of_another_type(paths: InstancePaths, tmp_path: Path) -> None:
     """Earlier programs let the kernel forget who was not seen for longest."""
     earlier = changed(tmp_path, ('PINNED("hash", struct client,', 'PINNED("lru_hash", struct client,'))
-    with w.World(paths, compiler.prepare_in_child(paths, SIZES, earlier)) as before:
+    with w.World(paths, compiler.prepare_in_child(paths, SMALL, earlier)) as before:
         before.apply(w.service(members=TWO, persistence=Persistence()))
         first = w.owner(before.send(w.tcp("S", sport=1)))
         before.send(w.tcp("A", sport=1))
 
-        loaded = upgraded(paths, SIZES)
+        loaded = upgraded(paths, SMALL)
         [fate] = [str(each) for each in migrate.plan(before.tables.loaded, loaded) if each.name == "clients"]
         migrate.carry(paths, loaded)
 
@@ -232,7 +230,7 @@ def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths
     other = changed(
         tmp_path, ("\tu64 state : 4;", "\tu64 condition : 4;"), ("record.state", "record.condition")
     )
-    loaded = upgraded(paths, SIZES, other)
+    loaded = upgraded(paths, SMALL, other)
 
     with pytest.raises(ConflictError, match=r"connections4: 1 lost \(its records did not say: condition\)"):
         migrate.carry(paths, loaded)
@@ -240,8 +238,7 @@ def test_what_would_be_lost_is_said_before(before: w.World, paths: InstancePaths
     assert migrate.carry(paths, loaded, lose=True)
 
 
-SMALLER = SIZES
-LARGE = SIZES.model_copy(update={"connections": 1 << 14})
+LARGE = SMALL.model_copy(update={"connections": 1 << 14})
 MANY = range(1, 2601)
 
 
@@ -265,7 +262,7 @@ def test_connections_without_a_place_are_counted_and_refused(paths: InstancePath
     with w.World(paths, old) as before:
         before.apply(w.service(members=TWO))
         running(before)
-        loaded = upgraded(paths, SMALLER)
+        loaded = upgraded(paths, SMALL)
 
         said = migrate.plan(old, loaded)
         with pytest.raises(ConflictError, match=f"connections4: {lost(said)} lost .*in a table for 1024"):
@@ -310,7 +307,7 @@ def test_who_has_nothing_to_lose(paths: InstancePaths) -> None:
         running(before, ended)
         for sport in ended:
             before.send(w.tcp("R", sport=sport))
-        loaded = upgraded(paths, SMALLER)
+        loaded = upgraded(paths, SMALL)
 
         migrate.carry(paths, loaded)
 
@@ -414,7 +411,7 @@ def test_maps_of_the_same_layout_are_not_carried(
     program = changed(tmp_path)
     program.write_text(f"#define NEXT_RELEASE\n{text}")
 
-    loaded = upgraded(paths, SIZES, program)
+    loaded = upgraded(paths, SMALL, program)
 
     assert migrate.predecessor(paths, loaded) is None
     assert layout.set_aside(paths) == []

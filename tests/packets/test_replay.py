@@ -13,7 +13,8 @@ from scapy.packet import Packet, Raw
 from scapy.utils import PcapWriter
 
 import tests.support.world as w
-from xdpdirector.model import Configuration
+from tests.support.sizes import REPLAYED
+from xdpdirector.model import Configuration, Sizes
 from xdpdirector.paths import BPFFS
 from xdpdirector.replay import Replay
 from xdpdirector.replay.assumptions import Premises
@@ -24,8 +25,6 @@ from xdpdirector.replay.outcomes import Decision
 from xdpdirector.replay.replay import Results
 from xdpdirector.replay.side_by_side import SideBySide
 
-SIZES = {"services": 8, "backends": 32, "listeners": 64, "connections": 4096, "connections6": 1024,
-         "ring_slots": 65536, "clients": 1024, "fragments": 1024, "denied": 16, "sources": 1024}  # fmt: skip
 BACKENDS = {"web1": {"address": "192.0.2.21"}, "web2": {"address": "192.0.2.22"}}
 MANY = 5000  # are run in one system call
 
@@ -37,7 +36,7 @@ def configuration(guard: dict[str, object] | None = None, **changes: object) -> 
     listeners = [f"{w.VIP}:80/tcp", f"[{w.VIP6}]:80/tcp", f"{w.VIP}:53/udp"]
     web = {"listeners": listeners, "scheduler": "rr", "backends": BACKENDS} | changes
     return Configuration.model_validate(
-        {"interfaces": ["eth0"], "sizes": SIZES, "guard": guard or {}, "services": {"web": web}}
+        {"interfaces": ["eth0"], "sizes": REPLAYED, "guard": guard or {}, "services": {"web": web}}
     )
 
 
@@ -273,8 +272,7 @@ CUT_OFF = BACKENDS | {"web2": BACKENDS["web2"] | {"admin": "maintenance"}}
 @pytest.fixture(scope="module")
 def both() -> Iterator[SideBySide]:
     """The second has other sizes."""
-    sizes = configuration().sizes.model_copy(update={"connections": 8192})
-    with SideBySide(configuration(), configuration().model_copy(update={"sizes": sizes})) as both:
+    with SideBySide(configuration(), configuration().model_copy(update={"sizes": Sizes()})) as both:
         yield both
 
 

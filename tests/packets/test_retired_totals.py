@@ -9,10 +9,11 @@ from dataclasses import replace
 import pytest
 
 import tests.support.world as w
+from tests.support.sizes import LARGER, SMALL
 from xdpdirector.dataplane import migrate
 from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader import attachment, compiler
-from xdpdirector.model import Listener, Scheduler, Sizes
+from xdpdirector.model import Listener, Scheduler
 from xdpdirector.model.status import total
 from xdpdirector.paths import InstancePaths
 
@@ -76,20 +77,16 @@ def test_a_daemon_that_adopts_the_maps(world: w.World) -> None:
 
 
 def test_maps_of_other_sizes() -> None:
-    sizes = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
-                  clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
     paths = InstancePaths(f"departed-{os.getpid()}")
     try:
-        with w.World(paths, compiler.prepare_in_child(paths, sizes)) as before:
+        with w.World(paths, compiler.prepare_in_child(paths, SMALL)) as before:
             before.apply(w.service(name="gone"))
             before.plane.remove("gone")
             before.apply(w.service(members=TWO))
             visited(before)
             before.apply(w.service(members=TWO[:1]))
             had = of_service(before.plane), before.plane.total_traffic()
-            loaded = compiler.prepare_in_child(
-                paths, sizes.model_copy(update={"services": 8, "backends": 32})
-            )
+            loaded = compiler.prepare_in_child(paths, LARGER)
             migrate.carry(paths, loaded)
 
             with w.World(paths, loaded) as after:

@@ -13,8 +13,9 @@ import pytest
 from scapy.packet import Packet
 
 import tests.support.world as w
+from tests.support.sizes import SMALL
 from xdpdirector.loader import attachment, compiler
-from xdpdirector.model import Persistence, Scheduler, Sizes
+from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.paths import InstancePaths
 from xdpdirector.sync import scanner
 from xdpdirector.sync.interface import ConnectionTables, Theirs
@@ -23,8 +24,6 @@ from xdpdirector.sync.merger import Merger
 from xdpdirector.sync.names import NameReader, Translation
 from xdpdirector.sync.scanner import Batch, Scanner
 
-SIZES = Sizes(services=4, backends=16, listeners=16, connections=1024, connections6=1024, ring_slots=4096,
-              clients=1024, fragments=1024, denied=16, sources=1024)  # fmt: skip
 TWO = (w.backend("web1"), w.backend("web2"))
 FLOWS = range(1, 201)
 
@@ -62,8 +61,8 @@ def worlds() -> Iterator[list[w.World]]:
     paths = [InstancePaths(f"sync{number}-{os.getpid()}") for number in (1, 2)]
     try:
         with (
-            w.World(paths[0], compiler.prepare_in_child(paths[0], SIZES)) as one,
-            w.World(paths[1], compiler.prepare_in_child(paths[1], SIZES)) as two,
+            w.World(paths[0], compiler.prepare_in_child(paths[0], SMALL)) as one,
+            w.World(paths[1], compiler.prepare_in_child(paths[1], SMALL)) as two,
         ):
             yield [one, two]
     finally:

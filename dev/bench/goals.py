@@ -21,7 +21,7 @@ from dev.bench.director_target import MH, WLC
 from dev.bench.figure import Figure, Figures, Key
 from dev.bench.flapping import CHANGING, READING
 from dev.bench.footprint import CHECKED, MEMORY, START
-from dev.bench.large import APPLYING, BUSY, READY, SIZES
+from dev.bench.large import APPLYING, BUSY, READY, SCRAPED, SIZES, Size
 from dev.bench.large import MEMORY as LARGE_MEMORY
 from dev.bench.sync import OWED as OWED_BY_SYNC
 from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
@@ -29,6 +29,7 @@ from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 INSTRUCTIONS = 100_000  # of one program, a tenth of what the kernel walks before it gives up
 MEGABYTES_OWED, SECONDS_OWED, ANSWER_OWED = 90, 2, 0.2
 BUSY_OWED = 5
+SCRAPE_OWED = 0.1  # seconds for a thousand backends
 KILOBYTES_OWED, PAINT_OWED = 60, 1
 FEW, MANY = 1 << 17, 1 << 19
 
@@ -169,11 +170,17 @@ def daemon(figures: Figures) -> list[Verdict]:
             f"{size}: applied within {size.seconds_owed:g} s": (size.key(APPLYING), size.seconds_owed),
             f"{size}: at rest, of {BUSY_OWED} % of a processor": (size.key(BUSY), BUSY_OWED),
             f"{size}: memory, of {size.megabytes_owed:g} MB": (size.key(LARGE_MEMORY), size.megabytes_owed),
+            f"{size}: /metrics, within {_scrape_owed(size):.2g} s": (size.key(SCRAPED), _scrape_owed(size)),
             f"{size}: ready again, within {SECONDS_OWED} s": (size.key(READY), SECONDS_OWED),
         }
     for key, amount in OWED_BY_SYNC.items():
         owed[f"{key.workload}, within {amount:g}"] = (key, amount)
     return [_within(name, figures.get(key), amount) for name, (key, amount) in owed.items()]
+
+
+def _scrape_owed(size: Size) -> float:
+    """The answer is as long as there are backends."""
+    return SCRAPE_OWED * max(1.0, size.services * size.backends / 1000)
 
 
 def _within(name: str, figure: Figure | None, amount: float) -> Verdict:

@@ -29,6 +29,7 @@ RING_SLOTS = 4093
 SETTLING, AT_REST = 12.0, 15.0  # seconds
 PATIENCE = 120.0  # seconds for one request
 CHANGES = 20
+SCRAPES, SCRAPES_APART = 5, 5.0  # seconds; a caller who asks more often is made to wait
 
 
 class Size(NamedTuple):
@@ -54,7 +55,7 @@ SIZES = (
     Size(4096, 1, "wlc", 3.0, 160),
 )
 APPLYING, CHANGING, READY = "applying a configuration", "changing a weight", "ready again, adopting"
-MEMORY, BUSY = "memory", "a processor's time at rest"
+MEMORY, BUSY, SCRAPED = "memory", "a processor's time at rest", "a scrape of /metrics"
 
 
 def large(lab: Lab) -> Iterator[Figure]:
@@ -118,6 +119,14 @@ def _figures(director: LabDirector, size: Size) -> Iterator[Figure]:
         size, BUSY, share, PERCENT, f"Of one processor, over {AT_REST:g} s in which nothing happens"
     )
     yield _figure(size, MEMORY, resident_megabytes(pid), MEGABYTES, "VmRSS then")
+    times = []
+    for _ in range(SCRAPES):
+        begin = time.monotonic()
+        client.text("/metrics", "text/plain")
+        times.append(time.monotonic() - begin)
+        time.sleep(SCRAPES_APART)
+    how = f"Median of {SCRAPES} over the socket, {SCRAPES_APART:g} s apart"
+    yield _figure(size, SCRAPED, sorted(times)[SCRAPES // 2], SECONDS, how)
     times = []
     for number in range(CHANGES):
         begin = time.monotonic()

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from xdpdirector.client import Client
 from xdpdirector.paths import DEFAULT_INSTANCE, InstancePaths
 
 NAME = "ipvsadm"
@@ -46,6 +45,7 @@ def plain_order(arguments: Sequence[str], environment: Mapping[str, str]) -> Ord
 
 def run(order: Order) -> int:
     """The exit status."""
+    from xdpdirector.client import Client
     from xdpdirector.lvs import ipvsadm, memory
 
     client = Client(order.socket or InstancePaths(order.instance).socket, instance=order.instance)

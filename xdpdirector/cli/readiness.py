@@ -5,7 +5,6 @@ once a second: nothing is imported for it but a socket and JSON.
 
 from __future__ import annotations
 
-import argparse
 import json
 import socket
 import sys
@@ -22,6 +21,8 @@ def asked(argv: Sequence[str], environment: Mapping[str, str]) -> str | None:
     """The instance that is asked about, when the command line is this question and nothing else."""
     if list(argv[-2:]) != _WORDS:
         return None
+    import argparse
+
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
     parser.add_argument("-i", "--instance", default=environment.get("XDPDIRECTOR_INSTANCE", DEFAULT_INSTANCE))
     try:

@@ -46,7 +46,7 @@ from dev.bench.goals import (
     judge,
     targets,
 )
-from dev.bench.large import APPLYING, BUSY, READY, SIZES
+from dev.bench.large import APPLYING, BUSY, READY, SCRAPED, SIZES
 from dev.bench.large import MEMORY as LARGE_MEMORY
 from dev.bench.live import PACKETS_PER_SECOND
 from dev.bench.machine import Machine, compiles, model_of
@@ -104,6 +104,7 @@ GOOD: dict[Key, float] = {
     VIEWED: 4,
     **{size.key(APPLYING): 0.5 for size in SIZES},
     **{size.key(READY): 1.5 for size in SIZES},
+    **{size.key(SCRAPED): 0.09 for size in SIZES},
     **{size.key(BUSY): 0.9 for size in SIZES},
     **{size.key(LARGE_MEMORY): 80 for size in SIZES},
 }
@@ -302,6 +303,8 @@ def test_too_many_instructions_are_missed() -> None:
         (SIZES[-1].key(APPLYING), "4,096 services x 1, wlc: applied within 3 s", 3.1, False),
         (SIZES[0].key(BUSY), "200 services x 5, wlc: at rest, of 5 % of a processor", 4.9, True),
         (SIZES[0].key(BUSY), "200 services x 5, wlc: at rest, of 5 % of a processor", 5.1, False),
+        (SIZES[0].key(SCRAPED), "200 services x 5, wlc: /metrics, within 0.1 s", 0.11, False),
+        (SIZES[-1].key(SCRAPED), "4,096 services x 1, wlc: /metrics, within 0.41 s", 0.4, True),
     ],
 )
 def test_the_daemon_is_held_to_its_memory_start_and_answers(

@@ -3,7 +3,7 @@
  *
  * A flow with one packet is pending. Its second packet (for TCP: the first without SYN) establishes
  * it, a third makes it used, and one that comes some seconds after the second makes it assured: no
- * new flow can evict it (see conntrack_table.h). Until then the record keeps the time of its second
+ * new flow can evict it (see eviction.h). Until then the record keeps the time of its second
  * packet. Time is in jiffies: reading them is one load, and reading a clock costs thirty times as
  * much.
  *
@@ -20,6 +20,7 @@
 #include "maps.h"
 #include "parse.h"
 #include "conntrack_table.h"
+#include "eviction.h"
 
 /* True unless the state is FIN or CLOSED, assured or not. */
 static __always_inline bool ct_is_active(u8 state)
@@ -105,16 +106,27 @@ static __always_inline u8 ct_next_state(u64 state, const struct packet *packet, 
 	return opaque(after) >> state * STATE_WIDTH & (MAX_STATES - 1);
 }
 
-/* The state after the first packet of a flow. */
+/* The state after the first packet of a flow, by its FIN, SYN and RST, and ACK as the fourth bit. */
+#define FIRST_FIN                                                               \
+	AT(1, CONNECTION_FIN) | AT(3, CONNECTION_FIN) | AT(9, CONNECTION_FIN) | \
+		AT(11, CONNECTION_FIN)
+#define FIRST_RST                                                                                  \
+	AT(4, CONNECTION_CLOSED) | AT(5, CONNECTION_CLOSED) | AT(6, CONNECTION_CLOSED) |           \
+		AT(7, CONNECTION_CLOSED) | AT(12, CONNECTION_CLOSED) | AT(13, CONNECTION_CLOSED) | \
+		AT(14, CONNECTION_CLOSED) | AT(15, CONNECTION_CLOSED)
+#define FIRST_STATES                                                                         \
+	(AT(0, CONNECTION_MIDSTREAM) | AT(2, CONNECTION_SYN) | AT(8, CONNECTION_MIDSTREAM) | \
+	 AT(10, CONNECTION_MIDSTREAM) | FIRST_FIN | FIRST_RST)
+
 static __always_inline u8 ct_first_state(const struct packet *packet)
 {
-	if (packet->protocol == IPPROTO_UDP)
-		return CONNECTION_DATAGRAM;
-	if (packet->flags & TCP_RST)
-		return CONNECTION_CLOSED;
-	if (packet->flags & TCP_FIN)
-		return CONNECTION_FIN;
-	return is_opening(packet) ? CONNECTION_SYN : CONNECTION_MIDSTREAM;
+	u64 flags = packet->flags;
+	u64 index = (flags & (TCP_FIN | TCP_SYN | TCP_RST)) | (flags & TCP_ACK) >> 1;
+	u64 is_other = opaque(mask_if_nonzero(packet->protocol ^ IPPROTO_UDP));
+
+	return select_by_mask(is_other, opaque(FIRST_STATES) >> index * STATE_WIDTH,
+			      CONNECTION_DATAGRAM) &
+	       (MAX_STATES - 1);
 }
 
 static __always_inline bool ct_has_expired(union record_word is, const struct service *service,

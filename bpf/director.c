@@ -23,6 +23,8 @@
 #include "backend.h"
 #include "persistence.h"
 #include "conntrack.h"
+#include "eviction.h"
+#include "relocate.h"
 #include "guard.h"
 #include "ring.h"
 #include "schedule.h"
@@ -109,6 +111,7 @@ static __always_inline bool save_context(const struct packet *packet, const stru
 	scratch->now = found->now;
 	scratch->backend = NO_BACKEND;
 	scratch->reason = UNDECIDED;
+	scratch->tried = 0;
 	return true;
 }
 
@@ -316,13 +319,38 @@ int stage_remember(struct xdp_md *ctx)
 	if (!service || !select_backend_any_vip(&selection, scratch->backend))
 		return internal_error();
 	selection.is_new = scratch->reason != FORWARD_BEFORE;
-	if (!ct_create(&scratch->packet, service, scratch, &selection, &hash) &&
-	    !service->ring_slots)
-		return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP, DROP_FULL);
+	if (!ct_create(&scratch->packet, service, scratch, &selection, &hash)) {
+		if (!scratch->tried)
+			return call_stage(ctx, STAGE_RELOCATE);
+		if (!service->ring_slots && !DRY_RUN)
+			return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP,
+					      DROP_FULL);
+	}
 	if (scratch->slot.is.flags & SLOT_FLUX && scratch->slot.is.before != NO_BACKEND &&
 	    is_opening(&scratch->packet))
 		flux_syn_store(ctx, &scratch->packet, hash, true);
 	return forward(ctx, &scratch->packet, &selection, scratch->reason);
+}
+
+/* Both buckets of the flow are full of flows that it may not evict yet. Each run tries to free one
+ * entry: the verifier would walk a loop many times. */
+int stage_relocate(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+	struct service *service;
+	u32 which;
+
+	if (!start_stage(&scratch, &service))
+		return XDP_DROP;
+	which = scratch->tried;
+	scratch->tried = which + 1;
+	if (which >= PAIR) {
+		ct_evict_used(&scratch->packet, service, scratch->front, ct_ticks(scratch->now));
+		return call_stage(ctx, STAGE_REMEMBER);
+	}
+	if (ct_make_room(&scratch->packet, service, scratch->front, ct_ticks(scratch->now), which))
+		return call_stage(ctx, STAGE_REMEMBER);
+	return call_stage(ctx, STAGE_RELOCATE);
 }
 
 int stage_trace(struct xdp_md *ctx)

@@ -54,7 +54,7 @@ SHARED_ARRAY(struct member_list, members, MAX_SERVICES);
 SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
 SHARED_ARRAY(struct load_list, loads, 1);
 
-/* The conntrack table, by bucket (see conntrack_table.h). There are as many buckets as connections,
+/* The conntrack table, by bucket (see conntrack_table.h, eviction.h). There are as many buckets as connections,
  * so a quarter of the entries is used, and no flow finds both of its buckets full: with random
  * flows the first one does at 40 % (simulated with 2^18 buckets). A mapped array starts at a page,
  * so each bucket is made of whole cache lines. */

@@ -63,7 +63,7 @@ static __always_inline enum reason follow_slot(const struct packet *packet,
 }
 
 /* Create the flow's record, in a pending state even if it is mid-stream: its next packet confirms
- * it. False if the table has no room. `hash`: of the flow. */
+ * it. False if no entry is free and no flow may be evicted. `hash`: of the flow. */
 static __always_inline bool ct_create(const struct packet *packet, const struct service *service,
 				      const struct scratch *scratch,
 				      const struct selection *selection, u64 *hash)
@@ -81,8 +81,9 @@ static __always_inline bool ct_create(const struct packet *packet, const struct 
 	ct_make_key(packet, service, scratch->front, &key);
 	*hash = key.hash;
 	if (!ct_insert(packet, &key, is.word,
-		       &(struct eviction){ .now = now,
-					   .states = UNASSURED,
+		       &(struct eviction){ .if_new = HANDICAPS_NEW,
+					   .if_old = HANDICAPS,
+					   .now = now,
 					   .syn_timeout = service->timeouts[CONNECTION_SYN],
 					   .assured_after = service->assured_after },
 		       &evicted.word))

@@ -9,7 +9,7 @@
 #define XDPDIRECTOR_SYNC_H
 
 #include "conntrack.h"
-#include "conntrack_table.h"
+#include "eviction.h"
 
 #define MERGES_EACH 4 /* records per run: the verifier walks through all of them */
 
@@ -93,8 +93,9 @@ static __always_inline bool merge_one(struct merged *from, u32 now)
 	} else {
 		ct_make_key(&packet, service, number, &key);
 		if (!ct_insert(&packet, &key, is.word,
-			       &(struct eviction){ .now = now,
-						   .states = UNASSURED & ~RUNNING,
+			       &(struct eviction){ .if_new = HANDICAPS_KNOWN,
+						   .if_old = HANDICAPS_KNOWN,
+						   .now = now,
 						   .is_known = true },
 			       &evicted.word)) {
 			from->outcome = MERGE_FULL;

@@ -4,7 +4,7 @@
 #define XDPDIRECTOR_TEST_RUN_H
 
 #include "sync.h"
-#include "conntrack_table.h"
+#include "eviction.h"
 
 /* The time of the packet path: write its jiffies over the start of the frame. */
 int clock(struct xdp_md *ctx)
@@ -60,10 +60,12 @@ static __always_inline bool ct_adopt(const struct adopted *adopted, u32 now)
 	if (ct_lookup(&packet, service, number, &entry))
 		return true; /* it has sent a packet to this program already */
 	ct_make_key(&packet, service, number, &key);
-	return ct_insert(
-		&packet, &key, is.word,
-		&(struct eviction){ .now = now, .states = UNASSURED & ~RUNNING, .is_known = true },
-		&evicted);
+	return ct_insert(&packet, &key, is.word,
+			 &(struct eviction){ .if_new = HANDICAPS_KNOWN,
+					     .if_old = HANDICAPS_KNOWN,
+					     .now = now,
+					     .is_known = true },
+			 &evicted);
 }
 
 /* Insert the flows listed in `adopting` into the table, for an upgrade. */

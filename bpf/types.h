@@ -19,18 +19,19 @@
 /* Programs that are reached by tail calls, for packets that the fast path does not finish. The
  * function stage_x is at STAGES_AT + STAGE_X in `stages`. */
 enum stage {
-	STAGE_SCHEDULE = 0, /* schedule a new connection */
-	STAGE_ANSWER = 1,   /* reject: turn the packet into a RST or an ICMP error */
-	STAGE_FRAGMENT = 2, /* later fragment: follow the first one */
-	STAGE_ERROR = 3,    /* ICMP error: follow the connection that it quotes */
-	STAGE_ADMIT = 4,    /* rate limits of new connections */
-	STAGE_REMEMBER = 5, /* create a conntrack record, then forward */
-	STAGE_TRACE = 6,    /* write the decision to the trace ring buffer */
-	STAGE_RECALL = 7,   /* conntrack: the record changes, or there is none */
-	STAGE_PARSE = 8,    /* parse what the fast path does not */
-	STAGE_SERVE = 9,    /* look up the listener of such a packet */
-	STAGE_AVOID = 10,   /* reschedule: the slot's owner is down for this VIP */
-	STAGES = 11,
+	STAGE_SCHEDULE = 0,  /* schedule a new connection */
+	STAGE_ANSWER = 1,    /* reject: turn the packet into a RST or an ICMP error */
+	STAGE_FRAGMENT = 2,  /* later fragment: follow the first one */
+	STAGE_ERROR = 3,     /* ICMP error: follow the connection that it quotes */
+	STAGE_ADMIT = 4,     /* rate limits of new connections */
+	STAGE_REMEMBER = 5,  /* create a conntrack record, then forward */
+	STAGE_TRACE = 6,     /* write the decision to the trace ring buffer */
+	STAGE_RECALL = 7,    /* conntrack: the record changes, or there is none */
+	STAGE_PARSE = 8,     /* parse what the fast path does not */
+	STAGE_SERVE = 9,     /* look up the listener of such a packet */
+	STAGE_AVOID = 10,    /* reschedule: the slot's owner is down for this VIP */
+	STAGE_RELOCATE = 11, /* move a used flow to its other bucket, then STAGE_REMEMBER */
+	STAGES = 12,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -329,7 +330,8 @@ struct scratch {
 	u64 now;     /* jiffies */
 	u32 backend; /* index of the selected backend */
 	u32 reason;  /* enum reason, or UNDECIDED */
-	u32 stage;   /* enum stage: the next one for a packet without a record */
+	u16 stage;   /* enum stage: the next one for a packet without a record */
+	u16 tried;   /* entries that were tried to be freed for its record */
 	u32 action;  /* XDP verdict, for the trace */
 };
 

@@ -16,6 +16,7 @@ from xdpdirector.api.auth.access_control import AccessControl
 from xdpdirector.api.auth.request_counts import CountRequests, RequestCounts
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http import dry_run, head_method, problems
+from xdpdirector.api.http.fleet_headers import FleetHeaders, Shared
 from xdpdirector.api.http.read_queue import Reading
 from xdpdirector.api.metrics.live_rates import Pulse
 from xdpdirector.api.openapi import document, page
@@ -82,9 +83,11 @@ def create_app(
     answers: Answers | None = None,
     *,
     examine: doctor.Examine = list,
+    fleet: Shared | None = None,
 ) -> FastAPI:
     """The API of `director`, for clients known to `access`; without it nothing can be changed. `answers` remembers
-    what was answered to an Idempotency-Key. `examine`: what the doctor finds."""
+    what was answered to an Idempotency-Key. `examine`: what the doctor finds. `fleet`: the desired state
+    that other directors share."""
     # FastAPI keeps this quiet about its own fields, but only where a model's validator is made at once (`Frozen`).
     warnings.filterwarnings("ignore", category=UnsupportedFieldAttributeWarning)
     app = _Application(
@@ -104,6 +107,8 @@ def create_app(
     dry_run.install(app)
     idempotency.install(app, answers or PassingAnswers())
     routers.install(app, _ROUTERS, AccessControl(access, request_counts))
+    if fleet:
+        app.add_middleware(FleetHeaders, fleet=fleet)
     app.add_middleware(CountRequests, request_counts=request_counts)
     app.add_middleware(head_method.HeadAsGet)
     return app

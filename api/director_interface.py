@@ -36,7 +36,7 @@ from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.diff import Plan, RevisionView
 from xdpdirector.state.revisions import Summary
-from xdpdirector.sync.status import SyncSource
+from xdpdirector.sync.status import FleetView, SyncSource
 
 
 class ConfigurationControl(Protocol):
@@ -132,6 +132,8 @@ class Control(Protocol):
 
     @property
     def sync(self) -> SyncSource: ...
+
+    def fleet_view(self) -> FleetView: ...
 
     def tag(self, service: str | None = None, backend: str | None = None) -> str:
         """Of what is wanted there, or of all: another one after each change."""

@@ -90,6 +90,13 @@ class StaleError(ConflictError):
     slug, title = "stale", "It was changed meanwhile"
 
 
+class SupersededError(ConflictError):
+    """Another director of the fleet changed the desired state meanwhile: the change is to be made on what is there
+    now."""
+
+    slug, title = "superseded", "Another director changed it meanwhile"
+
+
 class ReusedKeyError(InvalidRequestError):
     """An Idempotency-Key comes again with another request."""
 
@@ -176,6 +183,12 @@ class StoreError(DirectorError):
     """The stored desired state cannot be read or written."""
 
     slug, title = "store", "The stored state cannot be used"
+
+
+class UncertainError(StoreError):
+    """A change was sent to the store of a fleet, and no answer came: it may have been made, or may be yet."""
+
+    slug, title = "uncertain", "It is not known whether that was done"
 
 
 class ForeignStoreError(StoreError):

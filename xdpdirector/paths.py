@@ -89,6 +89,11 @@ class InstancePaths:
         return Path("/var/lib/xdpdirector") / self.name / "state.db"
 
     @property
+    def fleet_state(self) -> Path:
+        """What this director saw last of the desired state that it shares with others."""
+        return self.state.with_name("fleet.db")
+
+    @property
     def events(self) -> Path:
         """How far the ids of events have come."""
         return self.state.with_name("events")

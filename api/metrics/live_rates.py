@@ -250,7 +250,7 @@ class Pulse:
         beside = {
             "tag": self._director.tag(),
             "findings": findings,
-            "fleet": self._director.sync.view().model_dump(mode="json"),
+            "fleet": self._director.fleet_view().model_dump(mode="json"),
         }
         unknown = topics - parts.keys()
         return parts | await asyncio.to_thread(lambda: dict(_parts(look, before, unknown, beside)))

@@ -139,6 +139,7 @@ def families(look: Look) -> Iterator[Family]:
     yield from _network(look)
     yield from _peers(look)
     yield from _lvs(look)
+    yield from _fleet(look)
 
 
 def _gauge(name: str, text: str, value: float) -> Family:
@@ -340,3 +341,22 @@ def _lvs(look: Look) -> Iterator[Family]:
         for outcome, count in (("sent", went.datagrams), ("unsent", went.unsent)):
             datagrams.add(count, labels(direction="out", outcome=outcome))
     yield from (up, datagrams, merged, rejected)
+
+
+def _fleet(look: Look) -> Iterator[Family]:
+    """Of a desired state that several directors share; without such no sample."""
+    reached = Family("xdpdirector_store_reached", "gauge", "1 when the fleet's store answered last time")
+    age = Family("xdpdirector_store_age_seconds", "gauge", "Since the fleet's store answered")
+    revision = Family(
+        "xdpdirector_fleet_revision", "gauge", "The revision that a live director of the fleet has applied"
+    )
+    ready = Family("xdpdirector_fleet_ready", "gauge", "1 when a live director of the fleet is ready")
+    if look.fleet.store.type == "etcd":
+        reached.add(int(look.fleet.store.reached))
+        if look.fleet.store.age is not None:
+            age.add(look.fleet.store.age)
+    for each in look.fleet.directors:
+        by = labels(director=each.name)
+        revision.add(each.revision, by)
+        ready.add(int(each.ready), by)
+    yield from (reached, age, revision, ready)

@@ -54,7 +54,7 @@ async def look(director: Control, reader: Reader) -> Look | None:
             checks=director.tallies(),
             findings=director.lan.findings,
             mac_changes=director.lan.mac_changes,
-            fleet=director.sync.view(),
+            fleet=director.fleet_view(),
         )
     except DirectorError:
         return None

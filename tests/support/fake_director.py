@@ -63,7 +63,7 @@ from xdpdirector.state.drain_estimate import Progress
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.dry_run import DryRunError
 from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
-from xdpdirector.sync.status import NoSync
+from xdpdirector.sync.status import FleetView, NoSync
 from xdpdirector.system import boot_time
 
 CLIENT = "198.51.100.7"
@@ -78,6 +78,7 @@ class FakeDirector:
         self.events = Events()
         self.lan = FakeLan()
         self.sync = NoSync()
+        self.fleet = FleetView()
         self.checked: list[Tally] = []
         self.plane = FakePlane()
         self.guard = GuardController(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
@@ -206,6 +207,9 @@ class FakeDirector:
         return lambda: ConnectionPage(
             tuple(found[query.place : behind]), behind if behind < len(found) else None
         )
+
+    def fleet_view(self) -> FleetView:
+        return self.fleet
 
     async def holdings(self) -> Holdings:
         return await self.plane.holdings()

@@ -41,7 +41,7 @@ from xdpdirector.state.denylist import (
     DenyListStore,
 )
 from xdpdirector.state.drains import Drain
-from xdpdirector.state.revisions import History, Revision, RevisionDraft, Summary
+from xdpdirector.state.revisions import History, Revision, RevisionDraft, SharedHistory, Summary
 
 P = ParamSpec("P")
 DEADLINE = 10.0
@@ -229,12 +229,14 @@ class Stage:
         plane: FakePlane | None = None,
         patience: float = 0.0,
         kept: tuple[History, DenyListStore] | None = None,
+        shared: SharedHistory | None = None,
         **services: ServiceSpec,
     ) -> None:
-        """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake."""
+        """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake.
+        `shared`: the store of a fleet."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.denials = FakeKeeper()
-        history, denials = kept or (self.history, self.denials)
+        history, denials = kept or (shared or self.history, self.denials)
         latest = history.latest()
         self.reconciler = Reconciler(
             services,
@@ -256,6 +258,7 @@ class Stage:
                 self.plane, denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
             ),
             revision=latest.id if latest else 0,
+            shared=shared,
         )
         for name, address in HOSTS.items():
             self.neighbours.learn(address, MACS[name])

@@ -29,6 +29,7 @@ from xdpdirector.cli import (
     replay,
     service,
     show,
+    store,
     token,
     top,
     trace,
@@ -206,6 +207,7 @@ app.add_typer(importing.app, name="import", no_args_is_help=True)
 app.add_typer(importing.exporting, name="export", no_args_is_help=True)
 app.add_typer(fleet.app, name="fleet", no_args_is_help=True)
 app.add_typer(lvs.app, name="lvs", no_args_is_help=True)
+app.add_typer(store.app, name="store", no_args_is_help=True)
 app.add_typer(token.app, name="token", no_args_is_help=True)
 app.command(epilog=example("xdpdirector audit --author token:deploy"))(token.audit)
 app.command(epilog=example("xdpdirector -i edge run     # by /etc/xdpdirector/edge.yaml"))(daemon.run)

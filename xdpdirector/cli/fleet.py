@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpdirector fleet ...`: the other directors."""
+"""`xdpdirector fleet ...`: the other directors, and the desired state that they share."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ import typer
 from xdpdirector.cli.context import Format, Output, example, target
 from xdpdirector.cli.render import Parts, answer, state, table
 
-app = typer.Typer(help="The other directors: which have this one's connections, and whose it has.")
+app = typer.Typer(help="The other directors: who they are, and whose connections this one has.")
 
 
 @app.command(epilog=example("xdpdirector fleet status"))
 def status(context: typer.Context, output: Output = Format.TABLE) -> None:
-    """How far each peer is, and what LVS directors send and get.
+    """Who the directors are, how far each peer is, and what LVS directors send and get.
 
-    Exit code 1 when connections do not travel in both directions.
+    Exit code 1 when connections do not travel in both directions, a director is not ready or behind the others, or
+    the store that they share does not answer.
     """
     document = target(context).client().get("/v1/fleet")
     answer(output, document, lambda: show(document))
@@ -25,12 +26,39 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     faults = [lvs[way]["why"] for way in ("incoming", "outgoing") if lvs.get(way)]
     directions = [peer[way] for peer in document["peers"] for way in ("outgoing", "incoming")]
     apart = any(each["state"] not in ("bulk", "synced") for each in directions)
-    if document["waiting"] or apart or any(faults):
+    if document["waiting"] or apart or any(faults) or not _is_one(document):
         raise typer.Exit(1)
+
+
+def _is_one(document: dict[str, Any]) -> bool:
+    """Whether all directors are ready, with the same revision."""
+    seen = document["directors"]
+    revisions = {each["revision"] for each in seen}
+    return document["store"]["reached"] and len(revisions) < 2 and all(each["ready"] for each in seen)
+
+
+def _directors(document: dict[str, Any]) -> Parts:
+    store = document["store"]
+    if store["type"] != "etcd":
+        return
+    if store["reached"]:
+        yield f"The desired state is in etcd, asked at {store['endpoint']}."
+    else:
+        age = "has not been seen since the start" if store["age"] is None else f"is {store['age']:.0f} s old"
+        yield f"What is known of the desired state {age}: {store['why']}"
+    yield ""
+    rows = table("DIRECTOR VERSION >REVISION READY")
+    for each in document["directors"]:
+        ready = state("ready") if each["ready"] else f"not ready: {each['why']}"
+        name = f"{each['name']} (this one)" if each["name"] == document["name"] else each["name"]
+        rows.add_row(name, each["version"], str(each["revision"]), ready)
+    yield rows
+    yield ""
 
 
 def show(document: dict[str, Any]) -> Parts:
     """What is wrong comes below the table."""
+    yield from _directors(document)
     if not document["peers"]:
         if not document.get("lvs"):
             yield "This director has no peers: see `sync` of the configuration."

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import partial
 
 from xdpdirector.config.json_pointer import pointer
 from xdpdirector.control.preview import dry_run_result
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.interface import Plane
-from xdpdirector.errors import DamagedStoreError, StoreError
+from xdpdirector.errors import DamagedStoreError, StoreError, SupersededError
 from xdpdirector.model import AdminState, Configuration, Key
 from xdpdirector.state import edits, etag
 from xdpdirector.state.change_events import change_events
@@ -26,12 +28,13 @@ from xdpdirector.state.change_request import Intent
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.dry_run import DryRunError
 from xdpdirector.state.edits import Services
-from xdpdirector.state.revisions import History, Revision, RevisionDraft
+from xdpdirector.state.revisions import History, Revision, RevisionDraft, SharedHistory
 from xdpdirector.system.threads import to_its_end
 
 log = logging.getLogger(__name__)
 
 Edit = Callable[[Services], Services]
+MOST_TRIES = 100  # of a change that other directors' changes overtake
 
 
 @dataclass(frozen=True)
@@ -70,15 +73,25 @@ class DesiredState:
         history: History,
         base: Configuration,
         revision: int,
+        shared: SharedHistory | None = None,
     ) -> None:
-        """`base`: the parts of the configuration beside the services; they do not change."""
+        """`base`: the parts of the configuration beside the services; they do not change. `shared`: the history,
+        when other directors write it, too."""
+        self._shared = shared
+        latest = shared.latest() if shared else None
+        self._applied = _identity(latest) if latest else None
+        """Number and time of the revision that is wanted now."""
+        self.behind = ""
+        """Why the newest revision of the fleet is not applied here; empty when it is."""
         self.revision, self.drains = revision, Drains()
         self.trouble = ""
         """Why no change can be stored; empty when changes can be stored."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._unstored: tuple[str, Services] | None = None
         self._checks = base.checks
-        self._tags, self._fixed = etag.Tags(), base.model_dump_json(exclude={"services", "guard"})
+        self._tags = etag.Tags()
+        # What is fixed may differ between directors, and an ETag of one is good at all of them.
+        self._fixed = "" if shared else base.model_dump_json(exclude={"services", "guard"})
 
     @property
     def services(self) -> Services:
@@ -122,27 +135,113 @@ class DesiredState:
         merges."""
         if intent.dry_run:
             raise await self.dry_run(edit, intent, target, document)
+        for left in range(MOST_TRIES - 1, -1, -1):
+            await self._ask_fleet()
+            async with self._reconciler.lock:
+                await self._follow_fleet()
+                try:
+                    await self._change(edit, what, intent, target, document, drain, file)
+                    return
+                except SupersededError:  # made again on what is wanted now, with all that the intent asks for
+                    if not left:
+                        raise
+            await asyncio.sleep(random.uniform(0, 0.02))
+
+    async def _change(
+        self,
+        edit: Edit,
+        what: str,
+        intent: Intent,
+        target: Target,
+        document: Target | None,
+        drain: Callable[[Drains], None],
+        file: tuple[str, Services] | None,
+    ) -> None:
+        """The lock is held."""
+        before = self.services
+        wanted = self.checked(edit, intent, target, document)
+        if wanted is before and file is None:
+            return
+        drains = self.drains.copy()
+        drain(drains)
+        drains = self._following(wanted, drains)
+        write = self._writing(wanted, what, intent, drains, file)
+
+        def write_and_tag() -> tuple[Revision, etag.Tags]:
+            return write(), self._tags.following(wanted)
+
+        async def store() -> None:
+            stored, self._tags = await to_its_end(write_and_tag)
+            self._keep(stored, drains)
+
+        news = partial(self._publish, before, wanted, intent.author, intent.because(what))
+        with self._reconciler.events.behind(news):
+            await self._reconciler.transactions.run(wanted, store)
+        await self._reconciler.ensure_vips()
+
+    # What other directors change
+
+    async def make_first(self, digest: str, file: Services) -> None:
+        """Make the services that are wanted here the first revision of a fleet that has none yet; nothing when
+        another director is quicker. `file`: the services of the configuration file, with its digest. StoreError."""
         async with self._reconciler.lock:
-            before = self.services
-            wanted = self.checked(edit, intent, target, document)
-            if wanted is before and file is None:
-                return
-            drains = self.drains.copy()
-            drain(drains)
-            drains = self._following(wanted, drains)
-            write = self._writing(wanted, what, intent, drains, file)
+            if self._history.latest() is None:
+                intent = Intent("file", "the configuration file")
+                write = self._writing(self.services, "start", intent, self.drains, (digest, file))
+                with suppress(SupersededError):
+                    self._keep(await to_its_end(write), self.drains)
 
-            def write_and_tag() -> tuple[Revision, etag.Tags]:
-                return write(), self._tags.following(wanted)
+    async def _ask_fleet(self) -> None:
+        """Before a change: what does the fleet want now? StoreError when that cannot be asked."""
+        if self._shared is None:
+            return
+        try:
+            self._shared.look()
+            await to_its_end(self._shared.refresh)
+        except StoreError as error:
+            self.trouble = error.detail
+            raise
 
-            async def store() -> None:
-                stored, self._tags = await to_its_end(write_and_tag)
-                self._keep(stored, drains)
+    async def follow(self) -> None:
+        """Apply what another director stored, as far as it is known here. Errors are in `behind`."""
+        if self._shared is None or self._is_newest():
+            return
+        async with self._reconciler.lock:
+            with suppress(StoreError):
+                await self._follow_fleet()
 
-            news = partial(self._publish, before, wanted, intent.author, intent.because(what))
+    def _is_newest(self) -> bool:
+        newest = self._shared.latest() if self._shared else None
+        return newest is None or _identity(newest) == self._applied
+
+    async def _follow_fleet(self) -> None:
+        """The lock is held. StoreError when this director cannot do as the fleet wants: what it changed would be
+        made of something else."""
+        if self._shared is None or self._is_newest():
+            return
+        newest = self._shared.latest()
+        assert newest
+        before = self.services
+        wanted = {
+            name: before[name] if before.get(name) == spec else spec for name, spec in newest.services.items()
+        }
+        drains = self._following(wanted, Drains(self._shared.drains_now()))
+
+        async def store() -> None:
+            self._tags = await to_its_end(partial(self._tags.following, wanted))
+            self._keep(newest, drains)
+
+        news = partial(self._publish, before, wanted, newest.author, newest.reason)
+        try:
             with self._reconciler.events.behind(news):
                 await self._reconciler.transactions.run(wanted, store)
-            await self._reconciler.ensure_vips()
+        except Exception as error:
+            if self._applied != _identity(newest):
+                self.behind = f"revision {newest.id} of the fleet is not applied here: {error}"
+                raise StoreError(self.behind) from error
+            log.warning("revision %d is not in the data plane as a whole: %s", newest.id, error)
+        self.behind = ""
+        await self._reconciler.ensure_vips()
 
     def checked(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
         """The services after `edit`, with all checks that need no data plane. The edit itself raises
@@ -247,6 +346,7 @@ class DesiredState:
                         drains=drains.running(),
                         file_digest=digest,
                         file_services=said,
+                        base=self.revision,
                     )
                 )
             except StoreError as error:
@@ -257,6 +357,7 @@ class DesiredState:
 
     def _keep(self, stored: Revision, drains: Drains) -> None:
         self.revision, self.drains, self.trouble = stored.id, drains, ""
+        self._applied = _identity(stored)
 
     def _following(self, wanted: Services, drains: Drains) -> Drains:
         """A drain runs exactly while the admin state of its backend is `drain`, whoever changed it."""
@@ -278,3 +379,8 @@ class DesiredState:
             self._reconciler.events.publish(
                 kind, subject, text, **data, author=author, reason=reason, revision=self.revision
             )
+
+
+def _identity(revision: Revision) -> tuple[int, datetime]:
+    """Another history may have another revision of that number."""
+    return revision.id, revision.at

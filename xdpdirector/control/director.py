@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import count
 from typing import Any
 
+from xdpdirector import __version__
 from xdpdirector.control.attach_keeper import CarrierTable
 from xdpdirector.control.clock_steps import WallClock
 from xdpdirector.control.configuration import ConfigurationService
@@ -20,6 +21,7 @@ from xdpdirector.control.desired_state import EVERYTHING, DesiredState, Target
 from xdpdirector.control.drain_controller import DrainController
 from xdpdirector.control.events import Events
 from xdpdirector.control.explain import Explain
+from xdpdirector.control.fleet_follower import FleetFollower
 from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.control.service_status import ServiceStatus
@@ -33,6 +35,7 @@ from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.types import LanSource
 from xdpdirector.model import BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
+from xdpdirector.model.fleet import DirectorReport
 from xdpdirector.model.status import (
     AttachmentView,
     BackendView,
@@ -46,8 +49,8 @@ from xdpdirector.model.status import (
 from xdpdirector.state import edits
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.edits import Services
-from xdpdirector.state.revisions import History
-from xdpdirector.sync.status import NoSync, SyncSource
+from xdpdirector.state.revisions import History, SharedHistory
+from xdpdirector.sync.status import FleetView, NoSync, SyncSource
 
 WATCH_APART = 1.0  # seconds between two rounds of the watch task
 STORE_EVERY = 10  # rounds between two checks of a healthy store
@@ -72,16 +75,28 @@ class Director:
         tallies: Callable[[], list[Tally]] = list,
         notes: Callable[[], list[str]] = list,
         revision: int = 0,
+        shared: SharedHistory | None = None,
     ) -> None:
-        """`configuration`: what the daemon was started with. `notes`: further warnings, a sentence each."""
+        """`configuration`: what the daemon was started with. `notes`: further warnings, a sentence each. `shared`:
+        the history, when other directors write it, too."""
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
         self._tallies, self._notes = tallies, notes
+        self._began_with = configuration
         self.guard, self._guard_spec = guard, configuration.guard
         self.sync: SyncSource = sync or NoSync()
-        self._desired = DesiredState(reconciler, plane, history, configuration, revision)
+        self._desired = DesiredState(reconciler, plane, history, configuration, revision, shared)
         self.drains = DrainController(self._desired, plane, reconciler.events, self.backend)
-        self._status = ServiceStatus(reconciler, plane, self.drains.view)
         self.configuration = ConfigurationService(self._desired, history, plane, configuration)
+        self.fleet = (
+            FleetFollower(
+                shared, self._desired, self.configuration, reconciler.events, reconciler.tasks, self._report
+            )
+            if shared
+            else None
+        )
+        if self.fleet:
+            self.drains.join(self.fleet)
+        self._status = ServiceStatus(reconciler, plane, self.drains.view)
         self.explaining = Explain(plane, self.service)
         self.tracing = TraceSessions(plane, reconciler.tasks)
         self._status_events, self._wall_clock = StatusEvents(reconciler.events), WallClock(reconciler.events)
@@ -106,12 +121,17 @@ class Director:
         self._desired.resume()
         self.guard.start(self._guard_spec)
         await self._reconciler.start(strict=strict, ready=ready)
+        if self.fleet:
+            await self.fleet.start()
         self._watching = self._reconciler.tasks.start("the watch over drains and the store", self._watch)
 
     def take_in(self, file_digest: str, file: Services, leaving: Collection[Key] = ()) -> None:
         """Store that the configuration file, as it is now, is merged into the desired state; retry later when the
         store fails. `leaving`: backends that the file no longer has, to be removed once they are drained."""
-        self._desired.take_in(file_digest, file, leaving)
+        if self.fleet:
+            self.fleet.merge(self._began_with.model_copy(update={"services": dict(file)}), file_digest)
+        else:
+            self._desired.take_in(file_digest, file, leaving)
 
     def stop_waiting(self) -> None:
         """The daemon stops: callers that wait for a drain get an UnreachableError, and event streams end."""
@@ -124,6 +144,8 @@ class Director:
         if self._watching:
             self._watching.cancel()
             await asyncio.gather(self._watching, return_exceptions=True)
+        if self.fleet:
+            await self.fleet.close()
         await self.tracing.close()
         await self.guard.close()
         await self._reconciler.close()
@@ -206,7 +228,15 @@ class Director:
         return [
             *self._reconciler.problems(),
             *self._carriers.problems(),
-            *filter(None, [self.guard.trouble, self._reconciler.waiting(), self.sync.waiting()]),
+            *filter(
+                None,
+                [
+                    self.guard.trouble,
+                    self._reconciler.waiting(),
+                    self.sync.waiting(),
+                    self._desired.behind,
+                ],
+            ),
         ]
 
     def readiness(self) -> Readiness:
@@ -227,8 +257,36 @@ class Director:
             *self.configuration.warnings,
             *self._reconciler.notes(),
             *self.sync.warnings(),
+            *(self.fleet.warnings() if self.fleet else []),
             *self._notes(),
         ]
+
+    def fleet_view(self) -> FleetView:
+        """The other directors: those that it exchanges connections with, and those with the same desired state."""
+        seen = self.sync.view()
+        if self.fleet is None:
+            return seen
+        return seen.model_copy(
+            update={
+                "name": self.fleet.name,
+                "store": self.fleet.store(),
+                "directors": tuple(self.fleet.reports()),
+            }
+        )
+
+    def _report(self, name: str) -> DirectorReport:
+        """What this director, of that name, says to the others of its fleet."""
+        problems = self.readiness().problems
+        keys = {"/".join(key): key for key in self._desired.drains.running()}
+        return DirectorReport(
+            name=name,
+            version=__version__,
+            revision=self.revision,
+            ready=not problems,
+            why=problems[0] if problems else "",
+            drains={text: self._plane.counts(key).active for text, key in keys.items()},
+            unsettled=tuple(text for text, key in keys.items() if not self._plane.is_settled(key[0])),
+        )
 
     # Writing
 

@@ -16,6 +16,7 @@ from functools import partial
 
 from xdpdirector.control.desired_state import EVERYTHING, DesiredState, Target
 from xdpdirector.control.events import Events
+from xdpdirector.control.fleet_follower import FleetFollower
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.errors import ConflictError, DirectorError, TimedOutError, UnreachableError
 from xdpdirector.model import AdminState, Key
@@ -34,6 +35,10 @@ LOOK_APART = 0.1  # seconds between two checks while a caller waits for a drain
 log = logging.getLogger(__name__)
 
 
+class _OvertakenError(Exception):
+    """What was to be done is done, or need not be."""
+
+
 class DrainController:
     """`look` returns the present view of a backend."""
 
@@ -43,6 +48,11 @@ class DrainController:
         self._desired, self._plane, self._events, self._look = desired, plane, events, look
         self._progress: dict[Key, Progress] = {}
         self._stopping = False
+        self._fleet: FleetFollower | None = None
+
+    def join(self, fleet: FleetFollower) -> None:
+        """A backend is drained when it is so at all directors of the fleet."""
+        self._fleet = fleet
 
     def view(self, key: Key, counts: ConnectionCounts) -> DrainView | None:
         """The drain of a backend; None when it is not draining."""
@@ -50,7 +60,15 @@ class DrainController:
         if drain is None:
             return None
         progress = self._progress.setdefault(key, Progress())
-        return drain.view(counts.active, self._plane.is_settled(key[0]), progress, boot_time.now())
+        view = drain.view(counts.active, self._plane.is_settled(key[0]), progress, boot_time.now())
+        if self._fleet is None:
+            return view
+        return view.model_copy(
+            update={
+                "elsewhere": self._fleet.left_elsewhere(key),
+                "settled": view.settled and self._fleet.has_ended_elsewhere(key),
+            }
+        )
 
     def watch(self) -> None:
         """Sample each drain; to be called every second."""
@@ -171,6 +189,8 @@ class DrainController:
                     await self._desired.change(
                         partial(self._remove, key), what, Intent("director"), Target(*key)
                     )
+            except _OvertakenError:
+                pass  # another director does it
             except Exception as error:  # tried again in a second
                 known = isinstance(error, DirectorError)
                 log.warning("%s is not removed: %s", "/".join(key), error, exc_info=not known)
@@ -179,7 +199,7 @@ class DrainController:
         """Remove a backend; and its service, when it was the last backend and the file no longer has the
         service."""
         if key not in self._desired.drains.leaving():
-            raise ConflictError("it has come back")
+            raise _OvertakenError("it has come back, or another director removed it")
         service, left = key[0], edits.delete_backend(now, *key)
         if left[service].backends or self._desired.is_in_file(service):
             return left
@@ -194,13 +214,15 @@ class DrainController:
                 await self._desired.change(partial(self._cut, key), what, Intent("director"), Target(*key))
                 text = f"the drain's deadline has passed; connections that are cut: {left}"
                 self._events.publish("backend.cut", "/".join(key), text, connections=left)
+            except _OvertakenError:
+                pass  # another director did it
             except Exception as error:  # tried again in a second
                 known = isinstance(error, DirectorError)
                 log.warning("%s is not cut off: %s", "/".join(key), error, exc_info=not known)
 
     def _cut(self, key: Key, now: Services) -> Services:
         if key not in self._desired.drains.due(boot_time.now()):
-            raise ConflictError("its drain ended, or has another deadline now")
+            raise _OvertakenError("its drain ended, or has another deadline now")
         if key in self._desired.drains.leaving():
             return self._remove(key, now)
         return edits.patch_backend(now, *key, {"admin": AdminState.MAINTENANCE})

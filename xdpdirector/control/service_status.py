@@ -80,16 +80,17 @@ class ServiceStatus:
     def _seen(self, key: Key, spec: BackendSpec, traffic: Traffic, show: Callable[..., Shown]) -> Shown:
         """`show`: `status_views.backend_view`, or a function with the same parameters."""
         counts = self._plane.counts(key)
+        drain = self._drain_view(key, counts)
         return show(
             key,
             spec,
             self._reconciler.backend_status(key),
             counts,
             traffic,
-            self._drain_view(key, counts),
+            drain,
             self._reconciler.since(key),
             vips=self._services[key[0]].vips,
-            settled=self._plane.is_settled(key[0]),
+            settled=drain.settled if drain else self._plane.is_settled(key[0]),
         )
 
     def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:

@@ -11,10 +11,10 @@ import contextlib
 import logging
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +26,7 @@ from xdpdirector.api.server.server import ListeningSocket, Server
 from xdpdirector.api.server.sockets import Certificates, open_sockets
 from xdpdirector.config import config_file
 from xdpdirector.control.attach_keeper import AttachKeeper
-from xdpdirector.control.configuration import initial_state
+from xdpdirector.control.configuration import InitialState, initial_state
 from xdpdirector.control.director import Director
 from xdpdirector.control.events import Events
 from xdpdirector.control.guard_controller import GuardController
@@ -58,10 +58,12 @@ from xdpdirector.net.own_macs import FormerMacs, own_macs
 from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips, VipTable
 from xdpdirector.paths import InstancePaths
+from xdpdirector.state.revisions import History, SharedHistory
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
+from xdpdirector.storage.store import MIRROR_FORMAT
 from xdpdirector.sync.combined import CombinedSync
 from xdpdirector.sync.connection_sync import ConnectionSync
 from xdpdirector.sync.hello import Hello
@@ -149,9 +151,11 @@ async def _serve(
         archive = stack.enter_context(
             FallbackStore(paths.state, paths.run / "spare", on_revision=access.audit.note_revision)
         )
-        stored, digest = archive.latest(), config_file.digest(wanted)
+        shared = _shared(paths, wanted, access, stack)
+        history: History = shared or archive
+        stored, digest = history.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
-        begun = initial_state(archive, wanted, digest, plane)
+        begun = _begun(shared, archive, wanted, digest, plane)
         events, tasks = Events(first=event_ids.begin(paths.events)), BackgroundTasks()
         tasks.watch_callbacks()
         weaknesses = exec_check.notes(wanted.checks)
@@ -181,7 +185,7 @@ async def _serve(
             checks=lambda on_change, route: Monitor(on_change, route, probe=probe, ways=ways, tasks=tasks),
             events=events,
             tasks=tasks,
-            has_peers=(wanted.sync is not None and wanted.vips == "external")
+            has_peers=(wanted.has_peers and wanted.vips == "external")
             or isinstance(wanted.vips, VipsOnDummy),
         )
         certificates = Certificates(access.spec, sockets)
@@ -199,7 +203,7 @@ async def _serve(
         director = Director(
             reconciler,
             plane,
-            archive,
+            history,
             wanted,
             carriers=carriers,
             lan=lan,
@@ -215,6 +219,7 @@ async def _serve(
             tallies=probe.tallies,
             notes=lambda: [*access.audit.notes, *certificates.notes(), *weaknesses],
             revision=stored.id if stored else 0,
+            shared=shared,
         )
         async with contextlib.AsyncExitStack() as running:
             running.push_async_callback(director.close)
@@ -230,7 +235,7 @@ async def _serve(
                 running.push_async_callback(part.close)
                 await part.start()
             answers = StoredAnswers(lambda: archive.database)
-            app = create_app(director, access, answers, examine=examine)
+            app = create_app(director, access, answers, examine=examine, fleet=director.fleet)
             server = Server(app, sockets, on_open=on_open)
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
             running.push_async_callback(asyncio.wait, [recording])
@@ -249,6 +254,48 @@ async def _serve(
             )
 
 
+def _begun(
+    shared: SharedHistory | None,
+    archive: FallbackStore,
+    wanted: Configuration,
+    digest: str,
+    plane: RealPlane,
+) -> InitialState:
+    """What a director starts with: what it knows of its fleet's state; else its own. Then that begins the fleet, or
+    gives way to it, as soon as the fleet's store can be asked."""
+    if shared is None:
+        return initial_state(archive, wanted, digest, plane)
+    if known := shared.latest():
+        return InitialState(known.services, takes_in=True)
+    return replace(initial_state(archive, wanted, digest, plane), leaving=frozenset(), takes_in=True)
+
+
+def _shared(
+    paths: InstancePaths,
+    wanted: Configuration,
+    access: Access,
+    stack: contextlib.ExitStack,
+) -> SharedHistory | None:
+    """The store that the configuration names, when it is a fleet's."""
+    if not wanted.store.is_shared:
+        return None
+    from xdpdirector.storage.etcd.fleet_store import FleetStore  # what costs nothing where there is no fleet
+    from xdpdirector.storage.etcd.gateway import Gateway
+
+    mirror = FallbackStore(paths.fleet_state, paths.run / "fleet-spare", form=MIRROR_FORMAT)
+    stack.enter_context(mirror)
+    store = FleetStore(
+        Gateway(wanted.store),
+        wanted.store.prefix,
+        mirror,
+        wanted.director_name,
+        on_revision=access.audit.note_revision,
+        is_exposed=wanted.store.insecure,
+    )
+    stack.callback(store.close)
+    return store
+
+
 def _sync(
     paths: InstancePaths,
     wanted: Configuration,
@@ -262,7 +309,7 @@ def _sync(
         return None
     tables = stack.enter_context(contextlib.closing(ConnectionTables(*plane.connection_tables())))
     hello = Hello(
-        name=wanted.sync.name or socket.gethostname(),
+        name=wanted.sync.name or wanted.director_name,
         fleet=wanted.sync.fleet,
         instance=paths.name,
         version=__version__,
@@ -389,7 +436,12 @@ async def _read_again(source: Path, director: Director, certificates: Certificat
     await certificates.read()
     try:
         wanted = await asyncio.to_thread(config_file.load, source)
-        plan = await director.configuration.reload(wanted, config_file.digest(wanted))
+        digest = config_file.digest(wanted)
+        if director.fleet:  # it tries again when it cannot be done now
+            director.fleet.merge(wanted, digest)
+            await director.guard.take_in(wanted.guard)
+            return
+        plan = await director.configuration.reload(wanted, digest)
         await director.guard.take_in(wanted.guard)
         log.info("the configuration file is read again: %d changes", len(plan.changes))
     except DirectorError as error:

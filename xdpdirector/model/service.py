@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 from functools import lru_cache
+from socket import gethostname
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
@@ -29,6 +30,7 @@ from xdpdirector.model.lan import LanSpec
 from xdpdirector.model.listener import Address as Address
 from xdpdirector.model.listener import Listener as Listener
 from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.store import StoreSpec
 from xdpdirector.model.sync import SyncSpec
 
 Key = tuple[str, str]
@@ -374,9 +376,22 @@ class Configuration(Frozen):
     checks: Checks = key(Checks(), "What holds for all health checks.")
     lvs: LvsSpec = key(LvsSpec(), "What the commands of Linux Virtual Server need to know here.")
     sync: SyncSpec | None = key(None, "Other directors that have this one's connections, and whose it has.")
+    store: StoreSpec = key(
+        StoreSpec(), "Where services and drains are kept: here, or in an etcd for a fleet."
+    )
     services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(
         default_factory=dict, description="The virtual services, by name."
     )
+
+    @property
+    def has_peers(self) -> bool:
+        """Whether there are other directors for the same VIPs."""
+        return self.sync is not None or self.store.is_shared
+
+    @property
+    def director_name(self) -> str:
+        """What other directors call this one."""
+        return self.store.name or (self.sync and self.sync.name) or gethostname()
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

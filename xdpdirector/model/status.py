@@ -97,7 +97,9 @@ class ConnectionCounts(Frozen):
 
 
 class DrainView(Frozen):
-    """Progress of a drain. `settled` is false while an `mh` service may still have flows without a record.
+    """Progress of a drain. `settled` is false while an `mh` service may still have flows without a record, and
+    while other directors of a fleet still have connections, or have not said that they have none; `elsewhere`: how
+    many, by director.
 
     `oldest_at_least`: seconds; what is left is older than the drain, and how old exactly nobody keeps.
     `packets_per_second` to this backend, over the last few seconds. `estimated_end` is null while nothing ends.
@@ -109,6 +111,7 @@ class DrainView(Frozen):
     on_deadline: Literal["keep", "cut"] = "keep"
     connections_at_start: int = 0
     remaining: int = 0
+    elsewhere: dict[str, int] = Field(default_factory=dict)
     settled: bool = True
     packets_per_second: float | None = None
     oldest_at_least: float | None = None

@@ -6,12 +6,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
 from xdpdirector.model import Key, ServiceSpec
+from xdpdirector.model.fleet import DirectorReport
 from xdpdirector.state.drains import Drain
 
 
@@ -37,7 +38,8 @@ class Revision(Summary):
 @dataclass(frozen=True)
 class RevisionDraft:
     """A revision that is to be stored. `drains`: those under way (None: those that were). One that merges a
-    configuration file has its digest and its services; with others both are None, and the last file stays."""
+    configuration file has its digest and its services; with others both are None, and the last file stays. `base`:
+    the revision that it was made from; only a store that others write, too, asks for it."""
 
     services: Mapping[str, ServiceSpec]
     author: str
@@ -45,6 +47,7 @@ class RevisionDraft:
     drains: Mapping[Key, Drain] | None = None
     file_digest: str | None = None
     file_services: Mapping[str, ServiceSpec] | None = None
+    base: int = 0
 
 
 class History(Protocol):
@@ -74,3 +77,48 @@ class History(Protocol):
 
     def try_writing(self) -> None:
         """StoreError when nothing can be stored. Changes nothing."""
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known of a store that others write, too. `revision`: its newest; None as long as there is none.
+    `reached`: whether it answered when it was asked last; `why`: what was wrong then. `age`: seconds since it
+    answered; None when it has not since the start. `endpoint`: who is asked."""
+
+    revision: Revision | None
+    reached: bool
+    why: str
+    age: float | None
+    endpoint: str
+
+
+class SharedHistory(History, Protocol):
+    """A store that several directors write. What is read is what this director saw last, without waiting; `append`
+    raises a SupersededError for a draft that was not made from the newest revision."""
+
+    def follow(self, on_change: Callable[[], None]) -> None:
+        """Call that, in another thread, whenever there may be something new, until it is closed."""
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+
+    def exchange(self, report: DirectorReport) -> dict[str, DirectorReport]:
+        """Say this of this director, and hear what all live ones say, by name. StoreError."""
+
+    def reports(self) -> dict[str, DirectorReport]:
+        """What all live directors say, by name. StoreError."""
+
+    def refresh(self) -> None:
+        """Ask for the newest revision; it waits for the network. StoreError when that cannot be asked."""
+
+    def known(self) -> Known: ...
+
+    @property
+    def director(self) -> str:
+        """What the others call this one."""
+
+    def drains_now(self) -> dict[Key, Drain]:
+        """Those of the newest revision that is known, by this machine's clock."""
+
+    def note_file(self, digest: str, services: Mapping[str, ServiceSpec]) -> None:
+        """Take the configuration file for merged, and merge only what changes in it from now on."""

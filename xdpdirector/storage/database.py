@@ -52,13 +52,18 @@ class Format:
         return len(self.migrations)
 
 
-def set_aside(path: Path) -> Path:
-    """Rename a damaged file and its log, so that another one can begin; the new name. OSError when that fails."""
-    aside = path.with_name(f"{path.name}.damaged-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
+def set_aside(path: Path, why: str = "damaged") -> Path:
+    """Rename a file and its log, so that another one can begin; the new name, which has `why` in it. OSError when
+    that fails."""
+    aside = _beside(path, why)
     for part in PARTS:
         with suppress(FileNotFoundError):
             Path(f"{path}{part}").rename(f"{aside}{part}")
     return aside
+
+
+def _beside(path: Path, why: str) -> Path:
+    return path.with_name(f"{path.name}.{why}-{datetime.now(UTC):%Y%m%dT%H%M%S.%f}")
 
 
 class Database:
@@ -163,6 +168,14 @@ class Database:
                 with suppress(sqlite3.ProgrammingError):  # it was closed meanwhile
                     if self._db.in_transaction:
                         self._db.execute("ROLLBACK")
+
+    def copied(self, why: str) -> Path:
+        """A copy of the whole beside it, with `why` in its name."""
+        copy = _beside(self.path, why)
+        with self._explained():
+            os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            self._db.execute("VACUUM INTO ?", (str(copy),))
+        return copy
 
     def look(self) -> None:
         """StoreError when it can be seen that nothing could be written. Writes nothing itself."""

@@ -14,7 +14,8 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -22,8 +23,8 @@ from xdpdirector.errors import DamagedStoreError, ForeignStoreError, StoreError
 from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
-from xdpdirector.storage.database import Database, set_aside
-from xdpdirector.storage.store import Store
+from xdpdirector.storage.database import Database, Format, set_aside
+from xdpdirector.storage.store import FORMAT, Store
 
 _HASTE = 0.05  # seconds that a running daemon waits for another process: its loop blocks meanwhile
 _PRIVATE, _PRIVATE_DIRECTORY = 0o600, 0o700
@@ -46,9 +47,10 @@ class FallbackStore:
         spare: Path,
         *,
         patience: float = 5.0,
+        form: Format = FORMAT,
         on_revision: Callable[[Revision], None] = lambda revision: None,
     ) -> None:
-        self._on_revision = on_revision
+        self._on_revision, self._form = on_revision, form
         self._path, self._spare, self._patience = path, spare, patience
         self._note = ""
         self._changing = threading.RLock()
@@ -106,6 +108,33 @@ class FallbackStore:
         self._on_revision(stored)
         return stored
 
+    def record(self, number: int, at: datetime, draft: RevisionDraft) -> Revision:
+        """Store a revision that was made elsewhere. StoreError."""
+        return self._opened().record(number, at, draft)
+
+    def note_file(self, digest: str, services: Mapping[str, ServiceSpec]) -> None:
+        """See `Store.note_file`. StoreError."""
+        self._opened().note_file(digest, services)
+
+    def fleet(self) -> str:
+        """See `Store.fleet`."""
+        return self._read(Store.fleet, "")
+
+    def note_fleet(self, history: str) -> None:
+        """See `Store.note_fleet`. StoreError."""
+        self._opened().note_fleet(history)
+
+    def begin_anew(self, why: str) -> Path:
+        """Keep the file under another name, which is returned, and begin an empty one. StoreError."""
+        with self._changing:
+            self.close()
+            try:
+                aside = set_aside(self._path, why)
+            except OSError as error:
+                raise StoreError(f"{self._path} cannot be renamed: {error.strerror}") from error
+            self._opened()
+        return aside
+
     def look(self) -> None:
         """StoreError when it can be seen that nothing can be stored now. Writes nothing."""
         self._opened().look()
@@ -137,7 +166,7 @@ class FallbackStore:
             return store
         with self._changing:
             if self._store is None:
-                self._store = Store(self._path, patience=self._patience)
+                self._store = Store(self._path, patience=self._patience, form=self._form)
                 self._forget_copy()
             return self._store
 
@@ -168,7 +197,7 @@ class FallbackStore:
             for part in ("", "-wal"):
                 if Path(f"{self._path}{part}").is_file():
                     _copy(Path(f"{self._path}{part}"), Path(f"{copy}{part}"))
-            self._copy = Store(copy)
+            self._copy = Store(copy, form=self._form)
             self._copy.latest()
         except (OSError, StoreError) as error:
             self._forget_copy()

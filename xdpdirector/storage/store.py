@@ -111,6 +111,21 @@ _DRAIN_FIELDS = (
 )
 
 
+MIRROR_FORMAT = Format(
+    name="copy of the fleet's state",
+    application_id=0x58445046,  # "XDPF"
+    migrations=[
+        [
+            *FORMAT.migrations[0],
+            "CREATE TABLE fleet (history TEXT NOT NULL)",
+            "INSERT INTO fleet VALUES ('')",
+        ],
+        *FORMAT.migrations[1:],
+    ],
+    anew="or move the file away to fetch it again",
+)
+
+
 class Store:
     """The database at `path`, created when it does not exist; one process at a time. StoreError says what to do.
 
@@ -118,10 +133,10 @@ class Store:
     with a file that cannot be used.
     """
 
-    def __init__(self, path: Path, *, patience: float = 5.0) -> None:
+    def __init__(self, path: Path, *, patience: float = 5.0, form: Format = FORMAT) -> None:
         self._path = path
         self._texts: dict[str, tuple[ServiceSpec, str]] = {}
-        self.database = Database(path, FORMAT, patience=patience)
+        self.database = Database(path, form, patience=patience)
         self._latest: Revision | None = None
 
     def __enter__(self) -> Self:
@@ -188,7 +203,10 @@ class Store:
 
     def append(self, draft: RevisionDraft) -> Revision:
         """See `xdpdirector.state.revisions.History`."""
-        now = datetime.now(UTC)
+        return self.record(None, datetime.now(UTC), draft)
+
+    def record(self, number: int | None, at: datetime, draft: RevisionDraft) -> Revision:
+        """Store a revision that was made at that time; with a number, in the place of one that has it."""
         document = self._document(draft.services)
         with self.database.transaction():
             if draft.file_digest is None:
@@ -198,17 +216,48 @@ class Store:
                 digest, named = draft.file_digest, frozenset(draft.file_services or ())
                 self._replace_file(draft.file_services or {})
             names = json.dumps(sorted(named))
-            row = (now.isoformat(), draft.author, draft.reason, document, digest, names)
+            row = (number, at.isoformat(), draft.author, draft.reason, document, digest, names)
             number = self.database.write(
-                "INSERT INTO revisions (at, author, reason, document, file_digest, file_services, any_order) "
-                "VALUES (?, ?, ?, ?, ?, ?, 1)",
+                "REPLACE INTO revisions (id, at, author, reason, document, file_digest, file_services, any_order) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, 1)",
                 row,
             )
             self.database.write("DELETE FROM revisions WHERE id <= ?", (number - KEPT,))
             if draft.drains is not None:
                 self._replace_drains(draft.drains)
-        self._latest = Revision(number, now, draft.author, draft.reason, dict(draft.services), digest, named)
+        self._latest = Revision(number, at, draft.author, draft.reason, dict(draft.services), digest, named)
         return self._latest
+
+    def note_file(self, digest: str, services: Mapping[str, ServiceSpec]) -> None:
+        """Take this configuration file for the one that was merged last."""
+        with self.database.transaction():
+            self._replace_file(services)
+            self.database.write(
+                "UPDATE revisions SET file_digest = ?, file_services = ? "
+                "WHERE id = (SELECT max(id) FROM revisions)",
+                (digest, json.dumps(sorted(services))),
+            )
+        self._latest = None
+
+    def keep_copy(self) -> Path:
+        """A copy of the file as it is now, beside it; its path."""
+        return self.database.copied("former")
+
+    def forget_but(self, first: int, last: int) -> None:
+        """Keep no revisions but these."""
+        with self.database.transaction():
+            self.database.write("DELETE FROM revisions WHERE id NOT BETWEEN ? AND ?", (first, last))
+        self._latest = None
+
+    def fleet(self) -> str:
+        """Of a copy: the history that its revisions are of; empty when it has none yet."""
+        row = self.database.row("SELECT history FROM fleet")
+        return str(row[0]) if row else ""
+
+    def note_fleet(self, history: str) -> None:
+        """Of a copy: its revisions are of that history."""
+        with self.database.transaction():
+            self.database.write("UPDATE fleet SET history = ?", (history,))
 
     def look(self) -> None:
         """StoreError when it is visible, without writing, that nothing can be stored."""

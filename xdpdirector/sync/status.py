@@ -9,6 +9,7 @@ from typing import Protocol
 from pydantic import Field
 
 from xdpdirector.model.fields import Frozen
+from xdpdirector.model.fleet import DirectorReport, StoreView
 from xdpdirector.sync.ipvs.status import LvsSyncView
 
 
@@ -55,9 +56,10 @@ class PeerStatus(Frozen):
 
 
 class FleetView(Frozen):
-    """The directors that this one exchanges connections with. `name`, `version`, `vips`: this director's, the VIPs
-    that stand on it; empty without `sync`. `waiting`: why it is not ready yet, for their sake. `lvs`: LVS
-    directors, with `lvs.sync`."""
+    """The other directors. `name`, `version`, `vips`: this director's, the VIPs that stand on it; empty without
+    `sync`. `peers`: those that connections are exchanged with; `waiting`: why this one is not ready yet, for their
+    sake. `lvs`: LVS directors, with `lvs.sync`. `store`: where the desired state is; `directors`: those that share
+    it and live, this one with them."""
 
     name: str = ""
     version: str = ""
@@ -66,6 +68,8 @@ class FleetView(Frozen):
     waiting: str = ""
     peers: tuple[PeerStatus, ...] = ()
     lvs: LvsSyncView | None = None
+    store: StoreView = StoreView()
+    directors: tuple[DirectorReport, ...] = ()
 
 
 class SyncSource(Protocol):

@@ -56,6 +56,8 @@ STATUS_AND_EXIT = {  # the whole tree by hand, so that a new class needs a decis
     "store": (503, 1),
     "damaged-store": (503, 1),
     "foreign-store": (503, 1),
+    "superseded": (409, 4),
+    "uncertain": (503, 1),
 }
 
 

@@ -491,5 +491,5 @@ def test_the_schema_knows_every_key() -> None:
     schema = config_file.schema()
 
     top = {"interfaces", "mode", "vips", "api", "user", "sizes", "guard", "lan", "checks", "lvs", "sync"}
-    assert set(schema["properties"]) == top | {"services"}
+    assert set(schema["properties"]) == top | {"store", "services"}
     assert schema["additionalProperties"] is False

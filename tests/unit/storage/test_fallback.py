@@ -20,8 +20,9 @@ from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.revisions import RevisionDraft
+from xdpdirector.storage.database import Format
 from xdpdirector.storage.fallback import FallbackStore
-from xdpdirector.storage.store import Store
+from xdpdirector.storage.store import FORMAT, Store
 
 WEB = {"web": ServiceSpec.model_validate({"listeners": ["192.0.2.10:80/tcp"]})}
 MAIL = {"mail": ServiceSpec.model_validate({"listeners": ["192.0.2.10:25/tcp"]})}
@@ -147,11 +148,11 @@ def test_who_asks_while_another_thread_opens_it_gets_the_same(
         opened, together = [], threading.Barrier(2)
 
         class Slow(Store):
-            def __init__(self, path: Path, *, patience: float = 5.0) -> None:
+            def __init__(self, path: Path, *, patience: float = 5.0, form: Format = FORMAT) -> None:
                 opened.append(path)
                 with suppress(threading.BrokenBarrierError):
                     together.wait(0.5)  # the other thread comes, if it can
-                super().__init__(path, patience=patience)
+                super().__init__(path, patience=patience, form=form)
 
         monkeypatch.setattr("xdpdirector.storage.fallback.Store", Slow)
         with ThreadPoolExecutor(2) as threads:

@@ -1,0 +1,164 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Two daemons with one desired state in an etcd of the lab: a change through one, and etcd that is away."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.support.etcd import needed
+from xdpdirector.client import UnixConnection
+from xdpdirector.errors import StoreError
+from xdpdirector.lab import Lab
+from xdpdirector.lab.configuration import web_configuration
+from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.waiting import wait_until
+
+pytestmark = [pytest.mark.root, pytest.mark.slow, needed]
+PORT, PEER_PORT = 2379, 2380
+BACKEND = "/v1/services/web/backends/backend1"
+
+
+@pytest.fixture(scope="module")
+def lab(lab_factory: Callable[..., Lab]) -> Lab:
+    lab = lab_factory(backends=2, directors=2)
+    for host in lab.backends:
+        lab.nginx(host.name)
+    return lab
+
+
+class LabEtcd:
+    """One member on the client's host."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.host = lab.client
+        self.endpoint = f"{self.host.node.ipv4}:{PORT}"
+        self._child: subprocess.Popen[str] | None = None
+
+    def start(self) -> None:
+        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{PEER_PORT}"
+        self._child = self.host.popen(
+            *("etcd", "--data-dir", str(self.host.directory("etcd")), "--log-level", "error"),
+            *("--listen-client-urls", client, "--advertise-client-urls", client),
+            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
+            *("--initial-cluster", f"default={peer}"),
+            role="etcd",
+        )
+
+    def kill(self) -> None:
+        if self._child:
+            self._child.send_signal(signal.SIGKILL)
+            self._child.wait(timeout=30)
+            self._child = None
+
+
+@pytest.fixture(scope="module")
+def etcd(lab: Lab) -> Iterator[LabEtcd]:
+    made = LabEtcd(lab)
+    made.start()
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def fleet(lab: Lab, etcd: LabEtcd) -> Iterator[list[LabDirector]]:
+    directors: list[LabDirector] = []
+    try:
+        for number in (1, 2):
+            name = lab.topology.director_nodes[number - 1].name
+            store = {"type": "etcd", "endpoints": [etcd.endpoint], "name": name, "insecure": True}
+            services = web_configuration(lab.topology.backend_nodes)
+            vips = "manage" if number == 1 else "external"
+            directors.append(lab.director(services | {"vips": vips, "store": store}, number=number))
+        directors[0].wait_serving()
+        wait_until(lambda: len(directors[0].client.get("/v1/fleet")["directors"]) == 2, "both are known", 60)
+        yield directors
+    finally:
+        for director in directors:
+            director.stop()
+
+
+def weight(director: LabDirector) -> int:
+    return int(director.client.get(BACKEND)["weight"])
+
+
+def age(director: LabDirector) -> int:
+    with contextlib.closing(UnixConnection(director.paths.socket, 30.0)) as connection:
+        connection.request("GET", BACKEND)
+        response: http.client.HTTPResponse = connection.getresponse()
+        response.read()
+        return int(response.headers["Age"])
+
+
+def answers(lab: Lab) -> bool:
+    said = lab.client.run("curl", "-s", "-m", "5", "http://192.0.2.10/", check=False)
+    return said.returncode == 0
+
+
+def test_a_change_through_one_is_in_the_data_plane_of_the_other(fleet: list[LabDirector]) -> None:
+    one, two = fleet
+    for number in range(10, 20):
+        one.client.patch(BACKEND, {"weight": number})
+        wait_until(
+            lambda number=number: weight(two) == number, "the other director has it", 30, interval=0.01
+        )
+    seen: dict[str, Any] = two.client.get("/v1/fleet")
+    assert (
+        len({each["revision"] for each in [*seen["directors"]]} | {one.client.get("/readyz")["revision"]})
+        <= 2
+    )
+    assert seen["store"]["reached"]
+
+
+def test_without_etcd_traffic_goes_on_and_changes_are_refused(
+    lab: Lab, etcd: LabEtcd, fleet: list[LabDirector]
+) -> None:
+    one, two = fleet
+    known = weight(one)
+    etcd.kill()
+    try:
+        wait_until(lambda: not one.client.get("/v1/fleet")["store"]["reached"], "it is missed", 60)
+        with pytest.raises(StoreError, match="etcd cannot be asked"):
+            one.client.patch(BACKEND, {"weight": known + 1})
+        assert weight(one) == weight(two) == known
+        wait_until(lambda: age(one) >= 1, "what is read has an age", 60)
+        assert one.client.get("/readyz")["ready"]
+        one.kill()
+        one.start()  # from what it saw last
+        assert weight(one) == known
+    finally:
+        etcd.start()
+    until = time.monotonic() + 60
+    while True:
+        try:
+            two.client.patch(BACKEND, {"weight": known + 1})
+            break
+        except StoreError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    wait_until(lambda: weight(one) == known + 1, "it catches up", 60)
+
+
+def test_a_move_needs_the_daemon_to_be_stopped_and_says_its_plan(fleet: list[LabDirector]) -> None:
+    two = fleet[1]
+    words = ("store", "move", "--to", "sqlite", "--config", str(two.configuration))
+    command = [sys.executable, "-m", "xdpdirector", "--instance", two.paths.name, *words]
+
+    refused = two.host.run(*command, check=False)
+    assert (refused.returncode, "runs already" in refused.stderr) == (4, True), refused
+    two.stop()
+    try:
+        planned = two.host.run(*command).stdout.splitlines()
+    finally:
+        two.start()
+
+    assert planned[0].startswith("from etcd at ")
+    assert planned[-1] == "Nothing is done yet: say --yes to do it."

@@ -2,8 +2,10 @@
 """Directories that another user owns, and what root does in them: it opens, reads, writes, removes and gives away.
 
 Nobody can lead it elsewhere: what is done is done to descriptors, no symbolic link is followed, no FIFO is waited
-for, and a file that has another name, too, is left alone, for it may be anybody's. Where such a directory stands,
-and the directories that root itself trusts, must be root's. Knows no file of ours.
+for. A file that has another name, too, or another owner than the directory, is left alone, for it may be anybody's:
+a name can come and go between two looks at it, and the owner cannot. What root makes there belongs to the owner of
+the directory at once. Where such a directory stands, and the directories that root itself trusts, must be root's.
+Knows no file of ours.
 """
 
 from __future__ import annotations
@@ -54,19 +56,37 @@ def own_directory(path: Path, *, make: bool = False) -> Iterator[int]:
 
 @contextmanager
 def opened(path: Path, flags: int = os.O_RDONLY, mode: int = 0o600) -> Iterator[int]:
-    """A descriptor of a regular file that has this name alone; OSError, with a sentence, for anything else."""
+    """A descriptor of a regular file that has this name alone, and the directory's owner; OSError, with a sentence,
+    for anything else."""
     with directory(path.parent) as place:
+        found = _open(place, path, flags, mode)
         try:
-            found = os.open(path.name, flags | _FILE, mode, dir_fd=place)
-        except OSError as error:
-            if error.errno != errno.ELOOP:
-                raise
-            raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path)) from None
+            _require_plain(os.fstat(found), path)
+            _require_owner(os.fstat(found), os.fstat(place), path)
+            yield found
+        finally:
+            os.close(found)
+
+
+def _open(place: int, path: Path, flags: int, mode: int) -> int:
+    """A file that is made becomes the directory's owner's: nobody else could have put this one there."""
     try:
-        _require_plain(os.fstat(found), path)
-        yield found
-    finally:
-        os.close(found)
+        if flags & os.O_CREAT:
+            with suppress(FileExistsError):
+                made = os.open(path.name, flags | os.O_EXCL | _FILE, mode, dir_fd=place)
+                _give_to_owner(made, place)
+                return made
+        return os.open(path.name, flags & ~os.O_CREAT | _FILE, dir_fd=place)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(path)) from None
+
+
+def _give_to_owner(made: int, place: int) -> None:
+    owner = os.fstat(place)
+    if os.geteuid() == 0 and owner.st_uid:
+        os.fchown(made, owner.st_uid, owner.st_gid)
 
 
 def read(path: Path, most: int = LARGEST) -> bytes:
@@ -85,6 +105,7 @@ def write(place: int, name: str, content: bytes, mode: int = 0o600) -> None:
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | _FILE
     with os.fdopen(os.open(unfinished, flags, 0o600, dir_fd=place), "wb") as file:
         file.write(content)
+        _give_to_owner(file.fileno(), place)
         os.fchmod(file.fileno(), mode)
     os.rename(unfinished, name, src_dir_fd=place, dst_dir_fd=place)
 
@@ -108,7 +129,7 @@ def is_the_one(path: Path, found: int) -> bool:
 
 
 def give(path: Path, uid: int, gid: int, mode: int) -> None:
-    """The directory, made if it is not there, and what is in it, to another user.
+    """The directory, made if it is not there, and what is in it and has the same owner, to another user.
 
     Links, devices and FIFOs stay whose they are; those of others go when the directory becomes root's, who would be
     led by them.
@@ -144,7 +165,7 @@ def _give_entry(place: int, name: str, entry: int, uid: int, gid: int, *, clear:
             os.fchown(inner, uid, gid)
         finally:
             os.close(inner)
-    elif _is_plain(status):
+    elif _is_plain(status) and status.st_uid == os.fstat(place).st_uid:
         os.chown(procfs.PROC / f"self/fd/{entry}", uid, gid)  # just this inode, whatever has its name by now
     elif clear and status.st_uid and not stat.S_ISREG(status.st_mode):
         remove(place, name)
@@ -159,6 +180,16 @@ def _require_plain(status: os.stat_result, path: Path) -> None:
         raise OSError(errno.EINVAL, "it is no regular file", str(path))
     if status.st_nlink > 1:
         raise OSError(errno.EMLINK, "it has another name, too, and may be anybody's file", str(path))
+
+
+def _require_owner(status: os.stat_result, place: os.stat_result, path: Path) -> None:
+    """Of root's own directories nobody else could have changed the contents."""
+    if os.geteuid() == 0 and place.st_uid not in (0, status.st_uid):
+        raise PermissionError(
+            errno.EPERM,
+            "it belongs to another user than its directory, and may be anybody's: remove it",
+            str(path),
+        )
 
 
 @contextmanager

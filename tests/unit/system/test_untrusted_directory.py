@@ -41,6 +41,12 @@ def secret(tmp_path: Path) -> Path:
     return path
 
 
+def as_the_directory(path: Path) -> None:
+    """Its owner makes the file."""
+    if os.geteuid() == 0:
+        os.chown(path, path.parent.stat().st_uid, path.parent.stat().st_gid)
+
+
 def plant_link(place: Path, secret: Path) -> None:
     place.symlink_to(secret)
 
@@ -104,6 +110,7 @@ def test_what_is_removed_is_the_link(theirs: Path, secret: Path, plant: Plant) -
 
 def test_a_file_that_grows_without_end_is_not_read(theirs: Path) -> None:
     (theirs / "file").write_text("x" * 11)
+    as_the_directory(theirs / "file")
 
     with pytest.raises(OSError, match="more than 10 octets"):
         untrusted_directory.read(theirs / "file", 10)
@@ -115,6 +122,7 @@ def test_a_file_that_grows_without_end_is_not_read(theirs: Path) -> None:
 def test_what_is_not_theirs_is_not_given(theirs: Path, secret: Path, plant: Plant, folder: str) -> None:
     (theirs / folder).mkdir(exist_ok=True)
     (theirs / folder / "plain").touch()
+    as_the_directory(theirs / folder / "plain")
     plant(theirs / folder / "planted", secret)
 
     untrusted_directory.give(theirs, NOBODY, NOBODY, 0o700)
@@ -125,12 +133,38 @@ def test_what_is_not_theirs_is_not_given(theirs: Path, secret: Path, plant: Plan
 
 
 @as_root
+def test_a_file_of_root_s_in_their_directory_is_left_alone(theirs: Path) -> None:
+    """It may have come there by a hard link whose other name is gone by the time that names are counted."""
+    (theirs / "file").write_text(SECRET)
+
+    untrusted_directory.give(theirs, NOBODY, NOBODY, 0o700)
+
+    assert (theirs / "file").stat().st_uid == 0
+    with (
+        pytest.raises(PermissionError, match="another user"),
+        untrusted_directory.opened(theirs / "file", os.O_RDWR | os.O_CREAT),
+    ):
+        pass
+
+
+@as_root
+def test_what_root_makes_there_is_theirs(theirs: Path) -> None:
+    with untrusted_directory.opened(theirs / "lock", os.O_RDWR | os.O_CREAT):
+        pass
+    with untrusted_directory.directory(theirs) as place:
+        untrusted_directory.write(place, "file", b"content")
+
+    assert {path.stat().st_uid for path in theirs.iterdir()} == {NOBODY}
+
+
+@as_root
 @pytest.mark.parametrize("plant", [plant_link, plant_dangling_link, plant_fifo])
 def test_what_root_takes_back_leads_nowhere(theirs: Path, secret: Path, plant: Plant) -> None:
     """Root's own links stay: the state may stand elsewhere."""
     plant(theirs / "planted", secret)
     os.chown(theirs / "planted", NOBODY, NOBODY, follow_symlinks=False)
     (theirs / "plain").touch()
+    as_the_directory(theirs / "plain")
     (theirs / "roots").symlink_to(secret)
 
     untrusted_directory.give(theirs, 0, 0, 0o755)

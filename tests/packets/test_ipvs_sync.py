@@ -267,13 +267,14 @@ def test_connections_go_out_as_lvs_has_them(director: Director) -> None:
     director.world.send(w.tcp("S", sport=4))  # of a single packet: LVS does not tell of those, either
     director.world.send(w.udp(sport=5))
     director.world.send(w.udp(sport=5))
+    backend = owner(director, 1)  # by a packet, which changes the record
     found = {entry.client_port: entry for entry in director.sent()}
 
     assert {port: (each.protocol, each.state, each.flags) for port, each in found.items()} == {
         1: (6, 1, 0x83), 2: (6, 4, 0x183), 3: (6, 1, 0x83), 5: (17, 0, 0x183),
     }  # fmt: skip
     names = {packed(address): name for name, address in ADDRESSES.items()}
-    assert names[found[1].backend] == owner(director, 1)
+    assert names[found[1].backend] == backend
     assert (found[1].client, found[1].vip, found[1].port) == (packed(w.CLIENT), packed(w.VIP), 80)
     assert 800 < found[1].timeout <= 905  # records keep time in ticks
     assert 0 < found[2].timeout <= 125

@@ -20,6 +20,7 @@ from xdpdirector.loader import attachment
 from xdpdirector.loader.attachment import Attachment, Mode
 from xdpdirector.net import interfaces
 from xdpdirector.net.interfaces import Interface
+from xdpdirector.net.netlink import Requests
 from xdpdirector.net.tx_losses import Losses
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system.background_tasks import BackgroundTasks
@@ -53,8 +54,6 @@ class AttachKeeper:
     ) -> None:
         """`on_attached` is called when the program was attached to an interface again."""
         self._tasks, self._on_attached = tasks or BackgroundTasks(), on_attached
-        self._links: dict[str, Interface] | None = None
-        """All interfaces, as they were seen last; None before the first time."""
         self._indices: dict[str, int] = {}
         self._macs: dict[str, bytes] = {}
         self._renewed: set[str] = set()
@@ -75,7 +74,6 @@ class AttachKeeper:
 
     def see(self, links: Collection[Interface]) -> None:
         """The interfaces of this host have changed to these: look for missing programs at once."""
-        self._links = {link.name: link for link in links}
         present = {link.name: link.index for link in links}
         for name in self._names:
             if name in self._indices and self._indices[name] != present.get(name):
@@ -95,13 +93,12 @@ class AttachKeeper:
             self._events.publish("network.mac-changed", name, text, mac=mac.hex(":"), before=before.hex(":"))
 
     def problems(self) -> list[str]:
-        if self._links is None:
-            return []
-        links = self._links
         try:
+            with Requests() as requests:
+                links = {link.name: link for link in interfaces.everything(requests)}
             bare = self._bare()
         except (OSError, DirectorError) as error:
-            return [f"the attached programs cannot be listed: {error}"]
+            return [f"the interfaces cannot be listed: {error}"]
         faults = [_fault(name, links) for name in self._names]
         return [
             *filter(None, faults),

@@ -144,8 +144,7 @@ class Pair:
         host, director = self._lab.director_hosts[0], self._directors[0]
         for vip, length in ((VIP4, 32), (VIP6, 128)):
             host.run("ip", "address", "delete", f"{vip}/{length}", "dev", "eth0", check=False)
-        command = [sys.executable, "-m", "xdpdirector", "--instance", director.paths.name, "unload"]
-        host.run(*command, timeout=60.0)
+        self._run(1, "unload")
         host.link_up()
         director.start()
         self._keepalived[0].start(self._vrrp(1))
@@ -165,16 +164,23 @@ class Pair:
         self._wait_active(0)
 
     def _upgrade(self) -> None:
-        """The standby first, then the active one. Their programs are compiled anew over other maps, into which all
-        connections are carried."""
+        """The standby first, then the active one, each as the Debian package does it: the new program is compiled
+        while the daemon runs, and the daemon's restart carries all connections into its maps."""
         self._has_other_sizes = not self._has_other_sizes
         for number in (2, 1):
             director = self._directors[number - 1]
-            director.stop()
             director.configure(self._configuration(number))
+            self._run(number, "load", "--prepare", "--config", str(director.configuration))
+            director.stop()
             director.start()
             self._wait_active(0)
             self._wait_synced()
+
+    def _run(self, number: int, *command: str) -> None:
+        """The command line on a director's host."""
+        director, host = self._directors[number - 1], self._lab.director_hosts[number - 1]
+        line = [sys.executable, "-m", "xdpdirector", "--instance", director.paths.name, *command]
+        host.run(*line, timeout=120.0)
 
     def _wait_synced(self) -> None:
         for director in self._directors:

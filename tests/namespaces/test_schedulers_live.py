@@ -42,11 +42,14 @@ def serve(
     backends: Mapping[str, Mapping[str, int]] | None = None,
     **options: str,
 ) -> None:
-    """Put the service as said, with what is said of some backends, and wait until all are up."""
+    """A new service as said, with what is said of some backends; wait until all are up.
+
+    The service of the test before goes first: its ring would serve on until its flows have ended."""
     nodes = lab.topology.backend_nodes
     service = web_configuration(nodes, scheduler=scheduler, check=CHECK, timeouts=QUICK)["services"][SERVICE]
     for name, value in (backends or {}).items():
         service["backends"][name].update(value)
+    director.client.delete(service_path(SERVICE))
     director.client.put(service_path(SERVICE), {**service, **options})
     for name in names(lab):
         becomes(director, name, "up")

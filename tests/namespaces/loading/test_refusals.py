@@ -117,7 +117,7 @@ def error_of_prepare(paths: InstancePaths, program: Path, first: str = "", **env
         "from xdpdirector.model import Sizes\n"
         "from xdpdirector.paths import InstancePaths\n"
         "try:\n"
-        f"    loader.prepare(InstancePaths({paths.name!r}), Sizes(), Path({str(program)!r}))\n"
+        f"    compiler.prepare(InstancePaths({paths.name!r}), Sizes(), Path({str(program)!r}))\n"
         "except DirectorError as error:\n"
         "    assert 'apt install python3-bpfcc' in error.detail, error.detail\n"
         "    print(error.slug)\n"

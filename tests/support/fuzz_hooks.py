@@ -48,7 +48,8 @@ NO_SCHEMA_SAYS = re.compile(
             "has max_connections, but|hash is for mh and sh|must not be above max_connections",
             "verify needs server_name|ca is of no use|may not be run by a check|is not a regular expression",
             "RE2 would take literally|too large a regular expression|lone surrogate",
-            "is no loopback address|stands in the firewall marks|is for `type: etcd`|needs endpoints|in endpoints|belong together",
+            "is no loopback address|stands in the firewall marks|is for `type: etcd`|needs endpoints|in endpoints",
+            "belong together",
             "burst needs a rate|there is no limit in it|takes longer than a day|others can reach",
             "belongs to service|is behind the gateway|no route leads to|raise sizes.denied|is this director itself",
         )

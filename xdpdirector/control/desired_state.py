@@ -227,8 +227,10 @@ class DesiredState:
         }
         drains = self._following(wanted, Drains(self._shared.drains_now()))
 
+        tags = await to_its_end(partial(self._tags.following, wanted))
+
         async def store() -> None:
-            self._tags = await to_its_end(partial(self._tags.following, wanted))
+            self._tags = tags
             self._keep(newest, drains)
 
         news = partial(self._publish, before, wanted, newest.author, newest.reason)

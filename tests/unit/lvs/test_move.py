@@ -86,6 +86,9 @@ class Moving(FakeDirector):
         self.lvs = LvsSpec(fwmarks=MARKS)
         self.sync = Sync()
 
+    def fleet_view(self) -> FleetView:
+        return self.sync.view()
+
     def service(self, name: str) -> Any:
         self.looks += self.arrives
         return super().service(name).model_copy(update={"traffic": Traffic(packets=self.looks)})

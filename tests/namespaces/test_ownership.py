@@ -24,10 +24,6 @@ from xdpdirector.system.privileges import Account
 
 pytestmark = pytest.mark.root
 
-
-"""On every Debian, and otherwise idle."""
-
-
 STRANGER = "nobody"
 
 

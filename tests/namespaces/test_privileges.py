@@ -32,7 +32,6 @@ from xdpdirector.system.privileges import Account
 
 pytestmark = pytest.mark.root
 
-"""On every Debian, and otherwise idle."""
 OTHER_VIP = "192.0.2.11"
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 

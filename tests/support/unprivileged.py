@@ -7,6 +7,7 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.system.privileges import DAEMON, Account
 
 USER = "games"
+"""On every Debian, and otherwise idle."""
 
 NOT_ALLOWED = 6
 

@@ -13,6 +13,7 @@ import gc
 import logging
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,23 +30,24 @@ def telling(longest: float, tell: Tell, *, collections: bool = False) -> Iterato
     """For the length of the block, `tell` hears of each callback that used more seconds than that: how many, and
     which. The collection of garbage, which comes when it comes, is not put down to whom it meets; with
     `collections` it is told of as well."""
-    run, loop, collected, begun_at = asyncio.Handle._run, threading.get_ident(), [0.0], [0.0]
+    run, begun_at = asyncio.Handle._run, [0.0]
+    collected: defaultdict[int, float] = defaultdict(float)  # seconds by thread: a loop may run in any
 
     def collecting(phase: str, about: dict[str, int]) -> None:
         if phase == "start":
             begun_at[0] = time.thread_time()
             return
         used = time.thread_time() - begun_at[0]
-        if threading.get_ident() == loop:
-            collected[0] += used
+        collected[threading.get_ident()] += used
         if collections and used > longest:
             tell(used, f"a collection of garbage, generation {about['generation']},")
 
     def timed(handle: asyncio.Handle) -> None:
         what = getattr(handle, "_callback", None)  # gone once it is cancelled
-        begun, before = time.thread_time(), collected[0]
+        thread = threading.get_ident()
+        begun, before = time.thread_time(), collected[thread]
         run(handle)
-        used = time.thread_time() - begun - (collected[0] - before)
+        used = time.thread_time() - begun - (collected[thread] - before)
         if used > longest:
             tell(used, _name(what))
 

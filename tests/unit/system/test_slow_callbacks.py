@@ -92,6 +92,24 @@ async def test_a_collection_of_garbage_is_told_of_where_that_is_wanted() -> None
     assert "a collection of garbage, generation 2," in told
 
 
+def test_a_collection_is_put_down_to_no_callback_in_whichever_thread_the_loop_runs() -> None:
+    """In a process that holds much a collection takes far longer than any callback."""
+    kept = [[number] for number in range(1_500_000)]
+
+    async def collect() -> None:
+        begun = time.thread_time()
+        while time.thread_time() - begun < 2 * LONGEST:
+            gc.collect()
+
+    with listened() as told:
+        elsewhere = threading.Thread(target=lambda: asyncio.run(collect()))
+        elsewhere.start()
+        elsewhere.join()
+
+    assert kept
+    assert told == []
+
+
 @pytest.fixture(scope="module")
 def daemon() -> Iterator[StagedDaemon]:
     with StagedDaemon() as daemon:

@@ -58,6 +58,8 @@ NO_SCHEMA_SAYS = re.compile(
 """What a document that follows the schema can still be refused for: it contradicts itself, or what is there."""
 OF_WHAT_IS_THERE = re.compile(r"the key '\w+' is missing|unknown key")
 """The same for a patch."""
+_made_applicable: set[str | None] = set()
+"""Operations that had a case made applicable: the first case is, and half of the others."""
 
 
 def short_of(values: tuple[str, ...]) -> st.SearchStrategy[str]:
@@ -106,12 +108,17 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.query = {**(case.query or {}), **bounds}
     mark = crc32(repr((operation, case.path_parameters, case.query, case.body)).encode())
     case.headers.update(_held(case.headers, mark))
-    if case.meta and case.meta.generation.mode.is_positive and mark % 2:
+    if case.meta and case.meta.generation.mode.is_positive and (mark % 2 or operation not in _made_applicable):
+        _made_applicable.add(operation)
         if operation == "replace_configuration":
             case.body = _applicable(case.body)
         elif operation == "put_backend" and isinstance(case.body, dict):
             case.path_parameters = {"service": "web", "backend": "web1"}
             case.body = {**_unnamed(case.body), "address": HOSTS[0]}
+        elif operation == "create_backend" and isinstance(case.body, dict):
+            case.path_parameters = {"service": "web"}
+            address = f"198.51.{mark >> 8 & 255}.{mark & 255}"
+            case.body = {**_unnamed(case.body), "name": f"b{mark}", "address": address}
 
 
 @schemathesis.hook

@@ -27,7 +27,7 @@ _HINTS = {("BackendSpec", "port"): _NO_PORT, ("BackendCreate", "port"): _NO_PORT
 _PATTERNS = {
     "path": "must begin with '/' and have no spaces",
     "host": "must be a name without spaces",
-    "interfaces": "cannot be an interface's name: 1 to 15 characters, no spaces, no '/'",
+    "interfaces": "cannot be an interface's name: 1 to 15 characters of ASCII, no spaces, no '/', no ':'",
 }
 
 

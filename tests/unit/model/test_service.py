@@ -221,6 +221,8 @@ def test_services_that_are_refused(options: dict[str, Any], why: str) -> None:
         pytest.param({"interfaces": []}, "at least 1", id="no interface"),
         pytest.param({"interfaces": ["eth0", "eth0"]}, "stands twice", id="interface twice"),
         pytest.param({"interfaces": ["an-interface-of-16"]}, "match pattern", id="interface's name"),
+        pytest.param({"interfaces": ["eth0:1"]}, "match pattern", id="an alias is no interface"),
+        pytest.param({"interfaces": ["eth\x850"]}, "match pattern", id="white space of some readers only"),
         pytest.param(
             {"interfaces": ["eth0"], "services": {"a": {"listeners": [HTTP]}, "b": {"listeners": [HTTP]}}},
             "belongs to service 'a' and to service 'b'",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from array import array
+from pathlib import Path
 
 from dev.bench.frames import FAR_MAC, NEAR_MAC
 from dev.bench.loaded import Programs
@@ -11,10 +12,10 @@ from dev.bench.map_bytes import number, pack
 from xdpdirector import libbpf
 from xdpdirector.dataplane.maps import PROTOCOLS, network16
 from xdpdirector.lab.topology import VIP4
-from xdpdirector.loader import source
 from xdpdirector.model import Sizes
 
-SOURCE = "baselines.c"
+SOURCE = Path(__file__).parents[2] / "bpf" / "baselines.c"
+"""Of this checkout: it is in no wheel."""
 PORT = 80
 BACKENDS = 16
 
@@ -35,7 +36,7 @@ class Baselines(Programs):
     """The baselines by name, and the maps of the drivers."""
 
     def __init__(self, instance: str, sizes: Sizes) -> None:
-        super().__init__(instance, sizes, source.program().with_name(SOURCE))
+        super().__init__(instance, sizes, SOURCE)
         try:
             self._fill()
         except BaseException:

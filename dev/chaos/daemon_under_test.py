@@ -20,6 +20,7 @@ import resource
 import sys
 import threading
 import time
+from contextlib import suppress
 from io import FileIO
 from itertools import count
 from pathlib import Path
@@ -27,6 +28,7 @@ from typing import Any, TextIO
 
 import xdpdirector
 
+TIGHTEN_EVERY = 0.2  # seconds
 _PACKAGE = Path(xdpdirector.__file__).parent
 _true_time = time.time
 _offset = 0.0
@@ -93,25 +95,45 @@ def _is_background(task: asyncio.Task[Any]) -> bool:
     return file.startswith(str(_PACKAGE)) and file != lifecycle.__file__ and not of_requests
 
 
-def _limit(more: int) -> None:
-    """The kernel gives the lowest number that is free, and none from the limit on."""
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if more < 0:
+class _DescriptorLimit:
+    """What the process may open: RLIMIT_NOFILE, of which the kernel gives the lowest number that is free."""
+
+    def __init__(self) -> None:
+        self._spare: int | None = None
+        threading.Thread(target=self._tighten_again, daemon=True).start()
+
+    def set(self, spare: int) -> None:
+        """So many more than are open now; negative: as many as before."""
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-        return
-    taken = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
-    lowest = next(number for number in count() if number not in taken)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, lowest + more), most))
+        self._spare = spare if spare >= 0 else None
+        self._tighten()
+
+    def _tighten(self) -> None:
+        if self._spare is None:
+            return
+        now, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        taken = {int(entry.name) for entry in Path("/proc/self/fd").iterdir()}
+        lowest = next(number for number in count() if number not in taken)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(now, lowest + self._spare), most))
+
+    def _tighten_again(self) -> None:
+        """A daemon that has just started closes what it read then: that is no room for others."""
+        while True:
+            time.sleep(TIGHTEN_EVERY)
+            with suppress(OSError):  # the last descriptor is in use: this look needs one
+                self._tighten()
 
 
 def _obey(orders: FileIO, failed: TextIO) -> None:
     global _offset
+    limit = _DescriptorLimit()
     with orders, failed:
         while order := orders.readline().split():
             if order[0] == b"clock":
                 _offset = float(order[1])
             elif order[0] == b"descriptors":
-                _limit(int(order[1]))
+                limit.set(int(order[1]))
             elif (loop := _Policy.latest) and loop.is_running():
                 loop.call_soon_threadsafe(_fail_one, loop, int(order[1]), failed)
 

@@ -18,13 +18,13 @@ class Shared(Protocol):
     """`xdpdirector.control.fleet_follower.FleetFollower` is one."""
 
     @property
-    def revision(self) -> int:
-        """What this director has."""
+    def position(self) -> tuple[int, int]:
+        """What this director has: the revision, and how many changes of the deny list."""
 
     def store(self) -> StoreView: ...
 
     async def applied(self) -> tuple[list[str], list[str]]:
-        """The directors that have this one's revision, and those that do not have it yet."""
+        """The directors that have what this one has, and those that do not have it yet."""
 
 
 class FleetHeaders:
@@ -38,7 +38,7 @@ class FleetHeaders:
             await self._app(scope, receive, send)
             return
 
-        before = self._fleet.revision
+        before = self._fleet.position
 
         async def completed(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -48,11 +48,11 @@ class FleetHeaders:
 
         await self._app(scope, receive, completed)
 
-    async def _headers(self, method: str, before: int) -> list[tuple[bytes, bytes]]:
+    async def _headers(self, method: str, before: tuple[int, int]) -> list[tuple[bytes, bytes]]:
         if method in ("GET", "HEAD"):
             age = self._fleet.store().age
             return [] if age is None else [(b"age", str(int(age)).encode())]
-        if self._fleet.revision == before:  # nothing was changed
+        if self._fleet.position == before:  # nothing was changed
             return []
         named = zip((APPLIED, PENDING), await self._fleet.applied(), strict=True)
         return [(name, ", ".join(directors).encode()) for name, directors in named if directors]

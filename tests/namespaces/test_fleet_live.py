@@ -118,6 +118,20 @@ def test_a_change_through_one_is_in_the_data_plane_of_the_other(fleet: list[LabD
     assert seen["store"]["reached"]
 
 
+def test_a_client_that_is_denied_through_one_is_denied_by_the_other(
+    lab: Lab, fleet: list[LabDirector]
+) -> None:
+    one, two = fleet
+    wait_until(lambda: answers(lab), "the client is served", 30)
+    prefix = f"{lab.client.node.ipv4}/32"
+    two.client.post("/v1/guard/deny", {"prefix": prefix, "reason": "a test"})
+    wait_until(lambda: one.client.get("/v1/guard")["denied"] == 1, "the director with the VIP has it", 30)
+    assert not answers(lab)
+    one.client.delete(f"/v1/guard/deny/{prefix}")
+    wait_until(lambda: two.client.get("/v1/guard")["denied"] == 0, "the other director has it", 30)
+    assert answers(lab)
+
+
 def test_without_etcd_traffic_goes_on_and_changes_are_refused(
     lab: Lab, etcd: LabEtcd, fleet: list[LabDirector]
 ) -> None:

@@ -13,6 +13,9 @@ from tests.support.stage import BASE, Stage
 from xdpdirector.config import config_file
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.store import StoreSpec
+from xdpdirector.state.denylist import Denials, StoredDenyList
+from xdpdirector.storage.denylist_store import SqliteDenyList
+from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
 from xdpdirector.storage.etcd.fleet_store import FleetStore
 from xdpdirector.storage.etcd.gateway import Gateway
 from xdpdirector.storage.fallback import FallbackStore
@@ -26,19 +29,23 @@ class FleetStage(Stage):
 
     store: FleetStore
     mirror: FallbackStore
+    denylist: FleetDenyList
 
 
 @contextlib.asynccontextmanager
 async def director(
-    spec: StoreSpec, directory: Path, name: str, file: Configuration = BASE
+    spec: StoreSpec, directory: Path, name: str, file: Configuration = BASE, denied: Denials | None = None
 ) -> AsyncIterator[FleetStage]:
-    """Started as the daemon starts one; `file`: its configuration file."""
+    """Started as the daemon starts one; `file`: its configuration file; `denied`: what it denied before."""
     mirror = FallbackStore(directory / name / "fleet.db", directory / name / "spare", form=MIRROR_FORMAT)
     with contextlib.closing(mirror):
         store = FleetStore(Gateway(spec), spec.prefix, mirror, name)
         known = store.latest()
-        made = FleetStage(shared=store, **(known.services if known else file.services))
-        made.store, made.mirror = store, mirror
+        before = StoredDenyList(denied or {})
+        denials = FleetDenyList(store, SqliteDenyList(lambda: mirror.database), lambda: before)
+        services = known.services if known else file.services
+        made = FleetStage(shared=store, shared_denials=denials, guard=file.guard, **services)
+        made.store, made.mirror, made.denylist = store, mirror, denials
         async with made:
             assert made.director.fleet
             made.director.fleet.merge(file, config_file.digest(file))

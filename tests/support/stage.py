@@ -32,6 +32,7 @@ from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.guard import GuardSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.neighbours import (
     Route,
@@ -39,6 +40,7 @@ from xdpdirector.net.neighbours import (
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import (
     DenyListStore,
+    SharedDenyListStore,
 )
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import History, Revision, RevisionDraft, SharedHistory, Summary
@@ -230,13 +232,15 @@ class Stage:
         patience: float = 0.0,
         kept: tuple[History, DenyListStore] | None = None,
         shared: SharedHistory | None = None,
+        shared_denials: SharedDenyListStore | None = None,
+        guard: GuardSpec | None = None,
         **services: ServiceSpec,
     ) -> None:
         """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake.
-        `shared`: the store of a fleet."""
+        `shared`, `shared_denials`: the stores of a fleet. `guard`: of the configuration file."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.denials = FakeKeeper()
-        history, denials = kept or (shared or self.history, self.denials)
+        history, denials = kept or (shared or self.history, shared_denials or self.denials)
         latest = history.latest()
         self.reconciler = Reconciler(
             services,
@@ -251,11 +255,16 @@ class Stage:
             self.reconciler,
             self.plane,
             history,
-            BASE,
+            BASE.model_copy(update={"guard": guard or GuardSpec()}),
             carriers=self.carriers,
             lan=self.lan,
             guard=GuardController(
-                self.plane, denials, self.reconciler.events, lambda: self.reconciler.services, BASE.sizes
+                self.plane,
+                denials,
+                self.reconciler.events,
+                lambda: self.reconciler.services,
+                BASE.sizes,
+                shared=shared_denials,
             ),
             revision=latest.id if latest else 0,
             shared=shared,

@@ -89,7 +89,13 @@ class Director:
         self.configuration = ConfigurationService(self._desired, history, plane, configuration)
         self.fleet = (
             FleetFollower(
-                shared, self._desired, self.configuration, reconciler.events, reconciler.tasks, self._report
+                shared,
+                self._desired,
+                self.configuration,
+                reconciler.events,
+                reconciler.tasks,
+                self._report,
+                guard,
             )
             if shared
             else None
@@ -282,6 +288,7 @@ class Director:
             name=name,
             version=__version__,
             revision=self.revision,
+            denied=self.guard.version,
             ready=not problems,
             why=problems[0] if problems else "",
             drains={text: self._plane.counts(key).active for text, key in keys.items()},

@@ -18,6 +18,7 @@ from functools import partial
 from xdpdirector.control.configuration import ConfigurationService
 from xdpdirector.control.desired_state import DesiredState
 from xdpdirector.control.events import Events
+from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.model import Configuration, Key, ServiceSpec
 from xdpdirector.model.fleet import DirectorReport, StoreView
@@ -47,6 +48,7 @@ class FleetFollower:
         events: Events,
         tasks: BackgroundTasks,
         report: Callable[[str], DirectorReport],
+        guard: GuardController,
     ) -> None:
         """`report`: what is said of this director, which has that name, to the others."""
         self._report = report
@@ -55,7 +57,7 @@ class FleetFollower:
         self._missed: dict[str, float] = {}
         """Who was heard of before, and until when it may come back."""
         self._shared, self._desired, self._configuration = shared, desired, configuration
-        self._events, self._tasks = events, tasks
+        self._events, self._tasks, self._guard = events, tasks, guard
         self._file: tuple[Configuration, str] | None = None
         self._news = asyncio.Event()
         self._away_since: float | None = None
@@ -102,6 +104,7 @@ class FleetFollower:
             return
         self._note_presence()
         await self._desired.follow()
+        await self._guard.follow()
         self._note_behind()
         if self._file and not self._desired.behind:
             await self._merge_file(self._file)
@@ -135,20 +138,22 @@ class FleetFollower:
         return [report for _, report in sorted({**others, own.name: own}.items())]
 
     @property
-    def revision(self) -> int:
-        """What this director has."""
-        return self._desired.revision
+    def position(self) -> tuple[int, int]:
+        """What this director has: the revision, and how many changes of the deny list."""
+        return self._desired.revision, self._guard.version
 
     async def applied(self) -> tuple[list[str], list[str]]:
-        """The live directors that have this one's revision, and those that have not said so within a second."""
-        wanted, until = self._desired.revision, time.monotonic() + APPLIED_WITHIN
+        """The live directors that have what this one has, and those that have not said so within a second."""
+        (revision, denied), until = self.position, time.monotonic() + APPLIED_WITHIN
         while True:
             try:
                 reports = await asyncio.to_thread(self._shared.reports)
             except StoreError:
                 return [self._shared.director], []
             reports.pop(self._shared.director, None)
-            pending = sorted(name for name, report in reports.items() if report.revision < wanted)
+            pending = sorted(
+                name for name, each in reports.items() if each.revision < revision or each.denied < denied
+            )
             if not pending or time.monotonic() > until:
                 return sorted({self._shared.director, *reports} - {*pending}), pending
             await asyncio.sleep(APPLIED_WITHIN / 20)

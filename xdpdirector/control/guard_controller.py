@@ -11,15 +11,18 @@ import asyncio
 import itertools
 import json
 import logging
+import random
 from bisect import bisect_left
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterator
 from dataclasses import replace
 from functools import partial
 from hashlib import sha256
+from typing import TypeVar
 
+from xdpdirector.control.desired_state import MOST_TRIES
 from xdpdirector.control.events import Events
 from xdpdirector.dataplane.interface import Plane
-from xdpdirector.errors import CapacityError, DirectorError, StoreError
+from xdpdirector.errors import CapacityError, DirectorError, StoreError, SupersededError
 from xdpdirector.model import Sizes
 from xdpdirector.model.guard import DenyEntry, GuardSpec, Prefix
 from xdpdirector.model.listener import Address
@@ -32,7 +35,7 @@ from xdpdirector.model.status import (
 )
 from xdpdirector.state import denylist, etag
 from xdpdirector.state.change_request import Intent
-from xdpdirector.state.denylist import Denial, Denials, DenyListStore, StoredDenyList
+from xdpdirector.state.denylist import Denial, Denials, DenyListStore, SharedDenyListStore, StoredDenyList
 from xdpdirector.state.diff import Difference
 from xdpdirector.state.dry_run import DryRunError, beside
 from xdpdirector.state.edits import Services
@@ -42,6 +45,7 @@ from xdpdirector.system.threads import to_its_end
 
 UPKEEP_APART = 5.0
 MOST_TOLD = 20  # changes that get an event each
+Made = TypeVar("Made")
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,13 @@ class GuardController:
         services: Callable[[], Services],
         sizes: Sizes,
         tasks: BackgroundTasks | None = None,
+        shared: SharedDenyListStore | None = None,
     ) -> None:
+        """`shared`: the store, when other directors write it, too."""
+        self._shared = shared
+        self._is_merged = True
+        """Whether the configuration file is in the fleet's list."""
+        self._version = 0
         self._tasks = tasks or BackgroundTasks()
         self.drift_repaired = 0
         self.trouble = ""
@@ -109,7 +119,12 @@ class GuardController:
         wanted = _with_file(known, self._file)
         self._plane.deny(wanted.denials.keys())
         self._kept = StoredDenyList(wanted.denials, known.file_digest)
+        if self._shared:
+            self._version = self._shared.version
         if self.warning or wanted.file_digest == known.file_digest:
+            return
+        if self._shared:  # `follow` stores it, which waits for the network
+            self._is_merged = False
             return
         try:
             self._keeper.keep(known.denials, wanted)
@@ -180,16 +195,20 @@ class GuardController:
 
     async def add(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
         """Deny a prefix. ConflictError when exactly this prefix is denied already."""
-        async with self._turn:
+
+        async def change() -> DeniedView:
             place = f"the denial of {entry.prefix}"
             intent.require_new(place, self._tag_of(entry.prefix))
             replace(intent, only_new=False).require("the deny list", self.tag())
             wanted = denylist.added(self._kept.denials, entry, intent.author, utc_now())
             return await self._changed(wanted, entry, intent)
 
+        return await self._in_turn(change)
+
     async def put(self, entry: DenyEntry, *, intent: Intent) -> DeniedView:
         """Deny a prefix, or change the reason."""
-        async with self._turn:
+
+        async def change() -> DeniedView:
             place, tag = f"the denial of {entry.prefix}", self._tag_of(entry.prefix)
             if tag is None:
                 intent.require_absent(place)
@@ -198,22 +217,100 @@ class GuardController:
             wanted = denylist.put(self._kept.denials, entry, intent.author, utc_now())
             return await self._changed(wanted, entry, intent)
 
+        return await self._in_turn(change)
+
     async def remove(self, prefix: Prefix, *, intent: Intent) -> None:
         """NotFoundError when it is not denied."""
-        async with self._turn:
+
+        async def change() -> None:
             wanted = denylist.removed(self._kept.denials, prefix)
             intent.require(f"the denial of {prefix}", self.tag(prefix))
             await self._change(wanted, [prefix], intent, f"allow {prefix}")
 
+        await self._in_turn(change)
+
     async def replace(self, entries: Collection[DenyEntry], *, intent: Intent) -> None:
         """Replace the whole list. InvalidRequestError, CapacityError."""
-        async with self._turn:
+
+        async def change() -> None:
             intent.require("the deny list", self.tag())
             before = self._kept.denials
             wanted = denylist.replaced(before, entries, intent.author, utc_now())
             touched = [*wanted, *(each for each in before if each not in wanted)]
             what = f"replace the deny list by {len(wanted)} prefixes"
             await self._change(wanted, touched, intent, what)
+
+        await self._in_turn(change)
+
+    async def _in_turn(self, change: Callable[[], Awaitable[Made]]) -> Made:
+        """One change after the other; in a fleet each is made of what the fleet's list is then."""
+        for left in range(MOST_TRIES - 1, -1, -1):
+            if self._shared:
+                await to_its_end(self._shared.refresh)
+            async with self._turn:
+                await self._follow()
+                try:
+                    return await change()
+                except SupersededError:
+                    if not left:
+                        raise
+            await asyncio.sleep(random.uniform(0, 0.02))
+        raise AssertionError
+
+    # What other directors change
+
+    @property
+    def version(self) -> int:
+        """Of a fleet's list: how many changes there were up to what the data plane denies."""
+        return 0 if self.trouble else self._version
+
+    async def follow(self) -> None:
+        """Deny what another director denied, as far as it is known here, and store what the configuration file
+        changes."""
+        if not self._has_news():
+            return
+        async with self._turn:
+            try:
+                await self._follow()
+            except SupersededError:  # in the next round
+                log.debug("the deny list changed while the configuration file was merged")
+            except StoreError as error:
+                self.warning = f"the deny list cannot be stored: {error.detail}"
+
+    def _has_news(self) -> bool:
+        return self._shared is not None and (self._shared.has_news or not self._is_merged)
+
+    async def _follow(self) -> None:
+        """`_turn` is held. StoreError, SupersededError."""
+        if self._shared is None or not self._has_news():
+            return
+        known = await to_its_end(self._shared.load)
+        wanted = _with_file(known, self._file)
+        if wanted.file_digest != known.file_digest:
+            await to_its_end(partial(self._shared.keep, known.denials, wanted))
+        before, after = self._kept.denials, wanted.denials
+        new = [each for each in after if each not in before]
+        gone = [each for each in before if each not in after]
+        self._kept, self._is_merged, self.warning = wanted, True, ""
+        try:
+            if self.trouble:
+                self._apply(after)
+            else:
+                self._plane.deny_some(new, gone)
+        except Exception:
+            self._apply(after)
+        self._version = self._shared.version
+        self._publish_fleets(new, gone)
+
+    def _publish_fleets(self, new: Collection[Prefix], gone: Collection[Prefix]) -> None:
+        """What another director changed, by the author of each denial."""
+        now = self._kept.denials
+        if len(new) + len(gone) > MOST_TOLD:
+            self._publish(new, gone, "fleet", "another director changed the deny list")
+            return
+        for prefix in new:
+            self._publish([prefix], [], now[prefix].author, now[prefix].reason)
+        self._publish([], gone, "fleet", "another director changed the deny list")
 
     async def _changed(self, wanted: Denials, entry: DenyEntry, intent: Intent) -> DeniedView:
         await self._change(wanted, [entry.prefix], intent, f"deny {entry.prefix}")
@@ -249,6 +346,8 @@ class GuardController:
         come = sum(_number(each, after[each]) for each in touched if each in after)
         self._sum = (after, self._sum[1] - lost + come)
         self._kept, self.trouble = kept, ""
+        if self._shared:
+            self._version = self._shared.version
         attempt = attempt_under_way()
         if attempt:
             attempt.reason = reason

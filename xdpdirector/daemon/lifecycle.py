@@ -58,6 +58,7 @@ from xdpdirector.net.own_macs import FormerMacs, own_macs
 from xdpdirector.net.secondary_macs import SecondaryMacs
 from xdpdirector.net.vips import Vips, VipTable
 from xdpdirector.paths import InstancePaths
+from xdpdirector.state.denylist import DenyListStore, SharedDenyListStore
 from xdpdirector.state.revisions import History, SharedHistory
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
@@ -151,7 +152,8 @@ async def _serve(
         archive = stack.enter_context(
             FallbackStore(paths.state, paths.run / "spare", on_revision=access.audit.note_revision)
         )
-        shared = _shared(paths, wanted, access, stack)
+        own_denials = SqliteDenyList(lambda: archive.database)
+        shared, shared_denials = _shared(paths, wanted, access, stack, own_denials)
         history: History = shared or archive
         stored, digest = history.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
@@ -209,11 +211,12 @@ async def _serve(
             lan=lan,
             guard=GuardController(
                 plane,
-                SqliteDenyList(lambda: archive.database),
+                shared_denials or own_denials,
                 events,
                 lambda: reconciler.services,
                 wanted.sizes,
                 tasks,
+                shared_denials,
             ),
             sync=CombinedSync(sync or NoSync(), ipvs_sync) if ipvs_sync else sync,
             tallies=probe.tallies,
@@ -275,10 +278,12 @@ def _shared(
     wanted: Configuration,
     access: Access,
     stack: contextlib.ExitStack,
-) -> SharedHistory | None:
-    """The store that the configuration names, when it is a fleet's."""
+    own: DenyListStore,
+) -> tuple[SharedHistory, SharedDenyListStore] | tuple[None, None]:
+    """The store that the configuration names, when it is a fleet's. `own`: the deny list that begins a fleet's."""
     if not wanted.store.is_shared:
-        return None
+        return None, None
+    from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
     from xdpdirector.storage.etcd.fleet_store import FleetStore  # what costs nothing where there is no fleet
     from xdpdirector.storage.etcd.gateway import Gateway
 
@@ -293,7 +298,7 @@ def _shared(
         is_exposed=wanted.store.insecure,
     )
     stack.callback(store.close)
-    return store
+    return store, FleetDenyList(store, SqliteDenyList(lambda: mirror.database), own.load)
 
 
 def _sync(

@@ -9,13 +9,15 @@ from xdpdirector.model.fields import Frozen
 
 
 class DirectorReport(Frozen):
-    """What a director says of itself. `revision`: of the desired state, that its data plane has. `drains`: by
+    """What a director says of itself. `revision`: of the desired state, that its data plane has. `denied`: how many
+    changes of the deny list it has. `drains`: by
     `service/backend`, how many connections a draining backend has there; `unsettled`: those that may have more."""
 
     name: str
     id: str = Field(default="", description="Another one after each start")
     version: str = ""
     revision: int = 0
+    denied: int = Field(default=0, description="How many changes of the fleet's deny list it has")
     ready: bool = False
     why: str = Field(default="", description="Why it is not ready")
     drains: dict[str, int] = Field(default_factory=dict)

@@ -8,7 +8,7 @@ must not let an attacker in again. Knows prefixes; nothing of maps, services or 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from ipaddress import ip_network
 from typing import Protocol, TypeAlias
@@ -33,10 +33,12 @@ Denials: TypeAlias = Mapping[Prefix, Denial]
 
 @dataclass(frozen=True)
 class StoredDenyList:
-    """The list, and the digest of the configuration file's part that was merged last."""
+    """The list, and the digest of the configuration file's part that was merged last. `has_joined`: it is a fleet's
+    list, and no configuration file of this director was merged into it yet."""
 
     denials: Denials
     file_digest: str | None = None
+    has_joined: bool = field(default=False, compare=False)
 
 
 class DenyListStore(Protocol):
@@ -49,6 +51,22 @@ class DenyListStore(Protocol):
 
     def keep_some(self, before: Denials, kept: StoredDenyList, touched: Collection[Prefix]) -> None:
         """The same for these prefixes only."""
+
+
+class SharedDenyListStore(DenyListStore, Protocol):
+    """A store that several directors write. `keep` and `keep_some` raise a SupersededError when `before` is not
+    what `load` gave last, or the list is another one by now."""
+
+    @property
+    def version(self) -> int:
+        """How many changes there were up to what was loaded last."""
+
+    @property
+    def has_news(self) -> bool:
+        """Whether there is something that was not loaded yet."""
+
+    def refresh(self) -> None:
+        """Ask what the list is now; it waits for the network. StoreError."""
 
 
 def find(denials: Denials, prefix: Prefix) -> Denial:
@@ -112,6 +130,9 @@ def merged_with_file(
     prefixes and removes those of the former file that it lacks; prefixes denied at run time stay."""
     if kept.file_digest == digest:
         return kept.denials
+    if kept.has_joined:  # of the file only what changes from now on
+        named = {entry.prefix for entry in entries}
+        return {prefix: replace(each, from_file=prefix in named) for prefix, each in kept.denials.items()}
     stays = {prefix: denial for prefix, denial in kept.denials.items() if not denial.from_file}
     of_file = _taken_over(kept.denials, entries, "file", now)
     return stays | {prefix: replace(denial, from_file=True) for prefix, denial in of_file.items()}

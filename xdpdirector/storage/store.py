@@ -121,6 +121,18 @@ MIRROR_FORMAT = Format(
             "INSERT INTO fleet VALUES ('')",
         ],
         *FORMAT.migrations[1:],
+        [
+            "CREATE TABLE shared_heads (name TEXT PRIMARY KEY, version INTEGER NOT NULL, write TEXT NOT NULL)",
+            """
+            CREATE TABLE shared_parts (
+                name TEXT NOT NULL,
+                number INTEGER NOT NULL,
+                id TEXT NOT NULL,
+                value BLOB NOT NULL,
+                PRIMARY KEY (name, number)
+            )
+            """,
+        ],
     ],
     anew="or move the file away to fetch it again",
 )

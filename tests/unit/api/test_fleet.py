@@ -86,7 +86,7 @@ class FakeShared:
 
     def __init__(self, age: float | None = 0.4, pending: Sequence[str] = ()) -> None:
         self._age, self._pending = age, list(pending)
-        self.revision = 7
+        self.position = (7, 0)
 
     def store(self) -> StoreView:
         return ETCD.model_copy(update={"age": self._age})
@@ -100,7 +100,7 @@ async def asked(shared: FakeShared, method: str, changes: int = 0) -> dict[bytes
     sent: list[Message] = []
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        shared.revision += changes
+        shared.position = (7, changes)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"etag", b"1")]})
         await send({"type": "http.response.body", "body": b"{}"})
 

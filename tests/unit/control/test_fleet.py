@@ -64,6 +64,12 @@ def happened(stage: FleetStage) -> list[Event]:
     return stage.director.events.since(0)[1]
 
 
+def has_merged(stage: FleetStage) -> bool:
+    """Whether its configuration file is merged: of another one only what differs from that counts."""
+    latest = stage.store.latest()
+    return latest is not None and latest.file_digest is not None
+
+
 def is_new(stage: FleetStage) -> bool:
     return stage.director.revision > 0
 
@@ -344,6 +350,7 @@ def test_a_backend_that_left_the_file_goes_when_no_director_has_its_connections(
     async def leave() -> None:
         async with directors(spec, tmp_path, 2, FILE) as (one, two):
             await agreed([one, two], lambda each: len(each.director.fleet_view().directors) == 2)
+            await agreed([one, two], has_merged)
             for each in (one, two):
                 each.plane.active[WEB1] = 3
             await one.director.configuration.reload(file_of(web=s.service("web2")), "without web1")

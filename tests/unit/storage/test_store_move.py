@@ -19,6 +19,7 @@ from xdpdirector.state.denylist import Denial, StoredDenyList
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import RevisionDraft
 from xdpdirector.storage.denylist_store import SqliteDenyList
+from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
 from xdpdirector.storage.etcd.fleet_store import FleetStore
 from xdpdirector.storage.etcd.gateway import Gateway
 from xdpdirector.storage.etcd.move import Places, to_etcd, to_sqlite
@@ -82,6 +83,12 @@ def test_to_etcd_and_back(places: Places, tmp_path: Path) -> None:
         assert fleet.file() == FILE
         assert fleet.drains()[s.WEB1].reason == "patches"
         made = fleet.append(RevisionDraft(FILE, "ann", "in the fleet", base=30))
+        denials = FleetDenyList(fleet, SqliteDenyList(lambda: mirror.database), lambda: StoredDenyList({}))
+        before = denials.load()
+        [(_, denial)] = before.denials.items()
+        assert (denial.reason, denial.author) == ("rude", "ann")
+        more = {**before.denials, parse_prefix("203.0.113.7"): Denial("scans", "bob", utc_now())}
+        denials.keep(before.denials, StoredDenyList(more, before.file_digest))
         fleet.close()
     assert made.id == 31
 
@@ -100,7 +107,8 @@ def test_to_etcd_and_back(places: Places, tmp_path: Path) -> None:
         assert earlier.author == "author7"
         assert own.file() == FILE
         assert own.drains()[s.WEB1].on_deadline == "cut"
-        assert len(SqliteDenyList(lambda: own.database).load().denials) == 1
+        reasons = [each.reason for each in SqliteDenyList(lambda: own.database).load().denials.values()]
+        assert reasons == ["rude", "scans"]
     [copy] = tmp_path.glob("state.db.former-*")
     with Store(copy) as former:
         assert newest(former) == 30

@@ -4,6 +4,7 @@
     PREFIX/head                 {"revision": 7, "history": "...", "at": "...", "write": "..."}
     PREFIX/revisions/0000000007 {"at": ..., "author": ..., "reason": ..., "services": {...}, "director": ...}
     PREFIX/drains               [{"service": ..., "backend": ..., "left": 580.0, ...}]
+    PREFIX/head/NAME            of a table such as the deny list, see `shared_table`
     PREFIX/directors/NAME       what a director says of itself, as long as it lives
 
 Clocks of directors may differ: a drain has its deadline by the wall clock and as what was left when it was written.
@@ -64,7 +65,7 @@ def head(value: bytes, changed: int) -> Head:
         said = decoded(value)
         return Head(int(said["revision"]), said["history"], said["at"], said["write"], changed)
     except (ValueError, TypeError, KeyError) as error:
-        raise _foreign("what stands there") from error
+        raise foreign("what stands there") from error
 
 
 def head_value(made: Head) -> bytes:
@@ -85,7 +86,7 @@ def revision(number: int, value: bytes) -> Revision:
         at = datetime.fromisoformat(said["at"])
         return Revision(number, at, said["author"], said["reason"], services, None, frozenset())
     except (ValueError, TypeError, KeyError) as error:
-        raise _foreign(f"revision {number}") from error
+        raise foreign(f"revision {number}") from error
 
 
 def drains_value(drains: Mapping[Key, Drain], now: Now) -> bytes:
@@ -128,7 +129,7 @@ def drains(value: bytes, now: Now, *, is_fresh: bool) -> dict[Key, Drain]:
             for said in decoded(value)
         }
     except (ValueError, TypeError, KeyError) as error:
-        raise _foreign("the drains") from error
+        raise foreign("the drains") from error
 
 
 def _moment(wall: str, ahead: float, now: Now, is_fresh: bool, *, longest: float | None) -> Moment:
@@ -137,7 +138,8 @@ def _moment(wall: str, ahead: float, now: Now, is_fresh: bool, *, longest: float
     return Stored(datetime.fromisoformat(wall)).restored(now, longest=longest)
 
 
-def _foreign(thing: str) -> ForeignStoreError:
+def foreign(thing: str) -> ForeignStoreError:
+    """What to raise for what is no document of this release."""
     return ForeignStoreError(
         f"{thing} in etcd cannot be read by this release: run the same release on all directors, or use another "
         "prefix"

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Revisions and drains in etcd, with a copy of what was seen last in a SQLite file of this director.
+"""Revisions, drains and tables such as the deny list in etcd, with a copy of what was seen last in a SQLite file of
+this director.
 
 One revision is one transaction, on the condition that `PREFIX/head` is as it was when the draft was made. Reading
 never waits: it reads the copy, which `refresh` keeps up. An etcd that went back to an earlier state (a backup) gets
@@ -29,6 +30,7 @@ from xdpdirector.storage.etcd.gateway import (
     Gateway,
     Item,
     Watch,
+    after_all,
     delete,
     get,
     items,
@@ -36,6 +38,7 @@ from xdpdirector.storage.etcd.gateway import (
     unchanged,
 )
 from xdpdirector.storage.etcd.reports import Reports
+from xdpdirector.storage.etcd.shared_table import SharedTable
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.store import KEPT
 from xdpdirector.system import boot_time
@@ -82,6 +85,9 @@ class FleetStore:
         """When that began last; monotonic seconds."""
         self._generation = 0
         """Counts what was replaced: an answer that was on its way meanwhile is old."""
+        self._database = lambda: mirror.database
+        self.denials = SharedTable(gateway, prefix, "denied", self._database)
+        self._tables = [self.denials]
         self._known, self._kept_drains, self._history = mirror.latest(), mirror.drains(), mirror.fleet()
         self._head: Head | None = None
         self._trouble = ""
@@ -105,7 +111,7 @@ class FleetStore:
 
     def follow(self, on_change: Callable[[], None]) -> None:
         """See `xdpdirector.state.revisions.SharedHistory`."""
-        self._watch = Watch(self._gateway, self._head_key, on_change)
+        self._watch = Watch(self._gateway, self._head_key, on_change, after_all(f"{self._head_key}/"))
         self._watch.start()
 
     def close(self) -> None:
@@ -121,7 +127,9 @@ class FleetStore:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        return (*self._mirror.notes, *filter(None, (self._note, self._mirror_note, self._weakness)))
+        copies = next((each.note for each in self._tables if each.note), "")
+        own = (self._note, self._mirror_note or copies, self._weakness)
+        return (*self._mirror.notes, *filter(None, own))
 
     def latest(self) -> Revision | None:
         return self._known
@@ -251,9 +259,29 @@ class FleetStore:
         with self._turn:
             generation, known, history = self._generation, self._known, self._history
             is_fresh = self._reached is not None and time.monotonic() - self._reached < FRESH
-        heads, found = (
-            items(each) for each in self._gateway.read(get(self._head_key), get(self._drains_key))
+        heads, found, *tables = (
+            items(each)
+            for each in self._gateway.read(
+                get(self._head_key), get(self._drains_key), *(get(each.head_key) for each in self._tables)
+            )
         )
+        if not self._keep_up_revisions(heads, found, generation, known, history, is_fresh=is_fresh):
+            return False
+        taken = [
+            table.take(seen[0] if seen else None) for table, seen in zip(self._tables, tables, strict=True)
+        ]
+        return all(taken)
+
+    def _keep_up_revisions(
+        self,
+        heads: list[Item],
+        found: list[Item],
+        generation: int,
+        known: Revision | None,
+        history: str,
+        *,
+        is_fresh: bool,
+    ) -> bool:
         seen = documents.head(heads[0].value, heads[0].changed) if heads else None
         is_another = bool(seen and known and history and seen.history != history)
         if not is_another and (seen is None or (known and seen.revision < known.id)):
@@ -341,6 +369,8 @@ class FleetStore:
                 return
             self._generation += 1
             aside = self._mirror.begin_anew("former")
+            for table in self._tables:
+                table.forget()
             known = f" up to revision {self._known.id}" if self._known else ""
             self._note = (
                 f"etcd holds another history than this director knew{known}: etcd's counts, and what was known is "

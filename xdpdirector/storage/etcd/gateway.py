@@ -274,11 +274,12 @@ class Gateway:
 
 
 class Watch:
-    """Tells of each change of a key, and of each time that changes may have been missed. Runs in a thread of its
-    own until it is closed."""
+    """Tells of each change of a key, or with `end` of all keys from it until before that, and of each time that
+    changes may have been missed. Runs in a thread of its own until it is closed."""
 
-    def __init__(self, gateway: Gateway, key: str, on_change: Callable[[], None]) -> None:
+    def __init__(self, gateway: Gateway, key: str, on_change: Callable[[], None], end: str = "") -> None:
         self._gateway, self._key, self._on_change = gateway, key, on_change
+        self._end = end
         self._closed = threading.Event()
         self._connection: http.client.HTTPConnection | None = None
         self.endpoint: Endpoint | None = None
@@ -310,7 +311,8 @@ class Watch:
 
     def _follow(self) -> None:
         endpoint = self._gateway.endpoint
-        body = {"create_request": {"key": text(self._key)}}
+        keys = {"key": text(self._key)} | ({"range_end": text(self._end)} if self._end else {})
+        body = {"create_request": keys}
         with self._gateway.connection(endpoint, None) as connection:
             self._connection = connection
             try:

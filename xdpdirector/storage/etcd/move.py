@@ -14,8 +14,11 @@ from pathlib import Path
 
 from xdpdirector.errors import ConflictError, NotFoundError, StoreError
 from xdpdirector.model.store import StoreSpec
+from xdpdirector.state.denylist import StoredDenyList
 from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
 from xdpdirector.storage.database import set_aside
+from xdpdirector.storage.denylist_store import SqliteDenyList
+from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
 from xdpdirector.storage.etcd.fleet_store import FETCHED_FIRST, FleetStore
 from xdpdirector.storage.etcd.gateway import Gateway
 from xdpdirector.storage.fallback import FallbackStore
@@ -52,8 +55,10 @@ def to_etcd(places: Places, *, do: bool) -> list[str]:
         gateway = stack.enter_context(closing(Gateway(places.etcd)))
         _require_empty(gateway, places)
         kept = _kept(own.summaries(before=None, limit=FETCHED_FIRST))
+        denied = SqliteDenyList(lambda: own.database).load()
         plan = [
-            f"from {places.own}: {_told(latest)}; drains under way: {len(own.drains())}",
+            f"from {places.own}: {_told(latest)}; drains under way: {len(own.drains())}; prefixes denied: "
+            f"{len(denied.denials)}",
             f"to etcd at {gateway.endpoint}, {places.prefix}: there is nothing yet",
             f"revisions that go there, with their numbers: {kept[0]} to {kept[-1]}",
             f"{places.own} stays as it is",
@@ -75,6 +80,8 @@ def to_etcd(places: Places, *, do: bool) -> list[str]:
         made = store.latest()
         if made is None or (made.id, made.at) != (latest.id, latest.at):
             raise ConflictError("another director began the fleet meanwhile: its state counts")
+        denials = FleetDenyList(store, SqliteDenyList(lambda: mirror.database), lambda: denied)
+        denials.keep(denials.load().denials, denied)
         return [*plan, f"done: {_told(made)} is in etcd"]
 
 
@@ -103,8 +110,11 @@ def to_sqlite(places: Places, *, do: bool) -> list[str]:
             f"to {places.own}: {_told(before) if before else 'there is no revision yet'}",
             f"revisions that go there, with their numbers: {kept[0]} to {kept[-1]}",
         ]
+        denied, is_known = _fleets_denials(store, mirror)
+        if is_known:
+            plan.append(f"the fleet's deny list goes there: prefixes denied: {len(denied.denials)}")
         if before:
-            plan.append("those that are there are kept in a file beside it; the deny list stays")
+            plan.append("what is there is kept in a file beside it")
         plan.append("the fleet and its other directors stay as they are")
         if not do:
             return plan
@@ -116,7 +126,20 @@ def to_sqlite(places: Places, *, do: bool) -> list[str]:
                 is_latest = number == latest.id
                 own.record(number, found.at, _draft(store, found, is_latest=is_latest))
         own.forget_but(kept[0], kept[-1])
+        if is_known:
+            former = SqliteDenyList(lambda: own.database)
+            former.keep(former.load().denials, denied)
         return [*plan, f"done: {_told(latest)} is in {places.own}"]
+
+
+def _fleets_denials(store: FleetStore, mirror: FallbackStore) -> tuple[StoredDenyList, bool]:
+    """What is known of the fleet's deny list, and whether anything is."""
+    nothing = StoredDenyList({})
+    denials = FleetDenyList(store, SqliteDenyList(lambda: mirror.database), lambda: nothing)
+    try:
+        return denials.load(), denials.version > 0
+    except StoreError:
+        return nothing, False
 
 
 def _draft(source: Store | FleetStore, found: Revision, *, is_latest: bool) -> RevisionDraft:

@@ -28,11 +28,14 @@ log = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
-def open_sockets(path: Path, spec: ApiSpec, tokens: Tokens) -> Iterator[list[ListeningSocket]]:
-    """The unix socket first, then the TCP addresses. ConfigurationError: why one of them cannot be opened."""
+def open_sockets(
+    path: Path, spec: ApiSpec, tokens: Tokens, *, has_fleet: bool = False
+) -> Iterator[list[ListeningSocket]]:
+    """The unix socket first, then the TCP addresses. ConfigurationError: why one of them cannot be opened.
+    `has_fleet`: there may be tokens of a fleet, which are not known yet."""
     with contextlib.ExitStack() as stack:
         context = tls.context(spec.tls) if spec.tls else None
-        endpoints = spec.listen if _may_listen(spec, tokens) else ()
+        endpoints = spec.listen if has_fleet or _may_listen(spec, tokens) else ()
         listening_sockets = [ListeningSocket(stack.enter_context(unix_socket(path, spec.group)))]
         listening_sockets += [
             ListeningSocket(stack.enter_context(_tcp_socket(endpoint)), context) for endpoint in endpoints

@@ -132,6 +132,17 @@ def test_a_client_that_is_denied_through_one_is_denied_by_the_other(
     assert answers(lab)
 
 
+def test_a_token_that_one_makes_is_known_to_the_other(fleet: list[LabDirector]) -> None:
+    def names(director: LabDirector) -> set[str]:
+        return {each["name"] for each in director.client.get("/v1/tokens")["items"]}
+
+    one, two = fleet
+    one.client.post("/v1/tokens", {"name": "monitor", "role": "read"})
+    wait_until(lambda: names(two) == {"monitor"}, "the other director knows it", 30)
+    two.client.delete("/v1/tokens/monitor")
+    wait_until(lambda: not names(one), "it is gone", 30)
+
+
 def test_without_etcd_traffic_goes_on_and_changes_are_refused(
     lab: Lab, etcd: LabEtcd, fleet: list[LabDirector]
 ) -> None:

@@ -108,7 +108,11 @@ def before_call(_context: schemathesis.HookContext, case: schemathesis.Case, _kw
         case.query = {**(case.query or {}), **bounds}
     mark = crc32(repr((operation, case.path_parameters, case.query, case.body)).encode())
     case.headers.update(_held(case.headers, mark))
-    if case.meta and case.meta.generation.mode.is_positive and (mark % 2 or operation not in _made_applicable):
+    if (
+        case.meta
+        and case.meta.generation.mode.is_positive
+        and (mark % 2 or operation not in _made_applicable)
+    ):
         _made_applicable.add(operation)
         if operation == "replace_configuration":
             case.body = _applicable(case.body)

@@ -118,7 +118,7 @@ def run(
     with (
         startup.only_one(paths),
         contextlib.closing(Access.at(paths.access, wanted.api)) as access,
-        open_sockets(paths.socket, wanted.api, access.tokens) as sockets,
+        open_sockets(paths.socket, wanted.api, access.tokens, has_fleet=wanted.store.is_shared) as sockets,
         slow_callbacks.as_the_environment_says(os.environ.get),
     ):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
@@ -285,6 +285,7 @@ def _shared(
         return None, None
     from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
     from xdpdirector.storage.etcd.fleet_store import FleetStore  # what costs nothing where there is no fleet
+    from xdpdirector.storage.etcd.fleet_tokens import FleetTokens
     from xdpdirector.storage.etcd.gateway import Gateway
 
     mirror = FallbackStore(paths.fleet_state, paths.run / "fleet-spare", form=MIRROR_FORMAT)
@@ -298,6 +299,9 @@ def _shared(
         is_exposed=wanted.store.insecure,
     )
     stack.callback(store.close)
+    tokens = FleetTokens(store, access.tokens.store)
+    access.tokens.keep_in(tokens)
+    store.before_exchange = tokens.tell_uses
     return store, FleetDenyList(store, SqliteDenyList(lambda: mirror.database), own.load)
 
 

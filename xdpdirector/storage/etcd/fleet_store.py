@@ -87,7 +87,10 @@ class FleetStore:
         """Counts what was replaced: an answer that was on its way meanwhile is old."""
         self._database = lambda: mirror.database
         self.denials = SharedTable(gateway, prefix, "denied", self._database)
-        self._tables = [self.denials]
+        self.tokens = SharedTable(gateway, prefix, "tokens", self._database)
+        self._tables = [self.denials, self.tokens]
+        self.before_exchange: Callable[[], None] = lambda: None
+        """Called each time before directors are told of this one, in a thread that may wait."""
         self._known, self._kept_drains, self._history = mirror.latest(), mirror.drains(), mirror.fleet()
         self._head: Head | None = None
         self._trouble = ""
@@ -103,6 +106,7 @@ class FleetStore:
 
     def exchange(self, report: DirectorReport) -> dict[str, DirectorReport]:
         """See `xdpdirector.state.revisions.SharedHistory`."""
+        self.before_exchange()
         return self._reports.exchange(report)
 
     def reports(self) -> dict[str, DirectorReport]:

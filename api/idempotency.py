@@ -62,16 +62,20 @@ async def _look_up(request: Request, intent: IntentDep, key: Key = None) -> None
     requests: _Requests = request.app.state.idempotency
     name = _digest(intent.author, key)
     asked = _digest(request.method, request.url.path, request.url.query, await request.body())
-    known = requests.answers.find(name)
-    if (known and known.request != asked) or requests.running.get(name, asked) != asked:
-        raise ReusedKeyError(
-            f"the Idempotency-Key '{key}' came with another request before: use a new key for a new request"
-        )
-    if known:
-        raise _GivenBeforeError(known)
+    reused = ReusedKeyError(
+        f"the Idempotency-Key '{key}' came with another request before: use a new key for a new request"
+    )
     if name in requests.running:
+        if requests.running[name] != asked:
+            raise reused
         raise ConflictError("the same request is being carried out: ask again in a moment")
     requests.running[name] = asked
+    request.state.idempotency = (name, "")  # as long as it has the second, nothing is kept
+    known = await to_its_end(partial(requests.answers.find, name))
+    if known and known.request != asked:
+        raise reused
+    if known:
+        raise _GivenBeforeError(known)
     request.state.idempotency = (name, asked)
 
 
@@ -89,7 +93,7 @@ class IdempotentRoute(TextRoute):
             try:
                 response = await handle(request)
                 name, asked = getattr(request.state, "idempotency", ("", ""))
-                if name and 200 <= response.status_code < 300:
+                if asked and 200 <= response.status_code < 300:
                     await to_its_end(partial(_keep, requests.answers, name, asked, response))
                 return response
             finally:

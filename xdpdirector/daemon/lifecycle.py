@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -63,7 +63,7 @@ from xdpdirector.state.revisions import History, SharedHistory
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
-from xdpdirector.storage.idempotency_store import StoredAnswers
+from xdpdirector.storage.idempotency_store import Answers, StoredAnswers
 from xdpdirector.storage.store import MIRROR_FORMAT
 from xdpdirector.sync.combined import CombinedSync
 from xdpdirector.sync.connection_sync import ConnectionSync
@@ -153,7 +153,9 @@ async def _serve(
             FallbackStore(paths.state, paths.run / "spare", on_revision=access.audit.note_revision)
         )
         own_denials = SqliteDenyList(lambda: archive.database)
-        shared, shared_denials = _shared(paths, wanted, access, stack, own_denials)
+        own_answers = StoredAnswers(lambda: archive.database)
+        fleet = _fleet(paths, wanted, access, stack, own_denials, own_answers)
+        shared, shared_denials = (fleet.history, fleet.denials) if fleet else (None, None)
         history: History = shared or archive
         stored, digest = history.latest(), config_file.digest(wanted)
         plane = stack.enter_context(RealPlane(paths, loaded))
@@ -237,7 +239,7 @@ async def _serve(
             for part in filter(None, parts):
                 running.push_async_callback(part.close)
                 await part.start()
-            answers = StoredAnswers(lambda: archive.database)
+            answers = fleet.answers if fleet else own_answers
             app = create_app(director, access, answers, examine=examine, fleet=director.fleet)
             server = Server(app, sockets, on_open=on_open)
             recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
@@ -273,16 +275,27 @@ def _begun(
     return replace(initial_state(archive, wanted, digest, plane), leaving=frozenset(), takes_in=True)
 
 
-def _shared(
+@dataclass(frozen=True)
+class _Fleet:
+    """What a director shares with others."""
+
+    history: SharedHistory
+    denials: SharedDenyListStore
+    answers: Answers
+
+
+def _fleet(
     paths: InstancePaths,
     wanted: Configuration,
     access: Access,
     stack: contextlib.ExitStack,
-    own: DenyListStore,
-) -> tuple[SharedHistory, SharedDenyListStore] | tuple[None, None]:
-    """The store that the configuration names, when it is a fleet's. `own`: the deny list that begins a fleet's."""
+    own_denials: DenyListStore,
+    own_answers: Answers,
+) -> _Fleet | None:
+    """The store that the configuration names, when it is a fleet's. `own_denials`: what begins a fleet's."""
     if not wanted.store.is_shared:
-        return None, None
+        return None
+    from xdpdirector.storage.etcd.fleet_answers import FleetAnswers
     from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
     from xdpdirector.storage.etcd.fleet_store import FleetStore  # what costs nothing where there is no fleet
     from xdpdirector.storage.etcd.fleet_tokens import FleetTokens
@@ -290,8 +303,9 @@ def _shared(
 
     mirror = FallbackStore(paths.fleet_state, paths.run / "fleet-spare", form=MIRROR_FORMAT)
     stack.enter_context(mirror)
+    gateway = Gateway(wanted.store)
     store = FleetStore(
-        Gateway(wanted.store),
+        gateway,
         wanted.store.prefix,
         mirror,
         wanted.director_name,
@@ -302,7 +316,11 @@ def _shared(
     tokens = FleetTokens(store, access.tokens.store)
     access.tokens.keep_in(tokens)
     store.before_exchange = tokens.tell_uses
-    return store, FleetDenyList(store, SqliteDenyList(lambda: mirror.database), own.load)
+    return _Fleet(
+        store,
+        FleetDenyList(store, SqliteDenyList(lambda: mirror.database), own_denials.load),
+        FleetAnswers(gateway, wanted.store.prefix, own_answers),
+    )
 
 
 def _sync(

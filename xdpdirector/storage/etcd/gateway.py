@@ -140,6 +140,19 @@ class Gateway:
         body = {"key": text(key), "range_end": text(end), "limit": str(limit)}
         return items(self._ask("/v3/kv/range", body))
 
+    def oldest(self, key: str, end: str, limit: int) -> tuple[int, list[str]]:
+        """How many keys there are in that range, and at most so many of them, the one that was made first first."""
+        body = {
+            "key": text(key),
+            "range_end": text(end),
+            "limit": str(limit),
+            "keys_only": True,
+            "sort_order": "ASCEND",
+            "sort_target": "CREATE",
+        }
+        answer = self._ask("/v3/kv/range", body)
+        return int(answer.get("count", 0)), [each.key for each in items(answer)]
+
     def grant(self, seconds: int) -> int:
         """A lease."""
         return int(self._ask("/v3/lease/grant", {"TTL": str(seconds)})["ID"])

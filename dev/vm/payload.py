@@ -14,13 +14,13 @@ from xdpdirector.lab.errors import LabError
 
 PACKAGE = ("xdpdirector", "api", "bpf")
 FILES = ("pyproject.toml", "README.md")
-TESTS = ("tests", "dev")
+SOURCES = ("tests", "dev", "bpf")
 _BUILT = ("__pycache__", "*.egg-info", "build", "dist")
 
 
 def parcel(checkout: Path, work: Path) -> bytes:
-    """A tar archive: one wheel, tests/, dev/ and pyproject.toml; `work` is an empty directory to build the wheel
-    in.
+    """A tar archive: one wheel, what proves it (tests/, dev/, and bpf/ with the baselines) and pyproject.toml; `work`
+    is an empty directory to build the wheel in.
 
     LabError when the wheel cannot be built.
     """
@@ -28,7 +28,7 @@ def parcel(checkout: Path, work: Path) -> bytes:
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as archive:
         archive.add(built, built.name, filter=_plain)
-        for folder in TESTS:
+        for folder in SOURCES:
             archive.add(checkout / folder, folder, filter=_plain)
         archive.add(checkout / FILES[0], FILES[0], filter=_plain)
     return buffer.getvalue()

@@ -66,10 +66,11 @@ class Cable:
 
 
 def open_flows(cable: Cable, port: int, first: int, end: int) -> None:
-    """A SYN and an ACK for each flow up to number end - 1; those before `first` are open already."""
+    """A SYN, an ACK and a packet with which the connection goes on for each flow up to number end - 1; those before
+    `first` are open already."""
     size = min(CHUNK, end)
     for begin in range(first // size * size, end, size):
-        for flags in (SYN, ACK):
+        for flags in (SYN, ACK, ACK):
             cable.cross(frames.tcp(flags, port), Flows(size, begin, random=False), size)
 
 

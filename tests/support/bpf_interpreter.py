@@ -2,7 +2,7 @@
 """Interprets the bytecode of the packet program for one frame, and counts the instructions (RFC 9669).
 
 What a packet costs is thereby a number that is the same on every machine. Map look-ups read the kernel's maps, and
-stores change a copy. It knows the instructions and helpers that the path of an established packet has; another helper
+stores change a copy. It knows the instructions and helpers on the path of an established packet; another helper
 ends it with InterpreterError, and so does a tail call, as that path has none.
 """
 

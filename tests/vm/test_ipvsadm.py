@@ -25,6 +25,8 @@ from xdpdirector.lvs import ipvsadm
 from xdpdirector.lvs.names import SystemNames
 from xdpdirector.model.lvs import LvsSpec, LvsSyncSpec
 from xdpdirector.sync.ipvs import message, sockets
+from xdpdirector.sync.ipvs.status import LvsIncoming, LvsOutgoing, LvsSyncView
+from xdpdirector.sync.status import FleetView
 
 NAMESPACE = "ipvsadm-test"
 SEEDS = (101, 102, 103)
@@ -34,6 +36,8 @@ REWORDED = ("-A -6 -f 1",)
 SIZE = re.compile(r"\(size=\d+\)")
 EXPIRES = re.compile(r"(?<=TCP )\d\d:\d\d")
 CONNECTIONS, WITHIN = 3, 60.0
+ROLES = {"master": ["master"], "backup": ["backup"], "both": ["master", "backup"]}
+DAEMON = ("--mcast-interface", "sync0", "--syncid", "5", "--mcast-port", "8849")
 
 
 class NoHosts(SystemNames):
@@ -152,6 +156,32 @@ def test_connections_and_rates(director: FakeDirector, client: Client, tmp_path:
         assert lines(said.output) == lines(other.output), line
     for line in ("-L -n --rate", "-L -n --rate --exact", "-L -n -t 192.0.2.11:80 --rate"):
         assert ours(line.split(), client, tmp_path / "memory") == real(line.split()), line
+
+
+@pytest.mark.parametrize("group", ["224.0.0.81", "ff02::81"])
+@pytest.mark.usefixtures("cable")
+def test_sync_daemons(group: str, director: FakeDirector, client: Client, tmp_path: Path) -> None:
+    for role, states in ROLES.items():
+        spec = LvsSyncSpec.model_validate(
+            {"role": role, "interface": "sync0", "syncid": 5, "group": group, "port": 8849}
+        )
+        director.lvs = LvsSpec(sync=spec)
+        incoming = LvsIncoming() if spec.receives else None
+        outgoing = LvsOutgoing() if spec.sends else None
+        director.fleet = FleetView(
+            lvs=LvsSyncView(
+                role=spec.role, interface="sync0", syncid=5, group=group, incoming=incoming, outgoing=outgoing
+            )
+        )
+        for state in states:
+            assert real(["--start-daemon", state, *DAEMON, "--mcast-group", group]).status == 0
+
+        listed = real(["-L", "--daemon"])
+        assert listed.output.count("sync daemon") == len(states)
+        assert ours(["-L", "--daemon"], client, tmp_path / "memory") == listed, role
+
+        for state in states:
+            real(["--stop-daemon", state])
 
 
 def lines(output: str) -> list[str]:

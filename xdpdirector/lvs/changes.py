@@ -187,7 +187,8 @@ def refuse_elsewhere(command: Command) -> None:
     """EndedError for what IPVS does and this director does not."""
     if command.name in ("start-daemon", "stop-daemon"):
         raise refused(
-            "there is no connection synchronization of IPVS here: with the scheduler mh another director needs none"
+            "connections are exchanged with LVS directors as the configuration file says in lvs.sync, and not by a "
+            "command: set it there, and restart xdpdirector"
         )
     if command.name in ("add-server", "edit-server") and command.method != "g":
         what = {"m": "masquerading (NAT)", "i": "tunneling"}[command.method]

@@ -30,8 +30,9 @@ from xdpdirector.lvs.help import HELP, VERSION
 from xdpdirector.lvs.listing import Format
 from xdpdirector.lvs.memory import TIMEOUTS, Memory
 from xdpdirector.lvs.names import Names, SystemNames
-from xdpdirector.lvs.own import own_address
+from xdpdirector.lvs.own import mtu_of, own_address
 from xdpdirector.lvs.virtual import Virtual
+from xdpdirector.model.lvs import LvsSyncSpec
 from xdpdirector.system import sanitize
 
 RATED = 1.0
@@ -134,6 +135,7 @@ class _Run:
 
     def _list(self, command: Command) -> None:
         if "daemon" in command.options:
+            self._daemons()
             return
         if "timeout" in command.options:
             now = self._timeouts()
@@ -159,6 +161,20 @@ class _Run:
         self._write(listing.table(found, shown))
         for remark in observed.remarks(services, marks, shown):
             self.complain(f"{PROGRAM}: {remark}")
+
+    def _daemons(self) -> None:
+        """`lvs.sync` as the kernel's sync daemons; one whose socket cannot be opened is none."""
+        spec = (self.client.get(CONFIG).get("lvs") or {}).get("sync")
+        view = self.client.get("/v1/fleet").get("lvs")
+        if not spec or not view:
+            return
+        for state, part in (("master", view.get("outgoing")), ("backup", view.get("incoming"))):
+            if part and part["why"]:
+                self.complain(f"{PROGRAM}: the {state} of lvs.sync does not run: {part['why']}")
+            elif part:
+                self._write(
+                    [listing.sync_daemon(state, LvsSyncSpec.model_validate(spec), mtu_of(spec["interface"]))]
+                )
 
     def _virtuals(self, marks: Marks, shown: Format) -> tuple[list[Document], list[Virtual]]:
         """Services, and their virtual services."""

@@ -14,11 +14,15 @@ from typing import NamedTuple, TypeVar
 from xdpdirector.lvs.names import Names, written
 from xdpdirector.lvs.virtual import NUMBERS, Counters, Destination, Rates, Virtual
 from xdpdirector.model.listener import Address
+from xdpdirector.model.lvs import LvsSyncSpec
 
 Item = TypeVar("Item")
 IPV4_SERVICE, IPV4_SERVER = 33, 28
 """Columns: what is longer is cut off, but for IPv6."""
 HEADING = "IP Virtual Server version 1.2.1 (size={size})"
+ETHERNET_MTU, LONGEST_PACKET = 1500, 65535
+SYNC_TTL = 1
+"""Multicast of the sync protocol does not leave the LAN."""
 RULE_OPTIONS = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}
 
 
@@ -85,6 +89,17 @@ def connections(found: Sequence[Connection], names: Names | None, *, persistent:
             )
         )
         yield f"{each.protocol.upper():<3} {expires:<6} {each.state:<11} {client:<18} {virtual:<18} {server}"
+
+
+def sync_daemon(state: str, spec: LvsSyncSpec, mtu: int) -> str:
+    """A line of `-L --daemon`. A master of IPVS fills datagrams as for an MTU of 1500, a backup takes in what its
+    interface does, when none says otherwise."""
+    taken = min(max(mtu, ETHERNET_MTU), LONGEST_PACKET) if state == "backup" else ETHERNET_MTU
+    headers = 28 if spec.group.version == 4 else 48  # of IP and UDP
+    return (
+        f"{state} sync daemon (mcast={spec.interface}, syncid={spec.syncid}, maxlen={taken - headers}, "
+        f"group={spec.group}, port={spec.port}, ttl={SYNC_TTL})"
+    )
 
 
 def in_order(virtuals: Sequence[Virtual]) -> list[Virtual]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import PurePosixPath
+from typing import Any
 
 from xdpdirector.lvs.changes import Changes
 from xdpdirector.lvs.command import PROGRAM, EndedError, parse
 from xdpdirector.lvs.desired import Draft
-from xdpdirector.lvs.documents import FLAGS, Document
+from xdpdirector.lvs.documents import Document
 from xdpdirector.lvs.imported import Imported, Origin
 from xdpdirector.lvs.memory import Memory
 from xdpdirector.lvs.names import Names
@@ -84,10 +85,10 @@ def _marks(draft: Draft, fwmarks: Mapping[str, Sequence[str]]) -> list[str]:
     ]
 
 
-def _without_defaults(service: dict[str, object]) -> None:
+def _without_defaults(service: dict[str, Any]) -> None:
     """Labels that are only for ipvsadm's own output stay where they say something."""
     if not service.get("one_packet"):
         service.pop("one_packet", None)
-    labels = service.get("labels")
-    if isinstance(labels, dict) and not labels.get(FLAGS):
-        service.pop("labels", None)
+    for spec in (service, *service["backends"].values()):
+        if not spec.get("labels"):
+            spec.pop("labels", None)

@@ -226,6 +226,8 @@ def test_saved_rules() -> None:
     assert imported.services.keys() == {NAME, "fwm-1"}
     assert imported.services[NAME]["backends"].keys() == {"192.0.2.21"}
     assert [each.origin.line for each in imported.left] == [3, 4, 5]
+    assert imported.services[NAME]["backends"]["192.0.2.21"] == {"address": "192.0.2.21", "weight": 3}
+    assert "labels" not in imported.yaml("eth0")
     Configuration.model_validate(imported.document("eth0"))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Iterator
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,9 +18,12 @@ from xdpdirector.cli import main as command_line
 from xdpdirector.cli.ipvsadm import Order, plain_order
 from xdpdirector.client import Client
 from xdpdirector.lvs import ipvsadm
-from xdpdirector.lvs.own import own_address
+from xdpdirector.lvs.listing import sync_daemon
+from xdpdirector.lvs.own import mtu_of, own_address
 from xdpdirector.lvs.virtual import Counters
-from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.lvs import LvsSpec, LvsSyncSpec
+from xdpdirector.sync.ipvs.status import LvsIncoming, LvsOutgoing, LvsSyncView
+from xdpdirector.sync.status import FleetView
 
 VIP, WEB1, WEB2 = "192.0.2.10", "192.0.2.21", "192.0.2.22"
 VIP6, WEB1_6 = "2001:db8::10", "2001:db8::21"
@@ -228,8 +232,8 @@ def test_a_usage_error_ends_the_file(run: Run, services: Callable[[], dict[str, 
         (f"-a -t {VIP}:80 -r {WEB1} -m", 2, "masquerading (NAT) is not what this director does"),
         (f"-a -t {VIP}:80 -r {WEB1} -i", 2, "tunneling is not what this director does"),
         (f"-e -t {VIP}:80 -r {WEB1} -i --tun-type gre", 2, "tunneling is not what this director does"),
-        ("--start-daemon master", 2, "there is no connection synchronization of IPVS here"),
-        ("--stop-daemon backup", 2, "there is no connection synchronization of IPVS here"),
+        ("--start-daemon master", 2, "set it there, and restart xdpdirector"),
+        ("--stop-daemon backup", 2, "says in lvs.sync, and not by a command"),
         (f"-A --sctp-service {VIP}:3868", 2, "SCTP is directed by address only here"),
         (f"-A -t {VIP}:81 -p -M 255.0.255.0", 2, "the netmask 255.0.255.0 is not a prefix"),
         (f"-A -u {VIP}:81 -p -o", 2, "one-packet scheduling remembers nothing"),
@@ -256,6 +260,53 @@ def test_differences_are_refused_and_nothing_is_done(
     assert (done.status, done.out) == (status, "")
     assert said in done.err
     assert services() == before
+
+
+def synced(director: FakeDirector, spec: LvsSyncSpec, **parts: Any) -> None:
+    director.lvs = LvsSpec(sync=spec)
+    view = LvsSyncView(
+        role=spec.role, interface=spec.interface, syncid=spec.syncid, group=str(spec.group), **parts
+    )
+    director.fleet = FleetView(lvs=view)
+
+
+def test_the_sync_daemon(director: FakeDirector, run: Run) -> None:
+    assert run("-L --daemon") == (0, "", "")
+
+    synced(director, LvsSyncSpec(role="master", interface="lo", syncid=7), outgoing=LvsOutgoing())
+    assert run("-L --daemon") == (
+        0,
+        "master sync daemon (mcast=lo, syncid=7, maxlen=1472, group=224.0.0.81, port=8848, ttl=1)\n",
+        "",
+    )
+
+    group = ip_address("ff02::81")
+    spec = LvsSyncSpec(role="both", interface="none0", group=group, port=8849)
+    synced(director, spec, outgoing=LvsOutgoing(), incoming=LvsIncoming())
+    assert run("-L --daemon -n").out.splitlines() == [
+        f"{state} sync daemon (mcast=none0, syncid=0, maxlen=1452, group=ff02::81, port=8849, ttl=1)"
+        for state in ("master", "backup")
+    ]
+
+
+def test_a_sync_daemon_that_does_not_run(director: FakeDirector, run: Run) -> None:
+    spec = LvsSyncSpec(role="backup", interface="none0")
+    synced(director, spec, incoming=LvsIncoming(why="there is no interface none0"))
+
+    assert run("-L --daemon") == (
+        0,
+        "",
+        "ipvsadm: the backup of lvs.sync does not run: there is no interface none0\n",
+    )
+
+
+def test_the_length_that_a_backup_takes_is_that_of_its_interface() -> None:
+    spec = LvsSyncSpec(role="backup", interface="eth0")
+
+    assert [f"maxlen={each}," in sync_daemon("backup", spec, mtu) for mtu, each in
+            ((0, 1472), (1400, 1472), (9000, 8972), (65536, 65507))] == [True] * 4  # fmt: skip
+    assert mtu_of("lo") >= 1500
+    assert mtu_of("none0") == 0
 
 
 def test_services_of_the_file_are_shown_listener_by_listener(server: ApiServer, run: Run) -> None:

@@ -7,7 +7,7 @@ They keep to what this director does, too: what it refuses is not in them, but f
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 MARKS = {
     "1": ["192.0.2.101:80/tcp", "192.0.2.101:443/tcp"],
@@ -123,10 +123,10 @@ MISTAKES = (
 
 
 class Grammar:
-    """Sequences of commands. `ipv6`: with services over IPv6."""
+    """Sequences of commands. `ipv6`: with services over IPv6. `schedulers`: those that count or hash nothing of a client."""
 
-    def __init__(self, seed: int, *, ipv6: bool) -> None:
-        self._chance, self._ipv6 = random.Random(seed), ipv6
+    def __init__(self, seed: int, *, ipv6: bool, schedulers: Sequence[str] = SCHEDULERS) -> None:
+        self._chance, self._ipv6, self._schedulers = random.Random(seed), ipv6, schedulers
 
     def commands(self, count: int) -> Iterator[list[str]]:
         """So many that change something; behind some of them, lists."""
@@ -190,7 +190,7 @@ class Grammar:
 
     def _options(self, service: list[str], ring: bool) -> list[str]:
         chance, words = self._chance, [*service]
-        scheduler = chance.choice(("sh", "mh")) if ring else chance.choice(SCHEDULERS)
+        scheduler = chance.choice(("sh", "mh")) if ring else chance.choice(self._schedulers)
         if ring or chance.random() < 0.7:
             words += chance.choice((["-s", scheduler], [f"-s{scheduler}"], [f"--scheduler={scheduler}"]))
         persistent = service[-1].endswith(":0") or chance.random() < 0.3

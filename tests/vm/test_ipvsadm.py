@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
-from tests.support.ipvsadm_grammar import MARKS, MISTAKES, Grammar
+from tests.support.ipvsadm_grammar import MARKS, MISTAKES, SCHEDULERS, Grammar
 from xdpdirector.client import Client
 from xdpdirector.lab.host import run
 from xdpdirector.lvs import ipvsadm
@@ -95,7 +95,8 @@ def ours(words: Sequence[str], client: Client, memory: Path) -> Said:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("kernel")
 def test_what_the_grammar_makes(seed: int, client: Client, tmp_path: Path) -> None:
-    for words in Grammar(seed, ipv6=True).commands(COMMANDS):
+    grammar = Grammar(seed, ipv6=True, schedulers=(*SCHEDULERS, "dh", "twos"))
+    for words in grammar.commands(COMMANDS):
         plain = [word for word in words if word not in ("--stats", "--exact")]  # a fake counts
 
         assert ours(plain, client, tmp_path / "memory") == real(plain), (seed, words)
@@ -119,6 +120,7 @@ def cable(kernel: None) -> Iterator[None]:
         run("ip", "address", "add", "198.18.0.1/24", "dev", "sync0")
         run("ip", "link", "set", "sync0", "up")
         run("ip", "-n", NAMESPACE, "address", "add", "198.18.0.2/24", "dev", "sync0")
+        run("ip", "-n", NAMESPACE, "address", "add", "2001:db8:18::2/64", "dev", "sync0", "nodad")
         run("ip", "-n", NAMESPACE, "link", "set", "sync0", "up")
         yield
     finally:

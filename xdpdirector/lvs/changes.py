@@ -21,7 +21,6 @@ from xdpdirector.model.listener import Address
 OwnAddress = Callable[[int, frozenset[Address]], Address | None]
 """An address of this machine, of IP version 4 or 6, that is none of those."""
 
-MISSING_SCHEDULERS = ("lblc", "lblcr")
 NO_SUCH = "No such service"
 UNDEFINED = "Service not defined"
 UNKNOWN_SCHEDULER = "Scheduler or persistence engine not found"
@@ -207,8 +206,8 @@ def refuse_elsewhere(command: Command) -> None:
 def _check_scheduler(command: Command) -> None:
     if command.scheduler not in documents.SCHEDULERS or command.engine not in ("", "sip"):
         text = UNKNOWN_SCHEDULER
-        if command.scheduler in MISSING_SCHEDULERS:
-            text += f"\n{PROGRAM}: this director has {', '.join(documents.SCHEDULERS)}"
+        if command.scheduler in documents.MISSING_SCHEDULERS:
+            text += f"\n{PROGRAM}: {documents.WHY_MISSING.format(command.scheduler)}. {documents.INSTEAD}."
         raise failed(text)
     if command.engine:
         raise failed(f"{UNKNOWN_SCHEDULER}\n{PROGRAM}: persistence is by address here, not by SIP's Call-ID")

@@ -9,7 +9,15 @@ from ipaddress import ip_address
 from typing import Any
 
 from xdpdirector.lvs import keepalived_checks
-from xdpdirector.lvs.documents import RINGS, SCHEDULERS, Marks, backend_name, listeners_of, service_name
+from xdpdirector.lvs.documents import (
+    RINGS,
+    SCHEDULERS,
+    Marks,
+    backend_name,
+    listeners_of,
+    service_name,
+    why_not,
+)
 from xdpdirector.lvs.imported import Imported, Origin
 from xdpdirector.lvs.keepalived_text import Includer, Statement, parse
 from xdpdirector.lvs.virtual import ANY4, ANY6, VirtualKey
@@ -226,7 +234,7 @@ class _Import:
                 service["hash"] = "address"
             self.imported.came_from((name, "scheduler"), each.origin)
         else:
-            self.imported.leave(each.origin, f"the scheduler {scheduler} is not here", "wlc is used instead")
+            self.imported.leave(each.origin, *why_not(scheduler))
 
     def _persistence(
         self, name: str, service: dict[str, Any], each: Statement, prefix: Statement | None

@@ -8,7 +8,15 @@ from collections.abc import Mapping, Sequence
 from ipaddress import ip_address
 from typing import Any
 
-from xdpdirector.lvs.documents import RINGS, SCHEDULERS, Marks, backend_name, listeners_of, service_name
+from xdpdirector.lvs.documents import (
+    RINGS,
+    SCHEDULERS,
+    Marks,
+    backend_name,
+    listeners_of,
+    service_name,
+    why_not,
+)
 from xdpdirector.lvs.imported import Imported, Origin, duration
 from xdpdirector.lvs.names import Names, place
 from xdpdirector.lvs.virtual import ANY4, ANY6, VirtualKey
@@ -220,7 +228,7 @@ class _Import:
                 service |= {"hash": "address"} if value in RINGS else {}
                 self.imported.came_from((name, "scheduler"), origin)
             else:
-                self.imported.leave(origin, f"the scheduler {value} is not here", "wlc is used instead")
+                self.imported.leave(origin, *why_not(value))
         if "persistent" in said and not said["persistent"][0].strip("0"):
             self.imported.leave(said["persistent"][1], *MALFORMED)
         elif "persistent" in said:

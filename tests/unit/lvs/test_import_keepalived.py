@@ -103,6 +103,14 @@ def test_virtual_servers(text: str, fields: dict[str, Any], words: list[str]) ->
     assert list(service["backends"])[:2] == ["192.0.2.21", "192.0.2.22"]
 
 
+@pytest.mark.parametrize("scheduler", ["lblc", "lblcr"])
+def test_a_scheduler_for_caches_is_left_with_what_to_use(scheduler: str) -> None:
+    [reason] = read(BASE % f"lb_algo {scheduler}").left
+
+    assert reason.why.startswith(f"{scheduler} remembers a server for each address")
+    assert "Use mh to keep a client at one cache" in reason.remedy
+
+
 CHECKS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     (
         "tcp",

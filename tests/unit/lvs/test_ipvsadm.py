@@ -242,7 +242,7 @@ def test_a_usage_error_ends_the_file(run: Run, services: Callable[[], dict[str, 
         (
             f"-A -t {VIP}:81 -s lblc",
             255,
-            "Scheduler or persistence engine not found\nipvsadm: this director has rr",
+            "Scheduler or persistence engine not found\nipvsadm: lblc remembers a server for each address",
         ),
         (f"-A -u {VIP}:81 -p --pe sip", 255, "persistence is by address here"),
         (f"-a -t {VIP}:80 -r {WEB1} -w 65536", 255, "weight"),

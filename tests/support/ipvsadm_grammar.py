@@ -123,7 +123,7 @@ MISTAKES = (
 
 
 class Grammar:
-    """Sequences of commands. `ipv6`: with services over IPv6. `schedulers`: those that count or hash nothing of a client."""
+    """Sequences of commands. `ipv6`: with services over IPv6. `schedulers`: those without a ring."""
 
     def __init__(self, seed: int, *, ipv6: bool, schedulers: Sequence[str] = SCHEDULERS) -> None:
         self._chance, self._ipv6, self._schedulers = random.Random(seed), ipv6, schedulers

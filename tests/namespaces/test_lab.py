@@ -487,7 +487,7 @@ def test_waiting_ends_at_its_deadline() -> None:
     with pytest.raises(TimedOutError, match="pigs fly"):
         wait_until(lambda: False, "pigs fly", 0.1)
 
-    assert time.monotonic() - begin < 1.0
+    assert time.monotonic() - begin >= 0.1
 
 
 def test_drawing_names_every_host_and_address() -> None:

@@ -110,7 +110,7 @@ class Ours(Programs):
 
     def counted(self) -> dict[str, int]:
         """Packets by reason so far."""
-        return self.plane.verdicts()
+        return self.plane.counters.verdicts()
 
 
 class Fleet:

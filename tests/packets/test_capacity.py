@@ -69,7 +69,7 @@ def test_backends_that_go_make_room_for_those_that_come(world: w.World) -> None:
 )
 def test_what_has_no_room_is_told(world: w.World, wanted: list[ServicePlan], why: str) -> None:
     with pytest.raises(CapacityError, match=why):
-        world.plane.require_room(specs(wanted), [])
+        world.plane.capacity.require_room(specs(wanted), [])
 
     assert world.plane.services() == set()
 
@@ -82,11 +82,11 @@ def test_services_that_go_make_room(world: w.World) -> None:
     others = [replace(each, name=f"t{n}") for n, each in enumerate(full)]
     world.apply(*full)
 
-    world.plane.require_room(specs(others), [each.name for each in full])
+    world.plane.capacity.require_room(specs(others), [each.name for each in full])
     with pytest.raises(CapacityError):
-        world.plane.require_room(specs(others), [each.name for each in full[1:]])
+        world.plane.capacity.require_room(specs(others), [each.name for each in full[1:]])
     with pytest.raises(CapacityError):
-        world.plane.require_room(specs(others[:1]), [])
+        world.plane.capacity.require_room(specs(others[:1]), [])
 
 
 def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> None:
@@ -97,7 +97,9 @@ def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> Non
 
     world.apply(less, now=100.0)
 
-    world.plane.require_room(specs([replace(less, members=(*less.members, *members(100, 4)))]), [])
+    world.plane.capacity.require_room(specs([replace(less, members=(*less.members, *members(100, 4)))]), [])
     with pytest.raises(CapacityError, match="64 backends, and 65 are wanted"):
-        world.plane.require_room(specs([replace(less, members=(*less.members, *members(100, 5)))]), [])
-    world.plane.require_room(specs([of("other", 7, members=members(0, 60))]), ["web"])
+        world.plane.capacity.require_room(
+            specs([replace(less, members=(*less.members, *members(100, 5)))]), []
+        )
+    world.plane.capacity.require_room(specs([of("other", 7, members=members(0, 60))]), ["web"])

@@ -82,7 +82,7 @@ def test_ended_connections_make_a_backend_less_busy(world: w.World) -> None:
             world.send(w.tcp("FA", sport=sport))
 
     assert w.owner(world.send(w.tcp("S", sport=9))) == "web2"
-    assert world.plane.load(("web", "web2")) == (1, 2)
+    assert world.plane.counters.load(("web", "web2")) == (1, 2)
 
 
 def test_a_syn_after_the_end_opens_a_connection(world: w.World) -> None:
@@ -93,7 +93,7 @@ def test_a_syn_after_the_end_opens_a_connection(world: w.World) -> None:
     outcome = world.send(w.tcp("S"))
 
     assert outcome.reason == "forward_new"
-    assert world.plane.load(("web", "web1")) == (1, 0)
+    assert world.plane.counters.load(("web", "web1")) == (1, 0)
 
 
 @pytest.mark.parametrize(("flags", "load"), [("FA", (0, 1)), ("R", (0, 1)), ("PA", (1, 0))])
@@ -104,7 +104,7 @@ def test_the_end_of_a_connection_is_counted(world: w.World, flags: str, load: tu
 
     world.send(w.tcp(flags))
 
-    assert world.plane.load(("web", "web1")) == load
+    assert world.plane.counters.load(("web", "web1")) == load
 
 
 @pytest.mark.parametrize("on_down", ["reject", "schedule"])
@@ -168,7 +168,7 @@ def test_a_syn_and_a_datagram_of_a_lost_backend_are_scheduled_anew(world: w.Worl
 
     assert world.send(w.tcp("S")) == w.Outcome(w.TX, "forward_new", w.to("web2", w.tcp("S")))
     assert world.send(w.udp()) == w.Outcome(w.TX, "forward_new", w.to("web2", w.udp()))
-    assert world.plane.load(("web", "web1")) == (0, 0)
+    assert world.plane.counters.load(("web", "web1")) == (0, 0)
 
 
 def test_a_dropped_connection_goes_on_when_its_backend_comes_back(world: w.World) -> None:
@@ -217,7 +217,7 @@ def test_an_index_that_is_used_again_is_not_less_busy_for_it(world: w.World) -> 
     for sport in range(1, 6):
         world.send(w.tcp("FA", sport=sport))
 
-    assert world.plane.load(("web", "web2")) == (1, 0)
+    assert world.plane.counters.load(("web", "web2")) == (1, 0)
 
 
 def test_a_changed_mac_takes_effect_on_running_connections(world: w.World) -> None:
@@ -257,7 +257,7 @@ def test_the_sweep_corrects_counts_and_deletes_what_timed_out(world: w.World) ->
     result = world.sweep()
 
     assert (result.total, result.deleted) == (7, 0)
-    assert world.plane.load(("web", "web1")) == (7, 0)
+    assert world.plane.counters.load(("web", "web1")) == (7, 0)
 
 
 def test_the_sweep_deletes_the_records_of_a_removed_backend(world: w.World) -> None:
@@ -299,7 +299,7 @@ def test_traffic_is_counted_by_backend(world: w.World) -> None:
     for frame in (w.tcp("S"), w.tcp("A"), w.tcp("PA") / b"12345", w.udp(data=b"")):
         world.send(frame)
 
-    [traffic] = world.plane.traffic([("web", "web1")]).values()
+    [traffic] = world.plane.counters.traffic([("web", "web1")]).values()
     assert (traffic.packets, traffic.bytes, traffic.connections) == (4, 40 + 40 + 45 + 28, 2)
 
 
@@ -326,7 +326,7 @@ def test_a_new_daemon_adopts_what_it_finds(world: w.World) -> None:
 
     adopted = Dataplane(world.tables, world.clock)
 
-    assert adopted.adopted() == {("web", "web1"): State.SERVING, ("web", "web2"): State.DOWN}
+    assert adopted.backends.adopted() == {("web", "web1"): State.SERVING, ("web", "web2"): State.DOWN}
     assert adopted.apply(w.service(members=(w.backend("web1"), down("web2"))), 0.0) == 0
 
 

@@ -154,7 +154,7 @@ def test_a_flow_that_moves_is_counted_once(world: w.World, places: int) -> None:
     used(world, range(places // 2))
     flood(world, range(places, 3 * places))
 
-    counted = world.plane.load(("web", "web1"))
+    counted = world.plane.counters.load(("web", "web1"))
 
     assert counted == (sum(len(rows) for rows in world.connections()), 0)
 
@@ -303,7 +303,7 @@ def test_a_record_that_makes_room_is_not_counted_any_more(world: w.World, places
         world.run(frame)
     world.recount()
 
-    counted = world.plane.load(("web", "web1"))
+    counted = world.plane.counters.load(("web", "web1"))
 
     assert counted == (sum(len(rows) for rows in world.connections()), 0)
 

@@ -125,7 +125,7 @@ def test_nothing_goes_back_to_the_machine_that_it_came_from(
     world.apply(pair(scheduler, members=(PEER,)))
     assert world.send(w.tcp("S")).verdict == w.TX
     frame = bytes(from_backend(PEER, FRAMES[name]))
-    before = world.plane.traffic([("web", "web1")])
+    before = world.plane.counters.traffic([("web", "web1")])
 
     outcome = world.send(frame)
 
@@ -133,7 +133,7 @@ def test_nothing_goes_back_to_the_machine_that_it_came_from(
         assert outcome.reason == "reject_unknown"  # to the client
     else:
         assert outcome == w.Outcome(w.PASS, "pass_directed", frame)
-    assert world.plane.traffic([("web", "web1")]) == before
+    assert world.plane.counters.traffic([("web", "web1")]) == before
 
 
 @pytest.mark.parametrize("scheduler", ["wlc", "mh"])

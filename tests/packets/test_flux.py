@@ -32,10 +32,10 @@ def test_slots_that_change_later_have_all_their_time(world: w.World) -> None:
 
     settle(world, now=FLUX_SECONDS + 1)
 
-    assert not world.plane.is_settled("web")
+    assert not world.plane.rings.is_settled("web")
     assert asked(world, FLOWS) == owners
     settle(world, now=2 * FLUX_SECONDS)
-    assert world.plane.is_settled("web")
+    assert world.plane.rings.is_settled("web")
 
 
 def test_slots_in_flux_that_change_again_need_no_more_time(world: w.World) -> None:
@@ -46,7 +46,7 @@ def test_slots_in_flux_that_change_again_need_no_more_time(world: w.World) -> No
 
     settle(world, now=FLUX_SECONDS + 1)
 
-    assert world.plane.is_settled("web")
+    assert world.plane.rings.is_settled("web")
 
 
 def test_leaving_a_ring_that_is_partly_in_flux_starts_the_time_anew(world: w.World) -> None:
@@ -84,7 +84,7 @@ def test_a_new_ring_whose_backends_come_up_one_by_one_is_not_in_flux(world: w.Wo
     world.apply(ring(NAMES), now=1)
 
     assert service_plan.FLUX not in flags(world)
-    assert world.plane.is_settled("web")
+    assert world.plane.rings.is_settled("web")
     datagrams = {w.owner(world.send(w.udp(sport=sport))) for sport in FLOWS}
     assert datagrams == set(NAMES)
     settle(world, now=2)
@@ -126,15 +126,15 @@ def test_a_ring_that_was_left_is_not_settled_for_who_adopts_it(world: w.World) -
     world.apply(planned(scheduler="wlc"), now=0)
 
     adopting = Dataplane(world.tables, world.clock)
-    at_first = adopting.is_settled("web")
+    at_first = adopting.rings.is_settled("web")
     adopting.apply(planned(scheduler="wlc"), now=0)
-    applied = adopting.is_settled("web")
+    applied = adopting.rings.is_settled("web")
     world.plane = adopting
     settle(world, now=2 * FLUX_SECONDS)
     settle(world, now=4 * FLUX_SECONDS)
 
     assert (at_first, applied) == (False, False)
-    assert adopting.is_settled("web")
+    assert adopting.rings.is_settled("web")
 
 
 def test_flux_is_what_the_slots_say(world: w.World) -> None:

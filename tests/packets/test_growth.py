@@ -47,8 +47,8 @@ def test_a_change_costs_the_same_beside_many_services(crowd: w.World, scheduler:
                 "change": instructions(lambda each=changed: plane.apply(each, 0.0)),
                 "add": instructions(lambda each=new: plane.apply(each, 0.0)),
                 "remove": instructions(lambda each=new: plane.remove(each.name)),
-                "fill": instructions(plane.fill),
-                "turns": instructions(plane.even_turns),
+                "fill": instructions(plane.capacity.fill),
+                "turns": instructions(plane.members.even_turns),
             }
         )
 

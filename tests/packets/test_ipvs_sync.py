@@ -133,12 +133,12 @@ def test_ipv6_and_udp(director: Director) -> None:
 
 def test_the_end_of_a_connection(director: Director) -> None:
     director.take(connection())
-    assert director.world.plane.load(("web", "web1")) == (1, 0)
+    assert director.world.plane.counters.load(("web", "web1")) == (1, 0)
 
     taken = director.take(connection(state=4, flags=RUNS | Flags.INACTIVE))
 
     assert taken.connections == Merged(updated=1)
-    assert director.world.plane.load(("web", "web1")) == (0, 1)
+    assert director.world.plane.counters.load(("web", "web1")) == (0, 1)
 
 
 def test_what_packets_decided_here_stays(director: Director) -> None:

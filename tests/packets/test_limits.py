@@ -94,8 +94,11 @@ def test_what_opens_a_connection_pays(
     assert reasons(world, frames) == [reason] * 3 + [f"drop_limited_{by}"] * 2
     world.earn(MINUTE)
     assert reasons(world, frames[3:]) == [reason, f"drop_limited_{by}"]
-    assert world.plane.refused(["web", "none"]) == {"web": Refused(**{f"by_{by}": 3}), "none": Refused()}
-    assert world.plane.service_counters().rows()["web"][3] == 3
+    assert world.plane.counters.refused(["web", "none"]) == {
+        "web": Refused(**{f"by_{by}": 3}),
+        "none": Refused(),
+    }
+    assert world.plane.counters.of_services().rows()["web"][3] == 3
 
 
 @pytest.mark.parametrize(
@@ -327,7 +330,7 @@ def test_an_index_that_is_used_again_inherits_nothing(world: w.World) -> None:
     world.apply(w.service(name="shop", limit=limit))
 
     assert world.plane.indices.services["shop"] == index
-    assert world.plane.refused(["shop"])["shop"] == Refused()
+    assert world.plane.counters.refused(["shop"])["shop"] == Refused()
     assert reasons(world, connections(1, first=3000)) == ["forward_new"]
 
 

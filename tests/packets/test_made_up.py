@@ -97,7 +97,7 @@ def test_who_goes_on_is_established_again(
     again = world.send(following)
 
     assert again.reason == "forward_connection"
-    assert world.plane.load(("web", "web1")) == (1, 0)
+    assert world.plane.counters.load(("web", "web1")) == (1, 0)
     world.shift_connections(by=-600.0)
     assert world.send(w.tcp("A")).reason == "forward_connection"
 
@@ -107,7 +107,7 @@ def test_an_ack_after_a_fin_belongs_to_the_end(world: w.World) -> None:
     for flags in ("S", "A", "FA", "A"):
         world.send(w.tcp(flags))
 
-    assert world.plane.load(("web", "web1")) == (0, 1)
+    assert world.plane.counters.load(("web", "web1")) == (0, 1)
     world.shift_connections(by=-121.0)
     assert world.send(w.tcp("A")).reason == "reject_unknown"
 
@@ -122,8 +122,8 @@ def test_a_syn_after_the_end_opens_where_the_flow_was(world: w.World, ended: str
     outcome = world.send(w.tcp("S"))
 
     assert (w.owner(outcome), outcome.reason) == ("web1", "forward_new")
-    assert world.plane.load(("web", "web1")) == (1, 0)
-    assert world.plane.traffic([("web", "web1")])["web", "web1"].connections == 2
+    assert world.plane.counters.load(("web", "web1")) == (1, 0)
+    assert world.plane.counters.traffic([("web", "web1")])["web", "web1"].connections == 2
 
 
 def test_a_syn_after_the_end_goes_elsewhere_when_the_backend_is_down(world: w.World) -> None:
@@ -135,7 +135,7 @@ def test_a_syn_after_the_end_goes_elsewhere_when_the_backend_is_down(world: w.Wo
     outcome = world.send(w.tcp("S"))
 
     assert (w.owner(outcome), outcome.reason) == ("web2", "forward_new")
-    assert world.plane.load(("web", "web1")) == (0, 0)
+    assert world.plane.counters.load(("web", "web1")) == (0, 0)
 
 
 def test_a_syn_after_the_end_pays_for_a_connection(world: w.World) -> None:
@@ -144,7 +144,7 @@ def test_a_syn_after_the_end_pays_for_a_connection(world: w.World) -> None:
 
     assert outcomes[3] == "forward_new"
     assert outcomes[6:] == ["drop_limited_service", "forward_connection", "forward_connection"]
-    assert world.plane.load(("web", "web1")) == (0, 1)
+    assert world.plane.counters.load(("web", "web1")) == (0, 1)
 
 
 def test_a_new_connection_in_flux_is_the_new_owners(world: w.World) -> None:
@@ -195,8 +195,8 @@ def test_flows_that_were_given_back_are_counted_where_they_run(world: w.World) -
     world.apply(planned(NAMES, ("web1",), scheduler="mh"), now=0)
     spray(world, ("S",))
     asked(world, FLOWS)
-    counted = world.plane.load(("web", "web1"))
+    counted = world.plane.counters.load(("web", "web1"))
 
     settle(world, now=1)
 
-    assert counted == world.plane.load(("web", "web1")) == (list(owners.values()).count("web1"), 0)
+    assert counted == world.plane.counters.load(("web", "web1")) == (list(owners.values()).count("web1"), 0)

@@ -152,27 +152,27 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
     before.apply(w.service())
     for sport in FLOWS:
         before.send(w.tcp("S", sport=sport))
-    counted, traffic = before.plane.verdicts(), before.plane.traffic([WEB1])
+    counted, traffic = before.plane.counters.verdicts(), before.plane.counters.traffic([WEB1])
 
     loaded = upgraded(paths, LARGER, wider(tmp_path))
     migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
-        assert after.plane.verdicts() == counted
-        assert after.plane.traffic([WEB1]) == traffic
+        assert after.plane.counters.verdicts() == counted
+        assert after.plane.counters.traffic([WEB1]) == traffic
         assert traffic[WEB1].packets == len(FLOWS)
 
 
 def test_counts_of_connections_fit_into_longer_lists(before: w.World, paths: InstancePaths) -> None:
     before.apply(w.service(members=TWO))
     opened(before, w.tcp)
-    had = [before.plane.load(("web", name)) for name in ("web1", "web2")]
+    had = [before.plane.counters.load(("web", name)) for name in ("web1", "web2")]
 
     loaded = upgraded(paths, LARGER)
     migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
-        assert [after.plane.load(("web", name)) for name in ("web1", "web2")] == had
+        assert [after.plane.counters.load(("web", name)) for name in ("web1", "web2")] == had
         assert sum(active for active, _ in had) == len(FLOWS)
 
 

@@ -109,7 +109,7 @@ def test_a_frame_for_another_machine_makes_no_connection(world: w.World) -> None
 
     world.send(at(PEER_MAC, SYN))
 
-    assert world.plane.load(("web", "web1")) == (0, 0)
+    assert world.plane.counters.load(("web", "web1")) == (0, 0)
 
 
 def test_a_frame_for_another_machine_and_no_vip_is_not_counted_apart(world: w.World) -> None:

@@ -274,7 +274,7 @@ def test_a_listener_that_is_new_is_never_open_at_who_lacks_it(world: w.World) ->
 
     def spied(*arguments: object) -> None:
         set_listener(*arguments)  # type: ignore[arg-type]
-        shown.append(world.plane.adopted_vips()["web", "web1"][OTHER])
+        shown.append(world.plane.backends.adopted_vips(world.plane.fronts)["web", "web1"][OTHER])
 
     world.tables.set_listener = spied  # type: ignore[method-assign]
     try:
@@ -288,7 +288,8 @@ def test_a_listener_that_is_new_is_never_open_at_who_lacks_it(world: w.World) ->
 def test_another_daemon_adopts_what_each_lacks(world: w.World) -> None:
     world.apply(pool({"web2": [V6, OTHER]}, NAMES[:2]))
 
-    found = Dataplane(world.tables, world.clock).adopted_vips()
+    plane = Dataplane(world.tables, world.clock)
+    found = plane.backends.adopted_vips(plane.fronts)
 
     assert found == {
         ("web", "web1"): {V4: True, V6: True, OTHER: True},
@@ -308,7 +309,7 @@ def test_another_daemon_changes_nothing_and_repairs_what_somebody_wrote(world: w
     plane.read_again()
 
     assert plane.apply(plan, 4) > 0
-    assert not plane.adopted_vips()["web", "web2"][V6]
+    assert not plane.backends.adopted_vips(plane.fronts)["web", "web2"][V6]
 
 
 def test_many_backends_each_have_a_place(world: w.World) -> None:
@@ -324,6 +325,6 @@ def test_many_backends_each_have_a_place(world: w.World) -> None:
     world.send(w.tcp("S"))
     world.send(w.tcp6("S"))
 
-    counted = {name: world.plane.load(("web", name)) for name in names}
+    counted = {name: world.plane.counters.load(("web", name)) for name in names}
     assert counted[last] == (1, 0)
     assert counted["b0"] == (1, 0)

@@ -95,9 +95,9 @@ def test_a_datagram_of_a_known_flow_makes_a_client(world: w.World) -> None:
 
 def test_who_finds_no_room_is_served_and_counted(world: w.World) -> None:
     world.apply(persistent())
-    before = world.plane.clients_turned_away()
+    before = world.plane.counters.clients_turned_away()
     flood(world, "S", "A", sources=ROOM + 100)
-    assert world.plane.clients_turned_away() == before + 100
+    assert world.plane.counters.clients_turned_away() == before + 100
     assert places(world) == ROOM
 
     first = world.send(w.tcp("S", sport=1))

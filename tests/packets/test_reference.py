@@ -243,7 +243,10 @@ class Duel:
         for service in self.model.services.values():
             for name, backend in service.backends.items():
                 key = (service.plan.name, name)
-                load, traffic = plane.tables.loads[plane.indices.backends[key]], plane.traffic([key])[key]
+                load, traffic = (
+                    plane.tables.loads[plane.indices.backends[key]],
+                    plane.counters.traffic([key])[key],
+                )
                 for field in LOAD:
                     got = int(load[field]) + int(load[f"{field}_correction"])
                     pairs[f"{key} {field}"] = getattr(backend, field), got

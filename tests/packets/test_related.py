@@ -387,7 +387,7 @@ def test_an_icmp_error_changes_no_connection(world: w.World) -> None:
     world.send(w.tcp("S", sport=1))
     world.send(error4(1, "tcp", KINDS4["too big"]))
 
-    assert world.plane.load(("web", "web1")) == (1, 0)
+    assert world.plane.counters.load(("web", "web1")) == (1, 0)
     assert world.send(w.tcp("S", sport=1)).reason == "forward_connection"
 
 

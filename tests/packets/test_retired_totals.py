@@ -23,8 +23,8 @@ TWO = (w.backend("web1"), w.backend("web2"))
 def of_service(plane: Dataplane, name: str = "web") -> tuple[int, int]:
     """Packets and connections of its backends, now and before."""
     keys = [key for key in plane.indices.backends if key[0] == name]
-    traffic = total([plane.departed([name])[name], *plane.traffic(keys).values()])
-    counted = plane.service_counters().rows()[name]
+    traffic = total([plane.counters.departed([name])[name], *plane.counters.traffic(keys).values()])
+    counted = plane.counters.of_services().rows()[name]
     assert counted == (traffic.connections, traffic.packets, traffic.bytes, 0)
     return traffic.packets, traffic.connections
 
@@ -38,7 +38,7 @@ def visited(world: w.World, sports: range = range(1, 21)) -> None:
 def test_a_backend_that_goes(world: w.World, scheduler: Scheduler) -> None:
     plan = w.service(scheduler=scheduler, members=TWO)
     world.apply(plan)
-    all_before = world.plane.total_traffic()
+    all_before = world.plane.counters.total_traffic()
     visited(world)
     before = of_service(world.plane)
 
@@ -47,32 +47,32 @@ def test_a_backend_that_goes(world: w.World, scheduler: Scheduler) -> None:
 
     world.apply(plan)
     assert of_service(world.plane) == before, "it begins at 0, and its service does not"
-    assert world.plane.total_traffic().packets == all_before.packets + 20
+    assert world.plane.counters.total_traffic().packets == all_before.packets + 20
 
 
 def test_a_service_that_goes(world: w.World) -> None:
     other = w.service(name="other", listeners=(Listener.parse("198.51.100.9:80/tcp"),))
     world.apply(w.service(members=TWO), other)
     visited(world)
-    before = world.plane.total_traffic()
+    before = world.plane.counters.total_traffic()
 
     world.plane.remove("web")
-    assert world.plane.total_traffic() == before
+    assert world.plane.counters.total_traffic() == before
 
     world.apply(w.service(name="next"))
     assert of_service(world.plane, "next") == (0, 0)
-    assert world.plane.total_traffic() == before
+    assert world.plane.counters.total_traffic() == before
 
 
 def test_a_daemon_that_adopts_the_maps(world: w.World) -> None:
     world.apply(w.service(members=TWO))
     visited(world)
     world.apply(w.service(members=TWO[:1]))
-    before, all_before = of_service(world.plane), world.plane.total_traffic()
+    before, all_before = of_service(world.plane), world.plane.counters.total_traffic()
 
     adopted = Dataplane(world.tables, world.clock)
 
-    assert (of_service(adopted), adopted.total_traffic()) == (before, all_before)
+    assert (of_service(adopted), adopted.counters.total_traffic()) == (before, all_before)
     assert before == (20, 20)
 
 
@@ -85,11 +85,11 @@ def test_maps_of_other_sizes() -> None:
             before.apply(w.service(members=TWO))
             visited(before)
             before.apply(w.service(members=TWO[:1]))
-            had = of_service(before.plane), before.plane.total_traffic()
+            had = of_service(before.plane), before.plane.counters.total_traffic()
             loaded = compiler.prepare_in_child(paths, LARGER)
             migrate.carry(paths, loaded)
 
             with w.World(paths, loaded) as after:
-                assert (of_service(after.plane), after.plane.total_traffic()) == had
+                assert (of_service(after.plane), after.plane.counters.total_traffic()) == had
     finally:
         attachment.unload(paths)

@@ -56,7 +56,7 @@ def test_flows_stay_when_flux_has_ended(world: w.World) -> None:
 
     settle(world, now=ring(NAMES).flux_seconds + 1)
 
-    assert world.plane.is_settled("web")
+    assert world.plane.rings.is_settled("web")
     assert service_plan.FLUX not in flags(world)
     assert asked(world, FLOWS) | asked(world, late) == owners | late
 
@@ -68,7 +68,7 @@ def test_flux_does_not_end_before_its_time(world: w.World) -> None:
 
     settle(world, now=ring(NAMES).flux_seconds - 1)
 
-    assert not world.plane.is_settled("web")
+    assert not world.plane.rings.is_settled("web")
     assert service_plan.FLUX in flags(world)
 
 
@@ -94,7 +94,7 @@ def test_a_draining_backend_gets_no_new_flow_and_keeps_its_own(world: w.World) -
 
     assert asked(world, FLOWS) == owners
     assert "web1" not in opened(world, range(1000, 1300)).values()
-    assert world.plane.load(("web", "web1"))[0] == list(owners.values()).count("web1")
+    assert world.plane.counters.load(("web", "web1"))[0] == list(owners.values()).count("web1")
 
 
 def test_slots_come_back_after_a_drain(world: w.World) -> None:

@@ -210,7 +210,7 @@ def test_who_was_full_is_not_given_all_that_it_missed(world: w.World) -> None:
     owners = opened(world, 60)
     assert Counter(owners)["web1"] == 4
 
-    world.plane.even_turns()
+    world.plane.members.even_turns()
     for sport, name in enumerate(owners, start=1):
         if name == "web1":
             world.end_connection(sport)
@@ -230,7 +230,7 @@ def test_turns_go_on_after_very_many_connections(
         load["served"], load["served_correction"] = (count - 10) * weight, 0
 
     owners = Counter(opened(world, 60))
-    world.plane.even_turns()
+    world.plane.members.even_turns()
     owners += Counter(opened(world, 60, first=100))
 
     assert owners == {name: 120 * w // sum(weights) for name, w in zip(NAMES, weights, strict=True)}
@@ -249,7 +249,7 @@ def test_connections_are_counted_rightly_after_very_many_of_them(world: w.World,
     world.sweep()
 
     assert Counter(owners)["web1"] == 8
-    assert world.plane.load(("web", "web1")) == (8, 0)
+    assert world.plane.counters.load(("web", "web1")) == (8, 0)
     assert opened(world, 1, first=100) == ["web2"]
 
 

@@ -139,21 +139,21 @@ def test_persistence_that_is_switched_on_hides_no_running_flow(world: w.World) -
 
     world.apply(persistent("mh"), now=0)
 
-    assert not world.plane.is_settled("web")
+    assert not world.plane.rings.is_settled("web")
     assert {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in owners} == owners
     world.plane.settle(world.sweep().exceptions, now=plain.flux_seconds + 1)
-    assert world.plane.is_settled("web")
+    assert world.plane.rings.is_settled("web")
     assert len({w.owner(world.send(w.tcp("S", sport=sport))) for sport in range(100, 120)}) == 1
 
     world.apply(plain, now=2000)
-    assert not world.plane.is_settled("web")
+    assert not world.plane.rings.is_settled("web")
     assert {sport: w.owner(world.send(w.tcp("PA", sport=sport))) for sport in owners} == owners
 
 
 def test_a_new_persistent_service_is_settled_at_once(world: w.World) -> None:
     world.apply(persistent("mh"))
 
-    assert world.plane.is_settled("web")
+    assert world.plane.rings.is_settled("web")
 
 
 def test_clients_under_one_prefix_are_one_client(world: w.World) -> None:

@@ -144,9 +144,9 @@ def test_what_was_merged_is_counted_and_not_sent_back(pair: tuple[Director, Dire
     two.take(one.scan(), one)
 
     assert two.scan() == []
-    loads = [two.world.plane.load(("web", name)) for name in ("web1", "web2")]
+    loads = [two.world.plane.counters.load(("web", name)) for name in ("web1", "web2")]
     assert sum(active for active, _ in loads) == 2 * len(FLOWS)
-    assert loads == [one.world.plane.load(("web", name)) for name in ("web1", "web2")]
+    assert loads == [one.world.plane.counters.load(("web", name)) for name in ("web1", "web2")]
 
 
 def test_the_end_of_a_connection_follows(pair: tuple[Director, Director]) -> None:
@@ -158,9 +158,9 @@ def test_the_end_of_a_connection_follows(pair: tuple[Director, Director]) -> Non
 
     assert two.take(one.scan(), one) == Merged(updated=1)
     [web] = [
-        two.world.plane.load(("web", name))
+        two.world.plane.counters.load(("web", name))
         for name in ("web1", "web2")
-        if any(two.world.plane.load(("web", name)))
+        if any(two.world.plane.counters.load(("web", name)))
     ]
     assert web == (0, 1)
 

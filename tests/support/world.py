@@ -137,7 +137,7 @@ class World:
         self.plane = Dataplane(self.tables, self.clock)
         own_macs.tell(self.tables.stations, [mac(DIRECTOR_MAC)])
         self._program = libbpf.obj_get(loaded.program)
-        self._counted = self.plane.verdicts()
+        self._counted = self.plane.counters.verdicts()
 
     def __enter__(self) -> World:
         return self
@@ -239,7 +239,7 @@ class World:
 
     def recount(self) -> dict[str, int]:
         """Packets by reason since the last time."""
-        counted = self.plane.verdicts()
+        counted = self.plane.counters.verdicts()
         grown = {name: counted[name] - self._counted[name] for name in counted}
         self._counted = counted
         return grown

@@ -23,7 +23,7 @@ def refusals(configuration: Configuration) -> Iterator[tuple[str, str]]:
 
 
 def _room(configuration: Configuration) -> Iterator[tuple[str, str]]:
-    """As the data plane counts; see `xdpdirector.dataplane.writer.Dataplane.require_room`."""
+    """As the data plane counts; see `xdpdirector.dataplane.capacity.Capacity.require_room`."""
     services, sizes = configuration.services.values(), configuration.sizes
     needs = {
         "services": len(services),

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Checks that a change fits into the maps, before anything is written. Changes nothing itself.
+"""How full the maps are, and whether a change fits into them, before anything is written. Changes nothing itself.
 
 Indices that are not yet reusable also take room, for example those of backends that a ring still references.
 """
@@ -8,21 +8,37 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Indices
 from xdpdirector.dataplane.listeners import Listening
 from xdpdirector.dataplane.maps import Tables
 from xdpdirector.dataplane.rings import Rings
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import ServiceSpec
+from xdpdirector.model.status import Fill
 
 
 class Capacity:
     """Capacity checks of one data plane."""
 
-    def __init__(self, tables: Tables, indices: Indices, rings: Rings, listening: Listening) -> None:
-        self._tables, self._indices, self._rings, self._listening = tables, indices, rings, listening
+    def __init__(
+        self, tables: Tables, indices: Indices, rings: Rings, listening: Listening, guarding: GuardMaps
+    ) -> None:
+        self._tables, self._indices, self._rings = tables, indices, rings
+        self._listening, self._guarding = listening, guarding
 
-    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str]) -> None:
+    def fill(self) -> dict[str, Fill]:
+        """Fill level of the maps with desired state, by their names in `sizes`."""
+        sizes, services = self._tables.loaded.sizes, self._indices.services
+        return {
+            "services": Fill(entries=len(services), room=sizes.services),
+            "backends": Fill(entries=len(self._indices.backends), room=sizes.backends),
+            "listeners": Fill(entries=self._listening.entries, room=sizes.listeners),
+            "ring_slots": Fill(entries=self._rings.slots, room=sizes.ring_slots),
+            "denied": Fill(entries=self._guarding.places, room=sizes.denied),
+        }
+
+    def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
         """Raise CapacityError unless these services fit, replacing services of the same names, together with
         all other services, after the services in `gone` are removed."""
         known, backends = self._indices.services, self._indices.backends

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from xdpdirector import libbpf
+from xdpdirector.dataplane.backend_map import VLAN_AS_IT_CAME
 from xdpdirector.dataplane.conntrack import TABLES as CONNECTIONS
 from xdpdirector.dataplane.conntrack import Records
 from xdpdirector.dataplane.ids import Indices
@@ -34,7 +35,6 @@ from xdpdirector.paths import InstancePaths
 
 _COUNTED = {MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE}
 _FILLED = {"ring": "ring_slots"}
-VLAN_AS_IT_CAME = 0xFFFF
 
 
 def take(

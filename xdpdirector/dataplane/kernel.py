@@ -89,10 +89,10 @@ class RealPlane:
         return self._tables, self._clock, self._paths.pins / "merge", self._dataplane.rings
 
     def adopted(self) -> dict[Key, State]:
-        return self._dataplane.adopted()
+        return self._dataplane.backends.adopted()
 
     def adopted_vips(self) -> dict[Key, dict[Address, bool]]:
-        return self._dataplane.adopted_vips()
+        return self._dataplane.backends.adopted_vips(self._dataplane.fronts)
 
     def services(self) -> set[str]:
         return self._dataplane.services()
@@ -102,38 +102,38 @@ class RealPlane:
             return self._dataplane.apply(plan, now)
 
     def require_room(self, services: Mapping[str, ServiceSpec], gone: Collection[str] = ()) -> None:
-        self._dataplane.require_room(services, gone)
+        self._dataplane.capacity.require_room(services, gone)
 
     def remove(self, name: str) -> None:
         with _explained():
             self._dataplane.remove(name)
 
     def is_settled(self, service: str) -> bool:
-        return self._dataplane.is_settled(service)
+        return self._dataplane.rings.is_settled(service)
 
     def counts(self, key: Key) -> ConnectionCounts:
         """Zero for a backend that is not in the maps (yet)."""
         index = self._dataplane.indices.backends.get(key)
         if index is None:
             return ConnectionCounts()
-        active, inactive = self._dataplane.load(key)
+        active, inactive = self._dataplane.counters.load(key)
         pending = int(self._last.pending[index]) if self._last else 0
         return ConnectionCounts(active=active, inactive=inactive, pending=pending)
 
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
-        return self._dataplane.traffic(keys)
+        return self._dataplane.counters.traffic(keys)
 
     def departed(self, services: Collection[str]) -> dict[str, Traffic]:
-        return self._dataplane.departed(services)
+        return self._dataplane.counters.departed(services)
 
     def service_counters(self) -> ServiceCounters:
-        return self._dataplane.service_counters()
+        return self._dataplane.counters.of_services()
 
     def total_traffic(self) -> Traffic:
-        return self._dataplane.total_traffic()
+        return self._dataplane.counters.total_traffic()
 
     def verdicts(self) -> dict[str, int]:
-        return self._dataplane.verdicts()
+        return self._dataplane.counters.verdicts()
 
     def deny(self, prefixes: Collection[Prefix]) -> int:
         with _explained():
@@ -158,7 +158,7 @@ class RealPlane:
         return self._dataplane.guarding.denied_packets(prefix)
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
-        return self._dataplane.refused(services)
+        return self._dataplane.counters.refused(services)
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         read = self._connections.reader(query)
@@ -175,13 +175,13 @@ class RealPlane:
         return self._last.total if self._last else 0
 
     def clients_turned_away(self) -> int:
-        return self._dataplane.clients_turned_away()
+        return self._dataplane.counters.clients_turned_away()
 
     def fill(self) -> dict[str, Fill]:
         sizes = self._tables.loaded.sizes
         room = sizes.connections + sizes.connections6
         clients = self._last.clients if self._last else 0
-        return self._dataplane.fill() | {
+        return self._dataplane.capacity.fill() | {
             "connections": Fill(entries=self.total_connections(), room=room),
             "clients": Fill(entries=clients, room=sizes.clients),
         }
@@ -256,7 +256,7 @@ class RealPlane:
         self._last = await _in_thread(lambda: sweep(self._tables, self._records, self._clock))
         if rings == self._dataplane.rings.writes:  # else the sweep saw outdated owners
             self._dataplane.settle(self._last.exceptions, now)
-        self._dataplane.even_turns()
+        self._dataplane.members.even_turns()
         self._dataplane.fronts.release(resting)
         writes = self._dataplane.listener_writes
         found = await _in_thread(self._dataplane.read)

@@ -96,7 +96,7 @@ class Twin:
         resting = self._plane.fronts.resting()
         result = sweep(self._tables, self._records, self._clock)
         self._plane.settle(result.exceptions, seconds)
-        self._plane.even_turns()
+        self._plane.members.even_turns()
         self._plane.fronts.release(resting)
         self._swept = seconds
 

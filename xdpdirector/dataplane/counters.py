@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the packet program counted: traffic, connections, refusals and verdicts, by service and backend. Only reads.
+
+Knows indices, not plans.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection
+
+import numpy as np
+
+from xdpdirector.dataplane.guard_maps import GuardMaps
+from xdpdirector.dataplane.ids import Backend, Indices
+from xdpdirector.dataplane.maps import Array, Tables, count_of
+from xdpdirector.dataplane.retired_totals import RetiredTotals
+from xdpdirector.model.status import COUNTERS, Refused, ServiceCounters, Traffic
+
+_FIELDS = ("packets", "bytes", "connections", "refused")
+"""Of a row of counters: those of `struct traffic`, and refused connections."""
+
+
+class Counters:
+    """The counters of one data plane."""
+
+    def __init__(
+        self, tables: Tables, indices: Indices, departed: RetiredTotals, guarding: GuardMaps
+    ) -> None:
+        self._tables, self._indices, self._departed, self._guarding = tables, indices, departed, guarding
+
+    def traffic(self, keys: Collection[Backend]) -> dict[Backend, Traffic]:
+        """Traffic of these backends, in one read; zero for a backend without an index."""
+        known = {key: index for key in keys if (index := self._indices.backends.get(key)) is not None}
+        sums = self._tables.per_cpu_sums("traffic", list(known.values())).tolist()
+        counted = dict(zip(known, map(_traffic, sums), strict=True))
+        return {key: counted.get(key, Traffic()) for key in keys}
+
+    def departed(self, services: Collection[str]) -> dict[str, Traffic]:
+        """Traffic of these services' removed backends; zero for a service without an index."""
+        known = self._known(services)
+        counted = dict(
+            zip(known, map(_traffic, self._departed.of(list(known.values())).tolist()), strict=True)
+        )
+        return {name: counted.get(name, Traffic()) for name in services}
+
+    def refused(self, services: Collection[str]) -> dict[str, Refused]:
+        """Connections that these services' limits refused, in one read; zero for a service without an index."""
+        known = self._known(services)
+        counted = dict(zip(known, map(_refused, self._guarding.refused(list(known.values()))), strict=True))
+        return {name: counted.get(name, Refused()) for name in services}
+
+    def _known(self, services: Collection[str]) -> dict[str, int]:
+        """The indices of those that have one."""
+        known = self._indices.services
+        return {name: known[name] for name in services if name in known}
+
+    def of_services(self) -> ServiceCounters:
+        """The counters of all services, in two reads."""
+        services, backends = self._indices.services, self._indices.backends
+        indices = list(services.values())
+        counters = np.zeros((self._tables.entries("services"), len(COUNTERS)), np.uint64)
+        owners = np.array([services[name] for name, _ in backends], np.int64)
+        np.add.at(counters[:, :3], owners, self._tables.per_cpu_sums("traffic", list(backends.values())))
+        counters[indices, :3] += self._departed.of(indices)
+        counters[indices, 3] = self._guarding.refused(indices).sum(axis=1)
+        columns = [_FIELDS.index(name) for name in COUNTERS]
+        return ServiceCounters(tuple(services), array("Q", counters[indices][:, columns].tobytes()))
+
+    def total_traffic(self) -> Traffic:
+        """Traffic of all present and former backends; never decreases."""
+        sums = self._tables.per_cpu_sums("traffic", list(self._indices.backends.values()))
+        return _traffic((sums.sum(axis=0) + self._departed.total()).tolist())
+
+    def verdicts(self) -> dict[str, int]:
+        """Packets by reason."""
+        reasons = {name.lower(): i for name, i in self._tables.enums["reason"].items() if name != "REASONS"}
+        counts = self._tables.per_cpu_sums("verdicts", list(reasons.values()))[:, 0].tolist()
+        return dict(zip(reasons, counts, strict=True))
+
+    def clients_turned_away(self) -> int:
+        return int(self._tables.per_cpu_sum("turned_away", 0)[0])
+
+    def load(self, key: Backend) -> tuple[int, int]:
+        """Active and inactive connections of a backend."""
+        load = self._tables.loads[self._indices.backends[key]]
+        return max(0, count_of(load, "active")), max(0, count_of(load, "inactive"))
+
+
+def _traffic(row: list[int]) -> Traffic:
+    packets, octets, connections = row
+    return Traffic(packets=packets, bytes=octets, connections=connections)
+
+
+def _refused(row: Array) -> Refused:
+    by_service, by_source = row.tolist()
+    return Refused(by_service=by_service, by_source=by_source)

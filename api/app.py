@@ -18,7 +18,7 @@ from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http import dry_run, head_method, problems
 from xdpdirector.api.http.fleet_headers import FleetHeaders, Shared
 from xdpdirector.api.http.read_queue import Reading
-from xdpdirector.api.metrics.live_rates import Pulse
+from xdpdirector.api.live.feed import LiveFeed
 from xdpdirector.api.openapi import document, page
 from xdpdirector.api.routes import (
     audit,
@@ -99,7 +99,7 @@ def create_app(
     app.state.director = director
     app.state.access = access = access or Access.nowhere()
     app.state.reading = Reading()
-    app.state.pulse = Pulse(director)
+    app.state.live_feed = LiveFeed(director)
     app.state.dashboard = dashboard.Files()
     app.state.doctor = doctor.Doctor(examine)
     app.state.request_counts = request_counts = RequestCounts()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/v1/live: one stream for all that a page of the dashboard shows, at most once a second. `pulse` fills it.
+"""/v1/live: one stream for all that a page of the dashboard shows, at most once a second. `api/live` fills it.
 
 It goes on behind the last event that a viewer has (`Last-Event-ID`), so that who comes back misses none.
 """
@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http.sse_limit import Stream
-from xdpdirector.api.metrics.live_rates import Pulse
+from xdpdirector.api.live.feed import LiveFeed
 from xdpdirector.api.routers import new_router
 from xdpdirector.model import Name
 
@@ -74,13 +74,13 @@ async def follow_present(
     if service is not None:
         director.tag(service)
     wanted = set(filter(None, topics.split(",")))
-    pulse: Pulse = request.app.state.pulse
-    content = _stream(pulse, director, wanted, service, last_event_id, follow=follow)
+    feed: LiveFeed = request.app.state.live_feed
+    content = _stream(feed, director, wanted, service, last_event_id, follow=follow)
     return _Ending(content, headers={"cache-control": "no-store", "x-accel-buffering": "no"})
 
 
 async def _stream(
-    pulse: Pulse,
+    feed: LiveFeed,
     director: Control,
     topics: set[str],
     service: str | None,
@@ -94,9 +94,11 @@ async def _stream(
         _, known = events.since(0)
         after = known[-MOST_EVENTS - 1].id if len(known) > MOST_EVENTS else 0
     named = {f"service:{service}"} if service else set()
-    history = await asyncio.to_thread(lambda: json.dumps(pulse.history(), separators=(",", ":")).encode())
+    history = await asyncio.to_thread(
+        lambda: json.dumps(feed.history.document(), separators=(",", ":")).encode()
+    )
     yield b"event: history\ndata: %b\n\n" % history
-    async with pulse.viewer(topics | named) as viewer:
+    async with feed.viewer(topics | named) as viewer:
         while not events.closed:
             parts = await viewer.take(SILENCE)
             if parts is None:

@@ -242,7 +242,7 @@ async def _serve(
             answers = fleet.answers if fleet else own_answers
             app = create_app(director, access, answers, examine=examine, fleet=director.fleet)
             server = Server(app, sockets, on_open=on_open)
-            recording = tasks.start("keeping rates for the dashboard", app.state.pulse.record)
+            recording = tasks.start("keeping rates for the dashboard", app.state.live_feed.record)
             running.push_async_callback(asyncio.wait, [recording])
             running.callback(recording.cancel)
             malloc.settle()

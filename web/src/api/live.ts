@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the stream /v1/live says, and how it is followed: one stream for the page that is seen, none for a hidden one,
-// again after a break, and marked stale when nothing has come for a while. Its types follow api/metrics/live_rates.py.
+// again after a break, and marked stale when nothing has come for a while. Its types follow api/live/documents.py.
 
 import { signal } from "@preact/signals";
 import { parser } from "../view/sse.ts";

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the dashboard is shown of the present: once for all who look, with rates, history, problems and drains."""
+"""What the dashboard is shown of the present: once for all viewers, with rates, history, problems and drains."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ import pytest
 
 from tests.support.fake_director import FakeDirector
 from tests.support.stage import story
-from xdpdirector.api.metrics import live_rates
-from xdpdirector.api.metrics.live_rates import KEPT, KEPT_APART, Counted, Pulse
+from xdpdirector.api.live import feed
+from xdpdirector.api.live.feed import LiveFeed
+from xdpdirector.api.live.history import INTERVAL, LENGTH
+from xdpdirector.api.live.rates import Counts
 from xdpdirector.api.routes.live import _stream
 from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, parse_prefix
@@ -47,9 +49,9 @@ async def director() -> FakeDirector:
     return made
 
 
-async def present(pulse: Pulse, *topics: str) -> dict[str, Any]:
+async def present(live: LiveFeed, *topics: str) -> dict[str, Any]:
     """By topic."""
-    async with pulse.viewer(topics) as viewer:
+    async with live.viewer(topics) as viewer:
         parts = await viewer.take(WITHIN)
     assert parts is not None
     return {name: json.loads(part) for name, part in parts.items()}
@@ -58,22 +60,22 @@ async def present(pulse: Pulse, *topics: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("before", "seconds", "rates"),
     [
-        (Counted(10, 100, 1000, 1), 2.0, Counted(5, 50, 500, 0.5)),
+        (Counts(10, 100, 1000, 1), 2.0, Counts(5, 50, 500, 0.5)),
         (None, 1.0, None),
-        (Counted(), 0.0, None),
-        (Counted(100, 1000, 10_000, 10), 1.0, Counted(0, 0, 0, 0)),
+        (Counts(), 0.0, None),
+        (Counts(100, 1000, 10_000, 10), 1.0, Counts(0, 0, 0, 0)),
     ],
     ids=["rate", "nothing before", "no time", "counted anew"],
 )
-def test_rates(before: Counted | None, seconds: float, rates: Counted | None) -> None:
-    now = Counted.of(Traffic(connections=20, packets=200, bytes=2000), Refused(by_service=1, by_source=1))
+def test_rates(before: Counts | None, seconds: float, rates: Counts | None) -> None:
+    now = Counts.of(Traffic(connections=20, packets=200, bytes=2000), Refused(by_service=1, by_source=1))
 
     assert now.since(before, seconds) == rates
 
 
 @story
 async def test_the_state_of_all_is_always_there() -> None:
-    shown = await present(Pulse(await director()))
+    shown = await present(LiveFeed(await director()))
 
     assert [*shown] == ["state"]
     assert (shown["state"]["services"], shown["state"]["backends"], shown["state"]["ready"]) == (1, 3, True)
@@ -81,7 +83,7 @@ async def test_the_state_of_all_is_always_there() -> None:
 
 @story
 async def test_only_what_is_asked_for_is_there() -> None:
-    shown = await present(Pulse(await director()), "services", "service:web", "service:mail")
+    shown = await present(LiveFeed(await director()), "services", "service:web", "service:mail")
 
     assert {*shown} == {"state", "services", "service:web"}
     assert [each["name"] for each in shown["services"]] == ["web"]
@@ -93,7 +95,7 @@ async def test_what_is_wrong_is_told_with_its_reason() -> None:
     wrong = await director()
     wrong.down["web", "web2"] = "connection refused"
 
-    shown = await present(Pulse(wrong), "services", "service:web")
+    shown = await present(LiveFeed(wrong), "services", "service:web")
 
     [troubled] = shown["state"]["troubled"]
     assert (troubled["backend"], troubled["operational"], troubled["reason"]) == (
@@ -112,7 +114,7 @@ async def test_a_drain_is_told_and_is_no_trouble() -> None:
         "web", "web1", AdminChange(AdminState.DRAIN, reason="new disk"), intent=ME
     )
 
-    shown = await present(Pulse(draining), "services")
+    shown = await present(LiveFeed(draining), "services")
 
     [drain] = shown["state"]["drains"]
     assert (drain["backend"], drain["reason"], drain["remaining"]) == ("web1", "new disk", 7)
@@ -125,7 +127,7 @@ async def test_who_is_denied() -> None:
     guarded = await director()
     await guarded.guard.add(DenyEntry(prefix=parse_prefix("203.0.113.0/24"), reason="<b>scan</b>"), intent=ME)
 
-    shown = await present(Pulse(guarded), "guard")
+    shown = await present(LiveFeed(guarded), "guard")
 
     assert [(each["prefix"], each["reason"]) for each in shown["guard"]["top"]] == [
         ("203.0.113.0/24", "<b>scan</b>")
@@ -133,33 +135,33 @@ async def test_who_is_denied() -> None:
 
 
 @story
-async def test_all_viewers_share_one_look() -> None:
+async def test_all_viewers_share_one_snapshot() -> None:
     looked_at = await director()
-    pulse, looks = Pulse(looked_at), 0
+    live, readings = LiveFeed(looked_at), 0
     readiness = looked_at.readiness
 
     def counted() -> Any:
-        nonlocal looks
-        looks += 1
+        nonlocal readings
+        readings += 1
         return readiness()
 
     looked_at.readiness = counted  # type: ignore[method-assign]
-    async with pulse.viewer(()) as one, pulse.viewer(()) as other:
+    async with live.viewer(()) as one, live.viewer(()) as other:
         first = [await each.take(WITHIN) for each in (one, other)]
 
     assert first[0] == first[1]
-    assert looks == 1
+    assert readings == 1
 
 
 @story
 async def test_who_comes_later_is_shown_nothing_old() -> None:
     """Also of what is looked at more seldom."""
     guarded = await director()
-    pulse = Pulse(guarded)
-    before = await present(pulse, "guard")
+    live = LiveFeed(guarded)
+    before = await present(live, "guard")
     await guarded.guard.add(DenyEntry(prefix=parse_prefix("203.0.113.0/24")), intent=ME)
 
-    after = await present(pulse, "guard")
+    after = await present(live, "guard")
 
     assert (before["guard"]["denied"], after["guard"]["denied"]) == (0, 1)
     assert after["state"]["at"] > before["state"]["at"]
@@ -168,13 +170,13 @@ async def test_who_comes_later_is_shown_nothing_old() -> None:
 @story
 async def test_rates_are_known_at_once_by_who_goes_to_another_page() -> None:
     clock = Clock()
-    pulse = Pulse(await director(), clock, clock)
-    await present(pulse)
+    live = LiveFeed(await director(), clock, clock)
+    await present(live)
     clock.now += 1.0
-    await present(pulse)
+    await present(live)
     clock.now += 0.01
 
-    shown = await present(pulse)
+    shown = await present(live)
 
     assert shown["state"]["rates"] is not None
 
@@ -184,10 +186,10 @@ async def test_many_backends_are_looked_at_anew_when_something_happens(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And else every third second only; by this clock there is none."""
-    monkeypatch.setattr(live_rates, "MANY", 0)
-    monkeypatch.setattr(live_rates, "APART", 0.1)
+    monkeypatch.setattr(feed, "MANY_BACKENDS", 0)
+    monkeypatch.setattr(feed, "INTERVAL", 0.1)
     clock, looked_at = Clock(), await director()
-    pulse, samples, seen = Pulse(looked_at, clock, clock), looked_at.samples, []
+    live, samples, seen = LiveFeed(looked_at, clock, clock), looked_at.samples, []
     looked_at.busy["web", "web1"] = 7
 
     def counted() -> Any:
@@ -195,7 +197,7 @@ async def test_many_backends_are_looked_at_anew_when_something_happens(
         return samples()
 
     looked_at.samples = counted  # type: ignore[method-assign]
-    async with pulse.viewer(["services"]) as viewer:
+    async with live.viewer(["services"]) as viewer:
         for _ in range(3):
             parts = await viewer.take(WITHIN)
             assert parts is not None
@@ -213,10 +215,10 @@ async def test_many_backends_are_looked_at_anew_when_something_happens(
 
 
 @story
-async def test_nobody_looks_when_there_is_no_viewer() -> None:
-    pulse = Pulse(await director())
+async def test_nobody_reads_when_there_is_no_viewer() -> None:
+    live = LiveFeed(await director())
 
-    await present(pulse)
+    await present(live)
 
     assert len(asyncio.all_tasks()) == 1
 
@@ -224,28 +226,28 @@ async def test_nobody_looks_when_there_is_no_viewer() -> None:
 @story
 async def test_history_begins_before_anybody_looks() -> None:
     clock, kept = Clock(), await director()
-    pulse = Pulse(kept, clock, clock)
+    live = LiveFeed(kept, clock, clock)
 
-    for _ in range(KEPT + 10):
-        pulse.keep()
-        clock.now += KEPT_APART
+    for _ in range(LENGTH + 10):
+        live.keep()
+        clock.now += INTERVAL
 
-    history = pulse.history()
-    assert len(history["at"]) == len(history["totals"]["packets"]) == KEPT
-    assert len(history["services"]["web"]["connections"]) == KEPT
+    history = live.history.document()
+    assert len(history["at"]) == len(history["totals"]["packets"]) == LENGTH
+    assert len(history["services"]["web"]["connections"]) == LENGTH
 
 
 @story
 async def test_a_service_that_is_new_has_a_history_with_a_hole() -> None:
     clock, kept = Clock(), await director()
-    pulse = Pulse(kept, clock, clock)
+    live = LiveFeed(kept, clock, clock)
     for name in ("", "mail", "", ""):
-        pulse.keep()
-        clock.now += KEPT_APART
+        live.keep()
+        clock.now += INTERVAL
         if name:
             await kept.create_service(name, MAIL, intent=ME)
 
-    assert pulse.history()["services"]["mail"]["packets"] == [None, None, 0]
+    assert live.history.document()["services"]["mail"]["packets"] == [None, None, 0]
 
 
 @story
@@ -256,7 +258,7 @@ async def test_a_plane_that_cannot_be_read_is_told() -> None:
         raise RuntimeError("no map")
 
     broken.readiness = fail  # type: ignore[method-assign]
-    shown = await present(Pulse(broken))
+    shown = await present(LiveFeed(broken))
 
     assert shown["state"]["trouble"]
 
@@ -264,12 +266,12 @@ async def test_a_plane_that_cannot_be_read_is_told() -> None:
 @story
 async def test_a_stream_goes_on_behind_the_last_event() -> None:
     told = await director()
-    pulse = Pulse(told)
+    live = LiveFeed(told)
     told.events.publish("backend.down", "web/web1", "one")
     last = told.events.last
     told.events.publish("backend.up", "web/web1", "two")
 
-    stream = _stream(pulse, told, {"events"}, None, last)
+    stream = _stream(live, told, {"events"}, None, last)
     history, shown = [await anext(stream) for _ in range(2)]
     await stream.aclose()  # type: ignore[attr-defined]
 
@@ -283,7 +285,7 @@ async def test_a_stream_goes_on_behind_the_last_event() -> None:
 @story
 async def test_a_stream_ends_with_the_daemon() -> None:
     ending = await director()
-    stream = _stream(Pulse(ending), ending, set(), None, None)
+    stream = _stream(LiveFeed(ending), ending, set(), None, None)
     await anext(stream)
     await anext(stream)
 

@@ -11,7 +11,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -77,6 +77,7 @@ class Etcd:
     def __init__(
         self, directory: Path, members: int = 1, options: Sequence[str] = (), scheme: str = "http"
     ) -> None:
+        directory.mkdir(exist_ok=True)
         self.directory, self._scheme = directory, scheme
         ports = free_ports(2 * members)
         self.members = [
@@ -109,21 +110,30 @@ class Etcd:
         for each in self.members:
             each.kill()
 
-    def wipe(self) -> None:
-        """All that it stored; it must not run."""
-        for each in self.members:
-            shutil.rmtree(self.directory / each.name, ignore_errors=True)
-
-    def keep(self, name: str) -> None:
-        """A backup of what is stored; it must not run."""
+    def back_up(self, name: str) -> None:
+        """Stopped meanwhile."""
+        self.kill()
         for each in self.members:
             shutil.copytree(self.directory / each.name, self.directory / f"{name}-{each.name}")
+        self.start()
 
     def restore(self, name: str) -> None:
-        """It must not run."""
-        self.wipe()
+        """Stopped meanwhile."""
+        self.kill()
+        self._delete()
         for each in self.members:
             shutil.copytree(self.directory / f"{name}-{each.name}", self.directory / each.name)
+        self.start()
+
+    def wipe(self) -> None:
+        """Started again with nothing of what it stored."""
+        self.kill()
+        self._delete()
+        self.start()
+
+    def _delete(self) -> None:
+        for each in self.members:
+            shutil.rmtree(self.directory / each.name, ignore_errors=True)
 
     def await_writable(self) -> None:
         until = time.monotonic() + DEADLINE
@@ -145,9 +155,3 @@ def free_ports(count: int) -> list[int]:
     with contextlib.ExitStack() as stack:
         sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [each.getsockname()[1] for each in sockets]
-
-
-@contextlib.contextmanager
-def etcd(directory: Path, members: int = 1) -> Iterator[Etcd]:
-    with Etcd(directory, members) as running:
-        yield running

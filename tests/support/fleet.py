@@ -9,10 +9,12 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from tests.support.stage import BASE, Stage
+from tests.support.stage import BASE, ME, WEB1, Stage, service
 from xdpdirector.config import config_file
+from xdpdirector.control.events import Event
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.store import StoreSpec
+from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import Denials, StoredDenyList
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
@@ -34,7 +36,7 @@ class FleetStage(Stage):
 
 @contextlib.asynccontextmanager
 async def director(
-    spec: StoreSpec, directory: Path, name: str, file: Configuration = BASE, denied: Denials | None = None
+    spec: StoreSpec, directory: Path, name: str, file: Configuration, denied: Denials | None = None
 ) -> AsyncIterator[FleetStage]:
     """Started as the daemon starts one; `file`: its configuration file; `denied`: what it denied before."""
     mirror = FallbackStore(directory / name / "fleet.db", directory / name / "spare", form=MIRROR_FORMAT)
@@ -54,13 +56,16 @@ async def director(
 
 @contextlib.asynccontextmanager
 async def directors(
-    spec: StoreSpec, directory: Path, count: int, file: Configuration = BASE
+    spec: StoreSpec, directory: Path, count: int, file: Configuration
 ) -> AsyncIterator[list[FleetStage]]:
+    """`d1`, `d2` ..., started at once; each has the fleet's first revision."""
     async with contextlib.AsyncExitStack() as stack:
-        yield [
+        fleet = [
             await stack.enter_async_context(director(spec, directory, f"d{number}", file))
             for number in range(1, count + 1)
         ]
+        await agreed(fleet, is_new)
+        yield fleet
 
 
 async def agreed(stages: Sequence[FleetStage], condition: Callable[[FleetStage], object]) -> None:
@@ -73,5 +78,40 @@ async def agreed(stages: Sequence[FleetStage], condition: Callable[[FleetStage],
         await asyncio.sleep(0.01)
 
 
+def is_new(stage: FleetStage) -> bool:
+    """Whether it has a revision of the fleet."""
+    return stage.director.revision > 0
+
+
+def has_merged(stage: FleetStage) -> bool:
+    """Whether its configuration file is merged: of another one only what differs from that counts."""
+    latest = stage.store.latest()
+    return latest is not None and latest.file_digest is not None
+
+
+def reaches_etcd(stage: FleetStage) -> bool:
+    return stage.store.known().reached
+
+
+def weight(stage: FleetStage) -> int | None:
+    """Of web1; None where the service has no such backend."""
+    web = stage.wanted().get("web")
+    return web.backends["web1"].weight if web and "web1" in web.backends else None
+
+
+async def heavier(stage: FleetStage, intent: Intent = ME) -> None:
+    """Add 1 to web1's weight."""
+    now = weight(stage) or 0
+    await stage.director.patch_backend(*WEB1, {"weight": now + 1}, intent=intent)
+
+
+def happened(stage: FleetStage) -> list[Event]:
+    return stage.director.events.since(0)[1]
+
+
 def file_of(**services: ServiceSpec) -> Configuration:
     return BASE.model_copy(update={"services": services})
+
+
+WEB_FILE = file_of(web=service("web1", "web2"))
+"""A configuration file with `web` on web1 and web2."""

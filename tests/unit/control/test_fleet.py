@@ -5,16 +5,26 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import tests.support.stage as s
 from tests.support.etcd import Etcd, needed
-from tests.support.fleet import FleetStage, agreed, director, directors, file_of
+from tests.support.fleet import (
+    WEB_FILE,
+    FleetStage,
+    agreed,
+    director,
+    directors,
+    file_of,
+    happened,
+    has_merged,
+    heavier,
+    is_new,
+    weight,
+)
 from tests.support.stage import ME, VIP, WEB1, story
-from xdpdirector.control.events import Event
 from xdpdirector.errors import ConflictError, StaleError, StoreError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import Operational
@@ -23,14 +33,7 @@ from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 
 pytestmark = needed
-FILE = file_of(web=s.service("web1", "web2"))
 _numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with Etcd(tmp_path_factory.mktemp("etcd")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -39,56 +42,29 @@ def spec(etcd: Etcd) -> StoreSpec:
     return etcd.spec(prefix=f"/xdpdirector/fleet{next(_numbers)}")
 
 
-def weight(stage: FleetStage) -> int | None:
-    web = stage.wanted().get("web")
-    return web.backends["web1"].weight if web and "web1" in web.backends else None
-
-
-async def heavier(stage: FleetStage, intent: Intent = ME) -> None:
-    now = weight(stage) or 0
-    await stage.director.patch_backend(*WEB1, {"weight": now + 1}, intent=intent)
-
-
 def left_at(stage: FleetStage, name: str) -> dict[str, int]:
     """How many connections draining backends have at that director, as this one knows."""
     seen = {each.name: each.drains for each in stage.director.fleet_view().directors}
     return seen.get(name, {})
 
 
-def heard(stage: FleetStage) -> object:
+def has_asked(stage: FleetStage) -> object:
     """Whether it has asked once who else is there."""
     return stage.director.fleet and stage.director.fleet._reports
 
 
-def happened(stage: FleetStage) -> list[Event]:
-    return stage.director.events.since(0)[1]
+@story
+async def test_a_change_through_one_is_in_the_data_plane_of_all(spec: StoreSpec, tmp_path: Path) -> None:
+    async with directors(spec, tmp_path, 5, WEB_FILE) as fleet:
+        for number, each in enumerate(fleet):
+            await each.director.patch_backend(*WEB1, {"weight": 10 + number}, intent=ME)
+            await agreed(fleet, lambda one, number=number: one.member(WEB1).weight == 10 + number)
+        await agreed(fleet, lambda one: one.director.revision == 6)
+        assert [each.director.tag() for each in fleet] == [fleet[0].director.tag()] * 5
 
 
-def has_merged(stage: FleetStage) -> bool:
-    """Whether its configuration file is merged: of another one only what differs from that counts."""
-    latest = stage.store.latest()
-    return latest is not None and latest.file_digest is not None
-
-
-def is_new(stage: FleetStage) -> bool:
-    return stage.director.revision > 0
-
-
-def test_a_change_through_one_is_in_the_data_plane_of_all(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def change() -> None:
-        async with directors(spec, tmp_path, 5, FILE) as fleet:
-            await agreed(fleet, is_new)
-            for number, each in enumerate(fleet):
-                await each.director.patch_backend(*WEB1, {"weight": 10 + number}, intent=ME)
-                await agreed(fleet, lambda one, number=number: one.member(WEB1).weight == 10 + number)
-            await agreed(fleet, lambda one: one.director.revision == 6)
-            assert [each.director.tag() for each in fleet] == [fleet[0].director.tag()] * 5
-
-    change()
-
-
-def test_racing_writers_on_two_directors_lose_no_update(spec: StoreSpec, tmp_path: Path) -> None:
+@story
+async def test_racing_writers_on_two_directors_lose_no_update(spec: StoreSpec, tmp_path: Path) -> None:
     """Each change is made of the weight that it finds, under If-Match."""
 
     async def write(stage: FleetStage) -> None:
@@ -101,226 +77,89 @@ def test_racing_writers_on_two_directors_lose_no_update(spec: StoreSpec, tmp_pat
             except StaleError:
                 await asyncio.sleep(0)
 
-    @story
-    async def race() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as fleet:
-            await agreed(fleet, is_new)
-            await asyncio.gather(*(write(fleet[number % 2]) for number in range(20)))
-            await agreed(fleet, lambda one: one.member(WEB1).weight == 201)
-            await agreed(fleet, lambda one: one.director.revision == 201)
-
-    race()
+    async with directors(spec, tmp_path, 2, WEB_FILE) as fleet:
+        await asyncio.gather(*(write(fleet[number % 2]) for number in range(20)))
+        await agreed(fleet, lambda one: one.member(WEB1).weight == 201)
+        await agreed(fleet, lambda one: one.director.revision == 201)
 
 
-def test_writers_without_precondition_are_made_one_after_the_other(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def race() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as fleet:
-            await agreed(fleet, is_new)
-            specs = {
-                f"s{number}": s.service("web3", listener=f"{VIP}:{1000 + number}/tcp") for number in range(40)
-            }
-            await asyncio.gather(
-                *(
-                    fleet[number % 2].director.create_service(name, each, intent=ME)
-                    for number, (name, each) in enumerate(specs.items())
-                )
+@story
+async def test_writers_without_precondition_are_made_one_after_the_other(
+    spec: StoreSpec, tmp_path: Path
+) -> None:
+    async with directors(spec, tmp_path, 2, WEB_FILE) as fleet:
+        specs = {
+            f"s{number}": s.service("web3", listener=f"{VIP}:{1000 + number}/tcp") for number in range(40)
+        }
+        await asyncio.gather(
+            *(
+                fleet[number % 2].director.create_service(name, each, intent=ME)
+                for number, (name, each) in enumerate(specs.items())
             )
-            await agreed(fleet, lambda one: one.wanted().keys() == {"web", *specs})
-
-    race()
-
-
-def test_one_name_is_taken_once(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def race() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as fleet:
-            await agreed(fleet, is_new)
-            made = s.service("web3", listener="192.0.2.10:81/tcp")
-            outcomes = await asyncio.gather(
-                *(each.director.create_service("new", made, intent=ME) for each in fleet),
-                return_exceptions=True,
-            )
-            assert sum(isinstance(each, ConflictError) for each in outcomes) == 1
-            assert sum(isinstance(each, Exception) for each in outcomes) == 1
-
-    race()
+        )
+        await agreed(fleet, lambda one: one.wanted().keys() == {"web", *specs})
 
 
-def test_one_who_joins_takes_the_fleets_services_and_not_its_files(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def join() -> None:
-        async with director(spec, tmp_path, "first", FILE) as first:
-            await agreed([first], is_new)
-            await heavier(first)
-            other = file_of(
-                web=s.service("web1", "web2"), mail=s.service("web3", listener="192.0.2.10:25/tcp")
-            )
-            async with director(spec, tmp_path, "second", other) as second:
-                await agreed([second], lambda one: weight(one) == 2)
-                assert second.wanted().keys() == {"web"}
-                # What changes in its file later is merged, and is the fleet's.
-                later = file_of(**other.services, ftp=s.service("web4", listener="192.0.2.10:21/tcp"))
-                await agreed([second], lambda one: one.store.file() is not None)
-                await second.director.configuration.reload(later, "later")
-                await agreed([first, second], lambda one: one.wanted().keys() == {"web", "ftp"})
-                assert weight(first) == 2
-
-    join()
+@story
+async def test_one_name_is_taken_once(spec: StoreSpec, tmp_path: Path) -> None:
+    async with directors(spec, tmp_path, 2, WEB_FILE) as fleet:
+        made = s.service("web3", listener="192.0.2.10:81/tcp")
+        outcomes = await asyncio.gather(
+            *(each.director.create_service("new", made, intent=ME) for each in fleet),
+            return_exceptions=True,
+        )
+        assert sum(isinstance(each, ConflictError) for each in outcomes) == 1
+        assert sum(isinstance(each, Exception) for each in outcomes) == 1
 
 
-def test_revisions_and_their_authors_are_the_same_everywhere(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def read() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as (one, two):
-            await agreed([one, two], is_new)
-            await heavier(one, Intent("ann", "more"))
-            await heavier(two, Intent("bob", "still more"))
-            await agreed([one, two], lambda each: each.director.revision == 3)
-            seen = [each.director.configuration.summaries(before=None, limit=10) for each in (one, two)]
-            assert seen[0] == seen[1]
-            assert [each.author for each in seen[0]] == ["bob", "ann", "file"]
-            await one.director.configuration.roll_back(1, intent=ME)
-            await agreed([one, two], lambda each: weight(each) == 1)
-
-    read()
-
-
-def test_a_drain_is_the_fleets_and_its_deadline_fires_once(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def drain() -> None:
-        async with directors(spec, tmp_path, 3, FILE) as fleet:
-            await agreed(fleet, is_new)
-            for each in fleet:
-                each.plane.active[WEB1] = 5
-            change = AdminChange(AdminState.DRAIN, reason="patches", deadline=6.0, on_deadline="cut")
-            await fleet[0].director.drains.set_admin(*WEB1, change, intent=ME)
-            await agreed(fleet, lambda one: one.director.backend(*WEB1).drain is not None)
-            assert {each.director.backend(*WEB1).drain.reason for each in fleet} == {"patches"}  # type: ignore[union-attr]
-            await agreed(
-                fleet, lambda one: one.wanted()["web"].backends["web1"].admin is AdminState.MAINTENANCE
-            )
-            await asyncio.gather(*(each.director.drains.cut_overdue() for each in fleet))
-            await agreed(fleet, lambda one: one.director.revision == 3)
-
-    drain()
+@story
+async def test_one_who_joins_takes_the_fleets_services_and_not_its_files(
+    spec: StoreSpec, tmp_path: Path
+) -> None:
+    async with director(spec, tmp_path, "first", WEB_FILE) as first:
+        await agreed([first], is_new)
+        await heavier(first)
+        other = file_of(web=s.service("web1", "web2"), mail=s.service("web3", listener="192.0.2.10:25/tcp"))
+        async with director(spec, tmp_path, "second", other) as second:
+            await agreed([second], lambda one: weight(one) == 2)
+            assert second.wanted().keys() == {"web"}
+            # What changes in its file later is merged, and is the fleet's.
+            later = file_of(**other.services, ftp=s.service("web4", listener="192.0.2.10:21/tcp"))
+            await agreed([second], lambda one: one.store.file() is not None)
+            await second.director.configuration.reload(later, "later")
+            await agreed([first, second], lambda one: one.wanted().keys() == {"web", "ftp"})
+            assert weight(first) == 2
 
 
-def test_without_etcd_it_serves_what_it_knows_and_refuses_changes(tmp_path: Path) -> None:
-    @story
-    async def away() -> None:
-        with Etcd(tmp_path / "etcd") as etcd:
-            async with directors(etcd.spec(), tmp_path, 2, FILE) as fleet:
-                await agreed(fleet, is_new)
-                await heavier(fleet[0])
-                await agreed(fleet, lambda one: weight(one) == 2)
-                etcd.kill()
-                await agreed(fleet, lambda one: not one.store.known().reached)
-                for each in fleet:
-                    with pytest.raises(StoreError, match="etcd cannot be asked: 127"):
-                        await heavier(each)
-                    assert each.member(WEB1).weight == 2
-                    assert each.director.readiness().ready
-                    assert any(
-                        "ago: etcd cannot be asked" in text for text in each.director.readiness().warnings
-                    )
-                etcd.start()
-                await agreed(fleet, lambda one: one.store.known().reached)
-                await heavier(fleet[1])
-                await agreed(fleet, lambda one: weight(one) == 3)
-        kinds = {event.kind for event in happened(fleet[0])}
-        assert {"fleet.unreachable", "fleet.reachable"} <= kinds
-
-    (tmp_path / "etcd").mkdir()
-    away()
+@story
+async def test_revisions_and_their_authors_are_the_same_everywhere(spec: StoreSpec, tmp_path: Path) -> None:
+    async with directors(spec, tmp_path, 2, WEB_FILE) as (one, two):
+        await heavier(one, Intent("ann", "more"))
+        await heavier(two, Intent("bob", "still more"))
+        await agreed([one, two], lambda each: each.director.revision == 3)
+        seen = [each.director.configuration.summaries(before=None, limit=10) for each in (one, two)]
+        assert seen[0] == seen[1]
+        assert [each.author for each in seen[0]] == ["bob", "ann", "file"]
+        await one.director.configuration.roll_back(1, intent=ME)
+        await agreed([one, two], lambda each: weight(each) == 1)
 
 
-def test_it_starts_without_etcd_from_what_it_saw_last(tmp_path: Path) -> None:
-    @story
-    async def start() -> None:
-        with Etcd(tmp_path / "etcd") as etcd:
-            async with director(etcd.spec(), tmp_path, "d", FILE) as stage:
-                await agreed([stage], is_new)
-                await heavier(stage)
-            etcd.kill()
-            async with director(etcd.spec(), tmp_path, "d", FILE) as stage:
-                assert weight(stage) == 2
-                assert stage.director.revision == 2
-                etcd.start()
-                await agreed([stage], lambda one: one.store.known().reached)
-                await heavier(stage)
-                assert stage.director.revision == 3
-
-    (tmp_path / "etcd").mkdir()
-    start()
+@story
+async def test_a_drain_is_the_fleets_and_its_deadline_fires_once(spec: StoreSpec, tmp_path: Path) -> None:
+    async with directors(spec, tmp_path, 3, WEB_FILE) as fleet:
+        for each in fleet:
+            each.plane.active[WEB1] = 5
+        change = AdminChange(AdminState.DRAIN, reason="patches", deadline=6.0, on_deadline="cut")
+        await fleet[0].director.drains.set_admin(*WEB1, change, intent=ME)
+        await agreed(fleet, lambda one: one.director.backend(*WEB1).drain is not None)
+        assert {each.director.backend(*WEB1).drain.reason for each in fleet} == {"patches"}  # type: ignore[union-attr]
+        await agreed(fleet, lambda one: one.wanted()["web"].backends["web1"].admin is AdminState.MAINTENANCE)
+        await asyncio.gather(*(each.director.drains.cut_overdue() for each in fleet))
+        await agreed(fleet, lambda one: one.director.revision == 3)
 
 
-@pytest.mark.slow
-def test_an_etcd_restored_from_a_backup_gets_back_what_directors_know(tmp_path: Path) -> None:
-    @story
-    async def restore() -> None:
-        with Etcd(tmp_path / "etcd") as etcd:
-            async with directors(etcd.spec(), tmp_path, 2, FILE) as fleet:
-                await agreed(fleet, is_new)
-                etcd.kill()
-                etcd.keep("backup")
-                etcd.start()
-                for _ in range(5):
-                    await agreed(fleet, lambda one: one.store.known().reached)
-                    await heavier(fleet[0])
-                await agreed(fleet, lambda one: weight(one) == 6)
-                etcd.kill()
-                etcd.restore("backup")
-                etcd.start()
-                await agreed(fleet, lambda one: one.store.known().reached)
-                await heavier(fleet[1])
-                await agreed(fleet, lambda one: weight(one) == 7 and one.director.revision == 7)
-                etcd.kill()
-                etcd.wipe()
-                etcd.start()
-                await agreed(fleet, lambda one: one.store.known().reached)
-                await heavier(fleet[1])
-                await agreed(fleet, lambda one: weight(one) == 8 and one.director.revision == 8)
-                async with director(etcd.spec(), tmp_path, "third", FILE) as third:
-                    await agreed([third], lambda one: weight(one) == 8)
-                    assert third.director.configuration.revision(3).author == "operator"
-
-    (tmp_path / "etcd").mkdir()
-    restore()
-
-
-@pytest.mark.slow
-def test_of_two_histories_etcds_counts_and_the_other_is_kept(tmp_path: Path) -> None:
-    """A director that was away while etcd went back, and others wrote on from there."""
-
-    @story
-    async def diverge() -> None:
-        with Etcd(tmp_path / "etcd") as etcd:
-            async with directors(etcd.spec(), tmp_path, 2, FILE) as fleet:
-                await agreed(fleet, is_new)
-            etcd.kill()
-            etcd.keep("backup")
-            etcd.start()
-            async with director(etcd.spec(), tmp_path, "d1", FILE) as one:
-                await agreed([one], lambda each: each.store.known().reached)
-                await heavier(one)
-            etcd.kill()
-            etcd.restore("backup")
-            etcd.start()
-            async with director(etcd.spec(), tmp_path, "d2", FILE) as two:
-                await agreed([two], lambda each: each.store.known().reached)
-                await two.director.patch_backend(*WEB1, {"weight": 70}, intent=ME)
-                async with director(etcd.spec(), tmp_path, "d1", FILE) as one:
-                    assert weight(one) == 2
-                    await agreed([one, two], lambda each: weight(each) == 70)
-                    assert any("another history" in text for text in one.director.readiness().warnings)
-                    assert list((tmp_path / "d1").glob("fleet.db.former-*"))
-
-    (tmp_path / "etcd").mkdir()
-    diverge()
-
-
-def test_a_backend_is_drained_when_all_directors_say_so(spec: StoreSpec, tmp_path: Path) -> None:
+@story
+async def test_a_backend_is_drained_when_all_directors_say_so(spec: StoreSpec, tmp_path: Path) -> None:
     def operational(stage: FleetStage) -> Operational:
         return stage.director.backend(*WEB1).operational
 
@@ -328,158 +167,79 @@ def test_a_backend_is_drained_when_all_directors_say_so(spec: StoreSpec, tmp_pat
         seen = stage.director.backend(*WEB1).drain
         return seen.elsewhere if seen else {}
 
-    @story
-    async def drain() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as (one, two):
-            await agreed([one, two], lambda each: len(each.director.fleet_view().directors) == 2)
-            two.plane.active[WEB1] = 3
-            await one.director.drains.set_admin(*WEB1, AdminChange(AdminState.DRAIN), intent=ME)
-            await agreed([one], lambda each: elsewhere(each) == {"d2": 3})
-            assert operational(one) is not Operational.DRAINED
-            two.plane.active[WEB1] = 0
-            await agreed([one, two], lambda each: operational(each) is Operational.DRAINED)
-            assert elsewhere(one) == {}
-
-    drain()
+    async with directors(spec, tmp_path, 2, WEB_FILE) as (one, two):
+        await agreed([one, two], lambda each: len(each.director.fleet_view().directors) == 2)
+        two.plane.active[WEB1] = 3
+        await one.director.drains.set_admin(*WEB1, AdminChange(AdminState.DRAIN), intent=ME)
+        await agreed([one], lambda each: elsewhere(each) == {"d2": 3})
+        assert operational(one) is not Operational.DRAINED
+        two.plane.active[WEB1] = 0
+        await agreed([one, two], lambda each: operational(each) is Operational.DRAINED)
+        assert elsewhere(one) == {}
 
 
-def test_a_backend_that_left_the_file_goes_when_no_director_has_its_connections(
+@story
+async def test_a_backend_that_left_the_file_goes_when_no_director_has_its_connections(
     spec: StoreSpec, tmp_path: Path
 ) -> None:
-    @story
-    async def leave() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as (one, two):
+    async with directors(spec, tmp_path, 2, WEB_FILE) as (one, two):
+        await agreed([one, two], lambda each: len(each.director.fleet_view().directors) == 2)
+        await agreed([one, two], has_merged)
+        for each in (one, two):
+            each.plane.active[WEB1] = 3
+        await one.director.configuration.reload(file_of(web=s.service("web2")), "without web1")
+        await agreed([one, two], lambda each: weight(each) and each.director.backend(*WEB1).drain)
+        one.plane.active[WEB1] = 0
+        await agreed([two], lambda each: left_at(each, "d1") == {"web/web1": 0})
+        await one.director.drains.remove_drained()
+        assert weight(one) == 1
+        two.plane.active[WEB1] = 0
+        await agreed([one, two], lambda each: weight(each) is None)
+
+
+@story
+async def test_a_director_says_who_else_is_there(spec: StoreSpec, tmp_path: Path) -> None:
+    async with director(spec, tmp_path, "one", WEB_FILE) as one:
+        await agreed([one], has_asked)
+        async with director(spec, tmp_path, "two", WEB_FILE) as two:
             await agreed([one, two], lambda each: len(each.director.fleet_view().directors) == 2)
-            await agreed([one, two], has_merged)
-            for each in (one, two):
-                each.plane.active[WEB1] = 3
-            await one.director.configuration.reload(file_of(web=s.service("web2")), "without web1")
-            await agreed([one, two], lambda each: weight(each) and each.director.backend(*WEB1).drain)
-            one.plane.active[WEB1] = 0
-            await agreed([two], lambda each: left_at(each, "d1") == {"web/web1": 0})
-            await one.director.drains.remove_drained()
-            assert weight(one) == 1
-            two.plane.active[WEB1] = 0
-            await agreed([one, two], lambda each: weight(each) is None)
-
-    leave()
-
-
-def test_a_director_says_who_else_is_there(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def look() -> None:
-        async with director(spec, tmp_path, "one", FILE) as one:
-            await agreed([one], heard)
-            async with director(spec, tmp_path, "two", FILE) as two:
-                await agreed([one, two], lambda each: len(each.director.fleet_view().directors) == 2)
-                await heavier(two)
-                await agreed(
-                    [one],
-                    lambda each: {seen.revision for seen in each.director.fleet_view().directors} == {2},
-                )
-                view = one.director.fleet_view()
-                assert [(each.name, each.ready) for each in view.directors] == [("one", True), ("two", True)]
-                assert view.name == "one"
-                assert view.store.reached
-            await agreed([one], lambda each: len(each.director.fleet_view().directors) == 1)
-        kinds = {(event.kind, event.subject) for event in happened(one)}
-        assert {("fleet.joined", "two"), ("fleet.left", "two")} <= kinds
-
-    look()
-
-
-def test_a_director_without_room_says_so_and_refuses_changes(spec: StoreSpec, tmp_path: Path) -> None:
-    @story
-    async def fill() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as (one, two):
-            await agreed([one, two], is_new)
-            two.plane.room = 2
-            more = s.service("web3", "web4", listener=f"{VIP}:81/tcp")
-            await one.director.create_service("more", more, intent=ME)
-            await agreed([two], lambda each: not each.director.readiness().ready)
-            [problem] = two.director.readiness().problems
-            assert problem.startswith("revision 2 of the fleet is not applied here: ")
-            assert two.wanted().keys() == {"web"}
-            with pytest.raises(StoreError, match="revision 2 of the fleet is not applied here"):
-                await heavier(two)
-            two.plane.room = 100
-            await agreed([one, two], lambda each: each.director.readiness().ready and "more" in each.wanted())
             await heavier(two)
-
-    fill()
-
-
-def test_compaction_beneath_it_loses_nothing(spec: StoreSpec, etcd: Etcd, tmp_path: Path) -> None:
-    @story
-    async def compact() -> None:
-        async with directors(spec, tmp_path, 2, FILE) as fleet:
-            await agreed(fleet, is_new)
-            for _ in range(3):
-                await heavier(fleet[0])
-                header = etcd.members[0].ask("/v3/kv/range", {"key": "eA=="})["header"]
-                assert isinstance(header, dict)
-                etcd.members[0].ask("/v3/kv/compaction", {"revision": header["revision"], "physical": True})
-            await agreed(fleet, lambda one: weight(one) == 4)
-
-    compact()
+            await agreed(
+                [one],
+                lambda each: {seen.revision for seen in each.director.fleet_view().directors} == {2},
+            )
+            view = one.director.fleet_view()
+            assert [(each.name, each.ready) for each in view.directors] == [("one", True), ("two", True)]
+            assert view.name == "one"
+            assert view.store.reached
+        await agreed([one], lambda each: len(each.director.fleet_view().directors) == 1)
+    kinds = {(event.kind, event.subject) for event in happened(one)}
+    assert {("fleet.joined", "two"), ("fleet.left", "two")} <= kinds
 
 
-@pytest.mark.slow
-def test_members_that_go_one_by_one(tmp_path: Path) -> None:
-    """One of three: changes go on. Two: they are refused. Then all is well again."""
-
-    @story
-    async def lose() -> None:
-        with Etcd(tmp_path / "etcd", 3) as etcd:
-            async with directors(etcd.spec(), tmp_path, 2, FILE) as fleet:
-                await agreed(fleet, is_new)
-                for member in etcd.members:
-                    before = weight(fleet[0])
-                    assert before
-                    member.kill()
-                    await made(fleet[0], before + 1)
-                    await agreed(fleet, lambda one, wanted=before + 1: one.member(WEB1).weight == wanted)
-                    etcd.start_member(member)
-                    etcd.await_writable()
-                before = weight(fleet[0])
-                etcd.members[0].kill()
-                etcd.members[1].kill()
-                await agreed(fleet, lambda one: not one.store.known().reached)
-                with pytest.raises(StoreError):
-                    await heavier(fleet[0])
-                assert fleet[0].member(WEB1).weight == before
-                etcd.start()
-                await made(fleet[1], (before or 0) + 1)
-                await agreed(fleet, lambda one: one.member(WEB1).weight == (before or 0) + 1)
-
-    async def made(stage: FleetStage, wanted: int) -> None:
-        """While a leader is elected a change may be refused, or be made without an answer."""
-        async with asyncio.timeout(60):
-            while weight(stage) != wanted:
-                try:
-                    await stage.director.patch_backend(*WEB1, {"weight": wanted}, intent=ME)
-                except StoreError:
-                    await asyncio.sleep(0.1)
-
-    (tmp_path / "etcd").mkdir()
-    lose()
+@story
+async def test_a_director_without_room_says_so_and_refuses_changes(spec: StoreSpec, tmp_path: Path) -> None:
+    async with directors(spec, tmp_path, 2, WEB_FILE) as (one, two):
+        two.plane.room = 2
+        more = s.service("web3", "web4", listener=f"{VIP}:81/tcp")
+        await one.director.create_service("more", more, intent=ME)
+        await agreed([two], lambda each: not each.director.readiness().ready)
+        [problem] = two.director.readiness().problems
+        assert problem.startswith("revision 2 of the fleet is not applied here: ")
+        assert two.wanted().keys() == {"web"}
+        with pytest.raises(StoreError, match="revision 2 of the fleet is not applied here"):
+            await heavier(two)
+        two.plane.room = 100
+        await agreed([one, two], lambda each: each.director.readiness().ready and "more" in each.wanted())
+        await heavier(two)
 
 
-@pytest.mark.slow
-def test_a_member_that_hangs_keeps_nobody(tmp_path: Path) -> None:
-    @story
-    async def hang() -> None:
-        with Etcd(tmp_path / "etcd", 1) as etcd:
-            async with director(etcd.spec(), tmp_path, "d", FILE) as stage:
-                await agreed([stage], is_new)
-                etcd.members[0].hold()
-                await agreed([stage], lambda one: not one.store.known().reached)
-                assert "no answer within 2 s" in stage.store.known().why
-                with pytest.raises(StoreError, match="no answer within 2 s"):
-                    await heavier(stage)
-                etcd.members[0].go_on()
-                await agreed([stage], lambda one: one.store.known().reached)
-                await heavier(stage)
-
-    (tmp_path / "etcd").mkdir()
-    hang()
+@story
+async def test_compaction_beneath_it_loses_nothing(spec: StoreSpec, etcd: Etcd, tmp_path: Path) -> None:
+    async with directors(spec, tmp_path, 2, WEB_FILE) as fleet:
+        for _ in range(3):
+            await heavier(fleet[0])
+            header = etcd.members[0].ask("/v3/kv/range", {"key": "eA=="})["header"]
+            assert isinstance(header, dict)
+            etcd.members[0].ask("/v3/kv/compaction", {"revision": header["revision"], "physical": True})
+        await agreed(fleet, lambda one: weight(one) == 4)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 
@@ -30,12 +29,6 @@ from xdpdirector.system.boot_time import Moment
 
 pytestmark = needed
 FILE = {"web": s.service("web1", "web2")}
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with Etcd(tmp_path_factory.mktemp("etcd")) as running:
-        yield running
 
 
 @pytest.fixture
@@ -148,7 +141,6 @@ def test_what_is_not_there_cannot_be_moved(places: Places) -> None:
 
 
 def test_without_etcd_one_goes_on_with_what_was_seen_last(tmp_path: Path) -> None:
-    (tmp_path / "etcd").mkdir()
     with Etcd(tmp_path / "etcd") as etcd:
         places = place(etcd.spec(), tmp_path)
         filled(places.own, 3)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.support.lab_director import CHECK, directing
+from tests.support.lab_director import CHECK, directing, require_open_checkout
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -38,7 +38,11 @@ def lab(request: pytest.FixtureRequest, lab_factory: Callable[..., Lab]) -> Lab:
 
 
 @pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    """One that runs, with all backends up."""
-    with directing(lab, web_configuration(lab.topology.backend_nodes, check=CHECK)) as director:
+def director(request: pytest.FixtureRequest, lab: Lab) -> Iterator[LabDirector]:
+    """One that runs, with all backends up, as the user that the module's mark `user` says."""
+    configuration = dict(web_configuration(lab.topology.backend_nodes, check=CHECK))
+    if user := request.node.get_closest_marker("user"):
+        require_open_checkout()
+        configuration["user"] = user.args[0]
+    with directing(lab, configuration) as director:
         yield director

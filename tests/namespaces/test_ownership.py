@@ -3,46 +3,23 @@
 
 import os
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.support.lab_director import (
-    CHECK,
     command,
-    directing,
-    require_open_checkout,
 )
 from tests.support.unprivileged import CAPABILITIES, NOT_ALLOWED, USER, as_user, status_of
 from xdpdirector.errors import NotAllowedError
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.system.privileges import Account
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2), pytest.mark.user(USER)]
 
 STRANGER = "nobody"
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    require_open_checkout()
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    """Started by root, as the user that its configuration names."""
-    with directing(
-        lab, web_configuration(lab.topology.backend_nodes, check=CHECK) | {"user": USER}
-    ) as director:
-        yield director
 
 
 def test_another_user_is_told_whose_it_is(director: LabDirector) -> None:

@@ -5,7 +5,6 @@ import contextlib
 import grp
 import os
 import signal
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,45 +12,24 @@ from ruamel.yaml import YAML
 
 from tests.support.lab_client import Conversation, answering
 from tests.support.lab_director import (
-    CHECK,
     MARGIN,
     becomes,
-    directing,
-    require_open_checkout,
     view,
 )
 from tests.support.unprivileged import CAPABILITIES, NOT_ALLOWED, USER, as_user, status_of
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import SERVICE, web_configuration
+from xdpdirector.lab.configuration import SERVICE
 from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.system.privileges import Account
 
-pytestmark = pytest.mark.root
+pytestmark = [pytest.mark.root, pytest.mark.backends(2), pytest.mark.user(USER)]
 
 OTHER_VIP = "192.0.2.11"
 NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
-
-
-@pytest.fixture(scope="module")
-def lab(lab_factory: Callable[..., Lab]) -> Lab:
-    require_open_checkout()
-    lab = lab_factory(backends=2)
-    for host in lab.backends:
-        lab.nginx(host.name)
-    return lab
-
-
-@pytest.fixture(scope="module")
-def director(lab: Lab) -> Iterator[LabDirector]:
-    """Started by root, as the user that its configuration names."""
-    with directing(
-        lab, web_configuration(lab.topology.backend_nodes, check=CHECK) | {"user": USER}
-    ) as director:
-        yield director
 
 
 def warns_of_nothing(director: LabDirector) -> None:

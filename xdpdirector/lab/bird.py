@@ -5,13 +5,11 @@ router, which sends each flow for a VIP to one of the directors that announce it
 
 from __future__ import annotations
 
-import signal
-import subprocess
 from ipaddress import IPv4Address
 
 from xdpdirector.ha.bird import Bgp, render
 from xdpdirector.lab.host import Host
-from xdpdirector.lab.processes import Process, stop
+from xdpdirector.lab.host_daemon import HostDaemon
 from xdpdirector.lab.topology import VIP4, VIP6, Node, Topology
 from xdpdirector.model.listener import Address
 
@@ -20,33 +18,15 @@ DIRECTORS_AS, ROUTER_AS = 65001, 65000
 VIP_INTERFACE = "vips"
 
 
-class Bird:
+class Bird(HostDaemon):
     """One daemon."""
 
     def __init__(self, host: Host) -> None:
-        self._host = host
-        self._directory = host.directory(ROLE)
-        self._child: subprocess.Popen[str] | None = None
+        super().__init__(host, ROLE)
 
     def start(self, configuration: str) -> None:
-        file = self._directory / "bird.conf"
-        file.write_text(configuration)
-        self._child = self._host.popen(
-            "bird", "-f", "-c", str(file), "-s", f"{self._directory}/bird.ctl", role=ROLE
-        )
-
-    def stop(self) -> None:
-        """As `systemctl stop`: it tells its neighbours."""
-        if self._child:
-            stop(Process.of(self._child.pid), grace=10.0)
-            self._child.wait(timeout=5)
-            self._child = None
-
-    def kill(self) -> None:
-        if self._child:
-            Process.of(self._child.pid).send(signal.SIGKILL)
-            self._child.wait(timeout=5)
-            self._child = None
+        file = self.write("bird.conf", configuration)
+        self.run("bird", "-f", "-c", str(file), "-s", f"{self.directory}/bird.ctl")
 
 
 def of_director(topology: Topology, node: Node) -> str:

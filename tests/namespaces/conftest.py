@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.support.lab_director import CHECK, directing, require_open_checkout
+from tests.support.veth_pair import Pair
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
@@ -46,3 +47,10 @@ def director(request: pytest.FixtureRequest, lab: Lab) -> Iterator[LabDirector]:
         configuration["user"] = user.args[0]
     with directing(lab, configuration) as director:
         yield director
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    """Two namespaces with a cable between them."""
+    with Pair() as pair:
+        yield pair

@@ -2,7 +2,6 @@
 """The packet sockets of the LAN watch where the kernel has little memory for their filters."""
 
 import asyncio
-from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
@@ -27,12 +26,6 @@ pytestmark = pytest.mark.root
 MANY = 1000  # of each family
 STRANGER4, STRANGER6 = ip_address("192.0.2.66"), ip_address("2001:db8::66")
 DEBIAN_12, HARDLY_ANY = 20480, 256
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
 
 
 def set_memory(pair: Pair, octets: int) -> None:

@@ -2,7 +2,7 @@
 """Neighbours over the real kernel: what is watched is resolved, and each change arrives while it is fresh."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
@@ -30,12 +30,6 @@ from xdpdirector.net.garp import announcement
 pytestmark = [pytest.mark.root, pytest.mark.smoke]
 
 both_families = pytest.mark.parametrize("peer", [PEER4, PEER6], ids=["IPv4", "IPv6"])
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
 
 
 @both_families

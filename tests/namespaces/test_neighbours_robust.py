@@ -4,7 +4,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
 from ipaddress import IPv4Address
 
 import pytest
@@ -43,12 +42,6 @@ async def main():
 
 asyncio.run(main())
 """
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
 
 
 @both_families

@@ -37,12 +37,6 @@ from xdpdirector.net.vips import APART, TIMES
 pytestmark = pytest.mark.root
 
 
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
-
-
 def listen() -> socket.socket:
     """Every frame that arrives on eth0."""
     sock = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_NONBLOCK, socket.htons(ETH_P_ALL))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Other interfaces of the director do not answer ARP for VIPs, and answer as before when the last VIP is gone."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,12 +17,6 @@ from xdpdirector.model import Address
 from xdpdirector.net.vips import withdraw
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
 
 
 @pytest.fixture

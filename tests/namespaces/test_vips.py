@@ -1,8 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """VIPs on a real interface: put there, announced, and only our own taken away."""
 
-from collections.abc import Iterator
-
 import pytest
 
 from tests.support.veth_pair import (
@@ -31,12 +29,6 @@ from xdpdirector.errors import DataplaneError
 from xdpdirector.model import Address
 
 pytestmark = pytest.mark.root
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    with Pair() as pair:
-        yield pair
 
 
 @both_families

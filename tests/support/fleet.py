@@ -9,10 +9,10 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from tests.support.stage import BASE, ME, WEB1, Stage, service
+from tests.support.stage import ME, WEB1, Stage, configuration, service
 from xdpdirector.config import config_file
 from xdpdirector.control.events import Event
-from xdpdirector.model import Configuration, ServiceSpec
+from xdpdirector.model import Configuration
 from xdpdirector.model.store import StoreSpec
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import Denials, StoredDenyList
@@ -109,9 +109,5 @@ def happened(stage: FleetStage) -> list[Event]:
     return stage.director.events.since(0)[1]
 
 
-def file_of(**services: ServiceSpec) -> Configuration:
-    return BASE.model_copy(update={"services": services})
-
-
-WEB_FILE = file_of(web=service("web1", "web2"))
+WEB_FILE = configuration(web=service("web1", "web2"))
 """A configuration file with `web` on web1 and web2."""

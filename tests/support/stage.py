@@ -26,7 +26,7 @@ from xdpdirector.control.director import Director
 from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
-from xdpdirector.errors import DirectorError
+from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.health.checks import Target
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
@@ -42,6 +42,7 @@ from xdpdirector.state.denylist import (
     DenyListStore,
     SharedDenyListStore,
 )
+from xdpdirector.state.diff import Plan
 from xdpdirector.state.drains import Drain
 from xdpdirector.state.revisions import History, Revision, RevisionDraft, SharedHistory, Summary
 
@@ -53,10 +54,11 @@ HOSTS: dict[str, Address] = {f"web{number}": ip_address(f"192.0.2.{20 + number}"
 MACS = {name: bytes.fromhex("0200000000") + address.packed[-1:] for name, address in HOSTS.items()}
 FAR = ip_address("198.51.100.21")
 FAR_AWAY = Route("off-link", why=f"{FAR} is behind the gateway 192.0.2.1 on eth0")
-WEB1, WEB2 = ("web", "web1"), ("web", "web2")
+WEB1, WEB2, WEB3, MAIL3 = ("web", "web1"), ("web", "web2"), ("web", "web3"), ("mail", "web3")
 CHECK = {"type": "tcp", "port": 80}
 ME = Intent("operator")
 BASE = Configuration(interfaces=("eth0",))
+DISK_FULL = StoreError("the disk is full")
 
 
 def story(test: Callable[P, Coroutine[Any, Any, None]]) -> Callable[P, None]:
@@ -88,6 +90,25 @@ def service(*names: str, listener: str = f"{VIP}:80/tcp", **fields: Any) -> Serv
     """Of these hosts, without a check; `fields` are the model's."""
     backends = {name: backend(name) for name in names} | fields.pop("backends", {})
     return ServiceSpec.model_validate({"listeners": [listener], **fields, "backends": backends})
+
+
+def mail(*names: str, **fields: Any) -> ServiceSpec:
+    """As `service`, at the VIP's port 25."""
+    return service(*names, listener=f"{VIP}:25/tcp", **fields)
+
+
+def configuration(**services: ServiceSpec) -> Configuration:
+    return BASE.model_copy(update={"services": services})
+
+
+CHANGED = configuration(
+    web=service("web1", "web3", scheduler="rr", timeouts={"tcp": "60s"}), mail=mail("web2", on_empty="drop")
+)
+"""`web` with another scheduler, time-out and backend than that of `web_stage`, and a new service."""
+
+
+def differences(plan: Plan) -> list[tuple[str, str]]:
+    return [(each.action, each.pointer) for each in plan.changes]
 
 
 class FakeChecks:
@@ -294,6 +315,10 @@ class Stage:
         """As the plane was told last."""
         return next(member for member in self.plane.plans[key[0]].members if member.name == key[1])
 
+    def accepting(self, name: str = "web") -> list[str]:
+        """The service's backends that take new connections."""
+        return [member.name for member in self.plane.plans[name].members if member.accepts]
+
     def wanted(self) -> dict[str, ServiceSpec]:
         return dict(self.reconciler.services)
 
@@ -305,3 +330,13 @@ class Stage:
             set(self.checks.running),
             set(self.neighbours.watched),
         )
+
+
+def web_stage(**fields: Any) -> Stage:
+    """A director with the service `web` on web1 and web2; `fields` are the service's."""
+    return Stage(web=service("web1", "web2", **fields))
+
+
+def web_and_mail_stage(plane: FakePlane | None = None) -> Stage:
+    """`web` on web1 and web2, `mail` on web3; all are checked."""
+    return Stage(plane, web=service("web1", "web2", check=CHECK), mail=mail("web3", check=CHECK))

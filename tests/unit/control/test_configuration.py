@@ -9,6 +9,8 @@ import pytest
 
 import tests.support.stage as s
 from tests.support.stage import (
+    CHANGED,
+    DISK_FULL,
     HOSTS,
     ME,
     OTHER_VIP,
@@ -16,7 +18,11 @@ from tests.support.stage import (
     WEB1,
     WEB2,
     Stage,
+    configuration,
+    differences,
+    mail,
     story,
+    web_stage,
 )
 from xdpdirector.errors import (
     CapacityError,
@@ -26,33 +32,11 @@ from xdpdirector.errors import (
     StoreError,
 )
 from xdpdirector.health.checks import CheckImpossible
-from xdpdirector.model import AdminState, Configuration, ServiceSpec
+from xdpdirector.model import AdminState, Configuration
 from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
-from xdpdirector.state.diff import Affected, Missing, Plan
+from xdpdirector.state.diff import Affected, Missing
 
-FULL = StoreError("the disk is full")
-
-
-def wanted(**services: ServiceSpec) -> Configuration:
-    return Configuration(interfaces=("eth0",), services=services)
-
-
-def mail(*names: str, **fields: Any) -> ServiceSpec:
-    return s.service(*names, listener=f"{VIP}:25/tcp", **fields)
-
-
-def two(**fields: Any) -> Stage:
-    return Stage(web=s.service("web1", "web2", **fields))
-
-
-def told(plan: Plan) -> list[tuple[str, str]]:
-    return [(each.action, each.pointer) for each in plan.changes]
-
-
-CHANGED = wanted(
-    web=s.service("web1", "web3", scheduler="rr", timeouts={"tcp": "60s"}), mail=mail("web2", on_empty="drop")
-)
 WHAT_CHANGES = [
     ("added", "/services/mail"),
     ("changed", "/services/web/scheduler"),
@@ -64,12 +48,12 @@ WHAT_CHANGES = [
 
 @story
 async def test_a_plan_names_each_difference_and_changes_nothing() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         before = stage.shown()
 
         plan = await stage.director.configuration.apply(CHANGED, intent=ME, dry_run=True)
 
-        assert told(plan) == WHAT_CHANGES
+        assert differences(plan) == WHAT_CHANGES
         scheduler = plan.changes[1]
         assert (scheduler.before, scheduler.after) == ("wlc", "rr")
         assert plan.changes[3].before["address"] == "192.0.2.22"
@@ -88,11 +72,11 @@ async def test_a_plan_says_what_the_servers_do_not_have_yet() -> None:
         check=s.CHECK,
         backends={"web3": s.backend("web3", admin="maintenance")},
     )
-    async with two(check=s.CHECK) as stage:
+    async with web_stage(check=s.CHECK) as stage:
         stage.checks.failures[HOSTS["web2"], OTHER_VIP] = "nothing listens there"
         before = stage.shown()
 
-        plan = await stage.director.configuration.apply(wanted(web=both), intent=ME, dry_run=True)
+        plan = await stage.director.configuration.apply(configuration(web=both), intent=ME, dry_run=True)
 
         assert plan.missing == (
             Missing(service="web", backend="web2", address=OTHER_VIP, why="nothing listens there"),
@@ -106,16 +90,16 @@ async def test_a_plan_says_what_the_servers_do_not_have_yet() -> None:
 @story
 async def test_a_plan_asks_backends_that_would_be_new_and_follows_them_no_longer() -> None:
     mails = mail("web3", check={"type": "smtp"})
-    async with two(check=s.CHECK) as stage:
+    async with web_stage(check=s.CHECK) as stage:
         stage.checks.failures[HOSTS["web3"], VIP] = "nothing listens there"
 
         plan = await stage.director.configuration.apply(
-            wanted(web=s.service("web1", "web2", check=s.CHECK), mail=mails), intent=ME, dry_run=True
+            configuration(web=s.service("web1", "web2", check=s.CHECK), mail=mails), intent=ME, dry_run=True
         )
 
         assert [(each.service, each.backend) for each in plan.missing] == [("mail", "web3")]
         assert stage.neighbours.watched == {HOSTS["web1"], HOSTS["web2"]}
-        done = await stage.director.configuration.apply(wanted(mail=mails), intent=ME)
+        done = await stage.director.configuration.apply(configuration(mail=mails), intent=ME)
         assert done.missing == ()
 
 
@@ -128,11 +112,11 @@ async def test_a_plan_asks_backends_that_would_be_new_and_follows_them_no_longer
 )
 @story
 async def test_what_cannot_be_asked_is_told_as_that(error: Exception, why: str) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.checks.broken = error
 
         plan = await stage.director.configuration.apply(
-            wanted(web=s.service("web1", check=s.CHECK)), intent=ME, dry_run=True
+            configuration(web=s.service("web1", check=s.CHECK)), intent=ME, dry_run=True
         )
 
         assert [each.why for each in plan.missing] == [why]
@@ -140,10 +124,10 @@ async def test_what_cannot_be_asked_is_told_as_that(error: Exception, why: str) 
 
 @story
 async def test_a_plan_that_is_done_is_in_plane_and_store() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         plan = await stage.director.configuration.apply(CHANGED, intent=Intent("me", "because"))
 
-        assert told(plan) == WHAT_CHANGES
+        assert differences(plan) == WHAT_CHANGES
         assert (plan.dry_run, plan.revision) == (False, 1)
         assert stage.wanted() == CHANGED.services
         assert {name: {m.name for m in p.members} for name, p in stage.plane.plans.items()} == {
@@ -157,7 +141,7 @@ async def test_a_plan_that_is_done_is_in_plane_and_store() -> None:
 
 @story
 async def test_what_changes_nothing_makes_no_revision_and_touches_no_map() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         applied = list(stage.plane.applied)
 
         plan = await stage.director.configuration.apply(stage.director.configuration.document(), intent=ME)
@@ -173,7 +157,7 @@ async def test_only_what_differs_is_brought_to_the_plane() -> None:
         applied = len(stage.plane.applied)
 
         await stage.director.configuration.apply(
-            wanted(web=s.service("web1", "web3"), mail=mail("web2")), intent=ME
+            configuration(web=s.service("web1", "web3"), mail=mail("web2")), intent=ME
         )
 
         assert {*stage.plane.applied[applied:]} == {"web"}  # again when its backends are checked
@@ -181,31 +165,34 @@ async def test_only_what_differs_is_brought_to_the_plane() -> None:
 
 RUNNING = {WEB1: 5, WEB2: 7}
 AFFECTED: dict[str, tuple[Configuration, list[tuple[str, int, bool, str]]]] = {
-    "a removed backend": (wanted(web=s.service("web1")), [("web2", 7, True, "the backend is removed")]),
+    "a removed backend": (
+        configuration(web=s.service("web1")),
+        [("web2", 7, True, "the backend is removed")],
+    ),
     "a removed service": (
-        wanted(),
+        configuration(),
         [("web1", 5, True, "the service is removed"), ("web2", 7, True, "the service is removed")],
     ),
     "a backend that moves": (
-        wanted(web=s.service("web1", backends={"web2": s.backend("web4")})),
+        configuration(web=s.service("web1", backends={"web2": s.backend("web4")})),
         [("web2", 7, True, "the backend moves to 192.0.2.24")],
     ),
     "maintenance": (
-        wanted(web=s.service("web1", backends={"web2": s.backend("web2", admin="maintenance")})),
+        configuration(web=s.service("web1", backends={"web2": s.backend("web2", admin="maintenance")})),
         [("web2", 7, True, "the backend goes into maintenance")],
     ),
     "another listener": (
-        wanted(web=s.service("web1", "web2", listener=f"{VIP}:8080/tcp")),
+        configuration(web=s.service("web1", "web2", listener=f"{VIP}:8080/tcp")),
         [
             ("web1", 5, False, f"no listener any more: {VIP}:80/tcp"),
             ("web2", 7, False, f"no listener any more: {VIP}:80/tcp"),
         ],
     ),
     "a drain": (
-        wanted(web=s.service("web1", backends={"web2": s.backend("web2", admin="drain")})),
+        configuration(web=s.service("web1", backends={"web2": s.backend("web2", admin="drain")})),
         [],
     ),
-    "weights": (wanted(web=s.service("web2", backends={"web1": s.backend("web1", weight=9)})), []),
+    "weights": (configuration(web=s.service("web2", backends={"web1": s.backend("web1", weight=9)})), []),
 }
 
 
@@ -216,7 +203,7 @@ AFFECTED: dict[str, tuple[Configuration, list[tuple[str, int, bool, str]]]] = {
 async def test_a_plan_counts_whom_it_cuts_off(
     document: Configuration, affected: list[tuple[str, int, bool, str]]
 ) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = dict(RUNNING)
 
         plan = await stage.director.configuration.apply(document, intent=ME, dry_run=True)
@@ -243,13 +230,13 @@ async def test_a_plan_counts_whom_it_cuts_off(
 async def test_a_ring_does_not_know_all_that_it_cuts_off(
     scheduler: str, state: dict[str, Any], told: bool
 ) -> None:
-    async with two(scheduler=scheduler) as stage:
+    async with web_stage(scheduler=scheduler) as stage:
         stage.plane.packets[WEB2] = 100
         stage.plane.unsettled = state.get("unsettled", set())
         if "admin" in state:
             await stage.director.drains.set_admin(*WEB2, AdminChange(state["admin"]), intent=ME)
 
-        plan = await stage.director.configuration.apply(wanted(), intent=ME, dry_run=True)
+        plan = await stage.director.configuration.apply(configuration(), intent=ME, dry_run=True)
 
         assert [(each.backend, each.connections, each.exact) for each in plan.affected] == (
             [("web2", 0, False)] if told else []
@@ -263,17 +250,17 @@ REFUSED: dict[str, tuple[Configuration, type[DirectorError], str]] = {
         "/interfaces",
     ),
     "another size of a ring": (
-        wanted(web=s.service("web1", scheduler="mh", ring_slots=251)),
+        configuration(web=s.service("web1", scheduler="mh", ring_slots=251)),
         ConflictError,
         "/services/web/ring_slots",
     ),
     "another hash of a ring": (
-        wanted(web=s.service("web1", scheduler="sh")),
+        configuration(web=s.service("web1", scheduler="sh")),
         ConflictError,
         "/services/web/scheduler",
     ),
     "another network": (
-        wanted(web=s.service(scheduler="mh", backends={"far": {"address": str(s.FAR)}})),
+        configuration(web=s.service(scheduler="mh", backends={"far": {"address": str(s.FAR)}})),
         InvalidRequestError,
         "/services/web/backends/far/address",
     ),
@@ -288,7 +275,7 @@ REFUSED: dict[str, tuple[Configuration, type[DirectorError], str]] = {
 async def test_what_cannot_be_is_refused_and_changes_nothing(
     document: Configuration, kind: type[DirectorError], place: str, dry_run: bool
 ) -> None:
-    async with two(scheduler="mh") as stage:
+    async with web_stage(scheduler="mh") as stage:
         before = stage.shown()
 
         with pytest.raises(kind) as caught:
@@ -302,12 +289,12 @@ async def test_what_cannot_be_is_refused_and_changes_nothing(
 @pytest.mark.parametrize("trouble", ["room", "full"])
 @story
 async def test_what_the_plane_or_the_store_refuses_is_taken_back(trouble: str) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         before = stage.shown()
         if trouble == "room":
             stage.plane.room = 2
         else:
-            stage.history.full = FULL
+            stage.history.full = DISK_FULL
 
         with pytest.raises((CapacityError, StoreError)):
             await stage.director.configuration.apply(CHANGED, intent=ME)
@@ -319,15 +306,15 @@ async def test_what_the_plane_or_the_store_refuses_is_taken_back(trouble: str) -
 
 @story
 async def test_a_drain_stays_where_the_document_states_no_admin_state() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.MAINTENANCE), intent=ME)
 
         await stage.director.configuration.apply(
-            wanted(web=s.service("web1", "web2", on_empty="drop")), intent=ME
+            configuration(web=s.service("web1", "web2", on_empty="drop")), intent=ME
         )
         kept = stage.wanted()["web"].backends["web1"].admin
         stated = s.service("web2", backends={"web1": s.backend("web1", admin="enabled")})
-        await stage.director.configuration.apply(wanted(web=stated), intent=ME)
+        await stage.director.configuration.apply(configuration(web=stated), intent=ME)
 
         assert kept is AdminState.MAINTENANCE
         assert stage.wanted()["web"].backends["web1"].admin is AdminState.ENABLED
@@ -335,9 +322,9 @@ async def test_a_drain_stays_where_the_document_states_no_admin_state() -> None:
 
 @story
 async def test_a_document_that_drains_begins_a_drain() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = dict(RUNNING)
-        document = wanted(web=s.service("web2", backends={"web1": s.backend("web1", admin="drain")}))
+        document = configuration(web=s.service("web2", backends={"web1": s.backend("web1", admin="drain")}))
 
         await stage.director.configuration.apply(document, intent=ME)
 
@@ -360,8 +347,8 @@ async def test_a_document_that_drains_begins_a_drain() -> None:
 
 @story
 async def test_a_store_in_trouble_is_a_warning_until_it_is_well() -> None:
-    async with two() as stage:
-        stage.history.full = FULL
+    async with web_stage() as stage:
+        stage.history.full = DISK_FULL
         with pytest.raises(StoreError):
             await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
         warned = stage.director.readiness()
@@ -375,7 +362,7 @@ async def test_a_store_in_trouble_is_a_warning_until_it_is_well() -> None:
 
 @story
 async def test_what_the_archive_notes_is_a_warning() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.history.notes = ("the database was damaged",)
 
         assert stage.director.readiness().warnings == ("the database was damaged",)
@@ -384,7 +371,7 @@ async def test_what_the_archive_notes_is_a_warning() -> None:
 @story
 async def test_the_deny_list_is_no_part_of_the_document() -> None:
     guarded = Configuration(interfaces=("eth0",), guard={"deny": [{"prefix": "203.0.113.0/24"}]})
-    async with two() as stage:
+    async with web_stage() as stage:
         await stage.director.guard.replace(guarded.guard.deny, intent=ME)
 
         assert stage.director.configuration.document().guard.deny == ()
@@ -392,5 +379,5 @@ async def test_the_deny_list_is_no_part_of_the_document() -> None:
             await stage.director.configuration.apply(guarded, intent=ME)
 
         assert refusal.value.pointer == "/guard"
-        await stage.director.configuration.apply(wanted(), intent=ME)
+        await stage.director.configuration.apply(configuration(), intent=ME)
         assert stage.director.guard.denied() == [guarded.guard.deny[0].prefix]

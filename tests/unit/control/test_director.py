@@ -14,12 +14,14 @@ import pytest
 
 import tests.support.stage as s
 from tests.support.stage import (
+    DISK_FULL,
     ME,
     VIP,
     WEB1,
     WEB2,
     Stage,
     story,
+    web_stage,
 )
 from xdpdirector.control.director import Director
 from xdpdirector.dataplane.service_plan import MemberPlan, State
@@ -37,7 +39,6 @@ from xdpdirector.sync.status import NoSync
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
 
-FULL = StoreError("the disk is full")
 FINDING = Finding(
     kind=FindingKind.DUPLICATE_VIP,
     subject=str(VIP),
@@ -67,15 +68,10 @@ CHANGES: dict[str, Change] = {
 every_change = pytest.mark.parametrize("change", [pytest.param(c, id=name) for name, c in CHANGES.items()])
 
 
-def two(**fields: Any) -> Stage:
-    """A director with the service `web` of web1 and web2."""
-    return Stage(web=s.service("web1", "web2", **fields))
-
-
 @asynccontextmanager
 async def checked_and_up() -> AsyncIterator[Stage]:
     """The same, checked and running; both are up."""
-    async with two(check=s.CHECK) as stage:
+    async with web_stage(check=s.CHECK) as stage:
         stage.checks.say(WEB1, Operational.UP)
         stage.checks.say(WEB2, Operational.UP)
         await s.until(lambda: stage.member(WEB1).accepts and stage.member(WEB2).accepts)
@@ -88,7 +84,7 @@ async def checked_and_up() -> AsyncIterator[Stage]:
 @every_change
 @story
 async def test_a_change_is_in_plane_and_store_when_it_returns(change: Change) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         before = stage.wanted()
 
         await change(stage.director)
@@ -112,7 +108,7 @@ class WaitingSync(NoSync):
 
 @story
 async def test_a_director_without_its_peers_connections_is_not_ready() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         assert stage.director.readiness().ready
         stage.director.sync = WaitingSync()
         assert not stage.director.readiness().ready
@@ -133,7 +129,7 @@ async def test_what_was_made_is_answered() -> None:
 
 @story
 async def test_vips_follow_the_listeners() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         await stage.director.create_service("mail", s.service(listener="192.0.2.11:25/tcp"), intent=ME)
         both = stage.vips.wanted
         await stage.director.delete_service("web", intent=ME)
@@ -150,7 +146,7 @@ async def test_vips_follow_the_listeners() -> None:
 async def test_what_cannot_be_stored_is_taken_back(change: Change) -> None:
     async with checked_and_up() as stage:
         before = stage.shown()
-        stage.history.full = FULL
+        stage.history.full = DISK_FULL
 
         with pytest.raises(StoreError):
             await change(stage.director)
@@ -189,7 +185,7 @@ CUTTING: dict[str, Change] = {
 @pytest.mark.parametrize("change", [pytest.param(c, id=name) for name, c in CUTTING.items()])
 @story
 async def test_nobody_is_cut_off_before_the_change_is_stored(change: Change) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active[WEB1] = 3
         seen: list[MemberPlan] = []
         stage.history.before_writing = lambda: seen.append(stage.member(WEB1))
@@ -202,7 +198,7 @@ async def test_nobody_is_cut_off_before_the_change_is_stored(change: Change) -> 
 @story
 async def test_what_cannot_be_finished_is_told_and_tried_again() -> None:
     """The store has it by then: taking it back would be another change."""
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.history.before_writing = lambda: setattr(
             stage.plane, "broken", OSError(5, "Input/output error")
         )
@@ -223,7 +219,7 @@ async def test_what_cannot_be_finished_is_told_and_tried_again() -> None:
 async def test_taking_back_keeps_since_and_restarts_no_other_check() -> None:
     async with checked_and_up() as stage:
         since = [stage.director.backend(*key).since for key in (WEB1, WEB2)]
-        stage.history.full = FULL
+        stage.history.full = DISK_FULL
 
         with pytest.raises(StoreError):
             await CHANGES["move a backend"](stage.director)
@@ -234,7 +230,7 @@ async def test_taking_back_keeps_since_and_restarts_no_other_check() -> None:
 
 @story
 async def test_a_plane_that_refuses_everything_is_a_problem_until_it_is_mended() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         before = stage.shown()
         stage.plane.broken = OSError(28, "No space left on device")
 
@@ -263,7 +259,7 @@ async def test_changes_come_one_after_the_other() -> None:
 @every_change
 @story
 async def test_a_change_waits_for_another_that_is_under_way(change: Change) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         before = stage.shown()
         async with stage.reconciler.lock:
             changing = asyncio.ensure_future(change(stage.director))
@@ -284,7 +280,7 @@ async def test_a_change_waits_for_another_that_is_under_way(change: Change) -> N
 
 @story
 async def test_a_persistent_ring_records_all_its_connections() -> None:
-    async with two(scheduler="sh", persistence={}) as stage:
+    async with web_stage(scheduler="sh", persistence={}) as stage:
         stage.plane.packets[WEB1] = 5
 
         await stage.director.drains.delete_backend("web", "web1", intent=ME)
@@ -319,7 +315,7 @@ async def test_a_service_that_loses_its_check_is_no_longer_checked() -> None:
 
 @story
 async def test_the_file_that_was_taken_in_is_stored_with_its_services() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.director.take_in("digest", stage.wanted())
 
         [revision] = stage.history.revisions
@@ -335,8 +331,8 @@ async def test_the_file_that_was_taken_in_is_stored_with_its_services() -> None:
 async def test_what_could_not_be_stored_is_stored_later_beside_the_loop() -> None:
     """It waits for the disk."""
     writers: list[int] = []
-    async with two() as stage:
-        stage.history.full = FULL
+    async with web_stage() as stage:
+        stage.history.full = DISK_FULL
         stage.director.take_in("digest", stage.wanted())
         assert stage.director.readiness().warnings == ("changes are refused: the disk is full",)
         stage.history.before_writing = lambda: writers.append(threading.get_ident())
@@ -351,7 +347,7 @@ async def test_what_could_not_be_stored_is_stored_later_beside_the_loop() -> Non
 
 @story
 async def test_statistics_have_every_service_and_backend() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.packets = {WEB1: 2, WEB2: 3}
         stage.plane.active = {WEB1: 1}
 
@@ -364,7 +360,7 @@ async def test_statistics_have_every_service_and_backend() -> None:
 
 @story
 async def test_it_is_not_ready_while_an_interface_lacks_the_program() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.carriers.troubles = ["interface eth0 does not carry the packet program: it will soon"]
 
         readiness = stage.director.readiness()
@@ -375,7 +371,7 @@ async def test_it_is_not_ready_while_an_interface_lacks_the_program() -> None:
 
 @story
 async def test_what_is_wrong_with_the_network_is_a_warning() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.lan.findings = (FINDING,)
 
         readiness = stage.director.readiness()
@@ -386,7 +382,7 @@ async def test_what_is_wrong_with_the_network_is_a_warning() -> None:
 
 @story
 async def test_who_waits_for_a_drain_is_told_when_the_daemon_stops() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active[WEB1] = 1
         await stage.director.drains.set_admin("web", "web1", AdminChange(AdminState.DRAIN), intent=ME)
         waiting = asyncio.create_task(stage.director.drains.wait_drained("web", "web1", 60.0))

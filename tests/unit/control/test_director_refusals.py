@@ -16,6 +16,7 @@ from tests.support.stage import (
     WEB1,
     Stage,
     story,
+    web_stage,
 )
 from xdpdirector.control.director import Director
 from xdpdirector.errors import (
@@ -28,11 +29,6 @@ from xdpdirector.model.status import Operational
 from xdpdirector.state.admin_change import AdminChange
 
 Change = Callable[[Director], Coroutine[Any, Any, object]]
-
-
-def two(**fields: Any) -> Stage:
-    """A director with the service `web` of web1 and web2."""
-    return Stage(web=s.service("web1", "web2", **fields))
 
 
 @pytest.mark.parametrize(
@@ -71,7 +67,7 @@ def two(**fields: Any) -> Stage:
 )
 @story
 async def test_a_backend_on_another_network_is_refused(change: Change, pointer: str) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         before = stage.shown()
 
         with pytest.raises(InvalidRequestError, match="behind the gateway") as caught:
@@ -95,7 +91,7 @@ async def test_a_network_that_went_away_does_not_forbid_other_changes() -> None:
 
 @story
 async def test_a_listener_that_is_taken_is_a_conflict_that_names_both() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         with pytest.raises(ConflictError, match=rf"{VIP}:80/tcp .*'web'.*'shop'") as caught:
             await stage.director.create_service("shop", s.service("web3"), intent=ME)
 
@@ -127,7 +123,7 @@ async def test_a_listener_that_is_taken_is_a_conflict_that_names_both() -> None:
 )
 @story
 async def test_what_does_not_exist_is_not_found(change: Change) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         with pytest.raises(NotFoundError, match=r"'mail'|'web3'"):
             await change(stage.director)
 
@@ -155,7 +151,7 @@ async def test_what_does_not_exist_is_not_found(change: Change) -> None:
 async def test_a_busy_backend_is_deleted_by_force_only(
     scheduler: str, state: dict[str, Any], refused: str | None
 ) -> None:
-    async with two(scheduler=scheduler) as stage:
+    async with web_stage(scheduler=scheduler) as stage:
         stage.plane.unsettled = state.get("unsettled", set())
         for field in ("active", "packets"):
             getattr(stage.plane, field)[WEB1] = state.get(field, 0)
@@ -198,7 +194,7 @@ async def go_down(stage: Stage) -> None:
 async def test_a_ring_backend_that_serves_nobody_can_be_deleted(
     scheduler: str, quiet: Callable[[Stage], Any]
 ) -> None:
-    async with two(scheduler=scheduler, check=s.CHECK) as stage:
+    async with web_stage(scheduler=scheduler, check=s.CHECK) as stage:
         stage.plane.packets[WEB1] = 5
         await quiet(stage)
 

@@ -10,44 +10,28 @@ import pytest
 import tests.support.stage as s
 from tests.support.fake_plane import FakePlane
 from tests.support.stage import (
+    DISK_FULL,
     ME,
     VIP,
     WEB1,
     WEB2,
     Stage,
+    configuration,
+    differences,
+    mail,
     story,
+    web_stage,
 )
 from xdpdirector.control.configuration import initial_state
 from xdpdirector.errors import (
     ConfigurationError,
     ConflictError,
     DirectorError,
-    StoreError,
 )
-from xdpdirector.model import AdminState, Configuration, ServiceSpec
+from xdpdirector.model import AdminState, Configuration
 from xdpdirector.state.admin_change import AdminChange
-from xdpdirector.state.diff import Plan
-
-FULL = StoreError("the disk is full")
-
 
 OLD, NEW = "digest of the old file", "digest of the new file"
-
-
-def wanted(**services: ServiceSpec) -> Configuration:
-    return Configuration(interfaces=("eth0",), services=services)
-
-
-def mail(*names: str, **fields: Any) -> ServiceSpec:
-    return s.service(*names, listener=f"{VIP}:25/tcp", **fields)
-
-
-def two(**fields: Any) -> Stage:
-    return Stage(web=s.service("web1", "web2", **fields))
-
-
-def told(plan: Plan) -> list[tuple[str, str]]:
-    return [(each.action, each.pointer) for each in plan.changes]
 
 
 RUNNING = {WEB1: 5, WEB2: 7}
@@ -55,14 +39,14 @@ RUNNING = {WEB1: 5, WEB2: 7}
 
 @story
 async def test_the_file_is_taken_in_again() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
         await stage.director.drains.set_admin(*WEB1, AdminChange(AdminState.DRAIN), intent=ME)
 
-        plan = await stage.director.configuration.reload(wanted(web=s.service("web1", "web3")), NEW)
+        plan = await stage.director.configuration.reload(configuration(web=s.service("web1", "web3")), NEW)
 
-        assert told(plan) == [
+        assert differences(plan) == [
             ("removed", "/services/web/backends/web2"),
             ("added", "/services/web/backends/web3"),
         ]
@@ -75,11 +59,11 @@ async def test_the_file_is_taken_in_again() -> None:
 
 @story
 async def test_a_file_that_says_the_same_changes_nothing() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.patch_backend("web", "web1", {"weight": 9}, intent=ME)
 
-        plan = await stage.director.configuration.reload(wanted(web=s.service("web1", "web2")), OLD)
+        plan = await stage.director.configuration.reload(configuration(web=s.service("web1", "web2")), OLD)
 
         assert plan.changes == ()
         assert len(stage.history.revisions) == 2
@@ -87,12 +71,12 @@ async def test_a_file_that_says_the_same_changes_nothing() -> None:
 
 @story
 async def test_what_needs_a_restart_is_a_warning() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         file = Configuration(interfaces=("eth0", "eth1"), services={"web": s.service("web1")})
 
         await stage.director.configuration.reload(file, NEW)
         warned = stage.director.readiness()
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), OLD)
+        await stage.director.configuration.reload(configuration(web=s.service("web1")), OLD)
 
         assert warned.ready
         assert warned.warnings == (
@@ -103,14 +87,14 @@ async def test_what_needs_a_restart_is_a_warning() -> None:
 
 @story
 async def test_a_file_that_contradicts_what_was_made_since_is_refused_whole() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
         before = stage.shown()
 
         with pytest.raises(ConfigurationError, match="made through the API"):
             await stage.director.configuration.reload(
-                wanted(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp")), NEW
+                configuration(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp")), NEW
             )
 
         assert stage.shown() == before
@@ -118,11 +102,13 @@ async def test_a_file_that_contradicts_what_was_made_since_is_refused_whole() ->
 
 @story
 async def test_a_backend_that_left_the_file_drains_and_goes() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = dict(RUNNING)
         stage.director.take_in(OLD, stage.wanted())
 
-        plan = await stage.director.configuration.reload(wanted(web=s.service("web1", on_empty="drop")), NEW)
+        plan = await stage.director.configuration.reload(
+            configuration(web=s.service("web1", on_empty="drop")), NEW
+        )
 
         assert plan.affected == ()
         assert not stage.member(WEB2).accepts
@@ -138,10 +124,10 @@ async def test_a_backend_that_left_the_file_drains_and_goes() -> None:
 
 @story
 async def test_a_backend_that_left_the_file_stays_when_somebody_enables_it() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = dict(RUNNING)
         stage.director.take_in(OLD, stage.wanted())
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
+        await stage.director.configuration.reload(configuration(web=s.service("web1")), NEW)
 
         await stage.director.drains.set_admin(*WEB2, AdminChange(AdminState.ENABLED), intent=ME)
         stage.plane.active[WEB2] = 0
@@ -153,10 +139,10 @@ async def test_a_backend_that_left_the_file_stays_when_somebody_enables_it() -> 
 @pytest.mark.parametrize("on_deadline", ["keep", "cut"])
 @story
 async def test_a_deadline_for_what_left_the_file_ends_it(on_deadline: Literal["keep", "cut"]) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = dict(RUNNING)
         stage.director.take_in(OLD, stage.wanted())
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
+        await stage.director.configuration.reload(configuration(web=s.service("web1")), NEW)
 
         await stage.director.drains.set_admin(
             *WEB2, AdminChange(AdminState.DRAIN, deadline=0.0, on_deadline=on_deadline), intent=ME
@@ -173,7 +159,7 @@ async def test_a_service_that_left_the_file_goes_with_its_last_connection() -> N
         stage.plane.active = dict(RUNNING)
         stage.director.take_in(OLD, stage.wanted())
 
-        await stage.director.configuration.reload(wanted(mail=mail("web2")), NEW)
+        await stage.director.configuration.reload(configuration(mail=mail("web2")), NEW)
 
         assert set(stage.wanted()["web"].backends) == {"web1", "web2"}
         stage.plane.active[WEB1] = 0
@@ -184,12 +170,12 @@ async def test_a_service_that_left_the_file_goes_with_its_last_connection() -> N
 
 @story
 async def test_a_ring_that_left_the_file_waits_for_what_it_has_no_record_of() -> None:
-    async with two(scheduler="sh") as stage:
+    async with web_stage(scheduler="sh") as stage:
         stage.plane.packets[WEB2] = 1
         stage.plane.unsettled = {"web"}
         stage.director.take_in(OLD, stage.wanted())
 
-        await stage.director.configuration.reload(wanted(web=s.service("web1", scheduler="sh")), NEW)
+        await stage.director.configuration.reload(configuration(web=s.service("web1", scheduler="sh")), NEW)
         await stage.director.drains.remove_drained()
 
         assert stage.wanted()["web"].backends["web2"].admin is AdminState.DRAIN
@@ -221,14 +207,14 @@ async def test_a_file_has_to_keep_what_a_change_by_the_api_has_to_keep(
         if way == "at run time":
             if kind:
                 with pytest.raises(kind, match=why):
-                    await stage.director.configuration.reload(wanted(web=file), NEW)
+                    await stage.director.configuration.reload(configuration(web=file), NEW)
             else:
-                await stage.director.configuration.reload(wanted(web=file), NEW)
+                await stage.director.configuration.reload(configuration(web=file), NEW)
             assert stage.wanted() == {"web": was if kind else file}
             return
 
         plane = stage.plane if way == "at a start" else FakePlane()
-        begun = initial_state(stage.history, wanted(web=file), NEW, plane)
+        begun = initial_state(stage.history, configuration(web=file), NEW, plane)
 
         keeps = kind is not None and way == "at a start"
         assert begun.services == {"web": was if keeps else file}
@@ -239,10 +225,10 @@ async def test_a_file_has_to_keep_what_a_change_by_the_api_has_to_keep(
 @story
 async def test_a_start_goes_on_with_what_was_stored_when_the_file_cannot_be_taken_in() -> None:
     """Whoever restarts it, health has to be checked."""
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.director.take_in(OLD, stage.wanted())
         await stage.director.create_service("ftp", s.service(listener=f"{VIP}:21/tcp"), intent=ME)
-        contradiction = wanted(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp"))
+        contradiction = configuration(web=s.service(), other=s.service(listener=f"{VIP}:21/tcp"))
 
         begun = initial_state(stage.history, contradiction, NEW, stage.plane)
 
@@ -253,12 +239,12 @@ async def test_a_start_goes_on_with_what_was_stored_when_the_file_cannot_be_take
 
 @story
 async def test_what_left_the_file_goes_on_leaving_over_a_restart() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = dict(RUNNING)
         stage.director.take_in(OLD, stage.wanted())
-        await stage.director.configuration.reload(wanted(web=s.service("web1")), NEW)
+        await stage.director.configuration.reload(configuration(web=s.service("web1")), NEW)
         history, plane = stage.history, stage.plane
-    document = wanted(web=s.service("web1", on_empty="drop"))
+    document = configuration(web=s.service("web1", on_empty="drop"))
     begun = initial_state(history, document, "digest of a third file", plane)
     async with Stage(plane, kept=(history, stage.denials), **begun.services) as again:
         again.director.take_in("digest of a third file", document.services, begun.leaving)
@@ -271,8 +257,8 @@ async def test_what_left_the_file_goes_on_leaving_over_a_restart() -> None:
 
 @story
 async def test_a_file_that_could_not_be_stored_is_stored_when_the_store_is_well() -> None:
-    async with two() as stage:
-        stage.history.full = FULL
+    async with web_stage() as stage:
+        stage.history.full = DISK_FULL
         stage.director.take_in(NEW, stage.wanted())
         nothing = list(stage.history.revisions)
 

@@ -17,14 +17,19 @@ from tests.support.fleet import (
     agreed,
     director,
     directors,
-    file_of,
     happened,
     has_merged,
     heavier,
     is_new,
     weight,
 )
-from tests.support.stage import ME, VIP, WEB1, story
+from tests.support.stage import (
+    ME,
+    VIP,
+    WEB1,
+    configuration,
+    story,
+)
 from xdpdirector.errors import ConflictError, StaleError, StoreError
 from xdpdirector.model import AdminState
 from xdpdirector.model.status import Operational
@@ -119,12 +124,14 @@ async def test_one_who_joins_takes_the_fleets_services_and_not_its_files(
     async with director(spec, tmp_path, "first", WEB_FILE) as first:
         await agreed([first], is_new)
         await heavier(first)
-        other = file_of(web=s.service("web1", "web2"), mail=s.service("web3", listener="192.0.2.10:25/tcp"))
+        other = configuration(
+            web=s.service("web1", "web2"), mail=s.service("web3", listener="192.0.2.10:25/tcp")
+        )
         async with director(spec, tmp_path, "second", other) as second:
             await agreed([second], lambda one: weight(one) == 2)
             assert second.wanted().keys() == {"web"}
             # What changes in its file later is merged, and is the fleet's.
-            later = file_of(**other.services, ftp=s.service("web4", listener="192.0.2.10:21/tcp"))
+            later = configuration(**other.services, ftp=s.service("web4", listener="192.0.2.10:21/tcp"))
             await agreed([second], lambda one: one.store.file() is not None)
             await second.director.configuration.reload(later, "later")
             await agreed([first, second], lambda one: one.wanted().keys() == {"web", "ftp"})
@@ -187,7 +194,7 @@ async def test_a_backend_that_left_the_file_goes_when_no_director_has_its_connec
         await agreed([one, two], has_merged)
         for each in (one, two):
             each.plane.active[WEB1] = 3
-        await one.director.configuration.reload(file_of(web=s.service("web2")), "without web1")
+        await one.director.configuration.reload(configuration(web=s.service("web2")), "without web1")
         await agreed([one, two], lambda each: weight(each) and each.director.backend(*WEB1).drain)
         one.plane.active[WEB1] = 0
         await agreed([two], lambda each: left_at(each, "d1") == {"web/web1": 0})

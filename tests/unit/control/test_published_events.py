@@ -14,8 +14,8 @@ from tests.support.stage import (
     VIP,
     WEB1,
     WEB2,
-    Stage,
     story,
+    web_stage,
 )
 from xdpdirector.control.director import Director
 from xdpdirector.control.events import Events
@@ -33,10 +33,6 @@ REPLACED = AttachmentView(interface="eth0", mode="native", program_id=8)
 
 def told(events: Events) -> list[tuple[str, str, str]]:
     return [(event.kind, event.subject, event.text) for event in events.since(0)[1]]
-
-
-def two(**fields: Any) -> Stage:
-    return Stage(web=s.service("web1", "web2", **fields))
 
 
 CHANGES: list[tuple[str, Change, list[tuple[str, str, str]]]] = [
@@ -95,7 +91,7 @@ CHANGES: list[tuple[str, Change, list[tuple[str, str, str]]]] = [
 @story
 async def test_a_change_is_told(change: Change, events: list[tuple[str, str, str]]) -> None:
     # given
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = {WEB1: 4} if "drain" in str(events) else {}
 
         # when
@@ -108,7 +104,7 @@ async def test_a_change_is_told(change: Change, events: list[tuple[str, str, str
 @story
 async def test_a_change_says_who_made_it_and_as_which_revision() -> None:
     # given
-    async with two() as stage:
+    async with web_stage() as stage:
         # when
         await stage.director.patch_backend("web", "web1", {"weight": 7}, intent=ME)
 
@@ -125,7 +121,7 @@ async def test_a_change_says_who_made_it_and_as_which_revision() -> None:
 @story
 async def test_a_change_that_is_taken_back_is_not_told() -> None:
     # given
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.history.full = StoreError("the disk is full")
 
         # when
@@ -139,7 +135,7 @@ async def test_a_change_that_is_taken_back_is_not_told() -> None:
 @story
 async def test_verdicts_are_told_once_the_plane_holds_them() -> None:
     # given
-    async with two(check=s.CHECK) as stage:
+    async with web_stage(check=s.CHECK) as stage:
         events = stage.director.events
 
         # when
@@ -159,7 +155,7 @@ async def test_verdicts_are_told_once_the_plane_holds_them() -> None:
 @story
 async def test_drift_is_told() -> None:
     # given
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.plans.clear()
 
         # when
@@ -173,7 +169,7 @@ async def test_drift_is_told() -> None:
 @story
 async def test_a_drain_that_is_cut_is_told() -> None:
     # given
-    async with two() as stage:
+    async with web_stage() as stage:
         stage.plane.active = {WEB2: 3}
         await stage.director.drains.set_admin(
             "web", "web2", AdminChange(AdminState.DRAIN, deadline=0, on_deadline="cut"), intent=ME

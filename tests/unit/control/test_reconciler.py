@@ -15,12 +15,15 @@ from tests.support.stage import (
     FAR,
     HOSTS,
     MACS,
+    MAIL3,
     ME,
     VIP,
     WEB1,
     WEB2,
+    WEB3,
     Stage,
     story,
+    web_and_mail_stage,
 )
 from xdpdirector.control.reconciler import APPLY_APART, RESOLVE_WITHIN
 from xdpdirector.dataplane.service_plan import State
@@ -29,17 +32,7 @@ from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.neighbours import Route
 
-WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")
-
-
-def two(plane: FakePlane | None = None) -> Stage:
-    """`web` on web1 and web2, `mail` on web3; all are checked."""
-    mail = s.service("web3", listener=f"{VIP}:25/tcp", check=s.CHECK)
-    return Stage(plane, web=s.service("web1", "web2", check=s.CHECK), mail=mail)
-
-
-def accepting(stage: Stage, name: str = "web") -> list[str]:
-    return [member.name for member in stage.plane.plans[name].members if member.accepts]
+OLD = ("old", "web1")
 
 
 # Start and end
@@ -47,7 +40,7 @@ def accepting(stage: Stage, name: str = "web") -> list[str]:
 
 @story
 async def test_a_start_brings_everything() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         assert set(stage.plane.plans) == {"web", "mail"}
         assert set(stage.checks.running) == {WEB1, WEB2, MAIL3}
         assert stage.neighbours.watched == {HOSTS[name] for name in ("web1", "web2", "web3")}
@@ -70,13 +63,13 @@ async def test_a_restart_goes_on_from_what_the_plane_holds(
 ) -> None:
     plane = FakePlane({WEB1: adopted} if adopted else {})
 
-    async with two(plane) as stage:
+    async with web_and_mail_stage(plane) as stage:
         assert (stage.member(WEB1).state, stage.member(WEB1).accepts) == (state, accepts)
 
 
 @story
 async def test_a_restart_does_not_wait_for_the_mac_of_who_was_down_before() -> None:
-    stage = two(FakePlane({WEB1: State.SERVING, WEB2: State.DOWN, MAIL3: State.SERVING}))
+    stage = web_and_mail_stage(FakePlane({WEB1: State.SERVING, WEB2: State.DOWN, MAIL3: State.SERVING}))
     stage.neighbours.forget(HOSTS["web2"])
 
     await asyncio.wait_for(stage.director.start(), RESOLVE_WITHIN / 2)
@@ -88,7 +81,7 @@ async def test_a_restart_does_not_wait_for_the_mac_of_who_was_down_before() -> N
 
 @story
 async def test_a_restart_removes_what_is_not_wanted_any_more() -> None:
-    async with two(FakePlane({OLD: State.SERVING})) as stage:
+    async with web_and_mail_stage(FakePlane({OLD: State.SERVING})) as stage:
         assert stage.plane.services() == {"web", "mail"}
 
 
@@ -107,7 +100,7 @@ async def test_a_strict_start_refuses_another_network_before_it_changes_anything
 
 @story
 async def test_the_end_leaves_the_plane_as_it_is() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         plans = dict(stage.plane.plans)
 
     assert stage.plane.plans == plans
@@ -119,10 +112,10 @@ async def test_the_end_leaves_the_plane_as_it_is() -> None:
 
 @story
 async def test_a_verdict_reaches_the_plane() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.plane.applied.clear()
         stage.checks.say(WEB1, Operational.UP)
-        await s.until(lambda: accepting(stage) == ["web1"])
+        await s.until(lambda: stage.accepting() == ["web1"])
         stage.checks.say(WEB1, Operational.DOWN, "the connection was refused")
         await s.until(lambda: stage.member(WEB1).state is State.DOWN)
 
@@ -186,7 +179,7 @@ async def test_a_fault_of_the_directors_own_network_is_told_and_resets_nobody() 
 @story
 async def test_a_backend_that_comes_up_is_not_said_to_be_down() -> None:
     """What keeps its check from asking, or kept it away a moment ago, is no reason to be up."""
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         seen = stage.director.events.last
         for operational, reason in (
             (Operational.DOWN, "is tired"),
@@ -202,7 +195,7 @@ async def test_a_backend_that_comes_up_is_not_said_to_be_down() -> None:
 
 @story
 async def test_a_storm_of_verdicts_is_applied_ten_times_a_second_at_most() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         clock = asyncio.get_running_loop().time
         stage.plane.applied.clear()
         began = clock()
@@ -214,19 +207,19 @@ async def test_a_storm_of_verdicts_is_applied_ten_times_a_second_at_most() -> No
         took = clock() - began
 
         assert took >= 3 * APPLY_APART * 0.99
-        await s.until(lambda: accepting(stage) == ["web1", "web2"])
+        await s.until(lambda: stage.accepting() == ["web1", "web2"])
 
 
 @story
 async def test_news_wait_for_a_change_under_way() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.plane.applied.clear()
         async with stage.reconciler.lock:
             stage.checks.say(WEB1, Operational.UP)
             for _ in range(5):
                 await asyncio.sleep(0)
             meanwhile = list(stage.plane.applied)
-        await s.until(lambda: accepting(stage) == ["web1"])
+        await s.until(lambda: stage.accepting() == ["web1"])
 
         assert meanwhile == []
 
@@ -238,14 +231,14 @@ async def test_news_wait_for_a_change_under_way() -> None:
 )
 @story
 async def test_news_are_followed_also_after_a_failure(error: Exception) -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.plane.broken = error
         stage.checks.say(WEB1, Operational.UP)
         await s.until(lambda: stage.director.readiness().problems)
         problems = stage.director.readiness().problems
         stage.plane.broken = None
         stage.checks.say(WEB2, Operational.UP)
-        await s.until(lambda: accepting(stage) == ["web1", "web2"])
+        await s.until(lambda: stage.accepting() == ["web1", "web2"])
 
         assert [problem.split(":")[0] for problem in problems] == [
             "service 'web' is not in the data plane as wanted"
@@ -256,11 +249,11 @@ async def test_news_are_followed_also_after_a_failure(error: Exception) -> None:
 
 @story
 async def test_a_verdict_is_shown_once_the_plane_holds_it() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         async with stage.reconciler.lock:
             stage.checks.say(WEB1, Operational.UP)
             meanwhile = stage.director.backend(*WEB1).operational
-        await s.until(lambda: accepting(stage) == ["web1"])
+        await s.until(lambda: stage.accepting() == ["web1"])
 
         assert meanwhile is Operational.UNKNOWN
         assert stage.director.backend(*WEB1).operational is Operational.UP
@@ -274,7 +267,7 @@ async def test_a_verdict_is_shown_once_the_plane_holds_it() -> None:
 
 @story
 async def test_a_vip_that_stands_nowhere_is_a_problem() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.vips.wanted = frozenset()
         missing = stage.director.readiness()
         stage.vips.elsewhere = {VIP}
@@ -288,7 +281,7 @@ async def test_a_vip_that_stands_nowhere_is_a_problem() -> None:
 
 @story
 async def test_a_vip_that_is_routed_through_this_host_need_not_stand_on_it() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.vips.lost, stage.vips.routed = {VIP}, {VIP}
 
         ready = stage.director.readiness()
@@ -299,7 +292,7 @@ async def test_a_vip_that_is_routed_through_this_host_need_not_stand_on_it() -> 
 
 @story
 async def test_a_vip_that_cannot_be_placed_is_tried_again() -> None:
-    stage = two()
+    stage = web_and_mail_stage()
     stage.vips.refuse = DataplaneError("eth0 is gone")
     async with stage:
         refused = stage.director.readiness().problems
@@ -337,7 +330,7 @@ async def test_checks_go_to_the_first_listener_unless_they_name_a_port() -> None
 
 @story
 async def test_a_change_elsewhere_disturbs_no_check() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         await stage.director.create_backend("mail", "web4", s.backend("web4"), intent=ME)
         await stage.director.patch_backend("web", "web1", {"weight": 5}, intent=ME)
 
@@ -371,7 +364,7 @@ async def test_the_director_itself_can_be_a_backend() -> None:
 @pytest.mark.parametrize("key", [WEB1, WEB3], ids=["checked", "never heard of"])
 @story
 async def test_the_fake_checks_forget_what_was_removed(key: Key) -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.checks.remove(key)
 
         assert stage.checks.reports(key) == {}

@@ -12,18 +12,17 @@ import tests.support.stage as s
 from tests.support.fake_plane import FakePlane
 from tests.support.instruction_count import Instructions
 from tests.support.stage import (
-    VIP,
+    MAIL3,
     WEB1,
     WEB2,
     Stage,
     story,
+    web_and_mail_stage,
 )
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import CapacityError, DataplaneError
 from xdpdirector.model import Key
 from xdpdirector.model.status import Operational
-
-WEB3, MAIL3, OLD = ("web", "web3"), ("mail", "web3"), ("old", "web1")
 
 
 class Picky(FakePlane):
@@ -67,19 +66,9 @@ class Unreadable(s.FakeHistory):
             raise ValueError("a mistake")
 
 
-def two(plane: FakePlane | None = None) -> Stage:
-    """`web` on web1 and web2, `mail` on web3; all are checked."""
-    mail = s.service("web3", listener=f"{VIP}:25/tcp", check=s.CHECK)
-    return Stage(plane, web=s.service("web1", "web2", check=s.CHECK), mail=mail)
-
-
-def accepting(stage: Stage, name: str = "web") -> list[str]:
-    return [member.name for member in stage.plane.plans[name].members if member.accepts]
-
-
 @story
 async def test_drift_is_repaired_and_counted() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         wanted = dict(stage.plane.plans)
         stage.plane.plans["web"] = replace(wanted["web"], members=())
         stage.plane.plans["foreign"] = replace(wanted["web"], name="foreign")
@@ -93,24 +82,24 @@ async def test_drift_is_repaired_and_counted() -> None:
 
 @story
 async def test_news_that_wait_are_no_drift() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.checks.say(WEB1, Operational.UP)
         await stage.reconciler.upkeep()
 
-        assert accepting(stage) == ["web1"]
+        assert stage.accepting() == ["web1"]
         assert stage.reconciler.drift_repaired == 0
 
 
 @story
 async def test_news_that_could_not_be_applied_are_tried_again_and_are_no_drift() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         stage.plane.broken = DataplaneError("the kernel said no")
         stage.checks.say(WEB1, Operational.UP)
         await s.until(lambda: stage.director.readiness().problems)
         stage.plane.broken = None
         await stage.reconciler.upkeep()
 
-        assert accepting(stage) == ["web1"]
+        assert stage.accepting() == ["web1"]
         assert stage.director.readiness().ready
         assert stage.reconciler.drift_repaired == 0
 
@@ -121,7 +110,7 @@ async def test_news_that_could_not_be_applied_are_tried_again_and_are_no_drift()
 @story
 async def test_news_that_come_during_an_upkeep_are_no_drift_and_are_not_lost(during: str, key: Key) -> None:
     plane = Picky()
-    async with two(plane) as stage:
+    async with web_and_mail_stage(plane) as stage:
         plane.heard = lambda name: stage.checks.say(key, Operational.UP) if name == during else None
         await stage.reconciler.upkeep()
         await s.until(lambda: stage.member(key).accepts)
@@ -132,7 +121,7 @@ async def test_news_that_come_during_an_upkeep_are_no_drift_and_are_not_lost(dur
 @story
 async def test_one_service_that_fails_keeps_no_other_from_repair() -> None:
     plane = Picky()
-    async with two(plane) as stage:
+    async with web_and_mail_stage(plane) as stage:
         wanted = dict(plane.plans)
         plane.refused = {"web"}
         plane.plans["mail"] = replace(wanted["mail"], members=())
@@ -145,7 +134,7 @@ async def test_one_service_that_fails_keeps_no_other_from_repair() -> None:
 @story
 async def test_a_sweep_that_fails_is_a_problem_but_drift_is_repaired() -> None:
     plane = Picky()
-    async with two(plane) as stage:
+    async with web_and_mail_stage(plane) as stage:
         wanted = dict(plane.plans)
         plane.plans["web"] = replace(wanted["web"], members=())
         plane.stuck = True
@@ -164,7 +153,7 @@ async def test_a_sweep_that_fails_is_a_problem_but_drift_is_repaired() -> None:
 @story
 async def test_a_round_that_fails_is_no_sign_of_life() -> None:
     plane = Picky()
-    async with two(plane) as stage:
+    async with web_and_mail_stage(plane) as stage:
         begun = stage.reconciler.last_round
         plane.lost = True
         with pytest.raises(OSError, match="too many open files"):
@@ -193,7 +182,7 @@ async def test_a_background_task_that_fails_is_restarted_and_said() -> None:
 
 @story
 async def test_a_plan_is_made_anew_only_when_it_changes() -> None:
-    async with two() as stage:
+    async with web_and_mail_stage() as stage:
         for key in (WEB1, WEB2, MAIL3):
             stage.checks.say(key, Operational.UP)
         await stage.reconciler.upkeep()
@@ -205,7 +194,7 @@ async def test_a_plan_is_made_anew_only_when_it_changes() -> None:
         stage.checks.say(WEB1, Operational.DOWN)
         await stage.reconciler.upkeep()
         assert stage.plane.plans["mail"] is before["mail"]
-        assert accepting(stage) == ["web2"]
+        assert stage.accepting() == ["web2"]
 
 
 @story

@@ -29,16 +29,6 @@ from xdpdirector.model.status import Operational
 VIP6 = ip_address("2001:db8::10")
 
 
-def two(plane: FakePlane | None = None) -> Stage:
-    """`web` on web1 and web2, `mail` on web3; all are checked."""
-    mail = s.service("web3", listener=f"{VIP}:25/tcp", check=s.CHECK)
-    return Stage(plane, web=s.service("web1", "web2", check=s.CHECK), mail=mail)
-
-
-def accepting(stage: Stage, name: str = "web") -> list[str]:
-    return [member.name for member in stage.plane.plans[name].members if member.accepts]
-
-
 def at_vips(*vips: Address, port: int = 80, **fields: Any) -> ServiceSpec:
     """`web` on web1 and web2, checked, with a listener at each of these."""
     listeners = [f"{vip}:{port}/tcp" if vip.version == 4 else f"[{vip}]:{port}/tcp" for vip in vips]
@@ -48,7 +38,7 @@ def at_vips(*vips: Address, port: int = 80, **fields: Any) -> ServiceSpec:
 async def all_up(stage: Stage) -> None:
     for key in (WEB1, WEB2):
         stage.checks.say(key, Operational.UP)
-    await until(lambda: accepting(stage) == ["web1", "web2"] and not any(out_of(stage).values()))
+    await until(lambda: stage.accepting() == ["web1", "web2"] and not any(out_of(stage).values()))
 
 
 def out_of(stage: Stage) -> dict[str, frozenset[Address]]:
@@ -84,7 +74,7 @@ async def test_a_listener_that_is_added_changes_nothing_that_is_known_of_the_oth
         await stage.director.put_service("web", changed, intent=ME)
 
         new = frozenset(changed.vips) - {VIP}
-        assert accepting(stage) == ["web1", "web2"]
+        assert stage.accepting() == ["web1", "web2"]
         assert out_of(stage) == {"web1": new, "web2": new}
         shown = stage.director.backend(*WEB1)
         assert (shown.operational, shown.serving) == (Operational.PARTIAL, True)
@@ -102,12 +92,12 @@ async def test_a_vip_that_a_server_lacks_takes_it_out_for_that_vip_alone() -> No
         await until(lambda: any(out_of(stage).values()))
 
         assert out_of(stage) == {"web1": {OTHER_VIP}, "web2": frozenset()}
-        assert accepting(stage) == ["web1", "web2"]
+        assert stage.accepting() == ["web1", "web2"]
         assert stage.director.service("web").operational is Operational.UP
         stage.checks.say(WEB1, Operational.DOWN, "gone", at=VIP)
         await until(lambda: stage.member(WEB1).state is State.DOWN)
         stage.checks.say(WEB1, Operational.UP)
-        await until(lambda: accepting(stage) == ["web1", "web2"])
+        await until(lambda: stage.accepting() == ["web1", "web2"])
         _, partial, *later = told(stage)
         assert partial == ("backend.partial", f"partial: {OTHER_VIP}: no answer")
         assert [kind for kind, _ in later] == ["backend.down", "backend.up"]
@@ -133,7 +123,7 @@ async def test_another_check_takes_nobody_out_before_it_has_answered(
 
         await stage.director.put_service("web", at_vips(VIP, OTHER_VIP, **after), intent=ME)
 
-        assert accepting(stage) == ["web1", "web2"]
+        assert stage.accepting() == ["web1", "web2"]
         assert not any(out_of(stage).values())
 
 
@@ -145,7 +135,7 @@ async def test_another_machine_has_to_show_that_it_is_well() -> None:
         await stage.director.patch_backend("web", "web1", {"address": str(HOSTS["web4"])}, intent=ME)
 
         assert stage.director.backend(*WEB1).operational is Operational.UNKNOWN
-        assert accepting(stage) == ["web2"]
+        assert stage.accepting() == ["web2"]
 
 
 @story
@@ -170,7 +160,7 @@ async def test_a_restart_goes_on_from_what_the_plane_holds_of_each_vip() -> None
     plane.known_vips = {WEB1: {VIP: True, OTHER_VIP: False}, WEB2: {VIP: True, OTHER_VIP: True}}
 
     async with Stage(plane, web=at_vips(VIP, OTHER_VIP, VIP6)) as stage:
-        assert accepting(stage) == ["web1", "web2"]
+        assert stage.accepting() == ["web1", "web2"]
         assert out_of(stage) == {"web1": {OTHER_VIP, VIP6}, "web2": {VIP6}}
         reasons = {each.vip: each.operational for each in stage.director.backend(*WEB1).vips}
         assert reasons == {VIP: Operational.UP, OTHER_VIP: Operational.DOWN, VIP6: Operational.UNKNOWN}

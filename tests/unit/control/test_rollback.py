@@ -4,47 +4,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 import tests.support.stage as s
 from tests.support.stage import (
+    CHANGED,
     ME,
-    VIP,
     Stage,
+    mail,
     story,
+    web_stage,
 )
 from xdpdirector.errors import (
     ConflictError,
     NotFoundError,
     StaleError,
 )
-from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.state.change_request import Intent
-
-
-def wanted(**services: ServiceSpec) -> Configuration:
-    return Configuration(interfaces=("eth0",), services=services)
-
-
-def mail(*names: str, **fields: Any) -> ServiceSpec:
-    return s.service(*names, listener=f"{VIP}:25/tcp", **fields)
-
-
-def two(**fields: Any) -> Stage:
-    return Stage(web=s.service("web1", "web2", **fields))
-
-
-CHANGED = wanted(
-    web=s.service("web1", "web3", scheduler="rr", timeouts={"tcp": "60s"}), mail=mail("web2", on_empty="drop")
-)
 
 
 @story
 async def test_a_stale_change_is_refused_under_the_lock() -> None:
     """Both have read the same; who comes second has not seen what the first one did."""
-    async with two() as stage:
+    async with web_stage() as stage:
         seen = Intent("me", expected=frozenset({stage.director.tag("web", "web1")}))
         changes = [
             stage.director.patch_backend("web", "web1", {"weight": weight}, intent=seen) for weight in (2, 3)
@@ -60,7 +43,7 @@ async def test_a_stale_change_is_refused_under_the_lock() -> None:
 @pytest.mark.parametrize("dry_run", [True, False], ids=["planned", "done"])
 @story
 async def test_a_configuration_that_was_changed_since_is_not_overwritten(dry_run: bool) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         seen = Intent("me", expected=frozenset({stage.director.tag()}))
         await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
 
@@ -97,7 +80,7 @@ async def test_tags_are_those_of_what_is_wanted() -> None:
 
 @story
 async def test_a_rollback_is_a_new_revision_with_the_old_content() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         configuration = stage.director.configuration
         await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
         await configuration.apply(CHANGED, intent=ME)
@@ -114,7 +97,7 @@ async def test_a_rollback_is_a_new_revision_with_the_old_content() -> None:
 
 @story
 async def test_revisions_say_what_they_changed() -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         configuration = stage.director.configuration
         await stage.director.patch_backend("web", "web1", {"weight": 2}, intent=ME)
         await stage.director.patch_backend("web", "web1", {"weight": 3}, intent=ME)
@@ -132,7 +115,7 @@ async def test_revisions_say_what_they_changed() -> None:
 @pytest.mark.parametrize("number", [0, 9])
 @story
 async def test_a_revision_that_is_not_kept_is_not_found(number: int) -> None:
-    async with two() as stage:
+    async with web_stage() as stage:
         with pytest.raises(NotFoundError, match=f"no revision {number}"):
             stage.director.configuration.revision(number)
         with pytest.raises(NotFoundError):
@@ -141,7 +124,7 @@ async def test_a_revision_that_is_not_kept_is_not_found(number: int) -> None:
 
 @story
 async def test_a_rollback_to_another_hash_of_a_ring_is_refused() -> None:
-    async with two(scheduler="sh") as stage:
+    async with web_stage(scheduler="sh") as stage:
         await stage.director.patch_service("web", {"scheduler": "wlc"}, intent=ME)
         await stage.director.patch_service("web", {"scheduler": "sh"}, intent=ME)
         await stage.director.patch_service("web", {"scheduler": "wlc"}, intent=ME)

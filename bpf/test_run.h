@@ -34,7 +34,7 @@ int reap(struct xdp_md *ctx)
 	return XDP_PASS;
 }
 
-/* Insert a flow from the table of an earlier program with another layout: see dataplane/migrate.py.
+/* Insert a flow from the table of an earlier program with another layout: see dataplane/migration/.
  * False if there is no such service, or the table has no room. */
 static __always_inline bool ct_adopt(const struct adopted *adopted, u32 now)
 {

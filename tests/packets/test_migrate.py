@@ -19,9 +19,10 @@ import tests.support.world as w
 from tests.support.ring_slots import NAMES, ring
 from tests.support.sizes import LARGER, SMALL
 from xdpdirector import libbpf
-from xdpdirector.dataplane import migrate
 from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.migration import connections, map_kinds, migrate
+from xdpdirector.dataplane.migration.fates import Carried
 from xdpdirector.errors import ConflictError
 from xdpdirector.loader import (
     attachment,
@@ -253,7 +254,7 @@ def reset(world: w.World, sports: range = MANY) -> int:
     return sum(world.send(w.tcp("PA", sport=sport, ack=1)).reason == "reject_unknown" for sport in sports)
 
 
-def lost(plans: list[migrate.Carried]) -> int:
+def lost(plans: list[Carried]) -> int:
     return sum(each.entries for each in plans if each.name == "connections4" and each.fate == "lost")
 
 
@@ -283,13 +284,13 @@ def test_what_comes_during_the_trial_is_not_taken_for_lost(
     with w.World(paths, upgraded(paths, LARGE)) as before:
         before.apply(w.service(members=TWO))
         running(before, range(1, 51))
-        hand_in, coming = migrate._hand_in, iter(range(51, 101))
+        hand_in, coming = connections._hand_in, iter(range(51, 101))
 
         def hand_in_while_another_comes(*arguments: Any) -> None:
             hand_in(*arguments)
             running(before, range(sport := next(coming), sport + 1))
 
-        monkeypatch.setattr(migrate, "_hand_in", hand_in_while_another_comes)
+        monkeypatch.setattr(connections, "_hand_in", hand_in_while_another_comes)
         said = migrate.carry(paths, upgraded(paths, LARGER))
 
         assert {each.name: each.fate for each in said}["connections4"] == "converted"
@@ -356,7 +357,7 @@ def test_records_that_had_a_bit_for_one_packet(before: w.World, name: str, pendi
     old = replace(new, maps=maps, enums=enums)
     word = np.array([7 | (numbers[name] | pending << 3) << shift | 99 << 42], np.uint64)
 
-    (result,) = migrate.translated(old, new, "connections4", word).tolist()
+    (result,) = connections.translated(old, new, "connections4", word).tolist()
 
     state_number = new.enums["connection_state"][f"CONNECTION_{now}"]
     assert result == 7 | state_number << shift | 99 << 42
@@ -418,8 +419,15 @@ def test_maps_of_the_same_layout_are_not_carried(
 
 
 def test_each_map_has_its_fate(before: w.World) -> None:
-    known = [migrate.CONNECTIONS, migrate.BY_INDEX, migrate.BY_KEY, migrate.COUNTERS, migrate.INTERFACES,
-             migrate.DERIVED, migrate.SCRATCH]  # fmt: skip
+    known = [
+        map_kinds.CONNECTIONS,
+        map_kinds.BY_INDEX,
+        map_kinds.BY_KEY,
+        map_kinds.COUNTERS,
+        map_kinds.INTERFACES,
+        map_kinds.DERIVED,
+        map_kinds.SCRATCH,
+    ]
 
     assert set().union(*known) == before.tables.loaded.maps.keys()
     assert sum(map(len, known)) == len(before.tables.loaded.maps)

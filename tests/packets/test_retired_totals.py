@@ -10,7 +10,7 @@ import pytest
 
 import tests.support.world as w
 from tests.support.sizes import LARGER, SMALL
-from xdpdirector.dataplane import migrate
+from xdpdirector.dataplane.migration import migrate
 from xdpdirector.dataplane.writer import Dataplane
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Listener, Scheduler

@@ -37,7 +37,7 @@ from xdpdirector.system import privileges, procfs, untrusted_directory
 from xdpdirector.system.privileges import Account
 
 if TYPE_CHECKING:
-    from xdpdirector.dataplane.migrate import Carried
+    from xdpdirector.dataplane.migration.fates import Carried
 
 log = logging.getLogger("xdpdirector")
 
@@ -102,7 +102,7 @@ def plan(instance: str, configuration: Path) -> int:
 
     Nothing of this machine is changed: the program is loaded where nobody else sees it.
     """
-    from xdpdirector.dataplane import migrate
+    from xdpdirector.dataplane.migration import migrate
     from xdpdirector.replay import sandbox
 
     paths = InstancePaths(instance)
@@ -135,7 +135,7 @@ def carry(paths: InstancePaths, program: Loaded, *, lose: bool = False) -> list[
     carried all there was; `attach` does the rest."""
     if not layout.set_aside(paths) or _forwards(paths, program):
         return []
-    from xdpdirector.dataplane import migrate
+    from xdpdirector.dataplane.migration import migrate
 
     return [each for each in migrate.carry(paths, program, lose=lose) if each.entries]
 
@@ -147,7 +147,7 @@ def _forwards(paths: InstancePaths, program: Loaded) -> bool:
 def _complete(paths: InstancePaths) -> None:
     program = layout.read(paths)
     if program and layout.set_aside(paths):
-        from xdpdirector.dataplane import migrate
+        from xdpdirector.dataplane.migration import migrate
 
         completed = migrate.complete(paths, program)
         log.info("%d records of connections are carried over", completed.records - completed.unplaced)

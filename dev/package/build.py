@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Builds the Debian packages: locked wheels are laid beside debian/ in a copy, and debhelper does the rest.
 
-Knows nothing of what stands in debian/, but that its rules want wheels/ and contrib/.
+Knows nothing of what stands in debian/, but that its rules want wheels/ and `PARTS`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dev.package.running import run
 from dev.vm.build_dir import workshop
 from dev.vm.payload import wheel
 
-PARTS = ("debian", "contrib", "docs", "README.md")
+PARTS = ("debian", "contrib", "docs", "examples", "README.md", "CHANGELOG.md")
 OUTPUT = "dist"
 _BUILDING, _CHECKING = 600.0, 300.0  # seconds
 

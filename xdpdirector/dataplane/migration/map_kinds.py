@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which maps there are, by how an upgrade carries them over. Each map is in one set."""
+"""Which maps there are, by how an upgrade carries them over."""
 
 from __future__ import annotations
 

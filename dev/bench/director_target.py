@@ -80,7 +80,7 @@ def serve(plane: Dataplane, variants: Iterable[str], ifindex: int) -> None:
 
     The frame of a repeated run is sent to a backend's MAC from the second run on: that, too, is this machine's.
     """
-    own_macs.tell(plane.tables.stations, [FAR_MAC, NEAR_MAC])
+    own_macs.write(plane.tables.stations, [FAR_MAC, NEAR_MAC])
     for variant in variants:
         plane.apply(plan(variant, ifindex), 0.0)
 

@@ -99,7 +99,7 @@ class Fleet:
         self.exchange()
 
     def exchange(self) -> None:
-        """Until all have merged what all others had found by now: two pulses of each."""
+        """Until all have merged what all others had found by now: two heartbeats of each."""
         for _ in range(2):
             before = {number: self._lags(number) for number in self.directors}
             for number, lags in before.items():

@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import concurrent_writers
 from tests.support.concurrent_writers import Writer, race
-from tests.support.fuzzing import plant, runs
+from tests.support.fuzzing import create_resources, runs
 from tests.support.lab_director import CHECK, command, directing
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.lab import Lab
@@ -30,7 +30,7 @@ BUT_COVERAGE = ("examples", "fuzzing")
 DOOR = "127.0.0.1:8650"
 PATIENCE = 600.0  # seconds
 WEB, BACKEND = service_path(SERVICE), backend_path(SERVICE, "backend1")
-GARDEN: dict[str, dict[str, Any]] = {
+RESOURCES: dict[str, dict[str, Any]] = {
     "/v1/services/mail": {
         "listeners": ["192.0.2.98:25/tcp"],
         "backends": {"mail1": {"address": "192.0.2.23"}},
@@ -101,7 +101,7 @@ def test_no_answer_of_a_real_daemon_is_outside_the_document(lab: Lab, director: 
     configuration = web_configuration(lab.topology.backend_nodes, check=CHECK)
     director.configure(configuration | {"api": {"rate": 100_000, "listen": [DOOR]}})
     director.start()
-    plant(director.client, GARDEN)
+    create_resources(director.client, RESOURCES)
     directory, url = lab.director_host.directory("fuzz"), f"http://{DOOR}"
 
     asked = [
@@ -111,7 +111,7 @@ def test_no_answer_of_a_real_daemon_is_outside_the_document(lab: Lab, director: 
             timeout=PATIENCE,
             check=False,
         )
-        for run in runs(director.client, url, token, directory, GARDEN, *OPTIONS, single=BUT_COVERAGE)
+        for run in runs(director.client, url, token, directory, RESOURCES, *OPTIONS, single=BUT_COVERAGE)
     ]
 
     assert [each.returncode for each in asked] == [0, 0], "\n".join(each.stdout for each in asked)

@@ -206,7 +206,7 @@ def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: Instan
     migrate.carry(paths, loaded)
 
     with Tables(loaded) as after, libbpf.opened(loaded.program) as program:
-        assert own_macs.told(after.stations) == [w.mac(w.DIRECTOR_MAC)]
+        assert own_macs.read(after.stations) == [w.mac(w.DIRECTOR_MAC)]
         assert ListenerCache(after).fill(after.listeners()) == 0
         for frame in (w.tcp(), w.tcp6(), w.udp(), w.udp6()):
             assert libbpf.prog_test_run(program, bytes(frame), w.LOOPBACK).verdict == w.TX

@@ -27,9 +27,9 @@ SECONDARY = 4096
 def many(world: w.World) -> Iterator[list[bytes]]:
     """As many MACs as there is room for."""
     macs = [OWN, *(bytes((2, 0, 0, 0, 7, number)) for number in range(1, ROOM))]
-    own_macs.tell(world.tables.stations, macs)
+    own_macs.write(world.tables.stations, macs)
     yield macs
-    own_macs.tell(world.tables.stations, [OWN])
+    own_macs.write(world.tables.stations, [OWN])
 
 
 def at(destination: str, rest: Packet) -> Packet:
@@ -140,7 +140,7 @@ def test_more_macs_than_there_is_room_for_are_all_taken_for_our_own(
 ) -> None:
     world.apply(w.service())
 
-    own_macs.tell(world.tables.stations, [*many, w.mac(VRRP_MAC)])
+    own_macs.write(world.tables.stations, [*many, w.mac(VRRP_MAC)])
 
     assert world.send(at(PEER_MAC, SYN)).reason == "forward_new"
 
@@ -148,6 +148,6 @@ def test_more_macs_than_there_is_room_for_are_all_taken_for_our_own(
 def test_without_any_mac_known_every_frame_is_taken_for_our_own(world: w.World, many: list[bytes]) -> None:
     world.apply(w.service())
 
-    own_macs.tell(world.tables.stations, [])
+    own_macs.write(world.tables.stations, [])
 
     assert world.send(at(PEER_MAC, SYN)).reason == "forward_new"

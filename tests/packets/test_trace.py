@@ -47,7 +47,7 @@ def reasons(decisions: Decisions) -> list[str]:
 
 def test_a_forwarded_packet(world: World, decisions: Decisions) -> None:
     # given
-    decisions.tell(ALL, LONG)
+    decisions.select(ALL, LONG)
 
     # when
     out = world.send(w.tcp("S", sport=1024))
@@ -74,7 +74,7 @@ def test_a_forwarded_packet(world: World, decisions: Decisions) -> None:
 
 def test_ipv6_and_a_frame_that_is_longer_than_what_is_told(world: World, decisions: Decisions) -> None:
     # given
-    decisions.tell(ALL, LONG)
+    decisions.select(ALL, LONG)
 
     # when
     out = world.send(w.udp6(data=bytes(300)))
@@ -88,7 +88,7 @@ def test_ipv6_and_a_frame_that_is_longer_than_what_is_told(world: World, decisio
 def test_where_each_way_ends(world: World, decisions: Decisions) -> None:
     """Every reason that is about a service's packet, and each stage that can be the last."""
     # given
-    decisions.tell(ALL, LONG)
+    decisions.select(ALL, LONG)
     lost = (w.backend("web1", state=State.DOWN, accepts=False), TWO[1])
     unresolved = (w.backend("web1", hop=None), w.backend("web2", hop=None))
 
@@ -138,7 +138,7 @@ def test_only_what_is_asked_for(
     world: World, decisions: Decisions, selection: Selection, ports: list[int]
 ) -> None:
     # given
-    decisions.tell(selection, LONG)
+    decisions.select(selection, LONG)
     sixes = [] if selection.client is None or selection.client.version == 4 else [w.tcp6("S", sport=4)]
 
     # when
@@ -154,7 +154,7 @@ def test_only_what_is_asked_for(
 
 def test_services_that_nobody_watches_are_quiet(world: World, decisions: Decisions) -> None:
     # given
-    decisions.tell(ALL, LONG)
+    decisions.select(ALL, LONG)
 
     # when
     world.send(w.tcp("S", dport=25))
@@ -185,7 +185,7 @@ def test_not_more_than_what_is_asked_for(world: World, decisions: Decisions) -> 
     earlier = world.clock.now() // WINDOW
     wait_until(lambda: world.clock.now() // WINDOW > earlier, "what was told before counts no more", 5)
     began = world.clock.now()
-    decisions.tell(Selection(rate=100), LONG)
+    decisions.select(Selection(rate=100), LONG)
 
     # when
     for _ in range(3000):
@@ -203,7 +203,7 @@ def test_not_more_than_what_is_asked_for(world: World, decisions: Decisions) -> 
 def test_one_in_so_many(world: World, decisions: Decisions) -> None:
     # given
     frame = bytes(w.tcp("A"))
-    decisions.tell(replace(ALL, rate=1_000_000, one_in=10), LONG)
+    decisions.select(replace(ALL, rate=1_000_000, one_in=10), LONG)
 
     # when
     for _ in range(2000):
@@ -220,7 +220,7 @@ def test_a_full_buffer_is_counted_and_harmless(world: World, decisions: Decision
     # given
     frame = bytes(w.tcp("A"))
     world.send(w.tcp("S"))
-    decisions.tell(replace(ALL, rate=1_000_000), LONG)
+    decisions.select(replace(ALL, rate=1_000_000), LONG)
 
     # when
     verdicts = {world.run(frame) for _ in range(4000)}
@@ -236,7 +236,7 @@ def test_a_full_buffer_is_counted_and_harmless(world: World, decisions: Decision
 def test_nothing_is_told_when_nobody_asks_any_more(world: World, decisions: Decisions) -> None:
     """The mark of the service stays when the daemon dies; its time is over soon."""
     # given
-    decisions.tell(ALL, 0.01)
+    decisions.select(ALL, 0.01)
     until = world.clock.now() + world.clock.jiffies(0.01)
     while world.clock.now() <= until + 1:
         pass
@@ -252,7 +252,7 @@ def test_nothing_is_told_when_nobody_asks_any_more(world: World, decisions: Deci
 
 def test_what_was_told_before_is_forgotten(world: World, decisions: Decisions) -> None:
     # given
-    decisions.tell(ALL, LONG)
+    decisions.select(ALL, LONG)
     world.send(w.tcp("S"))
 
     # when

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
 
-from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_denylist_store import FakeDenyListStore
 from tests.support.fake_lan import FakeLan
 from tests.support.fake_plane import FakePlane
 from tests.support.stage import FakeHistory
@@ -81,7 +81,9 @@ class FakeDirector:
         self.fleet = FleetView()
         self.checked: list[Tally] = []
         self.plane = FakePlane()
-        self.guard = GuardController(self.plane, FakeKeeper(), self.events, lambda: self._services, Sizes())
+        self.guard = GuardController(
+            self.plane, FakeDenyListStore(), self.events, lambda: self._services, Sizes()
+        )
         self.explaining = Explain(self.plane, self.service)
         self.tracing = TraceSessions(self.plane)
         self.busy: dict[Key, int] = {}

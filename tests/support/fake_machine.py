@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A machine made up for the doctor, whole in every respect until a test breaks something, and a patient on it."""
+"""A machine made up for the doctor, whole in every respect until a test breaks something, and an instance on it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.nic import Card
 from xdpdirector.doctor.run import FAMILIES, examine
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.model import Configuration
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.paths import InstancePaths
 
-PATHS = InstancePaths("ward")
+PATHS = InstancePaths("host")
 CONFIGURATION = Configuration.model_validate(
     {
         "interfaces": ["eth0"],
@@ -62,10 +62,10 @@ FILES = {
     str(PATHS.pins): "",
     str(PATHS.state): "SQLite format 3\0...",
     "/run/systemd/system": "",
-    "/etc/systemd/system/multi-user.target.wants/xdpdirector@ward.service": "",
+    "/etc/systemd/system/multi-user.target.wants/xdpdirector@host.service": "",
     "/sys/fs/cgroup/system.slice/chrony.service": "",
 }
-WELL = {
+HEALTHY = {
     "ready": {"ready": True, "problems": [], "warnings": [], "revision": 7},
     "statistics": {
         "maps": {
@@ -162,29 +162,29 @@ class FakeMachine:
         return {card.name: card for card in (self.card, *self.others) if card}
 
 
-class Ward:
-    """One patient; `findings` looks at him now."""
+class FakeHost:
+    """An instance on a machine; `findings` examines it as it is now."""
 
     def __init__(self) -> None:
         self.machine = FakeMachine()
-        self.patient = Patient(
-            PATHS, Path("/etc/xdpdirector/director.yaml"), self.machine, CONFIGURATION, documents=WELL
+        self.subject = Subject(
+            PATHS, Path("/etc/xdpdirector/director.yaml"), self.machine, CONFIGURATION, documents=HEALTHY
         )
 
     def change(self, **fields: Any) -> None:
-        self.patient = replace(self.patient, **fields)
+        self.subject = replace(self.subject, **fields)
 
     def silent(self) -> None:
         """No daemon answers."""
-        self.change(documents={}, silence="No daemon answers on /run/xdpdirector/ward/api.sock")
+        self.change(documents={}, daemon_error="No daemon answers on /run/xdpdirector/host/api.sock")
 
     def answers(self, document: str, **fields: Any) -> None:
         """The daemon says something else there."""
-        self.change(documents={**self.patient.documents, document: {**WELL[document], **fields}})
+        self.change(documents={**self.subject.documents, document: {**HEALTHY[document], **fields}})
 
     def findings(self, *topics: str) -> list[Finding]:
         families: Mapping[str, Any] = {name: FAMILIES[name] for name in topics or FAMILIES}
-        return examine(self.patient, families)
+        return examine(self.subject, families)
 
     def complaints(self, *topics: str) -> list[Finding]:
         """All that is not in order, notes among them."""

@@ -146,7 +146,7 @@ class FakePlane:
     def deny_some(self, new: Collection[Prefix], gone: Collection[Prefix]) -> int:
         return self.deny((self.denials | set(new)) - set(gone))
 
-    async def denies_as_told(self) -> bool:
+    async def denies_as_wanted(self) -> bool:
         if self.broken:
             raise self.broken
         return self.denials == self.told_to_deny

@@ -27,7 +27,7 @@ from xdpdirector.model.durations import parse_duration
 
 Document = dict[str, Any]
 URL, HEADERS = os.environ["XDPDIRECTOR_URL"], {"authorization": f"Bearer {os.environ['XDPDIRECTOR_TOKEN']}"}
-GARDEN: Document = json.loads(os.environ["XDPDIRECTOR_GARDEN"])
+RESOURCES: Document = json.loads(os.environ["XDPDIRECTOR_RESOURCES"])
 SHORT = "50ms"
 VIPS = ("192.0.2.10", "192.0.2.11", "192.0.2.12", "[2001:db8::10]")
 HOSTS = ("192.0.2.21", "192.0.2.22", "192.0.2.23", "192.0.2.24")
@@ -132,7 +132,7 @@ def after_call(
     """What may have gone stands again, or soon nothing would be left to ask about."""
     if case.method.upper() == "GET" or response.status_code >= 300:
         return
-    for path, document in GARDEN.items():
+    for path, document in RESOURCES.items():
         requests.put(URL + path, json=document, headers=HEADERS, timeout=20)
 
 

@@ -17,8 +17,8 @@ SEED = os.environ.get("XDPDIRECTOR_SEED", "1")
 
 SINGLE = ("examples", "coverage", "fuzzing")
 
-Garden = Mapping[str, Mapping[str, Any]]
-"""What there is to ask about, by path."""
+Resources = Mapping[str, Mapping[str, Any]]
+"""What the API has when the fuzz begins, by path."""
 
 
 class Run(NamedTuple):
@@ -28,9 +28,9 @@ class Run(NamedTuple):
     environment: dict[str, str]
 
 
-def plant(client: Client, garden: Garden) -> None:
-    """Beside the garden a denied prefix and a token."""
-    for path, document in garden.items():
+def create_resources(client: Client, resources: Resources) -> None:
+    """And, beside them, a denied prefix and a token."""
+    for path, document in resources.items():
         collection, _, name = path.rpartition("/")
         client.post(collection, {"name": name, **document})
     client.post("/v1/guard/deny", {"prefix": "203.0.113.0/24"})
@@ -42,7 +42,7 @@ def runs(
     url: str,
     token: str,
     directory: Path,
-    garden: Garden,
+    resources: Resources,
     *options: str,
     single: Sequence[str] = SINGLE,
 ) -> list[Run]:
@@ -66,6 +66,6 @@ def runs(
     line += ["--url", url, "--seed", SEED, *options, "--phases"]
     access = {"XDPDIRECTOR_URL": url, "XDPDIRECTOR_TOKEN": token, "PYTHONPATH": str(HERE)}
     return [
-        Run([*line, phases], access | {"XDPDIRECTOR_GARDEN": json.dumps(tended)})
-        for phases, tended in ((",".join(single), garden), ("stateful", {}))
+        Run([*line, phases], access | {"XDPDIRECTOR_RESOURCES": json.dumps(restored)})
+        for phases, restored in ((",".join(single), resources), ("stateful", {}))
     ]

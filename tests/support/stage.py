@@ -16,7 +16,7 @@ from ipaddress import ip_address
 from typing import Any, ParamSpec
 
 from tests.support.fake_carriers import FakeCarriers
-from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_denylist_store import FakeDenyListStore
 from tests.support.fake_lan import FakeLan
 from tests.support.fake_neighbours import FakeNeighbours
 from tests.support.fake_plane import FakePlane
@@ -260,7 +260,7 @@ class Stage:
         """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake.
         `shared`, `shared_denials`: the stores of a fleet. `guard`: of the configuration file."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
-        self.denials = FakeKeeper()
+        self.denials = FakeDenyListStore()
         history, denials = kept or (shared or self.history, shared_denials or self.denials)
         latest = history.latest()
         self.reconciler = Reconciler(

@@ -135,7 +135,7 @@ class World:
         self.clock = Clock(paths.pins / "clock")
         self.records = Records(self.tables, paths.pins / "reap")
         self.plane = Dataplane(self.tables, self.clock)
-        own_macs.tell(self.tables.stations, [mac(DIRECTOR_MAC)])
+        own_macs.write(self.tables.stations, [mac(DIRECTOR_MAC)])
         self._program = libbpf.obj_get(loaded.program)
         self._counted = self.plane.counters.verdicts()
 

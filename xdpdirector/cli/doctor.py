@@ -32,10 +32,10 @@ def doctor(
     from xdpdirector.doctor.subject import admit
 
     chosen = target(context)
-    patient = admit(
+    subject = admit(
         InstancePaths(chosen.instance), chosen.configuration(config), ThisMachine(), chosen.client()
     )
-    findings = examine(patient)
+    findings = examine(subject)
     shown = [each for each in findings if not quiet or each.level in ("warning", "error")]
     answer(output, {"items": [each.document() for each in shown]}, lambda: show(shown))
     if not is_well(findings):

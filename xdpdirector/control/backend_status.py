@@ -242,14 +242,14 @@ class BackendStatuses:
         asked once, of all that are not in maintenance. Takes PLAN_PATIENCE seconds at most."""
         known = set(_questions(before))
         asked = [each for each in _questions(after) if each not in known]
-        strangers = {target.backend for _, _, target in asked} - self._users.keys()
-        for address in strangers:
+        unknown = {target.backend for _, _, target in asked} - self._users.keys()
+        for address in unknown:
             self._neighbours.watch(address)
         try:
-            await self._resolved(strangers, RESOLVE_WITHIN)
+            await self._resolved(unknown, RESOLVE_WITHIN)
             answers = await asyncio.gather(*(self._ask(check, target) for _, check, target in asked))
         finally:
-            for address in strangers - self._users.keys():
+            for address in unknown - self._users.keys():
                 self._neighbours.unwatch(address)
         return tuple(
             Missing(service=key[0], backend=key[1], address=target.address, why=why)

@@ -56,7 +56,7 @@ class GuardController:
     def __init__(
         self,
         plane: Plane,
-        keeper: DenyListStore,
+        store: DenyListStore,
         events: Events,
         services: Callable[[], Services],
         sizes: Sizes,
@@ -74,7 +74,7 @@ class GuardController:
         """Why the data plane may differ from the deny list; empty when it does not."""
         self.warning = ""
         """Why the store may differ from the deny list; empty when it does not."""
-        self._plane, self._keeper, self._events, self._services = plane, keeper, events, services
+        self._plane, self._store, self._events, self._services = plane, store, events, services
         self._room = sizes.denied
         self._kept, self._file = StoredDenyList({}), GuardSpec()
         self._sum: tuple[Denials, int] | None = None
@@ -113,7 +113,7 @@ class GuardController:
         """Load the store and merge the file; use the present list as long as the store cannot be read."""
         known, self.warning = self._kept, ""
         try:
-            known = self._keeper.load()
+            known = self._store.load()
         except StoreError as error:
             self.warning = f"the deny list cannot be read: {error.detail}"
         wanted = _with_file(known, self._file)
@@ -127,7 +127,7 @@ class GuardController:
             self._is_merged = False
             return
         try:
-            self._keeper.keep(known.denials, wanted)
+            self._store.keep(known.denials, wanted)
             self._kept = wanted
         except StoreError as error:
             self.warning = f"the deny list cannot be stored: {error.detail}"
@@ -336,7 +336,7 @@ class GuardController:
         gone = [each for each in touched if each in before and each not in after]
         try:
             self._plane.deny_some(new, gone)
-            await to_its_end(partial(self._keeper.keep_some, before, kept, touched))
+            await to_its_end(partial(self._store.keep_some, before, kept, touched))
         except Exception:
             self._apply(before)
             raise
@@ -377,12 +377,12 @@ class GuardController:
         """Repair drift, and retry what failed before. Without drift the cost does not grow with the list, and
         nothing is written."""
         async with self._turn:
-            if self.warning or self.trouble or not await self._is_as_told():
+            if self.warning or self.trouble or not await self._is_as_wanted():
                 self.repair()
 
-    async def _is_as_told(self) -> bool:
+    async def _is_as_wanted(self) -> bool:
         try:
-            return await self._plane.denies_as_told()
+            return await self._plane.denies_as_wanted()
         except DirectorError as error:
             log.warning("the deny list of the data plane cannot be read: %s", error.detail)
             return False

@@ -79,7 +79,7 @@ class Plane(Protocol):
         """Deny `new` as well, and no longer deny `gone`; otherwise as `deny`, at a cost of these prefixes
         only."""
 
-    async def denies_as_told(self) -> bool:
+    async def denies_as_wanted(self) -> bool:
         """True if the maps still deny what was requested. Checks only part of a large set on each call.
         DataplaneError."""
 

@@ -68,7 +68,7 @@ def take(
         bcc=loaded.bcc,
         maps=tuple(_map(tables, name, fill) for name in sorted(loaded.maps)),
         backends=tuple(_backend(tables, key, index) for key, index in sorted(indices.backends.items())),
-        own_macs=tuple(mac.hex(":") for mac in own_macs.told(tables.stations)),
+        own_macs=tuple(mac.hex(":") for mac in own_macs.read(tables.stations)),
         ticks_per_second=clock.hz,
     )
 

@@ -143,7 +143,7 @@ class RealPlane:
         with _explained():
             return self._dataplane.deny_some(new, gone)
 
-    async def denies_as_told(self) -> bool:
+    async def denies_as_wanted(self) -> bool:
         guarding = self._dataplane.guarding
         with _explained():
             if await _in_thread(guarding.survey):
@@ -193,8 +193,8 @@ class RealPlane:
         )
 
     def take_frames_for(self, macs: Sequence[bytes], former: Sequence[bytes]) -> None:
-        """See `own_macs.tell`."""
-        own_macs.tell(self._tables.stations, macs, former)
+        """See `own_macs.write`."""
+        own_macs.write(self._tables.stations, macs, former)
 
     def leave_frames_for(self, macs: Set[bytes]) -> None:
         """See `secondary_mac_map.write`."""
@@ -219,7 +219,7 @@ class RealPlane:
                 self._decisions = self._decisions or Decisions(
                     self._tables, self._clock, self._dataplane.indices
                 )
-                self._decisions.tell(selection, seconds)
+                self._decisions.select(selection, seconds)
                 self._dataplane.watch(selection.services or self._dataplane.services())
             elif self._decisions:
                 self._dataplane.watch([])

@@ -57,7 +57,7 @@ class Decisions:
         self._ring.close()
         os.close(self._map)
 
-    def tell(self, selection: Selection, seconds: float) -> None:
+    def select(self, selection: Selection, seconds: float) -> None:
         """Trace the selection for this many seconds. Only services passed to `Dataplane.watch` are traced."""
         settings = np.zeros(1, self._settings)
         settings["until"] = (self._clock.now() + self._clock.jiffies(seconds)) & 0xFFFFFFFF

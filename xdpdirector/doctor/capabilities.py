@@ -8,17 +8,17 @@ from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok
 from xdpdirector.doctor.running import pid_of
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.system import privileges
 
 MYSELF = Path("/proc/self/status")
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    pid = pid_of(patient)
+def look(subject: Subject) -> Iterator[Finding]:
+    pid = pid_of(subject)
     if pid:
-        yield _of_daemon(patient, pid)
-    seen = privileges.named(patient.machine.text(MYSELF))
+        yield _of_daemon(subject, pid)
+    seen = privileges.named(subject.machine.text(MYSELF))
     if "CAP_SYS_ADMIN" not in seen:
         yield note(
             "the doctor sees only what any user may: names of foreign programs and closed directories are hidden",
@@ -27,9 +27,9 @@ def look(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _of_daemon(patient: Patient, pid: int) -> Finding:
+def _of_daemon(subject: Subject, pid: int) -> Finding:
     place = Path(f"/proc/{pid}/status")
-    held = privileges.named(patient.machine.text(place))
+    held = privileges.named(subject.machine.text(place))
     missing = [name for name in privileges.DAEMON if name not in held]
     if missing:
         return error(

@@ -7,30 +7,30 @@ from collections.abc import Iterator
 from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.model.service import VipsOnDummy
 
 APART = 2.0  # seconds between two clocks, beyond what a busy director's answer takes
 WHERE = "GET /v1/fleet"
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    wanted = patient.configuration.sync if patient.configuration else None
+def look(subject: Subject) -> Iterator[Finding]:
+    wanted = subject.configuration.sync if subject.configuration else None
     if wanted and wanted.insecure:
         yield warning(
             "connections are sent to peers in the clear: whoever reaches the port may say which backend a "
             "connection has",
-            f"sync.insecure in {patient.source}",
+            f"sync.insecure in {subject.source}",
             "give each director a certificate: sync.tls, docs/pair.md",
         )
-    fleet = patient.documents.get("fleet")
+    fleet = subject.documents.get("fleet")
     if not fleet or not fleet["peers"]:
         return
     for peer in fleet["peers"]:
         yield from _connected(peer)
         yield from _release(peer, fleet["version"])
         yield from _clock(peer)
-    yield from _vips(patient, fleet)
+    yield from _vips(subject, fleet)
 
 
 def _called(peer: dict[str, Any]) -> str:
@@ -78,13 +78,13 @@ def _clock(peer: dict[str, Any]) -> Iterator[Finding]:
         )
 
 
-def _vips(patient: Patient, fleet: dict[str, Any]) -> Iterator[Finding]:
+def _vips(subject: Subject, fleet: dict[str, Any]) -> Iterator[Finding]:
     """Where only one director may have them, and where each may; nothing is said while a peer has not said."""
     peers = [peer for peer in fleet["peers"] if peer["vips"] is not None]
-    if patient.configuration is None or len(peers) < len(fleet["peers"]):
+    if subject.configuration is None or len(peers) < len(fleet["peers"]):
         return
-    several = isinstance(patient.configuration.vips, VipsOnDummy)
-    services = patient.configuration.services.values()
+    several = isinstance(subject.configuration.vips, VipsOnDummy)
+    services = subject.configuration.services.values()
     wanted = {str(listener.address) for spec in services for listener in spec.listeners}
     for vip in sorted(wanted):
         holders = [_called(peer) for peer in peers if vip in peer["vips"]]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.loader.bpffs import OLDEST_KERNEL, TRIED_KERNEL
 
 # What an older kernel lacks (Linux' own change logs).
@@ -36,14 +36,14 @@ QUICK_CLOCKS = {
 }
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    yield from _version(patient)
-    yield from _settings(patient)
-    yield from _clock(patient)
+def look(subject: Subject) -> Iterator[Finding]:
+    yield from _version(subject)
+    yield from _settings(subject)
+    yield from _clock(subject)
 
 
-def _version(patient: Patient) -> Iterator[Finding]:
-    release, version = patient.machine.kernel
+def _version(subject: Subject) -> Iterator[Finding]:
+    release, version = subject.machine.kernel
     evidence = f"uname -r says {release}"
     if version < OLDEST_KERNEL:
         yield error(
@@ -62,8 +62,8 @@ def _version(patient: Patient) -> Iterator[Finding]:
             yield note(f"this kernel lacks {what}", f"{evidence}; it came with {_text(since)}")
 
 
-def _settings(patient: Patient) -> Iterator[Finding]:
-    if (jit := _value(patient, JIT)) == "0":
+def _settings(subject: Subject) -> Iterator[Finding]:
+    if (jit := _value(subject, JIT)) == "0":
         yield warning(
             "BPF programs are interpreted, several times slower",
             f"{JIT} is 0",
@@ -71,19 +71,19 @@ def _settings(patient: Patient) -> Iterator[Finding]:
         )
     elif jit:
         yield ok("BPF programs are compiled to machine code", f"{JIT} is {jit}")
-    if _value(patient, HARDEN) == "2":
+    if _value(subject, HARDEN) == "2":
         yield note(
             "BPF programs are hardened against their author, which costs some speed",
             f"{HARDEN} is 2",
             "sysctl -w net.core.bpf_jit_harden=1",
         )
-    if _value(patient, STATISTICS) == "1":
+    if _value(subject, STATISTICS) == "1":
         yield note(
             "run times of BPF programs are counted, which costs some 20 ns a packet",
             f"{STATISTICS} is 1",
             "sysctl -w kernel.bpf_stats_enabled=0",
         )
-    if "[confidentiality]" in (lockdown := _value(patient, LOCKDOWN)):
+    if "[confidentiality]" in (lockdown := _value(subject, LOCKDOWN)):
         yield error(
             "the kernel is locked down and refuses programs that read memory",
             f"{LOCKDOWN} is {lockdown}",
@@ -91,8 +91,8 @@ def _settings(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _clock(patient: Patient) -> Iterator[Finding]:
-    source = _value(patient, CLOCK)
+def _clock(subject: Subject) -> Iterator[Finding]:
+    source = _value(subject, CLOCK)
     if source in QUICK_CLOCKS:
         yield ok(f"the clock source {source} is quick", f"{CLOCK}")
     elif source:
@@ -103,10 +103,10 @@ def _clock(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _value(patient: Patient, path: Path) -> str:
+def _value(subject: Subject, path: Path) -> str:
     """Empty where the kernel has no such setting."""
     try:
-        return patient.machine.text(path)
+        return subject.machine.text(path)
     except FileNotFoundError:
         return ""
 

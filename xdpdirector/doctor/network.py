@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.lan.monitor import Lan
 from xdpdirector.lan.types import FindingKind, LanView
 from xdpdirector.model import Configuration
@@ -23,12 +23,12 @@ ERRORS = {
 }
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    if patient.documents:
-        seen = LanView.model_validate(patient.documents["lan"])
-        yield from told(seen, f"GET /v1/lan on {patient.paths.socket}")
-    elif patient.configuration:
-        seen = asyncio.run(own_look(patient.configuration))
+def look(subject: Subject) -> Iterator[Finding]:
+    if subject.documents:
+        seen = LanView.model_validate(subject.documents["lan"])
+        yield from told(seen, f"GET /v1/lan on {subject.paths.socket}")
+    elif subject.configuration:
+        seen = asyncio.run(own_look(subject.configuration))
         yield from told(seen, "questions of the doctor's own")
         if not seen.probing:
             yield note("the network was not asked", "opening a packet socket", "run the doctor as root")

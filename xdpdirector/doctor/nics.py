@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from xdpdirector.doctor import transmitting
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.nic import Card
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 
 # Drivers with native XDP in Linux 6.1 (their .ndo_bpf).
 NATIVE = frozenset(
@@ -53,11 +53,11 @@ STRIPS = {"rx-vlan-hw-parse": "rxvlan", "rx-vlan-offload": "rxvlan"}
 OURS = "director"
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    for name in patient.interfaces:
-        card = patient.cards.get(name)
+def look(subject: Subject) -> Iterator[Finding]:
+    for name in subject.interfaces:
+        card = subject.cards.get(name)
         if card is None:
-            there = ", ".join(sorted(patient.cards))
+            there = ", ".join(sorted(subject.cards))
             yield error(
                 f"interface {name} does not exist", f"netlink; there are: {there}", "name one of these"
             )
@@ -65,24 +65,24 @@ def look(patient: Patient) -> Iterator[Finding]:
         if card.port_fault:
             yield error(card.port_fault, "netlink: IFLA_MASTER", "name the other interface, as it says")
         yield from _link(card)
-        yield from _program(card, patient)
-        yield from transmitting.look(card, patient.configuration.mode if patient.configuration else "auto")
+        yield from _program(card, subject)
+        yield from transmitting.look(card, subject.configuration.mode if subject.configuration else "auto")
         yield from _offloads(card)
-        yield from _queues(card, patient.machine.processors)
-    cards = [patient.cards[name] for name in patient.interfaces if name in patient.cards]
+        yield from _queues(card, subject.machine.processors)
+    cards = [subject.cards[name] for name in subject.interfaces if name in subject.cards]
     yield from _sizes(cards)
     yield from transmitting.between(cards)
-    yield from _lvs_sync(patient)
+    yield from _lvs_sync(subject)
 
 
-def _lvs_sync(patient: Patient) -> Iterator[Finding]:
+def _lvs_sync(subject: Subject) -> Iterator[Finding]:
     """Where the sync protocol of LVS goes in and out."""
-    spec = patient.configuration.lvs.sync if patient.configuration else None
+    spec = subject.configuration.lvs.sync if subject.configuration else None
     if spec is None:
         return
-    card = patient.cards.get(spec.interface)
+    card = subject.cards.get(spec.interface)
     if card is None:
-        there = ", ".join(sorted(patient.cards))
+        there = ", ".join(sorted(subject.cards))
         yield error(
             f"interface {spec.interface} of lvs.sync does not exist",
             f"netlink; there are: {there}",
@@ -130,23 +130,23 @@ def _link(card: Card) -> Iterator[Finding]:
         yield ok(f"{card.name} is up ({kind}, MTU {card.mtu})", "netlink, ethtool -i")
 
 
-def _program(card: Card, patient: Patient) -> Iterator[Finding]:
+def _program(card: Card, subject: Subject) -> Iterator[Finding]:
     if not card.program_id:
-        made = error if patient.documents else note
+        made = error if subject.documents else note
         yield made(
             f"{card.name} carries no XDP program",
             "libbpf",
             "xdpdirector load, or start the daemon, which attaches it",
         )
         return
-    strange = card.program_id not in patient.program_ids
-    other = patient.machine.instance_of(card.program_id) if strange else None
+    strange = card.program_id not in subject.program_ids
+    other = subject.machine.instance_of(card.program_id) if strange else None
     program = f"program {card.program_id}" + (f" '{card.program}'" if card.program else "")
-    if other and other != patient.paths.name:
+    if other and other != subject.paths.name:
         yield error(
             f"{card.name} carries the packet program of instance '{other}'",
-            f"the pins in {patient.paths.pins.with_name(other)}",
-            f"take {card.name} out of `interfaces` of instance '{patient.paths.name}' and give it another, or "
+            f"the pins in {subject.paths.pins.with_name(other)}",
+            f"take {card.name} out of `interfaces` of instance '{subject.paths.name}' and give it another, or "
             "serve both from one instance",
         )
     elif strange and not card.program:

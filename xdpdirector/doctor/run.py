@@ -20,10 +20,10 @@ from xdpdirector.doctor import (
     toolchain,
 )
 from xdpdirector.doctor.finding import Finding, Level, note, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.errors import DirectorError
 
-Look = Callable[[Patient], Iterator[Finding]]
+Look = Callable[[Subject], Iterator[Finding]]
 
 FAMILIES: Mapping[str, Look] = {
     "configuration": config_file.look,
@@ -40,15 +40,15 @@ FAMILIES: Mapping[str, Look] = {
 }
 
 
-def examine(patient: Patient, families: Mapping[str, Look] = FAMILIES) -> list[Finding]:
+def examine(subject: Subject, families: Mapping[str, Look] = FAMILIES) -> list[Finding]:
     """All findings, in the families' order."""
-    return [replace(each, topic=topic) for topic, look in families.items() for each in _seen(look, patient)]
+    return [replace(each, topic=topic) for topic, look in families.items() for each in _seen(look, subject)]
 
 
-def _seen(look: Look, patient: Patient) -> Iterator[Finding]:
+def _seen(look: Look, subject: Subject) -> Iterator[Finding]:
     """What a family says, and what kept it from saying more."""
     try:
-        yield from look(patient)
+        yield from look(subject)
     except PermissionError as problem:
         yield note("not all of this could be seen", str(problem), "run the doctor as root")
     except (OSError, DirectorError) as problem:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.doctor.systemd import unit_of
 
 NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
@@ -17,40 +17,40 @@ OF_FLEET = ("connections are sent to", "connections are not sent to", "no connec
 LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    yield from _answers(patient)
-    if patient.documents:
-        told = [each["text"] for each in patient.documents["lan"]["findings"]]
-        yield from _ready(patient.documents["ready"], told)
-        yield from _maps(patient.documents["statistics"])
-        yield _drift(patient.documents["statistics"])
-        yield from _directed(patient.documents["statistics"])
-        yield from _own_connections(patient.documents["lan"])
+def look(subject: Subject) -> Iterator[Finding]:
+    yield from _answers(subject)
+    if subject.documents:
+        told = [each["text"] for each in subject.documents["lan"]["findings"]]
+        yield from _ready(subject.documents["ready"], told)
+        yield from _maps(subject.documents["statistics"])
+        yield _drift(subject.documents["statistics"])
+        yield from _directed(subject.documents["statistics"])
+        yield from _own_connections(subject.documents["lan"])
 
 
-def pid_of(patient: Patient) -> int | None:
+def pid_of(subject: Subject) -> int | None:
     """The daemon's process; None when there is none."""
     try:
-        pid = int(patient.machine.foreign_text(patient.paths.lock))
+        pid = int(subject.machine.foreign_text(subject.paths.lock))
     except (OSError, ValueError):
         return None
-    return pid if patient.machine.exists(Path(f"/proc/{pid}")) else None
+    return pid if subject.machine.exists(Path(f"/proc/{pid}")) else None
 
 
-def _answers(patient: Patient) -> Iterator[Finding]:
-    name, pid = patient.paths.name, pid_of(patient)
-    if patient.documents:
-        yield ok(f"the daemon of instance '{name}' answers", f"GET /readyz on {patient.paths.socket}")
+def _answers(subject: Subject) -> Iterator[Finding]:
+    name, pid = subject.paths.name, pid_of(subject)
+    if subject.documents:
+        yield ok(f"the daemon of instance '{name}' answers", f"GET /readyz on {subject.paths.socket}")
     elif pid:
         yield error(
             f"the daemon of instance '{name}' runs but does not answer",
-            f"process {pid} has {patient.paths.lock}; {patient.silence}",
+            f"process {pid} has {subject.paths.lock}; {subject.daemon_error}",
             f"look into its log (journalctl -u {unit_of(name)}), then restart it: packets go on meanwhile",
         )
     else:
         yield warning(
             f"no daemon of instance '{name}' runs: no check withdraws a dead backend",
-            patient.silence,
+            subject.daemon_error,
             f"systemctl start {unit_of(name)}, or xdpdirector -i {name} run",
         )
 

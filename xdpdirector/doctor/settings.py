@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.net import own_source_drops
 from xdpdirector.net.own_source_drops import dropping
 
@@ -16,32 +16,32 @@ NEARLY_FULL = 0.8
 CABLES = "xck"  # of checks: `checkleg.prefix`
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    yield from _neighbours(patient)
-    yield from _ping(patient)
-    yield from _quiet(patient)
-    yield from _flux(patient)
-    yield from _ipv6(patient)
-    yield from _martians(patient)
-    yield from _own_source(patient)
-    yield from _in_vain(patient)
+def look(subject: Subject) -> Iterator[Finding]:
+    yield from _neighbours(subject)
+    yield from _ping(subject)
+    yield from _quiet(subject)
+    yield from _flux(subject)
+    yield from _ipv6(subject)
+    yield from _martians(subject)
+    yield from _own_source(subject)
+    yield from _in_vain(subject)
 
 
-def _neighbours(patient: Patient) -> Iterator[Finding]:
+def _neighbours(subject: Subject) -> Iterator[Finding]:
     """A full neighbour table drops entries as fast as they are made (`gc_thresh3`, arp(7))."""
-    for version, (entries, most) in sorted(patient.machine.neighbour_tables().items()):
+    for version, (entries, most) in sorted(subject.machine.neighbour_tables().items()):
         family = f"ipv{version}"
         evidence = (
             f"netlink: gc_thresh3 of {family} is {most:,}; {entries:,} entries, of all network namespaces"
         )
-        wanted = 1 << (4 * max(patient.backends, entries)).bit_length()
+        wanted = 1 << (4 * max(subject.backends, entries)).bit_length()
         remedy = (
             f"on the host: sysctl -w net.{family}.neigh.default.gc_thresh3={wanted} (and gc_thresh2 half of it; in "
             "/etc/sysctl.d, too)"
         )
-        if patient.backends * 2 > most:
+        if subject.backends * 2 > most:
             yield warning(
-                f"the {family} neighbour table has room for {most:,}, and there are {patient.backends:,} backends: "
+                f"the {family} neighbour table has room for {most:,}, and there are {subject.backends:,} backends: "
                 "their MACs may be dropped",
                 evidence,
                 remedy,
@@ -52,17 +52,17 @@ def _neighbours(patient: Patient) -> Iterator[Finding]:
             yield ok(f"the {family} neighbour table is large enough", evidence)
 
 
-def _ping(patient: Patient) -> Iterator[Finding]:
+def _ping(subject: Subject) -> Iterator[Finding]:
     path = ROOT / "ipv4/icmp_echo_ignore_all"
-    if _number(patient, path):
+    if _number(subject, path):
         yield note("nobody can ping the VIPs: this host answers no ping", f"{path} is 1", f"{_set(path)}=0")
 
 
-def _quiet(patient: Patient) -> Iterator[Finding]:
+def _quiet(subject: Subject) -> Iterator[Finding]:
     """Settings that are right on a backend and wrong here."""
-    for name in ("all", *patient.interfaces):
+    for name in ("all", *subject.interfaces):
         path = ROOT / "ipv4/conf" / name / "arp_ignore"
-        if (_number(patient, path) or 0) >= 8:
+        if (_number(subject, path) or 0) >= 8:
             yield error(
                 f"this host answers no ARP on {name}: nobody finds the VIPs",
                 f"{path} is 8",
@@ -70,13 +70,13 @@ def _quiet(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def _flux(patient: Patient) -> Iterator[Finding]:
+def _flux(subject: Subject) -> Iterator[Finding]:
     """Whether another interface is in the VIP's LAN, only the network can tell: `lan` looks there."""
-    if not _has_vip(patient, 4) or _number(patient, ROOT / "ipv4/conf/all/arp_ignore"):
+    if not _has_vip(subject, 4) or _number(subject, ROOT / "ipv4/conf/all/arp_ignore"):
         return
-    for name, card in sorted(patient.cards.items()):
+    for name, card in sorted(subject.cards.items()):
         on_its_own = card.kind not in ("vlan", "macvlan") and not name.startswith(CABLES)
-        if name not in patient.interfaces and on_its_own and card.up and card.arp_ignore == 0:
+        if name not in subject.interfaces and on_its_own and card.up and card.arp_ignore == 0:
             yield note(
                 f"{name} answers ARP for addresses of other interfaces: in a VIP's LAN it draws clients to where "
                 "no packet program is",
@@ -85,28 +85,28 @@ def _flux(patient: Patient) -> Iterator[Finding]:
             )
 
 
-def _ipv6(patient: Patient) -> Iterator[Finding]:
-    if not _has_vip(patient, 6):
+def _ipv6(subject: Subject) -> Iterator[Finding]:
+    if not _has_vip(subject, 6):
         return
-    for name in patient.interfaces:
+    for name in subject.interfaces:
         path = ROOT / "ipv6/conf" / name / "disable_ipv6"
-        if _number(patient, path):
+        if _number(subject, path):
             yield error(
                 f"IPv6 is switched off on {name}, and there are IPv6 VIPs", f"{path} is 1", f"{_set(path)}=0"
             )
 
 
-def _has_vip(patient: Patient, version: int) -> bool:
-    if patient.documents:
-        return any((":" in vip) == (version == 6) for vip in patient.documents["lan"]["vips"])
-    services = patient.configuration.services.values() if patient.configuration else ()
+def _has_vip(subject: Subject, version: int) -> bool:
+    if subject.documents:
+        return any((":" in vip) == (version == 6) for vip in subject.documents["lan"]["vips"])
+    services = subject.configuration.services.values() if subject.configuration else ()
     return any(listener.address.version == version for spec in services for listener in spec.listeners)
 
 
-def _martians(patient: Patient) -> Iterator[Finding]:
+def _martians(subject: Subject) -> Iterator[Finding]:
     """The answers to our questions about VIPs come from a VIP, which is this host's own address."""
     path = ROOT / "ipv4/conf/all/log_martians"
-    if _number(patient, path):
+    if _number(subject, path):
         yield note(
             "the kernel logs each answer to the director's questions on the network as a martian",
             f"{path} is 1",
@@ -114,18 +114,18 @@ def _martians(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _own_source(patient: Patient) -> Iterator[Finding]:
+def _own_source(subject: Subject) -> Iterator[Finding]:
     """Once the daemon runs, its look at the network says so."""
-    manages = patient.configuration is not None and patient.configuration.vips == "manage"
-    if patient.documents or not manages or not _has_vip(patient, 4):
+    manages = subject.configuration is not None and subject.configuration.vips == "manage"
+    if subject.documents or not manages or not _has_vip(subject, 4):
         return
-    for name, evidence in dropping(patient.interfaces, lambda path: _number(patient, path)).items():
+    for name, evidence in dropping(subject.interfaces, lambda path: _number(subject, path)).items():
         yield warning(own_source_drops.sentence(name), evidence, own_source_drops.remedy(name))
 
 
-def _in_vain(patient: Patient) -> Iterator[Finding]:
+def _in_vain(subject: Subject) -> Iterator[Finding]:
     path = ROOT / "ipv4/ip_forward"
-    if _number(patient, path):
+    if _number(subject, path):
         yield note(
             "this host forwards IP packets: a director needs that not (frames are sent on before the kernel's IP)",
             f"{path} is 1",
@@ -140,9 +140,9 @@ def _set(path: Path) -> str:
     return "sysctl -w net." + ".".join(path.relative_to(ROOT).parts)
 
 
-def _number(patient: Patient, path: Path) -> int | None:
+def _number(subject: Subject, path: Path) -> int | None:
     """None where the kernel has no such setting."""
     try:
-        return int(patient.machine.text(path))
+        return int(subject.machine.text(path))
     except (FileNotFoundError, ValueError):
         return None

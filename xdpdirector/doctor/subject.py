@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whom the doctor looks at: an instance on a machine, its configuration, and its daemon if one answers."""
+"""What the doctor examines: an instance on a machine, its configuration, and its daemon if one answers."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ DOCUMENTS = {"ready": "/readyz", "statistics": "/v1/stats", "lan": "/v1/lan", "f
 
 
 @dataclass(frozen=True)
-class Patient:
-    """`configuration` is None when `complaint` says why. `documents`: what the daemon answered, by the names of
-    DOCUMENTS; empty when `silence` says why."""
+class Subject:
+    """`configuration` is None when `configuration_error` says why. `documents`: what the daemon answered, by the
+    names of DOCUMENTS; empty when `daemon_error` says why."""
 
     paths: InstancePaths
     source: Path
     machine: Machine
     configuration: Configuration | None = None
-    complaint: str = ""
+    configuration_error: str = ""
     documents: Mapping[str, Any] = field(default_factory=dict)
-    silence: str = ""
+    daemon_error: str = ""
 
     @property
     def interfaces(self) -> tuple[str, ...]:
@@ -62,18 +62,18 @@ class Patient:
         return len({each.address for spec in services for each in spec.backends.values()})
 
 
-def admit(paths: InstancePaths, source: Path, machine: Machine, client: Client) -> Patient:
+def admit(paths: InstancePaths, source: Path, machine: Machine, client: Client) -> Subject:
     """Read the configuration, and ask the daemon; neither need be there."""
-    configuration, complaint = None, ""
+    configuration, configuration_error = None, ""
     try:
         configuration = config_file.load(source)
     except ConfigurationError as error:
-        complaint = error.detail
-    documents, silence = {}, ""
+        configuration_error = error.detail
+    documents, daemon_error = {}, ""
     try:
         documents = {name: client.get(path, timeout=5.0) for name, path in DOCUMENTS.items()}
     except UnreachableError as error:
-        silence = error.detail
+        daemon_error = error.detail
     except DirectorError as error:
-        silence = f"the daemon's answer cannot be used: {error.detail}"
-    return Patient(paths, source, machine, configuration, complaint, documents, silence)
+        daemon_error = f"the daemon's answer cannot be used: {error.detail}"
+    return Subject(paths, source, machine, configuration, configuration_error, documents, daemon_error)

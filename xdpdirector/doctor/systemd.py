@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, note, ok, warning
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.model.service import VipsOnDummy
 from xdpdirector.paths import DEFAULT_INSTANCE
 
@@ -25,18 +25,18 @@ CLOCK_KEEPERS = (
 ROUTING_DAEMONS = ("bird.service", "frr.service")
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    if not patient.machine.exists(SYSTEMD):
+def look(subject: Subject) -> Iterator[Finding]:
+    if not subject.machine.exists(SYSTEMD):
         yield note(
             "systemd does not run here: who starts the daemon is your affair", f"{SYSTEMD} does not exist"
         )
         return
-    yield _at_boot(patient)
-    yield _clock(patient)
-    if patient.configuration and patient.configuration.vips == "external":
-        yield _keepalived(patient)
-    if patient.configuration and isinstance(patient.configuration.vips, VipsOnDummy):
-        yield _bird(patient)
+    yield _at_boot(subject)
+    yield _clock(subject)
+    if subject.configuration and subject.configuration.vips == "external":
+        yield _keepalived(subject)
+    if subject.configuration and isinstance(subject.configuration.vips, VipsOnDummy):
+        yield _bird(subject)
 
 
 def unit_of(instance: str) -> str:
@@ -44,18 +44,18 @@ def unit_of(instance: str) -> str:
     return "xdpdirector" if instance == DEFAULT_INSTANCE else f"xdpdirector@{instance}"
 
 
-def _at_boot(patient: Patient) -> Finding:
-    name = f"{unit_of(patient.paths.name)}.service"
-    if patient.machine.exists(WANTED / name):
+def _at_boot(subject: Subject) -> Finding:
+    name = f"{unit_of(subject.paths.name)}.service"
+    if subject.machine.exists(WANTED / name):
         return ok(f"{name} starts at boot", f"{WANTED / name}")
     return warning(
         "the daemon does not start at boot", f"{WANTED / name} does not exist", f"systemctl enable {name}"
     )
 
 
-def _clock(patient: Patient) -> Finding:
-    keepers = [name for name in CLOCK_KEEPERS if _runs(patient, name)]
-    if keepers and (keepers[0] != CLOCK_KEEPERS[-1] or patient.machine.exists(SYNCHRONISED)):
+def _clock(subject: Subject) -> Finding:
+    keepers = [name for name in CLOCK_KEEPERS if _runs(subject, name)]
+    if keepers and (keepers[0] != CLOCK_KEEPERS[-1] or subject.machine.exists(SYNCHRONISED)):
         return ok(f"the clock is kept by {keepers[0]}", f"{RUNNING / keepers[0]}")
     return note(
         "nobody is seen to keep the clock: times in the audit and in events may be wrong",
@@ -64,8 +64,8 @@ def _clock(patient: Patient) -> Finding:
     )
 
 
-def _keepalived(patient: Patient) -> Finding:
-    if _runs(patient, "keepalived.service"):
+def _keepalived(subject: Subject) -> Finding:
+    if _runs(subject, "keepalived.service"):
         return ok("keepalived runs, and may hold the VIPs", f"{RUNNING}/keepalived.service")
     return warning(
         "`vips: external` leaves the VIPs to something else, and keepalived does not run",
@@ -74,8 +74,8 @@ def _keepalived(patient: Patient) -> Finding:
     )
 
 
-def _bird(patient: Patient) -> Finding:
-    daemon = next((name for name in ROUTING_DAEMONS if _runs(patient, name)), None)
+def _bird(subject: Subject) -> Finding:
+    daemon = next((name for name in ROUTING_DAEMONS if _runs(subject, name)), None)
     if daemon:
         return ok(f"{daemon} runs, and may announce the VIPs", f"{RUNNING / daemon}")
     return warning(
@@ -85,5 +85,5 @@ def _bird(patient: Patient) -> Finding:
     )
 
 
-def _runs(patient: Patient, unit: str) -> bool:
-    return patient.machine.exists(RUNNING / unit)
+def _runs(subject: Subject, unit: str) -> bool:
+    return subject.machine.exists(RUNNING / unit)

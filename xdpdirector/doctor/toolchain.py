@@ -8,15 +8,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, error, ok
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 
 ADVICE = "apt install python3-bpfcc"
 HEADERS = Path("/usr/include/linux/bpf.h")
 
 
-def look(patient: Patient) -> Iterator[Finding]:
-    yield _bcc(patient)
-    if patient.machine.exists(HEADERS):
+def look(subject: Subject) -> Iterator[Finding]:
+    yield _bcc(subject)
+    if subject.machine.exists(HEADERS):
         yield ok("the headers to compile against are there", f"{HEADERS} exists")
     else:
         yield error(
@@ -26,8 +26,8 @@ def look(patient: Patient) -> Iterator[Finding]:
         )
 
 
-def _bcc(patient: Patient) -> Finding:
-    places = patient.machine.package("bcc")
+def _bcc(subject: Subject) -> Finding:
+    places = subject.machine.package("bcc")
     if places is None:
         return error(
             "BCC is missing",
@@ -35,7 +35,7 @@ def _bcc(patient: Patient) -> Finding:
             f"{ADVICE}; a virtual environment must be made with `/usr/bin/python3 -m venv --system-site-packages`",
         )
     where = ", ".join(map(str, places))
-    genuine = [place for place in places if patient.machine.exists(place / "libbcc.py")]
+    genuine = [place for place in places if subject.machine.exists(place / "libbcc.py")]
     if not genuine:
         return error(
             "the package `bcc` is an unrelated one from PyPI, not the BPF Compiler Collection",
@@ -43,7 +43,7 @@ def _bcc(patient: Patient) -> Finding:
             f"{sys.executable} -m pip uninstall bcc; {ADVICE}",
         )
     try:
-        version = patient.machine.text(genuine[0] / "version.py").partition("=")[2].strip(" '\"\n")
+        version = subject.machine.text(genuine[0] / "version.py").partition("=")[2].strip(" '\"\n")
     except OSError:
         version = ""
     return ok(f"BCC {version or 'of unknown version'} is there", f"{genuine[0]}")

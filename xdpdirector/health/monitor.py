@@ -53,10 +53,10 @@ class _Shared:
 
 
 @dataclass(eq=False)
-class _Wish:
-    """The checks of one key. `told`: what was last reported of each, or known at its start."""
+class _Checks:
+    """The checks of one key. `reported`: what was last reported of each, or known at its start."""
 
-    told: dict[Question, tuple[Operational, float]]
+    reported: dict[Question, tuple[Operational, float]]
 
 
 def _nowhere(_address: object) -> Route:
@@ -88,7 +88,7 @@ class Monitor:
         self._blind_after = blind_after
         self._slots = asyncio.Semaphore(at_once)
         self._shared: dict[Question, _Shared] = {}
-        self._wishes: dict[Key, _Wish] = {}
+        self._checks: dict[Key, _Checks] = {}
         self._asking: Counter[Target] = Counter()
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -106,24 +106,24 @@ class Monitor:
         the target's address.
         """
         questions = [(spec, target) for target in targets]
-        before = list(self._wishes[key].told) if key in self._wishes else []
+        before = list(self._checks[key].reported) if key in self._checks else []
         if before == questions:
             return
         known = {target: self._report((asked, target)) for asked, target in before}
         for question in questions:
             self._join(key, question, known.get(question[1]) or earlier.get(question[1].address))
         self._leave(key, [each for each in before if each not in questions])
-        self._wishes[key] = _Wish({question: _said(self._report(question)) for question in questions})
+        self._checks[key] = _Checks({question: _reportable(self._report(question)) for question in questions})
 
     def remove(self, key: Key) -> None:
         """Stop these checks; nothing happens if there are none."""
-        if wish := self._wishes.pop(key, None):
-            self._leave(key, wish.told)
+        if checks := self._checks.pop(key, None):
+            self._leave(key, checks.reported)
 
     def reports(self, key: Key) -> dict[Address, HealthReport]:
         """The states by target address; empty if not checked. `since` is in seconds since the epoch."""
-        wish = self._wishes.get(key)
-        return {question[1].address: self._report(question) for question in wish.told} if wish else {}
+        checks = self._checks.get(key)
+        return {question[1].address: self._report(question) for question in checks.reported} if checks else {}
 
     def _report(self, question: Question) -> HealthReport:
         return self._shared[question].watch.report()
@@ -163,7 +163,7 @@ class Monitor:
 
     async def close(self) -> None:
         """Stop all checks and wait until their sockets are closed."""
-        for key in list(self._wishes):
+        for key in list(self._checks):
             self.remove(key)
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self._ways.close()
@@ -200,19 +200,19 @@ class Monitor:
         question = (watch.spec, watch.target)
         shared = self._shared.get(question)
         for key in list(shared.keys) if shared and shared.watch is watch else ():
-            if key in self._wishes:
-                self._tell(key, self._wishes[key], question)
+            if key in self._checks:
+                self._report_change(key, self._checks[key], question)
 
-    def _tell(self, key: Key, wish: _Wish, question: Question) -> None:
+    def _report_change(self, key: Key, checks: _Checks, question: Question) -> None:
         report = self._report(question)
-        if wish.told[question] == _said(report):
+        if checks.reported[question] == _reportable(report):
             return
-        wish.told[question] = _said(report)
+        checks.reported[question] = _reportable(report)
         try:
             self._on_change(key, report.operational, report.reason)
         except Exception:
             log.exception("check %s/%s: %s could not be announced", *key, report.operational)
 
 
-def _said(report: HealthReport) -> tuple[Operational, float]:
+def _reportable(report: HealthReport) -> tuple[Operational, float]:
     return report.operational, report.share

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The demo: real clients, real servers, a director, and everything that is done to them while they work.
 
-`Demo.run` is the story in order; each step does one thing through the API or to the lab and then lets the
+`Demo.run` is its steps in order; each step does one thing through the API or to the lab and then lets the
 clients go on for a while. What it means is decided by `expectations`, from the timeline and the clients' requests.
 """
 
@@ -23,13 +23,13 @@ from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.report import Report, report
 from xdpdirector.lab.sample import Request
 from xdpdirector.lab.timeline import (
+    DemoRun,
     Drained,
     Joined,
     Killed,
     Restarted,
     Reweighted,
     Step,
-    Story,
     Trouble,
 )
 from xdpdirector.lab.waiting import wait_until
@@ -110,7 +110,7 @@ def run_demo(options: Options, say: Say) -> Report:
             demo.run()
         statistics = _statistics(director)
         director.stop()
-        return report(demo.story(), clients.requests(), statistics)
+        return report(demo.demo_run(), clients.requests(), statistics)
 
 
 def _statistics(director: LabDirector) -> dict[str, Any]:
@@ -156,9 +156,9 @@ class Demo:
         self._tell("restart", "the daemon is killed with SIGKILL and started again", self._restart)
         self._tell("weight", f"{REWEIGHTED} gets weight {HEAVY} by REST", self._weigh)
 
-    def story(self) -> Story:
+    def demo_run(self) -> DemoRun:
         facts = self._facts
-        return Story(
+        return DemoRun(
             scheduler=self._options.scheduler,
             rate=self._clients.rate,
             client_timeout=self._clients.timeout,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from math import sqrt
 
 from xdpdirector.lab.sample import Request
-from xdpdirector.lab.timeline import Joined, Killed, Step, Story
+from xdpdirector.lab.timeline import DemoRun, Joined, Killed, Step
 
 JOIN_SECONDS = 3.0  # a new or returned backend gets its first request within this time
 LEAST_SHARE = 0.5  # of the share that its weight gives, where shares are judged
@@ -79,11 +79,11 @@ def excused(request: Request, killed: Killed | None, client_timeout: float) -> b
     return in_flight and request.backend in (None, killed.backend)
 
 
-def unexcused(requests: Iterable[Request], story: Story) -> list[Request]:
+def unexcused(requests: Iterable[Request], demo_run: DemoRun) -> list[Request]:
     return [
         request
         for request in requests
-        if request.failed and not excused(request, story.killed, story.client_timeout)
+        if request.failed and not excused(request, demo_run.killed, demo_run.client_timeout)
     ]
 
 
@@ -102,9 +102,9 @@ def shares(requests: Sequence[Request]) -> dict[str, float]:
     return {name: count / counts.total() for name, count in counts.items()}
 
 
-def judge(story: Story, requests: Sequence[Request]) -> list[Check]:
+def judge(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
     """Every expectation, in the order of the steps; a fact that is missing is an expectation missed."""
-    rules: tuple[Callable[[Story, Sequence[Request]], list[Check]], ...] = (
+    rules: tuple[Callable[[DemoRun, Sequence[Request]], list[Check]], ...] = (
         _steady,
         _baseline,
         _failures,
@@ -115,43 +115,43 @@ def judge(story: Story, requests: Sequence[Request]) -> list[Check]:
         _restarted,
         _reweighted,
     )
-    checks = [check for rule in rules for check in rule(story, requests)]
+    checks = [check for rule in rules for check in rule(demo_run, requests)]
     checks += [
         Check("demo", "every step runs through", f"{trouble.step}: {trouble.text}", False, timed=trouble.late)
-        for trouble in story.trouble
+        for trouble in demo_run.trouble
     ]
-    order = [step.name for step in story.steps]
-    excused_checks = [_excused(check, story, requests) for check in checks]
+    order = [step.name for step in demo_run.steps]
+    excused_checks = [_excused(check, demo_run, requests) for check in checks]
     return sorted(excused_checks, key=lambda check: order.index(check.name) if check.name in order else -1)
 
 
-def press(story: Story, requests: Sequence[Request], name: str | None = None) -> Press:
+def press(demo_run: DemoRun, requests: Sequence[Request], name: str | None = None) -> Press:
     """Of one step, or of all."""
-    step = story.step(name) if name else None
-    begin, end = (step.began, step.ended) if step else (story.began, story.ended)
-    return Press.between(begin, end, story.rate, requests)
+    step = demo_run.step(name) if name else None
+    begin, end = (step.began, step.ended) if step else (demo_run.began, demo_run.ended)
+    return Press.between(begin, end, demo_run.rate, requests)
 
 
-def _excused(check: Check, story: Story, requests: Sequence[Request]) -> Check:
+def _excused(check: Check, demo_run: DemoRun, requests: Sequence[Request]) -> Check:
     """The check with `met` None when it is missed and a busy machine may be the reason."""
     if check.met is not False or not check.timed:
         return check
-    pressed = press(story, requests, check.name)
+    pressed = press(demo_run, requests, check.name)
     if not pressed.too_much:
         return check
     return replace(check, seen=f"{check.seen}; {pressed}", met=None)
 
 
-def _steady(story: Story, requests: Sequence[Request]) -> list[Check]:
-    pressed = press(story, requests)
-    planned = story.rate * (story.ended - story.began)
+def _steady(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    pressed = press(demo_run, requests)
+    planned = demo_run.rate * (demo_run.ended - demo_run.began)
     made = sum(request.kind == "fresh" for request in requests)
     families = Counter(request.family for request in requests if not request.failed)
     both = min(families[4], families[6]) >= LEAST_SHARE * max(families[4], families[6]) > 0
     return [
         Check(
             "load",
-            f"{story.rate:g} new connections a second",
+            f"{demo_run.rate:g} new connections a second",
             f"{made} of {planned:.0f} made",
             pressed.begun >= STEADY,
             timed=True,
@@ -165,8 +165,8 @@ def _steady(story: Story, requests: Sequence[Request]) -> list[Check]:
     ]
 
 
-def _baseline(story: Story, requests: Sequence[Request]) -> list[Check]:
-    step = story.step("baseline")
+def _baseline(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    step = demo_run.step("baseline")
     if step is None:
         return [Check("baseline", "every backend serves", "the step was not reached", False)]
     seen, met = share_out(step, requests)
@@ -193,19 +193,19 @@ def _show(seen: dict[str, float]) -> str:
     return ", ".join(f"{name} {share:.0%}" for name, share in sorted(seen.items())) or "no requests"
 
 
-def _failures(story: Story, requests: Sequence[Request]) -> list[Check]:
+def _failures(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
     """One check a step. Failures of the kill are excused in whichever step their requests began."""
-    return [_step_failures(step, story, requests) for step in story.steps]
+    return [_step_failures(step, demo_run, requests) for step in demo_run.steps]
 
 
-def _step_failures(step: Step, story: Story, requests: Sequence[Request]) -> Check:
+def _step_failures(step: Step, demo_run: DemoRun, requests: Sequence[Request]) -> Check:
     failed = [request for request in within(requests, step.began, step.ended) if request.failed]
-    bad = unexcused(failed, story)
+    bad = unexcused(failed, demo_run)
     expected = "no request fails"
-    if step.name == "kill" and story.killed:
+    if step.name == "kill" and demo_run.killed:
         expected = (
-            f"only requests in flight on {story.killed.backend} fail, none that starts later than "
-            f"{story.killed.window:g} s (+ {story.killed.allowance:g} s) after the kill"
+            f"only requests in flight on {demo_run.killed.backend} fail, none that starts later than "
+            f"{demo_run.killed.window:g} s (+ {demo_run.killed.allowance:g} s) after the kill"
         )
     if bad:
         kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(one.outcome for one in bad).items())
@@ -243,16 +243,16 @@ def _joins(name: str, joined: Joined | None, requests: Sequence[Request]) -> lis
     ]
 
 
-def _added(story: Story, requests: Sequence[Request]) -> list[Check]:
-    return _joins("add", story.added, requests)
+def _added(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    return _joins("add", demo_run.added, requests)
 
 
-def _returned(story: Story, requests: Sequence[Request]) -> list[Check]:
-    return _joins("return", story.returned, requests)
+def _returned(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    return _joins("return", demo_run.returned, requests)
 
 
-def _drained(story: Story, requests: Sequence[Request]) -> list[Check]:
-    drained = story.drained
+def _drained(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    drained = demo_run.drained
     if drained is None:
         return [Check("drain", "the backend is drained", "the step was not reached", False)]
     late = [one for one in requests if one.backend == drained.backend and one.opened > drained.at]
@@ -279,8 +279,8 @@ def _drained(story: Story, requests: Sequence[Request]) -> list[Check]:
     ]
 
 
-def _killed(story: Story, _requests: Sequence[Request]) -> list[Check]:
-    killed = story.killed
+def _killed(demo_run: DemoRun, _requests: Sequence[Request]) -> list[Check]:
+    killed = demo_run.killed
     if killed is None:
         return [Check("kill", "the backend is called down", "the step was not reached", False)]
     limit = killed.window + killed.allowance
@@ -296,8 +296,8 @@ def _killed(story: Story, _requests: Sequence[Request]) -> list[Check]:
     ]
 
 
-def _restarted(story: Story, requests: Sequence[Request]) -> list[Check]:
-    restarted = story.restarted
+def _restarted(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    restarted = demo_run.restarted
     if restarted is None:
         return [Check("restart", "the daemon is restarted", "the step was not reached", False)]
     ids = (restarted.before, restarted.between, restarted.after)
@@ -315,17 +315,17 @@ def _restarted(story: Story, requests: Sequence[Request]) -> list[Check]:
             "restart",
             "new connections are served while no daemon runs",
             f"{good} in {gap:.1f} s",
-            good >= LEAST_SHARE * story.rate * gap > 0,
+            good >= LEAST_SHARE * demo_run.rate * gap > 0,
             timed=True,
         ),
     ]
 
 
-def _reweighted(story: Story, requests: Sequence[Request]) -> list[Check]:
-    change, step = story.reweighted, story.step("weight")
+def _reweighted(demo_run: DemoRun, requests: Sequence[Request]) -> list[Check]:
+    change, step = demo_run.reweighted, demo_run.step("weight")
     if change is None or step is None:
         return [Check("weight", "the share follows the weight", "the step was not reached", False)]
-    previous = story.steps[story.steps.index(step) - 1]
+    previous = demo_run.steps[demo_run.steps.index(step) - 1]
     before = shares(within(requests, previous.settled, previous.ended)).get(change.backend, 0.0)
     after, met = follows_weight(change.backend, step, requests)
     goal = step.expected_shares[change.backend]

@@ -11,7 +11,7 @@ from typing import Any
 from xdpdirector.lab import expectations
 from xdpdirector.lab.expectations import Check
 from xdpdirector.lab.sample import Request
-from xdpdirector.lab.timeline import Step, Story
+from xdpdirector.lab.timeline import DemoRun, Step
 
 PASS, FAIL, BUSY = "pass", "fail", "busy"
 
@@ -93,27 +93,27 @@ class Report:
 
 
 def report(
-    story: Story,
+    demo_run: DemoRun,
     requests: Sequence[Request],
     statistics: dict[str, Any] | None = None,
     slice_seconds: float = 0.5,
 ) -> Report:
     """`statistics` is what the director says of itself at the end, passed on as it is."""
-    checks = tuple(expectations.judge(story, requests))
+    checks = tuple(expectations.judge(demo_run, requests))
     failed = [request for request in requests if request.failed]
     return Report(
         verdict=_verdict(checks),
-        scheduler=story.scheduler,
-        seconds=round(story.ended - story.began, 1),
+        scheduler=demo_run.scheduler,
+        seconds=round(demo_run.ended - demo_run.began, 1),
         requests=len(requests),
         failed=len(failed),
-        excused=len(failed) - len(expectations.unexcused(failed, story)),
-        program_id=story.restarted.after if story.restarted else None,
-        steps=tuple(_row(step, story, requests) for step in story.steps),
+        excused=len(failed) - len(expectations.unexcused(failed, demo_run)),
+        program_id=demo_run.restarted.after if demo_run.restarted else None,
+        steps=tuple(_row(step, demo_run, requests) for step in demo_run.steps),
         checks=checks,
-        timeline=_timeline(story, requests, slice_seconds),
+        timeline=_timeline(demo_run, requests, slice_seconds),
         statistics=statistics or {},
-        press=str(expectations.press(story, requests)),
+        press=str(expectations.press(demo_run, requests)),
     )
 
 
@@ -122,7 +122,7 @@ def _verdict(checks: Sequence[Check]) -> str:
     return FAIL if False in found else BUSY if None in found else PASS
 
 
-def _row(step: Step, story: Story, requests: Sequence[Request]) -> Row:
+def _row(step: Step, demo_run: DemoRun, requests: Sequence[Request]) -> Row:
     begun = expectations.within(requests, step.began, step.ended)
     failed = [request for request in begun if request.failed]
     shares = expectations.shares(expectations.within(begun, step.settled, step.ended))
@@ -135,20 +135,20 @@ def _row(step: Step, story: Story, requests: Sequence[Request]) -> Row:
         shares={name: round(share, 3) for name, share in sorted(shares.items())},
         expected_shares={name: round(share, 3) for name, share in sorted(step.expected_shares.items())},
         failed=len(failed),
-        excused=len(failed) - len(expectations.unexcused(failed, story)),
+        excused=len(failed) - len(expectations.unexcused(failed, demo_run)),
         outcomes=dict(Counter(request.outcome for request in failed)),
         resent=sum(request.resent for request in begun),
         latency_ms=Latency.of(begun),
     )
 
 
-def _timeline(story: Story, requests: Sequence[Request], slice_seconds: float) -> Timeline:
-    slices = max(1, int((story.ended - story.began) / slice_seconds) + 1)
+def _timeline(demo_run: DemoRun, requests: Sequence[Request], slice_seconds: float) -> Timeline:
+    slices = max(1, int((demo_run.ended - demo_run.began) / slice_seconds) + 1)
     names = sorted(expectations.served(requests))
     served = {name: [0] * slices for name in names}
     for request in requests:
-        index = int((request.start - story.began) / slice_seconds)
+        index = int((request.start - demo_run.began) / slice_seconds)
         if request.backend and not request.failed and 0 <= index < slices:
             served[request.backend][index] += 1
-    marks = {step.name: int((step.began - story.began) / slice_seconds) for step in story.steps}
+    marks = {step.name: int((step.began - demo_run.began) / slice_seconds) for step in demo_run.steps}
     return Timeline(slice_seconds, served, marks)

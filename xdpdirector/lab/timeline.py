@@ -93,7 +93,7 @@ class Trouble:
 
 
 @dataclass(frozen=True)
-class Story:
+class DemoRun:
     """A whole demo. A fact is None when its step was not reached."""
 
     scheduler: str

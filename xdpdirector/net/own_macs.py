@@ -74,7 +74,7 @@ def _closure(
     return found
 
 
-def tell(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) -> None:
+def write(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) -> None:
     """Write exactly these MACs into the shared entry (`struct stations` of bpf/types.h), word by word, so
     that none is missing in between. If `macs` do not fit, every MAC counts as own; of `former`, as many are
     written as fit."""
@@ -95,7 +95,7 @@ def tell(stations: Any, macs: Sequence[bytes], former: Sequence[bytes] = ()) -> 
     known[0] = 1
 
 
-def told(stations: Any) -> list[bytes]:
+def read(stations: Any) -> list[bytes]:
     """The MACs that were written; empty if every MAC counts as own."""
     macs = [int(mac).to_bytes(6, "little") for mac in stations["macs"][0] if mac not in (0, NO_MAC)]
     return macs if stations["known"][0] else []
@@ -103,7 +103,7 @@ def told(stations: Any) -> list[bytes]:
 
 def any_own(stations: Any) -> bytes | None:
     """One of this machine's MACs, None if unknown."""
-    return next(iter(told(stations)), None)
+    return next(iter(read(stations)), None)
 
 
 def _at(words: Sequence[int], these: Collection[int]) -> list[int]:

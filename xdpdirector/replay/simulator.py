@@ -59,7 +59,7 @@ class Twin:
         self._forget()
         self._sweep(0.0)
         self._tables.services["multipliers"] = _SECRETS
-        own_macs.tell(self._tables.stations, premises.own)
+        own_macs.write(self._tables.stations, premises.own)
         self._bring(configuration, premises, LONG_AGO)
 
     def change(self, configuration: Configuration, premises: Premises) -> None:

@@ -7,8 +7,8 @@
     NAMES {fronts, backends}            ->   whenever numbers mean something else
     RECORDS4, RECORDS6, CLIENTS, FLUX   ->   `wire_type` of records, clients and flux
     BULK_END {records}                  ->   all that was there has been sent
-    PULSE {at, vips}                    ->   ten times a second; `vips`: what stands here, when that is new
-                                        <-   PULSE {at, clock, bulk}: `bulk` asks for all of it again
+    HEARTBEAT {at, vips}                ->   ten times a second; `vips`: what stands here, when that is new
+                                        <-   HEARTBEAT {at, clock, bulk}: `bulk` asks for all of it again
 
 Lengths are bounded before anything is read. Knows no sockets' life, no tables.
 """
@@ -42,7 +42,7 @@ class Kind(IntEnum):
     RECORDS4 = 4
     RECORDS6 = 5
     BULK_END = 6
-    PULSE = 7
+    HEARTBEAT = 7
     CLIENTS = 8
     FLUX = 9
 

@@ -26,8 +26,8 @@ from xdpdirector.sync.scanner import Batch
 from xdpdirector.sync.status import Direction, PeerState
 
 HELLO_WITHIN = 5.0  # seconds
-PULSE_WITHIN = 10.0  # seconds without a message, after which the link counts as lost
-STRANGERS = 8  # connections that have not said who they are, at once
+HEARTBEAT_WITHIN = 10.0  # seconds without a message, after which the link counts as lost
+MOST_UNIDENTIFIED = 8  # connections that have not said who they are, at once
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Receiver:
         self.incoming: Mapping[Endpoint, Incoming] = {peer: Incoming() for peer in peers}
         self._listen, self._hello, self._connections, self._tls = listen, hello, connections, tls
         self._sessions: dict[Endpoint, asyncio.StreamWriter] = {}
-        self._strangers = 0
+        self._unidentified = 0
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -110,14 +110,14 @@ class Receiver:
 
     async def _introduced(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Hello | None:
         """Who comes, or None when that one may not."""
-        if self._strangers >= STRANGERS:
+        if self._unidentified >= MOST_UNIDENTIFIED:
             return None
-        self._strangers += 1
+        self._unidentified += 1
         try:
             async with asyncio.timeout(HELLO_WITHIN):
                 message = await messages.read(reader)
         finally:
-            self._strangers -= 1
+            self._unidentified -= 1
         if message.kind is not Kind.HELLO or not isinstance(message.body, dict):
             raise ProtocolError(f"it begins with {message.kind.name}")
         hello = Hello.parse(message.body)
@@ -154,14 +154,14 @@ class Receiver:
         incoming.name, incoming.version = hello.name, hello.version
         incoming.why, incoming.state = "", PeerState.BULK
         while True:
-            async with asyncio.timeout(PULSE_WITHIN):
+            async with asyncio.timeout(HEARTBEAT_WITHIN):
                 message = await messages.read(reader)
             if isinstance(message.body, Batch):
                 await self._merge(incoming, message.body, theirs)
-            elif message.kind is Kind.PULSE:
+            elif message.kind is Kind.HEARTBEAT:
                 incoming.vips = _vips(message.body, incoming.vips)
                 at, bulk = message.body.get("at"), incoming.wants_bulk
-                writer.write(messages.document(Kind.PULSE, at=at, clock=time.time(), bulk=bulk))
+                writer.write(messages.document(Kind.HEARTBEAT, at=at, clock=time.time(), bulk=bulk))
                 if incoming.wants_bulk:
                     incoming.wants_bulk, incoming.unknown_since_bulk = False, 0
                 await writer.drain()
@@ -200,9 +200,9 @@ class Receiver:
             )
 
 
-def _vips(pulse: dict[str, Any], before: tuple[str, ...] | None) -> tuple[str, ...] | None:
-    """Those that a pulse names; the ones of before where it names none."""
-    said = pulse.get("vips")
+def _vips(heartbeat: dict[str, Any], before: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    """Those that a heartbeat names; the ones of before where it names none."""
+    said = heartbeat.get("vips")
     if not isinstance(said, list) or not all(isinstance(each, str) for each in said):
         return before
     return tuple(said)

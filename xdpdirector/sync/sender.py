@@ -26,7 +26,7 @@ from xdpdirector.sync.status import Direction, PeerState
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.2, 5.0  # seconds between two attempts to connect; doubled from one to the next
 ANSWER_WITHIN = 5.0  # seconds: connecting, and each answer to a hello
-PULSE_WITHIN = 10.0  # seconds without a pulse, after which the link counts as lost
+HEARTBEAT_WITHIN = 10.0  # seconds without a heartbeat, after which the link counts as lost
 MOST_UNSENT = 8 << 20  # octets in the socket's buffer, beyond which changes are dropped and all is sent again
 
 log = logging.getLogger(__name__)
@@ -85,7 +85,7 @@ class Sender:
             self._send(self._writer, batch)
         news = {"vips": vips} if vips != self._told_vips else {}
         self._told_vips = vips
-        self._writer.write(messages.document(Kind.PULSE, at=time.monotonic(), **news))
+        self._writer.write(messages.document(Kind.HEARTBEAT, at=time.monotonic(), **news))
 
     async def _session(self) -> None:
         async with asyncio.timeout(ANSWER_WITHIN):
@@ -131,9 +131,9 @@ class Sender:
 
     async def _hear(self, reader: asyncio.StreamReader) -> None:
         while True:
-            async with asyncio.timeout(PULSE_WITHIN):
+            async with asyncio.timeout(HEARTBEAT_WITHIN):
                 message = await messages.read(reader)
-            if message.kind is not Kind.PULSE or not isinstance(message.body, dict):
+            if message.kind is not Kind.HEARTBEAT or not isinstance(message.body, dict):
                 raise ProtocolError(f"it sends {message.kind.name} to a sender")
             at, clock = message.body.get("at"), message.body.get("clock")
             if isinstance(at, float):

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 import pytest
 
-from tests.support.fuzzing import SINGLE, plant, runs
+from tests.support.fuzzing import SINGLE, create_resources, runs
 from tests.support.staged_daemon import StagedDaemon
 from xdpdirector.api.auth import auditing
 from xdpdirector.api.auth.roles import ROLES
@@ -41,7 +41,7 @@ WEB = {
     },
 }
 MAIL = {"listeners": ["192.0.2.98:25/tcp"], "backends": {"mail1": {"address": "192.0.2.23"}}}
-GARDEN = {"/v1/services/web": WEB, "/v1/services/mail": MAIL}
+RESOURCES = {"/v1/services/web": WEB, "/v1/services/mail": MAIL}
 DENIED = {"/v1/guard/deny/203.0.113.0%2F24": {}}
 
 
@@ -73,7 +73,7 @@ def run(unslowed: None, tmp_path_factory: pytest.TempPathFactory, request: pytes
     options = ("--max-examples", str(EXAMPLES[cases]))
     single = SINGLE if cases == MANY else ("fuzzing",)
     with StagedDaemon() as daemon:
-        plant(daemon.client, GARDEN)
+        create_resources(daemon.client, RESOURCES)
         asked = [
             subprocess.run(
                 run.line,
@@ -86,7 +86,13 @@ def run(unslowed: None, tmp_path_factory: pytest.TempPathFactory, request: pytes
                 check=False,
             )
             for run in runs(
-                daemon.client, daemon.url, daemon.token, directory, GARDEN | DENIED, *options, single=single
+                daemon.client,
+                daemon.url,
+                daemon.token,
+                directory,
+                RESOURCES | DENIED,
+                *options,
+                single=single,
             )
         ]
     return Asked(

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_denylist_store import FakeDenyListStore
 from tests.support.fake_plane import FakePlane
 from tests.support.stage import Stage, service, story
 from xdpdirector.control.events import Events
@@ -40,8 +40,8 @@ def file_of(*prefixes: Prefix) -> GuardSpec:
     return GuardSpec(deny=tuple(entry(prefix) for prefix in prefixes))
 
 
-def guarding(plane: FakePlane, keeper: FakeKeeper) -> GuardController:
-    return GuardController(plane, keeper, Events(), dict, Sizes())
+def guarding(plane: FakePlane, store: FakeDenyListStore) -> GuardController:
+    return GuardController(plane, store, Events(), dict, Sizes())
 
 
 def kinds(guard: GuardController) -> list[tuple[str, str]]:
@@ -133,14 +133,14 @@ async def test_who_has_seen_something_else_changes_nothing() -> None:
 
 @story
 async def test_a_restart_goes_on_with_what_was_changed_at_run_time() -> None:
-    plane, keeper = FakePlane(), FakeKeeper()
-    first = guarding(plane, keeper)
+    plane, store = FakePlane(), FakeDenyListStore()
+    first = guarding(plane, store)
     first.start(file_of(NET, HOST))
     await first.remove(HOST, intent=ALICE)
     await first.add(entry(NET6), intent=ALICE)
     await first.close()
 
-    again, otherwise = guarding(plane, keeper), guarding(plane, keeper)
+    again, otherwise = guarding(plane, store), guarding(plane, store)
     again.start(file_of(NET, HOST))
     assert plane.denials == {NET, NET6}
     await again.close()
@@ -156,18 +156,18 @@ async def test_a_restart_goes_on_with_what_was_changed_at_run_time() -> None:
 
 @story
 async def test_the_file_is_read_again() -> None:
-    plane, keeper = FakePlane(), FakeKeeper()
-    guard = guarding(plane, keeper)
+    plane, store = FakePlane(), FakeDenyListStore()
+    guard = guarding(plane, store)
     guard.start(file_of(NET))
     await guard.add(entry(NET6), intent=ALICE)
 
     await guard.take_in(file_of(HOST))
 
-    assert plane.denials == set(keeper.kept.denials) == {HOST, NET6}
+    assert plane.denials == set(store.kept.denials) == {HOST, NET6}
     await guard.close()
 
 
-class UnreadableKeeper(FakeKeeper):
+class UnreadableStore(FakeDenyListStore):
     """As long as it is `broken`, also for those who read."""
 
     def load(self) -> StoredDenyList:
@@ -178,14 +178,14 @@ class UnreadableKeeper(FakeKeeper):
 
 @story
 async def test_while_nothing_can_be_read_who_is_denied_stays_denied() -> None:
-    plane, keeper = FakePlane(), UnreadableKeeper()
-    first = guarding(plane, keeper)
+    plane, store = FakePlane(), UnreadableStore()
+    first = guarding(plane, store)
     first.start(file_of(NET))
     await first.add(entry(NET6, "scans"), intent=ALICE)
     await first.close()
-    keeper.broken = StoreError("the disk is gone")
+    store.broken = StoreError("the disk is gone")
 
-    guard = guarding(plane, keeper)
+    guard = guarding(plane, store)
     guard.start(file_of(NET, HOST))
 
     assert plane.denials == {NET, NET6, HOST}
@@ -193,28 +193,28 @@ async def test_while_nothing_can_be_read_who_is_denied_stays_denied() -> None:
     with pytest.raises(StoreError):
         await guard.remove(NET, intent=ALICE)
 
-    keeper.broken = None
+    store.broken = None
     guard.repair()
 
     assert guard.warning == ""
-    assert plane.denials == set(keeper.kept.denials) == {NET, NET6, HOST}
+    assert plane.denials == set(store.kept.denials) == {NET, NET6, HOST}
     assert guard.denial(NET6).reason == "scans"
     await guard.close()
 
 
 @story
 async def test_a_full_disk_keeps_nobody_from_starting() -> None:
-    plane, keeper = FakePlane(), FakeKeeper()
-    keeper.broken = StoreError("the disk is full")
+    plane, store = FakePlane(), FakeDenyListStore()
+    store.broken = StoreError("the disk is full")
 
-    guard = guarding(plane, keeper)
+    guard = guarding(plane, store)
     guard.start(file_of(NET))
 
     assert plane.denials == {NET}
     assert "the disk is full" in guard.warning
-    keeper.broken = None
+    store.broken = None
     guard.repair()
-    assert set(keeper.kept.denials) == {NET}
+    assert set(store.kept.denials) == {NET}
     await guard.close()
 
 

@@ -170,7 +170,7 @@ async def test_a_round_that_fails_is_no_sign_of_life() -> None:
 async def test_a_background_task_that_fails_is_restarted_and_said() -> None:
     """The watch over the store: it looks at once, fails, and looks again a second later."""
     history = Unreadable()
-    async with Stage(kept=(history, s.FakeKeeper()), web=s.service("web1")) as stage:
+    async with Stage(kept=(history, s.FakeDenyListStore()), web=s.service("web1")) as stage:
         await s.until(lambda: stage.director.readiness().problems)
         problems = stage.director.readiness().problems
         history.fails = False

@@ -12,17 +12,17 @@ import pytest
 
 from tests.support.fake_machine import (
     CARD,
+    HEALTHY,
     PATHS,
     PEER,
     PID,
-    WELL,
-    Ward,
+    FakeHost,
 )
 from xdpdirector.cli.doctor import show
 from xdpdirector.doctor.finding import Finding, Level
 from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.run import examine, is_well
-from xdpdirector.doctor.subject import Patient
+from xdpdirector.doctor.subject import Subject
 from xdpdirector.errors import DataplaneError
 from xdpdirector.model.lvs import LvsSpec
 from xdpdirector.model.service import VipsOnDummy
@@ -30,7 +30,7 @@ from xdpdirector.model.sync import SyncSpec
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.net.veth_peer import Peer
 
-Break = Callable[[Ward], object]
+Break = Callable[[FakeHost], object]
 NETWORK_FINDING = {
     "kind": "vip-missing-on-backend",
     "subject": "web/web1",
@@ -42,19 +42,19 @@ NETWORK_FINDING = {
 
 
 def file(path: object, content: str | OSError | None) -> Break:
-    def change(ward: Ward) -> None:
+    def change(host: FakeHost) -> None:
         if content is None:
-            del ward.machine.files[str(path)]
+            del host.machine.files[str(path)]
         else:
-            ward.machine.files[str(path)] = content
+            host.machine.files[str(path)] = content
 
     return change
 
 
 def machine(**fields: Any) -> Break:
-    def change(ward: Ward) -> None:
+    def change(host: FakeHost) -> None:
         for name, value in fields.items():
-            setattr(ward.machine, name, value)
+            setattr(host.machine, name, value)
 
     return change
 
@@ -64,36 +64,36 @@ def card(**fields: Any) -> Break:
 
 
 def says(document: str, **fields: Any) -> Break:
-    return lambda ward: ward.answers(document, **fields)
+    return lambda host: host.answers(document, **fields)
 
 
 def configured(**fields: Any) -> Break:
-    def change(ward: Ward) -> None:
-        assert ward.patient.configuration
-        ward.change(configuration=ward.patient.configuration.model_copy(update=fields))
+    def change(host: FakeHost) -> None:
+        assert host.subject.configuration
+        host.change(configuration=host.subject.configuration.model_copy(update=fields))
 
     return change
 
 
-def without_check(ward: Ward) -> None:
-    assert ward.patient.configuration
-    web = ward.patient.configuration.services["web"].model_copy(update={"check": None})
-    configured(services={"web": web})(ward)
+def without_check(host: FakeHost) -> None:
+    assert host.subject.configuration
+    web = host.subject.configuration.services["web"].model_copy(update={"check": None})
+    configured(services={"web": web})(host)
 
 
-def without_configuration(ward: Ward) -> None:
-    ward.change(configuration=None, complaint="director.yaml:3:1: unknown key 'servces'")
+def without_configuration(host: FakeHost) -> None:
+    host.change(configuration=None, configuration_error="director.yaml:3:1: unknown key 'servces'")
 
 
-def dead(ward: Ward) -> None:
-    ward.silent()
-    del ward.machine.files[f"/proc/{PID}"]
+def dead(host: FakeHost) -> None:
+    host.silent()
+    del host.machine.files[f"/proc/{PID}"]
 
 
 def of_instance(name: str) -> Break:
-    def change(ward: Ward) -> None:
-        ward.machine.instances[9] = name
-        card(program_id=9, program="director")(ward)
+    def change(host: FakeHost) -> None:
+        host.machine.instances[9] = name
+        card(program_id=9, program="director")(host)
 
     return change
 
@@ -101,11 +101,11 @@ def of_instance(name: str) -> Break:
 def gateway(**settings: str) -> Break:
     """It forwards, before the daemon runs; `settings` of its interface."""
 
-    def change(ward: Ward) -> None:
-        dead(ward)
+    def change(host: FakeHost) -> None:
+        dead(host)
         for name, value in settings.items():
-            sysctl(f"ipv4.conf.eth0.{name}", value)(ward)
-        sysctl("ipv4.ip_forward", "1")(ward)
+            sysctl(f"ipv4.conf.eth0.{name}", value)(host)
+        sysctl("ipv4.ip_forward", "1")(host)
 
     return change
 
@@ -113,10 +113,10 @@ def gateway(**settings: str) -> Break:
 def two_arms(**fields: Any) -> Break:
     """A second interface in generic mode."""
 
-    def change(ward: Ward) -> None:
+    def change(host: FakeHost) -> None:
         other = replace(CARD, name="eth1", mode="generic", **fields)
-        ward.machine.others = (other,)
-        configured(interfaces=("eth0", "eth1"))(ward)
+        host.machine.others = (other,)
+        configured(interfaces=("eth0", "eth1"))(host)
 
     return change
 
@@ -124,10 +124,10 @@ def two_arms(**fields: Any) -> Break:
 def lvs_sync(interface: str, **fields: Any) -> Break:
     """The sync protocol of LVS on a second interface, `eth1`."""
 
-    def change(ward: Ward) -> None:
-        ward.machine.others = (replace(CARD, name="eth1", program_id=0, program="", mode="", **fields),)
+    def change(host: FakeHost) -> None:
+        host.machine.others = (replace(CARD, name="eth1", program_id=0, program="", mode="", **fields),)
         spec = LvsSpec.model_validate({"sync": {"role": "backup", "interface": interface}})
-        configured(lvs=spec)(ward)
+        configured(lvs=spec)(host)
 
     return change
 
@@ -140,8 +140,8 @@ def fill(entries: int, room: int, name: str = "connections") -> Break:
     return says("statistics", maps={name: {"entries": entries, "room": room}})
 
 
-def old_kernel(ward: Ward) -> None:
-    ward.machine.kernel = Kernel("5.10.0", (5, 10))
+def old_kernel(host: FakeHost) -> None:
+    host.machine.kernel = Kernel("5.10.0", (5, 10))
 
 
 VIPS = ["192.0.2.10", "2001:db8::10"]
@@ -153,26 +153,26 @@ def peered(vips: list[str] = VIPS, there: Sequence[str] = (), **fields: Any) -> 
     return says("fleet", name="this", version="0.2.0", vips=vips, peers=[peer])
 
 
-def insecure(ward: Ward) -> None:
+def insecure(host: FakeHost) -> None:
     sync = SyncSpec.model_validate({"listen": "192.0.2.1:1", "peers": ["192.0.2.2:1"], "insecure": True})
-    configured(sync=sync)(ward)
+    configured(sync=sync)(host)
 
 
-def on_dummy(ward: Ward) -> None:
-    configured(vips=VipsOnDummy(on="dummy"))(ward)
+def on_dummy(host: FakeHost) -> None:
+    configured(vips=VipsOnDummy(on="dummy"))(host)
 
 
-def active_too(ward: Ward) -> None:
+def active_too(host: FakeHost) -> None:
     """A VIP on two directors, as with ECMP."""
-    on_dummy(ward)
-    file("/sys/fs/cgroup/system.slice/bird.service", "")(ward)
-    peered(there=VIPS)(ward)
+    on_dummy(host)
+    file("/sys/fs/cgroup/system.slice/bird.service", "")(host)
+    peered(there=VIPS)(host)
 
 
 CLOCK = "/sys/devices/system/clocksource/clocksource0/current_clocksource"
 JIT = "net/core/bpf_jit_enable"
 KEEPER = "/sys/fs/cgroup/system.slice/chrony.service"
-UNIT = "/etc/systemd/system/multi-user.target.wants/xdpdirector@ward.service"
+UNIT = "/etc/systemd/system/multi-user.target.wants/xdpdirector@host.service"
 NO_MEMORY = "MemAvailable: 100000 kB"
 NOTHING_HELD = "CapEff:\t0000000000000000"
 
@@ -197,8 +197,8 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         ),
         pytest.param(on_dummy, "warning", "none runs", "bird-config", id="no BIRD"),
         pytest.param(without_check, "warning", "'web' has no check", "type: tcp", id="no check"),
-        pytest.param(dead, "warning", "no daemon of instance 'ward' runs", "systemctl start", id="no daemon"),
-        pytest.param(Ward.silent, "error", "runs but does not answer", "journalctl", id="daemon hangs"),
+        pytest.param(dead, "warning", "no daemon of instance 'host' runs", "systemctl start", id="no daemon"),
+        pytest.param(FakeHost.silent, "error", "runs but does not answer", "journalctl", id="daemon hangs"),
         pytest.param(
             says("ready", ready=False, problems=["VIP 192.0.2.10 stands nowhere"]),
             "error", "stands nowhere", "as it says", id="not ready",
@@ -248,7 +248,7 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         ),
         pytest.param(
             of_instance("edge"), "error", "eth0 carries the packet program of instance 'edge'",
-            "take eth0 out of `interfaces` of instance 'ward'", id="another instance's",
+            "take eth0 out of `interfaces` of instance 'host'", id="another instance's",
         ),
         pytest.param(
             card(program_id=9, program=""), "warning", "nobody may say whose", "root", id="unknown program"
@@ -355,7 +355,7 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
             file("/proc/self/status", NOTHING_HELD), "note", "sees only what any user may", "root", id="not root"
         ),
         pytest.param(file("/run/systemd/system", None), "note", "systemd does not run", "", id="no systemd"),
-        pytest.param(file(UNIT, None), "warning", "does not start at boot", "enable xdpdirector@ward", id="boot"),
+        pytest.param(file(UNIT, None), "warning", "does not start at boot", "enable xdpdirector@host", id="boot"),
         pytest.param(file(KEEPER, None), "note", "keep the clock", "timesyncd", id="clock"),
         pytest.param(configured(vips="external"), "warning", "keepalived", "vips: manage", id="keepalived"),
     ],
@@ -363,21 +363,21 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
 def test_what_is_broken_is_named_with_evidence_and_remedy(
     broken: Break, level: str, text: str, remedy: str
 ) -> None:
-    ward = Ward()
-    broken(ward)
+    host = FakeHost()
+    broken(host)
 
-    found = [each for each in ward.complaints() if text in each.text]
+    found = [each for each in host.complaints() if text in each.text]
 
-    assert len(found) == 1, [each.text for each in ward.complaints()]
+    assert len(found) == 1, [each.text for each in host.complaints()]
     assert (found[0].level, bool(found[0].evidence)) == (Level(level), True)
     assert remedy in found[0].remedy
     assert found[0].remedy or level == "note"
 
 
 def test_who_is_well_is_told_so() -> None:
-    ward = Ward()
+    host = FakeHost()
 
-    findings = ward.findings()
+    findings = host.findings()
 
     assert [each.text for each in findings if each.level is not Level.OK] == []
     assert is_well(findings)
@@ -389,10 +389,10 @@ def test_who_is_well_is_told_so() -> None:
 
 @pytest.mark.parametrize("vips", [{}, {"192.0.2.10": ["eth0"]}], ids=["elsewhere", "here"])
 def test_what_becomes_of_connections_of_the_hosts_own_is_said(vips: dict[str, list[str]]) -> None:
-    ward = Ward()
-    ward.answers("lan", vips=vips)
+    host = FakeHost()
+    host.answers("lan", vips=vips)
 
-    said = [each.evidence for each in ward.findings() if "its own connections to them" in each.text]
+    said = [each.evidence for each in host.findings() if "its own connections to them" in each.text]
 
     assert said == [f"GET /v1/lan, vips: {vip}" for vip in vips]
 
@@ -403,10 +403,10 @@ def test_what_becomes_of_connections_of_the_hosts_own_is_said(vips: dict[str, li
     ids=["pair", "unsaid", "several"],
 )
 def test_nothing_is_wrong_with_a_fleet(whole: Break) -> None:
-    ward = Ward()
-    whole(ward)
+    host = FakeHost()
+    whole(host)
 
-    assert [each.text for each in ward.complaints()] == []
+    assert [each.text for each in host.complaints()] == []
 
 
 def test_a_warning_or_an_error_is_not_well() -> None:
@@ -416,28 +416,28 @@ def test_a_warning_or_an_error_is_not_well() -> None:
 
 
 def test_what_the_network_finds_is_not_said_twice() -> None:
-    ward = Ward()
-    ward.answers("lan", findings=[NETWORK_FINDING])
-    ward.answers("ready", warnings=[NETWORK_FINDING["text"]])
+    host = FakeHost()
+    host.answers("lan", findings=[NETWORK_FINDING])
+    host.answers("ready", warnings=[NETWORK_FINDING["text"]])
 
-    assert [each.topic for each in ward.complaints()] == ["network"]
+    assert [each.topic for each in host.complaints()] == ["network"]
 
 
 def test_interfaces_of_different_mtus_lose_large_frames() -> None:
-    ward = Ward()
-    configured(interfaces=("eth0", "eth1"))(ward)
-    ward.machine.others = (replace(CARD, name="eth1", mtu=1400),)
+    host = FakeHost()
+    configured(interfaces=("eth0", "eth1"))(host)
+    host.machine.others = (replace(CARD, name="eth1", mtu=1400),)
 
-    [finding] = ward.complaints("interfaces")
+    [finding] = host.complaints("interfaces")
 
     assert (finding.level, finding.evidence) == (Level.WARNING, "netlink: eth0 1500, eth1 1400")
 
 
 def test_it_is_shown_by_topics_with_what_was_seen_and_what_to_do() -> None:
-    ward = Ward()
-    ward.machine.card = replace(CARD, up=False)
+    host = FakeHost()
+    host.machine.card = replace(CARD, up=False)
 
-    shown = [str(part) for part in show(ward.findings("configuration", "interfaces"))]
+    shown = [str(part) for part in show(host.findings("configuration", "interfaces"))]
 
     assert shown[0] == "configuration"
     at = shown.index("  ERROR   eth0 is switched off")
@@ -449,10 +449,10 @@ def test_it_is_shown_by_topics_with_what_was_seen_and_what_to_do() -> None:
 
 
 def test_locked_memory_counts_on_an_old_kernel_only() -> None:
-    ward = Ward()
-    ward.machine.kernel = Kernel("5.10.0", (5, 10))
+    host = FakeHost()
+    host.machine.kernel = Kernel("5.10.0", (5, 10))
 
-    [finding] = ward.complaints("storage")
+    [finding] = host.complaints("storage")
 
     assert "locked memory" in finding.text
 
@@ -467,14 +467,14 @@ def test_locked_memory_counts_on_an_old_kernel_only() -> None:
     ids=["not allowed", "broken disk", "our own error"],
 )
 def test_a_family_that_fails_does_not_keep_the_others_from_looking(problem: Exception, level: Level) -> None:
-    def fails(patient: Patient) -> Any:
+    def fails(subject: Subject) -> Any:
         yield Finding(Level.OK, "first", "seen")
         raise problem
 
-    def works(patient: Patient) -> Any:
+    def works(subject: Subject) -> Any:
         yield Finding(Level.OK, "last", "seen")
 
-    findings = examine(Ward().patient, {"one": fails, "two": works})
+    findings = examine(FakeHost().subject, {"one": fails, "two": works})
 
     assert [(each.topic, each.level) for each in findings] == [
         ("one", Level.OK),
@@ -484,22 +484,22 @@ def test_a_family_that_fails_does_not_keep_the_others_from_looking(problem: Exce
 
 
 def test_without_a_daemon_and_a_configuration_it_says_what_it_could_not_see() -> None:
-    ward = Ward()
-    dead(ward)
-    without_configuration(ward)
+    host = FakeHost()
+    dead(host)
+    without_configuration(host)
 
-    texts = [each.text for each in ward.complaints("network", "interfaces")]
+    texts = [each.text for each in host.complaints("network", "interfaces")]
 
     assert texts == ["the network was not looked at: nobody says which backends there are"]
 
 
 def test_the_daemons_answers_tell_what_the_configuration_does_not() -> None:
-    ward = Ward()
-    without_configuration(ward)
+    host = FakeHost()
+    without_configuration(host)
 
-    assert ward.patient.interfaces == ("eth0",)
-    assert ward.patient.program_ids == {42}
-    assert ward.patient.documents == WELL
+    assert host.subject.interfaces == ("eth0",)
+    assert host.subject.program_ids == {42}
+    assert host.subject.documents == HEALTHY
 
 
 @pytest.mark.parametrize(
@@ -512,10 +512,10 @@ def test_the_daemons_answers_tell_what_the_configuration_does_not() -> None:
     ],
 )
 def test_what_packets_survive_is_no_trouble(sound: Break) -> None:
-    ward = Ward()
-    sound(ward)
+    host = FakeHost()
+    sound(host)
 
-    found = ward.findings()
+    found = host.findings()
 
     assert not [
         each for each in found if "dropped at" in each.text or "stall" in each.text or "veth" in each.text

@@ -115,10 +115,10 @@ def test_what_a_backend_received_is_judged(
 ) -> None:
     expected = [Delivery(number, frame) for number, frame in enumerate((A, A, B), 1)]
 
-    heard = judge("backend1", expected, received)
+    received = judge("backend1", expected, received)
 
-    assert (heard.missing, heard.surplus, heard.in_order) == (missing, surplus, in_order)
-    assert heard.is_right is (not missing and not surplus and in_order)
+    assert (received.missing, received.surplus, received.in_order) == (missing, surplus, in_order)
+    assert received.is_right is (not missing and not surplus and in_order)
 
 
 RIGHT = judge("backend1", [Delivery(1, A)], [A])

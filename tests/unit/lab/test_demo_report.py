@@ -15,13 +15,13 @@ from xdpdirector.lab.console import summary
 from xdpdirector.lab.report import Report, report
 from xdpdirector.lab.sample import Request
 from xdpdirector.lab.timeline import (
+    DemoRun,
     Drained,
     Joined,
     Killed,
     Restarted,
     Reweighted,
     Step,
-    Story,
     Trouble,
 )
 
@@ -39,7 +39,7 @@ WEIGHTS = {
 BEGIN = {name: number * STEP for number, name in enumerate(WEIGHTS)}
 KILL = Killed("backend2", BEGIN["kill"], window=1.0, allowance=0.2, noticed=BEGIN["kill"] + 0.9)
 
-STORY = Story(
+DEMO_RUN = DemoRun(
     scheduler="wlc",
     rate=RATE,
     client_timeout=CLIENT_TIMEOUT,
@@ -68,7 +68,7 @@ def request(
 def requests() -> list[Request]:
     """One in 1/RATE s, backends in turn by weight, families in turn."""
     made = []
-    for number in range(int(RATE * STORY.ended)):
+    for number in range(int(RATE * DEMO_RUN.ended)):
         start = number / RATE
         name = next(name for name in reversed(BEGIN) if BEGIN[name] <= start)
         turn = [backend for backend, weight in WEIGHTS[name].items() for _ in range(weight)]
@@ -85,7 +85,7 @@ def unjudged(result: Report) -> set[str]:
 
 
 def test_demo_by_the_book_passes() -> None:
-    result = report(STORY, requests())
+    result = report(DEMO_RUN, requests())
 
     assert missed(result) == set()
     assert result.passed
@@ -113,7 +113,7 @@ UNEXCUSED = {
 
 @pytest.mark.parametrize("failed", EXCUSED.values(), ids=EXCUSED.keys())
 def test_failure_in_flight_on_the_killed_backend_is_excused(failed: Request) -> None:
-    result = report(STORY, [*requests(), failed])
+    result = report(DEMO_RUN, [*requests(), failed])
 
     assert result.passed
     assert (result.failed, result.excused) == (1, 1)
@@ -121,7 +121,7 @@ def test_failure_in_flight_on_the_killed_backend_is_excused(failed: Request) -> 
 
 @pytest.mark.parametrize("failed", UNEXCUSED.values(), ids=UNEXCUSED.keys())
 def test_failure_with_another_cause_is_not_excused(failed: Request) -> None:
-    result = report(STORY, [*requests(), failed])
+    result = report(DEMO_RUN, [*requests(), failed])
 
     assert not result.passed
     assert (result.failed, result.excused) == (1, 0)
@@ -131,7 +131,7 @@ def test_failure_with_another_cause_is_not_excused(failed: Request) -> None:
 def test_failure_counts_against_its_step(step: str) -> None:
     failed = request(BEGIN[step] + STEP - 0.1, None, "reset")
 
-    result = report(STORY, [*requests(), failed])
+    result = report(DEMO_RUN, [*requests(), failed])
 
     assert missed(result) == {step}
     assert [row.failed for row in result.steps] == [int(row.step == step) for row in result.steps]
@@ -150,58 +150,62 @@ def moved(step: str, source: str, target: str) -> list[Request]:
     ]
 
 
-DISAPPOINTMENTS: dict[str, tuple[Story, list[Request], str]] = {
-    "no IPv6": (STORY, [replace(one, family=4) for one in requests()], "families"),
-    "a backend idle at first": (STORY, moved("baseline", "backend1", "backend2"), "baseline"),
-    "the added one idle": (STORY, moved("add", "backend4", "backend3"), "add"),
-    "not added": (replace(STORY, added=None), requests(), "add"),
+DISAPPOINTMENTS: dict[str, tuple[DemoRun, list[Request], str]] = {
+    "no IPv6": (DEMO_RUN, [replace(one, family=4) for one in requests()], "families"),
+    "a backend idle at first": (DEMO_RUN, moved("baseline", "backend1", "backend2"), "baseline"),
+    "the added one idle": (DEMO_RUN, moved("add", "backend4", "backend3"), "add"),
+    "not added": (replace(DEMO_RUN, added=None), requests(), "add"),
     "a new connection to the drained one": (
-        STORY,
+        DEMO_RUN,
         [*requests(), request(BEGIN["drain"] + 0.01, "backend1")],
         "drain",
     ),
     "never empty": (
-        replace(STORY, drained=Drained("backend1", BEGIN["drain"], None, None)),
+        replace(DEMO_RUN, drained=Drained("backend1", BEGIN["drain"], None, None)),
         requests(),
         "drain",
     ),
     "not removed": (
-        replace(STORY, drained=Drained("backend1", BEGIN["drain"], BEGIN["remove"], None)),
+        replace(DEMO_RUN, drained=Drained("backend1", BEGIN["drain"], BEGIN["remove"], None)),
         requests(),
         "remove",
     ),
-    "death not noticed": (replace(STORY, killed=replace(KILL, noticed=None)), requests(), "kill"),
-    "death noticed late": (replace(STORY, killed=replace(KILL, noticed=KILL.at + 1.6)), requests(), "kill"),
-    "not killed": (replace(STORY, killed=None), requests(), "kill"),
-    "idle after its return": (STORY, moved("return", "backend2", "backend3"), "return"),
+    "death not noticed": (replace(DEMO_RUN, killed=replace(KILL, noticed=None)), requests(), "kill"),
+    "death noticed late": (
+        replace(DEMO_RUN, killed=replace(KILL, noticed=KILL.at + 1.6)),
+        requests(),
+        "kill",
+    ),
+    "not killed": (replace(DEMO_RUN, killed=None), requests(), "kill"),
+    "idle after its return": (DEMO_RUN, moved("return", "backend2", "backend3"), "return"),
     "another program afterwards": (
-        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, 7, 8)),
+        replace(DEMO_RUN, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, 7, 8)),
         requests(),
         "restart",
     ),
     "detached while no daemon ran": (
-        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, None, 7)),
+        replace(DEMO_RUN, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, None, 7)),
         requests(),
         "restart",
     ),
     "no program at all": (
-        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, None, None, None)),
+        replace(DEMO_RUN, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, None, None, None)),
         requests(),
         "restart",
     ),
     "nothing served without the daemon": (
-        STORY,
+        DEMO_RUN,
         without(lambda one: BEGIN["restart"] <= one.start < BEGIN["restart"] + 1),
         "restart",
     ),
-    "weight without effect": (STORY, moved("weight", "backend3", "backend4"), "weight"),
-    "a step that broke": (replace(STORY, trouble=(Trouble("add", "refused"),)), requests(), "demo"),
+    "weight without effect": (DEMO_RUN, moved("weight", "backend3", "backend4"), "weight"),
+    "a step that broke": (replace(DEMO_RUN, trouble=(Trouble("add", "refused"),)), requests(), "demo"),
 }
 
 
-@pytest.mark.parametrize(("story", "seen", "name"), DISAPPOINTMENTS.values(), ids=DISAPPOINTMENTS.keys())
-def test_disappointment_is_called_by_its_name(story: Story, seen: list[Request], name: str) -> None:
-    result = report(story, seen)
+@pytest.mark.parametrize(("demo_run", "seen", "name"), DISAPPOINTMENTS.values(), ids=DISAPPOINTMENTS.keys())
+def test_disappointment_is_called_by_its_name(demo_run: DemoRun, seen: list[Request], name: str) -> None:
+    result = report(demo_run, seen)
 
     assert result.verdict == "fail"
     assert name in missed(result)
@@ -216,62 +220,62 @@ def late(step: str, seen: list[Request]) -> list[Request]:
     ]
 
 
-LATE_NOTICE = replace(STORY, killed=replace(KILL, noticed=KILL.at + 1.6))
+LATE_NOTICE = replace(DEMO_RUN, killed=replace(KILL, noticed=KILL.at + 1.6))
 # What is missed, in which step, and whether a machine that was busy in just that step may be the reason.
-BUSY_CASES: dict[str, tuple[Story, list[Request], str, str]] = {
-    "half the load is missing": (STORY, requests()[::3], "", "busy"),
+BUSY_CASES: dict[str, tuple[DemoRun, list[Request], str, str]] = {
+    "half the load is missing": (DEMO_RUN, requests()[::3], "", "busy"),
     "a backend idle at first": (
-        STORY,
+        DEMO_RUN,
         late("baseline", moved("baseline", "backend1", "backend2")),
         "baseline",
         "busy",
     ),
     "busy in another step": (
-        STORY,
+        DEMO_RUN,
         late("add", moved("baseline", "backend1", "backend2")),
         "baseline",
         "fail",
     ),
     "death noticed late": (LATE_NOTICE, late("kill", requests()), "kill", "busy"),
     "weight without effect": (
-        STORY,
+        DEMO_RUN,
         late("weight", moved("weight", "backend3", "backend4")),
         "weight",
         "busy",
     ),
     "a client that waited in vain": (
-        STORY,
+        DEMO_RUN,
         [*late("add", requests()), request(BEGIN["add"] + 1, None, "timeout", CLIENT_TIMEOUT)],
         "add",
         "busy",
     ),
     "a connection that was reset": (
-        STORY,
+        DEMO_RUN,
         [*late("add", requests()), request(BEGIN["add"] + 1, None, "reset")],
         "add",
         "fail",
     ),
     "a new connection to the drained one": (
-        STORY,
+        DEMO_RUN,
         [*late("drain", requests()), request(BEGIN["drain"] + 1, "backend1")],
         "drain",
         "fail",
     ),
     "another program afterwards": (
-        replace(STORY, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, 7, 8)),
+        replace(DEMO_RUN, restarted=Restarted(BEGIN["restart"], BEGIN["restart"] + 1, 7, 7, 8)),
         late("restart", requests()),
         "restart",
         "fail",
     ),
-    "busy, and all expectations met": (STORY, late("add", requests()), "", "pass"),
+    "busy, and all expectations met": (DEMO_RUN, late("add", requests()), "", "pass"),
 }
 
 
-@pytest.mark.parametrize(("story", "seen", "name", "verdict"), BUSY_CASES.values(), ids=BUSY_CASES.keys())
+@pytest.mark.parametrize(("demo_run", "seen", "name", "verdict"), BUSY_CASES.values(), ids=BUSY_CASES.keys())
 def test_busy_machine_excuses_what_it_may_have_caused(
-    story: Story, seen: list[Request], name: str, verdict: str
+    demo_run: DemoRun, seen: list[Request], name: str, verdict: str
 ) -> None:
-    result = report(story, seen)
+    result = report(demo_run, seen)
 
     assert result.verdict == verdict
     assert missed(result) == ({name} if verdict == "fail" else set())
@@ -281,7 +285,7 @@ def test_busy_machine_excuses_what_it_may_have_caused(
 @pytest.mark.parametrize("seed", range(20))
 @pytest.mark.parametrize("count", [40, 400], ids=lambda count: f"{count} requests")
 def test_shares_by_chance_are_not_held_against_the_director(seed: int, count: int) -> None:
-    dice, step = Random(seed), STORY.steps[0]
+    dice, step = Random(seed), DEMO_RUN.steps[0]
     backends = list(step.weights)
     seen = [request(step.settled + n * STEP / count, dice.choice(backends)) for n in range(count)]
 
@@ -289,7 +293,7 @@ def test_shares_by_chance_are_not_held_against_the_director(seed: int, count: in
 
 
 def test_backend_without_its_share_is_found_whatever_the_chance() -> None:
-    step = STORY.steps[0]
+    step = DEMO_RUN.steps[0]
     names = ["backend1"] * 10 + ["backend2"] * 195 + ["backend3"] * 195
     seen = [request(step.settled + n * STEP / len(names), name) for n, name in enumerate(names)]
 
@@ -300,20 +304,20 @@ def test_kept_connection_may_go_on_while_its_backend_drains() -> None:
     drain = BEGIN["drain"]
     going_on = request(drain + 0.5, "backend1", kind="kept", opened=drain - 0.5)
 
-    assert report(STORY, [*requests(), going_on]).passed
+    assert report(DEMO_RUN, [*requests(), going_on]).passed
 
 
 def test_empty_demo_fails_without_breaking() -> None:
-    story = Story("mh", RATE, CLIENT_TIMEOUT, 0.0, 1.0, ())
+    demo_run = DemoRun("mh", RATE, CLIENT_TIMEOUT, 0.0, 1.0, ())
 
-    result = report(story, [])
+    result = report(demo_run, [])
 
     assert not result.passed
     assert result.timeline.served == {}
 
 
 def test_document_survives_json() -> None:
-    document = report(STORY, requests(), {"verdicts": {"forwarded": 1}}).document()
+    document = report(DEMO_RUN, requests(), {"verdicts": {"forwarded": 1}}).document()
 
     again = json.loads(json.dumps(document))
 
@@ -323,21 +327,21 @@ def test_document_survives_json() -> None:
     assert again["statistics"] == {"verdicts": {"forwarded": 1}}
 
 
-def shown(story: Story, width: int, seen: list[Request] | None = None) -> str:
+def shown(demo_run: DemoRun, width: int, seen: list[Request] | None = None) -> str:
     screen = StringIO()
-    Console(width=width, file=screen).print(summary(report(story, seen or requests()), width))
+    Console(width=width, file=screen).print(summary(report(demo_run, seen or requests()), width))
     return screen.getvalue()
 
 
 @pytest.mark.parametrize(
-    ("story", "word"), [(STORY, "PASS"), (replace(STORY, added=None), "MISSED")], ids=["good", "bad"]
+    ("demo_run", "word"), [(DEMO_RUN, "PASS"), (replace(DEMO_RUN, added=None), "MISSED")], ids=["good", "bad"]
 )
-def test_summary_says_the_verdict(story: Story, word: str) -> None:
-    assert word in shown(story, 110)
+def test_summary_says_the_verdict(demo_run: DemoRun, word: str) -> None:
+    assert word in shown(demo_run, 110)
 
 
 def test_summary_says_that_the_machine_was_too_busy() -> None:
-    text = " ".join(shown(STORY, 110, requests()[::3]).split())
+    text = " ".join(shown(DEMO_RUN, 110, requests()[::3]).split())
 
     assert "NOT JUDGED: this machine was too busy for" in text
     assert "33% of the due requests could be begun" in text
@@ -346,7 +350,7 @@ def test_summary_says_that_the_machine_was_too_busy() -> None:
 
 @pytest.mark.parametrize("width", [80, 100, 200])
 def test_summary_fits_the_screen(width: int) -> None:
-    text = shown(STORY, width)
+    text = shown(DEMO_RUN, width)
 
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width

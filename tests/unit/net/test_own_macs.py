@@ -16,7 +16,7 @@ from xdpdirector.net.own_macs import (
     FormerMacs,
     any_own,
     own_macs,
-    tell,
+    write,
 )
 
 ROOM = 4
@@ -84,7 +84,7 @@ def test_the_table_holds_what_it_was_told_and_the_first_stays_first() -> None:
     table = np.zeros(1, TABLE)
 
     for numbers in ([1, 2, 3], [1, 3], [1, 4, 5, 6], [1, 6], [1, 7, 8, 9]):
-        tell(table, [mac(number) for number in numbers])
+        write(table, [mac(number) for number in numbers])
 
         assert shown(table) == {mac(number) for number in numbers}
         assert any_own(table) == mac(1)
@@ -110,7 +110,7 @@ class Watched:
 def test_no_mac_that_stays_is_missing_in_between() -> None:
     words, history = [1, 2, 3, 4], [{1, 2, 3, 4}]
 
-    tell(
+    write(
         {"known": [1], "macs": [Watched(words, history)]},
         [number.to_bytes(6, "little") for number in (4, 1, 9)],
     )
@@ -123,9 +123,9 @@ def test_no_mac_that_stays_is_missing_in_between() -> None:
 @pytest.mark.parametrize("count", [0, ROOM + 1], ids=["none", "too many"])
 def test_what_cannot_be_told_is_not_known(count: int) -> None:
     table = np.zeros(1, TABLE)
-    tell(table, [mac(1)])
+    write(table, [mac(1)])
 
-    tell(table, [mac(number) for number in range(count)])
+    write(table, [mac(number) for number in range(count)])
 
     assert int(table["known"][0]) == 0
     assert any_own(table) is None
@@ -136,7 +136,7 @@ def test_former_macs_take_the_room_that_is_left_the_latest_first(count: int, lef
     table = np.zeros(1, TABLE)
     present, former = [mac(number) for number in range(1, count + 1)], [mac(20), mac(21)]
 
-    tell(table, present, former)
+    write(table, present, former)
 
     assert shown(table) - {bytes(6)} == (set(present) | set(former[:left]) if present else set())
     assert bool(table["known"][0]) is bool(present)

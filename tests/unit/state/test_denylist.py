@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.fake_keeper import FakeKeeper
+from tests.support.fake_denylist_store import FakeDenyListStore
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError, StoreError
 from xdpdirector.model.guard import DenyEntry
 from xdpdirector.state import denylist
@@ -106,7 +106,7 @@ def test_file_and_run_time(
 @pytest.fixture(params=["real", "fake"])
 def keeper(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[DenyListStore]:
     if request.param == "fake":
-        yield FakeKeeper()
+        yield FakeDenyListStore()
         return
     with Store(tmp_path / "state.db") as store:
         yield SqliteDenyList(lambda: store.database)

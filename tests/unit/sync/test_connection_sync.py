@@ -341,7 +341,7 @@ def test_a_peer_that_cannot_keep_up_gets_all_of_it_again(
 
 
 def test_a_silent_peer_is_lost(ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(receiver, "PULSE_WITHIN", 0.3)
+    monkeypatch.setattr(receiver, "HEARTBEAT_WITHIN", 0.3)
 
     async def test() -> None:
         async with running(spec(ports, 0), FakeTables(), "a") as sync:

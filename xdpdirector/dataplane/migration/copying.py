@@ -126,6 +126,6 @@ def prepare_entrance(old: Loaded, new: Loaded) -> None:
         ListenerCache(tables).fill(listeners)
         if "entrance" in old.maps:
             ((_, values),) = read(old, "entrance")
-            own_macs.tell(tables.stations, own_macs.told(values["own"]))
+            own_macs.write(tables.stations, own_macs.read(values["own"]))
             if "reassembly" in (values.dtype.names or ()):
                 tables.reassembly[0] = values["reassembly"][0]

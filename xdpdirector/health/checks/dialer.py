@@ -21,7 +21,7 @@ from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec
 from xdpdirector.net.next_hop import Route
 
-GLANCE = 0.25  # seconds for probing a backend's own address
+REACHABILITY_TIMEOUT = 0.25  # seconds for probing a backend's own address
 
 RouteOf = Callable[[Address], Route]
 
@@ -112,10 +112,10 @@ def _refusing(reason: CheckImpossible) -> Dial:
 
 
 async def _answers(spec: CheckSpec, target: Target, probe: Probe) -> bool:
-    glance = spec.model_copy(update={"timeout": min(spec.timeout, GLANCE)})
+    quick = spec.model_copy(update={"timeout": min(spec.timeout, REACHABILITY_TIMEOUT)})
     plain: Dial = direct
     try:
-        await probe(glance, target, plain)
+        await probe(quick, target, plain)
     except (CheckFailed, CheckImpossible, OSError):
         return False
     return True

@@ -15,10 +15,10 @@ from typing import Any
 
 from xdpdirector.config import config_file
 from xdpdirector.errors import InvalidRequestError, TimedOutError
-from xdpdirector.lab.capture_test.outcome import Delivery, Heard, Outcome, judge
+from xdpdirector.lab.capture_test.outcome import Delivery, Outcome, Received, judge
 from xdpdirector.lab.capture_test.schedule import Bounds, Score, compose
 from xdpdirector.lab.capture_test.sender import written
-from xdpdirector.lab.capture_test.tcpdump import Ear
+from xdpdirector.lab.capture_test.tcpdump import Tcpdump
 from xdpdirector.lab.configuration import backend_address, web_configuration
 from xdpdirector.lab.host import enter
 from xdpdirector.lab.lab import Lab
@@ -143,7 +143,7 @@ def _play(
     score: Score,
     expected: Mapping[str, list[Delivery]],
     say: Callable[[str], None],
-) -> tuple[list[Heard], int]:
+) -> tuple[list[Received], int]:
     """What each backend received, and how many frames it is not known of."""
     node = lab.topology.director
     own = frozenset(
@@ -156,15 +156,16 @@ def _play(
     director = lab.director(_document(wanted))
     director.wait_serving()
     with ExitStack() as stack:
-        ears = {
-            host.name: stack.enter_context(Ear(host, FIRST_ARM.interface, mac, own)) for host in lab.backends
+        captures = {
+            host.name: stack.enter_context(Tcpdump(host, FIRST_ARM.interface, mac, own))
+            for host in lab.backends
         }
         say(f"playing {len(score.played):,} frames")
         _send(lab, score)
-        _wait(ears, expected)
+        _wait(captures, expected)
     director.stop()
-    heard = [judge(name, expected.get(name, []), ear.heard()) for name, ear in ears.items()]
-    return heard, sum(ear.lost() for ear in ears.values())
+    received = [judge(name, expected.get(name, []), capture.received()) for name, capture in captures.items()]
+    return received, sum(capture.lost() for capture in captures.values())
 
 
 def _send(lab: Lab, score: Score) -> None:
@@ -178,11 +179,13 @@ def _send(lab: Lab, score: Score) -> None:
     )
 
 
-def _wait(ears: Mapping[str, Ear], expected: Mapping[str, list[Delivery]]) -> None:
+def _wait(captures: Mapping[str, Tcpdump], expected: Mapping[str, list[Delivery]]) -> None:
     """Until all came, and then a little for what should not come."""
 
     def all_came() -> bool:
-        return all(len(ear.heard()) >= len(expected.get(name, [])) for name, ear in ears.items())
+        return all(
+            len(capture.received()) >= len(expected.get(name, [])) for name, capture in captures.items()
+        )
 
     try:
         wait_until(all_came, "every frame came", PATIENCE, interval=0.2)

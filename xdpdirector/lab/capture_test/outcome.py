@@ -20,7 +20,7 @@ class Delivery:
 
 
 @dataclass(frozen=True)
-class Heard:
+class Received:
     """Of one backend. `missing` and `surplus` are sentences; `in_order`: all that came had the expected order."""
 
     backend: str
@@ -43,7 +43,7 @@ class Outcome:
     played: int
     left_out: int
     is_cut: bool
-    backends: list[Heard] = field(default_factory=list)
+    backends: list[Received] = field(default_factory=list)
     decided: list[str] = field(default_factory=list)
     lost: int = 0
 
@@ -69,7 +69,7 @@ class Outcome:
         }
 
 
-def judge(backend: str, expected: Sequence[Delivery], received: Sequence[bytes]) -> Heard:
+def judge(backend: str, expected: Sequence[Delivery], received: Sequence[bytes]) -> Received:
     """One backend's frames."""
     ought, is_ = Counter(each.frame for each in expected), Counter(received)
     lacking, surplus = ought - is_, is_ - ought
@@ -78,7 +78,7 @@ def judge(backend: str, expected: Sequence[Delivery], received: Sequence[bytes])
         if lacking[each.frame]:
             lacking[each.frame] -= 1
             missing.append(f"packet {each.number}, {described(each.frame)}")
-    return Heard(
+    return Received(
         backend,
         len(expected),
         len(received),

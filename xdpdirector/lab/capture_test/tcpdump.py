@@ -20,12 +20,12 @@ _ROLE = "tcpdump"
 _LOST = re.compile(r"^(\d+) packets? dropped by kernel", re.MULTILINE)
 
 
-class Ear:
+class Tcpdump:
     """Listens inside the block. `director`: the MAC that its frames come from, and the addresses of its own."""
 
     def __init__(self, host: Host, interface: str, director: bytes, own: frozenset[bytes]) -> None:
         self._host, self._interface, self._director, self._own = host, interface, director, own
-        self._file = host.directory("heard") / "heard.pcap"
+        self._file = host.directory("received") / "received.pcap"
         self._file.unlink(missing_ok=True)
 
     def __enter__(self) -> Self:
@@ -51,7 +51,7 @@ class Ear:
     def _said(self) -> str:
         return self._host.log(_ROLE).read_text(errors="replace")
 
-    def heard(self) -> list[bytes]:
+    def received(self) -> list[bytes]:
         """The clients' frames that came so far, in their order."""
         frames: list[bytes] = []
         with suppress(CaptureError), Capture(self._file) as capture:  # it may end in the middle of a packet

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The story of a pair: its steps in order, and what the clients saw of each.
+"""The demo of a pair: its steps in order, and what the clients saw of each.
 
 Two directors with keepalived; real nginx; new connections at a steady rate, and long downloads that must never
 break.

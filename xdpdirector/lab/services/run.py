@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The matrix: what is done to every client of every service, in order, and what of it counts as good.
 
-`play` is the story. All sessions of a step run at the same time, so a step lasts as long as its slowest client.
+`play` has the steps in order. All sessions of a step run at the same time, so a step lasts as long as its slowest
+client.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ from xdpdirector.state.denylist import (
 )
 
 
-class FakeKeeper:
+class FakeDenyListStore:
     """Remembers; `broken` is raised by what is asked next."""
 
     def __init__(self) -> None:

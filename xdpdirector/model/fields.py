@@ -81,8 +81,8 @@ NUMBER = BeforeValidator(_no_other)
 """Behind an int's bounds: 2.0 is one, too, but no `true` or text that could be taken for one."""
 Flag = Annotated[bool, Strict()]
 InterfaceName = Annotated[str, Field(pattern=r"^[!-.0-9;-~]{1,15}$")]
-"""As the kernel's dev_valid_name() has it (net/core/dev.c), of ASCII: what is white space beyond ASCII differs between
-the kernel, this schema's readers and Python."""
+"""As the kernel's dev_valid_name() has it (net/core/dev.c), of ASCII: what is white space beyond ASCII differs
+between the kernel, this schema's readers and Python."""
 Name = Annotated[str, Field(pattern=_NAME, max_length=63)]
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which metrics there are, made out of one look at the director. Pure.
+"""Which metrics there are, made out of one snapshot of the director. Pure.
 
 Names follow node_exporter's ipvs collector where it has the metric (`node_ipvs_connections_total`,
 `node_ipvs_backend_connections_active` ...). Labels are the operator's own names, and addresses of his own machines:
@@ -28,7 +28,7 @@ _OPERATIONAL, _ADMIN = list(map(str, Operational)), list(map(str, AdminState))
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """All that a scrape reports. `mac_changes`: by a backend's address."""
 
     readiness: Readiness
@@ -121,25 +121,25 @@ def of_api(request_counts: RequestCounts) -> Iterator[Family]:
     )
 
 
-def families(look: Look) -> Iterator[Family]:
+def families(snapshot: Snapshot) -> Iterator[Family]:
     """Everything but `build` and `up`."""
-    yield from _director(look)
-    yield from _plane(look.vitals)
-    yield from _traffic(look.vitals.traffic)
-    yield from _services(look.services)
+    yield from _director(snapshot)
+    yield from _plane(snapshot.vitals)
+    yield from _traffic(snapshot.vitals.traffic)
+    yield from _services(snapshot.services)
     backends = [
         (labels(service=each.service, backend=each.name, address=str(each.address)), each)
-        for each in look.backends
+        for each in snapshot.backends
     ]
     for kind, rows in _KINDS.items():
         for row in rows:
             yield _filled(Family(f"xdpdirector_backend_{row.name}", kind, row.text), row, backends)
     yield from _states(backends)
-    yield from _checks(look.checks)
-    yield from _network(look)
-    yield from _peers(look)
-    yield from _lvs(look)
-    yield from _fleet(look)
+    yield from _checks(snapshot.checks)
+    yield from _network(snapshot)
+    yield from _peers(snapshot)
+    yield from _lvs(snapshot)
+    yield from _fleet(snapshot)
 
 
 def _gauge(name: str, text: str, value: float) -> Family:
@@ -150,8 +150,8 @@ def _counter(name: str, text: str, value: float) -> Family:
     return Family(name, "counter", text).add(value)
 
 
-def _director(look: Look) -> Iterator[Family]:
-    ready = look.readiness
+def _director(snapshot: Snapshot) -> Iterator[Family]:
+    ready = snapshot.readiness
     yield _gauge("xdpdirector_ready", "1 when packets are directed as wanted", int(ready.ready))
     yield _gauge("xdpdirector_problems", "Why it is not ready", len(ready.problems))
     yield _gauge("xdpdirector_warnings", "What else is wrong", len(ready.warnings))
@@ -276,19 +276,19 @@ def _place(target: Target) -> str:
     )
 
 
-def _network(look: Look) -> Iterator[Family]:
+def _network(snapshot: Snapshot) -> Iterator[Family]:
     findings = Family("xdpdirector_lan_findings", "gauge", "What is wrong on the network")
-    counts = Counter(finding.kind for finding in look.findings)
+    counts = Counter(finding.kind for finding in snapshot.findings)
     for kind in FindingKind:
         findings.add(counts[kind], labels(kind=kind))
     changes = Family("xdpdirector_lan_mac_changes", "counter", "How often the MAC of a backend changed")
-    for address, count in look.mac_changes.items():
+    for address, count in snapshot.mac_changes.items():
         changes.add(count, labels(address=str(address)))
     yield findings
     yield changes
 
 
-def _peers(look: Look) -> Iterator[Family]:
+def _peers(snapshot: Snapshot) -> Iterator[Family]:
     """Of connection sync; without peers no sample."""
     synced = Family(
         "xdpdirector_sync_synced", "gauge", "1 when a peer has all connections, and changes follow"
@@ -300,7 +300,7 @@ def _peers(look: Look) -> Iterator[Family]:
         "xdpdirector_sync_lag_seconds", "gauge", "From a scan of the table until the peer had merged it"
     )
     merged = Family("xdpdirector_sync_merged_records", "counter", "What became of a peer's records")
-    for peer in look.fleet.peers:
+    for peer in snapshot.fleet.peers:
         for name, direction in (("out", peer.outgoing), ("in", peer.incoming)):
             by = labels(peer=peer.address, direction=name)
             synced.add(int(direction.state is PeerState.SYNCED), by)
@@ -312,7 +312,7 @@ def _peers(look: Look) -> Iterator[Family]:
     yield from (synced, sent, lag, merged)
 
 
-def _lvs(look: Look) -> Iterator[Family]:
+def _lvs(snapshot: Snapshot) -> Iterator[Family]:
     """Of the sync protocol of LVS; without `lvs.sync` no sample."""
     up = Family("xdpdirector_lvs_sync_up", "gauge", "1 when the socket of this direction is open")
     datagrams = Family("xdpdirector_lvs_sync_datagrams", "counter", "Datagrams to and from LVS directors")
@@ -320,7 +320,7 @@ def _lvs(look: Look) -> Iterator[Family]:
         "xdpdirector_lvs_sync_merged_records", "counter", "What became of what LVS directors sent"
     )
     rejected = Family("xdpdirector_lvs_sync_rejected_records", "counter", "What nothing here fits, by reason")
-    lvs = look.fleet.lvs
+    lvs = snapshot.fleet.lvs
     if lvs and (came := lvs.incoming):
         up.add(int(not came.why), labels(direction="in"))
         results = {
@@ -343,7 +343,7 @@ def _lvs(look: Look) -> Iterator[Family]:
     yield from (up, datagrams, merged, rejected)
 
 
-def _fleet(look: Look) -> Iterator[Family]:
+def _fleet(snapshot: Snapshot) -> Iterator[Family]:
     """Of a desired state that several directors share; without such no sample."""
     reached = Family("xdpdirector_store_reached", "gauge", "1 when the fleet's store answered last time")
     age = Family("xdpdirector_store_age_seconds", "gauge", "Since the fleet's store answered")
@@ -351,11 +351,11 @@ def _fleet(look: Look) -> Iterator[Family]:
         "xdpdirector_fleet_revision", "gauge", "The revision that a live director of the fleet has applied"
     )
     ready = Family("xdpdirector_fleet_ready", "gauge", "1 when a live director of the fleet is ready")
-    if look.fleet.store.type == "etcd":
-        reached.add(int(look.fleet.store.reached))
-        if look.fleet.store.age is not None:
-            age.add(look.fleet.store.age)
-    for each in look.fleet.directors:
+    if snapshot.fleet.store.type == "etcd":
+        reached.add(int(snapshot.fleet.store.reached))
+        if snapshot.fleet.store.age is not None:
+            age.add(snapshot.fleet.store.age)
+    for each in snapshot.fleet.directors:
         by = labels(director=each.name)
         revision.add(each.revision, by)
         ready.add(int(each.ready), by)

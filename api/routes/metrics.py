@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""/metrics for Prometheus: one look at the director, written down beside the loop, so that it goes on meanwhile.
+"""/metrics for Prometheus: one snapshot of the director, encoded beside the event loop, which goes on meanwhile.
 
 No metric lives between two scrapes. Which ones there are stands in `metric_families`.
 """
@@ -13,7 +13,7 @@ from xdpdirector.api.deps import DirectorDep
 from xdpdirector.api.director_interface import Control
 from xdpdirector.api.http.read_queue import Reader, ReaderDep
 from xdpdirector.api.metrics import metric_families
-from xdpdirector.api.metrics.metric_families import Look
+from xdpdirector.api.metrics.metric_families import Snapshot
 from xdpdirector.api.routers import new_router
 from xdpdirector.errors import DirectorError
 
@@ -25,7 +25,7 @@ async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep
     """Prometheus text, or OpenMetrics where the scraper accepts it."""
     from prometheus_client.exposition import choose_encoder  # it brings servers along
 
-    seen = await look(director, reader)
+    seen = await snapshot(director, reader)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     openmetrics = content_type.startswith("application/openmetrics-text")
 
@@ -44,10 +44,10 @@ async def get_metrics(director: DirectorDep, request: Request, reader: ReaderDep
 _END = b"# EOF\n"
 
 
-async def look(director: Control, reader: Reader) -> Look | None:
+async def snapshot(director: Control, reader: Reader) -> Snapshot | None:
     """None when the data plane cannot be read. The loop gets its turn now and then."""
     try:
-        return Look(
+        return Snapshot(
             services=await reader.in_turns(director.samples()),
             readiness=director.readiness(),
             vitals=director.vitals(),
@@ -61,9 +61,9 @@ async def look(director: Control, reader: Reader) -> Look | None:
 
 
 def text(
-    seen: Look | None, request_counts: RequestCounts | None = None, *, openmetrics: bool = False
+    seen: Snapshot | None, request_counts: RequestCounts | None = None, *, openmetrics: bool = False
 ) -> bytes:
-    """Of this look. `xdpdirector_up` 0 means that the data plane could not be read."""
+    """Of this snapshot. `xdpdirector_up` 0 means that the data plane could not be read."""
     families = [
         metric_families.build(),
         metric_families.up(seen is not None),

@@ -14,7 +14,7 @@ from dev.bench.footprint import DAEMON
 from dev.bench.samples import Series
 from xdpdirector.client import Client, backend_path, service_path
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.servers import Fickle
+from xdpdirector.lab.servers import FlappingServer
 from xdpdirector.lab.topology import VIP4
 
 BACKENDS, PERIOD = 250, 1.0
@@ -29,7 +29,7 @@ _WHAT = f"{BACKENDS} backends of one `mh` service whose checks change their verd
 
 def flapping(lab: Lab, seconds: float) -> Iterator[Figure]:
     """In a lab whose director does not run; `seconds` of asking."""
-    with fickle(lab):
+    with flapping_server(lab):
         director = lab.director(configuration())
         try:
             time.sleep(SETTLING)
@@ -47,13 +47,13 @@ def flapping(lab: Lab, seconds: float) -> Iterator[Figure]:
 
 
 @contextmanager
-def fickle(lab: Lab) -> Iterator[None]:
+def flapping_server(lab: Lab) -> Iterator[None]:
     """The backends of `configuration` are there, on the lab's first one, and the director's host reaches them."""
     host = lab.backends[0]
     lines = [f"address add {NET}.{number}/24 dev eth0\n" for number in range(1, BACKENDS + 1)]
     host.run("ip", "-batch", "-", text="".join(lines))
     lab.director_host.run("ip", "address", "add", f"{NET}.254/24", "dev", "eth0")
-    server = Fickle(host, PORT, PERIOD)
+    server = FlappingServer(host, PORT, PERIOD)
     server.start()
     try:
         yield

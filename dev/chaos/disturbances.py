@@ -30,7 +30,7 @@ PORT = "p0-director"  # of the switch
 SPARE_DESCRIPTORS = 1  # that a daemon without descriptors still has
 
 UNREACHABLE = "no daemon answers"
-"""What the witness notes itself."""
+"""What the observer notes itself."""
 
 DETAIL = "{detail}"
 """In the words: what it disturbed."""

@@ -26,14 +26,14 @@ class Said:
     text: str
 
 
-class Witness:
+class Observer:
     """Inside the block it listens."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
         self._heard: list[Said] = []
         self._ending = threading.Event()
-        self._thread = threading.Thread(target=self._listen, name="witness", daemon=True)
+        self._thread = threading.Thread(target=self._listen, name="observer", daemon=True)
 
     def __enter__(self) -> Self:
         self._thread.start()

@@ -16,7 +16,7 @@ from dev.chaos.client_log import Ended, Second
 from dev.chaos.clients import CONNECTING, PATIENCE
 from dev.chaos.lab import World, standing, write_plan
 from dev.chaos.lanes import Lanes
-from dev.chaos.observer import Witness
+from dev.chaos.observer import Observer
 from dev.chaos.report import Report, report
 from dev.chaos.schedule import schedule
 from dev.chaos.setting import Options
@@ -37,7 +37,7 @@ def run_chaos(options: Options, say: Say) -> Report:
     )
     say("building the lab and starting the director (it compiles its program)")
     actions = schedule(options)
-    with standing(options) as world, Witness(world.director.client) as witness:
+    with standing(options) as world, Observer(world.director.client) as observer:
         lanes = Lanes(world, actions, say)
         with _clients(world) as output:
             lanes.start()
@@ -52,7 +52,7 @@ def run_chaos(options: Options, say: Say) -> Report:
         if options.log:
             copyfile(world.director.log, options.log)
         records = [client_log.parse(line) for line in output.read_text().splitlines()]
-        return report(options, lanes.begun, time.monotonic(), lanes.done(), _whole(records), witness.heard())
+        return report(options, lanes.begun, time.monotonic(), lanes.done(), _whole(records), observer.heard())
 
 
 def _whole(records: list[Ended | Second]) -> list[Ended | Second]:

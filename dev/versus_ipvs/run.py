@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m dev.versus_ipvs.run`: measure all contestants in this guest; one JSON document.
+"""`python -m dev.versus_ipvs.run`: measure all targets in this guest; one JSON document.
 
 The guest's clock counts instructions (QEMU's -icount, one a nanosecond), so nanoseconds of its clock between
 the first frame sent and the last one received, over the frames, are instructions for each packet: of sending it,
@@ -31,7 +31,7 @@ from dev.versus_ipvs.account import (
     Figure,
     Plan,
 )
-from dev.versus_ipvs.targets import Contestant, Ipvs, Xdp, prepare_for_ipvs
+from dev.versus_ipvs.targets import Ipvs, Target, Xdp, prepare_for_ipvs
 from xdpdirector import libbpf
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.host import run
@@ -74,23 +74,23 @@ def open_flows(cable: Cable, port: int, first: int, end: int) -> None:
             cable.cross(frames.tcp(flags, port), Flows(size, begin, random=False), size)
 
 
-def measure(cable: Cable, contestant: Contestant, plan: Plan) -> list[Figure]:
+def measure(cable: Cable, target: Target, plan: Plan) -> list[Figure]:
     """Established flows, then new ones; the figures of all rounds."""
     found, opened = [], 0
     for count in plan.flows:
-        open_flows(cable, contestant.port, opened, count)
+        open_flows(cable, target.port, opened, count)
         opened = count
         values = [
-            cable.cross(frames.tcp(ACK, contestant.port), Flows(count), plan.packets, number * plan.packets)
+            cable.cross(frames.tcp(ACK, target.port), Flows(count), plan.packets, number * plan.packets)
             for number in range(plan.rounds)
         ]
-        found.append(Figure(contestant.name, ESTABLISHED, count, values))
+        found.append(Figure(target.name, ESTABLISHED, count, values))
     fresh = 2 * plan.flows[-1]  # flow numbers that nobody has used
     values = []
     for number in range(plan.rounds):
         flows = Flows(plan.packets, fresh + number * plan.packets, random=False)
-        values.append(cable.cross(frames.tcp(SYN, contestant.port), flows, plan.packets))
-    return [*found, Figure(contestant.name, NEW, plan.packets, values)]
+        values.append(cable.cross(frames.tcp(SYN, target.port), flows, plan.packets))
+    return [*found, Figure(target.name, NEW, plan.packets, values)]
 
 
 def prepare_machine() -> None:
@@ -112,7 +112,7 @@ def contest(plan: Plan) -> list[Figure]:
         prepare_for_ipvs(wire)
         wire.attach(wire.far, baselines.pin("sink"))
         wire.keep(baselines.pin("generate_summed"))
-        contestants: list[Contestant] = [
+        targets: list[Target] = [
             *(Xdp(f"XDP Director {name}", PORTS[name], wire, ours.pin()) for name in (MH, WLC)),
             *(Ipvs(f"IPVS {name}", IPVS_PORTS[name], wire, name) for name in (MH, WLC)),
         ]
@@ -128,10 +128,10 @@ def contest(plan: Plan) -> list[Figure]:
                 cable.cross(frame, one, plan.packets)
                 values = [cable.cross(frame, one, plan.packets) for _ in range(plan.rounds)]
             found.append(Figure(name, ESTABLISHED, 1, values))
-        for contestant in contestants:
-            print(f"measuring {contestant.name}", file=sys.stderr, flush=True)
-            with contestant.forwarding():
-                found += measure(cable, contestant, plan)
+        for target in targets:
+            print(f"measuring {target.name}", file=sys.stderr, flush=True)
+            with target.forwarding():
+                found += measure(cable, target, plan)
         return found
 
 

@@ -22,7 +22,7 @@ NEAR_ADDRESS, NETWORK = "192.0.2.1", 24
 FIRST_BACKEND = IPv4Address("192.0.2.21")
 
 
-class Contestant(Protocol):
+class Target(Protocol):
     """`port`: where it listens on the VIP."""
 
     name: str

@@ -66,21 +66,23 @@ class Image:
         """Build it; half an image never takes the place of the one before. LabError with the log's end."""
         check_tools(_TOOLS)
         with workshop(self._home) as work, self.log.open("w") as log:
-            kitchen = _Kitchen(RootFs(work / "root", recipe, Runner(log.fileno(), self.log)), Image(work))
-            kitchen.image.directory.mkdir(mode=0o700)
-            kitchen.cook(say)
-            kitchen.image.stamp.write_text(recipe.digest)
+            builder = _ImageBuilder(
+                RootFs(work / "root", recipe, Runner(log.fileno(), self.log)), Image(work)
+            )
+            builder.image.directory.mkdir(mode=0o700)
+            builder.build(say)
+            builder.image.stamp.write_text(recipe.digest)
             remove(self.directory)
-            kitchen.image.directory.rename(self.directory)
+            builder.image.directory.rename(self.directory)
 
 
-class _Kitchen:
+class _ImageBuilder:
     """One image in the making: `root` is its file system as a directory."""
 
     def __init__(self, root: RootFs, image: Image) -> None:
         self.root, self.image, self.recipe, self.run = root, image, root.recipe, root.run
 
-    def cook(self, say: Callable[[str], None]) -> None:
+    def build(self, say: Callable[[str], None]) -> None:
         say(f"installing {len(self.recipe.packages)} Debian packages and what they need")
         self.root.debian()
         say("installing the Python packages")

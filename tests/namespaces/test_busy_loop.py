@@ -14,7 +14,7 @@ from collections.abc import Iterator
 import pytest
 
 from dev.bench.flapping import configuration as flapping_configuration
-from dev.bench.flapping import fickle
+from dev.bench.flapping import flapping_server
 from tests.support import hostile
 from tests.support.lab_director import MARGIN, becomes, command
 from xdpdirector.lab import Lab
@@ -37,7 +37,7 @@ SECONDS = [20, pytest.param(180, marks=pytest.mark.soak)]
 
 @pytest.fixture(scope="module")
 def fleet(lab: Lab) -> Iterator[None]:
-    with fickle(lab):
+    with flapping_server(lab):
         yield
 
 

@@ -56,11 +56,11 @@ def ended(command: Callable[[], int], program: str) -> int:
     except Exception as error:
         if os.environ.get(DEBUG):
             raise
-        _confess(error)
+        _report_internal_error(error)
         return 1
 
 
-def _confess(error: Exception) -> None:
+def _report_internal_error(error: Exception) -> None:
     """A mistake of ours: the daemon's log gets all of it, a person one line."""
     import logging
 

@@ -24,7 +24,7 @@ class Rate:
 
 
 @dataclass(frozen=True)
-class Look:
+class Snapshot:
     """The API's documents at a time (seconds, monotonic)."""
 
     at: float
@@ -51,7 +51,7 @@ class Rates:
         return sum(rate for reason, rate in self.verdicts.items() if reason.startswith(f"{verdict}_"))
 
 
-def between(before: Look, after: Look) -> Rates:
+def between(before: Snapshot, after: Snapshot) -> Rates:
     """New counters start at zero; the rate of a counter that was reset is not negative."""
     seconds = max(after.at - before.at, 1e-6)
     earlier = _traffic(before)
@@ -71,5 +71,7 @@ def between(before: Look, after: Look) -> Rates:
     return Rates(backends, verdicts)
 
 
-def _traffic(look: Look) -> dict[tuple[str, str], Document]:
-    return {(one["name"], each["name"]): each["traffic"] for one in look.services for each in one["backends"]}
+def _traffic(snapshot: Snapshot) -> dict[tuple[str, str], Document]:
+    return {
+        (one["name"], each["name"]): each["traffic"] for one in snapshot.services for each in one["backends"]
+    }

@@ -94,7 +94,7 @@ def replay(
         return
     _require_diff(at)
     from xdpdirector.replay import Replay
-    from xdpdirector.replay.annotate import Commentary
+    from xdpdirector.replay.annotate import AnnotatedCapture
     from xdpdirector.replay.capture import Capture
     from xdpdirector.replay.summary import Summary
 
@@ -102,14 +102,14 @@ def replay(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(Capture(capture))
         sinks, comparison = _sinks(stack, _Shown(output, reason) if packets else None, record, expect)
-        commentary = Commentary(stack.enter_context(_new(write, "b"))) if write else None
+        annotated = AnnotatedCapture(stack.enter_context(_new(write, "b"))) if write else None
         replaying = stack.enter_context(Replay(file, down=down or (), macs=mac or ()))
         try:
             for piece in with_progress(opened, replaying.judge(opened)):
                 _hand_on(piece, sinks)
                 summary.add(*piece)
-                if commentary:
-                    commentary.add(piece.batch, piece.decisions)
+                if annotated:
+                    annotated.add(piece.batch, piece.decisions)
         except CaptureError:  # what was good before it is worth to be known
             _finish(output, summary, comparison, lines=packets)
             raise

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from xdpdirector.cli.context import Target, target
-from xdpdirector.cli.rates import Look, Rate, Rates, between
+from xdpdirector.cli.rates import Rate, Rates, Snapshot, between
 from xdpdirector.cli.render import number, state, terminal, write
 from xdpdirector.client import Client
 
@@ -46,11 +46,11 @@ def top(context: typer.Context, interval: Interval = 1.0, once: Once = False) ->
 
 def _once(chosen: Target, interval: float) -> None:
     client = chosen.client()
-    before = _look(client)
+    before = _snapshot(client)
     time.sleep(interval)
     console = terminal(WIDTH)
     with console.capture() as capture:
-        for part in screen(chosen.instance, before, _look(client), WIDTH, 10_000):
+        for part in screen(chosen.instance, before, _snapshot(client), WIDTH, 10_000):
             console.print(part)
     write("".join(line.rstrip() + "\n" for line in capture.get().splitlines()))
 
@@ -62,7 +62,7 @@ def _live(chosen: Target, interval: float) -> None:
     from xdpdirector.cli import keyboard
 
     client, console = chosen.client(), terminal()
-    before = after = _look(client)
+    before = after = _snapshot(client)
     with (
         contextlib.suppress(KeyboardInterrupt),
         keyboard.keys(),
@@ -73,11 +73,11 @@ def _live(chosen: Target, interval: float) -> None:
             live.update(Group(*parts), refresh=True)
             if keyboard.is_over(interval):
                 return
-            before, after = after, _look(client)
+            before, after = after, _snapshot(client)
 
 
-def _look(client: Client) -> Look:
-    return Look(
+def _snapshot(client: Client) -> Snapshot:
+    return Snapshot(
         time.monotonic(),
         client.get("/readyz"),
         client.get("/v1/stats"),
@@ -85,7 +85,9 @@ def _look(client: Client) -> Look:
     )
 
 
-def screen(instance: str, before: Look, after: Look, width: int, height: int) -> Iterator[RenderableType]:
+def screen(
+    instance: str, before: Snapshot, after: Snapshot, width: int, height: int
+) -> Iterator[RenderableType]:
     """Not more than so many lines, of which none is longer than that."""
     rates = between(before, after)
     reasons = sorted(filter(lambda each: each[1], rates.verdicts.items()), key=lambda each: -each[1])
@@ -98,15 +100,17 @@ def screen(instance: str, before: Look, after: Look, width: int, height: int) ->
     yield _verdicts(reasons, width)
 
 
-def _headline(instance: str, look: Look, width: int) -> Text:
+def _headline(instance: str, snapshot: Snapshot, width: int) -> Text:
     from rich.text import Text
 
-    ready = look.readiness["ready"]
-    places = ", ".join(f"{each['interface']} {each['mode']}" for each in look.statistics["attachments"])
+    ready = snapshot.readiness["ready"]
+    places = ", ".join(f"{each['interface']} {each['mode']}" for each in snapshot.statistics["attachments"])
     line = Text(no_wrap=True, overflow="ellipsis")
     line.append(f"{instance} ", style="bold")
     line.append("ready" if ready else "NOT ready", style="green" if ready else "bold red")
-    line.append(f"  {places or 'no interface'}  {number(look.statistics['connections'])} connections stored")
+    line.append(
+        f"  {places or 'no interface'}  {number(snapshot.statistics['connections'])} connections stored"
+    )
     clock = f"{datetime.now():%H:%M:%S}"
     line.append(clock.rjust(max(len(clock) + 2, width - len(line))))
     return line
@@ -123,8 +127,8 @@ def _totals(rates: Rates) -> Text:
     return Text(text, style="bold", no_wrap=True, overflow="ellipsis")
 
 
-def _backends(look: Look, rates: Rates, width: int, room: int) -> Table:
-    rows = _rows(look, rates)
+def _backends(snapshot: Snapshot, rates: Rates, width: int, room: int) -> Table:
+    rows = _rows(snapshot, rates)
     shown, left = rows[:room], 0
     if len(rows) > room:
         busiest = sorted((row for row in rows if row[1]), key=lambda row: -row[3].packets)
@@ -151,10 +155,10 @@ def _backends(look: Look, rates: Rates, width: int, room: int) -> Table:
     return made
 
 
-def _rows(look: Look, rates: Rates) -> list[tuple[str, str, dict[str, Any], Rate]]:
+def _rows(snapshot: Snapshot, rates: Rates) -> list[tuple[str, str, dict[str, Any], Rate]]:
     """Of each service and each backend: names (a service's second is empty), what is shown, and its rate."""
     rows = []
-    for one in look.services:
+    for one in snapshot.services:
         active = sum(each["connections"]["active"] for each in one["backends"])
         shown = {"operational": one["operational"], "admin": "enabled", "connections": {"active": active}}
         rows.append((one["name"], "", shown, rates.of_service(one["name"])))

@@ -62,7 +62,7 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
         # wrapped.
         ended = np.minimum(tables.loads[name] - seen, np.int32(0))
         tables.loads[f"{name}_correction"] = counted.astype(np.int32) - seen - ended
-    remembered = persistence.tend(tables, running, clock.now())
+    remembered = persistence.refresh(tables, running, clock.now())
     return SweepResult(
         active, inactive, pending, _distinct(np.concatenate(exceptions)), total, deleted, remembered
     )

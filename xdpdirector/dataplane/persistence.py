@@ -99,7 +99,7 @@ class _Piece:
     worth: Array
 
 
-def tend(tables: Tables, running: Running, now: int) -> int:
+def refresh(tables: Tables, running: Running, now: int) -> int:
     """Renew entries of clients with live connections, delete expired ones, and evict more when the table is
     nearly full. Returns the number of entries left. `now` in jiffies."""
     left = 0

@@ -51,7 +51,7 @@ def told(seen: LanView, source: str) -> Iterator[Finding]:
         )
 
 
-class _Deaf:
+class _NoEvents:
     """Nobody is told of what is found; the view has it."""
 
     def publish(self, kind: str, subject: str, text: str, **data: Any) -> None: ...
@@ -64,7 +64,7 @@ async def own_look(configuration: Configuration) -> LanView:
     lan = Lan(
         configuration.lan,
         configuration.interfaces,
-        _Deaf(),
+        _NoEvents(),
         services=lambda: configuration.services,
         route=neighbours.get,
     )

@@ -187,7 +187,7 @@ class Demo:
         self._mark = time.monotonic()
         step = Step(name, title, began, self._settled, self._mark, dict(self._weights))
         self._steps.append(step)
-        self._say(f"         {_glance(step, self._clients)}")
+        self._say(f"         {_step_summary(step, self._clients)}")
 
     def _watch(self, seconds: float | None = None) -> None:
         """Let the clients go on."""
@@ -293,7 +293,7 @@ class Demo:
         self._watch_shares(lambda step, requests: expectations.follows_weight(REWEIGHTED, step, requests)[1])
 
 
-def _glance(step: Step, clients: Clients) -> str:
+def _step_summary(step: Step, clients: Clients) -> str:
     """One line of what the clients have seen of a step by now."""
     requests = expectations.within(clients.requests(), step.began, step.ended)
     served = ", ".join(f"{name} {count}" for name, count in sorted(expectations.served(requests).items()))

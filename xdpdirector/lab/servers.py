@@ -160,10 +160,10 @@ class Echo(Server):
         return self.host.directory(self.role) / "bound"
 
 
-class Fickle(Server):
+class FlappingServer(Server):
     """HTTP on all addresses of the host, each of which is well and ill by turns, for `period` seconds each."""
 
-    role = "fickle"
+    role = "flapping"
 
     def __init__(self, host: Host, port: int, period: float) -> None:
         super().__init__(host)

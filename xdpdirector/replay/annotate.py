@@ -12,7 +12,7 @@ from xdpdirector.replay.pcapng import Writer
 INTERFACE = "replay"
 
 
-class Commentary:
+class AnnotatedCapture:
     """pcapng, for Wireshark: the frames as they came."""
 
     def __init__(self, file: IO[bytes]) -> None:

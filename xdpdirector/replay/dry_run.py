@@ -13,7 +13,7 @@ from xdpdirector.replay import sandbox
 from xdpdirector.replay.assumptions import Premises
 from xdpdirector.replay.batch import ROOM, Runnable
 from xdpdirector.replay.outcomes import Decision
-from xdpdirector.replay.simulator import Twin
+from xdpdirector.replay.simulator import Simulator
 
 
 def rehearse(
@@ -26,10 +26,10 @@ def rehearse(
     lengths = np.array([len(frame) for frame in frames], np.uint32)
     left: list[bytes] = []
     with sandbox.loading([configuration.sizes]) as (loaded,):
-        twin = Twin(loaded)
-    with twin:
-        twin.begin(configuration, premises)
+        simulator = Simulator(loaded)
+    with simulator:
+        simulator.begin(configuration, premises)
         given = Runnable(rows, lengths, np.arange(len(frames)))
-        decisions = twin.run(given, np.array(due, np.float64) / 1e9, left)
+        decisions = simulator.run(given, np.array(due, np.float64) / 1e9, left)
     for place, frame in enumerate(left):
         yield decisions[place], frame

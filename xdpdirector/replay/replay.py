@@ -28,7 +28,7 @@ from xdpdirector.replay.clock import Passing
 from xdpdirector.replay.describe import described
 from xdpdirector.replay.outcomes import Decision, Decisions
 from xdpdirector.replay.packet import Packet
-from xdpdirector.replay.simulator import Twin
+from xdpdirector.replay.simulator import Simulator
 from xdpdirector.replay.summary import Summary
 
 
@@ -79,7 +79,7 @@ class Replay:
 
     def __enter__(self) -> Self:
         with sandbox.loading([self.configuration.sizes]) as (loaded,):
-            self._twin = self._stack.enter_context(Twin(loaded))
+            self._simulator = self._stack.enter_context(Simulator(loaded))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,10 +97,10 @@ class Replay:
     def judge(self, capture: Capture) -> Iterator[Judged]:
         """Piece by piece, in bounded memory; each is valid until the next."""
         passing = Passing()
-        self._twin.begin(self.configuration, self.premises)
+        self._simulator.begin(self.configuration, self.premises)
         for batch in capture.batches():
             seconds = passing.seconds(batch.times)
-            yield Judged(batch, seconds, self._twin.run(runnable(batch), seconds))
+            yield Judged(batch, seconds, self._simulator.run(runnable(batch), seconds))
 
 
 def packets_of(judged: Judged) -> Iterator[Packet]:

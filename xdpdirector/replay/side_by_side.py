@@ -17,7 +17,7 @@ from xdpdirector.replay.batch import Batch, runnable
 from xdpdirector.replay.capture import Capture
 from xdpdirector.replay.clock import Passing
 from xdpdirector.replay.outcomes import Decisions
-from xdpdirector.replay.simulator import Twin
+from xdpdirector.replay.simulator import Simulator
 
 
 class Compared(NamedTuple):
@@ -49,7 +49,7 @@ class SideBySide:
 
     def __enter__(self) -> Self:
         with sandbox.loading([self.before.sizes, self.after.sizes]) as both:
-            self._twins = [self._stack.enter_context(Twin(loaded)) for loaded in both]
+            self._simulators = [self._stack.enter_context(Simulator(loaded)) for loaded in both]
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -57,7 +57,7 @@ class SideBySide:
 
     def judge(self, capture: Capture) -> Iterator[Compared]:
         """Piece by piece; each is valid until the next. CaptureError, DataplaneError."""
-        one, other = self._twins
+        one, other = self._simulators
         of_one, of_other = self._premises.within(self.before, self.after)
         passing = Passing()
         one.begin(self.before, of_one)

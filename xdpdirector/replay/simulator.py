@@ -29,7 +29,7 @@ _REMEMBERED = ("clients", "newcomers", "fragments", "sources")
 _SECRETS = (0x9E3779B97F4A7C15, 0xC2B2AE3D27D4EB4F)  # odd; the same capture shall fill the same buckets
 
 
-class Twin:
+class Simulator:
     """Close it, or use it as a context manager."""
 
     def __init__(self, loaded: Loaded) -> None:
@@ -41,7 +41,7 @@ class Twin:
         self._swept = 0.0
         self._seconds = 0.0
 
-    def __enter__(self) -> Twin:
+    def __enter__(self) -> Simulator:
         return self
 
     def __exit__(self, *_: object) -> None:

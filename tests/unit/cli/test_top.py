@@ -9,7 +9,7 @@ from xdpdirector.cli import rates, top
 from xdpdirector.cli.render import terminal
 
 
-def look(at: float, packets: dict[str, int], *, services: int = 1, name: str = "web") -> rates.Look:
+def snapshot(at: float, packets: dict[str, int], *, services: int = 1, name: str = "web") -> rates.Snapshot:
     """So many services of as many backends as there are `packets`, all with the same counters."""
     backends = [
         {
@@ -21,7 +21,7 @@ def look(at: float, packets: dict[str, int], *, services: int = 1, name: str = "
         }
         for backend, count in packets.items()
     ]
-    return rates.Look(
+    return rates.Snapshot(
         at,
         {"ready": True, "problems": [], "revision": 3},
         {
@@ -36,7 +36,7 @@ def look(at: float, packets: dict[str, int], *, services: int = 1, name: str = "
     )
 
 
-def drawn(before: rates.Look, after: rates.Look, width: int = 80, height: int = 24) -> list[str]:
+def drawn(before: rates.Snapshot, after: rates.Snapshot, width: int = 80, height: int = 24) -> list[str]:
     console = terminal(width)
     with console.capture() as capture:
         for part in top.screen("edge", before, after, width, height):
@@ -47,7 +47,7 @@ def drawn(before: rates.Look, after: rates.Look, width: int = 80, height: int = 
 def test_rates_are_what_is_new_a_second() -> None:
     # when
     found = rates.between(
-        look(10, {"web1": 1000, "web2": 0}), look(12, {"web1": 1500, "web2": 200, "web3": 20})
+        snapshot(10, {"web1": 1000, "web2": 0}), snapshot(12, {"web1": 1500, "web2": 200, "web3": 20})
     )
 
     # then
@@ -61,14 +61,14 @@ def test_rates_are_what_is_new_a_second() -> None:
 
 
 def test_counters_that_began_anew_do_not_go_backwards() -> None:
-    found = rates.between(look(10, {"web1": 1000}), look(12, {"web1": 10}))
+    found = rates.between(snapshot(10, {"web1": 1000}), snapshot(12, {"web1": 10}))
 
     assert found.total == rates.Rate()
 
 
 def test_a_screen_shows_who_gets_what() -> None:
     # when
-    shown = drawn(look(10, {"web1": 0, "web2": 0}), look(11, {"web1": 3000, "web2": 1000}))
+    shown = drawn(snapshot(10, {"web1": 0, "web2": 0}), snapshot(11, {"web1": 3000, "web2": 1000}))
 
     # then
     text = "\n".join(shown)
@@ -99,7 +99,9 @@ def test_a_screen_fits(services: int, backends: int, size: tuple[int, int]) -> N
 
     # when
     shown = drawn(
-        look(10, none, services=services, name=long), look(11, some, services=services, name=long), *size
+        snapshot(10, none, services=services, name=long),
+        snapshot(11, some, services=services, name=long),
+        *size,
     )
 
     # then
@@ -108,7 +110,7 @@ def test_a_screen_fits(services: int, backends: int, size: tuple[int, int]) -> N
 
 
 def test_a_screen_without_anything() -> None:
-    shown = drawn(look(10, {}, services=0), look(11, {}, services=0))
+    shown = drawn(snapshot(10, {}, services=0), snapshot(11, {}, services=0))
 
     assert "no services" in "\n".join(shown)
 

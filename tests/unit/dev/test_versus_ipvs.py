@@ -28,10 +28,10 @@ FLOWS = (1, 1 << 14)
 
 def account(mh: float = 500.0, wlc: float = 600.0, ipvs: float = 5000.0) -> Account:
     """Net costs of established flows; new flows cost twice as much."""
-    contestants = {"XDP Director mh": mh, "XDP Director wlc": wlc, "IPVS mh": ipvs, "IPVS wlc": ipvs}
+    targets = {"XDP Director mh": mh, "XDP Director wlc": wlc, "IPVS mh": ipvs, "IPVS wlc": ipvs}
     found = [Figure(DROPPED, ESTABLISHED, 1, [REFERENCE + 9, REFERENCE])]
     found.append(Figure(REWRITE_ONLY, ESTABLISHED, 1, [REFERENCE + 331]))
-    for name, net in contestants.items():
+    for name, net in targets.items():
         found += [
             Figure(name, ESTABLISHED, flows, [REFERENCE + net + 50, REFERENCE + net]) for flows in FLOWS
         ]

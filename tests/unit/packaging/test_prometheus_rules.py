@@ -40,7 +40,7 @@ def test_the_rules_are_sound_and_do_what_they_say(promtool: str, arguments: tupl
 
 
 def test_the_metrics_are_as_prometheus_wants_them(promtool: str) -> None:
-    text = metrics.text(asyncio.run(metrics.look(FakeDirector(), Reader(Reading(), "prometheus"))))
+    text = metrics.text(asyncio.run(metrics.snapshot(FakeDirector(), Reader(Reading(), "prometheus"))))
 
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
 

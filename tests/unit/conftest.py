@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ import pytest
 
 if TYPE_CHECKING:
     from tests.support.etcd import Etcd
+    from xdpdirector.model.store import StoreSpec
+
+_numbers = itertools.count()
 
 
 @pytest.fixture(scope="module")
@@ -19,3 +23,9 @@ def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
 
     with Etcd(tmp_path_factory.mktemp("etcd")) as running:
         yield running
+
+
+@pytest.fixture
+def spec(etcd: Etcd) -> StoreSpec:
+    """Where a fleet of its own is stored, for each test another."""
+    return etcd.spec(prefix=f"/xdpdirector/fleet{next(_numbers)}")

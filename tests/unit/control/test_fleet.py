@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from pathlib import Path
 
 import pytest
@@ -38,13 +37,6 @@ from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 
 pytestmark = needed
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def spec(etcd: Etcd) -> StoreSpec:
-    """A fleet of its own for each test."""
-    return etcd.spec(prefix=f"/xdpdirector/fleet{next(_numbers)}")
 
 
 def left_at(stage: FleetStage, name: str) -> dict[str, int]:

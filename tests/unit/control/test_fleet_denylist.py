@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import secrets
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,13 +25,6 @@ from xdpdirector.storage.etcd.shared_table import PARTS
 pytestmark = needed
 NET, HOST, NET6 = (parse_prefix(text) for text in ("203.0.113.0/24", "198.51.100.9", "2001:db8:7::/48"))
 ALICE = Intent("alice", "they flood")
-_numbers = itertools.count()
-
-
-@pytest.fixture
-def spec(etcd: Etcd) -> StoreSpec:
-    """A fleet of its own for each test."""
-    return etcd.spec(prefix=f"/xdpdirector/denied{next(_numbers)}")
 
 
 def entry(prefix: Prefix, reason: str = "") -> DenyEntry:

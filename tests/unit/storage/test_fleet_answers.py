@@ -3,8 +3,6 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +16,6 @@ from xdpdirector.storage.idempotency_store import Answer, PassingAnswers
 
 pytestmark = needed
 CREATED = Answer("request", 201, {"etag": '"x"'}, b"\xff\x00{}")
-_numbers = itertools.count()
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with Etcd(tmp_path_factory.mktemp("etcd")) as running:
-        yield running
-
-
-@pytest.fixture
-def spec(etcd: Etcd) -> StoreSpec:
-    """A fleet of its own for each test."""
-    return etcd.spec(prefix=f"/xdpdirector/answers{next(_numbers)}")
 
 
 def of_director(spec: StoreSpec, most: int = 100) -> FleetAnswers:

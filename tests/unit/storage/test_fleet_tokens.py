@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -29,7 +28,6 @@ from xdpdirector.storage.tokens import Tokens, TokenSpec
 
 pytestmark = needed
 DEPLOY = TokenSpec(name="deploy", role=Role.OPERATE)
-_numbers = itertools.count()
 
 
 @dataclass
@@ -43,18 +41,6 @@ class Member:
         """What it does each second."""
         self.store.refresh()
         self.store.exchange(DirectorReport(name=self.store.director))
-
-
-@pytest.fixture(scope="module")
-def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
-    with Etcd(tmp_path_factory.mktemp("etcd")) as running:
-        yield running
-
-
-@pytest.fixture
-def spec(etcd: Etcd) -> StoreSpec:
-    """A fleet of its own for each test."""
-    return etcd.spec(prefix=f"/xdpdirector/tokens{next(_numbers)}")
 
 
 @contextlib.contextmanager
@@ -167,7 +153,6 @@ def test_no_text_is_in_etcd(spec: StoreSpec, tmp_path: Path) -> None:
 
 
 def test_without_etcd_tokens_are_known_and_none_is_made(tmp_path: Path) -> None:
-    (tmp_path / "etcd").mkdir()
     with Etcd(tmp_path / "etcd") as etcd:
         with member(etcd.spec(), tmp_path, "one") as one:
             one.round()

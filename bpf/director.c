@@ -91,6 +91,13 @@ static __always_inline int call_next_stage(struct xdp_md *ctx, u32 stage)
 	}
 }
 
+/* Drop a packet of which the scratch knows all but the reason. */
+static __always_inline int drop(struct xdp_md *ctx, struct scratch *scratch, enum reason reason)
+{
+	scratch->reason = reason;
+	return call_stage(ctx, STAGE_DROP);
+}
+
 /* Backend index to report with the verdict. */
 static __always_inline u32 reported_backend(const struct selection *selection)
 {
@@ -141,6 +148,8 @@ static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struc
 		reason = refuse(ctx, packet, service, listener->service);
 		if (reason == PASS_DIRECTED && !is_whole)
 			return pass_directed(ctx, packet, NO_BACKEND);
+		if (reason == DROP_DENIED)
+			count_drop(listener->service, reason);
 		if (reason != UNDECIDED)
 			return traced_verdict(ctx, packet, NO_BACKEND,
 					      reason == PASS_DIRECTED ? XDP_PASS : XDP_DROP,
@@ -228,8 +237,7 @@ int stage_recall(struct xdp_md *ctx)
 	case REJECT_UNKNOWN:
 		return call_stage(ctx, STAGE_ANSWER);
 	default:
-		return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP,
-				      scratch->reason);
+		return call_stage(ctx, STAGE_DROP);
 	}
 }
 
@@ -241,6 +249,7 @@ int stage_answer(struct xdp_md *ctx)
 	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
 	reason = reject(ctx, &scratch->packet, scratch->service, scratch->now, scratch->reason);
+	count_drop(scratch->service, reason);
 	return traced_verdict(ctx, &scratch->packet, scratch->backend,
 			      reason == scratch->reason ? XDP_TX : XDP_DROP, reason);
 }
@@ -255,7 +264,7 @@ int stage_admit(struct xdp_md *ctx)
 	reason = rate_limit(&scratch->packet, scratch->service);
 	if (reason == UNDECIDED)
 		return call_stage(ctx, STAGE_SCHEDULE);
-	return traced_verdict(ctx, &scratch->packet, NO_BACKEND, XDP_DROP, reason);
+	return drop(ctx, scratch, reason);
 }
 
 /* What to do with a packet that was scheduled. */
@@ -278,7 +287,7 @@ static __always_inline int finish_schedule(struct xdp_md *ctx, struct scratch *s
 	case REJECT_EMPTY:
 		return call_stage(ctx, STAGE_ANSWER);
 	default:
-		return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP, reason);
+		return call_stage(ctx, STAGE_DROP);
 	}
 }
 
@@ -323,8 +332,7 @@ int stage_remember(struct xdp_md *ctx)
 		if (!scratch->tried)
 			return call_stage(ctx, STAGE_RELOCATE);
 		if (!service->ring_slots && !DRY_RUN)
-			return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP,
-					      DROP_FULL);
+			return drop(ctx, scratch, DROP_FULL);
 	}
 	if (scratch->slot.is.flags & SLOT_FLUX && scratch->slot.is.before != NO_BACKEND &&
 	    is_opening(&scratch->packet))
@@ -353,6 +361,16 @@ int stage_relocate(struct xdp_md *ctx)
 	return call_stage(ctx, STAGE_RELOCATE);
 }
 
+int stage_drop(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+
+	if (!start_stage(&scratch, NULL))
+		return XDP_DROP;
+	count_drop(scratch->service, scratch->reason);
+	return traced_verdict(ctx, &scratch->packet, scratch->backend, XDP_DROP, scratch->reason);
+}
+
 int stage_trace(struct xdp_md *ctx)
 {
 	struct scratch *scratch;
@@ -375,10 +393,12 @@ int stage_fragment(struct xdp_md *ctx)
 	if (first && first->backend == NO_BACKEND)
 		return verdict(XDP_PASS, first->generation);
 	if (first && select_backend_any_vip(&selection, first->backend) &&
-	    selection.backend->generation == first->generation)
-		return is_denied(&scratch->packet)
-			       ? verdict(XDP_DROP, DROP_DENIED)
-			       : forward(ctx, &scratch->packet, &selection, FORWARD_FRAGMENT);
+	    selection.backend->generation == first->generation) {
+		if (!is_denied(&scratch->packet))
+			return forward(ctx, &scratch->packet, &selection, FORWARD_FRAGMENT);
+		count_drop(selection.backend->service - 1, DROP_DENIED);
+		return verdict(XDP_DROP, DROP_DENIED);
+	}
 	return is_vip(&scratch->packet) ? verdict(XDP_DROP, DROP_FRAGMENT)
 					: verdict(XDP_PASS, PASS_NOT_VIP);
 }
@@ -406,12 +426,12 @@ int stage_error(struct xdp_md *ctx)
 		return pass_to_host(&scratch->packet, PASS_NO_CONNECTION);
 	if (service->guard & GUARD_TRACE)
 		scratch->packet.traced = listener.service + 1;
+	scratch->service = listener.service;
+	scratch->backend = reported_backend(&selection);
 	if (service->guard & GUARD_PREFIXES && is_denied(&scratch->packet))
-		return traced_verdict(ctx, &scratch->packet, reported_backend(&selection), XDP_DROP,
-				      DROP_DENIED);
+		return drop(ctx, scratch, DROP_DENIED);
 	if (reason == DROP_ERROR)
-		return traced_verdict(ctx, &scratch->packet, reported_backend(&selection), XDP_DROP,
-				      DROP_ERROR);
+		return drop(ctx, scratch, DROP_ERROR);
 	return forward(ctx, &scratch->packet, &selection, FORWARD_ERROR);
 }
 
@@ -436,8 +456,10 @@ int director(struct xdp_md *ctx)
 		if (is_foreign_mac(start))
 			return verdict_on_foreign_mac(start);
 	}
-	if (packet.error)
+	if (packet.error) {
+		count_drop(listener.service, packet.error);
 		return verdict(XDP_DROP, packet.error);
+	}
 	service = services.lookup(&listener.service);
 	if (!service)
 		return verdict(XDP_PASS, PASS_NO_LISTENER);

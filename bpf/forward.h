@@ -80,8 +80,10 @@ static __always_inline enum reason send_to_backend(struct xdp_md *ctx, void *fra
 	if (!backend)
 		return DROP_INTERNAL;
 	if ((backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED)) != BACKEND_RESOLVED) {
-		if (!(backend->flags & BACKEND_LOCAL))
+		if (!(backend->flags & BACKEND_LOCAL)) {
+			count_drop(backend->service - 1, DROP_UNRESOLVED);
 			return DROP_UNRESOLVED;
+		}
 		count_traffic(packet, selection);
 		*action = XDP_PASS;
 		return PASS_LOCAL;

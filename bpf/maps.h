@@ -98,8 +98,9 @@ PINNED("array", u32, u64, paid, MAX_SERVICES);
 PINNED("lru_hash", struct source, u64, sources, MAX_SOURCES);
 PINNED("percpu_array", u32, struct refusals, refusals, MAX_SERVICES);
 
-/* Counters: packets by reason, traffic by backend. */
+/* Counters: packets by reason, drops by service and reason, traffic by backend. */
 PINNED("percpu_array", u32, u64, verdicts, REASONS);
+PINNED("percpu_array", u32, struct drops, drops, MAX_SERVICES);
 PINNED("percpu_array", u32, struct traffic, traffic, MAX_BACKENDS);
 /* Totals that the daemon keeps: of removed services, then of the removed backends of each
  * service. */

@@ -45,4 +45,6 @@ enum reason {
 	REASONS = 37,
 };
 
+#define FIRST_REFUSAL 13 /* REJECT_EMPTY: no reason before it drops or rejects a packet */
+
 #endif

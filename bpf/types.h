@@ -31,7 +31,8 @@ enum stage {
 	STAGE_SERVE = 9,     /* look up the listener of such a packet */
 	STAGE_AVOID = 10,    /* reschedule: the slot's owner is down for this VIP */
 	STAGE_RELOCATE = 11, /* move a used flow to its other bucket, then STAGE_REMEMBER */
-	STAGES = 12,
+	STAGE_DROP = 12,     /* count the drop for its service */
+	STAGES = 13,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -269,7 +270,8 @@ struct backend {
 	u32 port;    /* index in the devmap `ports` */
 	u16 vlan;    /* VLAN there; 0: untagged, VLAN_AS_IT_CAME: keep the request's tags */
 	u16 place;   /* its bit in struct front's `out` */
-	u16 pad2[2];
+	u16 service; /* 1 + index of its service; 0: not known */
+	u16 pad2;
 };
 
 /* Connection counts of a backend, one cache line. XDP writes the first four fields. The daemon
@@ -339,6 +341,13 @@ struct traffic {
 	u64 packets;
 	u64 bytes; /* of the IP packets */
 	u64 connections;
+};
+
+_Static_assert(FIRST_REFUSAL == REJECT_EMPTY, "struct drops begins with another reason");
+
+/* Packets of a service that were dropped or rejected, by reason from FIRST_REFUSAL on. */
+struct drops {
+	u64 by_reason[REASONS - FIRST_REFUSAL];
 };
 
 /* Rate limits per CPU of packets that are no client's. */

@@ -19,4 +19,15 @@ static __always_inline int verdict(int action, enum reason reason)
 	return action;
 }
 
+/* Count a packet of a service that is dropped or rejected, besides its verdict. An index that is
+ * none counts nothing. */
+static __always_inline void count_drop(u32 service, enum reason reason)
+{
+	struct drops *count = drops.lookup(&service);
+	u64 place = opaque((u64)reason - FIRST_REFUSAL);
+
+	if (count && place < REASONS - FIRST_REFUSAL && !DRY_RUN)
+		count->by_reason[place] += 1;
+}
+
 #endif

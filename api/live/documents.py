@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -37,7 +37,7 @@ class Snapshot:
 
     @property
     def totals(self) -> Counts:
-        return Counts.of(self.vitals.traffic)
+        return Counts.of_all(self.vitals)
 
 
 def by_topic(
@@ -56,6 +56,7 @@ def by_topic(
     for each in snapshot.services:
         if f"service:{each.name}" in topics:
             shown = _service(each, then.get(each.name), seconds)
+            shown["verdicts"] = _of_service(each, then.get(each.name), seconds)
             shown["backends"] = list(_backends(each, then.get(each.name), seconds))
             yield f"service:{each.name}", encoded(shown)
 
@@ -65,7 +66,7 @@ def is_of_services(topic: str) -> bool:
 
 
 def _state(snapshot: Snapshot, before: Snapshot | None, seconds: float, beside: Document) -> Document:
-    verdicts, then = snapshot.vitals.verdicts, before.vitals.verdicts if before else {}
+    verdicts, then = snapshot.vitals.verdicts, before.vitals.verdicts if before else None
     on_network = {finding["text"] for finding in beside["findings"]}
     rates = snapshot.totals.since(before.totals if before else None, seconds)
     troubled = [
@@ -107,11 +108,15 @@ def _state(snapshot: Snapshot, before: Snapshot | None, seconds: float, beside: 
              "transmit_errors": each.transmit_errors}
             for each in snapshot.vitals.attachments
         ],
-        "verdicts": {
-            name: [count, None if before is None else short(max(0, count - then.get(name, 0)) / seconds)]
-            for name, count in verdicts.items()
-        },
+        "verdicts": _verdicts(verdicts, then, seconds),
     }  # fmt: skip
+
+
+def _verdicts(now: Mapping[str, int], then: Mapping[str, int] | None, seconds: float) -> Document:
+    """Of each: how many, and how many of a second."""
+    if then is None or seconds <= 0:
+        return {name: [count, None] for name, count in now.items()}
+    return {name: [count, short(max(0, count - then.get(name, 0)) / seconds)] for name, count in now.items()}
 
 
 def _troubled(service: ServiceSample, backend: BackendSample) -> Document:
@@ -134,8 +139,8 @@ def _reason(backend: BackendSample) -> str:
 
 
 def _service(sample: ServiceSample, before: ServiceSample | None, seconds: float) -> Document:
-    now = Counts.of(sample.traffic, sample.refused)
-    then = Counts.of(before.traffic, before.refused) if before else None
+    now = Counts.of(sample.traffic, sample.dropped)
+    then = Counts.of(before.traffic, before.dropped) if before else None
     states = [
         str(each.operational) if each.admin is AdminState.ENABLED or each.operational is Operational.DRAINED
         else str(each.admin)
@@ -150,6 +155,14 @@ def _service(sample: ServiceSample, before: ServiceSample | None, seconds: float
         "active": sum(each.connections.active for each in sample.backends),
         "rates": _rates(now.since(then, seconds)),
     }
+
+
+def _of_service(sample: ServiceSample, before: ServiceSample | None, seconds: float) -> Document:
+    """What became of its packets: why each was forwarded is counted for all services together."""
+    now, then = (
+        {"forward": each.traffic.packets, **each.dropped} if each else None for each in (sample, before)
+    )
+    return _verdicts(now or {}, then, seconds)
 
 
 def _backends(sample: ServiceSample, before: ServiceSample | None, seconds: float) -> Iterator[Document]:
@@ -177,7 +190,7 @@ def _drain(view: DrainView | None) -> Document:
 
 
 def _rates(rates: Counts | None) -> list[float | int] | None:
-    """Connections, packets, octets and refused connections of a second."""
+    """Connections, packets, octets, and dropped or rejected packets of a second."""
     return [short(each) for each in rates.row()] if rates else None
 
 

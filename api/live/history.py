@@ -26,7 +26,6 @@ class HistoryEntry:
     moment: float
     at: float
     totals: Counts
-    dropped: float
     services: ServiceCounters | None = None
 
 
@@ -39,8 +38,7 @@ class History:
     def add(self, moment: float, at: float, vitals: Vitals, services: ServiceCounters) -> None:
         """Costs little: it is done for ever, with thousands of services, and mostly nobody looks."""
         few = services if len(services.names) <= MOST_SERVICES else None
-        totals = Counts.of(vitals.traffic)
-        self._entries.append(HistoryEntry(moment, at, totals, _dropped(vitals), few))
+        self._entries.append(HistoryEntry(moment, at, Counts.of_all(vitals), few))
 
     def document(self) -> dict[str, Any]:
         """Rates of the last quarter of an hour, ten seconds each, the latest last; null where nothing was kept."""
@@ -56,13 +54,7 @@ class History:
                     after.totals.since(before.totals, apart)
                     for (before, after), apart in zip(pairs, seconds, strict=True)
                 ]
-            )
-            | {
-                "dropped": [
-                    short(max(0.0, after.dropped - before.dropped) / apart)
-                    for (before, after), apart in zip(pairs, seconds, strict=True)
-                ]
-            },
+            ),
             "services": {
                 name: _columns(
                     [
@@ -77,12 +69,8 @@ class History:
         }
 
 
-def _dropped(vitals: Vitals) -> float:
-    return float(sum(count for name, count in vitals.verdicts.items() if name.startswith(("drop", "reject"))))
-
-
 def _columns(rates: list[Counts | None]) -> dict[str, list[float | int | None]]:
-    names = ("connections", "packets", "bytes", "refused")
+    names = ("connections", "packets", "bytes", "dropped")
     return {
         name: [None if each is None else short(each.row()[place]) for each in rates]
         for place, name in enumerate(names)

@@ -3,9 +3,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from xdpdirector.model.status import Refused, Traffic
+from xdpdirector.model.status import Traffic, Vitals
+
+NO_DROPS: Mapping[str, int] = MappingProxyType({})
+_DROPS = ("drop", "reject")
 
 
 @dataclass(frozen=True)
@@ -15,12 +20,19 @@ class Counts:
     connections: float = 0
     packets: float = 0
     bytes: float = 0
-    refused: float = 0
+    dropped: float = 0
 
     @classmethod
-    def of(cls, traffic: Traffic, refused: Refused | None = None) -> Counts:
-        over = refused.by_service + refused.by_source if refused else 0
-        return cls(traffic.connections, traffic.packets, traffic.bytes, over)
+    def of(cls, traffic: Traffic, dropped: Mapping[str, int] = NO_DROPS) -> Counts:
+        """`dropped`: packets that were dropped or rejected, by reason."""
+        return cls(traffic.connections, traffic.packets, traffic.bytes, sum(dropped.values()))
+
+    @classmethod
+    def of_all(cls, vitals: Vitals) -> Counts:
+        """Of all services, with what is for none."""
+        return cls.of(
+            vitals.traffic, {name: n for name, n in vitals.verdicts.items() if name.startswith(_DROPS)}
+        )
 
     def since(self, before: Counts | None, seconds: float) -> Counts | None:
         """Rates by second; None if unknown. Counters that went back were reset."""
@@ -31,7 +43,7 @@ class Counts:
         )
 
     def row(self) -> tuple[float, ...]:
-        return self.connections, self.packets, self.bytes, self.refused
+        return self.connections, self.packets, self.bytes, self.dropped
 
 
 def short(rate: float) -> float | int:

@@ -205,6 +205,7 @@ def _services(services: list[ServiceSample]) -> Iterator[Family]:
         "xdpdirector_service_backends_serving", "gauge", "Backends that new connections may go to"
     )
     refused = Family("xdpdirector_service_refused", "counter", "New connections over a limit")
+    dropped = Family("xdpdirector_service_dropped_packets", "counter", "Packets dropped or rejected")
     for each in services:
         name = labels(service=each.name)
         operational.add_states(each.operational, _OPERATIONAL, name)
@@ -212,7 +213,9 @@ def _services(services: list[ServiceSample]) -> Iterator[Family]:
         serving.add(sum(backend.serving for backend in each.backends), name)
         refused.add(each.refused.by_service, f'{name},limit="service"')
         refused.add(each.refused.by_source, f'{name},limit="source"')
-    yield from (operational, present, serving, refused)
+        for reason, count in each.dropped.items():
+            dropped.add(count, f'{name},reason="{reason}"')
+    yield from (operational, present, serving, refused, dropped)
 
 
 _Labelled = list[tuple[str, BackendSample]]

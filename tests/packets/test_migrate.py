@@ -153,13 +153,24 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
     before.apply(w.service())
     for sport in FLOWS:
         before.send(w.tcp("S", sport=sport))
+    before.send(w.tcp("A", sport=max(FLOWS) + 1))
     counted, traffic = before.plane.counters.verdicts(), before.plane.counters.traffic([WEB1])
+    assert before.plane.counters.drops(["web"])["web"] == {"reject_unknown": 1}
 
-    loaded = upgraded(paths, LARGER, wider(tmp_path))
+    another = changed(
+        tmp_path,
+        ("struct service {\n", "struct service {\n\tu64 novelty;\n"),
+        ("struct backend {\n", "struct backend {\n\tu32 novelty;\n"),
+        ("\tREASONS = 37,", "\tDROP_NOVELTY = 37,\n\tREASONS = 38,"),
+        ("\tREJECT_DOWN = 14,", "\tREJECT_DOWN = 15,"),
+        ("\tREJECT_UNKNOWN = 15,", "\tREJECT_UNKNOWN = 14,"),
+    )
+    loaded = upgraded(paths, LARGER, another)
     migrate.carry(paths, loaded)
 
     with w.World(paths, loaded) as after:
-        assert after.plane.counters.verdicts() == counted
+        assert after.plane.counters.verdicts() == counted | {"drop_novelty": 0}
+        assert after.plane.counters.drops(["web"])["web"] == {"reject_unknown": 1}
         assert after.plane.counters.traffic([WEB1]) == traffic
         assert traffic[WEB1].packets == len(FLOWS)
 

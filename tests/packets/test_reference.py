@@ -183,6 +183,8 @@ class Duel:
         tables.loads["bound"] = tables.loads["upper"]
         for index in plane.indices.backends.values():
             tables.per_cpu_zero("traffic", index)
+        for index in plane.indices.services.values():
+            tables.per_cpu_zero("drops", index)
         self.model.forget()
         self.model.counts.clear()
         self._world.recount()
@@ -252,6 +254,10 @@ class Duel:
                     pairs[f"{key} {field}"] = getattr(backend, field), got
                 for field in TRAFFIC:
                     pairs[f"{key} {field}"] = getattr(backend, field), getattr(traffic, field)
+        for name, dropped in plane.counters.drops([*self.model.services]).items():
+            expected = {reason: n for (service, reason), n in self.model.drops.items() if service == name}
+            for reason in expected.keys() | dropped.keys():
+                pairs[f"{name} {reason}"] = expected.get(reason, 0), dropped.get(reason, 0)
         for prefix in DENIABLE:
             counted_packets = self._world.plane.guarding.denied_packets(prefix)
             pairs[f"denied {prefix}"] = self.model.guard.counts[prefix], counted_packets

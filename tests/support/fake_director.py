@@ -126,21 +126,25 @@ class FakeDirector:
         self._break()
         for view in self.services():
             backends: Any = view.backends  # they have all that a sample has
-            yield ServiceSample(view.name, view.operational, backends, view.traffic, view.refused)
+            yield ServiceSample(
+                view.name, view.operational, backends, view.traffic, view.refused, view.dropped
+            )
 
     def service_counters(self) -> ServiceCounters:
         self._break()
         values = array("Q")
         for each in self.services():
-            over = each.refused.by_service + each.refused.by_source
-            values.extend((each.traffic.connections, each.traffic.packets, each.traffic.bytes, over))
+            dropped = sum(each.dropped.values())
+            values.extend((each.traffic.connections, each.traffic.packets, each.traffic.bytes, dropped))
         return ServiceCounters(tuple(self._services), values)
 
     def service(self, name: str) -> ServiceView:
         self._break()
         spec = edits.find_service(self._services, name)
         backends = tuple(self.backend(name, backend) for backend in spec.backends)
-        return status_views.service_view(name, spec, backends, Refused())
+        return status_views.service_view(
+            name, spec, backends, Refused(), dropped=self.plane.drops([name])[name]
+        )
 
     def backend(self, service: str, name: str) -> BackendView:
         self._break()

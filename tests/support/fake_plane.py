@@ -19,6 +19,7 @@ from xdpdirector.model.status import (
     AttachmentView,
     ConnectionCounts,
     ConnectionPage,
+    Dropped,
     Fill,
     Refused,
     ServiceCounters,
@@ -49,6 +50,7 @@ class FakePlane:
         self.told_to_deny = self.denials
         self.dropped: dict[Prefix, int] = {}
         self.refusals: dict[str, Refused] = {}
+        self.service_drops: dict[str, Dropped] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.findings: dict[Address, Finding] = {}
         self.asked: list[Question] = []
@@ -119,9 +121,8 @@ class FakePlane:
         for name, plan in self.plans.items():
             present = self.traffic([(name, each.name) for each in plan.members])
             counted = total([*present.values(), *self.departed([name]).values()])
-            refused = self.refused([name])[name]
             values.extend((counted.connections, counted.packets, counted.bytes))
-            values.append(refused.by_service + refused.by_source)
+            values.append(sum(self.drops([name])[name].values()))
         return ServiceCounters(tuple(self.plans), values)
 
     def total_traffic(self) -> Traffic:
@@ -159,6 +160,9 @@ class FakePlane:
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         return {name: self.refusals.get(name, Refused()) for name in services}
+
+    def drops(self, services: Collection[str]) -> dict[str, Dropped]:
+        return {name: dict(self.service_drops.get(name, {})) for name in services}
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         return lambda: ConnectionPage((), None)

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xdpdirector.cli import guard
@@ -89,6 +89,7 @@ def service(one: Document) -> Parts:
         ("slow start", one["slow_start"] or "none"),
         ("limit", guard.said(one["limit"])),
         *_limited(one["limit"], one["refused"]),
+        *_dropped(one["dropped"]),
         ("timeouts", ", ".join(f"{name} {time}" for name, time in one["timeouts"].items())),
         ("on empty", one["on_empty"]),
         ("on down", one["on_down"]),
@@ -110,6 +111,11 @@ def _limited(limit: Document | None, refused: Document) -> list[tuple[str, str]]
         ("per source", guard.source(limit.get("per_source"))),
         ("refused", f"{by_service} over the limit, {by_source} over their source's"),
     ]
+
+
+def _dropped(by_reason: Mapping[str, int]) -> list[tuple[str, str]]:
+    told = ", ".join(f"{number(count)} {reason}" for reason, count in by_reason.items())
+    return [("dropped", told)] if told else []
 
 
 def backends(items: Sequence[Document]) -> Parts:

@@ -72,7 +72,8 @@ class ServiceStatus:
 
     def _view(self, name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
         refused, departed = self._plane.refused([name]), self._plane.departed([name])
-        return status_views.service_view(name, spec, backends, refused[name], departed[name])
+        dropped = self._plane.drops([name])
+        return status_views.service_view(name, spec, backends, refused[name], departed[name], dropped[name])
 
     def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
         return self._seen(key, spec, traffic, status_views.backend_view)
@@ -108,9 +109,12 @@ class ServiceStatus:
             keys = [(name, key) for name in some for key in self._backends(name)]
             traffic = self._plane.traffic(keys[:MOST_TOGETHER])
             refused, departed = self._plane.refused(some), self._plane.departed(some)
+            dropped = self._plane.drops(some)
             for name in some:
                 for seen in self._in_pieces(name, status_views.backend_sample, traffic):
-                    yield seen and status_views.service_sample(name, *seen, refused[name], departed[name])
+                    yield seen and status_views.service_sample(
+                        name, *seen, refused[name], departed[name], dropped[name]
+                    )
 
     def service_traffic(self) -> Iterator[ServiceTraffic]:
         """Of all services, read a few at a time."""

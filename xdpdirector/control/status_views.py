@@ -13,6 +13,7 @@ from xdpdirector.model.status import (
     BackendView,
     ConnectionCounts,
     DrainView,
+    Dropped,
     Operational,
     Refused,
     ServiceView,
@@ -23,6 +24,7 @@ from xdpdirector.model.status import (
 )
 
 NOTHING = Traffic()
+NONE_DROPPED: Dropped = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class ServiceSample:
     backends: tuple[BackendSample, ...]
     traffic: Traffic
     refused: Refused
+    dropped: Dropped
 
 
 _BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
@@ -152,11 +155,12 @@ def service_sample(
     backends: tuple[BackendSample, ...],
     refused: Refused,
     departed: Traffic = NOTHING,
+    dropped: Dropped = NONE_DROPPED,
 ) -> ServiceSample:
     """As `service_view`."""
     _, operational = _at_vips(spec, backends)
     traffic = total([departed, *(backend.traffic for backend in backends)])
-    return ServiceSample(name, operational, backends, traffic, refused)
+    return ServiceSample(name, operational, backends, traffic, refused, dropped)
 
 
 def service_view(
@@ -165,6 +169,7 @@ def service_view(
     backends: tuple[BackendView, ...],
     refused: Refused,
     departed: Traffic = NOTHING,
+    dropped: Dropped = NONE_DROPPED,
 ) -> ServiceView:
     """The service is up when a backend takes new connections at each of its VIPs. `departed`: the traffic of
     backends that it has no more."""
@@ -177,6 +182,7 @@ def service_view(
         vips=tuple(VipView(vip=vip, operational=state, serving=serving) for vip, state, serving in vips),
         traffic=total([departed, *(backend.traffic for backend in backends)]),
         refused=refused,
+        dropped=dropped,
     )
 
 

@@ -102,7 +102,8 @@ class BackendMap:
         entry = self._tables.backends[index : index + 1]
         if self._stored.get(index) != (member, port, entry.tobytes()):
             place = self._indices.places[service][member.name]
-            self._store(index, self._fields(member, port, place))
+            owner = {"service": 1 + self._indices.services[service]}
+            self._store(index, self._fields(member, port, place) | owner)
             self._stored[index] = (member, port, entry.tobytes())
         self._set_thresholds(self._tables.loads[index], member.upper or NO_BOUND, member.lower or NO_BOUND)
 

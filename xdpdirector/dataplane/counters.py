@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection
+from functools import cached_property
 
 import numpy as np
 
@@ -15,10 +16,10 @@ from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.maps import Array, Tables, count_of
 from xdpdirector.dataplane.retired_totals import RetiredTotals
-from xdpdirector.model.status import COUNTERS, Refused, ServiceCounters, Traffic
+from xdpdirector.model.status import COUNTERS, Dropped, Refused, ServiceCounters, Traffic
 
-_FIELDS = ("packets", "bytes", "connections", "refused")
-"""Of a row of counters: those of `struct traffic`, and refused connections."""
+_FIELDS = ("packets", "bytes", "connections", "dropped")
+"""Of a row of counters: those of `struct traffic`, and dropped or rejected packets."""
 
 
 class Counters:
@@ -50,6 +51,25 @@ class Counters:
         counted = dict(zip(known, map(_refused, self._guarding.refused(list(known.values()))), strict=True))
         return {name: counted.get(name, Refused()) for name in services}
 
+    def drops(self, services: Collection[str]) -> dict[str, Dropped]:
+        """Packets of these services that were dropped or rejected, in one read; none for a service without an
+        index."""
+        known = self._known(services)
+        rows = self._tables.per_cpu_sums("drops", list(known.values()))
+        found: dict[str, Dropped] = {name: {} for name in services}
+        names = list(known)
+        for place, reason in np.argwhere(rows).tolist():
+            found[names[place]][self._refusals[reason]] = int(rows[place, reason])
+        return found
+
+    @cached_property
+    def _refusals(self) -> list[str]:
+        """Reasons in the order of `struct drops`."""
+        reasons = self._tables.enums["reason"]
+        return [
+            name.lower() for name in sorted(reasons, key=reasons.__getitem__)[reasons["REJECT_EMPTY"] : -1]
+        ]
+
     def _known(self, services: Collection[str]) -> dict[str, int]:
         """The indices of those that have one."""
         known = self._indices.services
@@ -63,7 +83,7 @@ class Counters:
         owners = np.array([services[name] for name, _ in backends], np.int64)
         np.add.at(counters[:, :3], owners, self._tables.per_cpu_sums("traffic", list(backends.values())))
         counters[indices, :3] += self._departed.of(indices)
-        counters[indices, 3] = self._guarding.refused(indices).sum(axis=1)
+        counters[indices, 3] = self._tables.per_cpu_sums("drops", indices).sum(axis=1)
         columns = [_FIELDS.index(name) for name in COUNTERS]
         return ServiceCounters(tuple(services), array("Q", counters[indices][:, columns].tobytes()))
 

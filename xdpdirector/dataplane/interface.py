@@ -21,6 +21,7 @@ from xdpdirector.model.status import (
     AttachmentView,
     ConnectionCounts,
     ConnectionPage,
+    Dropped,
     Fill,
     Refused,
     ServiceCounters,
@@ -64,7 +65,7 @@ class Plane(Protocol):
         """Traffic of the backends that were removed from each of these services."""
 
     def service_counters(self) -> ServiceCounters:
-        """The counters of all services; far cheaper than the sums of `traffic`, `departed` and `refused`."""
+        """The counters of all services; far cheaper than the sums of `traffic`, `departed` and `drops`."""
 
     def total_traffic(self) -> Traffic:
         """Traffic of all present and former backends."""
@@ -91,6 +92,9 @@ class Plane(Protocol):
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         """Connections that the limits of each of these services refused."""
+
+    def drops(self, services: Collection[str]) -> dict[str, Dropped]:
+        """Packets of each of these services that were dropped or rejected."""
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         """Returns a function that reads one page of matching connections. Its run time grows with the table: call

@@ -37,6 +37,7 @@ from xdpdirector.model.status import (
     AttachmentView,
     ConnectionCounts,
     ConnectionPage,
+    Dropped,
     Fill,
     Refused,
     ServiceCounters,
@@ -159,6 +160,9 @@ class RealPlane:
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         return self._dataplane.counters.refused(services)
+
+    def drops(self, services: Collection[str]) -> dict[str, Dropped]:
+        return self._dataplane.counters.drops(services)
 
     def connections(self, query: ConnectionQuery) -> Callable[[], ConnectionPage]:
         read = self._connections.reader(query)

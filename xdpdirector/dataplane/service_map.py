@@ -55,6 +55,7 @@ class ServiceMap:
             if self._tables.services["multipliers"][index].all():
                 self._guarding.begin(index)
                 self._departed.begin(index)
+                self._tables.per_cpu_zero("drops", index)
             else:  # it was never used, and all its counters are 0
                 # As for any hash table keyed by clients: bucket collisions must not be predictable.
                 self._tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]

@@ -73,7 +73,7 @@ class ServiceTraffic(NamedTuple):
     backends: dict[str, Traffic]
 
 
-COUNTERS = ("connections", "packets", "bytes", "refused")
+COUNTERS = ("connections", "packets", "bytes", "dropped")
 
 
 class ServiceCounters(NamedTuple):
@@ -160,6 +160,12 @@ class Refused(Frozen):
     by_source: int = 0
 
 
+Dropped = dict[str, int]
+"""Packets of a service that were dropped or rejected, by reason as in `Statistics.verdicts`; without reasons that
+had none, and without packets that do not say which service they are for, such as later fragments of unknown
+ones."""
+
+
 class VipView(Frozen):
     """A VIP of a service: `up` when a backend takes new connections for it. `serving`: how many do."""
 
@@ -170,7 +176,7 @@ class VipView(Frozen):
 
 class ServiceView(Frozen):
     """`operational` is `up` when all its VIPs are, `partial` when some are. `traffic`: of the backends that it has
-    and had."""
+    and had. `dropped`: packets that were dropped or rejected, by reason."""
 
     name: Name
     listeners: tuple[ListenerField, ...]
@@ -193,6 +199,7 @@ class ServiceView(Frozen):
     vips: tuple[VipView, ...] = ()
     traffic: Traffic
     refused: Refused = Refused()
+    dropped: dict[str, int] = Field(default_factory=dict)
 
 
 class DeniedView(Frozen):

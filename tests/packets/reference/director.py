@@ -78,6 +78,10 @@ class Director:
         self.secondary_macs: set[bytes] = set()
         self.services: dict[str, Service] = {}
         self.counts: Counter[str] = Counter()
+        self.drops: Counter[tuple[str, str]] = Counter()
+        """By service and reason, of packets that say which service they are for."""
+        self._asked: Service | None = None
+        """For which the last packet was."""
         self.guard = Guard()
         self._listeners = Listeners([])
         self._records: dict[Flow, Record] = {}
@@ -108,6 +112,7 @@ class Director:
         self.guard.fill_buckets()
         for memory in (self._records, self._clients, self._newcomers, self._fragments):
             memory.clear()
+        self.drops.clear()
         for service in self.services.values():
             for backend in service.backends.values():
                 backend.active = backend.inactive = backend.served = 0
@@ -118,7 +123,7 @@ class Director:
 
     def direct(self, frame: bytes) -> Fate:
         """What becomes of this frame. `count` it afterwards."""
-        packet = dissect(frame)
+        packet, self._asked = dissect(frame), None
         if packet is None:
             return Fate(PASS, "pass_not_ip", frame)
         if packet.vip not in self._listeners.vips:
@@ -131,10 +136,12 @@ class Director:
                 return Fate(PASS, "pass_other_host", frame)
             return Fate(DROP, "drop_other_host", frame)
         if packet.fault:
+            self._asked = None if port is None else self._listeners.find(packet.vip, packet.protocol, port)
             return Fate(DROP, packet.fault, frame)
         if packet.piece is Piece.LATER:
             return self._follow_first(frame, packet)
         service = self._listeners.find(packet.vip, packet.protocol, packet.port)
+        self._asked = service
         if service:
             return self._serve(frame, packet, service)
         if is_icmp(packet):
@@ -143,6 +150,8 @@ class Director:
 
     def count(self, reason: str) -> None:
         self.counts[reason] += 1
+        if self._asked and reason.startswith(("drop", "reject")):
+            self.drops[self._asked.plan.name, reason] += 1
 
     def _pass(self, frame: bytes, packet: Packet, reason: str) -> Fate:
         if packet.piece is Piece.FIRST:
@@ -154,6 +163,7 @@ class Director:
         if isinstance(backend, str):
             return Fate(PASS, backend, frame)
         if backend and backend.serves:
+            self._asked = next(each for each in self.services.values() if backend in each.backends.values())
             if self.guard.denies(packet):
                 return Fate(DROP, "drop_denied", frame)
             return self._forward(frame, packet, backend, "forward_fragment")
@@ -169,6 +179,7 @@ class Director:
         backend = self._backend_of(packet, flow, service) if service else None
         if backend is None or not backend.serves_at(flow.vip):
             return self._pass(frame, packet, "pass_no_connection")
+        self._asked = service
         if self.guard.denies(packet):
             return Fate(DROP, "drop_denied", frame)
         return self._forward(frame, packet, backend, "forward_error")

@@ -18,7 +18,7 @@ from xdpdirector.api.live.rates import Counts
 from xdpdirector.api.routes.live import _stream
 from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, parse_prefix
-from xdpdirector.model.status import Refused, Traffic
+from xdpdirector.model.status import Traffic
 from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
 
@@ -68,7 +68,7 @@ async def present(live: LiveFeed, *topics: str) -> dict[str, Any]:
     ids=["rate", "nothing before", "no time", "counted anew"],
 )
 def test_rates(before: Counts | None, seconds: float, rates: Counts | None) -> None:
-    now = Counts.of(Traffic(connections=20, packets=200, bytes=2000), Refused(by_service=1, by_source=1))
+    now = Counts.of(Traffic(connections=20, packets=200, bytes=2000), {"drop_denied": 1, "reject_down": 1})
 
     assert now.since(before, seconds) == rates
 
@@ -104,6 +104,25 @@ async def test_what_is_wrong_is_told_with_its_reason() -> None:
         "connection refused",
     )
     assert shown["services"][0]["states"] == {"down": 1, "up": 2}
+
+
+@story
+async def test_what_becomes_of_a_services_packets() -> None:
+    clock, dropping = Clock(), await director()
+    await dropping.create_service("mail", MAIL, intent=ME)
+    dropping.plane.service_drops["web"] = {"drop_denied": 3}
+    feed = LiveFeed(dropping, clock, clock)
+    async with feed.viewer(("services", "service:web")) as viewer:
+        await viewer.take(WITHIN)
+        dropping.plane.service_drops["web"] = {"drop_denied": 13, "reject_empty": 2}
+        clock.now += 2.0
+        parts = await viewer.take(WITHIN)
+    assert parts
+
+    shown = {name: json.loads(part) for name, part in parts.items()}
+    assert [each["rates"][3] for each in shown["services"]] == [6, 0]
+    verdicts = shown["service:web"]["verdicts"]
+    assert verdicts == {"forward": [4500, 0], "drop_denied": [13, 5], "reject_empty": [2, 1]}
 
 
 @story

@@ -36,6 +36,7 @@ def director() -> FakeDirector:
     director = FakeDirector()
     asyncio.run(director.create_service("web", SPEC, intent=Intent("test")))
     director.busy["web", "web1"] = 5
+    director.plane.service_drops["web"] = {"drop_denied": 3}
     return director
 
 
@@ -89,6 +90,7 @@ def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float
         ("xdpdirector_service_backends", {"service": "web"}, 1),
         ("xdpdirector_service_backends_serving", {"service": "web"}, 1),
         ("xdpdirector_service_refused_total", {"service": "web", "limit": "source"}, 0),
+        ("xdpdirector_service_dropped_packets_total", {"service": "web", "reason": "drop_denied"}, 3),
         ("xdpdirector_backend_connections_active", WEB1, 5),
         ("xdpdirector_backend_connections_inactive", WEB1, 0),
         ("xdpdirector_backend_weight", WEB1, 3),

@@ -5,7 +5,7 @@
 import { signal } from "@preact/signals";
 import { parser } from "../view/sse.ts";
 
-/** New connections, packets, octets and refused connections of a second. */
+/** New connections, packets, octets, and dropped or rejected packets of a second. */
 export type Rates = [number, number, number, number] | null;
 
 export interface Drain {
@@ -47,11 +47,22 @@ export interface Direction {
   lag: number | null;
 }
 
+export interface Peer {
+  address: string;
+  name: string;
+  version: string;
+  outgoing: Direction;
+  incoming: Direction;
+}
+
+/** `peers`: those that connections are exchanged with; `directors`: those that share the desired state, in `store`. */
 export interface Fleet {
   name: string;
   fleet: string;
   waiting: string;
-  peers: { address: string; name: string; outgoing: Direction; incoming: Direction }[];
+  peers: Peer[];
+  store: { type: string; endpoint: string; reached: boolean; why: string };
+  directors: { name: string; version: string; revision: number; ready: boolean; why: string }[];
 }
 
 export interface State {
@@ -157,7 +168,8 @@ export interface Lan {
 export interface Present {
   state: State;
   services?: ServiceRow[];
-  service?: ServiceRow & { backends: BackendRow[] };
+  /** `verdicts`: what became of its packets, as in State. */
+  service?: ServiceRow & { backends: BackendRow[]; verdicts: State["verdicts"] };
   guard?: Guard;
   lan?: Lan;
   events?: Happening[];
@@ -168,13 +180,13 @@ export interface Columns {
   connections: (number | null)[];
   packets: (number | null)[];
   bytes: (number | null)[];
-  refused: (number | null)[];
+  dropped: (number | null)[];
 }
 
 export interface History {
   step: number;
   at: number[];
-  totals: Columns & { dropped: (number | null)[] };
+  totals: Columns;
   services: Record<string, Columns>;
 }
 
@@ -314,9 +326,8 @@ function remember(next: Present): void {
     connections: add(columns.connections, rates && rates[0]),
     packets: add(columns.packets, rates && rates[1]),
     bytes: add(columns.bytes, rates && rates[2]),
-    refused: add(columns.refused, rates && rates[3]),
+    dropped: add(columns.dropped, rates && rates[3]),
   });
-  const dropped = drops(next.state);
   const services = { ...past.services };
   for (const each of next.services ?? (next.service ? [next.service] : [])) {
     const before = services[each.name] ?? empty(past.at.length);
@@ -325,7 +336,7 @@ function remember(next: Present): void {
   history.value = {
     step: past.step,
     at: add(past.at, next.state.at) as number[],
-    totals: { ...push(past.totals, next.state.rates), dropped: add(past.totals.dropped, dropped) },
+    totals: push(past.totals, next.state.rates),
     services,
   };
 }
@@ -338,16 +349,5 @@ function add<T>(values: T[], value: T): T[] {
 
 function empty(length: number): Columns {
   const none = (): null[] => Array.from({ length }, () => null);
-  return { connections: none(), packets: none(), bytes: none(), refused: none() };
-}
-
-/** Dropped and rejected packets of a second. */
-export function drops(state: State): number | null {
-  let sum = 0;
-  for (const [name, [, rate]] of Object.entries(state.verdicts)) {
-    if (!name.startsWith("drop") && !name.startsWith("reject")) continue;
-    if (rate === null) return null;
-    sum += rate;
-  }
-  return sum;
+  return { connections: none(), packets: none(), bytes: none(), dropped: none() };
 }

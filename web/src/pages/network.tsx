@@ -9,6 +9,7 @@ import { Shape, StateWord, tone } from "../components/state.tsx";
 import { found, now } from "../state.ts";
 import { ago, plural, whole } from "../view/format.ts";
 import { Problems } from "./overview.tsx";
+import { Verdicts } from "./service.tsx";
 
 interface Diagnosis {
   topic: string;
@@ -80,6 +81,7 @@ export function Network() {
           />
         </Panel>
       )}
+      <Verdicts of={seen?.state.verdicts} said="of all services of this director, since the program was loaded" />
       <Panel title="Maps" said="how full the kernel's tables are">
         <Waiting of={holdings}>
           <Table

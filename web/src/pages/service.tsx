@@ -4,7 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { Problem, backendPath, get, servicePath } from "../api/client.ts";
-import { type BackendRow, history, present } from "../api/live.ts";
+import { type BackendRow, type State, history, present } from "../api/live.ts";
 import type { ServiceView as Details } from "../api/types.ts";
 import { Chart } from "../components/chart.tsx";
 import { Act, type Change, propose, refusal } from "../components/dialog.tsx";
@@ -65,7 +65,7 @@ export function Service() {
       <Charts name={name} />
       <Drains of={name} />
       <Backends name={name} />
-      <Verdicts />
+      <Verdicts of={present.value?.service?.verdicts} said="of this service: forwarded, and why not" />
     </>
   );
 }
@@ -137,6 +137,9 @@ function Charts({ name }: { name: string }) {
       </div>
       <div class="panel">
         <Chart title="Traffic in" unit={`${bits(rates?.[2])}bit/s`} at={at} series={[{ title: "", values: (one?.bytes ?? []).map((each) => (each === null ? null : each * 8)), colour: "accent" }]} />
+      </div>
+      <div class="panel">
+        <Chart title="Dropped and rejected" unit={`${short(rates?.[3])}/s`} at={at} series={[{ title: "", values: one?.dropped ?? [], colour: "bad" }]} />
       </div>
     </section>
   );
@@ -272,15 +275,14 @@ function Backends({ name }: { name: string }) {
   );
 }
 
-function Verdicts() {
-  const state = present.value?.state;
-  if (!state) return null;
-  const all = verdictsOf(state.verdicts);
+/** `said`: whose they are. */
+export function Verdicts({ of: counts, said }: { of: State["verdicts"] | undefined; said: string }) {
+  const all = verdictsOf(counts ?? {});
   return (
     <section class="panel" aria-labelledby="verdicts">
       <header>
         <h2 id="verdicts">Verdicts on packets, by reason</h2>
-        <span class="soft">of all services of this director, since the program was loaded</span>
+        <span class="soft">{said}</span>
       </header>
       {!all.length && <p class="empty">No packet has come yet.</p>}
       {all.length > 0 && (
@@ -300,7 +302,7 @@ function Verdicts() {
                   <td>
                     <StateWord state={each.verdict} />
                   </td>
-                  <td>{each.reason}</td>
+                  <td>{each.reason || "to its backends"}</td>
                   <td class="number">{short(each.rate)}</td>
                   <td class="number">{whole(each.count)}</td>
                 </tr>

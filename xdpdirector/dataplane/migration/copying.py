@@ -13,7 +13,7 @@ import numpy as np
 from xdpdirector import libbpf
 from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Array, Tables, dtype_of
-from xdpdirector.dataplane.migration.fates import STATE_ARRAYS, common
+from xdpdirector.dataplane.migration.fates import BY_REASON, STATE_ARRAYS, common
 from xdpdirector.dataplane.migration.map_kinds import (
     BY_INDEX,
     BY_KEY,
@@ -106,7 +106,18 @@ def _copy_counters(old: Loaded, new: Loaded, name: str) -> None:
                     len(values), dtype_of(new.maps[name]["value"], stride=(shape.itemsize + 7) & ~7)
                 )
                 padded[:] = converted(values, padded.dtype)
+                if name == "drops":
+                    _copy_by_reason(old, new, values, padded)
                 libbpf.update(target, np.uint32(place).tobytes(), padded.tobytes())
+
+
+def _copy_by_reason(old: Loaded, new: Loaded, values: Array, made: Array) -> None:
+    """Copy a service's drops by the names of their reasons: a new reason makes the array longer."""
+    before, after = old.enums["reason"], new.enums["reason"]
+    for reason in before.keys() & after.keys():
+        source, target = (numbers[reason] - numbers["REJECT_EMPTY"] for numbers in (before, after))
+        if 0 <= source < values[BY_REASON].shape[1] and 0 <= target < made[BY_REASON].shape[1]:
+            made[BY_REASON][:, target] = values[BY_REASON][:, source]
 
 
 def _copy_interfaces(old: Loaded, new: Loaded, name: str) -> None:

@@ -24,6 +24,8 @@ from xdpdirector.loader.layout import Loaded
 
 STATE_ARRAYS = {"timeouts", "stays"}
 """Fields of services that are arrays indexed by connection state."""
+BY_REASON = "by_reason"
+"""The field of a service's drops that is an array indexed by reason, from the first that is one of drops on."""
 
 
 @dataclass(frozen=True)
@@ -104,9 +106,9 @@ def _reshaped(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
 
 
 def common(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
-    """Names of fields in both, except padding and arrays by state."""
+    """Names of fields in both, except padding and arrays by state or reason."""
     names = set(before.names or ())
-    passed_over = STATE_ARRAYS | {name for name in names if name.startswith("pad")}
+    passed_over = STATE_ARRAYS | {BY_REASON} | {name for name in names if name.startswith("pad")}
     return [name for name in after.names or () if name in names - passed_over]
 
 

@@ -14,7 +14,7 @@ LISTS = {"members", "loads"}
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",
           "denied4", "denied6", "sources", "openings",
           "secondary_macs"}  # fmt: skip
-COUNTERS = {"traffic", "denials", "refusals", "verdicts", "turned_away"}
+COUNTERS = {"traffic", "denials", "refusals", "drops", "verdicts", "turned_away"}
 HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
 """Map types whose entries can be copied to one another."""
 INTERFACES = {"ports"}

@@ -310,6 +310,53 @@ export async function looking({ open, have, link }) {
   await page.locator("#services").waitFor();
 }
 
+/** The other director of a pair, as it comes, goes and returns; and what only directors of a fleet with etcd say. */
+export async function directors({ open, have, link }) {
+  const page = await open({}, REFUSED);
+  await logIn(page, link);
+  const panel = page.getByRole("table", { name: "Directors" });
+  const words = (row) => row.locator(".state").allInnerTexts().then((all) => all.map((each) => each.trim()).join());
+  const other = panel.locator("tbody tr", { hasText: "director2" });
+  await expect(() => words(other), "synced,synced");
+  await other.getByText(/^\d+\.\d+/).first().waitFor(); // its release
+  await accessible(page, "the directors of a pair");
+  await have("stop");
+  await expect(() => words(other), "connecting,connecting");
+  const why = await have("why");
+  await other.getByText(why).first().waitFor();
+  await accessible(page, "a director that has gone");
+  await have("start");
+  await expect(() => words(panel.locator("tbody tr", { hasText: "director2" })), "synced,synced");
+  await page.setViewportSize({ width: 320, height: 800 });
+  await fits(page, "the directors of a pair");
+
+  const reports = [
+    { name: "director1", version: "0.2.0", revision: 7, ready: true, why: "" },
+    { name: "director2", version: "0.1.9", revision: 5, ready: false, why: "it compiles <b>" },
+  ];
+  const store = { type: "etcd", endpoint: "https://192.0.2.5:2379", reached: false, why: "no route to host", age: 9 };
+  const fleet = await open({}, REFUSED);
+  await fleet.route("**/v1/live*", async (route) => {
+    const answer = await route.fetch({ url: `${route.request().url()}&follow=false` });
+    const changed = (line) => {
+      if (!line.startsWith('data: {"state"')) return line;
+      const said = JSON.parse(line.slice(6));
+      Object.assign(said.state.fleet, { store, directors: reports });
+      return `data: ${JSON.stringify(said)}`;
+    };
+    await route.fulfill({ response: answer, body: (await answer.text()).split("\n").map(changed).join("\n") });
+  });
+  await fleet.goto(await have("another link"));
+  const rows = fleet.getByRole("table", { name: "Directors" }).locator("tbody tr");
+  await expect(() => rows.count(), 2);
+  assert.equal(await words(rows.nth(0)), "ready");
+  assert.match(await rows.nth(0).innerText(), /this one/);
+  assert.equal(await words(rows.nth(1)), "not ready,synced,synced");
+  assert.match(await rows.nth(1).innerText(), /it compiles <b>[^]*0\.1\.9[^]*5/);
+  await fleet.getByText("desired state in etcd, which cannot be reached: no route to host").waitFor();
+  await accessible(fleet, "a fleet whose store cannot be reached");
+}
+
 // What may go wrong
 
 export async function conflict({ open, have, link }) {

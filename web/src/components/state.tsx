@@ -4,6 +4,7 @@
 const TONES: Record<string, string> = {
   up: "ok",
   ok: "ok",
+  ready: "ok",
   present: "ok",
   neighbour: "ok",
   local: "ok",
@@ -12,6 +13,7 @@ const TONES: Record<string, string> = {
   warning: "warn",
   degraded: "warn",
   down: "bad",
+  "not ready": "bad",
   error: "bad",
   failed: "bad",
   missing: "bad",

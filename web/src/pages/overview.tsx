@@ -4,7 +4,7 @@
 import { computed, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { list } from "../api/client.ts";
-import { type Direction, type History, type ServiceRow, type State, drops, history, present } from "../api/live.ts";
+import { type Direction, type History, type Peer, type ServiceRow, type State, history, present } from "../api/live.ts";
 import { Panel, Table } from "../components/parts.tsx";
 import { Rows, type Column, sorted } from "../components/rows.tsx";
 import { Spark } from "../components/spark.tsx";
@@ -102,7 +102,7 @@ function Figures() {
   const state = present.value?.state;
   const past = history.value;
   if (!state) return null;
-  const dropped = drops(state);
+  const dropped = state.rates?.[3];
   return (
     <dl class="figures live-data">
       <Figure title="New connections" unit="/s" value={short(state.rates?.[0])} values={past?.totals.connections} />
@@ -180,28 +180,45 @@ export function Drains({ of: service }: { of?: string }) {
   );
 }
 
-/** Of a fleet: this one, and those that it exchanges connections with. */
+/** Of a fleet: those that share the desired state, and those that connections are exchanged with. */
 function Directors() {
   const fleet = present.value?.state.fleet;
-  if (!fleet?.peers.length) return null;
-  const direction = (one: Direction) => (
+  if (!fleet || !(fleet.peers.length || fleet.directors.length)) return null;
+  const { store } = fleet;
+  const told = (state: string, why: string) => (
     <>
-      <StateWord state={one.state} title={one.why} />
-      <span class="sub">{one.why || (one.lag === null ? "" : `${short(one.lag)} s behind`)}</span>
+      <StateWord state={state} title={why} />
+      <span class="sub">{why}</span>
     </>
   );
+  const direction = (one: Direction | undefined) => one && told(one.state, one.why || (one.lag === null ? "" : `${short(one.lag)} s behind`));
+  const rows = fleet.directors.map((report) => ({ report, peer: fleet.peers.find((peer) => peer.name === report.name) as Peer | undefined }));
+  const others = fleet.peers.filter((peer) => !rows.some((row) => row.peer === peer)).map((peer) => ({ report: undefined, peer }));
   return (
-    <Panel title="Directors" said={`${fleet.name} of the fleet ${fleet.fleet}${fleet.waiting && `: ${fleet.waiting}`}`}>
+    <Panel
+      title="Directors"
+      said={`${fleet.name}${fleet.fleet && ` of the fleet ${fleet.fleet}`}${fleet.waiting && `: ${fleet.waiting}`}${store.endpoint && `; desired state in ${store.type}${store.reached ? "" : `, which cannot be reached: ${store.why}`}`}`}
+    >
       <Table
         label="Directors"
-        rows={fleet.peers}
-        id={(row) => row.address}
+        rows={[...rows, ...others]}
+        id={(row) => row.report?.name ?? row.peer?.address ?? ""}
         empty=""
         heads={[
-          { title: "Director", cell: (row) => <b>{row.name || "not met yet"}</b> },
-          { title: "Address", cell: (row) => row.address },
-          { title: "Has our connections", cell: (row) => direction(row.outgoing) },
-          { title: "We have its connections", cell: (row) => direction(row.incoming) },
+          {
+            title: "Director",
+            cell: ({ report, peer }) => (
+              <>
+                <b>{report?.name || peer?.name || "not met yet"}</b>
+                <span class="sub">{report?.name === fleet.name ? "this one" : peer?.address}</span>
+              </>
+            ),
+          },
+          { title: "State", cell: ({ report }) => report && told(report.ready ? "ready" : "not ready", report.why) },
+          { title: "Release", cell: ({ report, peer }) => report?.version || peer?.version },
+          { title: "Revision", number: true, cell: ({ report }) => whole(report?.revision) },
+          { title: "Has our connections", cell: (row) => direction(row.peer?.outgoing) },
+          { title: "We have its connections", cell: (row) => direction(row.peer?.incoming) },
         ]}
       />
     </Panel>
@@ -293,7 +310,7 @@ const COLUMNS: readonly Column<ServiceRow>[] = [
     cell: (row) => short(row.rates?.[1]),
   },
   { key: "bits", title: "bit/s", number: true, wide: true, width: "72px", by: (row) => row.rates?.[2] ?? -1, cell: (row) => bits(row.rates?.[2]) },
-  { key: "refused", title: "Refused/s", hint: "New connections over a limit", number: true, wide: true, width: "76px", by: (row) => row.rates?.[3] ?? -1, cell: (row) => short(row.rates?.[3]) },
+  { key: "drops", title: "Drops/s", hint: "Packets dropped and rejected", number: true, wide: true, width: "76px", by: (row) => row.rates?.[3] ?? -1, cell: (row) => short(row.rates?.[3]) },
   { key: "active", title: "Active", hint: "Connections in the table now", number: true, wide: true, width: "72px", by: (row) => row.active, cell: (row) => whole(row.active) },
 ];
 

@@ -25,6 +25,7 @@ from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
+LONG = "production-eu-central-storefront-checkout-payments-v2-canary-01"  # 63 characters, the most
 SERVICES, MANY = 4, 250  # 256 backends is the most that a service may have
 
 pytestmark = MARKS
@@ -248,5 +249,7 @@ def test_a_thousand_backends() -> None:
             name = f"web{number}" if number else "web"
             listener = f"192.0.2.{10 + number}:80/tcp"
             daemon.client.put(f"/v1/services/{name}", {"listeners": [listener], "backends": backends})
+        one = {LONG: {"address": "10.0.0.1"}}
+        daemon.client.put(f"/v1/services/{LONG}", {"listeners": ["192.0.2.30:80/tcp"], "backends": one})
         with relayed(daemon.socket) as address:
-            play("many", address, daemon.client)
+            play("many", address, daemon.client, long_name=lambda _: LONG)

@@ -395,6 +395,11 @@ function Tiles({ rows }: { rows: readonly ServiceRow[] }) {
             </span>
             <span>{short(row.rates?.[0])} new/s</span>
           </span>
+          <span class="line soft">
+            <span>{short(row.rates?.[1])} packets/s</span>
+            <span>{bits(row.rates?.[2])}bit/s</span>
+            <span>{short(row.rates?.[3])} drops/s</span>
+          </span>
           <StateBar states={row.states} all={row.backends_in_all} />
           <Spark values={past?.services[row.name]?.connections ?? (NONE as null[])} width={220} height={26} />
         </a>

@@ -63,7 +63,7 @@ export function troubles(state: State): Trouble[] {
       `#/service/${encodeURIComponent(each.service)}`,
     );
   }
-  for (const text of state.warnings) add("note", "director", text, "", null, "#/network");
+  for (const text of state.warnings) add("note", "director", text, "The doctor, on the page Network, has the evidence and the remedy.", null, "#/network");
   for (const [name, [entries, room]] of Object.entries(state.maps)) {
     if (room && entries > 0.8 * room) {
       const text = `The table '${name}' is ${Math.round((100 * entries) / room)} % full.`;

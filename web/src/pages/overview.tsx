@@ -397,7 +397,7 @@ function Tiles({ rows }: { rows: readonly ServiceRow[] }) {
           </span>
           <span class="line soft">
             <span>{short(row.rates?.[1])} packets/s</span>
-            <span>{bits(row.rates?.[2])}bit/s</span>
+            <span>{bits(row.rates?.[2])} bit/s</span>
             <span>{short(row.rates?.[3])} drops/s</span>
           </span>
           <StateBar states={row.states} all={row.backends_in_all} />

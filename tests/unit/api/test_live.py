@@ -111,8 +111,8 @@ async def test_what_becomes_of_a_services_packets() -> None:
     clock, dropping = Clock(), await director()
     await dropping.create_service("mail", MAIL, intent=ME)
     dropping.plane.service_drops["web"] = {"drop_denied": 3}
-    feed = LiveFeed(dropping, clock, clock)
-    async with feed.viewer(("services", "service:web")) as viewer:
+    live = LiveFeed(dropping, clock, clock)
+    async with live.viewer(("services", "service:web")) as viewer:
         await viewer.take(WITHIN)
         dropping.plane.service_drops["web"] = {"drop_denied": 13, "reject_empty": 2}
         clock.now += 2.0

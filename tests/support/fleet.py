@@ -46,7 +46,8 @@ async def director(
         before = StoredDenyList(denied or {})
         denials = FleetDenyList(store, SqliteDenyList(lambda: mirror.database), lambda: before)
         services = known.services if known else file.services
-        made = FleetStage(shared=store, shared_denials=denials, guard=file.guard, **services)
+        base = file.model_copy(update={"services": {}})
+        made = FleetStage(shared=store, shared_denials=denials, base=base, **services)
         made.store, made.mirror, made.denylist = store, mirror, denials
         async with made:
             assert made.director.fleet

@@ -32,7 +32,6 @@ from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
 from xdpdirector.model.checks import CheckSpec
-from xdpdirector.model.guard import GuardSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.neighbours import (
     Route,
@@ -254,11 +253,12 @@ class Stage:
         kept: tuple[History, DenyListStore] | None = None,
         shared: SharedHistory | None = None,
         shared_denials: SharedDenyListStore | None = None,
-        guard: GuardSpec | None = None,
+        base: Configuration | None = None,
         **services: ServiceSpec,
     ) -> None:
         """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake.
-        `shared`, `shared_denials`: the stores of a fleet. `guard`: of the configuration file."""
+        `shared`, `shared_denials`: the stores of a fleet. `base`: the parts of the configuration beside
+        the services."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.denials = FakeDenyListStore()
         history, denials = kept or (shared or self.history, shared_denials or self.denials)
@@ -276,7 +276,7 @@ class Stage:
             self.reconciler,
             self.plane,
             history,
-            BASE.model_copy(update={"guard": guard or GuardSpec()}),
+            base or BASE,
             carriers=self.carriers,
             lan=self.lan,
             guard=GuardController(

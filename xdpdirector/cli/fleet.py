@@ -54,6 +54,22 @@ def _directors(document: dict[str, Any]) -> Parts:
         rows.add_row(name, each["version"], str(each["revision"]), ready)
     yield rows
     yield ""
+    yield from _verdicts(document["directors"])
+
+
+def _verdicts(directors: list[dict[str, Any]]) -> Parts:
+    """On what they differ."""
+    found: dict[str, list[str]] = {}
+    for each in directors:
+        for backend, vips in (each["down"] or {}).items():
+            for vip in vips:
+                found.setdefault(f"{backend} for VIP {vip}", []).append(each["name"])
+    voters = [each["name"] for each in directors if each["down"] is not None]
+    differing = {place: names for place, names in found.items() if len(names) < len(voters)}
+    for place, names in sorted(differing.items()):
+        yield f"{place} is down at {', '.join(names)}, and at none of the others"
+    if differing:
+        yield ""
 
 
 def show(document: dict[str, Any]) -> Parts:

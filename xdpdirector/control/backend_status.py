@@ -59,6 +59,13 @@ MakeNeighbours = Callable[[Callable[[Address], None]], NeighbourTable]
 MakeChecks = Callable[[Callable[[Key, Operational, str], None], Callable[[Address], Route]], CheckRunner]
 
 
+Weigh = Callable[[Key, Address, HealthReport], HealthReport]
+
+
+def _as_it_is(_key: Key, _vip: Address, found: HealthReport) -> HealthReport:
+    return found
+
+
 @dataclass(frozen=True)
 class Memory:
     """The earlier status of some backends, by VIP, to continue with."""
@@ -86,6 +93,9 @@ class BackendStatuses:
         self._neighbours = neighbours(self._on_neighbour)
         self._checks = checks(self._on_verdict, self.route)
         self._earlier: dict[Key, Mapping[Address, HealthReport]] = {}
+        self.weigh: Weigh = _as_it_is
+        """What a verdict of this director counts as, for a backend and a VIP."""
+        self._told: tuple[dict[str, tuple[str, ...]], tuple[str, ...]] | None = None
 
     async def start(self) -> None:
         """From now on `route` answers."""
@@ -103,7 +113,7 @@ class BackendStatuses:
     def follow(self, services: Services, memory: Memory | None = None) -> None:
         """From now on the backends of these services, and no others. What `memory` says of a backend holds until
         there is something newer."""
-        memory = memory or Memory()
+        memory, self._told = memory or Memory(), None
         before, self._services = self._services, services
         changed = [name for name in {**before, **services} if before.get(name) is not services.get(name)]
         earlier, later = (
@@ -284,7 +294,7 @@ class BackendStatuses:
         if service.check is None:
             return BackendStatus(Operational.UP, "", route, grown)
         reports = self._checks.reports(key)
-        verdicts = [(vip, self._verdict(key, vip, reports)) for vip in service.vips]
+        verdicts = [(vip, self.weigh(key, vip, self._verdict(key, vip, reports))) for vip in service.vips]
         shares = [report.share for report in reports.values() if report.operational is Operational.UP]
         share = min(shares or [report.share for report in reports.values()])
         return status_of(
@@ -349,7 +359,28 @@ class BackendStatuses:
         if names:
             self._on_news()
 
+    def verdicts_here(self) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        """What this director's own checks find down, by `service/backend` the VIPs; and what they have no verdict
+        on yet."""
+        if self._told is None:
+            self._told = self._own_verdicts()
+        return self._told
+
+    def _own_verdicts(self) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        down: dict[str, tuple[str, ...]] = {}
+        undecided: list[str] = []
+        for key in sorted(self._checked):
+            reports = self._checks.reports(key)
+            found = {vip: self._verdict(key, vip, reports) for vip in self._services[key[0]].vips}
+            if any(each.operational is Operational.UNKNOWN for each in found.values()):
+                undecided.append("/".join(key))
+            vips = tuple(str(vip) for vip, each in found.items() if each.operational is Operational.DOWN)
+            if vips:
+                down["/".join(key)] = vips
+        return down, tuple(undecided)
+
     def _on_verdict(self, key: Key, operational: Operational, reason: str) -> None:
+        self._told = None
         self._judged.add(key[0])
         self._on_news()
 

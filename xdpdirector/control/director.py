@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -22,6 +22,7 @@ from xdpdirector.control.drain_controller import DrainController
 from xdpdirector.control.events import Events
 from xdpdirector.control.explain import Explain
 from xdpdirector.control.fleet_follower import FleetFollower
+from xdpdirector.control.fleet_health import FleetHealth
 from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.control.service_status import ServiceStatus
@@ -87,6 +88,10 @@ class Director:
         self._desired = DesiredState(reconciler, plane, history, configuration, revision, shared)
         self.drains = DrainController(self._desired, plane, reconciler.events, self.backend)
         self.configuration = ConfigurationService(self._desired, history, plane, configuration)
+        self._fleet_health = FleetHealth(lambda: reconciler.services) if shared else None
+        if self._fleet_health and configuration.health == "majority":
+            reconciler.weigh_verdicts(self._fleet_health.of)
+        self._has_majority = configuration.health == "majority"
         self.fleet = (
             FleetFollower(
                 shared,
@@ -96,6 +101,7 @@ class Director:
                 reconciler.tasks,
                 self._report,
                 guard,
+                self._take_verdicts,
             )
             if shared
             else None
@@ -234,6 +240,7 @@ class Director:
         return [
             *self._reconciler.problems(),
             *self._carriers.problems(),
+            *(self._fleet_health.problems() if self._fleet_health and self._has_majority else []),
             *filter(
                 None,
                 [
@@ -284,6 +291,7 @@ class Director:
         """What this director, of that name, says to the others of its fleet."""
         problems = self.readiness().problems
         keys = {"/".join(key): key for key in self._desired.drains.running()}
+        down, undecided = self._reconciler.verdicts_here()
         return DirectorReport(
             name=name,
             version=__version__,
@@ -293,7 +301,17 @@ class Director:
             why=problems[0] if problems else "",
             drains={text: self._plane.counts(key).active for text, key in keys.items()},
             unsettled=tuple(text for text, key in keys.items() if not self._plane.is_settled(key[0])),
+            down=down,
+            undecided=undecided,
+            apart=self._fleet_health.is_apart() if self._fleet_health else False,
         )
+
+    def _take_verdicts(self, own: DirectorReport, others: Mapping[str, DirectorReport]) -> None:
+        """What the live directors find down."""
+        assert self._fleet_health
+        changed = self._fleet_health.take(own, others)
+        if changed and self._has_majority:
+            self._reconciler.look_again(changed)
 
     # Writing
 

@@ -31,6 +31,8 @@ APPLIED_WITHIN = 1.0
 RETURN_WITHIN = 30.0
 """Seconds that a director is waited for that is not heard of any more, before a drain is done without it: its
 packets need no daemon."""
+SILENT_AFTER = 5.0
+"""Seconds for which what other directors said last counts, when they cannot be heard."""
 POLL_APART = 1.0
 """Seconds between two questions when nobody tells of a change: a watch may be cut without a sign."""
 
@@ -49,8 +51,11 @@ class FleetFollower:
         tasks: BackgroundTasks,
         report: Callable[[str], DirectorReport],
         guard: GuardController,
+        hear: Callable[[DirectorReport, Mapping[str, DirectorReport]], None],
     ) -> None:
-        """`report`: what is said of this director, which has that name, to the others."""
+        """`report`: what is said of this director, which has that name, to the others. `hear`: called with that and
+        what the others say; with nobody, when nothing was heard for longer than a director lives."""
+        self._hear, self._heard = hear, 0.0
         self._report = report
         self._reports: dict[str, DirectorReport] = {}
         self._id = uuid.uuid4().hex
@@ -101,6 +106,7 @@ class FleetFollower:
             await to_its_end(self._shared.refresh)
         except StoreError as error:
             self._note_absence(error.detail)
+            self._note_silence()
             return
         self._note_presence()
         await self._desired.follow()
@@ -115,6 +121,7 @@ class FleetFollower:
             if not self._unheard and not self._closing:
                 log.warning("the directors of the fleet cannot be told of this one: %s", error.detail)
             self._unheard = error.detail
+            self._note_silence()
 
     async def _exchange(self) -> None:
         report = self._own_report()
@@ -128,7 +135,14 @@ class FleetFollower:
             self._events.publish("fleet.left", name, "the director is not heard of any more")
         for name in reports.keys() - self._reports.keys() if self._reports else ():
             self._events.publish("fleet.joined", name, "the director is of the fleet")
-        self._reports = reports
+        self._reports, self._heard = reports, now
+        others = {name: each for name, each in reports.items() if each.id != self._id}
+        self._hear(report, others)
+
+    def _note_silence(self) -> None:
+        """Who is not heard of for long has no say any more."""
+        if time.monotonic() - self._heard > SILENT_AFTER:
+            self._hear(self._own_report(), {})
 
     def reports(self) -> list[DirectorReport]:
         """What the live directors said last, by name; this one's is of now. Nobody is known while the store cannot

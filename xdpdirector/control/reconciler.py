@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from xdpdirector.control.backend_status import (
     MakeChecks,
     MakeNeighbours,
     Memory,
+    Weigh,
     backends_of,
     health_of,
 )
@@ -150,6 +151,18 @@ class Reconciler:
     def route(self, address: Address) -> Route:
         """The route to an address, also to one that no backend has."""
         return self._statuses.route(address)
+
+    def verdicts_here(self) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+        """See `BackendStatuses.verdicts_here`."""
+        return self._statuses.verdicts_here()
+
+    def weigh_verdicts(self, weigh: Weigh) -> None:
+        """From now on a verdict of this director counts as that says."""
+        self._statuses.weigh = weigh
+
+    def look_again(self, services: Collection[str]) -> None:
+        """Verdicts on these count as something else by now."""
+        self._statuses.put_back([name for name in services if name in self.services])
 
     def since(self, key: Key) -> datetime:
         """See `BackendStatuses.since`."""

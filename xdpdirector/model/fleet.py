@@ -22,6 +22,12 @@ class DirectorReport(Frozen):
     why: str = Field(default="", description="Why it is not ready")
     drains: dict[str, int] = Field(default_factory=dict)
     unsettled: tuple[str, ...] = ()
+    down: dict[str, tuple[str, ...]] | None = Field(
+        default=None,
+        description="What its own checks find down: by service/backend the VIPs; null when it does not tell",
+    )
+    undecided: tuple[str, ...] = Field(default=(), description="What its checks have no verdict on yet")
+    apart: bool = Field(default=False, description="Whether it does not reach what most directors reach")
 
     def has_ended(self, backend: str) -> bool:
         """Whether nothing is left there of the connections of this draining backend."""

@@ -379,6 +379,10 @@ class Configuration(Frozen):
     store: StoreSpec = key(
         StoreSpec(), "Where services and drains are kept: here, or in an etcd for a fleet."
     )
+    health: Literal["local", "majority"] = key(
+        "local",
+        "Whose checks count: this director's, or those of most directors of its fleet (needs `store.type: etcd`).",
+    )
     services: Annotated[dict[Name, ServiceSpec], ByName()] = Field(
         default_factory=dict, description="The virtual services, by name."
     )
@@ -397,6 +401,10 @@ class Configuration(Frozen):
     def _consistent(self) -> Self:
         if len(set(self.interfaces)) != len(self.interfaces):
             raise ValueError("an interface stands twice in interfaces")
+        if self.health == "majority" and not self.store.is_shared:
+            raise ValueError(
+                "health: majority needs other directors: say `store` with `type: etcd`, or `local`"
+            )
         if isinstance(self.vips, VipsOnDummy) and self.vips.interface in self.interfaces:
             raise ValueError(
                 f"vips.interface '{self.vips.interface}' carries the packet program (interfaces): VIPs get an "

@@ -142,3 +142,14 @@ def test_only_with_a_shared_state() -> None:
 
     assert FleetHeaders in layers(FakeShared())
     assert FleetHeaders not in layers(None)
+
+
+def test_the_table_says_on_which_backends_directors_differ() -> None:
+    down = {"web/web1": ("192.0.2.10",), "web/web2": ("192.0.2.10",)}
+    one = ONE.model_copy(update={"down": down})
+    two = TWO.model_copy(update={"down": {"web/web2": ("192.0.2.10",)}})
+
+    text = shown(FleetView(name="one", store=ETCD, directors=(one, two)))
+
+    assert "web/web1 for VIP 192.0.2.10 is down at one, and at none of the others" in text
+    assert "web/web2" not in text

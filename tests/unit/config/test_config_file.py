@@ -491,5 +491,14 @@ def test_the_schema_knows_every_key() -> None:
     schema = config_file.schema()
 
     top = {"interfaces", "mode", "vips", "api", "user", "sizes", "guard", "lan", "checks", "lvs", "sync"}
-    assert set(schema["properties"]) == top | {"store", "services"}
+    assert set(schema["properties"]) == top | {"store", "health", "services"}
     assert schema["additionalProperties"] is False
+
+
+def test_a_majority_needs_a_fleet(write: Writer) -> None:
+    fleet = 'store: {type: etcd, endpoints: ["127.0.0.1:2379"]}'
+
+    with pytest.raises(ConfigurationError, match="health: majority needs other directors"):
+        config_file.load(write(f"{GOOD}\nhealth: majority\n"))
+
+    assert config_file.load(write(f"{GOOD}\n{fleet}\nhealth: majority\n")).health == "majority"

@@ -117,6 +117,23 @@ def vm(
     raise typer.Exit(0 if course.passed else 1)
 
 
+@app.command(name="move-from-lvs")
+def move_from_lvs(
+    release: Annotated[
+        str | None, typer.Option(metavar="CODENAME", help="Of Debian: bookworm (12) or trixie (13).")
+    ] = None,
+) -> None:
+    """Move running downloads from the kernel's IPVS to a director, back, and there again, in an emulated machine;
+    status 1 if one breaks."""
+    from dev.vm.recipe import SUITE
+    from dev.vm.session import MOVE, Options, run_session
+
+    end_like_ctrl_c()
+    course = run_session(Options(Path.cwd(), MOVE, suite=release or SUITE), say)
+    say(str(course))
+    raise typer.Exit(0 if course.passed else 1)
+
+
 @app.command()
 def package(
     trial: Annotated[

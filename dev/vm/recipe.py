@@ -19,7 +19,7 @@ PYTHONS = {"bookworm": "3.11", "trixie": "3.13"}
 PACKAGES = (
     *("systemd-sysv", "udev", "kmod", "linux-image-amd64", "initramfs-tools", "openssh-server"),  # it boots
     *("python3", "python3-venv", "python3-bpfcc", "linux-libc-dev"),  # the director
-    *("iproute2", "ethtool", "procps", "nginx", "curl", "iputils-ping"),  # the lab
+    *("iproute2", "ethtool", "procps", "nginx", "curl", "iputils-ping", "iputils-arping"),  # the lab
     "ipvsadm",  # who the director is measured against
 )
 TEST_TOOLS = ("hypothesis", "pytest", "scapy")  # of the project's extra "dev"

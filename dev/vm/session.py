@@ -40,7 +40,9 @@ TESTS = (
     # The model has no clock, and emulated conversations last so long that some of their flows time out.
     "--deselect=tests/packets/test_reference.py::test_the_program_does_what_the_model_says[100000-conversations]",
     "--deselect=tests/vm/test_ipvsadm.py",  # ten minutes; `./lab vm tests/vm/test_ipvsadm.py` runs it
+    "--deselect=tests/vm/test_lvs_move.py",  # the same; `./lab move-from-lvs` runs it
 )
+MOVE = ("-rP", "tests/vm/test_lvs_move.py")
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@
  * packet. Time is in jiffies: reading them is one load, and reading a clock costs thirty times as
  * much.
  *
+ * SCTP has the states of TCP: parse.h gives its chunks TCP's flags.
+ *
  * Replies bypass the director, so it cannot tell a client's FIN, RST or SYN from one that was
  * spoofed with the right addresses and ports. None of them ends or moves a running flow. The
  * client's next packets tell: an ACK after a RST, or data after a FIN, makes the flow established

@@ -32,6 +32,7 @@
 #include "fragment.h"
 #include "icmp_error.h"
 #include "reject.h"
+#include "reject_sctp.h"
 #include "forward.h"
 #include "loop_prevention.h"
 #include "test_run.h"
@@ -248,7 +249,24 @@ int stage_answer(struct xdp_md *ctx)
 
 	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
+	if (scratch->packet.protocol == IPPROTO_SCTP)
+		return call_stage(ctx, STAGE_ABORT);
 	reason = reject(ctx, &scratch->packet, scratch->service, scratch->now, scratch->reason);
+	count_drop(scratch->service, reason);
+	return traced_verdict(ctx, &scratch->packet, scratch->backend,
+			      reason == scratch->reason ? XDP_TX : XDP_DROP, reason);
+}
+
+/* A stage of its own for the verifier's sake. */
+int stage_abort(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+	enum reason reason;
+
+	if (!start_stage(&scratch, NULL))
+		return XDP_DROP;
+	reason = reject_sctp(ctx, &scratch->packet, scratch->service, scratch->now,
+			     scratch->reason);
 	count_drop(scratch->service, reason);
 	return traced_verdict(ctx, &scratch->packet, scratch->backend,
 			      reason == scratch->reason ? XDP_TX : XDP_DROP, reason);

@@ -49,19 +49,19 @@ static __always_inline bool is_rate_limited(const struct packet *packet,
 {
 	if (!(service->guard & GUARD_LIMITS))
 		return false;
-	if (packet->protocol == IPPROTO_TCP)
+	if (has_connections(packet))
 		return is_opening(packet);
 	return !(service->flags & SERVICE_RING) || service->flags & SERVICE_PERSISTENT ||
 	       (packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET);
 }
 
-/* The same for a packet without a known connection that is to be scheduled. Here mid-stream TCP
- * counts too, because scheduling it makes a connection. */
+/* The same for a packet without a known connection that is to be scheduled. Here mid-stream TCP and
+ * SCTP count too, because scheduling it makes a connection. */
 static __always_inline bool is_rate_limited_new(const struct packet *packet,
 						const struct service *service)
 {
-	return packet->protocol == IPPROTO_TCP ? service->guard & GUARD_LIMITS
-					       : is_rate_limited(packet, service);
+	return has_connections(packet) ? service->guard & GUARD_LIMITS
+				       : is_rate_limited(packet, service);
 }
 
 /* Take the tokens for one connection. There is no lock: CPUs that look at the same moment may each

@@ -3,7 +3,7 @@
  * reason of a malformed packet. Knows nothing of services or VIPs.
  *
  * Up to two VLAN tags (802.1Q, 802.1ad), IPv4 with options, IPv6 with up to MAX_EXTENSIONS
- * extension headers (RFC 8200). Lengths are checked against the frame; checksums are left to the
+ * extension headers (RFC 8200), TCP, UDP, SCTP (RFC 9260) up to its first chunk. Lengths are checked against the frame; checksums are left to the
  * backend. */
 #ifndef XDPDIRECTOR_PARSE_H
 #define XDPDIRECTOR_PARSE_H
@@ -28,6 +28,11 @@
 #define TCP_RST 0x04
 #define TCP_ACK 0x10
 
+/* `flags` of an SCTP packet: its first chunk (RFC 9260, 3.2) as TCP would say it, so that both have
+ * the same states. HEARTBEATs have none. */
+#define SCTP_DATA   0x08 /* beside TCP_ACK: user data */
+#define SCTP_COOKIE 0x20 /* beside TCP_ACK: a COOKIE ECHO, which only who got an INIT ACK sends */
+
 struct tag {
 	__be16 control;
 	__be16 next;
@@ -45,7 +50,37 @@ struct fragment_header {
 	__be32 id;
 };
 
-/* The first bytes of TCP and UDP headers. */
+/* RFC 9260, 3.1 and 3.2. */
+struct sctp_header {
+	__be16 source;
+	__be16 destination;
+	__be32 tag;
+	u32 checksum;
+};
+
+struct sctp_chunk {
+	u8 type;
+	u8 flags;
+	__be16 length;
+};
+
+enum sctp_chunk_type {
+	SCTP_CHUNK_DATA = 0,
+	SCTP_CHUNK_INIT = 1,
+	SCTP_CHUNK_INIT_ACK = 2,
+	SCTP_CHUNK_HEARTBEAT = 4,
+	SCTP_CHUNK_HEARTBEAT_ACK = 5,
+	SCTP_CHUNK_ABORT = 6,
+	SCTP_CHUNK_SHUTDOWN = 7,
+	SCTP_CHUNK_SHUTDOWN_ACK = 8,
+	SCTP_CHUNK_ERROR = 9,
+	SCTP_CHUNK_COOKIE_ECHO = 10,
+	SCTP_CHUNK_COOKIE_ACK = 11,
+	SCTP_CHUNK_SHUTDOWN_COMPLETE = 14,
+	SCTP_CHUNK_I_DATA = 64, /* RFC 8260 */
+};
+
+/* The first bytes of TCP, UDP and SCTP headers. */
 struct ports {
 	__be16 source;
 	__be16 destination;
@@ -220,7 +255,7 @@ static __always_inline bool parse_ipv6(struct cursor *cursor, const struct ipv6h
 
 static __always_inline bool has_ports(u8 protocol)
 {
-	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP;
+	return protocol == IPPROTO_TCP || protocol == IPPROTO_UDP || protocol == IPPROTO_SCTP;
 }
 
 /* `ports`: struct ports. Stored as one word because it is loaded as one: a load that spans several
@@ -269,6 +304,51 @@ static __always_inline void parse_udp(const struct cursor *cursor, struct packet
 	set_ports(packet, udp);
 }
 
+static __always_inline u8 sctp_flags(u8 type)
+{
+	switch (type) {
+	case SCTP_CHUNK_INIT:
+		return TCP_SYN;
+	case SCTP_CHUNK_INIT_ACK:
+		return TCP_SYN | TCP_ACK;
+	case SCTP_CHUNK_HEARTBEAT:
+	case SCTP_CHUNK_HEARTBEAT_ACK:
+		return 0;
+	case SCTP_CHUNK_ABORT:
+		return TCP_RST;
+	case SCTP_CHUNK_SHUTDOWN:
+	case SCTP_CHUNK_SHUTDOWN_ACK:
+	case SCTP_CHUNK_SHUTDOWN_COMPLETE:
+		return TCP_FIN | TCP_ACK;
+	case SCTP_CHUNK_COOKIE_ECHO:
+		return TCP_ACK | SCTP_COOKIE;
+	case SCTP_CHUNK_DATA:
+	case SCTP_CHUNK_I_DATA:
+		return TCP_ACK | SCTP_DATA;
+	default:
+		return TCP_ACK;
+	}
+}
+
+static __always_inline void parse_sctp(const struct cursor *cursor, struct packet *packet)
+{
+	const struct sctp_header *sctp = cursor->at;
+	const struct sctp_chunk *chunk = (const void *)(sctp + 1);
+	u16 length;
+
+	if (packet->payload < sizeof(*sctp) + sizeof(*chunk) ||
+	    (void *)(chunk + 1) > cursor->end) {
+		packet->error = DROP_MALFORMED_SCTP;
+		return;
+	}
+	length = ntohs(chunk->length);
+	if (length < sizeof(*chunk) ||
+	    (length > packet->payload - sizeof(*sctp) && !packet->fragment))
+		packet->error = DROP_MALFORMED_SCTP;
+	packet->flags = sctp_flags(chunk->type);
+	set_ports(packet, sctp);
+}
+
 static __always_inline void parse_header(const struct cursor *cursor, struct packet *packet)
 {
 	if (packet->protocol == IPPROTO_TCP)
@@ -277,7 +357,7 @@ static __always_inline void parse_header(const struct cursor *cursor, struct pac
 		parse_udp(cursor, packet);
 }
 
-/* Ports and TCP flags. Protocols without ports have port 0; later fragments have no ports. */
+/* Ports and flags. Protocols without ports have port 0; later fragments have no ports. */
 static __always_inline void parse_transport(struct cursor *cursor, struct packet *packet)
 {
 	if (packet->ipv6 && !packet->error)
@@ -287,7 +367,9 @@ static __always_inline void parse_transport(struct cursor *cursor, struct packet
 	packet->transport = cursor->at - cursor->start;
 	if (packet->fragment == FRAGMENT_LATER)
 		return;
-	if (has_ports(packet->protocol))
+	if (packet->protocol == IPPROTO_SCTP)
+		parse_sctp(cursor, packet);
+	else if (has_ports(packet->protocol))
 		parse_header(cursor, packet);
 	else
 		set_ports(packet, &(u32){ 0 });
@@ -333,6 +415,8 @@ static __always_inline bool has_data(struct xdp_md *ctx, const struct packet *pa
 {
 	const struct tcphdr *tcp = tcp_header(ctx, packet);
 
+	if (packet->protocol == IPPROTO_SCTP)
+		return packet->flags & (SCTP_DATA | SCTP_COOKIE);
 	return packet->protocol == IPPROTO_TCP && tcp && packet->payload > tcp->doff * 4;
 }
 
@@ -341,13 +425,19 @@ static __always_inline bool is_icmp(const struct packet *packet)
 	return packet->protocol == (packet->ipv6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP);
 }
 
-/* True for a packet that opens a TCP connection (RFC 9293, 3.5). */
+/* True for TCP and SCTP, whose packets show what they are to a connection. */
+static __always_inline bool has_connections(const struct packet *packet)
+{
+	return packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_SCTP;
+}
+
+/* True for a packet that opens a TCP connection (RFC 9293, 3.5), or an SCTP association. */
 static __always_inline bool is_opening(const struct packet *packet)
 {
 	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* True for a SYN and ACK. */
+/* True for a SYN and ACK, or an INIT ACK. */
 static __always_inline bool is_accepting(const struct packet *packet)
 {
 	return (packet->flags & (TCP_SYN | TCP_ACK | TCP_RST)) == (TCP_SYN | TCP_ACK);
@@ -355,7 +445,7 @@ static __always_inline bool is_accepting(const struct packet *packet)
 
 static __always_inline bool is_midstream(const struct packet *packet)
 {
-	return packet->protocol == IPPROTO_TCP && !is_opening(packet);
+	return has_connections(packet) && !is_opening(packet);
 }
 
 #endif

@@ -18,9 +18,9 @@ enum reason {
 	FORWARD_UNRECORDED = 10, /* a datagram of a service with one_packet */
 	FORWARD_FRAGMENT = 11,	 /* follows the fragment that had the ports */
 	FORWARD_ERROR = 12,  /* an ICMP error: to the backend of the connection that it quotes */
-	REJECT_EMPTY = 13,   /* RST or port unreachable: no backend takes new connections */
-	REJECT_DOWN = 14,    /* RST: the connection's backend is down, removed or in maintenance */
-	REJECT_UNKNOWN = 15, /* RST: mid-stream TCP without a known connection */
+	REJECT_EMPTY = 13,   /* RST, ABORT or port unreachable: no backend takes new connections */
+	REJECT_DOWN = 14,    /* RST or ABORT: the connection's backend is down, removed or in maintenance */
+	REJECT_UNKNOWN = 15, /* RST or ABORT: mid-stream TCP or SCTP without a known connection */
 	DROP_MALFORMED_IP = 16,	 /* for a listener: IP lengths contradict the frame */
 	DROP_MALFORMED_TCP = 17, /* for a listener: TCP header cut short, or a wrong data offset */
 	DROP_MALFORMED_UDP = 18, /* for a listener: UDP header cut short, or a wrong length */
@@ -28,8 +28,8 @@ enum reason {
 	DROP_FRAGMENT = 20, /* for a VIP: its first fragment has not come, or was dropped */
 	DROP_EMPTY = 21,    /* no backend takes new connections */
 	DROP_DOWN = 22,	    /* the connection's backend is down, removed or in maintenance */
-	DROP_UNKNOWN = 23,  /* mid-stream TCP without a known connection */
-	DROP_RESET = 24,    /* reject of a RST: a RST is never answered (RFC 9293, 3.10.7.1) */
+	DROP_UNKNOWN = 23,  /* mid-stream TCP or SCTP without a known connection */
+	DROP_RESET = 24,    /* reject of what is never answered: RST (RFC 9293, 3.10.7.1), ABORT */
 	DROP_ANSWER = 25,   /* reject, but the rate limit of answers is reached (RFC 4443, 2.4 f) */
 	DROP_UNRESOLVED = 26,	   /* the backend's MAC address is not known */
 	DROP_UNANSWERABLE = 27,	   /* reject, but the source is no single host (RFC 1122, 3.2.2) */
@@ -42,7 +42,8 @@ enum reason {
 	PASS_DIRECTED = 34, /* another director of the service has scheduled it to this machine */
 	DROP_ERROR = 35,    /* an ICMP error for a ring: the rate limit of such errors is reached */
 	DROP_OTHER_HOST = 36, /* for a VIP, to a MAC that is none of this machine's */
-	REASONS = 37,
+	DROP_MALFORMED_SCTP = 37, /* for a VIP: SCTP header or first chunk cut short */
+	REASONS = 38,
 };
 
 #define FIRST_REFUSAL 13 /* REJECT_EMPTY: no reason before it drops or rejects a packet */

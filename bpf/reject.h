@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Reject: turn the packet into an answer to its sender, with the same VLAN tags.
  *
- * TCP gets a RST (RFC 9293, 3.10.7.1) without IP options and data. A datagram gets an ICMP port
+ * TCP gets a RST (RFC 9293, 3.10.7.1) without IP options and data, SCTP an ABORT (reject_sctp.h). A
+ * datagram gets an ICMP port
  * unreachable that quotes it: its header and 8 bytes of data (RFC 792), or as much as fits into
  * 1280 bytes (RFC 4443). The rate of ICMP errors is limited (RFC 4443, 2.4 f), and so is that of
  * RSTs to one sender: a source address may be spoofed, and its owner must not be flooded. */

@@ -89,7 +89,7 @@ static __always_inline void flux_syn_store(struct xdp_md *ctx, const struct pack
 	struct opening opening = { .flow = hash };
 	u32 number;
 
-	if (!tcp || DRY_RUN)
+	if (!tcp || packet->protocol != IPPROTO_TCP || DRY_RUN)
 		return;
 	number = ntohl(tcp->seq);
 	if (!is_first)
@@ -97,7 +97,8 @@ static __always_inline void flux_syn_store(struct xdp_md *ctx, const struct pack
 	openings.update(&opening, &number);
 }
 
-/* True if the packet continues from a SYN that was stored. */
+/* True if the packet continues from a SYN that was stored. Of SCTP: a COOKIE ECHO, which only who
+ * has got the answer to an INIT can send. */
 static __always_inline bool follows_flux_syn(struct xdp_md *ctx, const struct packet *packet,
 					     u64 hash)
 {
@@ -106,6 +107,8 @@ static __always_inline bool follows_flux_syn(struct xdp_md *ctx, const struct pa
 	u32 *first = openings.lookup(&opening), *later;
 	u32 before;
 
+	if (packet->protocol == IPPROTO_SCTP)
+		return packet->flags & SCTP_COOKIE;
 	if (!tcp)
 		return false;
 	before = ntohl(tcp->seq) - 1;

@@ -97,7 +97,7 @@ static __always_inline bool ct_create(const struct packet *packet, const struct 
 }
 
 /* True if a packet without a record opens a connection: a SYN, and with persistence, which
- * remembers the client, every packet that is not TCP. */
+ * remembers the client, every packet that is neither TCP nor SCTP. */
 static __always_inline bool opens_connection(const struct packet *packet,
 					     const struct service *service)
 {
@@ -296,7 +296,7 @@ static __always_inline void count_served(const struct service *service, u32 back
 static __always_inline enum reason reason_without_backend(const struct packet *packet,
 							  const struct service *service)
 {
-	bool answers = packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP;
+	bool answers = has_ports(packet->protocol);
 
 	return answers && service->on_empty == POLICY_REJECT ? REJECT_EMPTY : DROP_EMPTY;
 }

@@ -32,7 +32,8 @@ enum stage {
 	STAGE_AVOID = 10,    /* reschedule: the slot's owner is down for this VIP */
 	STAGE_RELOCATE = 11, /* move a used flow to its other bucket, then STAGE_REMEMBER */
 	STAGE_DROP = 12,     /* count the drop for its service */
-	STAGES = 13,
+	STAGE_ABORT = 13,    /* reject SCTP: turn the packet into an ABORT */
+	STAGES = 14,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes

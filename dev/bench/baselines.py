@@ -10,9 +10,10 @@ from dev.bench.frames import FAR_MAC, NEAR_MAC
 from dev.bench.loaded import Programs
 from dev.bench.map_bytes import number, pack
 from xdpdirector import libbpf
-from xdpdirector.dataplane.maps import PROTOCOLS, network16
+from xdpdirector.dataplane.maps import network16
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.model import Sizes
+from xdpdirector.model.listener import PROTOCOLS
 
 SOURCE = Path(__file__).parents[2] / "bpf" / "baselines.c"
 """Of this checkout: it is in no wheel."""

@@ -23,6 +23,7 @@ from xdpdirector.dataplane.service_plan import State
 from xdpdirector.loader import compiler
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.model.guard import ServiceLimit
+from xdpdirector.model.listener import Listener
 from xdpdirector.paths import InstancePaths
 
 __all__ = ["other_interface"]
@@ -272,13 +273,20 @@ def test_a_slot_at_rest_and_in_flux(world: World, explainer: Explainer) -> None:
         pytest.param({"protocol": "gre", "port": 80}, "pass_no_listener", id="no port"),
         pytest.param({"flags": "A"}, "reject_unknown", id="mid-stream"),
         pytest.param({"flags": "R"}, "drop_reset", id="a reset"),
+        pytest.param({"protocol": "sctp", "port": 3868}, "forward_new", id="an INIT"),
+        pytest.param({"protocol": "sctp", "port": 3868, "flags": "A"}, "reject_unknown", id="an SCTP chunk"),
+        pytest.param({"protocol": "sctp", "port": 3868, "flags": "F"}, "reject_unknown", id="a SHUTDOWN"),
+        pytest.param({"protocol": "sctp", "port": 3868, "flags": "R"}, "drop_reset", id="an ABORT"),
+        pytest.param({"protocol": "sctp", "port": 3868, "flags": "SA"}, "reject_unknown", id="an INIT ACK"),
+        pytest.param({"protocol": "sctp", "port": 3869}, "pass_no_listener", id="another SCTP port"),
     ],
 )
 def test_questions_of_all_kinds(
     world: World, explainer: Explainer, fields: dict[str, object], reason: str
 ) -> None:
     # given
-    world.apply(w.service(members=TWO))
+    listeners = (*w.LISTENERS, Listener.parse(f"{w.VIP}:3868/sctp"))
+    world.apply(w.service(members=TWO, listeners=listeners))
 
     # when
     said = asked(explainer, **fields)  # type: ignore[arg-type]

@@ -9,6 +9,16 @@ from collections.abc import Iterator, Sequence
 from ipaddress import ip_address
 
 import pytest
+from scapy.layers.inet import IP
+from scapy.layers.sctp import (
+    SCTP,
+    SCTPChunkAbort,
+    SCTPChunkCookieEcho,
+    SCTPChunkData,
+    SCTPChunkInit,
+    SCTPChunkShutdown,
+)
+from scapy.packet import Packet
 
 import tests.support.world as w
 from xdpdirector.loader import attachment, compiler
@@ -129,6 +139,55 @@ def test_ipv6_and_udp(director: Director) -> None:
     assert taken.connections == Merged(inserted=1)
     assert taken.rejected.counts == {"no_backend": 1}  # IPVS has no real server of the other family, either
     assert w.owner(director.world.send(w.udp())) == "web2"
+
+
+SCTP_PORT = 3868
+
+
+@pytest.fixture
+def sctp_director(director: Director) -> Director:
+    """Its service listens on SCTP, too."""
+    listeners = (*w.LISTENERS, Listener.parse(f"{w.VIP}:{SCTP_PORT}/sctp"))
+    director.world.apply(w.service(members=TWO, listeners=listeners))
+    director.services = {"web": SPEC.model_copy(update={"listeners": listeners})}
+    return director
+
+
+def sctp(chunk: Packet, sport: int) -> Packet:
+    head = SCTP(sport=sport, dport=SCTP_PORT)
+    return w.ethernet() / IP(src=w.CLIENT, dst=w.VIP) / head / chunk
+
+
+def test_associations_of_lvs_go_on_here(sctp_director: Director) -> None:
+    to = {"protocol": 132, "port": SCTP_PORT, "backend_port": SCTP_PORT}
+    flows = {sport: f"web{1 + sport % 2}" for sport in range(1, 15)}
+    taken = sctp_director.take(
+        *(
+            connection(sport, ADDRESSES[name], state=sport if sport < 14 else 0, **to)
+            for sport, name in flows.items()
+        )
+    )
+
+    assert taken.connections == Merged(inserted=13)
+    assert taken.rejected.counts == {"state": 1}
+    outcomes = {
+        sport: sctp_director.world.send(sctp(SCTPChunkData(data=b"x"), sport)) for sport in range(1, 14)
+    }
+    assert {w.owner(each) == flows[sport] for sport, each in outcomes.items()} == {True}
+
+
+def test_associations_go_out_as_lvs_has_them(sctp_director: Director) -> None:
+    for sport in (1, 2, 3):
+        for chunk in (SCTPChunkInit(), SCTPChunkCookieEcho(cookie=b"x")):
+            sctp_director.world.send(sctp(chunk, sport))
+    sctp_director.world.send(sctp(SCTPChunkShutdown(), 2))
+    sctp_director.world.send(sctp(SCTPChunkAbort(), 3))
+    sctp_director.world.send(sctp(SCTPChunkInit(), 4))  # of a single packet
+    found = {entry.client_port: entry for entry in sctp_director.sent()}
+
+    assert {port: (each.protocol, each.port, each.state, each.flags) for port, each in found.items()} == {
+        1: (132, SCTP_PORT, 8, 0x83), 2: (132, SCTP_PORT, 10, 0x183), 3: (132, SCTP_PORT, 13, 0x183),
+    }  # fmt: skip
 
 
 def test_the_end_of_a_connection(director: Director) -> None:

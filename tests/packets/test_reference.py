@@ -21,7 +21,7 @@ import pytest
 
 import tests.support.world as w
 from tests.packets.reference.director import Director, Fate
-from tests.packets.reference.frame import TCP, UDP, dissect
+from tests.packets.reference.frame import SCTP, TCP, UDP, dissect
 from tests.packets.reference.grammar import Cast, Grammar, mended
 from xdpdirector import libbpf
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
@@ -105,6 +105,9 @@ def plans(other_interface: int) -> list[ServicePlan]:
         named("once", "rr", "5353/udp", "5353/tcp", one_packet=True, members=mixed),
         named("oncemh", "mh", ".5353/udp", ".5353/tcp", one_packet=True, limit=BOTH),
         named("empty", "wlc", "81/tcp", "81/udp", "*/sctp", members=()),
+        named("diameter", "wlc", "3868/sctp", "3868/tcp", "3868/udp", members=mixed),
+        named("sigtran", "mh", "2905/sctp", ".2905-2910/sctp", members=mixed, limit=EACH),
+        named("s1ap", "rr", ".36412/sctp", persistence=client, members=full, on_unknown="schedule"),
         named("emptymh", "mh", "82/tcp", "82/udp", members=(), on_unknown="schedule"),
         named(
             "nq",
@@ -132,7 +135,8 @@ PORTS = tuple(
     + [(protocol, port) for protocol in (TCP, UDP) for port in (993, 995)]
     + [(UDP, port) for port in (53, 53, 8080, 25, 443, 22, 8443, 500, 1500, 5353, 82, 110, 143, 7)]
     + [(UDP, 81)] * (1)
-    + [(47, 0), (50, 0), (132, 0)]
+    + [(SCTP, port) for port in (3868, 3868, 2905, 2905, 36412, 7)]
+    + [(47, 0), (50, 0)]
 )
 
 CAST = Cast(

@@ -17,6 +17,7 @@ from scapy.layers.inet6 import (
     IPv6ExtHdrRouting,
 )
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q
+from scapy.layers.sctp import SCTP, SCTPChunkInit
 from scapy.packet import Packet, Raw
 
 import tests.support.world as w
@@ -36,6 +37,9 @@ RING_EMPTY = w.service(scheduler=Scheduler.MH, members=())
 CLIENT_TO_VIP = IP(src=w.CLIENT, dst=w.VIP)
 CLIENT_TO_VIP6 = IPv6(src=w.CLIENT6, dst=w.VIP6)
 WEB = TCP(sport=1024, dport=80, flags="S")
+
+CLIENT_TO_ANY = w.ethernet() / IP(src=w.CLIENT, dst=w.VIP, proto=132)
+SCTP_INIT = w.ethernet() / CLIENT_TO_VIP / SCTP(sport=1024, dport=80) / SCTPChunkInit(init_tag=7)
 
 
 def cut(frame: Packet | bytes, length: int) -> bytes:
@@ -132,7 +136,22 @@ ROWS = [
         w.PASS,
         "pass_no_listener",
     ),
-    Row("SCTP passes", WLC, w.ethernet() / IP(dst=w.VIP, proto=132) / bytes(12), w.PASS, "pass_no_listener"),
+    Row("SCTP to no listener passes", WLC, SCTP_INIT, w.PASS, "pass_no_listener"),
+    Row("SCTP cut short", WLC, CLIENT_TO_ANY / bytes(15), w.DROP, "drop_malformed_sctp"),
+    Row(
+        "an SCTP chunk of 3 bytes",
+        WLC,
+        patched(SCTP_INIT, TCP_AT + 14, b"\0\3"),
+        w.DROP,
+        "drop_malformed_sctp",
+    ),
+    Row(
+        "an SCTP chunk longer than the packet",
+        WLC,
+        patched(SCTP_INIT, TCP_AT + 14, b"\0\x15"),
+        w.DROP,
+        "drop_malformed_sctp",
+    ),
     Row("ESP passes", WLC, w.ethernet() / IPv6(dst=w.VIP6, nh=50) / bytes(16), w.PASS, "pass_no_listener"),
     Row(
         "a broadcast passes",

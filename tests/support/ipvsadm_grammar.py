@@ -22,6 +22,7 @@ VIPS6 = ("2001:db8::11", "2001:db8:ffff::11")
 SERVERS = ("192.0.2.21", "10.0.0.22", "172.16.255.23", "192.168.255.254")
 SERVERS6 = ("2001:db8::21", "fd00::22")
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "fo", "ovf")
+PROTOCOLS = ("tcp", "tcp", "udp")
 MISTAKES = (
     "",
     "-t 192.0.2.11:80",
@@ -123,10 +124,19 @@ MISTAKES = (
 
 
 class Grammar:
-    """Sequences of commands. `ipv6`: with services over IPv6. `schedulers`: those without a ring."""
+    """Sequences of commands. `ipv6`: with services over IPv6. `schedulers`: those without a ring. `protocols`: as
+    often as they stand there."""
 
-    def __init__(self, seed: int, *, ipv6: bool, schedulers: Sequence[str] = SCHEDULERS) -> None:
-        self._chance, self._ipv6, self._schedulers = random.Random(seed), ipv6, schedulers
+    def __init__(
+        self,
+        seed: int,
+        *,
+        ipv6: bool,
+        schedulers: Sequence[str] = SCHEDULERS,
+        protocols: Sequence[str] = PROTOCOLS,
+    ) -> None:
+        self._chance, self._ipv6 = random.Random(seed), ipv6
+        self._schedulers, self._protocols = schedulers, protocols
 
     def commands(self, count: int) -> Iterator[list[str]]:
         """So many that change something; behind some of them, lists."""
@@ -182,10 +192,11 @@ class Grammar:
                 *(["-6"] if self._ipv6 and mark == "4000000000" and chance.random() < 0.5 else []),
             ]
         vip = chance.choice(RING_VIPS if ring else VIPS + (VIPS6 if self._ipv6 else ()))
-        protocol = chance.choice(("tcp", "tcp", "udp"))
+        protocol = chance.choice(self._protocols)
         port = chance.choice(("80", "443", "21", "0", "53", "domain", "8080"))
         shown = f"[{vip}]:{port}" if ":" in vip else f"{vip}:{port}"
-        letter = f"-{protocol[0]}" if chance.random() < 0.8 else f"--{protocol}-service"
+        has_letter = chance.random() < 0.8 and protocol != "sctp"
+        letter = f"-{protocol[0]}" if has_letter else f"--{protocol}-service"
         return [letter, shown]
 
     def _options(self, service: list[str], ring: bool) -> list[str]:

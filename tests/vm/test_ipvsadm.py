@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
-from tests.support.ipvsadm_grammar import MARKS, MISTAKES, SCHEDULERS, Grammar
+from tests.support.ipvsadm_grammar import MARKS, MISTAKES, PROTOCOLS, SCHEDULERS, Grammar
 from xdpdirector.client import Client
 from xdpdirector.lab.host import run
 from xdpdirector.lvs import ipvsadm
@@ -35,6 +35,8 @@ REWORDED = ("-A -6 -f 1",)
 """What Debian 13's ipvsadm refuses in other words than Debian 12's."""
 SIZE = re.compile(r"\(size=\d+\)")
 EXPIRES = re.compile(r"(?<=TCP )\d\d:\d\d")
+WITH_DH = (*SCHEDULERS, "dh")
+"""Without twos, of which Debian's kernel has no module."""
 CONNECTIONS, WITHIN = 3, 60.0
 ROLES = {"master": ["master"], "backup": ["backup"], "both": ["master", "backup"]}
 DAEMON = ("--mcast-interface", "sync0", "--syncid", "5", "--mcast-port", "8849")
@@ -95,7 +97,7 @@ def ours(words: Sequence[str], client: Client, memory: Path) -> Said:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("kernel")
 def test_what_the_grammar_makes(seed: int, client: Client, tmp_path: Path) -> None:
-    grammar = Grammar(seed, ipv6=True, schedulers=(*SCHEDULERS, "dh", "twos"))
+    grammar = Grammar(seed, ipv6=True, schedulers=WITH_DH, protocols=(*PROTOCOLS, "sctp"))
     for words in grammar.commands(COMMANDS):
         plain = [word for word in words if word not in ("--stats", "--exact")]  # a fake counts
 

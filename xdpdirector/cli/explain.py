@@ -11,7 +11,7 @@ import typer
 from xdpdirector.cli import complete
 from xdpdirector.cli.context import Format, Output, target
 from xdpdirector.cli.render import Parts, answer, endpoint, state, table
-from xdpdirector.model.listener import Listener
+from xdpdirector.model.listener import WITH_PORTS, Listener
 
 ANY_PORT = 40000  # of a client that does not say
 
@@ -27,7 +27,10 @@ At = Annotated[
     ),
 ]
 Flags = Annotated[
-    str, typer.Option(help="TCP's, by their first letters: S opens a connection, A is of a running one.")
+    str,
+    typer.Option(
+        help="TCP's, by their first letters: S opens a connection, A is of a running one. SCTP has chunks for it."
+    ),
 ]
 Interface = Annotated[
     str | None,
@@ -56,7 +59,7 @@ def explain(
         "vip": str(at.address),
         "port": at.ports.first,
         "protocol": at.protocol,
-        "flags": flags.upper() if at.protocol == "tcp" else "",
+        "flags": flags.upper() if at.shows_connections else "",
         "interface": interface,
     }
     document = target(context).client().post("/v1/explain", body, timeout=None)
@@ -75,7 +78,7 @@ def _listener(text: str) -> Listener:
         listener = Listener.parse(text if "/" in text else f"{text}/tcp")
     except ValueError as error:
         raise typer.BadParameter(str(error)) from error
-    if listener.protocol in ("tcp", "udp") and not listener.is_exact:
+    if listener.protocol in WITH_PORTS and not listener.is_exact:
         raise typer.BadParameter(f"'{text}' has many ports: name one of them")
     return listener
 

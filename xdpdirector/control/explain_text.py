@@ -212,7 +212,11 @@ def _dropped(case: _Case, field: str) -> str:
     says = getattr(case.service, field, "drop")
     if says != "schedule":
         return _policy(field, "drop")
-    return f"{_policy(field, says)}, but a RST is never scheduled"
+    return f"{_policy(field, says)}, but {_refusal(case)} is never scheduled"
+
+
+def _refusal(case: _Case) -> str:
+    return "an ABORT" if case.question.protocol == "sctp" else "a RST"
 
 
 _WHY: dict[str, Callable[[_Case], str]] = {
@@ -240,14 +244,17 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "forward_fragment": lambda case: f"its packet's first fragment went to {case.target}",
     "forward_error": lambda case: f"it is an ICMP error about a connection that runs on {case.target}",
     "reject_empty": lambda case: f"{_nobody(case)}; {_policy('on_empty', 'reject')}",
-    "reject_down": lambda case: f"{_lost(case)}; {_policy('on_down', 'reject')}, so the client gets a RST",
+    "reject_down": lambda case: (
+        f"{_lost(case)}; {_policy('on_down', 'reject')}, so the client gets {_refusal(case)}"
+    ),
     "reject_unknown": lambda case: (
         f"it is of a running connection that nothing is known of; {_policy('on_unknown', 'reject')}, "
-        "so the client gets a RST"
+        f"so the client gets {_refusal(case)}"
     ),
     "drop_malformed_ip": lambda case: "the lengths in its IP header contradict the frame",
     "drop_malformed_tcp": lambda case: "its TCP header is cut short, or its offset is wrong",
     "drop_malformed_udp": lambda case: "its UDP header is cut short, or its length is wrong",
+    "drop_malformed_sctp": lambda case: "its SCTP header or its first chunk is cut short",
     "drop_extension_headers": lambda case: "it has more IPv6 extension headers than are followed",
     "drop_fragment": lambda case: "its packet's first fragment has not come, or was dropped",
     "drop_empty": lambda case: f"{_nobody(case)}; it is not to be answered",
@@ -255,7 +262,11 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "drop_unknown": lambda case: (
         f"it is of a running connection that nothing is known of; {_dropped(case, 'on_unknown')}"
     ),
-    "drop_reset": lambda case: "it would be answered with a RST, but is one itself (RFC 9293, 3.10.7.1)",
+    "drop_reset": lambda case: (
+        "it would be answered with an ABORT, but is one itself, or a HEARTBEAT (RFC 9260, 8.4)"
+        if case.question.protocol == "sctp"
+        else "it would be answered with a RST, but is one itself (RFC 9293, 3.10.7.1)"
+    ),
     "drop_answer": lambda case: "it would be answered, but so many were a moment ago",
     "drop_error": lambda case: (
         "it is an ICMP error about a connection that no record proves, and so many came a moment ago"

@@ -17,7 +17,6 @@ from xdpdirector.dataplane.conntrack_gc import idle_ticks
 from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import (
-    PROTOCOLS,
     Array,
     Tables,
     address_of,
@@ -25,6 +24,7 @@ from xdpdirector.dataplane.maps import (
 )
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model.connection_query import ConnectionQuery
+from xdpdirector.model.listener import PROTOCOLS
 from xdpdirector.model.status import ConnectionPage, ConnectionView
 
 Network: TypeAlias = IPv4Network | IPv6Network

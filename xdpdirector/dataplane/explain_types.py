@@ -10,26 +10,28 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from xdpdirector.model.fields import NUMBER, Frozen, HostAddress
-from xdpdirector.model.listener import Listener, Ports
+from xdpdirector.model.listener import PROTOCOLS, Listener, Ports
 
-_PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
 _FLAGS = "FSRPAU"  # from the lowest bit (RFC 9293, 3.1)
 _TTL = 64
 _WINDOW = 64240
 _DATA = bytes(12)
+_CHUNKS = {"R": 6, "F": 7, "A": 0, "S": 1}
+"""RFC 9260, 3.2: ABORT, SHUTDOWN, DATA, INIT; the first that the flags have."""
 
 Port = Annotated[int, Field(ge=1, le=65535), NUMBER]
 
 
 class Question(Frozen):
-    """`flags`: TCP flags by first letter: `S` opens a connection, `A` belongs to an established one.
+    """`flags`: TCP flags by first letter: `S` opens a connection, `A` belongs to an established one. An SCTP
+    packet has the chunk that does the same: INIT, DATA, for `F` SHUTDOWN, for `R` ABORT.
     `interface`: the ingress interface, by default the first with the program attached."""
 
     client: HostAddress
     client_port: Port
     vip: HostAddress
     port: Port
-    protocol: Literal["tcp", "udp", "esp", "ah", "gre", "sctp"] = "tcp"
+    protocol: Literal["tcp", "udp", "sctp", "esp", "ah", "gre"] = "tcp"
     flags: Annotated[str, Field(pattern=r"^[FSRPAU]*$", max_length=6)] = "S"
     interface: str | None = None
 
@@ -84,13 +86,13 @@ def frame_of(question: Question, source: bytes, destination: bytes) -> bytes:
 
 def _ipv4(question: Question, length: int) -> bytes:
     addresses = question.client.packed + question.vip.packed
-    protocol = _PROTOCOLS[question.protocol]
+    protocol = PROTOCOLS[question.protocol]
     return struct.pack(">BBHHHBBH", 0x45, 0, 20 + length, 0, 0, _TTL, protocol, 0) + addresses
 
 
 def _ipv6(question: Question, length: int) -> bytes:
     addresses = question.client.packed + question.vip.packed
-    return struct.pack(">IHBB", 6 << 28, length, _PROTOCOLS[question.protocol], _TTL) + addresses
+    return struct.pack(">IHBB", 6 << 28, length, PROTOCOLS[question.protocol], _TTL) + addresses
 
 
 def _transport(question: Question) -> bytes:
@@ -100,6 +102,15 @@ def _transport(question: Question) -> bytes:
         return ports + struct.pack(
             ">IIBBHHH", 1, 1 if "A" in question.flags else 0, 5 << 4, flags, _WINDOW, 0, 0
         )
+    if question.protocol == "sctp":
+        return ports + bytes(8) + struct.pack(">BBH", _chunk(question.flags), 0, 4 + len(_DATA)) + _DATA
     if question.protocol == "udp":
         return ports + struct.pack(">HH", 8 + len(_DATA), 0) + _DATA
     return _DATA
+
+
+def _chunk(flags: str) -> int:
+    """An INIT ACK for `SA`."""
+    if set("SA") <= set(flags) and not set("RF") & set(flags):
+        return 2
+    return next((chunk for letter, chunk in _CHUNKS.items() if letter in flags), _CHUNKS["A"])

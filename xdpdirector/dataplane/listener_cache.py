@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xdpdirector.dataplane.maps import PROTOCOLS, Entry, Tables
+from xdpdirector.dataplane.maps import Entry, Tables
+from xdpdirector.model.listener import PROTOCOLS
 
 _FACTOR = 0x9E3779B97F4A7C15  # LISTENER_CACHE_FACTOR
 _KINDS = {PROTOCOLS["tcp"]: 0, PROTOCOLS["udp"]: 1}

@@ -27,11 +27,10 @@ from xdpdirector import libbpf
 from xdpdirector.dataplane import percpu
 from xdpdirector.errors import DataplaneError
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.model.listener import WITHOUT_PORTS, Address, Listener, Ports
+from xdpdirector.model.listener import PROTOCOLS, Address, Listener, Ports
 
 Array: TypeAlias = npt.NDArray[Any]
 
-PROTOCOLS = {"tcp": 6, "udp": 17, **WITHOUT_PORTS}
 _SCALARS = {
     "u8": "u1",
     "u16": "u2",

@@ -144,8 +144,8 @@ class ServicePlan:
     @property
     def flux_seconds(self) -> float:
         """Time after which every live flow has had a packet."""
-        tcp = any(listener.protocol == "tcp" for listener in self.listeners)
-        others = any(listener.protocol != "tcp" for listener in self.listeners)
+        tcp = any(listener.shows_connections for listener in self.listeners)
+        others = any(not listener.shows_connections for listener in self.listeners)
         return max(
             max(self.timeouts.tcp, self.timeouts.tcpfin) if tcp else 0.0, self.timeouts.udp if others else 0.0
         )

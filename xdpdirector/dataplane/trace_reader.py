@@ -17,7 +17,6 @@ from xdpdirector import libbpf
 from xdpdirector.dataplane.ids import Indices
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import (
-    PROTOCOLS,
     Tables,
     address_of,
     address_words,
@@ -25,6 +24,7 @@ from xdpdirector.dataplane.maps import (
 )
 from xdpdirector.dataplane.service_plan import NO_BACKEND
 from xdpdirector.dataplane.trace_types import Decision, Selection
+from xdpdirector.model.listener import PROTOCOLS
 
 WINDOW = 32  # jiffies: WINDOW_SHIFT in bpf/trace.h
 _FIRST = np.uint32(0).tobytes()

@@ -195,8 +195,6 @@ def refuse_elsewhere(command: Command) -> None:
             f"{what} is not what this director does: it forwards by direct routing only (-g), and the server needs "
             "the virtual address on its loopback"
         )
-    if command.protocol == "sctp" and command.port and command.name.startswith(("add", "edit")):
-        raise refused("SCTP is directed by address only here: use port 0, with -p")
     if command.odd_mask and command.persistent:
         raise refused(f"the netmask {command.odd_mask} is not a prefix: persistence is by prefix here")
     if command.persistent and command.one_packet:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 from xdpdirector.lvs.virtual import ANY4, ANY6, Destination, Virtual, VirtualKey
 from xdpdirector.model.durations import parse_duration
-from xdpdirector.model.listener import ANY_PORT, Address, Listener
+from xdpdirector.model.listener import ANY_PORT, WITH_PORTS, Address, Listener
 
 Document = Mapping[str, Any]
 SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "mh", "fo", "ovf", "dh", "twos")
@@ -86,7 +86,7 @@ def keys_of(document: Document, marks: Marks) -> Keys:
 
 
 def _key(listener: Listener) -> VirtualKey | None:
-    if listener.ports == ANY_PORT and listener.protocol in ("tcp", "udp", "sctp"):
+    if listener.ports == ANY_PORT and listener.protocol in WITH_PORTS:
         return VirtualKey(0, listener.protocol, listener.address, 0)
     if listener.is_exact:
         return VirtualKey(0, listener.protocol, listener.address, listener.ports.first)

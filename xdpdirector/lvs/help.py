@@ -24,6 +24,7 @@ Usage:
 
 SERVICE is one of
   -t, --tcp-service HOST:PORT     -u, --udp-service HOST:PORT
+  --sctp-service HOST:PORT
   -f, --fwmark-service MARK [-6]  what MARK stands for is in the configuration file: lvs.fwmarks
 
 Commands, long and short:
@@ -46,5 +47,5 @@ Options, long and short:
                     what is shown, and how
 
 Not here, and refused: --masquerading -m, --ipip -i and the options of tunnels, --start-daemon, --stop-daemon,
---pe, SCTP with a port.
+--pe.
 """

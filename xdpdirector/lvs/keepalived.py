@@ -363,8 +363,6 @@ def _keys(words: list[str], protocol: str, family: str) -> list[VirtualKey]:
     if protocol not in ("tcp", "udp", "sctp"):
         raise ValueError(f"the protocol {protocol}")
     port = int(words[1]) if len(words) > 1 else 0
-    if protocol == "sctp" and port:
-        raise ValueError("SCTP is directed by address only")
     first, dash, last = words[0].partition("-")
     start = ip_address(first)
     if not dash:

@@ -20,6 +20,8 @@ STATES = {
     "udp": ("UDP", "udp"),
 }
 """By the API's state: what IPVS calls it, and the time-out that it has."""
+SCTP_STATES = {"syn": "INIT1", "fin": "SHUTDOWN_RECEIVED", "closed": "CLOSED"}
+"""Those that IPVS calls otherwise of SCTP, of which it, too, sees the client's half."""
 Base = Callable[[str, str], Counters]
 """What the counters of a service (backend ``) or a backend showed when they were zeroed."""
 
@@ -117,6 +119,8 @@ def connections(items: Sequence[Document], services: Mapping[str, Document]) -> 
         if service is None or backend is None:
             continue
         state, timeout = STATES.get(item["state"], (item["state"].upper(), "tcp"))
+        if item["protocol"] == "sctp":
+            state = SCTP_STATES.get(item["state"], state)
         lasts = documents.seconds(service["timeouts"][timeout])
         key = VirtualKey(0, item["protocol"], ip_address(item["vip"]), item["port"])
         yield Connection(

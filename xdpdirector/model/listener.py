@@ -23,8 +23,10 @@ class Ports(NamedTuple):
 
 
 ANY_PORT = Ports(0, 65535)
-WITH_PORTS = ("tcp", "udp")
-WITHOUT_PORTS = {"esp": 50, "ah": 51, "gre": 47, "sctp": 132}
+WITH_PORTS = {"tcp": 6, "udp": 17, "sctp": 132}
+WITHOUT_PORTS = {"esp": 50, "ah": 51, "gre": 47}
+PROTOCOLS = {**WITH_PORTS, **WITHOUT_PORTS}
+"""IP protocol numbers."""
 LISTENER = (
     r"([0-9.]+|\[[0-9A-Fa-f:.]+\])"
     rf":((\*|[0-9]+(-[0-9]+)?)/({'|'.join(WITH_PORTS)})|\*/({'|'.join(WITHOUT_PORTS)}))"
@@ -35,7 +37,7 @@ LISTENER = (
 class Listener:
     """Address, ports and protocol, written `192.0.2.10:80/tcp`, `[2001:db8::10]:8000-8099/udp`, `192.0.2.10:*/tcp`.
 
-    Protocols other than TCP and UDP have no ports: `192.0.2.10:*/gre`. A value: hashable, ordered.
+    Protocols other than TCP, UDP and SCTP have no ports: `192.0.2.10:*/gre`. A value: hashable, ordered.
     """
 
     __slots__ = ("address", "ports", "protocol")
@@ -56,8 +58,8 @@ class Listener:
                 "for example 192.0.2.10:80/tcp or [2001:db8::10]:53/udp"
             )
         protocol = match["protocol"]
-        if protocol not in WITH_PORTS and protocol not in WITHOUT_PORTS:
-            known = ", ".join((*WITH_PORTS, *WITHOUT_PORTS))
+        if protocol not in PROTOCOLS:
+            known = ", ".join(PROTOCOLS)
             raise ValueError(f"'{protocol}' in listener '{text}' is not a protocol: use one of {known}")
         ports = _parse_ports(match["ports"], str(text))
         if protocol in WITHOUT_PORTS and ports != ANY_PORT:
@@ -74,8 +76,13 @@ class Listener:
 
     @property
     def is_exact(self) -> bool:
-        """One port of TCP or UDP."""
+        """One port of TCP, UDP or SCTP."""
         return self.ports.first == self.ports.last
+
+    @property
+    def shows_connections(self) -> bool:
+        """Whether its packets tell that they open or end a connection."""
+        return self.protocol in ("tcp", "sctp")
 
     def overlaps(self, other: Listener) -> bool:
         """Whether a packet can be for both, and neither is inside the other: then nobody could say whose it is."""

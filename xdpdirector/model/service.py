@@ -252,8 +252,8 @@ class ServiceSpec(Frozen):
     @property
     def _shows_new(self) -> bool:
         """Whether some packet of some listener tells that it opens a connection."""
-        tcp = any(listener.protocol == "tcp" for listener in self.listeners)
-        return tcp or not self.scheduler.is_ring or bool(self.persistence) or self.one_packet
+        shows = any(listener.shows_connections for listener in self.listeners)
+        return shows or not self.scheduler.is_ring or bool(self.persistence) or self.one_packet
 
     @property
     def vips(self) -> tuple[Address, ...]:

@@ -14,11 +14,32 @@ _TAGS = (b"\x81\x00", b"\x88\xa8")
 _EXTENSIONS = frozenset({0, 43, 60})  # hop-by-hop, routing, destination options (RFC 8200, 4.1)
 _FRAGMENT = 44
 _MOST_EXTENSIONS = 8
-_TCP, _UDP = 6, 17
+_TCP, _UDP, _SCTP = 6, 17, 132
 _ICMP = (1, 58)
 _PROTOCOLS = {1: "icmp", 6: "tcp", 17: "udp", 47: "gre", 50: "esp", 51: "ah", 58: "icmp6", 132: "sctp"}
-_READ = {_TCP: 20, _UDP: 8, 1: 8 + 20 + 8, 58: 8 + 40 + 8}  # an ICMP error quotes a packet
+_READ = {
+    _TCP: 20,
+    _UDP: 8,
+    _SCTP: 12 + 4 + 4,
+    1: 8 + 20 + 8,
+    58: 8 + 40 + 8,
+}  # an ICMP error quotes a packet
 _FLAGS = "FSRPAU"  # from the lowest bit on (RFC 9293, 3.1)
+_CHUNKS = {
+    0: "DATA",
+    1: "INIT",
+    2: "INIT_ACK",
+    3: "SACK",
+    4: "HEARTBEAT",
+    5: "HEARTBEAT_ACK",
+    6: "ABORT",
+    7: "SHUTDOWN",
+    8: "SHUTDOWN_ACK",
+    9: "ERROR",
+    10: "COOKIE_ECHO",
+    11: "COOKIE_ACK",
+    14: "SHUTDOWN_COMPLETE",
+}  # RFC 9260, 3.2
 _ETHERTYPES = {b"\x08\x06": "arp", b"\x88\xcc": "lldp"}
 
 
@@ -74,14 +95,14 @@ def _behind_extensions(frame: bytes, protocol: int, at: int) -> tuple[int, int |
 def flow_of(frame: bytes) -> Flow | None:
     """What the packets of one connection have in common; None without ports."""
     headers = headers_of(frame)
-    if headers is None or headers.transport is None or headers.protocol not in (_TCP, _UDP):
+    if headers is None or headers.transport is None or headers.protocol not in (_TCP, _UDP, _SCTP):
         return None
     ports = frame[headers.transport : headers.transport + 4]
     return (headers.source, headers.destination, headers.protocol, ports) if len(ports) == 4 else None
 
 
 def described(frame: bytes) -> str:
-    """In a line: who to whom, and TCP's flags; as `198.51.100.7:40000 > 192.0.2.10:80/tcp S`."""
+    """In a line: who to whom, TCP's flags, SCTP's first chunk; as `198.51.100.7:40000 > 192.0.2.10:80/tcp S`."""
     headers = headers_of(frame)
     if headers is None:
         kind = frame[12:14]
@@ -91,7 +112,7 @@ def described(frame: bytes) -> str:
     if headers.transport is None:
         return f"{client} > {vip}/{name} fragment"
     segment = frame[headers.transport : headers.transport + 14]
-    if headers.protocol not in (_TCP, _UDP) or len(segment) < 4:
+    if headers.protocol not in (_TCP, _UDP, _SCTP) or len(segment) < 4:
         return f"{client} > {vip}/{name}{_kind(headers.protocol, segment)}"
     ports = int.from_bytes(segment[:2], "big"), int.from_bytes(segment[2:4], "big")
     return f"{_at(client, ports[0])} > {_at(vip, ports[1])}/{name}{_flags(headers.protocol, segment)}"
@@ -103,6 +124,8 @@ def _at(address: object, port: int) -> str:
 
 
 def _flags(protocol: int, segment: bytes) -> str:
+    if protocol == _SCTP and len(segment) > 12:
+        return f" {_CHUNKS.get(segment[12], segment[12])}"
     if protocol != _TCP or len(segment) < 14:
         return ""
     return " " + ("".join(name for bit, name in enumerate(_FLAGS) if segment[13] >> bit & 1) or "-")
@@ -142,7 +165,18 @@ def shortened(head: bytes, by: int) -> bytes:
     _subtract(frame, headers.network + (2 if is_ipv4 else 4), by)
     if headers.transport is not None and headers.protocol == _UDP:
         _subtract(frame, headers.transport + 4, by)
+    elif headers.transport is not None and headers.protocol == _SCTP:
+        _fit_chunk(frame, headers)
     return bytes(frame)
+
+
+def _fit_chunk(frame: bytearray, headers: Headers) -> None:
+    """The first chunk ends where the packet does."""
+    assert headers.transport is not None
+    is_ipv4, chunk = len(headers.source) == 4, headers.transport + 12
+    at = headers.network + (2 if is_ipv4 else 4)
+    end = headers.network + (0 if is_ipv4 else _IPV6) + int.from_bytes(frame[at : at + 2], "big")
+    _subtract(frame, chunk + 2, max(0, chunk + int.from_bytes(frame[chunk + 2 : chunk + 4], "big") - end))
 
 
 def _subtract(frame: bytearray, at: int, by: int) -> None:

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the director answers itself, to the byte: a RST (RFC 9293, 3.10.7.1) and an ICMP port unreachable (RFC 792,
-RFC 4443, 3.1). The link's tags stay, its addresses change places.
+"""What the director answers itself, to the byte: a RST (RFC 9293, 3.10.7.1), an ABORT (RFC 9260, 8.4), an ICMP port
+unreachable (RFC 792, RFC 4443, 3.1). The link's tags stay, its addresses change places.
 """
 
 from __future__ import annotations
@@ -8,11 +8,19 @@ from __future__ import annotations
 from struct import pack, unpack, unpack_from
 
 from tests.packets.reference.frame import (
+    ABORT,
     ACK,
+    COOKIE_ACK,
     FIN,
+    HEARTBEAT,
+    HEARTBEAT_ACK,
     ICMP,
     ICMPV6,
+    INIT,
     RST,
+    SCTP,
+    SHUTDOWN_ACK,
+    SHUTDOWN_COMPLETE,
     SYN,
     TCP,
     Packet,
@@ -81,6 +89,31 @@ def reset(frame: bytes, packet: Packet) -> bytes | None:
     if packet.is_ipv6:
         return _link(frame, packet) + _ipv6(packet, TCP, segment)
     return _link(frame, packet) + _ipv4(packet, TCP, DONT_FRAGMENT, segment)
+
+
+def abort(frame: bytes, packet: Packet) -> bytes | None:
+    """None for what is never answered; of a HEARTBEAT that is our own rule."""
+    quiet = (ABORT, SHUTDOWN_COMPLETE, COOKIE_ACK, HEARTBEAT, HEARTBEAT_ACK)
+    if packet.chunk in quiet or (packet.chunk == INIT and len(frame) < packet.at + 20):
+        return None
+    is_init = packet.chunk == INIT
+    tag = frame[packet.at + 16 : packet.at + 20] if is_init else frame[packet.at + 4 : packet.at + 8]
+    kind = SHUTDOWN_COMPLETE if packet.chunk == SHUTDOWN_ACK else ABORT
+    head, chunk = pack("!HH", packet.port, packet.client_port) + tag, pack("!BBH", kind, not is_init, 4)
+    answer = head + crc32c(head + bytes(4) + chunk).to_bytes(4, "little") + chunk
+    if packet.is_ipv6:
+        return _link(frame, packet) + _ipv6(packet, SCTP, answer)
+    return _link(frame, packet) + _ipv4(packet, SCTP, DONT_FRAGMENT, answer)
+
+
+def crc32c(data: bytes) -> int:
+    """RFC 9260, appendix A: a division of polynomials, each octet's lowest bit first."""
+    rest = 0xFFFFFFFF
+    for octet in data:
+        for place in range(8):
+            carry = (rest >> 31) ^ (octet >> place & 1)
+            rest = (rest << 1 & 0xFFFFFFFF) ^ (0x1EDC6F41 if carry else 0)
+    return int(f"{rest ^ 0xFFFFFFFF:032b}"[::-1], 2)
 
 
 def unreachable(frame: bytes, packet: Packet) -> bytes:

@@ -14,8 +14,10 @@ from typing import NamedTuple
 from tests.packets.reference import answers
 from tests.packets.reference.frame import (
     ACK,
+    COOKIE_ECHO,
     FIN,
     RST,
+    SCTP,
     TCP,
     UDP,
     Flow,
@@ -292,7 +294,7 @@ class Director:
         if packet.protocol == UDP and service.plan.one_packet:
             return self._forward(frame, packet, backend, "forward_unrecorded", is_new=True)
         self._remember(packet, backend)
-        if slot and slot.in_flux and slot.before and packet.opens:
+        if slot and slot.in_flux and slot.before and packet.opens and packet.protocol == TCP:
             self._records[packet.flow].opening = packet.number
         is_new = not packet.is_midstream or (packet.accepts and kept)
         reason = "forward_new" if is_new else "forward_reopened"
@@ -328,7 +330,8 @@ class Director:
         before = slot.before if slot and slot.in_flux else None
         if record.stage == "syn" and before and before is not record.backend and before.serves_at(packet.vip):
             if packet.opens:
-                record.later.add(packet.number)
+                if packet.protocol == TCP:
+                    record.later.add(packet.number)
             elif not _follows(packet, record):
                 _add_load(record, -1)
                 record.backend, record.stage, record.is_pending = before, _first_stage(packet), True
@@ -370,7 +373,7 @@ class Director:
         return Fate(TX if hop.ifindex == self._ingress else REDIRECT, reason, out)
 
     def _nobody(self, frame: bytes, packet: Packet, service: Service) -> Fate:
-        if packet.protocol in (TCP, UDP) and service.plan.on_empty == "reject":
+        if packet.protocol in (TCP, UDP, SCTP) and service.plan.on_empty == "reject":
             return self._reject(frame, packet, "reject_empty")
         return Fate(DROP, "drop_empty", frame)
 
@@ -379,7 +382,7 @@ class Director:
             return Fate(DROP, "drop_unanswerable", frame)
         if packet.protocol == UDP:
             return Fate(TX, reason, answers.unreachable(frame, packet), may_be_silent=True)
-        out = answers.reset(frame, packet)
+        out = answers.abort(frame, packet) if packet.protocol == SCTP else answers.reset(frame, packet)
         return Fate(TX, reason, out) if out else Fate(DROP, "drop_reset", frame)
 
 
@@ -410,7 +413,9 @@ def _add_load(record: Record, by: int) -> None:
 
 def _follows(packet: Packet, record: Record) -> bool:
     """Whether a packet goes on from the SYN that opened the record, by what a client may have sent with it; or is
-    the next behind a later one."""
+    the next behind a later one. Of SCTP the COOKIE ECHO does: it is the answer to an answer."""
+    if packet.protocol == SCTP:
+        return packet.chunk == COOKIE_ECHO
     opening, before = record.opening, (packet.number - 1) % (1 << 32)
     return (opening is not None and (before - opening) % (1 << 32) < 1 << 16) or before in record.later
 

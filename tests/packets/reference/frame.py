@@ -10,8 +10,19 @@ from enum import Enum
 from struct import unpack_from
 from typing import NamedTuple
 
-TCP, UDP, ICMP, ICMPV6 = 6, 17, 1, 58
+TCP, UDP, SCTP, ICMP, ICMPV6 = 6, 17, 132, 1, 58
 FIN, SYN, RST, ACK = 1, 2, 4, 16
+DATA, INIT, INIT_ACK, HEARTBEAT, HEARTBEAT_ACK, ABORT = 0, 1, 2, 4, 5, 6
+SHUTDOWN, SHUTDOWN_ACK, COOKIE_ECHO, COOKIE_ACK, SHUTDOWN_COMPLETE, I_DATA = 7, 8, 10, 11, 14, 64
+"""SCTP's chunks (RFC 9260, 3.2; RFC 8260)."""
+SHOWS = {
+    **dict.fromkeys((HEARTBEAT, HEARTBEAT_ACK), 0),
+    **dict.fromkeys((SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE), FIN | ACK),
+    INIT: SYN,
+    INIT_ACK: SYN | ACK,
+    ABORT: RST,
+}
+"""What they say of an association, as TCP's flags; others belong to one that runs."""
 TAGS = (0x8100, 0x88A8)
 MOST_TAGS = 2
 HOP_BY_HOP, ROUTING, FRAGMENT, DESTINATION = 0, 43, 44, 60
@@ -60,7 +71,9 @@ class Packet:
     number: int = 0
     """Of TCP: the sequence number."""
     has_data: bool = False
-    """Of TCP: behind its header."""
+    """Of TCP: behind its header. Of SCTP: in its first chunk, which may be the COOKIE ECHO before it."""
+    chunk: int | None = None
+    """Of SCTP: the type of the first."""
     fault: str | None = None
     plain_port: int | None = None
     """Of TCP and UDP right behind an IP header without options, in no fragment: what is looked at first."""
@@ -71,17 +84,17 @@ class Packet:
 
     @property
     def opens(self) -> bool:
-        """A SYN alone opens a connection; PSH, URG and the ECN bits say nothing about that."""
-        return self.protocol == TCP and self.flags & (FIN | SYN | RST | ACK) == SYN
+        """A SYN alone opens a connection; PSH, URG and the ECN bits say nothing about that. So does an INIT."""
+        return self.protocol in (TCP, SCTP) and self.flags & (FIN | SYN | RST | ACK) == SYN
 
     @property
     def accepts(self) -> bool:
-        """Answers a SYN of the other side."""
-        return self.protocol == TCP and self.flags & (SYN | ACK | RST) == SYN | ACK
+        """Answers a SYN or an INIT of the other side."""
+        return self.protocol in (TCP, SCTP) and self.flags & (SYN | ACK | RST) == SYN | ACK
 
     @property
     def is_midstream(self) -> bool:
-        return self.protocol == TCP and not self.opens
+        return self.protocol in (TCP, SCTP) and not self.opens
 
     @property
     def whole(self) -> tuple[bytes, ...]:
@@ -199,6 +212,16 @@ def _transport(frame: bytes, packet: Packet) -> None:
         packet.client_port, packet.port, length = unpack_from("!HHH", frame, packet.at)
         if length < 8 or (packet.piece is Piece.WHOLE and length > packet.room):
             packet.fault = "drop_malformed_udp"
+    elif packet.protocol == SCTP:
+        if packet.room < 16:
+            packet.fault = "drop_malformed_sctp"
+            return
+        packet.client_port, packet.port = unpack_from("!HH", frame, packet.at)
+        packet.chunk, length = unpack_from("!BxH", frame, packet.at + 12)
+        packet.flags = SHOWS.get(packet.chunk, ACK)
+        packet.has_data = packet.chunk in (DATA, I_DATA, COOKIE_ECHO)
+        if length < 4 or (packet.piece is Piece.WHOLE and length > packet.room - 12):
+            packet.fault = "drop_malformed_sctp"
 
 
 def is_icmp(packet: Packet) -> bool:
@@ -208,8 +231,8 @@ def is_icmp(packet: Packet) -> bool:
 def quoted_flow(frame: bytes, packet: Packet) -> Flow | None:
     """Which flow an ICMP error speaks of. It quotes a packet to the client, from the VIP that the error is for.
 
-    None for what is no error, and for quotes cut too short, or of a TCP or UDP fragment that has no ports. Other
-    protocols have no ports at all.
+    None for what is no error, and for quotes cut too short, or of a fragment of TCP, UDP or SCTP that has no ports.
+    Other protocols have no ports at all.
     """
     message = frame[packet.at : packet.at + packet.room]
     if len(message) < 8 or message[0] not in (ERRORS6 if packet.is_ipv6 else ERRORS4):
@@ -221,7 +244,7 @@ def quoted_flow(frame: bytes, packet: Packet) -> Flow | None:
     source, destination, protocol, header, is_later = found
     if source != packet.vip or len(quote) < header:
         return None
-    if protocol not in (TCP, UDP):
+    if protocol not in (TCP, UDP, SCTP):
         return Flow(destination, source, 0, 0, protocol)
     if is_later or len(quote) < header + 4:
         return None

@@ -19,6 +19,7 @@ from tests.packets.reference.frame import (
     ICMPV6,
     ROUTING,
     RST,
+    SCTP,
     SYN,
     TCP,
     UDP,
@@ -27,6 +28,7 @@ from tests.packets.reference.frame import (
 
 PSH = 8
 STAGES = (SYN, SYN, SYN, ACK, ACK, ACK | PSH, FIN | ACK, RST, RST | ACK, SYN | ACK, FIN, 0, SYN | 0xC0)
+CHUNKS = (1, 1, 1, 10, 0, 0, 0, 3, 4, 5, 2, 6, 7, 8, 9, 11, 14, 64)
 OTHERS = (ICMP, ICMPV6, 2, 47, 50, 51, 59, 132, 255)
 LAYERS = (DESTINATION, DESTINATION, HOP_BY_HOP, ROUTING, FRAGMENT)
 NO_HOSTS = tuple(bytes(a) for a in ((0, 0, 0, 0), (127, 0, 0, 1), (224, 0, 0, 1), (240, 0, 0, 1), (255,) * 4))
@@ -170,6 +172,8 @@ class Grammar:
             return protocol, self._tcp(sport, port)
         if protocol == UDP:
             return protocol, self._udp(sport, port)
+        if protocol == SCTP and not self._odd(0.2):
+            return protocol, self._sctp(sport, port)
         if protocol in (ICMP, ICMPV6):
             return protocol, self._icmp(is_ipv6, vip, client)
         return protocol, self._data()
@@ -198,6 +202,15 @@ class Grammar:
         if self._odd(0.5):
             length = random.choice((length + 1, length - 1, 7, 0, 8, random.randrange(1 << 16)))
         return pack("!HHHH", sport, port, length & 0xFFFF, random.getrandbits(16)) + data
+
+    def _sctp(self, sport: int, port: int) -> bytes:
+        random, data = self._random, self._data()
+        chunk = random.randrange(256) if self._odd(0.3) else random.choice(CHUNKS)
+        length = 4 + len(data)
+        if self._odd(0.3):
+            length = random.choice((0, 3, 4, length + 1, random.randrange(1 << 16)))
+        tag = 0 if chunk == 1 else random.getrandbits(32)
+        return pack("!HHIIBBH", sport, port, tag, 7, chunk, random.randrange(8), length & 0xFFFF) + data
 
     def _icmp(self, is_ipv6: bool, vip: bytes, client: bytes) -> bytes:
         """An error that quotes a backend's answer, as a rule."""

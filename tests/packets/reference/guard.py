@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection
 from ipaddress import ip_address
 
-from tests.packets.reference.frame import TCP, UDP, Packet
+from tests.packets.reference.frame import SCTP, TCP, UDP, Packet
 from tests.packets.reference.state import Service
 from xdpdirector.model.guard import Prefix
 
@@ -65,10 +65,10 @@ def _prefix(address: bytes, bits: int) -> bytes:
 
 
 def _opens(packet: Packet, service: Service) -> bool:
-    """TCP that is scheduled gets a connection, even if it opens none. Of a ring nobody knows which datagram is a
-    flow's first, unless clients are remembered, or each one is."""
+    """TCP or SCTP that is scheduled gets a connection, even if it opens none. Of a ring nobody knows which
+    datagram is a flow's first, unless clients are remembered, or each one is."""
     plan = service.plan
-    if packet.protocol == TCP:
+    if packet.protocol in (TCP, SCTP):
         return True
     if packet.protocol == UDP and plan.one_packet:
         return True

@@ -54,6 +54,7 @@ VIRTUAL: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("maglev", "lb_algo mh\nmh-port\nmh-fallback", {"scheduler": "mh", "hash": "flow"}, []),
     ("source-hash", "lb_algo sh", {"scheduler": "sh", "hash": "address"}, []),
     ("flag", "flag-1", {}, ["flag-1"]),
+    ("sctp", "protocol SCTP", {"listeners": [f"{VIP}:80/sctp"]}, []),
     ("udp", "protocol UDP\nops", {"listeners": [f"{VIP}:80/udp"], "one_packet": True}, []),
     ("nat", "lb_kind NAT", {}, ["lb_kind"]),
     ("tunnel", "lb_kind TUN", {}, ["lb_kind"]),

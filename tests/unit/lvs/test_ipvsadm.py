@@ -17,7 +17,7 @@ from tests.support.fake_director import FakeDirector
 from xdpdirector.cli import main as command_line
 from xdpdirector.cli.ipvsadm import Order, plain_order
 from xdpdirector.client import Client
-from xdpdirector.lvs import ipvsadm
+from xdpdirector.lvs import ipvsadm, observed
 from xdpdirector.lvs.listing import sync_daemon
 from xdpdirector.lvs.own import mtu_of, own_address
 from xdpdirector.lvs.virtual import Counters
@@ -109,6 +109,7 @@ def services(server: ApiServer) -> Callable[[], dict[str, Any]]:
         (f"-A -t {VIP}:80 -s mh", "tcp-192.0.2.10-80", {"scheduler": "mh", "hash": "address"}),
         (f"-A -t {VIP}:80 -s mh -b mh-port", "tcp-192.0.2.10-80", {"scheduler": "mh", "hash": "flow"}),
         (f"-A --sctp-service {VIP}:0 -p", "sctp-192.0.2.10-any", {"listeners": [f"{VIP}:*/sctp"]}),
+        (f"-A --sctp-service {VIP}:3868", "sctp-192.0.2.10-3868", {"listeners": [f"{VIP}:3868/sctp"]}),
     ],
 )
 def test_a_virtual_service_becomes_a_service(
@@ -234,7 +235,6 @@ def test_a_usage_error_ends_the_file(run: Run, services: Callable[[], dict[str, 
         (f"-e -t {VIP}:80 -r {WEB1} -i --tun-type gre", 2, "tunneling is not what this director does"),
         ("--start-daemon master", 2, "set it there, and restart xdpdirector"),
         ("--stop-daemon backup", 2, "says in lvs.sync, and not by a command"),
-        (f"-A --sctp-service {VIP}:3868", 2, "SCTP is directed by address only here"),
         (f"-A -t {VIP}:81 -p -M 255.0.255.0", 2, "the netmask 255.0.255.0 is not a prefix"),
         (f"-A -u {VIP}:81 -p -o", 2, "one-packet scheduling remembers nothing"),
         ("-A -f 9", 2, "firewall mark 9 stands for no IPv4 listener here"),
@@ -260,6 +260,21 @@ def test_differences_are_refused_and_nothing_is_done(
     assert (done.status, done.out) == (status, "")
     assert said in done.err
     assert services() == before
+
+
+def test_connections_of_sctp_have_its_states() -> None:
+    backends = [{"name": "hss1", "address": WEB1}]
+    timeouts = {"syn": "60s", "tcp": "900s", "tcpfin": "120s", "udp": "300s"}
+    service = {"name": "hss", "listeners": [f"{VIP}:3868/sctp"], "backends": backends, "timeouts": timeouts}
+    item = {"service": "hss", "backend": "hss1", "client": "198.51.100.7", "client_port": 40000, "vip": VIP,
+            "port": 3868, "protocol": "sctp", "idle": 0.0}  # fmt: skip
+    items = [item | {"state": state} for state in ("syn", "established", "fin", "closed")]
+
+    found = observed.connections(items, {"hss": service})
+
+    assert [(each.state, each.expires) for each in found] == [
+        ("INIT1", 60), ("ESTABLISHED", 900), ("SHUTDOWN_RECEIVED", 120), ("CLOSED", 120),
+    ]  # fmt: skip
 
 
 def synced(director: FakeDirector, spec: LvsSyncSpec, **parts: Any) -> None:

@@ -160,6 +160,7 @@ def test_more_prefixes_than_there_is_room_for() -> None:
     [
         ({"listeners": ["192.0.2.10:53/udp"], "scheduler": "mh"}, False),
         ({"listeners": ["192.0.2.10:*/gre"], "scheduler": "sh"}, False),
+        ({"listeners": ["192.0.2.10:3868/sctp"], "scheduler": "sh"}, True),
         ({"listeners": ["192.0.2.10:53/udp", "192.0.2.10:53/tcp"], "scheduler": "mh"}, True),
         ({"listeners": ["192.0.2.10:53/udp"], "scheduler": "mh", "one_packet": True}, True),
         ({"listeners": ["192.0.2.10:53/udp"], "scheduler": "mh", "persistence": {}}, True),

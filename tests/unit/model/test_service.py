@@ -66,7 +66,17 @@ def test_durations_have_bounds(interval: str) -> None:
         TcpCheck.model_validate({"type": "tcp", "interval": interval, "timeout": interval})
 
 
-@pytest.mark.parametrize("text", [HTTP, f"[{VIP6}]:53/udp", "192.0.2.10:1/udp", "192.0.2.10:65535/tcp"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        HTTP,
+        f"[{VIP6}]:53/udp",
+        f"{VIP}:1/udp",
+        f"{VIP}:65535/tcp",
+        f"{VIP}:3868/sctp",
+        f"{VIP}:2905-2910/sctp",
+    ],
+)
 def test_listeners(text: str) -> None:
     assert str(Listener.parse(text)) == text
 

@@ -8,6 +8,7 @@ import pytest
 from scapy.layers.inet import ICMP, IP, TCP, UDP
 from scapy.layers.inet6 import ICMPv6PacketTooBig, IPv6, IPv6ExtHdrDestOpt, IPv6ExtHdrFragment
 from scapy.layers.l2 import ARP, Dot1AD, Dot1Q, Ether
+from scapy.layers.sctp import SCTP, SCTPChunkData, SCTPChunkInit
 from scapy.packet import Packet, Raw
 
 from xdpdirector.replay.batch import ROOM, Batch, runnable
@@ -19,6 +20,8 @@ ETHER = Ether(src="02:00:00:00:00:99", dst="02:00:00:00:00:01")
 TO_VIP, TO_VIP6 = IP(src=CLIENT, dst=VIP), IPv6(src=CLIENT6, dst=VIP6)
 SYN = TCP(sport=40000, dport=80, flags="S")
 DATAGRAM = UDP(sport=40000, dport=53)
+INIT = SCTP(sport=40000, dport=3868) / SCTPChunkInit()
+CHUNK = SCTP(sport=40000, dport=3868) / SCTPChunkData(data=bytes(20))
 NULL = TCP(sport=1, dport=80, flags=0)
 OPTIONS, TOO_BIG = IPv6ExtHdrDestOpt(), ICMP(type=3, code=4)
 QUOTED = IP(src=VIP, dst=CLIENT) / TCP(sport=80, dport=40000)
@@ -31,6 +34,8 @@ QUOTED = IP(src=VIP, dst=CLIENT) / TCP(sport=80, dport=40000)
         pytest.param(ETHER / TO_VIP / NULL, "198.51.100.7:1 > 192.0.2.10:80/tcp -", id="no flags"),
         pytest.param(ETHER / TO_VIP6 / SYN, "[2001:db8:7::7]:40000 > [2001:db8::10]:80/tcp S", id="tcp6"),
         pytest.param(ETHER / TO_VIP / DATAGRAM, "198.51.100.7:40000 > 192.0.2.10:53/udp", id="udp"),
+        pytest.param(ETHER / TO_VIP / INIT, "198.51.100.7:40000 > 192.0.2.10:3868/sctp INIT", id="sctp"),
+        pytest.param(ETHER / TO_VIP6 / CHUNK, "[2001:db8:7::7]:40000 > [2001:db8::10]:3868/sctp DATA", id="sctp6"),
         pytest.param(ETHER / Dot1Q(vlan=7) / TO_VIP / SYN, "198.51.100.7:40000 > 192.0.2.10:80/tcp S", id="vlan"),
         pytest.param(
             ETHER / Dot1AD(vlan=7) / Dot1Q(vlan=8) / TO_VIP / SYN,
@@ -84,6 +89,7 @@ def test_packets_of_one_connection_are_one_flow() -> None:
     [
         pytest.param(ETHER / TO_VIP / SYN / Raw(bytes(100)), 14 + 20 + 20, id="tcp"),
         pytest.param(ETHER / TO_VIP6 / SYN / Raw(bytes(100)), 14 + 40 + 20, id="tcp6"),
+        pytest.param(ETHER / TO_VIP / CHUNK / Raw(bytes(100)), 14 + 20 + 12 + 4 + 4, id="sctp"),
         pytest.param(ETHER / Dot1Q() / TO_VIP / DATAGRAM / Raw(bytes(100)), 18 + 20 + 8, id="udp in a VLAN"),
         pytest.param(ETHER / TO_VIP6 / OPTIONS / DATAGRAM / Raw(bytes(9)), 14 + 40 + 8 + 8, id="extension"),
         pytest.param(ETHER / TO_VIP / TOO_BIG / QUOTED / Raw(bytes(9)), 14 + 20 + 8 + 20 + 8, id="error"),
@@ -156,6 +162,19 @@ def test_a_long_frame_is_made_shorter_and_says_so(network: Packet, transport: Pa
     assert given.lengths.tolist() == [ROOM]
     assert Ether(left)[type(network)].version  # it can be read
     assert without_checksums(left) == without_checksums(expected)
+
+
+@pytest.mark.parametrize("network", [TO_VIP, TO_VIP6], ids=["IPv4", "IPv6"])
+def test_the_chunk_of_a_long_sctp_packet_ends_with_it(network: Packet) -> None:
+    head = ETHER / network / SCTP(sport=40000, dport=3868)
+    whole, expected = (
+        bytes(head / SCTPChunkData(data=bytes(length - len(head) - 16))) for length in (20_000, ROOM)
+    )
+
+    left = runnable(batch((whole[:ROOM], len(whole)))).frames[0].tobytes()
+
+    at = len(head)
+    assert left[at : at + 4] == expected[at : at + 4]
 
 
 def without_checksums(frame: bytes) -> bytes:

@@ -35,6 +35,14 @@ TCP_STATES = {
     10: "CONNECTION_SYN",  # SYNACK
 }
 """enum ip_vs_tcp_states. A master sends connections that have shown some packets: `sync_threshold`."""
+SCTP_STATES = {
+    **dict.fromkeys(range(1, 8), "CONNECTION_SYN"),  # INIT1 to COOKIE_ECHOED
+    8: "CONNECTION_USED_ESTABLISHED",
+    **dict.fromkeys((9, 10, 11), "CONNECTION_FIN"),  # SHUTDOWN_SENT, SHUTDOWN_RECEIVED, SHUTDOWN_ACK_SENT
+    **dict.fromkeys((12, 13), "CONNECTION_CLOSED"),  # REJECTED, CLOSED
+}
+"""enum ip_vs_sctp_states."""
+STATES = {TCP: TCP_STATES, SCTP: SCTP_STATES}
 DATAGRAMS = "CONNECTION_USED_UDP"
 ENDED = ("CONNECTION_FIN", "CONNECTION_CLOSED")
 TEMPLATE_ASSURED = 1
@@ -187,7 +195,8 @@ class Mapper:
             raise UnmappedError(Unmapped.ONE_PACKET, f"a connection of a single packet to {_vip(entry)}")
         if entry.flags & Flags.NO_CPORT:
             raise UnmappedError(Unmapped.PORT, f"a connection to {_vip(entry)} without the client's port")
-        found = TCP_STATES.get(entry.state) if entry.protocol == TCP else DATAGRAMS
+        states = STATES.get(entry.protocol)
+        found = states.get(entry.state) if states else DATAGRAMS
         if found is None or found not in self._states:
             raise UnmappedError(
                 Unmapped.STATE,

@@ -14,14 +14,18 @@ import numpy as np
 
 from xdpdirector.dataplane.maps import Array
 from xdpdirector.model import ServiceSpec
-from xdpdirector.model.listener import Listener
+from xdpdirector.model.listener import PROTOCOLS, Listener
 from xdpdirector.sync.ipvs.incoming import SCTP, TCP, TEMPLATE_ASSURED, UDP
 from xdpdirector.sync.ipvs.message import Entry, Flags, Method
-from xdpdirector.sync.ipvs.places import FTP, NUMBERS, Places
+from xdpdirector.sync.ipvs.places import FTP, Places
 from xdpdirector.sync.names import Names
 from xdpdirector.sync.scanner import Batch
 
-ESTABLISHED, FIN_WAIT, CLOSE = 1, 4, 6
+TCP_STATES = {"_ESTABLISHED": 1, "_FIN": 4, "_CLOSED": 6}
+"""enum ip_vs_tcp_states: ESTABLISHED, FIN_WAIT, CLOSE; by the end of our state's name."""
+SCTP_STATES = {"_ESTABLISHED": 8, "_FIN": 10, "_CLOSED": 13}
+"""enum ip_vs_sctp_states: ESTABLISHED, SHUTDOWN_RECEIVED, CLOSED."""
+UDP_STATES = {"_UDP": 0}
 RUNS = Method.DROUTE | Flags.NOOUTPUT
 """Flags of a connection by direct routing, whose replies bypass the director."""
 ENDS = RUNS | Flags.INACTIVE
@@ -30,13 +34,9 @@ DIRECTED = (TCP, UDP, SCTP)
 """Protocols that IPVS directs, and we, too."""
 
 
-def tcp_state(name: str) -> int | None:
-    """enum ip_vs_tcp_states of our state; None for what a master does not tell: connections of a single packet."""
-    if name.endswith("_ESTABLISHED"):
-        return ESTABLISHED
-    if name.endswith("_FIN"):
-        return FIN_WAIT
-    return CLOSE if name.endswith("_CLOSED") else None
+def state_code(name: str, codes: Mapping[str, int]) -> int | None:
+    """IPVS's number of our state; None for what a master does not tell: connections of a single packet."""
+    return next((code for end, code in codes.items() if name.endswith(end)), None)
 
 
 class Writer:
@@ -56,8 +56,11 @@ class Writer:
             for number, (service, vip, protocol) in names.fronts.items()
             if protocol in DIRECTED
         }
-        self._tcp = {number: tcp_state(name) for name, number in states.items()}
-        self._udp = {number for name, number in states.items() if name.endswith("_UDP")}
+        self._codes = {
+            protocol: {number: state_code(name, codes) for name, number in states.items()}
+            for protocol, codes in ((TCP, TCP_STATES), (SCTP, SCTP_STATES), (UDP, UDP_STATES))
+        }
+        self._ended = {number for name, number in states.items() if name.endswith(("_FIN", "_CLOSED"))}
 
     def connections(self, batch: Batch) -> Iterator[Entry]:
         """Without those that IPVS has no form for, as a backend of the other address family."""
@@ -68,14 +71,14 @@ class Writer:
             if place is None or address is None:
                 continue
             service, vip, protocol = place
-            code = self._tcp.get(state) if protocol == TCP else 0 if state in self._udp else None
+            code = self._codes[protocol].get(state)
             left = self._timeout(self._services.get(service, 0), state) - idle
             if code is None or left <= 0 or not len(vip) == len(address.packed) == width:
                 continue
             cport, port = (int.from_bytes(flow[width + i : width + i + 2], "big") for i in (0, 2))
             yield Entry(
                 protocol, flow[:width], cport, vip, port, address.packed, port,
-                RUNS if code == ESTABLISHED else ENDS, code, _seconds(left),
+                RUNS if protocol != UDP and state not in self._ended else ENDS, code, _seconds(left),
             )  # fmt: skip
 
     def templates(self, records: Array) -> Iterator[Entry]:
@@ -102,7 +105,7 @@ class Writer:
         """Protocol, VIP, port and mark of the templates of a client, each once."""
         found: dict[tuple[int, bytes, int, int], None] = {}
         for listener in spec.listeners:
-            if len(listener.address.packed) == width and NUMBERS[listener.protocol] in DIRECTED:
+            if len(listener.address.packed) == width and PROTOCOLS[listener.protocol] in DIRECTED:
                 found[self._key(listener, FTP in spec.exact_ports)] = None
         return list(found)
 
@@ -112,7 +115,7 @@ class Writer:
         if mark:
             return 0, mark.to_bytes(4, "big").ljust(len(vip), b"\0"), 0, mark
         port = listener.ports.first if listener.is_exact and not is_ftp else 0
-        return NUMBERS[listener.protocol], vip, port, 0
+        return PROTOCOLS[listener.protocol], vip, port, 0
 
 
 def _rows(octets: Array) -> Iterator[bytes]:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address
 
 from xdpdirector.model import ServiceSpec
-from xdpdirector.model.listener import ANY_PORT, WITHOUT_PORTS, Address, Listener
+from xdpdirector.model.listener import ANY_PORT, PROTOCOLS, WITHOUT_PORTS, Address, Listener
 from xdpdirector.sync.names import Names
 
 Fwmarks = Mapping[str, tuple[Listener, ...]]
-NUMBERS = {"tcp": 6, "udp": 17, **WITHOUT_PORTS}
 PORTLESS = frozenset(WITHOUT_PORTS.values())
 FTP = 21
 
@@ -75,7 +74,7 @@ class Places:
                     self._marks.setdefault(int(mark), owners[listener])
 
     def _add(self, listener: Listener, home: Home) -> None:
-        vip, protocol = listener.address.packed, NUMBERS[listener.protocol]
+        vip, protocol = listener.address.packed, PROTOCOLS[listener.protocol]
         if listener.is_exact:
             self._exact[vip, protocol, listener.ports.first] = home
         else:

@@ -265,8 +265,8 @@ int stage_abort(struct xdp_md *ctx)
 
 	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	reason = reject_sctp(ctx, &scratch->packet, scratch->service, scratch->now,
-			     scratch->reason);
+	reason =
+		reject_sctp(ctx, &scratch->packet, scratch->service, scratch->now, scratch->reason);
 	count_drop(scratch->service, reason);
 	return traced_verdict(ctx, &scratch->packet, scratch->backend,
 			      reason == scratch->reason ? XDP_TX : XDP_DROP, reason);

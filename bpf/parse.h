@@ -336,8 +336,7 @@ static __always_inline void parse_sctp(const struct cursor *cursor, struct packe
 	const struct sctp_chunk *chunk = (const void *)(sctp + 1);
 	u16 length;
 
-	if (packet->payload < sizeof(*sctp) + sizeof(*chunk) ||
-	    (void *)(chunk + 1) > cursor->end) {
+	if (packet->payload < sizeof(*sctp) + sizeof(*chunk) || (void *)(chunk + 1) > cursor->end) {
 		packet->error = DROP_MALFORMED_SCTP;
 		return;
 	}

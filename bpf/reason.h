@@ -19,7 +19,7 @@ enum reason {
 	FORWARD_FRAGMENT = 11,	 /* follows the fragment that had the ports */
 	FORWARD_ERROR = 12,  /* an ICMP error: to the backend of the connection that it quotes */
 	REJECT_EMPTY = 13,   /* RST, ABORT or port unreachable: no backend takes new connections */
-	REJECT_DOWN = 14,    /* RST or ABORT: the connection's backend is down, removed or in maintenance */
+	REJECT_DOWN = 14,    /* RST or ABORT: its backend is down, removed or in maintenance */
 	REJECT_UNKNOWN = 15, /* RST or ABORT: mid-stream TCP or SCTP without a known connection */
 	DROP_MALFORMED_IP = 16,	 /* for a listener: IP lengths contradict the frame */
 	DROP_MALFORMED_TCP = 17, /* for a listener: TCP header cut short, or a wrong data offset */
@@ -41,7 +41,7 @@ enum reason {
 	PASS_OTHER_HOST = 33,	   /* for a VIP, to the MAC of a container behind the interface */
 	PASS_DIRECTED = 34, /* another director of the service has scheduled it to this machine */
 	DROP_ERROR = 35,    /* an ICMP error for a ring: the rate limit of such errors is reached */
-	DROP_OTHER_HOST = 36, /* for a VIP, to a MAC that is none of this machine's */
+	DROP_OTHER_HOST = 36,	  /* for a VIP, to a MAC that is none of this machine's */
 	DROP_MALFORMED_SCTP = 37, /* for a VIP: SCTP header or first chunk cut short */
 	REASONS = 38,
 };

@@ -37,8 +37,7 @@ static __always_inline bool build_abort(struct xdp_md *ctx, const struct packet 
 					struct abort *abort)
 {
 	void *end = (void *)(long)ctx->data_end;
-	struct sctp_header *sctp =
-		(void *)(long)ctx->data + (packet->transport & TRANSPORT_MASK);
+	struct sctp_header *sctp = (void *)(long)ctx->data + (packet->transport & TRANSPORT_MASK);
 	struct sctp_chunk *chunk = (void *)(sctp + 1);
 	__be32 *initiate_tag = (void *)(chunk + 1);
 

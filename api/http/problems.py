@@ -137,7 +137,8 @@ async def _validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     broken = not_json(error)
     found = [broken] if broken else faults(request, error)
-    _forget_frames(error)
+    for item in error.errors():
+        _forget_frames(item.get("ctx", {}).get("error"))
     status = HTTPStatus.BAD_REQUEST if broken else HTTPStatus.UNPROCESSABLE_ENTITY
     kind = errors.InvalidRequestError
     return answer(request, status, kind.slug, kind.title, _sentence(found), faults=found)
@@ -146,6 +147,7 @@ async def _validation_error(request: Request, error: Exception) -> Response:
 async def _http_error(request: Request, error: Exception) -> Response:
     """Errors that the framework raises by itself: unknown path, wrong method, body too large."""
     assert isinstance(error, HTTPException)
+    _forget_frames(error.__cause__)
     status, path = HTTPStatus(error.status_code), request.url.path
     details = {
         HTTPStatus.NOT_FOUND: f"There is nothing at {path}: /openapi.json lists what there is.",
@@ -172,13 +174,11 @@ async def _unexpected_error(request: Request, error: Exception) -> Response:
     return answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, kind.slug, kind.title, detail)
 
 
-def _forget_frames(error: RequestValidationError) -> None:
-    """What a validator raised stands in the list of faults, and the list in a frame of its traceback: a cycle,
-    which would have to be collected with all that the frames know."""
-    for item in error.errors():
-        raised = item.get("ctx", {}).get("error")
-        while isinstance(raised, BaseException):
-            raised.__traceback__, raised = None, raised.__cause__ or raised.__context__
+def _forget_frames(raised: object) -> None:
+    """What a validator or parser raised stands in the list of faults, or is the cause of another error, and those
+    stand in a frame of its traceback: a cycle, which would have to be collected with all that the frames know."""
+    while isinstance(raised, BaseException):
+        raised.__traceback__, raised = None, raised.__cause__ or raised.__context__
 
 
 def _sentence(faults: Sequence[Fault], shown: int = 3) -> str:

@@ -23,6 +23,7 @@ from xdpdirector.api.auth.identity import Peer
 from xdpdirector.api.http.problems import TYPE
 from xdpdirector.api.server import proxy_protocol
 from xdpdirector.api.server.connection_limits import AdmittedConnection
+from xdpdirector.system import transports
 
 LARGEST_HEAD = 16 << 10
 _BESIDE = len(": \r\n")
@@ -46,7 +47,10 @@ class _Heads(h11.Connection):
     """h11 bounds what is not complete yet only: a long head that arrives in one piece gets through."""
 
     def next_event(self) -> Any:
-        event = super().next_event()
+        try:
+            event = super().next_event()
+        except h11.RemoteProtocolError as error:
+            raise error.with_traceback(None)  # noqa: B904 h11's frames refer to the error: a cycle
         if isinstance(event, h11.Request):
             octets = sum(len(name) + len(value) + _BESIDE for name, value in event.headers)
             if len(event.method) + len(event.target) + octets > LARGEST_HEAD:
@@ -76,16 +80,31 @@ class Connection(H11Protocol):
         self._timeouts, self._on_lost = timeouts, on_lost
         self._arriving = self._untouched = 0.0
         self._looked_at: float | None = None
+        self._carrier: asyncio.BaseTransport | None = None
         self._untaken, self._last_cycle = 0, self.cycle
         self._is_relayed: bool | None = None if peer.uid is not None else False
         """Unknown until a process of this host has said enough."""
         self._head = b""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._carrier = transports.carrier(transport)
+        super().connection_made(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self.gone.set()
         self._admitted.leave()
         self._on_lost()
+        self._unset_keepalive_if_required()
+        self._break_cycles()
+
+    def _break_cycles(self) -> None:
+        """What refers back to this connection would stay until the garbage collector looks through all objects, and
+        the loop stands still meanwhile."""
+        self.cycle = self._last_cycle = self.scope = None  # type: ignore[assignment]
+        self.app_state = {}  # requests under way have copies
+        if self._carrier is not None:
+            transports.release(self._carrier)
 
     def data_received(self, data: bytes) -> None:
         """A relay, a local process that forwards remote connections, sends a PROXY protocol header first."""

@@ -39,8 +39,8 @@ class AdmittedConnection:
         self._counts, self.peer = counts, peer
         self.is_authenticated = peer.uid is not None
         self.is_open = True
-        self.abort: Callable[[], None] = lambda: None
-        """Closes the connection."""
+        self.abort: Callable[[], None] = _nothing
+        """Closes the connection, while it is open."""
 
     def authenticated(self, *, privileged: bool) -> None:
         """The client is authenticated. OverloadedError when there are too many such connections."""
@@ -50,6 +50,7 @@ class AdmittedConnection:
         """Can be called twice."""
         if self.is_open:
             self.is_open = False
+            self.abort = _nothing  # refers to the connection, which refers to this
             self._counts.forget(self)
 
 
@@ -85,8 +86,8 @@ class ConnectionCounts:
         if not admitted.is_authenticated:
             while len(self._unauthenticated) >= self._limits.unauthenticated:
                 oldest = next(iter(self._unauthenticated))
-                oldest.leave()
                 oldest.abort()
+                oldest.leave()
             self._unauthenticated[admitted] = None
         return admitted
 
@@ -109,3 +110,7 @@ class ConnectionCounts:
         if admitted.peer.uid is None and admitted.is_authenticated:
             self._known -= 1
         self._unauthenticated.pop(admitted, None)
+
+
+def _nothing() -> None:
+    """There is nothing to close."""

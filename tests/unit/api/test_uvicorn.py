@@ -42,6 +42,8 @@ def test_one_minor_release_is_allowed_and_it_is_the_tested_one() -> None:
         (UvicornServer.shutdown, ["self", "sockets"]),
         (UvicornServer.capture_signals, ["self"]),
         (H11Protocol.__init__, ["self", "config", "server_state", "app_state", "_loop"]),
+        (H11Protocol.connection_made, ["self", "transport"]),
+        (H11Protocol._unset_keepalive_if_required, ["self"]),
         (H11Protocol.connection_lost, ["self", "exc"]),
         (H11Protocol.data_received, ["self", "data"]),
         (H11Protocol.send_400_response, ["self", "msg"]),
@@ -61,6 +63,6 @@ def test_nothing_else_is_replaced(ours: type, theirs: type) -> None:
         shared
         == {
             Server: {"startup", "main_loop", "on_tick", "shutdown", "capture_signals"},
-            Connection: {"connection_lost", "data_received", "send_400_response"},
+            Connection: {"connection_made", "connection_lost", "data_received", "send_400_response"},
         }[ours]
     )

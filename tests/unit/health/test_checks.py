@@ -2,7 +2,9 @@
 """The probes against real servers on loopback, good ones and odd ones."""
 
 import asyncio
+import contextlib
 import errno
+import gc
 import os
 import re
 import socket
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import Any
 
+import h11
 import pytest
 from pydantic import TypeAdapter
 
@@ -394,3 +397,23 @@ def test_the_fake_fails_where_it_is_told() -> None:
     asyncio.run(fake(tcp_check(), at(80, HERE6), direct))
 
     assert fake.asked == {(HERE, 80): 1, (HERE6, 80): 1}
+
+
+def test_an_answer_that_is_no_http_leaves_no_cycle_behind() -> None:
+    """h11's errors and the frames that raised them refer to each other: 250 failing checks would leave thousands of
+    objects a minute to the garbage collector, which keeps the loop from running."""
+
+    async def fail(answer: Answer) -> None:
+        async with serving(answer) as port:
+            with contextlib.suppress(CheckFailed):
+                await probed(http_check(), at(port), direct)
+
+    gc.collect()
+    gc.disable()
+    try:
+        for answer in (saying(), saying(b"what?\r\n\r\n")):
+            asyncio.run(fail(answer))
+
+        assert not any(isinstance(each, h11.RemoteProtocolError) for each in gc.get_objects())
+    finally:
+        gc.enable()

@@ -109,7 +109,8 @@ class _Exchange:
             try:
                 event = self._http.next_event()
             except h11.RemoteProtocolError as error:
-                raise CheckFailed(self._why_not(error)) from error
+                why = self._why_not(error)
+                raise CheckFailed(why) from error.with_traceback(None)  # h11's frames refer to it: a cycle
             if event is not h11.NEED_DATA:
                 return event
             if self._talk.received >= LIMIT:

@@ -107,7 +107,7 @@ async def _stream(
             last = events.last
             if "events" in topics:
                 gap, found = events.since(after)
-                missed = len(found[:-MOST_EVENTS]) + ((gap.missed or 0) if gap else 0)
+                missed = max(0, len(found) - MOST_EVENTS) + ((gap.missed or 0) if gap else 0)
                 texts = b",".join(each.json_text.encode() for each in found[-MOST_EVENTS:])
                 parts["events"] = b"[%b]" % texts
                 parts["events_missed"] = b"%d" % missed

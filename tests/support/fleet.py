@@ -106,7 +106,7 @@ async def heavier(stage: FleetStage, intent: Intent = ME) -> None:
     await stage.director.patch_backend(*WEB1, {"weight": now + 1}, intent=intent)
 
 
-def happened(stage: FleetStage) -> list[Event]:
+def happened(stage: FleetStage) -> Sequence[Event]:
     return stage.director.events.since(0)[1]
 
 

@@ -24,6 +24,6 @@ def test_another_mac_of_an_interface_of_ours_is_told() -> None:
     carriers.see([replace(ETH0, mac=OTHER)])
     told = events.since(0)[1]
 
-    assert quiet == []
+    assert not quiet
     assert [(event.kind, event.subject) for event in told] == [("network.mac-changed", "eth0")]
     assert "02:00:00:00:00:aa now, before 02:00:00:00:00:01" in told[0].text

@@ -3,6 +3,7 @@
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -34,6 +35,21 @@ def test_an_event_says_what_it_was_given() -> None:
     assert (event.kind, event.subject, event.text) == ("backend.down", "web/web1", "refused")
     assert event.data == {"since": 3.5}
     assert event.id == events.last
+
+
+def test_the_garbage_collector_passes_over_events() -> None:
+    # given
+    events = Events()
+    for number in range(1000):
+        events.publish(
+            "backend.down", "web/web1", str(number), before="up", reason=f"refused {number}", since=3.5
+        )
+
+    # when
+    gc.collect()
+
+    # then
+    assert not any(gc.is_tracked(each) for each in events._ring)
 
 
 def test_a_place_in_the_ring_leads_to_all_behind_it() -> None:

@@ -246,6 +246,8 @@ async def _serve(
             running.push_async_callback(asyncio.wait, [recording])
             running.callback(recording.cancel)
             malloc.settle()
+            collecting = tasks.start("collecting garbage", malloc.collect_at_quiet_moments)
+            running.callback(collecting.cancel)
             await _answer(
                 director,
                 server,

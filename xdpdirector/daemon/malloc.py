@@ -8,13 +8,21 @@ then, and nothing else runs meanwhile. Knows nothing of what the memory is for.
 
 from __future__ import annotations
 
+import asyncio
 import ctypes as ct
 import gc
+import sys
+from collections import deque
+from collections.abc import Awaitable, Callable
 
 # malloc.h; mallopt(3)
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 THRESHOLD = 128 << 10  # octets; glibc's own, which setting it keeps from growing
-RARELY = 200  # collections of what is young, until all is looked through
+DUE = 100  # collections of what is young, until all is looked through at the next quiet moment
+LATEST = 1000  # the same, without a quiet moment: bounds what cycles of objects hold
+LOOK_EVERY = 0.2  # seconds
+LOOKS = 50  # that say what a quiet moment is
+QUIET = 1.01  # of the fewest objects that were seen
 
 
 def give_back() -> None:
@@ -29,9 +37,25 @@ def give_back() -> None:
 
 def settle() -> None:
     """What is there now stays: the collector looks at it no more. It took a tenth of a second each time, which is a
-    tenth of a second without a check. All that came later is looked through seldom: a large document that lives for
-    a moment is no reason."""
+    tenth of a second without a check. All that came later is looked through by `collect_at_quiet_moments`."""
     gc.collect()
     gc.freeze()
     often, seldom, _ = gc.get_threshold()
-    gc.set_threshold(often, seldom, RARELY)
+    gc.set_threshold(often, seldom, LATEST)
+
+
+async def collect_at_quiet_moments(
+    sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
+    allocated: Callable[[], int] = sys.getallocatedblocks,
+) -> None:
+    """Look through all objects when it is due and few are there: a large document that lives for a moment would
+    make it take twice as long. Never ends."""
+    seen = deque[int](maxlen=LOOKS)
+    while True:
+        await sleep(LOOK_EVERY)
+        if gc.get_count()[2] < DUE:
+            continue
+        seen.append(allocated())
+        if len(seen) == LOOKS and seen[-1] <= QUIET * min(seen):
+            gc.collect()
+            seen.clear()

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -28,6 +27,7 @@ def backup(context: typer.Context, file: File, config: ConfigurationFile = None)
     owner may read it.
     """
     from xdpdirector.storage import backup as backups
+    from xdpdirector.system import files
 
     chosen = target(context)
     taken = backups.take(InstancePaths(chosen.instance), chosen.configuration(config))
@@ -36,16 +36,10 @@ def backup(context: typer.Context, file: File, config: ConfigurationFile = None)
             raise InvalidRequestError("a backup is not written to a terminal: name a file")
         taken.write(sys.stdout.buffer)
     else:
-        unfinished = file.with_name(f"{file.name}.new")
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            with os.fdopen(os.open(unfinished, flags, 0o600), "wb") as opened:
+            with files.replacing(file, 0o600) as opened:
                 taken.write(opened)
-                opened.flush()
-                os.fsync(opened.fileno())
-            unfinished.replace(file)
         except OSError as error:
-            unfinished.unlink(missing_ok=True)
             raise InvalidRequestError(f"{file} cannot be written: {error.strerror}") from error
     for name, reason in taken.missing.items():
         print(f"{name} is not in the backup: {reason}", file=sys.stderr)

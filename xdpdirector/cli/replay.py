@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from xdpdirector.cli.context import ConfigurationFile, Format, Output, target
 from xdpdirector.cli.progress import with_progress
 from xdpdirector.cli.render import Parts, answer, entry, number, paint, plural, table
 from xdpdirector.errors import CaptureError
+from xdpdirector.system import files
 
 if TYPE_CHECKING:
     from xdpdirector.replay.packet import Packet
@@ -102,7 +104,7 @@ def replay(
     with contextlib.ExitStack() as stack:
         opened = stack.enter_context(Capture(capture))
         sinks, comparison = _sinks(stack, _Shown(output, reason) if packets else None, record, expect)
-        annotated = AnnotatedCapture(stack.enter_context(_new(write, "b"))) if write else None
+        annotated = AnnotatedCapture(stack.enter_context(_new(write, text=False))) if write else None
         replaying = stack.enter_context(Replay(file, down=down or (), macs=mac or ()))
         try:
             for piece in with_progress(opened, replaying.judge(opened)):
@@ -180,17 +182,18 @@ def _line(packet: Packet) -> str:
 
 
 @contextlib.contextmanager
-def _new(path: Path, mode: str = "") -> Iterator[IO[Any]]:
+def _new(path: Path, *, text: bool = True) -> Iterator[IO[Any]]:
     """A file that has its name when it is complete, and not before."""
-    unfinished = path.with_name(f"{path.name}.new")
     try:
-        with unfinished.open(f"w{mode}") as file:
-            yield file
-        unfinished.replace(path)
+        with files.replacing(path) as file:
+            if not text:
+                yield file
+                return
+            with io.TextIOWrapper(file, write_through=True) as written:
+                yield written
+                written.detach()
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _existing(path: Path) -> IO[str]:

@@ -9,6 +9,7 @@ are not in it. Knows files; neither the daemon nor the packet program.
 
 from __future__ import annotations
 
+import errno
 import grp
 import gzip
 import io
@@ -42,6 +43,7 @@ _NO_LOG = b"\1\1"
 """Versions in the header of a database without a write-ahead log (SQLite, "Database File Format", 1.3.3)."""
 FORMAT = 1
 LARGEST = 1 << 30  # octets of all members together
+PATIENCE = 10.0  # seconds for a database that is locked
 CONFIGURATION, CONTENTS = "configuration.yaml", "backup.json"
 _DATABASES = {"state.db": store.FORMAT, "access.db": access_db.FORMAT}
 _STATE = (*_DATABASES, "events")
@@ -269,12 +271,18 @@ def _state(directory: Path) -> dict[str, bytes]:
 
 
 def _copied(path: Path) -> bytes:
-    """The database as it is at one moment, also while another process writes."""
+    """The database as it is at one moment, also while another process writes. OSError, sqlite3.Error: who may write
+    it could lock it for ever, or make it larger than the memory."""
     with (
-        closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=10)) as source,
+        closing(sqlite3.connect(f"{path.as_uri()}?mode=rw", uri=True, timeout=PATIENCE)) as source,
         closing(sqlite3.connect(":memory:")) as copy,
     ):
-        source.backup(copy)
+        source.execute("BEGIN")
+        [pages] = source.execute("PRAGMA page_count").fetchone()
+        [octets] = source.execute("PRAGMA page_size").fetchone()
+        if pages * octets > LARGEST:
+            raise OSError(errno.EFBIG, f"it has more than {LARGEST >> 20} MiB", str(path))
+        source.backup(copy)  # in this transaction it waits for nobody; else it would without end
         content = bytearray(copy.serialize())
     content[18:20] = _NO_LOG
     return bytes(content)

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that a configuration names, certificates above all: read without being held, and read again when they are
-others.
+"""Files that a configuration or a command names: read without being held, read again when they are others, written
+in one step.
 
 Regular files only: a FIFO waits for a writer that may never come, a device may do anything. Knows no contents.
 """
@@ -10,8 +10,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 LARGEST = 4 << 20  # octets; all authorities of a Debian are 220,000
 
@@ -42,6 +44,26 @@ def read(path: str | Path, most: int = LARGEST) -> tuple[bytes, Fingerprint]:
 def require_regular(path: str | Path) -> None:
     """OSError for what cannot be read as a file of this kind."""
     read(path)
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o666) -> Iterator[IO[bytes]]:
+    """A new file, which gets its name when the block ends well. OSError.
+
+    What somebody else put into the directory under the name that it has until then is removed, and neither written
+    into nor waited for: its owner could read what is written."""
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        with os.fdopen(os.open(unfinished, flags, mode), "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    except BaseException:
+        unfinished.unlink(missing_ok=True)
+        raise
 
 
 def fingerprint(path: str | Path) -> Fingerprint | None:

@@ -255,3 +255,28 @@ def test_a_link_in_the_daemon_s_directory_is_not_followed(
 
     with pytest.raises(StoreError, match="symbolic link"):
         backup.take(paths, configuration)
+
+
+def test_a_database_that_stays_locked_is_not_waited_for(
+    paths: InstancePaths, configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon's user could hold root's command for ever."""
+    begin(paths)
+    monkeypatch.setattr(backup, "PATIENCE", 0.1)
+    with closing(sqlite3.connect(paths.access)) as theirs:
+        theirs.execute("PRAGMA journal_mode = DELETE")
+        theirs.execute("BEGIN EXCLUSIVE")
+
+        with pytest.raises(StoreError, match="locked"):
+            backup.take(paths, configuration)
+
+
+def test_a_database_that_is_larger_than_a_backup_may_be_is_not_read(
+    paths: InstancePaths, configuration: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is copied in memory, and the daemon's user can make a file as large as it likes without filling it."""
+    begin(paths)
+    monkeypatch.setattr(backup, "LARGEST", 1 << 12)
+
+    with pytest.raises(StoreError, match="has more than"):
+        backup.take(paths, configuration)

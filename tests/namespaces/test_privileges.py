@@ -4,6 +4,7 @@
 import contextlib
 import grp
 import os
+import shlex
 import signal
 from pathlib import Path
 
@@ -54,6 +55,25 @@ def test_it_has_two_capabilities_and_no_way_to_others(director: LabDirector) -> 
     assert {status[each].split()[0] for each in ("Uid", "Gid")} == {str(account.uid), str(account.gid)}
     assert {int(status[f"Cap{each}"], 16) for each in ("Prm", "Eff", "Bnd", "Amb")} == {NET_ADMIN | NET_RAW}
     assert status["NoNewPrivs"] == "1"
+
+
+def test_it_can_type_nothing_into_the_terminal_of_root_who_started_it(director: LabDirector) -> None:
+    director.stop()
+    line = ("script", "--quiet", "--command", shlex.join(director.command), "/dev/null")
+    session = director.host.popen(*line, role="terminal")
+    try:
+        wait_until(
+            lambda: director.ready or session.poll() is not None, "the director is ready", READY_WITHIN
+        )
+        daemon = int(director.paths.lock.read_text())
+        status = Path(f"/proc/{daemon}/status").read_text()
+        os.kill(daemon, signal.SIGTERM)
+        session.wait(timeout=30)
+    finally:
+        session.kill()
+        director.start()
+
+    assert "Seccomp:\t2" in status  # SECCOMP_MODE_FILTER
 
 
 def test_a_full_life(lab: Lab, director: LabDirector) -> None:

@@ -20,7 +20,7 @@ from typing import NoReturn
 from xdpdirector.errors import NotAllowedError
 from xdpdirector.health.socket_client import Helper
 from xdpdirector.health.vip_network import SETTINGS, Enter, own_namespace
-from xdpdirector.system import privileges
+from xdpdirector.system import privileges, terminal
 from xdpdirector.system.privileges import Account
 
 CHANNEL = "XDPDIRECTOR_CHECKS"
@@ -34,6 +34,7 @@ def become(account: Account, groups: Collection[str] = ()) -> NoReturn:
 
     `groups`: names, besides its own.
     """
+    terminal.forbid_typing()
     channel = _start_giver(account)
     os.environ[CHANNEL] = str(channel.fileno())
     line = [*privileges.as_user(account, privileges.DAEMON, groups), sys.executable, *sys.orig_argv[1:]]

@@ -43,13 +43,16 @@ def inhabitant(
 ) -> tuple[list[str], dict[str, str]]:
     """Command line and environment of `command` on that host, or of a shell whose prompt names the host.
 
-    `xdpdirector` is found there and speaks to the lab's director, whatever sudo made of PATH.
+    `xdpdirector` is found there, whatever sudo made of PATH. It speaks to the director of that host, elsewhere to
+    the lab's first one.
     """
     prompt = f"{node.name}# "
+    instances = dict(zip(lab.topology.director_nodes, lab.topology.instances, strict=True))
+    instance = instances.get(node, lab.topology.instance)
     path = os.environ.get("PATH", os.defpath)
     if (_programs() / "xdpdirector").exists():
         path = f"{_programs()}{os.pathsep}{path}"
-    environment = {**os.environ, "XDPDIRECTOR_INSTANCE": lab.topology.instance.name, "PATH": path}
+    environment = {**os.environ, "XDPDIRECTOR_INSTANCE": instance.name, "PATH": path}
     if command:
         return enter(node, *command), environment
     shell = os.environ.get("SHELL", "/bin/sh")

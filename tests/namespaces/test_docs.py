@@ -1,11 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The sessions in README and docs/ are run, command by command, and print what stands there."""
 
-import shlex
-import shutil
-import sys
 from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,10 +13,8 @@ from tests.support.console import (
     documents,
     steps,
 )
-from tests.support.terminals import OWN, Windows
-from xdpdirector.lab.lab import all_names, take_down
-from xdpdirector.lab.lab_state import Record
-from xdpdirector.lab.topology import NAMESPACES, PREFIX
+from tests.support.desk import lay_out, opened, require_host
+from tests.support.terminals import Windows
 
 CHECKOUT = Path(__file__).parents[2]
 DOCUMENTS = {str(path.relative_to(CHECKOUT)): list(steps(path.read_text())) for path in documents(CHECKOUT)}
@@ -32,64 +26,16 @@ LABS = ("shell", "first")  # what the sessions call theirs
 # Blocks that are shown only: what they need, this test has not.
 NOT_RUN = {"docs/first-hour.md": ["it installs packages, and shows the demo"]}
 
-# A terminal's PATH, and what sudo makes of it (Debian's secure_path): the checkout's commands are in neither.
-SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-SUDO = f'#!/bin/sh\nPATH={SYSTEM_PATH}\nexport PATH\nexec "$@"\n'
-
-
-def lab_script() -> str:
-    """./lab as it is, of this checkout, with all that it would install already there."""
-    text = (CHECKOUT / "lab").read_text()
-    for line, instead in (
-        ('here=$(dirname "$(readlink -f "$0")")', f"here={shlex.quote(str(CHECKOUT))}"),
-        ("    . tools/install.sh", "    ensure() { :; }"),
-        ('export PATH="$here/.venv/bin:', f'export PATH="{Path(sys.prefix) / "bin"}:'),
-    ):
-        assert line in text, line
-        text = text.replace(line, instead)
-    return text
-
 
 @pytest.fixture
 def desk(tmp_path: Path) -> Path:
-    """A checkout as far as the sessions look at it. A lab of somebody who is at work is not to be run over."""
-    for name in LABS:
-        assert Record(name).topology is None, f"lab '{name}' is up: leave its shell, or take it down"
-    script = tmp_path / "lab"
-    script.write_text(lab_script())
-    script.chmod(0o755)
-    (tmp_path / ".venv").symlink_to(sys.prefix)
-    shutil.copytree(CHECKOUT / "examples", tmp_path / "examples")
-    (tmp_path / ".curlrc").write_text("no-progress-meter\n")  # as on a terminal
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "sudo").write_text(SUDO)
-    (tmp_path / "bin" / "sudo").chmod(0o755)
-    return tmp_path
+    return lay_out(tmp_path, LABS)
 
 
 @pytest.fixture
 def windows(desk: Path) -> Iterator[Windows]:
-    try:
-        environment = {
-            "PATH": f"{desk / 'bin'}:{SYSTEM_PATH}",
-            "SHELL": "/bin/bash",
-            "CURL_HOME": str(desk),
-            "XDPDIRECTOR_INSTANCE": "docs",
-        }
-        with closing(Windows(desk, environment)) as windows:
-            yield windows
-    finally:
-        for name in {*LABS} & {*all_names()}:
-            take_down(name)
-
-
-def require_host(windows: Windows, step: Command, before: str) -> None:
-    """`director#` is in a lab's director, or nothing is run there."""
-    if step.prompt != OWN:
-        here = windows.run(step.prompt, "readlink /proc/self/ns/net").strip()
-        hosts = [NAMESPACES / f"{PREFIX}-{name}-{step.prompt[:-1]}" for name in LABS]
-        there = {f"net:[{host.stat().st_ino}]" for host in hosts if host.exists()}
-        assert here in there, f"line {step.line}: no shell shows {step.prompt}; printed before: {before}"
+    with opened(desk, LABS) as windows:
+        yield windows
 
 
 @pytest.mark.root
@@ -100,7 +46,7 @@ def test_a_session_goes_as_it_stands_there(name: str, desk: Path, windows: Windo
         if isinstance(step, File):
             (desk / step.name).write_text(step.text)
         elif isinstance(step, Command):
-            require_host(windows, step, output)
+            require_host(windows, step, LABS, output)
             output = windows.run(step.prompt, step.text)
             place = f"{name}:{step.line}: {step.prompt} {step.text}"
 

@@ -11,6 +11,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, NoReturn, Protocol, TypeVar
@@ -25,11 +26,13 @@ from xdpdirector.lab.console import show
 from xdpdirector.lab.demo import CALM, QUICK, Options, run_demo
 from xdpdirector.lab.lab import Lab, all_names, kept_by, take_down
 from xdpdirector.lab.lab_state import Record
+from xdpdirector.lab.lessons import MODULES
 from xdpdirector.lab.report import BUSY
 from xdpdirector.lab.shell import inhabitant, program, run_shell
 from xdpdirector.lab.status import show_status
 from xdpdirector.lab.topology import MAX_DIRECTORS
 
+LESSONS = len(MODULES)
 REPORT_WIDTH, SERVICES_WIDTH = 110, 150
 app = typer.Typer(
     help="A LAN in network namespaces: clients, a director, real servers.", no_args_is_help=True
@@ -262,6 +265,31 @@ def replay(
     bounds = Bounds(frames, pause, seconds)
     outcome = run_replay(Wanted(capture, config, expect, bounds, name or "replay", name is None), say)
     tell(outcome, show_outcome, as_json=as_json, width=REPORT_WIDTH)
+
+
+class Step(StrEnum):
+    BUILD, CHECK, HINT = "build", "check", "hint"
+
+
+@app.command()
+def lesson(
+    number: Annotated[int, typer.Argument(min=1, max=LESSONS, help="Which one.", show_default=False)],
+    step: Annotated[
+        Step,
+        typer.Argument(help="Build its lab anew; check whether the exercise is solved; give a hint."),
+    ] = Step.BUILD,
+) -> None:
+    """Build the lab of a lesson of the course, or `check` in it what is still missing; status 1 if something is."""
+    from xdpdirector.lab.lessons import command
+
+    def show(text: str) -> None:
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+
+    if step is Step.BUILD:
+        command.build(number, show)
+        return
+    solved = command.check(number, show) if step is Step.CHECK else command.hint(number, show)
+    raise typer.Exit(0 if solved else 1)
 
 
 class _Outcome(Protocol):

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What README and docs/ say is so: links lead somewhere, configurations are valid, commands and options exist, and
-the tables of reasons and errors are those of the code."""
+"""What README, docs/ and training/ say is so: links lead somewhere, configurations are valid, commands and options
+exist, and the tables of reasons and errors are those of the code."""
 
 import re
 import shlex
@@ -18,7 +18,11 @@ from xdpdirector.cli.app import app
 from xdpdirector.model import Configuration
 
 CHECKOUT = Path(__file__).parents[3]
-DOCUMENTS = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+DOCUMENTS = [
+    CHECKOUT / "README.md",
+    *sorted(CHECKOUT.glob("docs/*.md")),
+    *sorted(CHECKOUT.glob("training/*.md")),
+]
 OPERATIONS = CHECKOUT / "docs" / "operations.md"
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 FENCED = re.compile(r"^ *```(?P<language>\S*)\n(?P<body>.*?)^ *```$", re.MULTILINE | re.DOTALL)

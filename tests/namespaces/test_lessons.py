@@ -1,0 +1,65 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The course in training/: commands print what stands behind them, and an exercise is not solved before those of
+its solution have been run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.support.console import Command, File, steps
+from tests.support.desk import CHECKOUT, lay_out, opened, require_host
+from tests.support.terminals import Windows
+from xdpdirector.lab.lessons import MODULES, lesson
+
+SOLUTION = "\n## Solution\n"
+NUMBERS = range(1, len(MODULES) + 1)
+
+
+def text(number: int) -> str:
+    return (CHECKOUT / "training" / lesson(number).file).read_text()
+
+
+def asked(number: int, step: str) -> tuple[int, str]:
+    """Exit status and output of `xdpdirector lab lesson NUMBER STEP`."""
+    line = [sys.executable, "-m", "xdpdirector", "lab", "lesson", str(number), step]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def follow(windows: Windows, place: Path, number: int, part: str) -> None:
+    """Run the commands of a part, and compare."""
+    output, labs = "", [f"lesson{number}"]
+    for step in steps(part):
+        if isinstance(step, File):
+            (place / step.name).write_text(step.text)
+        elif isinstance(step, Command):
+            require_host(windows, step, labs, output)
+            output = windows.run(step.prompt, step.text)
+            line = f"{lesson(number).file}:{step.line}: {step.prompt} {step.text}"
+
+            assert step.explains(output), "\n".join(
+                [line, "should print", *step.expected, "and printed", output]
+            )
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    "number", [pytest.param(number, marks=pytest.mark.smoke if number == 1 else ()) for number in NUMBERS]
+)
+def test_an_exercise_is_solved_by_its_solution_and_not_before(number: int, tmp_path: Path) -> None:
+    before, _, after = text(number).partition(SOLUTION)
+    skipped = "\n" * (before + SOLUTION).count("\n")  # lines are counted in the whole file
+    labs = [f"lesson{number}"]
+
+    with opened(lay_out(tmp_path, labs), labs) as windows:
+        follow(windows, tmp_path, number, before)
+        status, said = asked(number, "check")
+        assert (status, "missing  " in said) == (1, True), said
+        status, said = asked(number, "hint")
+        assert (status, "hint     " in said) == (1, True), said
+
+        follow(windows, tmp_path, number, skipped + after)
+        status, said = asked(number, "check")
+        assert (status, said.count("ok       ")) == (0, len(lesson(number).checks)), said

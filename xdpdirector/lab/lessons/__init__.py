@@ -13,6 +13,7 @@ from xdpdirector.lab.lessons.lesson import Lesson
 MODULES = (
     "direct_routing",
     "first_director",
+    "schedulers",
 )
 
 

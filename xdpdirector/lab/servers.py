@@ -44,8 +44,8 @@ http {{
     listen [::]:80 backlog=4096;
     root {directory}/www;
     add_header X-Backend {name} always;
-    location = /who {{ return 200 "{name}\\n"; }}
-    location = /healthz {{ return 200 "ok\\n"; }}
+    location = /who {{ return {status} "{name}\\n"; }}
+    location = /healthz {{ return {status} "ok\\n"; }}
     location /sink {{ root {directory}; dav_methods PUT; }}
   }}
 }}
@@ -111,15 +111,22 @@ class Nginx(Server):
         super().__init__(host)
         self.directory = host.directory("nginx")
         self.www = self.directory / "www"
+        self._status = 200
 
     def command(self) -> list[str]:
         if not shutil.which("nginx"):
             raise LabError("the command 'nginx' is missing: apt-get install nginx")
         self.www.mkdir(exist_ok=True)
         configuration = self.directory / "nginx.conf"
-        configuration.write_text(_NGINX.format(directory=self.directory, name=self.host.name))
+        configuration.write_text(
+            _NGINX.format(directory=self.directory, name=self.host.name, status=self._status)
+        )
         (self.directory / "pid").unlink(missing_ok=True)
         return ["nginx", "-e", str(self.directory / "error.log"), "-c", str(configuration)]
+
+    def answer_with(self, status: int) -> None:
+        """From the next start on, /who and /healthz have that HTTP status."""
+        self._status = status
 
     def ready(self) -> bool:
         """The pid file is written after the ports are bound."""

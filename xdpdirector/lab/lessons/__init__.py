@@ -14,6 +14,7 @@ MODULES = (
     "direct_routing",
     "first_director",
     "schedulers",
+    "failures",
 )
 
 

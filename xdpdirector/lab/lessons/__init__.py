@@ -15,6 +15,7 @@ MODULES = (
     "first_director",
     "schedulers",
     "failures",
+    "upgrade",
 )
 
 

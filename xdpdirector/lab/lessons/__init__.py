@@ -16,6 +16,7 @@ MODULES = (
     "schedulers",
     "failures",
     "upgrade",
+    "pair_of_directors",
 )
 
 

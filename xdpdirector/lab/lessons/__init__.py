@@ -17,6 +17,7 @@ MODULES = (
     "failures",
     "upgrade",
     "pair_of_directors",
+    "tracing",
 )
 
 

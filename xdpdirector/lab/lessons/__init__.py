@@ -18,6 +18,7 @@ MODULES = (
     "upgrade",
     "pair_of_directors",
     "tracing",
+    "faults",
 )
 
 

@@ -12,6 +12,7 @@ from tests.support.console import Command, File, steps
 from tests.support.desk import CHECKOUT, lay_out, opened, require_host
 from tests.support.terminals import Windows
 from xdpdirector.lab.lessons import MODULES, lesson
+from xdpdirector.lab.waiting import wait_until
 
 SOLUTION = "\n## Solution\n"
 NUMBERS = range(1, len(MODULES) + 1)
@@ -26,6 +27,12 @@ def asked(number: int, step: str) -> tuple[int, str]:
     line = [sys.executable, "-m", "xdpdirector", "lab", "lesson", str(number), step]
     done = subprocess.run(line, capture_output=True, text=True, timeout=120, check=False)
     return done.returncode, done.stdout + done.stderr
+
+
+def solved(number: int) -> str | None:
+    """What `check` says, once it misses nothing: on a busy machine a backend may be down for a moment."""
+    status, said = asked(number, "check")
+    return None if status else said
 
 
 def follow(windows: Windows, place: Path, number: int, part: str) -> None:
@@ -61,5 +68,5 @@ def test_an_exercise_is_solved_by_its_solution_and_not_before(number: int, tmp_p
         assert (status, "hint     " in said) == (1, True), said
 
         follow(windows, tmp_path, number, skipped + after)
-        status, said = asked(number, "check")
-        assert (status, said.count("ok       ")) == (0, len(lesson(number).checks)), said
+        said = wait_until(lambda: solved(number), f"the check of lesson {number} passes", 30.0)
+        assert said.count("ok       ") == len(lesson(number).checks), said

@@ -7,7 +7,7 @@ from functools import partial
 
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.lessons.lesson import Check, Lesson
+from xdpdirector.lab.lessons.lesson import PATIENT, Check, Lesson
 from xdpdirector.lab.lessons.observe import addresses, all_answered, arp_answers
 from xdpdirector.lab.topology import VIP4
 
@@ -16,7 +16,7 @@ def build(lab: Lab) -> None:
     first, second = lab.backends
     first.run("ip", "address", "del", f"{VIP4}/32", "dev", "lo")
     second.run("sysctl", "-qw", "net.ipv4.conf.all.arp_ignore=0", "net.ipv4.conf.all.arp_announce=0")
-    lab.director(web_configuration(lab.topology.backend_nodes))
+    lab.director(web_configuration(lab.topology.backend_nodes, check=PATIENT))
 
 
 def _has_vip(lab: Lab, name: str) -> bool:

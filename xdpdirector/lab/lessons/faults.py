@@ -7,13 +7,13 @@ from functools import partial
 
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.lessons.lesson import Check, Lesson
+from xdpdirector.lab.lessons.lesson import PATIENT, Check, Lesson
 from xdpdirector.lab.lessons.observe import all_answered, api, arp_answers, backend
 from xdpdirector.lab.topology import VIP4, VIP6
 
 
 def build(lab: Lab) -> None:
-    document = web_configuration(lab.topology.backend_nodes)
+    document = web_configuration(lab.topology.backend_nodes, check=PATIENT)
     director = lab.director(document)
     director.wait_serving()
     director.stop()

@@ -7,7 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from xdpdirector.errors import DirectorError
+from xdpdirector.lab.configuration import HealthCheck
 from xdpdirector.lab.lab import Lab
+
+PATIENT = HealthCheck(
+    interval=1.0, timeout=0.9, rise=1, fall=3
+)  # takes no backend of a busy machine for a dead one
 
 
 @dataclass(frozen=True)

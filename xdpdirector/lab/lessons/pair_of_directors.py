@@ -11,7 +11,7 @@ from xdpdirector.lab import processes
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import READY_WITHIN, LabDirector
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.lessons.lesson import Check, Lesson
+from xdpdirector.lab.lessons.lesson import PATIENT, Check, Lesson
 from xdpdirector.lab.lessons.observe import addresses, all_answered, api
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
@@ -21,7 +21,7 @@ VIPS = {f"{VIP4}/32", f"{VIP6}/128"}
 
 def build(lab: Lab) -> None:
     """Both run. They are not ready, as no VIP is there."""
-    document = web_configuration(lab.topology.backend_nodes) | {"vips": "external"}
+    document = web_configuration(lab.topology.backend_nodes, check=PATIENT) | {"vips": "external"}
     for host, instance in zip(lab.director_hosts, lab.topology.instances, strict=True):
         director = LabDirector(host, instance)
         director.configure(document)

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from xdpdirector.lab.configuration import HealthCheck, backend_address
+from xdpdirector.lab.configuration import backend_address
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.lessons.lesson import Check, Lesson
+from xdpdirector.lab.lessons.lesson import PATIENT, Check, Lesson
 from xdpdirector.lab.lessons.observe import answers, datagrams, service
 from xdpdirector.lab.topology import VIP4, VIP6
 
@@ -21,7 +21,7 @@ def build(lab: Lab) -> None:
         "shop": f"[{VIP6}]:80/tcp",
         "echo": f"{VIP4}:{ECHO}/udp",
     }
-    checks = {name: {"check": HealthCheck().document()} for name in ("web", "shop")}
+    checks = {name: {"check": PATIENT.document()} for name in ("web", "shop")}
     services = {
         name: {"listeners": [listener], "backends": backends, **checks.get(name, {})}
         for name, listener in listeners.items()

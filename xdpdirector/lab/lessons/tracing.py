@@ -9,7 +9,7 @@ from typing import Any
 
 from xdpdirector.lab.configuration import SERVICE, web_configuration
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.lessons.lesson import Check, Lesson
+from xdpdirector.lab.lessons.lesson import PATIENT, Check, Lesson
 from xdpdirector.lab.lessons.observe import all_answered, api, service
 from xdpdirector.lab.topology import VIP4, VIP6
 
@@ -17,7 +17,7 @@ RECORDING = "web.jsonl"
 
 
 def build(lab: Lab) -> None:
-    document = web_configuration(lab.topology.backend_nodes)
+    document = web_configuration(lab.topology.backend_nodes, check=PATIENT)
     web = document["services"][SERVICE]
     web["listeners"] = web["listeners"][:1]
     web["limit"] = {"per_source": {"rate": "2/m"}}

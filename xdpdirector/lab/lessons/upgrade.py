@@ -8,7 +8,7 @@ from functools import partial
 from xdpdirector.client import backend_path
 from xdpdirector.lab.configuration import TARGETS, web_configuration
 from xdpdirector.lab.lab import Lab
-from xdpdirector.lab.lessons.lesson import Check, Lesson
+from xdpdirector.lab.lessons.lesson import PATIENT, Check, Lesson
 from xdpdirector.lab.lessons.observe import all_answered, api, backend, room, running, service
 from xdpdirector.lab.waiting import wait_until
 
@@ -18,7 +18,7 @@ FEW, MANY = 16_384, 131_072
 
 
 def build(lab: Lab) -> None:
-    document = web_configuration(lab.topology.backend_nodes)
+    document = web_configuration(lab.topology.backend_nodes, check=PATIENT)
     document["sizes"] = {"connections": FEW}
     director = lab.director(document)
     director.wait_serving()

@@ -15,7 +15,7 @@ from dev.package.running import run
 from dev.vm.build_dir import workshop
 from dev.vm.payload import wheel
 
-PARTS = ("debian", "contrib", "docs", "examples", "README.md", "CHANGELOG.md")
+PARTS = ("debian", "contrib", "docs", "training", "examples", "README.md", "CHANGELOG.md")
 OUTPUT = "dist"
 _BUILDING, _CHECKING = 600.0, 300.0  # seconds
 

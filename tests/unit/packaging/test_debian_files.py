@@ -79,7 +79,10 @@ def test_all_of_contrib_is_installed_but_tests() -> None:
 
 
 def test_documents_are_those_for_users() -> None:
-    texts = {path.relative_to(CHECKOUT).as_posix() for path in (CHECKOUT / "docs").glob("*.md")}
+    folders = ("docs", "training")
+    texts = {
+        path.relative_to(CHECKOUT).as_posix() for each in folders for path in (CHECKOUT / each).glob("*.md")
+    }
 
     assert documents() == {"README.md", "CHANGELOG.md"} | texts - FOR_DEVELOPERS
 

@@ -32,7 +32,8 @@ def build(number: int, say: Say) -> None:
         raise
     text = CHECKOUT / "training" / wanted.file
     say(f"lesson {number}: {wanted.title}\n\n{status_text(lab.topology)}")
-    say(f"text:    {text if text.exists() else f'training/{wanted.file} of the source code'}")
+    elsewhere = f"training/{wanted.file}, in the source code and in /usr/share/doc/xdpdirector"
+    say(f"text:    {text if text.exists() else elsewhere}")
     say(f"check:   {program()} lab lesson {number} check")
 
 

@@ -19,6 +19,7 @@ import tests.support.world as w
 from tests.support.ring_slots import NAMES, ring
 from tests.support.sizes import LARGER, SMALL
 from xdpdirector import libbpf
+from xdpdirector.daemon import startup
 from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Tables
 from xdpdirector.dataplane.migration import connections, map_kinds, migrate
@@ -32,7 +33,7 @@ from xdpdirector.loader import (
     source,
 )
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.model import Persistence, Sizes
+from xdpdirector.model import Configuration, Persistence, Sizes
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 
@@ -208,6 +209,26 @@ def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths)
             if view["client_port"] == w.network16(1)
         }
         assert states == {after.tables.enums["connection_state"]["CONNECTION_FIN"]}
+
+
+def test_the_new_program_knows_what_began_before_it_takes_packets(
+    before: w.World, paths: InstancePaths, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before.apply(w.service(members=TWO))
+    loaded, young, resets = upgraded(paths, LARGER), range(1, 51), list[int]()
+    migrate.carry(paths, loaded)
+    running(before, young)  # as long as a daemon starts
+
+    def attached(*_: object, **__: object) -> list[object]:
+        with w.World(paths, loaded) as after:
+            resets.append(reset(after, young))
+        return []
+
+    monkeypatch.setattr(startup.attachment, "attach", attached)
+    monkeypatch.setattr(startup.attachment, "attachments", lambda _: [])
+    startup.attach(paths, Configuration(interfaces=("lo",)))
+
+    assert resets == [0]
 
 
 def test_it_forwards_before_any_daemon_has_looked(before: w.World, paths: InstancePaths) -> None:

@@ -287,7 +287,11 @@ def _withdraw(paths: InstancePaths, names: Collection[str]) -> None:
 
 
 def attach(paths: InstancePaths, wanted: Configuration, force: bool = False) -> None:
-    """On the interfaces that are wanted, and on no others any more."""
+    """On the interfaces that are wanted, and on no others any more.
+
+    Connections that began since `carry` are copied before the new program takes packets, which would answer those
+    that it does not know with a RST; only what begins during that is copied afterwards."""
+    _complete(paths)
     attached = attachment.attach(paths, wanted.interfaces, wanted.mode, force, done=lambda: _complete(paths))
     for done in attached:
         log.info("program %d on %s, %s mode %s", done.program_id, done.interface, done.mode, done.note)

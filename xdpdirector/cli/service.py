@@ -73,7 +73,12 @@ def set_(context: typer.Context, name: Service, patch: dict[str, Any], output: O
     """Change a service; fields that are not given stay. --listen replaces all listeners."""
     if not patch:
         raise typer.BadParameter("say what to change, like --scheduler mh")
-    document = target(context).client().patch(service_path(name), patch)
+    client, path = target(context).client(), service_path(name)
+    if patch.get("limit") == {"per_source": None}:
+        limit = client.get(path)["limit"]
+        if not limit or not limit["rate"]:  # of sources alone: then none of it is left
+            patch = patch | {"limit": None}
+    document = client.patch(path, patch)
     answer(output, document, lambda: show.service(document))
 
 

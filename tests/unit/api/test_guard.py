@@ -190,6 +190,14 @@ def test_a_limit_is_set(run: Run, api: Client, options: list[str], expected: dic
     assert limit == expected
 
 
+def test_no_limit_is_left_without_the_one_of_sources(run: Run, api: Client) -> None:
+    api.patch(SERVICE, {"limit": {"per_source": {"rate": "1/s"}}})
+
+    assert run("service", "set", "web", "--source-limit", "none") == 0
+    assert api.get(SERVICE)["limit"] is None
+    assert run("service", "set", "web", "--source-limit", "none") == 0
+
+
 def test_a_service_is_added_with_a_limit(run: Run, api: Client) -> None:
     made = [
         "service",

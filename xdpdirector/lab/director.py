@@ -102,12 +102,13 @@ class LabDirector:
             return False
 
     def wait_serving(self, timeout: float = 60.0) -> None:
-        """Wait until every backend of every service takes connections; ready alone does not say that."""
+        """Wait until each backend takes connections at each VIP of its service; ready alone does not say that."""
         wait_until(self._all_serve, "every backend serves", timeout, interval=0.05)
 
     def _all_serve(self) -> bool:
         services = self.client.pages("/v1/services")["items"]
-        return all(backend["serving"] for service in services for backend in service["backends"])
+        backends = [backend for service in services for backend in service["backends"]]
+        return all(each["serving"] and each["operational"] != "partial" for each in backends)
 
     @property
     def client(self) -> Client:

@@ -36,7 +36,7 @@ from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.next_hop import Route
 from xdpdirector.net.own_macs import own_macs
 from xdpdirector.state.edits import Services
-from xdpdirector.system.background_tasks import BackgroundTasks
+from xdpdirector.system.background_tasks import BackgroundTasks, first_cause
 
 Known = Mapping[tuple[Address, Address], tuple[Verdict, datetime]]
 
@@ -260,8 +260,8 @@ class Lan:
         while True:
             try:
                 await work()
-            except OSError as error:
-                log.warning("probing the network failed: %s", error)
+            except* OSError as errors:  # probes run side by side
+                log.warning("probing the network failed: %s", first_cause(errors))
             await asyncio.sleep(self._pace.to_all)
 
     # Judging

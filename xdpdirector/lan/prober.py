@@ -60,14 +60,17 @@ class Asking:
                 await asyncio.sleep(self._inquiry.pace.to_all)
 
     async def presences(self, now: Scene, addresses: Collection[Address]) -> None:
-        """Probe whether those with a MAC have their VIPs."""
+        """Probe whether those with a MAC have their VIPs. ExceptionGroup: of what failed."""
+        whole = asyncio.current_task()
         async with asyncio.TaskGroup() as tasks:
             for address in addresses:
                 target = now.targets[address]
                 if not target.is_wanted or target.route.mac is None:
                     continue
                 for vip in target.vips:
-                    tasks.create_task(self._presence(now, target, vip))
+                    tasks.create_task(
+                        self._presence(now, target, vip), name=whole.get_name() if whole else None
+                    )
                     await asyncio.sleep(self._inquiry.pace.to_one)
 
     async def _presence(self, now: Scene, target: Target, vip: Address) -> None:

@@ -22,6 +22,13 @@ SOUND_AFTER = 60.0  # seconds without a failure, after which an earlier one is a
 log = logging.getLogger(__name__)
 
 
+def first_cause(error: BaseException) -> BaseException:
+    """The first error of a group, which says more than the group; another error is its own."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class BackgroundTasks:
     """`clock` gives seconds, monotonic; `sleep` waits for so many."""
 
@@ -64,7 +71,8 @@ class BackgroundTasks:
                 await work()
                 why = "it ended"
             except Exception as error:
-                why = f"{type(error).__name__}: {error}"
+                cause = first_cause(error)
+                why = f"{type(cause).__name__}: {cause}"
                 log.exception("%s failed", name)
             if self._clock() - begun >= SOUND_AFTER:
                 backoff = FIRST_BACKOFF

@@ -223,6 +223,26 @@ def test_a_backend_without_the_vip_is_found_until_it_has_it(vip: Address, change
     tell()
 
 
+@story
+async def test_a_kernel_that_refuses_a_probe_is_no_failure_of_the_task(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Probes whether backends have their VIPs run side by side: their errors come as a group."""
+    async with world() as made:
+        await made.looked()
+        sent = made.network.send
+
+        def refuse(interface: str, frame: bytes) -> bool:
+            if asyncio.current_task() and frame[12:14] == b"\x08\x00":  # not the broadcasts for addresses
+                raise OSError("the network is down")
+            return sent(interface, frame)
+
+        made.network.send = refuse  # type: ignore[method-assign]
+        await until(lambda: "probing the network failed: the network is down" in caplog.text)
+
+        assert made.tasks.problems() == []
+
+
 @pytest.mark.parametrize(
     ("change", "presence"),
     [

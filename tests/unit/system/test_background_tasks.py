@@ -39,8 +39,17 @@ def run(scenario: Callable[[BackgroundTasks, Clock], Awaitable[None]]) -> None:
     asyncio.run(within_a_deadline())
 
 
-@pytest.mark.parametrize("raises", [True, False], ids=["raises", "returns"])
-def test_a_task_that_ends_is_restarted_and_said(raises: bool, caplog: pytest.LogCaptureFixture) -> None:
+MISTAKE = ValueError("a mistake")
+
+
+@pytest.mark.parametrize(
+    "raises",
+    [MISTAKE, ExceptionGroup("of parts", [MISTAKE]), None],
+    ids=["raises", "a part raises", "returns"],
+)
+def test_a_task_that_ends_is_restarted_and_said(
+    raises: Exception | None, caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(tasks: BackgroundTasks, clock: Clock) -> None:
         running = asyncio.Event()
         begun = 0
@@ -50,7 +59,7 @@ def test_a_task_that_ends_is_restarted_and_said(raises: bool, caplog: pytest.Log
             begun += 1
             if begun <= FAILURES:
                 if raises:
-                    raise ValueError("a mistake")
+                    raise raises
                 return
             running.set()
             await asyncio.Event().wait()
@@ -71,7 +80,7 @@ def test_a_task_that_ends_is_restarted_and_said(raises: bool, caplog: pytest.Log
             await task
 
     run(scenario)
-    assert ("Traceback" in caplog.text) is raises
+    assert ("Traceback" in caplog.text) is bool(raises)
 
 
 def test_the_back_off_begins_anew_after_a_long_run() -> None:

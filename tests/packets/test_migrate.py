@@ -158,11 +158,12 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
     counted, traffic = before.plane.counters.verdicts(), before.plane.counters.traffic([WEB1])
     assert before.plane.counters.drops(["web"])["web"] == {"reject_unknown": 1}
 
+    reasons = before.tables.enums["reason"]["REASONS"]
     another = changed(
         tmp_path,
         ("struct service {\n", "struct service {\n\tu64 novelty;\n"),
         ("struct backend {\n", "struct backend {\n\tu32 novelty;\n"),
-        ("\tREASONS = 37,", "\tDROP_NOVELTY = 37,\n\tREASONS = 38,"),
+        (f"\tREASONS = {reasons},", f"\tDROP_NOVELTY = {reasons},\n\tREASONS = {reasons + 1},"),
         ("\tREJECT_DOWN = 14,", "\tREJECT_DOWN = 15,"),
         ("\tREJECT_UNKNOWN = 15,", "\tREJECT_UNKNOWN = 14,"),
     )

@@ -189,9 +189,9 @@ def _new(path: Path, *, text: bool = True) -> Iterator[IO[Any]]:
             if not text:
                 yield file
                 return
-            with io.TextIOWrapper(file, write_through=True) as written:
-                yield written
-                written.detach()
+            written = io.TextIOWrapper(file, encoding="utf-8")
+            yield written
+            written.detach()  # with a flush; who opened the file closes it
     except OSError as error:
         raise typer.BadParameter(f"{path} cannot be written: {error.strerror}") from error
 

@@ -39,13 +39,13 @@ class Way(NamedTuple):
 
 
 WAYS = {
-    "mh, IPv4": Way(Scheduler.MH, [], tcp("A"), 296, SLOT),
-    "mh, IPv6": Way(Scheduler.MH, [], tcp6("A"), 367, SLOT | FRONT),
-    "mh, UDP": Way(Scheduler.MH, [], udp(), 293, SLOT),
-    "wlc, IPv4": Way(Scheduler.WLC, [tcp(), tcp("A"), tcp("A")], tcp("A"), 335, FLOW4),
-    "wlc, IPv6": Way(Scheduler.WLC, [tcp6(), tcp6("A"), tcp6("A")], tcp6("A"), 411, FLOW6 | FRONT),
-    "wlc, UDP": Way(Scheduler.WLC, [udp()] * 3, udp(), 336, FLOW4),
-    "wlc, UDP over IPv6": Way(Scheduler.WLC, [udp6()] * 3, udp6(), 411, FLOW6 | FRONT),
+    "mh, IPv4": Way(Scheduler.MH, [], tcp("A"), 293, SLOT),
+    "mh, IPv6": Way(Scheduler.MH, [], tcp6("A"), 364, SLOT | FRONT),
+    "mh, UDP": Way(Scheduler.MH, [], udp(), 290, SLOT),
+    "wlc, IPv4": Way(Scheduler.WLC, [tcp(), tcp("A"), tcp("A")], tcp("A"), 330, FLOW4),
+    "wlc, IPv6": Way(Scheduler.WLC, [tcp6(), tcp6("A"), tcp6("A")], tcp6("A"), 407, FLOW6 | FRONT),
+    "wlc, UDP": Way(Scheduler.WLC, [udp()] * 3, udp(), 331, FLOW4),
+    "wlc, UDP over IPv6": Way(Scheduler.WLC, [udp6()] * 3, udp6(), 407, FLOW6 | FRONT),
 }
 
 

@@ -259,6 +259,27 @@ def test_lab_stands_where_nothing_was_prepared(option: str, first: str) -> None:
     assert done.stdout.splitlines() == ["backend1", "its process is found", "down"]
 
 
+def test_a_lab_elsewhere_takes_no_mount_away() -> None:
+    """A lab beside this mount namespace, on the directory that is below the mount of this one."""
+    elsewhere = 'umount /var/lib/xdpdirector && exec "$@"'
+    command = [
+        sys.executable,
+        "-c",
+        "from xdpdirector.lab import Lab\nwith Lab('t_beside', backends=1): pass",
+    ]
+
+    done = subprocess.run(
+        ["unshare", "--mount", "sh", "-c", elsewhere, "sh", *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert Path("/var/lib/xdpdirector").is_mount()
+
+
 STRANGE_NUMBERS = """
 import os, subprocess, sys
 from pathlib import Path

@@ -164,7 +164,10 @@ def clear(name: str) -> None:
 
 
 def _clear_instances(name: str) -> None:
-    """Pins, run files and state of the lab's director, and of further ones called NAME-SOMETHING."""
+    """Pins, run files and state of the lab's director, and of further ones called NAME-SOMETHING.
+
+    The directory of all states stays: another mount namespace may have mounted its own there, as tools/isolated
+    does, and a mount goes with the directory that it is on."""
     try:
         paths = InstancePaths(name)
     except InvalidRequestError:
@@ -172,6 +175,7 @@ def _clear_instances(name: str) -> None:
     for path in (paths.pins, paths.run, paths.layouts, paths.state.parent):
         for found in [path, *path.parent.glob(f"{name}-*")]:
             _remove(found)
+    for path in (paths.pins, paths.run, paths.layouts):
         _prune(path.parent)
     _prune(BPFFS / "xdpdirector")
 

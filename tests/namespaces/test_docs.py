@@ -8,12 +8,11 @@ import pytest
 
 from tests.support.console import (
     Command,
-    File,
     NotRun,
     documents,
     steps,
 )
-from tests.support.desk import lay_out, opened, require_host
+from tests.support.desk import follow, lay_out, opened
 from tests.support.terminals import Windows
 
 CHECKOUT = Path(__file__).parents[2]
@@ -41,18 +40,7 @@ def windows(desk: Path) -> Iterator[Windows]:
 @pytest.mark.root
 @pytest.mark.parametrize("name", SESSIONS)
 def test_a_session_goes_as_it_stands_there(name: str, desk: Path, windows: Windows) -> None:
-    output = ""
-    for step in SESSIONS[name]:
-        if isinstance(step, File):
-            (desk / step.name).write_text(step.text)
-        elif isinstance(step, Command):
-            require_host(windows, step, LABS, output)
-            output = windows.run(step.prompt, step.text)
-            place = f"{name}:{step.line}: {step.prompt} {step.text}"
-
-            assert step.explains(output), "\n".join(
-                [place, "should print", *step.expected, "and printed", output]
-            )
+    follow(windows, desk, name, SESSIONS[name], LABS)
 
 
 def test_what_is_not_run_is_named() -> None:

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.console import Command, File, steps
-from tests.support.desk import CHECKOUT, lay_out, opened, require_host
-from tests.support.terminals import Windows
+from tests.support.console import steps
+from tests.support.desk import CHECKOUT, follow, lay_out, opened
 from xdpdirector.lab.lessons import MODULES, lesson
 from xdpdirector.lab.waiting import wait_until
 
@@ -35,22 +34,6 @@ def solved(number: int) -> str | None:
     return None if status else said
 
 
-def follow(windows: Windows, place: Path, number: int, part: str) -> None:
-    """Run the commands of a part, and compare."""
-    output, labs = "", [f"lesson{number}"]
-    for step in steps(part):
-        if isinstance(step, File):
-            (place / step.name).write_text(step.text)
-        elif isinstance(step, Command):
-            require_host(windows, step, labs, output)
-            output = windows.run(step.prompt, step.text)
-            line = f"{lesson(number).file}:{step.line}: {step.prompt} {step.text}"
-
-            assert step.explains(output), "\n".join(
-                [line, "should print", *step.expected, "and printed", output]
-            )
-
-
 @pytest.mark.root
 @pytest.mark.parametrize(
     "number", [pytest.param(number, marks=pytest.mark.smoke if number == 1 else ()) for number in NUMBERS]
@@ -58,15 +41,15 @@ def follow(windows: Windows, place: Path, number: int, part: str) -> None:
 def test_an_exercise_is_solved_by_its_solution_and_not_before(number: int, tmp_path: Path) -> None:
     before, _, after = text(number).partition(SOLUTION)
     skipped = "\n" * (before + SOLUTION).count("\n")  # lines are counted in the whole file
-    labs = [f"lesson{number}"]
+    labs, file = [f"lesson{number}"], lesson(number).file
 
     with opened(lay_out(tmp_path, labs), labs) as windows:
-        follow(windows, tmp_path, number, before)
+        follow(windows, tmp_path, file, steps(before), labs)
         status, said = asked(number, "check")
         assert (status, "missing  " in said) == (1, True), said
         status, said = asked(number, "hint")
         assert (status, "hint     " in said) == (1, True), said
 
-        follow(windows, tmp_path, number, skipped + after)
+        follow(windows, tmp_path, file, steps(skipped + after), labs)
         said = wait_until(lambda: solved(number), f"the check of lesson {number} passes", 30.0)
         assert said.count("ok       ") == len(lesson(number).checks), said

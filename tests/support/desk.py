@@ -1,14 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A directory like a checkout, and terminals in it, for the sessions of documents. Knows nothing of their text."""
+"""A directory like a checkout, and terminals in it, for the sessions of documents. Knows no document."""
 
 import shlex
 import shutil
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from tests.support.console import Command
+from tests.support.console import Command, File, Step
 from tests.support.terminals import OWN, Windows
 from xdpdirector.lab.lab import all_names, take_down
 from xdpdirector.lab.lab_state import Record
@@ -65,6 +65,22 @@ def opened(desk: Path, labs: Collection[str]) -> Iterator[Windows]:
     finally:
         for name in {*labs} & {*all_names()}:
             take_down(name)
+
+
+def follow(windows: Windows, desk: Path, name: str, steps: Iterable[Step], labs: Collection[str]) -> None:
+    """Write the files of the document `name`, run its commands, and compare what they print."""
+    output = ""
+    for step in steps:
+        if isinstance(step, File):
+            (desk / step.name).write_text(step.text)
+        elif isinstance(step, Command):
+            require_host(windows, step, labs, output)
+            output = windows.run(step.prompt, step.text)
+            line = f"{name}:{step.line}: {step.prompt} {step.text}"
+
+            assert step.explains(output), "\n".join(
+                [line, "should print", *step.expected, "and printed", output]
+            )
 
 
 def require_host(windows: Windows, step: Command, labs: Collection[str], before: str) -> None:

@@ -14,12 +14,11 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Collection, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from xdpdirector import __version__
 from xdpdirector.api.app import create_app
 from xdpdirector.api.auth.access import Access
 from xdpdirector.api.server.server import ListeningSocket, Server
@@ -32,6 +31,7 @@ from xdpdirector.control.events import Events
 from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.daemon import (
+    configured_parts,
     drop_privileges,
     log_format,
     malloc,
@@ -47,30 +47,21 @@ from xdpdirector.health.checks.metrics import Measured
 from xdpdirector.health.monitor import Monitor
 from xdpdirector.health.vip_network import CheckNetwork
 from xdpdirector.lan.monitor import Lan
-from xdpdirector.loader import attachment, layout
+from xdpdirector.loader import attachment
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Address, Configuration
 from xdpdirector.model.service import VipsOnDummy
-from xdpdirector.net.dummy_vips import DummyVips
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.neighbours import Neighbours, OnChange
 from xdpdirector.net.own_macs import FormerMacs, own_macs
 from xdpdirector.net.secondary_macs import SecondaryMacs
-from xdpdirector.net.vips import Vips, VipTable
 from xdpdirector.paths import InstancePaths
-from xdpdirector.state.denylist import DenyListStore, SharedDenyListStore
 from xdpdirector.state.revisions import History, SharedHistory
 from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
-from xdpdirector.storage.idempotency_store import Answers, StoredAnswers
-from xdpdirector.storage.store import MIRROR_FORMAT
+from xdpdirector.storage.idempotency_store import StoredAnswers
 from xdpdirector.sync.combined import CombinedSync
-from xdpdirector.sync.connection_sync import ConnectionSync
-from xdpdirector.sync.hello import Hello
-from xdpdirector.sync.interface import ConnectionTables
-from xdpdirector.sync.ipvs.exchange import Exchange, Services
-from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
 from xdpdirector.sync.status import NoSync
 from xdpdirector.system import privileges, slow_callbacks
 from xdpdirector.system.background_tasks import BackgroundTasks
@@ -154,7 +145,7 @@ async def _serve(
         )
         own_denials = SqliteDenyList(lambda: archive.database)
         own_answers = StoredAnswers(lambda: archive.database)
-        fleet = _fleet(paths, wanted, access, stack, own_denials, own_answers)
+        fleet = configured_parts.shared_stores(paths, wanted, access, stack, own_denials, own_answers)
         shared, shared_denials = (fleet.history, fleet.denials) if fleet else (None, None)
         history: History = shared or archive
         stored, digest = history.latest(), config_file.digest(wanted)
@@ -179,7 +170,9 @@ async def _serve(
             return Neighbours(tell, see, tasks, grace=wanted.lan.grace)
 
         former = FormerMacs(wanted.interfaces)
-        vips = _vips(paths, wanted, events, tasks, is_ready=lambda: not director.problems())
+        vips = configured_parts.vip_table(
+            paths, wanted, events, tasks, is_ready=lambda: not director.problems()
+        )
         ways = CheckNetwork(paths.name, enter=drop_privileges.namespace())
         reconciler = Reconciler(
             begun.services,
@@ -202,8 +195,8 @@ async def _serve(
             route=reconciler.route,
             tasks=tasks,
         )
-        sync = _sync(paths, wanted, plane, tasks, stack, reconciler.vips_here)
-        ipvs_sync = _ipvs_sync(wanted, plane, lambda: reconciler.services, tasks, stack)
+        sync = configured_parts.connection_sync(paths, wanted, plane, tasks, stack, reconciler.vips_here)
+        ipvs_sync = configured_parts.ipvs_sync(wanted, plane, lambda: reconciler.services, tasks, stack)
         director = Director(
             reconciler,
             plane,
@@ -275,136 +268,6 @@ def _begun(
     if known := shared.latest():
         return InitialState(known.services, takes_in=True)
     return replace(initial_state(archive, wanted, digest, plane), leaving=frozenset(), takes_in=True)
-
-
-@dataclass(frozen=True)
-class _Fleet:
-    """What a director shares with others."""
-
-    history: SharedHistory
-    denials: SharedDenyListStore
-    answers: Answers
-
-
-def _fleet(
-    paths: InstancePaths,
-    wanted: Configuration,
-    access: Access,
-    stack: contextlib.ExitStack,
-    own_denials: DenyListStore,
-    own_answers: Answers,
-) -> _Fleet | None:
-    """The store that the configuration names, when it is a fleet's. `own_denials`: what begins a fleet's."""
-    if not wanted.store.is_shared:
-        return None
-    from xdpdirector.storage.etcd.fleet_answers import FleetAnswers
-    from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
-    from xdpdirector.storage.etcd.fleet_store import FleetStore  # what costs nothing where there is no fleet
-    from xdpdirector.storage.etcd.fleet_tokens import FleetTokens
-    from xdpdirector.storage.etcd.gateway import Gateway
-
-    mirror = FallbackStore(paths.fleet_state, paths.run / "fleet-spare", form=MIRROR_FORMAT)
-    stack.enter_context(mirror)
-    gateway = Gateway(wanted.store)
-    store = FleetStore(
-        gateway,
-        wanted.store.prefix,
-        mirror,
-        wanted.director_name,
-        on_revision=access.audit.note_revision,
-        is_exposed=wanted.store.insecure,
-    )
-    stack.callback(store.close)
-    tokens = FleetTokens(store, access.tokens.store)
-    access.tokens.keep_in(tokens)
-    store.before_exchange = tokens.tell_uses
-    return _Fleet(
-        store,
-        FleetDenyList(store, SqliteDenyList(lambda: mirror.database), own_denials.load),
-        FleetAnswers(gateway, wanted.store.prefix, own_answers),
-    )
-
-
-def _sync(
-    paths: InstancePaths,
-    wanted: Configuration,
-    plane: RealPlane,
-    tasks: BackgroundTasks,
-    stack: contextlib.ExitStack,
-    vips: Callable[[], Collection[str]],
-) -> ConnectionSync | None:
-    """With peers, if there are any; its view of the tables is closed with `stack`."""
-    if wanted.sync is None:
-        return None
-    tables = stack.enter_context(contextlib.closing(ConnectionTables(*plane.connection_tables())))
-    hello = Hello(
-        name=wanted.sync.name or wanted.director_name,
-        fleet=wanted.sync.fleet,
-        instance=paths.name,
-        version=__version__,
-        listen=str(wanted.sync.listen),
-        states=tables.states(),
-        layout=layout.VERSION,
-    )
-    return ConnectionSync(wanted.sync, hello, tables, tasks, vips)
-
-
-def _ipvs_sync(
-    wanted: Configuration,
-    plane: RealPlane,
-    services: Callable[[], Services],
-    tasks: BackgroundTasks,
-    stack: contextlib.ExitStack,
-) -> IpvsSync | None:
-    """With LVS directors, if that is wanted; its view of the tables is closed with `stack`."""
-    spec = wanted.lvs.sync
-    if spec is None:
-        return None
-    exchange = Exchange(spec, wanted.lvs.fwmarks, services, plane.connection_tables())
-    stack.callback(exchange.close)
-    return IpvsSync(spec, exchange, tasks)
-
-
-def _vips(
-    paths: InstancePaths,
-    wanted: Configuration,
-    events: Events,
-    tasks: BackgroundTasks,
-    is_ready: Callable[[], bool],
-) -> VipTable:
-    def carrying() -> set[str]:
-        try:
-            return {found.interface for found in attachment.attachments(paths)}
-        except DirectorError as error:
-            log.warning("the attached programs cannot be listed: %s", error.detail)
-            return set()
-
-    def tell(address: Address) -> None:
-        come = vips.present(address)
-        text = "the VIP is on this director" if come else "the VIP is on no interface of this director"
-        events.publish("vip.present" if come else "vip.absent", str(address), text)
-
-    vips: VipTable
-    if isinstance(wanted.vips, VipsOnDummy):
-        vips = DummyVips(
-            wanted.vips.interface,
-            is_ready=is_ready,
-            on_change=tell,
-            arp_ignore=wanted.lan.arp_ignore,
-            memory=paths.arp,
-            tasks=tasks,
-        )
-        return vips
-    vips = Vips(
-        wanted.interfaces,
-        manage=wanted.vips == "manage",
-        on_change=tell,
-        carrying=carrying,
-        arp_ignore=wanted.lan.arp_ignore,
-        memory=paths.arp,
-        tasks=tasks,
-    )
-    return vips
 
 
 async def _answer(

@@ -254,7 +254,7 @@ def _roff(text: str) -> str:
 _HEAD = """\
 # Configuration
 
-<!-- Made by `./lab reference` out of the model (xdpdirector/model/service.py): change it there. -->
+<!-- Made by `./lab reference` out of the model (xdpdirector/model/configuration.py): change it there. -->
 
 Every key of `/etc/xdpdirector/director.yaml`, and of `/etc/xdpdirector/INSTANCE.yaml` for a further instance
 ([packages.md](packages.md#instances)); also `man 5 director.yaml`. The file is YAML 1.2. A key that is not here is

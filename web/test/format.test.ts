@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { ago, bits, duration, percent, plural, short, whole } from "../src/view/format.ts";
+import { ago, began, bits, duration, percent, plural, short, whole } from "../src/view/format.ts";
 
 const rows: [() => string, string][] = [
   [() => short(0), "0"],
@@ -16,6 +16,8 @@ const rows: [() => string, string][] = [
   [() => bits(125_000), "1\u202fM"],
   [() => bits(undefined), "–"],
   [() => whole(1234567), "1\u202f234\u202f567"],
+  [() => String(began({ since: 5, drain: null })), "5"],
+  [() => String(began({ since: 5, drain: { since: "2026-11-30T10:00:00Z" } })), "2026-11-30T10:00:00Z"],
   [() => percent(1, 3), "33 %"],
   [() => percent(1, 5000), "<0.1 %"],
   [() => percent(0, 0), "–"],

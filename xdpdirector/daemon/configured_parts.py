@@ -17,7 +17,7 @@ from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.errors import DirectorError
 from xdpdirector.loader import attachment, layout
 from xdpdirector.model import Address, Configuration
-from xdpdirector.model.service import VipsOnDummy
+from xdpdirector.model.configuration import VipsOnDummy
 from xdpdirector.net.dummy_vips import DummyVips
 from xdpdirector.net.vips import Vips, VipTable
 from xdpdirector.paths import InstancePaths

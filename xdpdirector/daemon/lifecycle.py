@@ -50,7 +50,7 @@ from xdpdirector.lan.monitor import Lan
 from xdpdirector.loader import attachment
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Address, Configuration
-from xdpdirector.model.service import VipsOnDummy
+from xdpdirector.model.configuration import VipsOnDummy
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.neighbours import Neighbours, OnChange
 from xdpdirector.net.own_macs import FormerMacs, own_macs

@@ -8,7 +8,7 @@ from typing import Any
 
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.subject import Subject
-from xdpdirector.model.service import VipsOnDummy
+from xdpdirector.model.configuration import VipsOnDummy
 
 APART = 2.0  # seconds between two clocks, beyond what a busy director's answer takes
 WHERE = "GET /v1/fleet"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from xdpdirector.doctor.finding import Finding, note, ok, warning
 from xdpdirector.doctor.subject import Subject
-from xdpdirector.model.service import VipsOnDummy
+from xdpdirector.model.configuration import VipsOnDummy
 from xdpdirector.paths import DEFAULT_INSTANCE
 
 SYSTEMD = Path("/run/systemd/system")

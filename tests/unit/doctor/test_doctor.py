@@ -24,8 +24,8 @@ from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.run import examine, is_well
 from xdpdirector.doctor.subject import Subject
 from xdpdirector.errors import DataplaneError
+from xdpdirector.model.configuration import VipsOnDummy
 from xdpdirector.model.lvs import LvsSpec
-from xdpdirector.model.service import VipsOnDummy
 from xdpdirector.model.sync import SyncSpec
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.net.veth_peer import Peer

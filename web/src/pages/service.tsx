@@ -12,7 +12,7 @@ import { type Column, Rows } from "../components/rows.tsx";
 import { StateWord, stateOf, tone } from "../components/state.tsx";
 import { may, now, route, store, stored, tell } from "../state.ts";
 import { command } from "../view/cli.ts";
-import { ago, bits, moment, percent, plural, short, whole } from "../view/format.ts";
+import { ago, began, bits, moment, percent, plural, short, whole } from "../view/format.ts";
 import { verdictsOf } from "../view/verdicts.ts";
 import { Choice, Drains } from "./overview.tsx";
 
@@ -170,8 +170,8 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
       cell: (row) => (
         <>
           <StateWord state={stateOf(row.admin, row.operational)} title={`wanted: ${row.admin}; check: ${row.operational}`} />
-          <span class="sub" title={`since ${moment(row.since)}`}>
-            {ago(row.since, now.value)}
+          <span class="sub" title={`since ${moment(began(row))}`}>
+            {ago(began(row), now.value)}
           </span>
         </>
       ),

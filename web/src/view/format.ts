@@ -46,6 +46,11 @@ export function duration(seconds: number): string {
   return `${whole} s`;
 }
 
+/** When a backend began to be as it is shown: its drain where it has one, else its check's verdict. */
+export function began(row: { since: number; drain: { since: string } | null }): number | string {
+  return row.drain?.since ?? row.since;
+}
+
 /** Of a moment, in seconds since 1970 or as ISO 8601, seen from `now`. */
 export function ago(when: number | string | null | undefined, now: number): string {
   if (when === null || when === undefined) return UNKNOWN;

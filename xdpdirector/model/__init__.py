@@ -33,11 +33,15 @@ if TYPE_CHECKING:
     from xdpdirector.model.service import merged as merged
 
 
-_OF_CONFIGURATION = frozenset({"Configuration", "Sizes", "check_listeners"})
+_OF_CONFIGURATION = ("Configuration", "Sizes", "check_listeners")
+_OF_SERVICE = (
+    *("Address", "AdminState", "BackendSpec", "CheckSpec", "Frozen", "HostAddress", "Key", "Listener"),
+    *("ListenerField", "Name", "Persistence", "Scheduler", "ServiceSpec", "Timeout", "Timeouts", "merged"),
+)
+_MODULES = dict.fromkeys(_OF_SERVICE, "service") | dict.fromkeys(_OF_CONFIGURATION, "configuration")
 
 
 def __getattr__(name: str) -> Any:
-    if name.startswith("_"):
+    if name not in _MODULES:  # a submodule, perhaps
         raise AttributeError(name)
-    module = "configuration" if name in _OF_CONFIGURATION else "service"
-    return getattr(import_module(f"xdpdirector.model.{module}"), name)
+    return getattr(import_module(f"xdpdirector.model.{_MODULES[name]}"), name)

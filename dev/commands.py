@@ -137,7 +137,8 @@ def move_from_lvs(
 @app.command()
 def docs(
     output: Annotated[
-        Path | None, typer.Option(metavar="DIRECTORY", help="Where, instead of dist/docs; replaced as a whole.")
+        Path | None,
+        typer.Option(metavar="DIRECTORY", help="Where, instead of dist/docs; replaced as a whole."),
     ] = None,
 ) -> None:
     """Build the site of the documents and the course, with a search that needs no network; status 1 if a link in it

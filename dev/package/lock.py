@@ -38,12 +38,18 @@ SITE = Path("docs/site/requirements.in")
 AUDITOR = "pip_audit"
 _FETCHING = 600.0  # seconds
 _HEAD = "# SPDX-License-Identifier: Apache-2.0\n"
-_PACKAGED = _HEAD + """\
+_PACKAGED = (
+    _HEAD
+    + """\
 # What the Debian package brings along besides Debian's own. Made by `./lab package --renew`; see docs/packages.md.
 """
-_OF_THE_SITE = _HEAD + """\
+)
+_OF_THE_SITE = (
+    _HEAD
+    + """\
 # What builds the site of the documents. Made by `./lab package --renew` out of requirements.in.
 """
+)
 _PIN = re.compile(r"^([a-z0-9.-]+)==([^\\ ]+)", re.MULTILINE)
 
 

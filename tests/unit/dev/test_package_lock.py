@@ -179,6 +179,8 @@ def test_the_machines_of_the_package_are_locked() -> None:
 def test_a_renewal_asks_for_each_machine(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
     (checkout / "pyproject.toml").write_text('[project]\ndependencies = ["h11"]\n')
+    (checkout / lock.SITE).parent.mkdir(parents=True)
+    (checkout / lock.SITE).write_text("# A comment.\nh11\n")
 
     def fetch(command: list[str], *_: object) -> None:
         asked.append(list(command))
@@ -188,6 +190,8 @@ def test_a_renewal_asks_for_each_machine(checkout: Path, monkeypatch: pytest.Mon
 
     lock.renew(checkout, checkout / "home", print)
 
-    assert lock.pins((checkout / lock.LOCK).read_text()) == {"h11": "0.17.0"}
+    locks = (checkout / lock.LOCK, (checkout / lock.SITE).with_suffix(".lock"))
+    assert [lock.pins(path.read_text()) for path in locks] == [{"h11": "0.17.0"}] * 2
     for machine in lock.MACHINES:
-        assert sum(f"manylinux_2_28_{machine}" in command for command in asked) == len(lock.PYTHONS)
+        times = sum(f"manylinux_2_28_{machine}" in command for command in asked)
+        assert times == len(lock.PYTHONS) * len(locks)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Makes what people read of docs/ and training/: a site with a search, and slides. Knows nothing of what they say."""
+"""Makes a site with a search, and slides, of docs/ and training/. Knows nothing of what they say."""

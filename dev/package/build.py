@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Builds the Debian packages: locked wheels and the site of the documents are laid beside debian/ in a copy, and debhelper
-does the rest.
+"""Builds the Debian packages: locked wheels and the site of the documents are laid beside debian/ in a copy, and
+debhelper does the rest.
 
 Knows nothing of what stands in debian/, but that its rules want wheels/, site/ and `PARTS`.
 """

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""debian/wheels.lock: the Python packages that the Debian package brings along, each with its version and hashes; and
-docs/site/requirements.lock, the same of what builds the site.
+"""debian/wheels.lock: the Python packages that the Debian package brings along, each with its version and hashes;
+and docs/site/requirements.lock, the same of what builds the site.
 
 What is built is what somebody looked at: nothing comes by a version range, and no index can exchange a file. The
 hashes are those of all machines that the package serves, on whichever it was renewed. So somebody has to renew it:

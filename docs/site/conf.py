@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The site of the documents, for Sphinx. `./lab docs` builds it; dev/documents/site.py lays the sources out for it.
 
-Pages need nothing of another host: fonts are the reader's, scripts and styles are the site's. The index of the search
-is a script, so that the search also works in pages that are opened as files.
+Pages need nothing of another host: fonts are the reader's, scripts and styles are the site's. The index of the
+search is a script, so that the search also works in pages that are opened as files.
 """
 
 project = "XDP Director"

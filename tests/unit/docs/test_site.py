@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The site of the documents: all links lead somewhere, nothing in a page is of another host, and a browser finds what it
-searches for."""
+"""The site of the documents: all links lead somewhere, nothing in a page is of another host, and a browser finds
+what it searches for."""
 
 from __future__ import annotations
 

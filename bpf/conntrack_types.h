@@ -20,7 +20,8 @@ enum front_use {
 
 /* A service at one VIP and protocol: the conntrack zone of its flows. Number 0 is never used. `out`
  * has a bit for each backend with BACKEND_PARTIAL that is down for this VIP, at the backend's
- * `place`. */
+ * `place`. lblc, lblcr: `locality` has those that take the VIP's new connections; the packet path
+ * writes it, and when it did last (jiffies). */
 struct front {
 	__be32 address[4]; /* IPv4: the first word */
 	u32 service;
@@ -29,6 +30,8 @@ struct front {
 	u8 use; /* enum front_use */
 	u8 pad;
 	u64 out[PLACES / 64];
+	u64 locality[PLACES / 64];
+	u64 locality_changed;
 };
 
 /* A flow and its record from the table of an earlier program. IPv4: the address is the first

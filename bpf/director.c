@@ -28,6 +28,7 @@
 #include "guard.h"
 #include "ring.h"
 #include "schedule.h"
+#include "locality.h"
 #include "select.h"
 #include "fragment.h"
 #include "icmp_error.h"
@@ -314,11 +315,29 @@ int stage_schedule(struct xdp_md *ctx)
 	struct scratch *scratch;
 	struct selection selection = {};
 	struct service *service;
+	enum reason reason;
 
 	if (!start_stage(&scratch, &service))
 		return XDP_DROP;
-	return finish_schedule(ctx, scratch, &selection,
-			       schedule(&scratch->packet, service, scratch, &selection));
+	reason = schedule(&scratch->packet, service, scratch, &selection);
+	if (reason == UNDECIDED && has_localities(service))
+		return call_stage(ctx, STAGE_LOCATE);
+	return finish_schedule(ctx, scratch, &selection, reason);
+}
+
+int stage_locate(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+	struct selection selection = {};
+	struct service *service;
+	u32 chosen;
+
+	if (!start_stage(&scratch, &service))
+		return XDP_DROP;
+	chosen = locality_member(service, scratch);
+	return finish_schedule(
+		ctx, scratch, &selection,
+		schedule_chosen(&scratch->packet, service, scratch, chosen, &selection));
 }
 
 int stage_avoid(struct xdp_md *ctx)

@@ -16,7 +16,7 @@
  *   ovf  1                         yes     only members with no more active than weight
  *   twos 257 active + inactive     yes     of two members that are drawn by weight
  *
- * dh: the VIP's hash names a member, whatever its cost.
+ * dh: the VIP's hash names a member, whatever its cost. lblc, lblcr: see locality.h.
  *
  * With weights `served` interleaves smoothly (D'Hondt's method). The daemon keeps the members' counts
  * close to each other: see service_plan.py. */

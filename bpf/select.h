@@ -24,6 +24,7 @@
 #include "guard.h"
 #include "ring.h"
 #include "schedule.h"
+#include "locality.h"
 
 /* A flow with a record. UNDECIDED: its backend is lost, the record was deleted, and the packet may
  * be scheduled. */
@@ -322,7 +323,7 @@ static __always_inline bool select_fallback(const struct service *service, u32 f
 }
 
 /* A new connection: the client's backend, the scheduler's, or the fallback. UNDECIDED: go on with
- * STAGE_AVOID. */
+ * STAGE_LOCATE if the service schedules by locality, else with STAGE_AVOID. */
 static __always_inline enum reason schedule(const struct packet *packet,
 					    const struct service *service,
 					    const struct scratch *scratch,
@@ -339,6 +340,8 @@ static __always_inline enum reason schedule(const struct packet *packet,
 				     selection);
 	if (is_kept) {
 		note_fact(FACT_CLIENT);
+	} else if (has_localities(service)) {
+		return UNDECIDED;
 	} else if (select_backend(selection,
 				  is_ring ? scratch->slot.is.backend
 					  : schedule_member(packet, service, scratch),
@@ -356,19 +359,17 @@ static __always_inline enum reason schedule(const struct packet *packet,
 	return is_ring && !is_flux ? FORWARD_RING : reason_of_new(packet, service, is_kept);
 }
 
-/* The same if the slot's owner is down for this VIP. The slot has SLOT_EXCEPTIONS, so the flow's
- * record will be looked up. */
-static __always_inline enum reason schedule_substitute(const struct packet *packet,
-						       const struct service *service,
-						       const struct scratch *scratch,
-						       struct selection *selection)
+/* The same for a client that persistence does not keep, with the member that a later stage has
+ * chosen, or NO_BACKEND. */
+static __always_inline enum reason schedule_chosen(const struct packet *packet,
+						   const struct service *service,
+						   const struct scratch *scratch, u32 chosen,
+						   struct selection *selection)
 {
 	struct client client = {};
 
 	selection->is_new = true;
-	note_fact(FACT_PARTIAL);
-	if (select_backend(selection, schedule_other_member(packet, service, scratch),
-			   scratch->front))
+	if (select_backend(selection, chosen, scratch->front))
 		count_served(service, selection->index);
 	else if (select_fallback(service, scratch->front, selection))
 		note_fact(FACT_FALLBACK);
@@ -378,6 +379,18 @@ static __always_inline enum reason schedule_substitute(const struct packet *pack
 		persistence_key(packet, service, scratch->service, &client);
 	persistence_update(&client, service, scratch->now, selection);
 	return reason_of_new(packet, service, false);
+}
+
+/* The slot's owner is down for this VIP. The slot has SLOT_EXCEPTIONS, so the flow's record will be
+ * looked up. */
+static __always_inline enum reason schedule_substitute(const struct packet *packet,
+						       const struct service *service,
+						       const struct scratch *scratch,
+						       struct selection *selection)
+{
+	note_fact(FACT_PARTIAL);
+	return schedule_chosen(packet, service, scratch,
+			       schedule_other_member(packet, service, scratch), selection);
 }
 
 #endif

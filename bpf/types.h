@@ -33,7 +33,8 @@ enum stage {
 	STAGE_RELOCATE = 11, /* move a used flow to its other bucket, then STAGE_REMEMBER */
 	STAGE_DROP = 12,     /* count the drop for its service */
 	STAGE_ABORT = 13,    /* reject SCTP: turn the packet into an ABORT */
-	STAGES = 14,
+	STAGE_LOCATE = 14,   /* lblc, lblcr: schedule a new connection */
+	STAGES = 15,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -54,6 +55,8 @@ enum service_choice {
 	CHOICE_ALL = 0,
 	CHOICE_DESTINATION = 1, /* dh: the one that the VIP's hash names */
 	CHOICE_TWO = 2,		/* twos: two, drawn by weight */
+	CHOICE_LOCALITY = 3,	/* lblc: the one that serves the VIP, if it is not overloaded */
+	CHOICE_LOCALITIES = 4,	/* lblcr: those that serve the VIP, if one is not overloaded */
 };
 
 /* What to do with a packet that has no usable backend. */
@@ -234,8 +237,8 @@ struct service {
 	__be32 client_mask6[4];
 	u32 persistence; /* jiffies after the client's last new connection */
 	u32 assured_after; /* ticks (bpf/conntrack_table.h) after its second packet that make a flow assured */
-	u32 choice; /* enum service_choice */
-	u32 pad;
+	u32 choice;	    /* enum service_choice */
+	u32 locality_lasts; /* lblcr: jiffies without a change after which the set of a VIP loses one */
 	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/conntrack_table.h) */
 	u32 stays
 		[MAX_STATES]; /* SEEN_NOW + ticks in which data does not change the record; 0: never */

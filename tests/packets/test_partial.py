@@ -22,7 +22,8 @@ from xdpdirector.model import Address, Listener, Persistence, Scheduler
 NAMES = ("web1", "web2", "web3")
 FLOWS = range(1, 61)
 V4, V6, OTHER = (ip_address(text) for text in (w.VIP, w.VIP6, "192.0.2.11"))
-SCHEDULERS = [scheduler.value for scheduler in Scheduler if scheduler not in ("fo", "ovf", "dh")]
+PREFERRING = ("fo", "ovf", "dh", "lblc", "lblcr")  # they do not share connections among all; test_locality.py
+SCHEDULERS = [scheduler.value for scheduler in Scheduler if scheduler not in PREFERRING]
 RINGS = ["mh", "sh"]
 
 Frame = Callable[..., Packet]

@@ -83,6 +83,7 @@ def plans(other_interface: int) -> list[ServicePlan]:
     )
     client = Persistence(prefix=24, prefix6=64)
     full = (w.backend("web1", upper=8, lower=5), w.backend("web2", upper=4, lower=4, weight=2))
+    caches = (w.backend("web1", weight=2), w.backend("web2", upper=8, lower=5, weight=4), w.backend("web3"))
     odd = (w.backend("web1", hop=here), w.backend("web2", hop=None), w.backend("web3"))
     return [
         named("wlc", "wlc", "80/tcp", "53/udp", members=mixed),
@@ -123,6 +124,8 @@ def plans(other_interface: int) -> list[ServicePlan]:
         named("fo", "fo", ".1500/udp", ".1024-1151/tcp"),
         named("twos", "twos", "993/tcp", "993/udp", members=full),
         named("dh", "dh", "995/tcp", ".995/tcp", "995/udp", members=full),
+        named("lblc", "lblc", "3128/tcp", "3128/udp", members=caches),
+        named("lblcr", "lblcr", "3129/tcp", "3129/udp", members=caches, persistence=client),
     ]
 
 
@@ -132,7 +135,7 @@ def replace_keep(persistence: Persistence) -> Persistence:
 
 PORTS = tuple(
     [(TCP, port) for port in (80, 80, 8080, 25, 443, 22, 8443, 8443, 21, 20, 1030, 5353, 81, 82, 110, 143, 7)]
-    + [(protocol, port) for protocol in (TCP, UDP) for port in (993, 995)]
+    + [(protocol, port) for protocol in (TCP, UDP) for port in (993, 995, 3128, 3129)]
     + [(UDP, port) for port in (53, 53, 8080, 25, 443, 22, 8443, 500, 1500, 5353, 82, 110, 143, 7)]
     + [(UDP, 81)] * (1)
     + [(SCTP, port) for port in (3868, 3868, 2905, 2905, 36412, 7)]
@@ -175,6 +178,7 @@ class Duel:
         self._world.forget_connections()
         self._world.fill_buckets()
         tables.resets[:] = 0
+        tables.fronts["locality"] = 0
         self._deny([])
         for plan in self._plans:
             plane.apply(plan, 0.0)

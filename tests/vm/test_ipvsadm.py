@@ -35,7 +35,7 @@ REWORDED = ("-A -6 -f 1",)
 """What Debian 13's ipvsadm refuses in other words than Debian 12's."""
 SIZE = re.compile(r"\(size=\d+\)")
 EXPIRES = re.compile(r"(?<=TCP )\d\d:\d\d")
-WITH_DH = (*SCHEDULERS, "dh")
+BY_DESTINATION = (*SCHEDULERS, "dh", "lblc", "lblcr")
 """Without twos, of which Debian's kernel has no module."""
 CONNECTIONS, WITHIN = 3, 60.0
 ROLES = {"master": ["master"], "backup": ["backup"], "both": ["master", "backup"]}
@@ -97,7 +97,7 @@ def ours(words: Sequence[str], client: Client, memory: Path) -> Said:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("kernel")
 def test_what_the_grammar_makes(seed: int, client: Client, tmp_path: Path) -> None:
-    grammar = Grammar(seed, ipv6=True, schedulers=WITH_DH, protocols=(*PROTOCOLS, "sctp"))
+    grammar = Grammar(seed, ipv6=True, schedulers=BY_DESTINATION, protocols=(*PROTOCOLS, "sctp"))
     for words in grammar.commands(COMMANDS):
         plain = [word for word in words if word not in ("--stats", "--exact")]  # a fake counts
 

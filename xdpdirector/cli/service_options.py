@@ -26,7 +26,10 @@ Listen = Annotated[
     ),
 ]
 Scheduler = Annotated[
-    str | None, _option("wlc (least busy), mh (Maglev hashing), rr, wrr, lc, sed, nq, sh, fo, ovf, dh, twos.")
+    str | None,
+    _option(
+        "wlc (least busy), mh (Maglev hashing), rr, wrr, lc, sed, nq, sh, fo, ovf, dh, lblc, lblcr, twos."
+    ),
 ]
 Hash = Annotated[str | None, _option("For mh and sh: by flow or by address.")]
 Persistence = Annotated[str | None, _option("How long a client keeps its backend, like 300s, or none.")]

@@ -128,6 +128,8 @@ _SCHEDULED = {
     Scheduler.OVF: "{0} has the highest weight of those that have not more connections than that",
     Scheduler.DH: "{0} is the backend that the VIP's hash names",
     Scheduler.TWOS: "{0} has the lesser load for its weight of two that the flow draws",
+    Scheduler.LBLC: "{0} serves the VIP, or has the least load for its weight in place of one that is overloaded",
+    Scheduler.LBLCR: "{0} is the least loaded of those that serve the VIP, or joins them as they are overloaded",
     Scheduler.MH: "{0} owns the flow's slot of the ring",
     Scheduler.SH: "{0} owns the client's slot of the ring",
 }

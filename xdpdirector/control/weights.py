@@ -2,8 +2,8 @@
 """The weights for the data plane: the operator's weights, times the share that each backend gets now. Pure.
 
 The plane knows whole numbers, and a part of 1 would be 0 or 1; so when some backend gets a part, the weights of all
-are made larger alike, which no scheduler notices: they compare weights with each other. `ovf` alone compares them
-with connections, and takes them as they are.
+are made larger alike, which most schedulers do not notice: they compare weights with each other. Those in
+`COUNTING` compare them with connections, and take them as they are.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from math import ceil
 
 from xdpdirector.model import Scheduler
 
+COUNTING = frozenset({Scheduler.OVF, Scheduler.LBLC, Scheduler.LBLCR})
 LARGEST = 65535
 FINENESS = 100
 RING_FINENESS = 10
@@ -27,7 +28,7 @@ def effective(
     if all(part == 1.0 for part in parts.values()):
         return dict(weights)
     most = max(weight * parts[name] for name, weight in weights.items())
-    factor = 1 if scheduler is Scheduler.OVF or most == 0 else max(1, min(FINENESS, int(LARGEST / most)))
+    factor = 1 if scheduler in COUNTING or most == 0 else max(1, min(FINENESS, int(LARGEST / most)))
     return {name: _whole(weight, parts[name], factor) for name, weight in weights.items()}
 
 

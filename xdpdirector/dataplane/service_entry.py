@@ -12,10 +12,11 @@ import numpy.typing as npt
 from xdpdirector.dataplane.masks import mask_words
 from xdpdirector.dataplane.rings import RingPlace
 from xdpdirector.dataplane.service_plan import COSTS, NO_BACKEND, ServicePlan
-from xdpdirector.model import Persistence, Timeouts
+from xdpdirector.model import Persistence, Scheduler, Timeouts
 
 STATES = 16  # MAX_STATES in bpf/types.h
 CLOSED = 10.0  # seconds that a record is kept after a RST, as in IPVS
+LOCALITY_LASTS = 24 * 3600.0  # seconds; net.ipv4.vs.lblcr_expiration unless set
 ASSURED_AFTER = 2.0  # seconds after a flow's second packet, as for UDP in the kernel's conntrack
 
 Enums = Mapping[str, Mapping[str, int]]
@@ -48,6 +49,7 @@ def service_fields(
         "cost_served": cost.served,
         "cost_fixed": cost.fixed,
         "choice": enums["service_choice"][f"CHOICE_{cost.choice}"],
+        "locality_lasts": jiffies(LOCALITY_LASTS) if plan.scheduler is Scheduler.LBLCR else 0,
         "fallback": indices[plan.fallback] if plan.fallback else NO_BACKEND,
         "guard": guard_flags(
             enums["guard_flags"],

@@ -63,6 +63,8 @@ COSTS = {
     Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
     Scheduler.DH: Cost(fixed=1, choice="DESTINATION"),
     Scheduler.TWOS: Cost(active=257, inactive=1, weighted=True, choice="TWO"),
+    Scheduler.LBLC: Cost(active=257, inactive=1, weighted=True, choice="LOCALITY"),
+    Scheduler.LBLCR: Cost(active=257, inactive=1, weighted=True, choice="LOCALITIES"),
     Scheduler.MH: Cost(),
     Scheduler.SH: Cost(),
 }

@@ -3,7 +3,8 @@
 
 Stored in the map `fronts`. A front without listeners rests until a sweep has seen no record of it; otherwise
 its next user would inherit its connections. A front also has a bit mask of backends, by place in the service,
-that are down for its VIP ("out"). Knows numbers; no ports or rings.
+that are down for its VIP ("out"), and one that the packet path keeps for lblc and lblcr ("locality"). Knows
+numbers; no ports or rings.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ class Front(NamedTuple):
 
 
 _WORD = 64  # bits
+_CHANGING = ("out", "locality", "locality_changed")
+"""Fields of the map that are not what `_write` wrote: each has another writer."""
 
 Out = Mapping[Address, int]
 """By VIP: bit mask of the places of backends that are down for it."""
@@ -43,7 +46,7 @@ class Fronts:
             uses[f"FRONT_{use}"] for use in ("FREE", "SERVING", "RESTING")
         )
         self._said = self._array.copy()
-        """The map as written, except `out`."""
+        """The map as written, except `_CHANGING`."""
         used = np.flatnonzero(self._said["use"] != self._free).tolist()
         self._fronts: dict[int, Front] = {number: self._read(number) for number in used}
         self._numbers = {front: number for number, front in self._fronts.items()}
@@ -104,7 +107,7 @@ class Fronts:
 
     def _differs(self) -> Array:
         """By number: true if the map differs from what was written."""
-        fields = [name for name in self._said.dtype.names or () if name != "out"]
+        fields = [name for name in self._said.dtype.names or () if name not in _CHANGING]
         differs = [self._said[name] != self._array[name] for name in fields]
         rows: Array = np.any([each.reshape(len(each), -1).any(axis=1) for each in differs], axis=0)
         return rows
@@ -112,7 +115,7 @@ class Fronts:
     def _restore(self, number: int) -> None:
         entry, said = self._array[number], self._said[number]
         for name in said.dtype.names or ():
-            if name not in ("out", "use"):
+            if name not in (*_CHANGING, "use"):
                 entry[name] = said[name]
         entry["use"] = said["use"]
 
@@ -160,6 +163,17 @@ class Fronts:
             if int(self._said["use"][number]) == self._serving
         }
 
+    def leave_locality(self, service: int, places: int) -> None:
+        """These backends, a bit mask of places, are no longer among those of lblc and lblcr at any VIP of the
+        service: their places may become others'."""
+        for numbers in self._at.get(service, {}).values():
+            for number in numbers:
+                words = self._array["locality"][number]
+                for word in range(len(words)):
+                    left = int(words[word]) & ~(places >> _WORD * word)
+                    if left != int(words[word]):
+                        words[word] = left
+
     def forget(self, service: int) -> None:
         """Drop the state of a removed service."""
         self._out.pop(service, None)
@@ -205,3 +219,4 @@ class Fronts:
             entry["address"] = (*words, *(0,) * (4 - len(words)))
             entry["service"], entry["protocol"] = front.service, front.protocol
             entry["ipv6"] = front.address.version == 6
+            entry["locality"], entry["locality_changed"] = 0, 0

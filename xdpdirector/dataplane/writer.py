@@ -18,7 +18,7 @@ from xdpdirector.dataplane.backend_map import BackendMap
 from xdpdirector.dataplane.capacity import Capacity
 from xdpdirector.dataplane.counters import Counters
 from xdpdirector.dataplane.guard_maps import GuardMaps
-from xdpdirector.dataplane.ids import Indices
+from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.listeners import Found, Listening
 from xdpdirector.dataplane.maps import Array, Tables
@@ -93,8 +93,7 @@ class Dataplane:
         except CapacityError:
             if not gone:
                 raise
-            for key in gone:  # no room for old and new backends together
-                self.backends.remove(key)
+            self._remove_backends(service, gone)  # no room for old and new backends together
             gone, wanted = [], self.backends.assign(plan)
         out = self._out(plan)
         passed_over = frozenset(wanted[name] for name in plan.passed_over())
@@ -117,12 +116,18 @@ class Dataplane:
         for member in plan.members:
             if member.state is not State.SERVING:
                 self.backends.store(wanted[member.name], plan.name, member)
-        for key in gone:
-            self.backends.remove(key)
+        self._remove_backends(service, gone)
         self._listening.bring(service, listeners)
         self._writes += self.fronts.set_out(service, out)
         self._applied[plan.name] = _Applied(plan, out, self._entries(plan))
         return self._total_writes() - before
+
+    def _remove_backends(self, service: int, gone: Collection[Backend]) -> None:
+        places = sum({1 << self.indices.places[name][backend] for name, backend in gone})
+        for key in gone:
+            self.backends.remove(key)
+        if places:
+            self.fronts.leave_locality(service, places)
 
     def _total_writes(self) -> int:
         parts = (
@@ -185,8 +190,7 @@ class Dataplane:
         self._applied.pop(name, None)
         self._listening.bring(service, frozenset())
         self._services.clear(service)
-        for key in self.indices.of_service(name):
-            self.backends.remove(key)
+        self._remove_backends(service, self.indices.of_service(name))
         self._departed.leave(service)
         self.indices.remove_service(name)
         self._senders.bring(service, frozenset())

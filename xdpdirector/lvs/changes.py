@@ -203,10 +203,7 @@ def refuse_elsewhere(command: Command) -> None:
 
 def _check_scheduler(command: Command) -> None:
     if command.scheduler not in documents.SCHEDULERS or command.engine not in ("", "sip"):
-        text = UNKNOWN_SCHEDULER
-        if command.scheduler in documents.MISSING_SCHEDULERS:
-            text += f"\n{PROGRAM}: {documents.WHY_MISSING.format(command.scheduler)}. {documents.INSTEAD}."
-        raise failed(text)
+        raise failed(UNKNOWN_SCHEDULER)
     if command.engine:
         raise failed(f"{UNKNOWN_SCHEDULER}\n{PROGRAM}: persistence is by address here, not by SIP's Call-ID")
 

@@ -16,14 +16,8 @@ from xdpdirector.model.durations import parse_duration
 from xdpdirector.model.listener import ANY_PORT, WITH_PORTS, Address, Listener
 
 Document = Mapping[str, Any]
-SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "mh", "fo", "ovf", "dh", "twos")
+SCHEDULERS = ("rr", "wrr", "lc", "wlc", "sed", "nq", "sh", "mh", "fo", "ovf", "dh", "lblc", "lblcr", "twos")
 RINGS = ("sh", "mh")
-MISSING_SCHEDULERS = ("lblc", "lblcr")
-WHY_MISSING = (
-    "{} remembers a server for each address that clients ask for, as caches behind a transparent proxy want it; "
-    "this director directs what comes for its own VIPs, and to no others"
-)
-INSTEAD = "Use mh to keep a client at one cache, dh to divide VIPs among servers, or a service for each VIP"
 FLAGS, PORT, ADDRESS = "ipvsadm/flags", "ipvsadm/port", "ipvsadm/address"
 """Labels: of a service, of a backend, of a backend."""
 FTP, FTP_DATA = 21, 20
@@ -63,13 +57,6 @@ class Keys(NamedTuple):
     keys: tuple[VirtualKey, ...]
     whole: bool
     without: tuple[Listener, ...]
-
-
-def why_not(scheduler: str) -> tuple[str, str]:
-    """Of a scheduler that is not here: why, and what to do."""
-    if scheduler in MISSING_SCHEDULERS:
-        return WHY_MISSING.format(scheduler), f"{INSTEAD}; wlc is used meanwhile"
-    return f"the scheduler {scheduler} is not here", "wlc is used instead"
 
 
 def keys_of(document: Document, marks: Marks) -> Keys:

@@ -32,7 +32,8 @@ Commands, long and short:
   --list -L -l, --zero -Z, --clear -C, --save -S, --restore -R, --set, --help -h, --version -v
 
 Options, long and short:
-  --scheduler -s    rr, wrr, lc, wlc (unless another is given), sed, nq, sh, mh, fo, ovf, dh, twos
+  --scheduler -s    rr, wrr, lc, wlc (unless another is given), sed, nq, sh, mh, fo, ovf, dh, lblc,
+                    lblcr, twos
   --persistent -p   a client keeps its server; 360 seconds unless others are given
   --netmask -M      what is one client to persistence: a netmask, of IPv6 a prefix length
   --sched-flags -b  sh-fallback, sh-port, mh-fallback, mh-port

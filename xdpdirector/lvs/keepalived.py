@@ -16,7 +16,6 @@ from xdpdirector.lvs.documents import (
     backend_name,
     listeners_of,
     service_name,
-    why_not,
 )
 from xdpdirector.lvs.imported import Imported, Origin
 from xdpdirector.lvs.keepalived_text import Includer, Statement, parse
@@ -234,7 +233,7 @@ class _Import:
                 service["hash"] = "address"
             self.imported.came_from((name, "scheduler"), each.origin)
         else:
-            self.imported.leave(each.origin, *why_not(scheduler))
+            self.imported.leave(each.origin, f"the scheduler {scheduler} is not here", "wlc is used instead")
 
     def _persistence(
         self, name: str, service: dict[str, Any], each: Statement, prefix: Statement | None

@@ -15,7 +15,6 @@ from xdpdirector.lvs.documents import (
     backend_name,
     listeners_of,
     service_name,
-    why_not,
 )
 from xdpdirector.lvs.imported import Imported, Origin, duration
 from xdpdirector.lvs.names import Names, place
@@ -228,7 +227,7 @@ class _Import:
                 service |= {"hash": "address"} if value in RINGS else {}
                 self.imported.came_from((name, "scheduler"), origin)
             else:
-                self.imported.leave(origin, *why_not(value))
+                self.imported.leave(origin, f"the scheduler {value} is not here", "wlc is used instead")
         if "persistent" in said and not said["persistent"][0].strip("0"):
             self.imported.leave(said["persistent"][1], *MALFORMED)
         elif "persistent" in said:

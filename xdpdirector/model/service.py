@@ -41,7 +41,7 @@ class AdminState(StrEnum):
 
 class Scheduler(StrEnum):
     """ipvsadm's names and meanings; `wrr` interleaves smoothly, `sh` is consistent as `mh` is. `dh` chooses by the
-    VIP alone, so it divides the VIPs of a service among its backends."""
+    VIP alone, so it divides the VIPs of a service among its backends; `lblc` and `lblcr` do so by load."""
 
     RR = "rr"
     WRR = "wrr"
@@ -54,6 +54,8 @@ class Scheduler(StrEnum):
     FO = "fo"
     OVF = "ovf"
     DH = "dh"
+    LBLC = "lblc"
+    LBLCR = "lblcr"
     TWOS = "twos"
 
     @property

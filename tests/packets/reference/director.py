@@ -116,6 +116,7 @@ class Director:
             memory.clear()
         self.drops.clear()
         for service in self.services.values():
+            service.near.clear()
             for backend in service.backends.values():
                 backend.active = backend.inactive = backend.served = 0
                 backend.packets = backend.bytes = backend.connections = 0

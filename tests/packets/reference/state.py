@@ -36,6 +36,8 @@ COSTS = {
     Scheduler.OVF: Cost(fixed=1, weighted=True, within_weight=True),
     Scheduler.TWOS: Cost(active=257, inactive=1, weighted=True),
     Scheduler.DH: Cost(),
+    Scheduler.LBLC: Cost(active=257, inactive=1, weighted=True),
+    Scheduler.LBLCR: Cost(active=257, inactive=1, weighted=True),
 }
 
 
@@ -96,6 +98,8 @@ class Service:
     seated: int = 0
     ring: list[Slot] = field(default_factory=list)
     out: dict[Backend, Set[object]] = field(default_factory=dict)
+    near: dict[tuple[bytes, int], list[Backend]] = field(default_factory=dict)
+    """lblc, lblcr: by VIP and protocol, who has its connections."""
 
     @property
     def fallback(self) -> Backend | None:
@@ -113,6 +117,8 @@ class Service:
                 new.append(self.backends[member.name])
         for name in set(self.backends) - {member.name for member in plan.members}:
             self.backends.pop(name).is_present = False
+        for servers in self.near.values():
+            servers[:] = [server for server in servers if server.is_present]
         if not plan.scheduler.is_ring:
             self._seat()
         return new
@@ -171,6 +177,8 @@ class Service:
             return self._of_destination(packet.vip)
         if self.plan.scheduler is Scheduler.TWOS:
             return self._cheaper_of_two(packet)
+        if self.plan.scheduler in (Scheduler.LBLC, Scheduler.LBLCR):
+            return self._by_locality(packet)
         return self._least_costly(packet.vip)
 
     def _of_destination(self, vip: bytes) -> Backend | None:
@@ -203,11 +211,35 @@ class Service:
             return None
         return drawn[1][1] if drawn[1][0] < drawn[0][0] else drawn[0][1]
 
-    def _least_costly(self, vip: bytes) -> Backend | None:
-        """The first of those that cost least."""
+    def _by_locality(self, packet: Packet) -> Backend | None:
+        """ip_vs_lblc.c, ip_vs_lblcr.c: one server, or a set of them, for each destination; another one when the
+        least loaded of these has more connections than its weight, and somebody less than half of that."""
+        servers = self.near.setdefault((packet.vip, packet.protocol), [])
+        seats = [
+            (backend, weight)
+            for backend, weight in self.places[: len(self.plan.members)]
+            if weight and ip_address(packet.vip) not in backend.plan.out
+        ]
+        usual = self._least_costly(packet.vip, servers)
+        if usual and (
+            max(0, usual.active) <= usual.plan.weight
+            or all(2 * max(0, backend.active) >= weight for backend, weight in seats)
+        ):
+            return usual
+        other = self._least_costly(packet.vip)
+        if other and self.plan.scheduler is Scheduler.LBLC:
+            servers[:] = [other]
+        elif other and other not in servers:
+            servers.append(other)
+        return other
+
+    def _least_costly(self, vip: bytes, among: list[Backend] | None = None) -> Backend | None:
+        """The first of those that cost least; of all, or among some."""
         cost = COSTS[self.plan.scheduler]
         best, least = None, float("inf")
         for backend, weight in self.places[: len(self.plan.members)]:
+            if among is not None and backend not in among:
+                continue
             if not backend.takes_more() or not weight or ip_address(vip) in backend.plan.out:
                 continue
             active, inactive = max(0, backend.active), max(0, backend.inactive)

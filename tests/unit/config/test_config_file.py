@@ -115,7 +115,7 @@ def test_accepted(text: str, write: Writer) -> None:
         pytest.param(
             "    scheduler: wlq\n",
             "5:5: scheduler of service 'web': unknown scheduler 'wlq': "
-            "use 'rr', 'wrr', 'lc', 'wlc', 'sed', 'nq', 'sh', 'mh', 'fo', 'ovf', 'dh' or 'twos'",
+            "use 'rr', 'wrr', 'lc', 'wlc', 'sed', 'nq', 'sh', 'mh', 'fo', 'ovf', 'dh', 'lblc', 'lblcr' or 'twos'",
             id="unknown scheduler",
         ),
         pytest.param(

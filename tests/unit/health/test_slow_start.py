@@ -89,6 +89,8 @@ def test_without_slow_start_nobody_grows() -> None:
         pytest.param("wlc", (60000, 1), (0.5, 1.0), (60000, 2), id="large weights"),
         pytest.param("wlc", (65535, 65535), (2.0, 1.0), (65535, 65535), id="more than there is"),
         pytest.param("ovf", (10, 20), (0.25, 1.0), (2, 20), id="ovf counts connections"),
+        pytest.param("lblc", (10, 20), (0.25, 1.0), (2, 20), id="lblc counts connections"),
+        pytest.param("lblcr", (10, 20), (0.25, 1.0), (2, 20), id="lblcr counts connections"),
         pytest.param("mh", (1, 1), (0.31, 1.0), (40, 100), id="a ring: tenths"),
         pytest.param("mh", (1, 1), (0.2, 1.0), (20, 100), id="a ring: its steps"),
     ],

@@ -50,7 +50,9 @@ VIRTUAL: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("sorry", "sorry_server 192.0.2.29 80", {"fallback": "192.0.2.29"}, []),
     ("sorry-of-the-pool", "sorry_server 192.0.2.22 80", {"fallback": "192.0.2.22"}, []),
     ("sorry-here", "sorry_server 127.0.0.1 80", {}, ["sorry_server"]),
-    ("scheduler-missing", "lb_algo lblcr", {}, ["lb_algo"]),
+    ("scheduler-missing", "lb_algo fastest", {}, ["lb_algo"]),
+    ("locality", "lb_algo lblc", {"scheduler": "lblc"}, []),
+    ("replicated-locality", "lb_algo lblcr", {"scheduler": "lblcr"}, []),
     ("maglev", "lb_algo mh\nmh-port\nmh-fallback", {"scheduler": "mh", "hash": "flow"}, []),
     ("source-hash", "lb_algo sh", {"scheduler": "sh", "hash": "address"}, []),
     ("flag", "flag-1", {}, ["flag-1"]),
@@ -102,14 +104,6 @@ def test_virtual_servers(text: str, fields: dict[str, Any], words: list[str]) ->
     assert {key: service.get(key) for key in fields} == fields
     assert left(imported) == words
     assert list(service["backends"])[:2] == ["192.0.2.21", "192.0.2.22"]
-
-
-@pytest.mark.parametrize("scheduler", ["lblc", "lblcr"])
-def test_a_scheduler_for_caches_is_left_with_what_to_use(scheduler: str) -> None:
-    [reason] = read(BASE % f"lb_algo {scheduler}").left
-
-    assert reason.why.startswith(f"{scheduler} remembers a server for each address")
-    assert "Use mh to keep a client at one cache" in reason.remedy
 
 
 CHECKS: list[tuple[str, str, dict[str, Any], list[str]]] = [

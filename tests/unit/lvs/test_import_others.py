@@ -170,7 +170,8 @@ ROWS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("range", "\treal=192.0.2.24->192.0.2.26:80 gate 7\n\tchecktype=on\n", {}, []),
     ("persistent-0", "\tpersistent=0\n\tchecktype=on\n", {"persistence": None}, ["persistent"]),
     ("no-port", "\treal=192.0.2.23 gate 3\n\tchecktype=on\n", {}, []),
-    ("scheduler", "\tscheduler=lblc\n\tchecktype=on\n", {}, ["scheduler"]),
+    ("scheduler", "\tscheduler=fastest\n\tchecktype=on\n", {}, ["scheduler"]),
+    ("locality", "\tscheduler=lblcr\n\tchecktype=on\n", {"scheduler": "lblcr"}, []),
     (
         "mail",
         "\temailalert=a@example.com\n\tmonitorfile=/x\n\tchecktype=on\n",
@@ -213,7 +214,7 @@ SAVED = f"""\
 -A -t {VIP}:80 -s wrr -p 600
 -a -t {VIP}:80 -r 192.0.2.21:80 -g -w 3
 -a -t {VIP}:80 -r 192.0.2.22:80 -m -w 1
--A -u {VIP}:53 -s lblcr
+-A -u {VIP}:53 -s fastest
 -L -n
 -A -f 1 -s wlc
 -a -f 1 -r 192.0.2.23:0 -g -w 1

@@ -191,7 +191,7 @@ def test_a_service_survives_being_written() -> None:
     [
         pytest.param({"listeners": []}, "at least 1", id="no listener"),
         pytest.param({"listeners": [HTTP, HTTP]}, "stands twice", id="listener twice"),
-        pytest.param({"scheduler": "lblc"}, "'wlc'", id="scheduler"),
+        pytest.param({"scheduler": "fastest"}, "'wlc'", id="scheduler"),
         pytest.param({"fallback": "web9"}, "none of the service's backends", id="fallback"),
         pytest.param({"hash": "flow"}, "for mh and sh", id="hash without a ring"),
         pytest.param(

@@ -152,6 +152,20 @@ def docs(
 
 
 @app.command()
+def slides(
+    output: Annotated[
+        Path | None, typer.Option(metavar="DIRECTORY", help="Where, instead of dist/slides.")
+    ] = None,
+) -> None:
+    """Make slides of the lessons in training/, as HTML and PDF."""
+    from dev.documents.slides import build
+
+    end_like_ctrl_c()
+    for path in build(Path.cwd(), output or Path.cwd() / "dist" / "slides", say):
+        say(str(path))
+
+
+@app.command()
 def package(
     trial: Annotated[
         bool, typer.Option("--try", help="Install, use, upgrade and purge them on an emulated machine.")

@@ -171,7 +171,10 @@ static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struc
 int stage_parse(struct xdp_md *ctx)
 {
 	void *start = (void *)(long)ctx->data;
-	struct cursor cursor = { .start = start, .at = start, .end = (void *)(long)ctx->data_end };
+	struct cursor cursor = { .start = start,
+				 .at = start,
+				 .end = (void *)(long)ctx->data_end,
+				 .beyond = bytes_beyond(ctx) };
 	struct scratch nothing = {};
 	struct packet packet;
 
@@ -494,6 +497,8 @@ int director(struct xdp_md *ctx)
 			return verdict_on_foreign_mac(start);
 	}
 	if (packet.error) {
+		if (packet.error == DROP_MALFORMED_IP && bytes_beyond(ctx))
+			return call_stage(ctx, STAGE_PARSE);
 		count_drop(listener.service, packet.error);
 		return verdict(XDP_DROP, packet.error);
 	}

@@ -102,10 +102,13 @@ static __always_inline void packet_init(struct packet *packet)
 	asm volatile("" : : "r"(packet) : "memory");
 }
 
+/* `at` is between `start` and `end`, the bytes that can be read. `beyond`: how many more the frame has in
+ * further buffers (bpf_xdp_get_buff_len()). */
 struct cursor {
 	void *start;
 	void *at;
 	void *end;
+	u32 beyond;
 };
 
 /* The EtherType behind the tags; 0 for a frame that is too short or has a group address. */
@@ -134,6 +137,12 @@ static __always_inline __be16 parse_ethernet(struct cursor *cursor)
 	return type;
 }
 
+/* Bytes of a frame that are not in its first buffer: those of a jumbo frame, or of merged segments. */
+static __always_inline u32 bytes_beyond(struct xdp_md *ctx)
+{
+	return bpf_xdp_get_buff_len(ctx) - opaque(ctx->data_end - ctx->data);
+}
+
 static __always_inline void set_fragment(struct packet *packet, __be16 offset, u32 id)
 {
 	packet->fragment = offset ? FRAGMENT_LATER : FRAGMENT_FIRST;
@@ -144,7 +153,9 @@ static __always_inline void set_fragment(struct packet *packet, __be16 offset, u
  * verifier knows no bounds of a byte-swapped number, and refuses to add it to a pointer. */
 static __always_inline bool has_bytes(const struct cursor *cursor, u16 bytes)
 {
-	return bytes <= cursor->end - cursor->at;
+	if (bytes <= cursor->end - cursor->at)
+		return true;
+	return cursor->beyond && bytes <= (s64)opaque(cursor->end - cursor->at) + cursor->beyond;
 }
 
 /* The fixed part of the header; NULL if the frame is too short, or the version is another. */

@@ -153,8 +153,7 @@ static __always_inline enum reason reject_tcp(struct xdp_md *ctx, const struct p
 		return DROP_RESET;
 	if (!reset_is_allowed(packet, service, now))
 		return DROP_ANSWER;
-	/* opaque(): the compiler would subtract data_end alone, which the verifier refuses. */
-	if (bpf_xdp_adjust_tail(ctx, size - (int)opaque(ctx->data_end - ctx->data)))
+	if (bpf_xdp_adjust_tail(ctx, size - (int)bpf_xdp_get_buff_len(ctx)))
 		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_reset6(ctx, packet, &reset)
 				  : write_reset4(ctx, packet, &reset);
@@ -171,7 +170,7 @@ static __always_inline bool make_headroom(struct xdp_md *ctx, const struct packe
 	u32 link = packet->network & NETWORK_MASK;
 	void *from, *to, *end;
 
-	if (bpf_xdp_adjust_tail(ctx, (int)link + length - (int)(ctx->data_end - ctx->data)) ||
+	if (bpf_xdp_adjust_tail(ctx, (int)link + length - (int)bpf_xdp_get_buff_len(ctx)) ||
 	    bpf_xdp_adjust_head(ctx, -headers))
 		return false;
 	to = (void *)(long)ctx->data;

@@ -112,7 +112,7 @@ static __always_inline enum reason reject_sctp(struct xdp_md *ctx, const struct 
 		return DROP_RESET;
 	if (!reset_is_allowed(packet, service, now))
 		return DROP_ANSWER;
-	if (bpf_xdp_adjust_tail(ctx, size - (int)opaque(ctx->data_end - ctx->data)))
+	if (bpf_xdp_adjust_tail(ctx, size - (int)bpf_xdp_get_buff_len(ctx)))
 		return DROP_INTERNAL;
 	is_written = packet->ipv6 ? write_abort6(ctx, packet, &abort)
 				  : write_abort4(ctx, packet, &abort);

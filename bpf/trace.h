@@ -47,7 +47,7 @@ static __always_inline bool trace_has_budget(struct telling *telling, const stru
 static __always_inline bool trace_write(struct xdp_md *ctx, const struct scratch *scratch,
 					struct decision *decision)
 {
-	u32 length = ctx->data_end - ctx->data;
+	u64 length = bpf_xdp_get_buff_len(ctx);
 	u64 captured = length < SNAPSHOT ? length : SNAPSHOT;
 
 	__builtin_memcpy(&decision->packet, &scratch->packet, sizeof(decision->packet));

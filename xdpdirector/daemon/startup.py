@@ -75,7 +75,7 @@ def load(
     wanted = config_file.load(configuration)
     interfaces.find(wanted.interfaces)
     attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode, force=force)
-    program = compiler.ensure(paths, wanted.sizes)
+    program = _ensure(paths, wanted)
     if only_prepare:
         _give(paths, wanted, program)
         print(f"program {program.program_id} is prepared")
@@ -88,6 +88,12 @@ def load(
     for found in attachment.attachments(paths):
         print(f"program {program.program_id} runs on {found.interface}, {found.mode} mode")
     return 0
+
+
+def _ensure(paths: InstancePaths, wanted: Configuration) -> Loaded:
+    """What is loaded, if it is what is wanted; else that is prepared."""
+    has_frags = attachment.needs_frags(paths, wanted.interfaces, wanted.mode)
+    return compiler.ensure(paths, wanted.sizes, has_frags=has_frags)
 
 
 def _give(paths: InstancePaths, wanted: Configuration, program: Loaded) -> None:
@@ -313,7 +319,7 @@ def loaded(paths: InstancePaths, wanted: Configuration) -> Loaded:
             "the packet program of this release and these sizes is not loaded, and this user may not load it: "
             "run `xdpdirector load` as root"
         )
-    found = found or compiler.ensure(paths, wanted.sizes)
+    found = found or _ensure(paths, wanted)
     for carried in carry(paths, found):
         log.info("carried over: %s", carried)
     if os.geteuid() == 0:
@@ -350,7 +356,7 @@ def _load_for(account: Account, paths: InstancePaths, wanted: Configuration) -> 
     bpffs.require_privileges()
     with only_one(paths):
         attachment.refuse_obstacles(paths, wanted.interfaces, wanted.mode)
-        program = compiler.ensure(paths, wanted.sizes)
+        program = _ensure(paths, wanted)
         carry(paths, program)
         compiler.ensure_explaining(paths, program)
         ownership.hand_over(paths, account)

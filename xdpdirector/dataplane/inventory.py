@@ -89,7 +89,7 @@ def _program(name: str, pin: Path) -> ProgramView:
 def _stages(paths: InstancePaths, tables: Tables) -> dict[str, int]:
     """Program ids by stage name. Empty unless the loaded program is the installed one."""
     loaded = tables.loaded
-    build = Build(paths, loaded.sizes, source.program())
+    build = Build(paths, loaded.sizes, source.program(), has_frags=loaded.has_frags)
     if build.program_digest != loaded.program_digest:
         return {}
     with libbpf.opened(loaded.pins / "stages") as fd:

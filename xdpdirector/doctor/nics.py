@@ -47,7 +47,7 @@ NATIVE = frozenset(
         *("veth", "vif", "virtio_net"),
     ]
 )
-LARGEST_NATIVE_MTU = 3498  # a page less headroom and tail, without multi-buffer support
+LARGEST_NATIVE_MTU = 3498  # a page less headroom and tail; more needs a driver that takes several buffers
 MERGES = {"rx-lro": "lro", "large-receive-offload": "lro", "rx-gro-hw": "rx-gro-hw"}
 STRIPS = {"rx-vlan-hw-parse": "rxvlan", "rx-vlan-offload": "rxvlan"}
 OURS = "director"
@@ -177,7 +177,10 @@ def _why_generic(card: Card) -> str:
     if merging := _on(card, MERGES):
         return f"{' and '.join(merging)} is on"
     if card.mtu > LARGEST_NATIVE_MTU:
-        return f"an MTU of {card.mtu} does not fit into a page, as many drivers demand"
+        return (
+            f"a frame of an MTU of {card.mtu} does not fit into a page, and not every driver takes frames in several "
+            "buffers"
+        )
     return (
         "perhaps `mode: generic` in the configuration; the daemon's log says what native mode was refused for"
     )

@@ -10,23 +10,14 @@ from __future__ import annotations
 
 import os
 import socket
-import struct
 import sys
 
 from xdpdirector import libbpf
 
-_MOVE_IMMEDIATE, _EXIT = 0xB7, 0x95  # BPF_ALU64 | BPF_MOV | BPF_K and BPF_JMP | BPF_EXIT, linux/bpf.h
-
-
-def _instruction(code: int, immediate: int = 0) -> bytes:
-    """struct bpf_insn: code, registers (r0), offset, immediate."""
-    return struct.pack("=BBhi", code, 0, 0, immediate)
-
 
 def main(ports: list[str]) -> int:
     """Give each port the program in native mode; it stays when this process has gone."""
-    verdict = _instruction(_MOVE_IMMEDIATE, libbpf.XdpVerdict.PASS)
-    program = libbpf.xdp_prog_load("lab_pass", verdict + _instruction(_EXIT))
+    program = libbpf.xdp_pass_prog_load("lab_pass", has_frags=True)
     try:
         for port in ports:
             libbpf.xdp_attach(socket.if_nametoindex(port), program, libbpf.XdpFlags.NATIVE)

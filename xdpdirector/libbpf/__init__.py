@@ -46,6 +46,7 @@ from xdpdirector.libbpf.xdp import (
     prog_test_run,
     xdp_attach,
     xdp_detach,
+    xdp_pass_prog_load,
     xdp_prog_load,
     xdp_query,
 )
@@ -83,6 +84,7 @@ __all__ = [
     "update_batch",
     "xdp_attach",
     "xdp_detach",
+    "xdp_pass_prog_load",
     "xdp_prog_load",
     "xdp_query",
 ]

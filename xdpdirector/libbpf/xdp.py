@@ -7,9 +7,10 @@ import ctypes as ct
 import struct
 from typing import NamedTuple
 
-from xdpdirector.libbpf.constants import BPF_PROG_TYPE_XDP, TEST_RUN_LIVE_FRAMES, XdpMode
+from xdpdirector.libbpf.constants import BPF_PROG_TYPE_XDP, TEST_RUN_LIVE_FRAMES, XdpMode, XdpVerdict
 from xdpdirector.libbpf.library import Options, checked, fields, functions, library
 
+XDP_HAS_FRAGS = 1 << 5  # BPF_F_XDP_HAS_FRAGS, include/uapi/linux/bpf.h
 TEST_FRAME_ROOM = 4096
 LIVE_BATCH = 64
 
@@ -22,6 +23,12 @@ class _QueryOptions(Options):
     _fields_ = fields("size_t sz; u32 program native hardware generic; u8 mode")
 
 
+class _LoadOptions(Options):
+    """The first fields of struct bpf_prog_load_opts (libbpf, bpf.h)."""
+
+    _fields_ = fields("size_t sz; int attempts; u32 expected_attach_type prog_btf_fd prog_flags")
+
+
 class _TestRunOptions(Options):
     _fields_ = fields(
         "size_t sz; pointer data_in data_out; u32 data_size_in data_size_out;"
@@ -30,14 +37,32 @@ class _TestRunOptions(Options):
     )
 
 
-def xdp_prog_load(name: str, instructions: bytes) -> int:
-    """Load an XDP program written as instructions (struct bpf_insn, 8 bytes each): no compiler."""
+def xdp_prog_load(name: str, instructions: bytes, has_frags: bool = False) -> int:
+    """Load an XDP program written as instructions (struct bpf_insn, 8 bytes each): no compiler.
+
+    `has_frags`: it takes frames in several buffers (BPF_F_XDP_HAS_FRAGS, Linux 5.18). Without it drivers refuse
+    native mode where a frame does not fit into a page. Programs in one BPF_MAP_TYPE_PROG_ARRAY must all have it,
+    or none of them.
+    """
+    options = _LoadOptions(prog_flags=XDP_HAS_FRAGS if has_frags else 0)
     return checked(
         functions().bpf_prog_load(
-            BPF_PROG_TYPE_XDP, name.encode(), b"GPL", instructions, len(instructions) // 8, None
+            BPF_PROG_TYPE_XDP,
+            name.encode(),
+            b"GPL",
+            instructions,
+            len(instructions) // 8,
+            ct.addressof(options),
         ),
         f"loading the program '{name}'",
     )
+
+
+def xdp_pass_prog_load(name: str, has_frags: bool = False) -> int:
+    """Load an XDP program that passes every frame."""
+    # r0 = XDP_PASS (BPF_ALU64 | BPF_MOV | BPF_K); exit (BPF_JMP | BPF_EXIT): code, registers, offset, immediate
+    instructions = struct.pack("=BBhiBBhi", 0xB7, 0, 0, XdpVerdict.PASS, 0x95, 0, 0, 0)
+    return xdp_prog_load(name, instructions, has_frags)
 
 
 class XdpState(NamedTuple):

@@ -26,6 +26,7 @@ from xdpdirector.errors import (
 from xdpdirector.libbpf import XdpFlags, XdpMode
 from xdpdirector.loader import bpffs, layout
 from xdpdirector.net import veth_peer
+from xdpdirector.net.mtu import ETHERNET_MTU, mtu_of
 from xdpdirector.paths import InstancePaths
 from xdpdirector.system import untrusted_directory
 
@@ -100,6 +101,41 @@ def refuse_obstacles(
     with ExitStack() as stack, bpffs.translated("asking for the attached programs"):
         for name in interfaces:
             _plan(_look(paths, stack, name, force), mode)
+
+
+def needs_frags(paths: InstancePaths, interfaces: Iterable[str], mode: Mode = "auto") -> bool:
+    """Whether the program must take frames in several buffers (BPF_F_XDP_HAS_FRAGS): an interface with a large MTU
+    will be in native mode, and its driver takes no other program, which is tried.
+
+    Not where an interface will be in generic mode: Linux since 6.9 copies frames for such a program and loses
+    `mac_len` in that (skb_pp_cow_data()), so that traffic control sends the replies to probes on without their
+    Ethernet headers. Without the flag the kernel makes one buffer of each frame there.
+    """
+    with ExitStack() as stack, bpffs.translated("trying which programs the driver takes"):
+        steps = [_plan(_look(paths, stack, name, force=True), mode) for name in interfaces]
+        large = [step for step in steps if mtu_of(step.interface) > ETHERNET_MTU]
+        if not large or any(step.modes[0] == "generic" for step in steps):
+            return False
+        if any(step.old_fd is not None for step in large):
+            loaded = layout.read(paths)
+            return bool(loaded and loaded.has_frags)
+        refusing = [step for step in large if not _takes(step.ifindex, has_frags=False)]
+        return bool(refusing) and all(_takes(step.ifindex, has_frags=True) for step in refusing)
+
+
+def _takes(ifindex: int, *, has_frags: bool) -> bool:
+    """Whether the driver takes such a program in native mode. Some restart their queues for it."""
+    fd = libbpf.xdp_pass_prog_load("native_probe", has_frags)
+    try:
+        libbpf.xdp_attach(ifindex, fd, XdpFlags.NATIVE | XdpFlags.UPDATE_IF_NOEXIST)
+        libbpf.xdp_detach(ifindex, XdpFlags.NATIVE, fd)
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.EACCES):
+            raise
+        return False
+    finally:
+        os.close(fd)
+    return True
 
 
 def attachments(paths: InstancePaths) -> list[Attachment]:

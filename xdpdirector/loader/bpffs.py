@@ -25,7 +25,7 @@ RETIRED = "program-"
 MAPS = "maps-"
 EXPLAINING = "explain-"
 LOCK_PATIENCE = 120.0
-OLDEST_KERNEL, TRIED_KERNEL = (5, 15), (6, 1)
+OLDEST_KERNEL, TRIED_KERNEL = (5, 18), (6, 1)  # bpf_xdp_load_bytes, BPF_F_XDP_HAS_FRAGS
 
 _REMEDY = "run as root, or give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON"
 _DIRECTORY_MODE = 0o700

@@ -31,6 +31,8 @@ class Build:
     path: Path
     explains: bool = False
     """Build the explaining program (bpf/explain.h) instead of the one for traffic."""
+    has_frags: bool = False
+    """For frames in several buffers; see `attachment.needs_frags`."""
 
     @cached_property
     def text(self) -> str:
@@ -38,7 +40,7 @@ class Build:
 
     @cached_property
     def layout_digest(self) -> str:
-        return source.layout_digest(self.path.parent, self.sizes)
+        return source.layout_digest(self.path.parent, self.sizes, self.has_frags)
 
     @property
     def program_digest(self) -> str:
@@ -64,9 +66,10 @@ class Build:
 
 
 def current(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded | None:
-    """The loaded program, if the loader would load exactly that again; else None."""
+    """The loaded program, if the loader would load exactly that again; else None. With or without frags."""
     loaded = layout.read(paths)
-    build = Build(paths, sizes, program or source.program())
+    has_frags = bool(loaded and loaded.has_frags)
+    build = Build(paths, sizes, program or source.program(), has_frags=has_frags)
     if not loaded or loaded.program_digest != build.program_digest or loaded.pins != build.pins:
         return None
     try:

@@ -17,7 +17,7 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -53,7 +53,9 @@ class Compiled:
     types: dict[str, list[int]]
 
     @contextmanager
-    def loaded(self, pins: Path) -> Iterator[dict[str, int]]:
+    def loaded(
+        self, pins: Path, load: Callable[[str, bytes], int] = libbpf.xdp_prog_load
+    ) -> Iterator[dict[str, int]]:
         """Load the functions; descriptors are valid within the block. Maps that are not pinned yet are
         created."""
         with ExitStack() as stack:
@@ -69,7 +71,7 @@ class Compiled:
             functions = {}
             for name, instructions in self.functions.items():
                 text = _relocated(instructions, dict(enumerate(maps)))
-                functions[name] = libbpf.xdp_prog_load(name, text)
+                functions[name] = load(name, text)
                 stack.callback(os.close, functions[name])
             yield functions
 
@@ -104,22 +106,21 @@ def find(build: Build) -> Compiled | None:
         return None
 
 
-def keep(
-    build: Build,
-    bcc: str,
-    maps: dict[str, Any],
-    descriptors: Mapping[str, int],
-    functions: Mapping[str, bytes],
-) -> None:
-    """Store a compilation. `descriptors`: of the maps, as in the functions' instructions. A failure is logged: the
-    next load compiles again."""
-    if (path := _path(build)) is None:
-        return
+def compiled(
+    bcc: str, maps: dict[str, Any], descriptors: Mapping[str, int], functions: Mapping[str, bytes]
+) -> Compiled:
+    """Of what BCC has made. `descriptors`: of the maps, as in the functions' instructions."""
     places = {descriptors[name]: place for place, name in enumerate(sorted(maps))}
     texts = {name: _relocated(text, places) for name, text in functions.items()}
+    return Compiled(bcc, maps, texts, *_btf(descriptors))
+
+
+def keep(build: Build, made: Compiled) -> None:
+    """Store a compilation. A failure is logged: the next load compiles again."""
+    if (path := _path(build)) is None:
+        return
     try:
-        btf, types = _btf(descriptors)
-        _write(path, Compiled(bcc, maps, texts, btf, types))
+        _write(path, made)
     except OSError as error:
         log.info("the compiled program is not kept in %s: %s", path.parent, error)
 

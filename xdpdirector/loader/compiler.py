@@ -1,6 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compiles the packet program, creates and pins maps and program, and writes layout.json. The only user of
-bcc.
+"""Compiles the packet program, creates and pins maps and program, and writes layout.json.
 
 BCC loads LLVM, so this runs in a child process (`prepare_in_child`); importing this module is cheap. Knows
 nothing of services or interfaces. A failure leaves the running program unchanged.
@@ -8,29 +7,27 @@ nothing of services or interfaces. A failure leaves the running program unchange
 
 from __future__ import annotations
 
-import ctypes as ct
-import importlib.util
 import json
 import os
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from xdpdirector import libbpf
-from xdpdirector.errors import BccMissingError, ConflictError, DirectorError, LoaderError
+from xdpdirector.errors import ConflictError, DirectorError, LoaderError
 from xdpdirector.loader import (
+    bcc_module,
     bpffs,
     compile_cache,
-    compile_errors,
     kernel_headers,
     layout,
     source,
-    struct_layout,
 )
+from xdpdirector.loader.bcc_module import ENTRY
 from xdpdirector.loader.build import Build, current, differences, running
 from xdpdirector.loader.compile_cache import Compiled
 from xdpdirector.loader.layout import Loaded
@@ -39,21 +36,19 @@ from xdpdirector.paths import InstancePaths
 
 __all__ = ["current", "ensure", "ensure_explaining", "prepare", "prepare_explaining", "prepare_in_child"]
 
-ENTRY = "director"
-DEBUG_SOURCE = 8  # makes BCC print a disassembly
 
-_ADVICE = "install it with `apt install python3-bpfcc`"
-
-
-def prepare(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
-    """Compile and load in this process; maps that are pinned already are compared and adopted.
+def prepare(
+    paths: InstancePaths, sizes: Sizes, program: Path | None = None, *, has_frags: bool = False
+) -> Loaded:
+    """Compile and load in this process; maps that are pinned already are compared and adopted. `has_frags`: the
+    program takes frames in several buffers.
 
     Afterwards `<pins>/program` is the new program; nothing is attached. BccMissingError, NotAllowedError, or
     LoaderError with file and line.
     """
     bpffs.require_kernel()
     bpffs.require_privileges()
-    build = Build(paths, sizes, program or source.program())
+    build = Build(paths, sizes, program or source.program(), has_frags=has_frags)
     bcc, compiled = _compiler(build)
     with bpffs.locked(paths):
         bpffs.ensure_mounted()
@@ -70,11 +65,13 @@ def prepare_explaining(paths: InstancePaths, sizes: Sizes, program: Path | None 
     Raises as `prepare`, and ConflictError if the source differs from what is loaded.
     """
     bpffs.require_privileges()
-    build = Build(paths, sizes, program or source.program(), explains=True)
+    loaded = current(paths, sizes, program)
+    if loaded is None:
+        raise _other_program()
+    build = Build(paths, sizes, program or source.program(), explains=True, has_frags=loaded.has_frags)
     bcc, compiled = _compiler(build)
     with bpffs.locked(paths):
-        loaded = current(paths, sizes, program)
-        if loaded is None:
+        if current(paths, sizes, program) != loaded:
             raise _other_program()
         with (
             _loaded(bcc, compiled, build) as (_, _, functions),
@@ -100,15 +97,20 @@ def _explaining(paths: InstancePaths, loaded: Loaded) -> Path:
     return paths.pins / f"{bpffs.EXPLAINING}{loaded.program_digest[:12]}"
 
 
-def prepare_in_child(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
+def prepare_in_child(
+    paths: InstancePaths, sizes: Sizes, program: Path | None = None, *, has_frags: bool = False
+) -> Loaded:
     """`prepare` in a child process; raises the same errors. Blocks for one or two seconds."""
-    return Loaded.from_document(_in_child("prepare", paths, sizes, program))
+    return Loaded.from_document(_in_child("prepare", paths, sizes, program, has_frags))
 
 
-def _in_child(verb: str, paths: InstancePaths, sizes: Sizes, program: Path | None) -> dict[str, Any]:
+def _in_child(
+    verb: str, paths: InstancePaths, sizes: Sizes, program: Path | None, has_frags: bool = False
+) -> dict[str, Any]:
     command = [sys.executable, "-m", __spec__.name, verb]
     command += ["--instance", paths.name, "--sizes", sizes.model_dump_json()]
     command += ["--program", str(program)] if program else []
+    command += ["--has-frags"] if has_frags else []
     search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     child = subprocess.run(
         command,
@@ -130,9 +132,14 @@ def _in_child(verb: str, paths: InstancePaths, sizes: Sizes, program: Path | Non
     return dict(document)
 
 
-def ensure(paths: InstancePaths, sizes: Sizes, program: Path | None = None) -> Loaded:
+def ensure(
+    paths: InstancePaths, sizes: Sizes, program: Path | None = None, *, has_frags: bool = False
+) -> Loaded:
     """What is loaded if it is up to date, else prepare it in a child."""
-    return current(paths, sizes, program) or prepare_in_child(paths, sizes, program)
+    found = current(paths, sizes, program)
+    if found is not None and found.has_frags == has_frags:
+        return found
+    return prepare_in_child(paths, sizes, program, has_frags=has_frags)
 
 
 def ensure_explaining(paths: InstancePaths, loaded: Loaded, program: Path | None = None) -> Path:
@@ -162,34 +169,10 @@ def error_class(slug: str) -> type[DirectorError]:
     return next((found for found in family(DirectorError) if found.slug == slug), LoaderError)
 
 
-# bcc
-
-
-def _bcc() -> Any:
-    """The module bcc, or BccMissingError with instructions."""
-    spec = importlib.util.find_spec("bcc")
-    if spec is None:
-        raise BccMissingError(
-            f"the Python package bcc (BPF Compiler Collection) is missing for {sys.executable}: {_ADVICE}; a "
-            "virtual environment must be made with `/usr/bin/python3 -m venv --system-site-packages`"
-        )
-    places = [Path(place) for place in spec.submodule_search_locations or ()]
-    if not any((place / "libbcc.py").is_file() for place in places):
-        raise BccMissingError(
-            f"the package bcc in {', '.join(map(str, places)) or spec.origin} is not the BPF Compiler "
-            f"Collection but an unrelated one from PyPI: run `{sys.executable} -m pip uninstall bcc`, and {_ADVICE}"
-        )
-    try:
-        import bcc
-    except (ImportError, OSError) as error:
-        raise BccMissingError(f"the package bcc cannot be used ({error}): {_ADVICE}") from error
-    return bcc
-
-
 def _compiler(build: Build) -> tuple[Any, Compiled | None]:
     """BCC, or the cached compilation."""
     compiled = compile_cache.find(build)
-    return (None, compiled) if compiled else (_bcc(), None)
+    return (None, compiled) if compiled else (bcc_module.find(), None)
 
 
 @contextmanager
@@ -197,24 +180,20 @@ def _loaded(
     bcc: Any, compiled: Compiled | None, build: Build
 ) -> Iterator[tuple[str, dict[str, Any], dict[str, int]]]:
     """BCC's version, the maps for layout.json, and descriptors of the functions, valid within the block."""
-    if compiled:
-        with bpffs.translated("loading the program"), compiled.loaded(build.pins) as functions:
-            _check_maps(compiled.maps, build.pins)
-            yield compiled.bcc, compiled.maps, functions
-        return
-    with kernel_headers.tree() as tree:
-        module, functions = _compile(bcc, build, tree)  # `module` keeps the functions loaded
-    maps = _maps(bcc, module)
-    _check_maps(maps, build.pins)
-    compile_cache.keep(
-        build,
-        str(bcc.__version__),
-        maps,
-        {name: bcc.lib.bpf_table_fd(module.module, name.encode()) for name in maps},
-        {name: module.dump_func(name.encode()) for name in functions},
-    )
-    yield str(bcc.__version__), maps, functions
-    del module
+    with ExitStack() as stack:
+        load: Callable[[str, bytes], int] = partial(libbpf.xdp_prog_load, has_frags=build.has_frags)
+        found = compiled
+        if compiled is None:
+            tree = stack.enter_context(kernel_headers.tree())
+            module = bcc_module.Module(bcc, build, tree)
+            compiled, load = module.compiled(), module.load
+            _check_maps(compiled.maps, build.pins)  # BCC adopts any map that it finds pinned
+        stack.enter_context(bpffs.translated("loading the program"))
+        functions = stack.enter_context(compiled.loaded(build.pins, load))
+        _check_maps(compiled.maps, build.pins)
+        if found is None:
+            compile_cache.keep(build, compiled)
+        yield compiled.bcc, compiled.maps, functions
 
 
 def _install(build: Build, bcc: str, maps: dict[str, Any], functions: dict[str, int]) -> Loaded:
@@ -236,6 +215,7 @@ def _install(build: Build, bcc: str, maps: dict[str, Any], functions: dict[str, 
             maps=maps,
             enums=enums,
             bcc=bcc,
+            has_frags=build.has_frags,
         )
         before = running(build.paths)
         if before and before.pins != loaded.pins and before.pins.is_dir():
@@ -257,66 +237,6 @@ def _link(build: Build, functions: dict[str, int], stages: dict[str, int]) -> se
     return set(linked)
 
 
-def _compile(bcc: Any, build: Build, tree: Path) -> tuple[Any, dict[str, int]]:
-    """BCC's module, and descriptors of the loaded programs by function, valid as long as the module."""
-    with tempfile.TemporaryFile() as log:
-        try:
-            with _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
-                text = source.pinpointed(build.text, build.path.parent)
-                module = bcc.BPF(text=text, cflags=build.flags)
-                count = bcc.lib.bpf_num_functions(module.module)
-                names = [bcc.lib.bpf_function_name(module.module, number) for number in range(count)]
-                functions = {name.decode(): module.load_func(name, bcc.BPF.XDP).fd for name in names}
-        except Exception as error:  # BCC raises nothing more precise
-            log.seek(0)
-            said = log.read().decode(errors="replace")
-            place = _place(bcc, build, tree, compile_errors.stopped_at(str(error), said))
-            raise compile_errors.explained(str(error), said, build.path.parent, place) from error
-    if ENTRY not in functions:
-        raise LoaderError(f"{build.path} has no function '{ENTRY}', only: {', '.join(functions) or 'none'}")
-    return module, functions
-
-
-def _place(bcc: Any, build: Build, tree: Path, stop: tuple[str, int] | None) -> str:
-    """File and line of an instruction, from another compilation; None on failure, so that the original error
-    is kept."""
-    if not stop:
-        return ""
-    with tempfile.TemporaryFile() as log:
-        with suppress(Exception), _environment("BCC_KERNEL_SOURCE", str(tree)), _stderr_into(log.fileno()):
-            bcc.BPF(text=source.numbered(build.text), cflags=build.flags, debug=DEBUG_SOURCE)
-        log.seek(0)
-        index = compile_errors.source_line(log.read().decode(errors="replace"), *stop)
-    if index is None:
-        return ""
-    line = source.lines(build.text)[index]
-    return f"{line.name}:{line.number}"
-
-
-@contextmanager
-def _environment(name: str, value: str) -> Iterator[None]:
-    before = os.environ.get(name)
-    os.environ[name] = value
-    try:
-        yield
-    finally:
-        os.environ.pop(name)
-        os.environ.update({name: before} if before is not None else {})
-
-
-@contextmanager
-def _stderr_into(fd: int) -> Iterator[None]:
-    """Redirect stderr, where LLVM and libbcc print errors."""
-    sys.stderr.flush()
-    before = os.dup(2)
-    os.dup2(fd, 2)
-    try:
-        yield
-    finally:
-        os.dup2(before, 2)
-        os.close(before)
-
-
 @contextmanager
 def _removed_on_failure(directory: Path) -> Iterator[None]:
     """Remove a new directory if the block fails: an incomplete set of maps is useless."""
@@ -332,39 +252,14 @@ def _removed_on_failure(directory: Path) -> Iterator[None]:
 # Maps
 
 
-def _maps(bcc: Any, module: Any) -> dict[str, Any]:
-    """All maps for layout.json."""
-    lib, handle = bcc.lib, module.module
-    lib.bpf_table_name.restype, lib.bpf_table_name.argtypes = ct.c_char_p, (ct.c_void_p, ct.c_size_t)
-    lib.bpf_table_key_size_id.argtypes = lib.bpf_table_leaf_size_id.argtypes = (ct.c_void_p, ct.c_size_t)
-    lib.bpf_table_key_size_id.restype = lib.bpf_table_leaf_size_id.restype = ct.c_size_t
-    maps = {}
-    for number in range(lib.bpf_num_tables(handle)):
-        name = lib.bpf_table_name(handle, number)
-        maps[name.decode()] = {
-            "type": lib.bpf_table_type_id(handle, number),
-            "key_size": lib.bpf_table_key_size_id(handle, number),
-            "value_size": lib.bpf_table_leaf_size_id(handle, number),
-            "max_entries": lib.bpf_table_max_entries_id(handle, number),
-            "flags": lib.bpf_table_flags_id(handle, number),
-            "key": _shape(bcc, lib.bpf_table_key_desc(handle, name)),
-            "value": _shape(bcc, lib.bpf_table_leaf_desc(handle, name)),
-        }
-    return maps
-
-
 def _check_maps(maps: dict[str, Any], pins: Path) -> None:
     """LoaderError if a pinned map differs from the source."""
     for name, declared in sorted(maps.items()):
         _check(pins / name, declared)
 
 
-def _shape(bcc: Any, description: bytes) -> dict[str, Any]:
-    return struct_layout.of(bcc.BPF._decode_table_type(json.loads(description)))
-
-
 def _check(pin: Path, declared: dict[str, Any]) -> None:
-    """BCC adopts any map that it finds pinned, and would write beyond its values."""
+    """Whoever takes another map for it would write beyond its values."""
     sizes = (declared["key_size"], declared["value_size"])
     if any(sizes) and sizes != (declared["key"]["size"], declared["value"]["size"]):  # a ring buffer has none
         raise LoaderError(
@@ -396,11 +291,16 @@ def main() -> int:
         "--sizes", default="{}", type=Sizes.model_validate_json, help="entries of the maps, as JSON"
     )
     parser.add_argument("--program", type=Path, help="another director.c than the installed one")
+    parser.add_argument("--has-frags", action="store_true", help="for frames in several buffers")
     arguments = parser.parse_args()
     try:
         made = (InstancePaths(arguments.instance), arguments.sizes, arguments.program)
         explains = arguments.verb == "explain"
-        document = {"pin": str(prepare_explaining(*made))} if explains else prepare(*made).document()
+        document = (
+            {"pin": str(prepare_explaining(*made))}
+            if explains
+            else prepare(*made, has_frags=arguments.has_frags).document()
+        )
     except DirectorError as error:
         print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}))
         return 1

@@ -37,7 +37,7 @@ class Loaded:
     `value`: a scalar {"size", "type"} or a struct {"name", "size", "fields": [{"name", "offset", "size",
     "type"}]}. A type is u8 to u64, s8 to s64, bytes or such a struct; the field of an array has "count" (its
     size is the whole array's), a bit field "bits": [shift, width] in the number at its offset.
-    `enums`: the constants of the C enums.
+    `enums`: the constants of the C enums. `has_frags`: BPF_F_XDP_HAS_FRAGS.
     """
 
     program_digest: str
@@ -49,11 +49,15 @@ class Loaded:
     maps: dict[str, Any]
     enums: dict[str, dict[str, int]]
     bcc: str
+    has_frags: bool = False
 
     def document(self) -> dict[str, Any]:
         """As JSON values."""
         text = {"program": str(self.program), "pins": str(self.pins), "sizes": self.sizes.model_dump()}
-        return {"version": VERSION} | {name: text.get(name, value) for name, value in vars(self).items()}
+        values = {name: text.get(name, value) for name, value in vars(self).items()}
+        if not self.has_frags:  # earlier releases refuse unknown names
+            del values["has_frags"]
+        return {"version": VERSION} | values
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> Loaded:

@@ -161,12 +161,15 @@ def program_digest(text: str, flags: Sequence[str]) -> str:
     return _digest(text, *flags)
 
 
-def layout_digest(directory: Path, sizes: Sizes) -> str:
-    """SHA-256 of everything that determines the maps' layout, in hex; comments and whitespace do not count."""
+def layout_digest(directory: Path, sizes: Sizes, has_frags: bool = False) -> str:
+    """SHA-256 of everything that determines the maps' layout, in hex; comments and whitespace do not count.
+
+    `has_frags` counts because the map `stages` takes only programs that are as its first one in that
+    (kernel/bpf/core.c, bpf_prog_map_compatible()).
+    """
     headers = (directory / name for name in LAYOUT_HEADERS)
-    return _digest(
-        *(_substance(inline(header)) for header in headers if header.is_file()), sizes.model_dump_json()
-    )
+    substance = [_substance(inline(header)) for header in headers if header.is_file()]
+    return _digest(*substance, sizes.model_dump_json(), *(["frags"] if has_frags else []))
 
 
 def _substance(text: str) -> str:

@@ -30,9 +30,10 @@ from xdpdirector.lvs.help import HELP, VERSION
 from xdpdirector.lvs.listing import Format
 from xdpdirector.lvs.memory import TIMEOUTS, Memory
 from xdpdirector.lvs.names import Names, SystemNames
-from xdpdirector.lvs.own import mtu_of, own_address
+from xdpdirector.lvs.own import own_address
 from xdpdirector.lvs.virtual import Virtual
 from xdpdirector.model.lvs import LvsSyncSpec
+from xdpdirector.net.mtu import mtu_of
 from xdpdirector.system import sanitize
 
 RATED = 1.0

@@ -15,12 +15,13 @@ from xdpdirector.lvs.names import Names, written
 from xdpdirector.lvs.virtual import NUMBERS, Counters, Destination, Rates, Virtual
 from xdpdirector.model.listener import Address
 from xdpdirector.model.lvs import LvsSyncSpec
+from xdpdirector.net.mtu import ETHERNET_MTU
 
 Item = TypeVar("Item")
 IPV4_SERVICE, IPV4_SERVER = 33, 28
 """Columns: what is longer is cut off, but for IPv6."""
 HEADING = "IP Virtual Server version 1.2.1 (size={size})"
-ETHERNET_MTU, LONGEST_PACKET = 1500, 65535
+LONGEST_PACKET = 65535
 SYNC_TTL = 1
 """Multicast of the sync protocol does not leave the LAN."""
 RULE_OPTIONS = {"tcp": "-t", "udp": "-u", "sctp": "--sctp-service"}

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""This machine's own addresses, IPv4's first and IPv6's global ones, and MTUs, as its kernel tells them to all."""
+"""This machine's own addresses, IPv4's first and IPv6's global ones, as its kernel tells them to all."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from xdpdirector.model.listener import Address
 
-_SIOCGIFADDR, _SIOCGIFMTU = 0x8915, 0x8921
+_SIOCGIFADDR = 0x8915
 _INET6 = Path("/proc/net/if_inet6")
 _GLOBAL = "00"
 
@@ -21,17 +21,6 @@ def own_address(interfaces: Iterable[str], version: int, others: frozenset[Addre
     """The first of these interfaces' that is none of `others`; None when there is none."""
     found = _ipv6 if version == 6 else _ipv4
     return next((each for name in interfaces for each in found(name) if each not in others), None)
-
-
-def mtu_of(interface: str) -> int:
-    """0 where there is no such interface."""
-    request = struct.pack("16si20x", interface.encode()[:15], 0)
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asking:
-        try:
-            answer = fcntl.ioctl(asking, _SIOCGIFMTU, request)
-        except OSError:
-            return 0
-    return int(struct.unpack_from("i", answer, 16)[0])
 
 
 def _ipv4(interface: str) -> Iterator[Address]:

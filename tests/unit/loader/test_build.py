@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import NoReturn
 
-from xdpdirector.loader import compiler, source
+from xdpdirector.loader import bcc_module, source
 from xdpdirector.loader.build import EXPLAINING, STAGES_APART, Build
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
@@ -57,4 +57,4 @@ def test_a_place_that_cannot_be_found_hides_nothing(tmp_path: Path) -> None:
         def BPF(**_options: object) -> NoReturn:  # noqa: N802, its name there
             raise OSError("no space left on device")
 
-    assert compiler._place(Bcc, build(explains=False), tmp_path, ("director", 7)) == ""
+    assert bcc_module._place(Bcc, build(explains=False), tmp_path, ("director", 7)) == ""

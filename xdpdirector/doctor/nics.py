@@ -178,8 +178,8 @@ def _why_generic(card: Card) -> str:
         return f"{' and '.join(merging)} is on"
     if card.mtu > LARGEST_NATIVE_MTU:
         return (
-            f"a frame of an MTU of {card.mtu} does not fit into a page, and not every driver takes frames in several "
-            "buffers"
+            f"a frame of an MTU of {card.mtu} does not fit into a page, and not every driver takes frames in "
+            "several buffers"
         )
     return (
         "perhaps `mode: generic` in the configuration; the daemon's log says what native mode was refused for"

@@ -19,9 +19,10 @@ from xdpdirector.cli.ipvsadm import Order, plain_order
 from xdpdirector.client import Client
 from xdpdirector.lvs import ipvsadm, observed
 from xdpdirector.lvs.listing import sync_daemon
-from xdpdirector.lvs.own import mtu_of, own_address
+from xdpdirector.lvs.own import own_address
 from xdpdirector.lvs.virtual import Counters
 from xdpdirector.model.lvs import LvsSpec, LvsSyncSpec
+from xdpdirector.net.mtu import mtu_of
 from xdpdirector.sync.ipvs.status import LvsIncoming, LvsOutgoing, LvsSyncView
 from xdpdirector.sync.status import FleetView
 

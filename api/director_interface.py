@@ -19,6 +19,7 @@ from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.types import LanSource
 from xdpdirector.model import Address, BackendSpec, Configuration, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
+from xdpdirector.model.fleet import DirectorView
 from xdpdirector.model.guard import DenyEntry, Prefix
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.status import (
@@ -101,6 +102,21 @@ class DrainControl(Protocol):
     async def wait_drained(self, service: str, name: str, timeout: float) -> BackendView: ...
 
 
+class MaintenanceControl(Protocol):
+    """Directors that leave and come back. `xdpdirector.control.maintenance.MaintenanceController` has this
+    shape."""
+
+    def view(self, name: str) -> DirectorView: ...
+
+    def tag(self, name: str) -> str: ...
+
+    async def drain(self, name: str, *, force: bool = False, intent: Intent) -> DirectorView: ...
+
+    async def enable(self, name: str, *, intent: Intent) -> DirectorView: ...
+
+    async def wait_drained(self, name: str, timeout: float) -> DirectorView: ...
+
+
 class Control(Protocol):
     """Writes return when the maps hold the change; with an intent that is only to be tried they raise DryRunError.
     `patch` is an RFC 7396 merge patch, times are seconds."""
@@ -120,6 +136,9 @@ class Control(Protocol):
 
     @property
     def guard(self) -> GuardControl: ...
+
+    @property
+    def maintenance(self) -> MaintenanceControl: ...
 
     @property
     def explaining(self) -> Explain: ...

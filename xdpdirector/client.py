@@ -179,6 +179,11 @@ def backend_path(service: str, backend: str) -> str:
     return f"{service_path(service)}/backends/{_quoted(backend)}"
 
 
+def director_path(name: str) -> str:
+    """The path of a director of the fleet."""
+    return f"/v1/fleet/{_quoted(name)}"
+
+
 def _quoted(name: str) -> str:
     _require_text(name)
     return quote(name, safe="")

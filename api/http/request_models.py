@@ -155,10 +155,14 @@ class DenialAsShown(AsShown, DenyEntry):
     passed_over = _only_seen(DeniedView, DenyEntry)
 
 
-class AdminChange(Frozen):
-    """Why a backend is enabled or put in maintenance."""
+class ReasonBody(Frozen):
+    """Why something is done."""
 
     reason: Annotated[str, Field(max_length=500)] = ""
+
+
+class AdminChange(ReasonBody):
+    """Why a backend is enabled or put in maintenance."""
 
     def to(self, admin: AdminState) -> admin_change.AdminChange:
         """The change to this state."""

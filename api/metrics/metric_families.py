@@ -20,6 +20,7 @@ from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState
+from xdpdirector.model.fleet import DrainState
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import Operational, Readiness, Traffic, Vitals
 from xdpdirector.sync.status import FleetView, PeerState
@@ -362,4 +363,13 @@ def _fleet(snapshot: Snapshot) -> Iterator[Family]:
         by = labels(director=each.name)
         revision.add(each.revision, by)
         ready.add(int(each.ready), by)
-    yield from (reached, age, revision, ready)
+    draining = Family(
+        "xdpdirector_fleet_drained", "gauge", "1 when no traffic comes to a director that leaves"
+    )
+    flows = Family("xdpdirector_fleet_drain_flows", "gauge", "Connections that are left at it")
+    for leaving in snapshot.fleet.leaving:
+        by = labels(director=leaving.name)
+        draining.add(int(leaving.state is DrainState.DRAINED), by)
+        if leaving.flows is not None:
+            flows.add(leaving.flows, by)
+    yield from (reached, age, revision, ready, draining, flows)

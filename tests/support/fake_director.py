@@ -13,12 +13,14 @@ from typing import Any
 
 from tests.support.fake_denylist_store import FakeDenyListStore
 from tests.support.fake_lan import FakeLan
+from tests.support.fake_order_store import FakeOrderStore
 from tests.support.fake_plane import FakePlane
 from tests.support.stage import FakeHistory
 from xdpdirector.control import status_views
 from xdpdirector.control.events import Events
 from xdpdirector.control.explain import Explain
 from xdpdirector.control.guard_controller import GuardController
+from xdpdirector.control.maintenance import MaintenanceController
 from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
 from xdpdirector.control.preview import running
 from xdpdirector.control.status_views import ServiceSample
@@ -28,6 +30,7 @@ from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.model import Address, AdminState, BackendSpec, Configuration, Key, ServiceSpec, Sizes
 from xdpdirector.model.connection_query import ConnectionQuery
+from xdpdirector.model.fleet import DirectorReport
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.lvs import LvsSpec
 from xdpdirector.model.status import (
@@ -62,6 +65,7 @@ from xdpdirector.state.diff import (
 from xdpdirector.state.drain_estimate import Progress
 from xdpdirector.state.drains import Drains
 from xdpdirector.state.dry_run import DryRunError
+from xdpdirector.state.maintenance import Sight
 from xdpdirector.state.revisions import Revision, RevisionDraft, Summary
 from xdpdirector.sync.status import FleetView, NoSync
 from xdpdirector.system import boot_time
@@ -83,6 +87,9 @@ class FakeDirector:
         self.plane = FakePlane()
         self.guard = GuardController(
             self.plane, FakeDenyListStore(), self.events, lambda: self._services, Sizes()
+        )
+        self.maintenance = MaintenanceController(
+            "one", FakeOrderStore(), self.events, self._sight, self._directors
         )
         self.explaining = Explain(self.plane, self.service)
         self.tracing = TraceSessions(self.plane)
@@ -215,7 +222,15 @@ class FakeDirector:
         )
 
     def fleet_view(self) -> FleetView:
-        return self.fleet
+        return self.fleet.model_copy(update={"leaving": tuple(self.maintenance.leaving())})
+
+    async def _sight(self) -> Sight:
+        return Sight(time.monotonic(), sum(self.busy.values()), 0)
+
+    def _directors(self) -> dict[str, DirectorReport]:
+        """Those of the fleet that a test has made, and this one, `one`."""
+        own = DirectorReport(name="one", ready=not self.problems, drain=self.maintenance.report())
+        return {each.name: each for each in self.fleet.directors} | {"one": own}
 
     async def holdings(self) -> Holdings:
         return await self.plane.holdings()

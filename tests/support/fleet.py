@@ -18,6 +18,7 @@ from xdpdirector.state.change_request import Intent
 from xdpdirector.state.denylist import Denials, StoredDenyList
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
+from xdpdirector.storage.etcd.fleet_orders import FleetOrders
 from xdpdirector.storage.etcd.fleet_store import FleetStore
 from xdpdirector.storage.etcd.gateway import Gateway
 from xdpdirector.storage.fallback import FallbackStore
@@ -47,7 +48,14 @@ async def director(
         denials = FleetDenyList(store, SqliteDenyList(lambda: mirror.database), lambda: before)
         services = known.services if known else file.services
         base = file.model_copy(update={"services": {}})
-        made = FleetStage(shared=store, shared_denials=denials, base=base, **services)
+        made = FleetStage(
+            shared=store,
+            shared_denials=denials,
+            base=base,
+            orders=FleetOrders(store),
+            has_peers=True,
+            **services,
+        )
         made.store, made.mirror, made.denylist = store, mirror, denials
         async with made:
             assert made.director.fleet

@@ -19,6 +19,7 @@ from tests.support.fake_carriers import FakeCarriers
 from tests.support.fake_denylist_store import FakeDenyListStore
 from tests.support.fake_lan import FakeLan
 from tests.support.fake_neighbours import FakeNeighbours
+from tests.support.fake_order_store import FakeOrderStore
 from tests.support.fake_plane import FakePlane
 from tests.support.fake_vips import FakeVips
 from xdpdirector.control.backend_status import CheckRunner
@@ -43,6 +44,7 @@ from xdpdirector.state.denylist import (
 )
 from xdpdirector.state.diff import Plan
 from xdpdirector.state.drains import Drain
+from xdpdirector.state.maintenance import OrderStore
 from xdpdirector.state.revisions import History, Revision, RevisionDraft, SharedHistory, Summary
 
 P = ParamSpec("P")
@@ -254,13 +256,15 @@ class Stage:
         shared: SharedHistory | None = None,
         shared_denials: SharedDenyListStore | None = None,
         base: Configuration | None = None,
+        orders: OrderStore | None = None,
+        has_peers: bool = False,
         **services: ServiceSpec,
     ) -> None:
         """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake.
-        `shared`, `shared_denials`: the stores of a fleet. `base`: the parts of the configuration beside
-        the services."""
+        `shared`, `shared_denials`, `orders`: the stores of a fleet. `base`: the parts of the configuration beside
+        the services. `has_peers`: its VIPs may stand on another director."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
-        self.denials = FakeDenyListStore()
+        self.denials, self.orders = FakeDenyListStore(), FakeOrderStore()
         history, denials = kept or (shared or self.history, shared_denials or self.denials)
         latest = history.latest()
         self.reconciler = Reconciler(
@@ -270,6 +274,7 @@ class Stage:
             neighbours=self._neighbours,
             checks=self._checks,
             patience=patience,
+            has_peers=has_peers,
         )
         self.carriers, self.lan = FakeCarriers(), FakeLan()
         self.director = Director(
@@ -287,6 +292,7 @@ class Stage:
                 BASE.sizes,
                 shared=shared_denials,
             ),
+            orders=orders or self.orders,
             revision=latest.id if latest else 0,
             shared=shared,
         )

@@ -36,6 +36,16 @@ def listeners(context: typer.Context, incomplete: str) -> list[str]:
     return _beginning(exact, incomplete)
 
 
+def directors(context: typer.Context, incomplete: str) -> list[str]:
+    """Names of the fleet's directors, this one with them."""
+    try:
+        fleet = _client(context).get("/v1/fleet", timeout=PATIENCE)
+    except DirectorError:
+        return []
+    known = {each["name"] for each in (fleet, *fleet["directors"], *fleet["leaving"])}
+    return _beginning(sorted(known), incomplete)
+
+
 def _beginning(names: list[str], incomplete: str) -> list[str]:
     """Those that a shell takes as they are: they go to a command line, and not all daemons are honest."""
     return [name for name in names if name.startswith(incomplete) and _PLAIN.fullmatch(name)]
@@ -43,10 +53,15 @@ def _beginning(names: list[str], incomplete: str) -> list[str]:
 
 def _ask(context: typer.Context) -> list[dict[str, Any]]:
     """Empty when the daemon does not answer: a completion cannot show errors."""
-    chosen = context.find_root().params
     try:
-        path = chosen.get("socket") or InstancePaths(chosen.get("instance") or DEFAULT_INSTANCE).socket
-        items: list[dict[str, Any]] = Client(Path(path)).pages("/v1/services", timeout=PATIENCE)["items"]
+        items: list[dict[str, Any]] = _client(context).pages("/v1/services", timeout=PATIENCE)["items"]
     except DirectorError:
         return []
     return items
+
+
+def _client(context: typer.Context) -> Client:
+    """Of the daemon that the options so far choose."""
+    chosen = context.find_root().params
+    path = chosen.get("socket") or InstancePaths(chosen.get("instance") or DEFAULT_INSTANCE).socket
+    return Client(Path(path))

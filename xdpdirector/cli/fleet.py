@@ -3,14 +3,31 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+import time
+from math import inf
+from typing import Annotated, Any
 
 import typer
 
-from xdpdirector.cli.context import Format, Output, example, target
+from xdpdirector.cli import complete
+from xdpdirector.cli.context import Format, Output, Reason, example, target
 from xdpdirector.cli.render import Parts, answer, state, table
+from xdpdirector.client import Client, director_path
+from xdpdirector.errors import TimedOutError
+from xdpdirector.model.durations import parse_duration
 
-app = typer.Typer(help="The other directors: who they are, and whose connections this one has.")
+app = typer.Typer(help="The other directors: who they are, whose connections this one has, who leaves.")
+LONGEST_POLL, LIVELY_POLL = 30.0, 2.0  # seconds
+Director = Annotated[
+    str,
+    typer.Argument(
+        metavar="DIRECTOR",
+        help="Its name, as `fleet status` has it.",
+        show_default=False,
+        autocompletion=complete.directors,
+    ),
+]
 
 
 @app.command(epilog=example("xdpdirector fleet status"))
@@ -28,6 +45,78 @@ def status(context: typer.Context, output: Output = Format.TABLE) -> None:
     apart = any(each["state"] not in ("bulk", "synced") for each in directions)
     if document["waiting"] or apart or any(faults) or not _is_one(document):
         raise typer.Exit(1)
+
+
+@app.command(epilog=example("xdpdirector fleet drain director1 --wait --reason 'kernel update'"))
+def drain(
+    context: typer.Context,
+    name: Director,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Return when no traffic comes to it; exit code 5 after --timeout.")
+    ] = False,
+    timeout: Annotated[
+        str | None, typer.Option(metavar="TIME", help="How long to wait, like 10m.", show_default="no end")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Also when no other director is ready.")] = False,
+    reason: Reason = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Let a director leave for maintenance: its VIPs go elsewhere, and what comes to it meanwhile is forwarded.
+
+    It stays so when its daemon is restarted, until it is enabled.
+    """
+    until = inf if timeout is None else time.monotonic() + _seconds(timeout)
+    client = target(context).client()
+    query = {"force": "true" if force else None}
+    document = client.post(f"{director_path(name)}/drain", {"reason": reason}, query)
+    if wait:
+        document = _drained(client, name, until)
+    answer(output, document, lambda: _leaving([document]))
+
+
+@app.command(epilog=example("xdpdirector fleet enable director1"))
+def enable(context: typer.Context, name: Director, output: Output = Format.TABLE) -> None:
+    """Let a director take traffic again."""
+    document = target(context).client().post(f"{director_path(name)}/enable")
+    answer(output, document, lambda: _leaving([document]))
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"--timeout: {error}") from error
+
+
+def _drained(client: Client, name: str, until: float) -> dict[str, Any]:
+    """TimedOutError; ConflictError when somebody enabled it meanwhile."""
+    while True:
+        left = until - time.monotonic()
+        step = max(0.1, min(left, LIVELY_POLL if sys.stderr.isatty() else LONGEST_POLL))
+        try:
+            query = {"wait": "drained", "timeout": f"{step:.3f}s"}
+            drained: dict[str, Any] = client.get(director_path(name), query, timeout=None)
+            return drained
+        except TimedOutError as error:
+            if time.monotonic() >= until:
+                raise
+            if sys.stderr.isatty():
+                print(error.detail, file=sys.stderr)
+
+
+def _leaving(directors: list[dict[str, Any]]) -> Parts:
+    rows = table("DIRECTOR ADMIN STATE >FLOWS REASON WHY")
+    for each in directors:
+        flows = "" if each["flows"] is None else f"{each['flows']} of {each['flows_at_start']}"
+        rows.add_row(
+            f"{each['name']} (this one)" if each["this"] else each["name"],
+            state(each["admin"]),
+            state(each["state"] or "unknown"),
+            flows,
+            each["reason"],
+            "; ".join(each["obstacles"]) if each["live"] else "it is not heard of",
+        )
+    yield rows
 
 
 def _is_one(document: dict[str, Any]) -> bool:
@@ -75,6 +164,9 @@ def _verdicts(directors: list[dict[str, Any]]) -> Parts:
 def show(document: dict[str, Any]) -> Parts:
     """What is wrong comes below the table."""
     yield from _directors(document)
+    if document["leaving"]:
+        yield from _leaving(document["leaving"])
+        yield ""
     if not document["peers"]:
         if not document.get("lvs"):
             yield "This director has no peers: see `sync` of the configuration."

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any
@@ -24,6 +25,7 @@ from xdpdirector.control.explain import Explain
 from xdpdirector.control.fleet_follower import FleetFollower
 from xdpdirector.control.fleet_health import FleetHealth
 from xdpdirector.control.guard_controller import GuardController
+from xdpdirector.control.maintenance import MaintenanceController
 from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.control.service_status import ServiceStatus
 from xdpdirector.control.status_events import StatusEvents
@@ -50,6 +52,7 @@ from xdpdirector.model.status import (
 from xdpdirector.state import edits
 from xdpdirector.state.change_request import Intent
 from xdpdirector.state.edits import Services
+from xdpdirector.state.maintenance import OrderStore, Sight
 from xdpdirector.state.revisions import History, SharedHistory
 from xdpdirector.sync.status import FleetView, NoSync, SyncSource
 
@@ -72,14 +75,15 @@ class Director:
         carriers: CarrierTable,
         lan: LanSource,
         guard: GuardController,
+        orders: OrderStore,
         sync: SyncSource | None = None,
         tallies: Callable[[], list[Tally]] = list,
         notes: Callable[[], list[str]] = list,
         revision: int = 0,
         shared: SharedHistory | None = None,
     ) -> None:
-        """`configuration`: what the daemon was started with. `notes`: further warnings, a sentence each. `shared`:
-        the history, when other directors write it, too."""
+        """`configuration`: what the daemon was started with. `orders`: which directors are to
+        leave. `notes`: further warnings, a sentence each. `shared`: the history, when others write it, too."""
         self._reconciler, self._plane, self._carriers, self.lan = reconciler, plane, carriers, lan
         self._tallies, self._notes = tallies, notes
         self._began_with = configuration
@@ -92,6 +96,13 @@ class Director:
         if self._fleet_health and configuration.health == "majority":
             reconciler.weigh_verdicts(self._fleet_health.of)
         self._has_majority = configuration.health == "majority"
+        self.maintenance = MaintenanceController(
+            configuration.director_name if shared is None else shared.director,
+            orders,
+            reconciler.events,
+            self._sight,
+            self._directors,
+        )
         self.fleet = (
             FleetFollower(
                 shared,
@@ -102,6 +113,7 @@ class Director:
                 self._report,
                 guard,
                 self._take_verdicts,
+                self.maintenance.follow,
             )
             if shared
             else None
@@ -132,6 +144,7 @@ class Director:
         `Reconciler.start`."""
         self._desired.resume()
         self.guard.start(self._guard_spec)
+        self.maintenance.start()
         await self._reconciler.start(strict=strict, ready=ready)
         if self.fleet:
             await self.fleet.start()
@@ -148,6 +161,7 @@ class Director:
     def stop_waiting(self) -> None:
         """The daemon stops: callers that wait for a drain get an UnreachableError, and event streams end."""
         self.drains.stop_waiting()
+        self.maintenance.stop_waiting()
         self.events.close()
         self.tracing.stop()
 
@@ -244,6 +258,7 @@ class Director:
             *filter(
                 None,
                 [
+                    self.maintenance.problem,
                     self.guard.trouble,
                     self._reconciler.waiting(),
                     self.sync.waiting(),
@@ -263,7 +278,7 @@ class Director:
 
     def _warnings(self) -> list[str]:
         """All but findings on the LAN, which have events of their own."""
-        guards = filter(None, [self.guard.warning])
+        guards = filter(None, [self.guard.warning, self.maintenance.warning])
         return [
             *self._desired.warnings(),
             *guards,
@@ -276,7 +291,9 @@ class Director:
 
     def fleet_view(self) -> FleetView:
         """The other directors: those that it exchanges connections with, and those with the same desired state."""
+        own = {"name": self.maintenance.name, "leaving": tuple(self.maintenance.leaving())}
         seen = self.sync.view()
+        seen = seen.model_copy(update=own | ({"name": seen.name} if seen.name else {}))
         if self.fleet is None:
             return seen
         return seen.model_copy(
@@ -304,7 +321,22 @@ class Director:
             down=down,
             undecided=undecided,
             apart=self._fleet_health.is_apart() if self._fleet_health else False,
+            drain=self.maintenance.report(),
         )
+
+    def _directors(self) -> dict[str, DirectorReport]:
+        """What the live ones say, by name; of this one alone where there is no fleet."""
+        own = self.maintenance.name
+        return {each.name: each for each in self.fleet.reports()} if self.fleet else {own: self._report(own)}
+
+    async def _sight(self) -> Sight:
+        """What this director sees of itself while it leaves."""
+        flows = await self.sync.flows_here()
+        if flows is None:  # nobody else has them
+            keys = [(name, key) for name, spec in self._services.items() for key in spec.backends]
+            flows = sum(self._plane.counts(key).active for key in keys)
+        packets, vips = self._plane.total_traffic().packets, tuple(self._reconciler.vips_here())
+        return Sight(time.monotonic(), flows, packets, vips)
 
     def _take_verdicts(self, own: DirectorReport, others: Mapping[str, DirectorReport]) -> None:
         """What the live directors find down."""
@@ -387,6 +419,7 @@ class Director:
             await asyncio.sleep(WATCH_APART)
             await self.drains.cut_overdue()
             await self.drains.remove_drained()
+            await self.maintenance.look()
             self._look()
 
     def _look(self) -> None:

@@ -52,9 +52,12 @@ class FleetFollower:
         report: Callable[[str], DirectorReport],
         guard: GuardController,
         hear: Callable[[DirectorReport, Mapping[str, DirectorReport]], None],
+        obey: Callable[[], None],
     ) -> None:
         """`report`: what is said of this director, which has that name, to the others. `hear`: called with that and
-        what the others say; with nobody, when nothing was heard for longer than a director lives."""
+        what the others say; with nobody, when nothing was heard for longer than a director lives. `obey`: called
+        when a director may have been asked to leave, or to come back."""
+        self._obey = obey
         self._hear, self._heard = hear, 0.0
         self._report = report
         self._reports: dict[str, DirectorReport] = {}
@@ -111,6 +114,7 @@ class FleetFollower:
         self._note_presence()
         await self._desired.follow()
         await self._guard.follow()
+        self._obey()
         self._note_behind()
         if self._file and not self._desired.behind:
             await self._merge_file(self._file)

@@ -6,7 +6,8 @@
     down    up         up; and this director is not ready, once that lasted longer than a check takes to see it
     unknown            unknown
 
-No more directors call themselves not ready for that than leave a majority: the first by name. Directors that do
+No more directors call themselves not ready for that than leave a majority, with those that leave for maintenance:
+the first by name. Directors that do
 not tell verdicts, or have none yet of a backend, have no vote on it. Pure but for the clock; knows nothing of etcd.
 """
 
@@ -69,8 +70,9 @@ class FleetHealth:
         now = self._clock()
         self._apart = {place: self._apart.get(place, now) for place in places}
         said = {name: each.apart for name, each in others.items()} | {own.name: self.is_apart()}
-        strained = sorted(name for name, is_apart in said.items() if is_apart)
-        self._withdraws = own.name in strained[: (len(reports) - 1) // 2]
+        leaving = {name for name, each in reports.items() if each.drain}
+        strained = sorted(name for name, is_apart in said.items() if is_apart and name not in leaving)
+        self._withdraws = own.name in strained[: max(0, (len(reports) - 1) // 2 - len(leaving))]
         return {
             place[0][0]
             for place in before.keys() | self._counts.keys()

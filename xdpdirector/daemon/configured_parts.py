@@ -22,6 +22,7 @@ from xdpdirector.net.dummy_vips import DummyVips
 from xdpdirector.net.vips import Vips, VipTable
 from xdpdirector.paths import InstancePaths
 from xdpdirector.state.denylist import DenyListStore, SharedDenyListStore
+from xdpdirector.state.maintenance import OrderStore
 from xdpdirector.state.revisions import SharedHistory
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
@@ -44,6 +45,7 @@ class SharedStores:
     history: SharedHistory
     denials: SharedDenyListStore
     answers: Answers
+    orders: OrderStore
 
 
 def shared_stores(
@@ -59,6 +61,7 @@ def shared_stores(
         return None
     from xdpdirector.storage.etcd.fleet_answers import FleetAnswers
     from xdpdirector.storage.etcd.fleet_denylist import FleetDenyList
+    from xdpdirector.storage.etcd.fleet_orders import FleetOrders
     from xdpdirector.storage.etcd.fleet_store import FleetStore  # what costs nothing where there is no fleet
     from xdpdirector.storage.etcd.fleet_tokens import FleetTokens
     from xdpdirector.storage.etcd.gateway import Gateway
@@ -82,6 +85,7 @@ def shared_stores(
         store,
         FleetDenyList(store, SqliteDenyList(lambda: mirror.database), own_denials.load),
         FleetAnswers(gateway, wanted.store.prefix, own_answers),
+        FleetOrders(store),
     )
 
 

@@ -61,6 +61,7 @@ from xdpdirector.storage import event_ids
 from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import StoredAnswers
+from xdpdirector.storage.maintenance_store import SqliteOrders
 from xdpdirector.sync.combined import CombinedSync
 from xdpdirector.sync.status import NoSync
 from xdpdirector.system import privileges, slow_callbacks
@@ -213,6 +214,7 @@ async def _serve(
                 tasks,
                 shared_denials,
             ),
+            orders=fleet.orders if fleet else SqliteOrders(lambda: archive.database, wanted.director_name),
             sync=CombinedSync(sync or NoSync(), ipvs_sync) if ipvs_sync else sync,
             tallies=probe.tallies,
             notes=lambda: [*access.audit.notes, *certificates.notes(), *weaknesses],

@@ -24,6 +24,8 @@ def look(subject: Subject) -> Iterator[Finding]:
             "give each director a certificate: sync.tls, docs/pair.md",
         )
     fleet = subject.documents.get("fleet")
+    for each in fleet.get("leaving", ()) if fleet else ():
+        yield _leaving(each)
     if not fleet or not fleet["peers"]:
         return
     for peer in fleet["peers"]:
@@ -31,6 +33,16 @@ def look(subject: Subject) -> Iterator[Finding]:
         yield from _release(peer, fleet["version"])
         yield from _clock(peer)
     yield from _vips(subject, fleet)
+
+
+def _leaving(director: dict[str, Any]) -> Finding:
+    who = "this director" if director["this"] else f"the director {director['name']}"
+    reason = f": {director['reason']}" if director["reason"] else ""
+    return warning(
+        f"{who} takes no traffic, as {director['author']} wants it since {director['since']}{reason}",
+        f"{WHERE}, leaving: {director['state'] or 'not heard of'}",
+        f"xdpdirector fleet enable {director['name']}, when the maintenance is over",
+    )
 
 
 def _called(peer: dict[str, Any]) -> str:

@@ -14,6 +14,8 @@ from xdpdirector.doctor.systemd import unit_of
 NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
 OF_FLEET = ("connections are sent to", "connections are not sent to", "no connections come from")
 """How warnings begin of which the family `fleet` says more."""
+LEAVES = "this director leaves for maintenance"
+"""How the problem begins of which that family says more."""
 LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word
 
 
@@ -60,6 +62,8 @@ def _ready(ready: dict[str, Any], told: Sequence[str]) -> Iterator[Finding]:
     if ready["ready"]:
         yield ok(f"it is ready (revision {ready['revision']})", "GET /readyz")
     for problem in ready["problems"]:
+        if problem.startswith(LEAVES):
+            continue
         yield error(problem, "GET /readyz, problems", "as it says; the other findings may tell more")
     for text in ready["warnings"]:
         if text not in told and not text.startswith(OF_FLEET):

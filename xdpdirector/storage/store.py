@@ -98,6 +98,7 @@ FORMAT = Format(
             # Whether the order of listeners is none of what a check without a port asks.
             "ALTER TABLE revisions ADD COLUMN any_order INTEGER NOT NULL DEFAULT 0",
         ],
+        ["CREATE TABLE maintenance (author TEXT NOT NULL, reason TEXT NOT NULL, since TEXT NOT NULL)"],
     ],
     anew=_OR_START_ANEW,
 )
@@ -111,6 +112,8 @@ _DRAIN_FIELDS = (
 )
 
 
+_SHARED_FROM = 5
+"""How many migrations both kinds of file have in common: what a director alone has came later."""
 MIRROR_FORMAT = Format(
     name="copy of the fleet's state",
     application_id=0x58445046,  # "XDPF"
@@ -120,7 +123,7 @@ MIRROR_FORMAT = Format(
             "CREATE TABLE fleet (history TEXT NOT NULL)",
             "INSERT INTO fleet VALUES ('')",
         ],
-        *FORMAT.migrations[1:],
+        *FORMAT.migrations[1:_SHARED_FROM],
         [
             "CREATE TABLE shared_heads (name TEXT PRIMARY KEY, version INTEGER NOT NULL, write TEXT NOT NULL)",
             """

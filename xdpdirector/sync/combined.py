@@ -21,3 +21,6 @@ class CombinedSync:
 
     def view(self) -> FleetView:
         return self._fleet.view().model_copy(update={"lvs": self._lvs.view()})
+
+    async def flows_here(self) -> int | None:
+        return await self._fleet.flows_here()

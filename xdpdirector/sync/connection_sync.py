@@ -23,6 +23,9 @@ from xdpdirector.system.files import fingerprint, require_regular
 
 SCAN_APART = 0.1  # seconds between the begins of two scans, if that leaves time for all else
 SHARE = 4  # scans take no more than this part of a processor
+SILENT = 10.0
+"""Seconds without a packet here, after which a connection that a peer holds is none of this director: more than it
+takes peers to tell that they have seen it."""
 LEISURE, IN_BULK = 2, 5  # from one scan's begin to the next one's, in times of what it took by the clock
 
 
@@ -116,6 +119,11 @@ class ConnectionSync:
             incoming=incoming.status(),
             **vars(incoming.merged),
         )
+
+    async def flows_here(self) -> int | None:
+        """See `SyncSource`. A peer that is synced holds what was silent for a while."""
+        is_held = any(each.outgoing.state is PeerState.SYNCED for each in self.peers())
+        return await self._connections.flows_here(SILENT if is_held else None)
 
     async def _scan(self) -> None:
         while True:

@@ -24,6 +24,8 @@ from xdpdirector.sync.scanner import SENT_EACH, Batch, Scanner
 
 Result = TypeVar("Result")
 CLIENTS_EVERY = 10  # scans
+ENDED = ("FIN", "CLOSED", "ASSURED_FIN", "ASSURED_CLOSED")
+"""States of connections that do not run any more."""
 
 
 class Connections(Protocol):
@@ -42,6 +44,10 @@ class Connections(Protocol):
 
     async def merge(self, batch: Batch, theirs: Theirs) -> Merged:
         """Put a peer's records into the tables."""
+
+    async def flows_here(self, silent: float | None) -> int:
+        """How many running connections were seen here last, and not at a peer; without those of which no packet
+        came for so many seconds."""
 
     def states(self) -> dict[str, int]:
         """enum connection_state."""
@@ -128,6 +134,10 @@ class ConnectionTables:
         if len(exceptions):
             self._rings.mark_exceptions(exceptions)
         return merged
+
+    async def flows_here(self, silent: float | None) -> int:
+        ended = [self._tables.enums["connection_state"][f"CONNECTION_{name}"] for name in ENDED]
+        return await self._in_thread(lambda: self._scanner.seen_here(ended, silent))
 
     def _enter_flux(self, records: Array, translation: Translation) -> Merged:
         services = translation.services[records["service"]]

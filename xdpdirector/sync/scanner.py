@@ -7,7 +7,7 @@ record that changes while it is read is left to the next scan. Runs in a thread;
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -45,6 +45,8 @@ class TableScanner:
         self.copy = np.zeros_like(self.live)
         self.born = np.full(len(self.live), UNKNOWN, np.int64)
         """The tick at which each connection began, as it was seen here or by a peer; UNKNOWN: before all that."""
+        self.here = np.zeros(len(self.live), np.bool_)
+        """Whether a packet changed the entry last, and not what a peer told."""
         self.fields = Fields(bits_of(tables.loaded.maps[name]["value"]))
         self._ticks = ticks
         self._words = words
@@ -59,6 +61,7 @@ class TableScanner:
         """Take what is there as reported: a peer gets it in bulk."""
         self.copy[:] = self.live
         self.copy[self.copy[:, -1] == BUSY] = 0
+        self.here[:] = self.copy[:, -1] != 0
 
     def changed(self, now: int) -> Array:
         """Entries that are new, or in another state, since the last scan; `now` in ticks."""
@@ -103,6 +106,21 @@ class TableScanner:
         same = rows[:, -1] == words
         self.copy[entries[same]] = rows[same]
         self.born[entries[same]] = born[same]
+        self.here[entries[same]] = False
+
+    def seen_here(self, ended: Collection[int], now: int, silent: float | None) -> int:
+        """How many connections in other states than `ended` were seen here last; of a packet within `silent`
+        seconds, or at any time. `now` in ticks."""
+        count = 0
+        for start in range(0, len(self.live), CHUNK):
+            words = self.live[start : start + CHUNK, -1][self.here[start : start + CHUNK]]
+            words = words[words > BUSY]
+            words = words[~np.isin(self.fields.get(words, "state"), list(ended))]
+            if silent is not None:
+                idle = self._ticks.since(self.fields.get(words, "seen"), now)
+                words = words[idle <= int(silent * self._ticks.hz) >> self._ticks.shift]
+            count += len(words)
+        return count
 
     def age(self, entries: Array, now: int) -> Array:
         """Milliseconds since each record was found; OLD for those that were there before."""
@@ -123,6 +141,7 @@ class TableScanner:
         is_new = (rows[:, :-1] != self.copy[entries, :-1]).any(axis=1) | (self.copy[entries, -1] == 0)
         self.born[entries[is_new]] = now
         self.copy[entries] = rows
+        self.here[entries] = True
         return entries
 
 
@@ -164,6 +183,11 @@ class Scanner:
             for start in range(0, len(entries), SENT_EACH):
                 batches += self._batch(table, entries[start : start + SENT_EACH], now)
         return batches
+
+    def seen_here(self, ended: Collection[int], silent: float | None) -> int:
+        """Of both tables; see `TableScanner`."""
+        now = self.now()
+        return sum(table.seen_here(ended, now, silent) for table in self.tables.values())
 
     def bulk(self) -> Iterator[Batch]:
         """All there is."""

@@ -9,7 +9,7 @@ from typing import Protocol
 from pydantic import Field
 
 from xdpdirector.model.fields import Frozen
-from xdpdirector.model.fleet import DirectorReport, StoreView
+from xdpdirector.model.fleet import DirectorReport, DirectorView, StoreView
 from xdpdirector.sync.ipvs.status import LvsSyncView
 
 
@@ -56,10 +56,10 @@ class PeerStatus(Frozen):
 
 
 class FleetView(Frozen):
-    """The other directors. `name`, `version`, `vips`: this director's, the VIPs that stand on it; empty without
-    `sync`. `peers`: those that connections are exchanged with; `waiting`: why this one is not ready yet, for their
-    sake. `lvs`: LVS directors, with `lvs.sync`. `store`: where the desired state is; `directors`: those that share
-    it and live, this one with them."""
+    """The other directors. `name`: this director's; `version`, `vips`: its release, and the VIPs that stand on it;
+    empty without `sync`. `peers`: those that connections are exchanged with; `waiting`: why this one is not ready
+    yet, for their sake. `lvs`: LVS directors, with `lvs.sync`. `store`: where the desired state is; `directors`:
+    those that share it and live, this one with them; `leaving`: those that were asked to leave for maintenance."""
 
     name: str = ""
     version: str = ""
@@ -70,6 +70,7 @@ class FleetView(Frozen):
     lvs: LvsSyncView | None = None
     store: StoreView = StoreView()
     directors: tuple[DirectorReport, ...] = ()
+    leaving: tuple[DirectorView, ...] = ()
 
 
 class SyncSource(Protocol):
@@ -81,6 +82,10 @@ class SyncSource(Protocol):
     def warnings(self) -> list[str]: ...
 
     def view(self) -> FleetView: ...
+
+    async def flows_here(self) -> int | None:
+        """How many running connections would lose something without this director: packets come through it, or no
+        peer holds them. None where there are no peers."""
 
 
 class NoSync:
@@ -94,3 +99,6 @@ class NoSync:
 
     def view(self) -> FleetView:
         return FleetView()
+
+    async def flows_here(self) -> int | None:
+        return None

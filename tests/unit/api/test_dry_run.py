@@ -7,6 +7,7 @@ Over the real director on a stage, so that what is not done can be seen.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from socket import gethostname
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def everything(http: Http) -> list[Any]:
     found = [http("GET", path).json for path in paths]
     for each in found:
         each.pop("last_event_id", None)
-    return found
+    return [*found, http("GET", "/v1/fleet").json["leaving"]]
 
 
 WRITES: dict[str, tuple[str, str, Any]] = {
@@ -71,6 +72,8 @@ WRITES: dict[str, tuple[str, str, Any]] = {
     "put_denial": ("PUT", "/v1/guard/deny/203.0.113.0/24", {"reason": "more noise"}),
     "delete_denial": ("DELETE", "/v1/guard/deny/203.0.113.0/24", None),
     "replace_denied": ("PUT", "/v1/guard/deny", {"items": []}),
+    "drain_director": ("POST", f"/v1/fleet/{gethostname()}/drain", {"reason": "ticket"}),
+    "enable_director": ("POST", f"/v1/fleet/{gethostname()}/enable", None),
     "create_token": ("POST", "/v1/tokens", {"name": "new", "role": "read"}),
     "delete_token": ("DELETE", "/v1/tokens/spare", None),
 }
@@ -83,7 +86,7 @@ NO_CHANGE = {
     "create_login_link",
 }
 """They change nothing that a plan could show."""
-NOTHING_TO_CHANGE = {"enable_backend", "enable_backends", "roll_back"}
+NOTHING_TO_CHANGE = {"enable_backend", "enable_backends", "enable_director", "roll_back"}
 
 
 def tried(path: str) -> str:

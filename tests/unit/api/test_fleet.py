@@ -17,7 +17,8 @@ from xdpdirector.api.http.fleet_headers import FleetHeaders
 from xdpdirector.cli import fleet as cli
 from xdpdirector.cli.fleet import _is_one
 from xdpdirector.cli.tables import Table
-from xdpdirector.model.fleet import DirectorReport, StoreView
+from xdpdirector.errors import ConflictError, NotFoundError, TimedOutError
+from xdpdirector.model.fleet import DirectorReport, DirectorView, DrainState, StoreView
 from xdpdirector.sync.status import FleetView
 
 ETCD = StoreView(type="etcd", endpoint="192.0.2.5:2379", age=0.4)
@@ -153,3 +154,50 @@ def test_the_table_says_on_which_backends_directors_differ() -> None:
 
     assert "web/web1 for VIP 192.0.2.10 is down at one, and at none of the others" in text
     assert "web/web2" not in text
+
+
+def test_a_director_is_drained_and_enabled_over_http(tmp_path: Path) -> None:
+    director = FakeDirector()
+    director.fleet = FleetView(
+        name="one", store=ETCD, directors=(ONE, TWO.model_copy(update={"ready": True}))
+    )
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        drained = server.client.post("/v1/fleet/two/drain", {"reason": "patches"})
+        shown_then = server.client.get("/v1/fleet")["leaving"]
+        metrics, _ = server.client.text("/metrics", "text/plain")
+        with pytest.raises(ConflictError, match="no other director is ready"):
+            server.client.post("/v1/fleet/one/drain")
+        forced = server.client.post("/v1/fleet/one/drain", query={"force": "true"})
+        with pytest.raises(TimedOutError, match="director 'two' is still draining"):
+            server.client.get("/v1/fleet/two", {"wait": "drained", "timeout": "100ms"})
+        with pytest.raises(NotFoundError, match="no director 'three' is known: there are one, two"):
+            server.client.post("/v1/fleet/three/drain")
+        with pytest.raises(NotFoundError):
+            server.client.get("/v1/fleet/three")
+        enabled = server.client.post("/v1/fleet/two/enable")
+        again = server.client.get("/v1/fleet/two")
+
+    assert (drained["admin"], drained["reason"], drained["this"], drained["live"]) == (
+        "drain", "patches", False, True,
+    )  # fmt: skip
+    assert drained["state"] == "enabled"  # it has not heard of it
+    assert shown_then == [drained]
+    assert 'xdpdirector_fleet_drained{director="two"} 0\n' in metrics
+    assert (forced["admin"], forced["this"]) == ("drain", True)
+    assert (enabled["admin"], enabled["since"]) == ("enabled", None)
+    assert again == enabled
+
+
+def test_the_table_says_who_leaves_and_how_far_it_is() -> None:
+    obstacle = "3 flows are left on it"
+    leaving = DirectorView(
+        name="two", admin="drain", this=False, live=True, state=DrainState.DRAINING, reason="patches",
+        flows=3, flows_at_start=40, obstacles=(obstacle,),
+    )  # fmt: skip
+    away = DirectorView(name="three", admin="drain", this=True, live=False)
+
+    text = shown(FleetView(name="one", store=ETCD, directors=(ONE,), leaving=(leaving, away)))
+
+    lines = [line.split() for line in text.splitlines()]
+    assert ["two", "drain", "draining", "3", "of", "40", "patches", *obstacle.split()] in lines
+    assert ["three", "(this", "one)", "drain", "unknown", "it", "is", "not", "heard", "of"] in lines

@@ -37,3 +37,23 @@ def test_only_plain_names_are_offered() -> None:
     assert complete.services(context, "") == ["web"]
     assert complete.backends(context, "w") == ["web/web"]
     assert set(complete.listeners(context, "")) == {"192.0.2.1:80/tcp", "web"}
+
+
+class FakeClient:
+    """Of a daemon that is not honest."""
+
+    def get(self, path: str, *, timeout: float) -> dict[str, Any]:
+        assert (path, timeout) == ("/v1/fleet", complete.PATIENCE)
+        return {
+            "name": "d1",
+            "directors": [{"name": "d1"}, {"name": "d2"}, {"name": "d2; reboot"}],
+            "leaving": [{"name": "e3"}],
+        }
+
+
+def test_directors_are_offered_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(complete, "_client", lambda _context: FakeClient())
+    context: Any = None
+
+    assert complete.directors(context, "") == ["d1", "d2", "e3"]
+    assert complete.directors(context, "e") == ["e3"]

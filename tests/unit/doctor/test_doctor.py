@@ -153,6 +153,17 @@ def peered(vips: list[str] = VIPS, there: Sequence[str] = (), **fields: Any) -> 
     return says("fleet", name="this", version="0.2.0", vips=vips, peers=[peer])
 
 
+LEAVES = {
+    "name": "d1", "this": True, "author": "ann", "since": "2026-01-01T00:00:00Z", "reason": "patches",
+    "state": "draining",
+}  # fmt: skip
+
+
+def leaving(host: FakeHost) -> None:
+    says("fleet", peers=[], leaving=[LEAVES])(host)
+    says("ready", ready=False, problems=["this director leaves for maintenance, as ann says: patches"])(host)
+
+
 def insecure(host: FakeHost) -> None:
     sync = SyncSpec.model_validate({"listen": "192.0.2.1:1", "peers": ["192.0.2.2:1"], "insecure": True})
     configured(sync=sync)(host)
@@ -194,6 +205,10 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
         pytest.param(
             peered(there=["192.0.2.10"]), "error", "192.0.2.10 stands on this director and other", "112",
             id="VIP twice",
+        ),
+        pytest.param(
+            leaving, "warning", "this director takes no traffic, as ann wants it since 2026-01-01", "enable d1",
+            id="maintenance",
         ),
         pytest.param(on_dummy, "warning", "none runs", "bird-config", id="no BIRD"),
         pytest.param(without_check, "warning", "'web' has no check", "type: tcp", id="no check"),

@@ -20,7 +20,7 @@ from tests.support.certificates import certify
 from xdpdirector.model.access import Endpoint
 from xdpdirector.model.sync import SyncSpec, SyncTls
 from xdpdirector.sync import messages, receiver, sender
-from xdpdirector.sync.connection_sync import ConnectionSync
+from xdpdirector.sync.connection_sync import SILENT, ConnectionSync
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Theirs
 from xdpdirector.sync.merged import Merged
@@ -45,6 +45,7 @@ class FakeTables:
         """Flow -> index of its backend."""
         self._new: list[int] = []
         self._told = names
+        self.asked_silent: float | None = None
 
     def open(self, *flows: int, backend: int = 0) -> None:
         self.flows |= dict.fromkeys(flows, backend)
@@ -69,6 +70,11 @@ class FakeTables:
                 self.flows[int.from_bytes(record["flow"].tobytes(), "big")] = backend
                 result.inserted += 1
         return result
+
+    async def flows_here(self, silent: float | None) -> int:
+        """All of them are silent."""
+        self.asked_silent = silent
+        return 0 if silent is not None else len(self.flows)
 
     def states(self) -> dict[str, int]:
         return STATES
@@ -152,6 +158,21 @@ def test_a_peer_gets_what_was_there_and_what_comes(ports: tuple[int, int]) -> No
             assert set(two.flows.values()) == {0, 1}
             assert second.waiting() == ""
             assert second.warnings() == []
+
+    run(test())
+
+
+def test_silent_flows_are_nobodys_only_where_a_peer_holds_them(ports: tuple[int, int]) -> None:
+    async def test() -> None:
+        one = FakeTables()
+        one.open(1, 2)
+        async with running(spec(ports, 0), one, "a") as first:
+            assert (await first.flows_here(), one.asked_silent) == (2, None)
+            async with running(spec(ports, 1), FakeTables(), "b"):
+                await until(lambda: first.peers()[0].outgoing.state is PeerState.SYNCED)
+                assert (await first.flows_here(), one.asked_silent) == (0, SILENT)
+            await until(lambda: first.peers()[0].outgoing.state is PeerState.CONNECTING)
+            assert await first.flows_here() == 2
 
     run(test())
 

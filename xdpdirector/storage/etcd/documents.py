@@ -4,7 +4,7 @@
     PREFIX/head                 {"revision": 7, "history": "...", "at": "...", "write": "..."}
     PREFIX/revisions/0000000007 {"at": ..., "author": ..., "reason": ..., "services": {...}, "director": ...}
     PREFIX/drains               [{"service": ..., "backend": ..., "left": 580.0, ...}]
-    PREFIX/head/NAME            of a table such as the deny list, see `shared_table`
+    PREFIX/head/NAME            of a table: `denied`, `tokens`, `maintenance`; see `shared_table`
     PREFIX/directors/NAME       what a director says of itself, as long as it lives
 
 Clocks of directors may differ: a drain has its deadline by the wall clock and as what was left when it was written.

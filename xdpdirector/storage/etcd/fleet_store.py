@@ -88,7 +88,8 @@ class FleetStore:
         self._database = lambda: mirror.database
         self.denials = SharedTable(gateway, prefix, "denied", self._database)
         self.tokens = SharedTable(gateway, prefix, "tokens", self._database)
-        self._tables = [self.denials, self.tokens]
+        self.maintenance = SharedTable(gateway, prefix, "maintenance", self._database)
+        self._tables = [self.denials, self.tokens, self.maintenance]
         self.before_exchange: Callable[[], None] = lambda: None
         """Called each time before directors are told of this one, in a thread that may wait."""
         self._known, self._kept_drains, self._history = mirror.latest(), mirror.drains(), mirror.fleet()

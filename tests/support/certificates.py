@@ -29,3 +29,26 @@ def certify(directory: Path, name: str = "www.example.org", *, days: int = 30) -
     command = ["openssl", "req", "-x509", *curve, *subject, *files]
     subprocess.run(command, check=True, capture_output=True)
     return made
+
+
+def sign(authority: Certified, directory: Path, name: str) -> Certified:
+    """A certificate that `authority` has signed."""
+    made = Certified(directory / f"{name}.pem", directory / f"{name}.key")
+    request = directory / f"{name}.csr"
+    curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    asking = [
+        "openssl",
+        "req",
+        *curve,
+        "-subj",
+        f"/CN={name}",
+        "-keyout",
+        str(made.key),
+        "-out",
+        str(request),
+    ]
+    by = ["-CA", str(authority.certificate), "-CAkey", str(authority.key)]
+    signing = ["openssl", "x509", "-req", "-in", str(request), *by, "-days", "30"]
+    for command in (asking, [*signing, "-out", str(made.certificate)]):
+        subprocess.run(command, check=True, capture_output=True)
+    return made

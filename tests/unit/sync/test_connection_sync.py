@@ -7,7 +7,6 @@ import asyncio
 import json
 import socket
 import struct
-import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from tests.support.certificates import certify
+from tests.support.certificates import certify, sign
 from xdpdirector.model.access import Endpoint
 from xdpdirector.model.sync import SyncSpec, SyncTls
 from xdpdirector.sync import messages, receiver, sender
@@ -377,19 +376,8 @@ def test_a_silent_peer_is_lost(ports: tuple[int, int], monkeypatch: pytest.Monke
 def certificates(directory: Path, *names: str) -> list[SyncTls]:
     """Of one authority, for each of these."""
     authority = certify(directory, "authority")
-    found = []
-    for name in names:
-        paths = [directory / f"{name}.{end}" for end in ("key", "csr", "pem")]
-        key, request, certificate = map(str, paths)
-        for command in (
-            ["openssl", "req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-             "-subj", f"/CN={name}", "-keyout", key, "-out", request],
-            ["openssl", "x509", "-req", "-in", request, "-CA", str(authority.certificate),
-             "-CAkey", str(authority.key), "-days", "30", "-out", certificate],
-        ):  # fmt: skip
-            subprocess.run(command, check=True, capture_output=True)
-        found.append(SyncTls(certificate=paths[2], key=paths[0], ca=authority.certificate))
-    return found
+    found = [sign(authority, directory, name) for name in names]
+    return [SyncTls(certificate=each.certificate, key=each.key, ca=authority.certificate) for each in found]
 
 
 def test_directors_know_each_other_by_their_certificates(ports: tuple[int, int], tmp_path: Path) -> None:

@@ -30,6 +30,7 @@
 #include "schedule.h"
 #include "locality.h"
 #include "select.h"
+#include "quic.h"
 #include "fragment.h"
 #include "icmp_error.h"
 #include "reject.h"
@@ -156,6 +157,9 @@ static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struc
 			return traced_verdict(ctx, packet, NO_BACKEND,
 					      reason == PASS_DIRECTED ? XDP_PASS : XDP_DROP,
 					      reason);
+		if (service->ring_slots && has_cids(packet, service))
+			return save_context(packet, &scratch) ? call_stage(ctx, STAGE_QUIC)
+							      : internal_error();
 	}
 	reason = select_fast(packet, service, &scratch, &selection);
 	if (reason != UNDECIDED)
@@ -165,6 +169,8 @@ static __always_inline int handle_service(struct xdp_md *ctx, void *frame, struc
 		scratch.slot = no_slot();
 	if (!save_context(packet, &scratch))
 		return internal_error();
+	if (has_cids(packet, service))
+		return call_stage(ctx, STAGE_QUIC);
 	return call_next_stage(ctx, scratch.stage);
 }
 
@@ -355,6 +361,64 @@ int stage_avoid(struct xdp_md *ctx)
 			       schedule_substitute(&scratch->packet, service, scratch, &selection));
 }
 
+/* Where a packet goes whose connection ID does not decide. */
+static __always_inline int go_on_by_flow(struct xdp_md *ctx, struct scratch *scratch,
+					 const struct service *service, enum quic_result result)
+{
+	struct selection selection = {};
+	enum reason reason;
+
+	if (result != QUIC_NAMED)
+		count_quic(scratch->service, result);
+	if (!service->ring_slots)
+		return call_next_stage(ctx, stage_for_new(&scratch->packet, service));
+	reason = select_fast(&scratch->packet, service, scratch, &selection);
+	if (reason != UNDECIDED)
+		return forward(ctx, &scratch->packet, &selection, reason);
+	return call_next_stage(ctx, scratch->stage);
+}
+
+/* A stage of its own: services without connection IDs pay nothing for it. */
+int stage_quic(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+	struct selection selection = {};
+	struct entry entry = {};
+	struct service *service;
+	enum quic_result result;
+	bool is_recorded;
+
+	if (!start_stage(&scratch, &service))
+		return XDP_DROP;
+	scratch->now = bpf_jiffies64();
+	if (service->ring_slots)
+		scratch->slot = flow_slot(&scratch->packet, service);
+	result = select_by_cid(ctx, &scratch->packet, service, scratch, &selection);
+	if (service->ring_slots && (result != QUIC_NAMED || is_slot_owner(scratch, &selection)))
+		return go_on_by_flow(ctx, scratch, service, result);
+	is_recorded = ct_lookup_live(&scratch->packet, service, scratch->front,
+				     ct_ticks(scratch->now), &entry);
+	if (is_recorded && (!service->ring_slots || is_recorded_backend(&entry, &selection)))
+		return call_stage(ctx, STAGE_RECALL);
+	if (result != QUIC_NAMED)
+		return go_on_by_flow(ctx, scratch, service, result);
+	note_fact(FACT_CID);
+	scratch->backend = selection.index;
+	if (would_loop(ctx, &selection))
+		return pass_directed(ctx, &scratch->packet, scratch->backend);
+	scratch->reason = FORWARD_CID;
+	if (is_rate_limited(&scratch->packet, service)) {
+		enum reason reason = rate_limit(&scratch->packet, scratch->service);
+
+		if (reason != UNDECIDED)
+			return drop(ctx, scratch, reason);
+	}
+	if (is_recorded)
+		ct_delete(&entry);
+	count_quic(scratch->service, result);
+	return call_stage(ctx, STAGE_REMEMBER);
+}
+
 int stage_remember(struct xdp_md *ctx)
 {
 	struct scratch *scratch;
@@ -367,11 +431,11 @@ int stage_remember(struct xdp_md *ctx)
 	service = services.lookup(&scratch->service);
 	if (!service || !select_backend_any_vip(&selection, scratch->backend))
 		return internal_error();
-	selection.is_new = scratch->reason != FORWARD_BEFORE;
+	selection.is_new = scratch->reason != FORWARD_BEFORE && scratch->reason != FORWARD_CID;
 	if (!ct_create(&scratch->packet, service, scratch, &selection, &hash)) {
 		if (!scratch->tried)
 			return call_stage(ctx, STAGE_RELOCATE);
-		if (!service->ring_slots && !DRY_RUN)
+		if (!service->ring_slots && scratch->reason != FORWARD_CID && !DRY_RUN)
 			return drop(ctx, scratch, DROP_FULL);
 	}
 	if (scratch->slot.is.flags & SLOT_FLUX && scratch->slot.is.before != NO_BACKEND &&

@@ -14,6 +14,7 @@ enum fact {
 	FACT_SCHEDULED = 16, /* the scheduler selected the backend */
 	FACT_FALLBACK = 32,  /* the fallback was selected */
 	FACT_PARTIAL = 64,   /* the slot's owner is down for this VIP */
+	FACT_CID = 128,	     /* the QUIC connection ID names a backend that serves */
 };
 
 /* The finding about one packet. */

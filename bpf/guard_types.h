@@ -9,6 +9,7 @@ enum guard_flags {
 	GUARD_LIMITS = 2,   /* new connections are rate limited */
 	GUARD_TRACE = 4,    /* somebody traces the service */
 	GUARD_DIRECTED = 8, /* this machine is a backend: other directors may schedule to it */
+	GUARD_QUIC = 16,    /* datagrams may have connection IDs that name backends */
 };
 
 /* MAC of a backend of a service that also has this machine as a backend. */

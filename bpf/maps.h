@@ -71,6 +71,10 @@ SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
 SHARED_ARRAY(struct merged, merging, MAX_MERGED);
 SHARED_ARRAY(struct merge_progress, merge_at, 1);
 
+/* QUIC: the backends by the IDs that their connection IDs have, and packets counted by service. */
+PINNED("hash", struct quic_id, struct quic_backend, quic_ids, 2 * MAX_BACKENDS);
+PINNED("percpu_array", u32, struct quic_counts, quic_counts, MAX_SERVICES);
+
 /* Persistence: client to backend. `newcomers` has clients that showed a single packet: a flood of
  * them evicts its own kind. `clients` has those that confirmed a connection; they stay until the
  * daemon deletes them. `turned_away` counts clients that found `clients` full. */

@@ -43,7 +43,8 @@ enum reason {
 	DROP_ERROR = 35,    /* an ICMP error for a ring: the rate limit of such errors is reached */
 	DROP_OTHER_HOST = 36,	  /* for a VIP, to a MAC that is none of this machine's */
 	DROP_MALFORMED_SCTP = 37, /* for a VIP: SCTP header or first chunk cut short */
-	REASONS = 38,
+	FORWARD_CID = 38,	  /* the QUIC connection ID names the backend */
+	REASONS = 39,
 };
 
 #define FIRST_REFUSAL 13 /* REJECT_EMPTY: no reason before it drops or rejects a packet */

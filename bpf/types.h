@@ -9,6 +9,7 @@
 #include "prefilter_types.h"
 #include "guard_types.h"
 #include "reason.h"
+#include "quic_types.h"
 #include "conntrack_types.h"
 
 #define NO_BACKEND	0xffff
@@ -34,7 +35,8 @@ enum stage {
 	STAGE_DROP = 12,     /* count the drop for its service */
 	STAGE_ABORT = 13,    /* reject SCTP: turn the packet into an ABORT */
 	STAGE_LOCATE = 14,   /* lblc, lblcr: schedule a new connection */
-	STAGES = 15,
+	STAGE_QUIC = 15,     /* QUIC: the backend that the connection ID names */
+	STAGES = 16,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -239,6 +241,11 @@ struct service {
 	u32 assured_after; /* ticks (bpf/conntrack_table.h) after its second packet that make a flow assured */
 	u32 choice;	    /* enum service_choice */
 	u32 locality_lasts; /* lblcr: jiffies without a change after which the set of a VIP loses one */
+	u8 quic_flags;	    /* enum quic_flags; see quic.h */
+	u8 quic_at;	    /* offset of the backend's ID in a connection ID */
+	u8 quic_length;	    /* bytes of the backend's ID */
+	u8 quic_config;	    /* codepoint of QUIC-LB */
+	u32 pad;
 	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/conntrack_table.h) */
 	u32 stays
 		[MAX_STATES]; /* SEEN_NOW + ticks in which data does not change the record; 0: never */

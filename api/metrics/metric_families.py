@@ -207,8 +207,15 @@ def _services(services: list[ServiceSample]) -> Iterator[Family]:
     )
     refused = Family("xdpdirector_service_refused", "counter", "New connections over a limit")
     dropped = Family("xdpdirector_service_dropped_packets", "counter", "Packets dropped or rejected")
+    cids = Family(
+        "xdpdirector_service_quic_packets",
+        "counter",
+        "Packets by what QUIC connection IDs named; of services with them",
+    )
     for each in services:
         name = labels(service=each.name)
+        for named, number in each.cid_packets.model_dump().items() if each.cid_packets else ():
+            cids.add(number, f'{name},cid="{named}"')
         operational.add_states(each.operational, _OPERATIONAL, name)
         present.add(len(each.backends), name)
         serving.add(sum(backend.serving for backend in each.backends), name)
@@ -216,7 +223,7 @@ def _services(services: list[ServiceSample]) -> Iterator[Family]:
         refused.add(each.refused.by_source, f'{name},limit="source"')
         for reason, count in each.dropped.items():
             dropped.add(count, f'{name},reason="{reason}"')
-    yield from (operational, present, serving, refused, dropped)
+    yield from (operational, present, serving, refused, dropped, cids)
 
 
 _Labelled = list[tuple[str, BackendSample]]

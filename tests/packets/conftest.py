@@ -16,8 +16,8 @@ from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
 SIZES = Sizes(
-    services=24,
-    backends=64,
+    services=32,
+    backends=96,
     listeners=64,
     connections=4096,
     connections6=4096,

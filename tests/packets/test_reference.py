@@ -27,6 +27,7 @@ from xdpdirector import libbpf
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Listener, Persistence, Scheduler
 from xdpdirector.model.guard import Prefix, ServiceLimit
+from xdpdirector.model.quic import QuicSpec
 
 SEED = os.environ.get("XDPDIRECTOR_SEED", "1")
 EPOCH = 5000
@@ -44,6 +45,10 @@ DENIABLE = tuple(
     for prefix in ("203.0.113.0/24", "203.0.113.9", "198.51.100.1", "2001:db8:5::/48", "2001:db8:6::9")
 )
 
+LB = QuicSpec(cids="quic-lb", length=2)
+LENGTH = QuicSpec(cids="quic-lb", length=2, config_id=1, encodes_length=True)
+OFFSET = QuicSpec(cids="offset", length=2, offset=1)
+
 VIPS = (w.VIP, "192.0.2.11")
 VIPS6 = (w.VIP6, "2001:db8::11")
 ALL_VIPS = tuple(map(ip_address, VIPS + VIPS6))
@@ -58,6 +63,10 @@ def listeners(*texts: str) -> tuple[Listener, ...]:
     both = [(f"{VIPS[0]}:{text}", f"[{VIPS6[0]}]:{text}") if text[0] != "." else
             (f"{VIPS[1]}:{text[1:]}", f"[{VIPS6[1]}]:{text[1:]}") for text in texts]  # fmt: skip
     return tuple(Listener.parse(text) for pair in both for text in pair)
+
+
+def with_quic_ids(*members: MemberPlan) -> tuple[MemberPlan, ...]:
+    return tuple(replace(member, quic_id=bytes((0, 1 + i))) for i, member in enumerate(members))
 
 
 def named(name: str, scheduler: str, *texts: str, **changes: object) -> ServicePlan:
@@ -126,6 +135,9 @@ def plans(other_interface: int) -> list[ServicePlan]:
         named("dh", "dh", "995/tcp", ".995/tcp", "995/udp", members=full),
         named("lblc", "lblc", "3128/tcp", "3128/udp", members=caches),
         named("lblcr", "lblcr", "3129/tcp", "3129/udp", members=caches, persistence=client),
+        named("quic", "wlc", "4433/udp", quic=LB, limit=EACH, members=with_quic_ids(*mixed)),
+        named("quicmh", "mh", "4434/udp", quic=LENGTH, members=with_quic_ids(*odd)),
+        named("quicflux", "mh", ".4435/udp", quic=OFFSET, persistence=client, members=with_quic_ids(*full)),
     ]
 
 
@@ -138,6 +150,7 @@ PORTS = tuple(
     + [(protocol, port) for protocol in (TCP, UDP) for port in (993, 995, 3128, 3129)]
     + [(UDP, port) for port in (53, 53, 8080, 25, 443, 22, 8443, 500, 1500, 5353, 82, 110, 143, 7)]
     + [(UDP, 81)] * (1)
+    + [(UDP, port) for port in (4433, 4433, 4434, 4434, 4435, 4435)]
     + [(SCTP, port) for port in (3868, 3868, 2905, 2905, 36412, 7)]
     + [(47, 0), (50, 0)]
 )
@@ -193,6 +206,7 @@ class Duel:
             tables.per_cpu_zero("traffic", index)
         for index in plane.indices.services.values():
             tables.per_cpu_zero("drops", index)
+            tables.per_cpu_zero("quic_counts", index)
         self.model.forget()
         self.model.counts.clear()
         self._world.recount()
@@ -266,6 +280,9 @@ class Duel:
             expected = {reason: n for (service, reason), n in self.model.drops.items() if service == name}
             for reason in expected.keys() | dropped.keys():
                 pairs[f"{name} {reason}"] = expected.get(reason, 0), dropped.get(reason, 0)
+        for name, cids in plane.counters.cids([*self.model.services]).items():
+            for what, number in cids.model_dump().items():
+                pairs[f"{name} cids {what}"] = self.model.cids[name, what], number
         for prefix in DENIABLE:
             counted_packets = self._world.plane.guarding.denied_packets(prefix)
             pairs[f"denied {prefix}"] = self.model.guard.counts[prefix], counted_packets

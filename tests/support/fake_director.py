@@ -134,7 +134,13 @@ class FakeDirector:
         for view in self.services():
             backends: Any = view.backends  # they have all that a sample has
             yield ServiceSample(
-                view.name, view.operational, backends, view.traffic, view.refused, view.dropped
+                view.name,
+                view.operational,
+                backends,
+                view.traffic,
+                view.refused,
+                view.dropped,
+                view.cid_packets if view.quic else None,
             )
 
     def service_counters(self) -> ServiceCounters:
@@ -150,13 +156,19 @@ class FakeDirector:
         spec = edits.find_service(self._services, name)
         backends = tuple(self.backend(name, backend) for backend in spec.backends)
         return status_views.service_view(
-            name, spec, backends, Refused(), dropped=self.plane.drops([name])[name]
+            name,
+            spec,
+            backends,
+            Refused(),
+            dropped=self.plane.drops([name])[name],
+            cids=self.plane.cids([name])[name],
         )
 
     def backend(self, service: str, name: str) -> BackendView:
         self._break()
         spec, key = edits.find_backend(self._services, service, name), (service, name)
         count, drain = self.busy.get(key, 0), self._drains.get(key)
+        quic = self._services[service].quic
         status = self._backend_status(key)
         operational = status.operational
         if spec.admin is AdminState.DRAIN and not count:
@@ -170,6 +182,7 @@ class FakeDirector:
             max_connections=spec.max_connections,
             resume_connections=spec.resume_connections,
             router=spec.router,
+            quic_id=quic.id_of(spec.address, spec.quic_id).hex() if quic else None,
             labels=spec.labels,
             admin=spec.admin,
             operational=operational,

@@ -17,6 +17,7 @@ from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import (
     AttachmentView,
+    CidPackets,
     ConnectionCounts,
     ConnectionPage,
     Dropped,
@@ -51,6 +52,7 @@ class FakePlane:
         self.dropped: dict[Prefix, int] = {}
         self.refusals: dict[str, Refused] = {}
         self.service_drops: dict[str, Dropped] = {}
+        self.cid_packets: dict[str, CidPackets] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.findings: dict[Address, Finding] = {}
         self.asked: list[Question] = []
@@ -160,6 +162,9 @@ class FakePlane:
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         return {name: self.refusals.get(name, Refused()) for name in services}
+
+    def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
+        return {name: self.cid_packets.get(name, CidPackets()) for name in services}
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         return {name: dict(self.service_drops.get(name, {})) for name in services}

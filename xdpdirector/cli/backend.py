@@ -35,6 +35,10 @@ Weight = Annotated[
 MaxConnections = Annotated[
     int | None, typer.Option(help="At so many connections it takes no new ones.", show_default=False)
 ]
+QuicId = Annotated[
+    str | None,
+    typer.Option(help="Its ID in QUIC connection IDs, in hex.", metavar="HEX", show_default=False),
+]
 SomeBackend = Annotated[
     BackendName | None,
     typer.Argument(
@@ -93,13 +97,14 @@ def add(
     address: Annotated[str, typer.Argument(metavar="ADDRESS", help="Its own address, not the VIP.")],
     weight: Weight = None,
     max_connections: MaxConnections = None,
+    quic_id: QuicId = None,
     label: label_options.Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Add a backend to a service."""
     body = (
         {"name": name.backend, "address": address}
-        | _given(weight, max_connections)
+        | _given(weight, max_connections, quic_id)
         | label_options.patch(label)
     )
     document = target(context).client().post(f"{service_path(name.service)}/backends", body)
@@ -112,11 +117,12 @@ def set_(
     name: Backend,
     weight: Weight = None,
     max_connections: MaxConnections = None,
+    quic_id: QuicId = None,
     label: label_options.Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Change a backend; running connections stay."""
-    body = _given(weight, max_connections) | label_options.patch(label)
+    body = _given(weight, max_connections, quic_id) | label_options.patch(label)
     if not body:
         raise typer.BadParameter("say what to change, like --weight 5")
     document = target(context).client().patch(_path(name), body)
@@ -259,6 +265,6 @@ def _end(document: dict[str, Any]) -> float | None:
     return time.monotonic() + left.total_seconds() + (CUT_TAKES if cut else 0.0)
 
 
-def _given(weight: int | None, max_connections: int | None) -> dict[str, Any]:
-    said = {"weight": weight, "max_connections": max_connections}
+def _given(weight: int | None, max_connections: int | None, quic_id: str | None) -> dict[str, Any]:
+    said = {"weight": weight, "max_connections": max_connections, "quic_id": quic_id}
     return {name: value for name, value in said.items() if value is not None}

@@ -32,6 +32,14 @@ Flags = Annotated[
         help="TCP's, by their first letters: S opens a connection, A is of a running one. SCTP has chunks for it."
     ),
 ]
+Payload = Annotated[
+    str,
+    typer.Option(
+        metavar="HEX",
+        help="What a datagram carries, such as a QUIC packet with its connection ID.",
+        show_default=False,
+    ),
+]
 Interface = Annotated[
     str | None,
     typer.Option(help="The interface on which it arrives.", show_default="the first that carries it"),
@@ -43,6 +51,7 @@ def explain(
     client: Client,
     listener: At,
     flags: Flags = "S",
+    payload: Payload = "",
     interface: Interface = None,
     output: Output = Format.TABLE,
 ) -> None:
@@ -60,6 +69,7 @@ def explain(
         "port": at.ports.first,
         "protocol": at.protocol,
         "flags": flags.upper() if at.shows_connections else "",
+        "payload": payload,
         "interface": interface,
     }
     document = target(context).client().post("/v1/explain", body, timeout=None)

@@ -56,6 +56,12 @@ SourceLimit = Annotated[str | None, _option("The same for each source, like 10/s
 SourceBurst = Annotated[int | None, _option("So many of a source at once.")]
 SourcePrefix = Annotated[int | None, _option("Bits of an IPv4 address that make a source (32).")]
 SourcePrefix6 = Annotated[int | None, _option("The same of an IPv6 address (64).")]
+Quic = Annotated[
+    str | None, _option("How QUIC connection IDs name backends: quic-lb, offset, or none for not at all.")
+]
+QuicLength = Annotated[int | None, _option("Octets of a backend's ID in them (4).")]
+QuicOffset = Annotated[int | None, _option("Where it begins, with offset.")]
+QuicConfigId = Annotated[int | None, _option("The configuration's codepoint, with quic-lb.")]
 OnEmpty = Annotated[str | None, _option("Without a usable backend: reject or drop.")]
 OnDown = Annotated[str | None, _option("A connection's backend is down: reject, drop or schedule.")]
 OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
@@ -80,6 +86,10 @@ def patch(
     source_burst: SourceBurst = None,
     source_prefix: SourcePrefix = None,
     source_prefix6: SourcePrefix6 = None,
+    quic: Quic = None,
+    quic_length: QuicLength = None,
+    quic_offset: QuicOffset = None,
+    quic_config_id: QuicConfigId = None,
     on_empty: OnEmpty = None,
     on_down: OnDown = None,
     on_unknown: OnUnknown = None,
@@ -95,6 +105,7 @@ def patch(
         prefix=source_prefix,
         prefix6=source_prefix6,
     )
+    of_quic = _given(cids=quic, length=quic_length, offset=quic_offset, config_id=quic_config_id)
     fields = _given(
         listeners=listen or None,
         scheduler=scheduler,
@@ -104,6 +115,7 @@ def patch(
         check=of_check,
         slow_start=slow_start,
         limit=of_limit,
+        quic=of_quic or None,
         on_empty=on_empty,
         on_down=on_down,
         on_unknown=on_unknown,
@@ -115,6 +127,7 @@ def patch(
         "persistence": persistence,
         "fallback": fallback,
         "limit": limit,
+        "quic": quic,
     }
     return fields | {name: None for name, value in said.items() if value == NONE}
 

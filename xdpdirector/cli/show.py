@@ -89,6 +89,7 @@ def service(one: Document) -> Parts:
         ("slow start", one["slow_start"] or "none"),
         ("limit", guard.said(one["limit"])),
         *_limited(one["limit"], one["refused"]),
+        *_cids(one),
         *_dropped(one["dropped"]),
         ("timeouts", ", ".join(f"{name} {time}" for name, time in one["timeouts"].items())),
         ("on empty", one["on_empty"]),
@@ -111,6 +112,16 @@ def _limited(limit: Document | None, refused: Document) -> list[tuple[str, str]]
         ("per source", guard.source(limit.get("per_source"))),
         ("refused", f"{by_service} over the limit, {by_source} over their source's"),
     ]
+
+
+def _cids(one: Document) -> list[tuple[str, str]]:
+    """Nothing without `quic`."""
+    quic = one.get("quic")
+    if not quic:
+        return []
+    said = ", ".join(f"{name} {value}" for name, value in quic.items() if name != "cids" and value is not None)
+    counted = ", ".join(f"{number(count)} {what}" for what, count in one["cid_packets"].items())
+    return [("QUIC IDs", f"{quic['cids']}, {said}"), ("by QUIC ID", counted)]
 
 
 def _dropped(by_reason: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -143,6 +154,7 @@ def backend(each: Document) -> Parts:
         ("backend", f"{each['service']}/{each['name']}"),
         ("address", each["address"]),
         *([("labels", _labels(each))] if each["labels"] else ()),
+        *([("QUIC ID", each["quic_id"])] if each.get("quic_id") else ()),
         ("MAC address", each["mac"] or "not known"),
         ("interface", each["interface"] or "not known"),
         ("weight", _weight(each)),

@@ -137,6 +137,8 @@ _SCHEDULED = {
 
 def _choice(case: _Case) -> str:
     """Why a new connection goes there."""
+    if "cid" in case.found.facts:
+        return f"its QUIC connection ID has the ID of {case.target}"
     if "client" in case.found.facts:
         return f"its client has gone to {case.target} lately, and persistence keeps it there"
     if "partial" in case.found.facts and "fallback" not in case.found.facts:
@@ -237,6 +239,9 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     "pass_local": lambda case: f"{_choice(case)}, and {case.target} is the director itself",
     "forward_ring": _ring,
     "forward_connection": lambda case: f"the connection is recorded, on {case.target}",
+    "forward_cid": lambda case: (
+        f"its QUIC connection ID has the ID of {case.target}, where its addresses alone would not lead it"
+    ),
     "forward_new": lambda case: f"it opens a connection, and {_choice(case)}",
     "forward_before": _before,
     "forward_reopened": _reopened,

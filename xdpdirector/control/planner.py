@@ -22,6 +22,7 @@ from functools import cached_property, lru_cache
 from xdpdirector.control.weights import effective
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
+from xdpdirector.model.quic import QuicSpec
 from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
 
@@ -149,7 +150,9 @@ def plan(name: str, spec: ServiceSpec, statuses: dict[str, BackendStatus]) -> Se
         {key: statuses[key].share for key in spec.backends},
     )
     members = {
-        key: _member(key, backend, weights[key], statuses[key], is_fallback=key == spec.fallback)
+        key: _member(
+            key, backend, weights[key], statuses[key], is_fallback=key == spec.fallback, quic=spec.quic
+        )
         for key, backend in spec.backends.items()
     }
     cut_off = {key for key in members if statuses[key].route.is_cut}
@@ -169,6 +172,7 @@ def plan(name: str, spec: ServiceSpec, statuses: dict[str, BackendStatus]) -> Se
         persistence=spec.persistence,
         one_packet=spec.one_packet,
         limit=spec.limit,
+        quic=spec.quic,
         members=tuple(members.values()),
     )
 
@@ -205,7 +209,13 @@ def _kept(before: MemberPlan | None, wanted: MemberPlan, gone: frozenset[Address
 
 
 def _member(
-    name: str, spec: BackendSpec, weight: int, status: BackendStatus, *, is_fallback: bool
+    name: str,
+    spec: BackendSpec,
+    weight: int,
+    status: BackendStatus,
+    *,
+    is_fallback: bool,
+    quic: QuicSpec | None,
 ) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
@@ -232,4 +242,5 @@ def _member(
         *spec.thresholds,
         out=out,
         router=spec.router,
+        quic_id=quic.id_of(spec.address, spec.quic_id) if quic else b"",
     )

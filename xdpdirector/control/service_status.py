@@ -72,8 +72,10 @@ class ServiceStatus:
 
     def _view(self, name: str, spec: ServiceSpec, backends: tuple[BackendView, ...]) -> ServiceView:
         refused, departed = self._plane.refused([name]), self._plane.departed([name])
-        dropped = self._plane.drops([name])
-        return status_views.service_view(name, spec, backends, refused[name], departed[name], dropped[name])
+        dropped, cids = self._plane.drops([name]), self._plane.cids([name])
+        return status_views.service_view(
+            name, spec, backends, refused[name], departed[name], dropped[name], cids[name]
+        )
 
     def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
         return self._seen(key, spec, traffic, status_views.backend_view)
@@ -90,7 +92,7 @@ class ServiceStatus:
             traffic,
             drain,
             self._reconciler.since(key),
-            vips=self._services[key[0]].vips,
+            service=self._services[key[0]],
             settled=drain.settled if drain else self._plane.is_settled(key[0]),
         )
 
@@ -109,11 +111,11 @@ class ServiceStatus:
             keys = [(name, key) for name in some for key in self._backends(name)]
             traffic = self._plane.traffic(keys[:MOST_TOGETHER])
             refused, departed = self._plane.refused(some), self._plane.departed(some)
-            dropped = self._plane.drops(some)
+            dropped, cids = self._plane.drops(some), self._plane.cids(some)
             for name in some:
                 for seen in self._in_pieces(name, status_views.backend_sample, traffic):
                     yield seen and status_views.service_sample(
-                        name, *seen, refused[name], departed[name], dropped[name]
+                        name, *seen, refused[name], departed[name], dropped[name], cids[name]
                     )
 
     def service_traffic(self) -> Iterator[ServiceTraffic]:

@@ -11,6 +11,7 @@ from xdpdirector.control.planner import BackendStatus, VipVerdict
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
 from xdpdirector.model.status import (
     BackendView,
+    CidPackets,
     ConnectionCounts,
     DrainView,
     Dropped,
@@ -25,6 +26,7 @@ from xdpdirector.model.status import (
 
 NOTHING = Traffic()
 NONE_DROPPED: Dropped = {}
+NO_CIDS = CidPackets()
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class BackendSample:
 
 @dataclass(frozen=True, slots=True)
 class ServiceSample:
-    """The same of a `ServiceView`."""
+    """The same of a `ServiceView`. `cid_packets`: None without `quic`."""
 
     name: str
     operational: Operational
@@ -57,6 +59,7 @@ class ServiceSample:
     traffic: Traffic
     refused: Refused
     dropped: Dropped
+    cid_packets: CidPackets | None = None
 
 
 _BEST_FIRST = (Operational.UP, Operational.UNKNOWN, Operational.DOWN)
@@ -71,10 +74,11 @@ def backend_view(
     drain: DrainView | None,
     since: datetime,
     *,
-    vips: Iterable[Address],
+    service: ServiceSpec,
     settled: bool,
 ) -> BackendView:
-    """`vips`: the service's; `settled`: see `Plane.is_settled`."""
+    """`service`: the backend's; `settled`: see `Plane.is_settled`."""
+    quic = service.quic
     return BackendView(
         service=key[0],
         name=key[1],
@@ -84,6 +88,7 @@ def backend_view(
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
         router=spec.router,
+        quic_id=quic.id_of(spec.address, spec.quic_id).hex() if quic else None,
         labels=spec.labels,
         admin=spec.admin,
         operational=_operational(spec, status, counts, settled),
@@ -94,7 +99,7 @@ def backend_view(
         serving=_serves(spec, status),
         vips=tuple(
             VipStanding(vip=each.vip, operational=each.operational, reason=each.reason)
-            for each in map(status.at, vips)
+            for each in map(status.at, service.vips)
         ),
         connections=counts,
         traffic=traffic,
@@ -111,7 +116,7 @@ def backend_sample(
     drain: DrainView | None,
     since: datetime,
     *,
-    vips: Iterable[Address],
+    service: ServiceSpec,
     settled: bool,
 ) -> BackendSample:
     """As `backend_view`."""
@@ -126,7 +131,7 @@ def backend_sample(
         reason=status.why,
         since=since,
         serving=_serves(spec, status),
-        vips=tuple(map(status.at, vips)),
+        vips=tuple(map(status.at, service.vips)),
         connections=counts,
         traffic=traffic,
         drain=drain,
@@ -156,11 +161,14 @@ def service_sample(
     refused: Refused,
     departed: Traffic = NOTHING,
     dropped: Dropped = NONE_DROPPED,
+    cids: CidPackets = NO_CIDS,
 ) -> ServiceSample:
     """As `service_view`."""
     _, operational = _at_vips(spec, backends)
     traffic = total([departed, *(backend.traffic for backend in backends)])
-    return ServiceSample(name, operational, backends, traffic, refused, dropped)
+    return ServiceSample(
+        name, operational, backends, traffic, refused, dropped, cids if spec.quic else None
+    )
 
 
 def service_view(
@@ -170,6 +178,7 @@ def service_view(
     refused: Refused,
     departed: Traffic = NOTHING,
     dropped: Dropped = NONE_DROPPED,
+    cids: CidPackets = NO_CIDS,
 ) -> ServiceView:
     """The service is up when a backend takes new connections at each of its VIPs. `departed`: the traffic of
     backends that it has no more."""
@@ -182,6 +191,7 @@ def service_view(
         vips=tuple(VipView(vip=vip, operational=state, serving=serving) for vip, state, serving in vips),
         traffic=total([departed, *(backend.traffic for backend in backends)]),
         refused=refused,
+        cid_packets=cids,
         dropped=dropped,
     )
 

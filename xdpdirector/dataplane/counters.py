@@ -16,7 +16,7 @@ from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.maps import Array, Tables, count_of
 from xdpdirector.dataplane.retired_totals import RetiredTotals
-from xdpdirector.model.status import COUNTERS, Dropped, Refused, ServiceCounters, Traffic
+from xdpdirector.model.status import COUNTERS, CidPackets, Dropped, Refused, ServiceCounters, Traffic
 
 _FIELDS = ("packets", "bytes", "connections", "dropped")
 """Of a row of counters: those of `struct traffic`, and dropped or rejected packets."""
@@ -50,6 +50,14 @@ class Counters:
         known = self._known(services)
         counted = dict(zip(known, map(_refused, self._guarding.refused(list(known.values()))), strict=True))
         return {name: counted.get(name, Refused()) for name in services}
+
+    def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
+        """Packets of these services by what QUIC connection IDs named, in one read; zero for a service without an
+        index."""
+        known = self._known(services)
+        rows = self._tables.per_cpu_sums("quic_counts", list(known.values())).tolist()
+        counted = dict(zip(known, map(_cids, rows), strict=True))
+        return {name: counted.get(name, CidPackets()) for name in services}
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         """Packets of these services that were dropped or rejected, in one read; none for a service without an
@@ -115,3 +123,8 @@ def _traffic(row: list[int]) -> Traffic:
 def _refused(row: Array) -> Refused:
     by_service, by_source = row.tolist()
     return Refused(by_service=by_service, by_source=by_source)
+
+
+def _cids(row: list[int]) -> CidPackets:
+    named, unknown, down = row
+    return CidPackets(named=named, unknown=unknown, down=down)

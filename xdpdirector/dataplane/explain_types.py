@@ -16,6 +16,7 @@ _FLAGS = "FSRPAU"  # from the lowest bit (RFC 9293, 3.1)
 _TTL = 64
 _WINDOW = 64240
 _DATA = bytes(12)
+_LONGEST_PAYLOAD = 1200  # bytes
 _CHUNKS = {"R": 6, "F": 7, "A": 0, "S": 1}
 """RFC 9260, 3.2: ABORT, SHUTDOWN, DATA, INIT; the first that the flags have."""
 
@@ -25,6 +26,7 @@ Port = Annotated[int, Field(ge=1, le=65535), NUMBER]
 class Question(Frozen):
     """`flags`: TCP flags by first letter: `S` opens a connection, `A` belongs to an established one. An SCTP
     packet has the chunk that does the same: INIT, DATA, for `F` SHUTDOWN, for `R` ABORT.
+    `payload`: of a UDP datagram, in hex, such as a QUIC packet with its connection ID.
     `interface`: the ingress interface, by default the first with the program attached."""
 
     client: HostAddress
@@ -33,12 +35,15 @@ class Question(Frozen):
     port: Port
     protocol: Literal["tcp", "udp", "sctp", "esp", "ah", "gre"] = "tcp"
     flags: Annotated[str, Field(pattern=r"^[FSRPAU]*$", max_length=6)] = "S"
+    payload: Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{2})*$", max_length=2 * _LONGEST_PAYLOAD)] = ""
     interface: str | None = None
 
     @model_validator(mode="after")
     def _of_one_family(self) -> Question:
         if self.client.version != self.vip.version:
             raise ValueError(f"{self.client} and {self.vip} are of different IP versions")
+        if self.payload and self.protocol != "udp":
+            raise ValueError(f"payload is that of a datagram, and the protocol is {self.protocol}: leave it out")
         return self
 
     @property
@@ -105,7 +110,8 @@ def _transport(question: Question) -> bytes:
     if question.protocol == "sctp":
         return ports + bytes(8) + struct.pack(">BBH", _chunk(question.flags), 0, 4 + len(_DATA)) + _DATA
     if question.protocol == "udp":
-        return ports + struct.pack(">HH", 8 + len(_DATA), 0) + _DATA
+        data = bytes.fromhex(question.payload) or _DATA
+        return ports + struct.pack(">HH", 8 + len(data), 0) + data
     return _DATA
 
 

@@ -19,6 +19,7 @@ from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import (
     AttachmentView,
+    CidPackets,
     ConnectionCounts,
     ConnectionPage,
     Dropped,
@@ -92,6 +93,9 @@ class Plane(Protocol):
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         """Connections that the limits of each of these services refused."""
+
+    def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
+        """Packets of each of these services by what QUIC connection IDs named."""
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         """Packets of each of these services that were dropped or rejected."""

@@ -35,6 +35,7 @@ from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
 from xdpdirector.model.status import (
     AttachmentView,
+    CidPackets,
     ConnectionCounts,
     ConnectionPage,
     Dropped,
@@ -160,6 +161,9 @@ class RealPlane:
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         return self._dataplane.counters.refused(services)
+
+    def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
+        return self._dataplane.counters.cids(services)
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         return self._dataplane.counters.drops(services)

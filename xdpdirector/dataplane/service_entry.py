@@ -13,6 +13,7 @@ from xdpdirector.dataplane.masks import mask_words
 from xdpdirector.dataplane.rings import RingPlace
 from xdpdirector.dataplane.service_plan import COSTS, NO_BACKEND, ServicePlan
 from xdpdirector.model import Persistence, Scheduler, Timeouts
+from xdpdirector.model.quic import QuicSpec
 
 STATES = 16  # MAX_STATES in bpf/types.h
 CLOSED = 10.0  # seconds that a record is kept after a RST, as in IPVS
@@ -57,7 +58,9 @@ def service_fields(
             limits=plan.limit is not None,
             watched=watched,
             directed=directed,
+            quic=plan.quic is not None,
         ),
+        **quic_fields(plan.quic, enums["quic_flags"]),
         "client_mask": mask_words(keeps.prefix, 1)[0],
         "client_mask6": mask_words(keeps.prefix6, 4),
         "persistence": jiffies(keeps.timeout) if plan.persistence else 0,
@@ -80,11 +83,31 @@ def ring_fields(ring: RingPlace | None) -> dict[str, int]:
 
 
 def guard_flags(
-    flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool, directed: bool
+    flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool, directed: bool, quic: bool
 ) -> int:
     """Which checks beyond the service's own the packet path must make."""
-    said = {"PREFIXES": denies, "LIMITS": limits, "TRACE": watched, "DIRECTED": directed}
+    said = {
+        "PREFIXES": denies,
+        "LIMITS": limits,
+        "TRACE": watched,
+        "DIRECTED": directed,
+        "QUIC": quic,
+    }
     return sum(flags[f"GUARD_{name}"] for name, is_so in said.items() if is_so)
+
+
+def quic_fields(quic: QuicSpec | None, flags: Mapping[str, int]) -> dict[str, int]:
+    """What the service's connection IDs look like. The four fields share one word."""
+    if quic is None:
+        return {"quic_flags": 0, "quic_at": 0, "quic_length": 0, "quic_config": 0}
+    is_lb = quic.cids == "quic-lb"
+    said = flags["QUIC_LB"] * is_lb | flags["QUIC_ENCODES_LENGTH"] * quic.encodes_length
+    return {
+        "quic_flags": said,
+        "quic_at": quic.begin,
+        "quic_length": quic.length,
+        "quic_config": quic.config_id or 0,
+    }
 
 
 def service_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str, int]) -> int:

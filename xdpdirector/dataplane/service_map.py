@@ -56,6 +56,7 @@ class ServiceMap:
                 self._guarding.begin(index)
                 self._departed.begin(index)
                 self._tables.per_cpu_zero("drops", index)
+                self._tables.per_cpu_zero("quic_counts", index)
             else:  # it was never used, and all its counters are 0
                 # As for any hash table keyed by clients: bucket collisions must not be predictable.
                 self._tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]
@@ -110,13 +111,14 @@ class ServiceMap:
         """Of all services, after a change of the deny list or of what is traced."""
         flags, denies = self._tables.enums["guard_flags"], self._guarding.denies
         for name, index in self._indices.services.items():
-            limits = bool(int(self._tables.services[index]["guard"]) & flags["GUARD_LIMITS"])
+            present = int(self._tables.services[index]["guard"])
             said = guard_flags(
                 flags,
                 denies=denies,
-                limits=limits,
+                limits=bool(present & flags["GUARD_LIMITS"]),
                 watched=name in self._watched,
                 directed=self._senders.has(index),
+                quic=bool(present & flags["GUARD_QUIC"]),
             )
             self._store(index, {"guard": said})
 

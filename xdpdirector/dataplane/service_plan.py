@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeouts
 from xdpdirector.model.guard import ServiceLimit
+from xdpdirector.model.quic import QuicSpec
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -86,7 +87,7 @@ class Hop:
 class MemberPlan:
     """A backend. `weight`: as configured. `accepts`: takes new connections now. `upper`, `lower`: connection
     thresholds, 0 for none. `out`: VIPs for which it is down although it serves others. `router`: clients'
-    packets arrive through it."""
+    packets arrive through it. `quic_id`: in QUIC connection IDs; empty for none."""
 
     name: str
     address: Address
@@ -98,6 +99,7 @@ class MemberPlan:
     lower: int = 0
     out: frozenset[Address] = frozenset()
     router: bool = False
+    quic_id: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,7 @@ class ServicePlan:
     persistence: Persistence | None = None
     one_packet: bool = False
     limit: ServiceLimit | None = None
+    quic: QuicSpec | None = None
 
     @property
     def vips(self) -> frozenset[Address]:

@@ -6,7 +6,7 @@ Every write compares first, so applying a plan twice changes nothing, and applyi
 process changed repairs them. The maps are the persistent state: a new daemon continues from them.
 
 Holds the order alone. What is written stands in `service_map`, `backend_map`, `member_map`, `rings`, `listeners`,
-`guard_maps` and `other_directors`. Knows nothing of health, neighbours, configuration or who requests a change.
+`guard_maps`, `quic_ids` and `other_directors`. Knows nothing of health, neighbours, configuration or who requests a change.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from xdpdirector.dataplane.listeners import Found, Listening
 from xdpdirector.dataplane.maps import Array, Tables
 from xdpdirector.dataplane.member_map import MemberMap
 from xdpdirector.dataplane.other_directors import Senders
+from xdpdirector.dataplane.quic_ids import QuicIds
 from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.dataplane.rings import RingPlace, Rings
 from xdpdirector.dataplane.service_map import ServiceMap
@@ -54,6 +55,7 @@ class Dataplane:
         self.guarding = GuardMaps(tables, clock)
         self._listening = Listening(tables)
         self._senders = Senders(tables)
+        self._quic_ids = QuicIds(tables)
         self._departed = RetiredTotals(tables)
         self.counters = Counters(tables, self.indices, self._departed, self.guarding)
         self.capacity = Capacity(tables, self.indices, self.rings, self._listening, self.guarding)
@@ -104,6 +106,7 @@ class Dataplane:
             if member.state is State.SERVING:
                 self.backends.store(wanted[member.name], plan.name, member)
         self._senders.bring(service, plan.senders())  # before the service's flags say that there are senders
+        self._quic_ids.bring(service, _quic_ids(plan, self.indices))  # and before they say that there are IDs
         ring = self._distribute_ring(service, plan, wanted, now)
         self.members.store(
             service,
@@ -137,6 +140,7 @@ class Dataplane:
             self.rings,
             self._listening,
             self._senders,
+            self._quic_ids,
         )
         return self._writes + sum(part.writes for part in parts)
 
@@ -168,6 +172,7 @@ class Dataplane:
             and self.fronts.is_out(service, applied.out)
             and self.guarding.is_limited(service, plan.limit)
             and self._senders.is_brought(service, plan.senders())
+            and self._quic_ids.is_brought(service, _quic_ids(plan, self.indices))
             and self.rings.is_brought(plan.name, service, now)
         )
 
@@ -190,6 +195,7 @@ class Dataplane:
         self._applied.pop(name, None)
         self._listening.bring(service, frozenset())
         self._services.clear(service)
+        self._quic_ids.bring(service, {})
         self._remove_backends(service, self.indices.of_service(name))
         self._departed.leave(service)
         self.indices.remove_service(name)
@@ -253,3 +259,13 @@ class Dataplane:
         else:  # denied prefixes are compared in another thread, a part at a time
             self.guarding.check_limits()
         self._senders.check()
+        self._quic_ids.check()
+
+
+def _quic_ids(plan: ServicePlan, indices: Indices) -> dict[bytes, int]:
+    """Indices of backends by their IDs in connection IDs. On the way to another plan two may have the same ID: the
+    first, which stays, has it."""
+    members = reversed(plan.members) if plan.quic else ()
+    return {
+        member.quic_id: indices.backends[plan.name, member.name] for member in members if member.quic_id
+    }

@@ -26,6 +26,7 @@ from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.model.labels import Labels
 from xdpdirector.model.listener import Address as Address
 from xdpdirector.model.listener import Listener as Listener
+from xdpdirector.model.quic import QuicId, QuicSpec
 
 Key = tuple[str, str]
 """Of a backend: its service's name, and its own."""
@@ -93,6 +94,11 @@ class BackendSpec(Frozen):
         "Clients' packets come in through this machine, too: they are scheduled like others, and not taken for "
         "those of another director.",
     )
+    quic_id: QuicId | None = key(
+        None,
+        "Its ID in QUIC connection IDs, in hex, as long as `quic: {length}` says; by default the last octets of "
+        "its address. Write it in quotes.",
+    )
     admin: AdminState = key(
         AdminState.ENABLED,
         "What is wanted of it: all traffic, no new connections (`drain`), none at all (`maintenance`).",
@@ -148,7 +154,8 @@ class ServiceSpec(Frozen):
     backend that takes new connections only when no other does. `one_packet`: each datagram is scheduled anew and
     nothing is remembered.
     `slow_start`: how long a backend that returns takes to get its whole weight back.
-    `limit`: how many new connections it takes.
+    `limit`: how many new connections it takes. `quic`: clients of its UDP listeners keep their backend by the
+    connection IDs that it has issued to them.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)] = Field(
@@ -183,6 +190,10 @@ class ServiceSpec(Frozen):
         None, "Clients keep their backend over connections; by default they do not."
     )
     one_packet: Flag = key(False, "Each datagram is scheduled by itself, and nothing is remembered.")
+    quic: QuicSpec | None = key(
+        None,
+        "How QUIC connection IDs name backends, so that clients whose address changes stay; by default they do not.",
+    )
     limit: ServiceLimit | None = key(None, "How many new connections it takes; by default as many as come.")
     check: CheckSpec | None = key(
         None, "How its backends are asked whether they are well; by default they are not asked."
@@ -243,6 +254,33 @@ class ServiceSpec(Frozen):
                 )
         elif self.hash is not None:
             raise ValueError(f"hash is for mh and sh, and this service's scheduler is {self.scheduler}")
+        return self
+
+    @model_validator(mode="after")
+    def _quic_ids_differ(self) -> Self:
+        if self.quic is None:
+            named = next((name for name, backend in self.backends.items() if backend.quic_id), None)
+            if named is not None:
+                raise ValueError(f"backend '{named}' has a quic_id, and the service has no quic: add it, or leave it out")
+            return self
+        if not any(listener.protocol == "udp" for listener in self.listeners):
+            raise ValueError("quic is for datagrams: add a listener with /udp, or leave it out")
+        if self.one_packet:
+            raise ValueError("one_packet schedules each datagram by itself, and quic keeps connections: use one of them")
+        owners: dict[bytes, str] = {}
+        for name, backend in self.backends.items():
+            found = self.quic.id_of(backend.address, backend.quic_id)
+            if len(found) != self.quic.length:
+                raise ValueError(
+                    f"backend '{name}' has the quic_id {backend.quic_id} of {len(found)} octets, and quic has the "
+                    f"length {self.quic.length}"
+                )
+            other = owners.setdefault(found, name)
+            if other != name:
+                raise ValueError(
+                    f"backends '{other}' and '{name}' both have the QUIC ID {found.hex()}: give one of them another "
+                    "quic_id, or quic a longer length, where the IDs are of their addresses"
+                )
         return self
 
     @property

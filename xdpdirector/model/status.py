@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field
 
 from xdpdirector.model.guard import PrefixField, ServiceLimit
+from xdpdirector.model.quic import QuicSpec
 from xdpdirector.model.service import (
     Address,
     AdminState,
@@ -129,7 +130,7 @@ class VipStanding(Frozen):
 class BackendView(Frozen):
     """`operational` is `up` when it is so for all VIPs, `down` when for none. `serving`: it takes new connections,
     for one VIP at least. `effective_weight`: the part of `weight` that it has now, by its own word or because it
-    returned lately."""
+    returned lately. `quic_id`: in hex, what it must have in the QUIC connection IDs that it issues."""
 
     service: Name
     name: Name
@@ -139,6 +140,7 @@ class BackendView(Frozen):
     max_connections: int | None = None
     resume_connections: int | None = None
     router: bool = False
+    quic_id: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     admin: AdminState
     operational: Operational
@@ -160,6 +162,15 @@ class Refused(Frozen):
     by_source: int = 0
 
 
+class CidPackets(Frozen):
+    """Packets of a service whose QUIC connection ID was looked at. `named`: it led to its backend, beside what the
+    flow said. `unknown`: no backend has the ID; `down`: the one that has it is; both went by their flow."""
+
+    named: int = 0
+    unknown: int = 0
+    down: int = 0
+
+
 Dropped = dict[str, int]
 """Packets of a service that were dropped or rejected, by reason as in `Statistics.verdicts`; without reasons that
 had none, and without packets that do not say which service they are for, such as later fragments of unknown
@@ -176,7 +187,7 @@ class VipView(Frozen):
 
 class ServiceView(Frozen):
     """`operational` is `up` when all its VIPs are, `partial` when some are. `traffic`: of the backends that it has
-    and had. `dropped`: packets that were dropped or rejected, by reason."""
+    and had. `dropped`: packets that were dropped or rejected, by reason. `cid_packets`: by what QUIC connection IDs named."""
 
     name: Name
     listeners: tuple[ListenerField, ...]
@@ -187,6 +198,7 @@ class ServiceView(Frozen):
     persistence: Persistence | None
     one_packet: bool
     limit: ServiceLimit | None
+    quic: QuicSpec | None = None
     on_empty: str
     on_down: str
     on_unknown: str
@@ -199,6 +211,7 @@ class ServiceView(Frozen):
     vips: tuple[VipView, ...] = ()
     traffic: Traffic
     refused: Refused = Refused()
+    cid_packets: CidPackets = CidPackets()
     dropped: dict[str, int] = Field(default_factory=dict)
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from struct import pack
 from typing import NamedTuple
 
-from tests.packets.reference import answers
+from tests.packets.reference import answers, quic
 from tests.packets.reference.frame import (
     ACK,
     COOKIE_ECHO,
@@ -82,6 +82,8 @@ class Director:
         self.counts: Counter[str] = Counter()
         self.drops: Counter[tuple[str, str]] = Counter()
         """By service and reason, of packets that say which service they are for."""
+        self.cids: Counter[tuple[str, str]] = Counter()
+        """By service: packets whose QUIC connection ID named a backend, or none, or one that was down."""
         self._asked: Service | None = None
         """For which the last packet was."""
         self.guard = Guard()
@@ -115,6 +117,7 @@ class Director:
         for memory in (self._records, self._clients, self._newcomers, self._fragments):
             memory.clear()
         self.drops.clear()
+        self.cids.clear()
         for service in self.services.values():
             service.near.clear()
             for backend in service.backends.values():
@@ -203,6 +206,10 @@ class Director:
 
     def _choose(self, frame: bytes, packet: Packet, service: Service) -> Fate:
         slot = service.slot(packet)
+        if service.plan.quic and packet.protocol == UDP:
+            fate = self._follow_cid(frame, packet, service, slot)
+            if fate:
+                return fate
         is_datagram = packet.protocol == UDP and service.plan.one_packet
         is_at_rest = slot and not slot.in_flux and not slot.has_exceptions
         if slot and is_at_rest and slot.owner and slot.owner.serves_at(packet.vip):
@@ -217,13 +224,44 @@ class Director:
                 return self._reopen(frame, packet, service, record)
             self._drop_record(packet.flow)
         elif record:
-            if self._recall(packet, slot, record) and record.backend.serves_at(packet.vip):
-                self._confirm(packet, service, record.backend)
-            return self._go_on(frame, packet, service, slot, record)
+            return self._follow_record(frame, packet, service, slot, record)
         opens = packet.opens or (service.plan.persistence and not packet.is_midstream)
         if opens or (packet.accepts and self._kept(service, packet)):
             return self._admit(frame, packet, service, slot)
         return self._go_on_unknown(frame, packet, service, slot)
+
+    def _follow_record(
+        self, frame: bytes, packet: Packet, service: Service, slot: Slot | None, record: Record
+    ) -> Fate:
+        if self._recall(packet, slot, record) and record.backend.serves_at(packet.vip):
+            self._confirm(packet, service, record.backend)
+        return self._go_on(frame, packet, service, slot, record)
+
+    def _follow_cid(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate | None:
+        """To the backend that the QUIC connection ID names: where there is a ring in any case, elsewhere flows that
+        have no record. None: as if it named nobody."""
+        record = self._records.get(packet.flow)
+        found = None if record and not slot else quic.named(frame, packet, service.plan.quic)
+        if found is None:
+            return None
+        backend = service.by_quic_id(found)
+        if backend is None or not backend.serves_at(packet.vip):
+            self.cids[service.plan.name, "down" if backend else "unknown"] += 1
+            return None
+        if slot and not slot.in_flux and not slot.has_exceptions and slot.owner is backend:
+            return None
+        if record and record.backend is backend:
+            return self._follow_record(frame, packet, service, slot, record)
+        if _would_return(frame, backend):
+            return self._pass(frame, packet, "pass_directed")
+        limit = self.guard.refuses(packet, service)
+        if limit:
+            return Fate(DROP, f"drop_limited_{limit}", frame)
+        if record:
+            self._drop_record(packet.flow)
+        self.cids[service.plan.name, "named"] += 1
+        self._remember(packet, backend)
+        return self._forward(frame, packet, backend, "forward_cid")
 
     def _go_on(
         self, frame: bytes, packet: Packet, service: Service, slot: Slot | None, record: Record

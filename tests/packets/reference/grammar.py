@@ -39,7 +39,7 @@ NOISE = bytes(range(256)) * 8
 @dataclass(frozen=True)
 class Cast:
     """Who talks: addresses as bytes, `ports` as (protocol, port); few, so that flows recur. `servers`: backends'
-    MACs."""
+    MACs. `quic_ids`: what backends have in connection IDs, and one that none has."""
 
     director_mac: bytes
     router_mac: bytes
@@ -52,6 +52,7 @@ class Cast:
     strangers6: tuple[bytes, ...]
     ports: tuple[tuple[int, int], ...]
     client_ports: tuple[int, ...] = tuple(range(1024, 1032))
+    quic_ids: tuple[bytes, ...] = (b"\0\1", b"\0\2", b"\0\3", b"\0\4")
 
 
 class Grammar:
@@ -197,11 +198,30 @@ class Grammar:
         return header + NOISE[:options] + data
 
     def _udp(self, sport: int, port: int) -> bytes:
-        random, data = self._random, self._data()
+        random = self._random
+        data = self._quic() if random.random() < 0.4 else self._data()
         length = 8 + len(data)
         if self._odd(0.5):
             length = random.choice((length + 1, length - 1, 7, 0, 8, random.randrange(1 << 16)))
         return pack("!HHHH", sport, port, length & 0xFFFF, random.getrandbits(16)) + data
+
+    def _quic(self) -> bytes:
+        """A QUIC packet with a connection ID as a server issues it: RFC 9000, 17.2 and 17.3."""
+        random = self._random
+        raw = random.choice(self._cast.quic_ids)
+        rest = NOISE[: random.choice((4, 4, 5, 9, 3) if self._odd() else (4, 4, 5, 9))]
+        first = random.choice((0, 0, 0, 1, 7)) << 5 | (len(raw) + len(rest))
+        if self._odd():
+            first = random.randrange(256)
+        cid = bytes((first,)) + raw + rest
+        if random.random() < 0.7:
+            head = bytes((random.choice((0x40, 0x40, 0x41, 0x5F, 0)),))
+        else:
+            version = random.choice((b"\0\0\0\1", b"\0\0\0\1", bytes.fromhex("6b3343cf"), bytes(4)))
+            size = random.randrange(256) if self._odd() else len(cid)
+            head = bytes((random.choice((0xC0, 0xD0, 0xE0, 0xF0, 0xE3, 0xA0)),)) + version + bytes((size,))
+        packet = head + cid + NOISE[: random.choice((0, 1, 16, 40))]
+        return packet[: random.randrange(len(packet) + 1)] if self._odd() else packet
 
     def _sctp(self, sport: int, port: int) -> bytes:
         random, data = self._random, self._data()

@@ -255,6 +255,10 @@ class Service:
                 best, least = backend, quotient
         return best
 
+    def by_quic_id(self, raw: bytes) -> Backend | None:
+        """The backend that has this ID in connection IDs."""
+        return next((each for each in self.backends.values() if each.plan.quic_id == raw), None)
+
     def slot(self, packet: Packet) -> Slot | None:
         if not self.ring:
             return None

@@ -55,7 +55,7 @@ def shown(
         plane.traffic([WEB1])[WEB1],
         drain,
         SINCE,
-        vips=at or [s.VIP],
+        service=s.service(listeners=[f"{vip}:80/tcp" for vip in at or [s.VIP]]),
         settled=plane.is_settled(WEB1[0]),
     )
 

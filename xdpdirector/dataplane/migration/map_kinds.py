@@ -12,9 +12,9 @@ BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "servi
 LISTS = {"members", "loads"}
 """Maps of BY_INDEX whose values are lists; their elements are numbered consecutively."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",
-          "denied4", "denied6", "sources", "openings",
+          "denied4", "denied6", "sources", "openings", "quic_ids",
           "secondary_macs"}  # fmt: skip
-COUNTERS = {"traffic", "denials", "refusals", "drops", "verdicts", "turned_away"}
+COUNTERS = {"traffic", "denials", "refusals", "drops", "verdicts", "turned_away", "quic_counts"}
 HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
 """Map types whose entries can be copied to one another."""
 INTERFACES = {"ports"}

@@ -119,7 +119,9 @@ def _cids(one: Document) -> list[tuple[str, str]]:
     quic = one.get("quic")
     if not quic:
         return []
-    said = ", ".join(f"{name} {value}" for name, value in quic.items() if name != "cids" and value is not None)
+    said = ", ".join(
+        f"{name} {value}" for name, value in quic.items() if name != "cids" and value is not None
+    )
     counted = ", ".join(f"{number(count)} {what}" for what, count in one["cid_packets"].items())
     return [("QUIC IDs", f"{quic['cids']}, {said}"), ("by QUIC ID", counted)]
 

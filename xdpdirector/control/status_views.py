@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -166,9 +166,7 @@ def service_sample(
     """As `service_view`."""
     _, operational = _at_vips(spec, backends)
     traffic = total([departed, *(backend.traffic for backend in backends)])
-    return ServiceSample(
-        name, operational, backends, traffic, refused, dropped, cids if spec.quic else None
-    )
+    return ServiceSample(name, operational, backends, traffic, refused, dropped, cids if spec.quic else None)
 
 
 def service_view(

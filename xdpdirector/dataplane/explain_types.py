@@ -43,7 +43,9 @@ class Question(Frozen):
         if self.client.version != self.vip.version:
             raise ValueError(f"{self.client} and {self.vip} are of different IP versions")
         if self.payload and self.protocol != "udp":
-            raise ValueError(f"payload is that of a datagram, and the protocol is {self.protocol}: leave it out")
+            raise ValueError(
+                f"payload is that of a datagram, and the protocol is {self.protocol}: leave it out"
+            )
         return self
 
     @property

@@ -6,7 +6,8 @@ Every write compares first, so applying a plan twice changes nothing, and applyi
 process changed repairs them. The maps are the persistent state: a new daemon continues from them.
 
 Holds the order alone. What is written stands in `service_map`, `backend_map`, `member_map`, `rings`, `listeners`,
-`guard_maps`, `quic_ids` and `other_directors`. Knows nothing of health, neighbours, configuration or who requests a change.
+`guard_maps`, `quic_ids` and `other_directors`. Knows nothing of health, neighbours, configuration or who
+requests a change.
 """
 
 from __future__ import annotations
@@ -266,6 +267,4 @@ def _quic_ids(plan: ServicePlan, indices: Indices) -> dict[bytes, int]:
     """Indices of backends by their IDs in connection IDs. On the way to another plan two may have the same ID: the
     first, which stays, has it."""
     members = reversed(plan.members) if plan.quic else ()
-    return {
-        member.quic_id: indices.backends[plan.name, member.name] for member in members if member.quic_id
-    }
+    return {member.quic_id: indices.backends[plan.name, member.name] for member in members if member.quic_id}

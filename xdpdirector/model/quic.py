@@ -6,6 +6,7 @@ Knows addresses and numbers; nothing of services, packets or maps.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -78,3 +79,20 @@ class QuicSpec(Frozen):
         if quic_id is not None:
             return bytes.fromhex(quic_id)
         return address.packed[-self.length :].rjust(self.length, b"\0")
+
+    def require_distinct(self, backends: Mapping[str, tuple[Address, str | None]]) -> None:
+        """Raise ValueError unless each of these backends, with address and `quic_id`, has an ID of its own."""
+        owners: dict[bytes, str] = {}
+        for name, (address, quic_id) in backends.items():
+            found = self.id_of(address, quic_id)
+            if len(found) != self.length:
+                raise ValueError(
+                    f"backend '{name}' has the quic_id {quic_id} of {len(found)} octets, but the length of quic is "
+                    f"{self.length}"
+                )
+            other = owners.setdefault(found, name)
+            if other != name:
+                raise ValueError(
+                    f"backends '{other}' and '{name}' both have the QUIC ID {found.hex()}: give one of them "
+                    "another quic_id, or raise the length of quic if the IDs are parts of addresses"
+                )

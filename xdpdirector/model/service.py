@@ -192,7 +192,8 @@ class ServiceSpec(Frozen):
     one_packet: Flag = key(False, "Each datagram is scheduled by itself, and nothing is remembered.")
     quic: QuicSpec | None = key(
         None,
-        "How QUIC connection IDs name backends, so that clients whose address changes stay; by default they do not.",
+        "How QUIC connection IDs name backends, so that clients whose address changes stay; by default they do "
+        "not.",
     )
     limit: ServiceLimit | None = key(None, "How many new connections it takes; by default as many as come.")
     check: CheckSpec | None = key(
@@ -257,30 +258,19 @@ class ServiceSpec(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _quic_ids_differ(self) -> Self:
+    def _quic_fits(self) -> Self:
         if self.quic is None:
             named = next((name for name, backend in self.backends.items() if backend.quic_id), None)
             if named is not None:
-                raise ValueError(f"backend '{named}' has a quic_id, and the service has no quic: add it, or leave it out")
+                raise ValueError(f"backend '{named}' has a quic_id, but the service has no quic: add that")
             return self
         if not any(listener.protocol == "udp" for listener in self.listeners):
             raise ValueError("quic is for datagrams: add a listener with /udp, or leave it out")
         if self.one_packet:
-            raise ValueError("one_packet schedules each datagram by itself, and quic keeps connections: use one of them")
-        owners: dict[bytes, str] = {}
-        for name, backend in self.backends.items():
-            found = self.quic.id_of(backend.address, backend.quic_id)
-            if len(found) != self.quic.length:
-                raise ValueError(
-                    f"backend '{name}' has the quic_id {backend.quic_id} of {len(found)} octets, and quic has the "
-                    f"length {self.quic.length}"
-                )
-            other = owners.setdefault(found, name)
-            if other != name:
-                raise ValueError(
-                    f"backends '{other}' and '{name}' both have the QUIC ID {found.hex()}: give one of them another "
-                    "quic_id, or quic a longer length, where the IDs are of their addresses"
-                )
+            raise ValueError("one_packet keeps no connections, and quic does: use one of them")
+        self.quic.require_distinct(
+            {name: (backend.address, backend.quic_id) for name, backend in self.backends.items()}
+        )
         return self
 
     @property

@@ -187,7 +187,8 @@ class VipView(Frozen):
 
 class ServiceView(Frozen):
     """`operational` is `up` when all its VIPs are, `partial` when some are. `traffic`: of the backends that it has
-    and had. `dropped`: packets that were dropped or rejected, by reason. `cid_packets`: by what QUIC connection IDs named."""
+    and had. `dropped`: packets that were dropped or rejected, by reason.
+    `cid_packets`: by what QUIC connection IDs named."""
 
     name: Name
     listeners: tuple[ListenerField, ...]

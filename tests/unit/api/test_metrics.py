@@ -21,6 +21,7 @@ from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
+from xdpdirector.model.status import CidPackets
 from xdpdirector.state.change_request import Intent
 
 VIPS = ("192.0.2.10", "2001:db8::10")
@@ -56,6 +57,24 @@ def lacking(tmp_path: Path) -> Iterator[ApiServer]:
     director.lacking["both", "web1", ip_address(VIPS[1])] = "no answer"
     with ApiServer(director, tmp_path / "api.sock") as server:
         yield server
+
+
+def test_packets_by_quic_connection_ids_are_those_of_services_with_them(tmp_path: Path) -> None:
+    director = FakeDirector()
+    asyncio.run(director.create_service("web", SPEC, intent=Intent("test")))
+    spec = ServiceSpec.model_validate(
+        {"listeners": ["192.0.2.10:443/udp"], "quic": {"cids": "quic-lb"}, "backends": SPEC.backends}
+    )
+    asyncio.run(director.create_service("h3", spec, intent=Intent("test")))
+    director.plane.cid_packets["h3"] = CidPackets(named=3, unknown=2, down=1)
+
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        found = {labels: n for (name, labels), n in scrape(server).items() if "quic" in name}
+
+    assert found == {
+        frozenset({("service", "h3"), ("cid", cid)}): number
+        for cid, number in {"named": 3, "unknown": 2, "down": 1}.items()
+    }
 
 
 def scrape(api: ApiServer) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:

@@ -50,6 +50,11 @@ IN_FLUX = Slot(number=17, backend="web2", before="web1", in_flux=True)
 SCHEDULED = ("service", "scheduled")
 
 SENTENCES = [
+    (
+        "mh",
+        found("forward_cid", "service", "slot", "cid", backend="web2", slot=AT_REST),
+        "its QUIC connection ID has the ID of web2, where its addresses alone would not lead it",
+    ),
     ("wlc", found("pass_not_vip"), "192.0.2.10 is no VIP of this director: the host's own"),
     ("wlc", found("pass_no_listener"), "no service has the listener 192.0.2.10:80/tcp: the host answers"),
     (

@@ -12,7 +12,7 @@ from tests.support.fake_plane import FakePlane
 from tests.support.stage import HOSTS, MACS, WEB1
 from xdpdirector.control import status_views
 from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
-from xdpdirector.model import Address, AdminState
+from xdpdirector.model import Address, AdminState, ServiceSpec
 from xdpdirector.model.status import (
     BackendView,
     ConnectionCounts,
@@ -224,3 +224,25 @@ def test_traffic_adds_up_field_by_field() -> None:
 
     assert total(iter(parts)) == Traffic(packets=5, bytes=70, connections=900)
     assert total([]) == Traffic()
+
+
+def test_a_backend_shows_what_it_must_have_in_connection_ids() -> None:
+    spec = s.service(
+        "web1",
+        listeners=[f"{s.VIP}:443/udp"],
+        quic={"cids": "quic-lb", "length": 2},
+        backends={"web2": s.backend("web2", quic_id="beef")},
+    )
+
+    shown_ids = {name: _view(spec, name).quic_id for name in spec.backends}
+
+    assert shown_ids == {"web1": HOSTS["web1"].packed[-2:].hex(), "web2": "beef"}
+    assert _view(s.service("web1"), "web1").quic_id is None
+
+
+def _view(spec: ServiceSpec, name: str) -> BackendView:
+    status = BackendStatus(UP, "", FOUND)
+    counts, traffic = ConnectionCounts(), Traffic()
+    return status_views.backend_view(
+        ("web", name), spec.backends[name], status, counts, traffic, None, SINCE, service=spec, settled=True
+    )

@@ -16,7 +16,13 @@ from xdpdirector.model.listener import unicast_address
 
 VIP, VIP6 = "192.0.2.10", "2001:db8::10"
 HTTP = f"{VIP}:80/tcp"
-DEFAULTS = {"max_connections": None, "resume_connections": None, "router": False, "labels": {}}
+DEFAULTS = {
+    "max_connections": None,
+    "resume_connections": None,
+    "router": False,
+    "quic_id": None,
+    "labels": {},
+}
 WEB1 = {"address": "192.0.2.21"}
 
 
@@ -154,6 +160,7 @@ def test_defaults() -> None:
         "timeouts": {"tcp": "900s", "tcpfin": "120s", "udp": "300s", "syn": "60s"},
         "persistence": None,
         "one_packet": False,
+        "quic": None,
         "check": {
             "interval": "2s",
             "timeout": "1s",

@@ -65,6 +65,24 @@ static __always_inline bool write_ethernet(struct xdp_md *ctx)
 	return true;
 }
 
+/* The header of an answer from the VIP with so many bytes behind it. A port unreachable may be
+ * fragmented (frag_off 0), as Linux's may. */
+static __always_inline void write_ipv4(struct iphdr *ip, const struct packet *packet, u16 length,
+				       u8 protocol, __be16 frag_off)
+{
+	struct iphdr header = { .version = 4,
+				.ihl = sizeof(header) / 4,
+				.tot_len = htons(sizeof(header) + length),
+				.frag_off = frag_off,
+				.ttl = REPLY_TTL,
+				.protocol = protocol,
+				.saddr = packet->flow.v4.vip,
+				.daddr = packet->flow.v4.client };
+
+	header.check = csum_fold(csum_add(&header, sizeof(header), 0));
+	__builtin_memcpy(ip, &header, sizeof(header));
+}
+
 static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet *packet,
 					 struct tcphdr *reset)
 {
@@ -72,22 +90,13 @@ static __always_inline bool write_reset4(struct xdp_md *ctx, const struct packet
 				  .destination = packet->flow.v4.client,
 				  .protocol = htons(IPPROTO_TCP),
 				  .length = htons(sizeof(*reset)) };
-	struct iphdr header = { .version = 4,
-				.ihl = sizeof(header) / 4,
-				.tot_len = htons(sizeof(header) + sizeof(*reset)),
-				.frag_off = htons(IP_DF),
-				.ttl = REPLY_TTL,
-				.protocol = IPPROTO_TCP,
-				.saddr = packet->flow.v4.vip,
-				.daddr = packet->flow.v4.client };
 	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 
 	if ((void *)(ip + 1) + sizeof(*reset) > (void *)(long)ctx->data_end)
 		return false;
-	header.check = csum_fold(csum_add(&header, sizeof(header), 0));
 	reset->check =
 		csum_fold(csum_add(reset, sizeof(*reset), csum_add(&pseudo, sizeof(pseudo), 0)));
-	__builtin_memcpy(ip, &header, sizeof(header));
+	write_ipv4(ip, packet, sizeof(*reset), IPPROTO_TCP, htons(IP_DF));
 	__builtin_memcpy(ip + 1, reset, sizeof(*reset));
 	return true;
 }
@@ -193,13 +202,6 @@ static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct 
 					       u32 length)
 {
 	struct icmphdr *icmp;
-	struct iphdr header = { .version = 4,
-				.ihl = sizeof(header) / 4,
-				.tot_len = htons(sizeof(header) + sizeof(*icmp) + length),
-				.ttl = REPLY_TTL,
-				.protocol = IPPROTO_ICMP,
-				.saddr = packet->flow.v4.vip,
-				.daddr = packet->flow.v4.client };
 	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 	void *end = (void *)(long)ctx->data_end;
 	u64 sum;
@@ -207,8 +209,7 @@ static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct 
 	icmp = (void *)(ip + 1);
 	if ((void *)(icmp + 1) > end)
 		return false;
-	header.check = csum_fold(csum_add(&header, sizeof(header), 0));
-	__builtin_memcpy(ip, &header, sizeof(header));
+	write_ipv4(ip, packet, sizeof(*icmp) + length, IPPROTO_ICMP, 0);
 	__builtin_memset(icmp, 0, sizeof(*icmp));
 	icmp->type = ICMP_DEST_UNREACH;
 	icmp->code = ICMP_PORT_UNREACH;

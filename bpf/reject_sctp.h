@@ -64,20 +64,11 @@ static __always_inline bool build_abort(struct xdp_md *ctx, const struct packet 
 static __always_inline bool write_abort4(struct xdp_md *ctx, const struct packet *packet,
 					 const struct abort *abort)
 {
-	struct iphdr header = { .version = 4,
-				.ihl = sizeof(header) / 4,
-				.tot_len = htons(sizeof(header) + sizeof(*abort)),
-				.frag_off = htons(IP_DF),
-				.ttl = REPLY_TTL,
-				.protocol = IPPROTO_SCTP,
-				.saddr = packet->flow.v4.vip,
-				.daddr = packet->flow.v4.client };
 	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 
 	if ((void *)(ip + 1) + sizeof(*abort) > (void *)(long)ctx->data_end)
 		return false;
-	header.check = csum_fold(csum_add(&header, sizeof(header), 0));
-	__builtin_memcpy(ip, &header, sizeof(header));
+	write_ipv4(ip, packet, sizeof(*abort), IPPROTO_SCTP, htons(IP_DF));
 	__builtin_memcpy(ip + 1, abort, sizeof(*abort));
 	return true;
 }

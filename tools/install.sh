@@ -17,6 +17,7 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
     ldirectord lftp nsd bind9-dnsutils openssh-server openssh-client util-linux tcpdump
     apt-utils gpg gpg-agent                           # the tests of an APT repository
     etcd-server # of a fleet of directors
+    frr         # beside bird2
 )
 readonly browser_packages=(chromium) # ./lab test --all, besides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
@@ -27,7 +28,7 @@ readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which wo
 readonly lint_packages=(python3 python3-venv ca-certificates)
 readonly -A servers=( # what a package would start, by its name
     [nginx]=nginx [vsftpd]=vsftpd [keepalived]=keepalived [bird2]=bird [postfix]=postfix [dovecot-core]=dovecot [slapd]=slapd [nsd]=nsd [openssh-server]=ssh
-    [postgresql-common]=postgresql [ldirectord]=ldirectord [etcd-server]=etcd
+    [postgresql-common]=postgresql [ldirectord]=ldirectord [etcd-server]=etcd [frr]=frr
 )
 
 readonly log=.lab/install.log

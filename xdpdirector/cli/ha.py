@@ -1,15 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpdirector keepalived-config` and `bird-config`: files for the daemons that move VIPs between directors."""
+"""`xdpdirector keepalived-config`, `bird-config` and `frr-config`: files for the daemons that move VIPs between
+directors.
+"""
 
 from __future__ import annotations
 
 import sys
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xdpdirector.cli.context import target
 from xdpdirector.errors import InvalidRequestError
+
+if TYPE_CHECKING:
+    from xdpdirector.ha.bgp import Bgp
 
 Interface = Annotated[
     str | None,
@@ -61,32 +66,66 @@ def keepalived_config(
     sys.stdout.write(text)
 
 
+RouterId = Annotated[str, typer.Option("--router-id", help="An IPv4 address of this director.")]
+System = Annotated[int, typer.Option("--as", min=1, help="Its autonomous system.")]
+Routers = Annotated[list[str], typer.Option("--router", help="A router to announce to.")]
+TheirSystem = Annotated[int, typer.Option("--router-as", min=1, help="The routers' autonomous system.")]
+WithBfd = Annotated[bool, typer.Option(help="Notice a dead director within a second.")]
+
+
 def bird_config(
     context: typer.Context,
-    own: Annotated[str, typer.Option("--router-id", help="An IPv4 address of this director.")],
-    asn: Annotated[int, typer.Option("--as", min=1, help="Its autonomous system.")],
-    router: Annotated[list[str], typer.Option(help="A router to announce to.")],
-    router_asn: Annotated[int, typer.Option("--router-as", min=1, help="The routers' autonomous system.")],
+    own: RouterId,
+    asn: System,
+    router: Routers,
+    router_asn: TheirSystem,
     interface: Interface = None,
-    bfd: Annotated[bool, typer.Option(help="Notice a dead director within a second.")] = True,
+    bfd: WithBfd = True,
 ) -> None:
     """Print a bird.conf that announces the VIPs of the running director."""
-    from xdpdirector.ha.bird import Bgp, render
+    from xdpdirector.ha.bird import render
+
+    sys.stdout.write(render(_bgp(context, own, asn, router, router_asn, interface, bfd=bfd)))
+
+
+def frr_config(
+    context: typer.Context,
+    own: RouterId,
+    asn: System,
+    router: Routers,
+    router_asn: TheirSystem,
+    interface: Interface = None,
+    bfd: WithBfd = True,
+) -> None:
+    """Print a frr.conf that announces the VIPs of the running director."""
+    from xdpdirector.ha.frr import render
+
+    sys.stdout.write(render(_bgp(context, own, asn, router, router_asn, interface, bfd=bfd)))
+
+
+def _bgp(
+    context: typer.Context,
+    own: str,
+    asn: int,
+    router: list[str],
+    router_asn: int,
+    interface: str | None,
+    *,
+    bfd: bool,
+) -> Bgp:
+    from xdpdirector.ha.bgp import Bgp
 
     wanted = target(context).client().get("/v1/config")
     [router_id] = _addresses([own])
-    text = render(
-        Bgp(
-            vips=_vips(wanted),
-            interface=interface or _of_vips(wanted),
-            router_id=router_id,
-            asn=asn,
-            routers=_addresses(router),
-            router_asn=router_asn,
-            bfd=bfd,
-        )
+    return Bgp(
+        vips=_vips(wanted),
+        interface=interface or _of_vips(wanted),
+        router_id=router_id,
+        asn=asn,
+        routers=_addresses(router),
+        router_asn=router_asn,
+        bfd=bfd,
     )
-    sys.stdout.write(text)
 
 
 def _of_vips(wanted: dict[str, Any]) -> str:

@@ -81,7 +81,7 @@ def _bird(subject: Subject) -> Finding:
     return warning(
         "`vips: {on: dummy}` leaves it to a routing daemon to announce the VIPs, and none runs",
         f"none of {', '.join(ROUTING_DAEMONS)} is in {RUNNING}",
-        "xdpdirector bird-config ... > /etc/bird/bird.conf; systemctl enable --now bird",
+        "xdpdirector bird-config ... > /etc/bird/bird.conf; systemctl enable --now bird (or frr-config, for FRR)",
     )
 
 

@@ -6,26 +6,9 @@ carries them, as long as they stand there. With BFD a router notices a dead dire
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
-from xdpdirector.errors import InvalidRequestError
-from xdpdirector.ha.words import require_plain
+from xdpdirector.ha.bgp import Bgp
 from xdpdirector.model.listener import Address
-
-
-@dataclass(frozen=True)
-class Bgp:
-    """`interface`: the one that carries the VIPs; `router_id`: an IPv4 address of this director; `asn`,
-    `router_asn`: numbers of this director's system and the routers'; `routers`: addresses of these."""
-
-    vips: Sequence[Address]
-    interface: str
-    router_id: Address
-    asn: int
-    routers: Sequence[Address]
-    router_asn: int
-    bfd: bool = True
-
 
 _BFD = """\
 protocol bfd {
@@ -39,12 +22,8 @@ protocol bfd {
 
 def render(bgp: Bgp) -> str:
     """The whole file. InvalidRequestError when there is nothing to announce, or nobody to tell."""
-    require_plain(bgp.interface, (*bgp.vips, bgp.router_id, *bgp.routers))
-    if not bgp.vips:
-        raise InvalidRequestError("no service has a listener, so there is no VIP that BIRD could announce")
-    if not bgp.routers:
-        raise InvalidRequestError("no router is named that the VIPs could be announced to")
-    families = [family for family in (4, 6) if any(vip.version == family for vip in bgp.vips)]
+    bgp.require_complete("BIRD")
+    families = bgp.families
     parts = [
         "# BGP for XDP Director (BIRD 2). Written by `xdpdirector bird-config`.\n"
         f"router id {bgp.router_id};\n\nprotocol device {{\n    scan time 1;\n}}\n",
@@ -63,9 +42,9 @@ def _direct(bgp: Bgp, families: Sequence[int]) -> str:
 
 
 def _filter(bgp: Bgp, family: int) -> str:
-    vips = [f"{vip}/{vip.max_prefixlen}" for vip in bgp.vips if vip.version == family]
+    vips = ", ".join(bgp.prefixes(family))
     return (
-        f"filter only_vips{family} {{\n    if source = RTS_DEVICE && net ~ [ {', '.join(vips)} ] then accept;\n"
+        f"filter only_vips{family} {{\n    if source = RTS_DEVICE && net ~ [ {vips} ] then accept;\n"
         "    reject;\n}\n"
     )
 

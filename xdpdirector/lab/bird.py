@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from ipaddress import IPv4Address
 
-from xdpdirector.ha.bird import Bgp, render
+from xdpdirector.ha.bgp import Bgp
+from xdpdirector.ha.bird import render
 from xdpdirector.lab.host import Host
 from xdpdirector.lab.host_daemon import HostDaemon
 from xdpdirector.lab.topology import VIP4, VIP6, Node, Topology
@@ -29,18 +30,21 @@ class Bird(HostDaemon):
         self.run("bird", "-f", "-c", str(file), "-s", f"{self.directory}/bird.ctl")
 
 
+def announced(topology: Topology, node: Node) -> Bgp:
+    """What a director announces to the router: the lab's VIPs."""
+    return Bgp(
+        vips=(VIP4, VIP6),
+        interface=VIP_INTERFACE,
+        router_id=node.ipv4,
+        asn=DIRECTORS_AS,
+        routers=(topology.router_node.ipv4,),
+        router_asn=ROUTER_AS,
+    )
+
+
 def of_director(topology: Topology, node: Node) -> str:
     """bird.conf of one that announces the lab's VIPs to the router."""
-    return render(
-        Bgp(
-            vips=(VIP4, VIP6),
-            interface=VIP_INTERFACE,
-            router_id=node.ipv4,
-            asn=DIRECTORS_AS,
-            routers=(topology.router_node.ipv4,),
-            router_asn=ROUTER_AS,
-        )
-    )
+    return render(announced(topology, node))
 
 
 def of_router(topology: Topology) -> str:

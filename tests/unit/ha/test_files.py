@@ -1,9 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Configuration for keepalived and BIRD. What keepalived says of it needs an interface: namespaces/test_pair.py."""
+"""Configuration for keepalived, BIRD and FRR. What keepalived says of it needs an interface:
+namespaces/test_pair.py.
+"""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import ip_address
 from pathlib import Path
@@ -11,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from xdpdirector.errors import InvalidRequestError
-from xdpdirector.ha import bird, keepalived
+from xdpdirector.ha import bird, frr, keepalived
+from xdpdirector.ha.bgp import Bgp
 
 VIPS = tuple(map(ip_address, ("192.0.2.10", "2001:db8::10")))
 VRRP = keepalived.Vrrp(
@@ -23,7 +27,7 @@ VRRP = keepalived.Vrrp(
     priority=150,
     advert=0.1,
 )
-BGP = bird.Bgp(
+BGP = Bgp(
     vips=VIPS,
     interface="vips",
     router_id=ip_address("192.0.2.1"),
@@ -61,6 +65,8 @@ def test_a_director_that_is_not_honest_writes_no_script(interface: str) -> None:
         keepalived.render(replace(VRRP, interface=interface))
     with pytest.raises(InvalidRequestError, match="no plain name of an interface"):
         bird.render(replace(BGP, interface=interface))
+    with pytest.raises(InvalidRequestError, match="no plain name of an interface"):
+        frr.render(replace(BGP, interface=interface))
 
 
 @pytest.mark.parametrize("field", ["vips", "own", "peers"])
@@ -71,25 +77,41 @@ def test_nor_in_the_scope_of_an_address(field: str) -> None:
         keepalived.render(replace(VRRP, **{field: scoped}))  # type: ignore[arg-type]
     with pytest.raises(InvalidRequestError, match="has a scope"):
         bird.render(replace(BGP, vips=scoped))
+    with pytest.raises(InvalidRequestError, match="has a scope"):
+        frr.render(replace(BGP, vips=scoped))
 
 
-@pytest.mark.parametrize(
+SESSIONS = pytest.mark.parametrize(
     "bgp",
     [
         BGP,
         replace(BGP, bfd=False),
         replace(BGP, vips=VIPS[:1]),
+        replace(BGP, vips=VIPS[1:]),
         replace(BGP, routers=BGP.routers[1:]),
     ],
-    ids=["both", "without BFD", "IPv4", "over IPv6"],
+    ids=["both", "without BFD", "IPv4", "IPv6", "over IPv6"],
 )
-def test_bird_takes_it(bgp: bird.Bgp, tmp_path: Path) -> None:
+
+
+@SESSIONS
+def test_bird_takes_it(bgp: Bgp, tmp_path: Path) -> None:
     file = tmp_path / "bird.conf"
     file.write_text(bird.render(bgp))
 
     checked = subprocess.run(["bird", "-p", "-c", str(file)], capture_output=True, text=True, check=False)
 
     assert (checked.returncode, checked.stderr) == (0, "")
+
+
+@SESSIONS
+def test_frr_takes_it(bgp: Bgp, tmp_path: Path) -> None:
+    file = tmp_path / "frr.conf"
+    file.write_text(frr.render(bgp))
+
+    checked = subprocess.run(["vtysh", "-C", "-f", str(file)], capture_output=True, text=True, check=False)
+
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
 
 
 def test_only_vips_are_announced() -> None:
@@ -99,7 +121,27 @@ def test_only_vips_are_announced() -> None:
     assert text.count("import none;") == 4
 
 
+def test_frr_announces_only_vips_and_learns_nothing() -> None:
+    """Of connected routes, which are those of all interfaces."""
+    text = frr.render(BGP)
+    assert "ip prefix-list vips4 seq 5 permit 192.0.2.10/32\n!" in text
+    assert "ipv6 prefix-list vips6 seq 5 permit 2001:db8::10/128\n!" in text
+    assert (
+        text.count("match interface vips\n") == text.count(" redistribute connected route-map only-vips") == 2
+    )
+    assert text.count(" out\n") == text.count(" route-map nothing in\n") == text.count(" activate\n") == 4
+
+
+def test_frr_announces_ipv4_over_ipv6_where_the_session_is_of_ipv6() -> None:
+    assert "neighbor 2001:db8::fe capability extended-nexthop\n" in frr.render(BGP)
+    assert "extended-nexthop" not in frr.render(replace(BGP, routers=BGP.routers[:1]))
+    assert "extended-nexthop" not in frr.render(replace(BGP, vips=VIPS[1:]))
+
+
 @pytest.mark.parametrize(("changes", "why"), [({"vips": ()}, "no VIP"), ({"routers": ()}, "no router")])
-def test_nothing_to_announce_is_refused(changes: dict[str, object], why: str) -> None:
+@pytest.mark.parametrize("render", [bird.render, frr.render])
+def test_nothing_to_announce_is_refused(
+    render: Callable[[Bgp], str], changes: dict[str, object], why: str
+) -> None:
     with pytest.raises(InvalidRequestError, match=why):
-        bird.render(replace(BGP, **changes))  # type: ignore[arg-type]
+        render(replace(BGP, **changes))  # type: ignore[arg-type]

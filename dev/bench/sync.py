@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,7 +55,9 @@ class Side:
 
     def last(self) -> dict[str, Any]:
         lines = self.lines()
-        return lines[-1] if lines else {"incoming": "", "outgoing": "", "merged": 0, "used": 0.0}
+        return (
+            lines[-1] if lines else {"incoming": "", "outgoing": "", "merged": 0, "inserted": 0, "used": 0.0}
+        )
 
 
 @contextmanager
@@ -115,7 +117,7 @@ def _bulk(sender: Side, taker: Side, idle: dict[str, Any]) -> Iterator[Figure]:
 
 
 def _news(driver: Driver, ours: Ours, sender: Side, taker: Side, seconds: float) -> Iterator[Figure]:
-    before, first, opened = taker.last()["merged"], 2 * RECORDS, 0
+    before, first, opened = taker.last()["inserted"], 2 * RECORDS, 0
     begin, marks = time.monotonic(), []
     while (now := time.monotonic()) - begin < seconds:
         due = int((now - begin) * RATE)
@@ -125,10 +127,8 @@ def _news(driver: Driver, ours: Ours, sender: Side, taker: Side, seconds: float)
             marks.append((time.monotonic(), opened))
         time.sleep(TICK)
     end = time.monotonic()
-    wait_until(lambda: taker.last()["merged"] >= before + opened, "all have arrived", PATIENCE)
-    lines = taker.lines()
-    merged = [line["merged"] for line in lines]
-    lags = [lines[bisect_left(merged, before + count)]["at"] - at for at, count in marks]
+    wait_until(lambda: taker.last()["inserted"] >= before + opened, "all have arrived", PATIENCE)
+    lags = lags_of(marks, taker.lines(), before)
     how = (
         f"{opened:,} connections opened at {RATE:,} a second for {seconds:g} s by their first two packets, among "
         f"{RECORDS:,} that run, in tables with room for {ROOM.connections:,}."
@@ -144,6 +144,16 @@ def _news(driver: Driver, ours: Ours, sender: Side, taker: Side, seconds: float)
         yield Figure(
             key, Series.of([_share(side, begin, end)]), f"{how} Share of a processor's time.", unit=PERCENT
         )
+
+
+def lags_of(
+    marks: Sequence[tuple[float, int]], lines: Sequence[Mapping[str, Any]], before: int
+) -> list[float]:
+    """Seconds from each mark, when so many connections had been opened, until the receiver had inserted as many.
+    `lines`: what it said; `before`: inserted before the first mark. A record is inserted once, and merged as often
+    as it changes or is seen again, so those merged say nothing of new ones."""
+    inserted = [line["inserted"] for line in lines]
+    return [lines[bisect_left(inserted, before + count)]["at"] - at for at, count in marks]
 
 
 def _share(side: Side, begin: float, end: float) -> float:

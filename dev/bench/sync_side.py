@@ -47,6 +47,7 @@ async def _run(instance: str, listen: str, peer: str) -> None:
                 "used": time.process_time(),
                 "incoming": status.incoming.state,
                 "outgoing": status.outgoing.state,
+                "inserted": status.inserted,
                 "merged": status.inserted + status.updated + status.kept,
                 "sent": status.outgoing.records,
                 "lost": status.unknown + status.full,

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.lab.pair.report import Apart, Seen, judged
+from xdpdirector.lab.pair.pair import grown
+from xdpdirector.lab.pair.report import Apart, Failure, Seen, judged
 from xdpdirector.lab.sample import Request
 
 
@@ -112,3 +113,20 @@ def test_a_busy_machine_is_no_judge_of_times() -> None:
 
 def test_trouble_is_told() -> None:
     assert complaints("return", trouble="waited 60 s") == ("return: waited 60 s",)
+
+
+def test_what_failed_is_told_and_which_director_refused_it() -> None:
+    failed = request(1.0, outcome="reset", took=0.25)
+    step = Seen("hand over", "", 0.5, 10.0, refused={"director2": {"reject_unknown": 1}})
+    [row] = judged([step], [*GOOD, failed], [], 10.0).rows
+    assert row.failures == (Failure(0.75, 0.5, 0.501, "fresh", 4, "reset", "backend1"),)
+    assert row.refused == {"director2": {"reject_unknown": 1}}
+
+
+def test_a_program_that_was_loaded_anew_counts_from_nothing() -> None:
+    before = {"director": {"drop_reset": 9, "reject_unknown": 2}, "director2": {"drop_reset": 4}}
+    after = {
+        "director": {"drop_reset": 1, "reject_unknown": 0},
+        "director2": {"drop_reset": 4, "drop_down": 3},
+    }
+    assert grown(before, after) == {"director": {"drop_reset": 1}, "director2": {"drop_down": 3}}

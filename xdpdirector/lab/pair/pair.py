@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -189,6 +190,7 @@ class Pair:
     def _tell(self, name: str, title: str, act: Callable[[], None]) -> None:
         self._say(f"{name}: {title}")
         self._died, interval = None, INTERVAL + self._lag()
+        refused = self._refused()
         began = time.monotonic()
         trouble, late = "", False
         try:
@@ -198,7 +200,21 @@ class Pair:
             self._say(f"  {name} went wrong: {error}")
         time.sleep(self._options.watch)
         ended = time.monotonic()
-        self._seen.append(Seen(name, title, began, ended, trouble, late, self._died, interval))
+        more = grown(refused, self._refused())
+        self._seen.append(Seen(name, title, began, ended, trouble, late, self._died, interval, more))
+
+    def _refused(self) -> dict[str, dict[str, int]]:
+        """Packets that each director dropped or answered itself, by reason; of those that say it."""
+        found = {}
+        for host, director in zip(self._lab.director_hosts, self._directors, strict=True):
+            with suppress(DirectorError):
+                verdicts = director.client.get("/v1/stats")["verdicts"]
+                found[host.name] = {
+                    reason: count
+                    for reason, count in verdicts.items()
+                    if reason.startswith(("drop_", "reject_"))
+                }
+        return found
 
     def _lag(self) -> float:
         """Seconds until the second director has merged what a scan of the first one found."""
@@ -267,6 +283,19 @@ class Pair:
         text = self._output.read_text()
         whole = text[: text.rfind("\n") + 1]
         return [json.loads(line) for line in whole.splitlines()]
+
+
+def grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """What was counted meanwhile; a program that was loaded anew counts from 0."""
+    found = {}
+    for name, counts in after.items():
+        earlier = before.get(name, {})
+        by = {reason: count - earlier.get(reason, 0) for reason, count in counts.items()}
+        if any(each < 0 for each in by.values()):
+            by = dict(counts)
+        if more := {reason: count for reason, count in by.items() if count}:
+            found[name] = more
+    return found
 
 
 def _is_synced(director: LabDirector) -> bool:

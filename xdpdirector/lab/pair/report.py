@@ -9,8 +9,8 @@ machine had no time for the clients.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from rich.console import Console
@@ -24,13 +24,15 @@ Stall = dict[str, Any]
 """A line of the downloads' output."""
 GAP = 0.6  # seconds: for so long, at most, new connections wait when a director dies
 GRACEFUL = ("baseline", "hand over", "hand back", "restart", "upgrade", "return")
+SHOWN = 20  # failed requests of a step
 SLOW = 0.5  # seconds: a request that takes longer has lost a packet
 
 
 @dataclass(frozen=True)
 class Seen:
     """A step, in seconds of the monotonic clock. `trouble`: what did not happen; `late`: it did not happen in time.
-    `died`: when a director was killed, whose peer may have been told `interval` seconds later what it had."""
+    `died`: when a director was killed, whose peer may have been told `interval` seconds later what it had.
+    `refused`: packets that each director dropped or answered itself, by reason."""
 
     name: str
     title: str
@@ -40,6 +42,7 @@ class Seen:
     late: bool = False
     died: float | None = None
     interval: float = 0.0
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -55,10 +58,25 @@ class Apart:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """Of a request; `at`: when it ended, `opened` and `connected`: when its connection began, and was there (None:
+    never); seconds from the step's begin."""
+
+    at: float
+    opened: float
+    connected: float | None
+    kind: str
+    family: int
+    outcome: str
+    backend: str | None
+
+
+@dataclass(frozen=True)
 class Row:
     """What happened in a step. `gap`: seconds from its begin until the last new connection was begun that failed or
     lost a packet; `broken`, `stalled`: downloads; `outcomes`: of failed requests. `half_open`, `young`: see the
-    module; not among the others. `press`: how far the clients kept to their schedule; `busy`: not far enough."""
+    module; not among the others. `press`: how far the clients kept to their schedule; `busy`: not far enough.
+    `failures`: the first ones of requests, in seconds from the step's begin; `refused`: see Seen."""
 
     step: str
     title: str
@@ -76,6 +94,8 @@ class Row:
     busy: bool
     trouble: str
     late: bool
+    failures: tuple[Failure, ...] = ()
+    refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,6 +157,20 @@ def _row(step: Seen, requests: Sequence[Request], lines: Sequence[Stall], rate: 
         busy=press.too_much,
         trouble=step.trouble,
         late=step.late,
+        failures=tuple(_failure(step, each) for each in inside if each.failed)[:SHOWN],
+        refused=step.refused,
+    )
+
+
+def _failure(step: Seen, request: Request) -> Failure:
+    return Failure(
+        at=round(request.end - step.began, 3),
+        opened=round(request.opened - step.began, 3),
+        connected=round(request.connected - step.began, 3) if request.connected else None,
+        kind=request.kind,
+        family=request.family,
+        outcome=request.outcome,
+        backend=request.backend,
     )
 
 
@@ -221,6 +255,10 @@ def show(report: Judged, console: Console) -> None:
             )
     for sentence in report.complaints:
         console.print(f"[bold red]MISSED[/] {sentence}", highlight=False)
+    for row in report.rows:
+        for name, reasons in row.refused.items() if row.failed or row.broken else ():
+            words = ", ".join(f"{count} {reason}" for reason, count in reasons.items())
+            console.print(f"{row.step}: refused by {name}: {words}", highlight=False)
     for row in report.rows:
         if row.busy:
             console.print(f"{row.step}: the machine was busy: {row.press}", highlight=False)

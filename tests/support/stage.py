@@ -26,6 +26,7 @@ from xdpdirector.control.backend_status import CheckRunner
 from xdpdirector.control.director import Director
 from xdpdirector.control.guard_controller import GuardController
 from xdpdirector.control.reconciler import Reconciler
+from xdpdirector.control.take_over import TakeOver
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.health.checks import Target
@@ -258,11 +259,12 @@ class Stage:
         base: Configuration | None = None,
         orders: OrderStore | None = None,
         has_peers: bool = False,
+        take_over: TakeOver | None = None,
         **services: ServiceSpec,
     ) -> None:
-        """`patience`: see Reconciler. `kept`: where revisions and denials are kept, when that is no fake.
-        `shared`, `shared_denials`, `orders`: the stores of a fleet. `base`: the parts of the configuration beside
-        the services. `has_peers`: its VIPs may stand on another director."""
+        """`patience`, `take_over`: see Reconciler. `kept`: where revisions and denials are kept, when that is no
+        fake. `shared`, `shared_denials`, `orders`: the stores of a fleet. `base`: the parts of the configuration
+        beside the services. `has_peers`: its VIPs may stand on another director."""
         self.plane, self.vips, self.history = plane or FakePlane(), FakeVips(), FakeHistory()
         self.denials, self.orders = FakeDenyListStore(), FakeOrderStore()
         history, denials = kept or (shared or self.history, shared_denials or self.denials)
@@ -275,6 +277,7 @@ class Stage:
             checks=self._checks,
             patience=patience,
             has_peers=has_peers,
+            take_over=take_over,
         )
         self.carriers, self.lan = FakeCarriers(), FakeLan()
         self.director = Director(

@@ -142,8 +142,10 @@ def _hop(route: Route) -> Hop | None:
     return Hop(route.mac, route.source_mac, route.wire or route.ifindex, vlan=route.vlan)
 
 
-def plan(name: str, spec: ServiceSpec, statuses: dict[str, BackendStatus]) -> ServicePlan:
-    """`statuses` has every backend of the spec."""
+def plan(
+    name: str, spec: ServiceSpec, statuses: dict[str, BackendStatus], *, forbears: bool = False
+) -> ServicePlan:
+    """`statuses` has every backend of the spec. `forbears`: see `take_over`."""
     weights = effective(
         spec.scheduler,
         {key: backend.weight for key, backend in spec.backends.items()},
@@ -165,7 +167,7 @@ def plan(name: str, spec: ServiceSpec, statuses: dict[str, BackendStatus]) -> Se
         ring_slots=spec.ring_slots,
         on_empty=spec.on_empty,
         on_down=spec.on_down,
-        on_unknown=spec.on_unknown,
+        on_unknown="drop" if forbears else spec.on_unknown,
         timeouts=spec.timeouts,
         hashes_port=spec.hashes_port,
         fallback=spec.fallback,

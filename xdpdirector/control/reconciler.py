@@ -27,6 +27,7 @@ from xdpdirector.control.backend_status import (
 from xdpdirector.control.events import Events
 from xdpdirector.control.planner import BackendStatus
 from xdpdirector.control.service_applier import ServiceApplier
+from xdpdirector.control.take_over import TakeOver
 from xdpdirector.control.transaction import Transactions
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.service_plan import State
@@ -44,6 +45,7 @@ APPLY_APART = 0.1  # seconds between two applies of news
 LEISURE, LONGEST_LEISURE = 3.0, 0.5
 """The pause after an apply is this many times its duration, at most so many seconds: the loop has other work."""
 UPKEEP_APART = 5.0
+LOOKS_APART = 0.5  # seconds, at VIPs that move
 RESOLVE_WITHIN = 1.5  # how long a start waits for neighbours, so that a restart withdraws nobody
 
 log = logging.getLogger(__name__)
@@ -64,10 +66,11 @@ class Reconciler:
         tasks: BackgroundTasks | None = None,
         patience: float = 10.0,
         has_peers: bool = False,
+        take_over: TakeOver | None = None,
     ) -> None:
         """`patience`: seconds to wait, at most, for the first check results before the director is ready.
         `has_peers`: a VIP that no interface here has may be on another director, or stands here only while this one
-        is ready."""
+        is ready. `take_over`: what it may answer, and when."""
         self._patience, self._has_peers = patience, has_peers
         self.events = events or Events()
         self.tasks = tasks or BackgroundTasks()
@@ -77,6 +80,7 @@ class Reconciler:
         """Held while the wanted services are changed or applied."""
         self.drift_repaired = 0
         self._plane, self._vips = plane, vips
+        self._take_over = take_over or TakeOver()
         self._news = asyncio.Event()
         self._statuses = BackendStatuses(neighbours, checks, self._news.set)
         self._applier = ServiceApplier(services, plane, self._statuses, self.events)
@@ -113,15 +117,19 @@ class Reconciler:
         for name in self._plane.services() - set(self.services):
             self._plane.remove(name)
         self._take_news()  # all of it is applied here
+        self._applier.forbearing = self._forbearing()
         for name in self.services:
             self._applier.apply(name)
         ready()
+        self._take_over.forwards(time.monotonic())
         await self.ensure_vips()
         self.last_round = time.monotonic()
         self._tasks = [
             self.tasks.start("applying news of health and neighbours", self._keep_up),
             self.tasks.start("the sweep and repair of the data plane", self._keep_true),
         ]
+        if self._take_over.goes_on:
+            self._tasks.append(self.tasks.start("looking where the VIPs are", self._keep_looking))
 
     def _adopted_health(self, adopted: Mapping[Key, State]) -> dict[Key, dict[Address, HealthReport]]:
         """A data plane that does not distinguish VIPs served all of them."""
@@ -206,6 +214,12 @@ class Reconciler:
     def vips_here(self) -> list[str]:
         """Wanted ones that an interface of this director has."""
         return sorted(str(vip) for vip in self._wanted_vips() if self._vips.present(vip))
+
+    def _forbearing(self) -> frozenset[str]:
+        """See `TakeOver.forbearing`."""
+        return self._take_over.forbearing(
+            self.services, lambda vip: self._vips.present(vip) or self._vips.is_routed(vip), time.monotonic()
+        )
 
     def _absent(self) -> list[Address]:
         return sorted((vip for vip in self._wanted_vips() if not self._vips.present(vip)), key=str)
@@ -302,6 +316,15 @@ class Reconciler:
     def _take_news(self) -> list[str]:
         self._news.clear()
         return self._statuses.take_news()
+
+    async def _keep_looking(self) -> None:
+        """Until no service will forbear any more, or for ever where VIPs move."""
+        while self._take_over.goes_on:
+            await asyncio.sleep(LOOKS_APART)
+            before, now = self._applier.forbearing, self._forbearing()
+            if before != now:
+                self._applier.forbearing = now
+                self._statuses.put_back([name for name in before ^ now if name in self.services])
 
     async def _keep_true(self) -> None:
         while True:

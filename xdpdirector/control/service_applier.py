@@ -32,14 +32,17 @@ class PlannedService(NamedTuple):
     spec: ServiceSpec
     statuses: Mapping[str, BackendStatus]
     plan: ServicePlan
+    forbears: bool = False
 
 
 class ServiceApplier:
-    """`services`: the services that are wanted now. `failures`: a sentence for each that could not be applied."""
+    """`services`: the services that are wanted now. `failures`: a sentence for each that could not be applied.
+    `forbearing`: those that do not answer yet what they do not know, see `take_over`."""
 
     def __init__(self, services: Services, plane: Plane, statuses: BackendStatuses, events: Events) -> None:
         self.services = services
         self.failures: dict[str, str] = {}
+        self.forbearing: frozenset[str] = frozenset()
         self._plane, self._statuses, self._events = plane, statuses, events
         self._applied: dict[Key, BackendStatus] = {}
         self._plans: dict[str, PlannedService] = {}
@@ -64,11 +67,12 @@ class ServiceApplier:
         return self._applied.get(key)
 
     def planned(self, name: str) -> PlannedService:
-        """The plan of a wanted service now. It is made again only when the spec or a status has changed."""
+        """The plan of a wanted service now. It is made again only when what it is made of has changed."""
         spec, statuses = self.services[name], self._statuses.of_service(name)
-        kept = self._plans.get(name)
-        if kept is None or kept.spec is not spec or kept.statuses != statuses:
-            kept = self._plans[name] = PlannedService(spec, statuses, plan(name, spec, statuses))
+        kept, forbears = self._plans.get(name), name in self.forbearing
+        if kept is None or kept.spec is not spec or kept.statuses != statuses or kept.forbears != forbears:
+            made = plan(name, spec, statuses, forbears=forbears)
+            kept = self._plans[name] = PlannedService(spec, statuses, made, forbears)
         return kept
 
     def apply(self, name: str, planned: PlannedService | None = None) -> int:

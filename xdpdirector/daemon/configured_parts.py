@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from xdpdirector import __version__
 from xdpdirector.api.auth.access import Access
 from xdpdirector.control.events import Events
+from xdpdirector.control.take_over import TakeOver
 from xdpdirector.dataplane.kernel import RealPlane
 from xdpdirector.errors import DirectorError
 from xdpdirector.loader import attachment, layout
@@ -111,6 +112,14 @@ def connection_sync(
         layout=layout.VERSION,
     )
     return ConnectionSync(wanted.sync, hello, tables, tasks, vips)
+
+
+def take_over(paths: InstancePaths, wanted: Configuration) -> TakeOver:
+    """Of a director whose maps are loaded, and perhaps not attached yet."""
+    return TakeOver(
+        follows_vips=wanted.sync is not None and wanted.vips != "manage",
+        replaces=bool(layout.set_aside(paths)),
+    )
 
 
 def ipvs_sync(

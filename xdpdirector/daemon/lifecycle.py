@@ -185,6 +185,7 @@ async def _serve(
             tasks=tasks,
             has_peers=(wanted.has_peers and wanted.vips == "external")
             or isinstance(wanted.vips, VipsOnDummy),
+            take_over=configured_parts.take_over(paths, wanted),
         )
         certificates = Certificates(access.spec, sockets)
         carriers = AttachKeeper(paths, wanted.interfaces, wanted.mode, events, tasks, vips.look_soon)

@@ -2,8 +2,12 @@
 """keepalived.conf for a pair: the VIPs stand on the director that is ready and has the higher priority (RFC 5798).
 
 A director that is not ready, because its peers' connections have not come yet or its data plane is not as wanted,
-gives way after ten seconds: keepalived asks it once a second. A daemon that restarts takes less, and packets do not
-need it; but connections that begin meanwhile are not sent to the peers, so that moving the VIPs would lose them.
+gives way after half a minute: keepalived asks it once a second. A daemon that restarts takes less, also with a
+million connections or on a busy machine, and packets do not need it; but connections that begin meanwhile are not
+sent to the peers, so that moving the VIPs would lose them.
+
+keepalived runs at real-time priority: where advertisements wait for a busy processor, the other director takes the
+VIPs for a moment, and connections that it does not have yet are lost.
 """
 
 from __future__ import annotations
@@ -57,6 +61,7 @@ global_defs {
     vrrp_version 3
     vrrp_garp_master_repeat 3
     vrrp_garp_master_refresh 30
+    vrrp_rt_priority 50
 }
 """
 
@@ -68,7 +73,7 @@ vrrp_script {NAME}_ready {{
     interval 1
     timeout 3
     rise 2
-    fall 10
+    fall 30
 }}
 """
 

@@ -3,6 +3,8 @@
 over the checks' own network."""
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from ipaddress import ip_address
@@ -33,7 +35,7 @@ from xdpdirector.model import Address
 pytestmark = [pytest.mark.root, pytest.mark.smoke]
 
 VICTIM = "backend2"
-ECHO = 7007
+ECHO, DIAMETER = 7007, 3868
 WINDOW = CHECK.window + 0.25 + MARGIN  # the look at the backend's own address takes a moment, too
 TIMING = {"interval": "300ms", "timeout": "200ms", "rise": 2, "fall": 2}
 VIPS = pytest.mark.parametrize("vip", [VIP4, VIP6], ids=["ipv4", "ipv6"])
@@ -45,6 +47,8 @@ def lab(lab_factory: Callable[..., Lab]) -> Lab:
     for host in lab.backends:
         lab.nginx(host.name)
         lab.echo(host.name, ECHO)
+        responder = [sys.executable, "-m", "tests.support.sctp_responder", str(DIAMETER)]
+        host.popen(*responder, role="sctp", stdin=subprocess.PIPE)
     return lab
 
 
@@ -61,6 +65,7 @@ def configuration(lab: Lab) -> dict[str, Any]:
         "plain": also("81/tcp", type="tcp", port=80, via="address"),
         "ping": also("82/tcp", type="icmp"),
         "echo": also(f"{ECHO}/udp", type="udp", send="hello", expect="hello"),
+        "diameter": also(f"{DIAMETER}/sctp", type="sctp"),
     }
     return document
 
@@ -80,7 +85,7 @@ def victim(lab: Lab, director: LabDirector) -> Iterator[Host]:
     for vip in (VIP4, VIP6):
         host.run("ip", "address", "replace", f"{vip}/{vip.max_prefixlen}", "dev", "lo")
     lab.nginx(VICTIM).start()
-    for service in ("web", "ping", "echo"):
+    for service in ("web", "ping", "echo", "diameter"):
         becomes(director, VICTIM, "up", service=service)
 
 
@@ -126,6 +131,8 @@ def test_a_server_that_lost_its_vip(
     assert view(director, VICTIM, service="plain")["operational"] == "up"
     becomes(director, VICTIM, "partial", WINDOW, service="echo")
     becomes(director, VICTIM, "partial", WINDOW, service="ping")
+    becomes(director, VICTIM, "partial", WINDOW, service="diameter")
+    assert f"while port {DIAMETER} of" in view(director, VICTIM, service="diameter")["reason"]
     assert view(director, "backend1")["operational"] == "up"
     assert {answering(lab.client, vip) for _ in range(6)} == {"backend1"}
     # `wlc` evens out what the tests before have left in the table.

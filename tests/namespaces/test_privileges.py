@@ -6,6 +6,8 @@ import grp
 import os
 import shlex
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -148,6 +150,26 @@ def test_checks_see_a_vip_that_a_server_has_lost(lab: Lab, director: LabDirector
     warns_of_nothing(director)
 
 
+def test_checks_of_sctp_have_raw_sockets(lab: Lab, director: LabDirector) -> None:
+    """From the helper, which carries the right to them; no kernel's SCTP is needed."""
+    responder = [sys.executable, "-m", "tests.support.sctp_responder", "3868"]
+    process = lab.host("backend1").popen(*responder, role="sctp", stdin=subprocess.PIPE)
+    service = {
+        "listeners": [f"{VIP4}:3868/sctp", f"[{VIP6}]:3868/sctp"],
+        "check": {"type": "sctp", "interval": "500ms", "timeout": "400ms", "rise": 1, "fall": 1},
+        "backends": {name: {"address": view(director, name)["address"]} for name in ("backend1", "backend2")},
+    }
+    director.client.post("/v1/services", {"name": "diameter", **service})
+    try:
+        becomes(director, "backend1", "up", service="diameter")
+        becomes(director, "backend2", "down", service="diameter")
+        assert view(director, "backend1", service="diameter")["vips"][0]["operational"] == "up"
+    finally:
+        director.client.delete(service_path("diameter"))
+        process.terminate()
+        process.wait(timeout=10)
+
+
 def test_programs_that_check_have_no_capability_and_the_socket_a_group(
     lab: Lab, director: LabDirector
 ) -> None:
@@ -189,7 +211,7 @@ def test_who_gives_sockets_ends_with_the_daemon(director: LabDirector) -> None:
     director.start()
     becomes(director, "backend1", "up")
 
-    assert f"CapPrm:\t{NET_ADMIN:016x}" in status
+    assert f"CapPrm:\t{NET_ADMIN | NET_RAW:016x}" in status
     assert f"Uid:\t{Account.of(USER).uid}\t" in status
 
 

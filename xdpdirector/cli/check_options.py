@@ -31,6 +31,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "dns": ("name", "query", "rcode", "answer", "transport"),
     "udp": ("send", "send_hex", "expect"),
     "icmp": (),
+    "sctp": (),
     "agent": ("send",),
     "exec": ("command",),
 }

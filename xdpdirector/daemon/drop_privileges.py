@@ -76,7 +76,8 @@ def called(giver: Path) -> socket.socket:
 
 
 def _start_giver(account: Account) -> socket.socket:
-    """Our end of the channel. It needs CAP_NET_ADMIN: sockets carry the rights of who made them."""
+    """Our end of the channel. It has the daemon's capabilities: sockets carry the rights of who made
+    them, and `sctp` checks need raw ones."""
     unshare = shutil.which("unshare")
     if unshare is None:
         raise NotAllowedError("the command unshare is missing: `apt install util-linux`")
@@ -87,7 +88,7 @@ def _start_giver(account: Account) -> socket.socket:
         subprocess.Popen(
             [
                 *(unshare, "--net", "--"),
-                *privileges.as_user(account, ["CAP_NET_ADMIN"]),
+                *privileges.as_user(account, privileges.DAEMON),
                 *(sys.executable, "-m", "xdpdirector.health.socket_helper", str(theirs.fileno())),
                 *(f"{name}={value}" for name, value in SETTINGS.items()),
             ],

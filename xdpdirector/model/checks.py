@@ -258,6 +258,12 @@ class IcmpCheck(CheckBase):
         return False
 
 
+class SctpCheck(CheckBase):
+    """Healthy when an INIT is answered with an INIT ACK in time (RFC 9260). No association begins."""
+
+    type: Literal["sctp"]
+
+
 class AgentCheck(CheckBase):
     """Healthy when the server says so, in a line as for HAProxy's agent-check: `up`, `down`, `drain`, `75%`."""
 
@@ -306,6 +312,7 @@ CheckSpec = Annotated[
     | DnsCheck
     | UdpCheck
     | IcmpCheck
+    | SctpCheck
     | AgentCheck
     | ExecCheck,
     Field(discriminator="type"),

@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The Internet checksum (RFC 1071), alone and over a pseudo-header. Pure."""
+"""The Internet checksum (RFC 1071), alone and over a pseudo-header, and SCTP's. Pure."""
 
 from __future__ import annotations
 
 import struct
 from ipaddress import IPv4Address, IPv6Address
+
+_CASTAGNOLI = 0x82F63B78  # the polynomial, reflected
 
 
 def internet(data: bytes) -> int:
@@ -26,3 +28,13 @@ def transport(
     else:
         pseudo = struct.pack("!II", len(message), protocol)
     return internet(source.packed + destination.packed + pseudo + message)
+
+
+def crc32c(data: bytes) -> int:
+    """The CRC of SCTP (RFC 9260, appendix A), bit by bit: for short messages."""
+    crc = 0xFFFFFFFF
+    for octet in data:
+        crc ^= octet
+        for _ in range(8):
+            crc = crc >> 1 ^ (crc & 1) * _CASTAGNOLI
+    return crc ^ 0xFFFFFFFF

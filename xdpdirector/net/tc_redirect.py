@@ -22,7 +22,7 @@ from xdpdirector.net.netlink import Message, Requests
 ETH_P_ALL, ETH_P_IP, ETH_P_IPV6 = 0x0003, 0x0800, 0x86DD
 CLSACT_HANDLE, CLSACT_PARENT = 0xFFFF0000, 0xFFFFFFF1
 INGRESS = 0xFFFFFFF2
-ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
+ICMP, TCP, UDP, ICMPV6, SCTP = 1, 6, 17, 58, 132
 
 Match = tuple[int, bytes, bytes]
 """Offset from the IP header, bytes expected there, mask."""
@@ -105,8 +105,8 @@ def is_unused(requests: Requests, ifindex: int) -> bool:
 
 def replies(vip: Address, own: Address, ports: tuple[int, int]) -> tuple[int, list[list[Match]]]:
     """EtherType and matches for a host's replies from the VIP to the local ports of `own`, given as port
-    prefixes (value, mask; the ports' high bytes): TCP, UDP, echo replies, and ICMP errors that quote such a
-    packet.
+    prefixes (value, mask; the ports' high bytes): TCP, UDP, SCTP, echo replies, and ICMP errors that quote such
+    a packet.
 
     Offsets assume headers without options (RFC 791, 8200, 792, 4443), as replies have them.
     """
@@ -126,6 +126,7 @@ def replies(vip: Address, own: Address, ports: tuple[int, int]) -> tuple[int, li
     return ETH_P_IP if four else ETH_P_IPV6, [
         of(TCP, port(above + 2)),
         of(UDP, port(above + 2)),
+        of(SCTP, port(above + 2)),
         of(icmp, _equal(above, bytes([echo_reply])), port(above + 4)),
         of(icmp, _equal(above, bytes([unreachable])), port(quoted)),
     ]

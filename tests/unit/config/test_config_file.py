@@ -28,7 +28,9 @@ services:
       web2: {address: 192.0.2.22, weight: 2, admin: drain}
 """
 
-TYPES = "agent, dns, exec, ftp, http, https, icmp, imap, ldap, mysql, pop3, postgres, smtp, tcp, tls, udp"
+TYPES = (
+    "agent, dns, exec, ftp, http, https, icmp, imap, ldap, mysql, pop3, postgres, sctp, smtp, tcp, tls, udp"
+)
 WEB = """\
 interfaces: [eth0]
 services:

@@ -180,6 +180,7 @@ SPECS = [
     {"type": "dns", "name": "example.org", "transport": "tcp"},
     {"type": "udp"},
     {"type": "icmp"},
+    {"type": "sctp"},
     {"type": "agent"},
 ]
 

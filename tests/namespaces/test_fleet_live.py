@@ -5,8 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.support.etcd import needed
+from tests.support.lab_etcd import LabEtcd
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import StoreError
 from xdpdirector.lab import Lab
@@ -23,7 +22,6 @@ from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, needed]
-PORT, PEER_PORT = 2379, 2380
 BACKEND = "/v1/services/web/backends/backend1"
 
 
@@ -35,34 +33,9 @@ def lab(lab_factory: Callable[..., Lab]) -> Lab:
     return lab
 
 
-class LabEtcd:
-    """One member on the client's host."""
-
-    def __init__(self, lab: Lab) -> None:
-        self.host = lab.client
-        self.endpoint = f"{self.host.node.ipv4}:{PORT}"
-        self._child: subprocess.Popen[str] | None = None
-
-    def start(self) -> None:
-        client, peer = f"http://{self.endpoint}", f"http://127.0.0.1:{PEER_PORT}"
-        self._child = self.host.popen(
-            *("etcd", "--data-dir", str(self.host.directory("etcd")), "--log-level", "error"),
-            *("--listen-client-urls", client, "--advertise-client-urls", client),
-            *("--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer),
-            *("--initial-cluster", f"default={peer}"),
-            role="etcd",
-        )
-
-    def kill(self) -> None:
-        if self._child:
-            self._child.send_signal(signal.SIGKILL)
-            self._child.wait(timeout=30)
-            self._child = None
-
-
 @pytest.fixture(scope="module")
 def etcd(lab: Lab) -> Iterator[LabEtcd]:
-    made = LabEtcd(lab)
+    made = LabEtcd(lab.client)
     made.start()
     yield made
     made.kill()
@@ -74,7 +47,7 @@ def fleet(lab: Lab, etcd: LabEtcd) -> Iterator[list[LabDirector]]:
     try:
         for number in (1, 2):
             name = lab.topology.director_nodes[number - 1].name
-            store = {"type": "etcd", "endpoints": [etcd.endpoint], "name": name, "insecure": True}
+            store = {"type": "etcd", "endpoints": etcd.endpoints, "name": name, "insecure": True}
             services = web_configuration(lab.topology.backend_nodes)
             vips = "manage" if number == 1 else "external"
             directors.append(lab.director(services | {"vips": vips, "store": store}, number=number))

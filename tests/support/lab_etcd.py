@@ -61,13 +61,15 @@ class LabEtcd:
 
 
 class Cut:
-    """What a host sends to these addresses reaches nobody, and nothing is said to it, until the end. A context
+    """What a host sends to these others reaches nobody, and nothing is said to it, until the end. A context
     manager. The link stays; a neighbour entry names a MAC that no host has."""
 
     NOBODY = "02:00:00:00:00:fe"
 
     def __init__(self, host: Host, *others: Host) -> None:
-        self._host, self._others = host, [str(each.node.ipv4) for each in others]
+        nodes = [each.node for each in others]
+        self._host = host
+        self._others = [str(address) for each in nodes for address in (each.ipv4, each.ipv6)]
 
     def __enter__(self) -> Cut:
         for each in self._others:

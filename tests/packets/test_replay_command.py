@@ -6,12 +6,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from scapy.utils import RawPcapNgReader, wrpcap
 
 import tests.support.world as w
+from xdpdirector.paths import BPFFS
 
 CONFIGURATION = """\
 interfaces: [eth0]
@@ -27,9 +29,9 @@ services:
 FRAMES = [w.tcp(sport=sport) for sport in (1, 2, 3, 4)] + [w.tcp("A", sport=1), w.udp()]
 
 
-def replay(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def replay(*arguments: str | Path, before: Sequence[str] = ()) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "xdpdirector", "replay", *map(str, arguments)],
+        [*before, sys.executable, "-m", "xdpdirector", "replay", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=300,
@@ -128,3 +130,51 @@ def test_what_cannot_be_done_is_refused_at_once(place: Path, arguments: list[str
     assert done.returncode == 2
     assert said in " ".join(done.stderr.split())
     assert done.stdout == ""
+
+
+ENOUGH = {"bpf", "net_admin", "perfmon"}
+
+
+def only(capabilities: set[str]) -> list[str]:
+    """The front of a command line: with these and no others, and no way to others."""
+    names = ",".join(["-all", *(f"+{name}" for name in sorted(capabilities))])
+    return ["setpriv", f"--inh-caps={names}", f"--bounding-set={names}", "--no-new-privs", "--"]
+
+
+def left() -> set[Path]:
+    """Pins and files of instances."""
+    return {path for place in (BPFFS, Path("/run")) for path in place.glob("xdpdirector/**/*replay*")}
+
+
+def test_three_capabilities_are_enough_where_a_bpffs_is_mounted(place: Path) -> None:
+    """As in a container: docs/replay.md. Two programs are there at once, for --diff."""
+    common = (place / "capture.pcap", "--config", place / "director.yaml", "-o", "json")
+    usual = replay(*common)
+    before = left()
+
+    done = replay(*common, before=only(ENOUGH))
+    compared = replay(*common, "--diff", place / "drained.yaml", before=only(ENOUGH))
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout) == json.loads(usual.stdout)
+    assert compared.returncode == 1, compared.stderr  # there are differences
+    assert left() == before
+
+
+@pytest.mark.parametrize("lacking", sorted(ENOUGH))
+def test_without_one_of_the_three_it_says_what_it_needs(place: Path, lacking: str) -> None:
+    done = replay(
+        place / "capture.pcap", "--config", place / "director.yaml", before=only(ENOUGH - {lacking})
+    )
+
+    assert done.returncode == 6
+    assert "give CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON" in done.stderr
+
+
+def test_without_a_bpffs_it_asks_for_one(place: Path) -> None:
+    hidden = ["unshare", "--mount", "sh", "-c", 'umount /sys/fs/bpf && exec "$@"', "sh", *only(ENOUGH)]
+
+    done = replay(place / "capture.pcap", "--config", place / "director.yaml", before=hidden)
+
+    assert done.returncode == 6
+    assert "mount a bpffs on /sys/fs/bpf, as a volume of the container" in done.stderr

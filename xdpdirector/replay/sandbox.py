@@ -3,12 +3,18 @@
 
 A child loads it as the loader does, but in a mount namespace of its own, with a bpffs and a /run of its own: pins
 are there only. Who opens them by way of the child needs neither once they are open. Knows nothing of captures.
+
+A process that may load and not mount, as in a container with few capabilities, needs a bpffs that somebody else has
+mounted. The copy is an instance of its own there, with a name of its own, which the child removes at its end.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import secrets
+import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -17,12 +23,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
-from xdpdirector.errors import DirectorError, LoaderError
+from xdpdirector.errors import DirectorError, LoaderError, NotAllowedError
 from xdpdirector.loader import bpffs, compile_cache, compiler, source
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import BPFFS, InstancePaths
-from xdpdirector.system import procfs
+from xdpdirector.system import privileges, procfs
 
 PROGRAM = "replay.c"
 PATHS = InstancePaths("replay")
@@ -48,7 +54,8 @@ def loading(
 
 
 def _start(sizes: Sizes, program: str, *, keeps: bool, explains: bool) -> subprocess.Popen[str]:
-    command = ["unshare", "--mount", "--propagation", "private", sys.executable, "-m", __spec__.name]
+    apart = ["unshare", "--mount", "--propagation", "private"] if privileges.may_mount() else []
+    command = [*apart, sys.executable, "-m", __spec__.name]
     search = os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
     try:
         return subprocess.Popen(
@@ -91,18 +98,42 @@ def _below(root: Path, path: Path) -> Path:
 def main() -> int:
     """The child: loads, says so, and stays until nobody needs it any more."""
     try:
-        for kind, place in _OWN:
-            _mount(kind, place)
-        sizes, program = Sizes.model_validate_json(sys.argv[1]), source.program().with_name(sys.argv[2])
-        loaded = compiler.prepare(PATHS, sizes, program)
-        if sys.argv[3:] == ["explain"]:
-            compiler.prepare_explaining(PATHS, sizes, program)
+        with _place() as paths:
+            sizes, program = Sizes.model_validate_json(sys.argv[1]), source.program().with_name(sys.argv[2])
+            loaded = compiler.prepare(paths, sizes, program)
+            if sys.argv[3:] == ["explain"]:
+                compiler.prepare_explaining(paths, sizes, program)
+            print(json.dumps(loaded.document()), flush=True)
+            sys.stdin.read()
     except DirectorError as error:
         print(json.dumps({"error": {"slug": error.slug, "detail": error.detail}}), flush=True)
         return 1
-    print(json.dumps(loaded.document()), flush=True)
-    sys.stdin.read()
     return 0
+
+
+@contextmanager
+def _place() -> Iterator[InstancePaths]:
+    """Where pins and files may be. SIGTERM and Ctrl-C leave nothing there, either: what ends this process is the
+    end of its standard input."""
+    if privileges.may_mount():
+        for kind, place in _OWN:
+            _mount(kind, place)
+        yield PATHS
+        return
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, signal.SIG_IGN)
+    if not bpffs.is_mounted():
+        raise NotAllowedError(
+            f"mount a bpffs on {BPFFS}, as a volume of the container, or give CAP_SYS_ADMIN: none is there, and "
+            "this process may not mount one"
+        )
+    paths = InstancePaths(f"{PATHS.name}-{secrets.token_hex(4)}")  # others may use this bpffs
+    try:
+        yield paths
+    finally:
+        bpffs.remove_tree(paths.pins)
+        for directory in (paths.run, paths.layouts):
+            shutil.rmtree(directory, ignore_errors=True)
 
 
 def _mount(kind: str, place: str) -> None:

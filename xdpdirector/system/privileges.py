@@ -98,6 +98,10 @@ def may_load(*, adopting: bool = False) -> bool:
     return present >= _ADOPTING or (present >= _LOADING and not adopting)
 
 
+def may_mount() -> bool:
+    return "CAP_SYS_ADMIN" in held()
+
+
 def require_daemon() -> None:
     """NotAllowedError unless this process may do what the daemon does all day."""
     missing = [name for name in DAEMON if name not in held()]

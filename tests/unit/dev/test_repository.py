@@ -54,7 +54,12 @@ class Apt:
     def __init__(self, home: Path, archive: Path) -> None:
         for name in ("etc", "state/lists/partial", "cache/archives/partial"):
             (home / name).mkdir(parents=True)
-        (home / "status").touch()
+        self.root = home / "root"
+        """What apt-get installs into, by dpkg."""
+        for name in ("info", "updates"):
+            (self.root / "var/lib/dpkg" / name).mkdir(parents=True)
+        status = self.root / "var/lib/dpkg/status"
+        status.touch()
         (home / "etc" / "one.sources").write_text(
             repository.source(f"file:{archive}", str(archive / repository.KEYRING))
         )
@@ -62,7 +67,9 @@ class Apt:
             f"-oDir::Etc::SourceList={os.devnull}",
             f"-oDir::Etc::SourceParts={home}/etc",
             f"-oDir::State={home}/state",
-            f"-oDir::State::status={home}/status",
+            f"-oDir::State::status={status}",
+            f"-oDPkg::Options::=--root={self.root}",
+            f"-oDir::Log={home}",
             f"-oDir::Cache={home}/cache",
             "-oAPT::Sandbox::User=root",
         ]
@@ -76,6 +83,15 @@ class Apt:
     def update(self) -> None:
         done = self.run("apt-get", "update", "--error-on=any")
         assert done.returncode == 0, done.stderr
+
+    def change(self, *words: str) -> None:
+        done = self.run("apt-get", "--yes", *words)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def installed(self) -> str:
+        admin = str(self.root / "var/lib/dpkg")
+        query = ["dpkg-query", f"--admindir={admin}", "--show", "--showformat=${Version}", "xdpdirector"]
+        return subprocess.run(query, capture_output=True, text=True, check=True).stdout
 
     def candidate(self) -> str:
         said = self.run("apt-cache", "policy", "xdpdirector").stdout
@@ -102,6 +118,22 @@ def test_a_newer_package_is_found(key: str, make: Callable[[str], Path], archive
 
     assert (before, apt.candidate()) == ("0.2.0", "0.3.0")
     assert apt.run("apt-get", "download", "--print-uris", "xdpdirector=0.2.0").returncode == 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: dpkg changes into the root that it installs into")
+def test_an_upgrade_takes_the_newer_package(
+    key: str, make: Callable[[str], Path], archive: Path, apt: Apt
+) -> None:
+    repository.publish([make("0.2.0")], archive, key)
+    apt.update()
+    apt.change("install", "xdpdirector")
+    before = apt.installed()
+
+    repository.publish([make("0.3.0")], archive, key)
+    apt.update()
+    apt.change("upgrade")
+
+    assert (before, apt.installed()) == ("0.2.0", "0.3.0")
 
 
 def test_an_index_of_before_is_still_there_by_its_hash(

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`xdpdirector lvs move` from a director with the kernel's own IPVS, with downloads that run: to ours, back, and to
-ours again. None breaks.
+"""`xdpdirector lvs move` from a director with the kernel's own IPVS, with 300 downloads that run and 50 new
+connections a second: to ours, back, and to ours again. No download breaks; what the new ones saw is printed.
 """
 
 from __future__ import annotations
@@ -8,8 +8,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import Any
 
 import pytest
 
@@ -24,10 +27,12 @@ from xdpdirector.lab.waiting import wait_until
 from xdpdirector.lvs.move import active
 
 LISTENER = f"{VIP4}:80/tcp"
-BEFORE, LATER = 30, 10
+BEFORE, LATER, RATE = 300, 20, 50
+SYNCED = 15.0
+"""Seconds after which LVS has told of a connection with traffic: sync_refresh_period, and two for the datagram."""
 STARTS = 3 * PATIENCE
 """Compiling, where the machine that emulates is busy, too."""
-SERVED_FOR = 64  # megabytes of a download: at 80 kB/s it outlasts the test
+SERVED_FOR = 16  # megabytes of a download: at 0.8 kB/s it outlasts the test
 
 
 @pytest.fixture(scope="module")
@@ -53,29 +58,43 @@ def lvs(lab: Lab) -> Host:
     return host
 
 
-class Downloads:
-    """Some of them, as processes of the client; what they say goes to a file."""
+class Load:
+    """Clients in a process on the lab's client; what they say goes to a file."""
 
-    def __init__(self, lab: Lab, name: str, count: int) -> None:
-        self._log = lab.record.directory / f"downloads-{name}"
-        self._count = count
-        words = [sys.executable, "-m", "xdpdirector.lab.pair.downloads", f"{VIP4}:80", "--count", str(count)]
+    def __init__(self, lab: Lab, name: str, downloads: int, rate: int = 0) -> None:
+        self._log = lab.record.directory / f"clients-{name}"
+        self._count, self._sums, self._since = downloads, Counter[str](), time.monotonic()
+        words = [sys.executable, "-m", "tests.support.lvs_clients", str(VIP4), "80"]
+        words += ["--downloads", str(downloads), "--rate", str(rate)]
         with self._log.open("w") as file:
-            line = ["ip", "netns", "exec", lab.client.node.namespace, *words]
+            line = ["nice", "-n", "10", "ip", "netns", "exec", lab.client.node.namespace, *words]
             self._process = subprocess.Popen(line, stdout=file)
-        wait_until(self._all_run, f"{count} downloads run", PATIENCE)
+        wait_until(self._all_run, f"{downloads} downloads run", PATIENCE, interval=2)
 
-    def _said(self) -> list[dict[str, object]]:
+    def _said(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self._log.read_text().splitlines() if line.endswith("}")]
 
     def _all_run(self) -> bool:
         return sum(each["what"] == "opened" for each in self._said()) >= self._count
 
     def assert_whole(self) -> None:
+        """No download of these was lost."""
         assert self._process.poll() is None
         said = self._said()
         assert [each for each in said if each["what"] == "broken"] == []
-        assert sum(each["what"] == "opened" for each in said) == self._count  # none began anew
+        assert sum(each["what"] == "opened" for each in said) == self._count
+
+    def new_ones(self, phase: str) -> Counter[str]:
+        """What became of the new connections since the last phase; printed, too."""
+        last = [each for each in self._said() if each["what"] == "new"][-1]
+        sums, seconds = Counter(last["sums"]), last["at"] - self._since
+        since, self._sums, self._since = sums - self._sums, sums, last["at"]
+        words = ", ".join(f"{count} {outcome}" for outcome, count in since.most_common())
+        print(
+            f"{phase}: {self._count} downloads run; in {seconds:.0f} s "
+            f"{since['ok'] / seconds:.0f} new ones a second: {words}"
+        )
+        return since
 
     def end(self) -> None:
         self._process.terminate()
@@ -88,7 +107,7 @@ class Mover:
     def __init__(self, lab: Lab, lvs: Host, director: LabDirector) -> None:
         here, there = director.host.node.namespace, lvs.node.namespace
         self._line = [sys.executable, "-m", "xdpdirector", "--instance", director.paths.name, "lvs", "move"]
-        self._line += ["--from", f"ip netns exec {there}", "--vip", str(VIP4)]
+        self._line += ["--from", f"ip netns exec {there}", "--vip", str(VIP4), "--within", str(PATIENCE)]
         self._take = [f"ip -n {here} address add {{vip}}/32 dev eth0",
                       f"ip netns exec {here} arping -U -c 3 -I eth0 {{vip}}"]  # fmt: skip
         self._steps = {
@@ -148,37 +167,42 @@ def here(director: LabDirector) -> int:
 
 
 def test_downloads_outlive_the_move_and_the_way_back(lab: Lab, lvs: Host, director: LabDirector) -> None:
-    move, downloads = Mover(lab, lvs, director), [Downloads(lab, "before", BEFORE)]
+    move, began = Mover(lab, lvs, director), time.monotonic()
+    loads = [Load(lab, "before", BEFORE, RATE)]
+
+    def carried(counted: Callable[[], int], whose: str) -> None:
+        """Each download has had a packet there, and none is lost."""
+        now = counted()
+        wait_until(lambda: counted() > now + 5 * BEFORE, f"{whose} has the packets", PATIENCE, interval=2)
+        for each in loads:
+            each.assert_whole()
+        assert loads[0].new_ones(f"{whose}, at {time.monotonic() - began:.0f} s")["ok"] > 0
+
+    def to_ours() -> None:
+        time.sleep(SYNCED)
+        status, said = move("--go", "--wait", str(PATIENCE))
+        assert (status, f"{VIP4} is here" in said) == (0, True), said
+        carried(lambda: here(director), "our director")
+
     try:
-        wait_until(lambda: there(lvs) >= BEFORE, "LVS has the downloads", PATIENCE)
+        wait_until(lambda: there(lvs) >= BEFORE, "LVS has the downloads", PATIENCE, interval=2)
+        carried(lambda: packets(lvs), "LVS")
 
         status, said = move("--go", "--wait", str(PATIENCE), take=["false"])
         assert (status, "'false' ended with status 1" in said) == (1, True), said
-        before = packets(lvs)
-        wait_until(lambda: packets(lvs) > before + BEFORE, "LVS has the packets again", PATIENCE)
-        downloads[0].assert_whole()
+        carried(lambda: packets(lvs), "LVS after a step that failed")
 
-        status, said = move("--go", "--wait", str(PATIENCE))
-        assert (status, f"{VIP4} is here" in said) == (0, True), said
-        now = here(director)
-        wait_until(lambda: here(director) > now + BEFORE, "our director has the packets", PATIENCE)
-        downloads[0].assert_whole()
+        to_ours()
 
-        downloads.append(Downloads(lab, "later", LATER))
-        wait_until(lambda: there(lvs) >= BEFORE + LATER, "LVS has heard of the later ones", PATIENCE)
+        loads.append(Load(lab, "later", LATER))
+        wait_until(
+            lambda: there(lvs) >= BEFORE + LATER, "LVS has heard of the later ones", PATIENCE, interval=2
+        )
         status, said = move("--back")
         assert (status, f"{VIP4} is LVS's again" in said) == (0, True), said
-        before = packets(lvs)
-        wait_until(lambda: packets(lvs) > before + BEFORE, "LVS has the packets after the way back", PATIENCE)
-        for each in downloads:
-            each.assert_whole()
+        carried(lambda: packets(lvs), "LVS after the way back")
 
-        status, said = move("--go", "--wait", str(PATIENCE))
-        assert (status, f"{VIP4} is here" in said) == (0, True), said
-        now = here(director)
-        wait_until(lambda: here(director) > now + BEFORE, "our director has the packets again", PATIENCE)
-        for each in downloads:
-            each.assert_whole()
+        to_ours()
     finally:
-        for each in downloads:
+        for each in loads:
             each.end()

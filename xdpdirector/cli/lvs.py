@@ -11,7 +11,7 @@ import typer
 
 from xdpdirector.cli.context import Format, Output, example, target
 from xdpdirector.cli.render import answer, table, write
-from xdpdirector.errors import DirectorError, TimedOutError
+from xdpdirector.errors import DirectorError, TimedOutError, UnreachableError
 
 if TYPE_CHECKING:
     from xdpdirector.cli.render import Parts
@@ -83,7 +83,12 @@ def move(
     if (go or take_back) and not all(steps):
         raise typer.BadParameter("--go and --back need --release, --take, --untake and --return")
     made = moving.Move(target(context).client(), _run, origin)
-    plan = made.plan()
+    try:
+        plan = made.plan_within(0 if take_back else wait)
+    except UnreachableError:
+        if not (take_back and vip):
+            raise
+        plan = moving.Plan([moving.VipPlan(each) for each in vip], [], "")  # the way back needs no daemon
     chosen = vip or [each.vip for each in plan.vips]
     if unknown := set(chosen) - {each.vip for each in plan.vips}:
         raise typer.BadParameter(f"LVS has no VIP {', '.join(sorted(unknown))}")

@@ -31,6 +31,7 @@ http {{
   server_tokens off;
   sendfile on;
   keepalive_timeout 1h;
+  send_timeout 1h;
   keepalive_requests 1000000;
   client_max_body_size 0;
   default_type text/plain;

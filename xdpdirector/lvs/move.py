@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from xdpdirector.client import Client
-from xdpdirector.errors import DirectorError
+from xdpdirector.errors import DirectorError, UnreachableError
 from xdpdirector.lvs import saved
 from xdpdirector.lvs.documents import Document
 from xdpdirector.lvs.names import SystemNames
@@ -108,6 +108,17 @@ class Move:
         left = [f"{each.origin.text}: {each.why}" for each in imported.left]
         return Plan(list(vips.values()), left, self._sync())
 
+    def plan_within(self, seconds: float) -> Plan:
+        """The same, and the daemon may take so many seconds until it answers. UnreachableError."""
+        end = self._clock() + seconds
+        while True:
+            try:
+                return self.plan()
+            except UnreachableError:
+                if self._clock() >= end:
+                    raise
+                self._sleep(LOOK_APART)
+
     def _compare(self, plan: VipPlan, text: str, wanted: Document, here: Document | None) -> None:
         if here is None:
             plan.missing.append(f"no service here listens on {text}")
@@ -142,7 +153,7 @@ class Move:
         """Until all of these may move, or so many seconds have passed; `tell` hears of each look."""
         end = self._clock() + seconds
         while True:
-            plan = self.plan()
+            plan = self.plan_within(end - self._clock())
             tell(plan)
             chosen = [each for each in plan.vips if each.vip in vips]
             if not any(each.why_not(plan.sync, share) for each in chosen) or self._clock() >= end:
@@ -157,10 +168,15 @@ class Move:
             self._all(steps.take, vip.vip)
         except DirectorError as error:
             return self._return(vip, steps, error.detail)
-        end = self._clock() + within
-        while vip.there and self._packets(vip) <= before:
+        end, why = self._clock() + within, f"no packet has come here within {within:g} s"
+        while vip.there:
+            try:
+                if self._packets(vip) > before:
+                    break
+            except UnreachableError as error:
+                why = error.detail
             if self._clock() >= end:
-                return self._return(vip, steps, f"no packet has come here within {within:g} s")
+                return self._return(vip, steps, why)
             self._sleep(LOOK_APART)
         return ""
 

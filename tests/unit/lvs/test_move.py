@@ -16,7 +16,8 @@ from tests.support.api_server import ApiServer
 from tests.support.fake_director import FakeDirector
 from xdpdirector.cli import lvs
 from xdpdirector.cli.app import app
-from xdpdirector.errors import DirectorError
+from xdpdirector.client import Client
+from xdpdirector.errors import DirectorError, UnreachableError
 from xdpdirector.lvs.move import Move, Steps, active
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.lvs import LvsSpec
@@ -223,6 +224,57 @@ def test_a_way_back_that_fails_is_said_and_gone_to_its_end(move: Move, origin: L
     assert origin.commands[-1] == f"return {VIP}"
 
 
+class Away:
+    """In place of the client: the daemon does not answer `times`."""
+
+    def __init__(self, client: Client, times: int) -> None:
+        self._client, self.times = client, times
+
+    def _ask(self) -> None:
+        self.times -= 1
+        if self.times >= 0:
+            raise UnreachableError("the daemon does not answer")
+
+    def pages(self, path: str) -> Any:
+        self._ask()
+        return self._client.pages(path)
+
+    def get(self, path: str) -> Any:
+        self._ask()
+        return self._client.get(path)
+
+
+def test_a_daemon_that_is_busy_is_waited_for(move: Move) -> None:
+    move._client = away = Away(move._client, 3)  # type: ignore[assignment]
+
+    plan = move.wait([VIP], 0.95, 60, lambda _: None)
+
+    assert away.times < 0
+    assert [each.vip for each in plan.vips] == [VIP, OTHER]
+
+
+def test_a_daemon_that_stays_away_ends_the_wait(move: Move) -> None:
+    move._client = Away(move._client, 1000)  # type: ignore[assignment]
+
+    with pytest.raises(UnreachableError):
+        move.wait([VIP], 0.95, 60, lambda _: None)
+
+
+def test_a_vip_goes_back_when_the_daemon_is_away_after_the_step(move: Move, origin: Lvs) -> None:
+    plan, client = move.plan().vips[0], move._client
+    taken = origin.__call__
+
+    def take(command: str) -> str:
+        if command.startswith("take"):
+            move._client = Away(client, 1000)  # type: ignore[assignment]
+        return taken(command)
+
+    move._run = take
+
+    assert "the daemon does not answer" in move.move(plan, STEPS, 15)
+    assert origin.commands[-2:] == [f"untake {VIP}", f"return {VIP}"]
+
+
 def test_a_vip_without_traffic_needs_none(move: Move, director: Moving) -> None:
     director.arrives = False
     [vip, _] = move.plan().vips
@@ -264,6 +316,18 @@ def test_the_command_moves_and_goes_back(
     done = command(server, monkeypatch, origin, "--back", "--vip", VIP, *SAID)
     assert (done.exit_code, done.output) == (0, f"{VIP} is LVS's again\n")
     assert origin.commands[-2:] == [f"untake {VIP}", f"return {VIP}"]
+
+
+def test_the_way_back_needs_no_daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, origin: Lvs) -> None:
+    """Of a VIP that is named: that the daemon is gone may be why it goes back."""
+    monkeypatch.setattr(lvs, "_run", origin)
+    words = ["--socket", str(tmp_path / "none.sock"), "lvs", "move", "--from", "ssh lvs1", "--back", *SAID]
+
+    done = CliRunner().invoke(app, [*words, "--vip", VIP])
+    assert (done.exit_code, done.output) == (0, f"{VIP} is LVS's again\n")
+    assert origin.commands == [f"untake {VIP}", f"return {VIP}"]
+
+    assert isinstance(CliRunner().invoke(app, words).exception, UnreachableError)
 
 
 def test_the_command_shows_a_plan_and_changes_nothing(

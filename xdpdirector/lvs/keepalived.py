@@ -54,6 +54,22 @@ WHY: Mapping[str, tuple[str, str]] = {
     "warmup": ("checks begin at once here", "Nothing needs to be done"),
 }
 STAYS = ("vrrp_instance", "vrrp_sync_group")
+GLOBAL: Mapping[str, tuple[str, str]] = {
+    "lvs_sync_daemon": (
+        "the sync protocol of IPVS is of the configuration here",
+        "lvs: {sync: {role: both, interface: NAME, syncid: ID}}",
+    ),
+    "lvs_flush": ("the daemon owns its services, and goes on with them", "Nothing needs to be done"),
+    "lvs_flush_on_stop": ("packets outlive the daemon here", "xdpdirector unload takes the director away"),
+    "nftables_ipvs": ("one service has all addresses of a group here", "Nothing needs to be done"),
+}
+"""What is of LVS in global_defs, but for lvs_timeouts."""
+TIMEOUTS, LONGEST = ("tcp", "tcpfin", "udp"), 86400
+"""Kinds of connections, and the most seconds that `timeouts` takes."""
+SSL = (
+    "a check has no certificate of its own here, nor a password",
+    "Let the server ask for none; authorities are ca of each check, with verify",
+)
 OTHER = ("VRRP and what goes with it stays in keepalived", "Leave it there, without its virtual servers")
 
 
@@ -92,9 +108,41 @@ class _Import:
             if each.keyword == "virtual_server":
                 self._virtual_server(each)
             elif each.keyword != "virtual_server_group":
-                if each.keyword in STAYS:
-                    self.imported.external_vips.append(each.origin)
-                self.imported.leave(each.origin, *OTHER)
+                self._leave(each)
+        for each in statements:
+            if each.keyword == "global_defs":
+                self._global(each.block or [])
+
+    def _leave(self, statement: Statement) -> None:
+        """What is of no virtual server."""
+        if statement.keyword in STAYS:
+            self.imported.external_vips.append(statement.origin)
+        self.imported.leave(statement.origin, *(SSL if statement.keyword == "SSL" else OTHER))
+
+    def _global(self, block: Sequence[Statement]) -> None:
+        for each in block:
+            if each.keyword == "lvs_timeouts":
+                self._timeouts(each)
+            elif each.keyword in GLOBAL:
+                self.imported.leave(each.origin, *GLOBAL[each.keyword])
+
+    def _timeouts(self, statement: Statement) -> None:
+        """Of all services; IPVS has one set of them for all."""
+        words = statement.arguments
+        try:
+            said = {name: int(value) for name, value in zip(words[::2], words[1::2], strict=True)}
+        except ValueError:
+            said = {}
+        if (
+            not said.keys() <= {*TIMEOUTS}
+            or not all(1 <= each <= LONGEST for each in said.values())
+            or not said
+        ):
+            self.imported.leave(statement.origin, *MALFORMED)
+            return
+        for name, service in self.imported.services.items():
+            service["timeouts"] = {kind: f"{seconds}s" for kind, seconds in said.items()}
+            self.imported.came_from((name, "timeouts"), statement.origin)
 
     def _virtual_server(self, statement: Statement) -> None:
         block = statement.block or []

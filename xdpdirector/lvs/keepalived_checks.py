@@ -153,7 +153,7 @@ class Checks:
             )
         check["status"] = GOOD
         host = said.get("virtualhost")
-        for each in urls[0].block or [] if urls else []:
+        for each in self._page(urls[0].block or [] if urls else []):
             value = each.arguments[0] if each.arguments else ""
             match each.keyword:
                 case "path":
@@ -183,6 +183,16 @@ class Checks:
             for each in block
             if each.keyword not in ("url", "virtualhost", "enable_sni", "fast_recovery")
         ]
+
+    def _page(self, block: Sequence[Statement]) -> list[Statement]:
+        """What `url` says, without a pattern that must not be found: taken as it is it would mean the contrary."""
+        inverse = ("regex", "regex_no_match") if "regex_no_match" in by_keyword(block) else ()
+        for each in block:
+            if each.keyword in inverse:
+                self._imported.leave(
+                    each.origin, "a page cannot be required to lack something here", "Use an exec check"
+                )
+        return [each for each in block if each.keyword not in inverse]
 
     def _smtp(
         self, check: dict[str, Any], block: Sequence[Statement], _: Mapping[str, Statement]

@@ -75,6 +75,7 @@ TAKEN = (
     "fallback6",
     "login",
     "database",
+    "schedflags",
     "servicename",
     "comment",
     "ops",
@@ -83,6 +84,8 @@ WHY: Mapping[str, tuple[str, str]] = {
     "autoreload": ("the daemon reads its file again when it is told to", "xdpdirector config apply FILE"),
     "callback": ("programs are not run", "Follow xdpdirector events -f -o json"),
     "checkintervals": ("a check has one interval", "Choose it"),
+    "connecttimeout": ("ldirectord has long called it negotiatetimeout", "Call it so"),
+    "load": ("ldirectord reads it, and does nothing with it", "Leave it out"),
     "cleanstop": ("packets outlive the daemon here", "xdpdirector unload takes the director away"),
     "emailalert": ("no mail is sent", "Have Prometheus send alerts: docs/monitoring.md"),
     "execute": ("this daemon starts no other", "Write a unit for it"),
@@ -228,6 +231,8 @@ class _Import:
                 self.imported.came_from((name, "scheduler"), origin)
             else:
                 self.imported.leave(origin, f"the scheduler {value} is not here", "wlc is used instead")
+        for flag in said["schedflags"][0].split(",") if "schedflags" in said else ():
+            self._flag(name, service, flag, said["schedflags"][1])
         if "persistent" in said and not said["persistent"][0].strip("0"):
             self.imported.leave(said["persistent"][1], *MALFORMED)
         elif "persistent" in said:
@@ -242,6 +247,16 @@ class _Import:
         if "ops" in said and said["ops"][0] == "yes":
             service["one_packet"] = True
             self.imported.came_from((name, "one_packet"), said["ops"][1])
+
+    def _flag(self, name: str, service: dict[str, Any], flag: str, origin: Origin) -> None:
+        scheduler = service.get("scheduler")
+        if scheduler in RINGS and flag == f"{scheduler}-port":
+            service["hash"] = "flow"
+            self.imported.came_from((name, "hash"), origin)
+        elif scheduler in RINGS and flag == f"{scheduler}-fallback":
+            self.imported.came_from((name, "scheduler"), origin)
+        else:
+            self.imported.leave(origin, "this flag of a scheduler does nothing here", "Leave it out")
 
     def _prefix(self, key: VirtualKey, said: Said) -> dict[str, int]:
         if "netmask" not in said:

@@ -137,6 +137,12 @@ CHECKS: list[tuple[str, str, dict[str, Any], list[str]]] = [
         {"path": "/"},
         ["digest"],
     ),
+    (
+        "inverse",
+        "HTTP_GET {\nurl {\npath /\nregex down\nregex_no_match\nregex_stack 1 2\n}\n}",
+        {"path": "/", "body": None},
+        ["regex", "regex_no_match", "regex_stack"],
+    ),
     ("two-pages", "HTTP_GET {\nurl {\npath /a\n}\nurl {\npath /b\n}\n}", {"path": "/a"}, ["url"]),
     (
         "smtp",
@@ -179,7 +185,7 @@ def test_checkers(text: str, fields: dict[str, Any], words: list[str]) -> None:
 
     check = imported.services[NAME]["check"]
     wanted = {**COMMON, **fields}
-    assert {key: check[key] for key in wanted} == wanted
+    assert {key: check.get(key) for key in wanted} == wanted
     assert left(imported) == words
 
 
@@ -198,6 +204,28 @@ def test_what_no_check_is_made_of(text: str, words: list[str]) -> None:
 
     assert "check" not in imported.services[NAME]
     assert left(imported) == [*words, "delay_loop"]
+
+
+def test_what_is_global_of_lvs() -> None:
+    """Timeouts are those of all services, whether they stand before or behind them."""
+    head = "global_defs {\nlvs_sync_daemon eth0 VI_1\nlvs_timeouts tcp 600 udp 60\nlvs_flush\n}\n"
+    other = "virtual_server 192.0.2.11 80 {\nlvs_method DR\n}\n"
+    imported = read(other + head + "SSL {\nca /etc/ca.pem\n}\n" + BASE % "")
+
+    assert [service["timeouts"] for service in imported.services.values()] == [
+        {"tcp": "600s", "udp": "60s"}
+    ] * 2
+    assert left(imported) == ["global_defs", "SSL", "lvs_sync_daemon", "lvs_flush"]
+    assert "lvs: {sync:" in imported.left[2].remedy
+    Configuration.model_validate(imported.document("eth0"))
+
+
+@pytest.mark.parametrize("words", ["", "tcp", "tcp x", "tcp 0", "sctp 5", "tcp -1", "udp 86401"])
+def test_timeouts_that_cannot_be_read(words: str) -> None:
+    imported = read(f"global_defs {{\nlvs_timeouts {words}\n}}\n" + BASE % "")
+
+    assert left(imported) == ["global_defs", "lvs_timeouts"]
+    assert all("timeouts" not in service for service in imported.services.values())
 
 
 def test_ipv6_has_a_prefix_of_its_own() -> None:

@@ -171,6 +171,19 @@ ROWS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("persistent-0", "\tpersistent=0\n\tchecktype=on\n", {"persistence": None}, ["persistent"]),
     ("no-port", "\treal=192.0.2.23 gate 3\n\tchecktype=on\n", {}, []),
     ("scheduler", "\tscheduler=fastest\n\tchecktype=on\n", {}, ["scheduler"]),
+    (
+        "flags",
+        "\tscheduler=mh\n\tschedflags=mh-port,mh-fallback\n\tchecktype=on\n",
+        {"scheduler": "mh", "hash": "flow"},
+        [],
+    ),
+    (
+        "flags-of-others",
+        "\tscheduler=sh\n\tschedflags=mh-port,flag-1\n\tchecktype=on\n",
+        {"scheduler": "sh", "hash": "address"},
+        ["schedflags", "schedflags"],
+    ),
+    ("old-names", '\tconnecttimeout=3\n\tload="x"\n\tchecktype=on\n', {}, ["connecttimeout", "load"]),
     ("locality", "\tscheduler=lblcr\n\tchecktype=on\n", {"scheduler": "lblcr"}, []),
     (
         "mail",

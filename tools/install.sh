@@ -19,7 +19,7 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
     etcd-server # of a fleet of directors
     frr         # beside bird2
 )
-readonly browser_packages=(chromium) # ./lab test --all, besides
+readonly browser_packages=(chromium fonts-dejavu-core) # ./lab test --all, besides; ./lab slides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
 readonly build_packages=(debhelper dpkg-dev lintian apt-utils gpg gpg-agent) # ./lab package, besides
 readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine

@@ -14,13 +14,13 @@ from xdpdirector.lab.errors import LabError
 
 PACKAGE = ("xdpdirector", "api", "bpf")
 FILES = ("pyproject.toml", "README.md")
-SOURCES = ("tests", "dev", "bpf")
+SOURCES = ("tests", "dev", "bpf", "examples")
 _BUILT = ("__pycache__", "*.egg-info", "build", "dist")
 
 
 def parcel(checkout: Path, work: Path) -> bytes:
-    """A tar archive: one wheel, what proves it (tests/, dev/, and bpf/ with the baselines) and pyproject.toml;
-    `work` is an empty directory to build the wheel in.
+    """A tar archive: one wheel, what proves it (`SOURCES`; bpf/ with the baselines) and pyproject.toml; `work` is
+    an empty directory to build the wheel in.
 
     LabError when the wheel cannot be built.
     """

@@ -2,7 +2,8 @@
 """Native XDP on network cards: the lab's hosts have a virtio card each, and one Ethernet joins them.
 
 The first backend is on the untagged network. The second one's address is in VLAN 5, which the director reaches over
-a VLAN device (Debian's kernel has 8021q); it answers untagged, on the network that it shares with the client.
+a VLAN device (Debian's kernel has 8021q); it answers untagged, on the network that it shares with the client. The
+director's file is that of examples/designs/vlans.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ import pytest
 
 from dev.vm.session import CARDS
 from tests.support.curl import REQUESTS, answers
+from tests.support.designs import document
 from tests.support.slowness import CHECK
 from xdpdirector.lab import Lab
-from xdpdirector.lab.configuration import SERVICE, TARGETS, web_configuration
+from xdpdirector.lab.configuration import SERVICE, TARGETS
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host, run
 
@@ -57,9 +59,10 @@ def join(host: Host, address: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def configuration(lab: Lab) -> dict[str, object]:
-    whole = web_configuration(lab.topology.backend_nodes, check=CHECK)
-    whole["services"][SERVICE]["backends"]["backend2"]["address"] = BACKEND2
+def configuration() -> dict[str, object]:
+    """With the patience that an emulated machine needs."""
+    whole = document("vlans/director.yaml")
+    whole["services"][SERVICE]["check"] = CHECK.document()
     return whole
 
 

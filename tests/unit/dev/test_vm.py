@@ -179,7 +179,13 @@ def test_the_parcel_holds_a_wheel_and_the_tests_and_nothing_that_was_left_there(
         owners = {(member.uid, member.uname) for member in archive.getmembers()}
 
     assert len([name for name in names if name.endswith(".whl")]) == 1
-    assert {"pyproject.toml", "tests/vm/conftest.py", "tests/support/world.py"} <= set(names)
+    wanted = {
+        "pyproject.toml",
+        "tests/vm/conftest.py",
+        "tests/support/world.py",
+        "examples/designs/vlans/director.yaml",
+    }
+    assert wanted <= set(names)
     assert not [name for name in names if "__pycache__" in name]
     assert owners == {(0, "root")}
 

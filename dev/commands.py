@@ -123,8 +123,8 @@ def move_from_lvs(
         str | None, typer.Option(metavar="CODENAME", help="Of Debian: bookworm (12) or trixie (13).")
     ] = None,
 ) -> None:
-    """Move running downloads from the kernel's IPVS to a director, back, and there again, in an emulated machine;
-    status 1 if one breaks."""
+    """Move 300 downloads, and new connections, from the kernel's IPVS to a director, back, and there again, in an
+    emulated machine; status 1 if a download breaks."""
     from dev.vm.recipe import SUITE
     from dev.vm.session import MOVE, Options, run_session
 

@@ -190,6 +190,8 @@ def pair(
     rate: Annotated[float, typer.Option(min=20, max=2000, help="New connections a second.")] = 200.0,
     downloads: Annotated[int, typer.Option(min=1, max=5000, help="Long downloads at once.")] = 300,
     cycles: Annotated[int, typer.Option(min=1, max=100, help="How often all of it is done.")] = 1,
+    minutes: Annotated[float, typer.Option(min=1, help="No cycle begins after so many.")] = 50.0,
+    upgrades: Annotated[bool, typer.Option(help="Restart and upgrade the directors, too.")] = True,
     name: OwnName = None,
 ) -> None:
     """Two directors under real clients: one dies, returns, hands over, is upgraded; status 1 if a client suffers.
@@ -207,6 +209,8 @@ def pair(
         rate=rate,
         downloads=downloads,
         cycles=cycles,
+        minutes=minutes,
+        upgrades=upgrades,
     )
     report = run_pair(options, say)
     failed = TimedOutError.exit_code if report.verdict == BUSY else 1

@@ -44,8 +44,8 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class PairOptions:
-    """`cycles`: how often the steps run; `watch`: seconds that each step is watched; `advert`: seconds between
-    two VRRP advertisements."""
+    """`cycles`: how often the steps run; none begins after so many `minutes`. `upgrades`: also restarts and
+    upgrades. `watch`: seconds that each step is watched; `advert`: seconds between two VRRP advertisements."""
 
     name: str = "pair"
     numbered: bool = False
@@ -53,6 +53,8 @@ class PairOptions:
     rate: float = 200.0
     downloads: int = 300
     cycles: int = 1
+    minutes: float = 50.0
+    upgrades: bool = True
     watch: float = 6.0
     advert: float = 0.1
 
@@ -107,8 +109,7 @@ class Pair:
         ):
             self._begin_downloads()
             self._tell("baseline", "both directors run", lambda: None)
-            for _ in range(self._options.cycles):
-                self._cycle()
+            self._cycles()
             requests = clients.requests()
         return judged(self._seen, requests, self._lines(), self._options.rate)
 
@@ -121,6 +122,14 @@ class Pair:
         for director in self._directors:
             director.stop()
 
+    def _cycles(self) -> None:
+        end = time.monotonic() + 60 * self._options.minutes
+        for number in range(self._options.cycles):
+            if time.monotonic() >= end:
+                self._say(f"{self._options.minutes:g} minutes are over after {number} cycles")
+                break
+            self._cycle()
+
     def _cycle(self) -> None:
         self._tell("kill", "the active director dies: no link, no process, no word", self._kill)
         self._tell(
@@ -130,6 +139,8 @@ class Pair:
         )
         self._tell("hand over", "its keepalived is stopped: the other director takes over", self._hand_over)
         self._tell("hand back", "and started again", self._hand_back)
+        if not self._options.upgrades:
+            return
         self._tell("restart", "the daemon of the active director is stopped and started", self._restart)
         self._tell("upgrade", "both get another program and other maps, the standby first", self._upgrade)
 

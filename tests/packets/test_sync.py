@@ -14,6 +14,7 @@ from scapy.packet import Packet
 
 import tests.support.world as w
 from tests.support.sizes import SMALL
+from xdpdirector.dataplane.service_plan import MemberPlan
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.paths import InstancePaths
@@ -301,18 +302,22 @@ def test_what_the_other_director_lacks_is_counted(pair: tuple[Director, Director
     assert two.take(one.scan(), one) == Merged(unknown=2 * len(FLOWS))
 
 
-def tables_of(director: Director) -> ConnectionTables:
+def tables_of(director: Director, now: float = 2.0) -> ConnectionTables:
     world = director.world
     return ConnectionTables(
-        world.tables, world.clock, world.tables.loaded.program.with_name("merge"), world.plane.rings
+        world.tables,
+        world.clock,
+        world.tables.loaded.program.with_name("merge"),
+        world.plane.rings,
+        now=lambda: now,
     )
 
 
-def transferred(one: Director, two: Director) -> Merged:
+def transferred(one: Director, two: Director, now: float = 2.0) -> Merged:
     """All that one has, into two, as sessions do it."""
 
     async def work() -> Merged:
-        with closing(tables_of(one)) as source, closing(tables_of(two)) as target:
+        with closing(tables_of(one, now)) as source, closing(tables_of(two, now)) as target:
             theirs = Theirs(source.states(), is_first=True)
             theirs.named(source.names)
             total = Merged()
@@ -354,6 +359,70 @@ def test_a_ring_in_flux_is_in_flux_on_the_other_director(pair: tuple[Director, D
 
     assert owners(two) == had
     assert "web3" in had.values()
+
+
+def drained_there(one: Director) -> dict[tuple[int, int], str]:
+    """On the other director web3 had flows, and is drained: its slots are in flux. Who has which flow."""
+    three = (*TWO, w.backend("web3"))
+    one.world.apply(w.service(members=three, scheduler=Scheduler.MH))
+    had = opened(one)
+    one.world.apply(w.service(members=DRAINING, scheduler=Scheduler.MH), now=1)
+    assert "web3" in had.values()
+    return had
+
+
+DRAINING = (w.backend("web1"), w.backend("web2"), w.backend("web3", accepts=False))
+UNCHECKED = tuple(w.backend(name, accepts=False) for name in ("web1", "web2", "web3"))
+HALF_CHECKED = (w.backend("web1"), *UNCHECKED[1:])
+
+
+@pytest.mark.parametrize("first", [UNCHECKED, HALF_CHECKED], ids=["none", "one"])
+def test_a_ring_in_flux_is_in_flux_where_checks_come_later(
+    pair: tuple[Director, Director], first: tuple[MemberPlan, ...]
+) -> None:
+    """A director that has just started gets its peers' connections before it knows which backends are up."""
+    one, two = pair
+    had = drained_there(one)
+    two.world.plane.remove("web")
+    two.world.apply(w.service(members=first, scheduler=Scheduler.MH), now=1)
+
+    transferred(one, two)
+    two.world.apply(w.service(members=HALF_CHECKED, scheduler=Scheduler.MH), now=2)
+    two.world.apply(w.service(members=DRAINING, scheduler=Scheduler.MH), now=3)
+
+    assert owners(two) == had
+
+
+def test_flux_ends_on_the_other_director_when_it_ends_here(pair: tuple[Director, Director]) -> None:
+    """New flows have records in flux only: where it went on, they would be taken for those of before."""
+    one, two = pair
+    drained_there(one)
+    two.world.plane.remove("web")
+    two.world.apply(w.service(members=DRAINING, scheduler=Scheduler.MH), now=500)
+
+    transferred(one, two, now=501.0)
+
+    left = [
+        each.world.plane.rings.flux_left("web", each.world.plane.indices.services["web"], 501.0)
+        for each in pair
+    ]
+    assert left == pytest.approx([1 + w.SERVICE.timeouts.tcp - 501.0] * 2, abs=0.01)
+
+
+def test_slots_whose_former_backend_is_gone_are_in_flux_there_too(pair: tuple[Director, Director]) -> None:
+    """A flow that begins there needs a record: here its slot says nothing of it."""
+    one, two = pair
+    drained_there(one)
+    two.world.plane.remove("web")
+    for director in pair:
+        director.world.apply(w.service(members=DRAINING[:2], scheduler=Scheduler.MH), now=2)
+
+    transferred(one, two)
+    had = opened(two)
+    one.world.forget_connections()
+    transferred(two, one)
+
+    assert owners(one) == had
 
 
 def test_records_that_disagree_with_their_slot_are_found(pair: tuple[Director, Director]) -> None:

@@ -53,6 +53,12 @@ class Driver:
         os.close(self._target)
         self._programs.__exit__(None, None, None)
 
+    def aim(self, world: w.World) -> None:
+        """Drive this world's program from now on."""
+        os.close(self._target)
+        self._target = libbpf.obj_get(world.tables.loaded.program)
+        libbpf.update(self._programs.map("targets"), number(0), number(self._target))
+
     def _shared(self, name: str) -> Any:
         said = self._programs.layout.maps[name]
         memory = mmap.mmap(self._programs.map(name), said["max_entries"] * said["value_size"])

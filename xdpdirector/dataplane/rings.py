@@ -83,6 +83,8 @@ class Rings:
         """Rings in the map that were not read yet."""
         self._sums: dict[str, int] = {}
         """CRC-32 of the slots as written."""
+        self._told: dict[str, Array] = {}
+        """By service, a bool for each slot: another director said that it is in flux."""
         self._passed_over: dict[str, frozenset[int]] = {}
         """By service: slot owners that are down for some VIP. Their slots have the exceptions mark."""
 
@@ -210,6 +212,7 @@ class Rings:
         plan, region = successor.plan, successor.region
         fresh = service_plan.fresh(self._owners(plan, plan.ring_slots, successor.indices), recorded=True)
         self.give_up(name)
+        self._told.pop(name, None)
         self._write(plan, region, service_plan.unrest(fresh), now)
         self.writes += 1  # also when no slot differs: the same word now belongs to other flows
         self._hashes_port[name] = plan.hashes_port
@@ -227,6 +230,7 @@ class Rings:
         self._successors.pop(name, None)
         self._left.discard(name)
         self._passed_over.pop(name, None)
+        self._told.pop(name, None)
         self.give_up(name)
 
     def mark_exceptions(self, positions: Array) -> None:
@@ -241,22 +245,36 @@ class Rings:
                 words[inside] |= np.uint64(EXCEPTIONS) << np.uint64(32)
                 self._store(name, region, words)
 
-    def enter_flux(self, name: str, slots: Array, owners: Array, before: Array, now: float) -> None:
+    def flux_left(self, name: str, service: int, now: float) -> float:
+        """Seconds until flux of this service ends."""
+        longest = self._longest(service)
+        return min(max(self._flux_until.get(name, now + longest) - now, 0.0), longest)
+
+    def enter_flux(
+        self, name: str, slots: Array, owners: Array, before: Array, now: float, left: float
+    ) -> None:
         """On another director these slots passed from backends `before` to `owners`, and flows from before
-        may have no record. Slots that have another owner here, or are in flux already, stay as they are."""
+        may have no record. There flux ends in `left` seconds.
+
+        Slots that are in flux already stay as they are, and slots of another owner that has had packets: this
+        director's flows may be there. One that had none, or nobody, is no obstacle: in a ring whose backends
+        were not checked yet others have the slots."""
         region = self.region(self._services[name])
         if region is None:
             return
         words = self._tables.ring[region].copy()
         inside = slots < len(words)
         slots, owners, before = slots[inside], owners[inside], before[inside]
-        present = words[slots]
-        same = (service_plan.backends_of(present) == owners) & ((service_plan.flags_of(present) & _FLUX) == 0)
-        if same.any():
-            words[slots[same]] = service_plan.pack(owners[same], before[same], FLUX | EXCEPTIONS)
+        present = service_plan.backends_of(words[slots])
+        at_rest = (service_plan.flags_of(words[slots]) & _FLUX) == 0
+        used = np.isin(present, self._with_packets(set(present.tolist()) - {NO_BACKEND}))
+        taken = at_rest & (~used | (present == owners))
+        if taken.any():
+            words[slots[taken]] = service_plan.pack(present[taken], before[taken], FLUX | EXCEPTIONS)
             self._store(name, region, words)
-            self._young_until.pop(name, None)  # there were flows before, on the other director
-            until = now + self._longest(self._services[name])
+            told = self._told.setdefault(name, np.zeros(len(words), np.bool_))
+            told[slots[taken]] = True
+            until = now + min(left, self._longest(self._services[name]))
             self._flux_until[name] = max(until, self._flux_until.get(name, until))
 
     def give_up(self, name: str) -> None:
@@ -291,6 +309,7 @@ class Rings:
             self._flux_until.pop(name, None)
             if not ends:
                 continue
+            self._told.pop(name, None)
             rest.append(name)
             if name in self._left or name in self._successors:
                 self._left.discard(name)
@@ -382,12 +401,14 @@ class Rings:
             self._flux_until[plan.name] = max(until, self._flux_until.get(plan.name, until))
 
     def _spare_the_unused(self, name: str, region: slice) -> None:
-        """End flux of slots whose previous owner never had a packet: it has no flows. Otherwise the first
-        backend of a new service to come up would receive all its datagrams for minutes. Clients that arrived
-        in between have records."""
+        """End flux of slots whose previous owner never had a packet: it has no flows, unless another director
+        said so. Otherwise the first backend of a new service to come up would receive all its datagrams for
+        minutes. Clients that arrived in between have records."""
         words = self._tables.ring[region]
         in_flux, before = (service_plan.flags_of(words) & _FLUX) != 0, service_plan.before_of(words)
         spared = in_flux & ~np.isin(before, self._with_packets(set(before[in_flux].tolist()) - {NO_BACKEND}))
+        if name in self._told:
+            spared &= ~self._told[name]
         rest = service_plan.pack(service_plan.backends_of(words), NO_BACKEND, EXCEPTIONS)
         self._store(name, region, np.where(spared, rest, words))
         if (spared == in_flux).all():

@@ -78,9 +78,16 @@ def _cut(table: str, records: Array) -> list[Batch]:
 class ConnectionTables:
     """The kernel's. Close it before the maps. All work is done in one thread, one piece after another."""
 
-    def __init__(self, tables: Tables, clock: Clock, program: Path, rings: Rings) -> None:
-        """`program`: where `merge` is pinned. `rings`: their one writer, on the event loop."""
-        self._tables, self._rings = tables, rings
+    def __init__(
+        self,
+        tables: Tables,
+        clock: Clock,
+        program: Path,
+        rings: Rings,
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """`program`: where `merge` is pinned. `rings`: their one writer, on the event loop. `now`: their clock."""
+        self._tables, self._rings, self._now = tables, rings, now
         self._clients, self._scans = ClientTable(tables, clock), 0
         self._thread = ThreadPoolExecutor(1, "connection sync")
         self._reader = NameReader(tables)
@@ -116,9 +123,13 @@ class ConnectionTables:
 
     def _pieces(self) -> Iterator[Batch]:
         """Slots in flux before the connections that may disagree with their owners."""
-        yield from _cut(flux.TABLE, flux.read(self._tables))
+        yield from _cut(flux.TABLE, flux.read(self._tables, self._flux_left))
         yield from self._scanner.bulk()
         yield from _cut(clients.TABLE, self._clients.all())
+
+    def _flux_left(self, service: int) -> float:
+        """Seconds."""
+        return self._rings.flux_left(self._reader.names.services.get(service, ""), service, self._now())
 
     async def merge(self, batch: Batch, theirs: Theirs) -> Merged:
         translation = theirs.translation(self.names)
@@ -142,7 +153,7 @@ class ConnectionTables:
     def _enter_flux(self, records: Array, translation: Translation) -> Merged:
         services = translation.services[records["service"]]
         owners, before = (translation.backends[records[name]] for name in ("backend", "before"))
-        known = (services != NOBODY) & (owners != NOBODY) & (before != NOBODY)
+        known = (services != NOBODY) & (owners != NOBODY)
         for service in np.unique(services[known]).tolist():
             some = known & (services == service)
             self._rings.enter_flux(
@@ -150,7 +161,8 @@ class ConnectionTables:
                 records["slot"][some].astype(np.int64),
                 owners[some].astype(np.uint64),
                 before[some].astype(np.uint64),
-                time.monotonic(),
+                self._now(),
+                float(records["left"][some].max()) / 1000,
             )
         return Merged(updated=int(known.sum()), unknown=int((~known).sum()))
 

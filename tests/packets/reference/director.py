@@ -61,6 +61,8 @@ class Record:
     is_pending: bool = True
     opening: int | None = None
     later: set[int] = field(default_factory=set)
+    seen: int = 0
+    """The director's moment at its last packet."""
 
     @property
     def is_running(self) -> bool:
@@ -88,7 +90,9 @@ class Director:
         """For which the last packet was."""
         self.guard = Guard()
         self._listeners = Listeners([])
-        self._records: dict[Flow, Record] = {}
+        self.records: dict[Flow, Record] = {}
+        self.moment = 0
+        """Told by who has several directors: records note it with each packet."""
         self._clients: dict[tuple[str, int, bytes], Backend] = {}
         """Who has confirmed a connection; the others are newcomers."""
         self._newcomers: dict[tuple[str, int, bytes], Backend] = {}
@@ -114,7 +118,7 @@ class Director:
     def forget(self) -> None:
         """No connections, no clients, no fragments, and nobody has had any."""
         self.guard.fill_buckets()
-        for memory in (self._records, self._clients, self._newcomers, self._fragments):
+        for memory in (self.records, self._clients, self._newcomers, self._fragments):
             memory.clear()
         self.drops.clear()
         self.cids.clear()
@@ -191,8 +195,8 @@ class Director:
         return self._forward(frame, packet, backend, "forward_error")
 
     def _backend_of(self, error: Packet, flow: Flow, service: Service) -> Backend | None:
-        if flow in self._records:
-            return self._records[flow].backend
+        if flow in self.records:
+            return self.records[flow].backend
         quoted = replace(error, client=flow.client, client_port=flow.client_port, port=flow.port)
         slot = service.slot(quoted)
         return slot.was if slot else None
@@ -218,7 +222,7 @@ class Director:
             return self._forward(frame, packet, slot.owner, "forward_ring", is_new=packet.opens)
         if is_datagram:
             return self._admit(frame, packet, service, slot)
-        record = self._records.get(packet.flow)
+        record = self.records.get(packet.flow)
         if record and packet.opens and not record.is_active:
             if record.backend.serves_at(packet.vip):
                 return self._reopen(frame, packet, service, record)
@@ -334,7 +338,7 @@ class Director:
             return self._forward(frame, packet, backend, "forward_unrecorded", is_new=True)
         self._remember(packet, backend)
         if slot and slot.in_flux and slot.before and packet.opens and packet.protocol == TCP:
-            self._records[packet.flow].opening = packet.number
+            self.records[packet.flow].opening = packet.number
         is_new = not packet.is_midstream or (packet.accepts and kept)
         reason = "forward_new" if is_new else "forward_reopened"
         return self._forward(frame, packet, backend, reason, is_new=True)
@@ -355,13 +359,20 @@ class Director:
     # Records
 
     def _remember(self, packet: Packet, backend: Backend) -> None:
-        record = Record(backend, _first_stage(packet))
-        self._records[packet.flow] = record
+        record = Record(backend, _first_stage(packet), seen=self.moment)
+        self.records[packet.flow] = record
         _add_load(record, 1)
         record.backend.took_one()
 
+    def merge(self, flow: Flow, record: Record) -> None:
+        """Another director's record, which is newer than the one here."""
+        if flow in self.records:
+            self._drop_record(flow)
+        self.records[flow] = record
+        _add_load(record, 1)
+
     def _drop_record(self, flow: Flow) -> None:
-        _add_load(self._records.pop(flow), -1)
+        _add_load(self.records.pop(flow), -1)
 
     def _recall(self, packet: Packet, slot: Slot | None, record: Record) -> bool:
         """The flow's record becomes what it is after this packet; whether that confirms it. In flux somebody may
@@ -383,7 +394,7 @@ class Director:
     def _show(self, packet: Packet, record: Record) -> None:
         _add_load(record, -1)
         record.is_pending &= packet.opens
-        record.stage = _next_stage(record.stage, packet)
+        record.stage, record.seen = _next_stage(record.stage, packet), self.moment
         _add_load(record, 1)
 
     # What goes out

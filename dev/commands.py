@@ -202,6 +202,27 @@ def package(
 
 
 @app.command()
+def iso(
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The image; by default dist/xdpdirector.iso.")
+    ] = None,
+    answers: Annotated[
+        Path | None, typer.Option(metavar="SITE.YAML", help="The answer file that it brings along.")
+    ] = None,
+    trial: Annotated[
+        bool, typer.Option("--try", help="Install, rescue and refuse with it on emulated machines.")
+    ] = False,
+) -> None:
+    """Build the install and rescue CD from a checkout."""
+    from dev.iso.command import iso as build_image
+
+    end_like_ctrl_c()
+    if trial and answers:
+        raise InvalidRequestError("--try brings its own answers: leave --answers out")
+    build_image(Path.cwd(), say, output=output, site=answers, trial=trial)
+
+
+@app.command()
 def vagrant(
     backends: Annotated[int, typer.Option(min=2, max=3, help="How many backends.")] = 3,
     pair: Annotated[bool, typer.Option("--pair", help="Instead: two directors, one takes over.")] = False,

@@ -18,10 +18,12 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
     apt-utils gpg gpg-agent                           # the tests of an APT repository
     etcd-server # of a fleet of directors
     frr         # beside bird2
+    fdisk e2fsprogs # the disks of the install CD
 )
 readonly browser_packages=(chromium fonts-dejavu-core) # ./lab test --all, besides; ./lab slides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above
 readonly build_packages=(debhelper dpkg-dev lintian apt-utils gpg gpg-agent) # ./lab package, besides
+readonly iso_packages=(mmdebstrap squashfs-tools xorriso mtools grub-common grub-pc-bin grub-efi-amd64-bin git util-linux) # ./lab iso, besides
 readonly vagrant_packages=( # ./lab vagrant; not libvirt-daemon-system, which would start libvirt on this machine
     vagrant vagrant-libvirt libvirt-daemon libvirt-clients qemu-utils dnsmasq-base iptables grub-common grub-pc-bin fdisk
 )

@@ -1,0 +1,108 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The Debian system that the medium starts and installs, as a directory: no keys, no logs, no identity.
+
+The same packages make the same octets: what differs from one building to the next is removed, or has the commit's
+time. Knows nothing of media and boot loaders.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from dev.iso import recipe
+from dev.vm.build_dir import Runner
+from dev.vm.rootfs import write
+
+_PLACE = "var/tmp/packages"
+
+
+class Root:
+    """The system in `path`; `epoch`: seconds since 1970, no file is younger."""
+
+    def __init__(self, path: Path, epoch: int, run: Runner) -> None:
+        self.path, self.epoch, self.run = path, epoch, run
+
+    def make(self, packages: Sequence[Path]) -> None:
+        """From Debian's packages and `packages`. LabError with the log's end."""
+        self._debian()
+        self._install(packages)
+        self._settings()
+        self._clean()
+
+    def _debian(self) -> None:
+        early = self.path.parent / "early"
+        write(early, recipe.EARLY_FILES)
+        options = ["--quiet", "--mode=root", "--variant=minbase", "--format=directory"]
+        options += [f"--components={recipe.COMPONENTS}"]
+        options += ["--aptopt=Acquire::Languages { none }", "--aptopt=APT::Install-Recommends false"]
+        options += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in ("locale", "man", "info")]
+        options += [
+            "--dpkgopt=path-exclude=/usr/share/doc/*",
+            "--dpkgopt=path-include=/usr/share/doc/*/copyright",
+        ]
+        options += ["--dpkgopt=path-include=/usr/share/doc/xdpdirector/*"]
+        options += [f'--essential-hook=cp -r "{early}/." "$1"', f"--include={','.join(recipe.PACKAGES)}"]
+        environment = {**os.environ, **self._environment}
+        self.run("mmdebstrap", *options, recipe.SUITE, str(self.path), environment=environment)
+
+    def _install(self, packages: Sequence[Path]) -> None:
+        place = self.path / _PLACE
+        place.mkdir(parents=True)
+        for package in packages:
+            shutil.copy(package, place)
+        self.inside("dpkg", "--install", *(f"/{_PLACE}/{package.name}" for package in packages))
+        shutil.rmtree(place)
+
+    def _settings(self) -> None:
+        write(self.path, recipe.FILES)
+        self.inside("systemctl", "--quiet", "disable", *recipe.DISABLED)
+        self.inside("systemctl", "--quiet", "enable", *recipe.ENABLED)
+        self.inside("passwd", "--quiet", "--lock", "root")
+
+    def _clean(self) -> None:
+        for pattern in recipe.VOLATILE:
+            for found in sorted(self.path.glob(pattern)):
+                shutil.rmtree(found) if found.is_dir() and not found.is_symlink() else found.unlink()
+        (self.path / "etc/machine-id").write_text("")
+        resolver = self.path / "etc/resolv.conf"
+        resolver.unlink(missing_ok=True)
+        resolver.symlink_to("../run/systemd/resolve/stub-resolv.conf")
+
+    def settle(self) -> None:
+        """Nothing is younger than the commit."""
+        for path in self.path.rglob("*"):
+            if path.lstat().st_mtime > self.epoch:
+                os.utime(path, (self.epoch, self.epoch), follow_symlinks=False)
+
+    def asked(self, *command: str) -> str:
+        """What a command in there prints."""
+        done = subprocess.run(
+            ["chroot", str(self.path), *command],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        return done.stdout
+
+    @property
+    def version(self) -> str:
+        """The kernel's."""
+        (found,) = (self.path / "lib/modules").iterdir()
+        return found.name
+
+    def inside(self, *command: str) -> None:
+        place = {
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "HOME": "/root",
+            "DEBIAN_FRONTEND": "noninteractive",
+        }
+        self.run("chroot", str(self.path), *command, environment=place | self._environment)
+
+    @property
+    def _environment(self) -> dict[str, str]:
+        return {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(self.epoch), "PYTHONHASHSEED": "0"}

@@ -130,7 +130,7 @@ def _root(home: Path, packages: Sequence[Path], epoch: int, say: Say) -> Path:
         root.make(packages)
         _place(root.path, FILES / "installed", _INSTALLED, epoch)
         root.inside("systemctl", "--quiet", "enable", "xdpdirector-host-keys")
-        root.settle()
+        root.finish()
         new = work / "kept"
         (new / "live").mkdir(parents=True)
         for kind in ("vmlinuz", "initrd.img"):

@@ -24,10 +24,10 @@ from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.waiting import wait_until
 
 BRIDGE = "switch"
-FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE.fd")
-_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS.fd")
+FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+_VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-B]?|\r")
-_NICE = "5"
+_NICE = "0"
 
 
 @dataclass(frozen=True)
@@ -73,11 +73,11 @@ def command(hardware: Hardware, work: Path) -> list[str]:
         ]
     for number, medium in enumerate(hardware.media):
         drive = f"file={medium},format=raw,if=none,readonly=on,id=medium{number}"
-        device = "virtio-blk-pci" if hardware.stick else "ide-cd"
+        device = "virtio-blk-pci" if hardware.stick else f"ide-cd,bus=ide.{number}"
         first = ",bootindex=1" if number == 0 else ""
         line += ["-drive", drive, "-device", f"{device},drive=medium{number}{first}"]
     line += ["-netdev", f"tap,id=card,ifname={hardware.name},script=no,downscript=no"]
-    line += ["-device", f"virtio-net-pci,netdev=card,mac={hardware.mac},romfile="]
+    line += ["-device", f"virtio-net-pci,netdev=card,mac={hardware.mac},addr=0x9,romfile="]
     return line
 
 
@@ -91,6 +91,7 @@ class Emulator:
         self._said, self._lock = "", threading.Lock()
         self._serial: socket.socket
         self._read_to = 0
+        self._errors = work / f"{hardware.name}.errors"
 
     def __enter__(self) -> Self:
         name = self.hardware.name
@@ -99,13 +100,13 @@ class Emulator:
         variables = self._work / f"{name}.vars"
         if self.hardware.uefi and not variables.exists():
             shutil.copy(_VARIABLES, variables)
-        self._qemu = subprocess.Popen(
-            command(self.hardware, self._work),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        with self._errors.open("w") as errors:
+            self._qemu = subprocess.Popen(
+                command(self.hardware, self._work),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+            )
         try:
             wait_until(self._connected, f"QEMU opens the console of {name}", 30)
         except BaseException:
@@ -118,12 +119,12 @@ class Emulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._qemu.kill()
-        self._qemu.communicate()
+        self._qemu.wait()
         _ip("link", "delete", self.hardware.name)
 
     def _connected(self) -> bool:
         if self._qemu.poll() is not None:
-            raise LabError(f"QEMU ended: {self._qemu.communicate()[1].strip()}")
+            raise LabError(f"QEMU ended: {self._last_words()}")
         connection = socket.socket(socket.AF_UNIX)
         try:
             connection.connect(str(self._work / f"{self.hardware.name}.serial"))
@@ -141,6 +142,10 @@ class Emulator:
                 log.flush()
                 with self._lock:
                     self._said += text
+
+    def _last_words(self) -> str:
+        """QEMU's, when it ended."""
+        return self._errors.read_text().strip()
 
     def type(self, text: str) -> None:
         """On the serial console."""
@@ -160,7 +165,7 @@ class Emulator:
                     return found.group()
                 tail = self._said[-600:]
             if ended or time.monotonic() > until:
-                how = "went off" if ended else f"ran for {timeout:.0f} s"
+                how = f"went off {self._last_words()}" if ended else f"ran for {timeout:.0f} s"
                 raise LabError(
                     f"{self.hardware.name} {how} without {patterns[0]!r}; its console ends with: {tail}"
                 )

@@ -18,6 +18,7 @@ from dev.vm.build_dir import Runner
 from dev.vm.rootfs import write
 
 _PLACE = "var/tmp/packages"
+_DAY = 86400
 
 
 class Root:
@@ -31,7 +32,6 @@ class Root:
         self._debian()
         self._install(packages)
         self._settings()
-        self._clean()
 
     def _debian(self) -> None:
         early = self.path.parent / "early"
@@ -63,6 +63,13 @@ class Root:
         self.inside("systemctl", "--quiet", "enable", *recipe.ENABLED)
         self.inside("passwd", "--quiet", "--lock", "root")
 
+    def finish(self) -> None:
+        """What is another one each time goes, and nothing is younger than the commit."""
+        self._clean()
+        for path in (self.path, *self.path.rglob("*")):
+            if path.lstat().st_mtime > self.epoch:
+                os.utime(path, (self.epoch, self.epoch), follow_symlinks=False)
+
     def _clean(self) -> None:
         for pattern in recipe.VOLATILE:
             for found in sorted(self.path.glob(pattern)):
@@ -71,12 +78,8 @@ class Root:
         resolver = self.path / "etc/resolv.conf"
         resolver.unlink(missing_ok=True)
         resolver.symlink_to("../run/systemd/resolve/stub-resolv.conf")
-
-    def settle(self) -> None:
-        """Nothing is younger than the commit."""
-        for path in self.path.rglob("*"):
-            if path.lstat().st_mtime > self.epoch:
-                os.utime(path, (self.epoch, self.epoch), follow_symlinks=False)
+        shadow = self.path / "etc/shadow"
+        shadow.write_text(dated(shadow.read_text(), self.epoch // _DAY))
 
     def asked(self, *command: str) -> str:
         """What a command in there prints."""
@@ -106,3 +109,9 @@ class Root:
     @property
     def _environment(self) -> dict[str, str]:
         return {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(self.epoch), "PYTHONHASHSEED": "0"}
+
+
+def dated(shadow: str, day: int) -> str:
+    """A text of shadow(5) in which all passwords were changed on that day, counted from 1970."""
+    lines = [line.split(":") for line in shadow.splitlines()]
+    return "".join(":".join((*fields[:2], str(day), *fields[3:])) + "\n" for fields in lines)

@@ -24,8 +24,8 @@ from pathlib import Path
 from dev.iso.medium import disks
 from dev.iso.medium.disks import Disk
 from dev.iso.medium.machine import MEDIUM, InstallError, cards, linked, medium_disk, run
-from dev.iso.medium.partitions import ROOT, partition, table
-from dev.iso.medium.target import Target
+from dev.iso.medium.partitions import EFI, ROOT, partition, table
+from dev.iso.medium.target import Target, make_efi
 from xdpdirector.errors import DirectorError
 
 PLACE = Path("/mnt/installed")
@@ -101,6 +101,9 @@ def umount(_options: argparse.Namespace) -> None:
 def repair(options: argparse.Namespace) -> None:
     """The partition table that was lost is written as the installer writes it: what is in the partitions stays."""
     disk = _with_table(options.disk)
+    efi = partition(disk, EFI)
+    if not disks.signature_of(Path(efi)).startswith("vfat"):
+        make_efi(efi)
     mount(argparse.Namespace(disk=disk))
     target = _target(disk)
     _bring_kernel(target.root)
@@ -136,7 +139,7 @@ def director(options: argparse.Namespace) -> None:
     settings = "\n".join([*lines, "IPv6AcceptRA=no"])
     _NETWORK.write_text(f"[Match]\nName={interface}\n[Network]\n{settings}\n")
     run("systemctl", "restart", "systemd-networkd")
-    run("systemctl", "start", "ssh", "xdpdirector-host-keys", "xdpdirector")
+    run("systemctl", "start", "xdpdirector")
     print(run("xdpdirector", "status"), end="")
 
 

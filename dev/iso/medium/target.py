@@ -34,7 +34,7 @@ class Target:
         _blank_ends(Path(self.disk))
         run("sfdisk", "--quiet", "--wipe", "always", "--wipe-partitions", "always", self.disk, data=table())
         run("udevadm", "settle")
-        run("mkfs.vfat", "-F", "32", "-n", "XDPD-EFI", partition(self.disk, EFI))
+        make_efi(partition(self.disk, EFI))
         run("mkfs.ext4", "-q", "-F", "-L", NAMES[ROOT - 1], partition(self.disk, ROOT))
         run("udevadm", "settle")
 
@@ -86,13 +86,10 @@ class Target:
         os.chown(path, 0, _group_id((self.root / "etc/group").read_text(), group))
 
     def _fstab(self) -> str:
-        root, efi = (
-            run("blkid", "--output", "value", "--match-tag", "UUID", partition(self.disk, number)).strip()
-            for number in (ROOT, EFI)
-        )
+        command = ("blkid", "--output", "value", "--match-tag", "UUID", partition(self.disk, ROOT))
         return (
-            f"UUID={root} / ext4 noatime,errors=remount-ro 0 1\n"
-            f"UUID={efi} /boot/efi vfat umask=0077,nofail 0 2\n"
+            f"UUID={run(*command).strip()} / ext4 noatime,errors=remount-ro 0 1\n"
+            f"PARTLABEL={NAMES[EFI - 1]} /boot/efi vfat umask=0077,nofail 0 2\n"
         )
 
     def _certify(self) -> None:
@@ -116,6 +113,11 @@ class Target:
         """After it is no longer mounted."""
         run("sync")
         mark.write(Path(self.disk), done)
+
+
+def make_efi(device: str) -> None:
+    """The file system where UEFI looks for boot loaders."""
+    run("mkfs.vfat", "-F", "32", "-n", "XDPD-EFI", device)
 
 
 def _blank_ends(disk: Path) -> None:

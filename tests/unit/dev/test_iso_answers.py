@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from dev.iso.medium import answers
@@ -131,3 +134,20 @@ def test_a_backend_without_vips_is_refused() -> None:
 def test_an_empty_file_is_refused(text: str) -> None:
     with pytest.raises(ConfigurationError, match="the file is empty"):
         answers.read(text, "site.yaml")
+
+
+def test_the_documents_example_is_a_file_that_the_installer_takes() -> None:
+    document = (Path(__file__).parents[3] / "docs/install-cd.md").read_text()
+    [example] = re.findall(r"```yaml\n(.*?)```", document, re.DOTALL)
+
+    site = answers.read(example, "site.yaml")
+
+    assert {machine.role for machine in site.machines.values()} == set(Role)
+
+
+def test_the_document_has_every_key() -> None:
+    document = (Path(__file__).parents[3] / "docs/install-cd.md").read_text()
+
+    for model in (answers.SiteSpec, answers.MachineSpec):
+        for name in model.model_fields:
+            assert f"`{name}`" in document, name

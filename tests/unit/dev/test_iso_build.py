@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.iso import build, recipe, sbom
+from dev.iso import build, recipe, root, sbom
 from dev.iso.emulator import Hardware, command
 
 LISTING = "nginx-light\t1.22.1-9\tamd64\tnginx\t1.22.1-9\nlibc6\t1:2.36-9+deb12u1\tamd64\tglibc\t2.36-9\n"
@@ -69,6 +69,12 @@ def test_a_machine_starts_from_its_medium_first(tmp_path: Path) -> None:
 
     line = " ".join(command(hardware, tmp_path))
 
-    assert "ide-cd,drive=medium0,bootindex=1" in line
+    assert "ide-cd,bus=ide.0,drive=medium0,bootindex=1" in line
     assert "virtio-blk-pci,drive=disk,serial=S1,bootindex=2" in line
     assert "if=pflash" in line
+
+
+def test_no_password_says_on_which_day_the_medium_was_made() -> None:
+    shadow = "root:!*:20787:0:99999:7:::\ndaemon:*:20788:0:99999:7:::\n"
+
+    assert root.dated(shadow, 20000) == "root:!*:20000:0:99999:7:::\ndaemon:*:20000:0:99999:7:::\n"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -137,6 +138,7 @@ class Trial:
         with self.machine("waiting", self.image) as waiting:
             with self.machine("other", self.image, serial="WITH-DATA", stick=True) as machine:
                 said = machine.expect(r"NOT INSTALLED\. [^\n]*", timeout=INSTALLING)
+                machine.expect("Each command may be given again", timeout=BOOTING)  # the rescue shell
             self.say(said.strip())
             if "no disk is empty" not in said or "WITH-DATA" not in said:
                 raise LabError(f"another reason was wanted: {said}")
@@ -271,8 +273,18 @@ def _reached(host: str) -> bool:
 
 
 def _digest(path: Path) -> str:
+    """Of what was ever written to it, and where: the rest is holes."""
+    digest = hashlib.sha256()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        place = 0
+        while True:
+            try:
+                place = os.lseek(file.fileno(), place, os.SEEK_DATA)
+            except OSError:  # nothing more
+                return digest.hexdigest()
+            end = os.lseek(file.fileno(), place, os.SEEK_HOLE)
+            digest.update(f"{place}-{end}:".encode() + os.pread(file.fileno(), end - place, place))
+            place = end
 
 
 def _run(*command: str) -> None:

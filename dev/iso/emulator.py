@@ -29,8 +29,8 @@ _VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 _ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[=>()][0-9A-B]?|\r")
 _NICE = "0"
 _CLOCK = "shift=3,sleep=on"
-"""The machine's clock counts instructions, one in eight nanoseconds: a kernel that gets no processor for a while would find
-its timers broken else, and give up. When it idles, time goes on."""
+"""The machine's clock counts instructions, one in eight nanoseconds: a kernel that gets no processor for a while
+would find its timers broken else, and give up. When it idles, time goes on."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from xdpdirector.loader import compiler
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.model.listener import Listener
+from xdpdirector.model.quic import QuicSpec
 from xdpdirector.paths import InstancePaths
 
 __all__ = ["other_interface"]
@@ -236,6 +237,28 @@ def test_nobody_but_the_fallback(world: World, explainer: Explainer) -> None:
     # then
     assert (said.reason, said.backend) == ("forward_new", "web2")
     assert said.facts == {"service", "fallback"}
+
+
+@pytest.mark.parametrize("scheduler", [Scheduler.WLC, Scheduler.MH])
+def test_a_connection_id_names_a_backend(world: World, explainer: Explainer, scheduler: Scheduler) -> None:
+    # given
+    members = tuple(w.backend(name, quic_id=raw) for name, raw in (("web1", b"\1\1"), ("web2", b"\2\2")))
+    world.apply(w.service(members=members, scheduler=scheduler, quic=QuicSpec(cids="quic-lb", length=2)))
+
+    # when
+    said = [
+        asked(explainer, "", protocol="udp", port=53, payload=f"4000{raw * 2}{'00' * 20}")
+        for raw in ("01", "02")
+    ]
+
+    # then
+    found = {(each.reason, each.backend, "cid" in each.facts) for each in said}
+    if scheduler is Scheduler.MH:
+        assert {each.backend for each in said} == {"web1", "web2"}
+        assert {each.reason for each in said} == {"forward_cid", "forward_ring"}
+    else:
+        assert found == {("forward_cid", "web1", True), ("forward_cid", "web2", True)}
+    assert all(("cid" in each.facts) == (each.reason == "forward_cid") for each in said)
 
 
 def test_a_slot_at_rest_and_in_flux(world: World, explainer: Explainer) -> None:

@@ -34,6 +34,7 @@ from xdpdirector.loader import (
 )
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Configuration, Persistence, Sizes
+from xdpdirector.model.quic import QuicSpec
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 
@@ -118,6 +119,22 @@ def test_the_exceptions_of_a_ring_are_carried(before: w.World, paths: InstancePa
 
     with w.World(paths, loaded) as after:
         assert owners(after, w.tcp) == had
+
+
+def test_connection_ids_name_the_same_backends(before: w.World, paths: InstancePaths) -> None:
+    members = tuple(w.backend(name, quic_id=raw) for name, raw in (("web1", b"\1\0"), ("web2", b"\2\0")))
+    plan = w.service(members=members, quic=QuicSpec(cids="quic-lb", length=2))
+    before.apply(plan)
+    before.send(w.udp(data=b"\x40\0\2\0" + bytes(20)))
+
+    loaded = upgraded(paths, LARGER)
+    migrate.carry(paths, loaded)
+
+    with w.World(paths, loaded) as after:
+        outcome = after.send(w.udp(sport=2000, data=b"\x40\0\2\0" + bytes(20)))
+        assert (outcome.reason, w.owner(outcome)) == ("forward_cid", "web2")
+        assert after.plane.counters.cids(["web"])["web"].named == 2
+        assert after.plane.apply(plan, 0.0) == 0
 
 
 def test_a_client_keeps_its_backend(before: w.World, paths: InstancePaths) -> None:

@@ -7,9 +7,9 @@
 The server answers each request on a connection with its name and the number of requests so far. Its connection
 IDs begin with PREFIX, in hex. The file BOUND appears when the socket stands.
 
-The client reads a line for each request, and prints a line for each answer, or `lost` when none comes: `ask` sends as
-it is, `rebind` from another port, as behind a NAT, and `move SOURCE` from another address and port under another
-of the server's connection IDs.
+The client reads a line for each request, and prints a line for each answer, or `lost` when none comes: `ask` sends
+it as it is, `rebind` from another port, as behind a NAT, and `move SOURCE` from another address and port, under
+another of the server's connection IDs.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
 from xdpdirector import __version__, errors
 from xdpdirector.cli import main
+from xdpdirector.model.status import CidPackets
 
 LISTENER = "192.0.2.10:80/tcp"
 WEB1, WEB2 = "192.0.2.21", "192.0.2.22"
@@ -235,6 +236,31 @@ def test_a_service_is_added_changed_and_removed(answered: Callable[..., Any], ru
     assert (without["check"], without["listeners"]) == (None, ["192.0.2.53:53/tcp"])
     assert run("service", "remove", "dns") == 0
     assert run("service", "show", "dns") == 2
+
+
+def test_quic_ids_are_given_and_shown(
+    answered: Callable[..., Any], run: Run, director: FakeDirector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listen = ("--listen", "192.0.2.53:443/udp")
+    added = answered("service", "add", "h3", *listen, "--quic", "quic-lb", "--quic-length", "2")
+    changed = answered("service", "set", "h3", "--quic-config-id", "3")
+    given = answered("backend", "add", "h3/web1", WEB1, "--quic-id", "beef")
+    other = answered("backend", "set", "h3/web1", "--quic-id", "abcd")
+    director.plane.cid_packets["h3"] = CidPackets(named=7, unknown=2)
+
+    run("service", "show", "h3")
+    run("backend", "show", "h3/web1")
+
+    shown = capsys.readouterr().out
+    assert (added["quic"]["cids"], added["quic"]["length"], changed["quic"]["config_id"]) == ("quic-lb", 2, 3)
+    assert (given["quic_id"], other["quic_id"]) == ("beef", "abcd")
+    for part in ("quic-lb, length 2, config_id 3", "7 named, 2 unknown, 0 down", "abcd"):
+        assert part in shown
+    without = answered(
+        "service", "add", "dns", "--listen", "192.0.2.53:53/udp", "--quic", "offset", "--quic-offset", "3"
+    )
+    assert without["quic"]["offset"] == 3
+    assert answered("service", "set", "dns", "--quic", "none")["quic"] is None
 
 
 def test_a_backend_is_added_and_changed(answered: Callable[..., Any]) -> None:

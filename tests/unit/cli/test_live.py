@@ -27,6 +27,7 @@ from tests.unit.control.test_explain_text import found
 from tests.unit.control.test_trace_sessions import DENIED, FORWARDED
 from xdpdirector.cli import main
 from xdpdirector.control.events import Events
+from xdpdirector.dataplane.explain_types import frame_of
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.model.listener import unicast_address
 
@@ -115,6 +116,18 @@ def test_explain_asks(
     assert (str(asked.client), asked.client_port, asked.protocol, asked.flags) == expected
 
 
+def test_explain_asks_about_a_payload(run: Run, director: FakeDirector) -> None:
+    director.plane.findings[unicast_address(VIP)] = found("pass_not_vip")
+
+    assert run("explain", "198.51.100.7:1", f"{VIP}:443/udp", "--payload", "40C0000215") == 0
+
+    (asked,) = director.plane.asked
+    frame = frame_of(asked, bytes(6), bytes(6))
+    assert frame[38:] == bytes.fromhex(
+        "000d000040c0000215"
+    )  # length and checksum of UDP, and what it carries
+
+
 def test_explain_answers_a_person(
     run: Run, director: FakeDirector, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,6 +157,10 @@ def test_explain_answers_a_person(
         pytest.param(["somebody", LISTENER], "somebody", id="no address"),
         pytest.param(["2001:db8::7", LISTENER], "of different IP versions", id="two versions"),
         pytest.param(["198.51.100.7:99999", LISTENER], "65535", id="no port"),
+        pytest.param(
+            ["198.51.100.7", LISTENER, "--payload", "40"], "payload is that of a datagram", id="TCP"
+        ),
+        pytest.param(["198.51.100.7", f"{VIP}:53/udp", "--payload", "4"], "payload", id="no octets"),
     ],
 )
 def test_explain_refuses_nonsense(

@@ -13,6 +13,7 @@ from dev.bench.dashboard import dashboard
 from dev.bench.director_target import MH, Fleet, Ours
 from dev.bench.figure import Figure, by_key
 from dev.bench.flapping import flapping
+from dev.bench.fleet import fleet
 from dev.bench.flood import Flood
 from dev.bench.footprint import footprint
 from dev.bench.goals import judge
@@ -60,6 +61,9 @@ def run_bench(options: Options, say: Say) -> Report:
             figures += large(lab)
             say("the API while 250 backends come and go once a second")
             figures += flapping(lab, pace.flapping_seconds)
+    if pace.server_rounds:
+        say("a fleet of five directors: how soon all have a change")
+        figures += fleet(f"{options.name}_fleet")
     found = by_key(figures)
     verdicts = judge(found, pace, program.largest)
     return Report(machine, pace, program, found, verdicts, time.monotonic() - begin, stolen.share())

@@ -15,13 +15,14 @@ from datetime import datetime, timedelta
 import pytest
 
 from dev.chaos.lab import ChaosDirector
+from tests.support.cut_path import Cut
 from tests.support.etcd import needed
-from tests.support.lab_etcd import Cut, LabEtcd
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import HealthCheck, web_configuration
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.etcd import LabEtcd
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 from xdpdirector.storage.etcd.reports import LEASE

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from tests.support.etcd import needed
-from tests.support.lab_etcd import LabEtcd
 from xdpdirector.client import UnixConnection
 from xdpdirector.errors import StoreError
 from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.etcd import LabEtcd
 from xdpdirector.lab.waiting import wait_until
 
 pytestmark = [pytest.mark.root, pytest.mark.slow, needed]

@@ -15,12 +15,12 @@ import pytest
 
 from tests.support.etcd import needed
 from tests.support.lab_client import Conversation
-from tests.support.lab_etcd import LabEtcd
 from xdpdirector.errors import UnreachableError
 from xdpdirector.lab import Lab, bird
 from xdpdirector.lab.bird import Bird, knows, make_vip_interface
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
+from xdpdirector.lab.etcd import LabEtcd
 from xdpdirector.lab.topology import VIP4
 from xdpdirector.lab.waiting import wait_until
 
@@ -117,6 +117,7 @@ def stands(director: LabDirector) -> bool:
 
 @pytest.fixture
 def clients(lab: Lab, pair: list[LabDirector]) -> Iterator[list[Conversation]]:
+    wait_until(lambda: knows(lab.router, 2), "the router knows both directors", SOON)
     with contextlib.ExitStack() as stack:
         found: list[Conversation] = []
         for _ in range(CONNECTIONS):

@@ -18,8 +18,8 @@ from xdpdirector.control.fleet_health import MARGIN, FleetHealth
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Configuration, ServiceSpec
 from xdpdirector.model.checks import TcpCheck
-from xdpdirector.model.fleet import DirectorReport
-from xdpdirector.model.status import Operational
+from xdpdirector.model.fleet import DirectorDrainReport, DirectorReport, DrainState
+from xdpdirector.model.status import Operational, utc_now
 from xdpdirector.model.store import StoreSpec
 
 ADDRESS, VIP_TEXT = VIP, str(VIP)
@@ -122,6 +122,23 @@ def test_of_two_directors_none_withdraws(health: FleetHealth, clock: Clock) -> N
         health.take(report("d1", is_down=True), reports(False))
         clock.now += PATIENCE + 1
     assert health.problems() == []
+
+
+LEAVES = DirectorDrainReport(state=DrainState.DRAINED, since=utc_now(), flows=0, flows_at_start=0)
+
+
+@pytest.mark.parametrize(("directors", "stays"), [(3, True), (5, False)])
+def test_who_leaves_for_maintenance_is_one_of_those_that_may_be_away(
+    health: FleetHealth, clock: Clock, directors: int, stays: bool
+) -> None:
+    """Of three one may, and it does."""
+    others = reports(*([False] * (directors - 1)))
+    others["d2"] = others["d2"].model_copy(update={"drain": LEAVES, "apart": True})
+    for _ in range(2):
+        health.take(report("d1", is_down=True), others)
+        clock.now += PATIENCE + 1
+    health.take(report("d1", is_down=True, apart=True), others)
+    assert (not health.problems()) is stays
 
 
 @given(st.integers(1, 7).flatmap(lambda count: st.lists(st.booleans(), min_size=count, max_size=count)))

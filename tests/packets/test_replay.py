@@ -217,6 +217,23 @@ def test_fragments_and_errors_follow_their_connection(run: Run) -> None:
     ]  # fmt: skip
 
 
+def test_connection_ids_lead_clients_that_moved_to_their_backends(run: Run) -> None:
+    quic = {"cids": "quic-lb", "length": 1}
+    frames = [w.udp(sport=sport, data=b"\x40\0\x16" + bytes(20)) for sport in (1, 2, 2)]
+    ids = {
+        name: {**backend, "quic_id": raw}
+        for (name, backend), raw in zip(BACKENDS.items(), ("15", "16"), strict=True)
+    }
+
+    results = run(frames, None, configuration(quic=quic, backends=ids))
+
+    assert outcomes(results) == [
+        "forward_cid web/web2",
+        "forward_cid web/web2",
+        "forward_connection web/web2",
+    ]
+
+
 def test_cut_frames_are_decided_by_their_headers(run: Run) -> None:
     results = run([w.tcp() / Raw(bytes(1000)), w.tcp("A") / Raw(bytes(1000))], cut=60)
 

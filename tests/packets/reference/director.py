@@ -244,7 +244,7 @@ class Director:
     def _follow_cid(self, frame: bytes, packet: Packet, service: Service, slot: Slot | None) -> Fate | None:
         """To the backend that the QUIC connection ID names: where there is a ring in any case, elsewhere flows that
         have no record. None: as if it named nobody."""
-        record = self._records.get(packet.flow)
+        record = self.records.get(packet.flow)
         found = None if record and not slot else quic.named(frame, packet, service.plan.quic)
         if found is None:
             return None

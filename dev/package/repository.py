@@ -13,7 +13,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Sequence
-from hashlib import sha256
+from hashlib import sha256, sha512
 from itertools import pairwise
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from xdpdirector.lab.errors import LabError
 
 SUITE, COMPONENT = "stable", "main"
 KEYRING = "xdpdirector-archive-keyring.asc"
+_HASHES = {"SHA256": sha256, "SHA512": sha512}
 _FIELDS = {
     "Origin": "XDP Director",
     "Label": "XDP Director",
@@ -91,7 +92,8 @@ def _architectures(pool: Path) -> list[str]:
 
 def _write_index(directory: Path, index: bytes) -> None:
     for name, content in {"Packages": index, "Packages.gz": gzip.compress(index, mtime=0)}.items():
-        _replace(directory / "by-hash" / "SHA256" / sha256(content).hexdigest(), content)
+        for kind, digest in _HASHES.items():  # apt asks for the strongest that Release names
+            _replace(directory / "by-hash" / kind / digest(content).hexdigest(), content)
         _replace(directory / name, content)
 
 

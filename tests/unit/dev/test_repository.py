@@ -3,7 +3,10 @@
 
 import os
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -51,7 +54,7 @@ def make(tmp_path: Path) -> Callable[[str], Path]:
 class Apt:
     """APT with directories of its own, which knows this repository only."""
 
-    def __init__(self, home: Path, archive: Path) -> None:
+    def __init__(self, home: Path, archive: Path, uri: str = "") -> None:
         for name in ("etc", "state/lists/partial", "cache/archives/partial"):
             (home / name).mkdir(parents=True)
         self.root = home / "root"
@@ -61,7 +64,7 @@ class Apt:
         status = self.root / "var/lib/dpkg/status"
         status.touch()
         (home / "etc" / "one.sources").write_text(
-            repository.source(f"file:{archive}", str(archive / repository.KEYRING))
+            repository.source(uri or f"file:{archive}", str(archive / repository.KEYRING))
         )
         self._options = [
             f"-oDir::Etc::SourceList={os.devnull}",
@@ -149,6 +152,35 @@ def test_an_index_of_before_is_still_there_by_its_hash(
     assert len(before) == 2
     assert before < after
     assert "Acquire-By-Hash: yes" in (archive / "dists/stable/InRelease").read_text()
+
+
+def test_indices_are_asked_for_by_hash_and_found(
+    key: str, make: Callable[[str], Path], archive: Path, tmp_path: Path
+) -> None:
+    """Over HTTP: what APT does not find by its hash it asks for by name, in silence."""
+    asked: list[tuple[str, int]] = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
+            asked.append((self.path, int(code)))
+
+    repository.publish([make("0.2.0")], archive, key)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(archive)))
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        apt = Apt(tmp_path / "apt", archive, f"http://127.0.0.1:{server.server_port}/")
+        apt.update()
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+    assert apt.candidate() == "0.2.0"
+    assert [path for path, code in asked if "/by-hash/" in path and code == 200]
+    assert [
+        path for path, code in asked if "binary" in path and ("/by-hash/" not in path or code != 200)
+    ] == []
 
 
 def test_an_index_that_somebody_changed_is_refused(

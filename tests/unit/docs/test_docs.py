@@ -5,6 +5,7 @@ exist, and the tables of reasons and errors are those of the code."""
 import re
 import shlex
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,14 @@ def test_links_lead_somewhere(path: Path) -> None:
             dead.append(link)
 
     assert dead == []
+
+
+def test_every_document_is_in_the_contents_of_the_site() -> None:
+    """As Sphinx wants it, which `./lab docs` and tests/unit/docs/test_site.py run."""
+    listed = (CHECKOUT / "docs" / "site" / "index.md").read_text().splitlines()
+    names = [path.relative_to(CHECKOUT).as_posix() for path in DOCUMENTS]
+
+    assert [name for name in names if not any(fnmatch(name, line) for line in listed if line)] == []
 
 
 @pytest.mark.parametrize("document", list(configurations()))

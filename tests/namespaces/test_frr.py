@@ -37,10 +37,17 @@ class Daemons:
     def __init__(self, lab: Lab) -> None:
         first, second = lab.topology.director_nodes
         self.frr, self.bird = Frr(lab.director_hosts[0]), Bird(lab.director_hosts[1])
-        self.router = Bird(lab.router)
+        self.router, self._host = Bird(lab.router), lab.router
         self.router.start(bird.of_router(lab.topology))
         self.frr.start(frr.of_director(lab.topology, first))
         self.bird.start(bird.of_director(lab.topology, second))
+        wait_until(
+            lambda: self.on_router("show", "protocols").count("Established") == 2, "both sessions", SOON
+        )
+
+    def on_router(self, *command: str) -> str:
+        """What its BIRD says."""
+        return self._host.run("birdc", "-s", f"{self.router.directory}/bird.ctl", *command).stdout
 
     def stop(self) -> None:
         for each in (self.frr, self.bird, self.router):
@@ -99,12 +106,14 @@ def test_a_director_that_dies_is_sent_nothing(lab: Lab, daemons: Daemons) -> Non
     await_next_hops(lab, 1)
     wait_until(lambda: "up" in daemons.frr.vtysh("-c", "show bfd peers brief"), "BFD is up", SOON)
 
+    scratch = daemons.frr.scratch()
+    assert len(scratch) == 3
+
     daemons.frr.kill()
 
+    assert [each for each in scratch if each.exists()] == []
     await_next_hops(lab, 0)
-    control = f"{daemons.router.directory}/bird.ctl"
-    said = lab.router.run("birdc", "-s", control, "show", "protocols", "all", "director").stdout
-    assert "BFD session down" in said
+    assert "BFD session down" in daemons.on_router("show", "protocols", "all", "director")
 
 
 def test_a_director_with_frr_takes_requests(lab: Lab, daemons: Daemons) -> None:

@@ -20,6 +20,8 @@ ROLE = "frr"
 PROGRAMS = Path("/usr/lib/frr")
 DAEMONS = ("zebra", "bgpd", "bfdd")
 USER = "frr"
+SCRATCH = Path("/var/tmp/frr")
+"""Where each daemon makes a directory, and leaves it when it is killed."""
 
 
 class Frr:
@@ -58,15 +60,29 @@ class Frr:
         line = ["vtysh", "--vty_socket", str(self.directory), "--config_dir", str(self.directory), *options]
         return self._host.run(*line, timeout=30.0).stdout
 
+    def scratch(self) -> list[Path]:
+        """Of the daemons that run."""
+        numbers = {file.stem: file.read_text().strip() for file in self.directory.glob("*.pid")}
+        return [SCRATCH / f"{name}.{number}" for name, number in numbers.items()]
+
     def stop(self) -> None:
         """bgpd says goodbye to the routers."""
+        left = self.scratch()
         while self._daemons:
             self._daemons.pop().stop()
+        _remove(left)
 
     def kill(self) -> None:
         """As a machine that loses its power."""
+        left = self.scratch()
         while self._daemons:
             self._daemons.pop().kill()
+        _remove(left)
+
+
+def _remove(directories: list[Path]) -> None:
+    for each in directories:
+        shutil.rmtree(each, ignore_errors=True)
 
 
 def of_director(topology: Topology, node: Node) -> str:

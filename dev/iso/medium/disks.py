@@ -127,7 +127,7 @@ def _probed(found: dict[str, Any]) -> Disk:
         transport=found["tran"] or "",
         content=signature or data_in(path, int(found["size"])),
         mark=mark_of(path),
-        foreign=bool(signature) and not _is_ours(path),
+        foreign=bool(signature) and not is_ours(path),
     )
 
 
@@ -139,10 +139,14 @@ def mark_of(path: Path) -> Mark | None:
         os.close(descriptor)
 
 
-def _is_ours(path: Path) -> bool:
-    """Whether all partitions have the names that the installer gives."""
-    listed = json.loads(_output("lsblk", "--json", "--output", "TYPE,PARTLABEL", str(path)))["blockdevices"]
-    names = [each["partlabel"] for disk in listed for each in disk.get("children", [])]
+def is_ours(path: Path) -> bool:
+    """Whether there is a partition table, and all its partitions have the names that the installer gives."""
+    command = ("sfdisk", "--json", str(path))
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return False
+    partitions = json.loads(done.stdout)["partitiontable"].get("partitions", [])
+    names = [each.get("name", "") for each in partitions]
     return bool(names) and set(names) <= set(NAMES)
 
 

@@ -40,11 +40,12 @@ class Target:
 
     @contextmanager
     def mounted(self) -> Iterator[None]:
-        self.mount()
         try:
+            self.mount()
             yield
         finally:
-            run("umount", "--recursive", str(self.root))
+            if os.path.ismount(self.root):
+                run("umount", "--recursive", str(self.root))
 
     def mount(self) -> None:
         """With the partition of UEFI at boot/efi."""

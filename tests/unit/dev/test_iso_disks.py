@@ -119,6 +119,20 @@ def test_the_partitions_are_of_bios_and_uefi(tmp_path: Path) -> None:
     ]
 
 
+def test_a_table_is_ours_by_the_names_of_its_partitions(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/usr/sbin:/sbin", prepend=":")
+    path = disk_file(tmp_path, 1 << 30)
+    assert not disks.is_ours(path)
+
+    subprocess.run(["/sbin/sfdisk", "--quiet", path], input=partitions.table(), text=True, check=True)
+    assert disks.is_ours(path)
+
+    subprocess.run(["/sbin/sfdisk", "--quiet", "--part-label", path, "2", "somebody's"], check=True)
+    assert not disks.is_ours(path)
+
+
 @pytest.mark.parametrize(
     ("disk", "device"),
     [("/dev/sda", "/dev/sda3"), ("/dev/vda", "/dev/vda3"), ("/dev/nvme0n1", "/dev/nvme0n1p3")],

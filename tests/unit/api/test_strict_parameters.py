@@ -64,6 +64,7 @@ def operations() -> list[tuple[str, str]]:
         "prefix": "203.0.113.0/24",
         "token": "spare",
         "session": "0123456789ab",
+        "name": "one",
     }
     return [
         (method.upper(), path.format(**known)) for path, item in current()["paths"].items() for method in item

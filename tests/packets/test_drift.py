@@ -30,7 +30,7 @@ def contents(world: w.World) -> dict[str, bytes]:
     region = world.plane.rings.region(service)
     found = {
         "services": tables.services.tobytes(),
-        "members": tables.members.tobytes(),
+        "members": tables.members[:].tobytes(),
         "backends": tables.backends.tobytes(),
         "upper": tables.loads["upper"].tobytes(),
         "out": repr(world.plane.fronts.out(service)).encode(),
@@ -48,12 +48,12 @@ def spoil(world: w.World, what: str) -> None:
     spoilt: dict[str, Callable[[], object]] = {
         "services": lambda: _add(tables.services["on_down"], service),
         "members": lambda: _add(
-            tables.members["weight"], service * len(tables.members) // len(tables.services)
+            tables.members[:]["weight"], service * len(tables.members) // len(tables.services)
         ),
         "backends": lambda: _add(tables.backends["ifindex"], backend),
         "upper": lambda: _add(tables.loads["upper"], backend),
         "out": lambda: tables.fronts["out"].fill(0),
-        "ring": lambda: _add(tables.ring, world.plane.rings.region(service).start),  # type: ignore[union-attr]
+        "ring": lambda: _add(tables.ring[:], world.plane.rings.region(service).start),  # type: ignore[union-attr]
         "ports": lambda: tables.set_port(0, 0),
         "listeners": lambda: tables.delete_listener(next(iter(tables.listeners()))),
         "cost": lambda: tables.write(

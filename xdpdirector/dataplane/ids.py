@@ -25,12 +25,12 @@ class Indices:
         self._tables = tables
         self.services = {
             label["service"].decode(): index
-            for index, label in enumerate(tables.service_labels)
+            for index, label in enumerate(tables.service_labels[:])
             if label["service"]
         }
         self.backends: dict[Backend, int] = {
             (label["service"].decode(), label["backend"].decode()): index
-            for index, label in enumerate(tables.backend_labels)
+            for index, label in enumerate(tables.backend_labels[:])
             if label["service"]
         }
         taken = set(self.services.values())
@@ -55,13 +55,13 @@ class Indices:
                 limit = self._tables.entries("services")
                 raise CapacityError(f"there is room for {limit} services: raise sizes.services")
             index = heappop(self._free_services)
-            self._tables.service_labels[index]["service"] = name.encode()
+            self._tables.service_labels[index : index + 1]["service"] = name.encode()
             self.services[name] = index
         return self.services[name]
 
     def remove_service(self, name: str) -> None:
         index = self.services.pop(name)
-        self._tables.service_labels[index]["service"] = b""
+        self._tables.service_labels[index : index + 1]["service"] = b""
         heappush(self._free_services, index)
 
     def add_backend(self, key: Backend, is_free: Callable[[int], bool]) -> int:
@@ -69,7 +69,7 @@ class Indices:
         `is_free(index)`: nothing in the maps references the index."""
         if key not in self.backends:
             index = self._take_rested(is_free)
-            label = self._tables.backend_labels[index]
+            label = self._tables.backend_labels[index : index + 1]
             label["backend"] = key[1].encode()
             label["service"] = key[0].encode()
             self.backends[key] = index
@@ -89,7 +89,7 @@ class Indices:
     def remove_backend(self, key: Backend) -> None:
         index = self.backends.pop(key)
         self._take_place(key)
-        label = self._tables.backend_labels[index]
+        label = self._tables.backend_labels[index : index + 1]
         label["service"] = b""
         label["backend"] = b""
         self._resting.append(index)

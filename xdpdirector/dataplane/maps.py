@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from xdpdirector import libbpf
 from xdpdirector.dataplane import percpu
+from xdpdirector.dataplane.map_windows import Windows
 from xdpdirector.errors import DataplaneError
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model.listener import PROTOCOLS, Address, Listener, Ports
@@ -135,6 +136,11 @@ def elements(values: Array) -> Array:
     return values["of"].reshape(-1) if values.dtype.names == ("of",) else values
 
 
+def elements_of(kind: np.dtype[Any]) -> np.dtype[Any]:
+    """The type of the elements of list values (see `elements`). Other types unchanged."""
+    return kind["of"].base if kind.names == ("of",) else kind
+
+
 class Tables:
     """Opens all maps of a loaded data plane. Close it, or use it as a context manager."""
 
@@ -149,11 +155,12 @@ class Tables:
             for name in loaded.maps:
                 self._fds[name] = self._open(name)
             self.services = self._shared("services")
-            self.members = elements(self._shared("members"))
+            self.members = self._windows("members")
             self.backends = self._shared("backends")
             self.loads = elements(self._shared("loads"))
-            self.service_labels = self._shared("service_labels")
-            self.backend_labels = self._shared("backend_labels")
+            self.service_labels = self._windows("service_labels")
+            self.backend_labels = self._windows("backend_labels")
+            self.ring = self._windows("ring", np.dtype(np.uint64))
             self.fronts = self._shared("fronts")
             self.departed = self._shared("departed")
             self.reaping = self._shared("reaping")
@@ -172,12 +179,6 @@ class Tables:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @cached_property
-    def ring(self) -> Array:
-        """The slots of all rings, one 8-byte word each. Mapped on first use: it is the largest map, and not
-        every service has a ring."""
-        return self._shared("ring").view(np.uint64)
 
     def close(self) -> None:
         """Close files and mappings; the pinned maps remain."""
@@ -217,6 +218,14 @@ class Tables:
         )
         self._memory.append(memory)
         return np.frombuffer(memory, dtype_of(said["value"], stride=stride), said["max_entries"])
+
+    def _windows(self, name: str, kind: np.dtype[Any] | None = None) -> Windows:
+        """A large map. `kind`: what to take its values for, by default what the layout says; of lists, their
+        elements."""
+        said = self.loaded.maps[name]
+        stride = (said["value_size"] + 7) & ~7
+        kind = kind or elements_of(dtype_of(said["value"], stride=stride))
+        return Windows(self._fds[name], kind, said["max_entries"] * stride // kind.itemsize)
 
     def shared(self, name: str) -> Array:
         """A map of type array as mapped memory, which packets read and write. Valid until `close`."""

@@ -34,13 +34,14 @@ class MemberMap:
             member.name: (member.weight if is_weighted else 1) if member.accepts else 0
             for member in plan.members
         }
+        members = self._tables.members[service * room : (service + 1) * room]
         for number, member in enumerate(plan.members[:room]):
             fields = {
                 "backend": wanted[member.name],
                 "weight": weights[member.name],
                 "place": self._indices.places[plan.name][member.name],
             }
-            self.writes += self._tables.store(self._tables.members, service * room + number, fields)
+            self.writes += self._tables.store(members, number, fields)
         if not COSTS[plan.scheduler].served:
             return
         begins = not int(self._tables.services["cost_served"][service])

@@ -421,8 +421,9 @@ class Rings:
         return [index for index, count in zip(indices, packets, strict=True) if count]
 
     def _store(self, name: str, region: slice, words: Words) -> None:
-        differs = np.flatnonzero(self._tables.ring[region] != words)
-        self._tables.ring[region.start + differs] = words[differs]
+        slots = self._tables.ring[region]
+        differs = np.flatnonzero(slots != words)
+        slots[differs] = words[differs]
         self.writes += len(differs)
         if len(differs) or not self._mentions.knows(name):
             self._note(name, words)

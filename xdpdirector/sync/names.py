@@ -79,8 +79,8 @@ class NameReader:
         said = b"".join(
             array.tobytes()
             for array in (
-                tables.service_labels,
-                tables.backend_labels,
+                tables.service_labels[:],
+                tables.backend_labels[:],
                 self._fronts(),
                 tables.backends["generation"],
             )
@@ -101,7 +101,7 @@ class NameReader:
         tables = self._tables
         services = {
             index: label["service"].decode()
-            for index, label in enumerate(tables.service_labels)
+            for index, label in enumerate(tables.service_labels[:])
             if label["service"]
         }
         serving = tables.enums["front_use"]["FRONT_SERVING"]
@@ -113,7 +113,7 @@ class NameReader:
                 fronts[number] = (service, str(address_of(words)), int(entry["protocol"]))
         backends = {
             index: (label["service"].decode(), label["backend"].decode())
-            for index, label in enumerate(tables.backend_labels)
+            for index, label in enumerate(tables.backend_labels[:])
             if label["service"]
         }
         return Names(fronts, backends, services)

@@ -78,7 +78,7 @@ def _like(state: str) -> Iterator[str]:
 def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:
     """Copy a map whose values are lists."""
     with Tables(new) as tables:
-        target: Array = getattr(tables, name)
+        target: Array = getattr(tables, name)[:]
         for keys, values in read(old, name):
             fits = keys < len(target)
             target[keys[fits]] = converted(values[fits], target.dtype)

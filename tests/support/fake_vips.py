@@ -10,10 +10,11 @@ from xdpdirector.model import Address
 
 
 class FakeVips:
-    """Remembers what was wanted; `refuse` makes `ensure` fail."""
+    """Remembers what was wanted, and how often; `refuse` makes `ensure` fail."""
 
     def __init__(self) -> None:
         self.wanted: frozenset[Address] = frozenset()
+        self.ensured = 0
         self.elsewhere: set[Address] = set()
         self.lost: set[Address] = set()
         self.routed: set[Address] = set()
@@ -27,6 +28,7 @@ class FakeVips:
         if self.refuse:
             raise self.refuse
         self.wanted = frozenset(wanted)
+        self.ensured += 1
 
     def present(self, address: Address) -> bool:
         return address in self.wanted - self.lost or address in self.elsewhere

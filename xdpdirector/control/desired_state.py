@@ -177,7 +177,7 @@ class DesiredState:
         news = partial(self._publish, before, wanted, intent.author, intent.because(what))
         with self._reconciler.events.behind(news):
             await self._reconciler.transactions.run(wanted, store)
-        await self._reconciler.ensure_vips()
+        await self._reconciler.follow_vips()
 
     # What other directors change
 
@@ -243,7 +243,7 @@ class DesiredState:
                 raise StoreError(self.behind) from error
             log.warning("revision %d is not in the data plane as a whole: %s", newest.id, error)
         self.behind = ""
-        await self._reconciler.ensure_vips()
+        await self._reconciler.follow_vips()
 
     def checked(self, edit: Edit, intent: Intent, target: Target, document: Target | None = None) -> Services:
         """The services after `edit`, with all checks that need no data plane. The edit itself raises

@@ -85,7 +85,9 @@ class Reconciler:
         self._statuses = BackendStatuses(neighbours, checks, self._news.set)
         self._applier = ServiceApplier(services, plane, self._statuses, self.events)
         self.transactions = Transactions(self._applier, plane, self._statuses)
-        self._vips_of: tuple[Services, set[Address]] | None = None
+        self._vips_of: tuple[Services, set[Address]] = {}, set()
+        self._ensured: set[Address] | None = None
+        """The VIPs that were put where they should be last."""
         self._vip_trouble = self._sweep_trouble = ""
         self._faults: list[str] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -233,9 +235,17 @@ class Reconciler:
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
         """InvalidRequestError for a backend address, new since `before`, on another network. `document`: the
         pointer to the document that the client sent, when it is not the whole configuration."""
-        known = {backend.address for backend in backends_of(before)}
+        known: set[Address] | None = None
         for name, spec in wanted.items():
+            former = before.get(name)
+            if spec is former:
+                continue
             for key, backend in spec.backends.items():
+                own = former.backends.get(key) if former else None
+                if own and own.address == backend.address:
+                    continue
+                if known is None:
+                    known = {each.address for each in backends_of(before)}
                 if backend.address in known:
                     continue
                 known.add(backend.address)
@@ -248,16 +258,25 @@ class Reconciler:
 
     async def ensure_vips(self) -> None:
         """Put the VIPs where they should be, or note the problem."""
+        wanted = self._wanted_vips()
         try:
-            await self._vips.ensure(self._wanted_vips())
-            self._vip_trouble = ""
+            await self._vips.ensure(wanted)
+            self._vip_trouble, self._ensured = "", wanted
         except (DirectorError, OSError) as error:
             self._vip_trouble = str(error)
 
+    async def follow_vips(self) -> None:
+        """The same after a change of the services, when other VIPs are wanted than before: all interfaces and
+        addresses are listed for it. Those that somebody takes off are the upkeep's."""
+        if self._vip_trouble or self._wanted_vips() != self._ensured:
+            await self.ensure_vips()
+
     def _wanted_vips(self) -> set[Address]:
-        """Cached: it is asked for every second, and changes with the services only."""
-        if self._vips_of is None or self._vips_of[0] is not self.services:
-            self._vips_of = self.services, _vips_of(self.services)
+        """Cached: it is asked for every second, and changes with the services' listeners only."""
+        services, vips = self._vips_of
+        if services is not self.services:
+            same = _have_same_listeners(services, self.services)
+            self._vips_of = self.services, vips if same else _vips_of(self.services)
         return self._vips_of[1]
 
     def _publish_faults(self) -> None:
@@ -369,6 +388,12 @@ def _shown_part(status: BackendStatus) -> tuple[Operational, list[Operational]]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _have_same_listeners(services: Services, others: Services) -> bool:
+    return services.keys() == others.keys() and all(
+        spec is others[name] or spec.listeners == others[name].listeners for name, spec in services.items()
+    )
 
 
 def _vips_of(services: Services) -> set[Address]:

@@ -3,7 +3,8 @@
 them. Pure.
 
 Computed anew for each probe and judgement, from the configured services, the routes to their backends and
-this host's interfaces.
+this host's interfaces. What follows from the services alone is kept with them: it is looked at several times a
+second, and thousands of services take long.
 """
 
 from __future__ import annotations
@@ -83,8 +84,28 @@ class Scene:
         return [target for target in self.targets.values() if target.route.mac == mac]
 
 
+class Machine:
+    """What the services say of the machine at an address; see `Target`."""
+
+    __slots__ = ("is_router", "is_wanted", "names", "vips")
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.vips: dict[Address, int | None] = {}
+        self.is_wanted, self.is_router = False, True
+
+
+@dataclass(frozen=True)
+class Machines:
+    """`of`: the services that say so; `vips`: all of theirs."""
+
+    of: Services
+    by_address: Mapping[Address, Machine]
+    vips: frozenset[Address]
+
+
 def scene(
-    services: Services,
+    machines: Machines,
     route: Callable[[Address], Route],
     links: Iterable[Interface],
     interfaces: Collection[str],
@@ -92,9 +113,9 @@ def scene(
 ) -> Scene:
     """`interfaces`: names of those with the packet program."""
     by_name = {link.name: link for link in links}
-    vips = frozenset(listener.address for spec in services.values() for listener in spec.listeners)
+    vips = machines.vips
     return Scene(
-        targets=_targets(services, route),
+        targets=_targets(machines, route),
         links=by_name,
         held={vip: _places(vip, by_name, interfaces) for vip in vips if _stands(vip, by_name)},
         vips=vips,
@@ -127,30 +148,37 @@ def _has(link: Interface, vip: Address) -> bool:
     return any(network.ip == vip for network in link.networks)
 
 
-def _targets(services: Services, route: Callable[[Address], Route]) -> dict[Address, Target]:
-    names: dict[Address, list[str]] = {}
-    vips: dict[Address, dict[Address, int | None]] = {}
-    wanted: set[Address] = set()
-    others: set[Address] = set()
+def machines_of(services: Services) -> Machines:
+    found: dict[Address, Machine] = {}
+    vips: set[Address] = set()
     for name, spec in services.items():
+        ports = [
+            (each.address, each.ports.first if each.is_exact and each.protocol == "tcp" else None)
+            for each in spec.listeners
+        ]
+        vips.update(vip for vip, _ in ports)
         for key, backend in spec.backends.items():
-            names.setdefault(backend.address, []).append(f"{name}/{key}")
-            ports = vips.setdefault(backend.address, {})
-            for listener in spec.listeners:
-                exact = listener.ports.first if listener.is_exact and listener.protocol == "tcp" else None
-                ports[listener.address] = ports.get(listener.address) or exact
-            if backend.admin is not AdminState.MAINTENANCE:
-                wanted.add(backend.address)
-            if not backend.router:
-                others.add(backend.address)
+            machine = found.get(backend.address)
+            if machine is None:
+                machine = found[backend.address] = Machine()
+            machine.names.append(f"{name}/{key}")
+            for vip, port in ports:
+                if machine.vips.setdefault(vip, port) is None and port:
+                    machine.vips[vip] = port
+            machine.is_wanted |= backend.admin is not AdminState.MAINTENANCE
+            machine.is_router &= backend.router
+    return Machines(services, found, frozenset(vips))
+
+
+def _targets(machines: Machines, route: Callable[[Address], Route]) -> dict[Address, Target]:
     return {
         address: Target(
             address,
             route(address),
-            tuple(names[address]),
-            vips[address],
-            is_wanted=address in wanted,
-            is_router=address not in others,
+            tuple(machine.names),
+            machine.vips,
+            is_wanted=machine.is_wanted,
+            is_router=machine.is_router,
         )
-        for address in names
+        for address, machine in machines.by_address.items()
     }

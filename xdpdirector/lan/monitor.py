@@ -16,7 +16,7 @@ from datetime import datetime
 from functools import partial
 from math import inf
 
-from xdpdirector.lan.expected import Scene, Target, scene
+from xdpdirector.lan.expected import Machines, Scene, Target, machines_of, scene
 from xdpdirector.lan.findings import Ledger, Macs, Publisher
 from xdpdirector.lan.frame_parser import Claim, Manner
 from xdpdirector.lan.host import HostNetwork, Kernel
@@ -103,6 +103,7 @@ class Lan:
         self._background = tasks or BackgroundTasks()
         self._spec, self._interfaces, self._pace = spec, interfaces, pace or Pace()
         self._services, self._route = services, route
+        self._machines: Machines = machines_of({})
         self._surroundings = surroundings or Kernel()
         self._inquiry = Inquiry(wire or PacketWire(), self._on_claim, self._pace)
         self._asking = Asking(self._inquiry, self._judge_soon, self.suspect)
@@ -270,7 +271,10 @@ class Lan:
         return self._scene().targets.get(address)
 
     def _scene(self) -> Scene:
-        return scene(self._services(), self._route, self._links, self._interfaces, self._gateways)
+        services = self._services()
+        if self._machines.of is not services:
+            self._machines = machines_of(services)
+        return scene(self._machines, self._route, self._links, self._interfaces, self._gateways)
 
     def _lost_for_long(self, now: Scene) -> set[Address]:
         """Backends without a MAC for a while: a kernel that resolves many neighbours at once takes a moment."""

@@ -138,6 +138,29 @@ async def test_vips_follow_the_listeners() -> None:
         assert stage.vips.wanted == {s.OTHER_VIP}
 
 
+@story
+async def test_a_change_of_no_listener_looks_at_no_interface() -> None:
+    """All interfaces and addresses are listed for that, which took half of the time of a change."""
+    async with web_stage() as stage:
+        before = stage.vips.ensured
+        await stage.director.patch_backend("web", "web1", {"weight": 7}, intent=ME)
+        unchanged = stage.vips.ensured
+        await stage.director.create_service("mail", s.service(listener="192.0.2.11:25/tcp"), intent=ME)
+
+        assert (unchanged, stage.vips.ensured) == (before, before + 1)
+
+
+@story
+async def test_a_vip_that_could_not_be_placed_is_tried_again_at_the_next_change() -> None:
+    async with web_stage() as stage:
+        stage.vips.refuse = DataplaneError("eth0 is down")
+        await stage.director.create_service("mail", s.service(listener="192.0.2.11:25/tcp"), intent=ME)
+        stage.vips.refuse = None
+        await stage.director.patch_backend("web", "web1", {"weight": 7}, intent=ME)
+
+        assert stage.vips.wanted == {VIP, s.OTHER_VIP}
+
+
 # Nothing is done when a change fails
 
 

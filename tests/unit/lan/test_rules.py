@@ -23,7 +23,7 @@ from tests.support.lan_network import (
     neighbour,
     services,
 )
-from xdpdirector.lan.expected import Scene, scene
+from xdpdirector.lan.expected import Scene, machines_of, scene
 from xdpdirector.lan.findings import Ledger
 from xdpdirector.lan.frame_parser import Claim, Manner
 from xdpdirector.lan.messages import Draft, blind
@@ -47,7 +47,7 @@ ANSWERED, ANNOUNCED, ASKED = Manner.ANSWER, Manner.ANNOUNCEMENT, Manner.QUESTION
 def seen(**routes: Route) -> Scene:
     """The scene with other routes to web1 or web2."""
     known = ROUTES | {{"web1": WEB1, "web2": WEB2}[name]: route for name, route in routes.items()}
-    return scene(WANTED, known.__getitem__, Network().links(), ["eth0"])
+    return scene(machines_of(WANTED), known.__getitem__, Network().links(), ["eth0"])
 
 
 def heard(*claims: tuple[Address, bytes, Manner]) -> Claims:
@@ -82,7 +82,7 @@ def test_a_backend_that_is_the_directors_router(
     spec = WANTED["web"]
     backends = spec.backends | {"web1": spec.backends["web1"].model_copy(update={"router": is_router})}
     wanted = {"web": spec.model_copy(update={"backends": backends})}
-    now = scene(wanted, ROUTES.__getitem__, Network().links(), ["eth0"], gateways)
+    now = scene(machines_of(wanted), ROUTES.__getitem__, Network().links(), ["eth0"], gateways)
 
     drafts = judge(now, Claims(), {}, lambda mac: [], [])
 
@@ -149,7 +149,7 @@ def test_an_own_interface_without_the_program(
     """The ARP flux: Linux answers for any of its addresses on any interface."""
     network = Network()
     network.others = (other,)
-    now = scene(WANTED, ROUTES.__getitem__, network.links(), ["eth0"])
+    now = scene(machines_of(WANTED), ROUTES.__getitem__, network.links(), ["eth0"])
 
     drafts = judged(now, heard((VIP4, other.mac, manner)))
 
@@ -190,14 +190,14 @@ def test_a_backend_in_maintenance_may_lack_what_it_wants() -> None:
     spec = WANTED["web"]
     resting = spec.backends["web1"].model_copy(update={"admin": AdminState.MAINTENANCE})
     wanted = {"web": spec.model_copy(update={"backends": {**spec.backends, "web1": resting}})}
-    now = scene(wanted, {**ROUTES, WEB1: SILENT}.__getitem__, Network().links(), ["eth0"])
+    now = scene(machines_of(wanted), {**ROUTES, WEB1: SILENT}.__getitem__, Network().links(), ["eth0"])
 
     assert judged(now, heard(), web1=MISSING) == []
 
 
 def test_a_vip_that_is_not_here_may_be_another_directors() -> None:
     elsewhere = replace(Network().eth0, networks=Network().eth0.networks[:2])
-    now = scene(WANTED, ROUTES.__getitem__, [elsewhere], ["eth0"])
+    now = scene(machines_of(WANTED), ROUTES.__getitem__, [elsewhere], ["eth0"])
 
     assert judged(now, heard((VIP4, STRANGER_MAC, ANSWERED))) == []
 

@@ -37,6 +37,14 @@ class Family:
         self._lines.append(f"{self._name}{suffix}{braces} {_number(value)}\n")
         return self
 
+    def add_all(self, samples: Iterable[tuple[str, float | None]]) -> Family:
+        """Many: labels and value of each; none where the value is None."""
+        begin = f"{self._name}{{"
+        self._lines += [
+            f"{begin}{labelled}}} {_number(value)}\n" for labelled, value in samples if value is not None
+        ]
+        return self
+
     def add_states(self, state: str, states: Iterable[str], labelled: str) -> None:
         """Of a state set: 1 for the state, 0 for all others."""
         begin = f'{self._name}{{{labelled},{self.name}="'

@@ -230,11 +230,7 @@ _Labelled = list[tuple[str, BackendSample]]
 
 
 def _filled(family: Family, row: _Row, backends: _Labelled) -> Family:
-    for labelled, backend in backends:
-        value = row.value(backend)
-        if value is not None:
-            family.add(value, labelled)
-    return family
+    return family.add_all((labelled, row.value(backend)) for labelled, backend in backends)
 
 
 def _states(backends: _Labelled) -> Iterator[Family]:

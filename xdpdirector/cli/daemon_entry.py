@@ -17,10 +17,14 @@ from xdpdirector.paths import DEFAULT_INSTANCE, InstancePaths
 INSTANCE = "XDPDIRECTOR_INSTANCE"
 PARTS: dict[str, dict[str, str]] = {
     "pyroute2": {},
+    "pyroute2.ethtool": {},
     "uvicorn": {"Config": "uvicorn.config"},
     "prometheus_client": {},
 }
 """What the daemon needs not all of, and what comes from where of its `__init__`."""
+UNUSED = ("pydantic.v1",)
+"""What others import if it is there. FastAPI asks of each type whether it is one of pydantic's first version, which
+takes 1.5 MB and says no."""
 
 
 class Order(NamedTuple):
@@ -49,11 +53,13 @@ def serve(instance: str, configuration: Path) -> int:
     import signal
 
     from xdpdirector.daemon import malloc
-    from xdpdirector.daemon.lazy_packages import only_parts_of
+    from xdpdirector.daemon.lazy_packages import only_parts_of, without
 
     malloc.give_back()
     for package, homes in PARTS.items():
         only_parts_of(package, **homes)
+    for package in UNUSED:
+        without(package)
     from xdpdirector.daemon import startup
 
     hang_ups: list[int] = []

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Parts of a director of which the configuration says whether there are any, and of which kind: the stores that it
-shares with a fleet, connection sync with peers and with LVS, the table of VIPs. Knows nothing of the daemon's life.
+shares with a fleet, connection sync with peers and with LVS, the table of VIPs. What is not there is not imported.
+Knows nothing of the daemon's life.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from xdpdirector import __version__
 from xdpdirector.api.auth.access import Access
@@ -29,12 +31,12 @@ from xdpdirector.storage.denylist_store import SqliteDenyList
 from xdpdirector.storage.fallback import FallbackStore
 from xdpdirector.storage.idempotency_store import Answers
 from xdpdirector.storage.store import MIRROR_FORMAT
-from xdpdirector.sync.connection_sync import ConnectionSync
-from xdpdirector.sync.hello import Hello
-from xdpdirector.sync.interface import ConnectionTables
-from xdpdirector.sync.ipvs.exchange import Exchange, Services
-from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
 from xdpdirector.system.background_tasks import BackgroundTasks
+
+if TYPE_CHECKING:
+    from xdpdirector.sync.connection_sync import ConnectionSync
+    from xdpdirector.sync.ipvs.exchange import Services
+    from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
 
 log = logging.getLogger("xdpdirector")
 
@@ -101,6 +103,10 @@ def connection_sync(
     """With peers, if there are any; its view of the tables is closed with `stack`."""
     if wanted.sync is None:
         return None
+    from xdpdirector.sync.connection_sync import ConnectionSync
+    from xdpdirector.sync.hello import Hello
+    from xdpdirector.sync.interface import ConnectionTables
+
     tables = stack.enter_context(contextlib.closing(ConnectionTables(*plane.connection_tables())))
     hello = Hello(
         name=wanted.sync.name or wanted.director_name,
@@ -133,6 +139,9 @@ def ipvs_sync(
     spec = wanted.lvs.sync
     if spec is None:
         return None
+    from xdpdirector.sync.ipvs.exchange import Exchange
+    from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
+
     exchange = Exchange(spec, wanted.lvs.fwmarks, services, plane.connection_tables())
     stack.callback(exchange.close)
     return IpvsSync(spec, exchange, tasks)

@@ -47,7 +47,10 @@ class Senders:
             self._tables.write("senders", self._keys(service, new), np.ones(len(new), np.uint32))
         if gone := present - macs:
             self._tables.delete("senders", self._keys(service, gone))
-        self._present[service] = frozenset(macs)
+        if macs:
+            self._present[service] = frozenset(macs)
+        else:  # of nearly every service
+            self._present.pop(service, None)
         self.writes += len(new) + len(gone)
 
     def _keys(self, service: int, macs: Set[bytes]) -> Array:

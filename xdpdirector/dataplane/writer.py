@@ -13,6 +13,7 @@ requests a change.
 from __future__ import annotations
 
 from collections.abc import Collection
+from hashlib import blake2b
 from typing import NamedTuple
 
 from xdpdirector.dataplane.backend_map import BackendMap
@@ -35,15 +36,16 @@ from xdpdirector.errors import CapacityError
 from xdpdirector.model import Address
 from xdpdirector.model.guard import Prefix
 
+DIGEST = 16  # octets
 REASSEMBLY = 30.0  # seconds that Linux waits for a packet's fragments (ip-sysctl: ipfrag_time)
 
 
 class _Applied(NamedTuple):
-    """The plan last applied, with the resulting `out` masks and map entries."""
+    """The plan last applied, with the resulting `out` masks and a digest of the map entries."""
 
     plan: ServicePlan
     out: dict[Address, int]
-    entries: list[bytes]
+    entries: bytes
 
 
 class Dataplane:
@@ -177,18 +179,20 @@ class Dataplane:
             and self.rings.is_brought(plan.name, service, now)
         )
 
-    def _entries(self, plan: ServicePlan) -> list[bytes]:
-        """The map entries of a service with all indices assigned, without counters and slots."""
+    def _entries(self, plan: ServicePlan) -> bytes:
+        """A digest of the map entries of a service with all indices assigned, without counters and slots. They
+        are themselves 400 octets and more."""
         tables, service, room = self.tables, self.indices.services[plan.name], self.tables.members_each
         members = min(room, len(plan.members))
         indices = [self.indices.backends[plan.name, member.name] for member in plan.members]
-        return [
-            tables.services[service : service + 1].tobytes(),
-            tables.members[service * room : service * room + members].tobytes(),
-            tables.backends[indices].tobytes(),
-            tables.loads["upper"][indices].tobytes(),
-            tables.loads["lower"][indices].tobytes(),
-        ]
+        parts = (
+            tables.services[service : service + 1],
+            tables.members[service * room : service * room + members],
+            tables.backends[indices],
+            tables.loads["upper"][indices],
+            tables.loads["lower"][indices],
+        )
+        return blake2b(b"".join(part.tobytes() for part in parts), digest_size=DIGEST).digest()
 
     def remove(self, name: str) -> None:
         """Remove a service: its listeners first, so that no packet finds an incomplete service."""

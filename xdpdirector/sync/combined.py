@@ -3,8 +3,12 @@
 
 from __future__ import annotations
 
-from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
+from typing import TYPE_CHECKING
+
 from xdpdirector.sync.status import FleetView, SyncSource
+
+if TYPE_CHECKING:
+    from xdpdirector.sync.ipvs.ipvs_sync import IpvsSync
 
 
 class CombinedSync:

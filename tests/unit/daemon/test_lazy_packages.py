@@ -47,6 +47,36 @@ def test_what_is_asked_of_the_whole_comes_from_its_home(shop: Path) -> None:
     assert python(source, shop) == "7 False"
 
 
+def test_a_part_of_a_package_inside_of_another_comes_without_that_one(shop: Path) -> None:
+    (shop / "shop" / "till").mkdir()
+    (shop / "shop" / "till" / "__init__.py").write_text("raise RuntimeError('all of it is loaded')")
+    (shop / "shop" / "till" / "coins.py").write_text("COINS = 5")
+    source = (
+        "from xdpdirector.daemon.lazy_packages import only_parts_of\n"
+        "only_parts_of('shop')\n"
+        "only_parts_of('shop.till')\n"
+        "import shop.till.coins; print(shop.till.coins.COINS)"
+    )
+
+    assert python(source, shop) == "5"
+
+
+def test_a_package_that_is_left_out_is_as_if_it_were_not_installed(shop: Path) -> None:
+    (shop / "shop" / "__init__.py").write_text("")
+    source = """
+from xdpdirector.daemon.lazy_packages import without
+without('shop.part')
+without('json')
+import json
+try:
+    from shop import part
+except ImportError:
+    print('left out', json.dumps(7))
+"""
+
+    assert python(source, shop) == "left out 7"
+
+
 @pytest.mark.parametrize("name", ["json", "no_such_package"], ids=["loaded already", "not there"])
 def test_other_packages_stay_as_they_are(name: str) -> None:
     source = f"""
@@ -63,10 +93,12 @@ print(before == sys.modules)
 def test_the_daemon_gets_along_with_parts() -> None:
     source = """
 import socket
-from xdpdirector.cli.daemon_entry import PARTS
-from xdpdirector.daemon.lazy_packages import only_parts_of
+from xdpdirector.cli.daemon_entry import PARTS, UNUSED
+from xdpdirector.daemon.lazy_packages import only_parts_of, without
 for package, homes in PARTS.items():
     only_parts_of(package, **homes)
+for package in UNUSED:
+    without(package)
 import xdpdirector.daemon.lifecycle
 from xdpdirector.net import interfaces
 from xdpdirector.api.routes.metrics import text
@@ -76,7 +108,12 @@ Server(lambda: None, []).config.load()
 with Requests() as requests:
     names = [link.name for link in interfaces.everything(requests)]
 up = text(None).split(b"xdpdirector_up ")[-1].split()[0].decode()
-costly = ("pyroute2.ndb", "pyroute2.iproute", "uvicorn.main", "click", "wsgiref", "typer", "rich", "difflib")
+costly = (
+    "pyroute2.ndb", "pyroute2.iproute", "pyroute2.ethtool.ethtool", "pyroute2.netlink.generic", "uvicorn.main",
+    "click", "wsgiref", "typer", "rich", "difflib", "pydantic.v1.main", "numpy.ma", "bcc", "scapy",
+    "xdpdirector.doctor", "xdpdirector.replay", "xdpdirector.storage.etcd", "xdpdirector.sync.connection_sync",
+    "xdpdirector.sync.ipvs.message", "xdpdirector.lab",
+)
 print("lo" in names, up, [name for name in costly if name in sys.modules])
 """
 

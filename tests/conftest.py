@@ -47,9 +47,9 @@ def pytest_xdist_setupnodes(config: pytest.Config, specs: Collection[Any]) -> No
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
-    from xdist.scheduler import LoadFileScheduling
+    from tests.support.longest_first import LongestFirst
 
-    return LoadFileScheduling(config, log)
+    return LongestFirst(config, log)
 
 
 class Report:

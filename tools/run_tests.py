@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`./lab test` without pytest's arguments: lint, then the tiers of the project's tests, the cheapest first.
 
-Each tier is one run of pytest with a worker for each processor, in namespaces of its own (tests/conftest.py). What
-a run takes is said before it starts, and what it left out at its end. The last line is `N passed, N failed, N
-skipped`.
+Each tier is one run of pytest with a worker for each processor, in namespaces of its own (tests/conftest.py). The
+network's tier, which waits for downloads, runs beside the browser's; its output comes when it has ended. What a run
+takes is said before it starts, and what it left out at its end. The last line is `N passed, N failed, N skipped`.
 tests/README.md says what the tiers and marks mean.
 """
 
@@ -13,13 +13,13 @@ import argparse
 import json
 import os
 import random
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,8 @@ REPORT = "XDPDIRECTOR_TEST_REPORT"  # tests/conftest.py writes there what ran
 LINT = "lint"
 NETWORK = "network"
 TIERS = ("unit", "packets", "namespaces", "browser", NETWORK)
+BESIDE = {NETWORK: "browser"}
+"""Tiers that run beside the one before them, when that is in the run."""
 COMMON = "not slow and not soak"
 MARKS: dict[str, Mapping[str, str]] = {
     "default": {"unit": COMMON, "packets": COMMON, "namespaces": f"smoke and {COMMON}"},
@@ -104,7 +106,9 @@ def remember(run: str, outcomes: Sequence[Outcome]) -> None:
     if run != "soak":
         files = known.setdefault("files", {})
         for each in outcomes:
-            files |= {name: round(seconds, 1) for name, seconds in each.report.get("seconds", {}).items()}
+            for name, seconds in each.report.get("seconds", {}).items():
+                if run == "all" or name not in files:  # the default run has some tests of a file only
+                    files[name] = round(seconds, 1)
     MEASURED.parent.mkdir(exist_ok=True)
     MEASURED.write_text(json.dumps(known, indent=1, sort_keys=True) + "\n")
 
@@ -127,33 +131,61 @@ def command(run: str, tier: str, workers: int, seed: int) -> list[str]:
     return [*pytest, "-n", str(workers), "-m", f"{MARKS[run][tier]} and not {NETWORK}", f"tests/{tier}"]
 
 
-def carry_out(tier: str, line: Sequence[str]) -> Outcome:
-    before, begun = processor_seconds(), time.monotonic()
-    with tempfile.TemporaryDirectory(prefix="xdpdirector-tests.") as directory:
-        path = Path(directory) / "report.json"
-        status = subprocess.run(
-            ["setpriv", "--pdeathsig", "KILL", *line],
-            cwd=CHECKOUT,
-            env=os.environ | {REPORT: str(path)},
-            stdin=subprocess.DEVNULL,
-            check=False,
-        ).returncode
-        report = read(path)
-    if status == NOTHING_CHOSEN and report:
-        status = 0
-    return Outcome(tier, status, time.monotonic() - begun, processor_seconds() - before, report)
+class Tier:
+    """A run of a tier, which has begun. `hushed`: its output is shown by `end`."""
+
+    def __init__(self, name: str, line: Sequence[str], *, hushed: bool = False) -> None:
+        self._name, self._begun = name, time.monotonic()
+        self._directory = tempfile.TemporaryDirectory(prefix="xdpdirector-tests.")
+        self._report, self._said = (Path(self._directory.name) / each for each in ("report.json", "output"))
+        with self._said.open("wb") as output:
+            self._process = subprocess.Popen(
+                ["setpriv", "--pdeathsig", "KILL", *line],
+                cwd=CHECKOUT,
+                env=os.environ | {REPORT: str(self._report)},
+                stdin=subprocess.DEVNULL,
+                stdout=output if hushed else None,
+                stderr=subprocess.STDOUT if hushed else None,
+            )
+        self._waiting: Future[tuple[int, float, float]] = _WAITING.submit(self._wait)
+
+    def _wait(self) -> tuple[int, float, float]:
+        """Status, seconds, and processors' seconds of all its processes."""
+        _, status, used = os.wait4(self._process.pid, 0)
+        self._process.returncode = os.waitstatus_to_exitcode(status)
+        return self._process.returncode, time.monotonic() - self._begun, used.ru_utime + used.ru_stime
+
+    def end(self) -> Outcome:
+        with self._directory:
+            status, seconds, processor = self._waiting.result()
+            print(self._said.read_text(errors="replace"), end="", flush=True)
+            report = read(self._report)
+        if status == NOTHING_CHOSEN and report:
+            status = 0
+        return Outcome(self._name, status, seconds, processor, report)
 
 
-def processor_seconds() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
+_WAITING = ThreadPoolExecutor(thread_name_prefix="waiting for a tier")
+
+
+def carry_out(tiers: Sequence[str], lines: Mapping[str, Sequence[str]]) -> Iterator[Outcome]:
+    """One after the other, but for those of `BESIDE`."""
+    begun: dict[str, Tier] = {}
+    for tier in tiers:
+        say()
+        say(f"{tier} ...")
+        for other in (each for each in tiers if BESIDE.get(each) == tier):
+            begun[other] = Tier(other, lines[other], hushed=True)
+        yield (begun.pop(tier, None) or Tier(tier, lines[tier])).end()
 
 
 def announce(run: str, tiers: Sequence[str], workers: int, seed: int) -> None:
     takes = expected(run)
     parts = [f"{tier} ({clock(takes[tier]) if tier in takes else 'unknown'})" for tier in tiers]
-    total = f", {clock(sum(takes[tier] for tier in tiers))} in all" if all(t in takes for t in tiers) else ""
-    say(f"{', '.join(parts)}{total}; {workers} workers, order {seed}")
+    one_by_one = [tier for tier in tiers if BESIDE.get(tier) not in tiers]
+    total = sum(max(takes.get(t, 0) for t in tiers if tier in (t, BESIDE.get(t))) for tier in one_by_one)
+    whole = f", {clock(total)} in all" if all(tier in takes for tier in tiers) else ""
+    say(f"{', '.join(parts)}{whole}; {workers} workers, order {seed}")
 
 
 def conclude(run: str, outcomes: Sequence[Outcome], seed: int) -> None:
@@ -198,11 +230,8 @@ def main() -> int:
     seed = random.getrandbits(32) if wanted.seed is None else wanted.seed
 
     announce(run, tiers, workers, seed)
-    outcomes = []
-    for tier in tiers:
-        say()
-        say(f"{tier} ...")
-        outcomes.append(carry_out(tier, command(run, tier, workers, seed)))
+    lines = {tier: command(run, tier, workers, seed) for tier in tiers}
+    outcomes = list(carry_out(tiers, lines))
     conclude(run, outcomes, seed)
     remember(run, outcomes)
     return int(any(each.status for each in outcomes))

@@ -64,6 +64,7 @@ def test_a_part_of_a_package_inside_of_another_comes_without_that_one(shop: Path
 def test_a_package_that_is_left_out_is_as_if_it_were_not_installed(shop: Path) -> None:
     (shop / "shop" / "__init__.py").write_text("")
     source = """
+import json
 from xdpdirector.daemon.lazy_packages import without
 without('shop.part')
 without('json')

@@ -52,6 +52,8 @@ NO_SCHEMA_SAYS = re.compile(
             "is for `type: etcd`|needs endpoints|in endpoints",
             "belong together",
             "burst needs a rate|there is no limit in it|takes longer than a day|others can reach",
+            "is for cids: |too long for quic-lb|octets of the longest connection ID|but the length of quic is",
+            "both have the QUIC ID|has no quic: add that|quic is for datagrams|one_packet keeps no connections",
             "belongs to service|is behind the gateway|no route leads to|raise sizes.denied|is this director itself",
         )
     )
@@ -181,7 +183,7 @@ def _held(headers: Mapping[str, Any], mark: int) -> dict[str, str]:
 
 def _unnamed(body: Document) -> Document:
     """Of the path's name, and free of what only some services allow."""
-    bounds = ("max_connections", "resume_connections")
+    bounds = ("max_connections", "resume_connections", "quic_id")
     return {key: value for key, value in body.items() if key not in ("service", "name", *bounds)}
 
 

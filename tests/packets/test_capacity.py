@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 
 import tests.support.world as w
+from tests.packets.conftest import SIZES
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
 
-SERVICES, BACKENDS, LISTENERS, SLOTS = 24, 64, 64, 1 << 16
+SERVICES, BACKENDS, LISTENERS, SLOTS = SIZES.services, SIZES.backends, SIZES.listeners, SIZES.ring_slots
 """What the world has room for."""
 
 
@@ -40,27 +41,38 @@ def of(name: str, number: int, *, ports: int = 1, **changes: object) -> ServiceP
 
 
 def test_backends_that_go_make_room_for_those_that_come(world: w.World) -> None:
-    world.apply(w.service(members=members(0, 60)))
+    world.apply(w.service(members=members(0, BACKENDS - 4)))
 
-    world.apply(w.service(members=members(60, 60)))
+    world.apply(w.service(members=members(BACKENDS, BACKENDS - 4)))
 
-    assert {name for _, name in world.plane.indices.backends} == {f"b{n}" for n in range(60, 120)}
+    assert {name for _, name in world.plane.indices.backends} == {
+        f"b{n}" for n in range(BACKENDS, 2 * BACKENDS - 4)
+    }
     assert world.send(w.tcp()).reason == "forward_new"
 
 
 @pytest.mark.parametrize(
     ("wanted", "why"),
     [
-        ([of(f"s{n}", n, members=()) for n in range(SERVICES + 1)], "24 services, and 25 are wanted"),
-        ([of("s", 1, members=members(0, BACKENDS + 1))], "64 backends, and 65 are wanted"),
+        (
+            [of(f"s{n}", n, members=()) for n in range(SERVICES + 1)],
+            f"{SERVICES} services, and {SERVICES + 1} are wanted",
+        ),
+        (
+            [of("s", 1, members=members(0, BACKENDS + 1))],
+            f"{BACKENDS} backends, and {BACKENDS + 1} are wanted",
+        ),
         (
             [
-                of(f"s{n}", n, members=members(0, 9), scheduler=Scheduler.MH, ring_slots=8191)
+                of(f"s{n}", n, members=members(0, BACKENDS // 8 + 1), scheduler=Scheduler.MH, ring_slots=4093)
                 for n in range(8)
             ],
-            "64 backends, and 72 are wanted",
+            f"{BACKENDS} backends, and {BACKENDS + 8} are wanted",
         ),
-        ([of("s", 1, ports=LISTENERS + 1)], "64 entries in listeners4, and 65 are wanted"),
+        (
+            [of("s", 1, ports=LISTENERS + 1)],
+            f"{LISTENERS} entries in listeners4, and {LISTENERS + 1} are wanted",
+        ),
         (
             [of(f"s{n}", n, scheduler=Scheduler.MH, ring_slots=8191) for n in range(9)],
             f"{SLOTS} slots of rings, and {9 * 8191} are wanted",
@@ -91,15 +103,17 @@ def test_services_that_go_make_room(world: w.World) -> None:
 
 def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> None:
     """Its flows run to it until flux ends."""
-    ring = w.service(scheduler=Scheduler.MH, members=members(0, 60))
+    ring = w.service(scheduler=Scheduler.MH, members=members(0, BACKENDS - 4))
     world.apply(ring, now=0.0)
     less = replace(ring, members=ring.members[:20])
 
     world.apply(less, now=100.0)
 
-    world.plane.capacity.require_room(specs([replace(less, members=(*less.members, *members(100, 4)))]), [])
-    with pytest.raises(CapacityError, match="64 backends, and 65 are wanted"):
+    world.plane.capacity.require_room(
+        specs([replace(less, members=(*less.members, *members(BACKENDS, 4)))]), []
+    )
+    with pytest.raises(CapacityError, match=f"{BACKENDS} backends, and {BACKENDS + 1} are wanted"):
         world.plane.capacity.require_room(
-            specs([replace(less, members=(*less.members, *members(100, 5)))]), []
+            specs([replace(less, members=(*less.members, *members(BACKENDS, 5)))]), []
         )
-    world.plane.capacity.require_room(specs([of("other", 7, members=members(0, 60))]), ["web"])
+    world.plane.capacity.require_room(specs([of("other", 7, members=members(0, BACKENDS))]), ["web"])

@@ -45,8 +45,10 @@ class Fronts:
         self._free, self._serving, self._resting = (
             uses[f"FRONT_{use}"] for use in ("FREE", "SERVING", "RESTING")
         )
-        self._said = self._array.copy()
-        """The map as written, except `_CHANGING`."""
+        self._said = np.zeros(self._array.shape, self._array.dtype)
+        """The map as written, except `_CHANGING`. Pages of it that were never written take no memory."""
+        ever_used = self._array.view("u1").reshape(len(self._array), -1).any(axis=1)
+        self._said[ever_used] = self._array[ever_used]
         used = np.flatnonzero(self._said["use"] != self._free).tolist()
         self._fronts: dict[int, Front] = {number: self._read(number) for number in used}
         self._numbers = {front: number for number, front in self._fronts.items()}

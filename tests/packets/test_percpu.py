@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 
 import tests.support.world as w
+from tests.packets.conftest import SIZES
 from xdpdirector import libbpf
 
 FIELDS = 3
-LAST = 63  # index of the last backend that there is room for
+LAST = SIZES.backends - 1  # index of the last backend that there is room for
 
 
 @pytest.fixture
@@ -55,5 +56,5 @@ def test_each_index_has_its_sum(counted: w.World, indices: list[int]) -> None:
 @pytest.mark.parametrize("index", [-1, LAST + 1])
 def test_an_index_that_is_not_there_is_an_error(world: w.World, index: int) -> None:
     """The kernel would begin again with the first."""
-    with pytest.raises(IndexError, match="traffic has 64 entries"):
+    with pytest.raises(IndexError, match=f"traffic has {SIZES.backends} entries, and no {index}$"):
         world.tables.per_cpu_sums("traffic", [0, index])

@@ -413,8 +413,9 @@ class Tables:
 
     def per_cpu_sums(self, name: str, indices: Sequence[int]) -> Array:
         """One row of fields per index, summed over the CPUs."""
-        if any(not 0 <= index < self.entries(name) for index in indices):
-            raise IndexError(f"{name} has {self.entries(name)} entries, and no {max(indices)}")
+        room = self.entries(name)
+        if (missing := next((index for index in indices if not 0 <= index < room), None)) is not None:
+            raise IndexError(f"{name} has {room} entries, and no {missing}")
         return percpu.sums(self._fds[name], indices, fields=self._stride(name) // 8, cpus=self._cpus)
 
     def per_cpu_zero(self, name: str, index: int) -> None:

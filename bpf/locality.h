@@ -100,9 +100,9 @@ static __always_inline u32 locality_member(const struct service *service,
 	struct front *front = fronts.lookup(&front_number);
 	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) }, near = best;
 	struct best dearest = { .member = opaque(1 << 16 | NO_BACKEND), .cost = opaque(-1) };
-	u32 count = service->members, chosen;
+	u32 count = service->members;
 	struct rules rules = {};
-	u64 has_idle = 0;
+	u64 has_idle = 0, chosen;
 
 	if (!list || !all || !front)
 		return NO_BACKEND;
@@ -126,10 +126,10 @@ static __always_inline u32 locality_member(const struct service *service,
 	if (service->locality_lasts && is_replicated(front) &&
 	    scratch->now - front->locality_changed > service->locality_lasts)
 		locality_leave(front, dearest.member & 0xffff, scratch->now);
-	chosen = near.member & 0xffff;
+	chosen = opaque(near.member & 0xffff);
 	if (chosen < MAX_BACKENDS &&
-	    !(has_idle && load_active(&all->of[chosen], chosen) > (s64)(near.member >> 16)))
-		return chosen;
+	    !(has_idle && load_active(&all->of[opaque(chosen)], chosen) > (s64)(near.member >> 16)))
+		return chosen; /* opaque(): the register that was compared is the index */
 	chosen = best.member & 0xffff;
 	if (chosen != NO_BACKEND)
 		locality_join(front, chosen, service->choice == CHOICE_LOCALITY, scratch->now);

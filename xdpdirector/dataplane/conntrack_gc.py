@@ -116,5 +116,5 @@ def ring_exceptions(tables: Tables, rows: Array) -> Array:
         slots=entry["ring_slots"],
     )
     position = entry["ring_start"].astype(np.int64) + slots.astype(np.int64)
-    disagrees: Array = position[service_plan.backends_of(tables.ring.at(position)) != rows["backend"]]
+    disagrees: Array = position[service_plan.backends_of(tables.ring[position]) != rows["backend"]]
     return disagrees

@@ -2,7 +2,7 @@
 """Large array maps, of which only what is looked at is mapped into memory.
 
 The kernel enters all pages of a mapping of an array into the page table at once (`remap_vmalloc_range`). So a
-mapping of the whole map counts as the process' memory, used or not: 31 MB for the rings of a thousand services.
+mapping of the whole map counts as the process' memory, used or not: 8 MB for the members of services.
 """
 
 from __future__ import annotations
@@ -47,14 +47,6 @@ class Windows:
             chunk = self._mapped(first, min(first + self._per_chunk, self._length))
             self._last = first, chunk
         return chunk[start - first : stop - first]
-
-    def at(self, positions: Array) -> Array:
-        """Copies of the elements at these positions, in any order."""
-        if not len(positions):
-            return np.zeros(0, self._kind)
-        first = int(positions.min())
-        found: Array = self[first : int(positions.max()) + 1][positions - first]
-        return found
 
     def _mapped(self, start: int, stop: int) -> Array:
         size = self._kind.itemsize

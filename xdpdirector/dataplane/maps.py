@@ -160,7 +160,6 @@ class Tables:
             self.loads = elements(self._shared("loads"))
             self.service_labels = self._windows("service_labels")
             self.backend_labels = self._windows("backend_labels")
-            self.ring = self._windows("ring", np.dtype(np.uint64))
             self.fronts = self._shared("fronts")
             self.departed = self._shared("departed")
             self.reaping = self._shared("reaping")
@@ -179,6 +178,13 @@ class Tables:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @cached_property
+    def ring(self) -> Array:
+        """The slots of all rings, one 8-byte word each. Mapped on first use: it is the largest map, and not
+        every service has a ring. Never mapped in parts: with `Windows` here a director that joined others refused
+        connections that they had (`namespaces/test_ecmp`)."""
+        return self._shared("ring").view(np.uint64)
 
     def close(self) -> None:
         """Close files and mappings; the pinned maps remain."""

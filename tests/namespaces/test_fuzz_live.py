@@ -115,6 +115,9 @@ def test_no_answer_of_a_real_daemon_is_outside_the_document(lab: Lab, director: 
     ]
 
     assert [each.returncode for each in asked] == [0, 0], "\n".join(each.stdout for each in asked)
-    assert director.client.get("/readyz")["problems"] == []
+    director.client.post(
+        f"/v1/fleet/{director.client.get('/v1/fleet')['name']}/enable"
+    )  # it may be told to leave
+    wait_until(lambda: director.client.get("/readyz")["problems"] == [], "it is ready")
     assert "Traceback" not in director.log.read_text()
     wait_until(lambda: is_true(director), "the maps hold what is wanted")

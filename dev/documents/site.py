@@ -7,15 +7,13 @@ warning is an error: of a link that leads nowhere, of a page that no list of con
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
-from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.host import run
 
 SITE = Path("docs/site")
 LOCK = SITE / "requirements.lock"
@@ -38,9 +36,10 @@ def build(checkout: Path, output: Path, say: Callable[[str], None]) -> None:
         lay_out(checkout, source)
         say("building the site")
         strict = ("--nitpicky", "--fail-on-warning", "--keep-going")
-        _run(
-            [str(python), "-m", "sphinx", "--quiet", *strict, "--builder", "html", str(source), str(built)],
-            os.environ | {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": "0"},
+        run(
+            *(str(python), "-m", "sphinx", "--quiet", *strict, "--builder", "html", str(source), str(built)),
+            timeout=_BUILDING,
+            environment={"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": "0"},
         )
         for needless in (".doctrees", ".buildinfo", "_sources"):
             _remove(built / needless)
@@ -74,9 +73,10 @@ def _tools(checkout: Path, home: Path, say: Callable[[str], None]) -> Path:
     say("fetching the tools of the site")
     mark.unlink(missing_ok=True)
     _remove(environment)
-    _run([sys.executable, "-m", "venv", str(environment)])
+    run(sys.executable, "-m", "venv", str(environment), timeout=_BUILDING)
     pip = [str(python), "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-input"]
-    _run([*pip, "--require-hashes", "--no-deps", "--only-binary=:all:", "-r", str(checkout / LOCK)])
+    chosen = ("--require-hashes", "--no-deps", "--only-binary=:all:", "-r", str(checkout / LOCK))
+    run(*pip, *chosen, timeout=_BUILDING)
     mark.write_text(locked)
     return python
 
@@ -95,21 +95,3 @@ def _remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
-
-
-def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=_BUILDING,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"'{' '.join(command[:3])}' did not end within {_BUILDING:g} s") from error
-    if done.returncode:
-        words = (done.stdout + done.stderr).strip()[-4000:]
-        raise LabError(f"'{' '.join(command[:3])}' ended with status {done.returncode}:\n{words}")

@@ -6,16 +6,15 @@ Its tools are those of docs/slides/package-lock.json. The trainer's notes come f
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from dev.documents.deck import deck
 from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.host import run
 
 SLIDES = Path("docs/slides")
 NOTES = Path("training/trainer.md")
@@ -38,21 +37,11 @@ def build(checkout: Path, output: Path, say: Callable[[str], None]) -> list[Path
         for kind in ("html", "pdf"):
             say(f"rendering the slides as {kind.upper()}")
             _run(
-                [
-                    *(
-                        node,
-                        str(marp),
-                        "--no-stdin",
-                        "--input-dir",
-                        work,
-                        "--output",
-                        str(place / "rendered"),
-                    ),
-                    *("--config-file", str(checkout / SLIDES / "marp.config.mjs")),
-                    *("--theme-set", str(checkout / SLIDES / "theme.css")),
-                    *("--browser", "chrome", "--browser-path", str(CHROMIUM)),
-                    *(("--pdf", "--pdf-outlines") if kind == "pdf" else ()),
-                ]
+                *(node, str(marp), "--no-stdin", "--input-dir", work, "--output", str(place / "rendered")),
+                *("--config-file", str(checkout / SLIDES / "marp.config.mjs")),
+                *("--theme-set", str(checkout / SLIDES / "theme.css")),
+                *("--browser", "chrome", "--browser-path", str(CHROMIUM)),
+                *(("--pdf", "--pdf-outlines") if kind == "pdf" else ()),
             )
         output.mkdir(parents=True, exist_ok=True)
         rendered = sorted((place / "rendered").iterdir())
@@ -69,7 +58,7 @@ def notes_by_lesson(text: str) -> dict[str, str]:
 def _tools(checkout: Path, home: Path, say: Callable[[str], None]) -> tuple[str, Path]:
     """Node, and Marp's program."""
     home.mkdir(parents=True, exist_ok=True)
-    node = _run([str(checkout / "tools" / "dashboard"), "node"]).strip()
+    node = _run(str(checkout / "tools" / "dashboard"), "node").strip()
     marp, mark = home / "node_modules/@marp-team/marp-cli/marp-cli.js", home / "brought"
     locked = (checkout / SLIDES / "package-lock.json").read_text()
     if not (marp.exists() and mark.exists() and mark.read_text() == locked):
@@ -78,26 +67,12 @@ def _tools(checkout: Path, home: Path, say: Callable[[str], None]) -> tuple[str,
         for name in ("package.json", "package-lock.json", ".npmrc"):
             shutil.copy(checkout / SLIDES / name, home)
         npm = Path(node).parents[1] / "lib/node_modules/npm/bin/npm-cli.js"
-        _run([node, str(npm), "ci", "--prefix", str(home), "--no-audit", "--no-fund", "--loglevel=error"])
+        _run(node, str(npm), "ci", "--prefix", str(home), "--no-audit", "--no-fund", "--loglevel=error")
         mark.write_text(locked)
     return node, marp
 
 
-def _run(command: Sequence[str]) -> str:
-    environment = os.environ | {"CHROME_NO_SANDBOX": "1", "NODE_USE_SYSTEM_CA": "1"}  # root has no sandbox
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=_RENDERING,
-            check=False,
-        )
-    except subprocess.TimeoutExpired as error:
-        raise LabError(f"'{' '.join(command[:2])}' did not end within {_RENDERING:g} s") from error
-    if done.returncode:
-        words = (done.stdout + done.stderr).strip()[-4000:]
-        raise LabError(f"'{' '.join(command[:2])}' ended with status {done.returncode}:\n{words}")
-    return done.stdout
+def _run(*command: str) -> str:
+    """What it prints. root has no sandbox."""
+    environment = {"CHROME_NO_SANDBOX": "1", "NODE_USE_SYSTEM_CA": "1"}
+    return run(*command, timeout=_RENDERING, environment=environment).stdout

@@ -9,7 +9,6 @@ flows through others than before. In the soak more stories. Each packet is predi
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -21,9 +20,7 @@ import tests.support.world as w
 from tests.support.actives import BACKENDS, Actives
 from tests.support.flow_crowd import Condition
 from tests.support.xdp_driver import Driver
-from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Sizes
-from xdpdirector.paths import InstancePaths
 
 Step: TypeAlias = tuple[Callable[..., None], tuple[object, ...]]
 SIZES = Sizes(services=4, backends=64, listeners=16, connections=1 << 16, connections6=1 << 15, ring_slots=1 << 14,
@@ -34,17 +31,8 @@ FIRST, ALL = 3, 4  # directors
 
 @pytest.fixture(scope="module")
 def worlds() -> Iterator[list[w.World]]:
-    paths = [InstancePaths(f"actives{number}-{os.getpid()}") for number in range(ALL)]
-    worlds: list[w.World] = []
-    try:
-        for path in paths:
-            worlds.append(w.World(path, compiler.prepare_in_child(path, SIZES)).__enter__())
+    with w.worlds("actives", ALL, SIZES) as worlds:
         yield worlds
-    finally:
-        for world in worlds:
-            world.__exit__(None, None, None)
-        for path in paths:
-            attachment.unload(path)
 
 
 @pytest.fixture(scope="module")

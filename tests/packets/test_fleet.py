@@ -6,7 +6,6 @@ whatever is done to backends while the router sends a flow now through this dire
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Iterator
 from contextlib import closing
@@ -16,9 +15,7 @@ from scapy.packet import Packet
 
 import tests.support.world as w
 from tests.support.ring_slots import planned
-from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Sizes
-from xdpdirector.paths import InstancePaths
 from xdpdirector.sync.interface import ConnectionTables, Theirs
 from xdpdirector.sync.scanner import Batch
 
@@ -130,17 +127,8 @@ class Fleet:
 
 @pytest.fixture(scope="module")
 def worlds() -> Iterator[list[w.World]]:
-    paths = [InstancePaths(f"fleet{number}-{os.getpid()}") for number in range(DIRECTORS)]
-    worlds: list[w.World] = []
-    try:
-        for path in paths:
-            worlds.append(w.World(path, compiler.prepare_in_child(path, SIZES)).__enter__())
+    with w.worlds("fleet", DIRECTORS, SIZES) as worlds:
         yield worlds
-    finally:
-        for world in worlds:
-            world.__exit__(None, None, None)
-        for path in paths:
-            attachment.unload(path)
 
 
 def frame(flags: str, flow: int) -> Packet:

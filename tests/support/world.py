@@ -6,7 +6,9 @@ No interface carries the program. Frames come in on `lo` (index 1), so a backend
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from types import TracebackType
@@ -24,8 +26,9 @@ from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Array, Tables, network16
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.dataplane.writer import Dataplane
+from xdpdirector.loader import attachment, compiler
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.model import Listener, Scheduler, Timeouts
+from xdpdirector.model import Listener, Scheduler, Sizes, Timeouts
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
 
@@ -243,3 +246,15 @@ class World:
         grown = {name: counted[name] - self._counted[name] for name in counted}
         self._counted = counted
         return grown
+
+
+@contextlib.contextmanager
+def worlds(name: str, count: int, sizes: Sizes) -> Iterator[list[World]]:
+    """So many loaded programs, each with maps of its own."""
+    with contextlib.ExitStack() as stack:
+        found = []
+        for number in range(count):
+            paths = InstancePaths(f"{name}{number}-{os.getpid()}")
+            stack.callback(attachment.unload, paths)
+            found.append(stack.enter_context(World(paths, compiler.prepare_in_child(paths, sizes))))
+        yield found

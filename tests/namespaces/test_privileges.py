@@ -19,6 +19,7 @@ from tests.support.lab_director import (
     becomes,
     view,
 )
+from tests.support.processes import children, is_alive
 from tests.support.unprivileged import CAPABILITIES, NOT_ALLOWED, USER, as_user, status_of
 from xdpdirector.client import backend_path, service_path
 from xdpdirector.errors import DirectorError
@@ -38,17 +39,6 @@ NET_ADMIN, NET_RAW = 1 << 12, 1 << 13
 def warns_of_nothing(director: LabDirector) -> None:
     """That another helper of the checks serves now is noted for a while."""
     wait_until(lambda: director.client.get("/readyz")["warnings"] == [], "nothing is warned of", 20.0)
-
-
-def children(pid: int | None) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-
-
-def is_alive(process: int) -> bool:
-    """Where process 1 reaps nobody, an orphan that ended stays a zombie."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
-    return False
 
 
 def test_it_has_two_capabilities_and_no_way_to_others(director: LabDirector) -> None:

@@ -102,6 +102,17 @@ def reaches_etcd(stage: FleetStage) -> bool:
     return stage.store.known().reached
 
 
+def has_asked_again() -> Callable[[FleetStage], bool]:
+    """Whether it and etcd agreed after this call: what was known before counts for nothing."""
+    since = time.monotonic()
+
+    def holds(stage: FleetStage) -> bool:
+        known = stage.store.known()
+        return known.reached and known.age is not None and time.monotonic() - known.age > since
+
+    return holds
+
+
 def weight(stage: FleetStage) -> int | None:
     """Of web1; None where the service has no such backend."""
     web = stage.wanted().get("web")

@@ -11,7 +11,15 @@ from pathlib import Path
 import pytest
 
 from tests.support.etcd import Etcd, needed
-from tests.support.fleet import WEB_FILE, FleetStage, agreed, director, directors, reaches_etcd
+from tests.support.fleet import (
+    WEB_FILE,
+    FleetStage,
+    agreed,
+    director,
+    directors,
+    has_asked_again,
+    reaches_etcd,
+)
 from tests.support.stage import story
 from xdpdirector.errors import ConflictError, NotFoundError, StaleError, StoreError
 from xdpdirector.model import Configuration
@@ -154,7 +162,7 @@ async def test_an_etcd_restored_from_a_backup_gets_the_list_back(tmp_path: Path)
             await fleet[0].director.guard.replace([entry(HOST), entry(NET6)], intent=ALICE)
             await agreed(fleet, lambda one: one.plane.denials == {HOST, NET6})
             etcd.restore("backup")
-            await agreed(fleet, reaches_etcd)
+            await agreed(fleet, has_asked_again())
             assert all(each.plane.denials == {HOST, NET6} for each in fleet)
             await fleet[1].director.guard.add(entry(NET), intent=ALICE)
             await agreed(fleet, lambda one: one.plane.denials == {HOST, NET6, NET})

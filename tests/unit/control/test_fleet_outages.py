@@ -16,6 +16,7 @@ from tests.support.fleet import (
     director,
     directors,
     happened,
+    has_asked_again,
     heavier,
     is_new,
     reaches_etcd,
@@ -76,11 +77,11 @@ async def test_an_etcd_restored_from_a_backup_gets_back_what_directors_know(tmp_
                 await heavier(fleet[0])
             await agreed(fleet, lambda one: weight(one) == 6)
             etcd.restore("backup")
-            await agreed(fleet, reaches_etcd)
+            await agreed(fleet, has_asked_again())
             await heavier(fleet[1])
             await agreed(fleet, lambda one: weight(one) == 7 and one.director.revision == 7)
             etcd.wipe()
-            await agreed(fleet, reaches_etcd)
+            await agreed(fleet, has_asked_again())
             await heavier(fleet[1])
             await agreed(fleet, lambda one: weight(one) == 8 and one.director.revision == 8)
             async with director(etcd.spec(), tmp_path, "third", WEB_FILE) as third:

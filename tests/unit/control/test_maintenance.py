@@ -19,6 +19,7 @@ from tests.support.fleet import (
     director,
     directors,
     happened,
+    has_asked_again,
     is_new,
     reaches_etcd,
 )
@@ -279,7 +280,7 @@ async def test_an_etcd_that_was_emptied_knows_again_who_leaves(tmp_path: Path) -
             await fleet[0].director.maintenance.drain("d2", force=True, intent=ME)
             await agreed(fleet[1:], lambda stage: not stage.director.readiness().ready)
             etcd.wipe()
-            await agreed(fleet, reaches_etcd)
+            await agreed(fleet, has_asked_again())
             async with director(etcd.spec(), tmp_path, "d3", WEB_FILE) as three:
                 await agreed([three], lambda stage: bool(stage.director.fleet_view().leaving))
             assert not fleet[1].director.readiness().ready

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import children, is_alive
 from xdpdirector.daemon import drop_privileges
 from xdpdirector.health import socket_client, socket_helper
 from xdpdirector.health.socket_client import GivenNamespace, Helper
@@ -59,12 +60,6 @@ class Started:
     def serving(self) -> int:
         """Its only child; 0 between two of them."""
         return next(iter(children(self.keeper)), 0)
-
-
-def children(process: int) -> list[int]:
-    with suppress(FileNotFoundError):
-        return [int(each) for each in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
-    return []
 
 
 @asynccontextmanager
@@ -224,18 +219,9 @@ def test_all_that_is_left_of_it_goes_with_the_channel() -> None:
             await until(lambda: children(first))
             await makes_again(inside)
             (second,) = children(first)
-        await until(
-            lambda: not any(Path(f"/proc/{each}").exists() and is_alive(each) for each in (first, second))
-        )
+        await until(lambda: not any(is_alive(each) for each in (first, second)))
 
     run(story())
-
-
-def is_alive(process: int) -> bool:
-    """In a container whose first process reaps nobody, an orphan that ended stays a zombie."""
-    with suppress(FileNotFoundError):
-        return ") Z " not in Path(f"/proc/{process}/stat").read_text()
-    return False
 
 
 def test_where_another_one_can_be_had_it_is() -> None:

@@ -112,7 +112,7 @@ SHARED_ARRAY(struct traffic, departed, MAX_SERVICES + 1);
 
 /* The stages of the running program, and of the one that it replaces. Per-CPU scratch between
  * stages. */
-PINNED("prog", u32, u32, stages, 8192);
+PINNED("prog", u32, u32, stages, 16384);
 PINNED("percpu_array", u32, struct scratch, asides, 2); /* the second is for dry runs */
 
 /* Written by the dry run for the daemon, which explains one packet at a time. */

@@ -15,8 +15,8 @@ from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Sizes
 from xdpdirector.paths import InstancePaths
 
-STAGES_APART = 32  # the map `stages` has room for 256 programs
-EXPLAINING = 16  # offset of the explaining program's stages from those of the program
+STAGES_APART = 64  # the map `stages` has room for 256 programs
+EXPLAINING = 32  # offset of the explaining program's stages from those of the program
 RDONLY_PROG = 1 << 7  # BPF_F_RDONLY_PROG: the kernel sets it on a devmap
 
 _COMPARED = ("type", "key_size", "value_size", "max_entries")

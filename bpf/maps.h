@@ -27,13 +27,31 @@
 #define MAX_SECONDARY	4096
 #define MAX_MERGED	4096
 
-#define PINNED(type, key, value, name, entries) \
-	BPF_TABLE_PINNED(type, key, value, name, entries, PIN_DIR #name)
-#define SHARED_ARRAY(value, name, entries) \
-	BPF_TABLE_PINNED("array", u32, value, name, entries, PIN_DIR #name, BPF_F_MMAPABLE)
+/* BPF_TABLE_PINNED() of BCC, and one field more. Of each map whose second field is its value, BCC makes
+ * functions that read and print the value as text (bcc_rw_engine.cc), with statements for each
+ * element of an array: 65,000 struct load took 80 s to compile. It finds key and leaf by name. */
+#define PINNED_MAP(type, key_type, value, name, entries, map_flags)                             \
+	struct name##_table_t {                                                                 \
+		key_type key;                                                                   \
+		u32 not_as_text;                                                                \
+		value leaf;                                                                     \
+		value *(*lookup)(key_type *);                                                   \
+		int (*update)(key_type *, value *);                                             \
+		int (*delete)(key_type *);                                                      \
+		void (*call)(void *, int index);                                                \
+		u32 max_entries;                                                                \
+		int flags;                                                                      \
+	};                                                                                      \
+	__attribute__((section("maps/" type ":" PIN_DIR #name))) struct name##_table_t name = { \
+		.max_entries = (entries), .flags = (map_flags)                                  \
+	};                                                                                      \
+	BPF_ANNOTATE_KV_PAIR(name, key_type, value)
 
+#define PINNED(type, key, value, name, entries) PINNED_MAP(type, key, value, name, entries, 0)
+#define SHARED_ARRAY(value, name, entries) \
+	PINNED_MAP("array", u32, value, name, entries, BPF_F_MMAPABLE)
 #define PINNED_TRIE(key, name, entries) \
-	BPF_TABLE_PINNED("lpm_trie", key, u32, name, entries, PIN_DIR #name, BPF_F_NO_PREALLOC)
+	PINNED_MAP("lpm_trie", key, u32, name, entries, BPF_F_NO_PREALLOC)
 
 /* VIP filter, own MACs, listener cache. */
 SHARED_ARRAY(struct entrance, entrance, 1);

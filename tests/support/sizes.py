@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes of maps that tests share: each other one is a compilation of ten seconds."""
+"""Sizes of maps that tests share: each other one is a compilation of five seconds."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Sizes(Frozen):
     """Entries of the maps; a change makes new maps."""
 
     services: Annotated[int, Field(ge=1, le=4096), NUMBER] = key(256, "Room for services.", "entries")
-    backends: Annotated[int, Field(ge=1, le=65000), NUMBER] = key(
+    backends: Annotated[int, Field(ge=1, le=65535), NUMBER] = key(
         4096, "Room for backends of all services together.", "entries"
     )
     listeners: Annotated[int, Field(ge=1, le=65536), NUMBER] = key(

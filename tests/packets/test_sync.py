@@ -27,6 +27,7 @@ from xdpdirector.sync.scanner import Batch, Scanner
 
 TWO = (w.backend("web1"), w.backend("web2"))
 FLOWS = range(1, 201)
+AN_HOUR = 3600.0
 
 
 class Director(NamedTuple):
@@ -292,6 +293,27 @@ def test_of_two_backends_for_a_flow_the_later_one_stays(pair: tuple[Director, Di
 
     assert [each.conflicts for each in results] == [1, 1]
     assert {w.owner(each.world.send(w.tcp("A"))) for each in pair} == {f"web{later + 1}"}
+
+
+def test_a_port_used_again_is_the_new_connections_on_the_other_director(
+    pair: tuple[Director, Director],
+) -> None:
+    """The former connection has timed out and is not swept yet, here and there: the new one has its place."""
+    one, two = pair
+    one.world.apply(w.service(members=(w.backend("web1"), w.backend("web2", accepts=False))))
+    for flags in ("S", "A", "FA"):
+        one.world.send(w.tcp(flags))
+    two.take(one.scan(), one)
+    for director in pair:
+        director.world.shift_connections(-AN_HOUR)
+        director.scanner.tables["connections4"].born -= 100
+
+    one.world.apply(w.service(members=(w.backend("web1", accepts=False), w.backend("web2"))))
+    assert w.owner(one.world.send(w.tcp("S"))) == "web2"
+    merged = two.take(one.scan(), one)
+
+    assert merged.conflicts == 1
+    assert w.owner(two.world.send(w.tcp("A"))) == "web2"
 
 
 def test_what_the_other_director_lacks_is_counted(pair: tuple[Director, Director]) -> None:

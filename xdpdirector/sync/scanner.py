@@ -48,6 +48,7 @@ class TableScanner:
         self.here = np.zeros(len(self.live), np.bool_)
         """Whether a packet changed the entry last, and not what a peer told."""
         self.fields = Fields(bits_of(tables.loaded.maps[name]["value"]))
+        self._chosen = np.uint64(self.fields.mask("backend") | self.fields.mask("generation"))
         self._ticks = ticks
         self._words = words
         self._differs, self._is_other = np.empty(CHUNK * words, np.uint64), np.empty(CHUNK * words, np.bool_)
@@ -128,6 +129,12 @@ class TableScanner:
         passed = np.minimum(self._ticks.milliseconds(self._ticks.since(born, now)), OLD - 1)
         return np.where(born == UNKNOWN, OLD, passed)
 
+    def _has_begun(self, rows: Array, before: Array) -> Array:
+        """Whether each entry has another connection than before: of another flow, or of the same one to another
+        backend. A client's port is used again, and the former record may have timed out without being swept."""
+        is_other = (rows[:, :-1] != before[:, :-1]).any(axis=1)
+        return is_other | ((rows[:, -1] ^ before[:, -1]) & self._chosen != 0)
+
     @property
     def _refresh_ticks(self) -> int:
         return max(1, int(REFRESH_AFTER * self._ticks.hz) >> self._ticks.shift)
@@ -138,8 +145,7 @@ class TableScanner:
         gone = entries[words == 0]
         self.copy[gone] = 0
         rows, entries = self.read(entries)
-        is_new = (rows[:, :-1] != self.copy[entries, :-1]).any(axis=1) | (self.copy[entries, -1] == 0)
-        self.born[entries[is_new]] = now
+        self.born[entries[self._has_begun(rows, self.copy[entries])]] = now
         self.copy[entries] = rows
         self.here[entries] = True
         return entries

@@ -137,11 +137,11 @@ def test_keepalived_takes_its_configuration(lab: Lab, families: tuple[int, ...],
 
 def test_the_command_writes_the_configuration(lab: Lab, pair: list[LabDirector]) -> None:
     written = lab.director_host.run(
-        *command(pair[0].paths.name, "keepalived-config", "--priority", "150")
+        *command(pair[0].paths.name, "keepalived-config", "--priority", "250")
     ).stdout
     assert f"unicast_src_ip {lab.topology.director.ipv4}" in written
     assert f"{VIP4}/32 dev eth0" in written
-    assert "priority 150" in written
+    assert "priority 250" in written
 
 
 def test_standby_and_active_are_ready(lab: Lab, pair: list[LabDirector]) -> None:

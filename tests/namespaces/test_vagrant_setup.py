@@ -136,7 +136,7 @@ def test_one_director_keeps_the_vips_and_sends_to_the_least_busy(tmp_path: Path)
 
 @pytest.mark.parametrize(
     ("name", "number", "peer", "priority"),
-    [("director", 2, "192.0.2.3", 150), ("director2", 3, "192.0.2.2", 100)],
+    [("director", 2, "192.0.2.3", 250), ("director2", 3, "192.0.2.2", 240)],
 )
 def test_two_directors_leave_the_vips_to_keepalived_and_have_each_others_connections(
     tmp_path: Path, name: str, number: int, peer: str, priority: int

@@ -47,7 +47,7 @@ vrrp_instance vips {
     nopreempt
     interface $(card)
     virtual_router_id 10
-    priority $([ "$NAME" = director ] && echo 150 || echo 100)
+    priority $([ "$NAME" = director ] && echo 250 || echo 240)
     advert_int 1
     unicast_src_ip $ADDRESS4
     unicast_peer { ${peers[*]} }

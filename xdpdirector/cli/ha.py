@@ -39,7 +39,7 @@ def keepalived_config(
     ] = 51,
     priority: Annotated[
         int, typer.Option(min=1, max=254, help="The highest that is ready gets the VIPs.")
-    ] = 100,
+    ] = 240,
     advert: Annotated[
         float, typer.Option(min=0.01, max=40.95, help="Seconds between two advertisements.")
     ] = 1.0,

@@ -23,7 +23,7 @@ from xdpdirector.model.fields import Frozen, HostAddress
 from xdpdirector.model.listener import Address
 
 SYNC_PORT = 8651
-PRIORITIES = {"director": 150, "second-director": 100}
+PRIORITIES = {"director": 250, "second-director": 240}
 _HOST = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"
 
 HostName = Annotated[str, Field(pattern=_HOST)]

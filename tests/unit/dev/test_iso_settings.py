@@ -57,7 +57,7 @@ def test_a_gateway_of_another_network_is_left_to_the_machines_that_reach_it() ->
     assert "Gateway" not in text(found, "etc/systemd/network/10-services.network")
 
 
-@pytest.mark.parametrize(("mac", "interface", "priority"), [(FIRST, "enp1s0", 150), (SECOND, "enp2s0", 100)])
+@pytest.mark.parametrize(("mac", "interface", "priority"), [(FIRST, "enp1s0", 250), (SECOND, "enp2s0", 240)])
 def test_the_first_director_of_a_pair_has_the_higher_priority(
     mac: str, interface: str, priority: int
 ) -> None:

@@ -32,7 +32,7 @@ def test_birds_files_are_what_bird_config_writes() -> None:
 def test_keepaliveds_files_are_what_keepalived_config_writes() -> None:
     first, second = (node.ipv4 for node in LAB.director_nodes[:2])
 
-    for number, (own, other, priority) in enumerate(((first, second, 150), (second, first, 100)), 1):
+    for number, (own, other, priority) in enumerate(((first, second, 250), (second, first, 240)), 1):
         vrrp = Vrrp((VIP4, VIP6), "eth0", READY, own=(own,), peers=(other,), priority=priority)
         assert text(f"pair/keepalived{number}.conf") == render(vrrp)
 

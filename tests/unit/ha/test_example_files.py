@@ -12,7 +12,7 @@ from xdpdirector.ha.keepalived import Vrrp, render
 PAIR = Path(__file__).parents[3] / "examples" / "designs" / "pair"
 
 
-@pytest.mark.parametrize(("number", "priority"), [(1, 150), (2, 100)])
+@pytest.mark.parametrize(("number", "priority"), [(1, 250), (2, 240)])
 def test_the_pair_s_files_belong_together(number: int, priority: int) -> None:
     found = config_file.load(PAIR / f"director{number}.yaml")
     assert found.sync

@@ -75,7 +75,7 @@ LESSON = Lesson(
         ),
         Check(
             "keepalived runs on director2",
-            "`xdpdirector keepalived-config --priority 100` prints its configuration",
+            "`xdpdirector keepalived-config --priority 240` prints its configuration",
             lambda lab: _runs(lab, "director2", "keepalived"),
         ),
         Check(

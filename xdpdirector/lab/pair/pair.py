@@ -18,7 +18,7 @@ from functools import partial
 from typing import Any
 
 from xdpdirector.errors import DirectorError, TimedOutError
-from xdpdirector.ha.keepalived import Vrrp, render
+from xdpdirector.ha.keepalived import PRIORITIES, Vrrp, render
 from xdpdirector.lab import dashboard
 from xdpdirector.lab.clients import Clients
 from xdpdirector.lab.configuration import TARGETS, HealthCheck, web_configuration
@@ -33,7 +33,6 @@ from xdpdirector.lab.waiting import wait_until
 PORT = 8651
 LONGEST = 3600.0
 BIG = 48  # MiB of each download
-PRIORITIES = (150, 100)
 INTERVAL = 0.2  # seconds: two scans, before the peer has merged what they found
 OTHER_SIZES = {
     "connections": 1 << 17,
@@ -146,8 +145,8 @@ class Pair:
 
     def _kill(self) -> None:
         host = self._lab.director_hosts[0]
-        self._died = time.monotonic()
         host.link_down()
+        self._died = time.monotonic()
         self._keepalived[0].kill()
         self._directors[0].kill()
         self._wait_active(1)

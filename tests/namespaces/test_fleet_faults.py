@@ -88,7 +88,8 @@ def is_whole(director: LabDirector, count: int) -> bool:
     seen = director.client.get("/v1/fleet")
     reports = seen["directors"]
     told = all(each["ready"] and each["down"] == {} and not each["undecided"] for each in reports)
-    return told and len(reports) == count and len({each["revision"] for each in reports}) == 1
+    agrees = len(reports) == count and len({each["revision"] for each in reports}) == 1
+    return told and agrees and seen["store"]["reached"]
 
 
 def weight(director: LabDirector, backend: str = BACKEND) -> int:

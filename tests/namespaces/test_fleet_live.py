@@ -52,11 +52,22 @@ def fleet(lab: Lab, etcd: LabEtcd) -> Iterator[list[LabDirector]]:
             vips = "manage" if number == 1 else "external"
             directors.append(lab.director(services | {"vips": vips, "store": store}, number=number))
         directors[0].wait_serving()
-        wait_until(lambda: len(directors[0].client.get("/v1/fleet")["directors"]) == 2, "both are known", 60)
         yield directors
     finally:
         for director in directors:
             director.stop()
+
+
+@pytest.fixture(autouse=True)
+def whole(fleet: list[LabDirector]) -> None:
+    """Each test begins with two directors that reach etcd, and know it of each other: one may just have started."""
+    wait_until(lambda: all(map(knows_both_ready, fleet)), "the fleet is whole", 60)
+
+
+def knows_both_ready(director: LabDirector) -> bool:
+    seen = director.client.get("/v1/fleet")
+    reports = seen["directors"]
+    return seen["store"]["reached"] and len(reports) == 2 and all(each["ready"] for each in reports)
 
 
 def weight(director: LabDirector) -> int:

@@ -93,7 +93,9 @@ def told(director: LabDirector) -> list[dict[str, Any]]:
 def await_ready(pair: list[LabDirector]) -> None:
     """Both are, and know it of each other."""
     wait_until(
-        lambda: all(each["ready"] for director in pair for each in told(director)), "both are ready", SOON
+        lambda: all([each["ready"] for each in told(director)] == [True, True] for director in pair),
+        "both are ready",
+        SOON,
     )
 
 

@@ -22,6 +22,7 @@ pytestmark = pytest.mark.root
 
 PORT = 8651
 CONNECTIONS = 40
+SOON = 60.0  # seconds: for what takes one on a quiet machine
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,11 @@ def synced(director: LabDirector) -> bool:
     return peer["outgoing"]["state"] == peer["incoming"]["state"] == "synced"
 
 
+def stored(director: LabDirector) -> int:
+    """How many of these connections a director keeps in its table: with a ring none, while nothing changes."""
+    return CONNECTIONS if director.client.get("/v1/services/web")["scheduler"] == "wlc" else 0
+
+
 def counted(director: LabDirector) -> int:
     backends = director.client.get("/v1/services/web")["backends"]
     return sum(each["connections"]["active"] for each in backends)
@@ -102,7 +108,7 @@ def test_connections_go_on_through_the_other_director(lab: Lab, pair: list[LabDi
     try:
         owners = [each.backend for each in talks]
         assert len(set(owners)) == 3
-        wait_until(lambda: counted(second) >= counted(first), "the standby counts the same", 10)
+        wait_until(lambda: counted(second) >= stored(first), "the standby knows each of them", SOON)
         first.kill()
         lab.director_hosts[0].run("ip", "link", "set", "eth0", "down")
         carry_vips(lab.director_hosts[1])

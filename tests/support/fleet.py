@@ -113,6 +113,16 @@ def has_asked_again() -> Callable[[FleetStage], bool]:
     return holds
 
 
+def all_ready(count: int) -> Callable[[FleetStage], bool]:
+    """Whether it knows so many directors, and each of them as ready: it may still know of one that just began."""
+
+    def holds(stage: FleetStage) -> bool:
+        known = stage.director.fleet_view().directors
+        return len(known) == count and all(each.ready for each in known)
+
+    return holds
+
+
 def weight(stage: FleetStage) -> int | None:
     """Of web1; None where the service has no such backend."""
     web = stage.wanted().get("web")

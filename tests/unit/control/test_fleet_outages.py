@@ -72,8 +72,8 @@ async def test_an_etcd_restored_from_a_backup_gets_back_what_directors_know(tmp_
     with Etcd(tmp_path / "etcd") as etcd:
         async with directors(etcd.spec(), tmp_path, 2, WEB_FILE) as fleet:
             etcd.back_up("backup")
+            await agreed(fleet, has_asked_again())
             for _ in range(5):
-                await agreed(fleet, reaches_etcd)
                 await heavier(fleet[0])
             await agreed(fleet, lambda one: weight(one) == 6)
             etcd.restore("backup")

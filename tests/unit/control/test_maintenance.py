@@ -16,6 +16,7 @@ from tests.support.fleet import (
     WEB_FILE,
     FleetStage,
     agreed,
+    all_ready,
     director,
     directors,
     happened,
@@ -186,7 +187,7 @@ async def test_any_director_asks_any_other_to_leave(spec: StoreSpec, tmp_path: P
     async with directors(spec, tmp_path, 3, WEB_FILE) as fleet:
         one, two, three = fleet
         await agreed(fleet, quiet)
-        await agreed(fleet, knows(3))  # type: ignore[arg-type]
+        await agreed(fleet, all_ready(3))
         two.plane.active[WEB1] = 3
         await one.director.maintenance.drain("d2", intent=PATCHES)
         await agreed([two], lambda stage: not stage.director.readiness().ready)
@@ -214,8 +215,7 @@ async def test_the_last_one_stays_also_when_two_are_asked_at_once(spec: StoreSpe
     async with directors(spec, tmp_path, 2, WEB_FILE) as fleet:
         one, two = fleet
         await agreed(fleet, quiet)
-        await agreed(fleet, knows(2))  # type: ignore[arg-type]
-        await agreed(fleet, lambda stage: all(each.ready for each in stage.director.fleet_view().directors))
+        await agreed(fleet, all_ready(2))
         found = await asyncio.gather(
             one.director.maintenance.drain("d1", intent=ME),
             two.director.maintenance.drain("d2", intent=ME),
@@ -233,10 +233,7 @@ async def test_it_stays_away_over_a_restart_without_etcd(tmp_path: Path) -> None
     with Etcd(tmp_path / "etcd") as etcd:
         async with directors(etcd.spec(), tmp_path, 2, WEB_FILE) as fleet:
             await agreed(fleet, quiet)
-            await agreed(fleet, knows(2))  # type: ignore[arg-type]
-            await agreed(
-                fleet, lambda stage: all(each.ready for each in stage.director.fleet_view().directors)
-            )
+            await agreed(fleet, all_ready(2))
             await fleet[1].director.maintenance.drain("d1", intent=PATCHES)
             await agreed(fleet[:1], lambda stage: not stage.director.readiness().ready)
         etcd.kill()

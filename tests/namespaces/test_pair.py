@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -148,6 +149,8 @@ def test_the_command_writes_the_configuration(lab: Lab, pair: list[LabDirector])
     assert f"unicast_src_ip {lab.topology.director.ipv4}" in written
     assert f"{VIP4}/32 dev eth0" in written
     assert "priority 250" in written
+    [script] = re.findall(r'script "(.*)"', written)
+    lab.director_host.run(*script.split())  # as keepalived does
 
 
 def test_standby_and_active_are_ready(lab: Lab, pair: list[LabDirector]) -> None:

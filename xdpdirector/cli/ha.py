@@ -5,7 +5,10 @@ directors.
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -43,6 +46,12 @@ def keepalived_config(
     advert: Annotated[
         float, typer.Option(min=0.01, max=40.95, help="Seconds between two advertisements.")
     ] = 1.0,
+    patience: Annotated[
+        int,
+        typer.Option(
+            min=3, max=3600, help="Seconds that a director may be not ready before it gives the VIPs away."
+        ),
+    ] = 30,
 ) -> None:
     """Print a keepalived.conf for the VIPs of the running director."""
     from xdpdirector.ha.keepalived import Vrrp, render
@@ -50,20 +59,29 @@ def keepalived_config(
     wanted = target(context).client().get("/v1/config")
     sync = wanted.get("sync") or {}
     instance = target(context).instance
-    program = sys.argv[0] if sys.argv[0].startswith("/") else "/usr/bin/xdpdirector"
     text = render(
         Vrrp(
             vips=_vips(wanted),
             interface=interface or wanted["interfaces"][0],
-            ready=f"{program} -i {instance} status --ready",
+            ready=f"{_program()} -i {instance} status --ready",
             own=_addresses(own or [_host(sync["listen"])] if own or sync else []),
             peers=_addresses(peer or [_host(each) for each in sync.get("peers", [])]),
             router_id=router_id,
             priority=priority,
             advert=advert,
+            patience=patience,
         )
     )
     sys.stdout.write(text)
+
+
+def _program() -> str:
+    """What keepalived can run, which knows no PATH. Behind `python -m`, as the Debian package's command has it, the
+    name of the program is that of a file which nobody can run."""
+    called = Path(sys.argv[0])
+    if called.is_absolute() and os.access(called, os.X_OK):
+        return str(called)
+    return shutil.which("xdpdirector") or f"{sys.executable} -m xdpdirector"
 
 
 RouterId = Annotated[str, typer.Option("--router-id", help="An IPv4 address of this director.")]

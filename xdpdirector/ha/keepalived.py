@@ -4,14 +4,14 @@
 A director that is not ready, because its peers' connections have not come yet or its data plane is not as wanted,
 gives way after half a minute: keepalived asks it once a second. A daemon that restarts takes less, also with a
 million connections or on a busy machine, and packets do not need it; but connections that begin meanwhile are not
-sent to the peers, so that moving the VIPs would lose them.
+sent to the peers, so that moving the VIPs would lose them. A slow machine needs more `patience`.
 
 keepalived runs at real-time priority: where advertisements wait for a busy processor, the other director takes the
 VIPs for a moment, and connections that it does not have yet are lost.
 
-A standby takes the VIPs after three advertisements and (256 - its priority) / 256 of one (RFC 5798, 6.1): priorities
-near the highest make that less than a third of a second with ten advertisements a second. A server that has sent a
-segment into the gap sends it again after 0.2 to 0.3 s, and then only after twice that time.
+A standby takes the VIPs after three advertisements and (256 - its priority) / 256 of one (RFC 5798, 6.1):
+priorities near the highest make that less than a third of a second with ten advertisements a second. A server that
+has sent a segment into the gap sends it again after 0.2 to 0.3 s, and then only after twice that time.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Vrrp:
     `interface`: where the VIPs stand and the advertisements go. `own`, `peers`: this director's addresses there and
     the others', for unicast advertisements; without peers they are multicast. `router_id`: the group's, the same on
     all directors and of no other group on the LAN. `advert`: seconds between two advertisements. `ready`: the
-    command that asks the director."""
+    command that asks the director; `patience`: seconds that it may be not ready before it gives way."""
 
     vips: Sequence[Address]
     interface: str
@@ -45,6 +45,7 @@ class Vrrp:
     router_id: int = 51
     priority: int = PRIORITIES[1]
     advert: float = 1.0
+    patience: int = 30
 
 
 def render(vrrp: Vrrp) -> str:
@@ -79,7 +80,7 @@ vrrp_script {NAME}_ready {{
     interval 1
     timeout 3
     rise 2
-    fall 30
+    fall {vrrp.patience}
 }}
 """
 

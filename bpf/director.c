@@ -35,6 +35,7 @@
 #include "icmp_error.h"
 #include "reject.h"
 #include "reject_sctp.h"
+#include "passive.h"
 #include "forward.h"
 #include "loop_prevention.h"
 #include "test_run.h"
@@ -153,7 +154,12 @@ int stage_recall(struct xdp_md *ctx)
 	case UNDECIDED:
 		return call_next_stage(ctx, scratch->stage);
 	case FORWARD_CONNECTION:
+		if (passive_shows(&scratch->packet, &selection, scratch->state))
+			return call_stage(ctx, STAGE_OBSERVE);
+		return forward(ctx, &scratch->packet, &selection, scratch->reason);
 	case FORWARD_NEW:
+		if (passive_opens(&scratch->packet, &selection))
+			return call_stage(ctx, STAGE_OBSERVE);
 		return forward(ctx, &scratch->packet, &selection, scratch->reason);
 	case FORWARD_RING:
 		return forward_unless_loop(ctx, &scratch->packet, &selection, scratch->reason);
@@ -167,6 +173,25 @@ int stage_recall(struct xdp_md *ctx)
 	default:
 		return call_stage(ctx, STAGE_DROP);
 	}
+}
+
+/* A stage of its own: backends that are not watched pay nothing for it. */
+int stage_observe(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+	struct selection selection = {};
+	struct service *service;
+
+	if (!start_stage(&scratch, &service))
+		return XDP_DROP;
+	if (!select_backend_any_vip(&selection, scratch->backend))
+		return internal_error();
+	selection.is_new = scratch->reason != FORWARD_CONNECTION;
+	if (selection.is_new)
+		passive_opened(ctx, &scratch->packet, selection.index);
+	else
+		passive_followed(ctx, &scratch->packet, selection.index, service->ring_slots);
+	return forward(ctx, &scratch->packet, &selection, scratch->reason);
 }
 
 int stage_fragment(struct xdp_md *ctx)

@@ -43,14 +43,17 @@ static __always_inline bool is_denied(const struct packet *packet)
 }
 
 /* True if the packet opens a connection, as far as it shows. A ring without persistence makes no
- * records, and a datagram does not show whether it is the first of its flow. */
+ * records, and a datagram does not show whether it is the first of its flow. ADMIT_PASSIVE: a limit
+ * that admits everything, so that SYNs leave the fast path. */
 static __always_inline bool is_rate_limited(const struct packet *packet,
 					    const struct service *service)
 {
-	if (!(service->guard & GUARD_LIMITS))
+	if (!service->admission)
 		return false;
 	if (has_connections(packet))
 		return is_opening(packet);
+	if (!(service->admission & ADMIT_LIMITS))
+		return false;
 	return !(service->flags & SERVICE_RING) || service->flags & SERVICE_PERSISTENT ||
 	       (packet->protocol == IPPROTO_UDP && service->flags & SERVICE_ONE_PACKET);
 }
@@ -60,7 +63,7 @@ static __always_inline bool is_rate_limited(const struct packet *packet,
 static __always_inline bool is_rate_limited_new(const struct packet *packet,
 						const struct service *service)
 {
-	return has_connections(packet) ? service->guard & GUARD_LIMITS
+	return has_connections(packet) ? service->admission & ADMIT_LIMITS
 				       : is_rate_limited(packet, service);
 }
 

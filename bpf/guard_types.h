@@ -3,13 +3,19 @@
 #ifndef XDPDIRECTOR_GUARD_TYPES_H
 #define XDPDIRECTOR_GUARD_TYPES_H
 
-/* What has to be checked for packets of a service. */
+/* What has to be checked for each packet of a service. */
 enum guard_flags {
 	GUARD_PREFIXES = 1, /* the deny list is not empty */
-	GUARD_LIMITS = 2,   /* new connections are rate limited */
 	GUARD_TRACE = 4,    /* somebody traces the service */
 	GUARD_DIRECTED = 8, /* this machine is a backend: other directors may schedule to it */
 	GUARD_QUIC = 16,    /* datagrams may have connection IDs that name backends */
+};
+
+/* What becomes of packets that open a connection. Apart from `guard`, so that the packets of
+ * running ones do not pay for it. */
+enum admission_flags {
+	ADMIT_LIMITS = 1,  /* they are rate limited */
+	ADMIT_PASSIVE = 2, /* a service with a ring: SYNs are counted by backend */
 };
 
 /* MAC of a backend of a service that also has this machine as a backend. */

@@ -20,6 +20,7 @@
 #define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / 2)
 #define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
 #define OPENINGS	(1 << 16)
+#define MAX_SYNS	(1 << 16)
 #define MAX_PORTS	64
 #define RESET_BITS	16
 #define MAX_REAPED	64
@@ -88,6 +89,10 @@ SHARED_ARRAY(struct adopted, adopting, MAX_ADOPTED);
 /* Arguments of the program `merge`: records of another director to insert, and how far it is. */
 SHARED_ARRAY(struct merged, merging, MAX_MERGED);
 SHARED_ARRAY(struct merge_progress, merge_at, 1);
+
+/* Passive health: SYNs and when they came, by hash; counts by backend (see passive.h). */
+SHARED_ARRAY(u64, syns, MAX_SYNS);
+PINNED("percpu_array", u32, struct passive, passive, MAX_BACKENDS);
 
 /* QUIC: the backends by the IDs that their connection IDs have, and packets counted by service. */
 PINNED("hash", struct quic_id, struct quic_backend, quic_ids, 2 * MAX_BACKENDS);

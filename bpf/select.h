@@ -252,8 +252,10 @@ static __always_inline enum reason select_slow(struct xdp_md *ctx, const struct 
 	struct entry entry = {};
 	enum reason reason;
 
+	scratch->state = 0;
 	if (!ct_lookup_live(packet, service, scratch->front, ct_ticks(scratch->now), &entry))
 		return select_unrecorded(packet, service, scratch, selection);
+	scratch->state = entry.is.record.state;
 	if (is_opening(packet) && !ct_is_active(entry.is.record.state)) {
 		scratch->stage = stage_for_new(packet, service);
 		return ct_reopen(packet, service, scratch, &entry, selection);

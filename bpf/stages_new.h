@@ -9,6 +9,7 @@
 #include "relocate.h"
 #include "loop_prevention.h"
 #include "forward.h"
+#include "passive.h"
 
 int stage_admit(struct xdp_md *ctx)
 {
@@ -33,6 +34,9 @@ static __always_inline int finish_schedule(struct xdp_md *ctx, struct scratch *s
 	case UNDECIDED:
 		return call_stage(ctx, STAGE_AVOID);
 	case FORWARD_RING:
+		if (passive_opens(&scratch->packet, selection) && !would_loop(ctx, selection))
+			return call_stage(ctx, STAGE_OBSERVE);
+		return forward_unless_loop(ctx, &scratch->packet, selection, reason);
 	case FORWARD_UNRECORDED:
 		return forward_unless_loop(ctx, &scratch->packet, selection, reason);
 	case FORWARD_NEW:
@@ -169,6 +173,8 @@ int stage_remember(struct xdp_md *ctx)
 	if (scratch->slot.is.flags & SLOT_FLUX && scratch->slot.is.before != NO_BACKEND &&
 	    is_opening(&scratch->packet))
 		flux_syn_store(ctx, &scratch->packet, hash, true);
+	if (selection.is_new && passive_opens(&scratch->packet, &selection))
+		return call_stage(ctx, STAGE_OBSERVE);
 	return forward(ctx, &scratch->packet, &selection, scratch->reason);
 }
 

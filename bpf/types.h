@@ -10,6 +10,7 @@
 #include "guard_types.h"
 #include "reason.h"
 #include "quic_types.h"
+#include "passive_types.h"
 #include "conntrack_types.h"
 
 #define NO_BACKEND	0xffff
@@ -36,7 +37,8 @@ enum stage {
 	STAGE_ABORT = 13,    /* reject SCTP: turn the packet into an ABORT */
 	STAGE_LOCATE = 14,   /* lblc, lblcr: schedule a new connection */
 	STAGE_QUIC = 15,     /* QUIC: the backend that the connection ID names */
-	STAGES = 16,
+	STAGE_OBSERVE = 16,  /* passive health: count what the packet shows of its backend */
+	STAGES = 17,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -83,6 +85,7 @@ enum backend_flags {
 	BACKEND_ACCEPTS = 4,  /* takes new connections */
 	BACKEND_PARTIAL = 8,  /* down for the VIPs whose front has its bit in `out` */
 	BACKEND_ROUTER = 16,  /* it also routes clients' packets to the director */
+	BACKEND_WATCHED = 32, /* passive health: see passive.h */
 };
 
 /* What a flow has shown so far. For TCP this is the client's half: replies bypass the director. The
@@ -245,7 +248,7 @@ struct service {
 	u8 quic_at;	    /* offset of the backend's ID in a connection ID */
 	u8 quic_length;	    /* bytes of the backend's ID */
 	u8 quic_config;	    /* codepoint of QUIC-LB */
-	u32 pad;
+	u32 admission;	    /* enum admission_flags */
 	u32 timeouts[MAX_STATES]; /* by connection state, in ticks (bpf/conntrack_table.h) */
 	u32 stays
 		[MAX_STATES]; /* SEEN_NOW + ticks in which data does not change the record; 0: never */
@@ -301,7 +304,9 @@ struct load {
 	s64 served_correction;
 	u32 upper; /* connection thresholds; the largest number: none */
 	u32 lower;
-	u32 pad2[4];
+	u32 unanswered; /* records that timed out with nothing but SYNs; counted by the daemon */
+	u32 idle;	/* records of running TCP connections that timed out; the same */
+	u32 pad2[2];
 };
 
 /* Lists that the scheduler walks by pointer: a map look-up for each element would cost more than
@@ -346,6 +351,7 @@ struct scratch {
 	u16 stage;   /* enum stage: the next one for a packet without a record */
 	u16 tried;   /* entries that were tried to be freed for its record */
 	u32 action;  /* XDP verdict, for the trace */
+	u32 state;   /* enum connection_state of the flow's record before this packet; 0: none */
 };
 
 struct traffic {

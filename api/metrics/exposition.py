@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterable
 from typing import Literal
 
-Kind = Literal["gauge", "counter", "info", "stateset", "summary"]
+Kind = Literal["gauge", "counter", "info", "stateset", "summary", "histogram"]
 _ESCAPES = str.maketrans({"\\": "\\\\", "\n": "\\n", '"': '\\"'})
 _SUFFIXES = {"counter": "_total", "info": "_info"}
 _OLD_KINDS = {"info": "gauge", "stateset": "gauge"}
@@ -32,7 +32,7 @@ class Family:
         self._lines: list[str] = []
 
     def add(self, value: float, labelled: str = "", suffix: str = "") -> Family:
-        """A sample; `labelled`: see `labels`. `suffix` is of a summary's sum and count."""
+        """A sample; `labelled`: see `labels`. `suffix` is of a summary's or histogram's parts."""
         braces = f"{{{labelled}}}" if labelled else ""
         self._lines.append(f"{self._name}{suffix}{braces} {_number(value)}\n")
         return self

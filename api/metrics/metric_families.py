@@ -22,6 +22,7 @@ from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import AdminState
 from xdpdirector.model.fleet import DrainState
 from xdpdirector.model.listener import Address
+from xdpdirector.model.passive import PassiveState, PassiveView
 from xdpdirector.model.status import Operational, Readiness, Traffic, Vitals
 from xdpdirector.sync.status import FleetView, PeerState
 
@@ -87,6 +88,15 @@ _COUNTERS = (
     _Row("incoming_bytes", "Bytes forwarded, from the IP header on", lambda each: each.traffic.bytes),
     _Row("connections", "Connections opened", lambda each: each.traffic.connections),
 )
+_PASSIVE = {
+    "syns": "SYNs of new connections; of services with `passive`, as are the next ones",
+    "syn_retransmissions": "SYNs that came again",
+    "syns_retransmitted": "SYNs that came again once or more",
+    "handshakes": "First ACKs",
+    "client_resets": "RSTs of clients before the end of their connections",
+    "unanswered_connections": "Connections that timed out with nothing but SYNs",
+    "idle_connections": "Established connections that timed out",
+}
 _KINDS: dict[Kind, tuple[_Row, ...]] = {"gauge": _GAUGES, "counter": _COUNTERS}
 
 
@@ -136,6 +146,7 @@ def families(snapshot: Snapshot) -> Iterator[Family]:
         for row in rows:
             yield _filled(Family(f"xdpdirector_backend_{row.name}", kind, row.text), row, backends)
     yield from _states(backends)
+    yield from _passive([(labelled, each.passive) for labelled, each in backends if each.passive])
     yield from _checks(snapshot.checks)
     yield from _network(snapshot)
     yield from _peers(snapshot)
@@ -242,6 +253,35 @@ def _states(backends: _Labelled) -> Iterator[Family]:
     yield operational
     yield admin
     yield _at_vips(backends)
+
+
+def _passive(watched: list[tuple[str, PassiveView]]) -> Iterator[Family]:
+    """Of backends that are watched."""
+    rows = {name: Family(f"xdpdirector_backend_{name}", "counter", text) for name, text in _PASSIVE.items()}
+    state = Family("xdpdirector_backend_passive", "stateset", "What passive health says")
+    seconds = Family("xdpdirector_backend_handshake_duration_seconds", "histogram", "From SYN to ACK")
+    for labelled, each in watched:
+        counts = (each.syns, each.retransmissions, each.retransmitted, each.handshakes)
+        others = (each.resets, each.unanswered, each.idle)
+        for family, value in zip(rows.values(), (*counts, *others), strict=True):
+            if value is not None:
+                family.add(value, labelled)
+        state.add_states(each.state, list(map(str, PassiveState)), labelled)
+        _add_times(seconds, labelled, each)
+    yield from rows.values()
+    yield state
+    yield seconds
+
+
+def _add_times(family: Family, labelled: str, passive: PassiveView) -> None:
+    count = 0
+    for each in passive.times or ():
+        count += each.count
+        bound = "+Inf" if each.at_most is None else repr(each.at_most)
+        family.add(count, f'{labelled},le="{bound}"', "_bucket")
+    if passive.times and passive.seconds is not None:
+        family.add(count, labelled, "_count")
+        family.add(passive.seconds, labelled, "_sum")
 
 
 def _at_vips(backends: _Labelled) -> Family:

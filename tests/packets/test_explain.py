@@ -42,6 +42,7 @@ SEED = 20
 FRAMES = {"conversations": 12000, "oddities": 6000}
 CHANGE_EVERY = 250
 TWO = (w.backend("web1"), w.backend("web2"))
+WATCHED = tuple(replace(each, watched=True) for each in TWO)
 
 
 @pytest.fixture(scope="session")
@@ -122,6 +123,8 @@ def test_it_says_what_will_happen_and_leaves_no_trace(
     [
         pytest.param(w.service(members=TWO), id="wlc"),
         pytest.param(w.service(members=TWO, scheduler=Scheduler.MH), id="mh"),
+        pytest.param(w.service(members=WATCHED, passive=True), id="watched"),
+        pytest.param(w.service(members=WATCHED, passive=True, scheduler=Scheduler.MH), id="watched mh"),
         pytest.param(
             w.service(members=TWO, scheduler=Scheduler.MH, persistence=Persistence()), id="sticky mh"
         ),

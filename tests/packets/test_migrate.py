@@ -168,10 +168,13 @@ def test_clients_come_from_a_table_of_another_type(paths: InstancePaths, tmp_pat
 
 
 def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -> None:
-    before.apply(w.service())
+    before.apply(w.service(members=(w.backend("web1", watched=True),), passive=True))
     for sport in FLOWS:
         before.send(w.tcp("S", sport=sport))
+    before.send(w.tcp("A", sport=max(FLOWS)))
     before.send(w.tcp("A", sport=max(FLOWS) + 1))
+    before.tables.loads["unanswered"][before.plane.indices.backends[WEB1]] = 7
+    passive = before.plane.counters.passive([WEB1])
     counted, traffic = before.plane.counters.verdicts(), before.plane.counters.traffic([WEB1])
     assert before.plane.counters.drops(["web"])["web"] == {"reject_unknown": 1}
 
@@ -191,7 +194,10 @@ def test_counters_go_on(before: w.World, paths: InstancePaths, tmp_path: Path) -
         assert after.plane.counters.verdicts() == counted | {"drop_novelty": 0}
         assert after.plane.counters.drops(["web"])["web"] == {"reject_unknown": 1}
         assert after.plane.counters.traffic([WEB1]) == traffic
-        assert traffic[WEB1].packets == len(FLOWS)
+        assert traffic[WEB1].packets == len(FLOWS) + 1
+        assert after.plane.counters.passive([WEB1]) == passive
+        assert (passive[WEB1].syns, passive[WEB1].handshakes) == (len(FLOWS), 1)
+        assert passive[WEB1].unanswered == 7
 
 
 def test_counts_of_connections_fit_into_longer_lists(before: w.World, paths: InstancePaths) -> None:

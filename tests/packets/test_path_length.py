@@ -18,6 +18,7 @@ from tests.packets.conftest import SIZES
 from tests.support.bpf_interpreter import Interpreter, Result
 from tests.support.world import LOOPBACK, TX, World, backend, service, tcp, tcp6, to, udp, udp6
 from xdpdirector import libbpf
+from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.loader import compile_cache, source
 from xdpdirector.loader.build import Build
 from xdpdirector.model import Scheduler
@@ -36,6 +37,12 @@ class Way(NamedTuple):
     frame: Packet
     instructions: int
     lookups: dict[str, int]
+    watched: bool = False
+
+    @property
+    def plan(self) -> ServicePlan:
+        members = (backend("web1", watched=self.watched),)
+        return service(scheduler=self.scheduler, members=members, passive=self.watched)
 
 
 WAYS = {
@@ -45,6 +52,8 @@ WAYS = {
     "wlc, IPv4": Way(Scheduler.WLC, [tcp(), tcp("A"), tcp("A")], tcp("A"), 330, FLOW4),
     "wlc, IPv6": Way(Scheduler.WLC, [tcp6(), tcp6("A"), tcp6("A")], tcp6("A"), 407, FLOW6 | FRONT),
     "wlc, UDP": Way(Scheduler.WLC, [udp()] * 3, udp(), 331, FLOW4),
+    "mh, watched": Way(Scheduler.MH, [], tcp("A"), 296, SLOT, watched=True),
+    "wlc, watched": Way(Scheduler.WLC, [tcp(), tcp("A"), tcp("A")], tcp("A"), 331, FLOW4, watched=True),
     "wlc, UDP over IPv6": Way(Scheduler.WLC, [udp6()] * 3, udp6(), 407, FLOW6 | FRONT),
 }
 
@@ -74,7 +83,7 @@ def interpreted(world: World, frame: bytes) -> Result:
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_an_established_packet_takes_no_more_instructions_than_it_did(world: World, way: Way) -> None:
-    world.plane.apply(service(scheduler=way.scheduler, members=(backend("web1"),)), 0.0)
+    world.plane.apply(way.plan, 0.0)
     for frame in way.opening:
         world.send(frame)
 
@@ -87,7 +96,7 @@ def test_an_established_packet_takes_no_more_instructions_than_it_did(world: Wor
 
 @pytest.mark.parametrize("way", WAYS.values(), ids=WAYS)
 def test_the_kernel_does_with_the_packet_what_is_interpreted(world: World, way: Way) -> None:
-    world.plane.apply(service(scheduler=way.scheduler, members=(backend("web1"),)), 0.0)
+    world.plane.apply(way.plan, 0.0)
     for frame in way.opening:
         world.send(frame)
 

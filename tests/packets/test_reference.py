@@ -23,10 +23,12 @@ import tests.support.world as w
 from tests.packets.reference.director import Director, Fate
 from tests.packets.reference.frame import SCTP, TCP, UDP, dissect
 from tests.packets.reference.grammar import Cast, Grammar, mended
+from tests.packets.reference.state import Backend
 from xdpdirector import libbpf
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
-from xdpdirector.model import Listener, Persistence, Scheduler
+from xdpdirector.model import Key, Listener, Persistence, Scheduler
 from xdpdirector.model.guard import Prefix, ServiceLimit
+from xdpdirector.model.passive import PassiveCounts
 from xdpdirector.model.quic import QuicSpec
 
 SEED = os.environ.get("XDPDIRECTOR_SEED", "1")
@@ -69,6 +71,13 @@ def with_quic_ids(*members: MemberPlan) -> tuple[MemberPlan, ...]:
     return tuple(replace(member, quic_id=bytes((0, 1 + i))) for i, member in enumerate(members))
 
 
+def watched(plan: ServicePlan) -> ServicePlan:
+    return replace(plan, passive=True, members=tuple(replace(each, watched=True) for each in plan.members))
+
+
+WATCHED = ("wlc", "rr", "mh", "flux", "sticky", "stickymh", "nq", "sed", "diameter", "dh")
+
+
 def named(name: str, scheduler: str, *texts: str, **changes: object) -> ServicePlan:
     return w.service(
         name=name,
@@ -94,7 +103,7 @@ def plans(other_interface: int) -> list[ServicePlan]:
     full = (w.backend("web1", upper=8, lower=5), w.backend("web2", upper=4, lower=4, weight=2))
     caches = (w.backend("web1", weight=2), w.backend("web2", upper=8, lower=5, weight=4), w.backend("web3"))
     odd = (w.backend("web1", hop=here), w.backend("web2", hop=None), w.backend("web3"))
-    return [
+    all_of_them = [
         named("wlc", "wlc", "80/tcp", "53/udp", members=mixed),
         named("wrr", "wrr", "8080/tcp", "8080/udp", on_unknown="drop", on_down="drop", limit=WHOLE),
         named("rr", "rr", "25/tcp", "25/udp", members=full, on_empty="drop"),
@@ -139,6 +148,7 @@ def plans(other_interface: int) -> list[ServicePlan]:
         named("quicmh", "mh", "4434/udp", quic=LENGTH, members=with_quic_ids(*odd)),
         named("quicflux", "mh", ".4435/udp", quic=OFFSET, persistence=client, members=with_quic_ids(*full)),
     ]
+    return [watched(plan) if plan.name in WATCHED else plan for plan in all_of_them]
 
 
 def replace_keep(persistence: Persistence) -> Persistence:
@@ -204,6 +214,7 @@ class Duel:
         tables.loads["bound"] = tables.loads["upper"]
         for index in plane.indices.backends.values():
             tables.per_cpu_zero("traffic", index)
+            tables.per_cpu_zero("passive", index)
         for index in plane.indices.services.values():
             tables.per_cpu_zero("drops", index)
             tables.per_cpu_zero("quic_counts", index)
@@ -266,16 +277,7 @@ class Duel:
         pairs = {name: (self.model.counts[name], n) for name, n in counted.items()}
         for service in self.model.services.values():
             for name, backend in service.backends.items():
-                key = (service.plan.name, name)
-                load, traffic = (
-                    plane.tables.loads[plane.indices.backends[key]],
-                    plane.counters.traffic([key])[key],
-                )
-                for field in LOAD:
-                    got = int(load[field]) + int(load[f"{field}_correction"])
-                    pairs[f"{key} {field}"] = getattr(backend, field), got
-                for field in TRAFFIC:
-                    pairs[f"{key} {field}"] = getattr(backend, field), getattr(traffic, field)
+                pairs |= self._counted_of((service.plan.name, name), backend)
         for name, dropped in plane.counters.drops([*self.model.services]).items():
             expected = {reason: n for (service, reason), n in self.model.drops.items() if service == name}
             for reason in expected.keys() | dropped.keys():
@@ -290,9 +292,30 @@ class Duel:
         self.model.counts.clear()
         return {what: pair for what, pair in pairs.items() if pair[0] != pair[1]}
 
+    def _counted_of(self, key: Key, backend: Backend) -> dict[str, tuple[int, int]]:
+        plane, pairs = self._world.plane, {}
+        load, traffic = plane.tables.loads[plane.indices.backends[key]], plane.counters.traffic([key])[key]
+        for field in LOAD:
+            got = int(load[field]) + int(load[f"{field}_correction"])
+            pairs[f"{key} {field}"] = getattr(backend, field), got
+        for field in TRAFFIC:
+            pairs[f"{key} {field}"] = getattr(backend, field), getattr(traffic, field)
+        for field, number in _shown(plane.counters.passive([key])[key]).items():
+            pairs[f"{key} {field}"] = backend.shown[field], number
+        return pairs
+
 
 LOAD = ("active", "inactive", "served")
 TRAFFIC = ("packets", "bytes", "connections")
+
+
+SHOWN = ("syns", "retransmissions", "retransmitted", "handshakes", "resets")
+
+
+def _shown(counts: PassiveCounts) -> dict[str, int]:
+    """`timed`: handshakes of which the time is known."""
+    timed = sum(each.count for each in counts.times or ())
+    return {field: getattr(counts, field) or 0 for field in SHOWN} | {"timed": timed}
 
 
 def _keeps_promises(frame: bytes, verdict: int, out: bytes, fate: Fate) -> bool:
@@ -357,7 +380,22 @@ def oddities(random: Random) -> Iterator[bytes]:
                 yield mended(frame[:length])
 
 
-KINDS = {"conversations": (conversations, 0.4), "oddities": (oddities, 0.6)}
+def handshakes(random: Random) -> Iterator[bytes]:
+    """SYNs, which are sent again, and what follows them, of few flows to services that watch their backends."""
+    watched_ports = (80, 25, 443, 8443, 21, 1030, 995)
+    made = [
+        [bytes(frame(flags, sport=sport, dport=port, seq=number + ("S" not in flags))) for flags in HANDSHAKE]
+        for frame in (w.tcp, w.tcp6)
+        for sport in (7, 8)
+        for port in watched_ports
+        for number in (0, 77)
+    ]
+    while True:
+        yield random.choice(random.choice(made))
+
+
+HANDSHAKE = ("S", "S", "S", "SEC", "A", "PA", "FA", "R", "RA")
+KINDS = {"conversations": (conversations, 0.4), "oddities": (oddities, 0.6), "handshakes": (handshakes, 0.1)}
 
 
 def differs(duel: Duel, kind: str, number: int) -> str | None:

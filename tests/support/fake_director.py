@@ -33,6 +33,7 @@ from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.fleet import DirectorReport
 from xdpdirector.model.labels import Selector
 from xdpdirector.model.lvs import LvsSpec
+from xdpdirector.model.passive import PassiveView
 from xdpdirector.model.status import (
     AttachmentView,
     BackendView,
@@ -198,6 +199,9 @@ class FakeDirector:
             connections=ConnectionCounts(active=count),
             traffic=_traffic(1),
             drain=drain.view(count, True, Progress(), boot_time.now()) if drain else None,
+            passive=PassiveView(**dict(self.plane.passive([key])[key]))
+            if self._services[service].passive
+            else None,
         )
 
     def _backend_status(self, key: Key) -> BackendStatus:

@@ -15,6 +15,7 @@ from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
+from xdpdirector.model.passive import PassiveCounts
 from xdpdirector.model.status import (
     AttachmentView,
     CidPackets,
@@ -52,6 +53,7 @@ class FakePlane:
         self.dropped: dict[Prefix, int] = {}
         self.refusals: dict[str, Refused] = {}
         self.service_drops: dict[str, Dropped] = {}
+        self.watched_packets: dict[Key, PassiveCounts] = {}
         self.cid_packets: dict[str, CidPackets] = {}
         self.attached = (AttachmentView(interface="eth0", mode="native", program_id=1),)
         self.findings: dict[Address, Finding] = {}
@@ -165,6 +167,9 @@ class FakePlane:
 
     def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
         return {name: self.cid_packets.get(name, CidPackets()) for name in services}
+
+    def passive(self, keys: Collection[Key]) -> dict[Key, PassiveCounts]:
+        return {key: self.watched_packets.get(key, PassiveCounts()) for key in keys}
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         return {name: dict(self.service_drops.get(name, {})) for name in services}

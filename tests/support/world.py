@@ -138,6 +138,7 @@ class World:
         self.clock = Clock(paths.pins / "clock")
         self.records = Records(self.tables, paths.pins / "reap")
         self.plane = Dataplane(self.tables, self.clock)
+        self.syns = self.tables.shared("syns")
         own_macs.write(self.tables.stations, [mac(DIRECTOR_MAC)])
         self._program = libbpf.obj_get(loaded.program)
         self._counted = self.plane.counters.verdicts()
@@ -147,6 +148,7 @@ class World:
 
     def __exit__(self, kind: type | None, value: BaseException | None, trace: TracebackType | None) -> None:
         self.empty()
+        del self.syns
         self.tables.close()
         self.records.close()
         self.clock.close()
@@ -171,6 +173,7 @@ class World:
         for name in ("clients", "newcomers", "fragments"):
             for keys in [keys.copy() for keys, _ in self.tables.read(name)]:
                 self.tables.delete(name, keys)
+        self.syns[:] = 0
 
     def end_connection(self, sport: int) -> None:
         """As if the client's connection from that port had timed out."""

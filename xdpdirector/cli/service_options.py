@@ -46,6 +46,10 @@ CheckOption = Annotated[
 SlowStart = Annotated[
     str | None, _option("How long a backend that returns takes to get its whole weight back, or none.")
 ]
+Passive = Annotated[
+    str | None,
+    _option("Watch backends by their clients' packets: show, eject (suspects lose their weight), or none."),
+]
 Interval = Annotated[str | None, _option("Time between checks, like 2s.")]
 Timeout = Annotated[str | None, _option("Time for one check, like 500ms.")]
 Rise = Annotated[int | None, _option("Good checks in a row until up.")]
@@ -80,6 +84,7 @@ def patch(
     rise: Rise = None,
     fall: Fall = None,
     slow_start: SlowStart = None,
+    passive: Passive = None,
     limit: Limit = None,
     burst: Burst = None,
     source_limit: SourceLimit = None,
@@ -114,6 +119,7 @@ def patch(
         fallback=fallback,
         check=of_check,
         slow_start=slow_start,
+        passive=_passive(passive),
         limit=of_limit,
         quic=of_quic or None,
         on_empty=on_empty,
@@ -124,6 +130,7 @@ def patch(
     said = {
         "check": check,
         "slow_start": slow_start,
+        "passive": passive,
         "persistence": persistence,
         "fallback": fallback,
         "limit": limit,
@@ -143,6 +150,12 @@ def without_nulls(document: dict[str, Any]) -> dict[str, Any]:
 
 def _given(**fields: Any) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def _passive(said: str | None) -> dict[str, Any] | None:
+    if said not in (None, NONE, "show", "eject"):
+        raise typer.BadParameter(f"--passive is show, eject or none, not {said}")
+    return {"eject": said == "eject"} if said and said != NONE else None
 
 
 def _limit(

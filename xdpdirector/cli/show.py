@@ -87,6 +87,7 @@ def service(one: Document) -> Parts:
         ("scheduler", one["scheduler"]),
         ("check", _check(one["check"])),
         ("slow start", one["slow_start"] or "none"),
+        *([("passive", _judged(one["passive"]))] if one.get("passive") else ()),
         ("limit", guard.said(one["limit"])),
         *_limited(one["limit"], one["refused"]),
         *_cids(one),
@@ -124,6 +125,13 @@ def _cids(one: Document) -> list[tuple[str, str]]:
     )
     counted = ", ".join(f"{number(count)} {what}" for what, count in one["cid_packets"].items())
     return [("QUIC IDs", f"{quic['cids']}, {said}"), ("by QUIC ID", counted)]
+
+
+def _judged(spec: Document) -> str:
+    if not spec["eject"]:
+        return "suspects are shown"
+    left = f"suspects keep {spec['weight']:.0%} of their weight" if spec["weight"] else "suspects are ejected"
+    return f"{left}, for {spec['trial_after']}, {spec['at_most']:.0%} of the backends at most"
 
 
 def _dropped(by_reason: Mapping[str, int]) -> list[tuple[str, str]]:
@@ -177,7 +185,54 @@ def backend(each: Document) -> Parts:
         ("opened", number(traffic["connections"])),
         ("packets", number(traffic["packets"])),
         ("bytes", f"{number(traffic['bytes'])} ({size(traffic['bytes'])})"),
+        *_passive(each.get("passive")),
     )
+
+
+def _passive(passive: Document | None) -> list[tuple[str, str]]:
+    """What its clients' packets show; nothing unless its service has it counted."""
+    if not passive:
+        return []
+    now = "no connections lately"
+    if passive["share"] is not None:
+        now = f"{passive['share']:.1%} of {number(passive['connections'])} SYNs sent again lately"
+        now += "" if passive["siblings"] is None else f", {passive['siblings']:.1%} of its siblings'"
+    again = f"{number(passive['retransmitted'])} sent again, {number(passive['retransmissions'])} times"
+    rows = [
+        ("passive", state(passive["state"], f"{passive['state']}: {now}")),
+        ("SYNs", f"{number(passive['syns'])}, of which {again}"),
+    ]
+    if passive["handshakes"] is None:
+        return rows
+    kinds = {
+        "resets": "reset by clients",
+        "unanswered": "never answered",
+        "idle": "silent until their time-out",
+    }
+    ends = ", ".join(f"{number(passive[kind])} {words}" for kind, words in kinds.items())
+    return [
+        *rows,
+        ("handshakes", number(passive["handshakes"])),
+        ("SYN to ACK", _times(passive["times"])),
+        ("ends", ends),
+    ]
+
+
+def _times(times: Sequence[Document]) -> str:
+    total, seen, words = sum(each["count"] for each in times), 0, []
+    parts = {"half": 0.5, "99 %": 0.99}
+    for each in times:
+        seen += each["count"]
+        for name in [name for name, part in parts.items() if total and seen >= part * total]:
+            del parts[name]
+            words.append(f"{name} {_within(each['at_most'])}")
+    return ", ".join(words) or "none yet"
+
+
+def _within(seconds: float | None) -> str:
+    if seconds is None:
+        return "longer"
+    return f"within {seconds:.2g} s" if seconds >= 1 else f"within {seconds * 1000:.2g} ms"
 
 
 def connections(items: Sequence[Document]) -> Parts:

@@ -142,7 +142,7 @@ def _backends(snapshot: Snapshot, rates: Rates, width: int, room: int) -> Table:
         share = rate.packets / all_of if backend and (all_of := rates.of_service(service).packets) else 0.0
         made.add_row(
             _bold(name, not backend),
-            _state(document["operational"] if document["admin"] == "enabled" else document["admin"]),
+            _condition(document),
             number(document["connections"]["active"]),
             short(rate.connections),
             short(rate.packets),
@@ -153,6 +153,18 @@ def _backends(snapshot: Snapshot, rates: Rates, width: int, room: int) -> Table:
     if not rows:
         made.add_row("no services")
     return made
+
+
+def _condition(document: dict[str, Any]) -> Text:
+    """Of a service or a backend, in at most 11 characters; with the share of its SYNs that were sent again where
+    passive health says something against it."""
+    passive = document.get("passive")
+    if document["admin"] != "enabled":
+        return _state(document["admin"])
+    if not passive or passive["state"] == "normal" or document["operational"] == "down":
+        return _state(document["operational"])
+    share = "" if passive["share"] is None else f" {passive['share']:.0%}"
+    return _styled(passive["state"] + share, state(passive["state"]).style)
 
 
 def _rows(snapshot: Snapshot, rates: Rates) -> list[tuple[str, str, dict[str, Any], Rate]]:

@@ -59,11 +59,16 @@ MakeNeighbours = Callable[[Callable[[Address], None]], NeighbourTable]
 MakeChecks = Callable[[Callable[[Key, Operational, str], None], Callable[[Address], Route]], CheckRunner]
 
 
+Adjust = Callable[[Key, ServiceSpec, BackendStatus], BackendStatus]
 Weigh = Callable[[Key, Address, HealthReport], HealthReport]
 
 
 def _as_it_is(_key: Key, _vip: Address, found: HealthReport) -> HealthReport:
     return found
+
+
+def _unadjusted(_key: Key, _service: ServiceSpec, status: BackendStatus) -> BackendStatus:
+    return status
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,8 @@ class BackendStatuses:
         self._earlier: dict[Key, Mapping[Address, HealthReport]] = {}
         self.weigh: Weigh = _as_it_is
         """What a verdict of this director counts as, for a backend and a VIP."""
+        self.adjust: Adjust = _unadjusted
+        """A backend's status with what else is known of it."""
         self._told: tuple[dict[str, tuple[str, ...]], tuple[str, ...]] | None = None
 
     async def start(self) -> None:
@@ -287,6 +294,10 @@ class BackendStatuses:
 
     def of(self, key: Key) -> BackendStatus:
         """Of a wanted backend."""
+        return self.adjust(key, self._services[key[0]], self.unadjusted(key))
+
+    def unadjusted(self, key: Key) -> BackendStatus:
+        """The same by checks, routes and slow start alone."""
         service = self._services[key[0]]
         route = self._neighbours.get(service.backends[key[1]].address)
         now = time.monotonic()

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from xdpdirector.dataplane.explain_types import Finding, Question
 from xdpdirector.model import Address, Scheduler
 from xdpdirector.model.fields import Frozen
+from xdpdirector.model.passive import PassiveState
 from xdpdirector.model.status import BackendView, ServiceView
 
 
@@ -90,7 +91,7 @@ def explain(question: Question, found: Finding, service: ServiceView | None) -> 
     return Explanation(
         verdict=found.reason.partition("_")[0],
         reason=found.reason,
-        why=_WHY[found.reason](case),
+        why=_WHY[found.reason](case) + (_passively(case) if found.reason in _OPENING else ""),
         service=found.service,
         backend=found.backend,
         mac=found.frame[:6].hex(":") if is_forwarded else None,
@@ -190,13 +191,39 @@ def _state(view: BackendView, vip: Address) -> tuple[str, str]:
     return f"{here.operational} for {vip}", here.reason
 
 
+_OPENING = ("forward_new", "forward_ring", "pass_local")
+
+
+def _passively(case: _Case) -> str:
+    """What passive health says of the chosen backend, and who gets nothing because of it."""
+    views = case.service.backends if case.service else ()
+    states = {each.name: each.passive.state for each in views if each.passive}
+    words = ""
+    if states.get(case.target) is PassiveState.SUSPECT:
+        words = f"; {case.target} is suspect, by its clients' SYNs"
+    if states.get(case.target) is PassiveState.TRIAL:
+        words = f"; {case.target} is on trial, as its clients' SYNs had to be sent again"
+    ejected = [
+        name for name, state in states.items() if state is PassiveState.EJECTED and name != case.target
+    ]
+    if ejected:
+        words += f"; passive health has ejected {', '.join(ejected[:5])}"
+    return words
+
+
+def _taking(view: BackendView, state: str) -> str:
+    """Why a backend takes no new connections, in a word."""
+    if not state.startswith("up"):
+        return state
+    is_ejected = view.passive and view.passive.state is PassiveState.EJECTED
+    return "ejected" if is_ejected and view.admin == "enabled" else str(view.admin)
+
+
 def _nobody(case: _Case) -> str:
     if not case.service or not case.service.backends:
         return f"{case.name} has no backends"
     states = [(view, _state(view, case.question.vip)[0]) for view in case.service.backends[:5]]
-    each = ", ".join(
-        f"{view.name} is {view.admin if state.startswith('up') else state}" for view, state in states
-    )
+    each = ", ".join(f"{view.name} is {_taking(view, state)}" for view, state in states)
     return f"no backend of {case.name} takes new connections: {each}"
 
 

@@ -159,7 +159,13 @@ def plan(
     )
     members = {
         key: _member(
-            key, backend, weights[key], statuses[key], is_fallback=key == spec.fallback, quic=spec.quic
+            key,
+            backend,
+            weights[key],
+            statuses[key],
+            is_fallback=key == spec.fallback,
+            quic=spec.quic,
+            watched=spec.passive is not None,
         )
         for key, backend in spec.backends.items()
     }
@@ -181,6 +187,7 @@ def plan(
         one_packet=spec.one_packet,
         limit=spec.limit,
         quic=spec.quic,
+        passive=spec.passive is not None,
         members=tuple(members.values()),
     )
 
@@ -224,6 +231,7 @@ def _member(
     *,
     is_fallback: bool,
     quic: QuicSpec | None,
+    watched: bool,
 ) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
@@ -250,5 +258,6 @@ def _member(
         *spec.thresholds,
         out=out,
         router=spec.router,
+        watched=watched,
         quic_id=quic.id_of(spec.address, spec.quic_id) if quic else b"",
     )

@@ -25,6 +25,7 @@ from xdpdirector.control.backend_status import (
     health_of,
 )
 from xdpdirector.control.events import Events
+from xdpdirector.control.passive_health import PassiveHealths
 from xdpdirector.control.planner import BackendStatus
 from xdpdirector.control.service_applier import ServiceApplier
 from xdpdirector.control.take_over import TakeOver
@@ -84,6 +85,10 @@ class Reconciler:
         self._news = asyncio.Event()
         self._statuses = BackendStatuses(neighbours, checks, self._news.set)
         self._applier = ServiceApplier(services, plane, self._statuses, self.events)
+        self.passive = PassiveHealths(
+            lambda: self.services, plane, self.events, self._serves, self._statuses.put_back
+        )
+        self._statuses.adjust = self.passive.adjusted
         self.transactions = Transactions(self._applier, plane, self._statuses)
         self._vips_of: tuple[Services, set[Address]] = {}, set()
         self._ensured: set[Address] | None = None
@@ -157,6 +162,10 @@ class Reconciler:
         client that reads `up` can connect."""
         known, applied = self._statuses.of(key), self._applier.applied(key)
         return applied if applied and _shown_part(applied) != _shown_part(known) else known
+
+    def _serves(self, key: Key) -> bool:
+        status = self._statuses.unadjusted(key)
+        return status.operational.serves and status.share > 0
 
     def route(self, address: Address) -> Route:
         """The route to an address, also to one that no backend has."""
@@ -358,10 +367,17 @@ class Reconciler:
         except Exception as error:
             log.exception("the sweep of the connections failed")
             self._sweep_trouble = f"the sweep of the connections failed: {error}"
+        self._judge_passively()
         async with self._round():
             await self._repair_all()
             await self.ensure_vips()
         self.last_round = time.monotonic()
+
+    def _judge_passively(self) -> None:
+        try:
+            self.passive.look(time.monotonic())
+        except DirectorError as error:
+            log.warning("passive health cannot be judged: %s", error)
 
     async def _repair_all(self) -> None:
         """Apply each service once. Writes for a service that had changed, or had failed before, are no drift."""

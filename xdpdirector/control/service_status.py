@@ -12,6 +12,7 @@ from xdpdirector.control.reconciler import Reconciler
 from xdpdirector.control.status_views import ServiceSample
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.model import BackendSpec, Key, ServiceSpec
+from xdpdirector.model.passive import PassiveView
 from xdpdirector.model.status import (
     BackendView,
     ConnectionCounts,
@@ -58,7 +59,12 @@ class ServiceStatus:
     def backend(self, service: str, name: str) -> BackendView:
         key = (service, name)
         spec = edits.find_backend(self._services, *key)
-        return self._backend(key, spec, self._plane.traffic([key])[key])
+        passive = self._passive([key])
+        return self._backend(key, spec, self._plane.traffic([key])[key], passive.get(key))
+
+    def _passive(self, keys: Sequence[Key]) -> Mapping[Key, PassiveView]:
+        """Of backends of one service."""
+        return self._reconciler.passive.views(self._services[keys[0][0]], keys) if keys else {}
 
     def traffic(self, services: Services) -> dict[str, dict[str, Traffic]]:
         """Of all their backends."""
@@ -66,8 +72,10 @@ class ServiceStatus:
         return {name: {key: found[name, key] for key in spec.backends} for name, spec in services.items()}
 
     def _service(self, name: str, spec: ServiceSpec, traffic: Mapping[str, Traffic]) -> ServiceView:
+        passive = self._passive([(name, key) for key in spec.backends])
         backends = tuple(
-            self._backend((name, key), each, traffic[key]) for key, each in spec.backends.items()
+            self._backend((name, key), each, traffic[key], passive.get((name, key)))
+            for key, each in spec.backends.items()
         )
         return self._view(name, spec, backends)
 
@@ -78,10 +86,19 @@ class ServiceStatus:
             name, spec, backends, refused[name], departed[name], dropped[name], cids[name]
         )
 
-    def _backend(self, key: Key, spec: BackendSpec, traffic: Traffic) -> BackendView:
-        return self._seen(key, spec, traffic, status_views.backend_view)
+    def _backend(
+        self, key: Key, spec: BackendSpec, traffic: Traffic, passive: PassiveView | None
+    ) -> BackendView:
+        return self._seen(key, spec, traffic, status_views.backend_view, passive)
 
-    def _seen(self, key: Key, spec: BackendSpec, traffic: Traffic, show: Callable[..., Shown]) -> Shown:
+    def _seen(
+        self,
+        key: Key,
+        spec: BackendSpec,
+        traffic: Traffic,
+        show: Callable[..., Shown],
+        passive: PassiveView | None,
+    ) -> Shown:
         """`show`: `status_views.backend_view`, or a function with the same parameters."""
         counts = self._plane.counts(key)
         drain = self._drain_view(key, counts)
@@ -95,6 +112,7 @@ class ServiceStatus:
             self._reconciler.since(key),
             service=self._services[key[0]],
             settled=drain.settled if drain else self._plane.is_settled(key[0]),
+            passive=passive,
         )
 
     def views(self, names: Sequence[str]) -> Iterator[ServiceView | None]:
@@ -146,7 +164,11 @@ class ServiceStatus:
             for begin in range(0, len(keys), PIECE) or (0,):
                 some = [(name, key) for key in keys[begin : begin + PIECE]]
                 traffic = known if all(key in known for key in some) else self._plane.traffic(some)
-                shown += [self._seen(key, spec.backends[key[1]], traffic[key], show) for key in some]
+                passive = self._passive(some)
+                shown += [
+                    self._seen(key, spec.backends[key[1]], traffic[key], show, passive.get(key))
+                    for key in some
+                ]
                 if begin + PIECE < len(keys):
                     yield None
                     if self._services.get(name) is not spec:

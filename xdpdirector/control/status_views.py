@@ -9,6 +9,7 @@ from datetime import datetime
 
 from xdpdirector.control.planner import BackendStatus, VipVerdict
 from xdpdirector.model import Address, AdminState, BackendSpec, Key, ServiceSpec
+from xdpdirector.model.passive import PassiveView
 from xdpdirector.model.status import (
     BackendView,
     CidPackets,
@@ -47,6 +48,7 @@ class BackendSample:
     connections: ConnectionCounts
     traffic: Traffic
     drain: DrainView | None
+    passive: PassiveView | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,7 @@ def backend_view(
     *,
     service: ServiceSpec,
     settled: bool,
+    passive: PassiveView | None = None,
 ) -> BackendView:
     """`service`: the backend's; `settled`: see `Plane.is_settled`."""
     quic = service.quic
@@ -104,6 +107,7 @@ def backend_view(
         connections=counts,
         traffic=traffic,
         drain=drain,
+        passive=passive,
     )
 
 
@@ -118,6 +122,7 @@ def backend_sample(
     *,
     service: ServiceSpec,
     settled: bool,
+    passive: PassiveView | None = None,
 ) -> BackendSample:
     """As `backend_view`."""
     return BackendSample(
@@ -135,6 +140,7 @@ def backend_sample(
         connections=counts,
         traffic=traffic,
         drain=drain,
+        passive=passive,
     )
 
 

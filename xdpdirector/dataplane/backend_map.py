@@ -88,7 +88,9 @@ class BackendMap:
             load = self._tables.loads[index]
             for field in ("active", "inactive", "served"):
                 correct(load, field, -count_of(load, field))
+            load["unanswered"] = load["idle"] = 0
             self._tables.per_cpu_zero("traffic", index)
+            self._tables.per_cpu_zero("passive", index)
         self._store(index, {"generation": before % 0xFFFF + 1})
         return index
 
@@ -125,6 +127,8 @@ class BackendMap:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_ACCEPTS")
         if member.router:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_ROUTER")
+        if member.watched:
+            fields["flags"] |= self._constant("backend_flags", "BACKEND_WATCHED")
         if member.out:
             fields["flags"] |= self._constant("backend_flags", "BACKEND_PARTIAL")
         return fields

@@ -44,7 +44,9 @@ def sweep(tables: Tables, records: Records, clock: Clock) -> SweepResult:
     seen_active, seen_inactive = tables.loads["active"].copy(), tables.loads["inactive"].copy()
     for rows in records.read():
         now = clock.now()
-        lives = _lives(tables, rows, now)
+        timed_out, known = _timed_out(tables, rows, now), _is_known(tables, rows)
+        lives = ~timed_out & known
+        _count_silent(tables, rows[timed_out & known])
         records.forget(rows[~lives])
         deleted += int((~lives).sum())
         rows = rows[lives]
@@ -78,18 +80,32 @@ def _states(tables: Tables, *names: str) -> list[int]:
     return [tables.enums["connection_state"][f"CONNECTION_{name}"] for name in names]
 
 
-def _lives(tables: Tables, rows: Array, now: int) -> Array:
-    """True for records that have not timed out, whose front is in use, and whose backend index was not
-    reassigned."""
-    enums = tables.enums
+def _count_silent(tables: Tables, rows: Array) -> None:
+    """Count TCP records that timed out, for passive health: see `struct load` in bpf/types.h."""
+    states = {
+        "unanswered": ("SYN", "REOPENED", "ASSURED_REOPENED"),
+        "idle": ("ESTABLISHED", "USED_ESTABLISHED", "ASSURED_ESTABLISHED"),
+    }
+    for field, names in states.items():
+        backends = rows["backend"][np.isin(rows["state"], _states(tables, *names))]
+        if len(backends):
+            np.add.at(tables.loads[field], backends, 1)
+
+
+def _timed_out(tables: Tables, rows: Array, now: int) -> Array:
     timeouts = tables.services["timeouts"][rows["service"], rows["state"]]
+    timed_out: Array = idle_ticks(tables, rows["seen"], now) > timeouts.astype(np.int64)
+    return timed_out
+
+
+def _is_known(tables: Tables, rows: Array) -> Array:
+    """True for records whose front is in use, and whose backend index was not reassigned."""
+    enums = tables.enums
     same = (tables.backends["generation"][rows["backend"]] & 0xFF) == rows["generation"]
     present = tables.backends["state"][rows["backend"]] != enums["backend_state"]["BACKEND_ABSENT"]
     serving = tables.fronts["use"][rows["front"]] == enums["front_use"]["FRONT_SERVING"]
-    lives: Array = (
-        (idle_ticks(tables, rows["seen"], now) <= timeouts.astype(np.int64)) & same & present & serving
-    )
-    return lives
+    known: Array = same & present & serving
+    return known
 
 
 def idle_ticks(tables: Tables, seen: Array, now: int) -> Array:

@@ -16,6 +16,7 @@ from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.maps import Array, Tables, count_of
 from xdpdirector.dataplane.retired_totals import RetiredTotals
+from xdpdirector.model.passive import HandshakeTimes, PassiveCounts
 from xdpdirector.model.status import COUNTERS, CidPackets, Dropped, Refused, ServiceCounters, Traffic
 
 _FIELDS = ("packets", "bytes", "connections", "dropped")
@@ -58,6 +59,47 @@ class Counters:
         rows = self._tables.per_cpu_sums("quic_counts", list(known.values())).tolist()
         counted = dict(zip(known, map(_cids, rows), strict=True))
         return {name: counted.get(name, CidPackets()) for name in services}
+
+    def passive(self, keys: Collection[Backend]) -> dict[Backend, PassiveCounts]:
+        """What was counted of these backends' clients, in one read; zero for a backend without an index."""
+        known = {key: index for key in keys if (index := self._indices.backends.get(key)) is not None}
+        rows = self._tables.per_cpu_sums("passive", list(known.values())).tolist()
+        loads, services = self._tables.loads, self._tables.services
+        found = {
+            key: self._passive(
+                row,
+                loads[index],
+                has_ring=bool(int(services[self._indices.services[key[0]]]["ring_slots"])),
+            )
+            for (key, index), row in zip(known.items(), rows, strict=True)
+        }
+        return {key: found.get(key, PassiveCounts()) for key in keys}
+
+    def _passive(self, row: list[int], load: Array, *, has_ring: bool) -> PassiveCounts:
+        syns, retransmissions, retransmitted, handshakes, resets, nanoseconds, *times = row
+        opening = PassiveCounts(syns=syns, retransmissions=retransmissions, retransmitted=retransmitted)
+        if has_ring:
+            return opening
+        return opening.model_copy(
+            update={
+                "handshakes": handshakes,
+                "resets": resets,
+                "unanswered": int(load["unanswered"]),
+                "idle": int(load["idle"]),
+                "seconds": nanoseconds / 1e9,
+                "times": tuple(
+                    HandshakeTimes(at_most=bound, count=count)
+                    for bound, count in zip(self._bounds, times, strict=True)
+                ),
+            }
+        )
+
+    @cached_property
+    def _bounds(self) -> list[float | None]:
+        """Of the buckets of times, in seconds; None is no bound."""
+        numbers = self._tables.enums["passive_numbers"]
+        first, step = numbers["PASSIVE_FIRST"], numbers["PASSIVE_STEP"]
+        return [(1 << first + step * number) / 1e9 for number in range(numbers["PASSIVE_BOUNDS"])] + [None]
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         """Packets of these services that were dropped or rejected, in one read; none for a service without an

@@ -17,6 +17,7 @@ from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
+from xdpdirector.model.passive import PassiveCounts
 from xdpdirector.model.status import (
     AttachmentView,
     CidPackets,
@@ -96,6 +97,9 @@ class Plane(Protocol):
 
     def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
         """Packets of each of these services by what QUIC connection IDs named."""
+
+    def passive(self, keys: Collection[Key]) -> dict[Key, PassiveCounts]:
+        """What was counted of each of these backends' clients; zero for a backend that is not watched."""
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         """Packets of each of these services that were dropped or rejected."""

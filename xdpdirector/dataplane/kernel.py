@@ -33,6 +33,7 @@ from xdpdirector.model import Key, ServiceSpec
 from xdpdirector.model.connection_query import ConnectionQuery
 from xdpdirector.model.guard import Prefix
 from xdpdirector.model.listener import Address
+from xdpdirector.model.passive import PassiveCounts
 from xdpdirector.model.status import (
     AttachmentView,
     CidPackets,
@@ -164,6 +165,9 @@ class RealPlane:
 
     def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
         return self._dataplane.counters.cids(services)
+
+    def passive(self, keys: Collection[Key]) -> dict[Key, PassiveCounts]:
+        return self._dataplane.counters.passive(keys)
 
     def drops(self, services: Collection[str]) -> dict[str, Dropped]:
         return self._dataplane.counters.drops(services)

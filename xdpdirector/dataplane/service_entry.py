@@ -55,11 +55,11 @@ def service_fields(
         "guard": guard_flags(
             enums["guard_flags"],
             denies=denies,
-            limits=plan.limit is not None,
             watched=watched,
             directed=directed,
             quic=plan.quic is not None,
         ),
+        "admission": admission_flags(plan, ring, enums["admission_flags"]),
         **quic_fields(plan.quic, enums["quic_flags"]),
         "client_mask": mask_words(keeps.prefix, 1)[0],
         "client_mask6": mask_words(keeps.prefix6, 4),
@@ -82,13 +82,16 @@ def ring_fields(ring: RingPlace | None) -> dict[str, int]:
     return {"ring_start": region.start, "ring_slots": region.stop - region.start}
 
 
-def guard_flags(
-    flags: Mapping[str, int], *, denies: bool, limits: bool, watched: bool, directed: bool, quic: bool
-) -> int:
+def admission_flags(plan: ServicePlan, ring: RingPlace | None, flags: Mapping[str, int]) -> int:
+    """What becomes of packets that open a connection."""
+    said = {"LIMITS": plan.limit is not None, "PASSIVE": plan.passive and ring is not None}
+    return sum(flags[f"ADMIT_{name}"] for name, is_so in said.items() if is_so)
+
+
+def guard_flags(flags: Mapping[str, int], *, denies: bool, watched: bool, directed: bool, quic: bool) -> int:
     """Which checks beyond the service's own the packet path must make."""
     said = {
         "PREFIXES": denies,
-        "LIMITS": limits,
         "TRACE": watched,
         "DIRECTED": directed,
         "QUIC": quic,

@@ -115,7 +115,6 @@ class ServiceMap:
             said = guard_flags(
                 flags,
                 denies=denies,
-                limits=bool(present & flags["GUARD_LIMITS"]),
                 watched=name in self._watched,
                 directed=self._senders.has(index),
                 quic=bool(present & flags["GUARD_QUIC"]),

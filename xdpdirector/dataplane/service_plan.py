@@ -87,7 +87,8 @@ class Hop:
 class MemberPlan:
     """A backend. `weight`: as configured. `accepts`: takes new connections now. `upper`, `lower`: connection
     thresholds, 0 for none. `out`: VIPs for which it is down although it serves others. `router`: clients'
-    packets arrive through it. `quic_id`: in QUIC connection IDs; empty for none."""
+    packets arrive through it. `watched`: what its clients' packets show of it is counted. `quic_id`: in QUIC
+    connection IDs; empty for none."""
 
     name: str
     address: Address
@@ -99,13 +100,14 @@ class MemberPlan:
     lower: int = 0
     out: frozenset[Address] = frozenset()
     router: bool = False
+    watched: bool = False
     quic_id: bytes = b""
 
 
 @dataclass(frozen=True)
 class ServicePlan:
     """A service as the packet path shall see it. Policies by name as in the model; members in configured
-    order."""
+    order. `passive`: its members are watched."""
 
     name: str
     listeners: tuple[Listener, ...]
@@ -122,6 +124,7 @@ class ServicePlan:
     one_packet: bool = False
     limit: ServiceLimit | None = None
     quic: QuicSpec | None = None
+    passive: bool = False
 
     @property
     def vips(self) -> frozenset[Address]:

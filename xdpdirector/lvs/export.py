@@ -38,7 +38,7 @@ def keepalived(configuration: Document) -> tuple[str, list[str]]:
 
 
 def _unsaid(name: str, document: Document) -> Iterator[str]:
-    for key in ("limit", "slow_start"):
+    for key in ("limit", "slow_start", "passive"):
         if document.get(key):
             yield f"'{name}': {key}"
     check = document.get("check")

@@ -77,8 +77,16 @@ def _no_other(value: object) -> object:
     return value
 
 
+def _no_other_real(value: object) -> object:
+    if isinstance(value, (bool, str)):
+        raise PydanticKnownError("float_type")
+    return value
+
+
 NUMBER = BeforeValidator(_no_other)
 """Behind an int's bounds: 2.0 is one, too, but no `true` or text that could be taken for one."""
+REAL = BeforeValidator(_no_other_real)
+"""The same behind a float's bounds."""
 Flag = Annotated[bool, Strict()]
 InterfaceName = Annotated[str, Field(pattern=r"^[!-.0-9;-~]{1,15}$")]
 """As the kernel's dev_valid_name() has it (net/core/dev.c), of ASCII: what is white space beyond ASCII differs

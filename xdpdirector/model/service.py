@@ -26,6 +26,7 @@ from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.model.labels import Labels
 from xdpdirector.model.listener import Address as Address
 from xdpdirector.model.listener import Listener as Listener
+from xdpdirector.model.passive import PassiveSpec
 from xdpdirector.model.quic import QuicId, QuicSpec
 
 Key = tuple[str, str]
@@ -154,8 +155,8 @@ class ServiceSpec(Frozen):
     backend that takes new connections only when no other does. `one_packet`: each datagram is scheduled anew and
     nothing is remembered.
     `slow_start`: how long a backend that returns takes to get its whole weight back.
-    `limit`: how many new connections it takes. `quic`: clients of its UDP listeners keep their backend by the
-    connection IDs that it has issued to them.
+    `limit`: how many new connections it takes. `passive`: backends are watched by their clients' packets. `quic`:
+    clients of its UDP listeners keep their backend by the connection IDs that it has issued to them.
     """
 
     listeners: Annotated[tuple[ListenerField, ...], Field(min_length=1, max_length=256)] = Field(
@@ -198,6 +199,11 @@ class ServiceSpec(Frozen):
     limit: ServiceLimit | None = key(None, "How many new connections it takes; by default as many as come.")
     check: CheckSpec | None = key(
         None, "How its backends are asked whether they are well; by default they are not asked."
+    )
+    passive: PassiveSpec | None = key(
+        None,
+        "What is counted of its clients' TCP packets tells which backends do not answer; by default nothing is "
+        "counted.",
     )
     slow_start: Timeout | None = key(
         None, "How long a backend that returns takes to get its whole weight; by default it has it at once."
@@ -255,6 +261,12 @@ class ServiceSpec(Frozen):
                 )
         elif self.hash is not None:
             raise ValueError(f"hash is for mh and sh, and this service's scheduler is {self.scheduler}")
+        return self
+
+    @model_validator(mode="after")
+    def _passive_fits(self) -> Self:
+        if self.passive and not any(listener.protocol == "tcp" for listener in self.listeners):
+            raise ValueError("passive is for TCP: add a listener with /tcp, or leave it out")
         return self
 
     @model_validator(mode="after")

@@ -16,6 +16,7 @@ from typing import Literal, NamedTuple, Self
 from pydantic import Field
 
 from xdpdirector.model.guard import PrefixField, ServiceLimit
+from xdpdirector.model.passive import PassiveSpec, PassiveView
 from xdpdirector.model.quic import QuicSpec
 from xdpdirector.model.service import (
     Address,
@@ -130,7 +131,8 @@ class VipStanding(Frozen):
 class BackendView(Frozen):
     """`operational` is `up` when it is so for all VIPs, `down` when for none. `serving`: it takes new connections,
     for one VIP at least. `effective_weight`: the part of `weight` that it has now, by its own word or because it
-    returned lately. `quic_id`: in hex, what it must have in the QUIC connection IDs that it issues."""
+    returned lately. `quic_id`: in hex, what it must have in the QUIC connection IDs that it issues. `passive`: null
+    if its service does not watch its backends."""
 
     service: Name
     name: Name
@@ -153,6 +155,7 @@ class BackendView(Frozen):
     connections: ConnectionCounts
     traffic: Traffic
     drain: DrainView | None = None
+    passive: PassiveView | None = None
 
 
 class Refused(Frozen):
@@ -200,6 +203,7 @@ class ServiceView(Frozen):
     one_packet: bool
     limit: ServiceLimit | None
     quic: QuicSpec | None = None
+    passive: PassiveSpec | None = None
     on_empty: str
     on_down: str
     on_unknown: str

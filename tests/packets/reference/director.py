@@ -28,6 +28,7 @@ from tests.packets.reference.frame import (
     quoted_flow,
 )
 from tests.packets.reference.guard import Guard
+from tests.packets.reference.passive import Watch
 from tests.packets.reference.state import (
     COSTS,
     Backend,
@@ -89,6 +90,9 @@ class Director:
         self._asked: Service | None = None
         """For which the last packet was."""
         self.guard = Guard()
+        self._watch = Watch()
+        self._stage = ""
+        """Of the record that the last packet found."""
         self._listeners = Listeners([])
         self.records: dict[Flow, Record] = {}
         self.moment = 0
@@ -113,6 +117,8 @@ class Director:
             self.guard.renew(plan.name)
         service.update(plan)
         self._backends |= {indices[name]: backend for name, backend in service.backends.items()}
+        for name, backend in service.backends.items():
+            backend.index = indices[name]
         service.ring = ring_of(words, self._backends)
 
     def forget(self) -> None:
@@ -120,6 +126,7 @@ class Director:
         self.guard.fill_buckets()
         for memory in (self.records, self._clients, self._newcomers, self._fragments):
             memory.clear()
+        self._watch.forget()
         self.drops.clear()
         self.cids.clear()
         for service in self.services.values():
@@ -128,6 +135,7 @@ class Director:
                 backend.active = backend.inactive = backend.served = 0
                 backend.packets = backend.bytes = backend.connections = 0
                 backend.is_full = False
+                backend.shown.clear()
 
     # What comes in
 
@@ -237,6 +245,7 @@ class Director:
     def _follow_record(
         self, frame: bytes, packet: Packet, service: Service, slot: Slot | None, record: Record
     ) -> Fate:
+        self._stage = record.stage
         if self._recall(packet, slot, record) and record.backend.serves_at(packet.vip):
             self._confirm(packet, service, record.backend)
         return self._go_on(frame, packet, service, slot, record)
@@ -403,6 +412,12 @@ class Director:
         self, frame: bytes, packet: Packet, backend: Backend, reason: str, *, is_new: bool = False
     ) -> Fate:
         hop = backend.plan.hop
+        if reason == "forward_connection":
+            assert self._asked
+            has_ring = bool(self._asked.ring)
+            self._watch.followed(packet, backend, self._stage, has_ring=has_ring)
+        elif reason == "forward_new" or (reason == "forward_ring" and not _would_return(frame, backend)):
+            self._watch.opened(packet, backend)
         if packet.piece is Piece.FIRST:
             self._fragments[packet.whole] = backend
         if hop is None:

@@ -5,6 +5,7 @@ maps are made from; what only the maps can know (which slot of a ring is whose) 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -54,6 +55,9 @@ class Backend:
     packets: int = 0
     bytes: int = 0
     connections: int = 0
+    index: int = 0
+    shown: Counter[str] = field(default_factory=Counter)
+    """What its clients' packets showed: see `passive`."""
 
     @property
     def serves(self) -> bool:
@@ -166,7 +170,7 @@ class Service:
             if not member.accepts or ip_address(packet.vip) in member.out:
                 continue
             total += member.weight
-            draw = (_spread(seed + number) * SPREAD & MASK) >> 32
+            draw = (spread(seed + number) * SPREAD & MASK) >> 32
             if draw * total >> 32 < member.weight:
                 drawn = self.backends[member.name]
         return drawn
@@ -204,7 +208,7 @@ class Service:
             total += weight
             price = 257 * backend.active + backend.inactive
             for which in (0, 1):
-                draw = (_spread(seed + 2 * number + which) * SPREAD & MASK) >> 32
+                draw = (spread(seed + 2 * number + which) * SPREAD & MASK) >> 32
                 if draw * total >> 32 < weight:
                     drawn[which] = Fraction(max(0, price), weight), backend
         if drawn[0] is None or drawn[1] is None:
@@ -295,14 +299,14 @@ def ring_hash(packet: Packet, *, hashes_port: bool) -> int:
     words = [int.from_bytes(packet.client[i : i + 4], "little") for i in range(0, len(packet.client), 4)]
     value = words[0] << 32
     if len(words) == 4:
-        value = _spread(_spread(words[0] << 32 | words[1]) ^ (words[2] << 32 | words[3]))
+        value = spread(spread(words[0] << 32 | words[1]) ^ (words[2] << 32 | words[3]))
     if hashes_port:
         ports = packet.client_port.to_bytes(2, "big"), packet.port.to_bytes(2, "big")
         value ^= int.from_bytes(ports[0], "little") << 16 | int.from_bytes(ports[1], "little")
-    return (_spread(value) * SPREAD & MASK) >> 32
+    return (spread(value) * SPREAD & MASK) >> 32
 
 
-def _spread(value: int) -> int:
+def spread(value: int) -> int:
     value = value * SPREAD & MASK
     return value ^ value >> 32
 

@@ -21,6 +21,7 @@ from xdpdirector.health.checks import Target
 from xdpdirector.health.checks.metrics import Tally
 from xdpdirector.lan.types import Finding, FindingKind
 from xdpdirector.model import BackendSpec, Listener, ServiceSpec
+from xdpdirector.model.passive import HandshakeTimes, PassiveCounts
 from xdpdirector.model.status import CidPackets
 from xdpdirector.state.change_request import Intent
 
@@ -74,6 +75,74 @@ def test_packets_by_quic_connection_ids_are_those_of_services_with_them(tmp_path
     assert found == {
         frozenset({("service", "h3"), ("cid", cid)}): number
         for cid, number in {"named": 3, "unknown": 2, "down": 1}.items()
+    }
+
+
+def watching(tmp_path: Path, scheduler: str, counts: PassiveCounts) -> dict[str, dict[str, float]]:
+    """The samples of a backend that is watched: by name, and by the label that is not the backend's."""
+    director = FakeDirector()
+    spec = ServiceSpec.model_validate(
+        {"listeners": ["192.0.2.10:80/tcp"], "scheduler": scheduler, "passive": {}, "backends": SPEC.backends}
+    )
+    asyncio.run(director.create_service("web", spec, intent=Intent("test")))
+    asyncio.run(
+        director.create_service(
+            "other",
+            SPEC.model_copy(update={"listeners": (Listener.parse("192.0.2.10:81/tcp"),)}),
+            intent=Intent("test"),
+        )
+    )
+    director.plane.watched_packets["web", "web1"] = counts
+    found: dict[str, dict[str, float]] = {}
+    with ApiServer(director, tmp_path / "api.sock") as server:
+        for (name, labels), number in scrape(server).items():
+            if re.search("syn|handshake|reset|unanswered|idle|passive", name):
+                others = dict(labels) | {"address": "", "backend": "", "service": ""}
+                assert dict(labels) | WEB1 == dict(labels)
+                found.setdefault(name, {})["".join(others.values())] = number
+    return found
+
+
+def test_what_clients_show_is_counted_and_timed(tmp_path: Path) -> None:
+    times = (HandshakeTimes(at_most=0.001, count=5), HandshakeTimes(at_most=None, count=2))
+    counts = PassiveCounts(
+        syns=9,
+        retransmissions=4,
+        retransmitted=2,
+        handshakes=7,
+        resets=1,
+        unanswered=2,
+        idle=3,
+        seconds=1.5,
+        times=times,
+    )
+
+    found = watching(tmp_path, "wlc", counts)
+
+    begin = "xdpdirector_backend_"
+    assert found.pop(f"{begin}handshake_duration_seconds_bucket") == {"0.001": 5, "+Inf": 7}
+    assert found.pop(f"{begin}passive") == {"normal": 1, "suspect": 0, "ejected": 0, "trial": 0}
+    assert {name.removeprefix(begin): samples[""] for name, samples in found.items()} == {
+        "handshake_duration_seconds_count": 7,
+        "handshake_duration_seconds_sum": 1.5,
+        "syns_total": 9,
+        "syn_retransmissions_total": 4,
+        "syns_retransmitted_total": 2,
+        "handshakes_total": 7,
+        "client_resets_total": 1,
+        "unanswered_connections_total": 2,
+        "idle_connections_total": 3,
+    }
+
+
+def test_a_ring_has_metrics_of_syns_alone(tmp_path: Path) -> None:
+    found = watching(tmp_path, "mh", PassiveCounts(syns=9, retransmissions=4, retransmitted=2))
+
+    assert {name.removeprefix("xdpdirector_backend_") for name in found} == {
+        "syns_total",
+        "syn_retransmissions_total",
+        "syns_retransmitted_total",
+        "passive",
     }
 
 

@@ -15,6 +15,7 @@ from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
 from xdpdirector import __version__, errors
 from xdpdirector.cli import main
+from xdpdirector.model.passive import HandshakeTimes, PassiveCounts
 from xdpdirector.model.status import CidPackets
 
 LISTENER = "192.0.2.10:80/tcp"
@@ -236,6 +237,42 @@ def test_a_service_is_added_changed_and_removed(answered: Callable[..., Any], ru
     assert (without["check"], without["listeners"]) == (None, ["192.0.2.53:53/tcp"])
     assert run("service", "remove", "dns") == 0
     assert run("service", "show", "dns") == 2
+
+
+def test_what_clients_show_is_shown(
+    answered: Callable[..., Any], run: Run, director: FakeDirector, capsys: pytest.CaptureFixture[str]
+) -> None:
+    listen = ("--listen", "192.0.2.53:443/tcp")
+    added = answered("service", "add", "h2", *listen, "--passive", "eject")
+    answered("backend", "add", "h2/web1", WEB1)
+    times = (HandshakeTimes(at_most=0.000262144, count=98), HandshakeTimes(at_most=1.073741824, count=2))
+    director.plane.watched_packets["h2", "web1"] = PassiveCounts(
+        syns=1009,
+        retransmissions=4,
+        retransmitted=2,
+        handshakes=100,
+        resets=1,
+        unanswered=5,
+        idle=3,
+        times=times,
+    )
+
+    run("service", "show", "h2")
+    run("backend", "show", "h2/web1")
+
+    shown = capsys.readouterr().out
+    assert added["passive"]["eject"] is True
+    for part in (
+        "suspects are ejected, for 30s, 50% of the backends at most",
+        "normal: no connections lately",
+        "1,009, of which 2 sent again, 4 times",
+        "half within 0.26 ms, 99 % within 1.1 s",
+        "1 reset by clients, 5 never answered, 3 silent until their time-out",
+    ):
+        assert part in shown
+    assert answered("service", "set", "h2", "--passive", "show")["passive"]["eject"] is False
+    assert answered("service", "set", "h2", "--passive", "none")["passive"] is None
+    assert run("service", "set", "h2", "--passive", "perhaps") == 2
 
 
 def test_quic_ids_are_given_and_shown(

@@ -81,6 +81,33 @@ def test_a_screen_shows_who_gets_what() -> None:
 
 
 @pytest.mark.parametrize(
+    ("fields", "shown"),
+    [
+        pytest.param({"passive": {"state": "suspect", "share": 0.376}}, "suspect 38%", id="suspect"),
+        pytest.param({"passive": {"state": "ejected", "share": 1.0}}, "ejected 100%", id="ejected"),
+        pytest.param(
+            {"passive": {"state": "trial", "share": None}}, "trial ", id="on trial, without connections"
+        ),
+        pytest.param({"passive": {"state": "normal", "share": 0.1}}, "up ", id="normal"),
+        pytest.param({"passive": None}, "up ", id="not watched"),
+        pytest.param(
+            {"passive": {"state": "suspect", "share": 0.3}, "operational": "down"}, "down ", id="down besides"
+        ),
+        pytest.param(
+            {"passive": {"state": "suspect", "share": 0.3}, "admin": "drain"}, "drain ", id="it drains"
+        ),
+    ],
+)
+def test_a_suspect_is_shown_with_its_share(fields: dict[str, object], shown: str) -> None:
+    before, after = snapshot(10, {"web1": 0}), snapshot(11, {"web1": 3000})
+    after.services[0]["backends"][0] |= fields
+
+    line = drawn(before, after)[5]
+
+    assert line.split("web1")[1].lstrip().startswith(shown)
+
+
+@pytest.mark.parametrize(
     ("services", "backends", "size"),
     [
         (1, 1, (80, 24)),

@@ -20,6 +20,7 @@ from xdpdirector.errors import InvalidRequestError
 from xdpdirector.loader import source
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.listener import unicast_address
+from xdpdirector.model.passive import PassiveState, PassiveView
 from xdpdirector.state.change_request import Intent
 
 VIP, VIP6, CLIENT, CLIENT6 = "192.0.2.10", "2001:db8::10", "198.51.100.7", "2001:db8:7::7"
@@ -236,6 +237,49 @@ def test_a_candidate_serves_some_vips(vip: str, serving: bool) -> None:
 
     # then
     assert answer.candidates[0].serving is serving
+
+
+@pytest.mark.parametrize(
+    ("finding", "states", "why"),
+    [
+        pytest.param(
+            found("forward_new", *SCHEDULED, backend="web2"),
+            {"web2": "suspect"},
+            "(rr); web2 is suspect, by its clients' SYNs",
+            id="a suspect was chosen",
+        ),
+        pytest.param(
+            found("forward_new", *SCHEDULED, backend="web2"),
+            {"web1": "ejected", "web2": "trial"},
+            "; web2 is on trial, as its clients' SYNs had to be sent again; passive health has ejected web1",
+            id="one on trial was chosen, another is ejected",
+        ),
+        pytest.param(
+            found("forward_connection", "service", "record", backend="web1"),
+            {"web1": "ejected"},
+            "the connection is recorded, on web1",
+            id="a running connection",
+        ),
+        pytest.param(
+            found("reject_empty", "service"),
+            {"web1": "ejected"},
+            "no backend of web takes new connections: web1 is ejected, web2 is down; on_empty says reject",
+            id="nobody",
+        ),
+    ],
+)
+def test_what_passive_health_says_is_told(finding: Finding, states: dict[str, str], why: str) -> None:
+    view = director("rr").service("web")
+    backends = tuple(
+        each.model_copy(update={"passive": PassiveView(state=PassiveState(states.get(each.name, "normal")))})
+        for each in view.backends
+    )
+
+    answer = explain(
+        Question.model_validate(QUESTION), finding, view.model_copy(update={"backends": backends})
+    )
+
+    assert answer.why.endswith(why)
 
 
 def test_a_rejected_packet_goes_to_no_backend() -> None:

@@ -175,6 +175,7 @@ def test_defaults() -> None:
             "body": None,
             "weight_header": None,
         },
+        "passive": None,
         "slow_start": None,
         "limit": None,
         "labels": {},
@@ -197,6 +198,11 @@ def test_a_service_survives_being_written() -> None:
     ("options", "why"),
     [
         pytest.param({"listeners": []}, "at least 1", id="no listener"),
+        pytest.param(
+            {"listeners": [f"{VIP}:53/udp"], "passive": {}}, "passive is for TCP", id="passive, UDP"
+        ),
+        pytest.param({"passive": {"at_most": 0}}, "greater than 0", id="nobody may be ejected"),
+        pytest.param({"passive": {"share": True}}, "valid number", id="a share that is no number"),
         pytest.param({"listeners": [HTTP, HTTP]}, "stands twice", id="listener twice"),
         pytest.param({"scheduler": "fastest"}, "'wlc'", id="scheduler"),
         pytest.param({"fallback": "web9"}, "none of the service's backends", id="fallback"),

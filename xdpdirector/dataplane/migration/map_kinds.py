@@ -14,12 +14,12 @@ LISTS = {"members", "loads"}
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",
           "denied4", "denied6", "sources", "openings", "quic_ids",
           "secondary_macs"}  # fmt: skip
-COUNTERS = {"traffic", "denials", "refusals", "drops", "verdicts", "turned_away", "quic_counts"}
+COUNTERS = {"traffic", "denials", "refusals", "drops", "verdicts", "turned_away", "quic_counts", "passive"}
 HASHES = {libbpf.MapType.HASH, libbpf.MapType.LRU_HASH}
 """Map types whose entries can be copied to one another."""
 INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """Maps derived from others: rebuilt, except for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances", "resets",
-"reaping", "adopting", "merging", "merge_at"}  # fmt: skip
+"reaping", "adopting", "merging", "merge_at", "syns"}  # fmt: skip
 """Working memory of programs; not migrated."""

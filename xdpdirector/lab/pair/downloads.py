@@ -17,9 +17,9 @@ import socket
 import time
 
 STALL = 1.0  # seconds
-BUFFER = 32 << 10  # octets
-PAUSE = 0.2  # seconds between two reads
-READ = 16 << 10  # octets
+BUFFER = 16 << 10  # octets; the window is closed for 0.3 s, until half of it is read
+PAUSE = 0.1  # seconds between two reads
+READ = 8 << 10  # octets
 
 
 class BrokenError(Exception):

@@ -278,9 +278,9 @@ class Pair:
         )
 
     def _begin_downloads(self) -> None:
-        """Linux answers one probe of a closed window in 500 ms (tcp_oow_rate_limited()). Where a director dies after a
-        server's first probe, which comes after 248 ms, the client would be silent at the second, 496 ms later, and the
-        third comes after 992 ms more."""
+        """Linux answers one probe of a closed window in 500 ms (tcp_oow_rate_limited()). Where a director dies
+        after a server's first probe, which comes after 248 ms, the client would be silent at the second, 496 ms
+        later, and the third comes after 992 ms more."""
         self._lab.client.run("sysctl", "-qw", "net.ipv4.tcp_invalid_ratelimit=0")
         command = [sys.executable, "-m", "xdpdirector.lab.pair.downloads", *TARGETS]
         with self._output.open("w") as output:

@@ -36,12 +36,14 @@
 #include "reject.h"
 #include "reject_sctp.h"
 #include "passive.h"
+#include "tunnel.h"
 #include "forward.h"
 #include "loop_prevention.h"
 #include "test_run.h"
 #include "stage.h"
 #include "stages_new.h"
 #include "stages_refused.h"
+#include "stages_tunnel.h"
 
 /* Why the guard ends the packet's way here, or UNDECIDED. */
 static __always_inline enum reason refuse(struct xdp_md *ctx, struct packet *packet,

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Forward the frame to the selected backend. Only its Ethernet addresses change, and its VLAN tags
- * if the backend is in another VLAN. */
+ * if the backend is in another VLAN. A backend in another network gets it through a tunnel: see
+ * tunnel.h. */
 #ifndef XDPDIRECTOR_FORWARD_H
 #define XDPDIRECTOR_FORWARD_H
 
@@ -67,6 +68,21 @@ static __always_inline bool would_loop_to(const void *frame, const struct backen
 	       !(backend->flags & BACKEND_ROUTER);
 }
 
+/* Continue with STAGE_TUNNEL. Returns only if that fails. */
+static __always_inline void call_tunnel(struct xdp_md *ctx, const struct packet *packet,
+					const struct selection *selection, enum reason reason)
+{
+	struct scratch *scratch = asides.lookup(&(u32){ DRY_RUN });
+
+	if (!scratch)
+		return;
+	__builtin_memcpy(&scratch->packet, packet, sizeof(*packet));
+	scratch->backend = selection->index;
+	scratch->is_new = selection->is_new;
+	scratch->reason = reason;
+	stages.call(ctx, STAGES_AT + STAGE_TUNNEL);
+}
+
 /* The final reason: `reason` if the frame can leave. `action` is the verdict, `frame` the Ethernet
  * header. */
 static __always_inline enum reason send_to_backend(struct xdp_md *ctx, void *frame,
@@ -80,9 +96,13 @@ static __always_inline enum reason send_to_backend(struct xdp_md *ctx, void *fra
 	if (!backend)
 		return DROP_INTERNAL;
 	if ((backend->flags & (BACKEND_LOCAL | BACKEND_RESOLVED)) != BACKEND_RESOLVED) {
-		if (!(backend->flags & BACKEND_LOCAL)) {
+		if (!(backend->flags & (BACKEND_LOCAL | BACKEND_TUNNEL))) {
 			count_drop(backend->service - 1, DROP_UNRESOLVED);
 			return DROP_UNRESOLVED;
+		}
+		if (!(backend->flags & BACKEND_LOCAL)) {
+			call_tunnel(ctx, packet, selection, reason);
+			return DROP_INTERNAL;
 		}
 		count_traffic(packet, selection);
 		*action = XDP_PASS;

@@ -32,7 +32,7 @@ enum reason {
 	DROP_RESET = 24,    /* reject of what is never answered: RST (RFC 9293, 3.10.7.1), ABORT */
 	DROP_ANSWER = 25,   /* reject, but the rate limit of answers is reached (RFC 4443, 2.4 f) */
 	DROP_UNRESOLVED = 26,	   /* the backend's MAC address is not known */
-	DROP_UNANSWERABLE = 27,	   /* reject, but the source is no single host (RFC 1122, 3.2.2) */
+	DROP_UNANSWERABLE = 27,	   /* reject, but nobody may be answered (RFC 1122, 3.2.2) */
 	DROP_DENIED = 28,	   /* the client is in a denied prefix */
 	DROP_LIMITED_SERVICE = 29, /* new connection: the service's rate limit is reached */
 	DROP_LIMITED_SOURCE = 30,  /* new connection: the client's rate limit is reached */
@@ -44,7 +44,9 @@ enum reason {
 	DROP_OTHER_HOST = 36,	  /* for a VIP, to a MAC that is none of this machine's */
 	DROP_MALFORMED_SCTP = 37, /* for a VIP: SCTP header or first chunk cut short */
 	FORWARD_CID = 38,	  /* the QUIC connection ID names the backend */
-	REASONS = 39,
+	REJECT_TOO_BIG =
+		39, /* too long for the tunnel: ICMP fragmentation needed, packet too big */
+	REASONS = 40,
 };
 
 #define FIRST_REFUSAL 13 /* REJECT_EMPTY: no reason before it drops or rejects a packet */

@@ -28,6 +28,13 @@
 _Static_assert(QUOTED6 <= MAX_SUMMED, "the checksum does not cover the quoted packet");
 _Static_assert(LONGEST_LINK <= NETWORK_MASK, "a mask cuts off offsets of IP headers");
 
+/* Type and code of an ICMP error, and the second word of its header. */
+struct icmp_error {
+	u8 type;
+	u8 code;
+	__be32 rest;
+};
+
 /* Build the RST for this segment, without checksum. False if there is none: a RST is never
  * answered. */
 static __always_inline bool build_reset(struct xdp_md *ctx, const struct packet *packet,
@@ -171,21 +178,13 @@ static __always_inline enum reason reject_tcp(struct xdp_md *ctx, const struct p
 	return reason;
 }
 
-/* Make room for the new headers between the tags and the packet, and cut the packet to `length`
+/* Move the link header of `link` bytes to the front of a frame that has grown there by `room`
  * bytes. */
-static __always_inline bool make_headroom(struct xdp_md *ctx, const struct packet *packet,
-					  int headers, int length)
+static __always_inline bool move_link(struct xdp_md *ctx, u32 link, int room)
 {
-	u32 link = packet->network & NETWORK_MASK;
-	void *from, *to, *end;
+	void *to = (void *)(long)ctx->data, *from = to + room;
 
-	if (bpf_xdp_adjust_tail(ctx, (int)link + length - (int)bpf_xdp_get_buff_len(ctx)) ||
-	    bpf_xdp_adjust_head(ctx, -headers))
-		return false;
-	to = (void *)(long)ctx->data;
-	end = (void *)(long)ctx->data_end;
-	from = to + headers;
-	if (from + LONGEST_LINK > end)
+	if (from + LONGEST_LINK > (void *)(long)ctx->data_end)
 		return false;
 	__builtin_memcpy(to, from, sizeof(struct ethhdr));
 	if (link > sizeof(struct ethhdr))
@@ -198,12 +197,26 @@ static __always_inline bool make_headroom(struct xdp_md *ctx, const struct packe
 	return true;
 }
 
-static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct packet *packet,
-					       u32 length)
+/* Make room for the new headers between the tags and the packet, and cut the packet to `length`
+ * bytes. */
+static __always_inline bool make_headroom(struct xdp_md *ctx, const struct packet *packet,
+					  int headers, int length)
+{
+	u32 link = packet->network & NETWORK_MASK;
+
+	if (bpf_xdp_adjust_tail(ctx, (int)link + length - (int)bpf_xdp_get_buff_len(ctx)) ||
+	    bpf_xdp_adjust_head(ctx, -headers))
+		return false;
+	return move_link(ctx, link, headers);
+}
+
+static __always_inline bool write_icmp4(struct xdp_md *ctx, const struct packet *packet,
+					const struct icmp_error *error, u32 length)
 {
 	struct icmphdr *icmp;
 	struct iphdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 	void *end = (void *)(long)ctx->data_end;
+	__be32 rest = error->rest;
 	u64 sum;
 
 	icmp = (void *)(ip + 1);
@@ -211,20 +224,23 @@ static __always_inline bool write_unreachable4(struct xdp_md *ctx, const struct 
 		return false;
 	write_ipv4(ip, packet, sizeof(*icmp) + length, IPPROTO_ICMP, 0);
 	__builtin_memset(icmp, 0, sizeof(*icmp));
-	icmp->type = ICMP_DEST_UNREACH;
-	icmp->code = ICMP_PORT_UNREACH;
-	sum = csum_add_bytes(icmp + 1, end, length, *(u16 *)icmp);
+	icmp->type = error->type;
+	icmp->code = error->code;
+	icmp->un.gateway = rest;
+	sum = csum_add(&rest, sizeof(rest), *(u16 *)icmp);
+	sum = csum_add_bytes(icmp + 1, end, length, sum);
 	icmp->checksum = csum_fold(sum);
 	return true;
 }
 
-static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct packet *packet,
-					       u32 length)
+static __always_inline bool write_icmp6(struct xdp_md *ctx, const struct packet *packet,
+					const struct icmp_error *error, u32 length)
 {
 	struct pseudo6 pseudo = { .protocol = htonl(IPPROTO_ICMPV6) };
 	struct ipv6hdr *ip = (void *)(long)ctx->data + (packet->network & NETWORK_MASK);
 	struct icmp6hdr *icmp = (void *)(ip + 1);
 	void *end = (void *)(long)ctx->data_end;
+	__be32 rest = error->rest;
 	u64 sum;
 
 	if ((void *)(icmp + 1) > end)
@@ -234,17 +250,19 @@ static __always_inline bool write_unreachable6(struct xdp_md *ctx, const struct 
 	__builtin_memcpy(pseudo.destination, packet->flow.v6.client, sizeof(pseudo.destination));
 	write_ipv6(ip, &pseudo, sizeof(*icmp) + length, IPPROTO_ICMPV6);
 	__builtin_memset(icmp, 0, sizeof(*icmp));
-	icmp->icmp6_type = ICMPV6_DEST_UNREACH;
-	icmp->icmp6_code = ICMPV6_PORT_UNREACH;
+	icmp->icmp6_type = error->type;
+	icmp->icmp6_code = error->code;
+	icmp->icmp6_dataun.un_data32[0] = rest;
 	sum = csum_add(&pseudo, sizeof(pseudo), *(u16 *)icmp);
-	sum = csum_add_bytes(icmp + 1, end, length, sum);
+	sum = csum_add_bytes(icmp + 1, end, length, csum_add(&rest, sizeof(rest), sum));
 	icmp->icmp6_cksum = csum_fold(sum);
 	return true;
 }
 
-/* Turn the datagram into a port unreachable. */
-static __always_inline enum reason reject_udp(struct xdp_md *ctx, const struct packet *packet,
-					      u32 now, enum reason reason)
+/* Turn the packet into an ICMP error about it. */
+static __always_inline enum reason answer_by_icmp(struct xdp_md *ctx, const struct packet *packet,
+						  const struct icmp_error *error, u32 now,
+						  enum reason reason)
 {
 	u32 quoted = packet->ipv6 ? QUOTED6 : packet->transport - packet->network + QUOTED4_DATA;
 	u32 headers = packet->ipv6 ? sizeof(struct ipv6hdr) + sizeof(struct icmp6hdr)
@@ -258,11 +276,35 @@ static __always_inline enum reason reject_udp(struct xdp_md *ctx, const struct p
 	quoted &= LENGTH_MASK;
 	if (!make_headroom(ctx, packet, headers, quoted))
 		return DROP_INTERNAL;
-	is_written = packet->ipv6 ? write_unreachable6(ctx, packet, quoted)
-				  : write_unreachable4(ctx, packet, quoted);
+	is_written = packet->ipv6 ? write_icmp6(ctx, packet, error, quoted)
+				  : write_icmp4(ctx, packet, error, quoted);
 	if (!is_written || !write_ethernet(ctx))
 		return DROP_INTERNAL;
 	return reason;
+}
+
+static __always_inline enum reason reject_udp(struct xdp_md *ctx, const struct packet *packet,
+					      u32 now, enum reason reason)
+{
+	struct icmp_error error = {
+		.type = packet->ipv6 ? ICMPV6_DEST_UNREACH : ICMP_DEST_UNREACH,
+		.code = packet->ipv6 ? ICMPV6_PORT_UNREACH : ICMP_PORT_UNREACH,
+	};
+
+	return answer_by_icmp(ctx, packet, &error, now, reason);
+}
+
+/* `mtu`: the longest packet that would have been forwarded (RFC 1191, 4; RFC 4443, 3.2). */
+static __always_inline enum reason reject_too_big(struct xdp_md *ctx, const struct packet *packet,
+						  u32 mtu, u32 now)
+{
+	struct icmp_error error = {
+		.type = packet->ipv6 ? ICMPV6_PKT_TOOBIG : ICMP_DEST_UNREACH,
+		.code = packet->ipv6 ? 0 : ICMP_FRAG_NEEDED,
+		.rest = htonl(mtu),
+	};
+
+	return answer_by_icmp(ctx, packet, &error, now, REJECT_TOO_BIG);
 }
 
 static __always_inline bool has_unicast_macs(struct xdp_md *ctx)
@@ -292,15 +334,19 @@ static __always_inline bool has_unicast_source(const struct packet *packet)
 	return first != 0 && first != LOOPBACK && first < MULTICAST;
 }
 
-/* `reason` if the frame is an answer now, else why there is none. */
-static __always_inline enum reason reject(struct xdp_md *ctx, const struct packet *packet,
-					  u32 service, u64 now, enum reason reason)
+/* The scratch's reason if the frame is an answer now, else why there is none. */
+static __always_inline enum reason reject(struct xdp_md *ctx, const struct scratch *scratch)
 {
+	const struct packet *packet = &scratch->packet;
+	u64 now = scratch->now;
+
 	if (!has_unicast_macs(ctx) || !has_unicast_source(packet))
 		return DROP_UNANSWERABLE;
+	if (scratch->reason == REJECT_TOO_BIG)
+		return reject_too_big(ctx, packet, scratch->mtu, now);
 	if (packet->protocol == IPPROTO_UDP)
-		return reject_udp(ctx, packet, now, reason);
-	return reject_tcp(ctx, packet, service, now, reason);
+		return reject_udp(ctx, packet, now, scratch->reason);
+	return reject_tcp(ctx, packet, scratch->service, now, scratch->reason);
 }
 
 #endif

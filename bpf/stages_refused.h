@@ -15,9 +15,9 @@ int stage_answer(struct xdp_md *ctx)
 
 	if (!start_stage(&scratch, NULL))
 		return XDP_DROP;
-	if (scratch->packet.protocol == IPPROTO_SCTP)
+	if (scratch->packet.protocol == IPPROTO_SCTP && scratch->reason != REJECT_TOO_BIG)
 		return call_stage(ctx, STAGE_ABORT);
-	reason = reject(ctx, &scratch->packet, scratch->service, scratch->now, scratch->reason);
+	reason = reject(ctx, scratch);
 	count_drop(scratch->service, reason);
 	return traced_verdict(ctx, &scratch->packet, scratch->backend,
 			      reason == scratch->reason ? XDP_TX : XDP_DROP, reason);

@@ -38,7 +38,8 @@ enum stage {
 	STAGE_LOCATE = 14,   /* lblc, lblcr: schedule a new connection */
 	STAGE_QUIC = 15,     /* QUIC: the backend that the connection ID names */
 	STAGE_OBSERVE = 16,  /* passive health: count what the packet shows of its backend */
-	STAGES = 17,
+	STAGE_TUNNEL = 17,   /* encapsulate for a backend in another network */
+	STAGES = 18,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -86,6 +87,7 @@ enum backend_flags {
 	BACKEND_PARTIAL = 8,  /* down for the VIPs whose front has its bit in `out` */
 	BACKEND_ROUTER = 16,  /* it also routes clients' packets to the director */
 	BACKEND_WATCHED = 32, /* passive health: see passive.h */
+	BACKEND_TUNNEL = 64,  /* encapsulate its packets; excludes BACKEND_RESOLVED */
 };
 
 /* What a flow has shown so far. For TCP this is the client's half: replies bypass the director. The
@@ -288,6 +290,23 @@ struct backend {
 	u16 pad2;
 };
 
+enum tunnel_kind {
+	TUNNEL_IPIP = 0, /* IP in IP (RFC 2003, 2473, 4213) */
+	TUNNEL_GUE = 1,	 /* in UDP, without a header of its own (GUE, variant 1) */
+};
+
+/* The tunnel to a backend with BACKEND_TUNNEL. An IPv4 address is the last word. */
+struct tunnel {
+	__be32 source[4];
+	__be32 destination[4];
+	__be32 spread; /* bits of the source's last word that the flow's hash fills */
+	u32 mtu;       /* of the way to the backend: the longest outer packet */
+	u8 ipv6;       /* version of the outer header */
+	u8 kind;       /* enum tunnel_kind */
+	__be16 port;   /* GUE: UDP destination port */
+	u32 pad;
+};
+
 /* Connection counts of a backend, one cache line. XDP writes the first four fields. The daemon
  * corrects them in fields of its own, for records that were evicted or timed out and for turns that
  * were missed, so that neither writer overwrites the other. A count is the sum of both fields
@@ -352,6 +371,8 @@ struct scratch {
 	u16 tried;   /* entries that were tried to be freed for its record */
 	u32 action;  /* XDP verdict, for the trace */
 	u32 state;   /* enum connection_state of the flow's record before this packet; 0: none */
+	u32 mtu;     /* of REJECT_TOO_BIG: the longest packet that the tunnel takes */
+	u32 is_new;  /* the packet opens a connection, for the tunnel's counter */
 };
 
 struct traffic {

@@ -50,7 +50,7 @@ def pair(target: Target) -> Iterator[Pair]:
 
 def way(mac: bytes) -> RouteOf:
     found = Route("neighbour", PEER_MAC, mac, socket.if_nametoindex("eth0"), "eth0")
-    return lambda _address: found
+    return lambda _address, _routed: found
 
 
 async def reaches(network: CheckNetwork, target: Target, timeout: float = 2.0) -> bool:

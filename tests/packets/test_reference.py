@@ -24,12 +24,14 @@ from tests.packets.reference.director import Director, Fate
 from tests.packets.reference.frame import SCTP, TCP, UDP, dissect
 from tests.packets.reference.grammar import Cast, Grammar, mended
 from tests.packets.reference.state import Backend
+from tests.packets.reference.tunnel import with_id
 from xdpdirector import libbpf
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Key, Listener, Persistence, Scheduler
 from xdpdirector.model.guard import Prefix, ServiceLimit
 from xdpdirector.model.passive import PassiveCounts
 from xdpdirector.model.quic import QuicSpec
+from xdpdirector.net.tunnel import Tunnel
 
 SEED = os.environ.get("XDPDIRECTOR_SEED", "1")
 EPOCH = 5000
@@ -50,6 +52,12 @@ DENIABLE = tuple(
 LB = QuicSpec(cids="quic-lb", length=2)
 LENGTH = QuicSpec(cids="quic-lb", length=2, config_id=1, encodes_length=True)
 OFFSET = QuicSpec(cids="offset", length=2, offset=1)
+
+NEAR4, NEAR6, FAR4, FAR6 = map(ip_address, ("192.0.2.1", "2001:db8::1", "203.0.113.77", "2001:db8:f::77"))
+SHORT = 120  # bytes: an MTU that some of the frames have no room in
+IPIP, GUE = Tunnel("ipip", NEAR4, FAR4, SHORT), Tunnel("gue", NEAR4, FAR4, 1500, port=6080)
+IPIP6, GUE6 = Tunnel("ipip", NEAR6, FAR6, 1500), Tunnel("gue", NEAR6, FAR6, SHORT, port=9886)
+SPREAD = Tunnel("ipip", ip_address("10.64.0.0"), FAR4, 1500, spread=16)
 
 VIPS = (w.VIP, "192.0.2.11")
 VIPS6 = (w.VIP6, "2001:db8::11")
@@ -102,6 +110,12 @@ def plans(other_interface: int) -> list[ServicePlan]:
     client = Persistence(prefix=24, prefix6=64)
     full = (w.backend("web1", upper=8, lower=5), w.backend("web2", upper=4, lower=4, weight=2))
     caches = (w.backend("web1", weight=2), w.backend("web2", upper=8, lower=5, weight=4), w.backend("web3"))
+    far = (
+        w.backend("web1", tunnel=IPIP, hop=hop("web1", 7)),
+        w.backend("web2", tunnel=GUE6, hop=w.hop("web2", other_interface)),
+        w.backend("web3", tunnel=SPREAD, hop=hop("web3", 0)),
+    )
+    farther = (w.backend("web1", tunnel=GUE), w.backend("web2"), w.backend("web3", tunnel=IPIP6, weight=2))
     odd = (w.backend("web1", hop=here), w.backend("web2", hop=None), w.backend("web3"))
     all_of_them = [
         named("wlc", "wlc", "80/tcp", "53/udp", members=mixed),
@@ -146,6 +160,8 @@ def plans(other_interface: int) -> list[ServicePlan]:
         named("lblcr", "lblcr", "3129/tcp", "3129/udp", members=caches, persistence=client),
         named("quic", "wlc", "4433/udp", quic=LB, limit=EACH, members=with_quic_ids(*mixed)),
         named("quicmh", "mh", "4434/udp", quic=LENGTH, members=with_quic_ids(*odd)),
+        named("far", "wlc", "7000/tcp", "7000/udp", "*/ah", members=far),
+        named("farmh", "mh", "7001/tcp", "7001/udp", ".7001/sctp", members=farther, limit=EACH),
         named("quicflux", "mh", ".4435/udp", quic=OFFSET, persistence=client, members=with_quic_ids(*full)),
     ]
     return [watched(plan) if plan.name in WATCHED else plan for plan in all_of_them]
@@ -162,7 +178,8 @@ PORTS = tuple(
     + [(UDP, 81)] * (1)
     + [(UDP, port) for port in (4433, 4433, 4434, 4434, 4435, 4435)]
     + [(SCTP, port) for port in (3868, 3868, 2905, 2905, 36412, 7)]
-    + [(47, 0), (50, 0)]
+    + [(protocol, port) for protocol in (TCP, UDP, SCTP) for port in (7000, 7001)]
+    + [(47, 0), (50, 0), (51, 0)]
 )
 
 CAST = Cast(
@@ -257,6 +274,8 @@ class Duel:
         fate = self.model.direct(frame)
         if fate.may_be_silent:
             fate = self._limited(fate, verdict, frame)
+        if fate.any_id_at and len(out) == len(fate.frame):
+            fate = fate._replace(frame=with_id(fate.frame, fate.any_id_at, out))
         self.model.count(fate.reason)
         self.frames += 1
         if verdict != fate.verdict or out != fate.frame or not _keeps_promises(frame, verdict, out, fate):

@@ -30,6 +30,7 @@ from xdpdirector.control.take_over import TakeOver
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import DirectorError, StoreError
 from xdpdirector.health.checks import Target
+from xdpdirector.health.checks.dialer import RouteOf
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.model import Address, BackendSpec, Configuration, Key, ServiceSpec
@@ -248,6 +249,8 @@ class Stage:
 
     checks: FakeChecks
     neighbours: FakeNeighbours
+    routed: FakeNeighbours
+    """Of backends behind tunnels."""
 
     def __init__(
         self,
@@ -310,13 +313,15 @@ class Stage:
     async def __aexit__(self, *_: object) -> None:
         await self.director.close()
 
-    def _neighbours(self, on_change: Callable[[Address], None]) -> FakeNeighbours:
-        self.neighbours = FakeNeighbours(on_change)
-        return self.neighbours
+    def _neighbours(self, on_change: Callable[[Address], None], routed: bool) -> FakeNeighbours:
+        table = FakeNeighbours(on_change)
+        if routed:
+            self.routed = table
+        else:
+            self.neighbours = table
+        return table
 
-    def _checks(
-        self, on_change: Callable[[Key, Operational, str], None], _route: Callable[[Address], Route]
-    ) -> CheckRunner:
+    def _checks(self, on_change: Callable[[Key, Operational, str], None], _route: RouteOf) -> CheckRunner:
         self.checks = FakeChecks(on_change)
         return self.checks
 

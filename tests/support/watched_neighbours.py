@@ -14,9 +14,9 @@ FRESH = 1.0  # seconds in which a change of the kernel's table must have arrived
 class Watch:
     """Neighbours, with everything they said."""
 
-    def __init__(self, grace: float) -> None:
+    def __init__(self, grace: float, routed: bool = False) -> None:
         self.changes: list[tuple[Address, Route]] = []
-        self.table = Neighbours(self._on_change, grace=grace)
+        self.table = Neighbours(self._on_change, grace=grace, routed=routed)
 
     def _on_change(self, address: Address) -> None:
         self.changes.append((address, self.table.get(address)))
@@ -37,8 +37,8 @@ class Watch:
 
 
 @contextlib.asynccontextmanager
-async def watching(grace: float = DEFAULT_GRACE) -> AsyncIterator[Watch]:
-    watch = Watch(grace)
+async def watching(grace: float = DEFAULT_GRACE, routed: bool = False) -> AsyncIterator[Watch]:
+    watch = Watch(grace, routed)
     await watch.table.start()
     try:
         yield watch
@@ -47,12 +47,15 @@ async def watching(grace: float = DEFAULT_GRACE) -> AsyncIterator[Watch]:
 
 
 def story(
-    namespace: Namespace, tell: Callable[[Watch], Awaitable[None]], grace: float = DEFAULT_GRACE
+    namespace: Namespace,
+    tell: Callable[[Watch], Awaitable[None]],
+    grace: float = DEFAULT_GRACE,
+    routed: bool = False,
 ) -> None:
     """Runs `tell` with a started table inside the namespace."""
 
     async def told() -> None:
-        async with watching(grace) as watch:
+        async with watching(grace, routed) as watch:
             await tell(watch)
 
     namespace.run_loop(told)

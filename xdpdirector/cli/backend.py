@@ -39,6 +39,12 @@ QuicId = Annotated[
     str | None,
     typer.Option(help="Its ID in QUIC connection IDs, in hex.", metavar="HEX", show_default=False),
 ]
+Forward = Annotated[
+    str | None,
+    typer.Option(
+        help="How packets reach it: direct, ipip or gue; by default as its service says.", show_default=False
+    ),
+]
 SomeBackend = Annotated[
     BackendName | None,
     typer.Argument(
@@ -98,13 +104,14 @@ def add(
     weight: Weight = None,
     max_connections: MaxConnections = None,
     quic_id: QuicId = None,
+    forward: Forward = None,
     label: label_options.Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Add a backend to a service."""
     body = (
         {"name": name.backend, "address": address}
-        | _given(weight, max_connections, quic_id)
+        | _given(weight, max_connections, quic_id, forward)
         | label_options.patch(label)
     )
     document = target(context).client().post(f"{service_path(name.service)}/backends", body)
@@ -118,11 +125,12 @@ def set_(
     weight: Weight = None,
     max_connections: MaxConnections = None,
     quic_id: QuicId = None,
+    forward: Forward = None,
     label: label_options.Label = None,
     output: Output = Format.TABLE,
 ) -> None:
     """Change a backend; running connections stay."""
-    body = _given(weight, max_connections, quic_id) | label_options.patch(label)
+    body = _given(weight, max_connections, quic_id, forward) | label_options.patch(label)
     if not body:
         raise typer.BadParameter("say what to change, like --weight 5")
     document = target(context).client().patch(_path(name), body)
@@ -265,6 +273,13 @@ def _end(document: dict[str, Any]) -> float | None:
     return time.monotonic() + left.total_seconds() + (CUT_TAKES if cut else 0.0)
 
 
-def _given(weight: int | None, max_connections: int | None, quic_id: str | None) -> dict[str, Any]:
-    said = {"weight": weight, "max_connections": max_connections, "quic_id": quic_id}
+def _given(
+    weight: int | None, max_connections: int | None, quic_id: str | None, forward: str | None
+) -> dict[str, Any]:
+    said = {
+        "weight": weight,
+        "max_connections": max_connections,
+        "quic_id": quic_id,
+        "forward": forward,
+    }
     return {name: value for name, value in said.items() if value is not None}

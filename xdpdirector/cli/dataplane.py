@@ -74,7 +74,7 @@ def _maps(maps: list[dict[str, Any]]) -> Any:
 
 
 def _backends(backends: list[dict[str, Any]]) -> Any:
-    rows = table("BACKEND >INDEX STATE ACCEPTS MAC INTERFACE VLAN")
+    rows = table("BACKEND >INDEX STATE ACCEPTS MAC INTERFACE VLAN FORWARD")
     for each in backends:
         mac = "this host" if each["local"] else each["mac"] or "not known"
         rows.add_row(
@@ -85,5 +85,6 @@ def _backends(backends: list[dict[str, Any]]) -> Any:
             mac,
             each["interface"] or "",
             "as it came" if each["vlan"] is None else str(each["vlan"] or "none"),
+            each.get("tunnel") or "direct",
         )
     return rows

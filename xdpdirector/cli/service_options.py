@@ -66,6 +66,10 @@ Quic = Annotated[
 QuicLength = Annotated[int | None, _option("Octets of a backend's ID in them (4).")]
 QuicOffset = Annotated[int | None, _option("Where it begins, with offset.")]
 QuicConfigId = Annotated[int | None, _option("The configuration's codepoint, with quic-lb.")]
+Forward = Annotated[
+    str | None, _option("How packets reach backends: direct (by MAC), ipip or gue (to other networks).")
+]
+GuePort = Annotated[int | None, _option("UDP port that backends receive GUE on (6080).")]
 OnEmpty = Annotated[str | None, _option("Without a usable backend: reject or drop.")]
 OnDown = Annotated[str | None, _option("A connection's backend is down: reject, drop or schedule.")]
 OnUnknown = Annotated[str | None, _option("TCP of no connection: reject, drop or schedule.")]
@@ -95,6 +99,8 @@ def patch(
     quic_length: QuicLength = None,
     quic_offset: QuicOffset = None,
     quic_config_id: QuicConfigId = None,
+    forward: Forward = None,
+    gue_port: GuePort = None,
     on_empty: OnEmpty = None,
     on_down: OnDown = None,
     on_unknown: OnUnknown = None,
@@ -122,6 +128,8 @@ def patch(
         passive=_passive(passive),
         limit=of_limit,
         quic=of_quic or None,
+        forward=forward,
+        tunnel={"port": gue_port} if gue_port is not None else None,
         on_empty=on_empty,
         on_down=on_down,
         on_unknown=on_unknown,

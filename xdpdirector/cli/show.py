@@ -85,6 +85,7 @@ def service(one: Document) -> Parts:
         ),
         *([("labels", _labels(one))] if one["labels"] else ()),
         ("scheduler", one["scheduler"]),
+        *([("forward", one["forward"])] if one.get("forward", "direct") != "direct" else ()),
         ("check", _check(one["check"])),
         ("slow start", one["slow_start"] or "none"),
         *([("passive", _judged(one["passive"]))] if one.get("passive") else ()),
@@ -165,6 +166,7 @@ def backend(each: Document) -> Parts:
         ("address", each["address"]),
         *([("labels", _labels(each))] if each["labels"] else ()),
         *([("QUIC ID", each["quic_id"])] if each.get("quic_id") else ()),
+        *_tunnel(each),
         ("MAC address", each["mac"] or "not known"),
         ("interface", each["interface"] or "not known"),
         ("weight", _weight(each)),
@@ -233,6 +235,20 @@ def _within(seconds: float | None) -> str:
     if seconds is None:
         return "longer"
     return f"within {seconds:.2g} s" if seconds >= 1 else f"within {seconds * 1000:.2g} ms"
+
+
+def _tunnel(each: Document) -> list[tuple[str, str]]:
+    """Of a backend in another network."""
+    if each.get("forward", "direct") == "direct":
+        return []
+    tunnel = each["tunnel"]
+    if tunnel is None:
+        return [("forward", f"{each['forward']}, by no known route")]
+    gateway = f" by {tunnel['gateway']}" if tunnel["gateway"] else ""
+    return [
+        ("forward", f"{each['forward']} from {tunnel['source']}{gateway}"),
+        ("longest packet", f"{tunnel['longest']} bytes (MTU {tunnel['mtu']})"),
+    ]
 
 
 def connections(items: Sequence[Document]) -> Parts:

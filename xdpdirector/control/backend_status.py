@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Protocol
 
 from xdpdirector.control.planner import BackendStatus, VipVerdict, status_of
 from xdpdirector.dataplane.service_plan import State
 from xdpdirector.health.checks import CheckImpossible, Target
+from xdpdirector.health.checks.dialer import RouteOf
 from xdpdirector.health.monitor import NOTHING
 from xdpdirector.health.rise_fall import HealthReport
 from xdpdirector.health.slow_start import RING_STEPS, STEPS, SlowStart
@@ -55,8 +57,11 @@ class CheckRunner(Protocol):
     async def close(self) -> None: ...
 
 
-MakeNeighbours = Callable[[Callable[[Address], None]], NeighbourTable]
-MakeChecks = Callable[[Callable[[Key, Operational, str], None], Callable[[Address], Route]], CheckRunner]
+MakeNeighbours = Callable[[Callable[[Address], None], bool], NeighbourTable]
+"""Of `on_change`, and whether addresses may be behind gateways (`routed`)."""
+MakeChecks = Callable[[Callable[[Key, Operational, str], None], RouteOf], CheckRunner]
+Way = tuple[Address, bool]
+"""An address, and whether it may be behind a gateway because a tunnel leads there."""
 
 
 Adjust = Callable[[Key, ServiceSpec, BackendStatus], BackendStatus]
@@ -86,8 +91,8 @@ class BackendStatuses:
         self._services: Services = {}
         self._on_news = on_news
         self._judged: set[str] = set()
-        self._moved: set[Address] = set()
-        self._users: dict[Address, set[str]] = {}
+        self._moved: set[Way] = set()
+        self._users: dict[Way, set[str]] = {}
         """The services that have a backend at an address that is watched."""
         self._checked: set[Key] = set()
         self._since: dict[Key, tuple[Operational, datetime]] = {}
@@ -95,7 +100,9 @@ class BackendStatuses:
         self._first: set[Key] = set()
         self._first_until = 0.0
         self._steps: dict[str, asyncio.TimerHandle] = {}
-        self._neighbours = neighbours(self._on_neighbour)
+        self._neighbours = {
+            routed: neighbours(partial(self._on_neighbour, routed=routed), routed) for routed in (False, True)
+        }
         self._checks = checks(self._on_verdict, self.route)
         self._earlier: dict[Key, Mapping[Address, HealthReport]] = {}
         self.weigh: Weigh = _as_it_is
@@ -106,14 +113,16 @@ class BackendStatuses:
 
     async def start(self) -> None:
         """From now on `route` answers."""
-        await self._neighbours.start()
+        for table in self._neighbours.values():
+            await table.start()
 
     async def close(self) -> None:
         """Stop checking and following."""
         for step in self._steps.values():
             step.cancel()
         await self._checks.close()
-        await self._neighbours.close()
+        for table in self._neighbours.values():
+            await table.close()
 
     # What to check
 
@@ -147,16 +156,22 @@ class BackendStatuses:
     def _follow_neighbours(self, before: Services, changed: Collection[str]) -> None:
         for name in changed:
             if name in self._services:
-                for address in _addresses(self._services[name]):
-                    self._users.setdefault(address, set()).add(name)
-                    self._neighbours.watch(address)
+                for way in ways_of([self._services[name]]):
+                    self._users.setdefault(way, set()).add(name)
+                    self._watch(way)
         for name in changed:
-            kept = _addresses(self._services[name]) if name in self._services else set()
-            for address in (_addresses(before[name]) if name in before else set()) - kept:
-                self._users[address].discard(name)
-                if not self._users[address]:
-                    del self._users[address]
-                    self._neighbours.unwatch(address)
+            kept = ways_of([self._services[name]]) if name in self._services else set()
+            for way in (ways_of([before[name]]) if name in before else set()) - kept:
+                self._users[way].discard(name)
+                if not self._users[way]:
+                    del self._users[way]
+                    self._unwatch(way)
+
+    def _watch(self, way: Way) -> None:
+        self._neighbours[way[1]].watch(way[0])
+
+    def _unwatch(self, way: Way) -> None:
+        self._neighbours[way[1]].unwatch(way[0])
 
     def _follow_returns(self, before: Services, gone: set[Key], new: set[Key]) -> None:
         self._slow.forget(gone)
@@ -229,7 +244,7 @@ class BackendStatuses:
 
     def faults(self) -> list[str]:
         """A sentence for each thing that is wrong with the director's own network, and keeps backends away."""
-        return self._neighbours.faults()
+        return [fault for table in self._neighbours.values() for fault in table.faults()]
 
     def blind(self) -> str:
         """See `Monitor.blind`."""
@@ -238,17 +253,17 @@ class BackendStatuses:
     async def resolve(self, within: float, *, but: Collection[Key] = ()) -> None:
         """Give the kernel that many seconds to find the MACs of all backends but these."""
         awaited = {
-            backend.address
+            way_of(spec, backend)
             for name, spec in self._services.items()
             for key, backend in spec.backends.items()
             if (name, key) not in but
         }
         await self._resolved(awaited, within)
 
-    async def _resolved(self, awaited: Collection[Address], within: float) -> None:
+    async def _resolved(self, awaited: Collection[Way], within: float) -> None:
         until = time.monotonic() + within
         while time.monotonic() < until:
-            if all(self._neighbours.get(address).kind != "unresolved" for address in awaited):
+            if all(self.route(*way).kind != "unresolved" for way in awaited):
                 return
             await asyncio.sleep(0.02)
 
@@ -259,15 +274,15 @@ class BackendStatuses:
         asked once, of all that are not in maintenance. Takes PLAN_PATIENCE seconds at most."""
         known = set(_questions(before))
         asked = [each for each in _questions(after) if each not in known]
-        unknown = {target.backend for _, _, target in asked} - self._users.keys()
-        for address in unknown:
-            self._neighbours.watch(address)
+        unknown = {(target.backend, target.is_routed) for _, _, target in asked} - self._users.keys()
+        for way in unknown:
+            self._watch(way)
         try:
             await self._resolved(unknown, RESOLVE_WITHIN)
             answers = await asyncio.gather(*(self._ask(check, target) for _, check, target in asked))
         finally:
-            for address in unknown - self._users.keys():
-                self._neighbours.unwatch(address)
+            for way in unknown - self._users.keys():
+                self._unwatch(way)
         return tuple(
             Missing(service=key[0], backend=key[1], address=target.address, why=why)
             for (key, _, target), why in zip(asked, answers, strict=True)
@@ -288,9 +303,9 @@ class BackendStatuses:
 
     # Status
 
-    def route(self, address: Address) -> Route:
-        """The route to an address, also to one that is not watched."""
-        return self._neighbours.get(address)
+    def route(self, address: Address, routed: bool = False) -> Route:
+        """The route to an address, also to one that is not watched. `routed`: it may be behind a gateway."""
+        return self._neighbours[routed].get(address)
 
     def of(self, key: Key) -> BackendStatus:
         """Of a wanted backend."""
@@ -299,7 +314,7 @@ class BackendStatuses:
     def unadjusted(self, key: Key) -> BackendStatus:
         """The same by checks, routes and slow start alone."""
         service = self._services[key[0]]
-        route = self._neighbours.get(service.backends[key[1]].address)
+        route = self.route(*way_of(service, service.backends[key[1]]))
         now = time.monotonic()
         grown = self._slow.share(key, service.slow_start, steps=_steps(service), now=now)
         if service.check is None:
@@ -361,7 +376,7 @@ class BackendStatuses:
         """The services of which something may have changed since this was asked last."""
         judged, self._judged = self._judged, set()
         moved, self._moved = self._moved, set()
-        news = judged.union(*(self._users.get(address, ()) for address in moved))
+        news = judged.union(*(self._users.get(way, ()) for way in moved))
         return [name for name in self._services if name in news] if news else []
 
     def put_back(self, names: Collection[str]) -> None:
@@ -400,8 +415,8 @@ class BackendStatuses:
         self._judged.add(name)
         self._on_news()
 
-    def _on_neighbour(self, address: Address) -> None:
-        self._moved.add(address)
+    def _on_neighbour(self, address: Address, *, routed: bool) -> None:
+        self._moved.add((address, routed))
         self._on_news()
 
 
@@ -434,10 +449,10 @@ def health_of(state: State, vips: Mapping[Address, bool]) -> dict[Address, Healt
     }
 
 
-def _addresses(spec: ServiceSpec) -> set[Address]:
-    return {backend.address for backend in spec.backends.values()}
+def way_of(spec: ServiceSpec, backend: BackendSpec) -> Way:
+    return backend.address, spec.forward_to(backend) != "direct"
 
 
-def backends_of(services: Services) -> list[BackendSpec]:
-    """All of them."""
-    return [backend for spec in services.values() for backend in spec.backends.values()]
+def ways_of(services: Iterable[ServiceSpec]) -> set[Way]:
+    """Those of all their backends."""
+    return {way_of(spec, backend) for spec in services for backend in spec.backends.values()}

@@ -38,8 +38,8 @@ class SlotView(Frozen):
 
 class Explanation(Frozen):
     """`verdict`: `forward`, `pass` (to the host itself), `reject` or `drop`; `reason` as in `Statistics.verdicts`.
-    `backend` is whom the reason speaks of. `mac`: the backend's, where the frame is
-    sent. `recorded`: the flow has
+    `backend` is whom the reason speaks of. `mac`: the backend's, or its
+    gateway's, where the frame is sent. `recorded`: the flow has
     a record in the table of connections."""
 
     verdict: str
@@ -88,10 +88,15 @@ def explain(question: Question, found: Finding, service: ServiceView | None) -> 
     case = _Case(question, found, service)
     slot = found.slot
     is_forwarded = found.reason.startswith("forward_") and found.way_out is not None
+    why = _WHY[found.reason](case)
+    if found.reason.startswith("forward_"):
+        why += _way_there(case)
+    if found.reason in _OPENING:
+        why += _passively(case)
     return Explanation(
         verdict=found.reason.partition("_")[0],
         reason=found.reason,
-        why=_WHY[found.reason](case) + (_passively(case) if found.reason in _OPENING else ""),
+        why=why,
         service=found.service,
         backend=found.backend,
         mac=found.frame[:6].hex(":") if is_forwarded else None,
@@ -250,6 +255,25 @@ def _refusal(case: _Case) -> str:
     return "an ABORT" if case.question.protocol == "sctp" else "a RST"
 
 
+_TUNNELS = {"ipip": "IP in IP", "gue": "GUE, in UDP,"}
+
+
+def _way_there(case: _Case) -> str:
+    """The tunnel to the backend, if it has one."""
+    view = case.backend
+    if view is None or view.tunnel is None or view.forward == "direct":
+        return ""
+    gateway = f" by the gateway {view.tunnel.gateway}" if view.tunnel.gateway else ""
+    return f"; it goes there as {_TUNNELS[view.forward]} to {view.address}{gateway}"
+
+
+def _too_big(case: _Case) -> str:
+    tunnel = case.backend.tunnel if case.backend else None
+    takes = f" takes ({tunnel.longest} bytes)" if tunnel else " takes"
+    told = "packet too big" if case.question.vip.version == 6 else "fragmentation needed"
+    return f"it is longer than the tunnel to {case.target}{takes}, so its sender is told by ICMP: {told}"
+
+
 _WHY: dict[str, Callable[[_Case], str]] = {
     "pass_not_ip": lambda case: "it is no IP packet to one host: the host's own",
     "pass_not_vip": lambda case: f"{case.question.vip} is no VIP of this director: the host's own",
@@ -285,6 +309,7 @@ _WHY: dict[str, Callable[[_Case], str]] = {
         f"it is of a running connection that nothing is known of; {_policy('on_unknown', 'reject')}, "
         f"so the client gets {_refusal(case)}"
     ),
+    "reject_too_big": lambda case: _too_big(case),
     "drop_malformed_ip": lambda case: "the lengths in its IP header contradict the frame",
     "drop_malformed_tcp": lambda case: "its TCP header is cut short, or its offset is wrong",
     "drop_malformed_udp": lambda case: "its UDP header is cut short, or its length is wrong",
@@ -307,7 +332,8 @@ _WHY: dict[str, Callable[[_Case], str]] = {
     ),
     "drop_unresolved": lambda case: _unresolved(case),
     "drop_unanswerable": lambda case: (
-        "it would be answered, but its sender is no single host (RFC 1122, 3.2.2)"
+        "it would be answered, but its sender is no single host, or it is a later fragment or an ICMP error itself "
+        "(RFC 1122, 3.2.2)"
     ),
     "drop_denied": lambda case: f"{case.question.client} is under a denied prefix",
     "drop_limited_service": lambda case: f"it would open a connection, but {case.name} had too many lately",

@@ -24,7 +24,9 @@ from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, Sta
 from xdpdirector.model import Address, AdminState, BackendSpec, ServiceSpec
 from xdpdirector.model.quic import QuicSpec
 from xdpdirector.model.status import Operational
+from xdpdirector.model.tunnel import Encapsulation
 from xdpdirector.net.next_hop import Route
+from xdpdirector.net.tunnel import tunnel_over
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,7 @@ def plan(
             is_fallback=key == spec.fallback,
             quic=spec.quic,
             watched=spec.passive is not None,
+            encapsulation=spec.encapsulation(backend),
         )
         for key, backend in spec.backends.items()
     }
@@ -232,6 +235,7 @@ def _member(
     is_fallback: bool,
     quic: QuicSpec | None,
     watched: bool,
+    encapsulation: Encapsulation | None,
 ) -> MemberPlan:
     if spec.admin is AdminState.MAINTENANCE:
         state = State.MAINTENANCE
@@ -260,4 +264,5 @@ def _member(
         router=spec.router,
         watched=watched,
         quic_id=quic.id_of(spec.address, spec.quic_id) if quic else b"",
+        tunnel=tunnel_over(status.route, encapsulation, spec.address) if encapsulation else None,
     )

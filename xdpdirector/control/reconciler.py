@@ -20,9 +20,11 @@ from xdpdirector.control.backend_status import (
     MakeChecks,
     MakeNeighbours,
     Memory,
+    Way,
     Weigh,
-    backends_of,
     health_of,
+    way_of,
+    ways_of,
 )
 from xdpdirector.control.events import Events
 from xdpdirector.control.passive_health import PassiveHealths
@@ -167,9 +169,9 @@ class Reconciler:
         status = self._statuses.unadjusted(key)
         return status.operational.serves and status.share > 0
 
-    def route(self, address: Address) -> Route:
+    def route(self, address: Address, routed: bool = False) -> Route:
         """The route to an address, also to one that no backend has."""
-        return self._statuses.route(address)
+        return self._statuses.route(address, routed)
 
     def verdicts_here(self) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
         """See `BackendStatuses.verdicts_here`."""
@@ -244,21 +246,22 @@ class Reconciler:
     def refuse_unreachable(self, wanted: Services, before: Services, document: str = "") -> None:
         """InvalidRequestError for a backend address, new since `before`, on another network. `document`: the
         pointer to the document that the client sent, when it is not the whole configuration."""
-        known: set[Address] | None = None
+        known: set[Way] | None = None
         for name, spec in wanted.items():
             former = before.get(name)
             if spec is former:
                 continue
             for key, backend in spec.backends.items():
                 own = former.backends.get(key) if former else None
-                if own and own.address == backend.address:
+                way = way_of(spec, backend)
+                if own and former and way_of(former, own) == way:
                     continue
                 if known is None:
-                    known = {each.address for each in backends_of(before)}
-                if backend.address in known:
+                    known = ways_of(before.values())
+                if way in known:
                     continue
-                known.add(backend.address)
-                route = self._statuses.route(backend.address)
+                known.add(way)
+                route = self._statuses.route(*way)
                 if route.kind == "off-link":
                     pointer = f"/services/{name}/backends/{key}/address"
                     raise InvalidRequestError(

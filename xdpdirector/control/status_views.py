@@ -20,10 +20,13 @@ from xdpdirector.model.status import (
     Refused,
     ServiceView,
     Traffic,
+    TunnelView,
     VipStanding,
     VipView,
     total,
 )
+from xdpdirector.model.tunnel import overhead
+from xdpdirector.net.tunnel import tunnel_over
 
 NOTHING = Traffic()
 NONE_DROPPED: Dropped = {}
@@ -91,6 +94,8 @@ def backend_view(
         max_connections=spec.max_connections,
         resume_connections=spec.resume_connections,
         router=spec.router,
+        forward=service.forward_to(spec),
+        tunnel=_tunnel(service, spec, status),
         quic_id=quic.id_of(spec.address, spec.quic_id).hex() if quic else None,
         labels=spec.labels,
         admin=spec.admin,
@@ -108,6 +113,19 @@ def backend_view(
         traffic=traffic,
         drain=drain,
         passive=passive,
+    )
+
+
+def _tunnel(service: ServiceSpec, spec: BackendSpec, status: BackendStatus) -> TunnelView | None:
+    how = service.encapsulation(spec)
+    tunnel = tunnel_over(status.route, how, spec.address) if how else None
+    if how is None or tunnel is None:
+        return None
+    return TunnelView(
+        source=tunnel.source,
+        gateway=status.route.gateway,
+        mtu=tunnel.mtu,
+        longest=tunnel.mtu - overhead(how.kind, spec.address.version),
     )
 
 

@@ -157,7 +157,10 @@ async def _serve(
         weaknesses = exec_check.notes(wanted.checks)
         probe = Measured(registry.allowing(wanted.checks), lambda address: lan.suspect(address))
 
-        def neighbours(on_change: OnChange) -> Neighbours:
+        def neighbours(on_change: OnChange, routed: bool) -> Neighbours:
+            if routed:
+                return Neighbours(on_change, tasks=tasks, grace=wanted.lan.grace, routed=True)
+
             def tell(address: Address) -> None:
                 on_change(address)
                 lan.route_changed(address)

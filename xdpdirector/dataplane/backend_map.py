@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The maps `backends` and `loads`: a backend's state, MAC addresses, interface and connection thresholds.
+"""The maps `backends`, `tunnels` and `loads`: a backend's state, MAC addresses, interface, tunnel and connection
+thresholds.
 
 Every write compares first. Knows members of a plan and indices; not in which order backends, rings and services
 change: that is `writer`.
@@ -7,20 +8,52 @@ change: that is `writer`.
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 from xdpdirector.dataplane.devmap import Devmap
 from xdpdirector.dataplane.ids import Backend, Indices
-from xdpdirector.dataplane.maps import Array, Tables, correct, count_of
+from xdpdirector.dataplane.maps import Array, Tables, address_words, correct, count_of, network16
 from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.dataplane.rings import Rings
-from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan, State
+from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.dataplane.vip_ids import Fronts
 from xdpdirector.model import Address
+from xdpdirector.net.tunnel import Tunnel
 
 _STATES = {State.SERVING: "SERVING", State.DOWN: "DOWN", State.MAINTENANCE: "MAINTENANCE"}
 VLAN_AS_IT_CAME = 0xFFFF
 NO_BOUND = 0xFFFFFFFF
+
+
+_KINDS = {"ipip": "TUNNEL_IPIP", "gue": "TUNNEL_GUE"}
+
+
+def _flag(member: MemberPlan, hop: Hop) -> str:
+    """What the packet path does with its packets."""
+    if hop.local:
+        return "BACKEND_LOCAL"
+    return "BACKEND_TUNNEL" if member.tunnel else "BACKEND_RESOLVED"
+
+
+def _words(address: Address) -> tuple[int, ...]:
+    """An IPv4 address is the last word."""
+    words = address_words(address)
+    return (0,) * (4 - len(words)) + words
+
+
+def _tunnel_fields(tunnel: Tunnel) -> dict[str, Any]:
+    """All fields but `kind`; without the bits of the source that the flow's hash fills."""
+    spread = (1 << min(tunnel.spread, 32)) - 1
+    source = type(tunnel.source)(int(tunnel.source) & ~spread)
+    return {
+        "source": _words(source),
+        "destination": _words(tunnel.destination),
+        "spread": int.from_bytes(spread.to_bytes(4, "big"), sys.byteorder),
+        "mtu": tunnel.mtu,
+        "ipv6": int(tunnel.destination.version == 6),
+        "port": network16(tunnel.port),
+    }
 
 
 class BackendMap:
@@ -101,13 +134,29 @@ class BackendMap:
     def store(self, index: int, service: str, member: MemberPlan) -> None:
         """Write a backend's entry. Most members are unchanged and cost one comparison with the map."""
         port = 0 if member.hop is None or member.hop.local else self._devmap.port(member.hop.ifindex)
-        entry = self._tables.backends[index : index + 1]
-        if self._stored.get(index) != (member, port, entry.tobytes()):
+        if self._stored.get(index) != (member, port, self._entry(index)):
             place = self._indices.places[service][member.name]
             owner = {"service": 1 + self._indices.services[service]}
+            if member.tunnel and member.hop:
+                self._store_tunnel(index, member.tunnel)
             self._store(index, self._fields(member, port, place) | owner)
-            self._stored[index] = (member, port, entry.tobytes())
+            self._stored[index] = (member, port, self._entry(index))
         self._set_thresholds(self._tables.loads[index], member.upper or NO_BOUND, member.lower or NO_BOUND)
+
+    def _entry(self, index: int) -> bytes:
+        """As it is in the maps."""
+        entries = (self._tables.backends[index], self._tables.tunnels[index])
+        return b"".join(entry.tobytes() for entry in entries)
+
+    def _store_tunnel(self, index: int, tunnel: Tunnel) -> None:
+        """It has several words: while they change, the backend counts as unresolved."""
+        fields = _tunnel_fields(tunnel) | {"kind": self._constant("tunnel_kind", _KINDS[tunnel.kind])}
+        record = self._tables.tunnels[index].copy()
+        for name, value in fields.items():
+            record[name] = value
+        if record != self._tables.tunnels[index]:
+            self._store(index, {"flags": 0})
+            self._writes += self._tables.store(self._tables.tunnels, index, fields)
 
     def _fields(self, member: MemberPlan, port: int, place: int) -> dict[str, Any]:
         fields: dict[str, Any] = {
@@ -118,8 +167,7 @@ class BackendMap:
             fields["addresses"] = member.hop.mac + member.hop.source_mac
             fields["ifindex"] = member.hop.ifindex
             fields["port"] = port
-            flag = "BACKEND_LOCAL" if member.hop.local else "BACKEND_RESOLVED"
-            fields["flags"] = self._constant("backend_flags", flag)
+            fields["flags"] = self._constant("backend_flags", _flag(member, member.hop))
             fields["vlan"] = VLAN_AS_IT_CAME if member.hop.vlan is None else member.hop.vlan
         else:
             fields["flags"] = 0

@@ -142,7 +142,10 @@ def _backend(tables: Tables, key: tuple[str, str], index: int) -> BackendEntry:
     entry, flags = tables.backends[index], tables.enums["backend_flags"]
     has = {name: bool(int(entry["flags"]) & bit) for name, bit in flags.items()}
     states = {number: name for name, number in tables.enums["backend_state"].items()}
-    addresses = entry["addresses"].tobytes() if has["BACKEND_RESOLVED"] else b""
+    is_known = has["BACKEND_RESOLVED"] or has["BACKEND_TUNNEL"]
+    addresses = entry["addresses"].tobytes() if is_known else b""
+    kinds = {number: name for name, number in tables.enums["tunnel_kind"].items()}
+    tunnel = kinds[int(tables.tunnels[index]["kind"])] if has["BACKEND_TUNNEL"] else None
     vlan = int(entry["vlan"])
     return BackendEntry(
         service=key[0],
@@ -155,6 +158,7 @@ def _backend(tables: Tables, key: tuple[str, str], index: int) -> BackendEntry:
         source_mac=addresses[6:].hex(":") or None,
         interface=_interface(int(entry["ifindex"])),
         vlan=None if vlan == VLAN_AS_IT_CAME else vlan,
+        tunnel=tunnel.removeprefix("TUNNEL_").lower() if tunnel else None,
     )
 
 

@@ -45,7 +45,7 @@ class MapView(Frozen):
 class BackendEntry(Frozen):
     """A backend as the packet path sees it. `state`: `serving`, `down` or `maintenance`. `accepts`: takes new
     connections. `mac`: destination MAC of its frames; None if unknown, or if the backend is the director
-    itself (`local`)."""
+    itself (`local`). `tunnel`: `ipip` or `gue`, None for direct routing."""
 
     service: str
     backend: str
@@ -57,6 +57,7 @@ class BackendEntry(Frozen):
     source_mac: str | None
     interface: str | None
     vlan: int | None
+    tunnel: str | None = None
 
 
 class Holdings(Frozen):

@@ -158,6 +158,7 @@ class Tables:
             self.members = self._windows("members")
             self.backends = self._shared("backends")
             self.loads = elements(self._shared("loads"))
+            self.tunnels = self._shared("tunnels")
             self.service_labels = self._windows("service_labels")
             self.backend_labels = self._windows("backend_labels")
             self.fronts = self._shared("fronts")
@@ -188,7 +189,7 @@ class Tables:
 
     def close(self) -> None:
         """Close files and mappings; the pinned maps remain."""
-        for view in ("services", "ring", "members", "backends", "loads", "service_labels",
+        for view in ("services", "ring", "members", "backends", "loads", "tunnels", "service_labels",
                      "backend_labels", "fronts", "departed", "reaping", "adopting", "resets", "stations",
                      "shortcuts", "filter", "reassembly"):  # fmt: skip
             self.__dict__.pop(view, None)

@@ -22,6 +22,7 @@ import numpy.typing as npt
 from xdpdirector.model import Address, Listener, Persistence, Scheduler, Timeouts
 from xdpdirector.model.guard import ServiceLimit
 from xdpdirector.model.quic import QuicSpec
+from xdpdirector.net.tunnel import Tunnel
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
@@ -88,7 +89,7 @@ class MemberPlan:
     """A backend. `weight`: as configured. `accepts`: takes new connections now. `upper`, `lower`: connection
     thresholds, 0 for none. `out`: VIPs for which it is down although it serves others. `router`: clients'
     packets arrive through it. `watched`: what its clients' packets show of it is counted. `quic_id`: in QUIC
-    connection IDs; empty for none."""
+    connection IDs; empty for none. `tunnel`: None for direct routing."""
 
     name: str
     address: Address
@@ -102,6 +103,7 @@ class MemberPlan:
     router: bool = False
     watched: bool = False
     quic_id: bytes = b""
+    tunnel: Tunnel | None = None
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,9 @@ class ServicePlan:
         return frozenset(listener.address for listener in self.listeners)
 
     def senders(self) -> frozenset[bytes]:
-        """MACs of the other backends if this host is one, too: as directors, they may schedule to it."""
-        hops = [(member.hop, member.router) for member in self.members if member.hop]
+        """MACs of the other backends if this host is one, too: as directors, they may schedule to it. What comes
+        through a tunnel has no backend's MAC, and the packet program does not see it."""
+        hops = [(member.hop, member.router) for member in self.members if member.hop and not member.tunnel]
         if not any(hop.local for hop, _ in hops):
             return frozenset()
         return frozenset(hop.mac for hop, is_router in hops if not hop.local and not is_router)

@@ -189,6 +189,7 @@ class Dataplane:
             tables.services[service : service + 1],
             tables.members[service * room : service * room + members],
             tables.backends[indices],
+            tables.tunnels[indices],
             tables.loads["upper"][indices],
             tables.loads["lower"][indices],
         )

@@ -59,7 +59,7 @@ class _Checks:
     reported: dict[Question, tuple[Operational, float]]
 
 
-def _nowhere(_address: object) -> Route:
+def _nowhere(_address: object, _routed: bool = False, /) -> Route:
     return Route("off-link", why="no route is known")
 
 

@@ -24,7 +24,8 @@ def targets(service: ServiceSpec, backend: BackendSpec) -> tuple[Target, ...]:
         return ()
     port = (service.check_port or 0) if check.has_port else 0
     addresses = [backend.address] if check.via == "address" else vips(service, port)
-    return tuple(Target(address, port, backend.address) for address in addresses)
+    how = service.encapsulation(backend)
+    return tuple(Target(address, port, backend.address, how) for address in addresses)
 
 
 def asked(check: CheckSpec) -> CheckSpec:

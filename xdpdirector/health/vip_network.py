@@ -132,7 +132,10 @@ class CheckNetwork:
         """See `Ways.prepare`."""
         if not target.is_vip:
             return target
-        way = route(target.backend)
+        if target.encapsulation:
+            self._refuse("tunnels", OSError(errno.EOPNOTSUPP, "checks do not go through tunnels"))
+            return target.direct()
+        way = route(target.backend, target.is_routed)
         if way.kind == "local":
             return target
         if way.kind != "neighbour":

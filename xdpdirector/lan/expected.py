@@ -85,7 +85,7 @@ class Scene:
 
 
 class Machine:
-    """What the services say of the machine at an address; see `Target`."""
+    """What the services say of the machine at an address that direct routing uses; see `Target`."""
 
     __slots__ = ("is_router", "is_wanted", "names", "vips")
 
@@ -158,6 +158,8 @@ def machines_of(services: Services) -> Machines:
         ]
         vips.update(vip for vip, _ in ports)
         for key, backend in spec.backends.items():
+            if spec.forward_to(backend) != "direct":
+                continue  # its frames go to a gateway
             machine = found.get(backend.address)
             if machine is None:
                 machine = found[backend.address] = Machine()

@@ -28,6 +28,7 @@ from xdpdirector.model.listener import Address as Address
 from xdpdirector.model.listener import Listener as Listener
 from xdpdirector.model.passive import PassiveSpec
 from xdpdirector.model.quic import QuicId, QuicSpec
+from xdpdirector.model.tunnel import Encapsulation, Forward, TunnelSpec, encapsulation
 
 Key = tuple[str, str]
 """Of a backend: its service's name, and its own."""
@@ -74,7 +75,9 @@ class BackendSpec(Frozen):
     persistence keeps there still gets in, as with IPVS.
     """
 
-    address: HostAddress = Field(description="Its own address, on a network of the director.")
+    address: HostAddress = Field(
+        description="Its own address: on a network of the director, or with `ipip` and `gue` anywhere."
+    )
     weight: Annotated[int, Field(ge=0, le=65535), NUMBER] = key(
         1,
         "Its part of the new connections, beside those of the others; with 0 it gets none, and keeps what it has.",
@@ -90,6 +93,7 @@ class BackendSpec(Frozen):
         "It takes new ones again once it has fewer; by default three quarters of the maximum.",
         "connections",
     )
+    forward: Forward | None = key(None, "How packets reach it; by default as the service says.")
     router: bool = key(
         False,
         "Clients' packets come in through this machine, too: they are scheduled like others, and not taken for "
@@ -191,6 +195,12 @@ class ServiceSpec(Frozen):
         None, "Clients keep their backend over connections; by default they do not."
     )
     one_packet: Flag = key(False, "Each datagram is scheduled by itself, and nothing is remembered.")
+    forward: Forward = key(
+        "direct",
+        "How packets reach the backends: by MAC address (`direct`), or in a tunnel to their own addresses, which "
+        "may be in other networks: IP in IP (`ipip`), or IP in UDP (`gue`).",
+    )
+    tunnel: TunnelSpec = key(TunnelSpec(), "What the tunnels of `ipip` and `gue` have in common.")
     quic: QuicSpec | None = key(
         None,
         "How QUIC connection IDs name backends, so that clients whose address changes stay; by default they do "
@@ -284,6 +294,14 @@ class ServiceSpec(Frozen):
             {name: (backend.address, backend.quic_id) for name, backend in self.backends.items()}
         )
         return self
+
+    def forward_to(self, backend: BackendSpec) -> Forward:
+        """How packets reach one of its backends."""
+        return backend.forward or self.forward
+
+    def encapsulation(self, backend: BackendSpec) -> Encapsulation | None:
+        """The same; None for direct routing."""
+        return encapsulation(self.forward_to(backend), self.tunnel)
 
     @property
     def _shows_new(self) -> bool:

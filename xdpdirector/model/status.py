@@ -31,6 +31,7 @@ from xdpdirector.model.service import (
     Timeout,
     Timeouts,
 )
+from xdpdirector.model.tunnel import Forward, TunnelSpec
 
 
 class Operational(StrEnum):
@@ -128,11 +129,23 @@ class VipStanding(Frozen):
     reason: str
 
 
+class TunnelView(Frozen):
+    """The tunnel to a backend in another network. `source`: of outer packets, with the bits that the flow's hash
+    fills as 0. `gateway`: the next hop, None for the backend itself. `mtu`: of the way there; `longest`: packet
+    that the tunnel takes; both in bytes."""
+
+    source: HostAddress
+    gateway: HostAddress | None
+    mtu: int
+    longest: int
+
+
 class BackendView(Frozen):
     """`operational` is `up` when it is so for all VIPs, `down` when for none. `serving`: it takes new connections,
     for one VIP at least. `effective_weight`: the part of `weight` that it has now, by its own word or because it
     returned lately. `quic_id`: in hex, what it must have in the QUIC connection IDs that it issues. `passive`: null
-    if its service does not watch its backends."""
+    if its service does not watch its backends. `forward`: how packets reach it; `tunnel`: None for `direct`, and
+    while no route leads to it. `mac`: the next hop's."""
 
     service: Name
     name: Name
@@ -142,6 +155,8 @@ class BackendView(Frozen):
     max_connections: int | None = None
     resume_connections: int | None = None
     router: bool = False
+    forward: Forward = "direct"
+    tunnel: TunnelView | None = None
     quic_id: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)
     admin: AdminState
@@ -202,6 +217,8 @@ class ServiceView(Frozen):
     persistence: Persistence | None
     one_packet: bool
     limit: ServiceLimit | None
+    forward: Forward = "direct"
+    tunnel: TunnelSpec = TunnelSpec()
     quic: QuicSpec | None = None
     passive: PassiveSpec | None = None
     on_empty: str

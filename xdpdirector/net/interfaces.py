@@ -58,7 +58,7 @@ class Interface:
     `networks`: its addresses with prefix lengths. `lower`: index of the interface below it; `master`: of the
     bond or bridge that it is a port of; 0 for none in this namespace. `vlan`: the tag of its frames on
     `lower`, None if it is no VLAN device. `program`: id of its XDP program, 0 for none. `kind`: veth, bridge,
-    bond ...; empty for hardware. `arp`: its own settings.
+    bond ...; empty for hardware. `arp`: its own settings. `mtu`: in bytes, 0 if unknown.
     """
 
     name: str
@@ -72,6 +72,7 @@ class Interface:
     program: int = 0
     kind: str = ""
     arp: Arp = DEFAULT_ARP
+    mtu: int = 0
 
     def same_link(self, other: Interface) -> bool:
         """True if equal except for addresses."""
@@ -167,6 +168,7 @@ def interface_of(link: Message, networks: Iterable[Network] = ()) -> Interface:
         program=_program(link),
         kind=_kind(link),
         arp=_arp(link),
+        mtu=link.get_attr("IFLA_MTU") or 0,
     )
 
 

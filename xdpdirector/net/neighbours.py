@@ -85,9 +85,10 @@ class NeighbourTable(Protocol):
 
 @dataclass
 class _Kept:
-    """What the kernel was asked to resolve: interface, time of the last request, and whether the kernel keeps
-    it resolved."""
+    """What the kernel was asked to resolve: address, interface, time of the last request, and whether the kernel
+    keeps it resolved."""
 
+    target: Address
     ifindex: int
     asked: float
     managed: bool = False
@@ -110,13 +111,19 @@ class Neighbours:
         *,
         grace: float = DEFAULT_GRACE,
         neighbourhood: Callable[[Requests], Neighbourhood] = Neighbourhood,
+        routed: bool = False,
     ) -> None:
         """`grace`: how many seconds the last MAC stays in use when this host's own network fails.
-        `neighbourhood`: requests to the kernel."""
+        `neighbourhood`: requests to the kernel. `routed`: addresses may be behind gateways, whose MACs are found
+        then."""
         self.overflows = 0
         self._tasks = tasks or BackgroundTasks()
         self._on_change, self._on_links = on_change, on_links
         self._grace = Grace(grace)
+        self._routed = routed
+        self._gateways: dict[Address, Address] = {}
+        self._behind: dict[Address, set[Address]] = {}
+        """Watched addresses by the gateway that leads to them, the reverse of `_gateways`."""
         self._neighbourhood = neighbourhood
         self._routes: dict[Address, Route] = {}
         self._links: dict[int, Interface] = {}
@@ -160,6 +167,8 @@ class Neighbours:
 
     def watch(self, address: Address) -> None:
         if address not in self._routes:
+            if self._routed and not self._routes:
+                self._read_links()  # see `_pass`
             self._routes[address] = Route("unresolved", why=f"{address} was not looked for yet")
             self._asking_until[address] = self._loop.time() + FIRST_ANSWER_WITHIN
             self._loop.call_at(self._asking_until[address], self._mark, address)
@@ -172,9 +181,27 @@ class Neighbours:
         self._asking_until.pop(address, None)
         self._grace.forget(address)
         self._full.discard(address)
+        self._lead(address, None)
         kept = self._kept.pop(address, None)
         if kept:
-            self._kernel.release(address, kept.ifindex)
+            self._release(kept)
+
+    def _lead(self, address: Address, gateway: Address | None) -> None:
+        """From now on this gateway leads to the address."""
+        before = self._gateways.pop(address, None)
+        if before:
+            self._behind[before].discard(address)
+            if not self._behind[before]:
+                del self._behind[before]
+        if gateway:
+            self._gateways[address] = gateway
+            self._behind.setdefault(gateway, set()).add(address)
+
+    def _release(self, kept: _Kept) -> None:
+        """Other addresses may be behind the same gateway."""
+        theirs = self._kept.values() if self._routed else ()
+        if all((other.target, other.ifindex) != (kept.target, kept.ifindex) for other in theirs):
+            self._kernel.release(kept.target, kept.ifindex)
 
     def get(self, address: Address) -> Route:
         return self._routes.get(address) or self._read(address)[0]
@@ -202,22 +229,27 @@ class Neighbours:
         hop = self._kernel.hop(address)
         if hop and hop.ifindex not in self._links:
             self._read_links()
-        neighbour = self._kernel.neighbour(address, hop.ifindex) if hop else None
+        neighbour = self._kernel.neighbour(self._target(address, hop), hop.ifindex) if hop else None
         if hop and (neighbour is None or not neighbour.state & ~NUD_INCOMPLETE):
             shown = self._remembered(address, hop)
         else:
             self._remembered_until.pop(address, None)
             shown = None
-        found = judge(address, hop, shown or neighbour, self._links)
+        found = judge(address, hop, shown or neighbour, self._links, routed=self._routed)
         if address in self._full and neighbour is None and found.kind == "unresolved" and not found.fault:
             room = self._kernel.room(address.version)
             found = without_room(found, address, room.most if room else 0)
         return found, neighbour
 
+    def _target(self, address: Address, hop: Hop) -> Address:
+        return hop.target(address) if self._routed else address
+
     def _remembered(self, address: Address, hop: Hop) -> Neighbour | None:
         """A deleted or flushed entry is requested again at once; until the answer, its last MAC stays in use."""
         before = self._routes.get(address)
         if before is None or before.mac is None or before.ifindex != hop.ifindex or before.fault:
+            return None
+        if self._target(address, hop) != (before.gateway or address):
             return None
         now = self._loop.time()
         if address not in self._remembered_until:
@@ -231,10 +263,10 @@ class Neighbours:
     # Keeping neighbours resolved
 
     def _keep(self, address: Address, route: Route, neighbour: Neighbour | None) -> None:
-        kept = self._kept.get(address)
-        if kept and kept.ifindex != route.ifindex:
+        kept, target = self._kept.get(address), route.gateway or address
+        if kept and (kept.target, kept.ifindex) != (target, route.ifindex):
             del self._kept[address]
-            self._kernel.release(address, kept.ifindex)
+            self._release(kept)
             kept = None
         if not self._keepable(route, neighbour):
             return
@@ -249,9 +281,9 @@ class Neighbours:
             if not neighbour:
                 self._loop.call_at(kept.asked + patience, self._mark, address)
             return
-        self._kept[address] = _Kept(route.ifindex, now, managed)
+        self._kept[address] = _Kept(target, route.ifindex, now, managed)
         was_full = address in self._full
-        (self._full.discard if self._kernel.ask(address, route.ifindex) else self._full.add)(address)
+        (self._full.discard if self._kernel.ask(target, route.ifindex) else self._full.add)(address)
         if (address in self._full) != was_full:
             self._mark(address)
 
@@ -276,7 +308,9 @@ class Neighbours:
     def _heard(self, kind: int, message: Message | None) -> None:
         if message is not None and kind in (RTM_NEWNEIGH, RTM_DELNEIGH):
             if message["family"] in (AF_INET, AF_INET6):
-                self._mark(ip_address(message.get_attr("NDA_DST")))
+                changed = ip_address(message.get_attr("NDA_DST"))
+                for address in (changed, *self._behind.get(changed, ())):
+                    self._mark(address)
             return
         if message is not None:
             self._note_loss(kind, message)
@@ -342,6 +376,8 @@ class Neighbours:
     def _pass(self) -> None:
         self._pass_handle = None
         self._last_pass = self._loop.time()
+        if self._routed and not self._routes:
+            return  # most directors have no tunnels
         try:
             self._read_links()
         except OSError as error:
@@ -370,6 +406,7 @@ class Neighbours:
         if look_again is not None and look_again != self._look_again.get(address):
             self._look_again[address] = look_again
             self._loop.call_at(look_again, self._mark, address)
+        self._lead(address, found.gateway)
         before, self._routes[address] = self._routes[address], route
         if route != before:
             self._loop.call_soon(self._tell, address)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 from math import inf
 from typing import Literal
 
@@ -41,6 +42,9 @@ class Route:
     `neighbour` with a fault is the last known one. `is_cut`: no frame gets there now. `is_held`: the fault is
     recent or just ended, so new connections should wait. `is_asked`: never resolved before, and the kernel
     still waits for the first answer. `disturbed`: when a fault was last seen, by the caller's clock.
+
+    Of routed addresses (see `judge`): `gateway`: whose MAC it is, None for the address's own. `source`: the source
+    address that this machine uses. `mtu`: of the route, in bytes.
     """
 
     kind: Literal["neighbour", "local", "unresolved", "off-link"]
@@ -56,15 +60,25 @@ class Route:
     is_held: bool = False
     is_asked: bool = False
     disturbed: float = field(default=-inf, compare=False)
+    gateway: Address | None = None
+    source: Address | None = None
+    mtu: int = 0
 
 
 @dataclass(frozen=True)
 class Hop:
-    """The answer to `ip route get`: route type (RTN_*), outgoing interface, gateway if any."""
+    """The answer to `ip route get`: route type (RTN_*), outgoing interface, gateway and source address if any, and
+    the route's own MTU in bytes, 0 for none."""
 
     type: int
     ifindex: int
     gateway: str = ""
+    source: str = ""
+    mtu: int = 0
+
+    def target(self, address: Address) -> Address:
+        """Whose MAC frames for the address need."""
+        return ip_address(self.gateway) if self.gateway else address
 
 
 @dataclass(frozen=True)
@@ -77,28 +91,35 @@ class Neighbour:
 
 
 def judge(
-    address: Address, hop: Hop | None, neighbour: Neighbour | None, links: Mapping[int, Interface]
+    address: Address,
+    hop: Hop | None,
+    neighbour: Neighbour | None,
+    links: Mapping[int, Interface],
+    *,
+    routed: bool = False,
 ) -> Route:
-    """`hop`: None without a route. `neighbour`: None without an entry. `links`: all interfaces by index."""
+    """`hop`: None without a route. `neighbour`: of the hop's target; None without an entry. `links`: all interfaces
+    by index. `routed`: the address may be behind a gateway, as that of a tunnel's end may."""
     if hop is None:
-        return _without_route(address, links)
+        return _without_route(address, links, routed=routed)
     link = links.get(hop.ifindex)
     if hop.type == RTN_LOCAL:
         return _at(link, Route("local", why=f"{address} is an address of this machine"))
     if hop.type != RTN_UNICAST or link is None:
         return _at(link, _ours("off-link", f"no route leads to {address}"))
-    return _at(link, _over(link, address, hop, neighbour, links))
+    if hop.gateway and not routed:
+        why = (
+            f"{address} is behind the gateway {hop.gateway} on {link.name}: direct routing reaches only backends "
+            "on a network of the director's own, others need `forward: ipip` or `gue`"
+        )
+        return _at(link, _ours("off-link", why))
+    route = _at(link, _over(link, address, hop, neighbour, links))
+    return _measured(route, hop, link) if routed else route
 
 
 def _over(
     link: Interface, address: Address, hop: Hop, neighbour: Neighbour | None, links: Mapping[int, Interface]
 ) -> Route:
-    if hop.gateway:
-        return _ours(
-            "off-link",
-            f"{address} is behind the gateway {hop.gateway} on {link.name}: "
-            "direct routing reaches only backends on a network of the director's own",
-        )
     if not link.mac:
         return _ours("off-link", f"{address} is reached over {link.name}, which is not an Ethernet interface")
     fault = tag_fault(link, links)
@@ -107,18 +128,30 @@ def _over(
     if not link.up:
         return _ours("unresolved", f"interface {link.name} is down or has no carrier")
     if neighbour is None or not neighbour.state & USABLE:
-        return Route("unresolved", why=f"{address} does not answer {_question(address)} on {link.name}")
+        target = hop.target(address)
+        to = f"{target}, the gateway to {address}," if hop.gateway else str(address)
+        return Route("unresolved", why=f"{to} does not answer {_question(target)} on {link.name}")
     fault = mac_fault(neighbour.mac, {other.mac for other in links.values()})
     if fault:
         return Route(
             "unresolved",
-            why=f"{address} on {link.name} answers with the MAC {neighbour.mac.hex(':')}: {fault}",
+            why=f"{hop.target(address)} on {link.name} answers with the MAC {neighbour.mac.hex(':')}: {fault}",
         )
     route = Route("neighbour", mac=neighbour.mac, source_mac=link.mac)
     if link.vlan:
         return replace(route, wire=link.lower, vlan=link.vlan.id)
     is_trunk = any(other.vlan and other.lower == link.index for other in links.values())
     return replace(route, vlan=0) if is_trunk else route
+
+
+def _measured(route: Route, hop: Hop, link: Interface) -> Route:
+    """With what a tunnel's outer header needs."""
+    return replace(
+        route,
+        gateway=ip_address(hop.gateway) if hop.gateway else None,
+        source=ip_address(hop.source) if hop.source else None,
+        mtu=hop.mtu or link.mtu,
+    )
 
 
 def asking(address: Address, route: Route) -> Route:
@@ -152,11 +185,13 @@ def mac_fault(mac: bytes, own: set[bytes]) -> str:
     return ""
 
 
-def _without_route(address: Address, links: Mapping[int, Interface]) -> Route:
+def _without_route(address: Address, links: Mapping[int, Interface], *, routed: bool) -> Route:
     """Without a route. A link that went down removes its routes: that is a fault, not another network."""
     for link in links.values():
         if not link.up and link.reaches(address):
             return _at(link, _ours("unresolved", f"interface {link.name} is down or has no carrier"))
+    if routed:
+        return _ours("off-link", f"no route leads to {address}")
     return _ours(
         "off-link", f"no route leads to {address}: a backend must be on a network of the director's own"
     )

@@ -21,7 +21,8 @@ _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # ndmsg: family, ifindex, state, flags,
 _ATTRIBUTE = struct.Struct("=HH")
 _NUMBER = struct.Struct("=I")
 _TYPE_BITS = 0x3FFF
-RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_VIA = 1, 4, 5, 18
+RTA_DST, RTA_OIF, RTA_GATEWAY, RTA_PREFSRC, RTA_METRICS, RTA_VIA = 1, 4, 5, 7, 8, 18
+RTAX_MTU = 2
 NDA_DST, NDA_LLADDR, NDA_PROTOCOL, NDA_FLAGS_EXT = 1, 2, 12, 15
 NTF_USE = 1 << 0
 NTF_EXT_MANAGED = 1 << 0
@@ -39,7 +40,9 @@ def hop_of(answer: bytes) -> Hop:
     found = _attributes(answer[_ROUTE.size :])
     gateway = found.get(RTA_GATEWAY) or found.get(RTA_VIA, b"")[2:]
     ifindex = _NUMBER.unpack(found[RTA_OIF])[0] if RTA_OIF in found else 0
-    return Hop(kind, ifindex, str(ip_address(gateway)) if gateway else "")
+    metrics = _attributes(found.get(RTA_METRICS, b""))
+    mtu = _NUMBER.unpack(metrics[RTAX_MTU])[0] if RTAX_MTU in metrics else 0
+    return Hop(kind, ifindex, _text(gateway), _text(found.get(RTA_PREFSRC, b"")), mtu)
 
 
 def neighbour_request(address: Address, ifindex: int) -> bytes:
@@ -63,6 +66,10 @@ def neighbour_of(answer: bytes) -> Neighbour:
     found = _attributes(answer[_NEIGHBOUR.size :])
     flags = _NUMBER.unpack(found[NDA_FLAGS_EXT])[0] if NDA_FLAGS_EXT in found else 0
     return Neighbour(state, found.get(NDA_LLADDR, b""), bool(flags & NTF_EXT_MANAGED))
+
+
+def _text(packed: bytes) -> str:
+    return str(ip_address(packed)) if packed else ""
 
 
 def _family(address: Address) -> int:

@@ -6,17 +6,21 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
+from ipaddress import ip_address
 
 from xdpdirector.control.planner import BackendStatus, plan
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import InvalidRequestError
 from xdpdirector.model import Address, Configuration, Key
 from xdpdirector.model.status import Operational
+from xdpdirector.net.mtu import ETHERNET_MTU
 from xdpdirector.net.next_hop import Route
 
 LOOPBACK = 1
 _MAC = re.compile(r"[0-9a-fA-F]{2}([:-][0-9a-fA-F]{2}){5}")
 DIRECTOR = bytes.fromhex("020000000001")
+TUNNEL_SOURCES = {4: ip_address("192.0.0.8"), 6: ip_address("100::1")}
+"""Of outer headers: addresses that are nobody's (RFC 7600, RFC 6666)."""
 _LOCALLY_ADMINISTERED = b"\x02\x00", b"\x02\x06"  # and the address, or its last part
 
 
@@ -59,7 +63,8 @@ class Premises:
 
     def _standing(self, key: Key, address: Address) -> BackendStatus:
         mac = self.macs.get(address) or made_up_mac(address)
-        route = Route("neighbour", mac, self.director, ifindex=LOOPBACK, interface="lo")
+        source = TUNNEL_SOURCES[address.version]
+        route = Route("neighbour", mac, self.director, LOOPBACK, "lo", source=source, mtu=ETHERNET_MTU)
         is_down = key in self.down
         return BackendStatus(
             Operational.DOWN if is_down else Operational.UP,

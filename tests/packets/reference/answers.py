@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the director answers itself, to the byte: a RST (RFC 9293, 3.10.7.1), an ABORT (RFC 9260, 8.4), an ICMP port
-unreachable (RFC 792, RFC 4443, 3.1). The link's tags stay, its addresses change places.
+unreachable (RFC 792, RFC 4443, 3.1), and that a packet is too big (RFC 1191, RFC 4443, 3.2). The link's tags stay,
+its addresses change places.
 """
 
 from __future__ import annotations
@@ -117,13 +118,23 @@ def crc32c(data: bytes) -> int:
 
 
 def unreachable(frame: bytes, packet: Packet) -> bytes:
+    """A port unreachable."""
+    return _error(frame, packet, (1, 4) if packet.is_ipv6 else (3, 3))
+
+
+def too_big(frame: bytes, packet: Packet, mtu: int) -> bytes:
+    """RFC 1191, 4; RFC 4443, 3.2."""
+    return _error(frame, packet, (2, 0) if packet.is_ipv6 else (3, 4), mtu)
+
+
+def _error(frame: bytes, packet: Packet, kind: tuple[int, int], rest: int = 0) -> bytes:
     """Quotes the IPv4 header and 8 bytes, or as much of the IPv6 packet as fits."""
     came = frame[packet.ip_at : packet.ip_at + packet.length]
     if packet.is_ipv6:
         quote = came[:LARGEST_QUOTE6]
         pseudo = _pseudo(packet, ICMPV6, 8 + len(quote))
-        check = checksum(pseudo + pack("!BBHI", 1, 4, 0, 0) + quote)
-        return _link(frame, packet) + _ipv6(packet, ICMPV6, pack("!BBHI", 1, 4, check, 0) + quote)
+        check = checksum(pseudo + pack("!BBHI", *kind, 0, rest) + quote)
+        return _link(frame, packet) + _ipv6(packet, ICMPV6, pack("!BBHI", *kind, check, rest) + quote)
     quote = came[: (came[0] & 15) * 4 + 8]
-    check = checksum(pack("!BBHI", 3, 3, 0, 0) + quote)
-    return _link(frame, packet) + _ipv4(packet, ICMP, 0, pack("!BBHI", 3, 3, check, 0) + quote)
+    check = checksum(pack("!BBHI", *kind, 0, rest) + quote)
+    return _link(frame, packet) + _ipv4(packet, ICMP, 0, pack("!BBHI", *kind, check, rest) + quote)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from struct import pack
 from typing import NamedTuple
 
-from tests.packets.reference import answers, quic
+from tests.packets.reference import answers, quic, tunnel
 from tests.packets.reference.frame import (
     ACK,
     COOKIE_ECHO,
@@ -38,17 +38,20 @@ from tests.packets.reference.state import (
     ring_of,
 )
 from xdpdirector.dataplane.service_plan import Cost, ServicePlan
+from xdpdirector.net.tunnel import Tunnel
 
 DROP, PASS, TX, REDIRECT = 1, 2, 3, 4
 
 
 class Fate(NamedTuple):
-    """`may_be_silent`: it is an answer of which only so many go out at a time (DROP, drop_answer otherwise)."""
+    """`may_be_silent`: it is an answer of which only so many go out at a time (DROP, drop_answer otherwise).
+    `any_id_at`: the place of an IPv4 header whose identification may be anything."""
 
     verdict: int
     reason: str
     frame: bytes
     may_be_silent: bool = False
+    any_id_at: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -424,18 +427,34 @@ class Director:
             return Fate(DROP, "drop_unresolved", frame)
         if _would_return(frame, backend):
             return Fate(PASS, "pass_directed", frame)
+        through = None if hop.local else backend.plan.tunnel
+        if through and not tunnel.takes(packet, through):
+            return self._refuse_long(frame, packet, backend, through)
         backend.packets += 1
         backend.bytes += packet.length
         backend.connections += is_new
         if hop.local:
             return Fate(PASS, "pass_local", frame)
         link = hop.mac + hop.source_mac
+        if through:
+            tag = pack("!HH", 0x8100, hop.vlan) if hop.vlan else b""
+            link += frame[12 : packet.ip_at - 2] if hop.vlan is None else tag
+            out, any_id_at = tunnel.encapsulated(frame, packet, through, link)
+            return Fate(TX if hop.ifindex == self._ingress else REDIRECT, reason, out, any_id_at=any_id_at)
         if hop.vlan is None:
             out = link + frame[12:]
         else:
             tag = pack("!HH", 0x8100, hop.vlan) if hop.vlan else b""
             out = link + tag + (b"\x86\xdd" if packet.is_ipv6 else b"\x08\x00") + frame[packet.ip_at :]
         return Fate(TX if hop.ifindex == self._ingress else REDIRECT, reason, out)
+
+    def _refuse_long(self, frame: bytes, packet: Packet, backend: Backend, through: Tunnel) -> Fate:
+        self._asked = next(each for each in self.services.values() if backend in each.backends.values())
+        is_answerable = answers.has_sender(frame, packet) and not is_icmp(packet)
+        if packet.piece is Piece.LATER or not is_answerable:
+            return Fate(DROP, "drop_unanswerable", frame)
+        out = answers.too_big(frame, packet, tunnel.longest(packet, through))
+        return Fate(TX, "reject_too_big", out, may_be_silent=True)
 
     def _nobody(self, frame: bytes, packet: Packet, service: Service) -> Fate:
         if packet.protocol in (TCP, UDP, SCTP) and service.plan.on_empty == "reject":
@@ -459,7 +478,8 @@ def _client(service: Service, packet: Packet) -> tuple[str, int, bytes] | None:
 
 def _would_return(frame: bytes, backend: Backend) -> bool:
     hop = backend.plan.hop
-    return hop is not None and not hop.local and not backend.plan.router and frame[6:12] == hop.mac
+    is_direct = hop is not None and not hop.local and not backend.plan.tunnel
+    return is_direct and not backend.plan.router and frame[6:12] == hop.mac
 
 
 def _may_keep(backend: Backend, service: Service, packet: Packet) -> bool:

@@ -35,7 +35,7 @@ SILENT = f"no answer from {HERE} within 1s"
 REFUSED = f"nothing listens on {HERE} (connection refused)"
 
 
-def nowhere(_address: Address) -> Route:
+def nowhere(_address: Address, _routed: bool = False) -> Route:
     return Route("off-link")
 
 
@@ -131,14 +131,14 @@ def test_a_fault_of_the_directors_own_is_no_failure_of_the_backend(after: Route,
     probe = Disturbed(after)
 
     with pytest.raises(NoWay, match=why):
-        asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address: probe.way, probe))
+        asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address, _routed: probe.way, probe))
 
 
 def test_an_earlier_disturbance_excuses_nobody() -> None:
     probe = Disturbed(Route("neighbour", disturbed=0.0))
 
     with pytest.raises(CheckFailed, match="the server has lost the VIP"):
-        asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address: probe.way, probe))
+        asyncio.run(attempt(SPEC, HERE, Vips(), lambda _address, _routed: probe.way, probe))
 
 
 def test_nobody_is_asked_while_the_directors_own_network_is_at_fault() -> None:
@@ -146,7 +146,9 @@ def test_nobody_is_asked_while_the_directors_own_network_is_at_fault() -> None:
 
     with pytest.raises(NoWay, match="no carrier"):
         asyncio.run(
-            attempt(SPEC, HERE, Vips(), lambda _address: Route("neighbour", fault="no carrier"), probe)
+            attempt(
+                SPEC, HERE, Vips(), lambda _address, _routed: Route("neighbour", fault="no carrier"), probe
+            )
         )
     assert not probe.asked
 
@@ -174,7 +176,7 @@ def test_where_the_kernel_refuses_checks_ask_the_backends_own_address() -> None:
     network = CheckNetwork("test-ways", enter=refuse, clock=lambda: now[0])
     found = []
     for now[0] in (0.0, 1.0, 100.0):
-        found.append(asyncio.run(network.prepare(HERE, lambda _address: NEIGHBOUR)))
+        found.append(asyncio.run(network.prepare(HERE, lambda _address, _routed: NEIGHBOUR)))
 
     assert found == [HERE.direct()] * 3
     assert tries == [0.0, 100.0]
@@ -190,7 +192,7 @@ def test_a_backend_that_cannot_be_found_is_not_asked() -> None:
 
     route = Route("unresolved", why="it does not answer ARP")
     with pytest.raises(NoWay, match="it does not answer ARP"):
-        asyncio.run(network.prepare(HERE, lambda _address: route))
+        asyncio.run(network.prepare(HERE, lambda _address, _routed: route))
 
 
 @pytest.mark.parametrize(
@@ -201,7 +203,7 @@ def test_a_backend_that_cannot_be_found_is_not_asked() -> None:
 def test_the_plain_way_where_it_will_do(target: Target, route: Route) -> None:
     network = CheckNetwork("test-ways")
 
-    assert asyncio.run(network.prepare(target, lambda _address: route)) == target
+    assert asyncio.run(network.prepare(target, lambda _address, _routed: route)) == target
     with asyncio.run(network.dial(target, socket.SOCK_STREAM)) as opened:
         assert not opened.getblocking()
     assert network.notes() == []

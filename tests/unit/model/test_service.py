@@ -20,6 +20,7 @@ DEFAULTS = {
     "max_connections": None,
     "resume_connections": None,
     "router": False,
+    "forward": None,
     "quic_id": None,
     "labels": {},
 }
@@ -178,6 +179,8 @@ def test_defaults() -> None:
         "passive": None,
         "slow_start": None,
         "limit": None,
+        "forward": "direct",
+        "tunnel": {"port": 6080, "source": None, "source6": None},
         "labels": {},
         "backends": {"web1": {"address": "192.0.2.21", "weight": 1, **DEFAULTS, "admin": "enabled"}},
     }

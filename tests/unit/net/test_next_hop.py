@@ -163,3 +163,51 @@ def test_a_vlan_without_its_backend_says_so() -> None:
 
 def test_mac_of_a_unicast_card_is_without_fault() -> None:
     assert mac_fault(BACKEND_MAC, {ETH0_MAC, b""}) == ""
+
+
+GATEWAY_MAC = bytes.fromhex("0200000000fe")
+BEHIND = Hop(RTN_UNICAST, ETH0.index, GATEWAY, "192.0.2.2")
+
+
+def test_the_end_of_a_tunnel_may_be_behind_a_gateway_whose_mac_is_used() -> None:
+    links = LINKS | {ETH0.index: replace(ETH0, mtu=9000)}
+
+    route = judge(FAR, BEHIND, Neighbour(NUD_REACHABLE, GATEWAY_MAC), links, routed=True)
+
+    assert (route.kind, route.mac, route.source_mac) == ("neighbour", GATEWAY_MAC, ETH0_MAC)
+    assert (route.gateway, route.source, route.mtu) == (ip_address(GATEWAY), ip_address("192.0.2.2"), 9000)
+
+
+def test_the_mtu_of_a_route_comes_before_that_of_its_interface() -> None:
+    hop = replace(BEHIND, mtu=1400)
+
+    assert judge(FAR, hop, Neighbour(NUD_REACHABLE, GATEWAY_MAC), LINKS, routed=True).mtu == 1400
+
+
+def test_the_end_of_a_tunnel_on_the_same_network_needs_no_gateway() -> None:
+    route = judge(BACKEND, ON_ETH0, Neighbour(NUD_REACHABLE, BACKEND_MAC), LINKS, routed=True)
+
+    assert (route.kind, route.mac, route.gateway) == ("neighbour", BACKEND_MAC, None)
+
+
+@pytest.mark.parametrize(
+    ("hop", "neighbour", "kind", "why"),
+    [
+        (None, None, "off-link", f"no route leads to {FAR}"),
+        (BEHIND, None, "unresolved", f"{GATEWAY}, the gateway to {FAR}, does not answer ARP on eth0"),
+        (Hop(RTN_UNICAST, TUN0.index), None, "off-link", "not an Ethernet interface"),
+        (Hop(BLACKHOLE, 0), None, "off-link", "no route leads"),
+        (BEHIND, Neighbour(NUD_STALE, ETH1_MAC), "unresolved", "the director's own"),
+    ],
+    ids=["no route", "silent gateway", "no Ethernet", "blackhole", "gateway with an own MAC"],
+)
+def test_why_no_tunnel_leads_there(hop: Hop | None, neighbour: Neighbour | None, kind: str, why: str) -> None:
+    route = judge(FAR, hop, neighbour, LINKS, routed=True)
+
+    assert route.kind == kind
+    assert why in route.why
+    assert route.mac is None
+
+
+def test_this_machine_can_be_the_end_of_a_tunnel() -> None:
+    assert judge(OWN, Hop(RTN_LOCAL, LO.index), None, LINKS, routed=True).kind == "local"

@@ -7,8 +7,8 @@ from xdpdirector import libbpf
 from xdpdirector.dataplane.conntrack import TABLES
 
 CONNECTIONS = set(TABLES)
-BY_INDEX = {"services", "ring", "members", "backends", "loads", "fronts", "service_labels", "backend_labels",
-            "limits", "paid", "departed"}  # fmt: skip
+BY_INDEX = {"services", "ring", "members", "backends", "loads", "tunnels", "fronts", "service_labels",
+            "backend_labels", "limits", "paid", "departed"}  # fmt: skip
 LISTS = {"members", "loads"}
 """Maps of BY_INDEX whose values are lists; their elements are numbered consecutively."""
 BY_KEY = {"vips", "listeners4", "listeners6", "ranges4", "ranges6", "clients", "newcomers", "fragments", "senders",

@@ -14,6 +14,7 @@ from typing import Literal, Protocol
 
 from xdpdirector.model import Address
 from xdpdirector.model.checks import CheckSpec
+from xdpdirector.model.tunnel import Encapsulation
 from xdpdirector.system import sanitize
 
 
@@ -42,15 +43,21 @@ class NoWay(CheckImpossible):
 @dataclass(frozen=True)
 class Target:
     """What a probe connects to: `address` on the machine that has `backend`; they differ for a VIP. Port 0:
-    none."""
+    none. `encapsulation`: how packets for a VIP reach the machine, None for direct routing."""
 
     address: Address
     port: int
     backend: Address
+    encapsulation: Encapsulation | None = None
 
     @property
     def is_vip(self) -> bool:
         return self.address != self.backend
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether the backend may be behind a gateway."""
+        return self.encapsulation is not None
 
     def direct(self) -> Target:
         """The target with the backend's own address and the same port."""

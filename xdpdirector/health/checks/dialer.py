@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
 from typing import Protocol
 
 from xdpdirector.health.checks import (
@@ -23,7 +22,11 @@ from xdpdirector.net.next_hop import Route
 
 REACHABILITY_TIMEOUT = 0.25  # seconds for probing a backend's own address
 
-RouteOf = Callable[[Address], Route]
+
+class RouteOf(Protocol):
+    """Returns the route to a backend. `routed`: it may be behind a gateway, see `net.next_hop.judge`."""
+
+    def __call__(self, address: Address, routed: bool = False, /) -> Route: ...
 
 
 class Ways(Protocol):
@@ -99,7 +102,7 @@ async def attempt(spec: CheckSpec, target: Target, ways: Ways, route: RouteOf, p
 
 def _require_own_network(target: Target, route: RouteOf, since: float) -> None:
     """Raise NoWay if the director's own network had a fault at any time since then."""
-    way = route(target.backend)
+    way = route(target.backend, target.is_routed)
     if way.fault or way.disturbed >= since:
         raise NoWay(way.fault or "the director's own network was disturbed while the backend was asked")
 

@@ -15,6 +15,7 @@ from typing import Any
 from xdpdirector.api.live.rates import Counts, short
 from xdpdirector.control.status_views import BackendSample, ServiceSample
 from xdpdirector.model import AdminState
+from xdpdirector.model.passive import PassiveState
 from xdpdirector.model.status import DrainView, Operational, Readiness, Vitals
 
 MOST_TROUBLED = 100
@@ -133,9 +134,20 @@ def _troubled(service: ServiceSample, backend: BackendSample) -> Document:
 
 def _reason(backend: BackendSample) -> str:
     """The verdict's, or that of the first VIP which is not well."""
-    if backend.operational is Operational.UP:
+    if backend.operational is Operational.UP and not _passive(backend):
         return ""
     return backend.reason or next((each.reason for each in backend.vips if each.reason), "")
+
+
+def _passive(backend: BackendSample) -> str | None:
+    """What passive health has against it, and the part of its SYNs that were sent again; None for nothing, and
+    where something else is wrong with it."""
+    judged = backend.passive
+    if judged is None or judged.state is PassiveState.NORMAL or backend.admin is not AdminState.ENABLED:
+        return None
+    if not backend.operational.serves:
+        return None
+    return f"{judged.state} {judged.share:.0%}" if judged.share is not None else str(judged.state)
 
 
 def _service(sample: ServiceSample, before: ServiceSample | None, seconds: float) -> Document:
@@ -182,6 +194,7 @@ def _backends(sample: ServiceSample, before: ServiceSample | None, seconds: floa
             "opened": each.traffic.connections,
             "rates": _rates(Counts.of(each.traffic).since(then.get(each.name), seconds)),
             "drain": _drain(each.drain) if each.drain else None,
+            "passive": _passive(each),
         }
 
 

@@ -31,12 +31,13 @@ from xdpdirector.net import own_macs
 from xdpdirector.net.next_hop import Route
 from xdpdirector.paths import InstancePaths
 
-MH, WLC, PERSISTENT = "mh", "wlc", "wlc persistent"
+MH, WLC, PERSISTENT, WATCHED = "mh", "wlc", "wlc persistent", "wlc passive"
 _FIRST_PORT = 80
 _VARIANTS: dict[str, dict[str, Any]] = {
     MH: {"scheduler": "mh", "ring_slots": 65537},
     WLC: {"scheduler": "wlc"},
     PERSISTENT: {"scheduler": "wlc", "persistence": {"timeout": "300s"}},
+    WATCHED: {"scheduler": "wlc", "passive": {}},
 }
 # A variant is measured as soon as the model knows its fields.
 VARIANTS = {
@@ -44,7 +45,9 @@ VARIANTS = {
 }
 # Who shares an instance: mh stores no connection.
 _SHARES = [
-    share for each in ((MH, WLC), (PERSISTENT,)) if (share := [name for name in each if name in VARIANTS])
+    share
+    for each in ((MH, WLC), (PERSISTENT,), (WATCHED,))
+    if (share := [name for name in each if name in VARIANTS])
 ]
 PORTS = {name: _FIRST_PORT + index for index, name in enumerate(_VARIANTS)}
 _FIRST_BACKEND = IPv4Address("192.0.2.21")

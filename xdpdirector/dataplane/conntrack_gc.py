@@ -17,6 +17,7 @@ from xdpdirector.dataplane import persistence, service_plan
 from xdpdirector.dataplane.conntrack import Records
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Array, Tables
+from xdpdirector.model.listener import PROTOCOLS
 
 
 @dataclass(frozen=True)
@@ -86,6 +87,7 @@ def _count_silent(tables: Tables, rows: Array) -> None:
         "unanswered": ("SYN", "REOPENED", "ASSURED_REOPENED"),
         "idle": ("ESTABLISHED", "USED_ESTABLISHED", "ASSURED_ESTABLISHED"),
     }
+    rows = rows[tables.fronts["protocol"][rows["front"]] == PROTOCOLS["tcp"]]
     for field, names in states.items():
         backends = rows["backend"][np.isin(rows["state"], _states(tables, *names))]
         if len(backends):

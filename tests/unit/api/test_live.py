@@ -18,6 +18,7 @@ from xdpdirector.api.live.rates import Counts
 from xdpdirector.api.routes.live import _stream
 from xdpdirector.model import AdminState, ServiceSpec
 from xdpdirector.model.guard import DenyEntry, parse_prefix
+from xdpdirector.model.passive import PassiveState, PassiveView
 from xdpdirector.model.status import Traffic
 from xdpdirector.state.admin_change import AdminChange
 from xdpdirector.state.change_request import Intent
@@ -104,6 +105,23 @@ async def test_what_is_wrong_is_told_with_its_reason() -> None:
         "connection refused",
     )
     assert shown["services"][0]["states"] == {"down": 1, "up": 2}
+
+
+@story
+async def test_what_passive_health_has_against_a_backend_is_told() -> None:
+    watching = await director()
+    views = [watching.backend("web", name) for name in ("web1", "web2", "web3")]
+    states = [PassiveView(state=PassiveState.SUSPECT, share=0.376), PassiveView(share=0.01), None]
+    shown = [
+        view.model_copy(update={"passive": passive, "reason": "suspect: why"})
+        for view, passive in zip(views, states, strict=True)
+    ]
+    watching.backend = lambda _, name: shown[int(name[-1]) - 1]  # type: ignore[method-assign]
+
+    backends = (await present(LiveFeed(watching), "service:web"))["service:web"]["backends"]
+
+    assert [each["passive"] for each in backends] == ["suspect 38%", None, None]
+    assert [each["reason"] for each in backends] == ["suspect: why", "", ""]
 
 
 @story

@@ -116,6 +116,8 @@ export interface BackendRow {
   opened: number;
   rates: Rates;
   drain: Drain | null;
+  /** What passive health has against it, with a figure. */
+  passive: string | null;
 }
 
 export interface Happening {

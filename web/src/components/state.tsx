@@ -10,6 +10,9 @@ const TONES: Record<string, string> = {
   local: "ok",
   done: "ok",
   partial: "warn",
+  suspect: "warn",
+  trial: "move",
+  ejected: "bad",
   warning: "warn",
   degraded: "warn",
   down: "bad",
@@ -37,7 +40,7 @@ const TONES: Record<string, string> = {
 const WORDS: Record<string, string> = { drain: "draining" };
 
 export function tone(state: string): string {
-  return TONES[state] ?? "idle";
+  return TONES[state] ?? TONES[state.split(" ")[0] ?? ""] ?? "idle";
 }
 
 /** Of a backend: what is wanted of it, where that is not to serve, else how it is. */

@@ -169,7 +169,7 @@ function columns(service: string, all: readonly BackendRow[]): Column<BackendRow
       by: (row) => WORST.indexOf(stateOf(row.admin, row.operational)),
       cell: (row) => (
         <>
-          <StateWord state={stateOf(row.admin, row.operational)} title={`wanted: ${row.admin}; check: ${row.operational}`} />
+          <StateWord state={row.passive ?? stateOf(row.admin, row.operational)} title={`wanted: ${row.admin}; check: ${row.operational}`} />
           <span class="sub" title={`since ${moment(began(row))}`}>
             {ago(began(row), now.value)}
           </span>

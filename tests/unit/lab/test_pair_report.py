@@ -95,6 +95,15 @@ def test_what_the_peer_could_not_know_is_counted_apart(
     assert row.half_open == Apart(half_open, {hit.outcome: 1} if half_open else {})
 
 
+def test_a_connection_of_the_step_before_is_counted_apart_where_the_director_dies() -> None:
+    steps = [Seen("hand back", "", 0.0, 5.0), Seen("kill", "", 5.0, 10.0, died=5.01, interval=0.2)]
+
+    before, kill = judged(steps, [*GOOD, request(4.95, took=3.0, outcome="timeout")], [], 10.0).rows
+
+    assert (before.failed, before.young.count) == (0, 0)
+    assert (kill.failed, kill.young) == (0, Apart(1, {"timeout": 1}))
+
+
 def test_a_download_that_had_just_begun_is_counted_apart() -> None:
     lines = [line("opened", 4.9), line("broken", 6.0, why="reset")]
     assert judged([DIES], GOOD, lines, 10.0).rows[0].young == Apart(1, {"download broken": 1})

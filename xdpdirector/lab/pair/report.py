@@ -125,21 +125,33 @@ class _Complaint:
 
 def judged(steps: Sequence[Seen], requests: Sequence[Request], lines: Sequence[Stall], rate: float) -> Judged:
     """`rate`: new connections a second that were planned."""
-    rows = tuple(_row(step, requests, lines, rate) for step in steps)
+    parted = [_parted(step, requests) for step in steps]
+    known = {id(each) for half_open, young in parted for each in (*half_open, *young)}
+    others = [each for each in requests if id(each) not in known]
+    rows = tuple(
+        _row(step, apart, others, lines, Press.between(step.began, step.ended, rate, requests))
+        for step, apart in zip(steps, parted, strict=True)
+    )
     found = [(row, each) for row in rows for each in _complaints(row, rate)]
     certain = any(not (row.busy and each.timed) for row, each in found)
     verdict = FAIL if certain else BUSY if found else PASS
     return Judged(rows, tuple(each.text for _, each in found), verdict)
 
 
-def _row(step: Seen, requests: Sequence[Request], lines: Sequence[Stall], rate: float) -> Row:
-    half_open, young, others = _parted(step, requests)
+def _row(
+    step: Seen,
+    apart: tuple[Sequence[Request], Sequence[Request]],
+    others: Sequence[Request],
+    lines: Sequence[Stall],
+    press: Press,
+) -> Row:
+    """`apart`: requests that were being opened, and young ones; `others`: all that are so in no step."""
+    half_open, young = apart
     inside = [each for each in others if step.began <= each.due < step.ended]
     fresh = [each for each in inside if each.kind == "fresh"]
     hurt = [each.due for each in fresh if each.failed or each.latency > SLOW]
     told, told_young = _told(step, lines)
     stalls = [line["seconds"] for line in told if line["what"] == "stalled"]
-    press = Press.between(step.began, step.ended, rate, requests)
     return Row(
         step=step.name,
         title=step.title,
@@ -174,21 +186,19 @@ def _failure(step: Seen, request: Request) -> Failure:
     )
 
 
-def _parted(step: Seen, requests: Sequence[Request]) -> tuple[list[Request], list[Request], list[Request]]:
-    """Those that were being opened when a director died, those that had just been, and all others."""
+def _parted(step: Seen, requests: Sequence[Request]) -> tuple[list[Request], list[Request]]:
+    """Those that were being opened when a director died, and those that had just been. They may be of the step
+    before."""
     half_open: list[Request] = []
     young: list[Request] = []
-    others: list[Request] = []
     for each in requests:
         if step.died is None or not each.opened < step.died <= each.end:
-            others.append(each)
-        elif each.connected == 0 or each.connected > step.died:
+            continue
+        if each.connected == 0 or each.connected > step.died:
             half_open.append(each)
         elif each.connected > step.died - step.interval:
             young.append(each)
-        else:
-            others.append(each)
-    return half_open, young, others
+    return half_open, young
 
 
 def _told(step: Seen, lines: Sequence[Stall]) -> tuple[list[Stall], list[Stall]]:

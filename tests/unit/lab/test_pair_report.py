@@ -96,7 +96,7 @@ def test_what_the_peer_could_not_know_is_counted_apart(
 
 
 def test_a_connection_of_the_step_before_is_counted_apart_where_the_director_dies() -> None:
-    steps = [Seen("hand back", "", 0.0, 5.0), Seen("kill", "", 5.0, 10.0, died=5.01, interval=0.2)]
+    steps = [Seen("hand back", "", 0.0, 5.0), Seen("kill", "", 5.0, 10.0, died=5.02, interval=0.2)]
 
     before, kill = judged(steps, [*GOOD, request(4.95, took=3.0, outcome="timeout")], [], 10.0).rows
 

@@ -63,4 +63,5 @@ VOLATILE = (
     *("etc/ssh/ssh_host_*", "var/lib/systemd/random-seed", "var/lib/dbus/machine-id", "tmp/*", "run/*"),
     *("etc/*-", "root/.cache", "var/lib/systemd/catalog/database"),
 )
-"""What each machine makes for itself, and what is another one in each building."""
+"""What each machine makes for itself, and what is another one in each building. What is in the cache of compiled
+programs then was compiled for the kernel of the machine that builds; see `Root.finish`."""

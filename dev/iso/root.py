@@ -16,9 +16,23 @@ from pathlib import Path
 from dev.iso import recipe
 from dev.vm.build_dir import Runner
 from dev.vm.rootfs import write
+from xdpdirector.lab.errors import LabError
+from xdpdirector.loader import compile_cache
+from xdpdirector.paths import COMPILED
 
 _PLACE = "var/tmp/packages"
 _DAY = 86400
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+_PYTHON = "/usr/lib/xdpdirector/bin/python3"
+_PROGRAMS = 2  # for traffic, and the one that explains
+_PROTOCOL = b"HdrS"
+_IN_SYSTEM = """\
+set -e
+mount --bind "$0" "$0" # unshare(1) in there wants the root to be a mount
+mount -t proc proc "$0/proc"
+mount -t sysfs sysfs "$0/sys"
+exec chroot "$0" "$@"
+"""
 
 
 class Root:
@@ -66,6 +80,28 @@ class Root:
     def finish(self) -> None:
         """What is another one each time goes, and nothing is younger than the commit."""
         self._clean()
+        self._date()  # what was compiled is kept by these times
+        self._compile()
+        self._date()
+
+    def _compile(self) -> None:
+        """The packet program, for the kernel in there, so that no start of a director needs the compiler. LabError
+        where this machine's kernel takes no BPF programs."""
+        kernel = kernel_name((self.path / f"boot/vmlinuz-{self.version}").read_bytes())
+        environment = {
+            "PATH": _PATH,
+            "HOME": "/root",
+            "PYTHONDONTWRITEBYTECODE": "1",
+            compile_cache.FOR: kernel,
+        }
+        command = (_PYTHON, "-I", "-B", "-m", "xdpdirector", "load", "--compile")
+        self.run(
+            "sh", "-c", _IN_SYSTEM, str(self.path), *command, environment=environment | self._environment
+        )
+        if len([*(self.path / COMPILED.relative_to("/")).glob("*.json")]) != _PROGRAMS:
+            raise LabError("the packet program was not kept when it was compiled for the medium")
+
+    def _date(self) -> None:
         for path in (self.path, *self.path.rglob("*")):
             if path.lstat().st_mtime > self.epoch:
                 os.utime(path, (self.epoch, self.epoch), follow_symlinks=False)
@@ -100,7 +136,7 @@ class Root:
 
     def inside(self, *command: str) -> None:
         place = {
-            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "PATH": _PATH,
             "HOME": "/root",
             "DEBIAN_FRONTEND": "noninteractive",
         }
@@ -109,6 +145,18 @@ class Root:
     @property
     def _environment(self) -> dict[str, str]:
         return {"LC_ALL": "C.UTF-8", "SOURCE_DATE_EPOCH": str(self.epoch), "PYTHONHASHSEED": "0"}
+
+
+def kernel_name(image: bytes) -> str:
+    """Release and version of the kernel in a bzImage, as `uname -rv` prints them when it runs; see the kernel's
+    Documentation/arch/x86/boot.rst, kernel_version. LabError when there is none."""
+    start = int.from_bytes(image[0x20E:0x210], "little") + 0x200
+    said = image[start : start + 512].split(b"\0")[0].decode("ascii", errors="replace")
+    release, _, rest = said.partition(" ")
+    _, mark, version = rest.partition(") #")
+    if image[0x202:0x206] != _PROTOCOL or not mark:
+        raise LabError("the kernel of the medium does not say which one it is")
+    return f"{release} #{version}"
 
 
 def dated(shadow: str, day: int) -> str:

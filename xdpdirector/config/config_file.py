@@ -7,6 +7,7 @@ Brings the text, the model and the sentences together. Must not know what is sto
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from io import StringIO
 from pathlib import Path
@@ -19,7 +20,7 @@ from xdpdirector.config import yaml_document
 from xdpdirector.config.messages import Problem, problems
 from xdpdirector.config.yaml_document import Document, Place
 from xdpdirector.errors import ConfigurationError
-from xdpdirector.model import Configuration
+from xdpdirector.model import Configuration, Sizes
 
 LARGEST = 4 << 20
 MOST_SHOWN = 20
@@ -28,6 +29,15 @@ MOST_SHOWN = 20
 def load(path: Path) -> Configuration:
     """The configuration in the file; ConfigurationError for everything that is wrong with it, all at once."""
     return understood(yaml_document.parse(_text(path), str(path)))
+
+
+def sizes(path: Path) -> Sizes:
+    """What the file says of `sizes`; it may still lack `interfaces`, as the one does that the package brings.
+    ConfigurationError as of `load`."""
+    found = yaml_document.parse(_text(path), str(path))
+    if isinstance(found.data, dict):
+        found = replace(found, data={"interfaces": ["none"], **found.data})
+    return understood(found).sizes
 
 
 def understood(found: Document) -> Configuration:

@@ -130,7 +130,7 @@ def compile_only(configuration: Path) -> int:
     from xdpdirector.replay import sandbox
 
     bpffs.require_privileges()
-    sizes = config_file.load(configuration).sizes if configuration.exists() else Sizes()
+    sizes = config_file.sizes(configuration) if configuration.exists() else Sizes()
     with sandbox.loading([sizes], source.program().name, explains=True):
         print("the packet program is compiled")
     return 0

@@ -5,6 +5,9 @@ An entry was compiled from the same text and flags by the same BCC with the same
 it as usual. Its maps have BTF as the compiler's have; its programs have none. The directory is root's
 (`paths.COMPILED`), or what XDPDIRECTOR_COMPILE_CACHE names; where that is empty, nothing is kept or found. Whoever
 can write there controls what root loads, so a directory in which others can write is not used.
+
+An image of another machine is built with XDPDIRECTOR_COMPILE_FOR, which names the kernel there as `uname -rv` does:
+entries are then that kernel's.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from xdpdirector.loader.build import Build
 from xdpdirector.paths import COMPILED
 
 VARIABLE = "XDPDIRECTOR_COMPILE_CACHE"
+FOR = "XDPDIRECTOR_COMPILE_FOR"
 MOST = 16  # entries that are kept, unless the variable names the directory: then 100
 MOST_NAMED = 100
 
@@ -160,18 +164,15 @@ def _path(build: Build) -> Path | None:
     flags = [flag for flag in build.flags if "PIN_DIR" not in flag]  # says where maps are found, not what
     tools = [Path(compiler.origin), kernel_headers.SYSTEM_INCLUDE / "linux/version.h"]
     made_by = [(str(path), path.stat().st_mtime_ns) for path in tools if path.exists()]
-    machine = os.uname()
-    key = [
-        _FORMAT,
-        build.text,
-        flags,
-        kernel_headers.STUBS,
-        made_by,
-        machine.release,
-        machine.version,
-        machine.machine,
-    ]
+    key = [_FORMAT, build.text, flags, kernel_headers.STUBS, made_by, *_kernel()]
     return directory / f"{_digest(json.dumps(key))}.json"
+
+
+def _kernel() -> tuple[str, str, str]:
+    """Release, version and machine, as uname(2) has them, of the kernel that loads."""
+    running = os.uname()
+    release, _, version = os.environ.get(FOR, "").partition(" ")
+    return (release or running.release, version or running.version, running.machine)
 
 
 def _directory() -> Path | None:

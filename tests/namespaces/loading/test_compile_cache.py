@@ -2,6 +2,7 @@
 """A program that is found in the cache is loaded as if it had been compiled."""
 
 import json
+import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -189,7 +190,7 @@ def test_compiled_once_it_is_loaded_and_explained_without_a_compiler(
 ) -> None:
     monkeypatch.delenv(compile_cache.VARIABLE)
     file = tmp_path / "director.yaml"
-    file.write_text(f"interfaces: [lo]\nsizes: {SMALL.model_dump_json()}\n")
+    file.write_text(f"user: root\nsizes: {SMALL.model_dump_json()}\n")  # as installed, without interfaces
 
     done = startup.compile_only(file)
     kept = {*root_s.iterdir()}
@@ -199,6 +200,24 @@ def test_compiled_once_it_is_loaded_and_explained_without_a_compiler(
     assert done == 0
     assert len(kept) == 2
     assert {*root_s.iterdir()} == kept
+
+
+def test_what_is_compiled_for_another_kernel_is_that_kernels(
+    directory: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = os.uname()
+    monkeypatch.setenv(compile_cache.FOR, f"{here.release} {here.version}")
+    prepare("one")
+    [kept] = directory.iterdir()
+
+    monkeypatch.setenv(compile_cache.FOR, "6.1.0-57-amd64 #1 SMP Debian 6.1.192-3 (2026-11-26)")
+    prepare("one")
+    [other] = {*directory.iterdir()} - {kept}
+    kept.unlink()
+    monkeypatch.delenv(compile_cache.FOR)
+    prepare("one")
+
+    assert kept.read_text() == other.read_text()  # this kernel's, by its own name
 
 
 def test_a_plan_keeps_nothing(

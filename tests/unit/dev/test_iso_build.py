@@ -10,6 +10,7 @@ import pytest
 
 from dev.iso import build, recipe, root, sbom
 from dev.iso.emulator import Hardware, command
+from xdpdirector.lab.errors import LabError
 
 LISTING = "nginx-light\t1.22.1-9\tamd64\tnginx\t1.22.1-9\nlibc6\t1:2.36-9+deb12u1\tamd64\tglibc\t2.36-9\n"
 
@@ -72,6 +73,17 @@ def test_a_machine_starts_from_its_medium_first(tmp_path: Path) -> None:
     assert "ide-cd,bus=ide.0,drive=medium0,bootindex=1" in line
     assert "virtio-blk-pci,drive=disk,serial=S1,bootindex=2" in line
     assert "if=pflash" in line
+
+
+def test_a_kernel_says_its_release_and_version_before_it_runs() -> None:
+    said = b"6.1.0-57-amd64 (debian-kernel@lists.debian.org) #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-3 (2026-11-26)"
+    start = bytes(0x202) + b"HdrS" + bytes(8) + (0x3000).to_bytes(2, "little")
+
+    image = start.ljust(0x3200, b"\1") + said + b"\0rest"
+
+    assert root.kernel_name(image) == "6.1.0-57-amd64 #1 SMP PREEMPT_DYNAMIC Debian 6.1.192-3 (2026-11-26)"
+    with pytest.raises(LabError, match="does not say which one it is"):
+        root.kernel_name(image.replace(b"HdrS", b"...."))
 
 
 def test_no_password_says_on_which_day_the_medium_was_made() -> None:

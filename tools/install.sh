@@ -18,7 +18,7 @@ readonly services_packages=( # ./lab services and ./lab test, besides the above
     apt-utils gpg gpg-agent                           # the tests of an APT repository
     etcd-server # of a fleet of directors
     frr         # beside bird2
-    fdisk e2fsprogs # the disks of the install CD
+    fdisk e2fsprogs dosfstools # the disks of the install CD
 )
 readonly browser_packages=(chromium fonts-dejavu-core) # ./lab test --all, besides; ./lab slides
 readonly vm_packages=(qemu-system-x86 mmdebstrap e2fsprogs openssh-client util-linux) # ./lab vm, besides the above

@@ -106,7 +106,7 @@ def probe(left_out: Collection[str] = ()) -> list[Disk]:
     """The machine's disks, in the kernel's order, but those of the paths `left_out`: the medium's own."""
     listed = _output("lsblk", "--json", "--bytes", "--nodeps", "--output", _COLUMNS)
     return [
-        _probed(each)
+        probed(each)
         for each in json.loads(listed)["blockdevices"]
         if each["type"] == "disk"
         and not each["ro"]
@@ -116,7 +116,8 @@ def probe(left_out: Collection[str] = ()) -> list[Disk]:
     ]
 
 
-def _probed(found: dict[str, Any]) -> Disk:
+def probed(found: dict[str, Any]) -> Disk:
+    """What is on a disk of lsblk(8)."""
     path = Path(found["path"])
     signature = signature_of(path)
     return Disk(

@@ -100,7 +100,7 @@ def umount(_options: argparse.Namespace) -> None:
 
 def repair(options: argparse.Namespace) -> None:
     """The partition table that was lost is written as the installer writes it: what is in the partitions stays."""
-    disk = _with_table(options.disk)
+    disk = with_table(options.disk)
     efi = partition(disk, EFI)
     if not disks.signature_of(Path(efi)).startswith("vfat"):
         make_efi(efi)
@@ -140,7 +140,7 @@ def director(options: argparse.Namespace) -> None:
     _NETWORK.write_text(f"[Match]\nName={interface}\n[Network]\n{settings}\n")
     run("systemctl", "restart", "systemd-networkd")
     run("systemctl", "start", "xdpdirector")
-    print(run("xdpdirector", "status"), end="")
+    print(run("xdpdirector", "status", fine=(0, 1)), end="")  # 1: a backend is down, or not asked yet
 
 
 def _backup(file: Path) -> Path:
@@ -183,7 +183,7 @@ def only(found: Sequence[str], wanted: str | None) -> str:
     return found[0]
 
 
-def _with_table(wanted: str | None) -> str:
+def with_table(wanted: str | None) -> str:
     """The disk, whose partition table is there when this returns."""
     present = _disks()
     if not any(has_system(disk) for disk in present):

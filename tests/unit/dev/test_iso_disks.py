@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from dev.iso.medium import disks, mark, partitions
+from dev.iso.medium import disks, machine, mark, partitions, rescue
 from dev.iso.medium.disks import Disk, RefusedError, choose
 from dev.iso.medium.mark import Mark, State
+from dev.iso.medium.target import Target
 
 GB = 10**9
 EMPTY = Disk("/dev/sda", 500 * GB, "EMPTY")
@@ -146,3 +149,68 @@ def test_a_partitions_device(disk: str, device: str) -> None:
 )
 def test_what_is_no_mark_is_none(block: bytes) -> None:
     assert mark.unpack(block) is None
+
+
+@pytest.fixture
+def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """An empty disk, as a loop device. Its partitions come by partx(8), instead of udev and of a kernel that reads
+    their tables itself."""
+    attaching = ["losetup", "--find", "--show", str(disk_file(tmp_path, disks.SMALLEST))]
+    device = subprocess.run(attaching, capture_output=True, text=True, check=True).stdout.strip()
+    udevadm = tmp_path / "bin/udevadm"
+    udevadm.parent.mkdir()
+    udevadm.write_text(f"#!/bin/sh\npartx --update {device}\n")
+    udevadm.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{udevadm.parent}:/usr/sbin:/sbin", prepend=":")
+    monkeypatch.setattr(machine, "LOG", tmp_path / "log")
+    yield device
+    subprocess.run(["partx", "--delete", device], check=False)
+    subprocess.run(["losetup", "--detach", device], check=True)
+
+
+def found(device: str) -> Disk:
+    return disks.probed({"path": device, "size": disks.SMALLEST, "serial": "", "model": "", "tran": ""})
+
+
+@pytest.mark.root
+def test_an_installation_that_was_killed_is_ours_and_a_lost_partition_table_is_written_again(
+    attached: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rescue, "_disks", lambda: [found(attached)])
+    installed, kept = Target(attached, tmp_path / "root"), tmp_path / "root/kept"
+    installed.divide(Mark(State.UNFINISHED, "answers"))
+    assert choose([found(attached)], None).is_begun
+
+    with mounted_root(installed):
+        kept.write_text("what was in the partitions\n")
+    installed.finish(Mark(State.FINISHED, "answers"))
+    with pytest.raises(RefusedError, match="no disk is empty"):
+        choose([found(attached)], None)
+    lose_table(attached)
+    assert not rescue.has_system(found(attached))
+
+    repaired = rescue.with_table(None)
+
+    assert repaired == attached
+    with mounted_root(installed):
+        assert kept.read_text() == "what was in the partitions\n"
+
+
+@contextmanager
+def mounted_root(target: Target) -> Iterator[None]:
+    """Alone: not each kernel knows FAT."""
+    target.root.mkdir(exist_ok=True)
+    subprocess.run(["mount", partitions.partition(target.disk, partitions.ROOT), target.root], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", target.root], check=True)
+
+
+def lose_table(device: str) -> None:
+    """All before the second partition, but the mark."""
+    with Path(device).open("r+b") as disk:
+        disk.write(bytes(mark.OFFSET))
+        disk.seek(mark.OFFSET + mark.SIZE)
+        disk.write(bytes(1 << 20))
+    subprocess.run(["partx", "--delete", device], check=True)

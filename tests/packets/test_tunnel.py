@@ -125,6 +125,24 @@ def test_packets_of_a_running_connection_go_through_the_tunnel_and_are_counted(
     assert counted.bytes == 4 * len(inner(tcp()))
 
 
+@pytest.mark.parametrize("scheduler", [Scheduler.WLC, Scheduler.MH])
+def test_what_clients_show_of_a_backend_behind_a_tunnel_is_counted(
+    world: World, scheduler: Scheduler
+) -> None:
+    world.apply(service(scheduler=scheduler, members=(far(IPIP4, watched=True),), passive=True))
+
+    outcomes = [world.send(tcp(flags)) for flags in ("S", "S", "A", "R")]
+
+    assert {inner(frame) for frame in (tcp("S"), tcp("A"), tcp("R"))} == {
+        outer(outcome.frame)[1] for outcome in outcomes
+    }
+    found = world.plane.counters.passive([("web", "web1")])["web", "web1"]
+    assert (found.syns, found.retransmissions) == (1, 1)
+    assert (found.handshakes, found.resets) == ((None, None) if scheduler.is_ring else (1, 1))
+    opened = world.plane.counters.traffic([("web", "web1")])["web", "web1"].connections
+    assert opened == (2 if scheduler.is_ring else 1)
+
+
 @pytest.mark.parametrize("tos", [0, 0x2E << 2, 0b01, 0b10, 0b11])
 def test_dscp_and_ecn_are_copied_to_the_outer_header(world: World, tos: int) -> None:
     world.apply(service(members=(far(IPIP4),)))

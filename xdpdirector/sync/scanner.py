@@ -133,7 +133,8 @@ class TableScanner:
         """Whether each entry has another connection than before: of another flow, or of the same one to another
         backend. A client's port is used again, and the former record may have timed out without being swept."""
         is_other = (rows[:, :-1] != before[:, :-1]).any(axis=1)
-        return is_other | ((rows[:, -1] ^ before[:, -1]) & self._chosen != 0)
+        begun: Array = is_other | ((rows[:, -1] ^ before[:, -1]) & self._chosen != 0)
+        return begun
 
     @property
     def _refresh_ticks(self) -> int:

@@ -44,6 +44,7 @@
 #include "stages_new.h"
 #include "stages_refused.h"
 #include "stages_tunnel.h"
+#include "probe.h"
 
 /* Why the guard ends the packet's way here, or UNDECIDED. */
 static __always_inline enum reason refuse(struct xdp_md *ctx, struct packet *packet,

@@ -74,6 +74,8 @@ SHARED_ARRAY(struct backend, backends, MAX_BACKENDS);
 SHARED_ARRAY(struct load_list, loads, 1);
 /* Of backends with BACKEND_TUNNEL, by the backend's index. */
 SHARED_ARRAY(struct tunnel, tunnels, MAX_BACKENDS);
+/* Of health checks, by the number in their frames' MAC. */
+PINNED("hash", u32, struct probe, probes, MAX_BACKENDS);
 
 /* The conntrack table, by bucket (see conntrack_table.h, eviction.h). There are as many buckets as connections,
  * so a quarter of the entries is used, and no flow finds both of its buckets full: with random

@@ -307,6 +307,17 @@ struct tunnel {
 	u32 pad;
 };
 
+enum probe_mac {
+	PROBE_MAC = 0x70647802, /* 02:78:64:70, read as a little-endian number; see probe.h */
+};
+
+/* The tunnel of a health check's frames, and their Ethernet addresses. */
+struct probe {
+	struct tunnel tunnel;
+	u8 addresses[12];
+	u32 pad;
+};
+
 /* Connection counts of a backend, one cache line. XDP writes the first four fields. The daemon
  * corrects them in fields of its own, for records that were evicted or timed out and for turns that
  * were missed, so that neither writer overwrites the other. A count is the sum of both fields

@@ -111,3 +111,18 @@ def test_what_is_no_vip_is_refused_by_name(host: Host, run: Run, line: str, says
     assert done.returncode == 2
     assert f"'{line}' {says}" in done.stderr
     assert on_loopback(host) == set()
+
+
+def test_without_the_modules_for_tunnels_it_says_so(host: Host, run: Run) -> None:
+    """tests/vm/test_tunnels.py has them."""
+    if host.run("ip", "link", "show", "tunl0", check=False).returncode == 0:
+        pytest.skip("this kernel has ipip built in")
+
+    done = run("up", FOUR, "ipip", check=False)
+    status = run("status", FOUR, "ipip", check=False)
+    run("down", FOUR)
+
+    assert done.returncode == 1
+    assert "none of the modules ipip, sit and ip6_tunnel" in done.stderr
+    assert "does not take ipip off" in status.stdout
+    assert on_loopback(host) == set()

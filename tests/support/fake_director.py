@@ -183,6 +183,7 @@ class FakeDirector:
             max_connections=spec.max_connections,
             resume_connections=spec.resume_connections,
             router=spec.router,
+            forward=self._services[service].forward_to(spec),
             quic_id=quic.id_of(spec.address, spec.quic_id).hex() if quic else None,
             labels=spec.labels,
             admin=spec.admin,

@@ -177,7 +177,7 @@ async def _serve(
         vips = configured_parts.vip_table(
             paths, wanted, events, tasks, is_ready=lambda: not director.problems()
         )
-        ways = CheckNetwork(paths.name, enter=drop_privileges.namespace())
+        ways = CheckNetwork(paths.name, enter=drop_privileges.namespace(), tunnels=plane.probe_tunnels())
         reconciler = Reconciler(
             begun.services,
             plane=plane,

@@ -8,15 +8,15 @@ change: that is `writer`.
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 from xdpdirector.dataplane.devmap import Devmap
 from xdpdirector.dataplane.ids import Backend, Indices
-from xdpdirector.dataplane.maps import Array, Tables, address_words, correct, count_of, network16
+from xdpdirector.dataplane.maps import Array, Tables, correct, count_of
 from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.dataplane.rings import Rings
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
+from xdpdirector.dataplane.tunnel_entry import tunnel_fields
 from xdpdirector.dataplane.vip_ids import Fronts
 from xdpdirector.model import Address
 from xdpdirector.net.tunnel import Tunnel
@@ -26,34 +26,11 @@ VLAN_AS_IT_CAME = 0xFFFF
 NO_BOUND = 0xFFFFFFFF
 
 
-_KINDS = {"ipip": "TUNNEL_IPIP", "gue": "TUNNEL_GUE"}
-
-
 def _flag(member: MemberPlan, hop: Hop) -> str:
     """What the packet path does with its packets."""
     if hop.local:
         return "BACKEND_LOCAL"
     return "BACKEND_TUNNEL" if member.tunnel else "BACKEND_RESOLVED"
-
-
-def _words(address: Address) -> tuple[int, ...]:
-    """An IPv4 address is the last word."""
-    words = address_words(address)
-    return (0,) * (4 - len(words)) + words
-
-
-def _tunnel_fields(tunnel: Tunnel) -> dict[str, Any]:
-    """All fields but `kind`; without the bits of the source that the flow's hash fills."""
-    spread = (1 << min(tunnel.spread, 32)) - 1
-    source = type(tunnel.source)(int(tunnel.source) & ~spread)
-    return {
-        "source": _words(source),
-        "destination": _words(tunnel.destination),
-        "spread": int.from_bytes(spread.to_bytes(4, "big"), sys.byteorder),
-        "mtu": tunnel.mtu,
-        "ipv6": int(tunnel.destination.version == 6),
-        "port": network16(tunnel.port),
-    }
 
 
 class BackendMap:
@@ -150,7 +127,7 @@ class BackendMap:
 
     def _store_tunnel(self, index: int, tunnel: Tunnel) -> None:
         """It has several words: while they change, the backend counts as unresolved."""
-        fields = _tunnel_fields(tunnel) | {"kind": self._constant("tunnel_kind", _KINDS[tunnel.kind])}
+        fields = tunnel_fields(tunnel, self._tables.enums["tunnel_kind"])
         record = self._tables.tunnels[index].copy()
         for name, value in fields.items():
             record[name] = value

@@ -21,6 +21,7 @@ from xdpdirector.dataplane.explain_types import Finding, Question, frame_of
 from xdpdirector.dataplane.inventory_types import Holdings
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.probe_tunnels import RealProbeTunnels
 from xdpdirector.dataplane.rings import Rings
 from xdpdirector.dataplane.service_plan import ServicePlan, State
 from xdpdirector.dataplane.trace_reader import Decisions
@@ -90,6 +91,10 @@ class RealPlane:
         """For connection sync, which must be closed before this: the maps, the clock, where the program
         `merge` is pinned, and the only writer of the rings."""
         return self._tables, self._clock, self._paths.pins / "merge", self._dataplane.rings
+
+    def probe_tunnels(self) -> RealProbeTunnels:
+        """For health checks, which must end before this."""
+        return RealProbeTunnels(self._tables, self._paths.pins / "probe")
 
     def adopted(self) -> dict[Key, State]:
         return self._dataplane.backends.adopted()

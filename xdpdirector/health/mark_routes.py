@@ -43,11 +43,12 @@ GATEWAYS = {4: IPv4Address("169.254.0.0"), 6: IPv6Address("fe80::")}
 
 @dataclass
 class Path:
-    """The path to one backend: device and MAC. `vips` are routed there."""
+    """The path to one backend: device, MAC, and MTU if it has one of its own (0: none). `vips` are routed there."""
 
     mark: int
     device: int
     mac: bytes
+    mtu: int = 0
     versions: set[int] = field(default_factory=set)
     vips: set[Address] = field(default_factory=set)
 
@@ -135,8 +136,6 @@ def _route(path: Path, vip: Address, source: Address | None) -> Message:
         ("RTA_OIF", path.device),
     ]
     if source is not None:
-        message["attrs"] += [
-            ("RTA_PREFSRC", str(source)),
-            ("RTA_METRICS", {"attrs": [("RTAX_HOPLIMIT", HOPS)]}),
-        ]
+        metrics = [("RTAX_HOPLIMIT", HOPS), *([("RTAX_MTU", path.mtu)] if path.mtu else ())]
+        message["attrs"] += [("RTA_PREFSRC", str(source)), ("RTA_METRICS", {"attrs": metrics})]
     return message

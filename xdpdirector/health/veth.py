@@ -8,6 +8,7 @@ interface; replies that arrive there are redirected back. Knows frames and addre
 from __future__ import annotations
 
 import contextlib
+import socket
 from collections.abc import Iterable
 from zlib import crc32
 
@@ -16,6 +17,7 @@ from pyroute2.netlink.rtnl import RTM_DELLINK, RTM_GETLINK, RTM_NEWADDR, RTM_NEW
 from pyroute2.netlink.rtnl.ifaddrmsg import IFA_F_NODAD, ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 
+from xdpdirector.health.probe_tunnels import ProbeTunnels, complete_checksums
 from xdpdirector.model import Address
 from xdpdirector.net import interfaces, tc_redirect
 from xdpdirector.net.interfaces import IFF_UP, Interface
@@ -53,7 +55,8 @@ class CheckVeth:
         self._outside, self._inside = outside, inside
         self._priorities: dict[Address, int] = {}
         self._protocols: dict[Address, int] = {}
-        name = f"{prefix(instance)}{link.index}"
+        self._name = name = f"{prefix(instance)}{link.index}"
+        self._encapsulates = False
         alias = f"health checks of XDP Director '{instance}' by {link.name}"
         _make_pair(outside, name, alias, link, namespace, _mtu(outside, link.index))
         with contextlib.ExitStack() as undo:
@@ -79,6 +82,13 @@ class CheckVeth:
             return False
         found = tc_redirect.filters(self._outside, self.link.index, range(priority, priority + 1))
         return tc_redirect.Filter(priority, self._protocols[vip], self._outer) in found
+
+    def encapsulate(self, tunnels: ProbeTunnels, control: socket.socket) -> None:
+        """Let frames go through tunnels, if their MACs say so. `control`: a socket in the inner namespace."""
+        if not self._encapsulates:
+            complete_checksums(control, self._name)
+            tunnels.attach(self._outer)
+            self._encapsulates = True
 
     def steer(self, vip: Address) -> None:
         """Redirect replies of this VIP from now on."""

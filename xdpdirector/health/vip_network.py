@@ -18,6 +18,8 @@ Alternatives not taken: a macvlan in the namespace needs an address of its own i
 do not accept; in the director's own namespace, rules before the table `local` change the machine's routing, and
 work for IPv4 only. Where the kernel refuses, checks probe the backend's own address, and `notes` says so.
 
+To a backend in another network a probe goes through the same tunnel as clients' packets: see `probe_tunnels`.
+
 The namespace has no name: it ends with the process, and the veth pairs with it. Making it needs CAP_SYS_ADMIN,
 which only root has (`socket_helper`); everything else needs CAP_NET_ADMIN. Clients' packets pass none of this.
 """
@@ -39,13 +41,16 @@ from xdpdirector.health import veth
 from xdpdirector.health.checks import CheckImpossible, NoWay, Target, direct
 from xdpdirector.health.checks.dialer import RouteOf
 from xdpdirector.health.mark_routes import MARKS, Path, Paths
+from xdpdirector.health.probe_tunnels import ProbeTunnels, Through
 from xdpdirector.health.veth import FIRST_PORT, LAST_PORT, CheckVeth
 from xdpdirector.model import Address
+from xdpdirector.model.tunnel import Encapsulation, overhead
 from xdpdirector.net import interfaces
 from xdpdirector.net.interfaces import Interface
 from xdpdirector.net.netlink import Requests
 from xdpdirector.net.netns import Namespace
 from xdpdirector.net.next_hop import Route
+from xdpdirector.net.tunnel import tunnel_over
 
 SO_MARK = 36
 LOOKS_APART = 5.0  # seconds between two checks whether an interface changed without an event
@@ -118,9 +123,11 @@ class CheckNetwork:
         *,
         enter: Enter = own_namespace,
         clock: Callable[[], float] = time.monotonic,
+        tunnels: ProbeTunnels | None = None,
     ) -> None:
-        """`enter`: returns the checks' namespace; OSError if it cannot be made."""
-        self._instance, self._enter, self._clock = instance, enter, clock
+        """`enter`: returns the checks' namespace; OSError if it cannot be made. `tunnels`: encapsulates probes of
+        backends behind tunnels, which are asked at their own addresses otherwise."""
+        self._instance, self._enter, self._clock, self._tunnels = instance, enter, clock, tunnels
         self._inner: _Inner | None = None
         self._making = asyncio.Lock()
         self._had_one = False
@@ -132,15 +139,14 @@ class CheckNetwork:
         """See `Ways.prepare`."""
         if not target.is_vip:
             return target
-        if target.encapsulation:
-            self._refuse("tunnels", OSError(errno.EOPNOTSUPP, "checks do not go through tunnels"))
-            return target.direct()
         way = route(target.backend, target.is_routed)
         if way.kind == "local":
             return target
         if way.kind != "neighbour":
             raise NoWay(way.why)
         subject = f"{way.interface}, IPv{target.address.version}"
+        if target.encapsulation:
+            subject += f", {target.encapsulation.kind}"
         sentence, until = self._refused.get(subject, ("", 0.0))
         if sentence and self._clock() < until:
             return target.direct()
@@ -214,7 +220,9 @@ class CheckNetwork:
                 self._inner.close()
                 self._inner = None
             try:
-                self._inner = self._inner or await _Inner.made(self._instance, self._enter, self._clock)
+                self._inner = self._inner or await _Inner.made(
+                    self._instance, self._enter, self._clock, self._tunnels
+                )
             except OSError as error:
                 if self._had_one:
                     raise CheckImpossible(f"{error.strerror or error}: the VIPs cannot be probed") from error
@@ -240,21 +248,35 @@ class CheckNetwork:
         raise OSError(errno.EADDRINUSE, "all identifiers are in use")
 
 
+End = tuple[Address, Encapsulation | None]
+"""Of a path: a backend, and how packets reach it."""
+
+
 class _Inner:
     """The namespace with everything in it. OSError if it cannot be made."""
 
     def __init__(
-        self, instance: str, namespace: Inside, inside: socket.socket, clock: Callable[[], float]
+        self,
+        instance: str,
+        namespace: Inside,
+        inside: socket.socket,
+        control: socket.socket,
+        clock: Callable[[], float],
+        tunnels: ProbeTunnels | None,
     ) -> None:
-        """`inside`: a netlink socket in the namespace. Both are closed with this, and also if this fails."""
+        """`inside`: a netlink socket in the namespace, `control`: one for ioctl. All are closed with this, and also
+        if this fails."""
         self._instance, self.namespace, self._clock = instance, namespace, clock
+        self._control, self._tunnels = control, tunnels
         self._legs: dict[int, CheckVeth] = {}
-        self._to: dict[Address, Path] = {}
+        self._to: dict[End, Path] = {}
+        self._through: dict[End, Through] = {}
         self._asked: set[Target] = set()
         self._looked = clock()
         self._whole_at: dict[tuple[int, Address], float] = {}
         with contextlib.ExitStack() as stack:
             stack.callback(namespace.close)
+            stack.enter_context(control)
             self._inside = stack.enter_context(Requests(lambda *_: inside))
             self._outside = stack.enter_context(Requests())
             veth.clear(self._outside, instance)
@@ -262,20 +284,21 @@ class _Inner:
             self._stack = stack.pop_all()
 
     @classmethod
-    async def made(cls, instance: str, enter: Enter, clock: Callable[[], float]) -> _Inner:
+    async def made(
+        cls, instance: str, enter: Enter, clock: Callable[[], float], tunnels: ProbeTunnels | None
+    ) -> _Inner:
         namespace = await enter()
-        try:
-            inside = await namespace.make(
-                socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
-            )
-        except BaseException:
-            namespace.close()
-            raise
-        return cls(instance, namespace, inside, clock)
+        with contextlib.ExitStack() as undo:
+            undo.callback(namespace.close)
+            kind = socket.SOCK_RAW | socket.SOCK_CLOEXEC
+            inside = undo.enter_context(await namespace.make(socket.AF_NETLINK, kind, socket.NETLINK_ROUTE))
+            control = await namespace.make(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+            undo.pop_all()
+        return cls(instance, namespace, inside, control, clock, tunnels)
 
     def mark(self, target: Target) -> int | None:
         """The socket mark for the target; None if it was not prepared."""
-        path = self._to.get(target.backend)
+        path = self._to.get(_end(target))
         return path.mark if path and target.address in path.vips else None
 
     def lead(self, target: Target, way: Route) -> None:
@@ -283,32 +306,62 @@ class _Inner:
         assert way.mac
         self._look()
         self._asked.add(target)
-        path = self._to.get(target.backend)
-        if path and path.device != self._device(way.ifindex):
-            self._close(target.backend)
+        end, through = _end(target), self._tunnel(target, way)
+        path = self._to.get(end)
+        if path and (path.device != self._device(way.ifindex) or path.mtu != _inner_mtu(through)):
+            self._close(end)
             path = None
-        if path and path.mac != way.mac:
-            self._paths.move(path, way.mac)
+        if path:
+            self._follow(end, path, way, through)
         if path and target.address in path.vips:
             return
         leg = self._legs.get(way.ifindex) or self._make_leg(way.ifindex)
         source = leg.sources.get(target.address.version)
-        if source is None:
+        if source is None or (through and source.is_link_local):
             raise OSError(
                 errno.EADDRNOTAVAIL, f"{leg.link.name} has no IPv{target.address.version} address but VIPs"
             )
         leg.steer(target.address)
         if path is None:
-            path = self._to[target.backend] = Path(self._free_mark(), leg.device, way.mac)
+            path = self._to[end] = self._open(end, leg, way, through)
         self._paths.lead(path, target.address, source)
+
+    def _tunnel(self, target: Target, way: Route) -> Through | None:
+        """The tunnel of the target, None for direct routing."""
+        if target.encapsulation is None:
+            return None
+        tunnel = tunnel_over(way, target.encapsulation, target.backend)
+        if self._tunnels is None or tunnel is None or not way.mac or not way.source_mac:
+            raise OSError(errno.EOPNOTSUPP, "checks do not go through tunnels here")
+        return Through(tunnel, way.mac, way.source_mac)
+
+    def _open(self, end: End, leg: CheckVeth, way: Route, through: Through | None) -> Path:
+        """A path without VIPs."""
+        assert way.mac
+        mark = self._free_mark()
+        if through is None or self._tunnels is None:
+            return Path(mark, leg.device, way.mac)
+        leg.encapsulate(self._tunnels, self._control)
+        self._tunnels.set(mark, *through)
+        self._through[end] = through
+        return Path(mark, leg.device, self._tunnels.mac(mark), _inner_mtu(through))
+
+    def _follow(self, end: End, path: Path, way: Route, through: Through | None) -> None:
+        """Changed addresses of the next hop, or of the tunnel."""
+        if through and self._tunnels:
+            if through != self._through.get(end):
+                self._tunnels.set(path.mark, *through)
+                self._through[end] = through
+        elif way.mac and path.mac != way.mac:
+            self._paths.move(path, way.mac)
 
     def forget(self, target: Target) -> None:
         """Remove what only this target uses."""
         self._asked.discard(target)
-        path = self._to.get(target.backend)
-        still = {each.address for each in self._asked if each.backend == target.backend}
+        path = self._to.get(_end(target))
+        still = {each.address for each in self._asked if _end(each) == _end(target)}
         if path and not still & path.vips:
-            self._close(target.backend)
+            self._close(_end(target))
         elif path and target.address in path.vips - still:
             with contextlib.suppress(OSError):
                 self._paths.leave(path, target.address)
@@ -355,7 +408,7 @@ class _Inner:
 
     def fault(self, target: Target, since: float) -> str:
         """See `Ways.fault`. A damaged veth pair is dropped, and made again for the next check."""
-        path = self._to.get(target.backend)
+        path = self._to.get(_end(target))
         ifindex = next(
             (index for index, leg in self._legs.items() if path and leg.device == path.device), None
         )
@@ -377,16 +430,30 @@ class _Inner:
     def _give_up(self, ifindex: int) -> None:
         leg = self._legs.pop(ifindex)
         self._whole_at = {key: at for key, at in self._whole_at.items() if key[0] != ifindex}
-        for backend in [one for one, path in self._to.items() if path.device == leg.device]:
-            self._close(backend)
+        for end in [one for one, path in self._to.items() if path.device == leg.device]:
+            self._close(end)
         leg.close()
 
     def _links(self) -> dict[int, Interface]:
         return {link.index: link for link in interfaces.everything(self._outside)}
 
-    def _close(self, backend: Address) -> None:
+    def _close(self, end: End) -> None:
+        path = self._to.pop(end)
+        if self._through.pop(end, None) and self._tunnels:
+            self._tunnels.forget(path.mark)
         with contextlib.suppress(OSError):
-            self._paths.close(self._to.pop(backend))
+            self._paths.close(path)
+
+
+def _end(target: Target) -> End:
+    return target.backend, target.encapsulation
+
+
+def _inner_mtu(through: Through | None) -> int:
+    """The longest packet that the tunnel takes; 0 for direct routing."""
+    if through is None:
+        return 0
+    return through.tunnel.mtu - overhead(through.tunnel.kind, through.tunnel.destination.version)
 
 
 def clear(instance: str) -> None:

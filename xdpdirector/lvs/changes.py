@@ -114,6 +114,7 @@ class Changes:
         key, (name, document) = _key(command), self._found(_key(command), UNDEFINED)
         wanted = _destination(command)
         _check_range(wanted)
+        _check_tunnel(wanted, document)
         if self._server(name, document, key, wanted):
             raise failed("Destination already exists")
         if not is_unicast(wanted.address):
@@ -127,17 +128,18 @@ class Changes:
         backend, number = documents.backend_name(wanted.address), 2
         while backend in taken:
             backend, number = f"{documents.backend_name(wanted.address)}-{number}", number + 1
-        self._desired.create_backend(name, backend, documents.backend_fields(wanted, key, at))
+        self._desired.create_backend(name, backend, documents.backend_fields(wanted, key, at, document))
         self._memory.forget(name, backend)
 
     def _edit_server(self, command: Command) -> None:
         key, (name, document) = _key(command), self._found(_key(command), UNDEFINED)
         wanted = _destination(command)
         _check_range(wanted)
+        _check_tunnel(wanted, document)
         backend = self._server(name, document, key, wanted)
         if not backend:
             raise failed("No such destination")
-        fields = documents.backend_fields(wanted, key, wanted.address)
+        fields = documents.backend_fields(wanted, key, wanted.address, document)
         for kept in ("address", "labels"):
             del fields[kept]
         self._desired.change_backend(name, backend, fields)
@@ -158,7 +160,7 @@ class Changes:
     def _server(self, name: str, document: Document, key: VirtualKey, wanted: Destination) -> str | None:
         """The backend that is this destination. IPVS tells them apart by port, too."""
         for backend, each in documents.backends_of(document):
-            found = documents.destination_of(name, backend, each, key)
+            found = documents.destination_of(name, backend, each, key, document)
             if (found.address, found.port) == (wanted.address, wanted.port):
                 return backend
         return None
@@ -189,16 +191,24 @@ def refuse_elsewhere(command: Command) -> None:
             "connections are exchanged with LVS directors as the configuration file says in lvs.sync, and not by a "
             "command: set it there, and restart xdpdirector"
         )
-    if command.name in ("add-server", "edit-server") and command.method != "g":
-        what = {"m": "masquerading (NAT)", "i": "tunneling"}[command.method]
-        raise refused(
-            f"{what} is not what this director does: it forwards by direct routing only (-g), and the server needs "
-            "the virtual address on its loopback"
-        )
+    if command.name in ("add-server", "edit-server"):
+        _refuse_method(command)
     if command.odd_mask and command.persistent:
         raise refused(f"the netmask {command.odd_mask} is not a prefix: persistence is by prefix here")
     if command.persistent and command.one_packet:
         raise refused("one-packet scheduling remembers nothing, and persistence does: use one of them")
+
+
+def _refuse_method(command: Command) -> None:
+    if command.method == "m":
+        raise refused(
+            "masquerading (NAT) is not what this director does: it forwards by direct routing (-g) or through "
+            "tunnels (-i), and the server needs the virtual address on its loopback"
+        )
+    if command.method == "i" and command.tunnel == "gre":
+        raise refused("tunnels are IP in IP and GUE here, and no GRE: use --tun-type ipip or gue")
+    if command.method == "i" and command.options & {"tun-csum", "tun-remcsum"}:
+        raise refused("tunnels have no checksum of their own here: use --tun-nocsum")
 
 
 def _check_scheduler(command: Command) -> None:
@@ -206,6 +216,16 @@ def _check_scheduler(command: Command) -> None:
         raise failed(UNKNOWN_SCHEDULER)
     if command.engine:
         raise failed(f"{UNKNOWN_SCHEDULER}\n{PROGRAM}: persistence is by address here, not by SIP's Call-ID")
+
+
+def _check_tunnel(wanted: Destination, document: Document) -> None:
+    """All servers of a service receive GUE on one port."""
+    port = documents.tunnel_port_of(document)
+    if wanted.forward == "gue" and wanted.tunnel_port != port:
+        raise refused(
+            f"GUE goes to port {port} of this service's servers: set `tunnel: {{port: {wanted.tunnel_port}}}` for "
+            f"all of them, or use --tun-port {port}"
+        )
 
 
 def _check_range(wanted: Destination) -> None:
@@ -221,7 +241,16 @@ def _key(command: Command) -> VirtualKey:
 
 def _destination(command: Command) -> Destination:
     assert command.server is not None, "the command needs a server, which was checked"
-    return Destination(command.server, command.server_port, command.weight, command.upper, command.lower)
+    forward = command.tunnel if command.method == "i" else "direct"
+    return Destination(
+        command.server,
+        command.server_port,
+        command.weight,
+        command.upper,
+        command.lower,
+        forward=forward,
+        tunnel_port=command.tunnel_port if forward == "gue" else 0,
+    )
 
 
 def _family(key: VirtualKey) -> str:

@@ -44,7 +44,7 @@ NUMBERS = {
     "mcast-port": _Number("", 1, 65535, "mcast-port"),
     "mcast-ttl": _Number("", 1, 255, "mcast-ttl"),
     "sync-maxlen": _Number("", 1, 65507, "sync-maxlen"),
-    "tun-port": _Number("", 1, 65535, "tunnel port"),
+    "tun-port": _Number("tunnel_port", 1, 65535, "tunnel port"),
 }
 METHODS = {"gatewaying": "g", "ipip": "i", "masquerading": "m"}
 
@@ -80,6 +80,7 @@ class Command:
     server_port: int = 0
     method: str = "g"
     tunnel: str = "ipip"
+    tunnel_port: int = 0
     weight: int = 1
     upper: int = 0
     lower: int = 0

@@ -143,8 +143,9 @@ def _persistence(wanted: Virtual) -> dict[str, Any] | None:
     return {"timeout": f"{wanted.timeout}s", **own, "on_drain": "keep"}
 
 
-def backend_fields(wanted: Destination, key: VirtualKey, at: Address) -> dict[str, Any]:
-    """`at`: the address that the director sends to, where the destination's means the director itself."""
+def backend_fields(wanted: Destination, key: VirtualKey, at: Address, service: Document) -> dict[str, Any]:
+    """`at`: the address that the director sends to, where the destination's means the director itself. `service`:
+    the backend's document."""
     labels = {
         PORT: str(wanted.port) if key.fwmark and wanted.port else None,
         ADDRESS: _as_label(wanted.address) if at != wanted.address else None,
@@ -154,6 +155,7 @@ def backend_fields(wanted: Destination, key: VirtualKey, at: Address) -> dict[st
         "weight": wanted.weight,
         "max_connections": wanted.upper or None,
         "resume_connections": wanted.lower or None,
+        "forward": None if wanted.forward == forward_of(service, {}) else wanted.forward,
         "labels": labels,
     }
 
@@ -185,7 +187,7 @@ def virtual_of(name: str, document: Document, key: VirtualKey) -> Virtual:
         mask,
         bool(document.get("one_packet")),
         _flags(scheduler, document),
-        tuple(destination_of(name, backend, each, key) for backend, each in backends_of(document)),
+        tuple(destination_of(name, backend, each, key, document) for backend, each in backends_of(document)),
         name,
     )
 
@@ -200,8 +202,23 @@ def _flags(scheduler: str, document: Document) -> tuple[str, ...]:
     return tuple(flag for flag in ("flag-1", "flag-2", "flag-3") if flag in kept)
 
 
-def destination_of(service: str, backend: str, document: Document, key: VirtualKey) -> Destination:
-    labels = document.get("labels") or {}
+GUE_PORT = 6080  # as in xdpdirector.model.tunnel, which takes long to import
+
+
+def forward_of(service: Document, backend: Document) -> str:
+    return str(backend.get("forward") or service.get("forward") or "direct")
+
+
+def tunnel_port_of(service: Document) -> int:
+    """The UDP port of GUE."""
+    return int((service.get("tunnel") or {}).get("port") or GUE_PORT)
+
+
+def destination_of(
+    service: str, backend: str, document: Document, key: VirtualKey, whole: Document
+) -> Destination:
+    """`whole`: the service's document."""
+    forward, labels = forward_of(whole, document), document.get("labels") or {}
     address = _of_label(labels[ADDRESS]) if ADDRESS in labels else ip_address(document["address"])
     port = int(labels.get(PORT, 0)) if key.fwmark else key.port
     return Destination(
@@ -211,6 +228,8 @@ def destination_of(service: str, backend: str, document: Document, key: VirtualK
         document.get("max_connections") or 0,
         document.get("resume_connections") or 0,
         key=(service, backend),
+        forward=forward,
+        tunnel_port=tunnel_port_of(whole) if forward == "gue" else 0,
     )
 
 

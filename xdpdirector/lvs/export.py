@@ -55,7 +55,9 @@ def _virtual_server(virtual: Virtual, document: Document) -> Iterator[str]:
         yield f"    delay_loop {documents.seconds(check.get('interval', 2)):g}"
     yield f"    lvs_sched {virtual.scheduler}"
     yield from (f"    {flag}" for flag in virtual.flags)
-    yield "    lvs_method DR"
+    forwards = sorted({each.forward for each in virtual.destinations} or {"direct"})
+    usual = forwards[0]
+    yield f"    lvs_method {_method(usual, documents.tunnel_port_of(document))}"
     if virtual.timeout:
         yield f"    persistence_timeout {virtual.timeout}"
         yield from ([f"    persistence_granularity {virtual.netmask}"] if virtual.netmask else [])
@@ -71,13 +73,19 @@ def _virtual_server(virtual: Virtual, document: Document) -> Iterator[str]:
             yield f"    sorry_server {each.address} {each.port}"
     for each in virtual.destinations:
         if each.key[1] != fallback:
-            yield from (f"    {line}" for line in _real_server(each, check))
+            yield from (f"    {line}" for line in _real_server(each, check, usual))
     yield "}"
 
 
-def _real_server(each: Destination, check: Mapping[str, Any]) -> Iterator[str]:
+def _method(forward: str, port: int) -> str:
+    return {"direct": "DR", "ipip": "TUN"}.get(forward, f"TUN type gue port {port} nocsum")
+
+
+def _real_server(each: Destination, check: Mapping[str, Any], usual: str) -> Iterator[str]:
     yield f"real_server {each.address} {each.port} {{"
     yield f"    weight {each.weight}"
+    if each.forward != usual:
+        yield f"    lvs_method {_method(each.forward, each.tunnel_port)}"
     if each.upper:
         yield f"    uthreshold {each.upper}"
     if each.lower:

@@ -39,7 +39,8 @@ Options, long and short:
   --sched-flags -b  sh-fallback, sh-port, mh-fallback, mh-port
   --ops -o          each datagram is scheduled by itself
   --real-server -r  HOST; its port is that of the service
-  --gatewaying -g   direct routing, the only method here
+  --gatewaying -g   direct routing (default)
+  --ipip -i         a tunnel: --tun-type ipip (default) or gue, with --tun-port and --tun-nocsum
   --weight -w       0 takes no new connections; 1 unless another is given
   --u-threshold -x, --l-threshold -y
                     connections at which a server takes no new ones, and under which it takes them again
@@ -47,6 +48,6 @@ Options, long and short:
   --timeout, --daemon, --nosort, --sort
                     what is shown, and how
 
-Not here, and refused: --masquerading -m, --ipip -i and the options of tunnels, --start-daemon, --stop-daemon,
+Not here, and refused: --masquerading -m, GRE and checksums of tunnels, --start-daemon, --stop-daemon,
 --pe.
 """

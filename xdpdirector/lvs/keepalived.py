@@ -25,7 +25,7 @@ THRESHOLDS = {"weight": "weight", "uthreshold": "max_connections", "lthreshold":
 MALFORMED = ("its value cannot be read", "Write it by hand")
 FLAGS = ("hashed", "flag-1", "flag-2", "flag-3", "sh-port", "sh-fallback", "mh-port", "mh-fallback")
 NAT = (
-    "this director forwards by direct routing only",
+    "this director forwards by direct routing or through tunnels",
     "Put the VIP on the server's loopback (xdpdirector-backend does)",
 )
 WHY: Mapping[str, tuple[str, str]] = {
@@ -251,7 +251,7 @@ class _Import:
             case "lb_algo" | "lvs_sched":
                 self._scheduler(name, service, each)
             case "lb_kind" | "lvs_method":
-                self._method(each)
+                self._method(service, each)
                 self.imported.came_from((name,), each.origin)
             case "ops":
                 service["one_packet"] = True
@@ -304,8 +304,18 @@ class _Import:
         else:
             self.imported.leave(each.origin, "this flag of a scheduler does nothing here", "Leave it out")
 
-    def _method(self, each: Statement) -> None:
-        if each.arguments[:1] != ["DR"]:
+    def _method(self, spec: dict[str, Any], each: Statement, service: dict[str, Any] | None = None) -> None:
+        """`spec`: a service, or a server of `service`. A type may follow: `TUN type gue port 6080`."""
+        method, rest = each.arguments[:1], each.arguments[1:]
+        kind = rest[rest.index("type") + 1] if "type" in rest else "ipip"
+        if method == ["DR"]:
+            if service and service.get("forward", "direct") != "direct":
+                spec["forward"] = "direct"
+        elif method == ["TUN"] and kind in ("ipip", "gue") and not {"csum", "remcsum"} & set(rest):
+            spec["forward"] = kind
+            if "port" in rest:
+                (service or spec)["tunnel"] = {"port": int(rest[rest.index("port") + 1])}
+        else:
             self.imported.leave(each.origin, *NAT)
 
     def _real_server(
@@ -324,14 +334,14 @@ class _Import:
             spec["weight"] = _bounded(virtual["weight"])
         for each in statement.block or []:
             try:
-                self._server_option(spec, each)
+                self._server_option(service, spec, each)
             except (ValueError, IndexError):
                 self.imported.leave(each.origin, *MALFORMED)
                 continue
             self.imported.came_from((name, "backends", backend), each.origin)
         checks.add(backend, statement)
 
-    def _server_option(self, spec: dict[str, Any], each: Statement) -> None:
+    def _server_option(self, service: dict[str, Any], spec: dict[str, Any], each: Statement) -> None:
         match each.keyword:
             case "weight":
                 spec["weight"] = _bounded(each)
@@ -340,7 +350,7 @@ class _Import:
                 if value:
                     spec[THRESHOLDS[each.keyword]] = value
             case "lvs_method":
-                self._method(each)
+                self._method(spec, each, service)
             case "virtualhost":
                 pass
             case keyword if keyword in keepalived_checks.USED or keyword in keepalived_checks.CHECKERS:

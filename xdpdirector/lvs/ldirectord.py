@@ -279,10 +279,10 @@ class _Import:
         except (ValueError, IndexError):
             self.imported.leave(origin, *MALFORMED)
             return
-        if method != "gate":
+        if method not in ("gate", "ipip"):
             self.imported.leave(
                 origin,
-                "this director forwards by direct routing only",
+                "this director forwards by direct routing or through tunnels",
                 "Put the VIP on the server's loopback (xdpdirector-backend does)",
             )
         if port not in (None, 0, key.port) and key.port:
@@ -294,7 +294,9 @@ class _Import:
                 origin, "all servers of a service have one check", "Choose its request and answer"
             )
         for address in addresses:
-            self._backend(name, backends, address, weight, origin)
+            backend = self._backend(name, backends, address, weight, origin)
+            if backend and method == "ipip":
+                backends[backend]["forward"] = "ipip"
 
     def _backend(
         self, name: str, backends: dict[str, Any], address: Address, weight: int, origin: Origin

@@ -68,7 +68,7 @@ def rules(virtuals: Sequence[Virtual], names: Names | None) -> Iterator[str]:
         yield f"-A {name} -s {virtual.scheduler}{_rule_options(virtual)}"
         for each in _servers(virtual):
             server = written(each.address, each.port, virtual.key.protocol, names)
-            yield f"-a {name} -r {server} -g -w {each.weight}"
+            yield f"-a {name} -r {server} {_METHODS[each.forward]}{_tunnel_options(each)} -w {each.weight}"
 
 
 def connections(found: Sequence[Connection], names: Names | None, *, persistent: bool) -> Iterator[str]:
@@ -203,8 +203,23 @@ def _columns(each: Destination, shown: Format) -> str:
         return f" {each.upper:<10} {each.lower:<10} {active} {inactive}"
     if shown.persistent_conn:
         return f" {each.weight:<9} {0:<11} {active} {inactive}"
-    tunnel = f" {'n/a':<13}" if shown.tun_info else ""
-    return f" {'Route':<7}{tunnel} {each.weight:<6} {active} {inactive}"
+    tunnel = f" {_tunnel_info(each):<13}" if shown.tun_info else ""
+    forward = "Route" if each.forward == "direct" else "Tunnel"
+    return f" {forward:<7}{tunnel} {each.weight:<6} {active} {inactive}"
+
+
+def _tunnel_info(each: Destination) -> str:
+    """As ipvsadm's fwd_tun_info(). The checksum of GUE is 0 here."""
+    if each.forward == "direct":
+        return "n/a"
+    return f"gue:{each.tunnel_port}:nocsum" if each.forward == "gue" else each.forward
+
+
+_METHODS = {"direct": "-g", "ipip": "-i", "gue": "-i"}
+
+
+def _tunnel_options(each: Destination) -> str:
+    return f" --tun-type gue --tun-port {each.tunnel_port} --tun-nocsum" if each.forward == "gue" else ""
 
 
 def _counted(counted: Counters | Rates) -> tuple[int, int, int, int, int]:

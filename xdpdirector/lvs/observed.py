@@ -130,6 +130,6 @@ def connections(items: Sequence[Document], services: Mapping[str, Document]) -> 
             item["client_port"],
             key.address,
             item["port"],
-            documents.destination_of(service["name"], item["backend"], backend, key).address,
+            documents.destination_of(service["name"], item["backend"], backend, key, service).address,
             max(0, round(lasts - item["idle"])),
         )

@@ -61,7 +61,8 @@ NOTHING, STILL = Counters(), Rates()
 
 @dataclass(frozen=True)
 class Destination:
-    """A real server. `upper` and `lower` are thresholds, 0 without. `key`: service and backend here."""
+    """A real server. `upper` and `lower` are thresholds, 0 without. `key`: service and backend here. `forward`:
+    `direct`, `ipip` or `gue`, the latter to `tunnel_port`."""
 
     address: Address
     port: int
@@ -73,6 +74,8 @@ class Destination:
     counters: Counters = NOTHING
     rates: Rates = STILL
     key: tuple[str, str] = ("", "")
+    forward: str = "direct"
+    tunnel_port: int = 0
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,14 @@ VIRTUAL: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("sctp", "protocol SCTP", {"listeners": [f"{VIP}:80/sctp"]}, []),
     ("udp", "protocol UDP\nops", {"listeners": [f"{VIP}:80/udp"], "one_packet": True}, []),
     ("nat", "lb_kind NAT", {}, ["lb_kind"]),
-    ("tunnel", "lb_kind TUN", {}, ["lb_kind"]),
+    ("tunnel", "lb_kind TUN", {"forward": "ipip"}, []),
+    (
+        "gue",
+        "lvs_method TUN type gue port 9886 nocsum",
+        {"forward": "gue", "tunnel": {"port": 9886}},
+        [],
+    ),
+    ("gre", "lvs_method TUN type gre", {}, ["lvs_method"]),
     ("quorum-1", "quorum 1", {}, []),
     (
         "quorum",

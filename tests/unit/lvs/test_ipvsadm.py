@@ -228,12 +228,35 @@ def test_a_usage_error_ends_the_file(run: Run, services: Callable[[], dict[str, 
     assert services().keys() == {"tcp-192.0.2.10-80"}
 
 
+def test_tunnels_are_listed_and_written_as_ipvsadm_does(
+    run: Run, services: Callable[[], dict[str, Any]]
+) -> None:
+    run(f"-A -t {VIP}:80 -s rr")
+    run(f"-a -t {VIP}:80 -r {WEB1} -i")
+    run(f"-a -t {VIP}:80 -r {WEB1_6} -i --tun-type gue --tun-port 6080 --tun-nocsum")
+    run(f"-a -t {VIP}:80 -r {WEB2} -g")
+
+    backends = services()["tcp-192.0.2.10-80"]["backends"]
+    assert {address.get("forward") for address in backends.values()} == {"ipip", "gue", None}
+    saved, shown = run("-S -n").out, run("-L -n --tun-info").out
+    assert f"-a -t {VIP}:80 -r {WEB1}:80 -i -w 1" in saved
+    assert f"-r [{WEB1_6}]:80 -i --tun-type gue --tun-port 6080 --tun-nocsum -w 1" in saved
+    assert f"-r {WEB2}:80 -g -w 1" in saved
+    assert "Tunnel  ipip" in shown
+    assert "Tunnel  gue:6080:nocsum" in shown
+    assert "Route   n/a" in shown
+
+    run(f"-e -t {VIP}:80 -r {WEB1} -g")
+    assert "forward" not in services()["tcp-192.0.2.10-80"]["backends"][WEB1]
+
+
 @pytest.mark.parametrize(
     ("line", "status", "said"),
     [
         (f"-a -t {VIP}:80 -r {WEB1} -m", 2, "masquerading (NAT) is not what this director does"),
-        (f"-a -t {VIP}:80 -r {WEB1} -i", 2, "tunneling is not what this director does"),
-        (f"-e -t {VIP}:80 -r {WEB1} -i --tun-type gre", 2, "tunneling is not what this director does"),
+        (f"-a -t {VIP}:80 -r {WEB1} -i --tun-type gue --tun-port 9886", 2, "GUE goes to port 6080"),
+        (f"-e -t {VIP}:80 -r {WEB1} -i --tun-type gre", 2, "and no GRE"),
+        (f"-e -t {VIP}:80 -r {WEB1} -i --tun-type gue --tun-port 6080 --tun-csum", 2, "use --tun-nocsum"),
         ("--start-daemon master", 2, "set it there, and restart xdpdirector"),
         ("--stop-daemon backup", 2, "says in lvs.sync, and not by a command"),
         (f"-A -t {VIP}:81 -p -M 255.0.255.0", 2, "the netmask 255.0.255.0 is not a prefix"),

@@ -21,5 +21,5 @@ INTERFACES = {"ports"}
 DERIVED = {"entrance"}
 """Maps derived from others: rebuilt, except for this machine's MACs."""
 SCRATCH = {"stages", "asides", "explanations", "traces", "tellings", "drafts", "decisions", "allowances", "resets",
-"reaping", "adopting", "merging", "merge_at", "syns"}  # fmt: skip
+"probes", "reaping", "adopting", "merging", "merge_at", "syns"}  # fmt: skip
 """Working memory of programs; not migrated."""

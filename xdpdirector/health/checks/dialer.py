@@ -127,7 +127,10 @@ async def _answers(spec: CheckSpec, target: Target, probe: Probe) -> bool:
 def _remedy(target: Target, failure: CheckFailed) -> str:
     if failure.absence == "refused":
         return "let the server listen on the VIP too, or ask its own address with `via: address`"
+    tunnel = target.encapsulation
+    header = f"does not take the tunnel's header off ({tunnel.kind}, see docs/tunnels.md), " if tunnel else ""
+    vip = f"{target.address}/{target.address.max_prefixlen}"
     return (
-        f"the server has lost the VIP (ip address add {target.address}/{target.address.max_prefixlen} dev lo), "
+        f"the server {header}has lost the VIP (ip address add {vip} dev lo), "
         "or a firewall on it drops what is sent there"
     )

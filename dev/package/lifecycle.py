@@ -245,7 +245,7 @@ def successor(package: Path, work: Path, version: str) -> Path:
     (tree / "DEBIAN" / "md5sums").unlink()
     (program,) = tree.glob("usr/lib/xdpdirector/**/director.c")
     program.write_text(f"{program.read_text()}/* {version} */\n")
-    _dpkg("--root-owner-group", "--build", str(tree), str(built))
+    _dpkg("--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), str(built))  # unpacked in emulation
     return built
 
 

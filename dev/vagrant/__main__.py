@@ -9,6 +9,7 @@ from pathlib import Path
 
 from dev.vagrant.account import Account
 from dev.vagrant.command import Options, inside
+from dev.vagrant.pair import TooSlowError
 from xdpdirector.errors import DirectorError
 
 
@@ -22,7 +23,7 @@ def main() -> int:
         inside(Options(Path(checkout), int(backends), pair == "1"), Account.of(json.loads(steps), say))
     except DirectorError as error:
         say(f"failed: {error}")
-        return 1
+        return error.exit_code if isinstance(error, TooSlowError) else 1
     say("all went as it should")
     return 0
 

@@ -15,7 +15,9 @@ from dev.vagrant import box_packages, libvirt_sandbox
 from dev.vagrant.account import Account
 from dev.vagrant.box import NAME, Box
 from dev.vagrant.machines import Machines
-from dev.vagrant.scenario import Stage, play
+from dev.vagrant.scenario import play
+from dev.vagrant.stage import Stage
+from xdpdirector.lab.host import run
 
 
 @dataclass(frozen=True)
@@ -56,9 +58,7 @@ def depended(packages: Sequence[Path]) -> set[str]:
     """What these packages depend on, besides each other."""
     found: set[str] = set()
     for path in packages:
-        command = ["dpkg-deb", "--field", str(path), "Depends"]
-        done = subprocess.run(command, capture_output=True, text=True, check=True)
-        found.update(box_packages.names(done.stdout))
+        found.update(box_packages.names(run("dpkg-deb", "--field", str(path), "Depends").stdout))
     return found - {path.name.split("_")[0] for path in packages}
 
 
@@ -70,7 +70,7 @@ def inside(options: Options, account: Account) -> None:
         with account.step("add the box"):
             machines.vagrant("box", "add", "--name", NAME, str(Box(options.home).file))
         try:
-            play(Stage(machines, account, options.backends, options.pair))
+            play(Stage(machines, account, options.packages, options.backends, options.pair))
         finally:
             with account.step("destroy the machines"):
                 machines.vagrant("destroy", "--force")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from dev.vm.build_dir import remove
 from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.host import run
 from xdpdirector.lab.waiting import wait_until
 
 NICE = 10
@@ -64,7 +65,7 @@ def mount_points(places: Iterable[Path] = tuple(_PLACES.values())) -> Iterator[N
 def furnish(state: Path) -> Iterator[subprocess.Popen[bytes]]:
     """libvirtd, with its things in `state`, for as long as the block lasts. LabError when it does not start."""
     _lay(state)
-    _run("ip", "link", "set", "lo", "up")
+    run("ip", "link", "set", "lo", "up")
     with (state / "libvirtd.log").open("wb") as log:
         daemon = subprocess.Popen(
             ["nice", "-n", str(NICE), _DAEMON], stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -82,35 +83,28 @@ def furnish(state: Path) -> Iterator[subprocess.Popen[bytes]]:
 
 
 def _answers() -> bool:
-    asking = ["virsh", "--connect", "qemu:///system", "list"]
-    return subprocess.run(asking, stdin=subprocess.DEVNULL, capture_output=True, check=False).returncode == 0
+    return run("virsh", "--connect", "qemu:///system", "list", check=False).returncode == 0
 
 
 def _lay(state: Path) -> None:
     """Mounts, seen in here only. /sys shows the network namespace that it was mounted in."""
     remove(state)
-    _run("mount", "-t", "sysfs", "sysfs", "/sys")
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
-    _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc/libvirt")
+    run("mount", "-t", "sysfs", "sysfs", "/sys")
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
+    run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/etc/libvirt")
     for name, text in _FILES.items():
         (Path("/etc/libvirt") / name).write_text(text)
     for name, place in _PLACES.items():
         source = state / name
         source.mkdir(parents=True)
-        _run("mount", "--bind", str(source), str(place))
+        run("mount", "--bind", str(source), str(place))
     for (
         account,
         line,
     ) in _ACCOUNTS.items():  # of a package that is not installed, because it would start libvirt
         known = state / account.name
         known.write_text(account.read_text() + line)
-        _run("mount", "--bind", str(known), str(account))
+        run("mount", "--bind", str(known), str(account))
     for name in _BELOW:
         (_PLACES["lib"] / name).mkdir(exist_ok=True)
     (Path("/run") / "libvirt").mkdir()
-
-
-def _run(*command: str) -> None:
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if done.returncode:
-        raise LabError(f"'{' '.join(command)}' ended with status {done.returncode}: {done.stderr.strip()}")

@@ -9,16 +9,23 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
 import subprocess
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.host import run
+from xdpdirector.lab.waiting import wait_until
 
-BRINGING_UP = 1500.0  # seconds
+BRINGING_UP = 2700.0  # seconds
 VAGRANT, SSH = 600.0, 120.0
 _NICE = ("nice", "-n", "5")
 _CHECKED = re.compile(r"\w+: (?:ok\b|FAILED|all is well).*")
+_PREFIX = "xdpdirector-"  # of the names that libvirt has for them, as the Vagrantfile says
+_VIRSH = ("virsh", "--connect", "qemu:///system")
+_RUNNING = Path("/run/libvirt/qemu")  # where libvirt writes the numbers of QEMU's processes
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
@@ -90,18 +97,30 @@ class Machines:
 
     def run(self, name: str, script: str, timeout: float = SSH) -> str:
         """Run a shell script as root to its end; what it printed. LabError when it fails or takes too long."""
-        try:
-            done = subprocess.run(
-                self.command(name, script),
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                timeout=timeout,
-                check=False,
-            )
-        except subprocess.TimeoutExpired as error:
-            raise LabError(f"{name}: '{script}' did not end within {timeout:g} s") from error
-        if done.returncode:
-            words = (done.stderr + done.stdout).strip()[-2000:]
-            raise LabError(f"{name}: '{script}' ended with status {done.returncode}: {words}")
-        return done.stdout
+        command = self.command(name, script)
+        return run(*command, timeout=timeout, shown=f"{name}: {script}").stdout
+
+    def send(self, name: str, path: Path, target: str) -> None:
+        """Copy a file into a machine; `target` is where anybody may write."""
+        run("scp", "-q", "-F", str(self._ssh_config), str(path), f"{name}:{target}", timeout=VAGRANT)
+
+    def cut_power(self, name: str) -> None:
+        """At once: it has no time for a word to anybody."""
+        os.kill(int((_RUNNING / f"{_PREFIX}{name}.pid").read_text()), signal.SIGKILL)
+
+    def power_on(self, name: str, timeout: float) -> None:
+        """Boot one whose power was cut; LabError unless it lets us in within so many seconds."""
+        domain = f"{_PREFIX}{name}"
+        wait_until(
+            lambda: run(*_VIRSH, "domstate", domain).stdout.strip() == "shut off",
+            f"libvirt has noticed that {name} is off",
+            SSH,
+            interval=0.5,
+        )
+        run(*_VIRSH, "start", domain, timeout=VAGRANT)
+        wait_until(lambda: self._lets_in(name), f"{name} has booted", timeout, interval=1.0)
+
+    def _lets_in(self, name: str) -> bool:
+        with suppress(LabError):
+            return run(*self.command(name, "true"), timeout=SSH, check=False).returncode == 0
+        return False

@@ -7,66 +7,23 @@ Each act says what it saw; one that sees something else raises LabError, and the
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from dev.vagrant.account import Account
-from dev.vagrant.machines import Machines
-from dev.vagrant.poller import (
-    NOBODY,
-    Visitor,
-    asking,
-    counts,
-    gap,
-)
+from dev.vagrant.pair import tell
+from dev.vagrant.poller import NOBODY, Visitor, counts, gap
 from dev.vagrant.service import Service
+from dev.vagrant.stage import (
+    DIRECTOR,
+    DRAINING,
+    NOTICING,
+    REQUESTS,
+    RETURNING,
+    VIP4,
+    VIP6,
+    Stage,
+)
 from xdpdirector.lab.errors import LabError
 from xdpdirector.lab.waiting import wait_until
-
-VIP4, VIP6 = "192.0.2.10", "[2001:db8::10]"
-BACKENDS = {"backend1": "192.0.2.21", "backend2": "192.0.2.22", "backend3": "192.0.2.23"}
-CLIENT, DIRECTOR, SECOND = "client", "director", "director2"
-REQUESTS = 30
-NOTICING, RETURNING = 120.0, 900.0  # seconds that a check, resp. a boot, may take in emulation
-DRAINING = 60
-
-
-@dataclass
-class Stage:
-    """The machines, as many as the Vagrantfile was told, and the account of what they do."""
-
-    machines: Machines
-    account: Account
-    backends: int = 3
-    pair: bool = False
-
-    @property
-    def named(self) -> dict[str, str]:
-        return dict(list(BACKENDS.items())[: self.backends])
-
-    @property
-    def names(self) -> list[str]:
-        return [*self.named, DIRECTOR, *([SECOND] if self.pair else []), CLIENT]
-
-    @property
-    def service(self) -> Service:
-        return Service(self.machines, DIRECTOR)
-
-    def visitor(self) -> Visitor:
-        return Visitor(self.machines.command(CLIENT, asking(VIP4)))
-
-    def ask(self, vip: str, allowed: Iterable[str], wanted: Iterable[str] = ()) -> None:
-        """Many requests: only those that are allowed answer, and each that is wanted. That need not be all, because
-        `wlc` sends to who has returned with no connections first. LabError says who it was."""
-        script = (
-            f"for i in $(seq {REQUESTS}); do curl -sf -g --max-time 10 http://{vip}/ || echo {NOBODY}; done"
-        )
-        heard = self.machines.run(CLIENT, script, timeout=RETURNING).split()
-        self.account.see(f"{REQUESTS} requests to {vip}: {counts(heard)}")
-        if not set(wanted) <= set(heard) <= set(allowed):
-            raise LabError(
-                f"answers may come of {', '.join(allowed)}, must of {', '.join(wanted)}, and came: {counts(heard)}"
-            )
 
 
 def play(stage: Stage) -> None:
@@ -162,24 +119,6 @@ def weights(service: Service) -> dict[str, int]:
     return {name: each["weight"] for name, each in service.backends().items()}
 
 
-def take_over(stage: Stage) -> None:
-    """Of a pair: the other director has its connections."""
-    holder = next(name for name in (DIRECTOR, SECOND) if has_vip(stage, name))
-    with stage.visitor() as visitor:
-        began = time.monotonic()
-        stage.machines.vagrant("halt", "--force", holder)
-        other = SECOND if holder == DIRECTOR else DIRECTOR
-        wait_until(lambda: has_vip(stage, other), f"{other} has the VIPs", NOTICING, interval=1)
-        wait_until(lambda: serving(visitor, began), "somebody answers", NOTICING, interval=0.5)
-        stage.account.see(f"{other} took over; requests failed for {gap(visitor.since(began)):.1f} s")
-    for vip in (VIP4, VIP6):
-        stage.ask(vip, stage.named, stage.named)
-
-
-def has_vip(stage: Stage, name: str) -> bool:
-    return VIP4 in stage.machines.run(name, "ip -o -4 address show").replace("/", " ").split()
-
-
 Act = Callable[[Stage], None]
 _FIRST: tuple[tuple[str, Act], ...] = (
     ("vagrant up: boot, install, check themselves", bring_up),
@@ -191,4 +130,7 @@ ACTS = (
     ("cut a backend's power, and bring it back", cut_power),
     ("reboot the director", reboot),
 )
-PAIR_ACTS = (*_FIRST, ("cut the power of the director that has the VIPs", take_over))
+PAIR_ACTS = (
+    *_FIRST,
+    ("the pair under clients: one is killed, comes back, hands over, both are upgraded", tell),
+)

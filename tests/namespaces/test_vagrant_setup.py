@@ -21,8 +21,9 @@ PROVISION = Path(__file__).parents[2] / "vagrant" / "provision"
 ALONE = "director=192.0.2.2"
 PAIR = "director=192.0.2.2 director2=192.0.2.3"
 BACKENDS = "backend1=192.0.2.21 backend2=192.0.2.22"
-STAND_INS = ("systemctl", "apt-get", "dpkg", "dpkg-deb", "dpkg-query", "usermod")
-# systemctl says that networkd does not run, dpkg-query that all is installed. awk is one of Debian's alternatives.
+STAND_INS = ("systemctl", "apt-get", "dpkg", "dpkg-deb", "dpkg-query", "usermod", "xdpdirector")
+# systemctl says that networkd does not run, dpkg-query that all is installed, xdpdirector what keepalived needs.
+# awk is one of Debian's alternatives.
 MACHINE = """
 set -e
 ip link set lo up
@@ -43,6 +44,7 @@ echo "${0##*/} $*" >>/etc/calls
 case ${0##*/}-$* in
     systemctl-*is-active*) exit 3 ;;
     dpkg-query-*) echo -n installed ;;
+    xdpdirector-keepalived-config*) echo written ;;
 esac
 END
 done
@@ -76,6 +78,8 @@ def set_up(role: str, number: int, name: str, directors: str = ALONE) -> dict[st
         "DIRECTORS": directors,
         "BACKENDS": BACKENDS,
         "PATIENCE": "0",
+        "ADVERT": "3",
+        "GIVE_UP": "180",
         "SCRIPT": script,
         "STAND_INS": " ".join(STAND_INS),
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
@@ -148,6 +152,11 @@ def test_two_directors_leave_the_vips_to_keepalived_and_have_each_others_connect
     assert found.sync
     assert str(found.sync.listen) == f"192.0.2.{number}:8651"
     assert list(map(str, found.sync.peers)) == [f"{peer}:8651"]
-    keepalived = files["keepalived/keepalived.conf"]
-    assert f"unicast_peer {{ {peer} }}" in keepalived
-    assert f"priority {priority}" in keepalived
+    assert files["keepalived/keepalived.conf"] == "written\n"
+    assert files["calls"].splitlines()[-5:] == [
+        "systemctl restart xdpdirector-load xdpdirector",
+        "dpkg-query -W -f ${db:Status-Status} keepalived",
+        f"xdpdirector keepalived-config --priority {priority} --advert 3 --patience 180",
+        "systemctl --quiet enable keepalived",
+        "systemctl restart keepalived",
+    ]

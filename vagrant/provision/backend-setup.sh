@@ -16,9 +16,11 @@ server {
     access_log off;
     default_type text/plain;
     location = /healthz { return 200 "ok\n"; }
+    location = /big { root /srv; }
     location / { return 200 "$NAME\n"; }
 }
 END
+truncate -s 48M /srv/big # for a long download
 rm -f /etc/nginx/sites-enabled/default
 ln -sf ../sites-available/who /etc/nginx/sites-enabled/who
 systemctl --quiet enable nginx

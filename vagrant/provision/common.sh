@@ -3,7 +3,8 @@
 # Stands before each of the other scripts; Vagrant runs the two as one, as root. They may be run again at any time.
 #
 # From the Vagrantfile: NAME, ADDRESS4 and ADDRESS6 of this machine on the LAN; VIP4, VIP6; DIRECTORS and BACKENDS,
-# each a list of NAME=ADDRESS; PATIENCE, the seconds that anything gets to become as it should be.
+# each a list of NAME=ADDRESS; PATIENCE, the seconds that anything gets to become as it should be; of a pair ADVERT, the
+# seconds between two advertisements of VRRP, and GIVE_UP, those that a director may be not ready before it gives way.
 set -euo pipefail
 export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
 

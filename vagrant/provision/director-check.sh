@@ -22,6 +22,7 @@ fi
 if [[ $DIRECTORS == *\ * ]]; then
     say "keepalived: this director $(has_vip "$VIP4" && echo has || echo 'does not have') the VIPs"
     expect 'keepalived runs' systemctl is-active keepalived
+    expect 'and hears in time that the director is ready' timeout 3 xdpdirector status --ready
 else
     expect "the VIP $VIP4 is here" has_vip "$VIP4"
     expect "the VIP $VIP6 is here" has_vip "$VIP6"

@@ -39,25 +39,19 @@ END
     done
 } >/etc/xdpdirector/director.yaml
 
+systemctl --quiet enable xdpdirector
+systemctl restart xdpdirector-load xdpdirector
+
+# The daemon knows its VIPs, its card and its peers. The first director has the VIPs whenever it is ready.
+configure_keepalived() {
+    xdpdirector keepalived-config --priority "$([ "$NAME" = director ] && echo 250 || echo 240)" --advert "$ADVERT" \
+        --patience "$GIVE_UP" >/etc/keepalived/keepalived.conf.new || return
+    mv /etc/keepalived/keepalived.conf.new /etc/keepalived/keepalived.conf
+}
+
 if [ "$vips" = external ]; then
     need keepalived
-    cat >/etc/keepalived/keepalived.conf <<END
-vrrp_instance vips {
-    state BACKUP
-    nopreempt
-    interface $(card)
-    virtual_router_id 10
-    priority $([ "$NAME" = director ] && echo 250 || echo 240)
-    advert_int 1
-    unicast_src_ip $ADDRESS4
-    unicast_peer { ${peers[*]} }
-    virtual_ipaddress { $VIP4/32 dev $(card) }
-    virtual_ipaddress_excluded { $VIP6/128 dev $(card) }
-}
-END
+    expect 'the daemon says what keepalived needs to know' configure_keepalived
     systemctl --quiet enable keepalived
     systemctl restart keepalived
 fi
-
-systemctl --quiet enable xdpdirector
-systemctl restart xdpdirector-load xdpdirector

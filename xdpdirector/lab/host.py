@@ -32,9 +32,11 @@ def run(
     timeout: float = 30.0,
     check: bool = True,
     environment: Mapping[str, str] | None = None,
+    shown: str = "",
 ) -> subprocess.CompletedProcess[str]:
-    """Run to the end and keep what it says; LabError when it fails (`check`) or takes too long."""
-    shown = " ".join(command)
+    """Run to the end and keep what it says; LabError when it fails (`check`) or takes too long, which names the
+    command, or `shown`."""
+    shown = shown or " ".join(command)
     try:
         done = subprocess.run(
             command,

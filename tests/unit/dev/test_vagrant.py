@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.vagrant import scenario
+from dev.vagrant import pair, stage
 from dev.vagrant.command import Options, variables
 
 VAGRANT = Path(__file__).parents[3] / "vagrant"
@@ -32,15 +32,20 @@ class TestTable:
         assert drawn == set(MACHINES.values())
 
     def test_its_names_and_addresses_are_those_that_are_tried(self) -> None:
-        tried = {**scenario.BACKENDS, scenario.DIRECTOR: "192.0.2.2", scenario.SECOND: "192.0.2.3"}
+        tried = {**stage.BACKENDS, stage.DIRECTOR: "192.0.2.2", stage.SECOND: "192.0.2.3"}
 
         assert {name: f"192.0.2.{MACHINES[name]}" for name in tried} == tried
-        assert set(MACHINES) - set(tried) == {scenario.CLIENT}
+        assert set(MACHINES) - set(tried) == {stage.CLIENT}
 
     def test_the_vips_are_those_that_are_tried(self) -> None:
         vips = dict(re.findall(r'^(VIP\d) = "(.+)"$', VAGRANTFILE, re.MULTILINE))
 
-        assert vips == {"VIP4": scenario.VIP4, "VIP6": scenario.VIP6.strip("[]")}
+        assert vips == {"VIP4": stage.VIP4, "VIP6": stage.VIP6.strip("[]")}
+
+    def test_advertisements_are_as_often_as_the_judge_of_the_pair_believes(self) -> None:
+        (advert,) = re.findall(r'"ADVERT" => EMULATED \? (\d+) :', VAGRANTFILE)
+
+        assert int(advert) == pair.ADVERT
 
     def test_each_role_has_its_scripts(self) -> None:
         wanted = {f"{role}-{step}.sh" for role in ROLES for step in ("setup", "check")}

@@ -138,9 +138,10 @@ class TestSelfChecks:
         assert words in done.stderr
 
     def a_director(
-        self, shelf: Shelf, mode: str = "native", vip: str = "192.0.2.10/32", ready: int = 0
+        self, shelf: Shelf, mode: str = "native", vip: str = "192.0.2.10/32", ready: int = 0, asked: int = 0
     ) -> None:
         shelf.put("systemctl", "echo active")
+        shelf.put("xdpdirector", f'[ "$*" = "status --ready" ] && sleep 0.1 && exit {asked}')
         shelf.put("readlink", "echo ../../bus/virtio/drivers/virtio_net")
         shelf.put(
             "curl",
@@ -188,3 +189,11 @@ class TestSelfChecks:
 
         assert done.returncode == 0, done.stderr
         assert "director2: keepalived: this director does not have the VIPs" in done.stdout.splitlines()
+
+    def test_of_a_pair_keepalived_must_hear_that_it_is_ready(self, shelf: Shelf) -> None:
+        self.a_director(shelf, asked=1)
+
+        done = shelf.run("director-check", NAME="director2", DIRECTORS=f"{DIRECTORS} director2=192.0.2.3")
+
+        assert done.returncode == 1
+        assert "hears in time that the director is ready?" in done.stderr

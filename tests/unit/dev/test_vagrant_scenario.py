@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from dev.vagrant import scenario
 from dev.vagrant.account import Account
 from dev.vagrant.box import NAME
 from dev.vagrant.machines import Machines
@@ -24,6 +23,7 @@ from dev.vagrant.poller import (
 from dev.vagrant.service import SOCKET, Service
 from xdpdirector.errors import DirectorError
 from xdpdirector.lab.errors import LabError
+from xdpdirector.lab.waiting import wait_until
 
 
 class FakeMachines:
@@ -107,7 +107,7 @@ class TestVisitor:
 
     def test_it_hears_what_is_printed_inside_the_block(self) -> None:
         with Visitor(["sh", "-c", "echo backend1; echo -; exec sleep 60"]) as visitor:
-            scenario.wait_until(lambda: len(visitor.since(0)) == 2, "two lines", 30)
+            wait_until(lambda: len(visitor.since(0)) == 2, "two lines", 30)
 
         assert [answer.by for answer in visitor.since(0)] == ["backend1", NOBODY]
 

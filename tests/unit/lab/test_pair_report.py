@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from xdpdirector.lab.pair.pair import grown
 from xdpdirector.lab.pair.report import Apart, Failure, Seen, judged
+from xdpdirector.lab.pair.story import grown
 from xdpdirector.lab.sample import Request
 
 

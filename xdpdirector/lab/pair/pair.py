@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from xdpdirector.errors import DirectorError, TimedOutError
+from xdpdirector.errors import DirectorError
 from xdpdirector.ha.keepalived import PRIORITIES, Vrrp, render
 from xdpdirector.lab import dashboard
 from xdpdirector.lab.clients import Clients
@@ -25,7 +25,8 @@ from xdpdirector.lab.configuration import TARGETS, HealthCheck, web_configuratio
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.lab import Lab
 from xdpdirector.lab.pair.keepalived import Keepalived
-from xdpdirector.lab.pair.report import Judged, Seen, Stall, judged
+from xdpdirector.lab.pair.report import Judged, Stall, judged
+from xdpdirector.lab.pair.story import Refused, Story, refused_of
 from xdpdirector.lab.processes import Process, stop
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
@@ -33,7 +34,6 @@ from xdpdirector.lab.waiting import wait_until
 PORT = 8651
 LONGEST = 3600.0
 BIG = 48  # MiB of each download
-INTERVAL = 0.2  # seconds: two scans, before the peer has merged what they found
 OTHER_SIZES = {
     "connections": 1 << 17,
     "connections6": 1 << 15,
@@ -80,8 +80,8 @@ class Pair:
         self._keepalived = [Keepalived(host) for host in lab.director_hosts]
         self._downloads: subprocess.Popen[str] | None = None
         self._output = lab.client.directory("downloads") / "downloads.jsonl"
-        self._seen: list[Seen] = []
-        self._died: float | None = None
+        self._story = Story(self, say, options.watch)
+        self.died: float | None = None
         self._has_other_sizes = False
 
     def run(self) -> Judged:
@@ -107,10 +107,10 @@ class Pair:
             ) as clients,
         ):
             self._begin_downloads()
-            self._tell("baseline", "both directors run", lambda: None)
+            self._story.baseline()
             self._cycles()
             requests = clients.requests()
-        return judged(self._seen, requests, self._lines(), self._options.rate)
+        return judged(self._story.seen, requests, self._lines(), self._options.rate)
 
     def close(self) -> None:
         """What the lab does not end by itself: programs that outlive their daemons."""
@@ -127,31 +127,17 @@ class Pair:
             if time.monotonic() >= end:
                 self._say(f"{self._options.minutes:g} minutes are over after {number} cycles")
                 break
-            self._cycle()
+            self._story.cycle(upgrades=self._options.upgrades)
 
-    def _cycle(self) -> None:
-        self._tell("kill", "the active director dies: no link, no process, no word", self._kill)
-        self._tell(
-            "return",
-            "it comes back with an empty table, and takes over when it has all connections",
-            self._return,
-        )
-        self._tell("hand over", "its keepalived is stopped: the other director takes over", self._hand_over)
-        self._tell("hand back", "and started again", self._hand_back)
-        if not self._options.upgrades:
-            return
-        self._tell("restart", "the daemon of the active director is stopped and started", self._restart)
-        self._tell("upgrade", "both get another program and other maps, the standby first", self._upgrade)
-
-    def _kill(self) -> None:
+    def kill(self) -> None:
         host = self._lab.director_hosts[0]
         host.link_down()
-        self._died = time.monotonic()
+        self.died = self.now()
         self._keepalived[0].kill()
         self._directors[0].kill()
         self._wait_active(1)
 
-    def _return(self) -> None:
+    def come_back(self) -> None:
         host, director = self._lab.director_hosts[0], self._directors[0]
         for vip, length in ((VIP4, 32), (VIP6, 128)):
             host.run("ip", "address", "delete", f"{vip}/{length}", "dev", "eth0", check=False)
@@ -161,20 +147,20 @@ class Pair:
         self._keepalived[0].start(self._vrrp(1))
         self._wait_active(0)
 
-    def _hand_over(self) -> None:
+    def hand_over(self) -> None:
         self._keepalived[0].stop()
         self._wait_active(1)
 
-    def _hand_back(self) -> None:
+    def hand_back(self) -> None:
         self._keepalived[0].start(self._vrrp(1))
         self._wait_active(0)
 
-    def _restart(self) -> None:
+    def restart(self) -> None:
         self._directors[0].stop()
         self._directors[0].start()
         self._wait_active(0)
 
-    def _upgrade(self) -> None:
+    def upgrade(self) -> None:
         """The standby first, then the active one, each as the Debian package does it: the new program is compiled
         while the daemon runs, and the daemon's restart carries all connections into its maps."""
         self._has_other_sizes = not self._has_other_sizes
@@ -197,37 +183,21 @@ class Pair:
         for director in self._directors:
             wait_until(partial(_is_synced, director), "the directors are synced", 60.0)
 
-    def _tell(self, name: str, title: str, act: Callable[[], None]) -> None:
-        self._say(f"{name}: {title}")
-        self._died, interval = None, INTERVAL + self._lag()
-        refused = self._refused()
-        began = time.monotonic()
-        trouble, late = "", False
-        try:
-            act()
-        except (DirectorError, OSError) as error:
-            trouble, late = str(error), isinstance(error, TimedOutError)
-            self._say(f"  {name} went wrong: {error}")
-        time.sleep(self._options.watch)
-        ended = time.monotonic()
-        more = grown(refused, self._refused())
-        self._seen.append(Seen(name, title, began, ended, trouble, late, self._died, interval, more))
+    def now(self) -> float:
+        return time.monotonic()
 
-    def _refused(self) -> dict[str, dict[str, int]]:
-        """Packets that each director dropped or answered itself, by reason; of those that say it."""
+    def stood_still(self) -> float:
+        """The hosts are one machine; the clients' schedule says whether it had time."""
+        return 0.0
+
+    def refused(self) -> Refused:
         found = {}
         for host, director in zip(self._lab.director_hosts, self._directors, strict=True):
             with suppress(DirectorError):
-                verdicts = director.client.get("/v1/stats")["verdicts"]
-                found[host.name] = {
-                    reason: count
-                    for reason, count in verdicts.items()
-                    if reason.startswith(("drop_", "reject_"))
-                }
+                found[host.name] = refused_of(director.client.get("/v1/stats")["verdicts"])
         return found
 
-    def _lag(self) -> float:
-        """Seconds until the second director has merged what a scan of the first one found."""
+    def lag(self) -> float:
         try:
             return max(_lags(self._directors[0]), default=0.0)
         except DirectorError:
@@ -297,19 +267,6 @@ class Pair:
         text = self._output.read_text()
         whole = text[: text.rfind("\n") + 1]
         return [json.loads(line) for line in whole.splitlines()]
-
-
-def grown(before: dict[str, dict[str, int]], after: dict[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """What was counted meanwhile; a program that was loaded anew counts from 0."""
-    found = {}
-    for name, counts in after.items():
-        earlier = before.get(name, {})
-        by = {reason: count - earlier.get(reason, 0) for reason, count in counts.items()}
-        if any(each < 0 for each in by.values()):
-            by = dict(counts)
-        if more := {reason: count for reason, count in by.items() if count}:
-            found[name] = more
-    return found
 
 
 def _is_synced(director: LabDirector) -> bool:

@@ -22,17 +22,32 @@ from xdpdirector.lab.sample import Request
 
 Stall = dict[str, Any]
 """A line of the downloads' output."""
-GAP = 0.6  # seconds: for so long, at most, new connections wait when a director dies
 GRACEFUL = ("baseline", "hand over", "hand back", "restart", "upgrade", "return")
 SHOWN = 20  # failed requests of a step
-SLOW = 0.5  # seconds: a request that takes longer has lost a packet
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What clients may see, in seconds. `gap`: for so long, at most, new connections wait; `slow`: a request that
+    takes longer has lost a packet; `stall`: a download that gets nothing for longer stalled; `still`: where a
+    machine did nothing for longer, it was too busy to judge times."""
+
+    gap: float = 0.6
+    slow: float = 0.5
+    stall: float = 1.0
+    still: float = 1.0
+
+
+LIMITS = Limits()
+"""Of hosts that are namespaces of one machine, and of a tenth of a second between advertisements."""
 
 
 @dataclass(frozen=True)
 class Seen:
     """A step, in seconds of the monotonic clock. `trouble`: what did not happen; `late`: it did not happen in time.
     `died`: when a director was killed, whose peer may have been told `interval` seconds later what it had.
-    `refused`: packets that each director dropped or answered itself, by reason."""
+    `refused`: packets that each director dropped or answered itself, by reason. `still`: the longest time in which
+    a machine did nothing."""
 
     name: str
     title: str
@@ -43,6 +58,7 @@ class Seen:
     died: float | None = None
     interval: float = 0.0
     refused: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    still: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -123,16 +139,22 @@ class _Complaint:
     timed: bool
 
 
-def judged(steps: Sequence[Seen], requests: Sequence[Request], lines: Sequence[Stall], rate: float) -> Judged:
+def judged(
+    steps: Sequence[Seen],
+    requests: Sequence[Request],
+    lines: Sequence[Stall],
+    rate: float,
+    limits: Limits = LIMITS,
+) -> Judged:
     """`rate`: new connections a second that were planned."""
     parted = [_parted(step, requests) for step in steps]
     known = {id(each) for half_open, young in parted for each in (*half_open, *young)}
     others = [each for each in requests if id(each) not in known]
     rows = tuple(
-        _row(step, apart, others, lines, Press.between(step.began, step.ended, rate, requests))
+        _row(step, apart, others, lines, Press.between(step.began, step.ended, rate, requests), limits)
         for step, apart in zip(steps, parted, strict=True)
     )
-    found = [(row, each) for row in rows for each in _complaints(row, rate)]
+    found = [(row, each) for row in rows for each in _complaints(row, rate, limits)]
     certain = any(not (row.busy and each.timed) for row, each in found)
     verdict = FAIL if certain else BUSY if found else PASS
     return Judged(rows, tuple(each.text for _, each in found), verdict)
@@ -144,14 +166,17 @@ def _row(
     others: Sequence[Request],
     lines: Sequence[Stall],
     press: Press,
+    limits: Limits,
 ) -> Row:
     """`apart`: requests that were being opened, and young ones; `others`: all that are so in no step."""
     half_open, young = apart
     inside = [each for each in others if step.began <= each.due < step.ended]
     fresh = [each for each in inside if each.kind == "fresh"]
-    hurt = [each.due for each in fresh if each.failed or each.latency > SLOW]
+    hurt = [each.due for each in fresh if each.failed or each.latency > limits.slow]
     told, told_young = _told(step, lines)
-    stalls = [line["seconds"] for line in told if line["what"] == "stalled"]
+    stalls = [
+        line["seconds"] for line in told if line["what"] == "stalled" and line["seconds"] > limits.stall
+    ]
     return Row(
         step=step.name,
         title=step.title,
@@ -165,8 +190,8 @@ def _row(
         outcomes=dict(Counter(each.outcome for each in inside if each.failed)),
         half_open=_apart(half_open, []),
         young=_apart(young, told_young),
-        press=str(press),
-        busy=press.too_much,
+        press=f"{press}; one stood still for {step.still:.1f} s" if step.still else str(press),
+        busy=press.too_much or step.still > limits.still,
         trouble=step.trouble,
         late=step.late,
         failures=tuple(_failure(step, each) for each in inside if each.failed)[:SHOWN],
@@ -222,7 +247,7 @@ def _apart(requests: Sequence[Request], lines: Sequence[Stall]) -> Apart:
     return Apart(len(requests) + len(lines), dict(outcomes))
 
 
-def _complaints(row: Row, rate: float) -> list[_Complaint]:
+def _complaints(row: Row, rate: float, limits: Limits) -> list[_Complaint]:
     found = []
     if row.trouble:
         found.append(_Complaint(f"{row.step}: {row.trouble}", row.late))
@@ -234,10 +259,10 @@ def _complaints(row: Row, rate: float) -> list[_Complaint]:
     only_late = set(row.outcomes) <= {"timeout"}
     if row.step in GRACEFUL and row.failed:
         found.append(_Complaint(f"{row.step}: {row.failed} requests failed: {row.outcomes}", only_late))
-    if row.gap > GAP:
-        text = f"{row.step}: new connections waited for {row.gap:g} s, and {GAP:g} is the most"
+    if row.gap > limits.gap:
+        text = f"{row.step}: new connections waited for {row.gap:g} s, and {limits.gap:g} is the most"
         found.append(_Complaint(text, timed=True))
-    if row.failed > rate * GAP:
+    if row.failed > rate * limits.gap:
         found.append(_Complaint(f"{row.step}: {row.failed} requests failed", only_late))
     return found
 

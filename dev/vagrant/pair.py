@@ -45,7 +45,8 @@ SETTLING = 600.0  # seconds in which VIPs move and directors exchange all connec
 INSTALLING = 1800.0
 NEXT = "99.0.0"
 OTHER_SIZES = "sizes: {connections: 131072, connections6: 32768}"  # other maps, as a release may have
-PYTHON = "/opt/clients/usr/lib/xdpdirector/bin/python3 -I"
+CLIENTS_PLACE = "/opt/clients"
+PYTHON = f"{CLIENTS_PLACE}/usr/lib/xdpdirector/bin/python3 -I"
 LOAD, READING = "/var/tmp/requests.jsonl", "/var/tmp/downloads.jsonl"
 CLIENTS = {
     "requests": (
@@ -125,7 +126,12 @@ class MachinePair:
         package = max(self._stage.packages.glob("xdpdirector_*.deb"), key=lambda path: path.stat().st_mtime)
         self._later = successor(package, work, NEXT)
         self._machines.send(CLIENT, package, "/tmp/clients.deb")
-        self._machines.run(CLIENT, "dpkg-deb --extract /tmp/clients.deb /opt/clients", INSTALLING)
+        self._machines.run(
+            CLIENT,
+            f"dpkg-deb --extract /tmp/clients.deb {CLIENTS_PLACE}\n"
+            f"ln -sf /usr/bin/python3 {CLIENTS_PLACE}/usr/lib/xdpdirector/bin/python3",  # the link is a relative one
+            INSTALLING,
+        )
         for name in self._alive:
             self._machines.send(name, self._later, "/tmp/later.deb")
         self._wait_active(DIRECTOR)

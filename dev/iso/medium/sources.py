@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where the answer file is: named on the kernel's command line, on a second medium, or on this one.
+"""Where the answer file is: named on the kernel's command line, on a second medium, on this one, or named by DHCP.
 
     xdpdirector.answers=/rack1.yaml         that file on this medium
     xdpdirector.answers=LABEL=NAME          site.yaml on the medium with that label
     xdpdirector.answers=http://...          from a web server; the network's DHCP gives an address
+
+The network's DHCP server names it by option 224, of those for private use (RFC 3942), as http://...
 
 What is named and not there ends the installation: nobody wants another one instead. Knows no answers.
 """
@@ -12,6 +14,7 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from collections.abc import Collection
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
@@ -19,11 +22,14 @@ from pathlib import Path
 from dev.iso.medium.machine import MEDIUM, InstallError, disk_of, run
 
 OPTION = "xdpdirector.answers="
+DHCP_OPTION = 224
 LABEL = "XDPD-SITE"
 FILE = "site.yaml"
 LARGEST = 4 << 20  # octets
 _PLACE = Path("/run/xdpdirector-site")
+_LEASES = Path("/run/systemd/netif/leases")
 _PATIENCE = 60.0  # seconds
+_UNASKED = 30.0  # seconds for a network that nobody said would be there
 
 
 @dataclass(frozen=True)
@@ -56,12 +62,13 @@ def find(command_line: str) -> Source | None:
     """The answer file, or None when there is none and none is named."""
     value = named(command_line)
     if value is None:
-        return _on_medium(LABEL) or _file(MEDIUM / FILE, FILE)
+        return _on_medium(LABEL) or _file(MEDIUM / FILE, FILE) or _by_dhcp()
     if value.startswith("/"):
         found = _file(MEDIUM / value[1:], value)
     elif label := value.removeprefix("LABEL=") if value.startswith("LABEL=") else "":
         found = _on_medium(label)
     else:
+        _connect(_PATIENCE)
         found = _fetched(value)
     if found is None:
         raise InstallError(f"{OPTION}{value}: there is no such file")
@@ -101,9 +108,40 @@ def _on_medium(label: str) -> Source | None:
     return Source(found.text, found.name, disk_of(str(device.resolve())))
 
 
-def _fetched(address: str) -> Source:
+def _by_dhcp() -> Source | None:
+    _connect(_UNASKED, fine=(0, 1))  # 1: there is no network
+    for lease in sorted(_LEASES.glob("*")):
+        if address := offered(lease.read_text()):
+            return _fetched(address)
+    return None
+
+
+def offered(lease: str) -> str | None:
+    """The address of the answer file in a lease of systemd-networkd, whose private options are hexadecimal.
+    InstallError when it is none."""
+    values = [
+        line.partition("=")[2] for line in lease.splitlines() if line.startswith(f"OPTION_{DHCP_OPTION}=")
+    ]
+    if not values:
+        return None
+    try:
+        address = bytes.fromhex(values[-1]).rstrip(b"\0").decode("ascii")
+    except ValueError:
+        address = values[-1]
+    if not address.startswith(("http://", "https://")):
+        raise InstallError(
+            f"DHCP's option {DHCP_OPTION} is no address of an answer file (http://...): {address!r}"
+        )
+    return address
+
+
+def _connect(seconds: float, fine: Collection[int] = (0,)) -> None:
+    """An address by DHCP."""
     run("systemctl", "start", "systemd-networkd", "systemd-resolved")
-    run("/lib/systemd/systemd-networkd-wait-online", "--any", f"--timeout={_PATIENCE:.0f}")
+    run("/lib/systemd/systemd-networkd-wait-online", "--any", f"--timeout={seconds:.0f}", fine=fine)
+
+
+def _fetched(address: str) -> Source:
     try:
         with urllib.request.urlopen(address, timeout=_PATIENCE) as answer:
             return Source(_text(answer.read(LARGEST + 1), address), address)

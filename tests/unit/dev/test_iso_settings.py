@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dev.iso import medium
+from dev.iso import build, medium
 from dev.iso.medium import answers, rescue, settings, sources, target
 from dev.iso.medium.machine import InstallError
 from dev.iso.medium.settings import Cards, Settings
@@ -133,6 +133,35 @@ def test_the_kernels_command_line_names_the_answers(line: str, wanted: str | Non
 def test_what_cannot_be_answers_is_refused(value: str) -> None:
     with pytest.raises(InstallError, match="write a path on this medium"):
         sources.named(f"xdpdirector.answers={value}")
+
+
+LEASE = "# This is private data.\nADDRESS=192.0.2.121\nSERVER_ADDRESS=192.0.2.100\n"
+
+
+@pytest.mark.parametrize(
+    ("option", "wanted"),
+    [
+        ("", None),
+        (f"OPTION_224={b'http://192.0.2.9/site.yaml'.hex()}\n", "http://192.0.2.9/site.yaml"),
+        (f"OPTION_224={b'https://site.example/a'.hex()}00\n", "https://site.example/a"),
+        (f"OPTION_225={b'http://192.0.2.9/site.yaml'.hex()}\n", None),
+    ],
+    ids=["none", "http", "with a zero at its end", "another option"],
+)
+def test_dhcp_names_the_answers(option: str, wanted: str | None) -> None:
+    assert sources.offered(LEASE + option) == wanted
+
+
+@pytest.mark.parametrize("value", [b"pxelinux.0".hex(), b"".hex(), "ff", "no hexadecimal"])
+def test_what_dhcp_names_is_an_address_of_answers(value: str) -> None:
+    with pytest.raises(InstallError, match="DHCP's option 224 is no address"):
+        sources.offered(f"{LEASE}OPTION_224={value}\n")
+
+
+def test_the_medium_asks_dhcp_for_what_it_looks_for() -> None:
+    network = (build.FILES / "live/live.network").read_text()
+
+    assert f"RequestOptions={sources.DHCP_OPTION}\n" in network
 
 
 def test_the_rescued_disk_is_the_only_one_or_the_named() -> None:

@@ -81,6 +81,7 @@ def _in_kernel(
         program = describe(fleet[MH])
         costs = Costs(baselines, fleet, pace)
         figures += _told(say, "packets that are not for us", costs.not_for_us())
+        figures += _told(say, "packets that go through tunnels", costs.tunnels())
         what = f"established TCP and new flows, up to {pace.flows[-1]:,} flows, {pace.rounds} rounds"
         figures += _told(say, what, costs.established(Workload.TCP4, Workload.TCP6, with_new=True))
         figures += _told(say, "packets over a cable", Live(wire, baselines, fleet, pace).run())

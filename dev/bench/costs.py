@@ -19,6 +19,7 @@ from dev.bench.baselines import (
 from dev.bench.director_target import (
     MH,
     PORTS,
+    TUNNELS,
     VARIANTS,
     Fleet,
     Ours,
@@ -38,6 +39,7 @@ SYNS = 1 << 14
 WARM_UP = range(1 << 13, (1 << 18) + 1)  # packets: twice the flows, within these bounds
 NEW = Flows(1 << 22, first=1 << 22, random=False)  # nothing else has these numbers
 STRAYS = 0.001
+ALONE = 500  # runs
 
 _HOW_DRIVEN = (
     "Kernel's mean per packet (whole ns) of BPF_PROG_TEST_RUN over a burst; a driver program sets client address "
@@ -51,6 +53,10 @@ _HOW_ESTABLISHED = (
 _HOW_NEW = (
     f"{_HOW_DRIVEN} Every packet is a SYN of a flow not seen before, after as many that are not timed; the tables "
     "have room for all."
+)
+_HOW_ALONE = (
+    "Kernel's time of BPF_PROG_TEST_RUN for a single run, the least of some hundred in each round, less that of "
+    "bare TX: the frame of a repeated run would grow with each."
 )
 _HOW_DIRECT = (
     "Kernel's mean per packet (whole ns) of BPF_PROG_TEST_RUN over a burst of the same packet; no driver."
@@ -101,6 +107,24 @@ class Costs:
             cases[key] = self._counted(key, ours, "pass", self._direct(ours.function(), frame))
         for key, series in interleaved(cases, self._pace.rounds).items():
             yield self._figure(key, series, _HOW_DIRECT)
+
+    def tunnels(self) -> Iterator[Figure]:
+        """A packet by its backend's MAC address, and through tunnels."""
+        cases = {Key(Workload.ALONE, BARE): self._alone(self._baselines.baseline(BARE), frames.arp())}
+        for variant in (MH, *TUNNELS):
+            key, ours = Key(Workload.ALONE, variant), self._fleet[variant]
+            frame = frames.tcp(ACK, PORTS[variant], VIP4)
+            cases[key] = self._counted(key, ours, "forward", self._alone(ours.function(), frame))
+        measured = interleaved(cases, self._pace.rounds)
+        bare = measured.pop(Key(Workload.ALONE, BARE)).least
+        for key, series in measured.items():
+            yield self._figure(key, series.less(bare), _HOW_ALONE)
+
+    def _alone(self, program: int, frame: Frame) -> Callable[[], float]:
+        def measure() -> float:
+            return min(libbpf.prog_test_run(program, frame.data, LOOPBACK).nanoseconds for _ in range(ALONE))
+
+        return measure
 
     # Flows
 

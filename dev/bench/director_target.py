@@ -43,14 +43,19 @@ _VARIANTS: dict[str, dict[str, Any]] = {
 VARIANTS = {
     name: fields for name, fields in _VARIANTS.items() if fields.keys() <= ServiceSpec.model_fields.keys()
 }
+TUNNELS: dict[str, dict[str, Any]] = {
+    f"{MH} {forward}": {**_VARIANTS[MH], "forward": forward} for forward in ("ipip", "gue")
+}
+"""To backends in another network. Their frames grow, so that they are measured by themselves."""
 # Who shares an instance: mh stores no connection.
 _SHARES = [
     share
-    for each in ((MH, WLC), (PERSISTENT,), (WATCHED,))
-    if (share := [name for name in each if name in VARIANTS])
+    for each in ((MH, WLC, *TUNNELS), (PERSISTENT,), (WATCHED,))
+    if (share := [name for name in each if name in VARIANTS or name in TUNNELS])
 ]
-PORTS = {name: _FIRST_PORT + index for index, name in enumerate(_VARIANTS)}
+PORTS = {name: _FIRST_PORT + index for index, name in enumerate((*_VARIANTS, *TUNNELS))}
 _FIRST_BACKEND = IPv4Address("192.0.2.21")
+_OWN, MTU = IPv4Address("192.0.2.2"), 1500
 
 
 def plan(variant: str, ifindex: int) -> ServicePlan:
@@ -61,10 +66,12 @@ def plan(variant: str, ifindex: int) -> ServicePlan:
             "listeners": [f"{VIP4}:{port}/tcp", f"[{VIP6}]:{port}/tcp", f"{VIP4}:{port}/udp"],
             "on_unknown": "drop",  # a RST would turn the frame that the next runs of a burst begin with
             "backends": {f"backend{n}": {"address": str(_FIRST_BACKEND + n)} for n in range(BACKENDS)},
-            **VARIANTS[variant],
+            **(VARIANTS | TUNNELS)[variant],
         }
     )
-    standing = BackendStatus(Operational.UP, "", Route("neighbour", FAR_MAC, NEAR_MAC, ifindex))
+    standing = BackendStatus(
+        Operational.UP, "", Route("neighbour", FAR_MAC, NEAR_MAC, ifindex, source=_OWN, mtu=MTU)
+    )
     return planner.plan(variant.replace(" ", "-"), spec, dict.fromkeys(spec.backends, standing))
 
 

@@ -11,6 +11,7 @@ class Workload(StrEnum):
     TCP4 = "established IPv4 TCP"
     TCP6 = "established IPv6 TCP"
     UDP4 = "established IPv4 UDP"
+    ALONE = "established IPv4 TCP, each run by itself"
     SYN = "SYN of a new flow"
     FLOOD = "SYN flood"
     LOST = "running connections lost in the flood"

@@ -13,7 +13,7 @@ from xdpdirector.doctor.machine import Kernel
 from xdpdirector.doctor.nic import Card
 from xdpdirector.doctor.run import FAMILIES, examine
 from xdpdirector.doctor.subject import Subject
-from xdpdirector.model import Configuration
+from xdpdirector.model import Address, Configuration
 from xdpdirector.net.neighbour_requests import Room
 from xdpdirector.paths import InstancePaths
 
@@ -118,6 +118,7 @@ class FakeMachine:
         self.tables = {4: Room(10, 1024), 6: Room(10, 1024)}
         self.kernel = Kernel("6.12.1", (6, 12))
         self.processors = 4
+        self.mtu = 1500
         self.free_bytes = 10 << 30
         self.mounted = True
         self.instances: dict[int, str] = {}
@@ -157,6 +158,9 @@ class FakeMachine:
 
     def neighbour_tables(self) -> dict[int, Room]:
         return self.tables
+
+    def mtu_to(self, address: Address) -> int:
+        return self.mtu
 
     def cards(self) -> dict[str, Card]:
         return {card.name: card for card in (self.card, *self.others) if card}

@@ -255,7 +255,7 @@ def _refusal(case: _Case) -> str:
     return "an ABORT" if case.question.protocol == "sctp" else "a RST"
 
 
-_TUNNELS = {"ipip": "IP in IP", "gue": "GUE, in UDP,"}
+_TUNNELS = {"ipip": "IP in IP", "gue": "GUE"}
 
 
 def _way_there(case: _Case) -> str:

@@ -12,7 +12,8 @@ from typing import NamedTuple, Protocol
 from xdpdirector.doctor import nic
 from xdpdirector.doctor.nic import Card
 from xdpdirector.loader import bpffs
-from xdpdirector.net.neighbour_requests import Room, rooms
+from xdpdirector.model import Address
+from xdpdirector.net.neighbour_requests import Neighbourhood, Room, rooms
 from xdpdirector.net.netlink import Requests
 from xdpdirector.system import untrusted_directory
 
@@ -54,6 +55,9 @@ class Machine(Protocol):
 
     def neighbour_tables(self) -> dict[int, Room]:
         """By IP version."""
+
+    def mtu_to(self, address: Address) -> int:
+        """Of the route to the address, in bytes; 0 without a route."""
 
     @property
     def kernel(self) -> Kernel: ...
@@ -97,6 +101,13 @@ class ThisMachine:
     def neighbour_tables(self) -> dict[int, Room]:
         with Requests() as requests:
             return rooms(requests)
+
+    def mtu_to(self, address: Address) -> int:
+        with Requests() as requests:
+            kernel = Neighbourhood(requests)
+            hop = kernel.hop(address)
+            link = kernel.link(hop.ifindex) if hop else None
+        return (hop.mtu or (link.mtu if link else 0)) if hop else 0
 
     @property
     def kernel(self) -> Kernel:

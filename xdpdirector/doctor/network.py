@@ -79,7 +79,12 @@ async def own_look(configuration: Configuration) -> LanView:
 
 async def _resolve(neighbours: Neighbours, configuration: Configuration) -> None:
     """Give the kernel a moment to find the MACs; who is not found then is a finding."""
-    wanted = [each.address for spec in configuration.services.values() for each in spec.backends.values()]
+    wanted = [
+        each.address
+        for spec in configuration.services.values()
+        for each in spec.backends.values()
+        if spec.forward_to(each) == "direct"
+    ]
     for address in wanted:
         neighbours.watch(address)
     until = asyncio.get_running_loop().time() + RESOLVE_WITHIN

@@ -18,6 +18,7 @@ from xdpdirector.doctor import (
     settings,
     systemd,
     toolchain,
+    tunnels,
 )
 from xdpdirector.doctor.finding import Finding, Level, note, warning
 from xdpdirector.doctor.subject import Subject
@@ -30,6 +31,7 @@ FAMILIES: Mapping[str, Look] = {
     "daemon": running.look,
     "fleet": fleet.look,
     "network": network.look,
+    "tunnels": tunnels.look,
     "interfaces": nics.look,
     "program": toolchain.look,
     "kernel": kernel.look,

@@ -21,6 +21,7 @@ from xdpdirector.loader import source
 from xdpdirector.model import ServiceSpec
 from xdpdirector.model.listener import unicast_address
 from xdpdirector.model.passive import PassiveState, PassiveView
+from xdpdirector.model.status import ServiceView, TunnelView
 from xdpdirector.state.change_request import Intent
 
 VIP, VIP6, CLIENT, CLIENT6 = "192.0.2.10", "2001:db8::10", "198.51.100.7", "2001:db8:7::7"
@@ -181,6 +182,40 @@ def test_a_reset_that_would_be_scheduled_is_dropped_for_what_it_is(reason: str, 
 
     # then
     assert answer.why.endswith(f"{field} says schedule, but a RST is never scheduled")
+
+
+def tunnelled(**fields: Any) -> ServiceView:
+    """`web` with web1 in another network."""
+    view = director("wlc").service("web")
+    tunnel = TunnelView(source=VIP, gateway="192.0.2.1", mtu=1500, longest=1480)
+    far = view.backends[0].model_copy(update={"forward": "ipip", "tunnel": tunnel} | fields)
+    return view.model_copy(update={"backends": (far, *view.backends[1:])})
+
+
+@pytest.mark.parametrize(
+    ("finding", "view", "why"),
+    [
+        (
+            found("forward_connection", "service", "record", backend="web1"),
+            tunnelled(),
+            "the connection is recorded, on web1; it goes there as IP in IP to 192.0.2.21 by the gateway 192.0.2.1",
+        ),
+        (
+            found("forward_connection", "service", "record", backend="web1"),
+            tunnelled(forward="gue"),
+            "the connection is recorded, on web1; it goes there as GUE to 192.0.2.21 by the gateway 192.0.2.1",
+        ),
+        (
+            found("reject_too_big", "service", backend="web1"),
+            tunnelled(),
+            "it is longer than the tunnel to web1 takes (1480 bytes), so its sender is told by ICMP: "
+            "fragmentation needed",
+        ),
+    ],
+    ids=["IP in IP", "GUE", "too long"],
+)
+def test_a_tunnel_is_named(finding: Finding, view: ServiceView, why: str) -> None:
+    assert explain(Question.model_validate(QUESTION), finding, view).why == why
 
 
 def test_who_was_not_chosen_is_shown_too() -> None:

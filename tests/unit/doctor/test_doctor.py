@@ -110,6 +110,18 @@ def gateway(**settings: str) -> Break:
     return change
 
 
+def tunnelled(mtu: int, forward: str = "ipip") -> Break:
+    """`web` has its backends behind tunnels; `mtu` of the way there."""
+
+    def change(host: FakeHost) -> None:
+        host.machine.mtu = mtu
+        assert host.subject.configuration
+        web = host.subject.configuration.services["web"].model_copy(update={"forward": forward})
+        configured(services={"web": web})(host)
+
+    return change
+
+
 def two_arms(**fields: Any) -> Break:
     """A second interface in generic mode."""
 
@@ -211,6 +223,23 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
             id="maintenance",
         ),
         pytest.param(on_dummy, "warning", "none runs", "bird-config", id="no BIRD"),
+        pytest.param(
+            tunnelled(1500),
+            "note",
+            "'web': its tunnels take packets of 1480 bytes",
+            "MSS of 1440 for IPv4 clients, 1420 for IPv6 clients",
+            id="tunnels",
+        ),
+        pytest.param(
+            tunnelled(1300, "gue"),
+            "warning",
+            "packets of IPv6 clients have no room",
+            "an MTU of 1308 or more",
+            id="tunnels without room for IPv6",
+        ),
+        pytest.param(
+            tunnelled(0), "warning", "no route leads to 192.0.2.21", "ip route add", id="no route to a tunnel's end"
+        ),
         pytest.param(without_check, "warning", "'web' has no check", "type: tcp", id="no check"),
         pytest.param(dead, "warning", "no daemon of instance 'host' runs", "systemctl start", id="no daemon"),
         pytest.param(FakeHost.silent, "error", "runs but does not answer", "journalctl", id="daemon hangs"),

@@ -52,7 +52,7 @@ NO_SCHEMA_SAYS = re.compile(
             "is for `type: etcd`|needs endpoints|in endpoints",
             "belong together",
             "burst needs a rate|there is no limit in it|takes longer than a day|others can reach",
-            "passive is for TCP",
+            "passive is for TCP|is no IPv[46] prefix: write it as source",
             "is for cids: |too long for quic-lb|octets of the longest connection ID|but the length of quic is",
             "both have the QUIC ID|has no quic: add that|quic is for datagrams|one_packet keeps no connections",
             "belongs to service|is behind the gateway|no route leads to|raise sizes.denied|is this director itself",

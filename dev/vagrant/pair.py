@@ -129,7 +129,7 @@ class MachinePair:
         self._machines.run(
             CLIENT,
             f"dpkg-deb --extract /tmp/clients.deb {CLIENTS_PLACE}\n"
-            f"ln -sf /usr/bin/python3 {CLIENTS_PLACE}/usr/lib/xdpdirector/bin/python3",  # the link is a relative one
+            f"ln -sf /usr/bin/python3 {CLIENTS_PLACE}/usr/lib/xdpdirector/bin/python3",  # it was relative
             INSTALLING,
         )
         for name in self._alive:

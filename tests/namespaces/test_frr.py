@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from xdpdirector.client import service_path
+from xdpdirector.errors import TimedOutError
 from xdpdirector.lab import Lab, bird, frr
 from xdpdirector.lab.bird import Bird, knows, make_vip_interface
 from xdpdirector.lab.configuration import SERVICE, web_configuration
@@ -98,6 +99,22 @@ def test_the_router_learns_the_vips_while_they_stand(lab: Lab, daemons: Daemons)
     await_next_hops(lab, 1)
     carry(lab, 1, "add")
     await_next_hops(lab, 2)
+
+
+def test_a_vip_that_goes_when_the_session_has_just_begun_is_withdrawn(lab: Lab, daemons: Daemons) -> None:
+    """FRR collects routes for a second when a session begins (its coalesce time), and announces them together."""
+    daemons.frr.stop()
+    carry(lab, 1, "add")
+    daemons.frr.start(frr.of_director(lab.topology, lab.topology.director_nodes[0]))
+    await_next_hops(lab, 1)
+
+    carry(lab, 1, "del")
+
+    try:
+        await_next_hops(lab, 0)
+    except TimedOutError:
+        known = daemons.on_router("show", "route", "all"), daemons.frr.vtysh("-c", "show bgp ipv4 unicast")
+        pytest.fail(f"the router has the VIP still; {known}")
 
 
 def test_a_director_that_dies_is_sent_nothing(lab: Lab, daemons: Daemons) -> None:

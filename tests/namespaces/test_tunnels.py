@@ -112,7 +112,7 @@ def test_what_is_shown_names_the_tunnel(lab: Lab, director: LabDirector) -> None
         "longest packet" in command(director, "backend", "show", f"{SERVICE}/{lab.backends[0].name}").stdout
     )
     notes = director.client.get("/v1/dataplane")["backends"]
-    assert {each["tunnel"] for each in notes} == {shown["forward"]}
+    assert {each["tunnel"] for each in notes} == {shown["effective_forward"]}
 
 
 @VIPS

@@ -239,14 +239,14 @@ def _within(seconds: float | None) -> str:
 
 def _tunnel(each: Document) -> list[tuple[str, str]]:
     """Of a backend in another network."""
-    if each.get("forward", "direct") == "direct":
+    if each.get("effective_forward", "direct") == "direct":
         return []
     tunnel = each["tunnel"]
     if tunnel is None:
-        return [("forward", f"{each['forward']}, by no known route")]
+        return [("forward", f"{each['effective_forward']}, by no known route")]
     gateway = f" by {tunnel['gateway']}" if tunnel["gateway"] else ""
     return [
-        ("forward", f"{each['forward']} from {tunnel['source']}{gateway}"),
+        ("forward", f"{each['effective_forward']} from {tunnel['source']}{gateway}"),
         ("longest packet", f"{tunnel['longest']} bytes (MTU {tunnel['mtu']})"),
     ]
 

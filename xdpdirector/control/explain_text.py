@@ -261,10 +261,10 @@ _TUNNELS = {"ipip": "IP in IP", "gue": "GUE"}
 def _way_there(case: _Case) -> str:
     """The tunnel to the backend, if it has one."""
     view = case.backend
-    if view is None or view.tunnel is None or view.forward == "direct":
+    if view is None or view.tunnel is None or view.effective_forward == "direct":
         return ""
     gateway = f" by the gateway {view.tunnel.gateway}" if view.tunnel.gateway else ""
-    return f"; it goes there as {_TUNNELS[view.forward]} to {view.address}{gateway}"
+    return f"; it goes there as {_TUNNELS[view.effective_forward]} to {view.address}{gateway}"
 
 
 def _too_big(case: _Case) -> str:

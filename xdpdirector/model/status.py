@@ -144,8 +144,8 @@ class BackendView(Frozen):
     """`operational` is `up` when it is so for all VIPs, `down` when for none. `serving`: it takes new connections,
     for one VIP at least. `effective_weight`: the part of `weight` that it has now, by its own word or because it
     returned lately. `quic_id`: in hex, what it must have in the QUIC connection IDs that it issues. `passive`: null
-    if its service does not watch its backends. `forward`: how packets reach it; `tunnel`: None for `direct`, and
-    while no route leads to it. `mac`: the next hop's."""
+    if its service does not watch its backends. `forward`: null if it is the service's; `effective_forward`: how
+    packets reach it; `tunnel`: None for `direct`, and while no route leads to it. `mac`: the next hop's."""
 
     service: Name
     name: Name
@@ -155,7 +155,8 @@ class BackendView(Frozen):
     max_connections: int | None = None
     resume_connections: int | None = None
     router: bool = False
-    forward: Forward = "direct"
+    forward: Forward | None = None
+    effective_forward: Forward = "direct"
     tunnel: TunnelView | None = None
     quic_id: str | None = None
     labels: dict[str, str] = Field(default_factory=dict)

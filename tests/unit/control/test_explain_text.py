@@ -188,7 +188,7 @@ def tunnelled(**fields: Any) -> ServiceView:
     """`web` with web1 in another network."""
     view = director("wlc").service("web")
     tunnel = TunnelView(source=VIP, gateway="192.0.2.1", mtu=1500, longest=1480)
-    far = view.backends[0].model_copy(update={"forward": "ipip", "tunnel": tunnel} | fields)
+    far = view.backends[0].model_copy(update={"effective_forward": "ipip", "tunnel": tunnel} | fields)
     return view.model_copy(update={"backends": (far, *view.backends[1:])})
 
 
@@ -202,7 +202,7 @@ def tunnelled(**fields: Any) -> ServiceView:
         ),
         (
             found("forward_connection", "service", "record", backend="web1"),
-            tunnelled(forward="gue"),
+            tunnelled(effective_forward="gue"),
             "the connection is recorded, on web1; it goes there as GUE to 192.0.2.21 by the gateway 192.0.2.1",
         ),
         (

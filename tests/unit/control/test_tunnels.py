@@ -104,7 +104,7 @@ async def test_the_tunnel_is_shown() -> None:
     async with stage() as made:
         view = made.director.backend("web", "far")
 
-        assert (view.forward, view.mac, view.interface) == ("ipip", GATEWAY_MAC.hex(":"), "eth0")
+        assert (view.effective_forward, view.mac, view.interface) == ("ipip", GATEWAY_MAC.hex(":"), "eth0")
         assert view.tunnel == TunnelView(source=OWN, gateway=GATEWAY, mtu=1500, longest=1480)
 
 

@@ -408,6 +408,31 @@ def test_what_is_printed_is_a_configuration(text: str) -> None:
     Configuration.model_validate(printed)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "lvs_method TUN",
+        "lvs_method TUN type gue port 9886 nocsum",
+        "lvs_method DR\nreal_server 203.0.113.23 80 {\nlvs_method TUN\n}",
+    ],
+)
+def test_tunnels_there_and_back(text: str) -> None:
+    first = read(BASE % text)
+    document = first.document("eth0")
+    whole = Configuration.model_validate(document).model_dump(mode="json")
+
+    written, _ = exported(whole)
+    again = Configuration.model_validate(read(written).document("eth0"))
+
+    for (name, spec), other in zip(
+        Configuration.model_validate(document).services.items(), again.services.values(), strict=True
+    ):
+        forwards = {str(each.address): spec.forward_to(each) for each in spec.backends.values()}
+        assert "TUN" not in text or set(forwards.values()) & {"ipip", "gue"}, name
+        assert {str(each.address): other.forward_to(each) for each in other.backends.values()} == forwards
+        assert other.tunnel.port == spec.tunnel.port
+
+
 @pytest.mark.parametrize("text", TEXTS)
 def test_there_and_back(text: str) -> None:
     first = read(text, fwmarks={"5": ["192.0.2.15:80/tcp"]})

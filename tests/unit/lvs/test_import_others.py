@@ -166,6 +166,18 @@ ROWS: list[tuple[str, str, dict[str, Any], list[str]]] = [
     ("fallback", "\tfallback=192.0.2.29:80 gate\n\tchecktype=on\n", {"fallback": "192.0.2.29"}, []),
     ("fallback-here", "\tfallback=127.0.0.1:80 gate\n\tchecktype=on\n", {}, ["fallback"]),
     ("nat", "\treal=192.0.2.23:80 masq\n\tchecktype=on\n", {}, ["real"]),
+    (
+        "tunnel",
+        "\treal=203.0.113.24:80 ipip 3\n\tchecktype=on\n",
+        {
+            "backends": {
+                "192.0.2.21": {"address": "192.0.2.21", "weight": 2},
+                "192.0.2.22": {"address": "192.0.2.22"},
+                "203.0.113.24": {"address": "203.0.113.24", "weight": 3, "forward": "ipip"},
+            }
+        },
+        [],
+    ),
     ("other-port", "\treal=192.0.2.23:8080 gate\n\tchecktype=on\n", {}, ["real"]),
     ("range", "\treal=192.0.2.24->192.0.2.26:80 gate 7\n\tchecktype=on\n", {}, []),
     ("persistent-0", "\tpersistent=0\n\tchecktype=on\n", {"persistence": None}, ["persistent"]),

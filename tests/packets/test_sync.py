@@ -18,11 +18,11 @@ from xdpdirector.dataplane.service_plan import MemberPlan
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler
 from xdpdirector.paths import InstancePaths
-from xdpdirector.sync import scanner
+from xdpdirector.sync import messages, scanner
 from xdpdirector.sync.interface import ENDED, ConnectionTables, Theirs
 from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.merger import Merger
-from xdpdirector.sync.names import NameReader, Translation
+from xdpdirector.sync.names import NameReader, Names, Translation
 from xdpdirector.sync.scanner import Batch, Scanner
 
 TWO = (w.backend("web1"), w.backend("web2"))
@@ -335,16 +335,25 @@ def tables_of(director: Director, now: float = 2.0) -> ConnectionTables:
     )
 
 
+async def received(batch: Batch) -> Batch:
+    """As it comes over the wire."""
+    reader = asyncio.StreamReader()
+    reader.feed_data(messages.batch(batch))
+    body = (await messages.read(reader)).body
+    assert isinstance(body, Batch)
+    return body
+
+
 def transferred(one: Director, two: Director, now: float = 2.0) -> Merged:
     """All that one has, into two, as sessions do it."""
 
     async def work() -> Merged:
         with closing(tables_of(one, now)) as source, closing(tables_of(two, now)) as target:
             theirs = Theirs(source.states(), is_first=True)
-            theirs.named(source.names)
+            theirs.named(Names.parse(source.names.document()))
             total = Merged()
             async for batch in source.bulk():
-                total.add(await target.merge(batch, theirs))
+                total.add(await target.merge(await received(batch), theirs))
             return total
 
     return asyncio.run(work())

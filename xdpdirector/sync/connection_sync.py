@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection
 
 from xdpdirector.errors import ConfigurationError
+from xdpdirector.model.access import Endpoint
 from xdpdirector.model.sync import SyncSpec, SyncTls
 from xdpdirector.sync.hello import Hello
 from xdpdirector.sync.interface import Connections
@@ -45,12 +46,20 @@ class ConnectionSync:
         self._spec, self._hello, self._connections = spec, hello, connections
         self._tasks = tasks or BackgroundTasks()
         self._server_tls = _server_context(spec.tls) if spec.tls else None
-        self._receiver = Receiver(spec.listen, spec.peers, lambda: hello, connections, self._server_tls)
+        self._receiver = Receiver(
+            spec.listen, spec.peers, lambda: hello, connections, self._server_tls, self._see
+        )
         client_tls = (lambda: _client_context(spec.tls)) if spec.tls else (lambda: None)
         self._senders = [Sender(peer, lambda: hello, connections, client_tls) for peer in spec.peers]
         self._running: list[asyncio.Task[None]] = []
         self._begun = time.monotonic()
         self._certificate = fingerprint(spec.tls.certificate) if spec.tls else None
+
+    def _see(self, peer: Endpoint) -> None:
+        """It waits for this director's connections."""
+        for sender in self._senders:
+            if sender.peer == peer:
+                sender.see()
 
     async def start(self) -> None:
         """ConfigurationError when the address cannot be listened on."""

@@ -36,7 +36,8 @@ def read(tables: Tables, left: Callable[[int], float]) -> Array:
     for service in np.flatnonzero(tables.services["ring_slots"]).tolist():
         entry = tables.services[service]
         start = int(entry["ring_start"])
-        words = tables.ring[start : start + int(entry["ring_slots"])]
+        live = tables.ring[start : start + int(entry["ring_slots"])]
+        words = live.copy()  # the loop may change them meanwhile
         owners, before = service_plan.backends_of(words), service_plan.before_of(words)
         in_flux = (service_plan.flags_of(words) & np.uint64(FLUX)) != 0
         slots = np.flatnonzero(in_flux & (before != owners) & (owners != NO_BACKEND))
@@ -45,4 +46,6 @@ def read(tables: Tables, left: Callable[[int], float]) -> Array:
         records["backend"], records["before"] = owners[slots], before[slots]
         records["left"] = min(max(0, round(1000 * left(service))), MOST_LEFT)
         found.append(records)
-    return np.concatenate(found)
+    return np.concatenate(
+        found, dtype=wire_type()
+    )  # by itself it would make the processor's byte order of it

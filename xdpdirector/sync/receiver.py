@@ -62,9 +62,12 @@ class Receiver:
         hello: Callable[[], Hello],
         connections: Connections,
         tls: ssl.SSLContext | None = None,
+        on_peer: Callable[[Endpoint], None] = lambda peer: None,
     ) -> None:
+        """`on_peer`: a peer has connected."""
         self.incoming: Mapping[Endpoint, Incoming] = {peer: Incoming() for peer in peers}
         self._listen, self._hello, self._connections, self._tls = listen, hello, connections, tls
+        self._on_peer = on_peer
         self._sessions: dict[Endpoint, asyncio.StreamWriter] = {}
         self._unidentified = 0
         self._server: asyncio.Server | None = None
@@ -99,6 +102,7 @@ class Receiver:
                 earlier.transport.abort()  # of a link that was lost
             self._sessions[peer] = writer
             writer.write(messages.document(Kind.HELLO, **self._hello().document()))
+            self._on_peer(peer)
             await self._take(self.incoming[peer], hello, reader, writer)
         except (OSError, EOFError, TimeoutError, ProtocolError) as error:
             self._note(peer, writer, error)
@@ -180,10 +184,13 @@ class Receiver:
             raise ProtocolError(f"it sends {message.kind.name} in the middle")
 
     async def _merge(self, incoming: Incoming, batch: Batch, theirs: Theirs) -> None:
+        names = self._connections.names
         result = await self._connections.merge(batch, theirs)
         incoming.records += len(batch.records)
         incoming.merged.add(result)
         incoming.unknown_since_bulk += result.unknown
+        if result.unknown and self._connections.names is not names:
+            incoming.wants_bulk = True  # `renamed` came while it was merged by the names of before
 
     def _note(self, peer: Endpoint | None, writer: asyncio.StreamWriter, error: BaseException) -> None:
         if isinstance(error, TimeoutError):

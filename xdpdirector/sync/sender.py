@@ -51,10 +51,15 @@ class Sender:
         self._state, self._why, self._sent = PeerState.CONNECTING, "not asked yet", 0
         self._lag: float | None = None
         self._writer: asyncio.StreamWriter | None = None
-        self._bulk_due = asyncio.Event()
+        self._bulk_due, self._is_there = asyncio.Event(), asyncio.Event()
 
     def status(self) -> Direction:
         return Direction(state=self._state, why=self._why, records=self._sent, lag=self._lag)
+
+    def see(self) -> None:
+        """The peer is there: it has connected to this director. It is not left without connections until the next
+        attempt."""
+        self._is_there.set()
 
     async def run(self) -> None:
         """Connect, and go on until cancelled; wait between attempts."""
@@ -62,6 +67,7 @@ class Sender:
         while True:
             begun = time.monotonic()
             self._state = PeerState.CONNECTING
+            self._is_there.clear()
             try:
                 await self._session()
             except (OSError, EOFError, TimeoutError, ProtocolError, ssl.SSLError) as error:
@@ -69,7 +75,9 @@ class Sender:
             finally:
                 self._hang_up()
             pause = FIRST_PAUSE if time.monotonic() - begun > LONGEST_PAUSE else min(2 * pause, LONGEST_PAUSE)
-            await asyncio.sleep(pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._is_there.wait()
 
     def offer(self, batches: Sequence[Batch], *, renamed: bool, vips: tuple[str, ...] = ()) -> None:
         """What a scan found, and whether numbers mean something else since; every time, also when it is nothing.
@@ -89,9 +97,7 @@ class Sender:
 
     async def _session(self) -> None:
         async with asyncio.timeout(ANSWER_WITHIN):
-            reader, writer = await asyncio.open_connection(
-                str(self.peer.address), self.peer.port, ssl=self._tls()
-            )
+            reader, writer = await self._opened()
             self._writer = writer
             writer.write(messages.document(Kind.HELLO, **self._hello().document()))
             refusal = await self._answer(reader)
@@ -104,6 +110,24 @@ class Sender:
         self._state = PeerState.BULK
         self._send_names(writer)
         await _until_one_fails(self._send_bulk(writer), self._hear(reader))
+
+    async def _opened(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection. An attempt that began before the peer was there waits for TCP's next try, seconds later: it
+        is given up once the peer is seen."""
+
+        def opening() -> asyncio.Future[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+            return asyncio.ensure_future(
+                asyncio.open_connection(str(self.peer.address), self.peer.port, ssl=self._tls())
+            )
+
+        first, seen = opening(), asyncio.ensure_future(self._is_there.wait())
+        either: tuple[asyncio.Future[Any], ...] = first, seen
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+            return await (first if first.done() else opening())
+        finally:
+            first.cancel()
+            seen.cancel()
 
     async def _answer(self, reader: asyncio.StreamReader) -> str:
         """Why it is not to be; empty when it is."""

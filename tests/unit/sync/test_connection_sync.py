@@ -190,6 +190,24 @@ def test_a_link_that_was_lost_begins_with_bulk(ports: tuple[int, int]) -> None:
     run(test())
 
 
+def test_a_peer_that_comes_late_is_not_left_to_wait(
+    ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Attempts to reach it had become rare by then: it would take over flows without the connections."""
+    monkeypatch.setattr(sender, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(sender, "LONGEST_PAUSE", 3600.0)
+
+    async def test() -> None:
+        one, two = FakeTables(), FakeTables()
+        one.open(1)
+        async with running(spec(ports, 0), one, "a") as first:
+            await until(lambda: "refused" in first.peers()[0].outgoing.why)
+            async with running(spec(ports, 1), two, "b"):
+                await until(lambda: two.flows == {1: 0})
+
+    run(test())
+
+
 def test_numbers_are_the_senders(ports: tuple[int, int]) -> None:
     async def test() -> None:
         one, two = FakeTables(), FakeTables(Names({7: ("web", "192.0.2.10", 6)}, {9: ("web", "web2")}))
@@ -208,6 +226,39 @@ def test_what_was_unknown_comes_when_it_is_known(ports: tuple[int, int]) -> None
             await until(lambda: second.peers()[0].unknown)
             two.names = NAMES
             await until(lambda: two.flows == {1: 0})
+
+    run(test())
+
+
+class SlowTables(FakeTables):
+    """Knows no names yet; what comes then is merged by these, and that ends when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__(Names())
+        self.merging, self.go_on = asyncio.Event(), asyncio.Event()
+
+    async def merge(self, batch: Batch, theirs: Theirs) -> Merged:
+        if self.names is NAMES:
+            return await super().merge(batch, theirs)
+        self.merging.set()
+        await self.go_on.wait()
+        return Merged(unknown=len(batch.records))
+
+    def has_told(self, names: Names) -> bool:
+        """Whether a scan said that these are the names."""
+        return self._told is names
+
+
+def test_what_was_merged_by_the_names_of_before_comes_again(ports: tuple[int, int]) -> None:
+    async def test() -> None:
+        one, two = FakeTables(), SlowTables()
+        one.open(1)
+        async with running(spec(ports, 0), one, "a"), running(spec(ports, 1), two, "b"):
+            await two.merging.wait()
+            two.names = NAMES
+            await until(lambda: two.has_told(NAMES))
+            two.go_on.set()
+            await until(lambda: two.flows == {1: 0}, 5.0)
 
     run(test())
 

@@ -3,8 +3,19 @@
 #ifndef XDPDIRECTOR_CONNTRACK_TYPES_H
 #define XDPDIRECTOR_CONNTRACK_TYPES_H
 
-#define WAYS   4   /* entries of a bucket */
-#define PLACES 256 /* backends of a service that can have a bit in `out` */
+#define WAYS 4 /* entries of a bucket */
+
+/* The power of two that is not below a number of at most 32 bits. */
+#define FILL1(n)	((n) | (n) >> 1)
+#define FILL2(n)	(FILL1(n) | FILL1(n) >> 2)
+#define FILL4(n)	(FILL2(n) | FILL2(n) >> 4)
+#define FILL8(n)	(FILL4(n) | FILL4(n) >> 8)
+#define POWER_OF_TWO(n) ((FILL8((n)-1) | FILL8((n)-1) >> 16) + 1)
+
+/* Backends of a service that can have a bit in `out`: a power of two. */
+#define PLACES (MAX_MEMBERS > 256 ? POWER_OF_TWO(MAX_MEMBERS) : 256)
+/* Bits of a VIP's set of lblc and lblcr: as many members as these have. */
+#define LOCALITIES 256
 
 /* Records count time in ticks of 64 jiffies, modulo 2^SEEN_BITS. */
 enum tick_numbers {
@@ -27,10 +38,10 @@ struct front {
 	u32 service;
 	u8 protocol;
 	u8 ipv6;
-	u8 use; /* enum front_use */
-	u8 pad;
+	u8 use;	     /* enum front_use */
+	u8 some_out; /* 0: no bit of `out` is set */
 	u64 out[PLACES / 64];
-	u64 locality[PLACES / 64];
+	u64 locality[LOCALITIES / 64];
 	u64 locality_changed;
 };
 

@@ -15,6 +15,7 @@ enum fact {
 	FACT_FALLBACK = 32,  /* the fallback was selected */
 	FACT_PARTIAL = 64,   /* the slot's owner is down for this VIP */
 	FACT_CID = 128,	     /* the QUIC connection ID names a backend that serves */
+	FACT_DRAWN = 256,    /* the scheduler compared members that the flow draws, not all */
 };
 
 /* The finding about one packet. */

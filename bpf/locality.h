@@ -8,7 +8,8 @@
  * joins it (lblcr). A set of several that has not changed for `locality_lasts` loses the one with
  * the highest load.
  *
- * The set stands in the VIP's front, by the backends' places. Two CPUs may change it at once; then a
+ * The set stands in the VIP's front, by the backends' places; those of a service that had more members
+ * before may share a bit, and are then in the set together. Two CPUs may change it at once; then a
  * set of lblc has two members until the next change. */
 #ifndef XDPDIRECTOR_LOCALITY_H
 #define XDPDIRECTOR_LOCALITY_H
@@ -26,7 +27,7 @@ static __always_inline bool has_localities(const struct service *service)
 /* All ones if the backend at `place` is in the VIP's set. */
 static __always_inline u64 mask_if_near(const struct front *front, u64 place)
 {
-	u64 word = opaque(place >> 6 & (PLACES / 64 - 1));
+	u64 word = opaque(place >> 6 & (LOCALITIES / 64 - 1));
 
 	return -(front->locality[word] >> (place & 63) & 1);
 }
@@ -36,7 +37,7 @@ static __always_inline bool is_replicated(const struct front *front)
 {
 	u64 any = 0, more = 0;
 
-	for (u32 i = 0; i < PLACES / 64; i++) {
+	for (u32 i = 0; i < LOCALITIES / 64; i++) {
 		u64 word = front->locality[i];
 
 		more |= (word & (word - 1)) | (word ? any : 0);
@@ -53,7 +54,7 @@ static __always_inline void locality_leave(struct front *front, u32 backend, u64
 	if (!leaving || DRY_RUN)
 		return;
 	place = leaving->place;
-	front->locality[place >> 6 & (PLACES / 64 - 1)] &= ~(1ULL << (place & 63));
+	front->locality[place >> 6 & (LOCALITIES / 64 - 1)] &= ~(1ULL << (place & 63));
 	front->locality_changed = now;
 }
 
@@ -67,9 +68,10 @@ static __always_inline void locality_join(struct front *front, u32 backend, bool
 		return;
 	place = joining->place;
 	bit = 1ULL << (place & 63);
-	for (u64 i = 0; i < PLACES / 64; i++) {
+	for (u64 i = 0; i < LOCALITIES / 64; i++) {
 		u64 before = front->locality[i];
-		u64 after = (is_alone ? 0 : before) | (i == place >> 6 ? bit : 0);
+		u64 after = (is_alone ? 0 : before) |
+			    (i == (place >> 6 & (LOCALITIES / 64 - 1)) ? bit : 0);
 
 		if (after == before)
 			continue;
@@ -106,7 +108,7 @@ static __always_inline u32 locality_member(const struct service *service,
 
 	if (!list || !all || !front)
 		return NO_BACKEND;
-	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
+	for (u64 i = 0; i < LINEAR && i < count; i = opaque(i + 1)) {
 		u64 word = *(const u64 *)&list->of[i], backend = opaque(word & 0xffff);
 		u64 member = (u32)word, weight = member >> 16, cost, is_near;
 		const struct load *load;

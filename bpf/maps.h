@@ -11,22 +11,16 @@
 
 #define MAX_FRONTS 16384 /* bits of a record's `front` */
 
-/* The power of two that is not below a number of at most 32 bits. */
-#define FILL1(n)	((n) | (n) >> 1)
-#define FILL2(n)	(FILL1(n) | FILL1(n) >> 2)
-#define FILL4(n)	(FILL2(n) | FILL2(n) >> 4)
-#define FILL8(n)	(FILL4(n) | FILL4(n) >> 8)
-#define POWER_OF_TWO(n) ((FILL8((n)-1) | FILL8((n)-1) >> 16) + 1)
-#define BUCKETS4	POWER_OF_TWO(MAX_CONNECTIONS / 2)
-#define BUCKETS6	POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
-#define OPENINGS	(1 << 16)
-#define MAX_SYNS	(1 << 16)
-#define MAX_PORTS	64
-#define RESET_BITS	16
-#define MAX_REAPED	64
-#define MAX_ADOPTED	8
-#define MAX_SECONDARY	4096
-#define MAX_MERGED	4096
+#define BUCKETS4      POWER_OF_TWO(MAX_CONNECTIONS / 2)
+#define BUCKETS6      POWER_OF_TWO(MAX_CONNECTIONS6 / 2)
+#define OPENINGS      (1 << 16)
+#define MAX_SYNS      (1 << 16)
+#define MAX_PORTS     64
+#define RESET_BITS    16
+#define MAX_REAPED    64
+#define MAX_ADOPTED   8
+#define MAX_SECONDARY 4096
+#define MAX_MERGED    4096
 
 /* BPF_TABLE_PINNED() of BCC, and one field more. Of each map whose second field is its value, BCC makes
  * functions that read and print the value as text (bcc_rw_engine.cc), with statements for each

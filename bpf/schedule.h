@@ -18,6 +18,8 @@
  *
  * dh: the VIP's hash names a member, whatever its cost. lblc, lblcr: see locality.h.
  *
+ * Of many members some are drawn: see draw.h.
+ *
  * With weights `served` interleaves smoothly (D'Hondt's method). The daemon keeps the members' counts
  * close to each other: see service_plan.py. */
 #ifndef XDPDIRECTOR_SCHEDULE_H
@@ -25,122 +27,68 @@
 
 #include "branchless.h"
 #include "backend.h"
-#include "notes.h"
+#include "cost.h"
+#include "draw.h"
 #include "maps.h"
 #include "parse.h"
 #include "ring.h"
-
-#define PLAIN_ACTIVE 257 /* lc, wlc: cost of an active connection; an inactive one costs 1 */
-
-/* Set the threshold in force after a connection was added (kernel net/netfilter/ipvs:
- * ip_vs_bind_dest()): a backend that has reached `upper` takes no connection until it is below
- * `lower`. */
-static __always_inline void load_update_bound(u32 backend)
-{
-	struct load *load = backend_load(backend);
-	s64 connections;
-	u32 bound;
-
-	if (!load || DRY_RUN)
-		return;
-	connections = (s64)(s32)(load->active + load->active_correction) +
-		      (s32)(load->inactive + load->inactive_correction);
-	if (connections >= load->upper)
-		bound = load->lower;
-	else if (connections <= load->lower)
-		bound = load->upper;
-	else
-		return;
-	if (load->bound != bound)
-		load->bound = bound;
-}
-
-/* The best member so far: weight and backend as in the first four bytes of struct member, and its
- * cost. */
-struct best {
-	u64 member;
-	u64 cost;
-};
-
-static __always_inline s64 load_active(const struct load *load, u32 backend)
-{
-	return (s32)(load->active + load->active_correction) + noted_active(backend);
-}
-
-static __always_inline s64 load_inactive(const struct load *load, u32 backend)
-{
-	return (s32)(load->inactive + load->inactive_correction) + noted_inactive(backend);
-}
-
-/* Counters may be negative between sweeps of the daemon: clamp the cost to 0. */
-static __always_inline void keep_cheaper(struct best *best, u64 member, u64 weight, u64 cost)
-{
-	u64 is_better;
-
-	cost &= ~opaque(mask_if_negative(cost));
-	is_better = mask_if_negative(cost * (best->member >> 16) - best->cost * weight);
-	best->member = select_by_mask(is_better, member, best->member);
-	best->cost = select_by_mask(is_better, cost, best->cost);
-}
-
-/* Rules of single schedulers, as masks. */
-struct rules {
-	u64 is_idle_first;
-	u64 is_within_weight;
-};
-
-/* A member's cost. `weight` becomes 0 if the member takes no connection now. */
-static __always_inline u64 member_cost(const struct service *service, const struct rules *rules,
-				       const struct load *load, u32 backend, u64 *weight)
-{
-	s64 active = load_active(load, backend), inactive = load_inactive(load, backend);
-	u64 cost = active * service->cost_active + inactive * service->cost_inactive +
-		   (load->served + load->served_correction) * service->cost_served +
-		   service->cost_fixed;
-
-	cost &= opaque(mask_if_nonzero(active)) | ~rules->is_idle_first;
-	*weight &= opaque(mask_if_negative(active + inactive - load->bound));
-	*weight &= ~(rules->is_within_weight & opaque(mask_if_negative(*weight - active)));
-	return cost;
-}
-
-/* The same for most services: costs of lc and wlc, and no member has thresholds. */
-static __always_inline u64 plain_member_cost(const struct load *load, u32 backend)
-{
-	return load_active(load, backend) * PLAIN_ACTIVE + load_inactive(load, backend);
-}
 
 static __always_inline u32 cheapest_member(const struct service *service,
 					   const struct member_list *list,
 					   const struct load_list *all, const struct front *front,
 					   bool is_plain)
 {
-	struct rules rules = {
-		.is_idle_first = opaque(mask_if_nonzero(service->flags & SERVICE_IDLE_FIRST)),
-		.is_within_weight = opaque(mask_if_nonzero(service->flags & SERVICE_WITHIN_WEIGHT)),
-	};
 	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
-	u32 count = service->members;
+	struct rules rules = rules_of(service);
+	u32 count = taking_members(service);
 
 	/* If the compiler knew more about `i`, it would count down, and Linux 6.1's verifier would
 	 * lose the bounds of the pointer. */
-	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
-		const void *at = &list->of[i];
-		u64 word = is_plain ? *(const u32 *)at : *(const u64 *)at;
-		u64 member = (u32)word, backend = opaque(word & 0xffff), weight = member >> 16,
-		    cost;
-		const struct load *load;
-
-		if (backend >= MAX_BACKENDS)
+	for (u64 i = 0; i < EXACT && i < count; i = opaque(i + 1))
+		if (!compare_member(service, &rules, list, all, front, i, is_plain, &best))
 			break;
-		load = &all->of[backend];
-		cost = is_plain ? plain_member_cost(load, backend)
-				: member_cost(service, &rules, load, backend, &weight);
-		if (!is_plain)
-			weight &= ~opaque(mask_if_out(front, word >> 32));
-		keep_cheaper(&best, member, weight, cost);
+	return best.member & 0xffff;
+}
+
+/* The same of those that are drawn. */
+static __always_inline u32 cheapest_drawn(const struct service *service, struct draw draw,
+					  const struct member_list *list,
+					  const struct load_list *all, const struct front *front,
+					  bool is_plain)
+{
+	struct best best = { .member = opaque(NO_BACKEND), .cost = opaque(1) };
+	struct rules rules = rules_of(service);
+
+	for (u64 i = 0; i < DRAWN; i = opaque(i + 1)) {
+		if (!compare_member(service, &rules, list, all, front, opaque(draw.place), is_plain,
+				    &best))
+			break;
+		next_drawn(&draw);
 	}
 	return best.member & 0xffff;
+}
+
+/* Compare SCANNED more of all that may take the connection. True when all are done. */
+static __always_inline bool scan_members(const struct service *service, struct scratch *scratch)
+{
+	u32 service_index = scratch->service, front_number = scratch->front;
+	struct member_list *list = members.lookup(&service_index);
+	struct load_list *all = loads.lookup(&(u32){ 0 });
+	struct front *front = fronts.lookup(&front_number);
+	struct best best = { .member = scratch->best, .cost = scratch->best_cost };
+	u64 from = scratch->scanned, count = taking_members(service);
+	struct rules rules = rules_of(service);
+
+	if (!list || !all || !front)
+		return true;
+	for (u64 i = 0; i < SCANNED && from + i < count; i = opaque(i + 1))
+		if (!compare_member(service, &rules, list, all, front, opaque(from + i), false,
+				    &best))
+			break;
+	scratch->best = best.member;
+	scratch->best_cost = best.cost;
+	scratch->scanned = from + SCANNED;
+	return scratch->scanned >= count;
 }
 
 /* True if a backend outside the list, the fallback, is below its threshold. */
@@ -166,7 +114,7 @@ static __always_inline u32 destination_member(const struct service *service,
 
 	if (!count)
 		return NO_BACKEND;
-	word = *(const u64 *)&list->of[opaque((u32)bucket % count) & (MAX_MEMBERS - 1)];
+	word = *(const u64 *)&list->of[opaque((u32)bucket % count) & (LINEAR - 1)];
 	backend = opaque(word & 0xffff);
 	weight = word >> 16 & 0xffff & ~mask_if_out(front, word >> 32);
 	if (backend >= MAX_BACKENDS)
@@ -188,7 +136,7 @@ static __always_inline u32 cheaper_of_two(const struct packet *packet,
 	struct rules rules = {};
 	u32 count = service->members;
 
-	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
+	for (u64 i = 0; i < LINEAR && i < count; i = opaque(i + 1)) {
 		u64 word = *(const u64 *)&list->of[i], backend = opaque(word & 0xffff);
 		u64 weight = word >> 16 & 0xffff & ~opaque(mask_if_out(front, word >> 32)), cost;
 		u64 draw = golden_hash(seed + 2 * i) * GOLDEN_RATIO >> 32;
@@ -219,7 +167,7 @@ static __always_inline bool has_plain_costs(const struct service *service)
 
 static __always_inline bool is_up_everywhere(const struct front *front)
 {
-	return !(front->out[0] | front->out[1] | front->out[2] | front->out[3]);
+	return !front->some_out;
 }
 
 /* NO_BACKEND if no member takes a connection. */
@@ -231,6 +179,7 @@ static __always_inline u32 schedule_member(const struct packet *packet,
 	struct member_list *list = members.lookup(&service_index);
 	struct load_list *all = loads.lookup(&(u32){ 0 });
 	struct front *front = fronts.lookup(&front_number);
+	bool is_plain;
 
 	if (!list || !all || !front)
 		return NO_BACKEND;
@@ -242,7 +191,15 @@ static __always_inline u32 schedule_member(const struct packet *packet,
 	default:
 		break;
 	}
-	if (opaque(has_plain_costs(service) & is_up_everywhere(front)))
+	is_plain = opaque(has_plain_costs(service) & is_up_everywhere(front));
+	if (has_draws(service)) {
+		struct draw draw = draw_members(packet, service, scratch->now);
+
+		if (is_plain)
+			return cheapest_drawn(service, draw, list, all, front, true);
+		return cheapest_drawn(service, draw, list, all, front, false);
+	}
+	if (is_plain)
 		return cheapest_member(service, list, all, front, true);
 	return cheapest_member(service, list, all, front, false);
 }
@@ -255,7 +212,9 @@ static __always_inline bool is_down_for_vip(const struct selection *selection)
 
 /* A substitute for a slot's owner that is down for this VIP: another member, at random by weight,
  * and the same one for each packet of the flow. Each member replaces the one drawn before with the
- * probability of its weight in the sum so far (weighted reservoir sampling, Chao 1982). */
+ * probability of its weight in the sum so far (weighted reservoir sampling, Chao 1982). Of more than
+ * LINEAR members as many are looked at, from one on that the flow draws, at a distance that is odd:
+ * every second one may be down. NO_BACKEND: none of these is up. */
 static __always_inline u32 schedule_other_member(const struct packet *packet,
 						 const struct service *service,
 						 const struct scratch *scratch)
@@ -264,18 +223,27 @@ static __always_inline u32 schedule_other_member(const struct packet *packet,
 	struct member_list *list = members.lookup(&service_index);
 	struct front *front = fronts.lookup(&front_number);
 	u64 seed = (u64)flow_hash(packet, service) << 16, total = 0, chosen = opaque(NO_BACKEND);
-	u32 count = service->members;
+	u64 count = service->members;
+	struct draw places = { .stride = 1, .count = count };
 
 	if (!list || !front)
 		return NO_BACKEND;
-	for (u64 i = 0; i < MAX_MEMBERS && i < count; i = opaque(i + 1)) {
-		u64 member = *(const u64 *)&list->of[i];
-		u64 weight = member >> 16 & 0xffff & ~opaque(mask_if_out(front, member >> 32));
-		u64 draw = golden_hash(seed + i) * GOLDEN_RATIO >> 32, is_drawn;
+	if (count > LINEAR) {
+		places.place = (seed >> 16) * count >> 32;
+		places.stride = count / LINEAR | 1;
+	}
+	for (u64 i = 0; i < LINEAR && i < count; i = opaque(i + 1)) {
+		u64 place = opaque(places.place), member, weight, draw, is_drawn;
 
+		if (place >= LISTED)
+			break;
+		member = *(const u64 *)&list->of[place];
+		weight = member >> 16 & 0xffff & ~opaque(mask_if_out(front, member >> 32));
+		draw = golden_hash(seed + i) * GOLDEN_RATIO >> 32;
 		total += weight;
 		is_drawn = opaque(mask_if_negative((draw * total >> 32) - weight));
 		chosen = select_by_mask(is_drawn, member & 0xffff, chosen);
+		next_drawn(&places);
 	}
 	return chosen;
 }

@@ -325,7 +325,8 @@ static __always_inline bool select_fallback(const struct service *service, u32 f
 }
 
 /* A new connection: the client's backend, the scheduler's, or the fallback. UNDECIDED: go on with
- * STAGE_LOCATE if the service schedules by locality, else with STAGE_AVOID. */
+ * STAGE_LOCATE if the service schedules by locality, with STAGE_AVOID if it has a ring, else with
+ * STAGE_SCAN. */
 static __always_inline enum reason schedule(const struct packet *packet,
 					    const struct service *service,
 					    const struct scratch *scratch,
@@ -348,8 +349,10 @@ static __always_inline enum reason schedule(const struct packet *packet,
 				  is_ring ? scratch->slot.is.backend
 					  : schedule_member(packet, service, scratch),
 				  scratch->front)) {
+		if (!is_ring && has_draws(service) && !is_by_weight_alone(service))
+			note_fact(FACT_DRAWN);
 		count_served(service, selection->index);
-	} else if (is_ring && is_down_for_vip(selection)) {
+	} else if (is_ring ? is_down_for_vip(selection) : has_draws(service)) {
 		return UNDECIDED;
 	} else if (select_fallback(service, scratch->front, selection)) {
 		note_fact(FACT_FALLBACK);
@@ -381,18 +384,6 @@ static __always_inline enum reason schedule_chosen(const struct packet *packet,
 		persistence_key(packet, service, scratch->service, &client);
 	persistence_update(&client, service, scratch->now, selection);
 	return reason_of_new(packet, service, false);
-}
-
-/* The slot's owner is down for this VIP. The slot has SLOT_EXCEPTIONS, so the flow's record will be
- * looked up. */
-static __always_inline enum reason schedule_substitute(const struct packet *packet,
-						       const struct service *service,
-						       const struct scratch *scratch,
-						       struct selection *selection)
-{
-	note_fact(FACT_PARTIAL);
-	return schedule_chosen(packet, service, scratch,
-			       schedule_other_member(packet, service, scratch), selection);
 }
 
 #endif

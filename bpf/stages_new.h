@@ -51,6 +51,14 @@ static __always_inline int finish_schedule(struct xdp_md *ctx, struct scratch *s
 	}
 }
 
+static __always_inline int begin_scan(struct xdp_md *ctx, struct scratch *scratch)
+{
+	scratch->best = NO_BACKEND;
+	scratch->best_cost = 1;
+	scratch->scanned = 0;
+	return call_stage(ctx, STAGE_SCAN);
+}
+
 int stage_schedule(struct xdp_md *ctx)
 {
 	struct scratch *scratch;
@@ -63,6 +71,8 @@ int stage_schedule(struct xdp_md *ctx)
 	reason = schedule(&scratch->packet, service, scratch, &selection);
 	if (reason == UNDECIDED && has_localities(service))
 		return call_stage(ctx, STAGE_LOCATE);
+	if (reason == UNDECIDED && !(service->flags & SERVICE_RING))
+		return begin_scan(ctx, scratch);
 	return finish_schedule(ctx, scratch, &selection, reason);
 }
 
@@ -81,16 +91,44 @@ int stage_locate(struct xdp_md *ctx)
 		schedule_chosen(&scratch->packet, service, scratch, chosen, &selection));
 }
 
+/* Runs until all are compared. Of a cost that is weight alone the list is in order: the first run
+ * with a result has the best. */
+int stage_scan(struct xdp_md *ctx)
+{
+	struct scratch *scratch;
+	struct selection selection = {};
+	struct service *service;
+	enum reason reason;
+	bool is_done;
+
+	if (!start_stage(&scratch, &service))
+		return XDP_DROP;
+	is_done = scan_members(service, scratch);
+	if (!is_done && !(is_by_weight_alone(service) && scratch->best >> 16))
+		return call_stage(ctx, STAGE_SCAN);
+	reason = schedule_chosen(&scratch->packet, service, scratch, scratch->best & 0xffff,
+				 &selection);
+	return finish_schedule(ctx, scratch, &selection, reason);
+}
+
+/* The slot's owner is down for this VIP. The slot has SLOT_EXCEPTIONS, so the flow's record will be
+ * looked up. */
 int stage_avoid(struct xdp_md *ctx)
 {
 	struct scratch *scratch;
 	struct selection selection = {};
 	struct service *service;
+	u32 chosen;
 
 	if (!start_stage(&scratch, &service))
 		return XDP_DROP;
-	return finish_schedule(ctx, scratch, &selection,
-			       schedule_substitute(&scratch->packet, service, scratch, &selection));
+	note_fact(FACT_PARTIAL);
+	chosen = schedule_other_member(&scratch->packet, service, scratch);
+	if (chosen == NO_BACKEND && service->members > LINEAR)
+		return begin_scan(ctx, scratch);
+	return finish_schedule(
+		ctx, scratch, &selection,
+		schedule_chosen(&scratch->packet, service, scratch, chosen, &selection));
 }
 
 /* Where a packet goes whose connection ID does not decide. */

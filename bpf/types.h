@@ -15,8 +15,9 @@
 
 #define NO_BACKEND	0xffff
 #define VLAN_AS_IT_CAME 0xffff
-#define MAX_MEMBERS	256 /* backends of one service */
 #define MAX_STATES	16
+
+#define LISTED (MAX_MEMBERS + MAX_MEMBERS / 4) /* entries of one service's list of members */
 
 /* Programs that are reached by tail calls, for packets that the fast path does not finish. The
  * function stage_x is at STAGES_AT + STAGE_X in `stages`. */
@@ -39,7 +40,8 @@ enum stage {
 	STAGE_QUIC = 15,     /* QUIC: the backend that the connection ID names */
 	STAGE_OBSERVE = 16,  /* passive health: count what the packet shows of its backend */
 	STAGE_TUNNEL = 17,   /* encapsulate for a backend in another network */
-	STAGES = 18,
+	STAGE_SCAN = 18,     /* compare all members: none of those drawn takes the connection */
+	STAGES = 19,
 };
 
 /* How a service schedules. Without SERVICE_RING the member with the lowest cost per weight takes
@@ -62,6 +64,15 @@ enum service_choice {
 	CHOICE_TWO = 2,		/* twos: two, drawn by weight */
 	CHOICE_LOCALITY = 3,	/* lblc: the one that serves the VIP, if it is not overloaded */
 	CHOICE_LOCALITIES = 4,	/* lblcr: those that serve the VIP, if one is not overloaded */
+};
+
+/* How many members are compared for a new connection. */
+enum comparison {
+	EXACT = 32, /* all, if no more take connections */
+	DRAWN = 16, /* of more, so many that are drawn: see draw.h */
+	LINEAR =
+		256, /* the most that dh, twos, lblc and lblcr have; who may stand in for a ring's */
+	SCANNED = 512, /* in one run of STAGE_SCAN */
 };
 
 /* What to do with a packet that has no usable backend. */
@@ -229,9 +240,10 @@ struct regular {
 struct service {
 	u32 ring_start; /* first slot in `ring` */
 	u32 ring_slots; /* 0: no ring */
-	u32 members;	/* number of entries in `members` */
-	u8 flags;	/* enum service_flags */
-	u8 on_empty;	/* enum policy, as are the next two */
+	u16 members;	/* number of entries in `members` */
+	u16 resting; /* the last ones of these, which take no new connections and are not drawn */
+	u8 flags;    /* enum service_flags */
+	u8 on_empty; /* enum policy, as are the next two */
 	u8 on_down;
 	u8 on_unknown;
 	u16 cost_active; /* cost of each active connection of a member */
@@ -342,7 +354,7 @@ struct load {
 /* Lists that the scheduler walks by pointer: a map look-up for each element would cost more than
  * the rest of the loop. */
 struct member_list {
-	struct member of[MAX_MEMBERS];
+	struct member of[LISTED];
 };
 
 struct load_list {
@@ -375,15 +387,19 @@ struct scratch {
 	u32 service; /* index */
 	u32 front;   /* index */
 	union slot_word slot;
-	u64 now;     /* jiffies */
-	u32 backend; /* index of the selected backend */
-	u32 reason;  /* enum reason, or UNDECIDED */
-	u16 stage;   /* enum stage: the next one for a packet without a record */
-	u16 tried;   /* entries that were tried to be freed for its record */
-	u32 action;  /* XDP verdict, for the trace */
-	u32 state;   /* enum connection_state of the flow's record before this packet; 0: none */
-	u32 mtu;     /* of REJECT_TOO_BIG: the longest packet that the tunnel takes */
-	u32 is_new;  /* the packet opens a connection, for the tunnel's counter */
+	u64 now;       /* jiffies */
+	u32 backend;   /* index of the selected backend */
+	u32 reason;    /* enum reason, or UNDECIDED */
+	u16 stage;     /* enum stage: the next one for a packet without a record */
+	u16 tried;     /* entries that were tried to be freed for its record */
+	u32 action;    /* XDP verdict, for the trace */
+	u64 best_cost; /* STAGE_SCAN: of the best member so far */
+	u32 best;      /* weight and backend as in struct member */
+	u32 scanned;   /* entries of the list */
+	u32 state;     /* enum connection_state of the flow's record before this packet; 0: none */
+	u32 mtu;       /* of REJECT_TOO_BIG: the longest packet that the tunnel takes */
+	u32 is_new;    /* the packet opens a connection, for the tunnel's counter */
+	u32 pad;
 };
 
 struct traffic {

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m dev.hashing`: how evenly the rings of `mh` and `sh` share, and what a change moves.
+"""`python -m dev.hashing`: how evenly the rings of `mh` and `sh` share, and what a change moves; how even
+loads are where some of many backends are drawn.
 
 Writes the tables of docs/scheduling.md. Names and weights alone decide, so every machine gets the same figures.
 """
@@ -9,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 
 import numpy as np
 
@@ -19,6 +21,8 @@ SLOTS = (1021, 4093, 16381, 65537)
 BACKENDS = (5, 10, 50, 100, 250)
 TRIED = 4  # backends that are removed, one at a time
 FAILED = (1, 5, 10)  # per cent
+MANY, DRAWN = (64, 256, 4096), (2, 16)
+MEAN, LIFETIMES = 16, 4
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,35 @@ def failures(slots: int = 65537, backends: int = 250) -> Iterator[tuple[int, Mov
         yield share, Move(slots, backends, float(np.mean(needed)), float(np.mean(moved)), max(moved))
 
 
+@dataclass(frozen=True)
+class Loads:
+    """Connections of the backends, after as many came and went as make `MEAN` for each."""
+
+    backends: int
+    drawn: int
+    deviation: float
+    least: int
+    most: int
+
+
+def draws() -> Iterator[Loads]:
+    """The least loaded of those drawn gets the connection, and a random one ends. As bpf/draw.h draws, but for the
+    hash: the first place, and the distance to the next, are random numbers."""
+    for backends in MANY:
+        for drawn in DRAWN:
+            random, load, running = Random(1), [0] * backends, list[int]()
+            for _ in range(LIFETIMES * MEAN * backends):
+                first, stride = random.randrange(backends), random.randrange(backends // drawn) + 1
+                least = min(((first + n * stride) % backends for n in range(drawn)), key=load.__getitem__)
+                load[least] += 1
+                running.append(least)
+                if len(running) > MEAN * backends:
+                    place = random.randrange(len(running))
+                    running[place], running[-1] = running[-1], running[place]
+                    load[running.pop()] -= 1
+            yield Loads(backends, drawn, float(np.std(load)), min(load), max(load))
+
+
 def _ring(backends: Sequence[str], slots: int) -> Ring:
     return table(dict.fromkeys(backends, 1), slots)
 
@@ -108,6 +141,13 @@ def tables() -> dict[str, str]:
         "failure": _rows(
             "| down | their share | moved, mean | moved, worst |",
             [f"| {share} % | {m.needed:.2%} | {m.mean:.2%} | {m.worst:.2%} |" for share, m in failures()],
+        ),
+        "draws": _rows(
+            "| backends | drawn | standard deviation | fewest | most |",
+            [
+                f"| {each.backends:,} | {each.drawn} | {each.deviation:.2f} | {each.least} | {each.most} |"
+                for each in draws()
+            ],
         ),
     }
 

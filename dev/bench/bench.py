@@ -20,6 +20,7 @@ from dev.bench.goals import judge
 from dev.bench.large import large
 from dev.bench.live import Live
 from dev.bench.machine import Machine, Stolen, last_cpu, pinned
+from dev.bench.members import members
 from dev.bench.report import Part, Program, Report
 from dev.bench.servers import Servers
 from dev.bench.sync import sync
@@ -92,6 +93,8 @@ def _in_kernel(
             figures += _told(say, "established UDP", udp)
     with Fleet(instance, SIZES) as fleet:
         figures += _told(say, f"a flood of {pace.flood:,} SYNs", Flood(baselines, fleet, pace).run())
+    what = "new connections among 16 to 4,096 backends"
+    figures += _told(say, what, members(baselines, f"{instance}-members", pace))
     if pace.sync_seconds:
         what = "connection sync: a million connections in bulk, and 20,000 new ones a second"
         figures += _told(say, what, sync(baselines, f"{instance}-sync", pace.sync_seconds))

@@ -54,7 +54,7 @@ _SHARES = [
     if (share := [name for name in each if name in VARIANTS or name in TUNNELS])
 ]
 PORTS = {name: _FIRST_PORT + index for index, name in enumerate((*_VARIANTS, *TUNNELS))}
-_FIRST_BACKEND = IPv4Address("192.0.2.21")
+FIRST_BACKEND = IPv4Address("192.0.2.21")
 _OWN, MTU = IPv4Address("192.0.2.2"), 1500
 
 
@@ -65,7 +65,7 @@ def plan(variant: str, ifindex: int) -> ServicePlan:
         {
             "listeners": [f"{VIP4}:{port}/tcp", f"[{VIP6}]:{port}/tcp", f"{VIP4}:{port}/udp"],
             "on_unknown": "drop",  # a RST would turn the frame that the next runs of a burst begin with
-            "backends": {f"backend{n}": {"address": str(_FIRST_BACKEND + n)} for n in range(BACKENDS)},
+            "backends": {f"backend{n}": {"address": str(FIRST_BACKEND + n)} for n in range(BACKENDS)},
             **(VARIANTS | TUNNELS)[variant],
         }
     )

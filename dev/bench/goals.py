@@ -24,6 +24,8 @@ from dev.bench.fleet import EVERYWHERE
 from dev.bench.footprint import CHECKED, MEMORY, START
 from dev.bench.large import APPLYING, BUSY, READY, SCRAPED, SIZES, Size
 from dev.bench.large import MEMORY as LARGE_MEMORY
+from dev.bench.members import COUNTS, SCHEDULERS
+from dev.bench.members import key as by_members
 from dev.bench.sync import OWED as OWED_BY_SYNC
 from dev.bench.workload import NOT_FOR_US, RUNNING, Pace, Workload
 
@@ -122,6 +124,14 @@ def targets(pace: Pace) -> list[Target]:
                 [(flood(name), flood(BASELINE_A_INSERT))],
             )
             for name in (MH, WLC)
+        ),
+        *(
+            Target(
+                f"{name}: a new connection among {COUNTS[-1]:,} backends against {COUNTS[0]}",
+                1.5,
+                [(by_members(name, count), by_members(name, COUNTS[0])) for count in COUNTS[1:]],
+            )
+            for name in SCHEDULERS
         ),
         Target("not for us at twice doing nothing", 2.0, [(Key(each, OURS), bare) for each in NOT_FOR_US]),
         *(

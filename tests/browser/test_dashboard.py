@@ -26,7 +26,7 @@ from xdpdirector.lab.waiting import wait_until
 
 HOSTILE = '"><img src=x onerror=alert(1)><script>alert(2)</script>'
 LONG = "production-eu-central-storefront-checkout-payments-v2-canary-01"  # 63 characters, the most
-SERVICES, MANY = 4, 250  # 256 backends is the most that a service may have
+SERVICES, MANY = 4, 250  # 256 backends is the most that a service may have by default
 
 pytestmark = MARKS
 

@@ -13,6 +13,7 @@ from tests.packets.conftest import SIZES
 from xdpdirector.dataplane.service_plan import MemberPlan, ServicePlan
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
+from xdpdirector.model.status import Fill
 
 SERVICES, BACKENDS, LISTENERS, SLOTS = SIZES.services, SIZES.backends, SIZES.listeners, SIZES.ring_slots
 """What the world has room for."""
@@ -117,3 +118,19 @@ def test_a_backend_that_a_ring_speaks_of_still_takes_room(world: w.World) -> Non
             specs([replace(less, members=(*less.members, *members(BACKENDS, 5)))]), []
         )
     world.plane.capacity.require_room(specs([of("other", 7, members=members(0, BACKENDS))]), ["web"])
+
+
+def test_how_full_it_is_shows(world: w.World) -> None:
+    """Fronts: pairs of VIP and protocol. One that was removed still counts: records may refer to it."""
+    world.apply(w.service(members=members(0, 3)), of("s", 1, members=members(0, 40)))
+
+    fills = world.plane.capacity.fill()
+
+    assert fills["members"] == Fill(entries=40, room=SIZES.members)
+    assert fills["vips"] == Fill(entries=3, room=LISTENERS)
+    assert 5 <= fills["fronts"].entries < 200
+    assert fills["fronts"].room == (1 << 14) - 1
+    assert 1 <= fills["ports"].entries < 9
+    assert fills["ports"].room == 64
+    world.plane.remove("s")
+    assert world.plane.capacity.fill()["members"].entries == 3

@@ -347,3 +347,15 @@ def test_a_denied_client(world: World, explainer: Explainer) -> None:
 
     # then
     assert (said.action, said.reason, said.service) == ("drop", "drop_denied", "web")
+
+
+@pytest.mark.parametrize(("scheduler", "is_drawn"), [("wlc", True), ("rr", True), ("fo", False)])
+def test_that_some_of_many_were_drawn_is_noted(
+    world: World, explainer: Explainer, scheduler: str, is_drawn: bool
+) -> None:
+    many = tuple(replace(w.backend("web1"), name=f"b{number}") for number in range(40))
+    world.apply(w.service(scheduler=Scheduler(scheduler), members=many))
+
+    assert ("drawn" in asked(explainer).facts) == is_drawn
+    world.apply(w.service(scheduler=Scheduler(scheduler), members=many[:32]))
+    assert "drawn" not in asked(explainer).facts

@@ -17,7 +17,7 @@ from xdpdirector.paths import InstancePaths
 
 def taken(world: World) -> Holdings:
     paths = InstancePaths(world.tables.loaded.pins.parent.name)
-    fill = {"services": Fill(entries=1, room=16)}
+    fill = {"services": Fill(entries=1, room=16), "members": Fill(entries=3, room=256)}
     return inventory.take(paths, world.tables, world.records, world.plane.indices, world.clock, fill)
 
 
@@ -54,6 +54,7 @@ def test_maps_and_how_full_they_are(world: World) -> None:
     assert (maps["newcomers"].entries, maps["clients"].entries, maps["clients"].type) == (2, 1, "hash")
     assert (maps["listeners4"].entries, maps["listeners4"].room) == (2, 64)
     assert (maps["services"].entries, maps["loads"].entries) == (1, None)
+    assert (maps["members"].entries, maps["members"].room) == (3, 256)
     assert (maps["connections4"].entries, maps["connections6"].entries) == (2, 0)
     assert maps["connections4"].room >= world.tables.loaded.sizes.connections
     with libbpf.opened(world.tables.loaded.pins / "clients") as fd:

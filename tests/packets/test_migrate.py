@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import replace
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from xdpdirector.loader import (
     source,
 )
 from xdpdirector.loader.layout import Loaded
-from xdpdirector.model import Configuration, Persistence, Sizes
+from xdpdirector.model import Configuration, Listener, Persistence, Sizes
 from xdpdirector.model.quic import QuicSpec
 from xdpdirector.net import own_macs
 from xdpdirector.paths import InstancePaths
@@ -211,6 +212,31 @@ def test_counts_of_connections_fit_into_longer_lists(before: w.World, paths: Ins
     with w.World(paths, loaded) as after:
         assert [after.plane.counters.load(("web", name)) for name in ("web1", "web2")] == had
         assert sum(active for active, _ in had) == len(FLOWS)
+
+
+@pytest.mark.parametrize(("first", "then"), [(256, 1024), (1024, 256)], ids=["longer", "shorter"])
+def test_members_fit_into_lists_of_another_length(paths: InstancePaths, first: int, then: int) -> None:
+    """Each service keeps its own, and who is out for a VIP is out, before any daemon has looked."""
+    out = frozenset({ip_address(w.VIP)})
+    other = w.service(name="web", members=(w.backend("web1", out=out), w.backend("web2")))
+    one = w.service(
+        name="dns", listeners=(Listener.parse("192.0.2.11:53/udp"),), members=(w.backend("web3"),)
+    )
+    loaded = upgraded(paths, SMALL.model_copy(update={"members": first}))
+    with w.World(paths, loaded) as before:
+        before.apply(one, other)
+        assert {w.owner(before.send(w.tcp("S", sport=sport))) for sport in range(1, 5)} == {"web2"}
+
+        loaded = upgraded(paths, SMALL.model_copy(update={"members": then}))
+        migrate.carry(paths, loaded)
+
+        with Tables(loaded) as tables, libbpf.opened(loaded.program) as program:
+            assert len(tables.members) == len(tables.services) * (then + then // 4)
+            frames = [w.tcp("S", sport=sport) for sport in range(11, 20)]
+            got = [libbpf.prog_test_run(program, bytes(frame), w.LOOPBACK).frame for frame in frames]
+        assert got == [w.to("web2", frame) for frame in frames]
+        with w.World(paths, loaded) as after:
+            assert after.plane.apply(other, 0.0) == after.plane.apply(one, 0.0) == 0
 
 
 def test_flows_that_come_meanwhile_follow(before: w.World, paths: InstancePaths) -> None:

@@ -327,5 +327,5 @@ def test_many_backends_each_have_a_place(world: w.World) -> None:
     world.send(w.tcp6("S"))
 
     counted = {name: world.plane.counters.load(("web", name)) for name in names}
-    assert counted[last] == (1, 0)
-    assert counted["b0"] == (1, 0)
+    assert counted.pop(last) == (1, 0)
+    assert sorted(counted.values()) == [(0, 0)] * 58 + [(1, 0)]

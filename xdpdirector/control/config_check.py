@@ -28,6 +28,7 @@ def _room(configuration: Configuration) -> Iterator[tuple[str, str]]:
     needs = {
         "services": len(services),
         "backends": sum(len(spec.backends) for spec in services),
+        "members": max((len(spec.backends) for spec in services), default=0),
         "ring_slots": sum(spec.ring_slots for spec in services if spec.scheduler.is_ring),
         "listeners": max(_entries(configuration).values(), default=0),
     }

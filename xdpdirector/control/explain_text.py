@@ -160,6 +160,8 @@ def _choice(case: _Case) -> str:
     if case.service is None:
         return f"{case.target} was chosen"
     how = _SCHEDULED[case.service.scheduler].format(case.target)
+    if "drawn" in case.found.facts:
+        how += "; it was compared with 15 others, which the flow draws"
     return f"{how} ({case.service.scheduler})"
 
 

@@ -77,6 +77,11 @@ class BackendMap:
             for key, index in self._indices.backends.items()
         }
 
+    @property
+    def ports(self) -> int:
+        """Interfaces to which packets are redirected."""
+        return len(self._devmap)
+
     def check(self) -> bool:
         """Compare with the devmap. False if backends have to be stored again."""
         if self._devmap.check():

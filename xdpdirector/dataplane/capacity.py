@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from xdpdirector.dataplane.backend_map import BackendMap
 from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Indices
 from xdpdirector.dataplane.listeners import Listening
@@ -22,18 +23,33 @@ class Capacity:
     """Capacity checks of one data plane."""
 
     def __init__(
-        self, tables: Tables, indices: Indices, rings: Rings, listening: Listening, guarding: GuardMaps
+        self,
+        tables: Tables,
+        indices: Indices,
+        rings: Rings,
+        listening: Listening,
+        guarding: GuardMaps,
+        backends: BackendMap,
     ) -> None:
         self._tables, self._indices, self._rings = tables, indices, rings
-        self._listening, self._guarding = listening, guarding
+        self._listening, self._guarding, self._backends = listening, guarding, backends
 
     def fill(self) -> dict[str, Fill]:
-        """Fill level of the maps with desired state, by their names in `sizes`."""
+        """Fill level of the maps with desired state, by their names in `sizes`; and of those whose size is fixed or
+        follows from another one. `members`: of the service with the most backends. `fronts`: pairs of a VIP and a
+        protocol, those included whose last connections are still known. `ports`: interfaces to backends."""
         sizes, services = self._tables.loaded.sizes, self._indices.services
+        fronts = self._listening.fronts
         return {
             "services": Fill(entries=len(services), room=sizes.services),
             "backends": Fill(entries=len(self._indices.backends), room=sizes.backends),
             "listeners": Fill(entries=self._listening.entries, room=sizes.listeners),
+            "members": Fill(
+                entries=max(map(len, self._indices.places.values()), default=0), room=sizes.members
+            ),
+            "vips": Fill(entries=self._listening.vips, room=self._tables.entries("vips")),
+            "fronts": Fill(entries=fronts.most - fronts.room(), room=fronts.most),
+            "ports": Fill(entries=self._backends.ports, room=self._tables.entries("ports")),
             "ring_slots": Fill(entries=self._rings.slots, room=sizes.ring_slots),
             "denied": Fill(entries=self._guarding.places, room=sizes.denied),
         }
@@ -52,7 +68,7 @@ class Capacity:
         held.update(self._rings.mentioned_without(going))
         self._require("backends", len(held) + len(members - backends.keys()))
         for name, spec in services.items():
-            self.require_members(name, len(spec.backends), is_ring=spec.scheduler.is_ring)
+            self.require_members(name, len(spec.backends))
         self._rings.require_room(
             {name: spec.ring_slots for name, spec in services.items() if spec.scheduler.is_ring}, going
         )
@@ -61,11 +77,13 @@ class Capacity:
             [known[name] for name in going],
         )
 
-    def require_members(self, name: str, count: int, *, is_ring: bool) -> None:
+    def require_members(self, name: str, count: int) -> None:
         """Raise CapacityError if the service has too many backends."""
-        room = self._tables.members_each
-        if not is_ring and count > room:
-            raise CapacityError(f"service '{name}' has {count} backends; there is room for {room}")
+        room = self._tables.loaded.sizes.members
+        if count > room:
+            raise CapacityError(
+                f"service '{name}' has {count} backends; there is room for {room}: raise sizes.members"
+            )
 
     def _require(self, what: str, wanted: int) -> None:
         room = self._tables.entries(what)

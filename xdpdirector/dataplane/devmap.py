@@ -19,6 +19,9 @@ class Devmap:
         self._ports: dict[int, int] = {}
         """By ifindex."""
 
+    def __len__(self) -> int:
+        return len(self._ports)
+
     def check(self) -> bool:
         """Compare with the map. False if an interface has to be entered again."""
         lost = [ifindex for ifindex, port in self._ports.items() if self._tables.port(port) != ifindex]
@@ -41,7 +44,9 @@ class Devmap:
             if present is None and free is None:
                 free = port
         if free is None:
-            raise CapacityError(f"there is room for {self._tables.entries('ports')} interfaces")
+            raise CapacityError(
+                f"there is room for {self._tables.entries('ports')} interfaces to backends: let backends share them"
+            )
         self._tables.set_port(free, ifindex)
         self.writes += 1
         return free

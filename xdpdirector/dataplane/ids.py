@@ -14,8 +14,6 @@ from xdpdirector.dataplane.maps import Tables
 from xdpdirector.errors import CapacityError
 
 Backend = tuple[str, str]
-PLACES = 256
-"""Number of distinct places that the backends of one service can have."""
 
 
 class Indices:
@@ -23,6 +21,8 @@ class Indices:
 
     def __init__(self, tables: Tables) -> None:
         self._tables = tables
+        self._places = tables.fronts.dtype["out"].itemsize * 8
+        """Number of distinct places that the backends of one service can have."""
         self.services = {
             label["service"].decode(): index
             for index, label in enumerate(tables.service_labels[:])
@@ -99,15 +99,15 @@ class Indices:
         backends to many others, some may share a place. That is harmless: backends being removed are never
         out for single VIPs."""
         taken = self._taken.get(key[0], 0)
-        if taken >> wanted & 1:
-            wanted = min(PLACES - 1, (~taken & taken + 1).bit_length() - 1)
+        if wanted >= self._places or taken >> wanted & 1:
+            wanted = min(self._places - 1, (~taken & taken + 1).bit_length() - 1)
         self._taken[key[0]] = taken | 1 << wanted
         self.places.setdefault(key[0], {})[key[1]] = wanted
 
     def _take_place(self, key: Backend) -> None:
         places = self.places[key[0]]
         place = places.pop(key[1])
-        if place < PLACES - 1 or place not in places.values():
+        if place < self._places - 1 or place not in places.values():
             self._taken[key[0]] &= ~(1 << place)
         if not places:
             del self.places[key[0]], self._taken[key[0]]

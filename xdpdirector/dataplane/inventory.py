@@ -35,6 +35,8 @@ from xdpdirector.paths import InstancePaths
 
 _COUNTED = {MapType.HASH, MapType.LRU_HASH, MapType.LPM_TRIE}
 _FILLED = {"ring": "ring_slots"}
+_ROOM_BY_FILL = {*CONNECTIONS, "members", "fronts"}
+"""Maps that have room for more, or less, than they have entries."""
 
 
 def take(
@@ -106,10 +108,10 @@ def _stages(paths: InstancePaths, tables: Tables) -> dict[str, int]:
 def _map(tables: Tables, name: str, fill: Mapping[str, Fill]) -> MapView:
     with libbpf.opened(tables.loaded.pins / name) as fd:
         info = libbpf.map_info(fd)
+    known = fill.get(_FILLED.get(name, name))
     if info.type in _COUNTED:
         entries: int | None = sum(len(keys) for keys, _ in tables.read(name))
     else:
-        known = fill.get(_FILLED.get(name, name))
         entries = known.entries if known else None
     return MapView(
         name=name,
@@ -118,7 +120,7 @@ def _map(tables: Tables, name: str, fill: Mapping[str, Fill]) -> MapView:
         key_size=info.key_size,
         value_size=info.value_size,
         entries=entries,
-        room=fill[name].room if name in CONNECTIONS else info.max_entries,
+        room=known.room if known and name in _ROOM_BY_FILL else info.max_entries,
     )
 
 

@@ -55,6 +55,11 @@ class Listening:
         """Entries in the fullest of the maps. A port range takes several."""
         return max(self._count.values(), default=0)
 
+    @property
+    def vips(self) -> int:
+        """The number of VIPs."""
+        return len(self._vips)
+
     def has(self, service: int) -> bool:
         """True if any listener leads to this service."""
         return bool(self._owned.get(service))

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from xdpdirector.dataplane.masks import mask_words
+from xdpdirector.dataplane.member_map import Listed
 from xdpdirector.dataplane.rings import RingPlace
 from xdpdirector.dataplane.service_plan import COSTS, NO_BACKEND, ServicePlan
 from xdpdirector.model import Persistence, Scheduler, Timeouts
@@ -27,6 +28,7 @@ def service_fields(
     plan: ServicePlan,
     ring: RingPlace | None,
     indices: Mapping[str, int],
+    listed: Listed,
     enums: Enums,
     jiffies: Callable[[float], int],
     *,
@@ -35,12 +37,13 @@ def service_fields(
     directed: bool,
 ) -> dict[str, Any]:
     """`ring`: the ring in use, which may differ from the planned one. `indices`: backend indices by name.
-    `denies`: the guard denies some prefix. `watched`: its decisions are traced. `directed`: this
-    host is a backend too, so other directors may have scheduled frames to it."""
+    `listed`: its list of members. `denies`: the guard denies some prefix. `watched`: its decisions are traced.
+    `directed`: this host is a backend too, so other directors may have scheduled frames to it."""
     cost, policy, keeps = COSTS[plan.scheduler], enums["policy"], plan.persistence or Persistence()
     return {
         **ring_fields(ring),
-        "members": len(plan.members),
+        "members": listed.members,
+        "resting": listed.resting,
         "flags": service_flags(plan, ring, enums["service_flags"]),
         "on_empty": policy[f"POLICY_{plan.on_empty.upper()}"],
         "on_down": policy[f"POLICY_{plan.on_down.upper()}"],

@@ -16,6 +16,7 @@ from xdpdirector.dataplane.guard_maps import GuardMaps
 from xdpdirector.dataplane.ids import Indices
 from xdpdirector.dataplane.jiffies import Clock
 from xdpdirector.dataplane.maps import Tables
+from xdpdirector.dataplane.member_map import Listed
 from xdpdirector.dataplane.other_directors import Senders
 from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.dataplane.rings import RingPlace
@@ -62,12 +63,21 @@ class ServiceMap:
                 self._tables.services["multipliers"][index] = [secrets.randbits(64) | 1 for _ in range(2)]
         return self._indices.services[name]
 
-    def store(self, service: int, plan: ServicePlan, ring: RingPlace | None, wanted: dict[str, int]) -> None:
-        """Write a service's entry. `ring`: the ring in use. `wanted`: backend indices by name."""
+    def store(
+        self,
+        service: int,
+        plan: ServicePlan,
+        ring: RingPlace | None,
+        wanted: dict[str, int],
+        listed: Listed,
+    ) -> None:
+        """Write a service's entry. `ring`: the ring in use. `wanted`: backend indices by name. `listed`: its list
+        of members."""
         fields = service_fields(
             plan,
             ring,
             wanted,
+            listed,
             self._tables.enums,
             self._clock.jiffies,
             denies=self._guarding.denies,
@@ -81,7 +91,7 @@ class ServiceMap:
 
     def clear(self, service: int) -> None:
         """No ring and no members: the packet path finds no backend."""
-        self._store(service, {"ring_slots": 0, "ring_start": 0, "members": 0})
+        self._store(service, {"ring_slots": 0, "ring_start": 0, "members": 0, "resting": 0})
 
     def uses_ring(self, service: int) -> bool:
         """True if the service's scheduler is one with a ring."""

@@ -29,7 +29,7 @@ class Front(NamedTuple):
 
 
 _WORD = 64  # bits
-_CHANGING = ("out", "locality", "locality_changed")
+_CHANGING = ("out", "some_out", "locality", "locality_changed")
 """Fields of the map that are not what `_write` wrote: each has another writer."""
 
 Out = Mapping[Address, int]
@@ -64,6 +64,11 @@ class Fronts:
     @property
     def _array(self) -> Array:
         return self._tables.fronts
+
+    @property
+    def most(self) -> int:
+        """How many fronts there can be."""
+        return len(self._array) - 1
 
     def room(self) -> int:
         """The number of free front numbers."""
@@ -151,7 +156,7 @@ class Fronts:
     def is_out(self, service: int, out: Out) -> bool:
         """True if exactly these backends are out at the service's fronts."""
         return self._out.get(service) == out and all(
-            self._read_out(number) == out.get(address, 0)
+            self._is_written(number, out.get(address, 0))
             for address, numbers in self._at.get(service, {}).items()
             for number in numbers
         )
@@ -168,6 +173,9 @@ class Fronts:
     def leave_locality(self, service: int, places: int) -> None:
         """These backends, a bit mask of places, are no longer among those of lblc and lblcr at any VIP of the
         service: their places may become others'."""
+        bits = _WORD * self._array.dtype["locality"].shape[0]
+        while places >> bits:  # as bpf/locality.h
+            places = places >> bits | places & (1 << bits) - 1
         for numbers in self._at.get(service, {}).values():
             for number in numbers:
                 words = self._array["locality"][number]
@@ -201,13 +209,21 @@ class Fronts:
     def _read_out(self, number: int) -> int:
         return int.from_bytes(self._array["out"][number].tobytes(), "little")
 
+    def _is_written(self, number: int, places: int) -> bool:
+        return self._read_out(number) == places and bool(self._array["some_out"][number]) == bool(places)
+
     def _write_out(self, number: int, places: int) -> int:
-        """1 if the bit mask changed, else 0. Each word is stored atomically."""
-        if self._read_out(number) == places:
+        """1 if the bit mask changed, else 0. Each word is stored atomically. `some_out` is never 0 while the mask
+        has a bit."""
+        if self._is_written(number, places):
             return 0
-        words = self._array["out"][number]
+        some_out, words = self._array["some_out"], self._array["out"][number]
+        if places:
+            some_out[number] = 1
         for word in range(len(words)):
             words[word] = places >> _WORD * word & (1 << _WORD) - 1
+        if not places:
+            some_out[number] = 0
         return 1
 
     def _read(self, number: int) -> Front:

@@ -61,8 +61,10 @@ class Dataplane:
         self._quic_ids = QuicIds(tables)
         self._departed = RetiredTotals(tables)
         self.counters = Counters(tables, self.indices, self._departed, self.guarding)
-        self.capacity = Capacity(tables, self.indices, self.rings, self._listening, self.guarding)
         self.backends = BackendMap(tables, self.indices, self.rings, self._departed)
+        self.capacity = Capacity(
+            tables, self.indices, self.rings, self._listening, self.guarding, self.backends
+        )
         self.members = MemberMap(tables, self.indices)
         self._services = ServiceMap(tables, clock, self.indices, self.guarding, self._senders, self._departed)
         tables.reassembly[0] = clock.jiffies(REASSEMBLY)
@@ -88,7 +90,7 @@ class Dataplane:
         self._applied.pop(plan.name, None)
         before, thresholds = self._total_writes(), self.backends.threshold_writes
         listeners = frozenset(plan.listeners)
-        self.capacity.require_members(plan.name, len(plan.members), is_ring=plan.scheduler.is_ring)
+        self.capacity.require_members(plan.name, len(plan.members))
         self._listening.require_room([(self.indices.services.get(plan.name), listeners)])
         service = self._services.assign(plan.name)
         names = {member.name for member in plan.members}
@@ -111,14 +113,14 @@ class Dataplane:
         self._senders.bring(service, plan.senders())  # before the service's flags say that there are senders
         self._quic_ids.bring(service, _quic_ids(plan, self.indices))  # and before they say that there are IDs
         ring = self._distribute_ring(service, plan, wanted, now)
-        self.members.store(
+        listed = self.members.store(
             service,
             plan,
             wanted,
             thresholds_changed=is_out_changed or self.backends.threshold_writes != thresholds,
         )
         self._writes += self.guarding.limit(service, plan.limit)
-        self._services.store(service, plan, ring, wanted)
+        self._services.store(service, plan, ring, wanted, listed)
         for member in plan.members:
             if member.state is not State.SERVING:
                 self.backends.store(wanted[member.name], plan.name, member)
@@ -183,7 +185,7 @@ class Dataplane:
         """A digest of the map entries of a service with all indices assigned, without counters and slots. They
         are themselves 400 octets and more."""
         tables, service, room = self.tables, self.indices.services[plan.name], self.tables.members_each
-        members = min(room, len(plan.members))
+        members = min(room, int(tables.services["members"][service]))
         indices = [self.indices.backends[plan.name, member.name] for member in plan.members]
         parts = (
             tables.services[service : service + 1],

@@ -10,10 +10,13 @@ from typing import Any
 from xdpdirector.doctor.finding import Finding, error, note, ok, warning
 from xdpdirector.doctor.subject import Subject
 from xdpdirector.doctor.systemd import unit_of
+from xdpdirector.model import Sizes
 
 NEARLY_FULL, MUCH_TOO_LARGE = 0.8, 0.01
 OF_FLEET = ("connections are sent to", "connections are not sent to", "no connections come from")
 """How warnings begin of which the family `fleet` says more."""
+_FOLLOWS = {"vips": "listeners"}
+"""Maps whose room follows from that of another one in `sizes`."""
 LEAVES = "this director leaves for maintenance"
 """How the problem begins of which that family says more."""
 LARGE = 1 << 20  # entries from which a table that is hardly used is worth a word
@@ -77,7 +80,7 @@ def _maps(statistics: dict[str, Any]) -> Iterator[Finding]:
         yield warning(
             f"the map '{name}' is {fill['entries'] / fill['room']:.0%} full",
             f"GET /v1/stats, maps: {fill['entries']:,} of {fill['room']:,}",
-            f"raise sizes.{name} in the configuration, and restart the daemon",
+            _remedy(name),
         )
     if not full:
         used = ", ".join(f"{name} {fill['entries'] / fill['room']:.0%}" for name, fill in fills.items())
@@ -90,6 +93,13 @@ def _maps(statistics: dict[str, Any]) -> Iterator[Finding]:
             "GET /v1/stats, maps",
             f"sizes: {{connections: {_enough(table['entries'])}}}, if this is the usual load",
         )
+
+
+def _remedy(name: str) -> str:
+    size = _FOLLOWS.get(name, name)
+    if size not in Sizes.model_fields:
+        return "its size is fixed: use fewer, or divide the services among several directors"
+    return f"raise sizes.{size} in the configuration, and restart the daemon"
 
 
 def _enough(entries: int) -> int:

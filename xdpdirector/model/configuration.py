@@ -19,7 +19,7 @@ from xdpdirector.model.guard import MOST_DENIED, GuardSpec
 from xdpdirector.model.lan import LanSpec
 from xdpdirector.model.listener import Listener
 from xdpdirector.model.lvs import LvsSpec
-from xdpdirector.model.service import ServiceSpec
+from xdpdirector.model.service import MOST_BACKENDS, ServiceSpec
 from xdpdirector.model.store import StoreSpec
 from xdpdirector.model.sync import SyncSpec
 
@@ -30,6 +30,9 @@ class Sizes(Frozen):
     services: Annotated[int, Field(ge=1, le=4096), NUMBER] = key(256, "Room for services.", "entries")
     backends: Annotated[int, Field(ge=1, le=65535), NUMBER] = key(
         4096, "Room for backends of all services together.", "entries"
+    )
+    members: Annotated[int, Field(ge=256, le=MOST_BACKENDS), NUMBER] = key(
+        256, "Room for backends of each service.", "entries"
     )
     listeners: Annotated[int, Field(ge=1, le=65536), NUMBER] = key(
         4096, "Room for listeners of all services together.", "entries"

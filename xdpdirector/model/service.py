@@ -42,6 +42,10 @@ class AdminState(StrEnum):
     MAINTENANCE = "maintenance"
 
 
+MOST_BACKENDS = 4096
+"""Of one service."""
+
+
 class Scheduler(StrEnum):
     """ipvsadm's names and meanings; `wrr` interleaves smoothly, `sh` is consistent as `mh` is. `dh` chooses by the
     VIP alone, so it divides the VIPs of a service among its backends; `lblc` and `lblcr` do so by load."""
@@ -65,6 +69,13 @@ class Scheduler(StrEnum):
     def is_ring(self) -> bool:
         """Whether it hashes clients onto a ring, and needs no connection table at rest."""
         return self in (Scheduler.MH, Scheduler.SH)
+
+    @property
+    def most_backends(self) -> int:
+        """How many backends a service may have. `dh` has 256 buckets, as in IPVS; `twos`, `lblc` and `lblcr`
+        compare all backends for each connection (bpf/types.h, LINEAR)."""
+        is_linear = self in (Scheduler.DH, Scheduler.TWOS, Scheduler.LBLC, Scheduler.LBLCR)
+        return 256 if is_linear else MOST_BACKENDS
 
 
 class BackendSpec(Frozen):
@@ -221,7 +232,7 @@ class ServiceSpec(Frozen):
     labels: Labels = Field(
         default_factory=dict, description="What selectors choose it by, such as `team: mail`."
     )
-    backends: Annotated[dict[Name, BackendSpec], Field(max_length=256), ByName()] = Field(
+    backends: Annotated[dict[Name, BackendSpec], Field(max_length=MOST_BACKENDS), ByName()] = Field(
         default_factory=dict, description="The real servers, by name."
     )
 
@@ -232,6 +243,15 @@ class ServiceSpec(Frozen):
             if listener in seen:
                 raise ValueError(f"listener {listener} stands twice: remove one")
             seen.add(listener)
+        return self
+
+    @model_validator(mode="after")
+    def _has_not_too_many_backends(self) -> Self:
+        if len(self.backends) > self.scheduler.most_backends:
+            raise ValueError(
+                f"{len(self.backends)} backends, and scheduler {self.scheduler.value} takes "
+                f"{self.scheduler.most_backends} at most: take another one, such as wlc"
+            )
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from xdpdirector.model import Scheduler
 
 PROTOCOLS = {"tcp": 6, "udp": 17, "esp": 50, "ah": 51, "gre": 47, "sctp": 132}
 AT_ONCE = 0xFFFF
+ALL_COMPARED = 32  # members that take connections; of more, some are drawn
 
 # ipvsadm(8), and the sources of ip_vs_*.c: what a connection costs, and whether it is seen per weight.
 COSTS = {
@@ -40,6 +41,9 @@ COSTS = {
     Scheduler.LBLC: Cost(active=257, inactive=1, weighted=True),
     Scheduler.LBLCR: Cost(active=257, inactive=1, weighted=True),
 }
+
+
+BY_WEIGHT_ALONE = (COSTS[Scheduler.FO], COSTS[Scheduler.OVF], COSTS[Scheduler.DH])
 
 
 @dataclass(slots=True, eq=False)
@@ -183,7 +187,22 @@ class Service:
             return self._cheaper_of_two(packet)
         if self.plan.scheduler in (Scheduler.LBLC, Scheduler.LBLCR):
             return self._by_locality(packet)
+        seats = [seat for seat in self.places[: len(self.plan.members)] if seat[1]]
+        if len(seats) > ALL_COMPARED and COSTS[self.plan.scheduler] not in BY_WEIGHT_ALONE:
+            return self._best_of_drawn(packet, seats) or self._least_costly(packet.vip)
         return self._least_costly(packet.vip)
+
+    def _best_of_drawn(self, packet: Packet, seats: list[tuple[Backend, int]]) -> Backend | None:
+        """Of many, sixteen by double hashing. A weight of more than four times the mean one is there more than
+        once."""
+        mean = Fraction(sum(weight for _, weight in seats), len(seats))
+        again = [seat[0] for seat in seats for _ in range(-(-seat[1] // (4 * mean)) - 1)]
+        pot = [backend for backend, _ in seats] + again
+        first = ring_hash(packet, hashes_port=True)
+        second = (spread(first) * SPREAD & MASK) >> 32
+        step = 1 + (second * (len(pot) // 16) >> 32)
+        begin = first * len(pot) >> 32
+        return self._least_costly(packet.vip, [pot[(begin + n * step) % len(pot)] for n in range(16)])
 
     def _of_destination(self, vip: bytes) -> Backend | None:
         """ip_vs_dh.c: 256 buckets, dealt to the servers in turn; a server that takes nothing is not replaced."""
@@ -224,7 +243,7 @@ class Service:
             for backend, weight in self.places[: len(self.plan.members)]
             if weight and ip_address(packet.vip) not in backend.plan.out
         ]
-        usual = self._least_costly(packet.vip, servers)
+        usual = self._least_costly(packet.vip, [server for server, _ in seats if server in servers])
         if usual and (
             max(0, usual.active) <= usual.plan.weight
             or all(2 * max(0, backend.active) >= weight for backend, weight in seats)
@@ -238,12 +257,12 @@ class Service:
         return other
 
     def _least_costly(self, vip: bytes, among: list[Backend] | None = None) -> Backend | None:
-        """The first of those that cost least; of all, or among some."""
+        """The first of those that cost least; of all, or among some in this order."""
         cost = COSTS[self.plan.scheduler]
         best, least = None, float("inf")
-        for backend, weight in self.places[: len(self.plan.members)]:
-            if among is not None and backend not in among:
-                continue
+        weights = dict(self.places[: len(self.plan.members)])
+        for backend in weights if among is None else among:
+            weight = weights[backend]
             if not backend.takes_more() or not weight or ip_address(vip) in backend.plan.out:
                 continue
             active, inactive = max(0, backend.active), max(0, backend.inactive)

@@ -81,6 +81,11 @@ BAD = {
         GOOD.replace("services:", "sizes: {backends: 1}\nservices:") + "      web2: {address: 192.0.2.22}\n",
         "raise sizes.backends",
     ),
+    "no room for members": (
+        GOOD.replace("services:", "sizes: {backends: 1000}\nservices:")
+        + "".join(f"      b{n}: {{address: 198.18.{n >> 8}.{n & 255}}}\n" for n in range(300)),
+        "there is room for 256 members, and 301 are wanted: raise sizes.members",
+    ),
     "no authorities": (
         GOOD + "    check: {type: tls, server_name: a.example, verify: true, ca: /no/such/file.pem}\n",
         "director.yaml:7:62: check of service 'web': ca /no/such/file.pem cannot be read: No such file",

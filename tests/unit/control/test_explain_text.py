@@ -67,6 +67,11 @@ SENTENCES = [
     ),
     (
         "rr",
+        found("forward_new", *SCHEDULED, "drawn", backend="web2"),
+        "it opens a connection, and it is web2's turn; it was compared with 15 others, which the flow draws (rr)",
+    ),
+    (
+        "rr",
         found("forward_new", *SCHEDULED, backend="web2"),
         "it opens a connection, and it is web2's turn (rr)",
     ),

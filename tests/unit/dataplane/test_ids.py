@@ -21,6 +21,7 @@ class FakeTables:
     def __init__(self) -> None:
         self.service_labels, self.backend_labels = np.zeros(ROOM, LABEL), np.zeros(ROOM, LABEL)
         self.backends = np.zeros(ROOM, [("generation", "u2"), ("place", "u2")])
+        self.fronts = np.zeros(ROOM, [("out", "u8", (4,))])
 
     def entries(self, name: str) -> int:
         return ROOM

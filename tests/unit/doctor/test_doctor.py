@@ -254,6 +254,8 @@ NOTHING_HELD = "CapEff:\t0000000000000000"
             says("lan", findings=[NETWORK_FINDING]), "error", "does not have the VIP", "dev lo", id="network"
         ),
         pytest.param(fill(240000, 262144), "warning", "is 92% full", "sizes.connections", id="map full"),
+        pytest.param(fill(15000, 16384, "vips"), "warning", "is 92% full", "sizes.listeners", id="VIPs"),
+        pytest.param(fill(60, 64, "ports"), "warning", "is 94% full", "its size is fixed", id="ports full"),
         pytest.param(
             fill(900, 1 << 21), "note", "up to three times as fast", "connections: 8192", id="map too large"
         ),

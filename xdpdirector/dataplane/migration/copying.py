@@ -13,7 +13,7 @@ import numpy as np
 from xdpdirector import libbpf
 from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Array, Tables, dtype_of
-from xdpdirector.dataplane.migration.fates import BY_REASON, STATE_ARRAYS, common
+from xdpdirector.dataplane.migration.fates import BY_PLACE, BY_REASON, STATE_ARRAYS, common, length_of_list
 from xdpdirector.dataplane.migration.map_kinds import (
     BY_INDEX,
     BY_KEY,
@@ -52,7 +52,14 @@ def converted(values: Array, wanted: np.dtype[Any]) -> Array:
         return values.astype(wanted)
     result = np.zeros(values.shape, wanted)
     for name in common(values.dtype, wanted):
-        result[name] = converted(values[name], wanted[name].base)
+        found = converted(values[name], wanted[name].base)
+        if name in BY_PLACE:
+            shared = min(found.shape[-1], result[name].shape[-1])
+            result[name][..., :shared] = found[..., :shared]
+        else:
+            result[name] = found
+    if "some_out" in wanted.names:
+        result["some_out"] = result["out"].any(axis=-1)
     return result
 
 
@@ -76,12 +83,14 @@ def _like(state: str) -> Iterator[str]:
 
 
 def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:
-    """Copy a map whose values are lists."""
+    """Copy a map whose values are lists, which may be of another length."""
+    before, after = (length_of_list(loaded.maps[name]) for loaded in (old, new))
     with Tables(new) as tables:
         target: Array = getattr(tables, name)[:]
         for keys, values in read(old, name):
-            fits = keys < len(target)
-            target[keys[fits]] = converted(values[fits], target.dtype)
+            number, place = np.divmod(keys.astype(np.int64), before)
+            fits = (place < after) & (number < len(target) // after)
+            target[(number * after + place)[fits]] = converted(values[fits], target.dtype)
         if name == "loads" and old.maps[name] != new.maps[name]:
             target["served_correction"] = -target["served"]  # restart turns: old counters may have wrapped
         del target  # closing the tables unmaps the memory behind it

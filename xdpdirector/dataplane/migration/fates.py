@@ -24,6 +24,8 @@ from xdpdirector.loader.layout import Loaded
 
 STATE_ARRAYS = {"timeouts", "stays"}
 """Fields of services that are arrays indexed by connection state."""
+BY_PLACE = {"out"}
+"""The field of fronts that is a bit mask of backends, by place: longer where a service may have more backends."""
 BY_REASON = "by_reason"
 """The field of a service's drops that is an array indexed by reason, from the first that is one of drops on."""
 
@@ -88,8 +90,11 @@ def obstacle(old: Loaded, new: Loaded, name: str) -> str:
         return f"fields of its values are of another shape: {', '.join(reshaped)}"
     if name in BY_KEY and before["key"] != after["key"]:
         return "its keys are other ones"
-    if name in BY_KEY | BY_INDEX and _entries(old, name) > _room(after):
-        return f"there is room for {_room(after)}"
+    if name in BY_KEY | BY_INDEX and (used := _entries(old, name)) > _room(after):
+        is_shared_out = (
+            int(before["max_entries"]) > 1 and -(-used // length_of_list(before)) <= after["max_entries"]
+        )
+        return "" if is_shared_out else f"there is room for {_room(after)}"
     return ""
 
 
@@ -100,8 +105,8 @@ def _reshaped(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
     found = []
     for name in common(before, after):
         old, new = before[name], after[name]
-        is_list = name == "of"  # copied element by element
-        found += [name] if old.shape != new.shape and not is_list else _reshaped(old, new)
+        is_copied = name in BY_PLACE or name == "of"  # element by element
+        found += [name] if old.shape != new.shape and not is_copied else _reshaped(old, new)
     return found
 
 
@@ -112,9 +117,14 @@ def common(before: np.dtype[Any], after: np.dtype[Any]) -> list[str]:
     return [name for name in after.names or () if name in names - passed_over]
 
 
+def length_of_list(described: dict[str, Any]) -> int:
+    """Elements of each value of a map; 1 unless its values are lists."""
+    return len(elements(np.zeros(1, dtype_of(described["value"]))))
+
+
 def _room(described: dict[str, Any]) -> int:
     """The capacity of a map in elements: entries, or list elements."""
-    return int(described["max_entries"]) * len(elements(np.zeros(1, dtype_of(described["value"]))))
+    return int(described["max_entries"]) * length_of_list(described)
 
 
 def _is_table(described: dict[str, Any]) -> bool:

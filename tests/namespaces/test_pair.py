@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+import resource
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +17,7 @@ from xdpdirector.lab import Lab
 from xdpdirector.lab.configuration import web_configuration
 from xdpdirector.lab.director import LabDirector
 from xdpdirector.lab.host import Host
+from xdpdirector.lab.pair.keepalived import Keepalived
 from xdpdirector.lab.topology import VIP4, VIP6
 from xdpdirector.lab.waiting import wait_until
 
@@ -140,6 +142,20 @@ def test_keepalived_takes_its_configuration(lab: Lab, families: tuple[int, ...],
     file.write_text(render(vrrp))
     checked = lab.director_host.run("keepalived", "--config-test", f"--use-file={file}")
     assert checked.stderr == ""
+
+
+def test_keepalived_may_take_its_time(lab: Lab) -> None:
+    """The kernel kills a process of real-time priority that runs for longer than its limit: 10 ms by default."""
+    keepalived = Keepalived(lab.director_host)
+    keepalived.start(render(Vrrp(vips=[VIP4], interface="eth0", ready="/bin/false")))
+    try:
+        wait_until(lambda: list(keepalived.children()), "its VRRP process runs", SOON)
+        [child] = keepalived.children()
+        wait_until(
+            lambda: resource.prlimit(child, resource.RLIMIT_RTTIME)[1] == 1_000_000, "it has a second", SOON
+        )
+    finally:
+        keepalived.stop()
 
 
 def test_the_command_writes_the_configuration(lab: Lab, pair: list[LabDirector]) -> None:

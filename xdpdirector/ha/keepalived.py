@@ -7,7 +7,9 @@ million connections or on a busy machine, and packets do not need it; but connec
 sent to the peers, so that moving the VIPs would lose them. A slow machine needs more `patience`.
 
 keepalived runs at real-time priority: where advertisements wait for a busy processor, the other director takes the
-VIPs for a moment, and connections that it does not have yet are lost.
+VIPs for a moment, and connections that it does not have yet are lost. A process of that priority is killed by the
+kernel when it runs for longer without waiting than RLIMIT_RTTIME (setrlimit(2)), for which keepalived takes 10 ms:
+too little for a slow machine or many VIPs, so it is a second here.
 
 A standby takes the VIPs after three advertisements and (256 - its priority) / 256 of one (RFC 5798, 6.1):
 priorities near the highest make that less than a third of a second with ten advertisements a second. A server that
@@ -69,6 +71,7 @@ global_defs {
     vrrp_garp_master_repeat 3
     vrrp_garp_master_refresh 30
     vrrp_rt_priority 50
+    vrrp_rlimit_rttime 1000000
 }
 """
 

@@ -14,7 +14,13 @@ from xdpdirector.lab.errors import LabError
 
 Say = Callable[[str], None]
 OUTPUT = Path("dist/xdpdirector.iso")
-_TOOLS = {"qemu-system-x86_64": "qemu-system-x86", "ssh": "openssh-client", "curl": "curl", "ip": "iproute2"}
+_TOOLS = {
+    "qemu-system-x86_64": "qemu-system-x86",
+    "ssh": "openssh-client",
+    "curl": "curl",
+    "ip": "iproute2",
+    "dnsmasq": "dnsmasq-base",
+}
 
 
 def iso(checkout: Path, say: Say, *, output: Path | None, site: Path | None, trial: bool) -> None:

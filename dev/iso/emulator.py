@@ -95,6 +95,7 @@ class Emulator:
         self._serial: socket.socket
         self._read_to = 0
         self._errors = work / f"{hardware.name}.errors"
+        self._qemu: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         name = self.hardware.name
@@ -121,12 +122,21 @@ class Emulator:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._qemu.kill()
-        self._qemu.wait()
+        self.kill()
         _ip("link", "delete", self.hardware.name)
 
+    def kill(self) -> None:
+        """As if somebody pulled the plug; whoever waits for it learns that it went off."""
+        if self._qemu:
+            self._qemu.kill()
+            self._qemu.wait()
+
+    @property
+    def _is_off(self) -> bool:
+        return self._qemu is None or self._qemu.poll() is not None
+
     def _connected(self) -> bool:
-        if self._qemu.poll() is not None:
+        if self._is_off:
             raise LabError(f"QEMU ended: {self._last_words()}")
         connection = socket.socket(socket.AF_UNIX)
         try:
@@ -160,7 +170,7 @@ class Emulator:
         wanted = re.compile("|".join(f"(?:{pattern})" for pattern in patterns))
         until = time.monotonic() + timeout
         while True:
-            ended = self._qemu.poll() is not None
+            ended = self._is_off
             with self._lock:
                 found = wanted.search(self._said, self._read_to)
                 if found:
@@ -190,7 +200,7 @@ class Emulator:
     def wait_off(self, timeout: float) -> None:
         """Until it switches itself off."""
         wait_until(
-            lambda: self._qemu.poll() is not None,
+            lambda: self._is_off,
             f"{self.hardware.name} switches itself off",
             timeout,
             interval=0.5,

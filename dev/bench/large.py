@@ -51,7 +51,7 @@ class Size(NamedTuple):
 SIZES = (
     Size(200, 5, "wlc", 1.0, 100),
     Size(1000, 1, "wlc", 1.0, 100),
-    Size(1000, 1, "mh", 1.0, 130),
+    Size(1000, 1, "mh", 1.0, 105),
     Size(4096, 1, "wlc", 3.0, 160),
 )
 APPLYING, CHANGING, READY = "applying a configuration", "changing a weight", "ready again, adopting"

@@ -392,8 +392,8 @@ def _fronts(world: w.World) -> list[Front]:
 def test_a_front_that_somebody_overwrote_is_put_right(world: w.World) -> None:
     world.apply(w.service())
     world.send(w.tcp("S"))
-    world.tables.fronts["use"] = 0
-    world.tables.fronts["service"] = 9
+    world.tables.fronts[:]["use"] = 0
+    world.tables.fronts[:]["service"] = 9
 
     world.plane.read_again()
 

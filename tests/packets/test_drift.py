@@ -52,7 +52,7 @@ def spoil(world: w.World, what: str) -> None:
         ),
         "backends": lambda: _add(tables.backends["ifindex"], backend),
         "upper": lambda: _add(tables.loads["upper"], backend),
-        "out": lambda: tables.fronts["out"].fill(0),
+        "out": lambda: tables.fronts[:]["out"].fill(0),
         "ring": lambda: _add(tables.ring[:], world.plane.rings.region(service).start),  # type: ignore[union-attr]
         "ports": lambda: tables.set_port(0, 0),
         "listeners": lambda: tables.delete_listener(next(iter(tables.listeners()))),

@@ -8,16 +8,17 @@ from collections.abc import Iterator
 from ipaddress import ip_address
 from typing import Any
 
+import numpy as np
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
 
 import tests.support.world as w
-from tests.support.ring_slots import NAMES, opened, ring
+from tests.support.ring_slots import NAMES, SLOTS, opened, ring
 from xdpdirector.dataplane import conntrack, conntrack_list
 from xdpdirector.dataplane.explain_types import Question
 from xdpdirector.dataplane.kernel import RealPlane
-from xdpdirector.dataplane.service_plan import ServicePlan
+from xdpdirector.dataplane.service_plan import ServicePlan, flags_of
 from xdpdirector.errors import CapacityError, DataplaneError, InvalidRequestError
 from xdpdirector.loader.layout import Loaded
 from xdpdirector.model import Listener, Scheduler, ServiceSpec
@@ -60,6 +61,24 @@ def test_flux_does_not_end_on_a_sweep_that_saw_other_owners(world: w.World, plan
         return during, plane.is_settled("web")
 
     assert asyncio.run(story()) == (False, True)
+
+
+def test_marks_for_records_that_come_during_a_sweep_outlast_it(world: w.World, plane: RealPlane) -> None:
+    """The sweep has read that part of the table before the record came, and the slot had its mark already."""
+
+    async def story() -> tuple[set[int], set[int]]:
+        tables, *_, rings = plane.connection_tables()
+        plane.apply(ring(NAMES), 0)
+        rings.mark_exceptions(np.array([7]))
+        sweeping = asyncio.create_task(plane.sweep(LATE))
+        await asyncio.sleep(0)
+        rings.mark_exceptions(np.array([7]))
+        await sweeping
+        during = set(np.flatnonzero(flags_of(tables.ring[:SLOTS])).tolist())
+        await plane.sweep(LATE)
+        return during, set(np.flatnonzero(flags_of(tables.ring[:SLOTS])).tolist())
+
+    assert asyncio.run(story()) == ({7}, set())
 
 
 def test_a_sweep_that_is_cancelled_lets_the_maps_be_closed(world: w.World) -> None:

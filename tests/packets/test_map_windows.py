@@ -14,7 +14,8 @@ from xdpdirector.dataplane.map_windows import CHUNK
 from xdpdirector.model import Scheduler
 
 SLOTS = 4093
-LARGE = ("members", "service_labels", "backend_labels")
+LARGE = ("members", "ring", "fronts", "service_labels", "backend_labels")
+MOST = CHUNK + 2 * mmap.PAGESIZE
 
 
 @pytest.fixture
@@ -37,23 +38,23 @@ def whole(world: w.World, name: str) -> int:
 
 
 def test_changes_and_sweeps_leave_little_of_the_large_maps_mapped(world: w.World) -> None:
-    assert len(world.tables.ring)  # mapped as a whole, once a service has a ring
     before = mapped()
 
     for backend in ("web1", "web2"):
         world.apply(w.service(scheduler=Scheduler.MH, ring_slots=SLOTS, members=(w.backend(backend),)))
     world.sweep()
 
-    assert mapped() - before <= len(LARGE) * (CHUNK + mmap.PAGESIZE)
-    assert whole(world, "members") > len(LARGE) * (CHUNK + mmap.PAGESIZE)
+    assert mapped() - before <= len(LARGE) * MOST
+    assert min(whole(world, name) for name in ("members", "ring")) > len(LARGE) * MOST
 
 
-def test_more_than_a_chunk_is_mapped_as_long_as_somebody_has_it(world: w.World) -> None:
-    windows, before = world.tables.members, mapped()
+@pytest.mark.parametrize("name", ["members", "ring"])
+def test_more_than_a_chunk_is_mapped_as_long_as_somebody_has_it(world: w.World, name: str) -> None:
+    windows, before = getattr(world.tables, name), mapped()
 
     view = windows[:]
 
-    assert mapped() - before == view.nbytes == whole(world, "members") > CHUNK
+    assert mapped() - before == view.nbytes == whole(world, name) > CHUNK
     del view
     assert mapped() == before
 
@@ -73,9 +74,21 @@ def test_windows_show_one_map(world: w.World, name: str) -> None:
 
 
 def test_an_empty_place_is_an_empty_array_and_a_far_one_ends_with_the_map(world: w.World) -> None:
-    members = world.tables.members
+    ring = world.tables.ring
 
-    assert len(members[7:7]) == len(members[len(members) :]) == 0
-    assert len(members[len(members) - 2 : len(members) + 5]) == 2
+    assert len(ring[7:7]) == len(ring[len(ring) :]) == 0
+    assert len(ring[len(ring) - 2 : len(ring) + 5]) == 2
     with pytest.raises(ValueError, match="no gaps"):
-        members[0:10:2]
+        ring[0:10:2]
+
+
+def test_elements_at_positions_are_copies_in_their_order(world: w.World) -> None:
+    ring = world.tables.ring
+    ring[1000:2001][:] = np.arange(1000, 2001, dtype=np.uint64)
+
+    found = ring.at(np.array([2000, 1000, 1513, 1000]))
+
+    assert found.tolist() == [2000, 1000, 1513, 1000]
+    assert len(ring.at(np.zeros(0, np.int64))) == 0
+    ring[1000:2001][:] = 0
+    assert found.tolist() == [2000, 1000, 1513, 1000]

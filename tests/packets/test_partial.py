@@ -305,7 +305,7 @@ def test_another_daemon_changes_nothing_and_repairs_what_somebody_wrote(world: w
     plane = Dataplane(world.tables, world.clock)
     plane.apply(plan, 2)
     assert plane.apply(plan, 3) == 0
-    world.tables.fronts["out"] = 0
+    world.tables.fronts[:]["out"] = 0
 
     plane.read_again()
 

@@ -218,7 +218,7 @@ class Duel:
         self._world.forget_connections()
         self._world.fill_buckets()
         tables.resets[:] = 0
-        tables.fronts["locality"] = 0
+        tables.fronts[:]["locality"] = 0
         self._deny([])
         for plan in self._plans:
             plane.apply(plan, 0.0)

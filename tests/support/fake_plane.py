@@ -114,6 +114,9 @@ class FakePlane:
     def counts(self, key: Key) -> ConnectionCounts:
         return ConnectionCounts(active=self.active.get(key, 0))
 
+    def counts_of(self, keys: Collection[Key]) -> dict[Key, ConnectionCounts]:
+        return {key: self.counts(key) for key in keys}
+
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         return {key: Traffic(packets=self.packets.get(key, 0)) for key in keys}
 

@@ -26,6 +26,9 @@ UNUSED = ("pydantic.v1",)
 """What others import if it is there. FastAPI asks of each type whether it is one of pydantic's first version, which
 takes 1.5 MB and says no."""
 
+DESCRIPTION = "fastapi.openapi.models"
+"""Whose validators take 1.5 MB, and serve who asks for the API's description alone."""
+
 
 class Order(NamedTuple):
     instance: str
@@ -53,7 +56,7 @@ def serve(instance: str, configuration: Path) -> int:
     import signal
 
     from xdpdirector.daemon import malloc
-    from xdpdirector.daemon.lazy_packages import only_parts_of, without
+    from xdpdirector.daemon.lazy_packages import only_parts_of, with_models_when_used, without
 
     malloc.give_back()
     for package, homes in PARTS.items():
@@ -65,6 +68,7 @@ def serve(instance: str, configuration: Path) -> int:
     hang_ups: list[int] = []
     signal.signal(signal.SIGHUP, lambda number, frame: hang_ups.append(number))
     wanted = startup.prepare(instance, configuration)
+    with_models_when_used(DESCRIPTION)
     from xdpdirector.daemon import lifecycle  # when it is the daemon's user, and not before: it is large
 
     return lifecycle.run(

@@ -30,7 +30,7 @@ from xdpdirector.model.status import Operational, utc_now
 from xdpdirector.net.neighbours import NeighbourTable
 from xdpdirector.net.next_hop import Route
 from xdpdirector.state.diff import Missing
-from xdpdirector.state.edits import Services
+from xdpdirector.state.edits import Services, touched
 
 FIRST_MARGIN = 1.0  # seconds that the first checks have on top of their timeouts
 RESOLVE_WITHIN = 1.5  # how long to wait for neighbours, where it is worth it
@@ -131,7 +131,7 @@ class BackendStatuses:
         there is something newer."""
         memory, self._told = memory or Memory(), None
         before, self._services = self._services, services
-        changed = [name for name in {**before, **services} if before.get(name) is not services.get(name)]
+        changed = touched(before, services)
         earlier, later = (
             {(name, key) for name in changed if name in each for key in each[name].backends}
             for each in (before, services)
@@ -364,10 +364,18 @@ class BackendStatuses:
         return Memory(
             {
                 (name, key): self._verdicts(name, self._services[name], key)
-                for name, key in self._checked
-                if name in names
+                for name in names
+                if name in self._services
+                for key in self._services[name].backends
+                if (name, key) in self._checked
             },
-            {key: at for key, at in self._since.items() if key[0] in names},
+            {
+                (name, key): self._since[name, key]
+                for name in names
+                if name in self._services
+                for key in self._services[name].backends
+                if (name, key) in self._since
+            },
         )
 
     # Changes

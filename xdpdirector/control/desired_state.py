@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -88,6 +88,7 @@ class DesiredState:
         """Why no change can be stored; empty when changes can be stored."""
         self._reconciler, self._plane, self._history = reconciler, plane, history
         self._unstored: tuple[str, Services] | None = None
+        self._drained: tuple[Services, Set[Key]] = {}, frozenset()
         self._checks = base.checks
         self._tags = etag.Tags()
         # What is fixed may differ between directors, and an ETag of one is good at all of them.
@@ -363,17 +364,28 @@ class DesiredState:
 
     def _following(self, wanted: Services, drains: Drains) -> Drains:
         """A drain runs exactly while the admin state of its backend is `drain`, whoever changed it."""
-        draining = {
-            (name, key)
-            for name, spec in wanted.items()
-            for key, backend in spec.backends.items()
-            if backend.admin is AdminState.DRAIN
-        }
+        draining = self._draining_in(wanted)
         for key in drains.running().keys() - draining:
             drains.end(key)
         for key in draining - drains.running().keys():
             drains.begin(key, self._plane.counts(key).active)
         return drains
+
+    def _draining_in(self, wanted: Services) -> Set[Key]:
+        """The backends whose admin state is `drain`. It looks only at services that differ from those of before."""
+        before, found = self._drained
+        touched = edits.touched(before, wanted)
+        if touched:
+            other = set(touched)
+            found = {key for key in found if key[0] not in other} | {
+                (name, key)
+                for name in touched
+                if name in wanted
+                for key, backend in wanted[name].backends.items()
+                if backend.admin is AdminState.DRAIN
+            }
+        self._drained = wanted, found
+        return found
 
     def _publish(self, before: Services, after: Services, author: str, reason: str) -> None:
         log.info("revision %d by %s: %s", self.revision, author, reason)

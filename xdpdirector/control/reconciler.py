@@ -41,7 +41,7 @@ from xdpdirector.model.status import Operational
 from xdpdirector.net.next_hop import Route
 from xdpdirector.net.vips import VipTable
 from xdpdirector.state.diff import Missing
-from xdpdirector.state.edits import Services
+from xdpdirector.state.edits import Services, touched
 from xdpdirector.system.background_tasks import BackgroundTasks
 
 APPLY_APART = 0.1  # seconds between two applies of news
@@ -247,9 +247,9 @@ class Reconciler:
         """InvalidRequestError for a backend address, new since `before`, on another network. `document`: the
         pointer to the document that the client sent, when it is not the whole configuration."""
         known: set[Way] | None = None
-        for name, spec in wanted.items():
-            former = before.get(name)
-            if spec is former:
+        for name in touched(before, wanted):
+            spec, former = wanted.get(name), before.get(name)
+            if spec is None:
                 continue
             for key, backend in spec.backends.items():
                 own = former.backends.get(key) if former else None
@@ -287,7 +287,12 @@ class Reconciler:
         """Cached: it is asked for every second, and changes with the services' listeners only."""
         services, vips = self._vips_of
         if services is not self.services:
-            same = _have_same_listeners(services, self.services)
+            same = all(
+                name in services
+                and name in self.services
+                and services[name].listeners == self.services[name].listeners
+                for name in touched(services, self.services)
+            )
             self._vips_of = self.services, vips if same else _vips_of(self.services)
         return self._vips_of[1]
 
@@ -407,12 +412,6 @@ def _shown_part(status: BackendStatus) -> tuple[Operational, list[Operational]]:
 
 def _some(names: list[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _have_same_listeners(services: Services, others: Services) -> bool:
-    return services.keys() == others.keys() and all(
-        spec is others[name] or spec.listeners == others[name].listeners for name, spec in services.items()
-    )
 
 
 def _vips_of(services: Services) -> set[Address]:

@@ -21,7 +21,7 @@ from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import CapacityError
 from xdpdirector.model import Address, Key, ServiceSpec
 from xdpdirector.model.status import Operational
-from xdpdirector.state.edits import Services
+from xdpdirector.state.edits import Services, touched
 
 log = logging.getLogger(__name__)
 
@@ -51,11 +51,9 @@ class ServiceApplier:
         """From now on these services are wanted. `memory`: see `BackendStatuses.follow`."""
         before, self.services = self.services, services
         self._statuses.follow(services, memory)
-        for name, spec in before.items():
-            now = services.get(name)
-            if now is spec:
-                continue
-            for key in spec.backends:
+        for name in touched(before, services):
+            spec, now = before.get(name), services.get(name)
+            for key in spec.backends if spec else ():
                 if now is None or key not in now.backends:
                     self._applied.pop((name, key), None)
             if now is None:

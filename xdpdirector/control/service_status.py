@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -28,7 +28,8 @@ from xdpdirector.state.edits import Services
 PIECE = 32  # backends that are read before other tasks may run
 TOGETHER = 128  # services whose counters are read at once, in a few system calls: half a millisecond
 MOST_TOGETHER = 512  # backends whose traffic is read at once
-NOTHING_KNOWN: Mapping[Key, Traffic] = MappingProxyType({})
+Counted = tuple[Traffic, ConnectionCounts]
+NOTHING_KNOWN: Mapping[Key, Counted] = MappingProxyType({})
 
 Shown = TypeVar("Shown")
 
@@ -89,18 +90,18 @@ class ServiceStatus:
     def _backend(
         self, key: Key, spec: BackendSpec, traffic: Traffic, passive: PassiveView | None
     ) -> BackendView:
-        return self._seen(key, spec, traffic, status_views.backend_view, passive)
+        return self._seen(key, spec, (traffic, self._plane.counts(key)), status_views.backend_view, passive)
 
     def _seen(
         self,
         key: Key,
         spec: BackendSpec,
-        traffic: Traffic,
+        counted: Counted,
         show: Callable[..., Shown],
         passive: PassiveView | None,
     ) -> Shown:
         """`show`: `status_views.backend_view`, or a function with the same parameters."""
-        counts = self._plane.counts(key)
+        traffic, counts = counted
         drain = self._drain_view(key, counts)
         return show(
             key,
@@ -128,11 +129,11 @@ class ServiceStatus:
         for begin in range(0, len(names), TOGETHER):
             some = names[begin : begin + TOGETHER]
             keys = [(name, key) for name in some for key in self._backends(name)]
-            traffic = self._plane.traffic(keys[:MOST_TOGETHER])
+            counted = self._counted(keys[:MOST_TOGETHER])
             refused, departed = self._plane.refused(some), self._plane.departed(some)
             dropped, cids = self._plane.drops(some), self._plane.cids(some)
             for name in some:
-                for seen in self._in_pieces(name, status_views.backend_sample, traffic):
+                for seen in self._in_pieces(name, status_views.backend_sample, counted):
                     yield seen and status_views.service_sample(
                         name, *seen, refused[name], departed[name], dropped[name], cids[name]
                     )
@@ -148,25 +149,29 @@ class ServiceStatus:
             for name, backends in self.traffic(some).items():
                 yield ServiceTraffic(name, total([departed[name], *backends.values()]), backends)
 
+    def _counted(self, keys: Collection[Key]) -> dict[Key, Counted]:
+        traffic, counts = self._plane.traffic(keys), self._plane.counts_of(keys)
+        return {key: (traffic[key], counts[key]) for key in keys}
+
     def _backends(self, service: str) -> list[str]:
         """None of one that has gone."""
         spec = self._services.get(service)
         return list(spec.backends) if spec else []
 
     def _in_pieces(
-        self, name: str, show: Callable[..., Shown], known: Mapping[Key, Traffic] = NOTHING_KNOWN
+        self, name: str, show: Callable[..., Shown], known: Mapping[Key, Counted] = NOTHING_KNOWN
     ) -> Iterator[tuple[ServiceSpec, tuple[Shown, ...]] | None]:
-        """A service and its backends, as they were wanted at the end; None between two pieces. `known`: the traffic
-        of some, read before."""
+        """A service and its backends, as they were wanted at the end; None between two pieces. `known`: of
+        some, read before."""
         while (spec := self._services.get(name)) is not None:
             shown: list[Shown] = []
             keys = list(spec.backends)
             for begin in range(0, len(keys), PIECE) or (0,):
                 some = [(name, key) for key in keys[begin : begin + PIECE]]
-                traffic = known if all(key in known for key in some) else self._plane.traffic(some)
+                counted = known if all(key in known for key in some) else self._counted(some)
                 passive = self._passive(some)
                 shown += [
-                    self._seen(key, spec.backends[key[1]], traffic[key], show, passive.get(key))
+                    self._seen(key, spec.backends[key[1]], counted[key], show, passive.get(key))
                     for key in some
                 ]
                 if begin + PIECE < len(keys):

@@ -22,6 +22,7 @@ from xdpdirector.control.service_applier import ServiceApplier
 from xdpdirector.dataplane.interface import Plane
 from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.errors import DataplaneError
+from xdpdirector.state import edits
 from xdpdirector.state.edits import Services
 
 log = logging.getLogger(__name__)
@@ -38,8 +39,8 @@ class Transactions:
 
         CapacityError, DataplaneError, or what `store` raises."""
         before = self._applier.services
-        self.check(wanted)
-        touched = touched_services(before, wanted)
+        touched = edits.touched(before, wanted)
+        self._require_room(wanted, touched)
         memory = self._statuses.memory(touched)
         plans = {name: self._applier.planned(name).plan for name in touched if name in before}
         try:
@@ -59,7 +60,9 @@ class Transactions:
 
     def check(self, wanted: Services) -> None:
         """CapacityError when the data plane has no room for these services."""
-        touched = touched_services(self._applier.services, wanted)
+        self._require_room(wanted, edits.touched(self._applier.services, wanted))
+
+    def _require_room(self, wanted: Services, touched: Collection[str]) -> None:
         gone = [name for name in touched if name not in wanted]
         self._plane.require_room({name: wanted[name] for name in touched if name in wanted}, gone)
 
@@ -94,10 +97,3 @@ class Transactions:
                 log.exception("%s is not in the data plane as wanted", name)
                 failed.append(f"{name}: {error}")
         return failed
-
-
-def touched_services(before: Services, after: Services) -> list[str]:
-    """The services that differ. Those that are removed come last, so that a listener passes to its new service
-    without a moment in which it belongs to none."""
-    changed = [name for name, spec in after.items() if before.get(name) is not spec]
-    return changed + [name for name in before if name not in after]

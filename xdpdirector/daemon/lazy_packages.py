@@ -38,6 +38,18 @@ def only_parts_of(package: str, **homes: str) -> None:
         setattr(above, name, module)
 
 
+def with_models_when_used(module: str) -> None:
+    """Import the module, and what it imports first. The models of pydantic there get their validators when they are
+    first used (`defer_build`)."""
+    from pydantic import BaseModel
+
+    BaseModel.model_config["defer_build"] = True
+    try:
+        import_module(module)
+    finally:
+        del BaseModel.model_config["defer_build"]
+
+
 def without(package: str) -> None:
     """From now on an import of the package raises ImportError in this process, as if it were not installed. Of one
     that is loaded already nothing changes."""

@@ -64,16 +64,20 @@ class Capacity:
         members = {(name, key) for name, spec in services.items() for key in spec.backends}
         leaving = {key for name in going for key in self._indices.of_service(name)}
         leaving |= {key for name in services for key in self._indices.of_service(name)} - members
-        held = {backends[key] for key in backends.keys() - leaving}
-        held.update(self._rings.mentioned_without(going))
-        self._require("backends", len(held) + len(members - backends.keys()))
+        mentioned = self._rings.mentioned_without(going)
+        if len(backends) + len(mentioned) + len(members) > self._tables.entries(
+            "backends"
+        ):  # it may be too many
+            held = {backends[key] for key in backends.keys() - leaving}
+            held.update(mentioned)
+            self._require("backends", len(held) + len(members - backends.keys()))
         for name, spec in services.items():
             self.require_members(name, len(spec.backends))
         self._rings.require_room(
             {name: spec.ring_slots for name, spec in services.items() if spec.scheduler.is_ring}, going
         )
         self._listening.require_room(
-            [(known.get(name), frozenset(spec.listeners)) for name, spec in services.items()],
+            [(known.get(name), spec.listeners) for name, spec in services.items()],
             [known[name] for name in going],
         )
 

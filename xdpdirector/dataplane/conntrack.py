@@ -100,7 +100,7 @@ class Records:
             rows[column] = said[column]
         for field, (shift, width) in self._bits[name].items():
             rows[field] = rows["word"] >> np.uint64(shift) & np.uint64((1 << width) - 1)
-        rows["service"] = self._tables.fronts["service"][rows["front"]]
+        rows["service"] = self._tables.fronts.at(rows["front"], "service")
         return rows
 
     def _before(self, name: str) -> int:

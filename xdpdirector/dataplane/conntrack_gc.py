@@ -87,7 +87,7 @@ def _count_silent(tables: Tables, rows: Array) -> None:
         "unanswered": ("SYN", "REOPENED", "ASSURED_REOPENED"),
         "idle": ("ESTABLISHED", "USED_ESTABLISHED", "ASSURED_ESTABLISHED"),
     }
-    rows = rows[tables.fronts["protocol"][rows["front"]] == PROTOCOLS["tcp"]]
+    rows = rows[tables.fronts.at(rows["front"], "protocol") == PROTOCOLS["tcp"]]
     for field, names in states.items():
         backends = rows["backend"][np.isin(rows["state"], _states(tables, *names))]
         if len(backends):
@@ -105,7 +105,7 @@ def _is_known(tables: Tables, rows: Array) -> Array:
     enums = tables.enums
     same = (tables.backends["generation"][rows["backend"]] & 0xFF) == rows["generation"]
     present = tables.backends["state"][rows["backend"]] != enums["backend_state"]["BACKEND_ABSENT"]
-    serving = tables.fronts["use"][rows["front"]] == enums["front_use"]["FRONT_SERVING"]
+    serving = tables.fronts.at(rows["front"], "use") == enums["front_use"]["FRONT_SERVING"]
     known: Array = same & present & serving
     return known
 
@@ -134,5 +134,5 @@ def ring_exceptions(tables: Tables, rows: Array) -> Array:
         slots=entry["ring_slots"],
     )
     position = entry["ring_start"].astype(np.int64) + slots.astype(np.int64)
-    disagrees: Array = position[service_plan.backends_of(tables.ring[position]) != rows["backend"]]
+    disagrees: Array = position[service_plan.backends_of(tables.ring.at(position)) != rows["backend"]]
     return disagrees

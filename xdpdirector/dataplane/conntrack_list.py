@@ -134,7 +134,8 @@ class Connections:
             for name, number in self._tables.enums["connection_state"].items()
         }
         protocols = {number: name for name, number in PROTOCOLS.items()}
-        front = self._tables.fronts[int(row["front"])]
+        number = int(row["front"])
+        front = self._tables.fronts[number : number + 1][0]
         return ConnectionView(
             service=service,
             backend=backend,

@@ -17,7 +17,15 @@ from xdpdirector.dataplane.ids import Backend, Indices
 from xdpdirector.dataplane.maps import Array, Tables, count_of
 from xdpdirector.dataplane.retired_totals import RetiredTotals
 from xdpdirector.model.passive import HandshakeTimes, PassiveCounts
-from xdpdirector.model.status import COUNTERS, CidPackets, Dropped, Refused, ServiceCounters, Traffic
+from xdpdirector.model.status import (
+    COUNTERS,
+    CidPackets,
+    ConnectionCounts,
+    Dropped,
+    Refused,
+    ServiceCounters,
+    Traffic,
+)
 
 _FIELDS = ("packets", "bytes", "connections", "dropped")
 """Of a row of counters: those of `struct traffic`, and dropped or rejected packets."""
@@ -36,7 +44,7 @@ class Counters:
         known = {key: index for key in keys if (index := self._indices.backends.get(key)) is not None}
         sums = self._tables.per_cpu_sums("traffic", list(known.values())).tolist()
         counted = dict(zip(known, map(_traffic, sums), strict=True))
-        return {key: counted.get(key, Traffic()) for key in keys}
+        return {key: counted.get(key, _NO_TRAFFIC) for key in keys}
 
     def departed(self, services: Collection[str]) -> dict[str, Traffic]:
         """Traffic of these services' removed backends; zero for a service without an index."""
@@ -44,13 +52,13 @@ class Counters:
         counted = dict(
             zip(known, map(_traffic, self._departed.of(list(known.values())).tolist()), strict=True)
         )
-        return {name: counted.get(name, Traffic()) for name in services}
+        return {name: counted.get(name, _NO_TRAFFIC) for name in services}
 
     def refused(self, services: Collection[str]) -> dict[str, Refused]:
         """Connections that these services' limits refused, in one read; zero for a service without an index."""
         known = self._known(services)
         counted = dict(zip(known, map(_refused, self._guarding.refused(list(known.values()))), strict=True))
-        return {name: counted.get(name, Refused()) for name in services}
+        return {name: counted.get(name, _NONE_REFUSED) for name in services}
 
     def cids(self, services: Collection[str]) -> dict[str, CidPackets]:
         """Packets of these services by what QUIC connection IDs named, in one read; zero for a service without an
@@ -58,7 +66,7 @@ class Counters:
         known = self._known(services)
         rows = self._tables.per_cpu_sums("quic_counts", list(known.values())).tolist()
         counted = dict(zip(known, map(_cids, rows), strict=True))
-        return {name: counted.get(name, CidPackets()) for name in services}
+        return {name: counted.get(name, _NO_IDS) for name in services}
 
     def passive(self, keys: Collection[Backend]) -> dict[Backend, PassiveCounts]:
         """What was counted of these backends' clients, in one read; zero for a backend without an index."""
@@ -156,17 +164,49 @@ class Counters:
         load = self._tables.loads[self._indices.backends[key]]
         return max(0, count_of(load, "active")), max(0, count_of(load, "inactive"))
 
+    def connections(
+        self, keys: Collection[Backend], pending: Array | None
+    ) -> dict[Backend, ConnectionCounts]:
+        """Connections of these backends; none for a backend without an index. `pending`: by index of backends, None
+        before the first sweep."""
+        known = {key: index for key in keys if (index := self._indices.backends.get(key)) is not None}
+        indices, loads = np.array(list(known.values()), np.int64), self._tables.loads
+        columns = [
+            loads[name][indices] + loads[f"{name}_correction"][indices] for name in ("active", "inactive")
+        ]
+        columns.append(np.zeros(len(indices), np.int64) if pending is None else pending[indices])
+        rows = np.maximum(np.stack(columns, axis=1), 0).tolist()
+        counted = dict(zip(known, map(_connections, rows), strict=True))
+        return {key: counted.get(key, _NO_CONNECTIONS) for key in keys}
+
+
+_NO_TRAFFIC, _NONE_REFUSED, _NO_IDS, _NO_CONNECTIONS = Traffic(), Refused(), CidPackets(), ConnectionCounts()
+"""Of most services and backends there is nothing to count."""
+
+
+def _connections(row: list[int]) -> ConnectionCounts:
+    if not any(row):
+        return _NO_CONNECTIONS
+    active, inactive, pending = row
+    return ConnectionCounts(active=active, inactive=inactive, pending=pending)
+
 
 def _traffic(row: list[int]) -> Traffic:
+    if not any(row):
+        return _NO_TRAFFIC
     packets, octets, connections = row
     return Traffic(packets=packets, bytes=octets, connections=connections)
 
 
 def _refused(row: Array) -> Refused:
+    if not row.any():
+        return _NONE_REFUSED
     by_service, by_source = row.tolist()
     return Refused(by_service=by_service, by_source=by_source)
 
 
 def _cids(row: list[int]) -> CidPackets:
+    if not any(row):
+        return _NO_IDS
     named, unknown, down = row
     return CidPackets(named=named, unknown=unknown, down=down)

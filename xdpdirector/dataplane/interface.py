@@ -60,6 +60,9 @@ class Plane(Protocol):
 
     def counts(self, key: Key) -> ConnectionCounts: ...
 
+    def counts_of(self, keys: Collection[Key]) -> dict[Key, ConnectionCounts]:
+        """The same of each of these backends, in a fraction of the time when there are many."""
+
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         """Traffic of each of these backends; zero for a backend that the plane does not know."""
 

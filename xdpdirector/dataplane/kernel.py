@@ -128,6 +128,9 @@ class RealPlane:
         pending = int(self._last.pending[index]) if self._last else 0
         return ConnectionCounts(active=active, inactive=inactive, pending=pending)
 
+    def counts_of(self, keys: Collection[Key]) -> dict[Key, ConnectionCounts]:
+        return self._dataplane.counters.connections(keys, self._last.pending if self._last else None)
+
     def traffic(self, keys: Collection[Key]) -> dict[Key, Traffic]:
         return self._dataplane.counters.traffic(keys)
 
@@ -268,7 +271,7 @@ class RealPlane:
             return self._explainer.ask(frame_of(question, SENDER, receiver), interface)
 
     async def sweep(self, now: float) -> None:
-        rings = self._dataplane.rings.writes
+        rings = self._dataplane.rings.sweep_begins()
         resting = self._dataplane.fronts.resting()
         self._last = await _in_thread(lambda: sweep(self._tables, self._records, self._clock))
         if rings == self._dataplane.rings.writes:  # else the sweep saw outdated owners

@@ -44,9 +44,9 @@ class Listening:
         self._shortcuts = ListenerCache(tables)
         self._claims: dict[Entry, dict[int, int]] = {}
         """By entry: the services that claim it, each with the width of its narrowest listener there."""
-        self._wanted: dict[int, Set[Entry]] = {}
+        self._wanted: dict[int, Collection[Entry]] = {}
         """By service: the entries that it claims."""
-        self._brought: dict[int, Set[Listener]] = {}
+        self._brought: dict[int, tuple[Listener, ...]] = {}
         self._place: dict[Entry, tuple[Address, int]] = {}
         self._adopt(self.read())
 
@@ -64,12 +64,12 @@ class Listening:
         """True if any listener leads to this service."""
         return bool(self._owned.get(service))
 
-    def is_brought(self, service: int, listeners: Set[Listener]) -> bool:
-        """True if exactly these listeners led to the service at the last `check`."""
-        return self._brought.get(service) == listeners if listeners else not self.has(service)
+    def is_brought(self, service: int, listeners: Collection[Listener]) -> bool:
+        """True if exactly these listeners, in this order, led to the service at the last `check`."""
+        return self._brought.get(service) == tuple(listeners) if listeners else not self.has(service)
 
     def require_room(
-        self, wanted: Iterable[tuple[int | None, Set[Listener]]], gone: Collection[int] = ()
+        self, wanted: Iterable[tuple[int | None, Collection[Listener]]], gone: Collection[int] = ()
     ) -> None:
         """Raise CapacityError unless the wanted listeners fit after the present listeners of the same
         services, and those of the services in `gone`, are removed. Service None: a service without an index
@@ -106,7 +106,7 @@ class Listening:
                 f"there is room for {self._tables.entries('vips')} VIPs: raise sizes.listeners"
             )
 
-    def bring(self, service: int, listeners: Set[Listener]) -> None:
+    def bring(self, service: int, listeners: Collection[Listener]) -> None:
         """Make exactly these listeners lead to the service, whichever service had them before."""
         if listeners and self.is_brought(service, listeners):
             return
@@ -115,7 +115,7 @@ class Listening:
             width = listener.ports.last - listener.ports.first
             for entry in self._tables.listener_entries(listener):
                 wanted[entry] = min(width, wanted.get(entry, width))
-        changed = self._wanted.get(service, set()) | self._owned.get(service, set()) | wanted.keys()
+        changed = {*self._wanted.get(service, ()), *self._owned.get(service, ()), *wanted}
         fronts = {self._present[entry][1] for entry in changed if entry in self._present}
         for entry, width in wanted.items():
             self._claim(entry, service, width)
@@ -125,7 +125,7 @@ class Listening:
         for entry in wanted:
             self._give(entry)
         self.fronts.rest(front for front in fronts if front not in self._fronts)
-        self._wanted[service], self._brought[service] = frozenset(wanted), frozenset(listeners)
+        self._wanted[service], self._brought[service] = tuple(wanted), tuple(listeners)
         if not listeners:
             del self._wanted[service], self._brought[service]
 

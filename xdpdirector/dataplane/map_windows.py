@@ -2,7 +2,7 @@
 """Large array maps, of which only what is looked at is mapped into memory.
 
 The kernel enters all pages of a mapping of an array into the page table at once (`remap_vmalloc_range`). So a
-mapping of the whole map counts as the process' memory, used or not: 8 MB for the members of services.
+mapping of the whole map counts as the process' memory, used or not: 31 MB for the rings of a thousand services.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import numpy.typing as npt
 Array: TypeAlias = npt.NDArray[Any]
 
 CHUNK = 64 << 10
-"""Octets that are mapped for a small place, and stay mapped until another place is looked at: services that are
-written one after the other are neighbours. To map and unmap takes about 8 µs."""
+"""Octets from a small place on that are mapped with it, and stay mapped until another place is looked at: services
+that are written one after the other are neighbours. To map and unmap takes about 8 µs."""
 
 
 class Windows:
@@ -27,8 +27,14 @@ class Windows:
     def __init__(self, fd: int, kind: np.dtype[Any], length: int) -> None:
         self._fd, self._kind, self._length = fd, kind, length
         self._per_chunk = max(1, CHUNK // kind.itemsize)
+        self._per_page = max(1, mmap.PAGESIZE // kind.itemsize)
         self._last: tuple[int, Array] = (0, np.zeros(0, kind))
         """The chunk that was looked at last: its first element, and the view."""
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of an element."""
+        return self._kind
 
     def __len__(self) -> int:
         return self._length
@@ -41,12 +47,19 @@ class Windows:
             return np.zeros(0, self._kind)
         first, chunk = self._last
         if start < first or first + len(chunk) < stop:
-            first = start // self._per_chunk * self._per_chunk
-            if first + self._per_chunk < stop:
+            if stop - start > self._per_chunk:
                 return self._mapped(start, stop)
-            chunk = self._mapped(first, min(first + self._per_chunk, self._length))
+            first = start // self._per_page * self._per_page
+            chunk = self._mapped(first, min(max(first + self._per_chunk, stop), self._length))
             self._last = first, chunk
         return chunk[start - first : stop - first]
+
+    def at(self, positions: Array, field: str | None = None) -> Array:
+        """Copies of the elements, or of one field of each, at these positions, in any order."""
+        first = int(positions.min()) if len(positions) else 0
+        some = self[first : int(positions.max()) + 1 if len(positions) else 0]
+        found: Array = (some[field] if field else some)[positions - first]
+        return found
 
     def _mapped(self, start: int, stop: int) -> Array:
         size = self._kind.itemsize

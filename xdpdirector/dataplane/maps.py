@@ -14,7 +14,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from functools import cached_property, reduce
+from functools import cached_property, lru_cache, reduce
 from ipaddress import ip_address
 from operator import xor
 from pathlib import Path
@@ -161,7 +161,8 @@ class Tables:
             self.tunnels = self._shared("tunnels")
             self.service_labels = self._windows("service_labels")
             self.backend_labels = self._windows("backend_labels")
-            self.fronts = self._shared("fronts")
+            self.ring = self._windows("ring", np.dtype(np.uint64))
+            self.fronts = self._windows("fronts")
             self.departed = self._shared("departed")
             self.reaping = self._shared("reaping")
             self.adopting = self._shared("adopting")
@@ -179,13 +180,6 @@ class Tables:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @cached_property
-    def ring(self) -> Array:
-        """The slots of all rings, one 8-byte word each. Mapped on first use: it is the largest map, and not
-        every service has a ring. Never mapped in parts: with `Windows` here a director that joined others refused
-        connections that they had (`namespaces/test_ecmp`)."""
-        return self._shared("ring").view(np.uint64)
 
     def close(self) -> None:
         """Close files and mappings; the pinned maps remain."""
@@ -258,7 +252,10 @@ class Tables:
         for name, value in fields.items():
             record[name] = value
         stored = array[index : index + 1].view(np.uint64)
-        wanted = np.frombuffer(record.tobytes(), np.uint64)
+        octets = record.tobytes()
+        if stored.tobytes() == octets:
+            return 0
+        wanted = np.frombuffer(octets, np.uint64)
         differs = np.flatnonzero(stored != wanted).tolist()
         for position in reversed(differs):
             stored[position] = wanted[position]
@@ -309,7 +306,7 @@ class Tables:
     def place_of(self, entry: Entry) -> tuple[Address, int]:
         """The address and IP protocol number of an entry."""
         key = self.key_of(entry)
-        return address_of(key["address"]), int(key["protocol"])
+        return _shared_address(key["address"].tobytes()), int(key["protocol"])
 
     def key_of(self, entry: Entry) -> Any:
         """The key of an entry, as a struct."""
@@ -444,6 +441,10 @@ class Tables:
         """The ifindex of a devmap entry."""
         raw = libbpf.lookup(self._fds["ports"], np.int32(port).tobytes(), 4)
         return int.from_bytes(raw, sys.byteorder) if raw and any(raw) else None
+
+
+_shared_address = lru_cache(maxsize=1024)(ip_address)
+"""Of many listeners with the same VIP."""
 
 
 def address_of(words: Any) -> Address:

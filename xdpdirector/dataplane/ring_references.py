@@ -20,6 +20,8 @@ class RingReferences:
     def __init__(self) -> None:
         self._rings = np.zeros(1 << 16, np.int32)
         """By backend: how many rings reference it."""
+        self._is_spoken_of = np.zeros(1 << 16, bool)
+        """All false between two calls."""
         self._of: dict[str, Array] = {}
         self.marked: set[str] = set()
         """Services whose ring has slots in flux or with exceptions."""
@@ -33,12 +35,12 @@ class RingReferences:
 
     def note(self, name: str, words: Words) -> None:
         """Count the references of this service's ring."""
-        flags = service_plan.flags_of(words)
-        is_spoken_of = np.zeros(len(self._rings), bool)
+        flags, is_spoken_of = service_plan.flags_of(words), self._is_spoken_of
         is_spoken_of[service_plan.backends_of(words)] = True
         if flags.any():
             is_spoken_of[service_plan.before_of(words[(flags & np.uint64(FLUX)) != 0])] = True
-        backends = np.flatnonzero(is_spoken_of)
+        backends = np.flatnonzero(is_spoken_of).astype(np.uint16)
+        is_spoken_of[backends] = False
         self.forget(name)
         self._rings[backends] += 1
         self._of[name] = backends

@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -27,6 +28,9 @@ from xdpdirector.dataplane.service_plan import (
 from xdpdirector.errors import CapacityError
 
 _FLUX = np.uint64(FLUX)
+_Filling: TypeAlias = tuple[int, tuple[tuple[str, int | None, bool], ...]]
+"""What decides the owners of a ring's slots: their number; of each member its name, its weight (None: it is the
+fallback), and whether it accepts."""
 YOUNG = 30.0  # seconds after a ring is created: the backends of a new service come up one by one
 
 
@@ -62,7 +66,7 @@ class Rings:
         self.writes = 0
         self._tables, self._clock, self._services = tables, clock, services
         self._flux_until: dict[str, float] = {}
-        self._filled: dict[str, tuple[object, maglev.Ring]] = {}
+        self._filled: dict[str, tuple[_Filling, maglev.Ring]] = {}
         self._persistent: set[str] = set()
         """Services whose slots are always in flux: with persistence only records say where a client's flows
         go."""
@@ -87,6 +91,15 @@ class Rings:
         """By service, a bool for each slot: another director said that it is in flux."""
         self._passed_over: dict[str, frozenset[int]] = {}
         """By service: slot owners that are down for some VIP. Their slots have the exceptions mark."""
+        self._merged: list[Array] = []
+        """Positions of records that came from other directors since the last sweep began, which may have missed
+        them."""
+
+    def sweep_begins(self) -> int:
+        """Call it before a sweep; returns `writes`, which is the same afterwards if the sweep saw the slots as they
+        are."""
+        self._merged.clear()
+        return self.writes
 
     def region(self, service: int) -> slice | None:
         """The location of the service's ring, None if it has none."""
@@ -178,7 +191,8 @@ class Rings:
             region = self._allocate(plan.ring_slots)
             words = service_plan.fresh(owners, recorded=recorded)
             self._hashes_port[plan.name] = plan.hashes_port
-        words = service_plan.mark(words, self._passed_over.get(plan.name, ()))
+        if passed_over := self._passed_over.get(plan.name):
+            words = service_plan.mark(words, passed_over)
         self._write(plan, region, service_plan.unrest(words) if plan.persistence else words, now)
         if not had_flows:
             self._flux_until.pop(plan.name, None)
@@ -234,9 +248,12 @@ class Rings:
         self.give_up(name)
 
     def mark_exceptions(self, positions: Array) -> None:
-        """Mark these ring positions: connection sync delivered records that disagree with the owners."""
+        """Mark these ring positions: connection sync delivered records that disagree with the owners. A sweep that
+        runs may have read the table before: the marks outlast it."""
+        self._merged.append(positions)
+        having = self._having(positions)
         for name, index in self._services.items():
-            region = self.region(index)
+            region = self.region(index) if index in having else None
             if region is None:
                 continue
             inside = positions[(positions >= region.start) & (positions < region.stop)] - region.start
@@ -244,6 +261,15 @@ class Rings:
                 words = self._tables.ring[region].copy()
                 words[inside] |= np.uint64(EXCEPTIONS) << np.uint64(32)
                 self._store(name, region, words)
+
+    def _having(self, positions: Array) -> set[int]:
+        """The services whose rings have these positions."""
+        services = self._tables.services
+        standing = np.flatnonzero(services["ring_slots"])
+        starts = services["ring_start"][standing].astype(np.int64)
+        order = np.argsort(starts)
+        places = np.searchsorted(starts[order], positions, side="right")
+        return set(standing[order][places[places > 0] - 1].tolist())
 
     def flux_left(self, name: str, service: int, now: float) -> float:
         """Seconds until flux of this service ends."""
@@ -291,6 +317,7 @@ class Rings:
         or later; no slot may have been written since.
         """
         rest = []
+        exceptions = np.concatenate([exceptions, *self._merged])
         looked_at = self._mentions.marked | self._unread | self._left | {*self._successors, *self._flux_until}
         for name in sorted(looked_at):
             index = self._services[name]
@@ -361,12 +388,18 @@ class Rings:
 
     def _ring(self, plan: ServicePlan, slots: int) -> maglev.Ring:
         """Cached: the same plan is applied every few seconds."""
-        weights = {member.name: member.weight for member in plan.members if member.name != plan.fallback}
-        accepting = {member.name for member in plan.members if member.accepts}
+        filling = (
+            slots,
+            tuple(
+                (member.name, member.weight if member.name != plan.fallback else None, member.accepts)
+                for member in plan.members
+            ),
+        )
         known = self._filled.get(plan.name)
-        if known is None or known[0] != (weights, accepting, slots):
-            ring = maglev.fill(weights, accepting, slots)
-            known = self._filled[plan.name] = ((weights, accepting, slots), ring)
+        if known is None or known[0] != filling:
+            weights = {name: weight for name, weight, _ in filling[1] if weight is not None}
+            accepting = {name for name, _, accepts in filling[1] if accepts}
+            known = self._filled[plan.name] = filling, maglev.fill(weights, accepting, slots)
         return known[1]
 
     def _allocate(self, slots: int) -> slice:
@@ -391,10 +424,12 @@ class Rings:
     ) -> None:
         """Write slots. Slots that enter flux stay in it for the full flux time from now; slots already in
         flux keep their deadline, unless `begins` restarts it for the whole ring."""
-        entered = service_plan.flags_of(words) & ~service_plan.flags_of(self._tables.ring[region]) & _FLUX
+        flux = service_plan.flags_of(words) & _FLUX
+        in_flux = bool(flux.any())
+        if in_flux:
+            begins |= bool((flux & ~service_plan.flags_of(self._tables.ring[region])).any())
         self._store(plan.name, region, words)
-        in_flux = (service_plan.flags_of(words) & _FLUX).any()
-        begins |= bool(entered.any()) or (plan.name in self._persistent) != bool(plan.persistence)
+        begins |= (plan.name in self._persistent) != bool(plan.persistence)
         (self._persistent.add if plan.persistence else self._persistent.discard)(plan.name)
         if in_flux and (begins or (plan.name not in self._flux_until and not plan.persistence)):
             until = now + plan.flux_seconds

@@ -72,7 +72,7 @@ COSTS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Hop:
     """Next hop to a backend: egress interface and MACs. `local`: the director itself. `vlan`: VLAN id on the
     egress interface, 0 for none, None for that of the incoming frame."""
@@ -84,7 +84,7 @@ class Hop:
     vlan: int | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MemberPlan:
     """A backend. `weight`: as configured. `accepts`: takes new connections now. `upper`, `lower`: connection
     thresholds, 0 for none. `out`: VIPs for which it is down although it serves others. `router`: clients'
@@ -106,7 +106,7 @@ class MemberPlan:
     tunnel: Tunnel | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ServicePlan:
     """A service as the packet path shall see it. Policies by name as in the model; members in configured
     order. `passive`: its members are watched."""

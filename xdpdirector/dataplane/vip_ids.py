@@ -45,15 +45,16 @@ class Fronts:
         self._free, self._serving, self._resting = (
             uses[f"FRONT_{use}"] for use in ("FREE", "SERVING", "RESTING")
         )
-        self._said = np.zeros(self._array.shape, self._array.dtype)
+        entries = self._tables.fronts[:]
+        self._said = np.zeros(entries.shape, entries.dtype)
         """The map as written, except `_CHANGING`. Pages of it that were never written take no memory."""
-        ever_used = self._array.view("u1").reshape(len(self._array), -1).any(axis=1)
-        self._said[ever_used] = self._array[ever_used]
+        ever_used = entries.view("u1").reshape(len(entries), -1).any(axis=1)
+        self._said[ever_used] = entries[ever_used]
         used = np.flatnonzero(self._said["use"] != self._free).tolist()
         self._fronts: dict[int, Front] = {number: self._read(number) for number in used}
         self._numbers = {front: number for number, front in self._fronts.items()}
         last = max(used, default=0)
-        numbers = (*range(last + 1, len(self._array)), *range(1, last))
+        numbers = (*range(last + 1, len(entries)), *range(1, last))
         self._unused: deque[int] = deque(number for number in numbers if number not in self._fronts)
         """Free numbers, approximately the longest unused first."""
         self._at: dict[int, dict[Address, set[int]]] = {}
@@ -61,14 +62,14 @@ class Fronts:
             self._at.setdefault(front.service, {}).setdefault(front.address, set()).add(number)
         self._out: dict[int, Out] = {}
 
-    @property
-    def _array(self) -> Array:
-        return self._tables.fronts
+    def _entry(self, number: int) -> Array:
+        """The front's entry in the map, as an array of one."""
+        return self._tables.fronts[number : number + 1]
 
     @property
     def most(self) -> int:
         """How many fronts there can be."""
-        return len(self._array) - 1
+        return len(self._said) - 1
 
     def room(self) -> int:
         """The number of free front numbers."""
@@ -94,7 +95,7 @@ class Fronts:
     def _take(self) -> int:
         if not self._unused:
             raise CapacityError(
-                f"there is room for {len(self._array) - 1} pairs of VIP and protocol, and those of listeners that "
+                f"there is room for {len(self._said) - 1} pairs of VIP and protocol, and those of listeners that "
                 "were removed come free within seconds: try again, or use fewer"
             )
         return self._unused.popleft()
@@ -115,12 +116,13 @@ class Fronts:
     def _differs(self) -> Array:
         """By number: true if the map differs from what was written."""
         fields = [name for name in self._said.dtype.names or () if name not in _CHANGING]
-        differs = [self._said[name] != self._array[name] for name in fields]
+        entries = self._tables.fronts[:]
+        differs = [self._said[name] != entries[name] for name in fields]
         rows: Array = np.any([each.reshape(len(each), -1).any(axis=1) for each in differs], axis=0)
         return rows
 
     def _restore(self, number: int) -> None:
-        entry, said = self._array[number], self._said[number]
+        entry, said = self._entry(number)[0], self._said[number]
         for name in said.dtype.names or ():
             if name not in (*_CHANGING, "use"):
                 entry[name] = said[name]
@@ -128,7 +130,7 @@ class Fronts:
 
     def _use(self, number: int, use: int) -> None:
         if int(self._said["use"][number]) != use:
-            self._said["use"][number] = self._array["use"][number] = use
+            self._said["use"][number] = self._entry(number)["use"][0] = use
 
     def wanted_out(self, service: int) -> Out:
         """The `out` last requested."""
@@ -173,12 +175,12 @@ class Fronts:
     def leave_locality(self, service: int, places: int) -> None:
         """These backends, a bit mask of places, are no longer among those of lblc and lblcr at any VIP of the
         service: their places may become others'."""
-        bits = _WORD * self._array.dtype["locality"].shape[0]
+        bits = _WORD * self._said.dtype["locality"].shape[0]
         while places >> bits:  # as bpf/locality.h
             places = places >> bits | places & (1 << bits) - 1
         for numbers in self._at.get(service, {}).values():
             for number in numbers:
-                words = self._array["locality"][number]
+                words = self._entry(number)["locality"][0]
                 for word in range(len(words)):
                     left = int(words[word]) & ~(places >> _WORD * word)
                     if left != int(words[word]):
@@ -207,33 +209,34 @@ class Fronts:
                 del self._at[front.service]
 
     def _read_out(self, number: int) -> int:
-        return int.from_bytes(self._array["out"][number].tobytes(), "little")
+        return int.from_bytes(self._entry(number)["out"].tobytes(), "little")
 
     def _is_written(self, number: int, places: int) -> bool:
-        return self._read_out(number) == places and bool(self._array["some_out"][number]) == bool(places)
+        return self._read_out(number) == places and bool(self._entry(number)["some_out"][0]) == bool(places)
 
     def _write_out(self, number: int, places: int) -> int:
         """1 if the bit mask changed, else 0. Each word is stored atomically. `some_out` is never 0 while the mask
         has a bit."""
         if self._is_written(number, places):
             return 0
-        some_out, words = self._array["some_out"], self._array["out"][number]
+        entry = self._entry(number)
+        words = entry["out"][0]
         if places:
-            some_out[number] = 1
+            entry["some_out"][0] = 1
         for word in range(len(words)):
             words[word] = places >> _WORD * word & (1 << _WORD) - 1
         if not places:
-            some_out[number] = 0
+            entry["some_out"][0] = 0
         return 1
 
     def _read(self, number: int) -> Front:
-        entry = self._array[number]
+        entry = self._entry(number)[0]
         words = entry["address"] if entry["ipv6"] else entry["address"][0]
         return Front(int(entry["service"]), address_of(words), int(entry["protocol"]))
 
     def _write(self, number: int, front: Front) -> None:
         words = address_words(front.address)
-        for entry in (self._said[number], self._array[number]):
+        for entry in (self._said[number], self._entry(number)[0]):
             entry["address"] = (*words, *(0,) * (4 - len(words)))
             entry["service"], entry["protocol"] = front.service, front.protocol
             entry["ipv6"] = front.address.version == 6

@@ -89,9 +89,8 @@ class Dataplane:
             return 0
         self._applied.pop(plan.name, None)
         before, thresholds = self._total_writes(), self.backends.threshold_writes
-        listeners = frozenset(plan.listeners)
         self.capacity.require_members(plan.name, len(plan.members))
-        self._listening.require_room([(self.indices.services.get(plan.name), listeners)])
+        self._listening.require_room([(self.indices.services.get(plan.name), plan.listeners)])
         service = self._services.assign(plan.name)
         names = {member.name for member in plan.members}
         gone = [key for key in self.indices.of_service(plan.name) if key[1] not in names]
@@ -125,7 +124,7 @@ class Dataplane:
             if member.state is not State.SERVING:
                 self.backends.store(wanted[member.name], plan.name, member)
         self._remove_backends(service, gone)
-        self._listening.bring(service, listeners)
+        self._listening.bring(service, plan.listeners)
         self._writes += self.fronts.set_out(service, out)
         self._applied[plan.name] = _Applied(plan, out, self._entries(plan))
         return self._total_writes() - before
@@ -173,7 +172,7 @@ class Dataplane:
         service = self.indices.services[plan.name]
         return (
             self._entries(plan) == applied.entries
-            and self._listening.is_brought(service, frozenset(plan.listeners))
+            and self._listening.is_brought(service, plan.listeners)
             and self.fronts.is_out(service, applied.out)
             and self.guarding.is_limited(service, plan.limit)
             and self._senders.is_brought(service, plan.senders())
@@ -201,7 +200,7 @@ class Dataplane:
         """Remove a service: its listeners first, so that no packet finds an incomplete service."""
         service = self.indices.services[name]
         self._applied.pop(name, None)
-        self._listening.bring(service, frozenset())
+        self._listening.bring(service, ())
         self._services.clear(service)
         self._quic_ids.bring(service, {})
         self._remove_backends(service, self.indices.of_service(name))

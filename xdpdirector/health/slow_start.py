@@ -20,7 +20,7 @@ from xdpdirector.model import Key
 STEPS, RING_STEPS = 10, 5
 
 
-@dataclass
+@dataclass(slots=True)
 class _Past:
     serving: bool
     returns: bool

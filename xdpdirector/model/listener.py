@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import NamedTuple
 
@@ -128,8 +129,14 @@ def _parse_ports(text: str, listener: str) -> Ports:
 
 def unicast_address(value: object) -> Address:
     """An IPv4 or IPv6 address a host can have; ValueError for anything else."""
+    return _checked(value if isinstance(value, IPv4Address | IPv6Address) else str(value))
+
+
+@lru_cache(maxsize=1024)
+def _checked(value: Address | str) -> Address:
+    """Cached: many services have the same address, and share the object."""
     try:
-        address = value if isinstance(value, IPv4Address | IPv6Address) else ip_address(str(value))
+        address = ip_address(value)
     except ValueError:
         raise ValueError(f"'{value}' is not an IPv4 or IPv6 address") from None
     if (

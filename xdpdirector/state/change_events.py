@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from xdpdirector.model import BackendSpec, Frozen, ServiceSpec
-from xdpdirector.state.edits import Services
+from xdpdirector.state.edits import Services, touched
 
 
 class ChangeEvent(NamedTuple):
@@ -24,10 +24,8 @@ class ChangeEvent(NamedTuple):
 
 def change_events(before: Services, after: Services) -> Iterator[ChangeEvent]:
     """From one desired state to another; services in the order of the names."""
-    for name in sorted({*before, *after}):
+    for name in sorted(touched(before, after)):
         earlier, later = before.get(name), after.get(name)
-        if earlier is later:
-            continue
         if earlier is None and later is not None:
             yield _created(name, later)
         elif later is None:

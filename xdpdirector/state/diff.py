@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 from xdpdirector.config.json_pointer import pointer
 from xdpdirector.model import Address, AdminState, BackendSpec, Frozen, Name, ServiceSpec
-from xdpdirector.state.edits import Services
+from xdpdirector.state.edits import Services, touched
 
 Document: TypeAlias = dict[str, Any]
 Key: TypeAlias = tuple[str, str]
@@ -22,7 +22,8 @@ Running = Callable[[Key], tuple[int, bool]]
 
 class Difference(Frozen):
     """`pointer` (RFC 6901) leads into the configuration. What was added has no `before`, what was removed no
-    `after`; a service or backend that comes or goes is one difference, with all that it is."""
+    `after`; a service or backend that comes or goes is one difference, with all that it is: its spec, which becomes
+    a document when the difference does."""
 
     action: Literal["added", "changed", "removed"]
     pointer: str
@@ -78,10 +79,8 @@ def differences(before: Services, after: Services) -> tuple[Difference, ...]:
 
 
 def _differences(before: Services, after: Services) -> Iterator[Difference]:
-    for name in sorted({*before, *after}):
+    for name in sorted(touched(before, after)):
         earlier, later = before.get(name), after.get(name)
-        if earlier is later:
-            continue
         place = pointer("services", name)
         if earlier is None or later is None:
             yield _whole(place, earlier, later)
@@ -105,9 +104,8 @@ def _differences(before: Services, after: Services) -> Iterator[Difference]:
 
 
 def _whole(place: str, before: Frozen | None, after: Frozen | None) -> Difference:
-    shown = [None if spec is None else spec.model_dump(mode="json") for spec in (before, after)]
     return Difference(
-        action="added" if before is None else "removed", pointer=place, before=shown[0], after=shown[1]
+        action="added" if before is None else "removed", pointer=place, before=before, after=after
     )
 
 

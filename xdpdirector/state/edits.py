@@ -25,13 +25,21 @@ Services = Mapping[str, ServiceSpec]
 Model = TypeVar("Model", bound=Frozen)
 
 
+def touched(before: Services, after: Services) -> list[str]:
+    """The services that differ. Those that are removed come last, so that a listener passes to its new service
+    without a moment in which it belongs to none. A spec that stays is the same object."""
+    changed = [name for name, spec in after.items() if before.get(name) is not spec]
+    return changed + [name for name in before if name not in after]
+
+
 def refuse_programs(wanted: Services, before: Services, checks: Checks, document: str = "") -> None:
     """InvalidRequestError for a check, other than before, that runs what may not be run. `document`: the pointer to
     what the error's pointer leads into."""
-    for name, spec in wanted.items():
-        earlier = before.get(name)
+    for name in touched(before, wanted):
+        spec, earlier = wanted.get(name), before.get(name)
         if (
-            spec.check
+            spec
+            and spec.check
             and not (earlier and earlier.check == spec.check)
             and (why := spec.check.refusal(checks))
         ):

@@ -151,6 +151,7 @@ class Store:
     def __init__(self, path: Path, *, patience: float = 5.0, form: Format = FORMAT) -> None:
         self._path = path
         self._texts: dict[str, tuple[ServiceSpec, str]] = {}
+        """By name: what it is, and the member of the document that says so."""
         self.database = Database(path, form, patience=patience)
         self._latest: Revision | None = None
 
@@ -286,13 +287,13 @@ class Store:
     def _document(self, services: Mapping[str, ServiceSpec]) -> str:
         """As JSON. Services that have not changed since the last revision are not serialized again."""
         texts = {
-            name: (spec, known[1])
+            name: known
             if (known := self._texts.get(name)) and known[0] is spec
-            else (spec, _SERVICE.dump_json(spec).decode())
+            else (spec, f"{json.dumps(name)}: {_SERVICE.dump_json(spec).decode()}")
             for name, spec in services.items()
         }
         self._texts = texts
-        said = ", ".join(f"{json.dumps(name)}: {text}" for name, (_, text) in texts.items())
+        said = ", ".join([text for _, text in texts.values()])
         return f'{{"services": {{{said}}}}}'
 
     def _replace_drains(self, drains: Mapping[Key, Drain]) -> None:
@@ -311,7 +312,11 @@ class Store:
         self.database.write("UPDATE file SET document = ?", (json.dumps(stated),))
 
     def _last_file(self) -> tuple[str | None, frozenset[str]]:
-        row = self.database.row("SELECT file_digest, file_services FROM revisions ORDER BY id DESC LIMIT 1")
+        (newest,) = self.database.row("SELECT max(id) FROM revisions") or (None,)
+        if self._latest is not None and self._latest.id == newest:
+            return self._latest.file_digest, self._latest.file_services
+        # Both stand behind the whole document, which SQLite reads for them.
+        row = self.database.row("SELECT file_digest, file_services FROM revisions WHERE id = ?", (newest,))
         return (row[0], frozenset(json.loads(row[1]))) if row else (None, frozenset())
 
     def _revision(self, row: Row) -> Revision:

@@ -93,7 +93,7 @@ class Merger:
         rows = np.zeros(len(flows), shape)
         rows["client"] = client if octets > 4 else client[:, 0]
         rows["client_port"], rows["port"] = ports[:, 0], ports[:, 1]
-        rows["service"], rows["backend"] = tables.fronts["service"][fronts], backends
+        rows["service"], rows["backend"] = tables.fronts.at(fronts, "service"), backends
         return ring_exceptions(tables, rows)
 
     def _run(

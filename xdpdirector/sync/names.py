@@ -95,7 +95,7 @@ class NameReader:
 
     def _fronts(self) -> Array:
         fields = ["address", "service", "protocol", "ipv6", "use"]
-        return self._tables.fronts[fields].copy()
+        return self._tables.fronts[:][fields].copy()
 
     def _read(self) -> Names:
         tables = self._tables
@@ -105,9 +105,9 @@ class NameReader:
             if label["service"]
         }
         serving = tables.enums["front_use"]["FRONT_SERVING"]
-        fronts = {}
-        for number in np.flatnonzero(tables.fronts["use"] == serving).tolist():
-            entry = tables.fronts[number]
+        fronts, entries = {}, tables.fronts[:]
+        for number in np.flatnonzero(entries["use"] == serving).tolist():
+            entry = entries[number]
             if service := services.get(int(entry["service"])):
                 words = entry["address"] if entry["ipv6"] else entry["address"][0]
                 fronts[number] = (service, str(address_of(words)), int(entry["protocol"]))

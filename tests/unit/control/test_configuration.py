@@ -56,7 +56,7 @@ async def test_a_plan_names_each_difference_and_changes_nothing() -> None:
         assert differences(plan) == WHAT_CHANGES
         scheduler = plan.changes[1]
         assert (scheduler.before, scheduler.after) == ("wlc", "rr")
-        assert plan.changes[3].before["address"] == "192.0.2.22"
+        assert plan.model_dump(mode="json")["changes"][3]["before"]["address"] == "192.0.2.22"
         assert (plan.dry_run, plan.revision) == (True, 0)
         assert stage.shown() == before
         assert stage.history.revisions == []

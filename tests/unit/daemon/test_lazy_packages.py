@@ -78,6 +78,24 @@ except ImportError:
     assert python(source, shop) == "left out 7"
 
 
+def test_models_get_their_validators_when_they_are_used(shop: Path) -> None:
+    (shop / "shop" / "__init__.py").write_text("")
+    (shop / "shop" / "models.py").write_text(
+        "from pydantic import BaseModel\nclass Price(BaseModel):\n    cents: int\n"
+    )
+    source = """
+from xdpdirector.daemon.lazy_packages import with_models_when_used
+with_models_when_used('shop.models')
+from pydantic import BaseModel
+from shop.models import Price
+class Other(BaseModel):
+    cents: int
+print(Price.__pydantic_complete__, Other.__pydantic_complete__, Price(cents='7').cents)
+"""
+
+    assert python(source, shop) == "False True 7"
+
+
 @pytest.mark.parametrize("name", ["json", "no_such_package"], ids=["loaded already", "not there"])
 def test_other_packages_stay_as_they_are(name: str) -> None:
     source = f"""

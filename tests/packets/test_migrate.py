@@ -23,7 +23,7 @@ from xdpdirector import libbpf
 from xdpdirector.daemon import startup
 from xdpdirector.dataplane.listener_cache import ListenerCache
 from xdpdirector.dataplane.maps import Tables
-from xdpdirector.dataplane.migration import connections, map_kinds, migrate
+from xdpdirector.dataplane.migration import connections, copying, map_kinds, migrate
 from xdpdirector.dataplane.migration.fates import Carried
 from xdpdirector.errors import ConflictError
 from xdpdirector.loader import (
@@ -443,6 +443,20 @@ def test_records_that_had_a_bit_for_one_packet(before: w.World, name: str, pendi
 
     state_number = new.enums["connection_state"][f"CONNECTION_{now}"]
     assert result == 7 | state_number << shift | 99 << 42
+
+
+def test_services_stay_limited_whose_limit_was_a_bit_of_guard(before: w.World) -> None:
+    new = before.tables.loaded
+    guards = new.enums["guard_flags"]
+    old = replace(new, enums=new.enums | {"guard_flags": guards | {"GUARD_LIMITS": 2}})
+    values = np.zeros(2, before.tables.services.dtype)
+    values["guard"] = [guards["GUARD_PREFIXES"] | 2, guards["GUARD_PREFIXES"]]
+    made = values.copy()
+
+    copying.copy_admission(old, new, values, made)
+
+    assert made["admission"].tolist() == [new.enums["admission_flags"]["ADMIT_LIMITS"], 0]
+    assert made["guard"].tolist() == [guards["GUARD_PREFIXES"]] * 2
 
 
 def as_a_former_release_left_it(paths: InstancePaths) -> None:

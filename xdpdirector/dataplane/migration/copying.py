@@ -43,6 +43,8 @@ def copy(old: Loaded, new: Loaded, name: str) -> None:
                     keys, values = keys[keys < room], values[keys < room]
                 made = np.ascontiguousarray(converted(values, shape))
                 _copy_state_arrays(old, new, values, made)
+                if name == "services":
+                    copy_admission(old, new, values, made)
                 libbpf.update_batch(fd, keys.ctypes.data, made.ctypes.data, len(keys))
 
 
@@ -80,6 +82,13 @@ def _like(state: str) -> Iterator[str]:
     plain = state.replace("_ASSURED_", "_").replace("_USED_", "_")
     yield plain
     yield {"CONNECTION_DATAGRAM": "CONNECTION_UDP"}.get(plain, "CONNECTION_SYN")
+
+
+def copy_admission(old: Loaded, new: Loaded, values: Array, made: Array) -> None:
+    """Services of a program that had its bit for rate limits in `guard` stay limited until the daemon applies them."""
+    limited = old.enums["guard_flags"].get("GUARD_LIMITS", 0)
+    made["admission"] |= np.where(values["guard"] & limited, new.enums["admission_flags"]["ADMIT_LIMITS"], 0)
+    made["guard"] &= ~np.array(limited, made["guard"].dtype)
 
 
 def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:

@@ -85,10 +85,11 @@ def _like(state: str) -> Iterator[str]:
 
 
 def copy_admission(old: Loaded, new: Loaded, values: Array, made: Array) -> None:
-    """Services of a program that had its bit for rate limits in `guard` stay limited until the daemon applies them."""
+    """Services of a program that had its bit for rate limits in `guard` stay limited until the daemon applies
+    them."""
     limited = old.enums["guard_flags"].get("GUARD_LIMITS", 0)
-    made["admission"] |= np.where(values["guard"] & limited, new.enums["admission_flags"]["ADMIT_LIMITS"], 0)
-    made["guard"] &= ~np.array(limited, made["guard"].dtype)
+    made["admission"][values["guard"] & limited != 0] |= new.enums["admission_flags"]["ADMIT_LIMITS"]
+    made["guard"][values["guard"] & limited != 0] ^= limited
 
 
 def _copy_elements(old: Loaded, new: Loaded, name: str) -> None:

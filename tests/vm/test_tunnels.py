@@ -31,7 +31,7 @@ BACKENDS = {
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
-    with Lab("vm-far", backends=2, router=True) as lab:
+    with Lab("vm_far", backends=2, router=True) as lab:
         move_away(lab)
         for host, tunnel in zip(lab.backends, ("ipip", "gue:6080"), strict=True):
             place = tmp_path_factory.mktemp(host.name)

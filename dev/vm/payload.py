@@ -14,7 +14,7 @@ from xdpdirector.lab.errors import LabError
 
 PACKAGE = ("xdpdirector", "api", "bpf")
 FILES = ("pyproject.toml", "README.md")
-SOURCES = ("tests", "dev", "bpf", "examples")
+SOURCES = ("tests", "dev", "bpf", "examples", "contrib")
 _BUILT = ("__pycache__", "*.egg-info", "build", "dist")
 
 

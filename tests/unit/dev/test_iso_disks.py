@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import stat
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +20,7 @@ from dev.iso.medium.mark import Mark, State
 from dev.iso.medium.target import Target
 
 GB = 10**9
+LOOP_CTL_GET_FREE = 0x4C82  # include/uapi/linux/loop.h
 EMPTY = Disk("/dev/sda", 500 * GB, "EMPTY")
 FULL = Disk("/dev/sdb", 500 * GB, "FULL", content="ext4 'home'", foreign=True)
 BEGUN = Disk("/dev/sdc", 500 * GB, "BEGUN", content="a partition table (gpt)", mark=Mark(State.UNFINISHED))
@@ -151,21 +155,44 @@ def test_what_is_no_mark_is_none(block: bytes) -> None:
     assert mark.unpack(block) is None
 
 
+NODES = """\
+for each in /sys/class/block/$(basename $1)*; do
+    node=/dev/$(basename $each)
+    [ -b $node ] || mknod $node b $(tr : ' ' <$each/dev)
+done
+"""
+"""Device nodes of a disk and its partitions, where /dev is no devtmpfs: in a container."""
+
+
 @pytest.fixture
 def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """An empty disk, as a loop device. Its partitions come by partx(8), instead of udev and of a kernel that reads
     their tables itself."""
-    attaching = ["losetup", "--find", "--show", str(disk_file(tmp_path, disks.SMALLEST))]
-    device = subprocess.run(attaching, capture_output=True, text=True, check=True).stdout.strip()
+    before = set(Path("/dev").iterdir())
+    device = free_loop()
+    subprocess.run(["losetup", device, disk_file(tmp_path, disks.SMALLEST)], check=True)
     udevadm = tmp_path / "bin/udevadm"
     udevadm.parent.mkdir()
-    udevadm.write_text(f"#!/bin/sh\npartx --update {device}\n")
+    udevadm.write_text(f"#!/bin/sh\nset -e {device}\npartx --update {device}\n{NODES}")
     udevadm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{udevadm.parent}:/usr/sbin:/sbin", prepend=":")
     monkeypatch.setattr(machine, "LOG", tmp_path / "log")
     yield device
     subprocess.run(["partx", "--delete", device], check=False)
     subprocess.run(["losetup", "--detach", device], check=True)
+    for node in set(Path("/dev").glob(f"{Path(device).name}*")) - before:
+        node.unlink(missing_ok=True)
+
+
+def free_loop() -> str:
+    """A loop device that nobody uses: loop(4)."""
+    control = Path("/dev/loop-control")
+    if not control.exists():
+        os.mknod(control, stat.S_IFCHR | 0o600, os.makedev(10, 237))
+    with control.open() as opened:
+        number = fcntl.ioctl(opened, LOOP_CTL_GET_FREE)
+    subprocess.run(["sh", "-ec", NODES, "sh", f"loop{number}"], check=True)
+    return f"/dev/loop{number}"
 
 
 def found(device: str) -> Disk:

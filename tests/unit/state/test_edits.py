@@ -12,6 +12,7 @@ import tests.support.stage as s
 from tests.support.stage import VIP
 from xdpdirector.errors import ConflictError, InvalidRequestError, NotFoundError
 from xdpdirector.model import AdminState, BackendSpec, Scheduler, ServiceSpec
+from xdpdirector.model.service import MOST_BACKENDS
 from xdpdirector.state import edits
 from xdpdirector.state.edits import Services
 
@@ -21,7 +22,7 @@ SERVICES: Services = {"web": WEB, "mail": MAIL}
 FULL = s.service(
     backends={
         f"host{number}": {"address": f"198.51.{100 + number // 128}.{1 + number % 128}"}
-        for number in range(256)
+        for number in range(MOST_BACKENDS)
     }
 )
 
@@ -191,7 +192,7 @@ def patch_web1(**patch: Any) -> Edit:
         pytest.param(
             lambda now: edits.create_backend({"web": FULL}, "web", "web4", s.backend("web4")),
             "",
-            "256",
+            "4096",
             id="one backend too many",
         ),
     ],

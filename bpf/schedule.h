@@ -232,10 +232,12 @@ static __always_inline u32 schedule_other_member(const struct packet *packet,
 		places.place = (seed >> 16) * count >> 32;
 		places.stride = count / LINEAR | 1;
 	}
-	for (u64 i = 0; i < LINEAR && i < count; i = opaque(i + 1)) {
+	/* Opaque: clang 19 compares `count` alone where it knows that it is less than LINEAR, which the
+	 * verifier does not. */
+	for (u64 i = 0; i < LINEAR; i = opaque(i + 1)) {
 		u64 place = opaque(places.place), member, weight, draw, is_drawn;
 
-		if (place >= LISTED)
+		if (i >= opaque(count) || place >= LISTED)
 			break;
 		member = *(const u64 *)&list->of[place];
 		weight = member >> 16 & 0xffff & ~opaque(mask_if_out(front, member >> 32));

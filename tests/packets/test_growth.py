@@ -14,6 +14,7 @@ from xdpdirector.dataplane.service_plan import ServicePlan
 from xdpdirector.model import Listener, Scheduler
 
 FEW, MANY = 4, 64
+MEMBERS = 256  # of a service, at most
 LEEWAY = 1.3
 """Hash tables that grow, an address that takes more digits."""
 
@@ -64,8 +65,12 @@ def test_an_index_is_reused_at_the_same_cost_beside_many_rings(crowd: w.World) -
     for each in every:
         plane.remove(each.name)
     room = len(plane.tables.backends) - 2 * MANY
-    waiting = tuple(replace(w.backend("web1"), name=f"unused{number}") for number in range(room))
-    crowd.apply(w.service(name="unused", scheduler=Scheduler.MH, members=waiting))
+    for first in range(0, room, MEMBERS):
+        waiting = tuple(
+            replace(w.backend("web1"), name=f"unused{number}")
+            for number in range(first, min(room, first + MEMBERS))
+        )
+        crowd.apply(w.service(name=f"unused{first}", members=waiting, listeners=()))
     for count in (FEW, MANY - 1):
         crowd.apply(*every[:count])
         costs.append(instructions(lambda last=every[count]: plane.apply(last, 0.0)))

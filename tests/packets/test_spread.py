@@ -20,8 +20,8 @@ from xdpdirector.dataplane import service_plan
 from xdpdirector.dataplane.service_plan import Hop, MemberPlan, ServicePlan, State
 from xdpdirector.model import Scheduler
 
-SLOTS = 65537
-OWNERS = 257
+SLOTS = 65521  # the largest prime of two digits
+OWNERS = 256
 FIRST_CLIENT = int(ip_address("198.18.0.0"))
 MANY = np.arange(1 << 19)
 FEW = np.arange(1024, 65536)

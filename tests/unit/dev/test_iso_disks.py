@@ -156,12 +156,15 @@ def test_what_is_no_mark_is_none(block: bytes) -> None:
 
 
 NODES = """\
-for each in /sys/class/block/$(basename $1)*; do
-    node=/dev/$(basename $each)
-    [ -b $node ] || mknod $node b $(tr : ' ' <$each/dev)
+[ -b /dev/$1 ] || mknod /dev/$1 b $(tr : ' ' </sys/class/block/$1/dev)
+for each in /sys/class/block/$1p*; do
+    [ -e $each ] || continue
+    rm -f /dev/$(basename $each)
+    mknod /dev/$(basename $each) b $(tr : ' ' <$each/dev)
 done
 """
-"""Device nodes of a disk and its partitions, where /dev is no devtmpfs: in a container."""
+"""Device nodes of a disk and its partitions, where /dev is no devtmpfs: in a container. A partition that is found
+again has another number."""
 
 
 @pytest.fixture
@@ -173,7 +176,7 @@ def attached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     subprocess.run(["losetup", device, disk_file(tmp_path, disks.SMALLEST)], check=True)
     udevadm = tmp_path / "bin/udevadm"
     udevadm.parent.mkdir()
-    udevadm.write_text(f"#!/bin/sh\nset -e {device}\npartx --update {device}\n{NODES}")
+    udevadm.write_text(f"#!/bin/sh\nset -e {Path(device).name}\npartx --update {device}\n{NODES}")
     udevadm.chmod(0o755)
     monkeypatch.setenv("PATH", f"{udevadm.parent}:/usr/sbin:/sbin", prepend=":")
     monkeypatch.setattr(machine, "LOG", tmp_path / "log")

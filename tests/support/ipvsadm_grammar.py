@@ -123,20 +123,29 @@ MISTAKES = (
 """What is wrong by itself, whatever there is."""
 
 
+DIRECT = ([], ["-g"], ["--gatewaying"])
+TUNNELS = (
+    ["-i"],
+    ["--ipip", "--tun-type", "ipip"],
+    ["-i", "--tun-type", "gue", "--tun-port", "6080", "--tun-nocsum"],
+)
+
+
 class Grammar:
     """Sequences of commands. `ipv6`: with services over IPv6. `schedulers`: those without a ring. `protocols`: as
-    often as they stand there."""
+    often as they stand there. `methods`: options that say how packets are forwarded to a server."""
 
     def __init__(
         self,
         seed: int,
         *,
         ipv6: bool,
+        methods: Sequence[list[str]] = DIRECT,
         schedulers: Sequence[str] = SCHEDULERS,
         protocols: Sequence[str] = PROTOCOLS,
     ) -> None:
         self._chance, self._ipv6 = random.Random(seed), ipv6
-        self._schedulers, self._protocols = schedulers, protocols
+        self._schedulers, self._protocols, self._methods = schedulers, protocols, methods
 
     def commands(self, count: int) -> Iterator[list[str]]:
         """So many that change something; behind some of them, lists."""
@@ -236,7 +245,7 @@ class Grammar:
         words = [self._one(command), *service, chance.choice(("-r", "--real-server")), server]
         if command == "delete-server":
             return words
-        words += chance.choice(([], ["-g"], ["--gatewaying"]))
+        words += chance.choice(self._methods)
         words += chance.choice(([], ["-w", "0"], ["-w", "5"], ["-w100"], ["--weight", "65535"]))
         if not ring and chance.random() < 0.2:
             words += ["-x", chance.choice(("0", "100", "2000"))]

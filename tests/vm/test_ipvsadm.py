@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.api_server import ApiServer
 from tests.support.fake_director import CLIENT, FakeDirector
-from tests.support.ipvsadm_grammar import MARKS, MISTAKES, PROTOCOLS, SCHEDULERS, Grammar
+from tests.support.ipvsadm_grammar import DIRECT, MARKS, MISTAKES, PROTOCOLS, SCHEDULERS, TUNNELS, Grammar
 from xdpdirector.client import Client
 from xdpdirector.lab.host import run
 from xdpdirector.lvs import ipvsadm
@@ -97,7 +97,13 @@ def ours(words: Sequence[str], client: Client, memory: Path) -> Said:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.usefixtures("kernel")
 def test_what_the_grammar_makes(seed: int, client: Client, tmp_path: Path) -> None:
-    grammar = Grammar(seed, ipv6=True, schedulers=BY_DESTINATION, protocols=(*PROTOCOLS, "sctp"))
+    grammar = Grammar(
+        seed,
+        ipv6=True,
+        methods=(*DIRECT, *TUNNELS),
+        schedulers=BY_DESTINATION,
+        protocols=(*PROTOCOLS, "sctp"),
+    )
     for words in grammar.commands(COMMANDS):
         plain = [word for word in words if word not in ("--stats", "--exact")]  # a fake counts
 

@@ -9,11 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 from scapy.packet import Packet
 
 import tests.support.world as w
 from tests.support.sizes import SMALL
+from xdpdirector.dataplane.maps import Array
 from xdpdirector.dataplane.service_plan import MemberPlan
 from xdpdirector.loader import attachment, compiler
 from xdpdirector.model import Persistence, Scheduler
@@ -23,6 +25,7 @@ from xdpdirector.sync.interface import ENDED, ConnectionTables, Theirs
 from xdpdirector.sync.merged import Merged
 from xdpdirector.sync.merger import Merger
 from xdpdirector.sync.names import NameReader, Names, Translation
+from xdpdirector.sync.records import Fields
 from xdpdirector.sync.scanner import Batch, Scanner
 
 TWO = (w.backend("web1"), w.backend("web2"))
@@ -137,6 +140,39 @@ def test_bulk_has_what_was_there_before(pair: tuple[Director, Director]) -> None
 
     assert one.scan() == []
     assert two.take(one.bulk(), one) == Merged(inserted=2 * len(FLOWS))
+    assert owners(two) == had
+
+
+class SeenAgain:
+    """A mapped table in which the first record is seen again at each of the first reads."""
+
+    def __init__(self, live: Array, fields: Fields, times: int) -> None:
+        self.live, self.times = live, times
+        self.tick = fields.mask("seen") & -fields.mask("seen")
+
+    def __len__(self) -> int:
+        return len(self.live)
+
+    def __getitem__(self, key: object) -> Array:
+        found: Array = self.live[key].copy()
+        if self.times:
+            self.times -= 1
+            entry = np.flatnonzero(self.live[:, -1])[0]
+            self.live[entry, -1] ^= np.uint64(self.tick)
+        return found
+
+
+@pytest.mark.parametrize("times", [2, 3, 7])
+def test_bulk_has_what_is_seen_again_while_it_is_read(pair: tuple[Director, Director], times: int) -> None:
+    one, two = pair
+    had = opened(one)
+    table = one.scanner.tables["connections4"]
+    live = table.live
+    table.live = SeenAgain(live, table.fields, times)  # type: ignore[assignment]
+
+    two.take(one.bulk(), one)
+    table.live = live
+
     assert owners(two) == had
 
 

@@ -23,6 +23,7 @@ UNKNOWN = -1
 CHUNK = 1 << 14  # entries compared at a time: they and their copy stay in the cache
 REFRESH_TURNS = 40  # scans in which all records are looked at for when they were seen
 REFRESH_AFTER = 4.0  # seconds: a record seen again is reported when so much later than before
+READ_AGAIN = 16  # times, at most: each takes microseconds, and a record changes a few times a second
 SENT_EACH = 1 << 14  # records in a batch
 
 
@@ -94,7 +95,20 @@ class TableScanner:
         return np.flatnonzero(self.live[start : start + count, -1] > BUSY) + start
 
     def read(self, entries: Array) -> tuple[Array, Array]:
-        """Entries and their places, without those that changed meanwhile."""
+        """Entries that hold a record, and their places. Those that change meanwhile are read again: a record that is
+        only seen again is not looked at in the next scan."""
+        rows, places = self._read_stable(entries)
+        for _ in range(READ_AGAIN):
+            left = np.setdiff1d(entries, places, assume_unique=True)
+            left = left[self.live[left, -1] != 0]
+            if not left.size:
+                break
+            more, found = self._read_stable(left)
+            rows, places = np.concatenate([rows, more]), np.concatenate([places, found])
+        return rows, places
+
+    def _read_stable(self, entries: Array) -> tuple[Array, Array]:
+        """Without those that changed meanwhile."""
         before = self.live[entries, -1]
         rows = self.live[entries]
         stable = (before == rows[:, -1]) & (before == self.live[entries, -1]) & (before > BUSY)

@@ -95,8 +95,8 @@ class TableScanner:
         return np.flatnonzero(self.live[start : start + count, -1] > BUSY) + start
 
     def read(self, entries: Array) -> tuple[Array, Array]:
-        """Entries that hold a record, and their places. Those that change meanwhile are read again: a record that is
-        only seen again is not looked at in the next scan."""
+        """Entries that hold a record, and their places. Those that change meanwhile are read again: a record that
+        is only seen again is not looked at in the next scan."""
         rows, places = self._read_stable(entries)
         for _ in range(READ_AGAIN):
             left = np.setdiff1d(entries, places, assume_unique=True)

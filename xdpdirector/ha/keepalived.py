@@ -4,7 +4,8 @@
 A director that is not ready, because its peers' connections have not come yet or its data plane is not as wanted,
 gives way after half a minute: keepalived asks it once a second. A daemon that restarts takes less, also with a
 million connections or on a busy machine, and packets do not need it; but connections that begin meanwhile are not
-sent to the peers, so that moving the VIPs would lose them. A slow machine needs more `patience`.
+sent to the peers, so that moving the VIPs would lose them. A slow machine needs more `patience`, and is asked less
+often: to ask starts a process, which there takes most of a second.
 
 keepalived runs at real-time priority: where advertisements wait for a busy processor, the other director takes the
 VIPs for a moment, and connections that it does not have yet are lost. A process of that priority is killed by the
@@ -26,6 +27,8 @@ from xdpdirector.ha.words import require_plain
 from xdpdirector.model.listener import Address
 
 NAME = "xdpdirector"
+ASKED, UNANSWERED = 30, 10
+"""How many answers that say "not ready", resp. how many missing ones in a row, fit in the time of patience."""
 PRIORITIES = (250, 240)
 """Of the director that is to have the VIPs, and of the other one."""
 
@@ -77,13 +80,15 @@ global_defs {
 
 
 def _script(vrrp: Vrrp) -> str:
+    """Asked about as often in the time of patience, however long that is."""
+    interval, timeout = max(1, vrrp.patience // ASKED), max(3, vrrp.patience // UNANSWERED)
     return f"""\
 vrrp_script {NAME}_ready {{
     script "{vrrp.ready}"
-    interval 1
-    timeout 3
+    interval {interval}
+    timeout {timeout}
     rise 2
-    fall {vrrp.patience}
+    fall {-(-vrrp.patience // interval)}
 }}
 """
 

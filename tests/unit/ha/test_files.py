@@ -47,6 +47,18 @@ def test_both_families_move_together() -> None:
 
 
 @pytest.mark.parametrize(
+    ("patience", "interval", "timeout", "fall"), [(3, 1, 3, 3), (30, 1, 3, 30), (100, 3, 10, 34), (180, 6, 18, 30)]
+)
+def test_a_director_with_patience_is_asked_less_often(
+    patience: int, interval: int, timeout: int, fall: int
+) -> None:
+    text = keepalived.render(replace(VRRP, patience=patience))
+
+    assert f"    interval {interval}\n    timeout {timeout}\n    rise 2\n    fall {fall}\n" in text
+    assert interval * fall >= patience
+
+
+@pytest.mark.parametrize(
     ("changes", "why"),
     [({"vips": ()}, "no VIP"), ({"router_id": 0}, "router id of 0"), ({"priority": 255}, "priority of 255")],
 )

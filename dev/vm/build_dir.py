@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
@@ -51,16 +52,31 @@ def check_tools(tools: Mapping[str, str]) -> None:
 @contextmanager
 def workshop(home: Path) -> Iterator[Path]:
     """A new directory in `home`, which exists afterwards, for as long as the block lasts. What a killed run left of
-    its own goes first, so only one at a time."""
+    its own goes first, so only one at a time: LabError while another one is at work there."""
     home.mkdir(parents=True, exist_ok=True)
-    for left in home.glob(f"{_WORKSHOP}*"):
-        remove(left)
-    path = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=home))
-    path.chmod(0o755)  # apt's own user reads there
+    with _alone_in(home):
+        for left in home.glob(f"{_WORKSHOP}*"):
+            remove(left)
+        path = Path(tempfile.mkdtemp(prefix=_WORKSHOP, dir=home))
+        path.chmod(0o755)  # apt's own user reads there
+        try:
+            yield path
+        finally:
+            remove(path)
+
+
+@contextmanager
+def _alone_in(home: Path) -> Iterator[None]:
+    """The kernel lets go of the lock when we end, however we end."""
+    place = os.open(home, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        yield path
+        try:
+            fcntl.flock(place, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LabError(f"another run builds in {home}: wait until it has ended") from error
+        yield
     finally:
-        remove(path)
+        os.close(place)
 
 
 def remove(path: Path) -> None:

@@ -105,6 +105,12 @@ class TestWorkshop:
 
         assert [path.name for path in tmp_path.iterdir()] == ["image"]
 
+    def test_nobody_removes_what_another_run_builds(self, tmp_path: Path) -> None:
+        with workshop(tmp_path) as work:
+            with pytest.raises(LabError, match="another run builds in"), workshop(tmp_path):
+                pass
+            assert work.is_dir()
+
 
 class TestRunner:
     def test_a_failure_ends_with_the_log_s_last_words(self, tmp_path: Path) -> None:
